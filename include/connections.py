@@ -1,0 +1,84 @@
+"""Where the stores are: one Endpoint per connection id, from Airflow or from the environment.
+
+Inside a task Airflow answers (its UI, a secrets backend, the environment). Command lines outside Airflow read the same
+AIRFLOW_CONN_<ID> variables themselves, because importing Airflow costs them seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+
+LAKE_READER = "lake_reader"
+LAKE_WRITER = "lake_writer"
+LAKE_ADMIN = "lake_admin"
+WAREHOUSE_ETL = "warehouse_etl"
+WAREHOUSE_BI = "warehouse_bi"
+WAREHOUSE_ADMIN = "warehouse_admin"
+SPARK = "spark_default"
+
+
+class ConnectionMissing(LookupError):
+    """A connection id that nobody has defined."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One connection, as Airflow describes connections; `password` never shows in a repr."""
+
+    conn_id: str
+    conn_type: str
+    host: str
+    port: int | None
+    login: str | None = None
+    password: str | None = field(default=None, repr=False)
+    schema: str | None = None
+    extra: dict = field(default_factory=dict)
+
+
+def endpoint(conn_id: str) -> Endpoint:
+    """The connection of that id. Raises ConnectionMissing with the remedy when there is none."""
+    value = os.environ.get(f"AIRFLOW_CONN_{conn_id.upper()}")
+    if value and value.lstrip().startswith("{") and "airflow" not in sys.modules:
+        return _from_json(conn_id, value)
+    return _from_airflow(conn_id)
+
+
+def _from_json(conn_id: str, value: str) -> Endpoint:
+    fields = json.loads(value)
+    extra = fields.get("extra") or {}
+    return Endpoint(
+        conn_id=conn_id,
+        conn_type=fields.get("conn_type", ""),
+        host=fields.get("host") or "",
+        port=int(fields["port"]) if fields.get("port") else None,
+        login=fields.get("login"),
+        password=fields.get("password"),
+        schema=fields.get("schema"),
+        extra=json.loads(extra) if isinstance(extra, str) else extra,
+    )
+
+
+def _from_airflow(conn_id: str) -> Endpoint:
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        found = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise ConnectionMissing(
+            f"Connection {conn_id!r} is not defined. Define it in Airflow (Admin, Connections), in a secrets backend, "
+            f"or as AIRFLOW_CONN_{conn_id.upper()}; `make services` writes all of them to .local/env."
+        ) from error
+    return Endpoint(
+        conn_id=conn_id,
+        conn_type=found.conn_type or "",
+        host=found.host or "",
+        port=found.port,
+        login=found.login,
+        password=found.password,
+        schema=found.schema,
+        extra=found.extra_dejson,
+    )

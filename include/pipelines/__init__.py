@@ -1,0 +1,35 @@
+"""The registry of pipelines: every module of this package that declares PIPELINE."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+
+from include.pipelines.declaration import Dimension, Output, Pipeline
+
+__all__ = ["Dimension", "Output", "Pipeline", "all_pipelines", "get"]
+
+
+class UnknownPipeline(LookupError):
+    """A pipeline name that no module declares."""
+
+
+@functools.cache
+def all_pipelines() -> dict[str, Pipeline]:
+    """Every declared pipeline by name."""
+    found = {}
+    for module in pkgutil.iter_modules(__path__):
+        declared = getattr(importlib.import_module(f"{__name__}.{module.name}"), "PIPELINE", None)
+        if declared is not None:
+            found[declared.name] = declared
+    return found
+
+
+def get(name: str) -> Pipeline:
+    """The pipeline of that name, or UnknownPipeline naming those there are."""
+    try:
+        return all_pipelines()[name]
+    except KeyError:
+        known = ", ".join(sorted(all_pipelines()))
+        raise UnknownPipeline(f"There is no pipeline {name!r} in include/pipelines; there is: {known}.") from None

@@ -1,0 +1,58 @@
+"""What a pipeline declares: its lake table, the tables it fills and its limits. Everything else is shared machinery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Mapping
+
+
+@dataclass(frozen=True)
+class Output:
+    """One shape of rows that the transform stages and the merge publishes as contributions."""
+
+    name: str  # key of OUTPUTS in include/spark/<pipeline>.py
+    staging: str  # database.table that Spark fills; its key starts with (attempt, minute)
+    contributions: str  # database.table that the merge replaces minute by minute
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A table imported whole from CSV, whose changes reach the facts at once."""
+
+    name: str  # TABLE= of `make import`
+    table: str  # database.table
+    key: str  # column that identifies a row
+    columns: tuple[str, ...]  # columns taken from the CSV, the key included
+    refresh: str  # file in include/sql/<pipeline>/ that brings the facts up to date
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One flow from a lake table to warehouse facts."""
+
+    name: str
+    owner: str
+    description: str
+    keyspace: str
+    table: str
+    columns: tuple[str, ...]  # raw text columns besides the key (minute, shard, create_time)
+    database: str
+    outputs: tuple[Output, ...]
+    readable: tuple[str, ...]  # tables and views that the bi account may read
+    dimensions: tuple[Dimension, ...] = ()
+    options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))  # of the transform, with defaults
+    tags: tuple[str, ...] = ()
+    shards: int = 4  # fixed for the life of the lake table
+    live_minutes: int = 10  # newest minutes that go first
+    max_minutes: int = 600  # of one batch
+    max_rows: int = 500_000  # of one batch, estimated from the ledger: about 20 s on two cores
+    settle: timedelta = timedelta(seconds=30)  # a touch this close before a read is read again
+    future_tolerance: timedelta = timedelta(minutes=5)  # minutes further ahead of the lake's clock are backlog
+    lake_retention: timedelta | None = None  # minutes older than this are closed
+
+    @property
+    def lake_table(self) -> str:
+        """keyspace.table, as the change log names it."""
+        return f"{self.keyspace}.{self.table}"

@@ -1,0 +1,176 @@
+-- Control tables of every pipeline. All times are UTC; changed_at values are the lake's time-UUIDs as text.
+-- Runs on MySQL 8.4 and MariaDB 10.11 to 11.4; applying it again changes nothing.
+
+CREATE DATABASE IF NOT EXISTS etl CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- One row per pipeline: the lock that every writer of contributions or facts takes first.
+CREATE TABLE IF NOT EXISTS etl.pipelines (
+  pipeline VARCHAR(48) NOT NULL,
+  created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (pipeline)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- How far the change log was read: one row per pipeline and day. drilled_at is the lake's clock at that look.
+CREATE TABLE IF NOT EXISTS etl.day_cursors (
+  pipeline VARCHAR(48) NOT NULL,
+  day DATE NOT NULL,
+  day_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  drilled_at DATETIME(6) NOT NULL,
+  PRIMARY KEY (pipeline, day)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The ledger: what was seen, what was read, where every row went. A poll writes seen_*, a merge writes the rest,
+-- and the database derives `pending`, so that neither can overwrite the other's news.
+CREATE TABLE IF NOT EXISTS etl.minute_ledger (
+  pipeline VARCHAR(48) NOT NULL,
+  minute DATETIME NOT NULL,
+  seen_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  seen_changed_time DATETIME(6) NULL COMMENT 'the time inside seen_changed_at',
+  read_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the merged read began',
+  read_at DATETIME(6) NULL COMMENT 'clock of the lake before the merged read',
+  settled_before DATETIME(6) NULL COMMENT 'read_at less the settle time',
+  batch_id BIGINT UNSIGNED NULL,
+  attempt BIGINT UNSIGNED NULL,
+  raw_rows BIGINT NULL,
+  counted_rows BIGINT NULL,
+  ignored_rows BIGINT NULL,
+  rejected_rows BIGINT NULL,
+  ignored_by_kind TEXT NULL COMMENT 'JSON object: kind to rows',
+  id_checksum BIGINT NULL COMMENT 'sum of CRC32 over the event ids',
+  newest_create_time DATETIME(6) NULL,
+  state VARCHAR(16) NOT NULL DEFAULT 'seen' COMMENT 'seen, merged, held or closed',
+  reason VARCHAR(500) NULL COMMENT 'why it is held or closed',
+  held_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held',
+  split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
+  merged_at DATETIME(6) NULL,
+  pending TINYINT AS (CASE
+    WHEN seen_changed_at IS NULL OR state = 'closed' THEN 0
+    WHEN state = 'held' THEN (CASE WHEN seen_changed_at <=> held_changed_at THEN 0 ELSE 1 END)
+    WHEN read_changed_at IS NULL OR seen_changed_at <> read_changed_at THEN 1
+    WHEN settled_before IS NULL OR seen_changed_time > settled_before THEN 1
+    ELSE 0 END) STORED,
+  PRIMARY KEY (pipeline, minute),
+  KEY pending_minutes (pipeline, pending, minute),
+  KEY by_state (pipeline, state, minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- One row per run that found work.
+CREATE TABLE IF NOT EXISTS etl.batches (
+  batch_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  pipeline VARCHAR(48) NOT NULL,
+  kind VARCHAR(16) NOT NULL COMMENT 'minute, reconcile, backfill or manual',
+  dag_id VARCHAR(250) NOT NULL,
+  run_id VARCHAR(250) NOT NULL,
+  tick DATETIME(6) NULL COMMENT 'when the run was due',
+  opened_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  lake_clock DATETIME(6) NOT NULL COMMENT 'clock of the lake before the minutes were chosen',
+  options TEXT NOT NULL COMMENT 'JSON object: options of the transform',
+  allow_shrink TINYINT NOT NULL DEFAULT 0,
+  state VARCHAR(16) NOT NULL DEFAULT 'open' COMMENT 'open, merged, skipped or failed',
+  reason VARCHAR(500) NULL,
+  minutes INT NOT NULL DEFAULT 0,
+  checked_attempt BIGINT UNSIGNED NULL COMMENT 'the completed attempt that passed the staging gate',
+  merged_attempt BIGINT UNSIGNED NULL,
+  merge_tries INT NOT NULL DEFAULT 0,
+  merged_at DATETIME(6) NULL,
+  merged_minutes INT NULL,
+  raw_rows BIGINT NULL,
+  counted_rows BIGINT NULL,
+  ignored_rows BIGINT NULL,
+  rejected_rows BIGINT NULL,
+  PRIMARY KEY (batch_id),
+  KEY by_pipeline (pipeline, state, batch_id),
+  KEY by_run (dag_id(100), run_id(100))
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS etl.batch_minutes (
+  batch_id BIGINT UNSIGNED NOT NULL,
+  minute DATETIME NOT NULL,
+  changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the batch was opened',
+  state VARCHAR(16) NOT NULL DEFAULT 'planned' COMMENT 'planned, merged, superseded or held',
+  reason VARCHAR(500) NULL,
+  PRIMARY KEY (batch_id, minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Attempt numbers are minted here before the lake is read; a larger number is a later attempt.
+CREATE TABLE IF NOT EXISTS etl.attempts (
+  attempt BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  batch_id BIGINT UNSIGNED NOT NULL,
+  started_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (attempt),
+  KEY by_batch (batch_id)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Staging, filled by Spark. The counts come last: a row for every minute of the batch marks the attempt as complete.
+CREATE TABLE IF NOT EXISTS etl.staged_counts (
+  attempt BIGINT UNSIGNED NOT NULL,
+  minute DATETIME NOT NULL,
+  raw_rows BIGINT NOT NULL,
+  counted_rows BIGINT NOT NULL,
+  ignored_rows BIGINT NOT NULL,
+  rejected_rows BIGINT NOT NULL,
+  ignored_by_kind TEXT NULL,
+  id_checksum BIGINT NOT NULL,
+  newest_create_time DATETIME(6) NULL,
+  PRIMARY KEY (attempt, minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS etl.staged_rejects (
+  attempt BIGINT UNSIGNED NOT NULL,
+  origin_key VARCHAR(190) NOT NULL COMMENT 'minute/shard/create_time',
+  minute DATETIME NOT NULL,
+  reason VARCHAR(500) NOT NULL,
+  payload MEDIUMTEXT NOT NULL COMMENT 'the raw row as JSON',
+  PRIMARY KEY (attempt, origin_key)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Rows that broke the contract. A merge replaces those of origin lake; the others never reached the lake.
+CREATE TABLE IF NOT EXISTS etl.rejected_events (
+  rejected_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  pipeline VARCHAR(48) NOT NULL,
+  origin VARCHAR(16) NOT NULL COMMENT 'lake, import or kafka',
+  origin_key VARCHAR(190) NOT NULL COMMENT 'lake: minute/shard/create_time; import: sha256:line; kafka: topic/partition/offset',
+  minute DATETIME NULL,
+  reason VARCHAR(500) NOT NULL,
+  payload MEDIUMTEXT NOT NULL,
+  batch_id BIGINT UNSIGNED NULL,
+  rejected_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (rejected_id),
+  UNIQUE KEY by_origin (pipeline, origin, origin_key),
+  KEY by_minute (pipeline, minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+CREATE TABLE IF NOT EXISTS etl.check_results (
+  check_result_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  batch_id BIGINT UNSIGNED NOT NULL,
+  attempt BIGINT UNSIGNED NULL,
+  gate VARCHAR(16) NOT NULL COMMENT 'staging or warehouse',
+  check_name VARCHAR(64) NOT NULL,
+  severity VARCHAR(8) NOT NULL COMMENT 'fail or warn',
+  outcome VARCHAR(8) NOT NULL COMMENT 'pass, warn or fail',
+  offending_rows INT NOT NULL,
+  sample TEXT NULL COMMENT 'JSON list of the first offending rows',
+  checked_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (check_result_id),
+  KEY by_batch (batch_id)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Progress of file imports, so that a killed one goes on where it was.
+CREATE TABLE IF NOT EXISTS etl.imports (
+  import_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  target VARCHAR(96) NOT NULL COMMENT 'pipeline or dimension',
+  source_key VARCHAR(190) NOT NULL COMMENT 'sha256 of the file, or keyspace.table',
+  source_name VARCHAR(250) NOT NULL,
+  position BIGINT NOT NULL DEFAULT 0 COMMENT 'lines, or the token, already safe in the lake',
+  rows_written BIGINT NOT NULL DEFAULT 0,
+  rows_rejected BIGINT NOT NULL DEFAULT 0,
+  state VARCHAR(16) NOT NULL DEFAULT 'running' COMMENT 'running or done',
+  started_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (import_id),
+  UNIQUE KEY by_source (target, source_key)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- What the bi account sees of rejected events: never the payload.
+CREATE OR REPLACE VIEW etl.rejected_summary AS
+SELECT pipeline, origin, origin_key, minute, reason, batch_id, rejected_at FROM etl.rejected_events;
