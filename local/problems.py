@@ -1,0 +1,16 @@
+"""Expected failures: each says where, what was found, and what to do instead; the commands print it without a traceback."""
+
+from __future__ import annotations
+
+
+class Problem(Exception):
+    """Something that the person at the keyboard can put right."""
+
+    def __init__(self, where: str, found: str, remedy: str) -> None:
+        super().__init__(where, found, remedy)
+        self.where = where
+        self.found = found
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.found}\n  What to do: {self.remedy}"

