@@ -38,8 +38,10 @@ class Endpoint:
     extra: dict = field(default_factory=dict)
 
 
-def endpoint(conn_id: str) -> Endpoint:
-    """The connection of that id. Raises ConnectionMissing with the remedy when there is none."""
+def endpoint(conn_id: str | Endpoint) -> Endpoint:
+    """The connection of that id; an Endpoint comes back as it is. Raises ConnectionMissing with the remedy."""
+    if isinstance(conn_id, Endpoint):
+        return conn_id
     value = os.environ.get(f"AIRFLOW_CONN_{conn_id.upper()}")
     if value and value.lstrip().startswith("{") and "airflow" not in sys.modules:
         return _from_json(conn_id, value)
@@ -66,12 +68,30 @@ def _from_airflow(conn_id: str) -> Endpoint:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        found = BaseHook.get_connection(conn_id)
+        return _described(conn_id, BaseHook.get_connection(conn_id))
     except AirflowNotFoundException as error:
-        raise ConnectionMissing(
-            f"Connection {conn_id!r} is not defined. Define it in Airflow (Admin, Connections), in a secrets backend, "
-            f"or as AIRFLOW_CONN_{conn_id.upper()}; `make services` writes all of them to .local/env."
-        ) from error
+        raise _missing(conn_id) from error
+
+
+async def endpoint_in_trigger(conn_id: str) -> Endpoint:
+    """The same inside a trigger, whose event loop must not wait for Airflow's answer."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return _described(conn_id, await BaseHook.aget_connection(conn_id))
+    except AirflowNotFoundException as error:
+        raise _missing(conn_id) from error
+
+
+def _missing(conn_id: str) -> ConnectionMissing:
+    return ConnectionMissing(
+        f"Connection {conn_id!r} is not defined. Define it in Airflow (Admin, Connections), in a secrets backend, "
+        f"or as AIRFLOW_CONN_{conn_id.upper()}; `make services` writes all of them to .local/env."
+    )
+
+
+def _described(conn_id: str, found) -> Endpoint:
     return Endpoint(
         conn_id=conn_id,
         conn_type=found.conn_type or "",
