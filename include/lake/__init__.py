@@ -1,0 +1,1 @@
+"""The Cassandra side: sessions, keys, the change log, the writers of events."""

@@ -1,0 +1,69 @@
+"""The change log: which minutes of a lake table were written, and when last. Writers touch, pollers look.
+
+`day_changed_at` is static: one row per day tells whether anything in that day is new, whatever the lake holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Iterable, Mapping
+from uuid import UUID
+
+from include.lake.keys import time_of
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+_TOUCH = (
+    "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at, day_changed_at) "
+    "VALUES (%s, %s, %s, now(), now())"
+)
+_DAYS = "SELECT DISTINCT lake_table, day, day_changed_at FROM minutemark.minute_changes"
+_MINUTES = "SELECT minute, changed_at FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s"
+_TOUCHES_PER_BATCH = 200
+
+
+def clock(session: Session) -> datetime:
+    """The lake's clock now, in UTC: the only clock that change times are compared with."""
+    return time_of(session.execute("SELECT now() AS now FROM system.local").one().now)
+
+
+def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:
+    """The newest touch of every day of that lake table that was ever touched."""
+    rows = session.execute(_DAYS)
+    return {row.day.date(): row.day_changed_at for row in rows if row.lake_table == lake_table and row.day_changed_at}
+
+
+def minutes_of_day(session: Session, lake_table: str, day: date) -> dict[datetime, UUID]:
+    """The last touch of every touched minute of that day."""
+    return {row.minute: row.changed_at for row in session.execute(_MINUTES, (lake_table, day)) if row.changed_at}
+
+
+def touch(session: Session, lake_table: str, minutes: Iterable[datetime]) -> None:
+    """Say that these minutes were written. Call it after the events are acknowledged, never before.
+
+    The session must leave the write timestamp to the server, as those of include/lake/session.py do: with a client's,
+    a touch from a clock that is ahead would beat all later ones.
+    """
+    from cassandra.query import BatchStatement, BatchType, SimpleStatement
+
+    if session.use_client_timestamp:
+        raise ValueError("This session sends client timestamps: set use_client_timestamp=False, or open it with lake().")
+    days: dict[date, list[datetime]] = defaultdict(list)
+    for minute in sorted(set(minutes)):
+        days[minute.date()].append(minute)
+    statement = SimpleStatement(_TOUCH)
+    for day, of_day in days.items():
+        for start in range(0, len(of_day), _TOUCHES_PER_BATCH):
+            batch = BatchStatement(BatchType.UNLOGGED)  # one partition: a single write, all or nothing
+            for minute in of_day[start : start + _TOUCHES_PER_BATCH]:
+                batch.add(statement, (lake_table, day, minute))
+            session.execute(batch)
+
+
+def digest(days: Mapping[date, UUID]) -> str:
+    """A short text that changes whenever a day's newest touch does."""
+    lines = "".join(f"{day.isoformat()} {changed_at}\n" for day, changed_at in sorted(days.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:32]

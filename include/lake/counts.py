@@ -1,0 +1,37 @@
+"""What the lake holds of a minute: its rows and a checksum of their ids, to compare with the ledger."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Iterable
+
+from include.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+_PARTITIONS_IN_FLIGHT = 16
+
+
+def minute_counts(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, tuple[int, int]]:
+    """Every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
+
+    Spark computes the same sum while it transforms: sum(crc32(cast(create_time as binary))).
+    """
+    from cassandra.concurrent import execute_concurrent_with_args
+
+    minutes = sorted(set(minutes))
+    partitions = [(minute, shard) for minute in minutes for shard in range(pipeline.shards)]
+    query = session.prepare(f"SELECT create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
+    answers = execute_concurrent_with_args(
+        session, query, partitions, concurrency=_PARTITIONS_IN_FLIGHT, raise_on_first_error=True, results_generator=True
+    )
+    rows: dict[datetime, int] = defaultdict(int)
+    checksum: dict[datetime, int] = defaultdict(int)
+    for (minute, _), (_, answer) in zip(partitions, answers):
+        for (event_id,) in answer:
+            rows[minute] += 1
+            checksum[minute] += zlib.crc32(str(event_id).encode())
+    return {minute: (rows[minute], checksum[minute]) for minute in minutes}

@@ -1,0 +1,71 @@
+"""What goes wrong at the lake, in words: where, what was found, what to do instead."""
+
+from __future__ import annotations
+
+import re
+
+from include.connections import Endpoint
+
+_NO_PERMISSION = re.compile(r"no (\w+) permission on <([^>]+)>")
+SET_UP = "run the set-up (DAG `set_up`, or `make schema`)"
+
+
+class LakeError(RuntimeError):
+    """The lake could not be reached, or refused. The message says where, what, and the remedy."""
+
+
+class LakeTableMismatch(LakeError):
+    """A lake table that is not what its pipeline declares."""
+
+
+def place(endpoint: Endpoint) -> str:
+    """`connection lake_reader (host:9042, account etl)`."""
+    where = f"{endpoint.host or '(no host)'}:{endpoint.port or 9042}"
+    account = f"account {endpoint.login}" if endpoint.login else "no account"
+    keyspace = f", keyspace {endpoint.schema}" if endpoint.schema else ""
+    return f"connection {endpoint.conn_id} ({where}, {account}{keyspace})"
+
+
+def explain(error: BaseException, endpoint: Endpoint) -> LakeError:
+    """The driver's exception as a LakeError with its remedy."""
+    found = _innermost(error)
+    text = " ".join(str(found).split())[:400]
+    kind = type(found).__name__
+    return LakeError(f"The lake at {place(endpoint)}: {_what_and_remedy(kind, text, endpoint)}")
+
+
+def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
+    lower = text.lower()
+    if kind == "AuthenticationFailed" or "bad credentials" in lower or "requires authentication" in lower:
+        return f"refused the login ({text}). Correct login and password of connection {endpoint.conn_id}."
+    if kind == "Unauthorized":
+        return f"lacks a permission ({text}). As an administrator: {_grant(text, endpoint)}"
+    if kind == "InvalidRequest":
+        if "exist" in lower or "unconfigured table" in lower:
+            return f"has no such table or keyspace ({text}). Create it: {SET_UP}."
+        if "undefined column" in lower or "unknown identifier" in lower:
+            return f"lacks a column ({text}). Add it with ALTER TABLE, or {SET_UP}."
+        return f"refused a statement ({text})."
+    if kind == "Unavailable":
+        return f"has too few live replicas ({text}). Bring its nodes up; every read and write asks for LOCAL_QUORUM."
+    if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:
+        return f"did not answer in time, retry included ({text or kind}). Look at its load and its log, then run this again."
+    if kind in {"ReadFailure", "WriteFailure"}:
+        return f"failed inside ({text}). Its log says why; a read may have met too many tombstones."
+    return f"cannot be reached ({kind}: {text}). Start it (`make services`), or correct host and port of connection {endpoint.conn_id}."
+
+
+def _grant(text: str, endpoint: Endpoint) -> str:
+    found = _NO_PERMISSION.search(text)
+    if not found:
+        return f"grant it to {endpoint.login}."
+    return f"GRANT {found[1]} ON {found[2].upper() if found[2].startswith('all') else found[2]} TO {endpoint.login};"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """NoHostAvailable hides one error per host: the first one tells."""
+    per_host = getattr(error, "errors", None)
+    if isinstance(per_host, dict) and per_host:
+        first = next(iter(per_host.values()))
+        return _innermost(first) if isinstance(first, BaseException) else error
+    return error

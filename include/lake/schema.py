@@ -1,0 +1,122 @@
+"""The lake's schema: applies every lake.cql, grants the accounts what they need, and checks a table against its pipeline."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Iterator
+
+from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, ConnectionMissing, endpoint
+from include.lake.errors import SET_UP, LakeError, LakeTableMismatch
+from include.lake.session import lake
+from include.pipelines import Pipeline, all_pipelines
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+log = logging.getLogger(__name__)
+
+SQL = Path(__file__).parents[1] / "sql"
+CHANGE_LOG = "minutemark.minute_changes"
+_KEY = {
+    "minute": ("partition_key", "timestamp"),
+    "shard": ("partition_key", "int"),
+    "create_time": ("clustering", "timeuuid"),
+}
+
+
+def apply_schema() -> None:
+    """Create what is missing of the lake, then grant. Applying it again changes nothing.
+
+    Works with connection lake_admin; where that is not defined lake_writer must be allowed to create, and nothing is granted.
+    """
+    try:
+        account = endpoint(LAKE_ADMIN).conn_id
+    except ConnectionMissing:
+        account = LAKE_WRITER
+        log.info("Connection %s is not defined: the schema is applied as %s, without grants.", LAKE_ADMIN, LAKE_WRITER)
+    with lake(account) as session:
+        for statement in _schema_statements():
+            session.execute(statement, timeout=60)
+        for pipeline in all_pipelines().values():
+            check_table(session, pipeline)
+        if account == LAKE_ADMIN:
+            _grant(session)
+
+
+def _schema_statements() -> Iterator[str]:
+    import sqlparse
+
+    for folder in ("control", *all_pipelines()):
+        text = (SQL / folder / "lake.cql").read_text()
+        for statement in sqlparse.split(sqlparse.format(text, strip_comments=True)):
+            if statement := statement.strip().rstrip(";"):
+                yield statement
+
+
+def _grant(session: Session) -> None:
+    """The reader may select, the writer may modify event tables and the change log: nothing else, nowhere else."""
+    from cassandra import InvalidRequest
+
+    try:
+        for statement in _grants(endpoint(LAKE_READER).login, endpoint(LAKE_WRITER).login):
+            session.execute(statement)
+    except InvalidRequest as error:
+        if "AllowAllAuthorizer" in str(error):
+            log.info("This lake has no authorizer (AllowAllAuthorizer): every account may do everything, nothing was granted.")
+        elif "doesn't exist" in str(error) or "does not exist" in str(error):
+            raise LakeError(
+                f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and {LAKE_WRITER} "
+                f"name, e.g. CREATE ROLE {endpoint(LAKE_READER).login} WITH PASSWORD = '…' AND LOGIN = true;"
+            ) from error
+        else:
+            raise
+
+
+def _grants(reader: str | None, writer: str | None) -> Iterator[str]:
+    pipelines = all_pipelines().values()
+    if reader:
+        for keyspace in sorted({"minutemark", *(pipeline.keyspace for pipeline in pipelines)}):
+            yield f'GRANT SELECT ON KEYSPACE {keyspace} TO "{reader}"'
+    if writer:
+        for table in sorted({CHANGE_LOG, *(pipeline.lake_table for pipeline in pipelines)}):
+            yield f'GRANT MODIFY ON TABLE {table} TO "{writer}"'
+
+
+def columns_of(session: Session, keyspace: str, table: str) -> dict[str, tuple[str, str]]:
+    """Column name to (kind, type) of a table; empty when there is no such table."""
+    rows = session.execute(
+        "SELECT column_name, kind, type FROM system_schema.columns WHERE keyspace_name = %s AND table_name = %s",
+        (keyspace, table),
+    )
+    return {row.column_name: (row.kind, row.type) for row in rows}
+
+
+def check_table(session: Session, pipeline: Pipeline) -> None:
+    """Raise LakeTableMismatch, with the statement to run, unless the lake table is what the pipeline declares."""
+    found = columns_of(session, pipeline.keyspace, pipeline.table)
+    if not found:
+        raise LakeTableMismatch(f"Pipeline {pipeline.name}: there is no table {pipeline.lake_table} in the lake. Create it: {SET_UP}.")
+    wrong_key = [
+        f"{column} is {' '.join(found.get(column, ('missing',)))}, not {' '.join(wanted)}"
+        for column, wanted in _KEY.items()
+        if found.get(column) != wanted
+    ]
+    if wrong_key:
+        raise LakeTableMismatch(
+            f"Pipeline {pipeline.name}: {pipeline.lake_table} has another key: {'; '.join(wrong_key)}. It must be PRIMARY KEY "
+            f"((minute, shard), create_time); copy a flat table with `make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}` "
+            f"into a table of that key."
+        )
+    missing = [column for column in pipeline.columns if column not in found]
+    if missing:
+        raise LakeTableMismatch(
+            f"Pipeline {pipeline.name}: {pipeline.lake_table} lacks {', '.join(missing)}. "
+            f"Run: ALTER TABLE {pipeline.lake_table} ADD ({', '.join(f'{column} text' for column in missing)});"
+        )
+    not_text = [f"{column} ({found[column][1]})" for column in pipeline.columns if found[column][1] not in ("text", "varchar")]
+    if not_text:
+        raise LakeTableMismatch(
+            f"Pipeline {pipeline.name}: these columns of {pipeline.lake_table} are no text: {', '.join(not_text)}. Raw columns keep "
+            f"what the producer sent: make a table of text columns and import the old one into it."
+        )

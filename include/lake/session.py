@@ -1,0 +1,126 @@
+"""Sessions with Cassandra: quick to open, LOCAL_QUORUM, one retry, and the server's write timestamps.
+
+A client's timestamp would let a writer whose clock is ahead win over every later touch, so no session of ours sends one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+from typing import TYPE_CHECKING, Iterator
+
+from include.connections import LAKE_READER, Endpoint, endpoint
+from include.lake.errors import LakeError, explain
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+TIMEOUT = 10.0  # seconds that a request may take
+PAGE = 5_000  # rows
+
+
+@contextlib.contextmanager
+def lake(conn_id: str = LAKE_READER, *, token_aware: bool = False) -> Iterator[Session]:
+    """A session of that connection, closed at exit; errors of the driver inside it leave as LakeError.
+
+    `token_aware` reads the schema and the ring first, so that a bulk writer sends each row to a node that keeps it.
+    """
+    target = endpoint(conn_id)
+    from cassandra import DriverException
+    from cassandra.cluster import NoHostAvailable
+
+    try:
+        cluster, session = _open(target, token_aware)
+    except (DriverException, NoHostAvailable, OSError, ValueError) as error:
+        raise explain(error, target) from error
+    try:
+        yield session
+    except (DriverException, NoHostAvailable) as error:
+        raise explain(error, target) from error
+    finally:
+        cluster.shutdown()
+
+
+def _open(target: Endpoint, token_aware: bool):
+    from cassandra.cluster import NoHostAvailable
+
+    logging.getLogger("cassandra").setLevel(logging.ERROR)  # what matters arrives as an exception
+    if not target.host:
+        raise LakeError(f"Connection {target.conn_id} has no host: set it to the address of a Cassandra node.")
+    for protocol in (target.extra.get("protocol_version") or 5, None):  # None: let the driver haggle, for older servers
+        cluster = _cluster(target, protocol, token_aware)
+        try:
+            session = cluster.connect(target.schema or None)
+        except NoHostAvailable as error:
+            cluster.shutdown()
+            if protocol is None or "protocol" not in str(error).lower():
+                raise
+        except BaseException:
+            cluster.shutdown()
+            raise
+        session.use_client_timestamp = False
+        session.default_fetch_size = PAGE
+        return cluster, session
+    raise AssertionError("unreachable")
+
+
+def _cluster(target: Endpoint, protocol: int | None, token_aware: bool):
+    from cassandra import ConsistencyLevel
+    from cassandra.auth import PlainTextAuthProvider
+    from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+    from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+
+    nearest = DCAwareRoundRobinPolicy(target.extra.get("local_dc") or "")
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(nearest) if token_aware else nearest,
+        retry_policy=_retry_once(),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
+        request_timeout=TIMEOUT,
+    )
+    return Cluster(
+        contact_points=[host.strip() for host in target.host.split(",") if host.strip()],
+        port=target.port or 9042,
+        auth_provider=PlainTextAuthProvider(target.login, target.password or "") if target.login else None,
+        ssl_context=_ssl_context(target),
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        schema_metadata_enabled=token_aware,
+        token_metadata_enabled=token_aware,
+        monitor_reporting_enabled=False,
+        connect_timeout=5,
+        control_connection_timeout=5,
+        **({"protocol_version": int(protocol)} if protocol else {}),
+    )
+
+
+def _retry_once():
+    """Everything we send may be sent twice: rows are keyed by their event, and a second touch is only a later one."""
+    from cassandra.policies import RetryPolicy
+
+    class RetryOnce(RetryPolicy):
+        def on_read_timeout(self, query, consistency, required, received, data_retrieved, retry_num):
+            return (self.RETRY, consistency) if retry_num == 0 else (self.RETHROW, None)
+
+        def on_write_timeout(self, query, consistency, write_type, required, received, retry_num):
+            return (self.RETRY, consistency) if retry_num == 0 else (self.RETHROW, None)
+
+        def on_unavailable(self, query, consistency, required, alive, retry_num):
+            return (self.RETRY_NEXT_HOST, None) if retry_num == 0 else (self.RETHROW, None)
+
+        def on_request_error(self, query, consistency, error, retry_num):
+            return (self.RETRY_NEXT_HOST, None) if retry_num == 0 else (self.RETHROW, None)
+
+    return RetryOnce()
+
+
+def _ssl_context(target: Endpoint) -> ssl.SSLContext | None:
+    """From the extra `ssl_options`, as Airflow's Cassandra connections have it: ca_certs, certfile, keyfile, check_hostname."""
+    options = target.extra.get("ssl_options")
+    if not options:
+        return None
+    context = ssl.create_default_context(cafile=options.get("ca_certs"))
+    context.check_hostname = bool(options.get("check_hostname", False))
+    if options.get("certfile"):
+        context.load_cert_chain(options["certfile"], options.get("keyfile"))
+    return context
