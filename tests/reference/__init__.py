@@ -1,0 +1,1 @@
+"""Independent restatements of the rules, for tests to compare the pipelines with."""
