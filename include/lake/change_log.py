@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Iterable, Mapping
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from include.lake.keys import time_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _TOUCH = (
     "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at, day_changed_at) "
-    "VALUES (%s, %s, %s, now(), now())"
+    "VALUES (?, ?, ?, now(), now())"
 )
 _DAYS = "SELECT DISTINCT lake_table, day, day_changed_at FROM minutemark.minute_changes"
 _MINUTES = "SELECT minute, changed_at FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s"
@@ -47,14 +48,14 @@ def touch(session: Session, lake_table: str, minutes: Iterable[datetime]) -> Non
     The session must leave the write timestamp to the server, as those of include/lake/session.py do: with a client's,
     a touch from a clock that is ahead would beat all later ones.
     """
-    from cassandra.query import BatchStatement, BatchType, SimpleStatement
+    from cassandra.query import BatchStatement, BatchType
 
     if session.use_client_timestamp:
-        raise ValueError("This session sends client timestamps: set use_client_timestamp=False, or open it with lake().")
+        raise ValueError("This session sends client timestamps: set use_client_timestamp=False, or use lake().")
     days: dict[date, list[datetime]] = defaultdict(list)
     for minute in sorted(set(minutes)):
         days[minute.date()].append(minute)
-    statement = SimpleStatement(_TOUCH)
+    statement = session.prepare(_TOUCH) if days else None
     for day, of_day in days.items():
         for start in range(0, len(of_day), _TOUCHES_PER_BATCH):
             batch = BatchStatement(BatchType.UNLOGGED)  # one partition: a single write, all or nothing

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Iterable
+from typing import TYPE_CHECKING
 
 from include.pipelines import Pipeline
 
@@ -30,7 +31,7 @@ def minute_counts(session: Session, pipeline: Pipeline, minutes: Iterable[dateti
     )
     rows: dict[datetime, int] = defaultdict(int)
     checksum: dict[datetime, int] = defaultdict(int)
-    for (minute, _), (_, answer) in zip(partitions, answers):
+    for (minute, _), (_, answer) in zip(partitions, answers, strict=True):
         for (event_id,) in answer:
             rows[minute] += 1
             checksum[minute] += zlib.crc32(str(event_id).encode())

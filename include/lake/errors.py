@@ -49,10 +49,13 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     if kind == "Unavailable":
         return f"has too few live replicas ({text}). Bring its nodes up; every read and write asks for LOCAL_QUORUM."
     if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:
-        return f"did not answer in time, retry included ({text or kind}). Look at its load and its log, then run this again."
+        return f"did not answer in time, retry included ({text or kind}). Look at its load and log, then try again."
     if kind in {"ReadFailure", "WriteFailure"}:
         return f"failed inside ({text}). Its log says why; a read may have met too many tombstones."
-    return f"cannot be reached ({kind}: {text}). Start it (`make services`), or correct host and port of connection {endpoint.conn_id}."
+    return (
+        f"cannot be reached ({kind}: {text}). Start it (`make services`), "
+        f"or correct host and port of connection {endpoint.conn_id}."
+    )
 
 
 def _grant(text: str, endpoint: Endpoint) -> str:

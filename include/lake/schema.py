@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING
 
 from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, ConnectionMissing, endpoint
 from include.lake.errors import SET_UP, LakeError, LakeTableMismatch
@@ -63,7 +64,9 @@ def _grant(session: Session) -> None:
             session.execute(statement)
     except InvalidRequest as error:
         if "AllowAllAuthorizer" in str(error):
-            log.info("This lake has no authorizer (AllowAllAuthorizer): every account may do everything, nothing was granted.")
+            log.info(
+                "This lake has no authorizer (AllowAllAuthorizer): every account may do everything, nothing was granted."
+            )
         elif "doesn't exist" in str(error) or "does not exist" in str(error):
             raise LakeError(
                 f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and {LAKE_WRITER} "
@@ -96,7 +99,9 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
     """Raise LakeTableMismatch, with the statement to run, unless the lake table is what the pipeline declares."""
     found = columns_of(session, pipeline.keyspace, pipeline.table)
     if not found:
-        raise LakeTableMismatch(f"Pipeline {pipeline.name}: there is no table {pipeline.lake_table} in the lake. Create it: {SET_UP}.")
+        raise LakeTableMismatch(
+            f"Pipeline {pipeline.name}: there is no table {pipeline.lake_table} in the lake. Create it: {SET_UP}."
+        )
     wrong_key = [
         f"{column} is {' '.join(found.get(column, ('missing',)))}, not {' '.join(wanted)}"
         for column, wanted in _KEY.items()
@@ -114,7 +119,9 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
             f"Pipeline {pipeline.name}: {pipeline.lake_table} lacks {', '.join(missing)}. "
             f"Run: ALTER TABLE {pipeline.lake_table} ADD ({', '.join(f'{column} text' for column in missing)});"
         )
-    not_text = [f"{column} ({found[column][1]})" for column in pipeline.columns if found[column][1] not in ("text", "varchar")]
+    not_text = [
+        f"{column} ({found[column][1]})" for column in pipeline.columns if found[column][1] not in ("text", "varchar")
+    ]
     if not_text:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name}: these columns of {pipeline.lake_table} are no text: {', '.join(not_text)}. Raw columns keep "

@@ -1,6 +1,6 @@
 """Sessions with Cassandra: quick to open, LOCAL_QUORUM, one retry, and the server's write timestamps.
 
-A client's timestamp would let a writer whose clock is ahead win over every later touch, so no session of ours sends one.
+A client's timestamp would let a writer whose clock is ahead win over every later touch, so none of ours is sent.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-from typing import TYPE_CHECKING, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, Endpoint, endpoint
 from include.lake.errors import LakeError, explain
@@ -115,7 +116,7 @@ def _retry_once():
 
 
 def _ssl_context(target: Endpoint) -> ssl.SSLContext | None:
-    """From the extra `ssl_options`, as Airflow's Cassandra connections have it: ca_certs, certfile, keyfile, check_hostname."""
+    """From the extra `ssl_options` of Airflow's Cassandra connections: ca_certs, certfile, keyfile, check_hostname."""
     options = target.extra.get("ssl_options")
     if not options:
         return None
