@@ -19,13 +19,13 @@ _PARTITIONS_IN_FLIGHT = 16
 def minute_counts(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, tuple[int, int]]:
     """Every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
 
-    Spark computes the same sum while it transforms: sum(crc32(cast(create_time as binary))).
+    Spark computes the same sum while it transforms: sum(crc32(cast(<event id> as binary))).
     """
     from cassandra.concurrent import execute_concurrent_with_args
 
     minutes = sorted(set(minutes))
     partitions = [(minute, shard) for minute in minutes for shard in range(pipeline.shards)]
-    query = session.prepare(f"SELECT create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
+    query = session.prepare(f"SELECT {pipeline.event_id} FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
     answers = execute_concurrent_with_args(
         session, query, partitions, concurrency=_PARTITIONS_IN_FLIGHT, raise_on_first_error=True, results_generator=True
     )
@@ -34,5 +34,5 @@ def minute_counts(session: Session, pipeline: Pipeline, minutes: Iterable[dateti
     for (minute, _), (_, answer) in zip(partitions, answers, strict=True):
         for (event_id,) in answer:
             rows[minute] += 1
-            checksum[minute] += zlib.crc32(str(event_id).encode())
+            checksum[minute] += zlib.crc32(str(event_id or "").encode())
     return {minute: (rows[minute], checksum[minute]) for minute in minutes}

@@ -1,4 +1,4 @@
-"""The lake's schema: applies every lake.cql, grants the accounts what they need, and checks a table against its pipeline."""
+"""The lake's schema: every lake.cql, the grants of the accounts, and whether a table fits its pipeline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEY = {
 def apply_schema() -> None:
     """Create what is missing of the lake, then grant. Applying it again changes nothing.
 
-    Works with connection lake_admin; where that is not defined lake_writer must be allowed to create, and nothing is granted.
+    Works with connection lake_admin; where that is not defined lake_writer must be allowed to create, without grants.
     """
     try:
         account = endpoint(LAKE_ADMIN).conn_id
@@ -64,13 +64,11 @@ def _grant(session: Session) -> None:
             session.execute(statement)
     except InvalidRequest as error:
         if "AllowAllAuthorizer" in str(error):
-            log.info(
-                "This lake has no authorizer (AllowAllAuthorizer): every account may do everything, nothing was granted."
-            )
+            log.info("This lake has no authorizer (AllowAllAuthorizer): any account may do anything, nothing to grant.")
         elif "doesn't exist" in str(error) or "does not exist" in str(error):
             raise LakeError(
-                f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and {LAKE_WRITER} "
-                f"name, e.g. CREATE ROLE {endpoint(LAKE_READER).login} WITH PASSWORD = '…' AND LOGIN = true;"
+                f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and "
+                f"{LAKE_WRITER} name, e.g. CREATE ROLE {endpoint(LAKE_READER).login} WITH PASSWORD = '…' AND LOGIN = true;"
             ) from error
         else:
             raise
@@ -109,9 +107,9 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
     ]
     if wrong_key:
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name}: {pipeline.lake_table} has another key: {'; '.join(wrong_key)}. It must be PRIMARY KEY "
-            f"((minute, shard), create_time); copy a flat table with `make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}` "
-            f"into a table of that key."
+            f"Pipeline {pipeline.name}: {pipeline.lake_table} has another key: {'; '.join(wrong_key)}. It must be "
+            f"PRIMARY KEY ((minute, shard), create_time): declare a table of that key, and copy this one into it with "
+            f"`make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}`."
         )
     missing = [column for column in pipeline.columns if column not in found]
     if missing:
@@ -119,11 +117,9 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
             f"Pipeline {pipeline.name}: {pipeline.lake_table} lacks {', '.join(missing)}. "
             f"Run: ALTER TABLE {pipeline.lake_table} ADD ({', '.join(f'{column} text' for column in missing)});"
         )
-    not_text = [
-        f"{column} ({found[column][1]})" for column in pipeline.columns if found[column][1] not in ("text", "varchar")
-    ]
+    not_text = [f"{column} ({found[column][1]})" for column in pipeline.columns if found[column][1] != "text"]
     if not_text:
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name}: these columns of {pipeline.lake_table} are no text: {', '.join(not_text)}. Raw columns keep "
-            f"what the producer sent: make a table of text columns and import the old one into it."
+            f"Pipeline {pipeline.name}: these columns of {pipeline.lake_table} are no text: {', '.join(not_text)}. "
+            f"Raw columns keep what the producer sent: make a table of text columns and import the old one into it."
         )

@@ -31,6 +31,13 @@ class Event(NamedTuple):
     values: Mapping[str, str | None]
 
 
+def event_id(pipeline: Pipeline, event: Event) -> str:
+    """The text that identifies the event, which its shard and its checksum come from. KeyError where it is absent."""
+    if pipeline.event_id == "create_time":
+        return str(event.create_time)
+    return event.values[pipeline.event_id] or ""
+
+
 @dataclass(frozen=True)
 class Written:
     """What a call of EventWriter.write left in the lake."""
@@ -77,8 +84,8 @@ class EventWriter:
 
         partitions: dict[tuple[datetime, int], list[Event]] = defaultdict(list)
         for event in events:
-            key = minute_of(event.create_time), shard_of(str(event.create_time), self._pipeline.shards)
-            partitions[key].append(event)
+            shard = shard_of(event_id(self._pipeline, event), self._pipeline.shards)
+            partitions[minute_of(event.create_time), shard].append(event)
         minutes.update(minute for minute, _ in partitions)
         statements = (
             (statement, ()) for key, of_key in partitions.items() for statement in self._statements(*key, of_key)
