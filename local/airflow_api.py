@@ -1,0 +1,89 @@
+"""Airflow's REST API as the local stack needs it: health, pools, DAGs, a run."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+
+from local.problems import Problem
+
+
+class Airflow:
+    """The API server on loopback, where everyone is an administrator."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._token: str | None = None
+
+    def health(self) -> dict[str, str | None]:
+        """State of each component by name; raises OSError while the server does not answer."""
+        found = self._send("GET", "/api/v2/monitor/health")
+        return {name: component["status"] for name, component in found.items()}
+
+    def make_pool(self, name: str, slots: int, description: str) -> None:
+        """Create a pool; one that exists keeps the slots that somebody gave it."""
+        body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+        try:
+            self._send("POST", "/api/v2/pools", body)
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
+
+    def dags(self) -> dict[str, bool]:
+        """Whether each known DAG is paused."""
+        found = self._send("GET", "/api/v2/dags?limit=200&exclude_stale=true")
+        return {dag["dag_id"]: dag["is_paused"] for dag in found["dags"]}
+
+    def import_errors(self) -> dict[str, str]:
+        """The last line of the error of each file that can't be imported."""
+        found = self._send("GET", "/api/v2/importErrors?limit=20")
+        return {error["filename"]: error["stack_trace"].strip().splitlines()[-1] for error in found["import_errors"]}
+
+    def unpause(self, dag_id: str) -> None:
+        self._send("PATCH", f"/api/v2/dags/{urllib.parse.quote(dag_id)}", {"is_paused": False})
+
+    def trigger(self, dag_id: str, note: str, conf: Mapping | None = None) -> str:
+        """Start a manual run; returns its id."""
+        body = {"logical_date": None, "note": note, "conf": dict(conf or {})}
+        return self._send("POST", f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns", body)["dag_run_id"]
+
+    def runs(self, dag_id: str, limit: int = 5) -> list[dict]:
+        """The newest runs of a DAG."""
+        path = f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns?order_by=-run_after&limit={limit}"
+        return self._send("GET", path)["dag_runs"]
+
+    def failed_task(self, dag_id: str, run_id: str) -> str | None:
+        """The first task of a run that failed."""
+        ids = f"{urllib.parse.quote(dag_id)}/dagRuns/{urllib.parse.quote(run_id)}"
+        found = self._send("GET", f"/api/v2/dags/{ids}/taskInstances?state=failed&limit=1")["task_instances"]
+        return found[0]["task_id"] if found else None
+
+    def _send(self, method: str, path: str, body: Mapping | None = None) -> dict:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if path != "/api/v2/monitor/health":
+            headers["Authorization"] = f"Bearer {self._log_in()}"
+        return self._open(urllib.request.Request(self.url + path, _encoded(body), headers, method=method))
+
+    def _log_in(self) -> str:
+        if self._token is None:
+            self._token = self._open(urllib.request.Request(f"{self.url}/auth/token"))["access_token"]
+        return self._token
+
+    def _open(self, request: urllib.request.Request) -> dict:
+        # No proxy stands between us and the loopback interface.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=30) as response:
+            return json.load(response)
+
+
+def _encoded(body: Mapping | None) -> bytes | None:
+    return None if body is None else json.dumps(body).encode()
+
+
+def explain(error: urllib.error.HTTPError) -> Problem:
+    """What Airflow answered, as a Problem."""
+    said = error.read().decode(errors="replace")[:300]
+    return Problem("Airflow's API", f"{error.code} for {error.url}: {said}", "Read .local/logs/api-server.log.")

@@ -1,0 +1,276 @@
+"""Set-up of a fresh machine, with nothing but Python's standard library: OS packages, uv, environment, jars.
+
+Each step looks first and does only what is missing: a second run takes a second. `python3 -m local.bootstrap`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from local.layout import LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
+from local.problems import Problem
+from local.progress import say, step
+
+PACKAGES = ROOT / "local" / "packages.txt"
+LOCK = ROOT / "local" / "requirements.lock"
+JAVA_VERSION = 17
+# The versions the lock was made for, the better one first: 3.12 is what the Airflow image runs.
+PYTHONS = ("3.12", "3.11")
+UV_VERSION = "0.13.9"
+# Without a plugin version in the pom Maven takes whatever is newest.
+MAVEN_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+
+def find_python() -> Path:
+    """A Python 3.12, else a 3.11: on the PATH, under pyenv, or among uv's own. Raises Problem when there is none."""
+    for version in PYTHONS:
+        for candidate in _candidates(version):
+            if _runs(candidate, version):
+                return candidate
+    raise Problem(
+        "Python",
+        f"no Python {' or '.join(PYTHONS)} on the PATH or under pyenv",
+        "Install one: `apt-get install python3.11` (Debian 12), `pyenv install 3.12`, or `brew install python@3.12`.",
+    )
+
+
+def _candidates(version: str) -> Iterator[Path]:
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    yield from sorted(pyenv.glob(f"{version}.*/bin/python{version}"), reverse=True)
+    for name in (f"python{version}", "python3"):
+        if found := shutil.which(name):
+            yield Path(found)
+
+
+def _runs(python: Path, version: str) -> bool:
+    """True when it is that version; a pyenv shim exists for versions that it then refuses to run."""
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    with contextlib.suppress(OSError):
+        return subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip() == version
+    return False
+
+
+def find_java_home() -> str | None:
+    """The JAVA_HOME of a Java 17: as set, else the one on the PATH, else among the system's. None when there is none."""
+    homes = [os.environ.get("JAVA_HOME")]
+    if on_path := shutil.which("java"):
+        homes.append(str(Path(on_path).resolve().parents[1]))
+    homes += sorted(str(path) for path in Path("/usr/lib/jvm").glob(f"*{JAVA_VERSION}*") if path.is_dir())
+    for home in homes:
+        if home and _java_version(Path(home) / "bin" / "java") == JAVA_VERSION:
+            return home
+    return None
+
+
+def _java_version(java: Path) -> int | None:
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+    except OSError:
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found.group(1)) if found else None
+
+
+def missing_packages() -> list[str]:
+    """The packages of packages.txt whose sign is absent."""
+    missing = []
+    for line in PACKAGES.read_text().splitlines():
+        words = line.partition("#")[0].split()
+        if words and not _is_there(words[1]):
+            missing.append(words[0])
+    return missing
+
+
+def _is_there(sign: str) -> bool:
+    kind, _, name = sign.partition(":")
+    if kind == "command":
+        return find_java_home() is not None if name == "java" else shutil.which(name) is not None
+    if kind == "pkg-config":
+        tool = shutil.which("pkg-config")
+        return bool(tool) and any(subprocess.run([tool, "--exists", one]).returncode == 0 for one in name.split("|"))
+    ask = {
+        "headers": "import sysconfig, os, sys; "
+        "sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()['include'], 'Python.h')))",
+        "venv": "import ensurepip, venv",
+    }[name]
+    return subprocess.run([find_python(), "-c", ask], capture_output=True).returncode == 0
+
+
+def install_packages() -> None:
+    """Install missing OS packages as root, saying so; anyone else gets the one command as a Problem."""
+    missing = missing_packages()
+    if not missing:
+        return
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    if not shutil.which("apt-get"):
+        raise Problem(
+            "Operating system", f"missing here, by their Debian names: {', '.join(missing)}", "Install their counterparts."
+        )
+    if os.getuid() != 0:
+        raise Problem("Operating system", f"missing: {', '.join(missing)}", f"Run: sudo {' '.join(command)}")
+    with step(f"as root: {' '.join(command)}"):
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        _run(["apt-get", "update"], "apt-get", quiet)
+        _run(command, "apt-get", quiet)
+
+
+def install_uv() -> Path:
+    """uv in an environment of its own, so that it needs nothing of the machine's."""
+    uv = TOOLS / "uv" / "bin" / "uv"
+    if not uv.exists():
+        with step(f"uv {UV_VERSION}"):
+            shutil.rmtree(TOOLS / "uv", ignore_errors=True)
+            _run([str(find_python()), "-m", "venv", str(TOOLS / "uv")], "Python's venv")
+            pip = [str(TOOLS / "uv" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+            _run([*pip, f"uv=={UV_VERSION}"], "pip")
+    return uv
+
+
+def install_environment() -> None:
+    """The Python environment, exactly as the lock says; only when the lock or the Python changed."""
+    python = find_python()
+    stamp = Stamp(VENV / ".made-of", LOCK, str(python))
+    if stamp.fits():
+        return
+    uv = install_uv()
+    offline = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(VENV)}
+    with step(f"Python environment ({python})"):
+        if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
+            _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", offline)
+        _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", offline)
+        stamp.write()
+
+
+def _version_of(python: Path) -> str:
+    return next(version for version in PYTHONS if _runs(python, version))
+
+
+def install_jars(pom: Path, folder: Path, what: str) -> None:
+    """The jars of a pom in a folder, exactly those; only when the pom changed."""
+    stamp = Stamp(folder / ".made-of", pom, MAVEN_GOAL)
+    if stamp.fits() and any(folder.glob("*.jar")):
+        return
+    maven = shutil.which("mvn")
+    if not maven:
+        raise Problem("Maven", "there is no mvn on the PATH", "Install it (Debian: apt-get install maven).")
+    with step(what):
+        fresh = folder.with_name(f"{folder.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        command = [maven, "-B", "-f", str(pom), MAVEN_GOAL, f"-DoutputDirectory={fresh}", "-DincludeScope=runtime"]
+        _run_maven(command, what)
+        _replace_jars(fresh, folder)
+        stamp.write()
+
+
+def _replace_jars(fresh: Path, folder: Path) -> None:
+    """Move the jars of `fresh` into `folder`; those that were not among them go, what else is there stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {jar.name for jar in fresh.glob("*.jar")}
+    for old in folder.glob("*.jar"):
+        if old.name not in names:
+            old.unlink()
+    for name in names:
+        (fresh / name).replace(folder / name)
+    shutil.rmtree(fresh)
+
+
+def _run_maven(command: list[str], what: str) -> None:
+    """Run Maven; say how many files it has fetched now and then, since a cold cache takes minutes."""
+    home = find_java_home()
+    env = {**os.environ, "JAVA_HOME": home} if home else None
+    fetched, said = 0, []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as maven:
+        for line in maven.stdout:
+            said = [*said[-200:], line]
+            if line.startswith(("Downloaded", "[INFO] Downloaded")):
+                fetched += 1
+                if fetched % 50 == 0:
+                    say(f"   … {what}: {fetched} files fetched")
+    if maven.returncode != 0:
+        errors = [line.strip() for line in said if "ERROR" in line or "error" in line] or said
+        raise Problem("Maven", f"{what} failed: {' '.join(errors)[:600]}", _network_remedy())
+
+
+def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise Problem(what, f"`{' '.join(command)}` failed:\n{done.stdout.strip()[-1500:]}", _network_remedy())
+
+
+def _network_remedy() -> str:
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < 3:
+        return f"The disk has only {free:.1f} GB left: make room (3 GB are enough), then run the same command again."
+    return "Read the message above; if it speaks of the network, run the same command again: what was fetched is kept."
+
+
+class Stamp:
+    """A note beside what was made of which file, so that it is made again only when that changed."""
+
+    def __init__(self, path: Path, source: Path, *also: str) -> None:
+        self._path = path
+        self._text = hashlib.sha256(source.read_bytes() + "\n".join(also).encode()).hexdigest()
+
+    def fits(self) -> bool:
+        return self._path.is_file() and self._path.read_text() == self._text
+
+    def write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(self._text)
+
+
+def set_up() -> None:
+    """Everything, the slow ones side by side. Raises Problem."""
+    if find_java_home() is None and not shutil.which("apt-get"):
+        raise Problem("Java", f"no Java {JAVA_VERSION} here", f"Install Java {JAVA_VERSION} or set JAVA_HOME to one.")
+    LOCAL.mkdir(exist_ok=True)
+    with only_one_set_up():
+        find_python()
+        install_packages()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            works = [
+                pool.submit(install_environment),
+                pool.submit(install_jars, ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra and MariaDB"),
+                pool.submit(install_jars, ROOT / "include" / "spark" / "pom.xml", SPARK_JARS, "jars for Spark"),
+            ]
+            for work in works:
+                work.result()
+
+
+@contextlib.contextmanager
+def only_one_set_up() -> Iterator[None]:
+    """Wait for another set-up of the same folder to end."""
+    with (LOCAL / ".set-up").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    if sys.version_info < (3, 8):
+        print("Set-up needs Python 3.8 or newer as python3.", file=sys.stderr)
+        return 1
+    try:
+        set_up()
+    except Problem as problem:
+        print(f"\n{problem}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"\n{error}\n  What to do: {_network_remedy()}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

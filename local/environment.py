@@ -1,0 +1,131 @@
+"""The environment of the local stack: `.local/env` for a shell or `astro dev start --standalone`, and Airflow's own.
+
+`.local/env` is made at first start with fresh passwords and kept. Connections that the user's environment brings win:
+with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, where the schema's owner is another account) no MariaDB is
+started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import bootstrap, connections
+from local.files import write_private
+from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, VENV
+from local.problems import Problem
+
+# Set for everything that the supervisor starts, so that `make stop` finds what outlives its parent.
+MARK = "MINUTEMARK_STACK"
+_SOURCED = "MINUTEMARK_ENV_FILE"
+_HEADER = "# Made by make run and make services; holds passwords. Source it: set -a; . .local/env; set +a\n"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What `.local/env` says, and which stores are the user's own."""
+
+    variables: dict[str, str]
+    passwords: dict[str, str]
+    own_lake: bool
+    own_warehouse: bool
+
+
+def read(path: Path = ENV_FILE) -> dict[str, str]:
+    """The variables of an env file, with or without `export`."""
+    found = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            line = line.strip().removeprefix("export ")
+            name, separator, value = line.partition("=")
+            if separator and not line.startswith("#"):
+                words = shlex.split(value)
+                found[name.strip()] = words[0] if words else ""
+    return found
+
+
+def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -> Environment:
+    """Make or complete `.local/env` for these ports and the user's own connections."""
+    known = read()
+    passwords = {**connections.new_passwords(), **_known_passwords(known)}
+    own_lake = _own(environ, connections.LAKE_LOGINS)
+    own_warehouse = _own(environ, connections.WAREHOUSE_LOGINS)
+    spark = connections.variable("spark_default")
+    variables = {
+        **(own_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),
+        **(own_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
+        **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
+        "MINUTEMARK_JARS": str(SPARK_JARS),
+        "AIRFLOW__CORE__FERNET_KEY": known.get("AIRFLOW__CORE__FERNET_KEY") or _key(),
+        "AIRFLOW__API_AUTH__JWT_SECRET": known.get("AIRFLOW__API_AUTH__JWT_SECRET") or _key(),
+        "AIRFLOW__API__SECRET_KEY": known.get("AIRFLOW__API__SECRET_KEY") or _key(),
+        # Passwords of accounts whose connection is the user's own: kept, for the day they are used again.
+        "MINUTEMARK_PASSWORDS": json.dumps(passwords),
+        _SOURCED: str(ENV_FILE),
+    }
+    if java_home := bootstrap.find_java_home():
+        variables["JAVA_HOME"] = java_home
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    write_private(ENV_FILE, _HEADER + exports)
+    return Environment(variables, passwords, bool(own_lake), bool(own_warehouse))
+
+
+def _key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _known_passwords(known: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return json.loads(known.get("MINUTEMARK_PASSWORDS", "{}"))
+    except ValueError:
+        raise Problem(str(ENV_FILE), "its passwords are unreadable", "Bring the file back, or `make clean`.") from None
+
+
+def _own(environ: Mapping[str, str], conn_ids: Mapping[str, str]) -> dict[str, str]:
+    """The user's connections to a store of their own: all of its accounts (admin may lack), or none. Raises Problem."""
+    names = {connections.variable(conn_id): conn_id for conn_id in conn_ids}
+    own = {name: environ[name] for name in names if _users(environ, name)}
+    absent = [name for name, conn_id in names.items() if name not in own and not conn_id.endswith("_admin")]
+    if own and absent:
+        found = f"{', '.join(own)} is set, but not {', '.join(absent)}"
+        raise Problem("Connections", found, "Set all accounts of a store of your own, or none of them.")
+    return own
+
+
+def _users(environ: Mapping[str, str], name: str) -> bool:
+    """True for a variable that the user set, false for one that came from sourcing `.local/env`."""
+    return bool(environ.get(name)) and not (environ.get(_SOURCED) and environ[name] == read().get(name))
+
+
+def of_airflow(environment: Environment, ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Everything that the stack's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
+    url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
+    tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
+    kept = {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
+    return {
+        **tuning,
+        **kept,
+        **environment.variables,
+        "AIRFLOW_HOME": str(AIRFLOW_HOME),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        # Whoever reaches the loopback interface is an administrator, as with `astro dev start --standalone`.
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
+        "AIRFLOW__API__BASE_URL": url,
+        "MINUTEMARK_DEMO": environ.get("MINUTEMARK_DEMO", "1"),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        # spark-submit takes the first python3 of the PATH.
+        "PATH": f"{VENV / 'bin'}:{environ.get('PATH', os.defpath)}",
+        MARK: str(ROOT),
+    }

@@ -1,0 +1,84 @@
+"""The ports of the local stack: defaults, `.local/ports`, then the environment; and who holds one that is taken."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+
+from local.layout import PORTS_FILE
+from local.problems import Problem
+
+DEFAULTS = {"AIRFLOW_PORT": 8080, "CASSANDRA_PORT": 9042, "CASSANDRA_STORAGE_PORT": 7000, "MARIADB_PORT": 3306}
+
+
+def chosen(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
+    """The port of each name. Raises Problem for one that is no port, or that two names share."""
+    found: dict[str, str | int] = dict(DEFAULTS)
+    if PORTS_FILE.exists():
+        lines = (line.partition("#")[0].strip() for line in PORTS_FILE.read_text().splitlines())
+        for name, _, value in (line.partition("=") for line in lines if line):
+            if name.strip() not in DEFAULTS:
+                raise Problem(str(PORTS_FILE), f"{name.strip()} is no port's name", f"Names are {', '.join(DEFAULTS)}.")
+            found[name.strip()] = value.strip()
+    found |= {name: environ[name] for name in DEFAULTS if environ.get(name)}
+    ports = {name: _number(name, value) for name, value in found.items()}
+    for name, port in ports.items():
+        twin = next((other for other in ports if other != name and ports[other] == port), None)
+        if twin:
+            raise Problem("Ports", f"{name} and {twin} are both {port}", f"Choose another: make run {name}=…")
+    return ports
+
+
+def save(ports: Mapping[str, int]) -> None:
+    """Remember the choice, so that status, query and the next run use it."""
+    PORTS_FILE.write_text("".join(f"{name}={port}\n" for name, port in ports.items()))
+
+
+def _number(name: str, value: str | int) -> int:
+    try:
+        port = int(value)
+    except ValueError:
+        port = 0
+    if not 1024 <= port <= 65535:
+        raise Problem("Ports", f"{name}={value} is no port from 1024 to 65535", f"Choose one: make run {name}=…")
+    return port
+
+
+def require_free(ports: Mapping[str, int], names: Iterable[str]) -> None:
+    """Raise Problem for the first of these ports that something listens on."""
+    for name in names:
+        if _taken(ports[name]):
+            raise Problem(
+                f"Port {ports[name]} ({name})",
+                f"taken{_by_whom(ports[name])}",
+                f"End that program, or choose another port: make run {name}={_free_port()}",
+            )
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _by_whom(port: int) -> str:
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except psutil.Error:
+        pass
+    return " by a program of another user"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,33 @@
+"""What a person sees while things are done: a line when a step begins, one with its seconds when it has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+_lock = threading.Lock()
+
+
+def say(line: str) -> None:
+    """Print one line at once, whole, whichever thread says it."""
+    with _lock:
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def step(what: str, quick: float = 0.0) -> Iterator[None]:
+    """Announce a step and its end; one that took less than `quick` seconds leaves no second line."""
+    began = time.monotonic()
+    if not quick:
+        say(f"   … {what}")
+    try:
+        yield
+    except BaseException:
+        say(f"   ✗ {what}  {time.monotonic() - began:.1f} s")
+        raise
+    seconds = time.monotonic() - began
+    if seconds >= quick:
+        say(f"   ✓ {what}  {seconds:.1f} s")

@@ -1,0 +1,282 @@
+"""`make run` and `make services`: everything that stands between an installed project and its first merged minute.
+
+What takes long runs side by side: Cassandra starts while Airflow's database is made, Airflow while the schema is applied.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import datetime as dt
+import os
+import time
+import urllib.error
+from collections.abc import Mapping
+
+import yaml
+
+from local import airflow_api, cassandra, connections, environment, mariadb, ports, supervisor, waiting
+from local.layout import AIRFLOW_HOME, DATA, LOCAL, ROOT, VENV
+from local.problems import Problem
+from local.progress import say, step
+from local.supervisor import Program
+
+CASSANDRA, MARIADB = "cassandra", "mariadb"
+MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
+AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+_UNPAUSED = AIRFLOW_HOME / "unpaused"
+
+
+class Stack:
+    """The processes of one project folder, with the ports and the environment they share."""
+
+    def __init__(self) -> None:
+        LOCAL.mkdir(exist_ok=True)
+        self.ports = ports.chosen()
+        self.environment = environment.prepare(self.ports)
+        self.env = environment.of_airflow(self.environment, self.ports)
+        self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
+
+    def start_stores(self) -> None:
+        """Start the stores that are not the user's own; return before they answer."""
+        stores = self._stores()
+        needed = {CASSANDRA: ("CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT"), MARIADB: ("MARIADB_PORT",)}
+        self._require_ports({name: needed[name] for name in stores})
+        supervisor.ensure(self._programs(), self.env)
+        if CASSANDRA in stores:
+            supervisor.start(CASSANDRA)
+        if MARIADB in stores:
+            with step("MariaDB's binaries and data folder", quick=1.0):
+                self._mariadb().prepare(connections.warehouse_passwords(self.environment.passwords))
+            supervisor.start(MARIADB)
+
+    def await_stores(self) -> None:
+        """Wait until the stores answer, and make their accounts."""
+        stores = self._stores()
+        if MARIADB in stores:
+            password = self.environment.passwords["warehouse_admin"]
+            with step("MariaDB answers"):
+                mariadb.wait_until_ready(self.ports["MARIADB_PORT"], password, alive=_coming(MARIADB), log=_log(MARIADB))
+        if CASSANDRA in stores:
+            with step("Cassandra answers"):
+                cassandra.bootstrap(
+                    self.ports["CASSANDRA_PORT"],
+                    connections.lake_passwords(self.environment.passwords),
+                    seconds=180,
+                    alive=_coming(CASSANDRA),
+                    log=_log(CASSANDRA),
+                )
+
+    def apply_schema(self) -> None:
+        """What the set-up DAG does elsewhere."""
+        os.environ.update(self.environment.variables)
+        from include.operations import setup
+
+        with step("schema of lake and warehouse"):
+            setup.set_up()
+
+    def start_airflow(self) -> None:
+        """Make Airflow's database, start its processes; return when all of them are healthy."""
+        self._require_ports({"api-server": ("AIRFLOW_PORT",)})
+        AIRFLOW_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+        supervisor.ensure(self._programs(), self.env)
+        self._migrate()
+        supervisor.start(*AIRFLOW)
+        with step("Airflow answers"):
+            waiting.until(
+                self._require_health,
+                what=f"Airflow on {self.airflow.url}",
+                seconds=180,
+                errors=(OSError, ValueError, _NotYet),
+                alive=lambda: all(_coming(name)() for name in AIRFLOW),
+                log=str(supervisor.log_of("api-server").parent),
+            )
+
+    def _migrate(self) -> None:
+        """Airflow's database, when it is new or was made by another version."""
+        stamp = AIRFLOW_HOME / "database-of"
+        version = _installed_airflow()
+        if stamp.is_file() and stamp.read_text() == version and (AIRFLOW_HOME / "airflow.db").is_file():
+            return
+        with step("Airflow's database"):
+            supervisor.start(MIGRATION)
+            supervisor.wait_for_exit(MIGRATION, 180)
+        stamp.write_text(version)
+
+    def _require_health(self) -> None:
+        sick = [name for name, state in self.airflow.health().items() if state not in ("healthy", None)]
+        running = {process["name"] for process in supervisor.processes() if process["statename"] == "RUNNING"}
+        sick += [name for name in AIRFLOW if name not in running]
+        if sick:
+            raise _NotYet(", ".join(sick))
+
+    def start_pipelines(self) -> None:
+        """Pools, DAGs that nobody has paused, and a first run of every pipeline."""
+        from include.pipelines import all_pipelines
+
+        try:
+            for pool in _declared_pools():
+                self.airflow.make_pool(pool["pool_name"], pool["pool_slot"], pool.get("pool_description", ""))
+            wanted = [f"{name}_minute" for name in all_pipelines()]
+            with step("DAGs"):
+                paused = waiting.until(
+                    lambda: self._require_dags(wanted),
+                    what="Airflow's DAGs",
+                    seconds=90,
+                    errors=(OSError, _NotYet),
+                    log=_log("dag-processor"),
+                )
+                self._unpause(paused)
+            for dag_id in wanted:
+                self.airflow.trigger(dag_id, "First run, by make run")
+        except urllib.error.HTTPError as error:
+            raise airflow_api.explain(error) from error
+
+    def _require_dags(self, wanted: list[str]) -> dict[str, bool]:
+        if broken := self.airflow.import_errors():
+            file, error = next(iter(broken.items()))
+            raise Problem(f"DAG file {file}", error, "Put it right and run `make run` again.")
+        found = self.airflow.dags()
+        if absent := [dag_id for dag_id in wanted if dag_id not in found]:
+            raise _NotYet(f"not there yet: {', '.join(absent)}")
+        return found
+
+    def _unpause(self, paused: Mapping[str, bool]) -> None:
+        """Each DAG once in the life of this folder: whoever pauses one later finds it paused after the next start."""
+        done = set(_UNPAUSED.read_text().split()) if _UNPAUSED.exists() else set()
+        for dag_id, is_paused in paused.items():
+            if is_paused and dag_id not in done:
+                self.airflow.unpause(dag_id)
+        _UNPAUSED.write_text("\n".join(sorted(done | set(paused))) + "\n")
+
+    def warm_spark(self) -> None:
+        """Make the class archive for Spark's JVM in the background; runs are slower until it is there, nothing else."""
+        supervisor.start(SPARK_ARCHIVE)
+
+    def _stores(self) -> list[str]:
+        own = {CASSANDRA: self.environment.own_lake, MARIADB: self.environment.own_warehouse}
+        return [name for name, is_own in own.items() if not is_own]
+
+    def _require_ports(self, names: Mapping[str, tuple[str, ...]]) -> None:
+        """The ports of programs that do not run yet are free."""
+        for program, needed in names.items():
+            if not supervisor.running() or supervisor.state_of(program) not in supervisor.COMING:
+                ports.require_free(self.ports, needed)
+        ports.save(self.ports)
+
+    def _programs(self) -> list[Program]:
+        python = str(VENV / "bin" / "python")
+        airflow = str(VENV / "bin" / "airflow")
+        port = str(self.ports["AIRFLOW_PORT"])
+        programs = [
+            Program(MIGRATION, [airflow, "db", "migrate"], 50, once=True),
+            Program(SPARK_ARCHIVE, ["nice", "-n", "10", python, "-m", "include.spark.warm_start"], 60, once=True),
+            Program("api-server", [airflow, "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1"], 70),
+            # Logs are read from the files; their servers would listen on every interface.
+            Program("scheduler", [airflow, "scheduler", "--skip-serve-logs"], 90),
+            Program("dag-processor", [airflow, "dag-processor"], 90),
+            Program("triggerer", [airflow, "triggerer", "--skip-serve-logs"], 90),
+        ]
+        if CASSANDRA in self._stores():
+            programs.append(Program(CASSANDRA, self._cassandra_command(), 10))
+        if MARIADB in self._stores():
+            programs.append(Program(MARIADB, self._mariadb().command(), 10))
+        return programs
+
+    def _cassandra_command(self) -> list[str]:
+        if home := self.environment.variables.get("JAVA_HOME"):
+            os.environ["JAVA_HOME"] = home
+        node = cassandra.Node(
+            home=DATA / CASSANDRA,
+            port=self.ports["CASSANDRA_PORT"],
+            storage_port=self.ports["CASSANDRA_STORAGE_PORT"],
+        )
+        return node.prepare()
+
+    def _mariadb(self) -> mariadb.Server:
+        return mariadb.Server(home=DATA / MARIADB, port=self.ports["MARIADB_PORT"])
+
+
+class _NotYet(Exception):
+    """Something that is still coming."""
+
+
+def _coming(name: str):
+    return lambda: supervisor.state_of(name) in supervisor.COMING
+
+
+def _log(name: str) -> str:
+    return str(supervisor.log_of(name))
+
+
+def _installed_airflow() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("apache-airflow")
+
+
+def _declared_pools() -> list[dict]:
+    """The pools of airflow_settings.yaml, which `astro dev start` applies; one list for every way to run."""
+    path = ROOT / "airflow_settings.yaml"
+    if not path.exists():
+        raise Problem(str(path), "the file is missing", "Bring it back: it declares the pools.")
+    settings = yaml.safe_load(path.read_text())
+    return [pool for pool in settings["airflow"].get("pools") or [] if pool.get("pool_name")]
+
+
+def services() -> None:
+    """Only the stores, with their schema, for use before `astro dev start --standalone`."""
+    stack = Stack()
+    stack.start_stores()
+    stack.await_stores()
+    stack.apply_schema()
+    for name in stack._stores():
+        say(f"   {name} listens on 127.0.0.1:{stack.ports[name.upper() + '_PORT']}")
+    say("The connections are in .local/env: `set -a; . .local/env; set +a`. `make stop` stops the stores.")
+
+
+def run() -> Stack:
+    """Everything up to the first run. Raises Problem."""
+    began = time.monotonic()
+    stack = Stack()
+    stack.start_stores()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        airflow = pool.submit(stack.start_airflow)
+        try:
+            stack.await_stores()
+            stack.apply_schema()
+        finally:
+            concurrent.futures.wait([airflow])
+        airflow.result()
+    stack.start_pipelines()
+    stack.warm_spark()
+    say(f"   Airflow: {stack.airflow.url}   ({time.monotonic() - began:.0f} s since the start)")
+    return stack
+
+
+def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
+    """Wait for a batch merged since then; False when none was within the time, which says nothing bad yet."""
+    from local.live import newest_merge
+
+    from include.pipelines import all_pipelines
+
+    deadline = time.monotonic() + seconds
+    with step("first run, from the lake to the warehouse"):
+        while time.monotonic() < deadline:
+            merged_at = newest_merge()
+            if merged_at and merged_at >= since:
+                return True
+            for name in all_pipelines():
+                for found in stack.airflow.runs(f"{name}_minute", 1):
+                    if found["state"] == "failed":
+                        task = stack.airflow.failed_task(f"{name}_minute", found["dag_run_id"])
+                        raise Problem(
+                            f"First run of {name}_minute",
+                            f"task {task} failed",
+                            f"Open {stack.airflow.url}/dags/{name}_minute, or read {AIRFLOW_HOME / 'logs'}; "
+                            "the stack goes on, `make stop` stops it.",
+                        )
+            for name in AIRFLOW:
+                supervisor.require_coming(name)
+            time.sleep(0.5)
+    return False
