@@ -44,6 +44,7 @@ class Pipeline:
     dimensions: tuple[Dimension, ...] = ()
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))  # of the transform, with defaults
     tags: tuple[str, ...] = ()
+    event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes that go first
     max_minutes: int = 600  # of one batch
