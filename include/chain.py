@@ -1,0 +1,110 @@
+"""The chain of every pipeline: from changed minutes of the lake to facts in the warehouse.
+
+1. **wait_for_changes** looks into the lake's change log. Changed minutes, newest first, become a *batch*; only its id is
+   handed on. Nothing has changed: it waits in the triggerer for up to 45 seconds, and then the run is skipped.
+2. **transform_delta** reads the batch's minutes with one spark-submit and fills staging, as a new *attempt*.
+3. **check_staging** asks whether every raw row is counted, ignored or rejected, and whether the numbers can be.
+4. **merge_into_warehouse** replaces these minutes' contributions and recomputes their facts, in one transaction.
+5. **check_warehouse** asks whether facts and contributions agree. If not, the run fails and its minutes stay pending.
+
+Run it again from any step: a cleared sensor opens a new batch, a cleared transform makes a new attempt, a cleared merge
+of a merged batch changes nothing. To process given minutes again, trigger it with `from` and `to`, or make a backfill:
+it takes exactly the minutes of its intervals.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from airflow.sdk import DAG, Param, chain, task
+
+from plugins.changes import WaitForChanges
+from plugins.gate import QualityGate
+from plugins.transform import TransformDelta
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from include.pipelines import Pipeline
+
+START = datetime(2020, 1, 1, tzinfo=timezone.utc)  # how far back a backfill may go; catchup is off
+BATCH_ID = "{{ ti.xcom_pull(task_ids='wait_for_changes') }}"
+LIVE_BEFORE_REPLAY = "plugins.priority.LiveBeforeReplay"
+
+# A killed task or a refused connection is tried again within the minute.
+TASK_DEFAULTS = {"retries": 2, "retry_delay": timedelta(seconds=10), "weight_rule": LIVE_BEFORE_REPLAY}
+
+
+def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: int) -> DAG:
+    """The DAG `<pipeline>_<kind>`; among live runs the higher priority takes the pools first."""
+    with DAG(
+        f"{pipeline.name}_{kind}",
+        description=pipeline.description,
+        doc_md=f"{doc}\n\n{__doc__}",
+        schedule=schedule,
+        start_date=START,
+        catchup=False,  # what was missed is pending, and the next run takes it
+        max_active_runs=1,
+        dagrun_timeout=timedelta(minutes=30),
+        default_args={"owner": pipeline.owner, "priority_weight": priority, **TASK_DEFAULTS},
+        params=form(pipeline),
+        tags=sorted({kind, "minutemark", *pipeline.tags}),
+    ) as dag:
+        wait_for_changes = WaitForChanges(
+            task_id="wait_for_changes",
+            pipeline=pipeline.name,
+            kind=kind,
+            execution_timeout=timedelta(minutes=5),
+        )
+        transform_delta = TransformDelta(
+            task_id="transform_delta",
+            batch_id=BATCH_ID,
+            pool="spark",
+            execution_timeout=timedelta(minutes=15),
+        )
+        check_staging = QualityGate(
+            task_id="check_staging",
+            gate="staging",
+            batch_id=BATCH_ID,
+            execution_timeout=timedelta(minutes=2),
+        )
+        merge = merge_into_warehouse(BATCH_ID)
+        check_warehouse = QualityGate(
+            task_id="check_warehouse",
+            gate="warehouse",
+            batch_id=BATCH_ID,
+            execution_timeout=timedelta(minutes=2),
+        )
+        chain(wait_for_changes, transform_delta, check_staging, merge, check_warehouse)
+    return dag
+
+
+@task(pool="merge", execution_timeout=timedelta(minutes=10))
+def merge_into_warehouse(batch_id: str) -> None:
+    """Step 4, in MySQL alone."""
+    from include.connections import WAREHOUSE_ETL
+    from include.warehouse.merge import merge
+
+    print(merge(int(batch_id), WAREHOUSE_ETL))
+
+
+def form(pipeline: Pipeline) -> dict[str, Param]:
+    """What a person may enter when triggering a run; scheduled runs take the defaults."""
+    times = {
+        name: Param(None, type=["null", "string"], format="date-time", title=name, description=description)
+        for name, description in {
+            "from": "First minute to process again (UTC). Leave both empty to process what has changed.",
+            "to": "End of those minutes, not included.",
+        }.items()
+    }
+    allow_shrink = Param(
+        False,
+        type="boolean",
+        title="allow_shrink",
+        description="Publish minutes that have fewer rows in the lake than were read before.",
+    )
+    options = {
+        name: Param(default, title=name, description=f"Option of the {pipeline.name} transform.")
+        for name, default in pipeline.options.items()
+    }
+    return {**times, "allow_shrink": allow_shrink, **options}

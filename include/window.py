@@ -1,0 +1,86 @@
+"""Which minutes a run is asked for: those of its interval, those of its form, or whatever has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+LOOK_BACK = timedelta(hours=3)  # of a reconcile run, before its interval: how late a writer without change log may be
+ONE_HOUR = timedelta(hours=1)
+
+
+class WindowRefused(ValueError):
+    """A window that cannot be meant; the message says what to enter instead."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What to open: `changes` since the last look, exactly a `range`, or what `differs` in a range. Naive UTC minutes."""
+
+    kind: str  # of the batch: minute, reconcile, backfill or manual
+    what: str  # changes, range or differs
+    start: datetime | None = None
+    end: datetime | None = None  # not included
+
+
+def window_of_run(
+    *,
+    dag_kind: str,
+    run_type: str,
+    run_after: datetime,
+    interval: tuple[datetime, datetime] | None,
+    asked_from: str | None,
+    asked_to: str | None,
+) -> Window:
+    """The window of a run of a `minute` or `reconcile` DAG. Raises WindowRefused for a form that cannot be meant."""
+    asked = bool(asked_from or asked_to)
+    if run_type == "backfill":
+        if asked:
+            raise WindowRefused(
+                "A backfill run takes its minutes from its own interval: leave `from` and `to` empty, "
+                "or trigger one manual run with them instead of a backfill."
+            )
+        start, end = _interval(interval)
+        return Window("backfill", "range", start, end)
+    if asked:
+        return Window("manual", "range", *_asked(asked_from, asked_to))
+    batch_kind = "manual" if run_type == "manual" else dag_kind
+    if dag_kind == "minute":
+        return Window(batch_kind, "changes")
+    start, end = _interval(interval) if interval else (as_minute(run_after) - ONE_HOUR, as_minute(run_after))
+    return Window(batch_kind, "differs", start - LOOK_BACK, end)
+
+
+def as_minute(time: datetime) -> datetime:
+    """The naive UTC minute that a time falls in; a time without zone is UTC."""
+    if time.tzinfo is not None:
+        time = time.astimezone(timezone.utc).replace(tzinfo=None)
+    return time.replace(second=0, microsecond=0)
+
+
+def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, datetime]:
+    if interval is None:
+        raise WindowRefused("This backfill run has no data interval, so that it names no minutes: create it again.")
+    return as_minute(interval[0]), as_minute(interval[1])
+
+
+def _asked(asked_from: str | None, asked_to: str | None) -> tuple[datetime, datetime]:
+    if not (asked_from and asked_to):
+        missing = "to" if asked_from else "from"
+        raise WindowRefused(f"`{missing}` is empty: give both `from` and `to`, or neither to process what has changed.")
+    start, end = _minute_in("from", asked_from), _minute_in("to", asked_to)
+    if start >= end:
+        raise WindowRefused(
+            f"`from` ({asked_from}) must be before `to` ({asked_to}), which is not included; "
+            "for one minute give the next one as `to`."
+        )
+    return start, end
+
+
+def _minute_in(name: str, text: str) -> datetime:
+    try:
+        return as_minute(datetime.fromisoformat(text.strip()))
+    except ValueError:
+        raise WindowRefused(
+            f"`{name}` is {text!r}, which is no date and time: write it as 2026-11-22T14:05 or 2026-11-22T14:05:00Z (UTC)."
+        ) from None

@@ -1,0 +1,162 @@
+"""The first task of the chain: a deferrable sensor that opens a batch as soon as the lake has changed.
+
+It looks once before it defers, so that a run that finds work never waits for the triggerer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.triggers.base import BaseTrigger, TaskSkippedEvent, TriggerEvent
+
+from include import pipelines
+from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint_in_trigger
+from include.window import Window, WindowRefused, window_of_run
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+PATIENCE = timedelta(seconds=45)  # leaves the rest of the minute to the chain
+GRACE = timedelta(seconds=60)  # for a triggerer that is down or busy: then the wait fails instead of lasting for ever
+POLL_SECONDS = 1.5
+
+
+class WaitForChanges(BaseSensorOperator):
+    """Opens the batch of this run and hands on its id; skips the run when nothing changes within `patience`.
+
+    A `minute` DAG takes what has changed; a `reconcile` DAG what differs from the ledger; a backfill run, or a manual
+    run with `from` and `to`, exactly its minutes. Only the first of these ever waits.
+    """
+
+    def __init__(self, *, pipeline: str, kind: str, patience: timedelta = PATIENCE, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.kind = kind
+        self.patience = patience
+
+    def execute(self, context: Context) -> int:
+        deadline = datetime.now(timezone.utc) + self.patience
+        return self._open_or_wait(context, deadline)
+
+    def execute_complete(self, context: Context, event: dict[str, str]) -> int:
+        """Comes back from the trigger: the lake has changed, or it could not be asked."""
+        if "error" in event:
+            raise RuntimeError(event["error"])
+        return self._open_or_wait(context, datetime.fromisoformat(event["deadline"]))
+
+    def _open_or_wait(self, context: Context, deadline: datetime) -> int:
+        pipeline = pipelines.get(self.pipeline)
+        try:
+            window = self._window(context)
+        except WindowRefused as error:
+            raise AirflowFailException(str(error)) from None
+        batch_id, digest = self._open(pipeline, window, context)
+        if batch_id is not None:
+            self.log.info("Opened batch %s of %s (%s).", batch_id, pipeline.name, _described(window))
+            return batch_id
+        if window.what != "changes":
+            raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree in {_described(window)}.")
+        remaining = deadline - datetime.now(timezone.utc)
+        if remaining <= timedelta(0):
+            raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
+        self.log.info("No minute of %s is pending; waiting up to %.0f s.", pipeline.lake_table, remaining.total_seconds())
+        self.defer(
+            trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, digest, deadline.isoformat()),
+            method_name="execute_complete",
+            timeout=remaining + GRACE,
+        )
+
+    def _window(self, context: Context) -> Window:
+        dag_run, params = context["dag_run"], context["params"]
+        start, end = context.get("data_interval_start"), context.get("data_interval_end")
+        return window_of_run(
+            dag_kind=self.kind,
+            run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+            run_after=dag_run.run_after,
+            interval=(start, end) if start and end else None,
+            asked_from=params.get("from"),
+            asked_to=params.get("to"),
+        )
+
+    def _open(self, pipeline: pipelines.Pipeline, window: Window, context: Context) -> tuple[int | None, str]:
+        from include import runs
+        from include.lake.session import lake
+        from include.warehouse.session import warehouse
+
+        dag_run, params = context["dag_run"], context["params"]
+        batch = dict(
+            kind=window.kind,
+            dag_id=dag_run.dag_id,
+            run_id=dag_run.run_id,
+            tick=dag_run.run_after.astimezone(timezone.utc).replace(tzinfo=None),
+            options={name: params.get(name, default) for name, default in pipeline.options.items()},
+            allow_shrink=bool(params.get("allow_shrink")),
+        )
+        with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+            if window.what == "range":
+                return runs.open_range(pipeline, session, conn, start=window.start, end=window.end, **batch), ""
+            if window.what == "differs":
+                return runs.open_reconcile(pipeline, session, conn, start=window.start, end=window.end, **batch), ""
+            look = runs.look(pipeline, session, conn)
+            batch_id = runs.open_delta(pipeline, session, conn, look=look, **batch) if look.pending_count else None
+            return batch_id, look.digest
+
+
+class LakeChangeTrigger(BaseTrigger):
+    """Fires when the lake's change log differs from `digest`; skips its task at the deadline, without a worker."""
+
+    def __init__(self, conn_id: str, lake_table: str, digest: str, deadline: str) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+        self.lake_table = lake_table
+        self.digest = digest
+        self.deadline = deadline  # ISO, with zone
+        self._open_lake = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        names = ("conn_id", "lake_table", "digest", "deadline")
+        return f"plugins.changes.{type(self).__name__}", {name: getattr(self, name) for name in names}
+
+    async def run(self):
+        """One session for the whole wait. What the lake answers with an error, the task fails with."""
+        deadline = datetime.fromisoformat(self.deadline)
+        try:
+            endpoint = await endpoint_in_trigger(self.conn_id)
+            session = await asyncio.to_thread(self._connect, endpoint)
+            while datetime.now(timezone.utc) < deadline:
+                if await asyncio.to_thread(self._digest, session) != self.digest:
+                    yield TriggerEvent({"deadline": self.deadline})
+                    return
+                await asyncio.sleep(POLL_SECONDS)
+        except Exception as error:  # whatever it is, it belongs in the task's log and not only in the triggerer's
+            self.log.exception("The lake could not be asked for changes.")
+            yield TriggerEvent({"error": f"{type(error).__name__}: {error}"})
+            return
+        yield TaskSkippedEvent()
+
+    async def cleanup(self) -> None:
+        """Also when the wait is cancelled: a Cluster that is left open keeps its threads and sockets."""
+        if self._open_lake is not None:
+            await asyncio.to_thread(self._open_lake.__exit__, None, None, None)
+            self._open_lake = None
+
+    def _connect(self, endpoint):
+        from include.lake.session import lake
+
+        self._open_lake = lake(endpoint)
+        return self._open_lake.__enter__()
+
+    def _digest(self, session) -> str:
+        from include.lake import change_log
+
+        return change_log.digest(change_log.changed_days(session, self.lake_table))
+
+
+def _described(window: Window) -> str:
+    if window.what == "changes":
+        return "what has changed"
+    return f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,35 @@
+"""A data-quality gate between two steps of the chain: every check of it runs, every result is stored and shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.connections import WAREHOUSE_ETL
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class QualityGate(BaseOperator):
+    """Fails at once, without retries, when a check of severity `fail` finds rows: they would be there again."""
+
+    template_fields = ("batch_id",)
+    ui_color = "#f2ead9"
+
+    def __init__(self, *, gate: str, batch_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.gate = gate
+        self.batch_id = batch_id
+
+    def execute(self, context: Context) -> None:
+        from include.warehouse.gates import run_gate
+        from include.warehouse.session import warehouse
+
+        with warehouse(WAREHOUSE_ETL) as conn:
+            result = run_gate(conn, int(self.batch_id), self.gate)
+        self.log.info("%s", result)
+        if not result.passed:
+            raise AirflowFailException(str(result))

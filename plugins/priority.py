@@ -1,0 +1,33 @@
+"""Live runs before replays: what fills the pools when both want them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from airflow.task.priority_strategy import PriorityWeightStrategy
+
+if TYPE_CHECKING:
+    from airflow.models.taskinstance import TaskInstance
+
+LIVE_FOR = timedelta(minutes=15)
+REPLAY_WEIGHT = 1
+
+
+class LiveBeforeReplay(PriorityWeightStrategy):
+    """The task's own weight for a live run, 1 for a backfill's runs and for old runs that are cleared.
+
+    Airflow takes the oldest run first among equals, so that a backfill would starve the live minute. "Reprocess
+    completed" clears old runs before it marks them as backfill: their age gives them away.
+    """
+
+    def get_weight(self, ti: TaskInstance) -> int:
+        return REPLAY_WEIGHT if self._is_replay(ti) else ti.task.priority_weight
+
+    @staticmethod
+    def _is_replay(ti: TaskInstance) -> bool:
+        if ti.run_id and ti.run_id.startswith("backfill__"):
+            return True
+        dag_run = ti.__dict__.get("dag_run")  # loaded when a run is cleared; a new task instance has none yet
+        run_after = getattr(dag_run, "run_after", None)
+        return run_after is not None and run_after < datetime.now(timezone.utc) - LIVE_FOR

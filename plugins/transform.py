@@ -1,0 +1,140 @@
+"""The second task of the chain: one spark-submit that reads the batch's minutes and fills staging."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
+
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+PROJECT = Path(__file__).resolve().parent.parent
+PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
+
+
+class TransformDelta(SparkSubmitOperator):
+    """Runs include/spark/run.py for one batch, as a new attempt of it.
+
+    Passwords travel in a properties file of mode 0600, never in arguments, environment or rendered templates.
+    """
+
+    template_fields = (*SparkSubmitOperator.template_fields, "batch_id")
+
+    def __init__(self, *, batch_id: str, **kwargs: Any) -> None:
+        super().__init__(conn_id=SPARK, **kwargs)
+        self.batch_id = batch_id
+
+    def execute(self, context: Context) -> None:
+        from include.operations.preflight import java_problem
+        from include.spark import submission
+        from include.warehouse import batches
+        from include.warehouse.session import warehouse
+
+        spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
+        master = f"{spark.host}:{spark.port}" if spark.port else spark.host
+        if problem := java_problem():
+            raise AirflowFailException(problem)
+        with warehouse(WAREHOUSE_ETL) as conn:
+            batch = batches.get(conn, int(self.batch_id))
+            if batch.state == "merged":
+                self.log.info("Batch %s is merged already: nothing to transform.", batch.batch_id)
+                return
+            attempt = batches.mint_attempt(conn, batch.batch_id)
+        self.log.info("Batch %s of %s, attempt %s, on %s.", batch.batch_id, batch.pipeline, attempt, master)
+        submitted = submission.prepare(
+            batch,
+            attempt,
+            lake=endpoint(LAKE_READER),
+            warehouse=endpoint(WAREHOUSE_ETL),
+            master=master,
+            estimated_rows=batch.estimated_rows,
+        )
+        try:
+            self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
+            self.application = str(submitted.application)
+            self.properties_file = str(submitted.properties_file)
+            self.application_args = [str(argument) for argument in submitted.application_args]
+            self.jars = submitted.jars or None
+            self._spark_binary = None if "spark-binary" in spark.extra else own_spark_submit()
+            with environment(driver_environment(master)):
+                super().execute(context)
+        finally:
+            submitted.remove()
+
+    def on_kill(self) -> None:
+        """The provider kills spark-submit alone; its Python driver is a child of it."""
+        import psutil
+
+        started = self._hook and self._hook._submit_sp
+        children = []
+        if started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                children = psutil.Process(started.pid).children(recursive=True)
+            super().on_kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+    def _get_hook(self) -> SparkSubmitHook:
+        hook = super()._get_hook()
+        if sys.platform == "linux":
+            hook.submit = functools.partial(hook.submit, preexec_fn=_end_with_parent)
+        return hook
+
+
+def own_spark_submit() -> str | None:
+    """The spark-submit beside the running interpreter, whatever PATH says; None to leave it to PATH."""
+    beside = Path(sys.executable).parent / "spark-submit"
+    return str(beside) if beside.exists() else None
+
+
+def driver_environment(master: str) -> dict[str, str]:
+    """What the driver, a child of this process in client mode, needs to find: this project, this Python, its Spark."""
+    variables = {
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))),
+        # spark-class starts a JVM only to put its command line together: let it be a short one.
+        "SPARK_LAUNCHER_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    }
+    if master.startswith("local"):
+        variables["PYSPARK_PYTHON"] = sys.executable
+    pyspark = importlib.util.find_spec("pyspark")
+    if "SPARK_HOME" not in os.environ and pyspark is not None:
+        variables["SPARK_HOME"] = str(Path(pyspark.origin).parent)
+    return variables
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables for a while. The operator's env_vars would become --conf on YARN and Kubernetes."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """A driver that outlives its killed task would take memory and cores from the next attempt's."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
