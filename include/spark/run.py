@@ -1,0 +1,151 @@
+"""The application that spark-submit runs: one attempt at one batch, from the lake to staging.
+
+1. read the batch's minutes once and decide every row's fate (the open minute moves: nothing is read twice)
+2. stage the contributions
+3. stage the rejected rows
+4. stage the counts of every minute, which mark the attempt as complete
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+# spark-submit puts this file's folder on the path, and the project is three levels up.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+# Whatever the machine's time zone is: datetimes that pass between Python and the JVM are UTC.
+os.environ["TZ"] = "UTC"
+time.tzset()
+
+from pyspark.sql import DataFrame, SparkSession  # noqa: E402
+from pyspark.sql import functions as F  # noqa: E402
+
+from include import pipelines  # noqa: E402
+from include.spark import lake, staging  # noqa: E402
+from include.spark.fate import COUNTED  # noqa: E402
+from include.spark.problems import JobFailed, explained  # noqa: E402
+
+log = logging.getLogger("minutemark")
+SECRETS = "spark.minutemark.warehouse."  # properties under this prefix are the JDBC driver's
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at one batch, as include/spark/submission.py writes it."""
+
+    pipeline: str
+    batch_id: int
+    attempt: int
+    minutes: tuple[datetime, ...]  # naive, UTC
+    options: dict[str, object]
+    warehouse_url: str
+
+    @classmethod
+    def read(cls, file: Path) -> Job:
+        """The job in a job.json."""
+        said = json.loads(file.read_text())
+        return cls(
+            pipeline=said["pipeline"],
+            batch_id=said["batch_id"],
+            attempt=said["attempt"],
+            minutes=tuple(_utc(text) for text in said["minutes"]),
+            options=said["options"],
+            warehouse_url=said["warehouse"]["url"],
+        )
+
+
+def run(spark: SparkSession, job: Job) -> None:
+    """Fill staging for one attempt."""
+    pipeline = pipelines.get(job.pipeline)
+    transform = importlib.import_module(f"include.spark.{pipeline.name}")
+    warehouse = staging.Warehouse(job.warehouse_url, _warehouse_properties(spark))
+
+    with step("read") as said:
+        rows = materialised(lake.read_minutes(spark, pipeline, job.minutes), transform, pipeline, job.options)
+        counted = staging.count_minutes(rows)
+        total = {name: sum(row[name] for row in counted) for name in ("raw_rows", "counted_rows", "rejected_rows")}
+        said.append(f"{len(job.minutes)} minutes, {total['raw_rows']} rows, {total['counted_rows']} counted, {total['rejected_rows']} rejected")  # fmt: skip
+    for output in pipeline.outputs if total["counted_rows"] else ():
+        with step(f"stage {output.name}"):
+            contributions = transform.OUTPUTS[output.name](rows.where(F.col("fate") == COUNTED))
+            warehouse.write(_of_attempt(contributions, job.attempt), output.staging)
+    if total["rejected_rows"]:
+        with step("stage rejected rows"):
+            warehouse.write(_of_attempt(staging.rejects(rows), job.attempt), staging.REJECTS_TABLE)
+    with step("stage counts"):
+        counts = staging.counts(spark, job.attempt, job.minutes, counted)
+        warehouse.write(counts.coalesce(1), staging.COUNTS_TABLE)  # one transaction: all minutes or none
+
+
+def materialised(raw: DataFrame, transform, pipeline: pipelines.Pipeline, options: dict[str, object]) -> DataFrame:
+    """The classified rows, to be kept by the first action on them: without lineage, so that nothing can read again."""
+    classified = transform.classify(raw, {**pipeline.options, **options})
+    return staging.classified_rows(classified, pipeline).localCheckpoint(eager=False)
+
+
+@contextmanager
+def step(name: str) -> Iterator[list[str]]:
+    """Log a step with its seconds and what it has to say."""
+    said: list[str] = []
+    started = time.monotonic()
+    yield said
+    log.info("%s: %.2f s%s", name, time.monotonic() - started, "".join(f", {text}" for text in said))
+
+
+def main() -> int:
+    """Run the job of the command line; 0 when the attempt is complete."""
+    parser = argparse.ArgumentParser(description="One attempt at one batch, from the lake to staging.")
+    parser.add_argument("--job", type=Path, required=True, help="job.json written by include/spark/submission.py")
+    job = Job.read(parser.parse_args().job)
+    logging.basicConfig(format="%(asctime)s minutemark %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    log.info("%s batch %d attempt %d", job.pipeline, job.batch_id, job.attempt)
+    with step("start"):
+        spark = SparkSession.builder.getOrCreate()
+    try:
+        run(spark, job)
+    except Exception as error:
+        where = _where(spark, job)
+        remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explained(error, **where)
+        if remedy is None:
+            log.exception("%s batch %d attempt %d failed", job.pipeline, job.batch_id, job.attempt)
+        else:
+            log.error("%s batch %d attempt %d failed: %s", job.pipeline, job.batch_id, job.attempt, remedy)
+        return 1
+    finally:
+        with step("stop"):
+            spark.stop()
+    return 0
+
+
+def _of_attempt(frame: DataFrame, attempt: int) -> DataFrame:
+    return frame.select(F.lit(attempt).alias("attempt"), "*")
+
+
+def _warehouse_properties(spark: SparkSession) -> dict[str, str]:
+    settings = spark.sparkContext.getConf().getAll()
+    return {key.removeprefix(SECRETS): value for key, value in settings if key.startswith(SECRETS)}
+
+
+def _where(spark: SparkSession, job: Job) -> dict[str, str]:
+    conf = spark.sparkContext.getConf()
+    host, port = conf.get("spark.cassandra.connection.host", "?"), conf.get("spark.cassandra.connection.port", "9042")
+    return {"lake": f"{host}:{port}", "warehouse": job.warehouse_url.split("/")[2]}
+
+
+def _utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(timezone.utc).replace(tzinfo=None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+"""What spark-submit needs for one attempt: the job, the stores' addresses and accounts, and the flags that make it fast.
+
+Accounts go into a properties file that only this user can read: arguments and --conf are visible to everybody in `ps`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from include.connections import Endpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+APPLICATION = ROOT / "include" / "spark" / "run.py"
+_LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
+# Up to here the C1 compiler alone is faster; beyond, C2 earns what it costs.
+SMALL_DELTA_ROWS = 60_000
+_WAREHOUSE = "spark.minutemark.warehouse."
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_CONCATENATED = ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions")
+_CLASS_PATHS = ("spark.driver.extraClassPath",)
+
+
+class SubmissionImpossible(RuntimeError):
+    """Something that spark-submit needs is not there; says what, and how to get it."""
+
+
+class Batch(Protocol):
+    """What a submission needs to know of a batch."""
+
+    batch_id: int
+    pipeline: str
+    minutes: Sequence[datetime]  # naive, UTC
+    options: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Arguments of SparkSubmitOperator. `dir` holds secrets: whoever submits removes it afterwards."""
+
+    application: str
+    properties_file: str
+    application_args: list[str]
+    jars: str | None  # that have to travel to a cluster; None when the master is this machine
+    env_vars: dict[str, str]
+    dir: Path = field(repr=False)
+
+
+def prepare(
+    batch: Batch,
+    attempt: int,
+    lake: Endpoint,
+    warehouse: Endpoint,
+    master: str,
+    estimated_rows: float,
+    settings: Mapping[str, object] | None = None,
+) -> Submission:
+    """Write properties and job into a private folder. `settings` (extra `conf` of spark_default) win over defaults."""
+    jars = spark_jars()
+    folder = Path(tempfile.mkdtemp(prefix="minutemark-"))  # mode 0700
+    url = _jdbc_url(warehouse)
+    properties = _merged(
+        _tuning(master, estimated_rows),
+        _spark_defaults(),
+        {key: str(value) for key, value in (settings or {}).items()},
+        _correctness(),
+        runtime(jars, small=estimated_rows <= SMALL_DELTA_ROWS),
+        _lake(lake),
+        _warehouse(warehouse),
+    )
+    properties_file, job_file = folder / "spark.properties", folder / "job.json"
+    _write_private(properties_file, "".join(f"{key}={_escaped(value)}\n" for key, value in properties.items()))
+    _write_private(job_file, json.dumps(_job(batch, attempt, url)))
+    return Submission(
+        application=str(APPLICATION),
+        properties_file=str(properties_file),
+        application_args=["--job", str(job_file)],
+        jars=None if is_local(master) else ",".join(jars),
+        env_vars=environment(master),
+        dir=folder,
+    )
+
+
+def is_local(master: str) -> bool:
+    """Whether driver and executors are one JVM on this machine."""
+    return master == "local" or master.startswith("local[")
+
+
+def spark_jars() -> list[str]:
+    """The connector, the JDBC driver and what they need, from MINUTEMARK_SPARK_JARS or .local/jars."""
+    folder = Path(os.environ.get("MINUTEMARK_SPARK_JARS") or ROOT / ".local" / "jars")
+    jars = sorted(str(jar) for jar in folder.glob("*.jar"))
+    if not jars:
+        raise SubmissionImpossible(
+            f"There are no jars for Spark in {folder}. `make setup` puts them there; elsewhere run "
+            f"`mvn -f include/spark/pom.xml dependency:copy-dependencies -DoutputDirectory={folder}`, "
+            "or set MINUTEMARK_SPARK_JARS to the folder that has them."
+        )
+    return jars
+
+
+def archive() -> Path:
+    """Where the class archive is, or would be: MINUTEMARK_SPARK_ARCHIVE or .local/spark."""
+    return Path(os.environ.get("MINUTEMARK_SPARK_ARCHIVE") or ROOT / ".local" / "spark" / "spark.jsa")
+
+
+def launcher_archive() -> Path:
+    """The archive of spark-submit's own first JVM, which only builds a command line."""
+    return archive().with_name("launcher.jsa")
+
+
+def spark_home() -> Path:
+    """SPARK_HOME, or where pip has put Spark."""
+    if os.environ.get("SPARK_HOME"):
+        return Path(os.environ["SPARK_HOME"])
+    found = importlib.util.find_spec("pyspark")
+    if found is None or found.origin is None:
+        raise SubmissionImpossible("There is no Spark here: install pyspark 3.5, or set SPARK_HOME.")
+    return Path(found.origin).parent
+
+
+def environment(master: str) -> dict[str, str]:
+    """Variables for spark-submit that save it a search, a JVM's start-up or a name look-up."""
+    variables = {"SPARK_HOME": str(spark_home())}
+    launcher = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    if launcher_archive().is_file():
+        launcher += f" -XX:SharedArchiveFile={launcher_archive()} -Xlog:cds=off -Xlog:class+path=off"
+    variables["SPARK_LAUNCHER_OPTS"] = launcher
+    if is_local(master):
+        variables["SPARK_LOCAL_IP"] = "127.0.0.1"
+    return variables
+
+
+def runtime(jars: Sequence[str], *, small: bool, archive_option: str | None = None) -> dict[str, str]:
+    """Class path and JVM flags of the driver. The archive holds for exactly this class path."""
+    flags = [
+        "-Duser.timezone=UTC",
+        f"-Dlog4j2.configurationFile=file:{_LOG4J}",
+        "-XX:+UseSerialGC",
+        "-XX:MetaspaceSize=256m",  # at its default of 21 MB, loading Spark's classes collects the heap several times
+        "-Xshare:auto",
+        "-Xlog:cds=off",
+        "-Xlog:class+path=off",
+    ]
+    if small:
+        flags.append("-XX:TieredStopAtLevel=1")
+    if archive_option:
+        flags.append(archive_option)
+    elif archive().is_file():
+        flags.append(f"-XX:SharedArchiveFile={archive()}")
+    return {
+        "spark.driver.extraClassPath": ":".join(jars),
+        "spark.driver.extraJavaOptions": " ".join(flags),
+        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+    }
+
+
+def _tuning(master: str, estimated_rows: float) -> dict[str, str]:
+    """What may be changed by spark-defaults.conf or by the connection."""
+    small = estimated_rows <= SMALL_DELTA_ROWS
+    tuning = {
+        "spark.driver.memory": "1g",
+        "spark.ui.enabled": "false",
+        "spark.eventLog.enabled": "false",
+        "spark.sql.shuffle.partitions": "1" if small else "4",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.task.maxFailures": "2",
+    }
+    if is_local(master):
+        tuning |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    return tuning
+
+
+def _correctness() -> dict[str, str]:
+    """What nobody may change: results depend on it."""
+    return {
+        "spark.speculation": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "false",
+        "spark.sql.caseSensitive": "false",
+        "spark.cassandra.input.consistency.level": "LOCAL_QUORUM",
+        "spark.cassandra.sql.inClauseToJoinConversionThreshold": "1",
+    }
+
+
+def _lake(lake: Endpoint) -> dict[str, str]:
+    """The connector's settings; extra `spark` of the connection adds any of its own (spark.cassandra.…)."""
+    extra = lake.extra
+    settings = {
+        "spark.cassandra.connection.host": lake.host,
+        "spark.cassandra.connection.port": str(lake.port or 9042),
+    }
+    if lake.login:
+        settings |= {"spark.cassandra.auth.username": lake.login, "spark.cassandra.auth.password": lake.password or ""}
+    if extra.get("local_dc"):
+        settings["spark.cassandra.connection.localDC"] = str(extra["local_dc"])
+    if extra.get("ssl_options"):
+        settings["spark.cassandra.connection.ssl.enabled"] = "true"
+    return settings | {key: str(value) for key, value in (extra.get("spark") or {}).items()}
+
+
+def _warehouse(warehouse: Endpoint) -> dict[str, str]:
+    """The JDBC driver's properties; extra `jdbc` of the connection adds any of its own (a trust store, say)."""
+    given = {key: str(value) for key, value in (warehouse.extra.get("jdbc") or {}).items()}
+    properties = {
+        "driver": "com.mysql.cj.jdbc.Driver",
+        "user": warehouse.login or "",
+        "password": warehouse.password or "",
+        "sslMode": _ssl_mode(warehouse),
+    }
+    if warehouse.host in _LOOPBACK:
+        properties["allowPublicKeyRetrieval"] = "true"
+    return {_WAREHOUSE + key: value for key, value in (properties | given).items()}
+
+
+def _ssl_mode(warehouse: Endpoint) -> str:
+    """As the connection says; on loopback none, because a handshake in a cold JVM takes a third of a second."""
+    said = warehouse.extra.get("ssl_mode") or warehouse.extra.get("ssl-mode")
+    if said:
+        return str(said).upper()
+    if warehouse.extra.get("ssl"):
+        return "REQUIRED"
+    return "DISABLED" if warehouse.host in _LOOPBACK else "PREFERRED"
+
+
+def _jdbc_url(warehouse: Endpoint) -> str:
+    host = f"[{warehouse.host}]" if ":" in warehouse.host else warehouse.host
+    options = {
+        "rewriteBatchedStatements": "true",
+        "connectionTimeZone": "UTC",
+        "forceConnectionTimeZoneToSession": "true",
+        "sessionVariables": "time_zone='+00:00'",
+        "characterEncoding": "UTF-8",
+        "connectTimeout": "10000",
+        "socketTimeout": "300000",
+        "cacheServerConfiguration": "true",
+        "useLocalSessionState": "true",
+    }
+    encoded = "&".join(f"{key}={value.replace('+', '%2B')}" for key, value in options.items())
+    return f"jdbc:mysql://{host}:{warehouse.port or 3306}/etl?{encoded}"
+
+
+def _job(batch: Batch, attempt: int, url: str) -> dict[str, object]:
+    return {
+        "pipeline": batch.pipeline,
+        "batch_id": batch.batch_id,
+        "attempt": attempt,
+        "minutes": [f"{minute:%Y-%m-%dT%H:%M:%S}Z" for minute in batch.minutes],
+        "options": dict(batch.options),
+        "warehouse": {"url": url},
+    }
+
+
+def _spark_defaults() -> dict[str, str]:
+    """The machine's own spark-defaults.conf, which --properties-file would hide."""
+    folder = Path(os.environ.get("SPARK_CONF_DIR") or spark_home() / "conf")
+    file = folder / "spark-defaults.conf"
+    if not file.is_file():
+        return {}
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.lstrip().startswith(("#", "!")):
+            key, value = (*re.split(r"\s*[=:\s]\s*", line.strip(), maxsplit=1), "")[:2]
+            found[key] = value
+    return found
+
+
+def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Later layers win; JVM options and class paths add up."""
+    merged: dict[str, str] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            separator = " " if key in _CONCATENATED else ":" if key in _CLASS_PATHS else None
+            merged[key] = f"{merged[key]}{separator}{value}" if separator and merged.get(key) else value
+    return merged
+
+
+def _write_private(file: Path, text: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        out.write(text)
+
+
+def _escaped(value: str) -> str:
+    """A value as java.util.Properties reads it back."""
+    escaped = value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return "".join(c if " " <= c <= "~" else "".join(f"\\u{unit:04x}" for unit in _utf16(c)) for c in escaped)
+
+
+def _utf16(character: str) -> list[int]:
+    data = character.encode("utf-16-be")
+    return [int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2)]

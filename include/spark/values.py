@@ -1,0 +1,57 @@
+"""Typed values out of text columns: null where the text is empty or does not say one. Needs a session in UTC.
+
+Every helper guards before it casts, because a cast of hostile text (a bid of 1e-2000000000) can take the whole job down.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+_BLANKS = " \t\n\r\f\x0b\u00a0"
+_WHOLE_NUMBER = r"^[0-9]{1,40}(\.0{0,20})?$"
+_DECIMAL = r"^[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?$"
+_INSTANT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-9]{2})?$"
+_FIRST_OF_LIST = r'^\s*\[?\s*"?([^,\]"]*)'
+_TIME_UUID = r"^(?i)[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where time-UUIDs begin, to 1970-01-01
+_FIRST_YEAR, _LAST_YEAR = 1970, 2100
+
+
+def present(text: Column) -> Column:
+    """The text without surrounding blanks; null when nothing is left."""
+    return F.nullif(F.btrim(text, F.lit(_BLANKS)), F.lit(""))
+
+
+def whole_number(text: Column) -> Column:
+    """BIGINT of "258" and "258.0"; null for a sign, an exponent, a fraction, or a number beyond BIGINT."""
+    digits = F.substring_index(F.when(text.rlike(_WHOLE_NUMBER), text), ".", 1)
+    return digits.cast("bigint")
+
+
+def amount(text: Column) -> Column:
+    """DECIMAL(38, 18) of a number as people and programs write it; null for NaN, Infinity and overflow."""
+    return F.when(text.rlike(_DECIMAL), text).cast("decimal(38,18)")
+
+
+def instant(text: Column) -> Column:
+    """The time of `yyyy-MM-dd HH:mm[:ss[.fraction]]`, with T, Z or an offset, UTC without one, within 1970 to 2100."""
+    written = F.when(text.rlike(_INSTANT), F.translate(text, ",", "."))
+    return _in_range(written.cast("timestamp"))
+
+
+def first_of_list(text: Column) -> Column:
+    """ "4" of "4,1,2,3,5" and of the JSON list [4, 1, 2]; a text without a list is itself."""
+    return present(F.regexp_extract(text, _FIRST_OF_LIST, 1))
+
+
+def time_of_uuid(uuid: Column) -> Column:
+    """The time inside a time-UUID, truncated to microseconds; null when it is none, or outside 1970 to 2100."""
+    time_uuid = F.when(uuid.rlike(_TIME_UUID), uuid)
+    high, mid, low = F.substring(time_uuid, 16, 3), F.substring(time_uuid, 10, 4), F.substring(time_uuid, 1, 8)
+    steps = F.conv(F.concat(high, mid, low), 16, 10).cast("decimal(20,0)") - F.lit(_UUID_EPOCH)
+    return _in_range(F.timestamp_micros(F.floor(steps / 10).cast("bigint")))
+
+
+def _in_range(time: Column) -> Column:
+    return F.when(F.year(time).between(_FIRST_YEAR, _LAST_YEAR), time)
