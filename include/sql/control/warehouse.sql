@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   seen_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL,
   seen_changed_time DATETIME(6) NULL COMMENT 'the time inside seen_changed_at',
   read_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the merged read began',
-  read_at DATETIME(6) NULL COMMENT 'clock of the lake before the merged read',
+  read_at DATETIME(6) NULL COMMENT 'clock of the lake before the merged read; NULL after a failed check_warehouse',
   settled_before DATETIME(6) NULL COMMENT 'read_at less the settle time',
   batch_id BIGINT UNSIGNED NULL,
   attempt BIGINT UNSIGNED NULL,
@@ -44,13 +44,15 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
   pending TINYINT AS (CASE
-    WHEN seen_changed_at IS NULL OR state = 'closed' THEN 0
+    WHEN state = 'closed' THEN 0
     WHEN state = 'held' THEN (CASE WHEN seen_changed_at <=> held_changed_at THEN 0 ELSE 1 END)
+    WHEN state = 'merged' AND read_at IS NULL THEN 1
+    WHEN seen_changed_at IS NULL THEN 0
     WHEN read_changed_at IS NULL OR seen_changed_at <> read_changed_at THEN 1
     WHEN settled_before IS NULL OR seen_changed_time > settled_before THEN 1
     ELSE 0 END) STORED,
   PRIMARY KEY (pipeline, minute),
-  KEY pending_minutes (pipeline, pending, minute),
+  KEY pending_minutes (pipeline, pending, split_size, minute),
   KEY by_state (pipeline, state, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
@@ -66,6 +68,9 @@ CREATE TABLE IF NOT EXISTS etl.batches (
   lake_clock DATETIME(6) NOT NULL COMMENT 'clock of the lake before the minutes were chosen',
   options TEXT NOT NULL COMMENT 'JSON object: options of the transform',
   allow_shrink TINYINT NOT NULL DEFAULT 0,
+  is_delta TINYINT NOT NULL DEFAULT 0 COMMENT '1: its minutes were those that had changed; 0: it was told which',
+  split_size INT NULL COMMENT 'of the minutes in it that failed in a larger batch; NULL for an ordinary batch',
+  estimated_rows BIGINT NOT NULL DEFAULT 0,
   state VARCHAR(16) NOT NULL DEFAULT 'open' COMMENT 'open, merged, skipped or failed',
   reason VARCHAR(500) NULL,
   minutes INT NOT NULL DEFAULT 0,
@@ -87,7 +92,7 @@ CREATE TABLE IF NOT EXISTS etl.batch_minutes (
   batch_id BIGINT UNSIGNED NOT NULL,
   minute DATETIME NOT NULL,
   changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the batch was opened',
-  state VARCHAR(16) NOT NULL DEFAULT 'planned' COMMENT 'planned, merged, superseded or held',
+  state VARCHAR(16) NOT NULL DEFAULT 'planned' COMMENT 'planned, merged, superseded, held or skipped',
   reason VARCHAR(500) NULL,
   PRIMARY KEY (batch_id, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
