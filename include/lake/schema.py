@@ -68,7 +68,7 @@ def _grant(session: Session) -> None:
         elif "doesn't exist" in str(error) or "does not exist" in str(error):
             raise LakeError(
                 f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and "
-                f"{LAKE_WRITER} name, e.g. CREATE ROLE {endpoint(LAKE_READER).login} WITH PASSWORD = '…' AND LOGIN = true;"
+                f"{LAKE_WRITER} name: CREATE ROLE {endpoint(LAKE_READER).login} WITH PASSWORD = '…' AND LOGIN = true;"
             ) from error
         else:
             raise

@@ -1,0 +1,178 @@
+"""Visits to an invented job site: the kinds, gaps and oddities of a real site's log, with its own jobs."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+_SITE = "https://jobs.example.com/candidate-portal"
+_FIRST_JOB, _JOBS = 900_001, 40
+_FIRST_COMPANY, _COMPANIES = 9_001, 12
+_TITLES = ("Baker", "Bus Driver", "Data Engineer", "Electrician", "Gardener", "Nurse", "Teacher", "Welder")
+_BIDS = ("0", "0", "0", "0", "1", "1", "2", "1.4", "1.5", "0.75")
+_PUBLISHERS = ("1",) * 18 + ("2", "3")
+_AGENT = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) {}"
+_BROWSERS = (
+    ("Chrome 103", _AGENT.format("Windows NT 10.0; Win64; x64", "Chrome/103.0.0.0 Safari/537.36")),
+    ("Chrome 102", _AGENT.format("Macintosh; Intel Mac OS X 10_15_7", "Chrome/102.0.0.0 Safari/537.36")),
+    ("Edge 103", _AGENT.format("Windows NT 10.0; Win64; x64", "Chrome/103.0.0.0 Edg/103.0.1264.62")),
+)
+_SCREENS = ("1366x768", "1920x1080", "1536x864", "1440x900")
+
+
+def dimension_rows() -> dict[str, list[dict]]:
+    """The jobs that the demo's visitors look at. Every fifth one has no group, as in real data."""
+    created = datetime(2026, 1, 1)
+    return {
+        "job": [
+            {
+                "id": job,
+                "title": f"{_TITLES[number % len(_TITLES)]} {number + 1}",
+                "status": "1",
+                "group_id": _group(job),
+                "campaign_id": _campaign(job),
+                "company_id": _FIRST_COMPANY + number % _COMPANIES,
+                "created_date": created + timedelta(days=number),
+                "last_modified_date": created + timedelta(days=number),
+            }
+            for number, job in enumerate(range(_FIRST_JOB, _FIRST_JOB + _JOBS))
+        ]
+    }
+
+
+def event(rng: random.Random, now: datetime) -> dict[str, str]:
+    """The raw columns of one event that happened just before `now` (UTC)."""
+    make = rng.choices(_MAKERS, cum_weights=_CUMULATIVE)[0]
+    return make(rng, now)
+
+
+def broken_event(rng: random.Random, now: datetime) -> dict[str, str]:
+    """A click that the transform must reject: unreadable ts, negative bid, or a job_id that is no number."""
+    column, text = rng.choice((("ts", "yesterday"), ("bid", "-1.5"), ("job_id", "job-17")))
+    return _click(rng, now) | {column: text}
+
+
+def _group(job: int) -> int | None:
+    return None if job % 5 == 0 else 90 + job % 3
+
+
+def _campaign(job: int) -> int:
+    return 900 + job % 8
+
+
+def _job(rng: random.Random) -> int:
+    """A few jobs get most of the visits."""
+    return _FIRST_JOB + int(_JOBS * rng.random() ** 2)
+
+
+def _visit(rng: random.Random, now: datetime, path: str = "/") -> dict[str, str]:
+    """What every event carries. `ts` is the visitor's clock: mostly right, rarely days behind."""
+    lag = rng.gauss(0.2, 0.6) if rng.random() > 0.01 else rng.uniform(60, 864_000)
+    name, agent = rng.choice(_BROWSERS)
+    screen = rng.choice(_SCREENS)
+    return {
+        "bn": name, "cd": "24", "de": "UTF-8", "dl": _SITE + path, "dt": "CandidatePortal", "ev": "1", "md": "true",
+        "sr": screen, "ts": (now - timedelta(seconds=lag)).isoformat(" ", "milliseconds"), "tz": "-420", "ua": agent,
+        "uid": f"1-{rng.getrandbits(40):010x}", "v": "1", "vp": screen,
+    }  # fmt: skip
+
+
+def _paid(job: int, rng: random.Random) -> dict[str, str]:
+    """The columns that only visits through a publisher have; everybody else's say it in `ed`, or not at all."""
+    paid = {
+        "job_id": str(job),
+        "bid": rng.choice(_BIDS),
+        "campaign_id": str(_campaign(job)),
+        "publisher_id": rng.choice(_PUBLISHERS),
+    }
+    if group := _group(job):
+        paid["group_id"] = str(group)
+    return paid
+
+
+def _page_view(rng: random.Random, now: datetime) -> dict[str, str]:
+    return _visit(rng, now, rng.choice(("/", "/job", "/profile")))
+
+
+def _job_view(rng: random.Random, now: datetime) -> dict[str, str]:
+    job = _job(rng)
+    return _visit(rng, now, f"/job/{job}") | _paid(job, rng)
+
+
+def _click(rng: random.Random, now: datetime) -> dict[str, str]:
+    job = _job(rng)
+    paid = _paid(job, rng)
+    details = {"customEvent": "click", "jobId": str(job), "publisherId": paid["publisher_id"]}
+    return _custom(rng, now, "click", details, f"/job/{job}") | paid
+
+
+def _unpaid_click(rng: random.Random, now: datetime) -> dict[str, str]:
+    job = _job(rng)
+    details = {"customEvent": "click", "jobId": str(job) if rng.random() < 0.2 else job, "publisherId": 0, **_user(rng)}
+    return _custom(rng, now, "click", details)
+
+
+def _alive(rng: random.Random, now: datetime) -> dict[str, str]:
+    job = _job(rng)
+    details = {"customEvent": "alive", "jobId": str(job), "publisherId": "1", "stayed_alive": 10}
+    return _custom(rng, now, "alive", details, f"/job/{job}")
+
+
+def _application(kind: str, with_job: float) -> Callable[[random.Random, datetime], dict[str, str]]:
+    def make(rng: random.Random, now: datetime) -> dict[str, str]:
+        job = {"jobId": str(_job(rng))} if rng.random() < with_job else {}
+        return _custom(rng, now, kind, {"customEvent": kind, **job, "publisherId": 0, **_user(rng)}, "/profile")
+
+    return make
+
+
+def _interview(rng: random.Random, now: datetime) -> dict[str, str]:
+    details = {"customEvent": "interview_scheduled", "jobId": str(_job(rng)), "publisherId": "4,1,2,3,5"}
+    return _custom(rng, now, "interview_scheduled", details, "/confirm-interview")
+
+
+def _redirect(rng: random.Random, now: datetime) -> dict[str, str]:
+    return _custom(rng, now, "redirect", {"customEvent": "redirect", "jobId": str(_job(rng)), "publisherId": 0})
+
+
+def _lower_case(rng: random.Random, now: datetime) -> dict[str, str]:
+    """An old client: no custom_track, and the keys of `ed` in lower case."""
+    kind = rng.choice(("click", "conversion"))
+    return _custom(
+        rng, now, "", {"customevent": kind, "jobid": _job(rng), "publisherid": "3,1", "userid": rng.randrange(900)}
+    )
+
+
+def _superpixel(rng: random.Random, now: datetime) -> dict[str, str]:
+    """A bare pixel: nothing but its name and an agent, not even a time."""
+    return {"custom_track": "superpixel", "ua": rng.choice(_BROWSERS)[1]}
+
+
+def _custom(rng: random.Random, now: datetime, kind: str, details: dict, path: str = "/") -> dict[str, str]:
+    compact = json.dumps(details, separators=(",", ":"))
+    return _visit(rng, now, path) | {"ev": "2", "custom_track": kind, "ed": compact}
+
+
+def _user(rng: random.Random) -> dict[str, int]:
+    return {"userId": rng.randrange(900)} if rng.random() < 0.85 else {}
+
+
+# Shares per 1,000 events; conversions and qualified are a little more frequent than in real life, so that they show.
+_SHARES: dict[Callable[[random.Random, datetime], dict[str, str]], int] = {
+    _page_view: 372,
+    _job_view: 143,
+    _click: 138,
+    _unpaid_click: 180,
+    _alive: 120,
+    _application("conversion", with_job=0.3): 22,
+    _application("unqualified", with_job=0.3): 10,
+    _application("qualified", with_job=0.5): 5,
+    _interview: 5,
+    _redirect: 2,
+    _lower_case: 2,
+    _superpixel: 1,
+}
+_MAKERS = tuple(_SHARES)
+_CUMULATIVE = tuple(sum(tuple(_SHARES.values())[: index + 1]) for index in range(len(_SHARES)))

@@ -1,0 +1,176 @@
+"""Sends demo events into the lake as a busy site would: spread over the minute, some late, some twice, some broken."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
+
+from include.connections import LAKE_WRITER, WAREHOUSE_ETL
+from include.lake.keys import GREGORIAN_EPOCH
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.pipelines import Dimension, Pipeline
+
+log = logging.getLogger(__name__)
+
+SLICE = 0.5  # seconds between two writes
+_MARGIN = timedelta(seconds=0.5)  # before the end of the minute
+_LATE = timedelta(minutes=1), timedelta(minutes=30)
+
+
+class NoDemo(LookupError):
+    """A pipeline without a module in include/demo."""
+
+
+@dataclass
+class Summary:
+    """What one call of run_traffic sent. `events` are distinct ones; duplicates come on top."""
+
+    events: int = 0
+    late: int = 0
+    broken: int = 0
+    duplicates: int = 0
+    seconds: float = 0.0
+    furthest_behind: float = 0.0  # seconds that the slowest slice came after its time
+    minutes: set[datetime] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        facts = asdict(self) | {"minutes": len(self.minutes), "seconds": round(self.seconds, 1)}
+        return ", ".join(
+            f"{name} {value}" for name, value in (facts | {"furthest_behind": round(self.furthest_behind, 2)}).items()
+        )
+
+
+def demo_of(pipeline: Pipeline) -> ModuleType:
+    """The module that knows how events of this pipeline look, or NoDemo."""
+    name = f"include.demo.{pipeline.name}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise NoDemo(f"Pipeline {pipeline.name} has no demo traffic: write include/demo/{pipeline.name}.py.") from None
+
+
+def run_traffic(
+    pipeline: Pipeline,
+    *,
+    events: int = 300,
+    seconds: float = 58,
+    late: float = 0.01,
+    duplicate: float = 0.01,
+    broken: float = 0.005,
+    seed: int | None = None,
+    until: datetime | None = None,
+    conn_id: str = LAKE_WRITER,
+) -> Summary:
+    """Write `events` events over the next `seconds`, and stop at `until` (UTC), by default the end of this minute.
+
+    Begun late, as many events share the time that is left. `late`, `duplicate` and `broken` are shares of 1:
+    a late event carries a create_time 1 to 30 minutes old, a duplicate is the same event again within seconds.
+    """
+    demo, rng, summary = demo_of(pipeline), random.Random(seed), Summary()
+    ids = _TimeUUIDs()
+    waiting: list[tuple[int, Event]] = []  # duplicates and the slice that sends them
+    begun, now = time.monotonic(), _utc_now()
+    until = until or now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    duration = min(seconds, (until - _MARGIN - now).total_seconds())
+    if duration <= 0:
+        log.warning("No time is left before %s UTC: nothing sent.", until)
+        return summary
+    with lake(conn_id) as session:
+        writer = EventWriter(session, pipeline)
+        slices = max(1, int(duration / SLICE))
+        for number in range(slices):
+            due = begun + duration * (number + 1) / slices
+            time.sleep(max(0.0, due - time.monotonic()))
+            summary.furthest_behind = max(summary.furthest_behind, time.monotonic() - due)
+            share = events * (number + 1) // slices - events * number // slices
+            fresh = list(_events(demo, rng, ids, share, late, broken, summary))
+            again = [event for when, event in waiting if when <= number]
+            waiting = [(when, event) for when, event in waiting if when > number]
+            waiting += [(number + rng.randint(1, 6), event) for event in fresh if rng.random() < duplicate]
+            summary.minutes |= writer.write(fresh + again).minutes
+            summary.events += len(fresh)
+            summary.duplicates += len(again)
+        rest = [event for _, event in waiting]
+        writer.write(rest)
+        summary.duplicates += len(rest)
+    summary.seconds = time.monotonic() - begun
+    log.info("Demo traffic of %s: %s", pipeline.name, summary)
+    return summary
+
+
+def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> int:
+    """Put the demo's dimension rows into the warehouse, where they are not there yet; returns how many were missing."""
+    from include.warehouse.dimensions import import_dimension
+    from include.warehouse.session import warehouse
+
+    by_name: dict[str, Dimension] = {dimension.name: dimension for dimension in pipeline.dimensions}
+    imported = 0
+    with warehouse(conn_id) as conn:
+        for name, rows in demo_of(pipeline).dimension_rows().items():
+            dimension = by_name[name]
+            cursor = conn.cursor()
+            cursor.execute(f"SELECT {dimension.key} FROM {dimension.table}")
+            known = {key for (key,) in cursor.fetchall()}
+            missing = [row for row in rows if row[dimension.key] not in known]
+            conn.rollback()
+            if missing:
+                import_dimension(conn, dimension, missing)
+                conn.commit()
+                imported += len(missing)
+    return imported
+
+
+def _events(
+    demo: ModuleType, rng: random.Random, ids: _TimeUUIDs, count: int, late: float, broken: float, summary: Summary
+) -> Iterator[Event]:
+    for _ in range(count):
+        now = _utc_now()
+        if rng.random() < late:
+            now -= timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
+            summary.late += 1
+        if rng.random() < broken:
+            values = demo.broken_event(rng, now)
+            summary.broken += 1
+        else:
+            values = demo.event(rng, now)
+        yield Event(ids.at(now), values)
+
+
+class _TimeUUIDs:
+    """Time-UUIDs of one process: a random node and clock sequence, and never the same 100 ns twice."""
+
+    def __init__(self) -> None:
+        system = random.SystemRandom()
+        self._node = system.getrandbits(48) | (1 << 40)  # the multicast bit: no network card's address
+        self._sequence = system.getrandbits(14)
+        self._used: set[int] = set()
+
+    def at(self, now: datetime) -> uuid.UUID:
+        ticks = (now - GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
+        while ticks in self._used:
+            ticks += 1
+        self._used.add(ticks)
+        high = (ticks >> 48) & 0x0FFF
+        fields = (
+            ticks & 0xFFFFFFFF,
+            (ticks >> 32) & 0xFFFF,
+            high,
+            self._sequence >> 8,
+            self._sequence & 0xFF,
+            self._node,
+        )
+        return uuid.UUID(fields=fields, version=1)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
