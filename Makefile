@@ -1,0 +1,55 @@
+# Minutemark on one machine. `make` alone lists the targets.
+
+SHELL := /bin/bash
+PYTHON3 ?= python3
+VENV := .local/venv/bin
+LOCAL := $(VENV)/python -m local
+
+# A variable given on the command line (make run AIRFLOW_PORT=8081) reaches the commands by their environment.
+export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT
+
+# Whatever the calling shell's own Python is set to, these commands use the project's.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run services stop status logs query import test lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+	@echo
+	@echo "  Ports: AIRFLOW_PORT=8080 CASSANDRA_PORT=9042 CASSANDRA_STORAGE_PORT=7000 MARIADB_PORT=3306, remembered in .local/ports."
+	@echo "  A MySQL or Cassandra of your own: set AIRFLOW_CONN_WAREHOUSE_ETL, _BI (and _ADMIN), or AIRFLOW_CONN_LAKE_READER,"
+	@echo "  _WRITER (and _ADMIN); a Spark master of your own: AIRFLOW_CONN_SPARK_DEFAULT."
+
+setup: ## install what is missing: OS packages, Python environment, jars
+	@command -v $(PYTHON3) >/dev/null || { echo "There is no $(PYTHON3) here: install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 1; }
+	@$(PYTHON3) -m local.bootstrap
+
+run: setup ## start everything and show the last runs until Ctrl-C (DETACH=1: return when it is healthy)
+	@$(LOCAL) run $(if $(DETACH),--detach)
+
+services: setup ## start only the stores and write .local/env, for `astro dev start --standalone`
+	@$(LOCAL) services
+
+stop: ## stop everything
+	@[ -x $(VENV)/python ] || { echo "Nothing is set up here."; exit 0; }; $(LOCAL) stop
+
+status: ## show processes, memory, ports and freshness (JSON=1)
+	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make run" >&2; exit 3; }; $(LOCAL) status $(if $(JSON),--json)
+
+logs: ## follow the logs (NAME=scheduler: only that one)
+	@$(LOCAL) logs $(if $(NAME),--name "$(NAME)")
+
+# The statement travels in the environment: a shell would take its quotes and stars for its own.
+query: export QUERY_SQL = $(SQL)
+query: ## ask the warehouse as the read-only account: SQL="SELECT …" (FORMAT=table|tsv|json)
+	@$(LOCAL) query --sql "$$QUERY_SQL" $(if $(FORMAT),--format "$(FORMAT)")
+
+test: setup ## run the tests (ARGS="-k merge")
+	@$(VENV)/python -m pytest $(ARGS)
+
+lint: setup ## check style and formatting
+	@$(VENV)/ruff check . && $(VENV)/ruff format --check .
+
+clean: ## remove local data and logs (FORCE=1: without asking; ALL=1: also environment and jars)
+	@[ -x $(VENV)/python ] || { rm -rf .local; exit 0; }; $(LOCAL) clean $(if $(FORCE),--force) $(if $(ALL),--all)

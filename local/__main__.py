@@ -1,0 +1,157 @@
+"""The commands behind the Makefile: `python -m local <command>`, in the environment that local.bootstrap made."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import datetime, timezone
+
+from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
+from local.problems import Problem
+from local.progress import say
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from local import live, start, supervisor
+
+    began = datetime.now(timezone.utc).replace(tzinfo=None)
+    signal.signal(signal.SIGHUP, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        stack = start.run()
+        merged = start.await_first_merge(stack, began, 150)
+        if not merged:
+            say("   The first run is still under way.")
+        if arguments.detach:
+            say("Everything runs in the background: `make status`, `make logs`, `make stop`.")
+            return 0
+        live.watch(f"Airflow: {stack.airflow.url} · Ctrl-C stops everything")
+    except KeyboardInterrupt:
+        say("\nStopping …")
+        supervisor.shut_down()
+        say("Stopped.")
+    except BaseException:
+        if not arguments.detach:
+            supervisor.shut_down()
+        raise
+    return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def services(_: argparse.Namespace) -> int:
+    from local import start
+
+    start.services()
+    return 0
+
+
+def stop(_: argparse.Namespace) -> int:
+    from local import supervisor
+
+    was_running = supervisor.running()
+    leftovers = supervisor.shut_down()
+    if leftovers:
+        say(f"Ended one by one: {', '.join(leftovers)}")
+    say("Stopped." if was_running or leftovers else "Nothing was running.")
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    from local import status
+
+    return status.show(arguments.json)
+
+
+def logs(arguments: argparse.Namespace) -> int:
+    names = sorted(path.stem for path in LOGS.glob("*.log")) if LOGS.is_dir() else []
+    wanted = [arguments.name] if arguments.name else names
+    if not names:
+        raise Problem("make logs", "there are no logs yet", "Run `make run` first.")
+    if arguments.name and arguments.name not in names:
+        raise Problem("make logs", f"nothing is called {arguments.name!r}", f"NAME is one of {', '.join(names)}.")
+    follow = [] if arguments.no_follow else ["-F"]
+    try:
+        return subprocess.run(["tail", "-n", "40", *follow, *(str(LOGS / f"{name}.log") for name in wanted)]).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def query(arguments: argparse.Namespace) -> int:
+    from local import query
+
+    query.query(arguments.sql, arguments.format)
+    return 0
+
+
+def clean(arguments: argparse.Namespace) -> int:
+    from local import supervisor
+
+    doomed = [LOCAL] if arguments.all else [DATA, AIRFLOW_HOME, LOGS, RUN, ENV_FILE]
+    doomed = [path for path in doomed if path.exists()]
+    if not doomed:
+        say("There is nothing to remove.")
+        return 0
+    names = ", ".join(str(path.relative_to(ROOT)) for path in doomed)
+    if not arguments.force:
+        if not sys.stdin.isatty():
+            raise Problem("make clean", "nobody is here to say yes", "Say it in advance: make clean FORCE=1")
+        if input(f"Stop everything and remove {names}, with all data? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 1
+    supervisor.shut_down()
+    for path in doomed:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    say(f"Removed {names}.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    def command(function, **keywords) -> argparse.ArgumentParser:
+        added = commands.add_parser(function.__name__, **keywords)
+        added.set_defaults(function=function)
+        return added
+
+    command(run, help="start everything").add_argument("--detach", action="store_true")
+    command(services, help="start only the stores")
+    command(stop, help="stop everything")
+    command(status, help="what runs").add_argument("--json", action="store_true")
+    followed = command(logs, help="follow the logs")
+    followed.add_argument("--name", default="")
+    followed.add_argument("--no-follow", action="store_true")
+    asked = command(query, help="ask the warehouse")
+    asked.add_argument("--sql", default="")
+    asked.add_argument("--format", default="table")
+    cleaned = command(clean, help="remove local data")
+    cleaned.add_argument("--force", action="store_true")
+    cleaned.add_argument("--all", action="store_true")
+    return parser
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        return arguments.function(arguments)
+    except Problem as problem:
+        print(f"\n{problem}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"\n{error.filename or LOCAL}: {os.strerror(error.errno)}\n  What to do: make room, or make it writable.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""`make query`: one statement as the read-only account, printed as a table, as TSV or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from local import warehouse
+from local.problems import Problem
+
+FORMATS = ("table", "tsv", "json")
+
+
+def query(statement: str, form: str) -> None:
+    """Run one statement and print what it returns. Raises Problem when the server refuses it."""
+    import MySQLdb
+
+    if not statement.strip():
+        raise Problem("make query", "no statement", 'Write one: make query SQL="SELECT * FROM recruitment.events LIMIT 5"')
+    if form not in FORMATS:
+        raise Problem("make query", f"FORMAT={form} is unknown", f"Choose one of {', '.join(FORMATS)}.")
+    with warehouse.reader() as connection:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(statement)
+        except MySQLdb.Error as error:
+            code, message = (*error.args, "")[:2]
+            remedy = "Mend the statement; SHOW TABLES lists what there is."
+            if code in (1044, 1142, 1143, 1370, 1792):
+                remedy = "This account only reads facts, dimensions and the ledger, never payloads or staging."
+            raise Problem("make query", f"the warehouse refuses it: {message} ({code})", remedy) from error
+        names = [column[0] for column in cursor.description or ()]
+        show(names, cursor.fetchall(), form)
+
+
+def show(names: list[str], rows: list[tuple], form: str) -> None:
+    """Print rows to stdout; in TSV and JSON nothing else, for programs to read."""
+    if form == "json":
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=_plain, ensure_ascii=False, indent=1))
+    elif form == "tsv":
+        print("\t".join(names))
+        for row in rows:
+            print("\t".join(_cell(value) for value in row))
+    else:
+        _table(names, rows)
+
+
+def _table(names: list[str], rows: list[tuple]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*names, show_lines=False)
+    for row in rows:
+        table.add_row(*(Text("NULL" if value is None else str(value)) for value in row))
+    # Piped, a table is as wide as it needs to be.
+    console = Console() if sys.stdout.isatty() else Console(width=max(80, 24 * len(names)))
+    console.print(table)
+    print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "\\N"
+    return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def _plain(value: object) -> object:
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
