@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 
@@ -42,9 +42,9 @@ class Summary:
     minutes: set[datetime] = field(default_factory=set)
 
     def __str__(self) -> str:
-        facts = asdict(self) | {"minutes": len(self.minutes), "seconds": round(self.seconds, 1)}
-        return ", ".join(
-            f"{name} {value}" for name, value in (facts | {"furthest_behind": round(self.furthest_behind, 2)}).items()
+        return (
+            f"{self.events} events ({self.late} late, {self.broken} broken) and {self.duplicates} duplicates "
+            f"in {self.seconds:.1f} s; {len(self.minutes)} minutes touched, at most {self.furthest_behind:.2f} s behind"
         )
 
 
@@ -160,16 +160,8 @@ class _TimeUUIDs:
         while ticks in self._used:
             ticks += 1
         self._used.add(ticks)
-        high = (ticks >> 48) & 0x0FFF
-        fields = (
-            ticks & 0xFFFFFFFF,
-            (ticks >> 32) & 0xFFFF,
-            high,
-            self._sequence >> 8,
-            self._sequence & 0xFF,
-            self._node,
-        )
-        return uuid.UUID(fields=fields, version=1)
+        time_fields = ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF
+        return uuid.UUID(fields=(*time_fields, self._sequence >> 8, self._sequence & 0xFF, self._node), version=1)
 
 
 def _utc_now() -> datetime:
