@@ -14,7 +14,7 @@ it takes exactly the minutes of its intervals.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, Param, chain, task
@@ -24,10 +24,9 @@ from plugins.gate import QualityGate
 from plugins.transform import TransformDelta
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
     from include.pipelines import Pipeline
 
-START = datetime(2020, 1, 1, tzinfo=timezone.utc)  # how far back a backfill may go; catchup is off
+START = datetime(2020, 1, 1, tzinfo=UTC)  # how far back a backfill may go; catchup is off
 BATCH_ID = "{{ ti.xcom_pull(task_ids='wait_for_changes') }}"
 LIVE_BEFORE_REPLAY = "plugins.priority.LiveBeforeReplay"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 LOOK_BACK = timedelta(hours=3)  # of a reconcile run, before its interval: how late a writer without change log may be
 ONE_HOUR = timedelta(hours=1)
@@ -54,7 +54,7 @@ def window_of_run(
 def as_minute(time: datetime) -> datetime:
     """The naive UTC minute that a time falls in; a time without zone is UTC."""
     if time.tzinfo is not None:
-        time = time.astimezone(timezone.utc).replace(tzinfo=None)
+        time = time.astimezone(UTC).replace(tzinfo=None)
     return time.replace(second=0, microsecond=0)
 
 

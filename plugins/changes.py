@@ -6,7 +6,7 @@ It looks once before it defers, so that a run that finds work never waits for th
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
@@ -39,7 +39,7 @@ class WaitForChanges(BaseSensorOperator):
         self.patience = patience
 
     def execute(self, context: Context) -> int:
-        deadline = datetime.now(timezone.utc) + self.patience
+        deadline = datetime.now(UTC) + self.patience
         return self._open_or_wait(context, deadline)
 
     def execute_complete(self, context: Context, event: dict[str, str]) -> int:
@@ -60,10 +60,12 @@ class WaitForChanges(BaseSensorOperator):
             return batch_id
         if window.what != "changes":
             raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree in {_described(window)}.")
-        remaining = deadline - datetime.now(timezone.utc)
+        remaining = deadline - datetime.now(UTC)
         if remaining <= timedelta(0):
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
-        self.log.info("No minute of %s is pending; waiting up to %.0f s.", pipeline.lake_table, remaining.total_seconds())
+        self.log.info(
+            "No minute of %s is pending; waiting up to %.0f s.", pipeline.lake_table, remaining.total_seconds()
+        )
         self.defer(
             trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, digest, deadline.isoformat()),
             method_name="execute_complete",
@@ -83,19 +85,20 @@ class WaitForChanges(BaseSensorOperator):
         )
 
     def _open(self, pipeline: pipelines.Pipeline, window: Window, context: Context) -> tuple[int | None, str]:
-        from include import runs
-        from include.lake.session import lake
         from include.warehouse.session import warehouse
 
+        from include import runs
+        from include.lake.session import lake
+
         dag_run, params = context["dag_run"], context["params"]
-        batch = dict(
-            kind=window.kind,
-            dag_id=dag_run.dag_id,
-            run_id=dag_run.run_id,
-            tick=dag_run.run_after.astimezone(timezone.utc).replace(tzinfo=None),
-            options={name: params.get(name, default) for name, default in pipeline.options.items()},
-            allow_shrink=bool(params.get("allow_shrink")),
-        )
+        batch = {
+            "kind": window.kind,
+            "dag_id": dag_run.dag_id,
+            "run_id": dag_run.run_id,
+            "tick": dag_run.run_after.astimezone(UTC).replace(tzinfo=None),
+            "options": {name: params.get(name, default) for name, default in pipeline.options.items()},
+            "allow_shrink": bool(params.get("allow_shrink")),
+        }
         with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
             if window.what == "range":
                 return runs.open_range(pipeline, session, conn, start=window.start, end=window.end, **batch), ""
@@ -127,7 +130,7 @@ class LakeChangeTrigger(BaseTrigger):
         try:
             endpoint = await endpoint_in_trigger(self.conn_id)
             session = await asyncio.to_thread(self._connect, endpoint)
-            while datetime.now(timezone.utc) < deadline:
+            while datetime.now(UTC) < deadline:
                 if await asyncio.to_thread(self._digest, session) != self.digest:
                     yield TriggerEvent({"deadline": self.deadline})
                     return

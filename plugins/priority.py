@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow.task.priority_strategy import PriorityWeightStrategy
@@ -30,4 +30,4 @@ class LiveBeforeReplay(PriorityWeightStrategy):
             return True
         dag_run = ti.__dict__.get("dag_run")  # loaded when a run is cleared; a new task instance has none yet
         run_after = getattr(dag_run, "run_after", None)
-        return run_after is not None and run_after < datetime.now(timezone.utc) - LIVE_FOR
+        return run_after is not None and run_after < datetime.now(UTC) - LIVE_FOR

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import importlib.util
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
@@ -38,10 +39,11 @@ class TransformDelta(SparkSubmitOperator):
         self.batch_id = batch_id
 
     def execute(self, context: Context) -> None:
+        from include.warehouse.session import warehouse
+
         from include.operations.preflight import java_problem
         from include.spark import submission
         from include.warehouse import batches
-        from include.warehouse.session import warehouse
 
         spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host
@@ -61,18 +63,19 @@ class TransformDelta(SparkSubmitOperator):
             warehouse=endpoint(WAREHOUSE_ETL),
             master=master,
             estimated_rows=batch.estimated_rows,
+            settings=spark.extra.get("conf"),
         )
         try:
             self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
-            self.application = str(submitted.application)
-            self.properties_file = str(submitted.properties_file)
-            self.application_args = [str(argument) for argument in submitted.application_args]
-            self.jars = submitted.jars or None
+            self.application = submitted.application
+            self.properties_file = submitted.properties_file
+            self.application_args = submitted.application_args
+            self.jars = submitted.jars
             self._spark_binary = None if "spark-binary" in spark.extra else own_spark_submit()
-            with environment(driver_environment(master)):
+            with environment({**submitted.env_vars, **driver_environment(master)}):
                 super().execute(context)
         finally:
-            submitted.remove()
+            shutil.rmtree(submitted.dir)  # it holds the passwords
 
     def on_kill(self) -> None:
         """The provider kills spark-submit alone; its Python driver is a child of it."""
@@ -102,18 +105,13 @@ def own_spark_submit() -> str | None:
 
 
 def driver_environment(master: str) -> dict[str, str]:
-    """What the driver, a child of this process in client mode, needs to find: this project, this Python, its Spark."""
+    """What the driver, a child of this process in client mode, needs to find: this Python and this project."""
     variables = {
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))),
-        # spark-class starts a JVM only to put its command line together: let it be a short one.
-        "SPARK_LAUNCHER_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     }
     if master.startswith("local"):
         variables["PYSPARK_PYTHON"] = sys.executable
-    pyspark = importlib.util.find_spec("pyspark")
-    if "SPARK_HOME" not in os.environ and pyspark is not None:
-        variables["SPARK_HOME"] = str(Path(pyspark.origin).parent)
     return variables
 
 

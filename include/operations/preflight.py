@@ -1,0 +1,115 @@
+"""What a deployment must have before a DAG can run, each with what to do when it is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from include.connections import (
+    LAKE_READER,
+    LAKE_WRITER,
+    SPARK,
+    WAREHOUSE_BI,
+    WAREHOUSE_ETL,
+    ConnectionMissing,
+    Endpoint,
+    endpoint,
+)
+
+
+class PreflightFailed(RuntimeError):
+    """Something is missing; the message lists all of it."""
+
+
+def preflight() -> list[str]:
+    """One line per thing that is there. Raises PreflightFailed with every problem at once."""
+    found, problems = [], []
+    for name, look in (("java", java_problem), ("spark jars", jars_problem)):
+        problem = look()
+        problems.append(problem) if problem else found.append(f"{name}: there")
+    for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK):
+        problem = connection_problem(conn_id)
+        problems.append(problem) if problem else found.append(f"connection {conn_id}: answers")
+    if problems:
+        raise PreflightFailed("\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, 1)))
+    return found
+
+
+def java_problem() -> str | None:
+    """spark-submit starts `$JAVA_HOME/bin/java`, or `java` from PATH."""
+    home = os.environ.get("JAVA_HOME")
+    if home and not Path(home, "bin", "java").exists():
+        return f"JAVA_HOME is {home}, where there is no bin/java. Point it to a Java 17, or unset it to use PATH."
+    if not home and shutil.which("java") is None:
+        return "There is no Java. Install Java 17 where Airflow's tasks run, and set JAVA_HOME or PATH."
+    return None
+
+
+def jars_problem() -> str | None:
+    """The Cassandra connector and the MySQL driver are not in requirements.txt: they come from include/spark/pom.xml."""
+    from include.spark import submission
+
+    try:
+        submission.spark_jars()
+    except submission.SubmissionImpossible as error:
+        return str(error)
+    return None
+
+
+def connection_problem(conn_id: str) -> str | None:
+    """Whether it is defined and, for a store, whether it answers with this account."""
+    try:
+        target = endpoint(conn_id)
+        if conn_id == SPARK:
+            return _spark_problem(target)
+        return _answers(target)
+    except ConnectionMissing as missing:
+        return str(missing)
+    except Exception as error:
+        return f"Connection {conn_id}: {error}"
+
+
+def _spark_problem(target: Endpoint) -> str | None:
+    if not target.host:
+        return (
+            "Connection spark_default has no host: set it to a Spark master, such as local[*] or spark://spark-master."
+        )
+    return None
+
+
+def _answers(target: Endpoint) -> None:
+    if target.conn_type == "cassandra":
+        from include.lake.change_log import clock
+        from include.lake.session import lake
+
+        with lake(target) as session:
+            clock(session)
+        return
+    from include.warehouse.session import warehouse
+
+    with warehouse(target) as conn:
+        conn.cursor().execute("SELECT 1")
+
+
+def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) -> None:
+    """Inside a DAG run: raise PreflightFailed for every pool whose task has not been let in after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=list(pool_of_task))
+        waiting = {pool for task_id, pool in pool_of_task.items() if _not_let_in(states, ti.run_id, task_id)}
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            commands = "; ".join(f"airflow pools set {pool} 1 minutemark" for pool in sorted(waiting))
+            raise PreflightFailed(
+                f"No task got into pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If Airflow (Admin, Pools) "
+                f"does not list it, create it there, or by: {commands}. If it does, its slots are taken."
+            )
+        time.sleep(1)
+
+
+def _not_let_in(states: Mapping, run_id: str, task_id: str) -> bool:
+    return states.get(run_id, {}).get(task_id) in (None, "none", "scheduled", "queued")
