@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from local import mariadb
 from local.layout import LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
 from local.problems import Problem
 from local.progress import say, step
@@ -172,6 +173,13 @@ def install_jars(pom: Path, folder: Path, what: str) -> None:
         stamp.write()
 
 
+def install_stores() -> None:
+    """The jars of both stores, and MariaDB's binaries out of theirs."""
+    install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra and MariaDB")
+    with step("MariaDB's binaries", quick=1.0):
+        mariadb.unpacked()
+
+
 def _replace_jars(fresh: Path, folder: Path) -> None:
     """Move the jars of `fresh` into `folder`; those that were not among them go, what else is there stays."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,7 +248,7 @@ def set_up() -> None:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             works = [
                 pool.submit(install_environment),
-                pool.submit(install_jars, ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra and MariaDB"),
+                pool.submit(install_stores),
                 pool.submit(install_jars, ROOT / "include" / "spark" / "pom.xml", SPARK_JARS, "jars for Spark"),
             ]
             for work in works:

@@ -115,6 +115,8 @@ def of_airflow(environment: Environment, ports: Mapping[str, int], environ: Mapp
         "AIRFLOW_HOME": str(AIRFLOW_HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        # Unpaused by make run, once everything that they need is there.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         # Whoever reaches the loopback interface is an administrator, as with `astro dev start --standalone`.

@@ -14,15 +14,17 @@ from collections.abc import Mapping
 
 import yaml
 
-from local import airflow_api, cassandra, connections, environment, mariadb, ports, supervisor, waiting
-from local.layout import AIRFLOW_HOME, DATA, LOCAL, ROOT, VENV
+from local import airflow_api, cassandra, connections, environment, mariadb, ports, supervisor, waiting, warehouse
+from local.layout import AIRFLOW_HOME, DATA, LOCAL, LOGS, ROOT, VENV
 from local.problems import Problem
 from local.progress import say, step
 from local.supervisor import Program
 
 CASSANDRA, MARIADB = "cassandra", "mariadb"
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
-AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
+# What works without the stores, and what would start runs before they answer.
+EARLY, LATE = ("api-server", "dag-processor"), ("scheduler", "triggerer")
+AIRFLOW = EARLY + LATE
 
 _UNPAUSED = AIRFLOW_HOME / "unpaused"
 
@@ -76,20 +78,28 @@ class Stack:
             setup.set_up()
 
     def start_airflow(self) -> None:
-        """Make Airflow's database, start its processes; return when all of them are healthy."""
+        """Make Airflow's database and start what needs no store; return when the API answers."""
         self._require_ports({"api-server": ("AIRFLOW_PORT",)})
         AIRFLOW_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
         supervisor.ensure(self._programs(), self.env)
         self._migrate()
-        supervisor.start(*AIRFLOW)
-        with step("Airflow answers"):
+        supervisor.start(*EARLY)
+        self._await_airflow("Airflow's API answers", EARLY, self.airflow.health)
+
+    def start_scheduling(self) -> None:
+        """Start what runs tasks, when the stores are ready for them; return when all of Airflow is healthy."""
+        supervisor.start(*LATE)
+        self._await_airflow("Airflow's scheduler and triggerer answer", AIRFLOW, self._require_health)
+
+    def _await_airflow(self, what: str, names: tuple[str, ...], ask) -> None:
+        with step(what):
             waiting.until(
-                self._require_health,
+                ask,
                 what=f"Airflow on {self.airflow.url}",
                 seconds=180,
                 errors=(OSError, ValueError, _NotYet),
-                alive=lambda: all(_coming(name)() for name in AIRFLOW),
-                log=str(supervisor.log_of("api-server").parent),
+                alive=lambda: all(_coming(name)() for name in names),
+                log=str(LOGS),
             )
 
     def _migrate(self) -> None:
@@ -248,6 +258,7 @@ def run() -> Stack:
         finally:
             concurrent.futures.wait([airflow])
         airflow.result()
+    stack.start_scheduling()
     stack.start_pipelines()
     stack.warm_spark()
     say(f"   Airflow: {stack.airflow.url}   ({time.monotonic() - began:.0f} s since the start)")
@@ -256,14 +267,13 @@ def run() -> Stack:
 
 def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     """Wait for a batch merged since then; False when none was within the time, which says nothing bad yet."""
-    from local.live import newest_merge
-
     from include.pipelines import all_pipelines
 
     deadline = time.monotonic() + seconds
     with step("first run, from the lake to the warehouse"):
         while time.monotonic() < deadline:
-            merged_at = newest_merge()
+            with warehouse.reader() as connection:
+                merged_at = warehouse.newest_merge(connection)
             if merged_at and merged_at >= since:
                 return True
             for name in all_pipelines():

@@ -80,7 +80,13 @@ def newest_merge(connection) -> dt.datetime | None:
 
 
 def _rows(connection, statement: str, values: tuple = ()) -> list[dict]:
+    import MySQLdb
+
     cursor = connection.cursor()
-    cursor.execute(statement, values)
+    try:
+        cursor.execute(statement, values)
+    except MySQLdb.Error as error:
+        found = f"the ledger can't be read: {error.args[-1]}"
+        raise Problem("Warehouse", found, "Apply the schema: `make services`, or the set-up DAG.") from error
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
