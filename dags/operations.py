@@ -1,4 +1,4 @@
-"""What is done by hand, or once, each as a DAG with a form. `make` has a target for each that calls the same function."""
+"""What is done by hand, or once, each as a DAG. `make` has a target for each that calls the same function."""
 
 from datetime import timedelta
 
@@ -65,7 +65,7 @@ with DAG(
 with DAG(
     "minutemark_preflight",
     schedule=None,
-    description="Names what is missing before the pipelines can run: connections, pools, jars, Java, stores that answer.",
+    description="Names what the pipelines lack before they can run: connections, pools, jars, Java, stores.",
     doc_md="Trigger it after a deployment. Each problem that it names comes with what to do.",
     tags=["minutemark", "operations"],
     dagrun_timeout=timedelta(minutes=10),

@@ -15,7 +15,7 @@ class WindowRefused(ValueError):
 
 @dataclass(frozen=True)
 class Window:
-    """What to open: `changes` since the last look, exactly a `range`, or what `differs` in a range. Naive UTC minutes."""
+    """What to open: `changes` since the last look, exactly a `range`, or what `differs` in one. Naive UTC minutes."""
 
     kind: str  # of the batch: minute, reconcile, backfill or manual
     what: str  # changes, range or differs
@@ -82,5 +82,6 @@ def _minute_in(name: str, text: str) -> datetime:
         return as_minute(datetime.fromisoformat(text.strip()))
     except ValueError:
         raise WindowRefused(
-            f"`{name}` is {text!r}, which is no date and time: write it as 2026-11-22T14:05 or 2026-11-22T14:05:00Z (UTC)."
+            f"`{name}` is {text!r}, which is no date and time: "
+            "write it as 2026-11-22T14:05 or 2026-11-22T14:05:00Z (UTC)."
         ) from None

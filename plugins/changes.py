@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TaskSkippedEvent, TriggerEvent
 
 from include import pipelines
@@ -63,10 +63,8 @@ class WaitForChanges(BaseSensorOperator):
         remaining = deadline - datetime.now(UTC)
         if remaining <= timedelta(0):
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
-        self.log.info(
-            "No minute of %s is pending; waiting up to %.0f s.", pipeline.lake_table, remaining.total_seconds()
-        )
-        self.defer(
+        self.log.info("No minute of %s is pending; waiting %.0f s.", pipeline.lake_table, remaining.total_seconds())
+        raise TaskDeferred(
             trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, digest, deadline.isoformat()),
             method_name="execute_complete",
             timeout=remaining + GRACE,
@@ -85,10 +83,9 @@ class WaitForChanges(BaseSensorOperator):
         )
 
     def _open(self, pipeline: pipelines.Pipeline, window: Window, context: Context) -> tuple[int | None, str]:
-        from include.warehouse.session import warehouse
-
         from include import runs
         from include.lake.session import lake
+        from include.warehouse.session import warehouse
 
         dag_run, params = context["dag_run"], context["params"]
         batch = {

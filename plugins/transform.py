@@ -39,11 +39,10 @@ class TransformDelta(SparkSubmitOperator):
         self.batch_id = batch_id
 
     def execute(self, context: Context) -> None:
-        from include.warehouse.session import warehouse
-
         from include.operations.preflight import java_problem
         from include.spark import submission
         from include.warehouse import batches
+        from include.warehouse.session import warehouse
 
         spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host

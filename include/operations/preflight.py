@@ -49,7 +49,7 @@ def java_problem() -> str | None:
 
 
 def jars_problem() -> str | None:
-    """The Cassandra connector and the MySQL driver are not in requirements.txt: they come from include/spark/pom.xml."""
+    """The Cassandra connector and the MySQL driver come from include/spark/pom.xml, not from requirements.txt."""
     from include.spark import submission
 
     try:
@@ -95,7 +95,7 @@ def _answers(target: Endpoint) -> None:
 
 
 def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) -> None:
-    """Inside a DAG run: raise PreflightFailed for every pool whose task has not been let in after `patience` seconds."""
+    """Inside a run: raise PreflightFailed for every pool whose task has not been let in after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=list(pool_of_task))
@@ -105,8 +105,8 @@ def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) ->
         if time.monotonic() > deadline:
             commands = "; ".join(f"airflow pools set {pool} 1 minutemark" for pool in sorted(waiting))
             raise PreflightFailed(
-                f"No task got into pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If Airflow (Admin, Pools) "
-                f"does not list it, create it there, or by: {commands}. If it does, its slots are taken."
+                f"No task got into pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If Airflow "
+                f"(Admin, Pools) does not list it, create it there, or by: {commands}. If it does, its slots are taken."
             )
         time.sleep(1)
 

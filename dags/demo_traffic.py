@@ -1,0 +1,59 @@
+"""Invented events for the lake, a minute's worth every minute: only with MINUTEMARK_DEMO=1, never beside real events.
+
+1. **introduce_jobs** brings the demo's dimension rows into the warehouse, where they are not there yet.
+2. **send_events** writes `events` events, spread over the running minute. `late`, `duplicate` and `broken` are shares
+   of 1: late events carry a time up to 30 minutes old, duplicates are the same event again, broken ones must be
+   rejected.
+"""
+
+import os
+from datetime import timedelta
+from importlib.util import find_spec
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
+
+from include import pipelines
+from include.chain import START
+
+
+def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
+    with DAG(
+        f"{pipeline.name}_demo_traffic",
+        description=f"Sends invented events to {pipeline.lake_table}.",
+        doc_md=__doc__,
+        schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,  # it ends just before its minute does
+        dagrun_timeout=timedelta(minutes=5),
+        default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=5)},
+        params={
+            "events": Param(300, type="integer", minimum=0, description="Events in the minute"),
+            "late": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes late"),
+            "duplicate": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes twice"),
+            "broken": Param(0.005, type="number", minimum=0, maximum=1, description="Share that breaks the contract"),
+        },
+        tags=sorted({"demo", "minutemark", *pipeline.tags}),
+    ) as dag:
+
+        @task(execution_timeout=timedelta(minutes=1))
+        def introduce_jobs() -> None:
+            from include.demo.traffic import import_demo_dimensions
+
+            print(f"{import_demo_dimensions(pipeline)} dimension rows were missing.")
+
+        @task(execution_timeout=timedelta(minutes=2))
+        def send_events(params=None) -> None:
+            from include.demo.traffic import run_traffic
+
+            print(run_traffic(pipeline, **{name: params[name] for name in ("events", "late", "duplicate", "broken")}))
+
+        chain(introduce_jobs(), send_events())
+    return dag
+
+
+if os.environ.get("MINUTEMARK_DEMO") == "1":
+    for pipeline in pipelines.all_pipelines().values():
+        if find_spec(f"include.demo.{pipeline.name}"):
+            demo = traffic_dag(pipeline)
+            globals()[demo.dag_id] = demo
