@@ -1,0 +1,1 @@
+"""The MySQL side: sessions, schema, the ledger, batches, gates and the merge."""

@@ -1,0 +1,172 @@
+"""Where lake and warehouse meet: a look at the change log, and the batch that a run opens. No Airflow here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from include.lake import change_log, counts
+from include.pipelines import Pipeline
+from include.warehouse import batches, ledger
+from include.warehouse.delta import PlannedMinute, estimate, plan
+
+MINUTE = timedelta(minutes=1)
+MAX_RANGE = 1_440  # minutes of one run
+
+
+class RangeRefused(ValueError):
+    """A range of minutes that no run can take; the message says what to ask for instead."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the change log, recorded."""
+
+    clock: datetime  # the lake's, before anything was read
+    digest: str  # differs after any further touch
+    pending_count: int  # counted up to ledger.COUNT_LIMIT
+
+
+def look(pipeline: Pipeline, lake_session, conn) -> Look:
+    """Poll the change log into the ledger. Reads one row per day, and the minutes of days with news only."""
+    clock = change_log.clock(lake_session)
+    days = change_log.changed_days(lake_session, pipeline.lake_table)
+    due = ledger.days_to_drill(days, ledger.read_cursors(conn, pipeline), pipeline.settle)
+    minutes = {}
+    for day in due:  # after the days: a touch in between moves its day again
+        minutes.update(change_log.minutes_of_day(lake_session, pipeline.lake_table, day))
+    if due:
+        ledger.record_poll(conn, pipeline, clock, {day: days[day] for day in due}, minutes)
+    ledger.close_expired(conn, pipeline, clock)
+    return Look(clock, change_log.digest(days), ledger.pending_count(conn, pipeline))
+
+
+def open_delta(
+    pipeline: Pipeline,
+    lake_session,
+    conn,
+    *,
+    look: Look | None = None,
+    kind: str = "minute",
+    dag_id: str,
+    run_id: str,
+    tick: datetime | None,
+    options: dict,
+    allow_shrink: bool = False,
+) -> int | None:
+    """Open a batch of what has changed; None when nothing is pending."""
+    seen = look or globals()["look"](pipeline, lake_session, conn)
+    batches.close_abandoned(conn, pipeline, dag_id, run_id)
+    planned = plan(
+        ledger.pending_minutes(conn, pipeline, seen.clock),
+        clock=seen.clock,
+        pipeline=pipeline,
+        typical_rows=ledger.typical_rows(conn, pipeline),
+        last_was_suspect=batches.last_delta_was_suspect(conn, pipeline),
+    )
+    if not planned.minutes:
+        return None
+    return batches.open_batch(
+        conn,
+        pipeline,
+        kind=kind,
+        dag_id=dag_id,
+        run_id=run_id,
+        tick=tick,
+        lake_clock=seen.clock,
+        minutes=planned.minutes,
+        options=options,
+        allow_shrink=allow_shrink,
+        is_delta=True,
+        split_size=planned.split_size,
+    )
+
+
+def open_range(pipeline: Pipeline, lake_session, conn, *, start: datetime, end: datetime, **batch) -> int:
+    """Open a batch of exactly the minutes from `start` until before `end`: changed, held or neither.
+
+    `batch` takes kind, dag_id, run_id, tick, options and allow_shrink as open_delta does. Raises RangeRefused.
+    """
+    minutes = list(minutes_between(start, end))
+    if len(minutes) > MAX_RANGE:
+        raise RangeRefused(
+            f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} has {len(minutes)} minutes; one run takes at most {MAX_RANGE}. "
+            f"Make a backfill of the DAG {pipeline.name}_reconcile, whose runs take an hour each."
+        )
+    seen = look(pipeline, lake_session, conn)
+    refuse_closed(pipeline, seen.clock, start)
+    return _open_exactly(pipeline, conn, seen, minutes, batch)
+
+
+def open_reconcile(
+    pipeline: Pipeline, lake_session, conn, *, start: datetime, end: datetime, **batch
+) -> int | None:
+    """Open a batch of the minutes from `start` until before `end` whose rows or ids in the lake are not the ledger's.
+
+    For writers that never touch the change log. Held minutes stay held, live ones that are pending are the minute DAG's.
+    """
+    seen = look(pipeline, lake_session, conn)
+    if pipeline.lake_retention is not None:
+        start = max(start, _floor(seen.clock - pipeline.lake_retention) + MINUTE)
+    if start >= end:
+        return None
+    minutes = list(minutes_between(start, end))
+    known = ledger.ledger_of(conn, pipeline, start, end)
+    live = _floor(seen.clock) - pipeline.live_minutes * MINUTE
+    candidates = [minute for minute in minutes if not _left_alone(known.get(minute), minute >= live)]
+    conn.rollback()  # counting may take long: keep no transaction open meanwhile
+    found = counts.minute_counts(lake_session, pipeline, candidates)
+    differing = [minute for minute in candidates if found[minute] != _read_before(known.get(minute))]
+    return _open_exactly(pipeline, conn, seen, differing, batch) if differing else None
+
+
+def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
+    """Every minute from `start` until before `end`, which must be whole minutes in order."""
+    if start >= end:
+        raise RangeRefused(
+            f"`from` ({start:%Y-%m-%d %H:%M}) must be before `to` ({end:%Y-%m-%d %H:%M}), which is not included."
+        )
+    minute = _floor(start)
+    while minute < end:
+        yield minute
+        minute += MINUTE
+
+
+def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
+    """Raise RangeRefused when the lake may have forgotten part of a range: reading it would erase good facts."""
+    if pipeline.lake_retention is None or start >= clock - pipeline.lake_retention:
+        return
+    first_open = _floor(clock - pipeline.lake_retention) + MINUTE
+    raise RangeRefused(
+        f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.lake_table} keeps "
+        f"{pipeline.lake_retention.days} days. Their facts stay as they are; ask for minutes from then on."
+    )
+
+
+def _open_exactly(pipeline: Pipeline, conn, seen: Look, minutes: list[datetime], batch: dict) -> int:
+    known = ledger.ledger_of(conn, pipeline, minutes[0], minutes[-1] + MINUTE)
+    typical = ledger.typical_rows(conn, pipeline)
+    planned = []
+    for minute in minutes:
+        row = known.get(minute)
+        if row is None or (row["seen_changed_at"] is None and row["raw_rows"] is None):
+            planned.append(PlannedMinute(minute))  # never touched: most likely empty
+        else:
+            planned.append(PlannedMinute(minute, row["seen_changed_at"], estimate(row["raw_rows"], typical)))
+    return batches.open_batch(conn, pipeline, lake_clock=seen.clock, minutes=planned, **batch)
+
+
+def _left_alone(row: dict | None, is_live: bool) -> bool:
+    if row is None:
+        return False
+    return row["state"] in ("held", "closed") or (is_live and bool(row["pending"]))
+
+
+def _read_before(row: dict | None) -> tuple[int, int]:
+    """Rows and id checksum of the last merged read; a minute never read counts as empty."""
+    return (0, 0) if row is None else (row["raw_rows"] or 0, row["id_checksum"] or 0)
+
+
+def _floor(time: datetime) -> datetime:
+    return time.replace(second=0, microsecond=0)

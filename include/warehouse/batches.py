@@ -1,0 +1,247 @@
+"""Batches: the record of one run's work, its attempts, and what becomes of those that never merged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.pipelines import Pipeline
+from include.warehouse import ledger
+from include.warehouse.delta import PlannedMinute
+from include.warehouse.errors import BatchRefused
+from include.warehouse.session import in_transaction, rows
+
+FAILURES_BEFORE_SPLIT = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A row of etl.batches with its minutes, oldest first."""
+
+    batch_id: int
+    pipeline: str
+    kind: str
+    dag_id: str
+    run_id: str
+    tick: datetime | None
+    lake_clock: datetime
+    options: dict
+    allow_shrink: bool
+    is_delta: bool
+    split_size: int | None
+    state: str
+    reason: str | None
+    estimated_rows: int
+    checked_attempt: int | None
+    merged_attempt: int | None
+    merge_tries: int
+    minutes: tuple[PlannedMinute, ...]
+
+
+def get(conn, batch_id: int) -> Batch:
+    """The batch of that id, or BatchRefused."""
+    cursor = conn.cursor()
+    found = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
+    if not found:
+        raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
+    planned = rows(
+        cursor,
+        "SELECT minute, changed_at FROM etl.batch_minutes WHERE batch_id = %(batch_id)s ORDER BY minute",
+        {"batch_id": batch_id},
+    )
+    batch = {name: found[0][name] for name in Batch.__dataclass_fields__ if name != "minutes"}
+    batch["options"] = json.loads(batch["options"])
+    batch["allow_shrink"], batch["is_delta"] = bool(batch["allow_shrink"]), bool(batch["is_delta"])
+    return Batch(**batch, minutes=tuple(PlannedMinute(row["minute"], row["changed_at"]) for row in planned))
+
+
+def open_batch(
+    conn,
+    pipeline: Pipeline,
+    *,
+    kind: str,
+    dag_id: str,
+    run_id: str,
+    tick: datetime | None,
+    lake_clock: datetime,
+    minutes: Sequence[PlannedMinute],
+    options: dict,
+    allow_shrink: bool = False,
+    is_delta: bool = False,
+    split_size: int | None = None,
+) -> int:
+    """Record a batch and return its id. Open batches that the same run had before are closed."""
+    if not minutes:
+        raise ValueError("A batch needs at least one minute.")
+    batch = {
+        "pipeline": pipeline.name,
+        "kind": kind,
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "tick": tick,
+        "lake_clock": lake_clock,
+        "options": json.dumps(dict(options), sort_keys=True),
+        "allow_shrink": int(allow_shrink),
+        "is_delta": int(is_delta),
+        "split_size": split_size,
+        "estimated_rows": sum(minute.estimated_rows for minute in minutes),
+        "minutes": len(minutes),
+    }
+
+    def record(cursor) -> int:
+        cursor.execute(
+            f"INSERT INTO etl.batches ({', '.join(batch)}) VALUES ({', '.join(f'%({name})s' for name in batch)})", batch
+        )
+        batch_id = cursor.lastrowid
+        cursor.executemany(
+            "INSERT INTO etl.batch_minutes (batch_id, minute, changed_at) VALUES (%s, %s, %s)",
+            [(batch_id, planned.minute, planned.changed_at) for planned in sorted(minutes, key=lambda one: one.minute)],
+        )
+        _close(cursor, pipeline, _replaced(cursor, pipeline, dag_id, run_id, batch_id), f"replaced by batch {batch_id}")
+        return batch_id
+
+    return in_transaction(conn, record)
+
+
+def mint_attempt(conn, batch_id: int) -> int:
+    """A new attempt number, larger than all before; call it before the lake is read. The gate has to pass again."""
+
+    def mint(cursor) -> int:
+        cursor.execute(
+            "SELECT state, reason FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch_id}
+        )
+        found = cursor.fetchone()
+        if found is None or found[0] != "open":
+            raise BatchRefused(_not_open(batch_id, *(found or ("missing", None))))
+        cursor.execute("UPDATE etl.batches SET checked_attempt = NULL WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
+        cursor.execute("INSERT INTO etl.attempts (batch_id) VALUES (%(batch_id)s)", {"batch_id": batch_id})
+        return cursor.lastrowid
+
+    return in_transaction(conn, mint)
+
+
+def completed_attempt(conn, batch_id: int) -> int | None:
+    """The newest attempt of the batch whose counts are there for every minute: they are written last."""
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT a.attempt FROM etl.attempts AS a WHERE a.batch_id = %(batch_id)s AND NOT EXISTS ("
+        " SELECT 1 FROM etl.batch_minutes AS m LEFT JOIN etl.staged_counts AS c ON c.attempt = a.attempt"
+        " AND c.minute = m.minute WHERE m.batch_id = a.batch_id AND c.minute IS NULL"
+        ") ORDER BY a.attempt DESC LIMIT 1",
+        {"batch_id": batch_id},
+    )
+    found = cursor.fetchone()
+    return found[0] if found else None
+
+
+def note(conn, batch_id: int, reason: str) -> None:
+    """Keep why a step of this batch failed, for people and for the minute that may be held because of it."""
+
+    def keep(cursor) -> None:
+        cursor.execute(
+            "UPDATE etl.batches SET reason = %(reason)s WHERE batch_id = %(batch_id)s AND state = 'open'",
+            {"batch_id": batch_id, "reason": " ".join(reason.split())[:500]},
+        )
+
+    in_transaction(conn, keep)
+
+
+def last_delta_was_suspect(conn, pipeline: Pipeline) -> bool:
+    """Whether the newest delta batch consisted of minutes that had failed before."""
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT split_size FROM etl.batches WHERE pipeline = %(pipeline)s AND is_delta = 1 ORDER BY batch_id DESC LIMIT 1",
+        {"pipeline": pipeline.name},
+    )
+    found = cursor.fetchone()
+    return bool(found) and found[0] is not None
+
+
+def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[int]:
+    """Close the open delta batches of other runs of this DAG, which has one active run: theirs are over.
+
+    Minutes of a batch that kept failing in Spark or in the merge are split from then on, or held; see `_judge`.
+    """
+
+    def close(cursor) -> list[int]:
+        found = rows(
+            cursor,
+            "SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'open' AND is_delta = 1 "
+            "AND dag_id = %(dag_id)s AND run_id <> %(run_id)s ORDER BY batch_id",
+            {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id},
+        )
+        batch_ids = [row["batch_id"] for row in found]
+        _close(cursor, pipeline, batch_ids, "its run ended without a merge")
+        batch_ids_of_run = _replaced(cursor, pipeline, dag_id, run_id, None)
+        _close(cursor, pipeline, batch_ids_of_run, "its run was cleared")
+        return batch_ids + batch_ids_of_run
+
+    return in_transaction(conn, close)
+
+
+def _replaced(cursor, pipeline: Pipeline, dag_id: str, run_id: str, before: int | None) -> list[int]:
+    found = rows(
+        cursor,
+        "SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'open' AND dag_id = %(dag_id)s "
+        "AND run_id = %(run_id)s AND (%(before)s IS NULL OR batch_id < %(before)s) ORDER BY batch_id",
+        {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id, "before": before},
+    )
+    return [row["batch_id"] for row in found]
+
+
+def _close(cursor, pipeline: Pipeline, batch_ids: Iterable[int], why: str) -> None:
+    for batch_id in batch_ids:
+        _judge(cursor, pipeline, batch_id)
+        cursor.execute(
+            "UPDATE etl.batches SET state = 'failed', reason = LEFT(CONCAT_WS('; ', reason, %(why)s), 500) "
+            "WHERE batch_id = %(batch_id)s AND state = 'open'",
+            {"batch_id": batch_id, "why": why},
+        )
+
+
+def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
+    """Split the minutes of a delta that failed twice in Spark or merge; hold one that fails alone while others pass.
+
+    A gate's verdict is no such failure: it has held the minutes that it blames.
+    """
+    batch = rows(
+        cursor,
+        "SELECT is_delta, minutes, run_id, reason, merge_tries,"
+        " (SELECT COUNT(*) FROM etl.attempts AS a WHERE a.batch_id = b.batch_id) AS attempts,"
+        " EXISTS (SELECT 1 FROM etl.check_results AS r WHERE r.batch_id = b.batch_id AND r.gate = 'staging' AND r.attempt ="
+        "  (SELECT MAX(a.attempt) FROM etl.attempts AS a WHERE a.batch_id = b.batch_id)) AS gate_ran,"
+        " EXISTS (SELECT 1 FROM etl.batches AS o WHERE o.pipeline = b.pipeline AND o.state = 'merged'"
+        "  AND o.merged_at > b.opened_at) AS others_passed "
+        "FROM etl.batches AS b WHERE b.batch_id = %(batch_id)s",
+        {"batch_id": batch_id},
+    )[0]
+    failed_in_spark = batch["attempts"] >= FAILURES_BEFORE_SPLIT and not batch["gate_ran"]
+    failed_in_merge = batch["merge_tries"] >= FAILURES_BEFORE_SPLIT
+    if not batch["is_delta"] or not (failed_in_spark or failed_in_merge):
+        return
+    if batch["minutes"] == 1 and batch["others_passed"]:
+        step = "merge_into_warehouse" if failed_in_merge else "transform_delta"
+        cause = batch["reason"] or f"the log of {step} in run {batch['run_id']} says why"
+        planned = rows(
+            cursor, "SELECT minute, changed_at FROM etl.batch_minutes WHERE batch_id = %(batch_id)s", {"batch_id": batch_id}
+        )
+        minutes = [(row["minute"], row["changed_at"], f"fails alone in {step}: {cause}") for row in planned]
+        ledger.hold(cursor, pipeline.name, minutes, None)
+        return
+    cursor.execute(
+        "UPDATE etl.batch_minutes AS m JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
+        "SET l.split_size = LEAST(COALESCE(l.split_size, %(size)s), %(size)s) "
+        "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND l.state <> 'held'",
+        {"pipeline": pipeline.name, "batch_id": batch_id, "size": max(1, batch["minutes"] // 2)},
+    )
+
+
+def _not_open(batch_id: int, state: str, reason: str | None) -> str:
+    why = f" ({reason})" if reason else ""
+    remedy = {
+        "merged": "It needs no other attempt; to read its minutes again, clear the run from wait_for_changes.",
+        "skipped": "Newer reads of its minutes are merged; to read them again, clear the run from wait_for_changes.",
+    }.get(state, "Clear the run from wait_for_changes, which opens a new batch.")
+    return f"Batch {batch_id} is {state}{why}, not open. {remedy}"

@@ -1,0 +1,86 @@
+"""Which pending minutes the next batch takes: a decision without a store. The newest go first, so that a backlog never
+delays fresh data; minutes that failed in a larger batch travel apart, so that they delay nobody either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.pipelines import Pipeline
+
+UNKNOWN_ROWS = 1_000  # of a minute, before anything was merged
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A minute whose last seen change no merged read covers."""
+
+    minute: datetime
+    changed_at: str | None  # seen_changed_at: a time-UUID as text
+    raw_rows: int | None = None  # of its last merged read
+    split_size: int | None = None  # largest batch it may join, after failing in a larger one
+
+
+@dataclass(frozen=True)
+class PlannedMinute:
+    """A minute of a batch, with the change that its read will cover."""
+
+    minute: datetime
+    changed_at: str | None = None
+    estimated_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The minutes of a batch, oldest first; `split_size` when it is one of suspects."""
+
+    minutes: tuple[PlannedMinute, ...]
+    split_size: int | None = None
+
+
+def plan(
+    pending: Sequence[Pending],
+    *,
+    clock: datetime,
+    pipeline: Pipeline,
+    typical_rows: float | None = None,
+    last_was_suspect: bool = False,
+) -> Plan:
+    """The next batch. `typical_rows` estimates a minute never read; batches of suspects alternate with ordinary ones."""
+    ordinary = [minute for minute in pending if minute.split_size is None]
+    suspects = sorted((minute for minute in pending if minute.split_size is not None), key=lambda one: one.minute)
+    if suspects and (not ordinary or not last_was_suspect):
+        size = suspects[0].split_size
+        group = [suspect for suspect in suspects if suspect.split_size == size]
+        return Plan(_up_to(group, min(size, pipeline.max_minutes), pipeline.max_rows, typical_rows), size)
+    return Plan(_up_to(_in_turn(ordinary, clock, pipeline), pipeline.max_minutes, pipeline.max_rows, typical_rows))
+
+
+def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:
+    """The newest live minutes, newest first, then the others from the oldest. A minute far ahead is never live."""
+    oldest_first = sorted(pending, key=lambda one: one.minute)
+    horizon = clock + pipeline.future_tolerance
+    live = [one for one in oldest_first if one.minute <= horizon][-pipeline.live_minutes :]
+    taken = {one.minute for one in live}
+    return live[::-1] + [one for one in oldest_first if one.minute not in taken]
+
+
+def _up_to(pending: list[Pending], minutes: int, rows: int, typical_rows: float | None) -> tuple[PlannedMinute, ...]:
+    """From the front, at least one, as long as both limits hold."""
+    chosen: list[PlannedMinute] = []
+    total = 0
+    for one in pending[:minutes]:
+        estimated = estimate(one.raw_rows, typical_rows)
+        if chosen and total + estimated > rows:
+            break
+        chosen.append(PlannedMinute(one.minute, one.changed_at, estimated))
+        total += estimated
+    return tuple(sorted(chosen, key=lambda planned: planned.minute))
+
+
+def estimate(raw_rows: int | None, typical_rows: float | None) -> int:
+    """Rows that a read of this minute will probably find."""
+    if raw_rows is not None:
+        return raw_rows
+    return round(typical_rows) if typical_rows is not None else UNKNOWN_ROWS

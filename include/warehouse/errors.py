@@ -1,0 +1,65 @@
+"""What goes wrong at the warehouse, in words: where, what was found, what to do instead."""
+
+from __future__ import annotations
+
+from include.connections import Endpoint
+
+SET_UP = "run the set-up (DAG `set_up`, or `make schema`)"
+DEADLOCK, LOCK_WAIT = 1213, 1205
+LOST = frozenset({2006, 2013, 2055, 4031, 1927, 1053})  # the session is gone; what it had not committed is undone
+_UNREACHABLE = frozenset({2002, 2003, 2005, 2026, 1040})
+_REFUSED_LOGIN = frozenset({1045, 1130, 1251, 2059, 2061})
+_DENIED = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
+_MISSING = frozenset({1049, 1054, 1146})
+
+
+class WarehouseError(RuntimeError):
+    """The warehouse could not be reached, or refused. `code` is the server's or the client library's number."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BatchRefused(RuntimeError):
+    """A step was asked to work on a batch that is in no state for it; the message says what to clear or start."""
+
+
+def code_of(error: BaseException) -> int | None:
+    """The error number of either driver's exception, or of a WarehouseError."""
+    for candidate in (getattr(error, "code", None), getattr(error, "errno", None), *error.args[:1]):
+        if isinstance(candidate, int):
+            return candidate
+    return None
+
+
+def place(target: Endpoint) -> str:
+    """`connection warehouse_etl (host:3306, account etl)`."""
+    return f"connection {target.conn_id} ({target.host or '(no host)'}:{target.port or 3306}, account {target.login})"
+
+
+def explain(error: BaseException, target: Endpoint) -> WarehouseError | None:
+    """The driver's exception as a WarehouseError with its remedy; None for one that its caller must judge itself."""
+    code = code_of(error)
+    remedy = _remedy(code, target)
+    if remedy is None:
+        return None
+    found = " ".join(str(error.args[-1] if error.args else error).split())[:400]
+    return WarehouseError(f"The warehouse at {place(target)} {remedy[0]}: {found}. {remedy[1]}", code)
+
+
+def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
+    if code in _UNREACHABLE:
+        return (
+            "cannot be reached",
+            f"Start it (`make services`), or correct host and port of connection {target.conn_id}.",
+        )
+    if code in _REFUSED_LOGIN:
+        return "refused the login", f"Correct login and password of connection {target.conn_id}."
+    if code in _DENIED:
+        return "lacks a permission", f"As an administrator, {SET_UP}, which grants what each account needs."
+    if code in _MISSING:
+        return "lacks a table, column or database", f"To create it, {SET_UP}."
+    if code in LOST:
+        return "closed the session", "What was not committed is undone: run the step again, and see the server's log."
+    return None

@@ -1,0 +1,224 @@
+"""The ledger: a row per pipeline and minute. A poll records what it saw, a merge what it read; the database derives
+`pending` from both, so neither can overwrite the other's news."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from include.lake.keys import time_of
+from include.pipelines import Pipeline
+from include.warehouse.delta import Pending
+from include.warehouse.session import in_transaction, rows
+
+COUNT_LIMIT = 10_000  # pending minutes: what lies beyond is counted by nobody once a minute
+
+# The condition on split_size makes each an ordered walk of the index pending_minutes. {order} and {condition} are ours.
+_PENDING = (
+    "SELECT minute, seen_changed_at, raw_rows, split_size FROM etl.minute_ledger "
+    "WHERE pipeline = %(pipeline)s AND pending = 1 AND {condition} ORDER BY {order} LIMIT %(limit)s"
+)
+NEWEST_LIVE = _PENDING.format(condition="split_size IS NULL AND minute <= %(horizon)s", order="minute DESC")
+OLDEST = _PENDING.format(condition="split_size IS NULL", order="minute")
+SUSPECTS = _PENDING.format(condition="split_size IS NOT NULL", order="minute")
+PENDING_COUNT = (
+    "SELECT COUNT(*) FROM (SELECT 1 FROM etl.minute_ledger "
+    "WHERE pipeline = %(pipeline)s AND pending = 1 LIMIT %(limit)s) AS found"
+)
+
+_SEE_MINUTE = (
+    "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time) VALUES (%s, %s, %s, %s) "
+    "ON DUPLICATE KEY UPDATE seen_changed_at = VALUES(seen_changed_at), seen_changed_time = VALUES(seen_changed_time)"
+)
+_MOVE_CURSOR = (
+    "INSERT INTO etl.day_cursors (pipeline, day, day_changed_at, drilled_at) VALUES (%s, %s, %s, %s) "
+    "ON DUPLICATE KEY UPDATE day_changed_at = VALUES(day_changed_at), drilled_at = VALUES(drilled_at)"
+)
+
+
+def read_cursors(conn, pipeline: Pipeline) -> dict[date, tuple[UUID, datetime]]:
+    """Each day that was drilled into: its newest touch then, and the lake's clock at that look."""
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT day, day_changed_at, drilled_at FROM etl.day_cursors WHERE pipeline = %(pipeline)s",
+        {"pipeline": pipeline.name},
+    )
+    found = {day: (UUID(_text(changed_at)), drilled_at) for day, changed_at, drilled_at in cursor.fetchall()}
+    conn.rollback()  # nothing was written: let the next statement begin a new transaction
+    return found
+
+
+def days_to_drill(
+    days: Mapping[date, UUID], cursors: Mapping[date, tuple[UUID, datetime]], settle: timedelta
+) -> list[date]:
+    """Days with news, and days whose newest touch was so fresh at the last look that another may hide behind it.
+
+    The static cell keeps one of two simultaneous touches, which need not be the one that became visible last.
+    """
+    due = []
+    for day, changed_at in sorted(days.items()):
+        known, drilled_at = cursors.get(day, (None, None))
+        if known != changed_at or time_of(changed_at) > drilled_at - settle:
+            due.append(day)
+    return due
+
+
+def record_poll(
+    conn,
+    pipeline: Pipeline,
+    clock: datetime,
+    days: Mapping[date, UUID],
+    minutes: Mapping[datetime, UUID],
+) -> int:
+    """Record the drilled `days` and the touches of their `minutes`; returns how many minutes had news.
+
+    One transaction: cursors that moved without their minutes would lose those for ever. `days` must have been read
+    before `minutes`, so that a touch in between moves the day again.
+    """
+
+    def record(cursor) -> int:
+        news = _news(cursor, pipeline, minutes)
+        if news:
+            cursor.executemany(_SEE_MINUTE, [(pipeline.name, minute, str(uuid), time_of(uuid)) for minute, uuid in news])
+        if days:
+            cursor.executemany(_MOVE_CURSOR, [(pipeline.name, day, str(days[day]), clock) for day in sorted(days)])
+        return len(news)
+
+    return in_transaction(conn, record)
+
+
+def _news(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[tuple[datetime, UUID]]:
+    """Sorted, so that two polls lock rows in the same order."""
+    known: dict[datetime, str] = {}
+    for day in {minute.date() for minute in minutes}:
+        start = datetime(day.year, day.month, day.day)
+        cursor.execute(
+            "SELECT minute, seen_changed_at FROM etl.minute_ledger WHERE pipeline = %(pipeline)s "
+            "AND minute >= %(start)s AND minute < %(end)s AND seen_changed_at IS NOT NULL",
+            {"pipeline": pipeline.name, "start": start, "end": start + timedelta(days=1)},
+        )
+        known.update((minute, _text(changed_at)) for minute, changed_at in cursor.fetchall())
+    return [(minute, uuid) for minute, uuid in sorted(minutes.items()) if known.get(minute) != str(uuid)]
+
+
+def pending_minutes(conn, pipeline: Pipeline, clock: datetime) -> list[Pending]:
+    """What the next batch chooses from: the newest live and the oldest pending minutes, and suspects; oldest first.
+
+    Bounded by the pipeline's limits, however long the backlog is.
+    """
+    cursor = conn.cursor()
+    binds = {"pipeline": pipeline.name, "horizon": clock + pipeline.future_tolerance}
+    found: dict[datetime, Pending] = {}
+    for query, limit in (
+        (NEWEST_LIVE, pipeline.live_minutes),
+        (OLDEST, pipeline.max_minutes),
+        (SUSPECTS, pipeline.max_minutes),
+    ):
+        cursor.execute(query, {**binds, "limit": limit})
+        for minute, changed_at, raw_rows, split_size in cursor.fetchall():
+            found[minute] = Pending(minute, _text(changed_at), raw_rows, split_size)
+    return [found[minute] for minute in sorted(found)]
+
+
+def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
+    """How many minutes are pending, counted up to `limit`."""
+    cursor = conn.cursor()
+    cursor.execute(PENDING_COUNT, {"pipeline": pipeline.name, "limit": limit})
+    return cursor.fetchone()[0]
+
+
+def typical_rows(conn, pipeline: Pipeline) -> float | None:
+    """Average rows of the minutes, but the empty ones, of the last five merged batches; None before the first."""
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT AVG(l.raw_rows) FROM (SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s "
+        "AND state = 'merged' ORDER BY batch_id DESC LIMIT 5) AS b JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id "
+        "JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute AND l.raw_rows > 0",
+        {"pipeline": pipeline.name},
+    )
+    average = cursor.fetchone()[0]
+    return None if average is None else float(average)
+
+
+def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, dict]:
+    """Every ledger row of the minutes from `start` until before `end`, by minute."""
+    found = rows(
+        conn.cursor(),
+        "SELECT * FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s "
+        "ORDER BY minute",
+        {"pipeline": pipeline.name, "start": start, "end": end},
+    )
+    return {row["minute"]: row for row in found}
+
+
+def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
+    """Close the pending minutes that the lake may have begun to forget: what it still holds is no longer the whole."""
+    if pipeline.lake_retention is None:
+        return 0
+    days = pipeline.lake_retention / timedelta(days=1)
+    binds = {
+        "pipeline": pipeline.name,
+        "oldest": clock - pipeline.lake_retention,
+        "reason": f"The lake keeps {days:g} days; events of this minute that came later are not counted.",
+    }
+
+    def close(cursor) -> int:
+        cursor.execute(
+            "UPDATE etl.minute_ledger SET state = 'closed', reason = %(reason)s "
+            "WHERE pipeline = %(pipeline)s AND pending = 1 AND minute < %(oldest)s",
+            binds,
+        )
+        return cursor.rowcount
+
+    return in_transaction(conn, close)
+
+
+def hold(cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str | None, str]], attempt: int | None) -> None:
+    """Hold (minute, the change that was read, reason) unless a newer attempt has merged the minute. Does not commit.
+
+    What the minute's last merge published and counted stays. A touch after the held change makes it pending again.
+    """
+    for minute, changed_at, reason in sorted(minutes):
+        binds = {
+            "pipeline": pipeline_name,
+            "minute": minute,
+            "changed_at": changed_at,
+            "reason": reason[:500],
+            "attempt": attempt,
+        }
+        cursor.execute(
+            "INSERT INTO etl.minute_ledger (pipeline, minute) SELECT d.pipeline, d.minute FROM "
+            "(SELECT %(pipeline)s AS pipeline, %(minute)s AS minute) AS d WHERE NOT EXISTS "
+            "(SELECT 1 FROM etl.minute_ledger AS l WHERE l.pipeline = d.pipeline AND l.minute = d.minute)",
+            binds,
+        )
+        cursor.execute(
+            "UPDATE etl.minute_ledger SET state = 'held', reason = %(reason)s, held_changed_at = %(changed_at)s, "
+            "split_size = NULL WHERE pipeline = %(pipeline)s AND minute = %(minute)s "
+            "AND (%(attempt)s IS NULL OR attempt IS NULL OR attempt < %(attempt)s) AND state <> 'closed'",
+            binds,
+        )
+
+
+def release(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> int:
+    """Let held minutes be processed again by the next run; returns how many were held. A gate may hold them again."""
+
+    def pend(cursor) -> int:
+        released = 0
+        for minute in sorted(set(minutes)):
+            cursor.execute(
+                "UPDATE etl.minute_ledger SET state = CASE WHEN batch_id IS NULL THEN 'seen' ELSE 'merged' END, "
+                "reason = NULL, held_changed_at = NULL, read_changed_at = NULL, read_at = NULL, settled_before = NULL "
+                "WHERE pipeline = %(pipeline)s AND minute = %(minute)s AND state = 'held'",
+                {"pipeline": pipeline.name, "minute": minute},
+            )
+            released += cursor.rowcount
+        return released
+
+    return in_transaction(conn, pend)
+
+
+def _text(value: str | bytes | None) -> str | None:
+    """mysqlclient gives ascii_bin columns as text, other libraries as bytes."""
+    return value.decode() if isinstance(value, bytes | bytearray) else value

@@ -1,0 +1,95 @@
+"""The warehouse's schema: every warehouse.sql, a lock row for each pipeline, and what each account may do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
+from include.pipelines import Pipeline, all_pipelines
+from include.warehouse.session import warehouse
+from include.warehouse.sql import FOLDER, statements
+
+log = logging.getLogger(__name__)
+
+# What the bi account may read besides the pipelines' own `readable` tables. Of check_results not the samples: they
+# show rows of staging.
+_BI_READS = {
+    "etl.minute_ledger": "",
+    "etl.batches": "",
+    "etl.batch_minutes": "",
+    "etl.rejected_summary": "",
+    "etl.check_results": (
+        " (check_result_id, batch_id, attempt, gate, check_name, severity, outcome, offending_rows, checked_at)"
+    ),
+}
+
+
+def apply_schema() -> None:
+    """Create what is missing, then grant. Applying it again changes nothing.
+
+    Works with connection warehouse_admin; where that is not defined warehouse_etl must be allowed to create, and
+    nothing is granted.
+    """
+    try:
+        account = endpoint(WAREHOUSE_ADMIN)
+    except ConnectionMissing:
+        account = endpoint(WAREHOUSE_ETL)
+        log.info("Connection %s is not defined: applying as %s, without grants.", WAREHOUSE_ADMIN, WAREHOUSE_ETL)
+    pipelines = all_pipelines().values()
+    with warehouse(account) as conn:
+        cursor = conn.cursor()
+        for folder in ("control", *(pipeline.name for pipeline in pipelines)):
+            for statement in statements(FOLDER / folder / "warehouse.sql"):
+                cursor.execute(statement)
+        for pipeline in pipelines:
+            cursor.execute(
+                "INSERT INTO etl.pipelines (pipeline) SELECT d.pipeline FROM (SELECT %(pipeline)s AS pipeline) AS d "
+                "WHERE NOT EXISTS (SELECT 1 FROM etl.pipelines AS p WHERE p.pipeline = d.pipeline)",
+                {"pipeline": pipeline.name},
+            )
+        conn.commit()
+        if account.conn_id == WAREHOUSE_ADMIN:
+            for conn_id in (WAREHOUSE_ETL, WAREHOUSE_BI):
+                _grant(cursor, conn_id, account)
+
+
+def _grant(cursor, conn_id: str, admin: Endpoint) -> None:
+    try:
+        target = endpoint(conn_id)
+    except ConnectionMissing as missing:
+        log.info("Nothing is granted for it: %s", missing)
+        return
+    if not target.login or target.login == admin.login:
+        log.info("Connection %s has the administrator's account: nothing to grant.", conn_id)
+        return
+    grants = _etl_grants if conn_id == WAREHOUSE_ETL else _bi_grants
+    for host in _hosts(cursor, target):
+        for grant in grants(all_pipelines().values()):
+            cursor.execute(f"{grant} TO %(login)s@%(host)s", {"login": target.login, "host": host})
+
+
+def _hosts(cursor, target: Endpoint) -> list[str]:
+    """The hosts that the account may come from; an account that does not exist yet is made, for any host."""
+    cursor.execute("SELECT host FROM mysql.user WHERE user = %(login)s ORDER BY host", {"login": target.login})
+    hosts = [row[0].decode() if isinstance(row[0], bytes | bytearray) else row[0] for row in cursor.fetchall()]
+    if not hosts:
+        cursor.execute(
+            "CREATE USER %(login)s@%(host)s IDENTIFIED BY %(password)s",
+            {"login": target.login, "host": "%", "password": target.password or ""},
+        )
+        hosts = ["%"]
+    return hosts
+
+
+def _etl_grants(pipelines: list[Pipeline]) -> Iterator[str]:
+    """Rows of everything, tables of nothing: no CREATE, ALTER or DROP."""
+    for database in sorted({"etl", *(pipeline.database for pipeline in pipelines)}):
+        yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.*"
+
+
+def _bi_grants(pipelines: list[Pipeline]) -> Iterator[str]:
+    for table, columns in _BI_READS.items():
+        yield f"GRANT SELECT{columns} ON {table}"
+    for table in sorted({table for pipeline in pipelines for table in pipeline.readable}):
+        yield f"GRANT SELECT ON {table}"

@@ -1,0 +1,141 @@
+"""Sessions with MySQL or MariaDB: UTC, READ COMMITTED, strict, no autocommit; and transactions that survive deadlocks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from include.connections import WAREHOUSE_ETL, Endpoint, endpoint
+from include.warehouse.errors import DEADLOCK, LOCK_WAIT, WarehouseError, code_of, explain
+
+Done = TypeVar("Done")
+
+CONNECT_TIMEOUT = 5  # seconds
+MERGE_WAIT_TIMEOUT = 60  # seconds: a merge whose process is gone must not keep the pipeline's lock for 8 hours
+_SQL_MODE = (
+    "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION,ONLY_FULL_GROUP_BY"
+)
+
+
+@contextlib.contextmanager
+def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -> Iterator[Any]:
+    """A DB-API connection, rolled back and closed at exit: commit what should stay.
+
+    Uses mysqlclient where it is installed, or the library that the connection's extra `client` names. Errors that an
+    operator can mend leave as WarehouseError; others, such as a deadlock, as the driver raised them.
+    """
+    target = endpoint(conn_id)
+    if not target.host:
+        raise WarehouseError(f"Connection {target.conn_id} has no host: set it to the address of a MySQL server.")
+    try:
+        conn = _connect(target)
+        _prepare(conn, merge)
+    except Exception as error:
+        raise explain(error, target) or error from error
+    try:
+        yield conn
+    except Exception as error:
+        if not _is_driver_error(error) or (explained := explain(error, target)) is None:
+            raise
+        raise explained from error
+    finally:
+        with contextlib.suppress(Exception):  # a lost connection has nothing left to undo
+            conn.rollback()
+        with contextlib.suppress(Exception):
+            conn.close()
+
+
+def in_transaction(conn, work: Callable[[Any], Done], *, tries: int = 4) -> Done:
+    """Run `work(cursor)` and commit; after a deadlock or a lock timeout undo it and run it again, whole."""
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+    def once() -> Done:
+        cursor = conn.cursor()
+        try:
+            done = work(cursor)
+            conn.commit()
+            return done
+        except BaseException:
+            with contextlib.suppress(Exception):
+                conn.rollback()
+            raise
+        finally:
+            cursor.close()
+
+    again = Retrying(
+        retry=retry_if_exception(lambda error: code_of(error) in (DEADLOCK, LOCK_WAIT)),
+        stop=stop_after_attempt(tries),
+        wait=wait_random_exponential(multiplier=0.05, max=1),
+        reraise=True,
+    )
+    return again(once)
+
+
+def rows(cursor, query: str, binds: dict | None = None) -> list[dict]:
+    """The rows of a query as dicts of column name to value."""
+    cursor.execute(query, binds or {})
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _connect(target: Endpoint):
+    if target.extra.get("client") != "mysql-connector-python":
+        try:
+            return _mysqlclient(target)
+        except ImportError:
+            pass
+    return _mysql_connector(target)
+
+
+def _mysqlclient(target: Endpoint):
+    import MySQLdb
+
+    socket = {"unix_socket": target.extra["unix_socket"]} if target.extra.get("unix_socket") else {}
+    tls = {"ssl": target.extra["ssl"]} if isinstance(target.extra.get("ssl"), dict) else {}
+    return MySQLdb.connect(
+        host=target.host,
+        port=target.port or 3306,
+        user=target.login or "",
+        passwd=target.password or "",
+        db=target.schema or "",
+        charset="utf8mb4",
+        connect_timeout=CONNECT_TIMEOUT,
+        autocommit=False,
+        **socket,
+        **tls,
+    )
+
+
+def _mysql_connector(target: Endpoint):
+    import mysql.connector
+
+    tls = target.extra.get("ssl") if isinstance(target.extra.get("ssl"), dict) else {}
+    return mysql.connector.connect(
+        host=target.host,
+        port=target.port or 3306,
+        user=target.login or "",
+        password=target.password or "",
+        **({"database": target.schema} if target.schema else {}),
+        charset="utf8mb4",
+        collation="utf8mb4_bin",  # its default is one that MariaDB 10.11 does not know
+        connection_timeout=CONNECT_TIMEOUT,
+        autocommit=False,
+        use_pure=True,
+        **{f"ssl_{name}": value for name, value in tls.items()},
+    )
+
+
+def _prepare(conn, merge: bool) -> None:
+    cursor = conn.cursor()
+    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    wait_timeout = f", wait_timeout = {MERGE_WAIT_TIMEOUT}" if merge else ""
+    cursor.execute(
+        f"SET SESSION time_zone = '+00:00', sql_mode = '{_SQL_MODE}', collation_connection = 'utf8mb4_bin'{wait_timeout}"
+    )
+    cursor.close()
+
+
+def _is_driver_error(error: BaseException) -> bool:
+    """Both libraries call their exceptions' base class `Error`, as DB-API wants."""
+    return any(kind.__name__ == "Error" for kind in type(error).__mro__)
