@@ -202,7 +202,7 @@ def _recovered(row: Row, recover: bool) -> tuple[str | None, object, object]:
         kind = _text(told) if isinstance(told, str) else None
     return (
         kind,
-        details.get("jobid") if job is None else job,
+        _first_of_list(details.get("jobid")) if job is None else job,
         details.get("publisherid") if publisher is None else publisher,
     )
 
@@ -258,11 +258,11 @@ def _amount(value: object) -> object:
 
 
 def _whole_number(value: object) -> object:
-    """An integer that fits BIGINT ("258.0" is 258), None when empty, else _UNREADABLE."""
+    """A whole number in the range of ids ("258.0" is 258), None when empty, else _UNREADABLE."""
     found = _amount(value)
     if found is None or found is _UNREADABLE:
         return found
-    fits = abs(found) <= _LARGEST_ID and found == found.to_integral_value()
+    fits = 0 <= found <= _LARGEST_ID and found == found.to_integral_value()
     return int(found) if fits else _UNREADABLE
 
 

@@ -1,0 +1,121 @@
+"""How fast the last scheduled minutes were: `python -m bench.minutes [--runs 30] [--dag recruitment_minute]`.
+
+Reads what anyone may read: the runs from Airflow's REST API, the batches as the bi account. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from local import ports, warehouse
+from local.airflow_api import Airflow
+from local.problems import Problem
+
+_BATCHES = """
+    SELECT run_id, opened_at, merged_at, minutes, raw_rows, tick
+    FROM etl.batches
+    WHERE dag_id = %s AND kind = 'minute'
+    ORDER BY batch_id DESC
+    LIMIT %s
+"""
+_FINISHED = ("success", "failed")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the last runs came to; seconds are from the tick that a run was due at to its merge."""
+
+    runs: int
+    failed_runs: int
+    runs_without_batch: int  # nothing had changed
+    merged_runs: int
+    first_tick: str | None
+    last_tick: str | None
+    median_seconds: float | None
+    p95_seconds: float | None
+    slowest_seconds: float | None
+    median_rows: float | None  # read by a run, what the settle rule reads again included
+    most_rows: int | None
+    median_minutes: float | None  # of the lake, in a batch
+
+
+def figures(runs: Sequence[Mapping], batches: Iterable[Mapping]) -> Figures:
+    """The figures of these finished runs; `batches` are matched to them by run_id, the newest batch first."""
+    by_run: dict[str, Mapping] = {}
+    for batch in batches:
+        by_run.setdefault(batch["run_id"], batch)
+    found = [by_run[run["dag_run_id"]] for run in runs if run["dag_run_id"] in by_run]
+    merged = [batch for batch in found if batch["merged_at"] and batch["tick"]]
+    seconds = sorted((batch["merged_at"] - batch["tick"]).total_seconds() for batch in merged)
+    rows = [int(batch["raw_rows"]) for batch in merged]
+    ticks = sorted(batch["tick"] for batch in merged)
+    return Figures(
+        runs=len(runs),
+        failed_runs=sum(run["state"] == "failed" for run in runs),
+        runs_without_batch=len(runs) - len(found),
+        merged_runs=len(merged),
+        first_tick=_shown(ticks[:1]),
+        last_tick=_shown(ticks[-1:]),
+        median_seconds=round(statistics.median(seconds), 2) if seconds else None,
+        p95_seconds=round(percentile(seconds, 0.95), 2) if seconds else None,
+        slowest_seconds=round(seconds[-1], 2) if seconds else None,
+        median_rows=statistics.median(rows) if rows else None,
+        most_rows=max(rows, default=None),
+        median_minutes=statistics.median(batch["minutes"] for batch in merged) if merged else None,
+    )
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Nearest rank: the smallest value that at least `share` of all values do not exceed."""
+    return ordered[max(0, -(-len(ordered) * round(share * 100) // 100) - 1)]
+
+
+def _shown(ticks: list[datetime]) -> str | None:
+    return ticks[0].isoformat(timespec="seconds") + "Z" if ticks else None
+
+
+def measure(dag_id: str, wanted: int) -> Figures:
+    """The newest `wanted` scheduled runs that have ended. Raises Problem when the stack does not answer."""
+    airflow = Airflow(ports.chosen()["AIRFLOW_PORT"])
+    try:
+        newest = airflow.runs(dag_id, min(100, 2 * wanted + 10))  # the API gives no more
+    except OSError as error:
+        raise Problem(
+            f"Airflow at {airflow.url}", f"it does not answer: {error}", "Start it: make run DETACH=1."
+        ) from error
+    runs = [run for run in newest if run["run_type"] == "scheduled" and run["state"] in _FINISHED][:wanted]
+    with warehouse.reader() as connection:
+        cursor = connection.cursor()
+        cursor.execute(_BATCHES, (dag_id, 4 * wanted + 20))
+        names = [column[0] for column in cursor.description]
+        return figures(runs, [dict(zip(names, row, strict=True)) for row in cursor.fetchall()])
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--runs", type=int, default=30)
+    arguments.add_argument("--dag", default="recruitment_minute")
+    arguments.add_argument("--json", action="store_true")
+    given = arguments.parse_args()
+    try:
+        found = asdict(measure(given.dag, given.runs))
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    if given.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(
+            "\n".join(f"{name.replace('_', ' '):<20}{'–' if value is None else value}" for name, value in found.items())
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
