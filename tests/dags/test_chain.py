@@ -1,0 +1,67 @@
+"""The chain that all pipelines share: same five steps, same limits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from include import pipelines
+from tests.airflow_home import PROJECT
+
+CHAIN = ["wait_for_changes", "transform_delta", "check_staging", "merge_into_warehouse", "check_warehouse"]
+KINDS = ("minute", "reconcile")
+
+
+@pytest.fixture(params=[(name, kind) for name in pipelines.all_pipelines() for kind in KINDS], ids="_".join)
+def dag(request, dags):
+    return dags["_".join(request.param)]
+
+
+def test_five_steps_one_after_the_other(dag):
+    assert [task.task_id for task in dag.topological_sort()] == CHAIN
+    edges = {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}
+    assert edges == {step: [following] for step, following in zip(CHAIN, CHAIN[1:], strict=False)} | {CHAIN[-1]: []}
+
+
+def test_one_driver_and_one_merge_at_a_time(dag):
+    assert {task.task_id: task.pool for task in dag.tasks} == {
+        "wait_for_changes": "default_pool",
+        "transform_delta": "spark",
+        "check_staging": "default_pool",
+        "merge_into_warehouse": "merge",
+        "check_warehouse": "default_pool",
+    }
+
+
+def test_steps_are_tried_twice_more_after_ten_seconds(dag):
+    assert {(task.retries, task.retry_delay) for task in dag.tasks} == {(2, timedelta(seconds=10))}
+
+
+def test_the_minute_goes_before_the_reconciliation(dags):
+    def weights(kind):
+        return {task.priority_weight for name in pipelines.all_pipelines() for task in dags[f"{name}_{kind}"].tasks}
+
+    assert min(weights("minute")) > max(weights("reconcile"))
+
+
+def test_form_offers_times_shrinking_and_the_options_of_the_pipeline(dags):
+    for name, pipeline in pipelines.all_pipelines().items():
+        form = dags[f"{name}_minute"].params.dump()
+        assert form == {"from": None, "to": None, "allow_shrink": False, **pipeline.options}
+
+
+def test_documentation_in_the_ui_tells_every_step(dag):
+    assert all(f"**{step}**" in dag.doc_md for step in CHAIN)
+
+
+def test_factory_names_no_pipeline():
+    for path in (
+        "include/chain.py",
+        "dags/minute.py",
+        "dags/reconcile.py",
+        "plugins/changes.py",
+        "plugins/transform.py",
+    ):
+        text = (PROJECT / path).read_text()
+        assert not [name for name in pipelines.all_pipelines() if name in text], path

@@ -1,0 +1,158 @@
+"""What every DAG of the project keeps to. A failure says how to comply."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+import yaml
+
+from tests.airflow_home import PROJECT, bare_environment
+
+HEAVY = ("pyspark", "cassandra", "MySQLdb", "mysql.connector", "pandas", "numpy", "include.spark.run")
+
+
+def offenders(dags, complaint) -> str:
+    """The complaints about all DAGs, one a line."""
+    return "\n".join(f"{dag_id}: {text}" for dag_id, dag in sorted(dags.items()) if (text := complaint(dag)))
+
+
+def test_dag_names_an_owner(dags):
+    assert not offenders(
+        dags, lambda dag: dag.owner in ("", "airflow") and "set owner in default_args to who answers for it."
+    )
+
+
+def test_dag_has_tags_the_project_among_them(dags):
+    assert not offenders(dags, lambda dag: "minutemark" not in dag.tags and 'add "minutemark" to tags=.')
+
+
+def test_dag_explains_itself_in_the_ui(dags):
+    assert not offenders(dags, lambda dag: len(dag.doc_md or "") < 60 and "set doc_md to its numbered steps.")
+
+
+def test_dag_does_not_catch_up(dags):
+    assert not offenders(
+        dags, lambda dag: dag.catchup and "set catchup=False: what was missed is pending in the ledger."
+    )
+
+
+def test_dag_runs_once_at_a_time(dags):
+    assert not offenders(dags, lambda dag: dag.max_active_runs != 1 and "set max_active_runs=1.")
+
+
+def test_dag_run_ends_some_time(dags):
+    assert not offenders(dags, lambda dag: dag.dagrun_timeout is None and "set dagrun_timeout.")
+
+
+def test_task_is_tried_again_soon(dags):
+    def complaint(dag):
+        if dag.default_args.get("retries", 0) < 2:
+            return "set retries of at least 2 in default_args."
+        slow = [task.task_id for task in dag.tasks if task.retries and task.retry_delay > timedelta(seconds=30)]
+        return slow and f"set retry_delay to 30 s or less; Airflow's default of 5 minutes holds for {slow}."
+
+    assert not offenders(dags, complaint)
+
+
+def test_task_ends_some_time(dags):
+    def complaint(dag):
+        endless = [task.task_id for task in dag.tasks if task.execution_timeout is None]
+        return endless and f"set execution_timeout of {endless}."
+
+    assert not offenders(dags, complaint)
+
+
+def test_pool_of_every_task_is_in_airflow_settings(dags):
+    settings = yaml.safe_load((PROJECT / "airflow_settings.yaml").read_text())
+    pools = {pool["pool_name"] for pool in settings["airflow"]["pools"]} | {"default_pool"}
+
+    def complaint(dag):
+        unknown = {task.pool for task in dag.tasks} - pools
+        return unknown and f"add {unknown} to pools in airflow_settings.yaml, where only {pools} are."
+
+    assert not offenders(dags, complaint)
+
+
+def test_periodic_dag_has_intervals_that_a_backfill_can_take(dags):
+    def complaint(dag):
+        if not dag.timetable.__class__.__name__.startswith("Cron"):
+            return None
+        import pendulum
+        from airflow.serialization.serialized_objects import DagSerialization
+
+        timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
+        interval = timetable.infer_manual_data_interval(run_after=pendulum.now("UTC"))
+        return (
+            interval.start >= interval.end
+            and "use CronDataIntervalTimetable, not a cron string: its interval is empty."
+        )
+
+    assert not offenders(dags, complaint)
+
+
+def test_dag_is_serialized_for_the_scheduler(dags):
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    def complaint(dag):
+        try:
+            json.dumps(DagSerialization.to_dict(dag))
+        except Exception as error:
+            return f"{error}. Is the plugins folder set, and the class registered in plugins/minutemark.py?"
+        return None
+
+    assert not offenders(dags, complaint)
+
+
+PARSE = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise AssertionError(f"a connection to {args[1:]} was opened while DAG files were parsed")
+socket.socket.connect = refuse
+from airflow.models import DagBag
+from airflow.sdk import BaseHook
+BaseHook.get_connection = refuse
+bag = DagBag("dags")
+for path, error in bag.import_errors.items():
+    print("ERROR", path, error)
+print("DAGS", *sorted(bag.dags))
+print("MODULES", *sys.modules)
+"""
+
+
+def parse(**environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE],
+        cwd=PROJECT,
+        env=bare_environment(**environment),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def parsed_elsewhere() -> str:
+    """Output of a fresh interpreter that parses the DAG files without stores, Java or connections."""
+    return parse(MINUTEMARK_DEMO="1")
+
+
+def test_parsing_opens_no_connection(parsed_elsewhere):
+    errors = re.findall(r"^ERROR .*", parsed_elsewhere, re.MULTILINE)
+    assert not errors, f"Move what talks to a store into execute(): {errors}"
+
+
+@pytest.mark.parametrize("module", HEAVY)
+def test_parsing_imports_nothing_heavy(parsed_elsewhere, module):
+    loaded = re.search(r"^MODULES (.*)", parsed_elsewhere, re.MULTILINE)[1].split()
+    assert module not in loaded, f"A DAG file imports {module} at its top: import it inside execute(), or the task."
+
+
+def test_demo_dags_exist_only_when_asked_for(parsed_elsewhere):
+    assert " recruitment_demo_traffic" in parsed_elsewhere
+    assert " recruitment_demo_traffic" not in parse()

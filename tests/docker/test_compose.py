@@ -1,0 +1,74 @@
+"""docker-compose.override.yml, merged with what the Astro CLI writes: does it stand, and does it fit a laptop?"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from tests.airflow_home import PROJECT
+
+GIB = 1024**3
+ASTRO = {"postgres", "db-migration", "scheduler", "dag-processor", "api-server", "triggerer"}  # services of CLI 1.45
+ONE_SHOT = {"db-migration", "cassandra-accounts"}  # end before the others start
+COMPOSE = yaml.safe_load((PROJECT / "docker-compose.override.yml").read_text())
+SERVICES = COMPOSE["services"]
+SETTINGS = yaml.safe_load((PROJECT / "airflow_settings.yaml").read_text())["airflow"]
+
+
+def size(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([mg])", text).groups()
+    return int(number) * {"m": 1024**2, "g": GIB}[unit]
+
+
+def test_all_together_take_at_most_eight_gib():
+    always = {name for name, service in SERVICES.items() if not service.get("profiles")} | ASTRO
+    limits = {name: SERVICES.get(name, {}).get("mem_limit") for name in always - ONE_SHOT}
+    assert None not in limits.values(), f"set mem_limit: {limits}"
+    assert sum(size(limit) for limit in limits.values()) <= 8 * GIB
+
+
+def test_ports_answer_on_this_machine_only():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports), ports
+
+
+def test_data_is_in_named_volumes():
+    for store, path in (("cassandra", "/var/lib/cassandra"), ("mysql", "/var/lib/mysql")):
+        volumes = dict(reversed(volume.split(":")[:2]) for volume in SERVICES[store]["volumes"])
+        assert volumes[path] in COMPOSE["volumes"]
+
+
+def test_mounted_files_exist():
+    sources = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
+    assert all((PROJECT / source).is_file() for source in sources if source.startswith("."))
+
+
+def test_tasks_start_when_the_stores_answer():
+    for service in ("scheduler", "triggerer"):
+        waits = SERVICES[service]["depends_on"]
+        assert waits["mysql"] == {"condition": "service_healthy"}
+        assert waits["cassandra-accounts"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["cassandra-accounts"]["depends_on"]["cassandra"] == {"condition": "service_healthy"}
+    assert all("healthcheck" in SERVICES[store] for store in ("cassandra", "mysql"))
+
+
+def test_services_of_ours_are_on_the_network_that_the_cli_defines():
+    assert all(service.get("networks") == ["airflow"] for name, service in SERVICES.items() if name not in ASTRO)
+
+
+@pytest.mark.parametrize("connection", SETTINGS["connections"], ids=lambda connection: connection["conn_id"])
+def test_connection_matches_a_service_and_an_account(connection):
+    host = connection["conn_host"]
+    if host == "local[*]":
+        return
+    assert host in SERVICES
+    accounts = {"cassandra": "cassandra-accounts.cql", "mysql": "mysql-accounts.sql"}[host]
+    text = (PROJECT / "docker" / accounts).read_text()
+    login, password = connection["conn_login"], connection["conn_password"]
+    line = next(
+        line for line in text.splitlines() if re.match(rf"CREATE (ROLE IF NOT EXISTS|USER) '?{login}'?[ @]", line)
+    )
+    assert f"'{password}'" in line
