@@ -26,7 +26,7 @@ PORTS_FILE = LOCAL / "ports"
 _SOCKET_PATH_LIMIT = 90
 
 
-def socket_path(name: str, folder: Path = RUN) -> Path:
+def socket_path(name: str, folder: Path) -> Path:
     """A path for a Unix socket in `folder`, or in a private temporary folder where that path would be too long."""
     path = folder / name
     if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:

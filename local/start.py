@@ -75,7 +75,12 @@ class Stack:
         from include.operations import setup
 
         with step("schema of lake and warehouse"):
-            setup.set_up()
+            try:
+                setup.set_up()
+            except Exception as error:
+                found = f"{type(error).__name__}: {error}"
+                remedy = "Put right what it names; `make run` goes on from there."
+                raise Problem("Schema of lake and warehouse", found, remedy) from error
 
     def start_airflow(self) -> None:
         """Make Airflow's database and start what needs no store; return when the API answers."""

@@ -73,7 +73,7 @@ class Program:
 
 
 def socket() -> Path:
-    return socket_path("supervisor.sock")
+    return socket_path("supervisor.sock", RUN)
 
 
 def log_of(name: str) -> Path:

@@ -17,6 +17,7 @@ from local import connections
 from local.layout import ROOT, STORE_JARS
 from tests import stores as test_stores
 
+TESTS = ROOT / "tests"
 REAL_DATA = ROOT.parent / "shared" / "data"
 
 # Fast ones first: a broken transform should not wait behind a starting node.
@@ -27,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order by folder; files beside this one come first."""
 
     def rank(item: pytest.Item) -> tuple[int, bool]:
-        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        folder = item.path.parts[len(TESTS.parts)] if item.path.is_relative_to(TESTS) else ""
         needs_stores = bool({"cassandra_node", "mariadb_server"} & set(getattr(item, "fixturenames", ())))
         return (ORDER.index(folder) if folder in ORDER else 0, needs_stores)
 

@@ -1,0 +1,86 @@
+"""Set-up on machines that lack something: it says what and how to get it, and repeats nothing."""
+
+import os
+
+import pytest
+
+from local import bootstrap
+from local.problems import Problem
+
+
+def test_without_a_fitting_python_it_says_which_ones_fit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    with pytest.raises(Problem, match=r"no Python 3\.12 or 3\.11"):
+        bootstrap.find_python()
+
+
+def test_a_shim_that_does_not_run_is_passed_over(monkeypatch, tmp_path):
+    shim = tmp_path / "python3.12"
+    shim.write_text("#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "none"))
+    monkeypatch.setattr(bootstrap, "PYTHONS", ("3.12",))
+    with pytest.raises(Problem):
+        bootstrap.find_python()
+
+
+def test_as_root_missing_packages_are_installed_and_anyone_else_gets_the_command(monkeypatch):
+    commands = []
+    monkeypatch.setattr(bootstrap, "missing_packages", lambda: ["maven", "gcc"])
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(bootstrap, "_run", lambda command, *_: commands.append(command))
+
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    with pytest.raises(Problem, match="sudo apt-get install -y --no-install-recommends maven gcc"):
+        bootstrap.install_packages()
+    assert commands == []
+
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    bootstrap.install_packages()
+    assert commands[-1][-2:] == ["maven", "gcc"]
+
+
+def test_a_java_of_another_version_does_not_count(monkeypatch, tmp_path):
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'openjdk version \"21.0.2\" 2024-01-16' >&2\n")
+    java.chmod(0o755)
+    assert bootstrap._java_version(java) == 21
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert bootstrap.find_java_home() != str(tmp_path)
+
+
+def test_without_maven_it_says_so(monkeypatch, tmp_path):
+    pom = tmp_path / "pom.xml"
+    pom.write_text("<project/>")
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
+    with pytest.raises(Problem, match="no mvn on the PATH"):
+        bootstrap.install_jars(pom, tmp_path / "jars", "jars")
+
+
+def test_a_stamp_fits_until_its_source_changes(tmp_path):
+    source = tmp_path / "lock"
+    source.write_text("a==1")
+    bootstrap.Stamp(tmp_path / "stamp", source).write()
+    assert bootstrap.Stamp(tmp_path / "stamp", source).fits()
+    source.write_text("a==2")
+    assert not bootstrap.Stamp(tmp_path / "stamp", source).fits()
+
+
+def test_jars_that_left_the_pom_leave_the_folder(tmp_path):
+    fresh, folder = tmp_path / "fresh", tmp_path / "folder"
+    for path in (fresh / "new.jar", folder / "old.jar", folder / "mariadb" / "bin"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    bootstrap._replace_jars(fresh, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["mariadb", "new.jar"]
+
+
+def test_every_package_names_a_sign_that_can_be_looked_for():
+    for line in bootstrap.PACKAGES.read_text().splitlines():
+        words = line.partition("#")[0].split()
+        if words:
+            kind, _, name = words[1].partition(":")
+            assert kind in ("command", "pkg-config") or (kind, name) in (("python", "headers"), ("python", "venv"))

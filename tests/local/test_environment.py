@@ -1,0 +1,76 @@
+"""`.local/env`: made once, readable by its owner only, and never in the way of the user's own stores."""
+
+import json
+import stat
+import subprocess
+
+import pytest
+
+from local import environment, ports
+from local.problems import Problem
+
+OWN = {
+    "AIRFLOW_CONN_WAREHOUSE_ETL": '{"conn_type": "mysql", "host": "db.example", "login": "loader"}',
+    "AIRFLOW_CONN_WAREHOUSE_BI": '{"conn_type": "mysql", "host": "db.example", "login": "looker"}',
+}
+
+
+@pytest.fixture(autouse=True)
+def env_file(tmp_path, monkeypatch):
+    path = tmp_path / "env"
+    monkeypatch.setattr(environment, "ENV_FILE", path)
+    monkeypatch.setattr(environment, "read", lambda file=path, read=environment.read: read(file))
+    return path
+
+
+def test_others_can_not_read_it(env_file):
+    environment.prepare(ports.DEFAULTS, {})
+    assert stat.S_IMODE(env_file.stat().st_mode) == 0o600
+
+
+def test_passwords_and_keys_stay_when_ports_change():
+    first = environment.prepare(ports.DEFAULTS, {})
+    second = environment.prepare({**ports.DEFAULTS, "MARIADB_PORT": 3399}, {})
+    assert second.passwords == first.passwords
+    assert second.variables["AIRFLOW__CORE__FERNET_KEY"] == first.variables["AIRFLOW__CORE__FERNET_KEY"]
+    assert json.loads(second.variables["AIRFLOW_CONN_WAREHOUSE_ETL"])["port"] == 3399
+
+
+def test_each_account_has_a_password_of_its_own():
+    passwords = environment.prepare(ports.DEFAULTS, {}).passwords
+    assert len(set(passwords.values())) == len(passwords) == 6
+
+
+def test_a_shell_reads_what_we_wrote(env_file):
+    made = environment.prepare(ports.DEFAULTS, {})
+    script = f'. "{env_file}"; printf %s "$AIRFLOW_CONN_LAKE_READER"'
+    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said == made.variables["AIRFLOW_CONN_LAKE_READER"]
+
+
+def test_a_warehouse_of_ones_own_is_used_and_ours_is_not_started():
+    made = environment.prepare(ports.DEFAULTS, OWN)
+    assert made.own_warehouse and not made.own_lake
+    assert made.variables["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]
+    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in made.variables
+
+
+def test_half_a_warehouse_of_ones_own_is_refused():
+    with pytest.raises(Problem, match="AIRFLOW_CONN_WAREHOUSE_ETL is set, but not AIRFLOW_CONN_WAREHOUSE_BI"):
+        environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_WAREHOUSE_ETL": OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]})
+
+
+def test_having_sourced_the_file_is_no_store_of_ones_own():
+    sourced = environment.prepare(ports.DEFAULTS, {}).variables
+    again = environment.prepare(ports.DEFAULTS, sourced)
+    assert not again.own_lake and not again.own_warehouse
+
+
+def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text("# why\nAIRFLOW__CORE__PARALLELISM=4\nAIRFLOW_CONN_LAKE_READER=cassandra://other\n")
+    made = environment.prepare(ports.DEFAULTS, {})
+    seen = environment.of_airflow(made, ports.DEFAULTS, {"PATH": "/usr/bin"})
+    assert seen["AIRFLOW__CORE__PARALLELISM"] == "4"
+    assert seen["AIRFLOW_CONN_LAKE_READER"] == made.variables["AIRFLOW_CONN_LAKE_READER"]
+    assert seen["PATH"].split(":")[0].endswith(".local/venv/bin")

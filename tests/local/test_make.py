@@ -1,0 +1,29 @@
+"""The Makefile's front door, and what CI=true makes of a skipped test."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from local.layout import ROOT
+
+
+def test_make_alone_lists_every_target():
+    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()
+    for target in targets:
+        assert re.search(rf"^  {target} +\S", said, re.M), f"{target} has no `## what it does` in the Makefile"
+
+
+@pytest.mark.parametrize(
+    ("ci", "marker", "passes"), [("true", "", False), ("true", "@pytest.mark.real_data", True), ("", "", True)]
+)
+def test_where_ci_is_true_a_skip_is_a_failure_but_for_real_data(tmp_path, ci, marker, passes):
+    (tmp_path / "test_skips.py").write_text(f"import pytest\n{marker}\ndef test_it():\n    pytest.skip('no stores')\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
+    done = subprocess.run(
+        [*command, str(tmp_path)], cwd=ROOT, env={**os.environ, "CI": ci}, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) is passes, done.stdout

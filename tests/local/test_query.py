@@ -1,0 +1,63 @@
+"""`make query`: what it prints, and what it refuses."""
+
+import datetime as dt
+import json
+from decimal import Decimal
+
+import pytest
+
+from local import environment, query
+from local.problems import Problem
+
+NAMES = ["job_id", "spend_hour", "title", "at"]
+ROWS = [(7, Decimal("1.50"), "a\tb", dt.datetime(2026, 1, 1)), (8, Decimal("2"), None, None)]
+
+
+def test_json_keeps_numbers_and_nulls(capsys):
+    query.show(NAMES, ROWS, "json")
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["job_id"], first["spend_hour"], first["at"]) == (7, 1.5, "2026-01-01 00:00:00")
+    assert (second["spend_hour"], second["title"]) == (2, None)
+
+
+def test_tsv_is_one_line_a_row_whatever_the_values_hold(capsys):
+    query.show(NAMES, ROWS, "tsv")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "7\t1.50\ta\\tb\t2026-01-01 00:00:00"
+    assert lines[2] == "8\t2\t\\N\t\\N"
+
+
+def test_a_table_shows_values_as_they_are(capsys):
+    query.show(["a"], [("[bold]x[/bold]",)], "table")
+    shown = capsys.readouterr().out
+    assert "[bold]x[/bold]" in shown and "1 row" in shown
+
+
+@pytest.mark.parametrize(("sql", "form", "found"), [("", "table", "no statement"), ("SELECT 1", "xml", "FORMAT=xml")])
+def test_what_makes_no_sense_is_refused_before_anything_is_asked(sql, form, found):
+    with pytest.raises(Problem, match=found):
+        query.query(sql, form)
+
+
+@pytest.fixture
+def warehouse_env(mariadb_server, monkeypatch):
+    monkeypatch.setattr(environment, "read", lambda: mariadb_server)
+
+
+def test_it_answers_from_the_real_server(warehouse_env, capsys):
+    query.query("SELECT CURRENT_USER() AS me", "tsv")
+    assert capsys.readouterr().out == "me\nbi@127.0.0.1\n"
+
+
+@pytest.mark.parametrize("sql", ["SELEC 1", "CREATE DATABASE mine", "SET GLOBAL max_connections = 1"])
+def test_the_server_s_refusal_comes_as_a_sentence(warehouse_env, sql):
+    with pytest.raises(Problem, match="the warehouse refuses it"):
+        query.query(sql, "tsv")
+
+
+def test_a_server_that_is_away_is_told_with_its_address(monkeypatch):
+    away = {"AIRFLOW_CONN_WAREHOUSE_BI": '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "bi"}'}
+    monkeypatch.setattr(environment, "read", lambda: away)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", away["AIRFLOW_CONN_WAREHOUSE_BI"])
+    with pytest.raises(Problem, match="Warehouse on 127.0.0.1:1, as bi"):
+        query.query("SELECT 1", "tsv")
