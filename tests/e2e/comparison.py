@@ -1,0 +1,71 @@
+"""The warehouse against the reference: every fact, every minute of the ledger, every rejected row."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from tests.e2e.runs import query
+from tests.reference import recruitment as reference
+from tests.reference.recruitment import Row
+
+_NO_KIND = "none"  # the ledger's word for an event without any kind
+_KEY = "job_id, dates, hours, publisher_id, campaign_id, group_id"
+_METRICS = (
+    "company_id", "disqualified_application", "qualified_application", "conversion", "clicks", "impressions",
+    "bid_sum", "bid_count", "bid_set", "spend_hour", "sources", "latest_update_time",
+)  # fmt: skip
+
+
+def must_equal_reference(rows: Iterable[Row], jobs: Mapping[int, int | None], recover: bool = True) -> None:
+    """Facts, ledger and rejected events are those of these rows, and there are no others."""
+    rows = list(rows)
+    expected = {
+        key: {metric: getattr(fact, metric) for metric in _METRICS}
+        for key, fact in reference.facts(rows, jobs, recover).items()
+    }
+    assert _differences(_facts(), expected) == {}
+    minutes = reference.minutes(rows, recover)
+    assert _differences(_ledger(), {minute: _as_ledger(line) for minute, line in minutes.items()}) == {}
+    assert _differences(_rejected(), {m: line.rejected_rows for m, line in minutes.items() if line.rejected_rows}) == {}
+
+
+def must_conserve() -> None:
+    """Every raw row of every minute went to exactly one place."""
+    lost = query(
+        "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows FROM etl.minute_ledger "
+        "WHERE NOT (raw_rows <=> counted_rows + ignored_rows + rejected_rows) OR raw_rows IS NULL"
+    )
+    assert lost == []
+
+
+def _differences(found: dict, expected: dict) -> dict:
+    """Keys whose values differ, with what was found and what was expected; None where there is nothing."""
+    return {
+        key: (found.get(key), expected.get(key))
+        for key in found.keys() | expected.keys()
+        if found.get(key) != expected.get(key)
+    }
+
+
+def _facts() -> dict[tuple, dict[str, object]]:
+    rows = query(f"SELECT {_KEY}, {', '.join(_METRICS)} FROM recruitment.events")
+    return {row[:6]: dict(zip(_METRICS, row[6:], strict=True)) for row in rows}
+
+
+def _ledger() -> dict[datetime, tuple]:
+    rows = query(
+        "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger"
+    )
+    return {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in rows}
+
+
+def _as_ledger(line: reference.Minute) -> tuple:
+    kinds = {kind or _NO_KIND: rows for kind, rows in line.ignored_by_kind.items()}
+    return (line.raw_rows, line.counted_rows, line.ignored_rows, line.rejected_rows, kinds)
+
+
+def _rejected() -> dict[datetime, int]:
+    return dict(Counter(minute for (minute,) in query("SELECT minute FROM etl.rejected_events WHERE origin = 'lake'")))

@@ -1,0 +1,146 @@
+"""What the tests say to Airflow and ask the stores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from include import pipelines
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.warehouse.session import warehouse
+from local.layout import ROOT
+
+RECRUITMENT = pipelines.get("recruitment")
+CHAIN = ("wait_for_changes", "transform_delta", "check_staging", "merge_into_warehouse", "check_warehouse")
+MOST_RUNS = 20  # of one catch-up
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a DAG run ended."""
+
+    run_id: str
+    state: str
+    tasks: dict[str, str]
+    log: str = field(repr=False)  # of this run alone
+
+    def must_succeed(self) -> Run:
+        assert self.state == "success", f"{self.tasks}\n{self.log[-20_000:]}"
+        return self
+
+
+class Airflow:
+    """A worker with an Airflow home of its own; its connections are those of the environment."""
+
+    def __init__(self, home: Path) -> None:
+        self._log = home / "worker.log"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")},
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "PYTHONPATH": str(ROOT),
+        }
+        command = [sys.executable, "-m", "tests.e2e.worker"]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        self._orders: IO[str] = self._process.stdin
+        self._answers: IO[str] = self._process.stdout
+
+    def run(self, dag_id: str = "recruitment_minute", **order: Any) -> Run:
+        """One run of that DAG to its end; see tests/e2e/worker.py for what can be ordered."""
+        begin = self._log.stat().st_size
+        self._orders.write(json.dumps({"dag_id": dag_id, **order}) + "\n")
+        self._orders.flush()
+        answer = self._answers.readline()
+        log = self._log.read_bytes()[begin:].decode(errors="replace")
+        if not answer:
+            raise RuntimeError(f"Airflow's worker ended while it ran {dag_id} with {order}:\n{log[-20_000:]}")
+        return Run(**json.loads(answer), log=log)
+
+    def catch_up(self, **conf: Any) -> list[Run]:
+        """Runs until no minute is pending."""
+        done = []
+        while not done or count("etl.minute_ledger WHERE pending = 1"):
+            assert len(done) < MOST_RUNS, f"Minutes are still pending after {MOST_RUNS} runs."
+            done.append(self.run(conf=conf).must_succeed())
+        return done
+
+    def stop(self) -> None:
+        self._orders.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._answers.close()
+
+
+def as_events(rows: Iterable[Mapping[str, str | None]]) -> list[Event]:
+    """Raw rows as the lake's writer takes them."""
+    return [
+        Event(uuid.UUID(row["create_time"]), {name: text for name, text in row.items() if name != "create_time"})
+        for row in rows
+    ]
+
+
+def write(rows: Iterable[Mapping[str, str | None]]) -> None:
+    """Write raw rows into the lake as a producer does."""
+    with lake("lake_writer") as session:
+        EventWriter(session, RECRUITMENT).write(as_events(rows))
+
+
+def as_if_settled() -> None:
+    """Pretend that the lake was read long after its last touch: minutes touched just before it would be read again."""
+    change("UPDATE etl.minute_ledger SET settled_before = seen_changed_time WHERE settled_before < seen_changed_time")
+
+
+def query(sql: str, **values: Any) -> list[tuple]:
+    """The rows of a SELECT, as the pipeline's own account sees them."""
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute(sql, values)
+        return list(cursor.fetchall())
+
+
+def change(*statements: str) -> None:
+    """Change the warehouse behind the pipeline's back."""
+    with warehouse() as conn:
+        for statement in statements:
+            conn.cursor().execute(statement)
+        conn.commit()
+
+
+def count(table: str) -> int:
+    return query(f"SELECT COUNT(*) FROM {table}")[0][0]
+
+
+def published() -> dict[str, list[tuple]]:
+    """All that the pipeline has published, but for when and by which batch: equal means that nothing changed."""
+    tables = {
+        "recruitment.events": "*",
+        "recruitment.events_by_minute": "*",
+        "etl.rejected_events": "pipeline, origin, origin_key, minute, reason, payload",
+        "etl.minute_ledger": "minute, raw_rows, counted_rows, ignored_rows, rejected_rows, "
+        "ignored_by_kind, id_checksum, newest_create_time, state",
+    }
+    return {table: sorted(query(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in tables.items()}
+
+
+def text(minute: datetime) -> str:
+    """A minute as the form of a run takes it."""
+    return minute.isoformat() + "Z"

@@ -1,0 +1,142 @@
+"""A dozen hand-written events through the DAG itself, then what may happen to them later. The tests build on each other
+in the order of the file, because every run of the chain costs seconds."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from include.lake.session import lake
+from include.lake.writer import EventWriter
+from tests.e2e.comparison import must_conserve, must_equal_reference
+from tests.e2e.runs import CHAIN, RECRUITMENT, as_events, as_if_settled, change, count, published, query, text, write
+from tests.reference.rows import click, page_view
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+NOON = datetime(2026, 3, 1, 12, 0, 5)
+ONE_LATER = NOON + timedelta(minutes=1)
+JOBS = {7: 70, 9: None}  # company_id by job; job 8 is unknown
+
+FIRST = [
+    click(NOON, 1),
+    click(NOON, 2, bid="2.25", custom_track="clicks"),
+    click(NOON, 2, bid="2.25", custom_track="clicks"),  # delivered twice
+    page_view(NOON, 3, job_id="7.0"),
+    click(NOON, 4, custom_track=None, ed='{"customevent":"conversion"}'),  # lower-case key, kind only there
+    click(NOON, 5, job_id=None, publisher_id=None, ed='{"customEvent":"click","jobId":"8","publisherId":"4,1,2"}'),
+    click(NOON, 6, custom_track="qualified", ts="2026-02-19 23:59:59.999"),  # its hour is ten days before its minute
+    click(NOON, 7, custom_track="alive"),
+    click(NOON, 8, custom_track=None, ev=None),
+    click(NOON, 9, job_id=None),
+    click(NOON, 10, ts="yesterday"),
+    click(NOON, 11, job_id="job-17"),
+    click(NOON, 12, bid="-1"),
+    click(ONE_LATER, 1, publisher_id=None, campaign_id="x", group_id=None, bid=None),
+    click(ONE_LATER, 2, custom_track="unqualified", job_id="9"),
+]
+LATE = click(NOON + timedelta(seconds=20), 20, bid="4")
+FROM_A_WRONG_CLOCK = click(NOON + timedelta(seconds=21), 21, bid="8")
+LATE_AFTER_IT = click(NOON + timedelta(seconds=22), 22, bid="16")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def jobs(schemas):
+    for job, company in JOBS.items():
+        change(f"INSERT INTO recruitment.job (id, company_id) VALUES ({job}, {company or 'NULL'})")
+
+
+def test_events_become_the_facts_of_the_reference(airflow):
+    write(FIRST)
+    run = airflow.run().must_succeed()
+    assert run.tasks == dict.fromkeys(CHAIN, "success")
+    must_equal_reference(FIRST, JOBS)
+    must_conserve()
+
+
+def test_a_rejected_row_keeps_its_payload_and_says_why(airflow):
+    rejected = query("SELECT reason, payload FROM etl.rejected_events ORDER BY reason")
+    assert [reason.split()[0] for reason, _ in rejected] == ["bid", "job_id", "ts"]
+    assert [part in payload for part, (_, payload) in zip(("-1", "job-17", "yesterday"), rejected, strict=True)] == [
+        True
+    ] * 3
+
+
+def test_staging_is_empty_after_a_merge(airflow):
+    assert [
+        count(f"{table}") for table in ("recruitment.events_staged", "etl.staged_counts", "etl.staged_rejects")
+    ] == [0] * 3
+
+
+def test_clearing_the_merge_or_the_transform_of_a_merged_batch_changes_nothing(airflow):
+    before = published()
+    [(run_id,)] = query("SELECT run_id FROM etl.batches WHERE state = 'merged'")
+    for first in ("merge_into_warehouse", "transform_delta"):
+        airflow.run(run_id=run_id, clear=list(CHAIN[CHAIN.index(first) :])).must_succeed()
+        assert published() == before
+
+
+def test_a_late_event_appears_after_the_next_run_and_a_duplicate_changes_nothing(airflow):
+    as_if_settled()
+    assert count("etl.minute_ledger WHERE pending = 1") == 0  # so that only its own touch brings it in
+    write([LATE, FIRST[0]])
+    airflow.run().must_succeed()
+    must_equal_reference([*FIRST, LATE], JOBS)
+
+
+@pytest.mark.parametrize("wrong_by", [timedelta(hours=3), timedelta(hours=-3)], ids=["ahead", "behind"])
+def test_a_late_event_appears_also_when_its_writers_clock_is_wrong(airflow, wrong_by):
+    """A touch that carried the clock of the writer that is ahead would hide all touches after it."""
+    as_if_settled()
+    late = FROM_A_WRONG_CLOCK if wrong_by > timedelta(0) else LATE_AFTER_IT
+    with lake("lake_writer") as session:
+        right = session.timestamp_generator
+        session.timestamp_generator = lambda: right() + wrong_by // timedelta(microseconds=1)
+        EventWriter(session, RECRUITMENT).write(as_events([late]))
+    airflow.run().must_succeed()
+    known = [*FIRST, LATE, FROM_A_WRONG_CLOCK, LATE_AFTER_IT]
+    must_equal_reference(known[: known.index(late) + 1], JOBS)
+
+
+def test_a_manual_run_with_from_and_to_repairs_what_was_deleted_by_hand(airflow):
+    before = published()
+    change(
+        "DELETE FROM recruitment.events_by_minute WHERE publisher_id = 2",
+        "DELETE FROM recruitment.events WHERE job_id = 7",
+        "UPDATE recruitment.events SET clicks = clicks + 100",
+        "DELETE FROM etl.rejected_events LIMIT 1",
+    )
+    minute = NOON.replace(second=0)
+    airflow.run(conf={"from": text(minute), "to": text(minute + timedelta(minutes=2))}).must_succeed()
+    assert published() == before
+
+
+def test_a_backfill_run_repairs_exactly_the_minutes_of_its_interval(airflow):
+    before = published()
+    change("DELETE FROM recruitment.events_by_minute", "DELETE FROM recruitment.events")
+    minutes = [NOON.replace(second=0) + timedelta(minutes=number) for number in range(3)]
+    airflow.run(interval=[text(minutes[0]), text(minutes[1])]).must_succeed()
+    assert {minute for (minute,) in query("SELECT DISTINCT minute FROM recruitment.events_by_minute")} == {minutes[0]}
+    airflow.run(interval=[text(minutes[1]), text(minutes[2])]).must_succeed()
+    assert published() == before
+
+
+def test_a_second_attempt_at_a_staged_batch_counts_nothing_twice(airflow):
+    before = published()
+    minute = NOON.replace(second=0)
+    staged = airflow.run(
+        conf={"from": text(minute), "to": text(minute + timedelta(minutes=2))},
+        skip=["merge_into_warehouse", "check_warehouse"],
+    ).must_succeed()
+    assert count("recruitment.events_staged") > 0  # the first attempt lies there, and is never merged
+    airflow.run(run_id=staged.run_id, clear=list(CHAIN[1:])).must_succeed()
+    [(batch_id,)] = query("SELECT batch_id FROM etl.batches WHERE run_id = %(run_id)s", run_id=staged.run_id)
+    assert query("SELECT COUNT(*) FROM etl.attempts WHERE batch_id = %(batch)s", batch=batch_id) == [(2,)]
+    assert published() == before
+
+
+def test_from_after_to_fails_and_says_what_to_enter(airflow):
+    refused = airflow.run(conf={"from": text(ONE_LATER), "to": text(NOON)})
+    assert refused.tasks["wait_for_changes"] == "failed"
+    assert "must be before `to`" in refused.log

@@ -1,0 +1,84 @@
+"""Runs DAGs of this project on an Airflow home of its own, one order after the other, without a scheduler.
+
+A process apart, because Airflow reads its configuration when it is imported, and kept for all tests, because importing
+it takes seconds. Orders and answers are lines of JSON on stdin and stdout; what the tasks print goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from datetime import datetime
+from typing import Any
+from unittest.mock import patch
+
+
+def main() -> None:
+    """Answer every order on stdin until it ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # before Airflow is imported: its logs keep the stdout that they find
+    from airflow.utils.db import initdb
+
+    initdb()
+    dags = _dags()
+    for line in sys.stdin:
+        print(json.dumps(_run(dags, **json.loads(line))), file=answers)
+
+
+def _dags() -> dict[str, Any]:
+    from airflow.models.dagbag import DagBag
+
+    found = DagBag()
+    if found.import_errors:
+        raise SystemExit(f"DAG files do not import: {found.import_errors}")
+    return found.dags
+
+
+def _run(
+    dags: dict[str, Any],
+    dag_id: str,
+    *,
+    conf: dict[str, Any] | None = None,
+    interval: list[str] | None = None,
+    run_id: str | None = None,
+    clear: list[str] | None = None,
+    skip: list[str] | None = None,
+) -> dict[str, Any]:
+    """One run to its end: a manual run with `conf`; with `interval` the run that a backfill makes of it; with `run_id`
+    that run again, the tasks of `clear` cleared. Tasks of `skip` are marked as success instead of run."""
+    from airflow.models import dagrun
+
+    dag = dags[dag_id]
+    make_run = dagrun.get_or_create_dagrun
+    if interval:
+        start, end = (datetime.fromisoformat(time) for time in interval)
+
+        def make_run(*, dag, session, **_):
+            return dag.create_dagrun(
+                run_id=f"backfill__{datetime.now().isoformat()}",
+                run_type=dagrun.DagRunType.BACKFILL_JOB,
+                logical_date=start,
+                data_interval=(start, end),
+                run_after=end,
+                state=dagrun.DagRunState.RUNNING,
+                triggered_by=dagrun.DagRunTriggeredByType.BACKFILL,
+                session=session,
+            )
+
+    if run_id:
+
+        def make_run(*, dag, session, **_):
+            dag.clear(task_ids=clear, run_id=run_id, dag_run_state=dagrun.DagRunState.RUNNING, session=session)
+            session.commit()
+            return session.query(dagrun.DagRun).filter_by(dag_id=dag.dag_id, run_id=run_id).one()
+
+    pattern = "|".join(skip) if skip else None
+    with patch.object(dagrun, "get_or_create_dagrun", make_run):
+        run = dag.test(run_conf=conf, mark_success_pattern=pattern)
+    states = {task.task_id: str(task.state) for task in run.get_task_instances()}
+    return {"run_id": run.run_id, "state": str(run.state), "tasks": states}
+
+
+if __name__ == "__main__":
+    main()
