@@ -60,7 +60,7 @@ def _grant(session: Session) -> None:
     from cassandra import InvalidRequest
 
     try:
-        for statement in _grants(endpoint(LAKE_READER).login, endpoint(LAKE_WRITER).login):
+        for statement in _grants(_login(LAKE_READER), _login(LAKE_WRITER)):
             session.execute(statement)
     except InvalidRequest as error:
         if "AllowAllAuthorizer" in str(error):
@@ -68,10 +68,18 @@ def _grant(session: Session) -> None:
         elif "doesn't exist" in str(error) or "does not exist" in str(error):
             raise LakeError(
                 f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and "
-                f"{LAKE_WRITER} name: CREATE ROLE {endpoint(LAKE_READER).login} WITH PASSWORD = '…' AND LOGIN = true;"
+                f"{LAKE_WRITER} name: CREATE ROLE {_login(LAKE_READER)} WITH PASSWORD = '…' AND LOGIN = true;"
             ) from error
         else:
             raise
+
+
+def _login(conn_id: str) -> str | None:
+    try:
+        return endpoint(conn_id).login
+    except ConnectionMissing as missing:
+        log.info("Nothing is granted for it: %s", missing)
+        return None
 
 
 def _grants(reader: str | None, writer: str | None) -> Iterator[str]:

@@ -1,0 +1,136 @@
+"""Turns the records of a CSV into typed rows of a dimension: the types are those of its columns in the warehouse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+
+from include.lake.csv_records import Record
+from include.operations.import_log import Refused
+from include.pipelines import Dimension, Pipeline, all_pipelines
+from include.warehouse.errors import WarehouseError
+
+
+class UnknownDimension(LookupError):
+    """A TABLE= that no pipeline, or more than one, declares."""
+
+
+def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline, Dimension]:
+    """The dimension of that name and its pipeline, or UnknownDimension naming those there are."""
+    among = [pipeline] if pipeline else list(all_pipelines().values())
+    declared = [(owner, dimension) for owner in among for dimension in owner.dimensions]
+    found = [(owner, dimension) for owner, dimension in declared if dimension.name == name]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{dimension.name} (pipeline {owner.name})" for owner, dimension in declared) or "none"
+    if found:
+        raise UnknownDimension(
+            f"More than one pipeline has a table {name!r}: add PIPELINE= to say which. There is: {known}."
+        )
+    raise UnknownDimension(f"There is no table {name!r} to import; there is: {known}.")
+
+
+def typed_rows(
+    conn, dimension: Dimension, header: list[str], records: Iterable[Record], refused: list[Refused]
+) -> Iterator[dict[str, object]]:
+    """One dict of column to value for each record; an empty text is None. Those that can't be typed join `refused`."""
+    readers = _readers(conn, dimension)
+    positions = {column: header.index(column) for column in dimension.columns}
+    for record in records:
+        if record.problem:
+            payload = json.dumps({"line": record.fields[0]}, ensure_ascii=False)
+            refused.append(Refused(str(record.line), f"line {record.line} is no record: {record.problem}", payload))
+            continue
+        texts = {column: record.fields[position] for column, position in positions.items()}
+        try:
+            row = {column: _typed(column, text, readers[column]) for column, text in texts.items()}
+            if row[dimension.key] is None:
+                raise ValueError(f"{dimension.key} is empty")
+        except ValueError as error:
+            refused.append(Refused(str(record.line), str(error), json.dumps(texts, ensure_ascii=False)))
+            continue
+        yield row
+
+
+def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
+    database, table = dimension.table.split(".")
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT column_name, data_type, character_maximum_length FROM information_schema.columns "
+        "WHERE table_schema = %(database)s AND table_name = %(table)s",
+        {"database": database, "table": table},
+    )
+    found = {name: _reader(str(kind).lower(), length) for name, kind, length in cursor.fetchall()}
+    cursor.close()
+    absent = [column for column in dimension.columns if column not in found]
+    if absent:
+        raise WarehouseError(
+            f"The warehouse's {dimension.table} has no column {', '.join(absent)}: run the set-up (`make schema`)."
+        )
+    return found
+
+
+def _typed(column: str, text: str, read: Callable[[str], object]) -> object:
+    text = text.strip()
+    if not text:
+        return None
+    try:
+        return read(text)
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"{column} {text[:60]!r} {error}") from None
+
+
+def _reader(kind: str, length: int | None) -> Callable[[str], object]:
+    if kind in _WHOLE_BITS:
+        return lambda text: _whole(text, _WHOLE_BITS[kind])
+    if kind in ("decimal", "double", "float"):
+        return _decimal
+    if kind in ("datetime", "timestamp"):
+        return _time
+    if kind == "date":
+        return lambda text: _explained(date.fromisoformat, text, "is no date (2026-11-22)")
+    return lambda text: _text(text, length)
+
+
+_WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+
+
+def _whole(text: str, bits: int) -> int:
+    """12, and 12.0 as spreadsheets write it."""
+    number = _decimal(text)
+    if number != number.to_integral_value():
+        raise ValueError("is no whole number")
+    if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+        raise ValueError("is too large")
+    return int(number)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("is no number") from None
+    if not number.is_finite():
+        raise ValueError("is no number")
+    return number
+
+
+def _time(text: str) -> datetime:
+    """UTC, unless it carries a zone."""
+    time = _explained(datetime.fromisoformat, text, "is no time (2026-11-22 14:05:00)")
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+
+
+def _text(text: str, length: int | None) -> str:
+    if length is not None and len(text) > length:
+        raise ValueError(f"is longer than {length} characters")
+    return text
+
+
+def _explained(read: Callable[[str], object], text: str, problem: str):
+    try:
+        return read(text)
+    except ValueError:
+        raise ValueError(problem) from None

@@ -1,0 +1,122 @@
+"""How far each import has come (etl.imports), and the rows it had to refuse (etl.rejected_events, origin `import`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.warehouse.session import in_transaction
+
+_LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet take 16 MB
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that never reached the lake, or the warehouse, and why."""
+
+    key: str  # within its source: the line of a file, the key of a table's row
+    reason: str
+    payload: str
+    minute: datetime | None = None
+
+
+@dataclass
+class Progress:
+    """What of one source is safe. `position` is a line, or a token."""
+
+    position: int
+    rows_written: int
+    rows_rejected: int
+    resumed: bool
+
+
+class ImportLog:
+    """The progress of one source into one target, in the warehouse."""
+
+    def __init__(
+        self, conn, *, pipeline: str, target: str, source_key: str, source_name: str, first_position: int
+    ) -> None:
+        self._conn = conn
+        self._key = {"target": target, "source_key": source_key}
+        self._pipeline = pipeline
+        self._source_name = source_name[-250:]
+        self._first_position = first_position
+        self.progress = Progress(first_position, 0, 0, resumed=False)
+
+    def begin(self) -> Progress:
+        """Go on where an unfinished import of this source stopped; a finished one begins anew."""
+        self.progress = in_transaction(self._conn, self._begin)
+        return self.progress
+
+    def advance(self, position: int, written: int, refused: Sequence[Refused]) -> None:
+        """Record that everything up to `position` is safe, with the refused rows, in one transaction."""
+        self.progress.position = position
+        self.progress.rows_written += written
+        self.progress.rows_rejected += len(refused)
+        in_transaction(self._conn, lambda cursor: self._advance(cursor, refused))
+
+    def finish(self) -> None:
+        """Mark the import as done."""
+        in_transaction(self._conn, lambda cursor: self._update(cursor, "done"))
+
+    def _begin(self, cursor) -> Progress:
+        cursor.execute(
+            "SELECT position, rows_written, rows_rejected, state FROM etl.imports "
+            "WHERE target = %(target)s AND source_key = %(source_key)s FOR UPDATE",
+            self._key,
+        )
+        found = cursor.fetchone()
+        if found and found[3] == "running":
+            return Progress(*found[:3], resumed=found[0] != self._first_position)
+        cursor.execute(
+            "INSERT INTO etl.imports (target, source_key, source_name, position) "
+            "VALUES (%(target)s, %(source_key)s, %(source_name)s, %(position)s) "
+            "ON DUPLICATE KEY UPDATE source_name = VALUES(source_name), position = VALUES(position), rows_written = 0, "
+            "rows_rejected = 0, state = 'running', started_at = CURRENT_TIMESTAMP(6), "
+            "updated_at = CURRENT_TIMESTAMP(6)",
+            self._key | {"source_name": self._source_name, "position": self._first_position},
+        )
+        # What an earlier import of the same source refused is judged anew, and would be refused again.
+        cursor.execute(
+            "DELETE FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'import' "
+            "AND origin_key LIKE %(prefix)s",
+            {"pipeline": self._pipeline, "prefix": _escaped(self._key["source_key"]) + ":%"},
+        )
+        return Progress(self._first_position, 0, 0, resumed=False)
+
+    def _advance(self, cursor, refused: Sequence[Refused]) -> None:
+        for row in refused:
+            cursor.execute(
+                "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+                "VALUES (%(pipeline)s, 'import', %(origin_key)s, %(minute)s, %(reason)s, %(payload)s) "
+                "ON DUPLICATE KEY UPDATE minute = VALUES(minute), reason = VALUES(reason), payload = VALUES(payload)",
+                {
+                    "pipeline": self._pipeline,
+                    "origin_key": f"{self._key['source_key']}:{row.key}"[:190],
+                    "minute": row.minute,
+                    "reason": row.reason[:_LONGEST_REASON],
+                    "payload": row.payload[:_LONGEST_PAYLOAD],
+                },
+            )
+        self._update(cursor, "running")
+
+    def _update(self, cursor, state: str) -> None:
+        cursor.execute(
+            "UPDATE etl.imports SET position = %(position)s, rows_written = %(rows_written)s, "
+            "rows_rejected = %(rows_rejected)s, state = %(state)s, updated_at = CURRENT_TIMESTAMP(6) "
+            "WHERE target = %(target)s AND source_key = %(source_key)s",
+            self._key
+            | {
+                "position": self.progress.position,
+                "rows_written": self.progress.rows_written,
+                "rows_rejected": self.progress.rows_rejected,
+                "state": state,
+            },
+        )
+
+
+def _escaped(text: str) -> str:
+    """For LIKE: a table's name holds underscores."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

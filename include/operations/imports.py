@@ -1,0 +1,344 @@
+"""Imports: a CSV of events or of a dimension, or a flat lake table. `make import` and the DAG for imports call this.
+
+Whatever is refused is kept with its reason; an import that was stopped goes on where it was; one that was finished
+and is asked for again is imported again in full, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from include import pipelines
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
+from include.lake import change_log
+from include.lake.csv_records import FileRefused, Record, csv_records, fingerprint
+from include.lake.errors import LakeError
+from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, flat_table
+from include.lake.keys import NotATimeUUID, minute_of, parse
+from include.lake.schema import check_table
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
+from include.operations.import_log import ImportLog, Refused
+from include.operations.progress import Bar
+from include.pipelines import Pipeline
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+
+log = logging.getLogger(__name__)
+
+_REFUSALS = (FileRefused, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, UnknownDimension)
+_ROWS_PER_CHUNK = 4_000
+_CHARACTERS_PER_CHUNK = 8_000_000
+_LONGEST_EVENT = 4_000_000  # characters: Cassandra refuses a row of half a commit log segment, 8 MB and more
+
+
+@dataclass
+class ImportSummary:
+    """What an import did; `written` and `rejected` include what it did before it was resumed."""
+
+    source: str
+    target: str
+    written: int = 0
+    rejected: int = 0
+    minutes: set[datetime] = field(default_factory=set)  # touched by this call
+    changed_facts: int | None = None
+    resumed_at: int | None = None
+    ignored_columns: tuple[str, ...] = ()
+    missing_columns: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source} into {self.target}: {self.written} rows written, {self.rejected} rejected, "
+            f"{self.seconds:.1f} s."
+        ]
+        if self.minutes:
+            lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
+        if self.changed_facts is not None:
+            lines.append(f"{self.changed_facts} facts brought up to date.")
+        if self.resumed_at is not None:
+            lines.append(f"It went on behind position {self.resumed_at}, where it had been stopped.")
+        if self.missing_columns:
+            lines.append(f"Columns that the source does not have, left empty: {', '.join(self.missing_columns)}.")
+        if self.ignored_columns:
+            lines.append(f"Columns of the source that are not wanted, ignored: {', '.join(self.ignored_columns)}.")
+        if self.rejected:
+            lines.append("Rejected rows and their reasons: SELECT * FROM etl.rejected_summary WHERE origin = 'import'.")
+        return "\n".join(lines)
+
+
+def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8") -> ImportSummary:
+    """Write the events of a CSV (.csv, .csv.gz, .zip) into the lake. Needs `create_time` and columns of the pipeline.
+
+    Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
+    """
+    path, begun = Path(path), time.monotonic()
+    digest = _checked_fingerprint(path, encoding)
+    with (
+        csv_records(path, encoding) as file,
+        lake(LAKE_WRITER, token_aware=True) as session,
+        warehouse(WAREHOUSE_ETL) as conn,
+    ):
+        ignored, missing = _check_header(path, file.header, pipeline)
+        check_table(session, pipeline)
+        imports = ImportLog(
+            conn,
+            pipeline=pipeline.name,
+            target=pipeline.name,
+            source_key=digest,
+            source_name=path.name,
+            first_position=0,
+        )
+        progress = imports.begin()
+        summary = ImportSummary(str(path), pipeline.lake_table, ignored_columns=ignored, missing_columns=missing)
+        summary.resumed_at = progress.position if progress.resumed else None
+        reader = _CsvEvents(file.header, pipeline, change_log.clock(session))
+        with Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar:
+            _write_all(
+                file.records(progress.position),
+                reader.read,
+                lambda record: record.end_line,
+                EventWriter(session, pipeline),
+                imports,
+                summary,
+                lambda _: bar.at(file.position()),
+            )
+        return _finished(summary, imports, begun)
+
+
+def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
+    """Copy a flat lake table, keyspace.table with PRIMARY KEY (create_time), into the pipeline's lake table.
+
+    Reads with lake_reader, which needs SELECT on that table. Rows that arrive meanwhile may be left out: run it again.
+    """
+    begun = time.monotonic()
+    with (
+        lake(LAKE_READER) as source,
+        lake(LAKE_WRITER, token_aware=True) as session,
+        warehouse(WAREHOUSE_ETL) as conn,
+    ):
+        table = flat_table(source, pipeline, name)
+        check_table(session, pipeline)
+        imports = ImportLog(
+            conn,
+            pipeline=pipeline.name,
+            target=pipeline.name,
+            source_key=name,
+            source_name=name,
+            first_position=FIRST_TOKEN,
+        )
+        progress = imports.begin()
+        summary = ImportSummary(name, pipeline.lake_table, ignored_columns=table.unknown, missing_columns=table.missing)
+        summary.resumed_at = progress.position if progress.resumed else None
+        judge = _Judge(pipeline, change_log.clock(session))
+
+        def read(row: FlatRow) -> Event | Refused:
+            return judge.judge(row.create_time, row.values, row.create_time)
+
+        with Bar(f"{name} into {pipeline.lake_table}", LAST_TOKEN - FIRST_TOKEN, unit="token") as bar:
+            _write_all(
+                table.rows(source, progress.position),
+                read,
+                lambda row: row.token,
+                EventWriter(session, pipeline),
+                imports,
+                summary,
+                lambda token: bar.at(token - FIRST_TOKEN),
+            )
+        return _finished(summary, imports, begun)
+
+
+def import_dimension(
+    table: str, path: str | Path, *, pipeline: Pipeline | None = None, encoding: str = "utf-8"
+) -> ImportSummary:
+    """Bring a dimension, such as `job`, up to date from a CSV, and the facts with it, in one transaction."""
+    from include.warehouse.dimensions import import_dimension as upsert
+
+    path, begun = Path(path), time.monotonic()
+    owner, dimension = dimension_of(table, pipeline)
+    digest = _checked_fingerprint(path, encoding)
+    with csv_records(path, encoding) as file, warehouse(WAREHOUSE_ETL) as conn:
+        absent = [column for column in dimension.columns if column not in file.header]
+        if absent:
+            raise FileRefused(
+                f"{path}: it has no column {', '.join(absent)}, which {dimension.table} needs. "
+                f"Its header names {', '.join(file.header)}; add the column, or rename the one that is meant."
+            )
+        imports = ImportLog(
+            conn,
+            pipeline=owner.name,
+            target=f"{owner.name}.{dimension.name}",
+            source_key=digest,
+            source_name=path.name,
+            first_position=0,
+        )
+        imports.begin()
+        refused: list[Refused] = []
+        with Bar(f"{path.name} into {dimension.table}", path.stat().st_size) as bar:
+            rows = []
+            for row in typed_rows(conn, dimension, file.header, file.records(), refused):
+                rows.append(row)
+                bar.at(file.position())
+        imports.advance(0, len(rows), refused)
+        _, changed_facts = upsert(conn, dimension, rows)
+        conn.commit()
+        summary = ImportSummary(str(path), dimension.table, changed_facts=changed_facts)
+        summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
+        return _finished(summary, imports, begun)
+
+
+def _write_all(
+    rows: Iterable,
+    read: Callable[[object], Event | Refused],
+    position_of: Callable[[object], int],
+    writer: EventWriter,
+    imports: ImportLog,
+    summary: ImportSummary,
+    on_position: Callable[[int], None],
+) -> None:
+    """Chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
+    for chunk in _chunks(rows):
+        judged = [read(row) for row in chunk]
+        events = [row for row in judged if isinstance(row, Event)]
+        refused = [row for row in judged if isinstance(row, Refused)]
+        summary.minutes |= writer.write(events).minutes
+        position = position_of(chunk[-1])
+        imports.advance(position, len(events), refused)
+        on_position(position)
+
+
+def _chunks(rows: Iterable) -> Iterator[list]:
+    chunk, characters = [], 0
+    for row in rows:
+        chunk.append(row)
+        texts = row.fields if isinstance(row, Record) else row.values.values()
+        characters += sum(len(text) for text in texts if text)
+        if len(chunk) == _ROWS_PER_CHUNK or characters >= _CHARACTERS_PER_CHUNK:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+class _Judge:
+    """Whether a row can be an event of the lake; everything else about it is the transform's to judge."""
+
+    def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
+        self._pipeline = pipeline
+        self._oldest = clock - pipeline.lake_retention if pipeline.lake_retention else None
+
+    def judge(self, create_time: str, values: dict[str, str | None], key: str) -> Event | Refused:
+        try:
+            event = Event(parse(create_time.strip()), values)
+        except NotATimeUUID as error:
+            return Refused(key, f"create_time {error}", _payload({"create_time": create_time, **values}))
+        minute = minute_of(event.create_time)
+        reason = None
+        if self._oldest and minute < self._oldest:
+            reason = f"its minute is older than the lake keeps ({self._pipeline.lake_retention}): it is closed"
+        elif self._pipeline.event_id != "create_time" and not values.get(self._pipeline.event_id):
+            reason = f"{self._pipeline.event_id}, the event's id, is empty"
+        elif sum(len(value) for value in values.values() if value) > _LONGEST_EVENT:
+            reason = f"it is longer than {_LONGEST_EVENT} characters, which the lake refuses"
+        if reason:
+            return Refused(key, reason, _payload({"create_time": create_time, **values}), minute)
+        return event
+
+
+class _CsvEvents:
+    """Turns records of one CSV into events."""
+
+    def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime) -> None:
+        self._header = header
+        self._create_time = header.index("create_time")
+        self._wanted = [(index, name) for index, name in enumerate(header) if name in pipeline.columns]
+        self._judge = _Judge(pipeline, clock)
+
+    def read(self, record: Record) -> Event | Refused:
+        if record.problem:
+            return Refused(
+                str(record.line),
+                f"line {record.line} is no record: {record.problem}",
+                _payload({"line": record.fields[0]}),
+            )
+        fields = record.fields
+        values = {name: fields[index] for index, name in self._wanted if fields[index]}
+        return self._judge.judge(fields[self._create_time], values, str(record.line))
+
+
+def _payload(values: dict[str, str | None]) -> str:
+    return json.dumps({name: value for name, value in values.items() if value}, ensure_ascii=False)
+
+
+def _checked_fingerprint(path: Path, encoding: str) -> str:
+    size = path.stat().st_size if path.is_file() else 0
+    with Bar(f"checking {path.name}", size) as bar:
+        return fingerprint(path, encoding, bar.at)
+
+
+def _check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(ignored, missing) columns, or FileRefused where the file can't hold this pipeline's events."""
+    known = [column for column in header if column in pipeline.columns]
+    if "create_time" not in header or not known:
+        needed = "create_time" if "create_time" not in header else f"any of {', '.join(pipeline.columns)}"
+        raise FileRefused(
+            f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. Its header names "
+            f"{', '.join(header)[:500]}. The first line must name the columns, separated by commas."
+        )
+    ignored = tuple(column for column in header if column not in ("create_time", *known))
+    return ignored, tuple(column for column in pipeline.columns if column not in known)
+
+
+def _finished(summary: ImportSummary, imports: ImportLog, begun: float) -> ImportSummary:
+    imports.finish()
+    summary.written, summary.rejected = imports.progress.rows_written, imports.progress.rows_rejected
+    summary.seconds = time.monotonic() - begun
+    log.info("%s", summary)
+    return summary
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m include.operations.imports …`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make import", description=__doc__.splitlines()[0])
+    parser.add_argument("--pipeline", help="PIPELINE= whose events these are, or whose dimension")
+    parser.add_argument("--file", help="FILE= the CSV (.csv, .csv.gz or .zip)")
+    parser.add_argument("--table", help="TABLE= the dimension to import the file into")
+    parser.add_argument("--from", dest="source", metavar="KEYSPACE.TABLE", help="FROM= a flat lake table to copy")
+    parser.add_argument("--encoding", default="utf-8", help="ENCODING= of the file (default utf-8)")
+    asked = parser.parse_args(arguments)
+    try:
+        print(_asked_import(asked))
+    except _REFUSALS as error:
+        print(f"Import failed. {error.args[0]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _asked_import(asked: argparse.Namespace) -> ImportSummary:
+    pipeline = pipelines.get(asked.pipeline) if asked.pipeline else None
+    if asked.table and asked.file and not asked.source:
+        return import_dimension(asked.table, asked.file, pipeline=pipeline, encoding=asked.encoding)
+    if pipeline and asked.file and not asked.source:
+        return import_csv(pipeline, asked.file, encoding=asked.encoding)
+    if pipeline and asked.source and not asked.file:
+        return import_table(pipeline, asked.source)
+    raise FileRefused(
+        "It is not clear what to import. Say one of: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; "
+        "PIPELINE=recruitment FROM=keyspace.table."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
