@@ -24,9 +24,10 @@ CREATE TABLE IF NOT EXISTS etl.day_cursors (
 CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   pipeline VARCHAR(48) NOT NULL,
   minute DATETIME NOT NULL,
-  seen_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  -- VARCHAR: MariaDB refuses a generated column that asks IS NULL of a CHAR, whose padding depends on sql_mode.
+  seen_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL,
   seen_changed_time DATETIME(6) NULL COMMENT 'the time inside seen_changed_at',
-  read_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the merged read began',
+  read_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the merged read began',
   read_at DATETIME(6) NULL COMMENT 'clock of the lake before the merged read; NULL after a failed check_warehouse',
   settled_before DATETIME(6) NULL COMMENT 'read_at less the settle time',
   batch_id BIGINT UNSIGNED NULL,
@@ -40,7 +41,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   newest_create_time DATETIME(6) NULL,
   state VARCHAR(16) NOT NULL DEFAULT 'seen' COMMENT 'seen, merged, held or closed',
   reason VARCHAR(500) NULL COMMENT 'why it is held or closed',
-  held_changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held',
+  held_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held',
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
   pending TINYINT AS (CASE
