@@ -47,7 +47,7 @@ def open_delta(
     lake_session,
     conn,
     *,
-    look: Look | None = None,
+    look: Look,
     kind: str = "minute",
     dag_id: str,
     run_id: str,
@@ -55,12 +55,11 @@ def open_delta(
     options: dict,
     allow_shrink: bool = False,
 ) -> int | None:
-    """Open a batch of what has changed; None when nothing is pending."""
-    seen = look or globals()["look"](pipeline, lake_session, conn)
+    """Open a batch of what `look` and earlier polls found changed; None when nothing is pending."""
     batches.close_abandoned(conn, pipeline, dag_id, run_id)
     planned = plan(
-        ledger.pending_minutes(conn, pipeline, seen.clock),
-        clock=seen.clock,
+        ledger.pending_minutes(conn, pipeline, look.clock),
+        clock=look.clock,
         pipeline=pipeline,
         typical_rows=ledger.typical_rows(conn, pipeline),
         last_was_suspect=batches.last_delta_was_suspect(conn, pipeline),
@@ -74,7 +73,7 @@ def open_delta(
         dag_id=dag_id,
         run_id=run_id,
         tick=tick,
-        lake_clock=seen.clock,
+        lake_clock=look.clock,
         minutes=planned.minutes,
         options=options,
         allow_shrink=allow_shrink,

@@ -1,0 +1,63 @@
+-- What every pipeline's merge does after its own merge.sql: rejected events, ledger, batch, staging.
+-- Binds: pipeline, batch_id, attempt, settle_microseconds.
+
+-- Only what came from the lake: a line that an import could not place is not in these minutes' reads.
+DELETE r
+FROM etl.batch_minutes AS m
+STRAIGHT_JOIN etl.rejected_events AS r ON r.pipeline = %(pipeline)s AND r.minute = m.minute AND r.origin = 'lake'
+WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
+
+INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload, batch_id)
+SELECT %(pipeline)s, 'lake', s.origin_key, s.minute, s.reason, s.payload, %(batch_id)s
+FROM etl.staged_rejects AS s
+JOIN etl.batch_minutes AS m ON m.batch_id = %(batch_id)s AND m.minute = s.minute AND m.state = 'planned'
+WHERE s.attempt = %(attempt)s;
+
+INSERT INTO etl.minute_ledger (
+  pipeline, minute, read_changed_at, read_at, settled_before, batch_id, attempt, raw_rows, counted_rows, ignored_rows,
+  rejected_rows, ignored_by_kind, id_checksum, newest_create_time, state, merged_at
+)
+SELECT
+  d.pipeline, d.minute, d.changed_at, d.lake_clock, d.settled_before, d.batch_id, d.attempt, d.raw_rows, d.counted_rows,
+  d.ignored_rows, d.rejected_rows, d.ignored_by_kind, d.id_checksum, d.newest_create_time, 'merged', d.merged_at
+FROM (
+  SELECT
+    b.pipeline, m.minute, m.changed_at, b.lake_clock,
+    b.lake_clock - INTERVAL %(settle_microseconds)s MICROSECOND AS settled_before,
+    b.batch_id, c.attempt, c.raw_rows, c.counted_rows, c.ignored_rows, c.rejected_rows, c.ignored_by_kind,
+    c.id_checksum, c.newest_create_time, CURRENT_TIMESTAMP(6) AS merged_at
+  FROM etl.batches AS b
+  JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id AND m.state = 'planned'
+  JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute
+  WHERE b.batch_id = %(batch_id)s
+  ORDER BY m.minute
+) AS d
+ON DUPLICATE KEY UPDATE
+  read_changed_at = d.changed_at, read_at = d.lake_clock, settled_before = d.settled_before, batch_id = d.batch_id,
+  attempt = d.attempt, raw_rows = d.raw_rows, counted_rows = d.counted_rows, ignored_rows = d.ignored_rows,
+  rejected_rows = d.rejected_rows, ignored_by_kind = d.ignored_by_kind, id_checksum = d.id_checksum,
+  newest_create_time = d.newest_create_time, state = 'merged', reason = NULL, held_changed_at = NULL,
+  split_size = NULL, merged_at = d.merged_at;
+
+UPDATE etl.batches AS b
+JOIN (
+  SELECT
+    COUNT(*) AS minutes, SUM(c.raw_rows) AS raw_rows, SUM(c.counted_rows) AS counted_rows,
+    SUM(c.ignored_rows) AS ignored_rows, SUM(c.rejected_rows) AS rejected_rows
+  FROM etl.batch_minutes AS m
+  JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute
+  WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'
+) AS t
+SET
+  b.state = 'merged', b.reason = NULL, b.merged_attempt = %(attempt)s, b.merged_at = CURRENT_TIMESTAMP(6),
+  b.merged_minutes = t.minutes, b.raw_rows = t.raw_rows, b.counted_rows = t.counted_rows,
+  b.ignored_rows = t.ignored_rows, b.rejected_rows = t.rejected_rows
+WHERE b.batch_id = %(batch_id)s;
+
+UPDATE etl.batch_minutes SET state = 'merged' WHERE batch_id = %(batch_id)s AND state = 'planned';
+
+-- A group that failed as a part of something larger has passed: let the other suspects travel in larger groups again.
+UPDATE etl.minute_ledger AS l
+JOIN etl.batches AS b ON b.batch_id = %(batch_id)s AND b.split_size IS NOT NULL
+SET l.split_size = LEAST(l.split_size * 2, 100000)
+WHERE l.pipeline = %(pipeline)s AND l.pending = 1 AND l.split_size IS NOT NULL;

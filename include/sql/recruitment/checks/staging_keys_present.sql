@@ -1,0 +1,6 @@
+-- severity: fail
+-- Every contribution has a job, a possible hour, and publisher, campaign and group that are known or 0.
+SELECT minute, job_id, dates, hours, publisher_id, campaign_id, group_id
+FROM recruitment.events_staged
+WHERE attempt = %(attempt)s
+  AND (job_id <= 0 OR hours NOT BETWEEN 0 AND 23 OR LEAST(publisher_id, campaign_id, group_id) < 0);

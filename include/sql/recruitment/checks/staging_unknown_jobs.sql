@@ -1,0 +1,7 @@
+-- severity: warn
+-- Jobs that recruitment.job does not have: their facts have no company until `make import TABLE=job` brings them.
+SELECT s.job_id, SUM(s.event_count) AS events
+FROM recruitment.events_staged AS s
+LEFT JOIN recruitment.job AS j ON j.id = s.job_id
+WHERE s.attempt = %(attempt)s AND j.id IS NULL
+GROUP BY s.job_id;

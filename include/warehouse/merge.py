@@ -1,0 +1,225 @@
+"""The merge: replaces the contributions of a batch's minutes and recomputes their facts, in one transaction.
+
+The pipeline's row is locked before anything is read, so that two batches that share a fact key cannot each compute it
+without the other's contributions.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from include import pipelines
+from include.connections import WAREHOUSE_ETL
+from include.pipelines import Pipeline
+from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, BatchRefused, code_of
+from include.warehouse.session import in_transaction, rows, warehouse
+from include.warehouse.sql import FOLDER, statements
+
+log = logging.getLogger(__name__)
+
+_SHARED_STAGING = ("etl.staged_rejects", "etl.staged_counts")
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What became of a batch; str() is the line for the task's log."""
+
+    batch_id: int
+    state: str  # merged or skipped
+    attempt: int | None
+    minutes: int
+    superseded: int
+    raw_rows: int = 0
+    counted_rows: int = 0
+    ignored_rows: int = 0
+    rejected_rows: int = 0
+    changed: bool = True  # False: it was so before
+
+    def __str__(self) -> str:
+        if self.state == "skipped":
+            return f"Batch {self.batch_id} is skipped: newer reads of all its minutes are merged."
+        if not self.changed:
+            return f"Batch {self.batch_id} was merged before (attempt {self.attempt}): nothing changed."
+        dropped = f"; {self.superseded} left to a newer read" if self.superseded else ""
+        return (
+            f"Batch {self.batch_id}, attempt {self.attempt}: {self.minutes} minutes merged{dropped}; {self.raw_rows} rows = "
+            f"{self.counted_rows} counted + {self.ignored_rows} ignored + {self.rejected_rows} rejected."
+        )
+
+
+def merge(batch_id: int, conn_id: str = WAREHOUSE_ETL) -> MergeResult:
+    """Publish the attempt that passed the staging gate. Doing it again changes nothing.
+
+    Retries, in a new session, what a deadlock, a lock timeout or a lost session undid. Raises BatchRefused.
+    """
+    from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+    with warehouse(conn_id) as conn:
+        in_transaction(conn, lambda cursor: _count_try(cursor, batch_id))
+    again = Retrying(
+        retry=retry_if_exception(lambda error: code_of(error) in {DEADLOCK, LOCK_WAIT, *LOST}),
+        stop=stop_after_attempt(4),
+        wait=wait_random_exponential(multiplier=0.1, max=3),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )
+    return again(_merge_once, batch_id, conn_id)
+
+
+def lock(cursor, pipeline: Pipeline) -> None:
+    """Take the lock of every writer of this pipeline's contributions or facts, until commit or rollback."""
+    cursor.execute(
+        "SELECT pipeline FROM etl.pipelines WHERE pipeline = %(pipeline)s FOR UPDATE", {"pipeline": pipeline.name}
+    )
+    if cursor.fetchone() is None:
+        raise BatchRefused(
+            f"etl.pipelines has no row for {pipeline.name}: run the set-up (DAG `set_up`, or `make schema`), which adds it."
+        )
+
+
+def _count_try(cursor, batch_id: int) -> None:
+    """Committed before the work: a merge that kills its process must count, or it would be tried for ever."""
+    cursor.execute(
+        "UPDATE etl.batches SET merge_tries = merge_tries + 1 WHERE batch_id = %(batch_id)s AND state = 'open'",
+        {"batch_id": batch_id},
+    )
+
+
+def _merge_once(batch_id: int, conn_id: str) -> MergeResult:
+    with warehouse(conn_id, merge=True) as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT pipeline FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
+        found = cursor.fetchone()
+        conn.rollback()
+        if found is None:
+            raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
+        pipeline = pipelines.get(found[0])
+        lock(cursor, pipeline)
+        result = _publish(cursor, pipeline, batch_id)
+        conn.commit()
+        if result.changed:
+            _sweep(conn, pipeline)
+        return result
+
+
+def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
+    batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch_id})[0]
+    if batch["state"] in ("merged", "skipped"):
+        return _result(cursor, batch_id, changed=False)
+    attempt = _attempt_of(batch)
+    binds = {
+        "pipeline": pipeline.name,
+        "batch_id": batch_id,
+        "attempt": attempt,
+        "settle_microseconds": pipeline.settle // _MICROSECOND,
+        "oldest_kept_batch": _oldest_kept_batch(cursor),
+    }
+    _drop_superseded(cursor, binds)
+    cursor.execute(
+        "SELECT COUNT(*), COUNT(c.minute) FROM etl.batch_minutes AS m LEFT JOIN etl.staged_counts AS c "
+        "ON c.attempt = %(attempt)s AND c.minute = m.minute WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'",
+        binds,
+    )
+    planned, staged = cursor.fetchone()
+    if planned != staged:
+        raise BatchRefused(
+            f"Batch {batch_id}, attempt {attempt}: etl.staged_counts has {staged} of {planned} minutes, so its staging is "
+            "no longer whole. Clear the run from transform_delta."
+        )
+    if planned == 0:
+        cursor.execute("UPDATE etl.batches SET state = 'skipped' WHERE batch_id = %(batch_id)s", binds)
+    else:
+        for path in (FOLDER / pipeline.name / "merge.sql", FOLDER / "control" / "merge.sql"):
+            for statement in statements(path):
+                cursor.execute(statement, binds)
+    _remove_staged(cursor, pipeline, batch_id)
+    return _result(cursor, batch_id, changed=True)
+
+
+def _attempt_of(batch: dict) -> int:
+    if batch["state"] != "open":
+        why = f" ({batch['reason']})" if batch["reason"] else ""
+        raise BatchRefused(
+            f"Batch {batch['batch_id']} is {batch['state']}{why}. Clear the run from wait_for_changes, which opens a new one."
+        )
+    if batch["checked_attempt"] is None:
+        raise BatchRefused(
+            f"No attempt of batch {batch['batch_id']} has passed the staging gate. Clear the run from check_staging."
+        )
+    return batch["checked_attempt"]
+
+
+def _drop_superseded(cursor, binds: dict) -> None:
+    """Leave out minutes that a newer attempt has merged, or that were closed meanwhile: theirs is the better read."""
+    cursor.execute(
+        "UPDATE etl.batch_minutes AS m JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
+        "SET m.state = 'superseded', m.reason = CASE WHEN l.state = 'closed' THEN l.reason "
+        "ELSE CONCAT('attempt ', l.attempt, ' is newer and merged') END "
+        "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND (l.attempt > %(attempt)s OR l.state = 'closed')",
+        binds,
+    )
+
+
+def _oldest_kept_batch(cursor) -> int:
+    """What check_warehouse reads of batches opened before the last day may go."""
+    cursor.execute(
+        "SELECT batch_id FROM etl.batches WHERE opened_at < CURRENT_TIMESTAMP(6) - INTERVAL 1 DAY "
+        "ORDER BY batch_id DESC LIMIT 1"
+    )
+    found = cursor.fetchone()
+    return found[0] if found else 0
+
+
+def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:
+    cursor.execute("SELECT attempt FROM etl.attempts WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
+    for (attempt,) in cursor.fetchall():
+        _remove_attempt(cursor, pipeline, attempt)
+
+
+def _remove_attempt(cursor, pipeline: Pipeline, attempt: int) -> None:
+    for table in (*_SHARED_STAGING, *(output.staging for output in pipeline.outputs)):
+        cursor.execute(f"DELETE FROM {table} WHERE attempt = %(attempt)s", {"attempt": attempt})
+
+
+def _sweep(conn, pipeline: Pipeline) -> None:
+    """Remove what failed batches, and drivers that were thought dead, left in staging."""
+
+    def remove(cursor) -> None:
+        left: set[int] = set()
+        for table in (*_SHARED_STAGING, *(output.staging for output in pipeline.outputs)):
+            cursor.execute(f"SELECT DISTINCT attempt FROM {table}")  # a skip scan of the key
+            left.update(row[0] for row in cursor.fetchall())
+        for attempt in sorted(left):
+            cursor.execute(
+                "SELECT b.state FROM etl.attempts AS a JOIN etl.batches AS b ON b.batch_id = a.batch_id "
+                "WHERE a.attempt = %(attempt)s AND b.pipeline = %(pipeline)s",
+                {"attempt": attempt, "pipeline": pipeline.name},
+            )
+            found = cursor.fetchone()
+            if found and found[0] != "open":
+                _remove_attempt(cursor, pipeline, attempt)
+
+    try:
+        in_transaction(conn, remove)
+    except Exception:  # the batch is merged: tidying up must not fail it, and the next merge tries again
+        log.warning("Left-over staged rows could not be removed; the next merge tries again.", exc_info=True)
+
+
+def _result(cursor, batch_id: int, *, changed: bool) -> MergeResult:
+    batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})[0]
+    cursor.execute(
+        "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'superseded'",
+        {"batch_id": batch_id},
+    )
+    return MergeResult(
+        batch_id=batch_id,
+        state=batch["state"],
+        attempt=batch["merged_attempt"],
+        minutes=batch["merged_minutes"] or 0,
+        superseded=cursor.fetchone()[0],
+        **{name: int(batch[name] or 0) for name in ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")},
+        changed=changed,
+    )
