@@ -7,7 +7,7 @@ import re
 from include.connections import Endpoint
 
 _NO_PERMISSION = re.compile(r"no (\w+) permission on <([^>]+)>")
-SET_UP = "run the set-up (DAG `set_up`, or `make schema`)"
+SET_UP = "run the DAG `minutemark_setup` (`make run` and `make services` do the same)"
 
 
 class LakeError(RuntimeError):

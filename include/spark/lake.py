@@ -33,7 +33,7 @@ def _table(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
     except AnalysisException as error:
         raise JobFailed(
             f"The lake has no table {pipeline.lake_table}, or its reader may not see it ({error.desc}). "
-            "Apply the lake's schema: `make schema`, or the DAG that sets the stores up."
+            "Run the DAG minutemark_setup."
         ) from error
 
 

@@ -16,8 +16,8 @@ _KNOWN = (
     ("Communications link failure", "The warehouse does not answer at {warehouse}. Is it up, and is connection warehouse_etl right?"),
     ("Access denied for user", "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set its login and password."),
     ("command denied to user", "The warehouse at {warehouse} does not let warehouse_etl write. Apply the warehouse's schema with an account that may grant."),
-    ("Unknown database", "The warehouse at {warehouse} has no staging tables. Apply its schema: `make schema`, or the DAG that sets the stores up."),
-    ("doesn't exist", "The warehouse at {warehouse} has no staging tables. Apply its schema: `make schema`, or the DAG that sets the stores up."),
+    ("Unknown database", "The warehouse at {warehouse} has no staging tables. Run the DAG minutemark_setup."),
+    ("doesn't exist", "The warehouse at {warehouse} has no staging tables. Run the DAG minutemark_setup."),
 )  # fmt: skip
 
 
