@@ -49,12 +49,14 @@ class WaitForChanges(BaseSensorOperator):
         return self._open_or_wait(context, datetime.fromisoformat(event["deadline"]))
 
     def _open_or_wait(self, context: Context, deadline: datetime) -> int:
+        from include.runs import RangeRefused
+
         pipeline = pipelines.get(self.pipeline)
         try:
             window = self._window(context)
-        except WindowRefused as error:
-            raise AirflowFailException(str(error)) from None
-        batch_id, digest = self._open(pipeline, window, context)
+            batch_id, digest = self._open(pipeline, window, context)
+        except (WindowRefused, RangeRefused) as refused:
+            raise AirflowFailException(str(refused)) from None
         if batch_id is not None:
             self.log.info("Opened batch %s of %s (%s).", batch_id, pipeline.name, _described(window))
             return batch_id

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from include.spark.submission import Submission
 
 PROJECT = Path(__file__).resolve().parent.parent
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
@@ -42,21 +45,26 @@ class TransformDelta(SparkSubmitOperator):
         from include.operations.preflight import java_problem
         from include.spark import submission
         from include.warehouse import batches
+        from include.warehouse.errors import BatchRefused
         from include.warehouse.session import warehouse
 
         spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host
         if problem := java_problem():
             raise AirflowFailException(problem)
-        with warehouse(WAREHOUSE_ETL) as conn:
-            batch = batches.get(conn, int(self.batch_id))
-            if batch.state == "merged":
-                self.log.info("Batch %s is merged already: nothing to transform.", batch.batch_id)
-                return
-            attempt = batches.mint_attempt(conn, batch.batch_id)
+        try:
+            with warehouse(WAREHOUSE_ETL) as conn:
+                batch = batches.get(conn, int(self.batch_id))
+                if batch.state == "merged":
+                    self.log.info("Batch %s is merged already: nothing to transform.", batch.batch_id)
+                    return
+                attempt = batches.mint_attempt(conn, batch.batch_id)
+        except BatchRefused as refused:
+            raise AirflowFailException(str(refused)) from None
         self.log.info("Batch %s of %s, attempt %s, on %s.", batch.batch_id, batch.pipeline, attempt, master)
+        self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
         submitted = submission.prepare(
-            batch,
+            dataclasses.replace(batch, minutes=tuple(planned.minute for planned in batch.minutes)),
             attempt,
             lake=endpoint(LAKE_READER),
             warehouse=endpoint(WAREHOUSE_ETL),
@@ -64,15 +72,14 @@ class TransformDelta(SparkSubmitOperator):
             estimated_rows=batch.estimated_rows,
             settings=spark.extra.get("conf"),
         )
+        self._spark_binary = None if "spark-binary" in spark.extra else own_spark_submit()
         try:
-            self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
-            self.application = submitted.application
-            self.properties_file = submitted.properties_file
-            self.application_args = submitted.application_args
-            self.jars = submitted.jars
-            self._spark_binary = None if "spark-binary" in spark.extra else own_spark_submit()
-            with environment({**submitted.env_vars, **driver_environment(master)}):
-                super().execute(context)
+            self._submit(submitted, master, context)
+        except AirflowException as error:
+            reason = self._said or str(error)
+            with warehouse(WAREHOUSE_ETL) as conn:
+                batches.note(conn, batch.batch_id, f"transform_delta: {reason}")
+            raise AirflowException(reason) from error
         finally:
             shutil.rmtree(submitted.dir)  # it holds the passwords
 
@@ -81,20 +88,39 @@ class TransformDelta(SparkSubmitOperator):
         import psutil
 
         started = self._hook and self._hook._submit_sp
+        if not started:
+            return
         children = []
-        if started:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                children = psutil.Process(started.pid).children(recursive=True)
-            super().on_kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(started.pid).children(recursive=True)
+        super().on_kill()
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+
+    def _submit(self, submitted: Submission, master: str, context: Context) -> None:
+        self.application = submitted.application
+        self.properties_file = submitted.properties_file
+        self.application_args = submitted.application_args
+        self.jars = submitted.jars
+        with environment({**submitted.env_vars, **driver_environment(master)}):
+            super().execute(context)
+
+    _said: str | None = None  # what the driver gave as the reason of its failure
 
     def _get_hook(self) -> SparkSubmitHook:
         hook = super()._get_hook()
         if sys.platform == "linux":
             hook.submit = functools.partial(hook.submit, preexec_fn=_end_with_parent)
+        show = hook._process_spark_submit_log
+        hook._process_spark_submit_log = lambda lines: show(iter(self._listening(lines)))
         return hook
+
+    def _listening(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            if " minutemark " in line and " failed: " in line:
+                self._said = line.partition(" failed: ")[2].strip()
+            yield line
 
 
 def own_spark_submit() -> str | None:
