@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, chain, task
+from airflow.sdk import DAG, Param, chain, task
 
+from include import pipelines
 from include.chain import START
 
 POOLS = ("spark", "merge")
@@ -16,6 +17,13 @@ def apply_schema() -> None:
     from include.operations.setup import set_up
 
     set_up()
+
+
+@task(execution_timeout=timedelta(hours=12))  # a file of any size; one that was stopped goes on where it was
+def import_rows(params=None) -> None:
+    from include.operations.imports import asked_import
+
+    print(asked_import(params["pipeline"], params["table"], params["file"], params["from"], params["encoding"]))
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -72,3 +80,25 @@ with DAG(
     **SETTINGS,
 ):
     preflight_tasks()
+
+with DAG(
+    "minutemark_import",
+    schedule=None,
+    description="Imports a CSV of events or of a dimension, or a flat lake table.",
+    doc_md=(
+        "Events: `pipeline` and `file`. A dimension, such as `job`: `table` and `file`; the facts follow at once. "
+        "A flat lake table (PRIMARY KEY create_time): `pipeline` and `from`. Files are read where the task runs. "
+        "Importing the same again changes nothing; a stopped import goes on where it was."
+    ),
+    tags=["minutemark", "operations"],
+    params={
+        "pipeline": Param(None, enum=[None, *pipelines.all_pipelines()], description="Whose events these are"),
+        "table": Param(None, type=["null", "string"], description="Dimension to import the file into"),
+        "file": Param(None, type=["null", "string"], description="Path of a .csv, .csv.gz or .zip"),
+        "from": Param(None, type=["null", "string"], description="keyspace.table of a flat lake table to copy"),
+        "encoding": Param("utf-8", type="string", description="Of the file"),
+    },
+    dagrun_timeout=timedelta(hours=13),
+    **SETTINGS,
+):
+    import_rows()

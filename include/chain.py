@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, Param, chain, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
@@ -82,9 +83,13 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
 def merge_into_warehouse(batch_id: str) -> None:
     """Step 4, in MySQL alone."""
     from include.connections import WAREHOUSE_ETL
+    from include.warehouse.errors import BatchRefused
     from include.warehouse.merge import merge
 
-    print(merge(int(batch_id), WAREHOUSE_ETL))
+    try:
+        print(merge(int(batch_id), WAREHOUSE_ETL))
+    except BatchRefused as refused:
+        raise AirflowFailException(str(refused)) from None
 
 
 def form(pipeline: Pipeline) -> dict[str, Param]:

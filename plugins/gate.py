@@ -25,11 +25,16 @@ class QualityGate(BaseOperator):
         self.batch_id = batch_id
 
     def execute(self, context: Context) -> None:
+        from include.warehouse.errors import BatchRefused
         from include.warehouse.gates import run_gate
         from include.warehouse.session import warehouse
 
-        with warehouse(WAREHOUSE_ETL) as conn:
-            result = run_gate(conn, int(self.batch_id), self.gate)
-        self.log.info("%s", result)
+        try:
+            with warehouse(WAREHOUSE_ETL) as conn:
+                result = run_gate(conn, int(self.batch_id), self.gate)
+        except BatchRefused as refused:
+            raise AirflowFailException(str(refused)) from None
+        for line in str(result).splitlines():
+            self.log.info("%s", line)
         if not result.passed:
-            raise AirflowFailException(str(result))
+            raise AirflowFailException(result.message)

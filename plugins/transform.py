@@ -55,8 +55,8 @@ class TransformDelta(SparkSubmitOperator):
         try:
             with warehouse(WAREHOUSE_ETL) as conn:
                 batch = batches.get(conn, int(self.batch_id))
-                if batch.state == "merged":
-                    self.log.info("Batch %s is merged already: nothing to transform.", batch.batch_id)
+                if batch.state in ("merged", "skipped"):
+                    self.log.info("Batch %s is %s already: nothing to transform.", batch.batch_id, batch.state)
                     return
                 attempt = batches.mint_attempt(conn, batch.batch_id)
         except BatchRefused as refused:

@@ -316,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--encoding", default="utf-8", help="ENCODING= of the file (default utf-8)")
     asked = parser.parse_args(arguments)
     try:
-        print(_asked_import(asked))
+        print(asked_import(asked.pipeline, asked.table, asked.file, asked.source, asked.encoding))
     except _REFUSALS as error:
         print(f"Import failed. {error.args[0]}", file=sys.stderr)
         return 1
@@ -326,14 +326,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _asked_import(asked: argparse.Namespace) -> ImportSummary:
-    pipeline = pipelines.get(asked.pipeline) if asked.pipeline else None
-    if asked.table and asked.file and not asked.source:
-        return import_dimension(asked.table, asked.file, pipeline=pipeline, encoding=asked.encoding)
-    if pipeline and asked.file and not asked.source:
-        return import_csv(pipeline, asked.file, encoding=asked.encoding)
-    if pipeline and asked.source and not asked.file:
-        return import_table(pipeline, asked.source)
+def asked_import(
+    pipeline: str | None, table: str | None, file: str | None, source: str | None, encoding: str = "utf-8"
+) -> ImportSummary:
+    """The import that a command line or a form asks for: PIPELINE, TABLE, FILE and FROM of `make import`."""
+    owner = pipelines.get(pipeline) if pipeline else None
+    if table and file and not source:
+        return import_dimension(table, file, pipeline=owner, encoding=encoding)
+    if owner and file and not source:
+        return import_csv(owner, file, encoding=encoding)
+    if owner and source and not file:
+        return import_table(owner, source)
     raise FileRefused(
         "It is not clear what to import. Say one of: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; "
         "PIPELINE=recruitment FROM=keyspace.table."
