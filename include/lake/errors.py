@@ -46,6 +46,8 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
         if "undefined column" in lower or "unknown identifier" in lower:
             return f"lacks a column ({text}). Add it with ALTER TABLE, or {SET_UP}."
         return f"refused a statement ({text})."
+    if "using keyspace" in lower:
+        return f"has no keyspace {endpoint.schema} ({text}). Correct the schema of connection {endpoint.conn_id}."
     if kind == "Unavailable":
         return f"has too few live replicas ({text}). Bring its nodes up; every read and write asks for LOCAL_QUORUM."
     if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:

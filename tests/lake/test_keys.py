@@ -1,0 +1,67 @@
+"""Every way into the lake computes the same key, or one event becomes two rows."""
+
+import uuid
+from datetime import datetime
+
+import pytest
+
+from include.lake.keys import NotATimeUUID, minute_of, murmur2, parse, shard_of, time_of
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),
+    [  # the vectors of Kafka's own test of its murmur2 (UtilsTest)
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_murmur2_is_kafkas(key, hashed):
+    assert murmur2(key) == hashed
+
+
+def test_the_shard_is_the_partition_of_kafkas_default_partitioner():
+    assert shard_of("foobar", 4) == (-790332482 & 0x7FFFFFFF) % 4
+    assert shard_of("abc", 4) == 479470107 % 4
+
+
+def test_shards_share_the_load():
+    found = [shard_of(str(uuid.UUID(int=number)), 4) for number in range(4_000)]
+    assert all(900 < found.count(shard) < 1_100 for shard in range(4))
+
+
+def test_time_and_minute_come_from_the_time_uuid():
+    create_time = parse("f7346e40-0667-11ed-b05a-72ef16420234")
+    assert time_of(create_time) == datetime(2022, 7, 18, 7, 5, 11, 716000)
+    assert minute_of(create_time) == datetime(2022, 7, 18, 7, 5)
+
+
+def test_time_is_truncated_never_rounded_into_the_next_minute():
+    last_100ns_before = uuid.UUID(fields=(0, 0, 0, 0, 0, 0), version=1).time  # 0
+    assert last_100ns_before == 0
+    ticks = 600_000_000 - 1  # the last 100 ns of the first minute since 1582
+    late = uuid.UUID(fields=(ticks & 0xFFFFFFFF, ticks >> 32, 0, 0, 0, 0), version=1)
+    assert time_of(late) == datetime(1582, 10, 15, 0, 0, 59, 999999)
+    assert minute_of(late) == datetime(1582, 10, 15)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2022-07-18 07:05:11",
+        "4fb2a33c-7f3c-4d0b-9a8e-3a3f6d0c1b2a",  # version 4: random, no time in it
+        "f7346e4006671 1edb05a72ef16420234",
+        "{f7346e40-0667-11ed-b05a-72ef16420234}",
+    ],
+)
+def test_what_is_no_time_uuid_is_refused(text):
+    with pytest.raises(NotATimeUUID):
+        parse(text)
+
+
+def test_upper_case_is_the_same_event():
+    assert str(parse("F7346E40-0667-11ED-B05A-72EF16420234")) == "f7346e40-0667-11ed-b05a-72ef16420234"

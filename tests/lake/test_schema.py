@@ -1,0 +1,99 @@
+"""The lake's schema: applied twice it is the same, accounts may do their work only, and a wrong table is told."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from include.connections import Endpoint
+from include.lake import schema
+from include.lake.errors import LakeError, LakeTableMismatch
+from include.lake.session import lake
+from include.lake.writer import EventWriter
+from tests.lake.conftest import event
+
+
+@pytest.fixture
+def odd_tables(admin):
+    admin.execute(
+        "CREATE KEYSPACE IF NOT EXISTS odd WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
+    )
+    key = "minute timestamp, shard int, create_time timeuuid"
+    for table in (
+        f"odd.short ({key}, ev text, PRIMARY KEY ((minute, shard), create_time))",
+        f"odd.typed ({key}, ev text, bid double, PRIMARY KEY ((minute, shard), create_time))",
+        "odd.flat (create_time timeuuid PRIMARY KEY, ev text, bid text)",
+    ):
+        admin.execute(f"CREATE TABLE IF NOT EXISTS {table}")
+    yield
+    admin.execute("DROP KEYSPACE odd")
+
+
+def test_applying_the_schema_again_changes_nothing(recruitment, writer, reader):
+    EventWriter(writer, recruitment).write([event("2026-06-01 08:00:00", ev="1")])
+    schema.apply_schema()
+    count = "SELECT count(*) AS n FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)"
+    assert reader.execute(count, (datetime(2026, 6, 1, 8),)).one().n == 1
+    schema.check_table(reader, recruitment)
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "statement", "grant"),
+    [
+        ("lake_reader", "INSERT INTO bedan.tracking (minute, shard, create_time) VALUES (0, 0, now())", "GRANT MODIFY"),
+        ("lake_reader", "TRUNCATE minutemark.minute_changes", "GRANT MODIFY"),
+        ("lake_reader", "DROP TABLE bedan.tracking", "GRANT DROP"),
+        ("lake_writer", "SELECT * FROM bedan.tracking LIMIT 1", "GRANT SELECT"),
+        ("lake_writer", "CREATE TABLE bedan.mine (a int PRIMARY KEY)", "GRANT CREATE"),
+        ("lake_writer", "ALTER TABLE bedan.tracking ADD mine text", "GRANT ALTER"),
+    ],
+)
+def test_what_an_account_must_not_do_is_refused_with_the_grant_it_lacks(lake_schema, conn_id, statement, grant):
+    with pytest.raises(LakeError, match=f"connection {conn_id}.*{grant} ON .* TO {conn_id};"), lake(conn_id) as session:
+        session.execute(statement)
+
+
+def test_a_missing_column_is_told_with_the_statement_that_adds_it(recruitment, reader, odd_tables):
+    short = replace(recruitment, keyspace="odd", table="short", columns=("ev", "job_id", "bid"))
+    with pytest.raises(
+        LakeTableMismatch, match=r"lacks job_id, bid.*ALTER TABLE odd\.short ADD \(job_id text, bid text\);"
+    ):
+        schema.check_table(reader, short)
+
+
+def test_a_missing_table_is_told_with_the_set_up(recruitment, reader):
+    with pytest.raises(LakeTableMismatch, match=r"no table bedan\.nothing.*run the DAG"):
+        schema.check_table(reader, replace(recruitment, table="nothing"))
+
+
+def test_a_table_of_another_key_is_told(recruitment, reader, odd_tables):
+    flat = replace(recruitment, keyspace="odd", table="flat", columns=("ev", "bid"))
+    with pytest.raises(LakeTableMismatch, match="minute is missing.*FROM=odd.flat"):
+        schema.check_table(reader, flat)
+
+
+def test_a_column_that_is_no_text_is_told(recruitment, reader, odd_tables):
+    typed = replace(recruitment, keyspace="odd", table="typed", columns=("ev", "bid"))
+    with pytest.raises(LakeTableMismatch, match=r"no text: bid \(double\)"):
+        schema.check_table(reader, typed)
+
+
+def test_without_an_administrators_connection_the_writer_applies_without_grants(
+    monkeypatch, lake_schema, cassandra_node
+):
+    asked = []
+
+    def no_admin(conn_id):
+        if conn_id == "lake_admin":
+            raise schema.ConnectionMissing("lake_admin")
+        return Endpoint(conn_id, "cassandra", "localhost", 9042, login=conn_id)
+
+    def as_admin(conn_id):
+        asked.append(conn_id)
+        return lake("lake_admin")
+
+    monkeypatch.setattr(schema, "endpoint", no_admin)
+    monkeypatch.setattr(schema, "lake", as_admin)
+    monkeypatch.setattr(schema, "_grant", lambda session: pytest.fail("granted without an administrator"))
+    schema.apply_schema()
+    assert asked == ["lake_writer"]

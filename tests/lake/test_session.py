@@ -1,0 +1,90 @@
+"""Sessions: what a broken connection says, and what every session has."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT
+
+from include.connections import ConnectionMissing
+from include.lake.errors import LakeError
+from include.lake.session import lake
+from local.process import free_port
+
+
+def test_a_node_that_is_down_is_told_with_host_and_remedy(connection):
+    port = free_port()
+    connection("lake_reader", port=port)
+    match = f"connection lake_reader .*:{port}, account lake_reader.* cannot be reached.*make services"
+    with pytest.raises(LakeError, match=match), lake():
+        pass
+
+
+def test_a_wrong_password_is_told_without_showing_any(connection):
+    connection("lake_reader", password="hunter2")
+    with pytest.raises(LakeError, match="refused the login.*password of connection lake_reader") as refused, lake():
+        pass
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_missing_keyspace_is_told_with_the_connection(connection):
+    connection("lake_reader", schema="nowhere")
+    with pytest.raises(LakeError, match="has no keyspace nowhere.*schema of connection lake_reader"), lake():
+        pass
+
+
+def test_a_missing_table_is_told_with_the_set_up(lake_schema):
+    with pytest.raises(LakeError, match="no such table or keyspace.*run the DAG"), lake() as session:
+        session.execute("SELECT * FROM bedan.nothing")
+
+
+def test_a_connection_without_host_is_told(connection):
+    connection("lake_reader", host="")
+    with pytest.raises(LakeError, match="lake_reader has no host"), lake():
+        pass
+
+
+def test_a_connection_that_is_not_defined_is_told(monkeypatch):
+    monkeypatch.delenv("AIRFLOW_CONN_LAKE_READER", raising=False)
+    with pytest.raises(ConnectionMissing, match="AIRFLOW_CONN_LAKE_READER"), lake():
+        pass
+
+
+def test_every_session_leaves_timestamps_to_the_server_and_asks_for_a_local_quorum(cassandra_node):
+    for conn_id in ("lake_reader", "lake_writer"):
+        with lake(conn_id) as session:
+            assert session.use_client_timestamp is False
+            profile = session.get_execution_profile(EXEC_PROFILE_DEFAULT)
+            assert profile.consistency_level == ConsistencyLevel.LOCAL_QUORUM
+            assert profile.request_timeout == 10
+
+
+def test_a_session_is_closed_at_exit_also_after_an_error(cassandra_node):
+    with pytest.raises(RuntimeError), lake() as session:
+        raise RuntimeError
+    assert session.cluster.is_shutdown
+
+
+def test_an_older_protocol_is_found(connection):
+    connection("lake_reader", extra={"protocol_version": 4})
+    with lake() as session:
+        assert session.cluster.protocol_version == 4
+
+
+def test_connecting_takes_a_moment_only(cassandra_node):
+    with lake():
+        pass
+    begun = time.monotonic()
+    with lake() as session:
+        session.execute("SELECT now() FROM system.local")
+    assert time.monotonic() - begun < 2  # 0.2 s on a quiet machine
+
+
+def test_importing_the_lake_imports_neither_airflow_nor_the_driver():
+    modules = (
+        "include.lake.session, include.lake.writer, include.lake.change_log, include.lake.counts, include.lake.schema"
+    )
+    check = f"import sys, {modules}; sys.exit(bool({{'airflow', 'cassandra'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
