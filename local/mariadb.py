@@ -129,7 +129,9 @@ def _accounts(passwords: Mapping[str, str]) -> str:
         account = f"'{name}'@'{HOST}'"
         password = passwords[name]
         if not password.replace("-", "").replace("_", "").isalnum():
-            raise Problem("MariaDB", f"the password of {name} has other signs than letters, digits, - and _", "Choose another.")
+            raise Problem(
+                "MariaDB", f"the password of {name} has other signs than letters, digits, - and _", "Choose another."
+            )
         lines.append(f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{password}';")
         lines.append(f"ALTER USER {account} IDENTIFIED BY '{password}';")
     lines.append(f"GRANT ALL PRIVILEGES ON *.* TO '{ADMIN}'@'{HOST}' WITH GRANT OPTION;")

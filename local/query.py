@@ -16,7 +16,9 @@ def query(statement: str, form: str) -> None:
     import MySQLdb
 
     if not statement.strip():
-        raise Problem("make query", "no statement", 'Write one: make query SQL="SELECT * FROM recruitment.events LIMIT 5"')
+        raise Problem(
+            "make query", "no statement", 'Write one: make query SQL="SELECT * FROM recruitment.events LIMIT 5"'
+        )
     if form not in FORMATS:
         raise Problem("make query", f"FORMAT={form} is unknown", f"Choose one of {', '.join(FORMATS)}.")
     with warehouse.reader() as connection:
@@ -36,7 +38,11 @@ def query(statement: str, form: str) -> None:
 def show(names: list[str], rows: list[tuple], form: str) -> None:
     """Print rows to stdout; in TSV and JSON nothing else, for programs to read."""
     if form == "json":
-        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=_plain, ensure_ascii=False, indent=1))
+        print(
+            json.dumps(
+                [dict(zip(names, row, strict=True)) for row in rows], default=_plain, ensure_ascii=False, indent=1
+            )
+        )
     elif form == "tsv":
         print("\t".join(names))
         for row in rows:

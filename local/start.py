@@ -58,7 +58,9 @@ class Stack:
         if MARIADB in stores:
             password = self.environment.passwords["warehouse_admin"]
             with step("MariaDB answers"):
-                mariadb.wait_until_ready(self.ports["MARIADB_PORT"], password, alive=_coming(MARIADB), log=_log(MARIADB))
+                mariadb.wait_until_ready(
+                    self.ports["MARIADB_PORT"], password, alive=_coming(MARIADB), log=_log(MARIADB)
+                )
         if CASSANDRA in stores:
             with step("Cassandra answers"):
                 cassandra.bootstrap(
@@ -275,23 +277,25 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     from include.pipelines import all_pipelines
 
     deadline = time.monotonic() + seconds
-    with step("first run, from the lake to the warehouse"):
-        while time.monotonic() < deadline:
-            with warehouse.reader() as connection:
-                merged_at = warehouse.newest_merge(connection)
-            if merged_at and merged_at >= since:
-                return True
-            for name in all_pipelines():
-                for found in stack.airflow.runs(f"{name}_minute", 1):
-                    if found["state"] == "failed":
-                        task = stack.airflow.failed_task(f"{name}_minute", found["dag_run_id"])
-                        raise Problem(
-                            f"First run of {name}_minute",
-                            f"task {task} failed",
-                            f"Open {stack.airflow.url}/dags/{name}_minute, or read {AIRFLOW_HOME / 'logs'}; "
-                            "the stack goes on, `make stop` stops it.",
-                        )
-            for name in AIRFLOW:
-                supervisor.require_coming(name)
-            time.sleep(0.5)
+    began = time.monotonic()
+    say("   … first run, from the lake to the warehouse")
+    while time.monotonic() < deadline:
+        with warehouse.reader() as connection:
+            merged_at = warehouse.newest_merge(connection)
+        if merged_at and merged_at >= since:
+            say(f"   ✓ first run, from the lake to the warehouse  {time.monotonic() - began:.1f} s")
+            return True
+        for name in all_pipelines():
+            _require_no_failure(stack, f"{name}_minute")
+        for name in AIRFLOW:
+            supervisor.require_coming(name)
+        time.sleep(0.5)
     return False
+
+
+def _require_no_failure(stack: Stack, dag_id: str) -> None:
+    for found in stack.airflow.runs(dag_id, 1):
+        if found["state"] == "failed":
+            task = stack.airflow.failed_task(dag_id, found["dag_run_id"])
+            remedy = f"Open {stack.airflow.url}/dags/{dag_id}, or read {AIRFLOW_HOME / 'logs'}."
+            raise Problem(f"First run of {dag_id}", f"task {task} failed", remedy)

@@ -29,7 +29,10 @@ def gather() -> dict:
         with warehouse.reader() as connection:
             for pipeline, row in warehouse.freshness(connection).items():
                 age = None if row["seconds"] is None else int(row["seconds"])
-                found["pipelines"][pipeline] = {"newest_event_seconds": age, "pending_minutes": int(row["pending"] or 0)}
+                found["pipelines"][pipeline] = {
+                    "newest_event_seconds": age,
+                    "pending_minutes": int(row["pending"] or 0),
+                }
     except Problem as problem:
         found["warehouse"] = f"{problem.where}: {problem.found}"
     return found

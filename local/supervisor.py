@@ -93,7 +93,9 @@ def ensure(programs: list[Program], env: Mapping[str, str]) -> None:
     """Start supervisord, or teach a running one the programs it does not know yet."""
     for folder in (LOGS, RUN):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    configuration = _CONFIGURATION.format(logs=_escaped(LOGS), run=_escaped(RUN), root=_escaped(ROOT), socket=_escaped(socket()))
+    configuration = _CONFIGURATION.format(
+        logs=_escaped(LOGS), run=_escaped(RUN), root=_escaped(ROOT), socket=_escaped(socket())
+    )
     for program in programs:
         configuration += _PROGRAM.format(
             name=program.name,
@@ -125,7 +127,9 @@ def start(*names: str) -> None:
             _call().supervisor.startProcess(name, False)
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
-                raise Problem(name, f"supervisord can't start it: {fault.faultString}", f"Read {log_of(name)}.") from fault
+                raise Problem(
+                    name, f"supervisord can't start it: {fault.faultString}", f"Read {log_of(name)}."
+                ) from fault
 
 
 def stop_program(name: str) -> None:

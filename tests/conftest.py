@@ -116,7 +116,6 @@ def stores(cassandra_node: dict[str, str], mariadb_server: dict[str, str]) -> di
 def lake_schema(cassandra_node: dict[str, str]) -> None:
     """The lake's schema, empty: every table of it is truncated before the module's first test."""
     from include.lake.schema import apply_schema
-
     from tests import emptying
 
     apply_schema()
@@ -127,7 +126,6 @@ def lake_schema(cassandra_node: dict[str, str]) -> None:
 def warehouse_schema(mariadb_server: dict[str, str]) -> None:
     """The warehouse's schema, new: its databases are dropped and made again before the module's first test."""
     from include.warehouse.schema import apply_schema
-
     from tests import emptying
 
     emptying.drop_warehouse()
