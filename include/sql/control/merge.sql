@@ -2,9 +2,10 @@
 -- Binds: pipeline, batch_id, attempt, settle_microseconds.
 
 -- Only what came from the lake: a line that an import could not place is not in these minutes' reads.
-DELETE r
+DELETE etl.rejected_events
 FROM etl.batch_minutes AS m
-STRAIGHT_JOIN etl.rejected_events AS r ON r.pipeline = %(pipeline)s AND r.minute = m.minute AND r.origin = 'lake'
+STRAIGHT_JOIN etl.rejected_events ON rejected_events.minute = m.minute
+  AND rejected_events.pipeline = %(pipeline)s AND rejected_events.origin = 'lake'
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload, batch_id)

@@ -1,5 +1,6 @@
 -- Publishes the planned minutes of a batch: runs inside the merge, under the pipeline's lock. Absolute values only.
 -- Binds: batch_id, attempt, oldest_kept_batch. STRAIGHT_JOIN: from the few minutes or keys to the large table, by index.
+-- What a joined DELETE empties has no alias: MariaDB would look for it in a default database, and there is none.
 
 DELETE FROM recruitment.events_touched WHERE batch_id = %(batch_id)s;
 
@@ -18,9 +19,9 @@ FROM (
   WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'
 ) AS k;
 
-DELETE c
+DELETE recruitment.events_by_minute
 FROM etl.batch_minutes AS m
-STRAIGHT_JOIN recruitment.events_by_minute AS c ON c.minute = m.minute
+STRAIGHT_JOIN recruitment.events_by_minute ON events_by_minute.minute = m.minute
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 INSERT INTO recruitment.events_by_minute (
@@ -35,11 +36,11 @@ STRAIGHT_JOIN recruitment.events_staged AS s ON s.attempt = %(attempt)s AND s.mi
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 -- Facts left empty.
-DELETE f
+DELETE recruitment.events
 FROM recruitment.events_touched AS t
-STRAIGHT_JOIN recruitment.events AS f
-  ON f.job_id = t.job_id AND f.dates = t.dates AND f.hours = t.hours
-  AND f.publisher_id = t.publisher_id AND f.campaign_id = t.campaign_id AND f.group_id = t.group_id
+STRAIGHT_JOIN recruitment.events
+  ON events.job_id = t.job_id AND events.dates = t.dates AND events.hours = t.hours
+  AND events.publisher_id = t.publisher_id AND events.campaign_id = t.campaign_id AND events.group_id = t.group_id
 LEFT JOIN recruitment.events_by_minute AS c
   ON c.job_id = t.job_id AND c.dates = t.dates AND c.hours = t.hours
   AND c.publisher_id = t.publisher_id AND c.campaign_id = t.campaign_id AND c.group_id = t.group_id

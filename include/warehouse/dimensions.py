@@ -1,0 +1,52 @@
+"""Dimension tables: imported rows, and the facts that refer to them, change in the same transactions."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+
+from include.pipelines import Dimension, Pipeline, all_pipelines
+from include.warehouse.merge import lock
+from include.warehouse.session import in_transaction
+from include.warehouse.sql import FOLDER, statements
+
+CHUNK = 500  # rows of one transaction: each holds up the pipeline's merges only for a moment
+
+
+def import_dimension(conn, dimension: Dimension, rows: Iterable[Mapping[str, object]]) -> int:
+    """Upsert rows (column to value; an empty text is NULL) and bring the facts up to date; returns how many rows.
+
+    Each chunk commits by itself: a broken import has done what it reported, and doing it again is harmless.
+    """
+    pipeline = _owner(dimension)
+    imported = 0
+    remaining = iter(rows)
+    while chunk := list(itertools.islice(remaining, CHUNK)):
+        by_key = {row[dimension.key]: row for row in chunk}  # the last of several rows with one key is the newest
+        in_transaction(conn, lambda cursor, found=by_key: _upsert(cursor, pipeline, dimension, found))
+        imported += len(chunk)
+    return imported
+
+
+def _upsert(cursor, pipeline: Pipeline, dimension: Dimension, by_key: Mapping[object, Mapping[str, object]]) -> None:
+    lock(cursor, pipeline)
+    columns = ", ".join(dimension.columns)
+    values = ", ".join(["%s"] * len(dimension.columns))
+    changes = ", ".join(f"{name} = VALUES({name})" for name in dimension.columns if name != dimension.key)
+    cursor.executemany(
+        f"INSERT INTO {dimension.table} ({columns}) VALUES ({values}) ON DUPLICATE KEY UPDATE {changes}",
+        [
+            [None if row.get(name) == "" else row.get(name) for name in dimension.columns]
+            for _, row in sorted(by_key.items(), key=lambda item: str(item[0]))
+        ],
+    )
+    for statement in statements(FOLDER / pipeline.name / dimension.refresh):
+        cursor.execute(statement, {"keys": json.dumps(list(by_key), default=str)})
+
+
+def _owner(dimension: Dimension) -> Pipeline:
+    owner = next((found for found in all_pipelines().values() if dimension in found.dimensions), None)
+    if owner is None:
+        raise LookupError(f"No pipeline in include/pipelines declares the dimension {dimension.name!r}.")
+    return owner

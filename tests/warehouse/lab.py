@@ -1,0 +1,131 @@
+"""Hand-written batches on a real server: what Spark would have staged, then the project's own gates and merge."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+from include import pipelines
+from include.lake.keys import GREGORIAN_EPOCH, time_of
+from include.warehouse import batches, gates, ledger, merge
+from include.warehouse.delta import PlannedMinute
+
+RECRUITMENT = pipelines.get("recruitment")
+DAY = date(2026, 3, 1)
+TEN = datetime(2026, 3, 1, 10, 0)  # minutes of these tests are named from here
+CLOCK = datetime(2026, 3, 1, 12, 0, 20)  # of the lake
+SECOND = timedelta(seconds=1)
+KEY = ("job_id", "dates", "hours", "publisher_id", "campaign_id", "group_id")
+
+
+def minute(number: int) -> datetime:
+    """The minute that many minutes after ten."""
+    return TEN + timedelta(minutes=number)
+
+
+def touched_at(time: datetime, node: int = 1) -> uuid.UUID:
+    """A time-UUID of that time."""
+    ticks = (time - GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
+    low, middle, high = ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF
+    found = uuid.UUID(fields=(low, middle, high | 0x1000, 0x80, 0, node))
+    assert time_of(found) == time
+    return found
+
+
+def contribution(job_id: int = 7, **values) -> dict:
+    """A staged row of one click of 0.5; give what differs."""
+    row = {
+        "job_id": job_id, "dates": DAY, "hours": 10, "publisher_id": 0, "campaign_id": 0, "group_id": 0, "event_count": 1,
+        "clicks": 1, "impressions": 0, "conversions": 0, "qualified": 0, "unqualified": 0, "bid_sum": Decimal("0.5"),
+        "bid_count": 1,
+    }  # fmt: skip
+    return row | values
+
+
+class Lab:
+    """One connection of the etl account and short words for what tests do all the time."""
+
+    def __init__(self, conn) -> None:
+        self.conn = conn
+
+    def query(self, text: str, *values) -> list[tuple]:
+        cursor = self.conn.cursor()
+        cursor.execute(text, values or None)
+        found = list(cursor.fetchall()) if cursor.description else []
+        self.conn.commit()
+        return found
+
+    def one(self, text: str, *values):
+        return self.query(text, *values)[0][0]
+
+    def see(self, *minutes: datetime, at: datetime = CLOCK - 600 * SECOND, clock: datetime = CLOCK) -> None:
+        """A poll finds these minutes touched at that time."""
+        changed = touched_at(at)
+        days = {found.date(): changed for found in minutes}
+        ledger.record_poll(self.conn, RECRUITMENT, clock, days, {found: changed for found in minutes})
+
+    def pending(self) -> list[datetime]:
+        return [found.minute for found in ledger.pending_minutes(self.conn, RECRUITMENT, CLOCK)]
+
+    def open(self, *minutes: datetime, run_id: str = "run-1", clock: datetime = CLOCK, **values) -> int:
+        """A batch of these minutes, as a run of the minute DAG opens it."""
+        seen = dict(self.query("SELECT minute, seen_changed_at FROM etl.minute_ledger"))
+        planned = [PlannedMinute(found, seen.get(found), 1) for found in minutes]
+        return batches.open_batch(
+            self.conn, RECRUITMENT, minutes=planned,
+            **{"kind": "minute", "dag_id": "recruitment_minute", "run_id": run_id, "tick": CLOCK, "lake_clock": clock,
+               "options": {"recover": True}, "is_delta": True} | values,
+        )  # fmt: skip
+
+    def stage(self, batch_id: int, rows: dict[datetime, list[dict]], *, ignored=0, rejects=(), counts=None) -> int:
+        """A new attempt of the batch with these contributions; `rejects` are (minute, reason). Counts for every minute."""
+        attempt = batches.mint_attempt(self.conn, batch_id)
+        cursor = self.conn.cursor()
+        for at, contributions in rows.items():
+            for row in contributions:
+                full = {"attempt": attempt, "minute": at, **row, "newest_create_time": at + 30 * SECOND}
+                cursor.execute(
+                    f"INSERT INTO recruitment.events_staged ({', '.join(full)}) VALUES ({', '.join(['%s'] * len(full))})",
+                    list(full.values()),
+                )
+        for number, (at, reason) in enumerate(rejects):
+            cursor.execute(
+                "INSERT INTO etl.staged_rejects (attempt, origin_key, minute, reason, payload) VALUES (%s, %s, %s, %s, %s)",
+                (attempt, f"{at}/0/{number}", at, reason, '{"secret": "payload"}'),
+            )
+        for planned in batches.get(self.conn, batch_id).minutes:
+            counted = sum(row["event_count"] for row in rows.get(planned.minute, []))
+            rejected = sum(at == planned.minute for at, _ in rejects)
+            count = {
+                "attempt": attempt, "minute": planned.minute, "raw_rows": counted + ignored + rejected, "counted_rows": counted,
+                "ignored_rows": ignored, "rejected_rows": rejected, "ignored_by_kind": "{}", "id_checksum": counted,
+                "newest_create_time": planned.minute + 30 * SECOND if counted else None,
+            } | (counts or {}).get(planned.minute, {})  # fmt: skip
+            cursor.execute(
+                f"INSERT INTO etl.staged_counts ({', '.join(count)}) VALUES ({', '.join(['%s'] * len(count))})",
+                list(count.values()),
+            )
+        self.conn.commit()
+        return attempt
+
+    def check(self, batch_id: int, gate: str = "staging") -> gates.GateResult:
+        return gates.run_gate(self.conn, batch_id, gate)
+
+    def publish(self, rows: dict[datetime, list[dict]], *, run_id: str = "run-1", **values) -> int:
+        """The whole chain for these minutes; returns the batch."""
+        opening = {name: values.pop(name) for name in list(values) if name in ("allow_shrink", "clock", "kind", "is_delta")}
+        batch_id = self.open(*rows, run_id=run_id, **opening)
+        self.stage(batch_id, rows, **values)
+        assert self.check(batch_id).passed
+        merge.merge(batch_id)
+        assert self.check(batch_id, "warehouse").passed
+        return batch_id
+
+    def facts(self, columns: str = "clicks") -> dict:
+        """Facts by job and publisher."""
+        found = self.query(f"SELECT job_id, publisher_id, {columns} FROM recruitment.events")
+        return {(row[0], row[1]): row[2] if len(row) == 3 else row[2:] for row in found}
+
+    def ledger(self, at: datetime) -> dict:
+        return ledger.ledger_of(self.conn, RECRUITMENT, at, at + 60 * SECOND)[at]
