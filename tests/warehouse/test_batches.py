@@ -1,0 +1,151 @@
+"""Batches: attempts, replacement, and how one poisonous minute is found without stopping the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.warehouse import batches, ledger, merge
+from include.warehouse.errors import BatchRefused
+from tests.warehouse.lab import CLOCK, RECRUITMENT, SECOND, Lab, contribution, minute
+
+FOUR = [minute(number) for number in range(4)]
+
+
+def fail_in_spark(lab: Lab, batch_id: int, times: int = 2) -> None:
+    for _ in range(times):
+        batches.mint_attempt(lab.conn, batch_id)
+
+
+def next_run(lab: Lab, run_id: str = "next") -> list[int]:
+    return batches.close_abandoned(lab.conn, RECRUITMENT, "recruitment_minute", run_id)
+
+
+def split_sizes(lab: Lab) -> dict:
+    return dict(lab.query("SELECT minute, split_size FROM etl.minute_ledger WHERE split_size IS NOT NULL"))
+
+
+def test_a_batch_remembers_what_its_run_needs(lab: Lab) -> None:
+    lab.see(minute(0))
+    batch_id = lab.open(minute(0), minute(1), allow_shrink=True, options={"recover": False})
+    batch = batches.get(lab.conn, batch_id)
+    assert (batch.pipeline, batch.options, batch.allow_shrink, batch.state) == ("recruitment", {"recover": False}, True, "open")
+    assert [planned.minute for planned in batch.minutes] == [minute(0), minute(1)]
+    assert batch.minutes[0].changed_at == lab.ledger(minute(0))["seen_changed_at"]
+    assert batch.estimated_rows == 2
+
+
+def test_attempts_grow_and_end_with_the_batch(lab: Lab) -> None:
+    batch_id = lab.open(minute(0))
+    first, second = batches.mint_attempt(lab.conn, batch_id), batches.mint_attempt(lab.conn, batch_id)
+    assert second > first
+    lab.stage(batch_id, {minute(0): [contribution()]})
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    with pytest.raises(BatchRefused, match="is merged.*wait_for_changes"):
+        batches.mint_attempt(lab.conn, batch_id)
+
+
+# ⚑ last, as completion marker, a counts row for every minute of the batch, zeros included
+def test_an_attempt_is_complete_when_every_minute_has_counts(lab: Lab) -> None:
+    batch_id = lab.open(minute(0), minute(1))
+    complete = lab.stage(batch_id, {minute(0): [contribution()]})
+    broken = lab.stage(batch_id, {minute(0): [contribution()]})
+    assert batches.completed_attempt(lab.conn, batch_id) == broken
+    lab.query("DELETE FROM etl.staged_counts WHERE attempt = %s AND minute = %s", broken, minute(1))
+    assert batches.completed_attempt(lab.conn, batch_id) == complete
+    lab.query("DELETE FROM etl.staged_counts")
+    assert batches.completed_attempt(lab.conn, batch_id) is None
+
+
+def test_clearing_a_run_from_its_sensor_replaces_its_batch(lab: Lab) -> None:
+    old = lab.open(minute(0), kind="backfill", is_delta=False)
+    bystander = lab.open(minute(0), run_id="another", kind="backfill", is_delta=False)
+    new = lab.open(minute(0), kind="backfill", is_delta=False)
+    assert batches.get(lab.conn, old).reason == f"replaced by batch {new}"
+    assert [batches.get(lab.conn, one).state for one in (old, bystander, new)] == ["failed", "open", "open"]
+    with pytest.raises(BatchRefused, match="replaced by batch"):
+        batches.mint_attempt(lab.conn, old)
+
+
+# ⚑ a batch that fails twice in Spark or merge is split
+@pytest.mark.parametrize("step", ["spark", "merge"])
+def test_minutes_of_a_batch_that_failed_twice_are_split(lab: Lab, step: str) -> None:
+    lab.see(*FOUR)
+    batch_id = lab.open(*FOUR)
+    if step == "spark":
+        fail_in_spark(lab, batch_id)
+    else:
+        lab.query("UPDATE etl.batches SET merge_tries = 2")
+    assert next_run(lab) == [batch_id]
+    assert split_sizes(lab) == dict.fromkeys(FOUR, 2)
+    assert batches.get(lab.conn, batch_id).state == "failed"
+    lab.open(*FOUR[:2], run_id="half", split_size=2)
+    assert batches.last_delta_was_suspect(lab.conn, RECRUITMENT)
+    fail_in_spark(lab, batches.get(lab.conn, lab.one("SELECT MAX(batch_id) FROM etl.batches")).batch_id)
+    next_run(lab)
+    assert split_sizes(lab) == {minute(0): 1, minute(1): 1, minute(2): 2, minute(3): 2}
+
+
+@pytest.mark.parametrize("case", ["failed once", "gate failed", "not a delta", "same dag, same run"])
+def test_other_failures_split_nothing(lab: Lab, case: str) -> None:
+    lab.see(*FOUR)
+    batch_id = lab.open(*FOUR, is_delta=case != "not a delta")
+    if case == "gate failed":
+        fail_in_spark(lab, batch_id, times=1)
+        lab.stage(batch_id, {minute(0): [contribution(job_id=-1)]}, counts={one: {"raw_rows": 99} for one in FOUR})
+        assert not lab.check(batch_id).passed
+    else:
+        fail_in_spark(lab, batch_id, times=1 if case.startswith("failed once") else 2)
+    if case == "same dag, same run":
+        lab.stage(batch_id, {})
+        assert lab.check(batch_id).passed  # only its merge was never started
+        next_run(lab, "run-1")
+    else:
+        next_run(lab)
+    assert split_sizes(lab) == {}
+
+
+# ⚑ a minute that fails alone while others pass is held
+def test_a_minute_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:
+    lab.see(minute(0), minute(1))
+    alone = lab.open(minute(0), split_size=1)
+    fail_in_spark(lab, alone)
+    batches.note(lab.conn, alone, "java.lang.OutOfMemoryError")
+    lab.publish({minute(1): [contribution()]}, run_id="other", is_delta=False)
+    next_run(lab)
+    row = lab.ledger(minute(0))
+    assert row["state"] == "held"
+    assert row["reason"] == "fails alone in transform_delta: java.lang.OutOfMemoryError"
+    assert lab.pending() == []
+    lab.see(minute(0), at=CLOCK + SECOND)
+    assert lab.pending() == [minute(0)]
+
+
+def test_the_reason_names_the_run_when_nothing_else_is_known(lab: Lab) -> None:
+    lab.see(minute(0))
+    lab.query("UPDATE etl.batches SET merge_tries = 2 WHERE batch_id = %s", lab.open(minute(0), run_id="scheduled__10:01"))
+    lab.publish({minute(1): [contribution()]}, run_id="other", is_delta=False)
+    next_run(lab)
+    assert lab.ledger(minute(0))["reason"] == (
+        "fails alone in merge_into_warehouse: the log of merge_into_warehouse in run scheduled__10:01 says why"
+    )
+
+
+def test_nothing_is_held_while_everything_fails(lab: Lab) -> None:
+    lab.publish({minute(1): [contribution()]}, run_id="before")
+    lab.see(minute(0))
+    fail_in_spark(lab, lab.open(minute(0), split_size=1))
+    next_run(lab)
+    assert lab.pending() == [minute(0)]
+    assert split_sizes(lab) == {minute(0): 1}
+
+
+def test_a_group_that_passes_lets_the_other_suspects_travel_in_larger_groups(lab: Lab) -> None:
+    lab.see(*FOUR, at=CLOCK - 600 * SECOND)
+    lab.query("UPDATE etl.minute_ledger SET split_size = 1")
+    batch_id = lab.open(minute(0), split_size=1)
+    lab.stage(batch_id, {minute(0): [contribution()]})
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    assert split_sizes(lab) == dict.fromkeys(FOUR[1:], 2)
+    assert [one.split_size for one in ledger.pending_minutes(lab.conn, RECRUITMENT, CLOCK)] == [2, 2, 2]

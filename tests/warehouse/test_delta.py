@@ -1,0 +1,81 @@
+"""Planning: which pending minutes the next batch takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from include.warehouse.delta import UNKNOWN_ROWS, Pending, plan
+from tests.warehouse.lab import CLOCK, RECRUITMENT, minute
+
+SMALL = replace(RECRUITMENT, live_minutes=3, max_minutes=6, max_rows=10_000)
+
+
+def pending(*minutes: datetime, rows: int | None = 10, split_size: int | None = None) -> list[Pending]:
+    return [Pending(one, "changed", rows, split_size) for one in minutes]
+
+
+def minutes_of(found) -> list[datetime]:
+    return [planned.minute for planned in found.minutes]
+
+
+def test_nothing_pending_is_no_batch() -> None:
+    assert plan([], clock=CLOCK, pipeline=SMALL).minutes == ()
+
+
+def test_newest_live_minutes_go_first_and_then_the_oldest() -> None:
+    backlog = pending(*(minute(number) for number in range(100)))
+    found = plan(backlog, clock=CLOCK, pipeline=SMALL)
+    assert minutes_of(found) == [minute(number) for number in (0, 1, 2, 97, 98, 99)]
+
+
+def test_rows_limit_the_backlog_before_the_live_minutes() -> None:
+    backlog = pending(*(minute(number) for number in range(100)), rows=4_000)
+    assert minutes_of(plan(backlog, clock=CLOCK, pipeline=SMALL)) == [minute(98), minute(99)]
+
+
+def test_one_minute_always_goes_however_large() -> None:
+    assert minutes_of(plan(pending(minute(0), rows=99_999_999), clock=CLOCK, pipeline=SMALL)) == [minute(0)]
+
+
+@pytest.mark.parametrize(
+    ("known", "typical", "expected"),
+    [(0, 500.0, 0), (30, 500.0, 30), (None, 500.4, 500), (None, None, UNKNOWN_ROWS)],
+)
+def test_rows_are_estimated_from_the_last_read_then_from_typical_minutes(known, typical, expected) -> None:
+    found = plan(pending(minute(0), rows=known), clock=CLOCK, pipeline=SMALL, typical_rows=typical)
+    assert found.minutes[0].estimated_rows == expected
+
+
+def test_minutes_far_ahead_of_the_lakes_clock_are_backlog() -> None:
+    tomorrow = CLOCK.replace(second=0) + timedelta(days=1)
+    ahead = [tomorrow + timedelta(minutes=number) for number in range(10)]
+    found = plan(pending(minute(0), minute(1), *ahead), clock=CLOCK, pipeline=SMALL)
+    assert minutes_of(found) == [minute(0), minute(1), *ahead[:4]]
+
+
+def test_a_minute_slightly_ahead_is_live() -> None:
+    nearly = CLOCK.replace(second=0) + timedelta(minutes=4)
+    narrow = replace(SMALL, live_minutes=1, max_minutes=2)
+    found = plan(pending(*(minute(number) for number in range(9)), nearly), clock=CLOCK, pipeline=narrow)
+    assert minutes_of(found) == [minute(0), nearly]
+
+
+# ⚑ a batch that fails twice is split
+def test_suspects_travel_alone_in_groups_of_their_size() -> None:
+    mixed = pending(minute(50), minute(51)) + pending(*(minute(number) for number in range(5)), split_size=2)
+    found = plan(mixed, clock=CLOCK, pipeline=SMALL)
+    assert (minutes_of(found), found.split_size) == ([minute(0), minute(1)], 2)
+
+
+def test_suspects_alternate_with_fresh_minutes() -> None:
+    mixed = pending(minute(50)) + pending(minute(0), split_size=1)
+    assert minutes_of(plan(mixed, clock=CLOCK, pipeline=SMALL, last_was_suspect=True)) == [minute(50)]
+    assert minutes_of(plan(mixed, clock=CLOCK, pipeline=SMALL, last_was_suspect=False)) == [minute(0)]
+
+
+def test_suspects_do_not_wait_when_nothing_else_is_pending() -> None:
+    found = plan(pending(minute(0), split_size=1), clock=CLOCK, pipeline=SMALL, last_was_suspect=True)
+    assert minutes_of(found) == [minute(0)]

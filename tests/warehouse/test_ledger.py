@@ -1,0 +1,169 @@
+"""The ledger on a real server: what is pending, and that polls and merges do not undo each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from include.warehouse import ledger, merge
+from tests.warehouse.lab import CLOCK, RECRUITMENT, SECOND, TEN, Lab, contribution, minute, touched_at
+
+LONG_AGO = CLOCK - timedelta(hours=1)
+
+
+def test_a_touched_minute_is_pending_until_it_is_merged(lab: Lab) -> None:
+    lab.see(minute(0), minute(1), at=LONG_AGO)
+    assert lab.pending() == [minute(0), minute(1)]
+    lab.publish({minute(0): [contribution()]})
+    assert lab.pending() == [minute(1)]
+
+
+# ⚑ pending is derived, never a flag that a merge could overwrite
+def test_a_touch_during_the_run_survives_its_merge(lab: Lab) -> None:
+    lab.see(minute(0), at=LONG_AGO)
+    batch_id = lab.open(minute(0))
+    lab.stage(batch_id, {minute(0): [contribution()]})
+    assert lab.check(batch_id).passed
+    lab.see(minute(0), at=CLOCK + 5 * SECOND, clock=CLOCK + 6 * SECOND)
+    merge.merge(batch_id)
+    assert lab.pending() == [minute(0)]
+    assert lab.ledger(minute(0))["state"] == "merged"
+
+
+def test_a_poll_does_not_undo_what_a_merge_wrote(lab: Lab) -> None:
+    lab.see(minute(0), at=LONG_AGO)
+    lab.publish({minute(0): [contribution()]})
+    lab.see(minute(0), at=LONG_AGO)
+    assert lab.pending() == []
+    lab.see(minute(0), at=LONG_AGO + SECOND)
+    row = lab.ledger(minute(0))
+    assert (row["pending"], row["state"], row["raw_rows"]) == (1, "merged", 1)
+
+
+def test_a_touch_within_the_settle_time_before_the_read_is_read_again(lab: Lab) -> None:
+    lab.see(minute(0), at=CLOCK - 29 * SECOND)  # read at CLOCK: a row of that touch may not have been visible yet
+    lab.see(minute(1), at=CLOCK - 31 * SECOND)
+    lab.publish({minute(0): [contribution()], minute(1): [contribution()]})
+    assert lab.pending() == [minute(0)]
+    lab.publish({minute(0): [contribution()]}, run_id="run-2", clock=CLOCK + 60 * SECOND)
+    assert lab.pending() == []
+
+
+# ⚑ a touch after the hold makes a held minute pending again
+def test_a_held_minute_waits_for_the_next_touch(lab: Lab) -> None:
+    lab.see(minute(0), at=LONG_AGO)
+    changed = str(touched_at(LONG_AGO))
+    ledger.hold(lab.conn.cursor(), "recruitment", [(minute(0), changed, "broken")], 1)
+    lab.conn.commit()
+    assert lab.pending() == []
+    assert lab.ledger(minute(0))["reason"] == "broken"
+    lab.see(minute(0), at=LONG_AGO + SECOND)
+    assert lab.pending() == [minute(0)]
+
+
+def test_a_touch_between_read_and_hold_counts_as_after_it(lab: Lab) -> None:
+    lab.see(minute(0), at=LONG_AGO)
+    read = str(touched_at(LONG_AGO))
+    lab.see(minute(0), at=LONG_AGO + SECOND)
+    ledger.hold(lab.conn.cursor(), "recruitment", [(minute(0), read, "broken")], 1)
+    lab.conn.commit()
+    assert lab.pending() == [minute(0)]
+
+
+def test_a_newer_merged_read_is_not_held_by_an_older_one(lab: Lab) -> None:
+    lab.publish({minute(0): [contribution()]})
+    attempt = lab.ledger(minute(0))["attempt"]
+    ledger.hold(lab.conn.cursor(), "recruitment", [(minute(0), None, "broken")], attempt - 1)
+    lab.conn.commit()
+    assert lab.ledger(minute(0))["state"] == "merged"
+
+
+def test_a_released_minute_is_pending_again(lab: Lab) -> None:
+    lab.see(minute(0), at=LONG_AGO)
+    ledger.hold(lab.conn.cursor(), "recruitment", [(minute(0), str(touched_at(LONG_AGO)), "broken")], None)
+    assert ledger.release(lab.conn, RECRUITMENT, [minute(0), minute(1)]) == 1
+    assert lab.pending() == [minute(0)]
+
+
+def test_cursors_move_only_together_with_their_minutes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_MOVE_CURSOR", "INSERT INTO etl.no_such_table VALUES (%s, %s, %s, %s)")
+    with pytest.raises(Exception, match="no_such_table"):
+        lab.see(minute(0))
+    assert lab.query("SELECT * FROM etl.minute_ledger") == []
+    monkeypatch.undo()
+    lab.see(minute(0))
+    assert list(ledger.read_cursors(lab.conn, RECRUITMENT)) == [TEN.date()]
+    assert lab.pending() == [minute(0)]
+
+
+def test_days_are_drilled_for_news_and_again_while_their_touch_is_fresh() -> None:
+    old, fresh, moved = (TEN.date() + timedelta(days=number) for number in range(3))
+    settle = timedelta(seconds=30)
+    days = {
+        old: touched_at(LONG_AGO),
+        fresh: touched_at(CLOCK - 20 * SECOND),  # another coordinator's touch of that moment may have lost the static cell
+        moved: touched_at(CLOCK),
+    }
+    cursors = {old: (days[old], CLOCK), fresh: (days[fresh], CLOCK), moved: (days[old], CLOCK)}
+    assert ledger.days_to_drill(days, cursors, settle) == [fresh, moved]
+    assert ledger.days_to_drill(days, {}, settle) == [old, fresh, moved]
+    later = {day: (changed, CLOCK + 60 * SECOND) for day, changed in days.items()}
+    assert ledger.days_to_drill(days, later, settle) == []
+
+
+def test_choosing_is_bounded_however_long_the_backlog(lab: Lab) -> None:
+    small = replace(RECRUITMENT, live_minutes=2, max_minutes=3)
+    lab.see(*(minute(number) for number in range(110)), at=LONG_AGO)
+    found = ledger.pending_minutes(lab.conn, small, CLOCK)
+    assert [one.minute for one in found] == [minute(0), minute(1), minute(2), minute(108), minute(109)]
+    assert ledger.pending_count(lab.conn, small, limit=50) == 50
+
+
+@pytest.mark.parametrize("query", [ledger.NEWEST_LIVE, ledger.OLDEST, ledger.SUSPECTS, ledger.PENDING_COUNT])
+def test_pending_minutes_are_found_by_their_index(lab: Lab, query: str) -> None:
+    _three_years_of_merged_minutes(lab)
+    cursor = lab.conn.cursor()
+    cursor.execute("EXPLAIN " + query, {"pipeline": "recruitment", "horizon": CLOCK, "limit": 10})
+    names = [column[0] for column in cursor.description]
+    plans = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    plan = next(found for found in plans if found["table"] not in (None, "<derived2>"))
+    assert plan["key"] == "pending_minutes", plans
+    assert "filesort" not in (plan["Extra"] or "") or query == ledger.SUSPECTS, plans
+
+
+def _three_years_of_merged_minutes(lab: Lab) -> None:
+    """Not so many, but enough that a scan would be the dearer plan."""
+    lab.conn.cursor().executemany(
+        "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, read_changed_at, settled_before, seen_changed_time,"
+        " read_at, state) VALUES ('recruitment', %s, 'same', 'same', %s, '2026-01-01', '2026-01-01', 'merged')",
+        [(TEN - timedelta(minutes=number), CLOCK) for number in range(20_000)],
+    )
+    lab.conn.commit()
+    lab.see(*(minute(number) for number in range(100)), at=LONG_AGO)
+    lab.query("UPDATE etl.minute_ledger SET split_size = 2 WHERE minute > %s AND pending = 1", minute(97))
+    lab.query("SELECT 1")
+
+
+def test_a_poll_of_a_day_with_every_minute_touched_takes_little_time(lab: Lab) -> None:
+    whole_day = [datetime(2026, 3, 1) + timedelta(minutes=number) for number in range(1_440)]
+    lab.see(*whole_day, at=LONG_AGO)
+    changed = {one: touched_at(LONG_AGO) for one in whole_day} | {minute(0): touched_at(CLOCK)}
+    news = ledger.record_poll(lab.conn, RECRUITMENT, CLOCK, {TEN.date(): touched_at(CLOCK)}, changed)
+    assert news == 1, "Minutes without news must not be written again."
+
+
+def test_typical_rows_are_those_of_recent_minutes_with_rows(lab: Lab) -> None:
+    assert ledger.typical_rows(lab.conn, RECRUITMENT) is None
+    lab.publish({minute(0): [contribution(event_count=30)], minute(1): [contribution(event_count=10)], minute(2): []})
+    assert ledger.typical_rows(lab.conn, RECRUITMENT) == 20
+
+
+def test_minutes_that_the_lake_forgets_are_closed(lab: Lab) -> None:
+    forgetful = replace(RECRUITMENT, lake_retention=timedelta(hours=1, minutes=50))
+    lab.see(minute(0), minute(30), at=LONG_AGO)
+    assert ledger.close_expired(lab.conn, forgetful, CLOCK) == 1
+    assert lab.pending() == [minute(30)]
+    assert "not counted" in lab.ledger(minute(0))["reason"]
+    assert ledger.close_expired(lab.conn, RECRUITMENT, CLOCK) == 0
