@@ -1,0 +1,198 @@
+"""The spark-submit step: attempts, secrets, and what is left when it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime
+
+import psutil
+import pytest
+
+from include import pipelines, runs
+from include.connections import ConnectionMissing
+from include.lake.session import lake
+from include.warehouse import batches
+from include.warehouse.session import warehouse
+from tests.airflow_home import PROJECT
+
+PIPELINE = pipelines.get("recruitment")
+ONE_MINUTE = {"start": datetime(2026, 11, 1, 10), "end": datetime(2026, 11, 1, 10, 1)}
+
+
+@pytest.fixture
+def batch_id(schemas) -> int:
+    """An open batch of one empty minute."""
+    with lake() as session, warehouse() as conn:
+        run = {"kind": "manual", "dag_id": "test", "run_id": f"test__{datetime.now(UTC)}", "tick": None}
+        return runs.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
+
+
+def transform(batch_id: int):
+    from plugins.transform import TransformDelta
+
+    return TransformDelta(task_id="transform_delta", batch_id=str(batch_id))
+
+
+def attempts(batch_id: int) -> tuple[int, int | None]:
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT COUNT(*) FROM etl.attempts WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
+        return cursor.fetchone()[0], batches.completed_attempt(conn, batch_id)
+
+
+def drivers() -> list[psutil.Process]:
+    """What this process has started, JVM and Python driver, zombies aside."""
+    found = psutil.Process().children(recursive=True)
+    return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+class Watch(threading.Thread):
+    """Keeps the command lines of everything that this process starts."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: set[str] = set()
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.1):
+            for child in drivers():
+                try:
+                    self.seen.add(" ".join(child.cmdline()))
+                except psutil.Error:
+                    continue
+
+
+def test_completes_an_attempt_and_shows_no_password(batch_id, capfd, caplog, monkeypatch, tmp_path):
+    caplog.set_level("DEBUG")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    watch = Watch()
+    watch.start()
+    task = transform(batch_id)
+    task.execute({})
+    watch.over.set()
+
+    minted, completed = attempts(batch_id)
+    assert minted == 1
+    assert completed is not None
+    passwords = [
+        json.loads(os.environ[f"AIRFLOW_CONN_{name}"])["password"] for name in ("LAKE_READER", "WAREHOUSE_ETL")
+    ]
+    shown = "\n".join(
+        [*watch.seen, caplog.text, *capfd.readouterr(), *(str(getattr(task, f)) for f in task.template_fields)]
+    )
+    assert any("include/spark/run.py" in line for line in watch.seen)
+    assert not [password for password in passwords if password in shown]
+    assert list(tmp_path.glob("minutemark-*")) == []
+
+
+def test_killing_the_task_kills_jvm_and_python_driver(batch_id):
+    from airflow.sdk.exceptions import AirflowException
+
+    task, ended = transform(batch_id), []
+
+    def run() -> None:
+        try:
+            task.execute({})
+        except AirflowException as error:
+            ended.append(error)
+
+    running = threading.Thread(target=run)
+    running.start()
+    until = time.monotonic() + 60
+    while not any("run.py" in " ".join(child.cmdline()) and "python" in child.name() for child in drivers()):
+        assert time.monotonic() < until, "the Python driver never started"
+        time.sleep(0.2)
+    task.on_kill()
+    running.join(timeout=30)
+    assert ended
+    assert [child for child in drivers() if "run.py" in " ".join(child.cmdline())] == []
+
+
+def test_a_driver_ends_with_its_killed_task(tmp_path):
+    code = (
+        "import subprocess, sys\n"
+        "from plugins.transform import _end_with_parent\n"
+        "child = subprocess.Popen(['sleep', '60'], preexec_fn=_end_with_parent)\n"
+        "print(child.pid, flush=True)\n"
+        "child.wait()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    for line in parent.stdout:
+        if line.strip().isdigit():
+            break
+    child = psutil.Process(int(line))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    psutil.wait_procs([child], timeout=5)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_merged_batch_is_left_alone(batch_id):
+    with warehouse() as conn:
+        conn.cursor().execute("UPDATE etl.batches SET state = 'merged' WHERE batch_id = %(b)s", {"b": batch_id})
+        conn.commit()
+    transform(batch_id).execute({})
+    assert attempts(batch_id) == (0, None)
+
+
+def test_a_batch_that_is_over_is_refused_without_another_try(batch_id):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with warehouse() as conn:
+        conn.cursor().execute("UPDATE etl.batches SET state = 'failed' WHERE batch_id = %(b)s", {"b": batch_id})
+        conn.commit()
+    with pytest.raises(AirflowFailException, match="wait_for_changes"):
+        transform(batch_id).execute({})
+
+
+def test_a_missing_spark_connection_is_an_error_and_not_yarn(batch_id, monkeypatch):
+    monkeypatch.delenv("AIRFLOW_CONN_SPARK_DEFAULT")
+    with pytest.raises(ConnectionMissing, match="spark_default"):
+        transform(batch_id).execute({})
+    assert attempts(batch_id)[0] == 0
+
+
+def test_a_missing_java_is_said_before_an_attempt_is_made(batch_id, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(AirflowFailException, match="JAVA_HOME is /nowhere"):
+        transform(batch_id).execute({})
+    assert attempts(batch_id)[0] == 0
+
+
+def test_the_lakes_refusal_is_the_reason_of_the_failure(batch_id, monkeypatch):
+    from airflow.sdk.exceptions import AirflowException
+
+    wrong = {**json.loads(os.environ["AIRFLOW_CONN_LAKE_READER"]), "password": "wrong"}
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE_READER", json.dumps(wrong))
+    with pytest.raises(AirflowException, match="lake_reader"):
+        transform(batch_id).execute({})
+    with warehouse() as conn:
+        assert "lake_reader" in batches.get(conn, batch_id).reason
+
+
+def test_environment_is_put_back(monkeypatch):
+    from plugins.transform import environment
+
+    monkeypatch.setenv("MM_A", "before")
+    with environment({"MM_A": "1", "MM_B": "2"}):
+        assert (os.environ["MM_A"], os.environ["MM_B"]) == ("1", "2")
+    assert os.environ["MM_A"] == "before"
+    assert "MM_B" not in os.environ
+
+
+def test_only_a_local_master_gets_this_python_for_its_executors():
+    from plugins.transform import driver_environment
+
+    assert driver_environment("local[*]")["PYSPARK_PYTHON"] == sys.executable
+    assert "PYSPARK_PYTHON" not in driver_environment("spark://spark-master:7077")
