@@ -30,19 +30,20 @@ class Rejection(fate.Rejection):
 
 
 def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
-    """Adds fate, kind, reason (null unless rejected) and `event`, a struct of the row's typed values.
+    """Adds created_at, fate, kind, reason (null unless rejected) and `event`, a struct of the row's typed values.
 
     Option `recover`: fill an empty job_id, publisher_id and, where ev = 2, custom_track from the JSON in `ed`.
     """
     told = _told_with_ed(raw) if options.get("recover", True) else _told(raw)
-    explained = told.withColumn("event", _event()).withColumn("reason", _reason())
-    return explained.withColumns({"fate": _fate(), "kind": _kind()}).drop("told")
+    typed = told.select("*", time_of_uuid(F.col("create_time")).alias("created_at"), _event().alias("event"))
+    explained = typed.select("*", _reason().alias("reason"))
+    return explained.select("*", _fate().alias("fate"), _kind().alias("kind"))
 
 
 def contributions(counted: DataFrame) -> DataFrame:
-    """What each minute adds to each fact key; `counted` has minute, kind and event of the counted rows."""
+    """What each minute adds to each fact key; `counted` has minute, created_at, kind and event of the counted rows."""
     return (
-        counted.select("minute", "kind", "event.*")
+        counted.select("minute", "created_at", "kind", "event.*")
         .groupBy("minute", *FACT_KEY)
         .agg(
             F.count(F.lit(1)).alias("event_count"),
@@ -64,12 +65,12 @@ OUTPUTS = {"events": contributions}
 def _told(raw: DataFrame) -> DataFrame:
     """`told`: what the row itself says, as text."""
     job, publisher, track = present(F.col("job_id")), present(F.col("publisher_id")), present(F.col("custom_track"))
-    return raw.withColumn("told", _texts(job, publisher, track))
+    return raw.select("*", _texts(job, publisher, track).alias("told"))
 
 
 def _told_with_ed(raw: DataFrame) -> DataFrame:
     """`told`, its gaps filled from `ed`, whose keys come in two spellings."""
-    told = raw.withColumn("ed_says", F.from_json("ed", "map<string,string>"))
+    read = raw.select("*", F.from_json("ed", "map<string,string>").alias("ed_says"))
 
     def ed(key: str) -> Column:
         return F.coalesce(present(F.col("ed_says")[key]), present(F.col("ed_says")[key.lower()]))
@@ -78,7 +79,7 @@ def _told_with_ed(raw: DataFrame) -> DataFrame:
     job = F.coalesce(present(F.col("job_id")), first_of_list(ed("jobId")))
     publisher = F.coalesce(present(F.col("publisher_id")), ed("publisherId"))
     track = F.coalesce(present(F.col("custom_track")), F.when(is_custom_event, ed("customEvent")))
-    return told.withColumn("told", _texts(job, publisher, track)).drop("ed_says")
+    return read.select("*", _texts(job, publisher, track).alias("told"))
 
 
 def _texts(job: Column, publisher: Column, track: Column) -> Column:
@@ -106,7 +107,6 @@ def _counted_kind(track: Column) -> Column:
 def _event() -> Column:
     ts = instant(F.col("told.ts"))
     return F.struct(
-        time_of_uuid(F.col("create_time")).alias("created_at"),
         whole_number(F.col("told.job_id")).alias("job_id"),
         ts.cast("date").alias("dates"),
         F.hour(ts).alias("hours"),
@@ -141,7 +141,7 @@ def _reason() -> Column:
     bid = amount(told_bid)
     bid_does_not_matter = told_job.isNull() | ~is_click | told_bid.isNull() | F.col("event.bid").isNotNull()
     return (
-        F.when(F.col("event.created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
+        F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
         .when(~is_counted_kind, F.lit(None))
         .when(F.col("event.dates").isNull(), Rejection.TS.saying(F.col("ts")))
         .when(job_is_no_number, Rejection.JOB_ID.saying(told_job))

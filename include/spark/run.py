@@ -17,8 +17,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 # spark-submit puts this file's folder on the path, and the project is three levels up.
@@ -27,13 +27,14 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 os.environ["TZ"] = "UTC"
 time.tzset()
 
-from pyspark.sql import DataFrame, SparkSession  # noqa: E402
+from pyspark.sql import DataFrame, Row, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from include import pipelines  # noqa: E402
 from include.spark import lake, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
 from include.spark.problems import JobFailed, explained  # noqa: E402
+from include.spark.warehouse import Warehouse  # noqa: E402
 
 log = logging.getLogger("minutemark")
 SECRETS = "spark.minutemark.warehouse."  # properties under this prefix are the JDBC driver's
@@ -68,29 +69,46 @@ def run(spark: SparkSession, job: Job) -> None:
     """Fill staging for one attempt."""
     pipeline = pipelines.get(job.pipeline)
     transform = importlib.import_module(f"include.spark.{pipeline.name}")
-    warehouse = staging.Warehouse(job.warehouse_url, _warehouse_properties(spark))
-
-    with step("read") as said:
-        rows = materialised(lake.read_minutes(spark, pipeline, job.minutes), transform, pipeline, job.options)
-        counted = staging.count_minutes(rows)
-        total = {name: sum(row[name] for row in counted) for name in ("raw_rows", "counted_rows", "rejected_rows")}
-        said.append(f"{len(job.minutes)} minutes, {total['raw_rows']} rows, {total['counted_rows']} counted, {total['rejected_rows']} rejected")  # fmt: skip
-    for output in pipeline.outputs if total["counted_rows"] else ():
-        with step(f"stage {output.name}"):
-            contributions = transform.OUTPUTS[output.name](rows.where(F.col("fate") == COUNTED))
-            warehouse.write(_of_attempt(contributions, job.attempt), output.staging)
-    if total["rejected_rows"]:
-        with step("stage rejected rows"):
-            warehouse.write(_of_attempt(staging.rejects(rows), job.attempt), staging.REJECTS_TABLE)
-    with step("stage counts"):
-        counts = staging.counts(spark, job.attempt, job.minutes, counted)
-        warehouse.write(counts.coalesce(1), staging.COUNTS_TABLE)  # one transaction: all minutes or none
+    with Warehouse(spark, job.warehouse_url, _warehouse_properties(spark)) as warehouse:
+        with step("read") as said:
+            raw = lake.read_minutes(spark, pipeline, job.minutes)
+            rows = materialised(raw, transform, pipeline, job.options)
+            counted = staging.count_minutes(rows)
+            total = _totals(counted)
+            said.append(f"{len(job.minutes)} minutes, {total}")
+        for output in pipeline.outputs if total.counted_rows else ():
+            with step(f"stage {output.name}"):
+                contributions = transform.OUTPUTS[output.name](rows.where(F.col("fate") == COUNTED))
+                warehouse.append(_of_attempt(contributions, job.attempt), output.staging)
+        if total.rejected_rows:
+            with step("stage rejected rows"):
+                warehouse.append(_of_attempt(staging.rejects(rows), job.attempt), staging.REJECTS_TABLE)
+        with step("stage counts"):
+            counts = staging.counts(job.attempt, job.minutes, counted)
+            warehouse.insert(staging.COUNTS_TABLE, staging.COUNTS_COLUMNS, counts)
 
 
 def materialised(raw: DataFrame, transform, pipeline: pipelines.Pipeline, options: dict[str, object]) -> DataFrame:
     """The classified rows, to be kept by the first action on them: without lineage, so that nothing can read again."""
     classified = transform.classify(raw, {**pipeline.options, **options})
     return staging.classified_rows(classified, pipeline).localCheckpoint(eager=False)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Where the rows of a batch went."""
+
+    raw_rows: int
+    counted_rows: int
+    ignored_rows: int
+    rejected_rows: int
+
+    def __str__(self) -> str:
+        return ", ".join(f"{getattr(self, field.name)} {field.name.split('_')[0]}" for field in fields(self))
+
+
+def _totals(counted: list[Row]) -> Totals:
+    return Totals(*(sum(row[field.name] for row in counted) for field in fields(Totals)))
 
 
 @contextmanager
@@ -144,7 +162,7 @@ def _where(spark: SparkSession, job: Job) -> dict[str, str]:
 
 
 def _utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(timezone.utc).replace(tzinfo=None)
+    return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
 
 
 if __name__ == "__main__":

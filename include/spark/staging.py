@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timedelta
 
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.spark.fate import COUNTED, IGNORED, REJECTED
 from include.spark.lake import KEY
-from include.spark.values import time_of_uuid
 
 COUNTS_TABLE = "etl.staged_counts"
 REJECTS_TABLE = "etl.staged_rejects"
-_COUNTS_SCHEMA = (
-    "attempt bigint, minute_s bigint, raw_rows bigint, counted_rows bigint, ignored_rows bigint, rejected_rows bigint, "
-    "ignored_by_kind string, id_checksum bigint, newest_us bigint"
-)
+COUNTS_COLUMNS = {
+    "attempt": "BIGINT UNSIGNED",
+    "minute": "DATETIME",
+    "raw_rows": "BIGINT",
+    "counted_rows": "BIGINT",
+    "ignored_rows": "BIGINT",
+    "rejected_rows": "BIGINT",
+    "ignored_by_kind": "TEXT",
+    "id_checksum": "BIGINT",
+    "newest_create_time": "DATETIME(6)",
+}
 _KIND_LENGTH = 40
 _KINDS_A_MINUTE = 20
 _OTHER_KINDS = "other"
@@ -31,25 +36,12 @@ _REASON_LENGTH = 500
 # A statement must fit the server's max_allowed_packet, 16 MiB by default; a byte can become six in JSON (\u0000).
 _PAYLOAD_BYTES = 8_000_000
 _CUT_VALUE = 30_000  # characters of each value of a row whose payload is larger
-_BATCH_ROWS = 5_000
-
-
-@dataclass(frozen=True)
-class Warehouse:
-    """How Spark reaches the warehouse: a JDBC URL without secrets, and the properties that go with it."""
-
-    url: str
-    properties: dict[str, str]
-
-    def write(self, frame: DataFrame, table: str) -> None:
-        """Append; a partition is one transaction, and a primary key refuses whatever comes twice."""
-        options = {"batchsize": str(_BATCH_ROWS), "isolationLevel": "READ_COMMITTED", **self.properties}
-        frame.write.jdbc(self.url, table, mode="append", properties=options)
 
 
 def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
     """What the rest of the job needs of each row: far less than the raw row, but for a rejected one."""
     is_counted, is_ignored, is_rejected = (F.col("fate") == fate for fate in (COUNTED, IGNORED, REJECTED))
+    kind = F.when(is_ignored, F.substring("kind", 1, _KIND_LENGTH)).otherwise(F.when(is_counted, F.col("kind")))
     event_id = F.col(pipeline.event_id)
     minute_text = F.date_format("minute", "yyyy-MM-dd'T'HH:mm'Z'")
     origin_key = [minute_text, F.col("shard"), F.col("create_time")]
@@ -58,14 +50,14 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
     return classified.select(
         "minute",
         "fate",
-        F.when(is_ignored, F.substring("kind", 1, _KIND_LENGTH)).otherwise(F.when(is_counted, F.col("kind"))).alias("kind"),
+        kind.alias("kind"),
         F.when(is_counted, F.col("event")).alias("event"),
         F.crc32(event_id.cast("string").cast("binary")).alias("id_crc"),
-        time_of_uuid(F.col("create_time")).alias("created_at"),
+        "created_at",
         F.when(is_rejected, F.concat_ws("/", *origin_key)).alias("origin_key"),
         F.when(is_rejected, F.substring("reason", 1, _REASON_LENGTH)).alias("reason"),
         F.when(is_rejected, _payload((*KEY, *pipeline.columns))).alias("payload"),
-    )  # fmt: skip
+    )
 
 
 def rejects(rows: DataFrame) -> DataFrame:
@@ -82,7 +74,7 @@ def count_minutes(rows: DataFrame) -> list[Row]:
         F.max("created_at").alias("created_at"),
     )
 
-    def rows_with(fate: str) -> F.Column:
+    def rows_with(fate: str) -> Column:
         return F.coalesce(F.sum(F.when(F.col("fate") == fate, F.col("rows"))), F.lit(0))
 
     kinds = F.collect_list(F.when(F.col("fate") == IGNORED, F.struct("rows", "kind")))
@@ -98,39 +90,26 @@ def count_minutes(rows: DataFrame) -> list[Row]:
     ).collect()
 
 
-def counts(spark: SparkSession, attempt: int, minutes: Sequence[datetime], counted: Iterable[Row]) -> DataFrame:
-    """Rows of etl.staged_counts: one for every minute of the batch, zeros for those without rows."""
+def counts(attempt: int, minutes: Sequence[datetime], counted: Iterable[Row]) -> list[list]:
+    """Rows of etl.staged_counts in COUNTS_COLUMNS' order: every minute of the batch, zeros for those without rows."""
     found = {row.minute_s: row for row in counted}
-    staged = [_counts_row(attempt, _epoch_seconds(minute), found) for minute in minutes]
-    # Times travel as numbers: a datetime would pass through the machine's time zone.
-    return spark.createDataFrame(staged, _COUNTS_SCHEMA).select(
-        "attempt",
-        F.timestamp_seconds("minute_s").alias("minute"),
-        "raw_rows",
-        "counted_rows",
-        "ignored_rows",
-        "rejected_rows",
-        "ignored_by_kind",
-        "id_checksum",
-        F.timestamp_micros("newest_us").alias("newest_create_time"),
-    )
+    return [_counts_row(attempt, minute, found.get(_epoch_seconds(minute))) for minute in minutes]
 
 
-def _counts_row(attempt: int, minute_s: int, found: dict[int, Row]) -> tuple:
-    if minute_s not in found:
-        return (attempt, minute_s, 0, 0, 0, 0, None, 0, None)
-    row = found[minute_s]
-    return (
+def _counts_row(attempt: int, minute: datetime, row: Row | None) -> list:
+    if row is None:
+        return [attempt, str(minute), 0, 0, 0, 0, None, 0, None]
+    return [
         attempt,
-        minute_s,
+        str(minute),
         row.raw_rows,
         row.counted_rows,
         row.ignored_rows,
         row.rejected_rows,
         _kinds_json(row.kinds, row.ignored_rows),
         row.id_checksum,
-        row.newest_us,
-    )
+        _utc_text(row.newest_us),
+    ]
 
 
 def _kinds_json(kinds: Iterable[Row], ignored_rows: int) -> str | None:
@@ -143,10 +122,15 @@ def _kinds_json(kinds: Iterable[Row], ignored_rows: int) -> str | None:
 
 
 def _epoch_seconds(minute: datetime) -> int:
-    return int(minute.replace(tzinfo=timezone.utc).timestamp())
+    return int(minute.replace(tzinfo=UTC).timestamp())
 
 
-def _payload(columns: Sequence[str]) -> F.Column:
+def _utc_text(microseconds: int | None) -> str | None:
+    # Numbers until here: a datetime that Spark hands over has passed through the machine's time zone.
+    return None if microseconds is None else str(datetime(1970, 1, 1) + timedelta(microseconds=microseconds))
+
+
+def _payload(columns: Sequence[str]) -> Column:
     """The raw row as JSON; values of a row that no statement could carry are cut."""
     whole = F.to_json(F.struct(*columns))
     cut = F.to_json(F.struct(*(F.col(name).cast("string").substr(1, _CUT_VALUE).alias(name) for name in columns)))

@@ -1,4 +1,4 @@
-"""What spark-submit needs for one attempt: the job, the stores' addresses and accounts, and the flags that make it fast.
+"""What spark-submit needs for one attempt: the job, the stores' addresses and accounts, flags that make it fast.
 
 Accounts go into a properties file that only this user can read: arguments and --conf are visible to everybody in `ps`.
 """
@@ -89,6 +89,11 @@ def prepare(
     )
 
 
+def session_settings(master: str) -> dict[str, str]:
+    """What a session needs without stores: for tests, and for making the archive."""
+    return _merged(_tuning(master, 0), _correctness(), runtime(spark_jars(), small=True))
+
+
 def is_local(master: str) -> bool:
     """Whether driver and executors are one JVM on this machine."""
     return master == "local" or master.startswith("local[")
@@ -173,9 +178,21 @@ def _tuning(master: str, estimated_rows: float) -> dict[str, str]:
         "spark.sql.shuffle.partitions": "1" if small else "4",
         "spark.sql.adaptive.enabled": "false",
         "spark.task.maxFailures": "2",
+        # The text of a plan goes to a UI that is off; making it costs a third of a second.
+        "spark.sql.ui.explainMode": "simple",
+        "spark.sql.maxPlanStringLength": "100",
+        "spark.sql.debug.maxToStringFields": "3",
+        # Generated code pays when rows are many: compiling it takes seconds in a cold JVM.
+        "spark.sql.codegen.wholeStage": "false" if small else "true",
     }
     if is_local(master):
-        tuning |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        tuning |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            # One JVM needs no heartbeat, and one that is due while the job stops holds it up for ten seconds.
+            "spark.executor.heartbeatInterval": "3600s",
+            "spark.network.timeout": "7200s",
+        }
     return tuning
 
 

@@ -1,6 +1,6 @@
 """Typed values out of text columns: null where the text is empty or does not say one. Needs a session in UTC.
 
-Every helper guards before it casts, because a cast of hostile text (a bid of 1e-2000000000) can take the whole job down.
+Every helper guards before it casts: a cast of hostile text (a bid of 1e-2000000000) can take the whole job down.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-_BLANKS = " \t\n\r\f\x0b\u00a0"
 _WHOLE_NUMBER = r"^[0-9]{1,40}(\.0{0,20})?$"
 _DECIMAL = r"^[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?$"
 _INSTANT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-9]{2})?$"
 _FIRST_OF_LIST = r'^\s*\[?\s*"?([^,\]"]*)'
 _TIME_UUID = r"^(?i)[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where time-UUIDs begin, to 1970-01-01
-_FIRST_YEAR, _LAST_YEAR = 1970, 2100
+_FIRST, _LAST = "1970-01-01 00:00:00Z", "2100-12-31 23:59:59.999999Z"
 
 
 def present(text: Column) -> Column:
-    """The text without surrounding blanks; null when nothing is left."""
-    return F.nullif(F.btrim(text, F.lit(_BLANKS)), F.lit(""))
+    """The text without surrounding spaces; null when nothing is left."""
+    trimmed = F.trim(text)
+    return F.when(trimmed != "", trimmed)
 
 
 def whole_number(text: Column) -> Column:
@@ -49,9 +49,9 @@ def time_of_uuid(uuid: Column) -> Column:
     """The time inside a time-UUID, truncated to microseconds; null when it is none, or outside 1970 to 2100."""
     time_uuid = F.when(uuid.rlike(_TIME_UUID), uuid)
     high, mid, low = F.substring(time_uuid, 16, 3), F.substring(time_uuid, 10, 4), F.substring(time_uuid, 1, 8)
-    steps = F.conv(F.concat(high, mid, low), 16, 10).cast("decimal(20,0)") - F.lit(_UUID_EPOCH)
-    return _in_range(F.timestamp_micros(F.floor(steps / 10).cast("bigint")))
+    steps = F.conv(F.concat(high, mid, low), 16, 10).cast("bigint") - F.lit(_UUID_EPOCH)
+    return _in_range(F.timestamp_micros(F.call_function("div", steps, F.lit(10))))
 
 
 def _in_range(time: Column) -> Column:
-    return F.when(F.year(time).between(_FIRST_YEAR, _LAST_YEAR), time)
+    return F.when(time.between(F.lit(_FIRST).cast("timestamp"), F.lit(_LAST).cast("timestamp")), time)

@@ -1,0 +1,70 @@
+"""The warehouse as the job sees it: Spark appends what may be large, the driver inserts what is small and comes last."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+from pyspark.sql import DataFrame, SparkSession
+
+_BATCH_ROWS = 5_000
+
+
+class Warehouse:
+    """A JDBC URL without secrets, and the driver's properties. Connects in the background while the lake is read."""
+
+    def __init__(self, spark: SparkSession, url: str, properties: Mapping[str, str]) -> None:
+        self._jvm = spark._jvm
+        self._url = url
+        self._properties = dict(properties)
+        self._connection = None
+        self._error: Exception | None = None
+        self._connecting = threading.Thread(target=self._connect)
+
+    def __enter__(self) -> Warehouse:
+        self._connecting.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connecting.join()
+        if self._connection is not None:
+            self._connection.close()
+
+    def append(self, frame: DataFrame, table: str) -> None:
+        """Write a frame; each partition is one transaction, and the primary key refuses what comes twice."""
+        self._connected()
+        options = {"batchsize": str(_BATCH_ROWS), "isolationLevel": "READ_COMMITTED", **self._properties}
+        frame.write.jdbc(self._url, table, mode="append", properties=options)
+
+    def insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[object]]) -> None:
+        """Insert rows in one statement, hence in one transaction; `columns` gives each its SQL type, in order.
+
+        The rows travel as one JSON parameter: setting them one by one is a call into the JVM per value.
+        """
+        paths = ", ".join(f"{name} {kind} PATH '$[{i}]'" for i, (name, kind) in enumerate(columns.items()))
+        names = ", ".join(columns)
+        statement = self._connected().prepareStatement(
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM JSON_TABLE(?, '$[*]' COLUMNS ({paths})) AS given"
+        )
+        statement.setString(1, json.dumps(rows))
+        statement.executeUpdate()
+        statement.close()
+
+    def _connected(self):
+        self._connecting.join()
+        if self._error is not None:
+            raise self._error
+        return self._connection
+
+    def _connect(self) -> None:
+        try:
+            properties = self._jvm.java.util.Properties()
+            for name, value in self._properties.items():
+                if name != "driver":
+                    properties.setProperty(name, value)
+            driver_class = reduce(getattr, self._properties["driver"].split("."), self._jvm)
+            self._connection = driver_class().connect(self._url, properties)
+        except Exception as error:
+            self._error = error
