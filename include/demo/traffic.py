@@ -124,9 +124,7 @@ def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> 
             missing = [row for row in rows if row[dimension.key] not in known]
             conn.rollback()
             if missing:
-                import_dimension(conn, dimension, missing)
-                conn.commit()
-                imported += len(missing)
+                imported += import_dimension(conn, dimension, missing)
     return imported
 
 

@@ -45,9 +45,9 @@ class ImportLog:
         self._first_position = first_position
         self.progress = Progress(first_position, 0, 0, resumed=False)
 
-    def begin(self) -> Progress:
-        """Go on where an unfinished import of this source stopped; a finished one begins anew."""
-        self.progress = in_transaction(self._conn, self._begin)
+    def begin(self, *, anew: bool = False) -> Progress:
+        """Go on where an unfinished import of this source stopped, unless `anew`; a finished one begins anew anyhow."""
+        self.progress = in_transaction(self._conn, lambda cursor: self._begin(cursor, anew))
         return self.progress
 
     def advance(self, position: int, written: int, refused: Sequence[Refused]) -> None:
@@ -61,14 +61,14 @@ class ImportLog:
         """Mark the import as done."""
         in_transaction(self._conn, lambda cursor: self._update(cursor, "done"))
 
-    def _begin(self, cursor) -> Progress:
+    def _begin(self, cursor, anew: bool) -> Progress:
         cursor.execute(
             "SELECT position, rows_written, rows_rejected, state FROM etl.imports "
             "WHERE target = %(target)s AND source_key = %(source_key)s FOR UPDATE",
             self._key,
         )
         found = cursor.fetchone()
-        if found and found[3] == "running":
+        if found and found[3] == "running" and not anew:
             return Progress(*found[:3], resumed=found[0] != self._first_position)
         cursor.execute(
             "INSERT INTO etl.imports (target, source_key, source_name, position) "

@@ -7,7 +7,6 @@ and is asked for again is imported again in full, which changes nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -21,11 +20,11 @@ from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, Connect
 from include.lake import change_log
 from include.lake.csv_records import FileRefused, Record, csv_records, fingerprint
 from include.lake.errors import LakeError
-from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, flat_table
-from include.lake.keys import NotATimeUUID, minute_of, parse
+from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, flat_table
 from include.lake.schema import check_table
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
+from include.operations.admission import CsvEvents, TableEvents, check_header
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.operations.import_log import ImportLog, Refused
 from include.operations.progress import Bar
@@ -38,7 +37,6 @@ log = logging.getLogger(__name__)
 _REFUSALS = (FileRefused, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, UnknownDimension)
 _ROWS_PER_CHUNK = 4_000
 _CHARACTERS_PER_CHUNK = 8_000_000
-_LONGEST_EVENT = 4_000_000  # characters: Cassandra refuses a row of half a commit log segment, 8 MB and more
 
 
 @dataclass
@@ -50,7 +48,6 @@ class ImportSummary:
     written: int = 0
     rejected: int = 0
     minutes: set[datetime] = field(default_factory=set)  # touched by this call
-    changed_facts: int | None = None
     resumed_at: int | None = None
     ignored_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
@@ -63,8 +60,6 @@ class ImportSummary:
         ]
         if self.minutes:
             lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
-        if self.changed_facts is not None:
-            lines.append(f"{self.changed_facts} facts brought up to date.")
         if self.resumed_at is not None:
             lines.append(f"It went on behind position {self.resumed_at}, where it had been stopped.")
         if self.missing_columns:
@@ -85,10 +80,10 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
     digest = _checked_fingerprint(path, encoding)
     with (
         csv_records(path, encoding) as file,
-        lake(LAKE_WRITER, token_aware=True) as session,
+        lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
     ):
-        ignored, missing = _check_header(path, file.header, pipeline)
+        ignored, missing = check_header(path, file.header, pipeline)
         check_table(session, pipeline)
         imports = ImportLog(
             conn,
@@ -101,7 +96,7 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
         progress = imports.begin()
         summary = ImportSummary(str(path), pipeline.lake_table, ignored_columns=ignored, missing_columns=missing)
         summary.resumed_at = progress.position if progress.resumed else None
-        reader = _CsvEvents(file.header, pipeline, change_log.clock(session))
+        reader = CsvEvents(file.header, pipeline, change_log.clock(session))
         with Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar:
             _write_all(
                 file.records(progress.position),
@@ -123,7 +118,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
     begun = time.monotonic()
     with (
         lake(LAKE_READER) as source,
-        lake(LAKE_WRITER, token_aware=True) as session,
+        lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
     ):
         table = flat_table(source, pipeline, name)
@@ -139,15 +134,11 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
         progress = imports.begin()
         summary = ImportSummary(name, pipeline.lake_table, ignored_columns=table.unknown, missing_columns=table.missing)
         summary.resumed_at = progress.position if progress.resumed else None
-        judge = _Judge(pipeline, change_log.clock(session))
-
-        def read(row: FlatRow) -> Event | Refused:
-            return judge.judge(row.create_time, row.values, row.create_time)
-
+        reader = TableEvents(pipeline, change_log.clock(session))
         with Bar(f"{name} into {pipeline.lake_table}", LAST_TOKEN - FIRST_TOKEN, unit="token") as bar:
             _write_all(
                 table.rows(source, progress.position),
-                read,
+                reader.read,
                 lambda row: row.token,
                 EventWriter(session, pipeline),
                 imports,
@@ -160,7 +151,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
 def import_dimension(
     table: str, path: str | Path, *, pipeline: Pipeline | None = None, encoding: str = "utf-8"
 ) -> ImportSummary:
-    """Bring a dimension, such as `job`, up to date from a CSV, and the facts with it, in one transaction."""
+    """Bring a dimension, such as `job`, up to date from a CSV, and the facts"""
     from include.warehouse.dimensions import import_dimension as upsert
 
     path, begun = Path(path), time.monotonic()
@@ -181,17 +172,13 @@ def import_dimension(
             source_name=path.name,
             first_position=0,
         )
-        imports.begin()
+        imports.begin(anew=True)
         refused: list[Refused] = []
         with Bar(f"{path.name} into {dimension.table}", path.stat().st_size) as bar:
-            rows = []
-            for row in typed_rows(conn, dimension, file.header, file.records(), refused):
-                rows.append(row)
-                bar.at(file.position())
-        imports.advance(0, len(rows), refused)
-        _, changed_facts = upsert(conn, dimension, rows)
-        conn.commit()
-        summary = ImportSummary(str(path), dimension.table, changed_facts=changed_facts)
+            rows = typed_rows(conn, dimension, file.header, bar.over(file.records(), file.position), refused)
+            written = upsert(conn, dimension, rows)
+        imports.advance(0, written, refused)
+        summary = ImportSummary(str(path), dimension.table)
         summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
         return _finished(summary, imports, begun)
 
@@ -229,73 +216,10 @@ def _chunks(rows: Iterable) -> Iterator[list]:
         yield chunk
 
 
-class _Judge:
-    """Whether a row can be an event of the lake; everything else about it is the transform's to judge."""
-
-    def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
-        self._pipeline = pipeline
-        self._oldest = clock - pipeline.lake_retention if pipeline.lake_retention else None
-
-    def judge(self, create_time: str, values: dict[str, str | None], key: str) -> Event | Refused:
-        try:
-            event = Event(parse(create_time.strip()), values)
-        except NotATimeUUID as error:
-            return Refused(key, f"create_time {error}", _payload({"create_time": create_time, **values}))
-        minute = minute_of(event.create_time)
-        reason = None
-        if self._oldest and minute < self._oldest:
-            reason = f"its minute is older than the lake keeps ({self._pipeline.lake_retention}): it is closed"
-        elif self._pipeline.event_id != "create_time" and not values.get(self._pipeline.event_id):
-            reason = f"{self._pipeline.event_id}, the event's id, is empty"
-        elif sum(len(value) for value in values.values() if value) > _LONGEST_EVENT:
-            reason = f"it is longer than {_LONGEST_EVENT} characters, which the lake refuses"
-        if reason:
-            return Refused(key, reason, _payload({"create_time": create_time, **values}), minute)
-        return event
-
-
-class _CsvEvents:
-    """Turns records of one CSV into events."""
-
-    def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime) -> None:
-        self._header = header
-        self._create_time = header.index("create_time")
-        self._wanted = [(index, name) for index, name in enumerate(header) if name in pipeline.columns]
-        self._judge = _Judge(pipeline, clock)
-
-    def read(self, record: Record) -> Event | Refused:
-        if record.problem:
-            return Refused(
-                str(record.line),
-                f"line {record.line} is no record: {record.problem}",
-                _payload({"line": record.fields[0]}),
-            )
-        fields = record.fields
-        values = {name: fields[index] for index, name in self._wanted if fields[index]}
-        return self._judge.judge(fields[self._create_time], values, str(record.line))
-
-
-def _payload(values: dict[str, str | None]) -> str:
-    return json.dumps({name: value for name, value in values.items() if value}, ensure_ascii=False)
-
-
 def _checked_fingerprint(path: Path, encoding: str) -> str:
     size = path.stat().st_size if path.is_file() else 0
     with Bar(f"checking {path.name}", size) as bar:
         return fingerprint(path, encoding, bar.at)
-
-
-def _check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(ignored, missing) columns, or FileRefused where the file can't hold this pipeline's events."""
-    known = [column for column in header if column in pipeline.columns]
-    if "create_time" not in header or not known:
-        needed = "create_time" if "create_time" not in header else f"any of {', '.join(pipeline.columns)}"
-        raise FileRefused(
-            f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. Its header names "
-            f"{', '.join(header)[:500]}. The first line must name the columns, separated by commas."
-        )
-    ignored = tuple(column for column in header if column not in ("create_time", *known))
-    return ignored, tuple(column for column in pipeline.columns if column not in known)
 
 
 def _finished(summary: ImportSummary, imports: ImportLog, begun: float) -> ImportSummary:

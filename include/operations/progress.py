@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -29,6 +33,12 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    def over(self, items: Iterable[Item], position: Callable[[], int]) -> Iterator[Item]:
+        """The items, while the bar follows `position()`."""
+        for item in items:
+            yield item
+            self.at(position())
 
     def at(self, position: int) -> None:
         """`position` of `total` is done."""
