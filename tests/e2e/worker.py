@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from datetime import datetime
 from typing import Any
 from unittest.mock import patch
@@ -21,22 +22,26 @@ def main() -> None:
     from airflow.utils.db import initdb
 
     initdb()
-    dags = _dags()
     for line in sys.stdin:
-        print(json.dumps(_run(dags, **json.loads(line))), file=answers)
+        try:
+            answer = _run(**json.loads(line))
+        except Exception:
+            traceback.print_exc()
+            answer = {"run_id": "", "state": "did not end", "tasks": {}}
+        print(json.dumps(answer), file=answers)
 
 
-def _dags() -> dict[str, Any]:
+def _dag(dag_id: str) -> Any:
+    """That DAG, parsed again: a run leaves its parameters in the DAG object, which real runs do not share."""
     from airflow.models.dagbag import DagBag
 
     found = DagBag()
     if found.import_errors:
-        raise SystemExit(f"DAG files do not import: {found.import_errors}")
-    return found.dags
+        raise RuntimeError(f"DAG files do not import: {found.import_errors}")
+    return found.dags[dag_id]
 
 
 def _run(
-    dags: dict[str, Any],
     dag_id: str,
     *,
     conf: dict[str, Any] | None = None,
@@ -49,7 +54,7 @@ def _run(
     that run again, the tasks of `clear` cleared. Tasks of `skip` are marked as success instead of run."""
     from airflow.models import dagrun
 
-    dag = dags[dag_id]
+    dag = _dag(dag_id)
     make_run = dagrun.get_or_create_dagrun
     if interval:
         start, end = (datetime.fromisoformat(time) for time in interval)
@@ -71,7 +76,9 @@ def _run(
         def make_run(*, dag, session, **_):
             dag.clear(task_ids=clear, run_id=run_id, dag_run_state=dagrun.DagRunState.RUNNING, session=session)
             session.commit()
-            return session.query(dagrun.DagRun).filter_by(dag_id=dag.dag_id, run_id=run_id).one()
+            run = session.query(dagrun.DagRun).filter_by(dag_id=dag.dag_id, run_id=run_id).one()
+            run.dag = dag
+            return run
 
     pattern = "|".join(skip) if skip else None
     with patch.object(dagrun, "get_or_create_dagrun", make_run):
