@@ -27,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
         merged = start.await_first_merge(stack, began, 150)
         if not merged:
             say("   The first run is still under way.")
+        stack.start_other_dags()
+        stack.warm_spark()
         if arguments.detach:
             say("Everything runs in the background: `make status`, `make logs`, `make stop`.")
             return 0

@@ -133,9 +133,15 @@ def install_uv() -> Path:
     if not uv.exists():
         with step(f"uv {UV_VERSION}"):
             shutil.rmtree(TOOLS / "uv", ignore_errors=True)
-            _run([str(find_python()), "-m", "venv", str(TOOLS / "uv")], "Python's venv")
-            pip = [str(TOOLS / "uv" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-            _run([*pip, f"uv=={UV_VERSION}"], "pip")
+            python = str(find_python())
+            pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+            folder = TOOLS / "uv"
+            # A Python of the distribution may have no pip of its own; an environment has one.
+            if subprocess.run([*pip, "--version"], capture_output=True).returncode == 0:
+                _run([*pip, "install", "-q", "--no-deps", "--target", str(folder), f"uv=={UV_VERSION}"], "pip")
+            else:
+                _run([python, "-m", "venv", str(folder)], "Python's venv")
+                _run([str(folder / "bin" / "python"), *pip[1:], "install", "-q", f"uv=={UV_VERSION}"], "pip")
     return uv
 
 

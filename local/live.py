@@ -28,7 +28,7 @@ _COLUMNS = (
 _STYLES = {"merged": "green", "failed": "red", "open": "yellow"}
 
 
-def table(batches: list[dict], freshness: dict[str, dict], note: str) -> Group:
+def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
     """What is shown for these batches; pure, for the tests."""
     shown = Table(title="Minutemark: the last runs", title_justify="left", caption=note, caption_justify="left")
     for name in _COLUMNS:
@@ -46,8 +46,9 @@ def table(batches: list[dict], freshness: dict[str, dict], note: str) -> Group:
             seconds_to_merged(batch),
         )
     ages = [
-        f"{pipeline}: newest event {_age(found['seconds'])} old, {int(found['pending'] or 0)} minutes pending"
-        for pipeline, found in sorted(freshness.items())
+        f"{one['pipeline']}: newest event {_age(one['lag'])}, {one['pending']} minutes pending, {one['held']} held"
+        for one in freshness
+        if one["lag"] is not None
     ]
     return Group(shown, Text("\n".join(ages) or "Nothing merged yet."))
 
@@ -63,10 +64,8 @@ def _number(value: int | None) -> str:
     return "" if value is None else f"{int(value):,}"
 
 
-def _age(seconds: int | None) -> str:
-    if seconds is None:
-        return "of unknown age"
-    return str(dt.timedelta(seconds=int(seconds))) if seconds > 180 else f"{max(0, int(seconds))} s"
+def _age(seconds: float) -> str:
+    return f"{dt.timedelta(seconds=int(seconds))} old" if seconds > 180 else f"{max(0, int(seconds))} s old"
 
 
 def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:

@@ -85,27 +85,23 @@ class Stack:
                 raise Problem("Schema of lake and warehouse", found, remedy) from error
 
     def start_airflow(self) -> None:
-        """Make Airflow's database and start what needs no store; return when the API answers."""
+        """Make Airflow's database and start what needs no store."""
         self._require_ports({"api-server": ("AIRFLOW_PORT",)})
         AIRFLOW_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
         supervisor.ensure(self._programs(), self.env)
         self._migrate()
         supervisor.start(*EARLY)
-        self._await_airflow("Airflow's API answers", EARLY, self.airflow.health)
 
     def start_scheduling(self) -> None:
         """Start what runs tasks, when the stores are ready for them; return when all of Airflow is healthy."""
         supervisor.start(*LATE)
-        self._await_airflow("Airflow's scheduler and triggerer answer", AIRFLOW, self._require_health)
-
-    def _await_airflow(self, what: str, names: tuple[str, ...], ask) -> None:
-        with step(what):
+        with step("Airflow answers"):
             waiting.until(
-                ask,
+                self._require_health,
                 what=f"Airflow on {self.airflow.url}",
                 seconds=180,
                 errors=(OSError, ValueError, _NotYet),
-                alive=lambda: all(_coming(name)() for name in names),
+                alive=lambda: all(_coming(name)() for name in AIRFLOW),
                 log=str(LOGS),
             )
 
@@ -128,26 +124,40 @@ class Stack:
             raise _NotYet(", ".join(sick))
 
     def start_pipelines(self) -> None:
-        """Pools, DAGs that nobody has paused, and a first run of every pipeline."""
+        """Pools, and a first run of every pipeline; the other DAGs wait, because they would take its cores."""
         from include.pipelines import all_pipelines
 
+        minute = [f"{name}_minute" for name in all_pipelines()]
         try:
             for pool in _declared_pools():
                 self.airflow.make_pool(pool["pool_name"], pool["pool_slot"], pool.get("pool_description", ""))
-            wanted = [f"{name}_minute" for name in all_pipelines()]
             with step("DAGs"):
                 paused = waiting.until(
-                    lambda: self._require_dags(wanted),
+                    lambda: self._require_dags(minute),
                     what="Airflow's DAGs",
                     seconds=90,
                     errors=(OSError, _NotYet),
                     log=_log("dag-processor"),
                 )
-                self._unpause(paused)
-            for dag_id in wanted:
-                self.airflow.trigger(dag_id, "First run, by make run")
+            traffic = {f"{name}_demo_traffic" for name in all_pipelines()}
+            self._unpause({name: is_paused for name, is_paused in paused.items() if name in {*minute, *traffic}})
+            for dag_id in minute:
+                self._require_run(dag_id)
         except urllib.error.HTTPError as error:
             raise airflow_api.explain(error) from error
+
+    def start_other_dags(self) -> None:
+        """Unpause the rest, once the first run has had the cores for itself."""
+        self._unpause(self.airflow.dags())
+
+    def _require_run(self, dag_id: str) -> None:
+        """A DAG that was paused starts with the latest minute by itself; where it does not, start a run."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            if any(run["state"] in ("running", "queued") for run in self.airflow.runs(dag_id, 1)):
+                return
+            time.sleep(0.5)
+        self.airflow.trigger(dag_id, "First run, by make run")
 
     def _require_dags(self, wanted: list[str]) -> dict[str, bool]:
         if broken := self.airflow.import_errors():
@@ -267,7 +277,6 @@ def run() -> Stack:
         airflow.result()
     stack.start_scheduling()
     stack.start_pipelines()
-    stack.warm_spark()
     say(f"   Airflow: {stack.airflow.url}   ({time.monotonic() - began:.0f} s since the start)")
     return stack
 

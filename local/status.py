@@ -27,11 +27,11 @@ def gather() -> dict:
     }
     try:
         with warehouse.reader() as connection:
-            for pipeline, row in warehouse.freshness(connection).items():
-                age = None if row["seconds"] is None else int(row["seconds"])
-                found["pipelines"][pipeline] = {
-                    "newest_event_seconds": age,
-                    "pending_minutes": int(row["pending"] or 0),
+            for row in warehouse.freshness(connection):
+                found["pipelines"][row["pipeline"]] = {
+                    "newest_event_seconds": None if row["lag"] is None else round(row["lag"], 1),
+                    "pending_minutes": int(row["pending"]),
+                    "held_minutes": int(row["held"]),
                 }
     except Problem as problem:
         found["warehouse"] = f"{problem.where}: {problem.found}"
@@ -91,6 +91,6 @@ def _print(found: dict) -> None:
     for pipeline, row in found["pipelines"].items():
         age = row["newest_event_seconds"]
         newest = "nothing merged yet" if age is None else f"newest event {age} s old"
-        print(f"{pipeline}: {newest}, {row['pending_minutes']} minutes pending")
+        print(f"{pipeline}: {newest}, {row['pending_minutes']} minutes pending, {row['held_minutes']} held")
     if "warehouse" in found:
         print(found["warehouse"])

@@ -48,45 +48,36 @@ def reader() -> Iterator:
         connection.close()
 
 
-_RECENT = """
-    SELECT batch_id, pipeline, kind, state, tick, opened_at, merged_at, minutes,
-           raw_rows, counted_rows, ignored_rows, rejected_rows, reason
-    FROM etl.batches
-    ORDER BY batch_id DESC
-    LIMIT %s
-"""
-
-_FRESHNESS = """
-    SELECT pipeline, TIMESTAMPDIFF(SECOND, MAX(newest_create_time), UTC_TIMESTAMP(6)) AS seconds, SUM(pending) AS pending
-    FROM etl.minute_ledger
-    WHERE minute <= UTC_TIMESTAMP() + INTERVAL 5 MINUTE
-    GROUP BY pipeline
-"""
-
-
 def recent_batches(connection, limit: int) -> list[dict]:
     """The newest batches, newest first."""
-    return _rows(connection, _RECENT, (limit,))
+    from include.warehouse import status
+
+    return _asked(status.recent_batches, connection, limit)
 
 
-def freshness(connection) -> dict[str, dict]:
-    """By pipeline: age in seconds of the newest event in the warehouse, and how many minutes are pending."""
-    return {row.pop("pipeline"): row for row in _rows(connection, _FRESHNESS)}
+def freshness(connection) -> list[dict]:
+    """For each pipeline: pending and held minutes, and the age in seconds of the newest event merged (`lag`)."""
+    from include.warehouse import status
+
+    return _asked(status.freshness, connection)
 
 
 def newest_merge(connection) -> dt.datetime | None:
     """When the newest batch was merged, UTC."""
-    return _rows(connection, "SELECT MAX(merged_at) AS merged_at FROM etl.batches")[0]["merged_at"]
+
+    def ask(connection):
+        cursor = connection.cursor()
+        cursor.execute("SELECT MAX(merged_at) FROM etl.batches")
+        return cursor.fetchone()[0]
+
+    return _asked(ask, connection)
 
 
-def _rows(connection, statement: str, values: tuple = ()) -> list[dict]:
+def _asked(ask, *arguments):
     import MySQLdb
 
-    cursor = connection.cursor()
     try:
-        cursor.execute(statement, values)
+        return ask(*arguments)
     except MySQLdb.Error as error:
         found = f"the ledger can't be read: {error.args[-1]}"
         raise Problem("Warehouse", found, "Apply the schema: `make services`, or the set-up DAG.") from error
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

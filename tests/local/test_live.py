@@ -23,7 +23,7 @@ def shown(batches, freshness):
 
 
 def test_a_merged_run_tells_rows_and_seconds():
-    text = shown([MERGED], {"recruitment": {"seconds": 12, "pending": 1}})
+    text = shown([MERGED], [{"pipeline": "recruitment", "lag": 12.4, "pending": 1, "held": 0}])
     for part in ("10:00:00", "5,312", "5,000", "300", "12", "7.2 s", "newest event 12 s old, 1 minutes pending"):
         assert part in text
 
@@ -33,4 +33,4 @@ def test_an_open_run_has_no_seconds_yet():
 
 
 def test_before_the_first_merge_it_says_so():
-    assert "Nothing merged yet" in shown([], {})
+    assert "Nothing merged yet" in shown([], [])
