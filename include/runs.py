@@ -62,7 +62,7 @@ def open_delta(
         clock=look.clock,
         pipeline=pipeline,
         typical_rows=ledger.typical_rows(conn, pipeline),
-        last_was_suspect=batches.last_delta_was_suspect(conn, pipeline),
+        last=batches.last_delta(conn, pipeline),
     )
     if not planned.minutes:
         return None

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from include.pipelines import Pipeline
 from include.warehouse import ledger
-from include.warehouse.delta import PlannedMinute
+from include.warehouse.delta import LastDelta, PlannedMinute
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import in_transaction, rows
 
@@ -148,15 +148,20 @@ def note(conn, batch_id: int, reason: str) -> None:
     in_transaction(conn, keep)
 
 
-def last_delta_was_suspect(conn, pipeline: Pipeline) -> bool:
-    """Whether the newest delta batch consisted of minutes that had failed before."""
+def last_delta(conn, pipeline: Pipeline) -> LastDelta:
+    """What the newest delta batch and the newest one of suspects were: whose turn it is follows from that."""
     cursor = conn.cursor()
     cursor.execute(
         "SELECT split_size FROM etl.batches WHERE pipeline = %(pipeline)s AND is_delta = 1 ORDER BY batch_id DESC LIMIT 1",
         {"pipeline": pipeline.name},
     )
-    found = cursor.fetchone()
-    return bool(found) and found[0] is not None
+    newest = cursor.fetchone()
+    cursor.execute(
+        "SELECT MIN(m.minute) FROM (SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND is_delta = 1 "
+        "AND split_size IS NOT NULL ORDER BY batch_id DESC LIMIT 1) AS b JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id",
+        {"pipeline": pipeline.name},
+    )
+    return LastDelta(bool(newest) and newest[0] is not None, cursor.fetchone()[0])
 
 
 def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[int]:
@@ -212,8 +217,7 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
         " (SELECT COUNT(*) FROM etl.attempts AS a WHERE a.batch_id = b.batch_id) AS attempts,"
         " EXISTS (SELECT 1 FROM etl.check_results AS r WHERE r.batch_id = b.batch_id AND r.gate = 'staging' AND r.attempt ="
         "  (SELECT MAX(a.attempt) FROM etl.attempts AS a WHERE a.batch_id = b.batch_id)) AS gate_ran,"
-        " EXISTS (SELECT 1 FROM etl.batches AS o WHERE o.pipeline = b.pipeline AND o.state = 'merged'"
-        "  AND o.merged_at > b.opened_at) AS others_passed "
+        " b.opened_at "
         "FROM etl.batches AS b WHERE b.batch_id = %(batch_id)s",
         {"batch_id": batch_id},
     )[0]
@@ -221,7 +225,7 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     failed_in_merge = batch["merge_tries"] >= FAILURES_BEFORE_SPLIT
     if not batch["is_delta"] or not (failed_in_spark or failed_in_merge):
         return
-    if batch["minutes"] == 1 and batch["others_passed"]:
+    if batch["minutes"] == 1 and _others_passed(cursor, pipeline, batch_id, batch["opened_at"]):
         step = "merge_into_warehouse" if failed_in_merge else "transform_delta"
         cause = batch["reason"] or f"the log of {step} in run {batch['run_id']} says why"
         planned = rows(
@@ -236,6 +240,28 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
         "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND l.state <> 'held'",
         {"pipeline": pipeline.name, "batch_id": batch_id, "size": max(1, batch["minutes"] // 2)},
     )
+
+
+def _others_passed(cursor, pipeline: Pipeline, batch_id: int, opened_at: datetime) -> bool:
+    """Whether a batch was merged while this one failed, or since its one minute had failed alone before.
+
+    Without that the fault is the platform's, not the minute's. Failures before the minute's last merge do not count.
+    """
+    cursor.execute(
+        "SELECT MIN(f.opened_at) FROM etl.batch_minutes AS m "
+        "JOIN etl.batches AS f ON f.pipeline = %(pipeline)s AND f.state = 'failed' AND f.is_delta = 1 AND f.minutes = 1 "
+        "JOIN etl.batch_minutes AS same ON same.batch_id = f.batch_id AND same.minute = m.minute "
+        "LEFT JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
+        "WHERE m.batch_id = %(batch_id)s AND (l.merged_at IS NULL OR f.opened_at > l.merged_at)",
+        {"pipeline": pipeline.name, "batch_id": batch_id},
+    )
+    first_failure = cursor.fetchone()[0] or opened_at
+    cursor.execute(
+        "SELECT 1 FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'merged' AND merged_at > %(since)s "
+        "ORDER BY batch_id DESC LIMIT 1",
+        {"pipeline": pipeline.name, "since": first_failure},
+    )
+    return cursor.fetchone() is not None
 
 
 def _not_open(batch_id: int, state: str, reason: str | None) -> str:

@@ -39,18 +39,29 @@ class Plan:
     split_size: int | None = None
 
 
+@dataclass(frozen=True)
+class LastDelta:
+    """What went before: suspects take turns with ordinary minutes, and among themselves."""
+
+    was_suspect: bool = False
+    oldest_suspect: datetime | None = None  # of the last batch of suspects
+
+
 def plan(
     pending: Sequence[Pending],
     *,
     clock: datetime,
     pipeline: Pipeline,
     typical_rows: float | None = None,
-    last_was_suspect: bool = False,
+    last: LastDelta = LastDelta(),
 ) -> Plan:
-    """The next batch. `typical_rows` estimates a minute never read; batches of suspects alternate with ordinary ones."""
+    """The next batch. `typical_rows` estimates a minute never read. Batches of suspects alternate with ordinary ones."""
     ordinary = [minute for minute in pending if minute.split_size is None]
-    suspects = sorted((minute for minute in pending if minute.split_size is not None), key=lambda one: one.minute)
-    if suspects and (not ordinary or not last_was_suspect):
+    suspects = [minute for minute in pending if minute.split_size is not None]
+    if suspects and (not ordinary or not last.was_suspect):
+        suspects.sort(key=lambda one: one.minute, reverse=True)
+        if last.oldest_suspect is not None:  # go on below it: one that keeps failing must not keep the others waiting
+            suspects.sort(key=lambda one: one.minute >= last.oldest_suspect)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
         return Plan(_up_to(group, min(size, pipeline.max_minutes), pipeline.max_rows, typical_rows), size)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
 from include.pipelines import Pipeline
-from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, BatchRefused, code_of
+from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, SET_UP, BatchRefused, code_of
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER, statements
 
@@ -76,7 +76,7 @@ def lock(cursor, pipeline: Pipeline) -> None:
     )
     if cursor.fetchone() is None:
         raise BatchRefused(
-            f"etl.pipelines has no row for {pipeline.name}: run the set-up (DAG `set_up`, or `make schema`), which adds it."
+            f"etl.pipelines has no row for {pipeline.name}. To add it, {SET_UP}."
         )
 
 

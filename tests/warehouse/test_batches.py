@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from include.warehouse import batches, ledger, merge
+from include.warehouse.delta import LastDelta
 from include.warehouse.errors import BatchRefused
 from tests.warehouse.lab import CLOCK, RECRUITMENT, SECOND, Lab, contribution, minute
 
@@ -80,7 +81,7 @@ def test_minutes_of_a_batch_that_failed_twice_are_split(lab: Lab, step: str) -> 
     assert split_sizes(lab) == dict.fromkeys(FOUR, 2)
     assert batches.get(lab.conn, batch_id).state == "failed"
     lab.open(*FOUR[:2], run_id="half", split_size=2)
-    assert batches.last_delta_was_suspect(lab.conn, RECRUITMENT)
+    assert batches.last_delta(lab.conn, RECRUITMENT) == LastDelta(True, minute(0))
     fail_in_spark(lab, batches.get(lab.conn, lab.one("SELECT MAX(batch_id) FROM etl.batches")).batch_id)
     next_run(lab)
     assert split_sizes(lab) == {minute(0): 1, minute(1): 1, minute(2): 2, minute(3): 2}
@@ -119,6 +120,18 @@ def test_a_minute_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:
     assert lab.pending() == []
     lab.see(minute(0), at=CLOCK + SECOND)
     assert lab.pending() == [minute(0)]
+
+
+# One DAG has one run at a time: others pass before and after a failure, never during it.
+def test_a_minute_that_failed_alone_before_and_after_others_passed_is_held(lab: Lab) -> None:
+    lab.see(minute(0))
+    fail_in_spark(lab, lab.open(minute(0), split_size=1, run_id="first"))
+    next_run(lab)
+    assert lab.pending() == [minute(0)]
+    lab.publish({minute(1): [contribution()]}, run_id="others")
+    fail_in_spark(lab, lab.open(minute(0), split_size=1, run_id="second"))
+    next_run(lab)
+    assert lab.ledger(minute(0))["state"] == "held"
 
 
 def test_the_reason_names_the_run_when_nothing_else_is_known(lab: Lab) -> None:

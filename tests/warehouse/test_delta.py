@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.warehouse.delta import UNKNOWN_ROWS, Pending, plan
+from include.warehouse.delta import UNKNOWN_ROWS, LastDelta, Pending, plan
 from tests.warehouse.lab import CLOCK, RECRUITMENT, minute
 
 SMALL = replace(RECRUITMENT, live_minutes=3, max_minutes=6, max_rows=10_000)
@@ -67,15 +67,22 @@ def test_a_minute_slightly_ahead_is_live() -> None:
 def test_suspects_travel_alone_in_groups_of_their_size() -> None:
     mixed = pending(minute(50), minute(51)) + pending(*(minute(number) for number in range(5)), split_size=2)
     found = plan(mixed, clock=CLOCK, pipeline=SMALL)
-    assert (minutes_of(found), found.split_size) == ([minute(0), minute(1)], 2)
+    assert (minutes_of(found), found.split_size) == ([minute(3), minute(4)], 2)
 
 
 def test_suspects_alternate_with_fresh_minutes() -> None:
     mixed = pending(minute(50)) + pending(minute(0), split_size=1)
-    assert minutes_of(plan(mixed, clock=CLOCK, pipeline=SMALL, last_was_suspect=True)) == [minute(50)]
-    assert minutes_of(plan(mixed, clock=CLOCK, pipeline=SMALL, last_was_suspect=False)) == [minute(0)]
+    assert minutes_of(plan(mixed, clock=CLOCK, pipeline=SMALL, last=LastDelta(True, minute(0)))) == [minute(50)]
+    assert minutes_of(plan(mixed, clock=CLOCK, pipeline=SMALL, last=LastDelta(False, minute(0)))) == [minute(0)]
 
 
 def test_suspects_do_not_wait_when_nothing_else_is_pending() -> None:
-    found = plan(pending(minute(0), split_size=1), clock=CLOCK, pipeline=SMALL, last_was_suspect=True)
+    found = plan(pending(minute(0), split_size=1), clock=CLOCK, pipeline=SMALL, last=LastDelta(True, minute(0)))
     assert minutes_of(found) == [minute(0)]
+
+
+def test_suspects_take_turns() -> None:
+    suspects = pending(minute(0), minute(1), minute(2), split_size=1)
+    for last, expected in ((None, 2), (2, 1), (1, 0), (0, 2)):
+        turn = LastDelta(False, None if last is None else minute(last))
+        assert minutes_of(plan(suspects, clock=CLOCK, pipeline=SMALL, last=turn)) == [minute(expected)]

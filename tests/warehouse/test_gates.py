@@ -1,0 +1,222 @@
+"""Both gates on a real server: what each check finds, what is held, and what passes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from include.warehouse import batches, merge
+from include.warehouse.errors import BatchRefused
+from tests.warehouse.lab import CLOCK, SECOND, Lab, contribution, minute
+
+GOOD = {minute(1): [contribution()]}
+
+
+def staged(lab: Lab, rows: dict, **values) -> int:
+    """A batch of these minutes whose transform is done."""
+    lab.see(*rows)
+    opening = {name: values.pop(name) for name in ("clock", "allow_shrink") if name in values}
+    batch_id = lab.open(*rows, **opening)
+    lab.stage(batch_id, rows, **values)
+    return batch_id
+
+
+def outcome(result, check: str):
+    return next(found for found in result.outcomes if found.check == check)
+
+
+# A good minute 1 stands beside a minute 0 that breaks exactly one rule.
+BROKEN = {
+    "staging_conservation": dict(rows=[contribution()], counts={minute(0): {"raw_rows": 5}}),
+    "staging_event_counts": dict(rows=[contribution()], counts={minute(0): {"raw_rows": 2, "counted_rows": 2}}),
+    "staging_no_negative": dict(rows=[contribution(bid_sum=-1)]),
+    "staging_keys_present": dict(rows=[contribution(job_id=0)]),
+}
+
+
+@pytest.mark.parametrize("check", BROKEN)
+def test_a_minute_that_breaks_a_rule_is_held_and_the_other_passes(lab: Lab, check: str) -> None:
+    case = dict(BROKEN[check])
+    batch_id = staged(lab, {minute(0): case.pop("rows"), **GOOD}, **case)
+    result = lab.check(batch_id)
+    assert result.passed
+    assert result.held == (minute(0),)
+    assert outcome(result, check).outcome == "fail"
+    assert [found.check for found in result.outcomes if found.outcome == "fail"] == [check]
+    merge.merge(batch_id)
+    assert lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute WHERE minute = %s", minute(0)) == 0
+    assert lab.facts() == {(7, 0): 1}
+    row = lab.ledger(minute(0))
+    assert (row["state"], row["pending"], row["raw_rows"]) == ("held", 0, None)
+    assert check in row["reason"]
+    assert lab.check(batch_id, "warehouse").passed
+
+
+def test_rejected_rows_without_their_payload_break_conservation(lab: Lab) -> None:
+    batch_id = staged(lab, {minute(0): [], **GOOD}, counts={minute(0): {"raw_rows": 3, "rejected_rows": 3}})
+    assert lab.check(batch_id).held == (minute(0),)
+
+
+# ⚑ shrink guard
+def test_a_minute_with_fewer_rows_than_before_is_held_unless_the_run_allows_it(lab: Lab) -> None:
+    lab.publish({minute(0): [contribution(event_count=5, clicks=5)]}, run_id="before")
+    shrunk = {minute(0): [contribution()], **GOOD}
+    result = lab.check(batch_id := staged(lab, shrunk, ))
+    assert result.held == (minute(0),)
+    merge.merge(batch_id)
+    assert lab.facts() == {(7, 0): 6}, "What was published stays."
+    assert lab.ledger(minute(0))["raw_rows"] == 5, "And so do its counts: the guard needs them."
+    allowed = staged(lab, shrunk, allow_shrink=True)
+    assert lab.check(allowed).held == ()
+    merge.merge(allowed)
+    assert lab.facts() == {(7, 0): 2}
+    assert lab.ledger(minute(0))["state"] == "merged"
+
+
+def test_a_still_open_minute_is_left_out_but_not_held(lab: Lab) -> None:
+    now = CLOCK.replace(second=0)
+    batch_id = staged(lab, {now: [contribution(bid_sum=-1)], **GOOD})
+    result = lab.check(batch_id)
+    assert (result.passed, result.held, result.skipped) == (True, (), (now,))
+    merge.merge(batch_id)
+    assert lab.pending() == [now]
+    assert lab.facts() == {(7, 0): 1}
+
+
+def test_a_minute_far_ahead_is_held_like_any_other(lab: Lab) -> None:
+    ahead = CLOCK.replace(second=0) + timedelta(hours=3)
+    assert lab.check(staged(lab, {ahead: [contribution(bid_sum=-1)], **GOOD})).held == (ahead,)
+
+
+def test_the_gate_fails_when_no_minute_is_left(lab: Lab) -> None:
+    batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)]})
+    result = lab.check(batch_id)
+    assert not result.passed
+    assert "staging_no_negative found 1 offending rows, first" in str(result)
+    assert "No minute is left to publish" in str(result)
+    assert lab.pending() == [], "A minute that is held does not fail the next run, too."
+    with pytest.raises(BatchRefused, match="has passed the staging gate"):
+        merge.merge(batch_id)
+
+
+def test_a_failing_check_that_names_no_minute_stops_the_batch(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from include.warehouse import gates
+    from include.warehouse.sql import Check
+
+    found = gates.checks
+    always = Check("staging_never", "fail", "Never right.", "SELECT 1 AS one")
+    monkeypatch.setattr(gates, "checks", lambda folder, gate: [*found(folder, gate), always])
+    result = lab.check(staged(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD}))
+    assert (result.passed, result.held) == (False, ())
+    assert "Nothing of this batch is published" in result.message
+    assert lab.pending() == [minute(0), minute(1)]
+
+
+@pytest.mark.parametrize(
+    ("counted", "rejected", "expected"),
+    [
+        (95, 5, "pass"),  # 5 percent
+        (94, 6, "warn"),
+        (80, 20, "warn"),  # 20 percent
+        (79, 21, "fail"),
+        (40, 40, "pass"),  # fewer than 100 rows
+    ],
+)
+def test_the_share_of_rejected_rows(lab: Lab, counted: int, rejected: int, expected: str) -> None:
+    rows = {minute(0): [contribution(event_count=counted)], minute(1): []}
+    result = lab.check(staged(lab, rows, rejects=[(minute(0), "bid is negative")] * rejected))
+    share, warning = outcome(result, "staging_rejected_share"), outcome(result, "staging_rejected_share_warn")
+    assert (share.outcome, warning.outcome) == {
+        "pass": ("pass", "pass"), "warn": ("pass", "warn"), "fail": ("fail", "warn")}[expected]  # fmt: skip
+    assert result.held == ((minute(0),) if expected == "fail" else ())
+
+
+def test_unknown_jobs_only_warn(lab: Lab) -> None:
+    lab.query("INSERT INTO recruitment.job (id) VALUES (7)")
+    result = lab.check(staged(lab, {minute(0): [contribution(7), contribution(8), contribution(9)]}))
+    found = outcome(result, "staging_unknown_jobs")
+    assert (result.passed, found.outcome, found.offending_rows) == (True, "warn", 2)
+    assert found.sample[0]["job_id"] == 8
+
+
+def test_every_result_is_stored_whatever_the_verdict(lab: Lab) -> None:
+    batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)]})
+    result = lab.check(batch_id)
+    stored = lab.query("SELECT check_name, outcome, offending_rows, gate, attempt, sample FROM etl.check_results")
+    assert {row[0] for row in stored} == {found.check for found in result.outcomes}
+    negative = next(row for row in stored if row[0] == "staging_no_negative")
+    assert negative[1:5] == ("fail", 1, "staging", result.attempt)
+    assert '"job_id": 7' in negative[5]
+
+
+def test_a_new_attempt_is_judged_afresh(lab: Lab) -> None:
+    batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD})
+    assert lab.check(batch_id).held == (minute(0),)
+    lab.stage(batch_id, {minute(0): [contribution()], **GOOD})
+    result = lab.check(batch_id)
+    assert (result.passed, result.held) == (True, ())
+    merge.merge(batch_id)
+    assert lab.ledger(minute(0))["state"] == "merged"
+    assert lab.facts() == {(7, 0): 2}
+
+
+def test_an_unfinished_transform_is_refused_with_what_is_there(lab: Lab) -> None:
+    batch_id = lab.open(minute(0), minute(1))
+    with pytest.raises(BatchRefused, match="it has no attempt. Clear the run from transform_delta"):
+        lab.check(batch_id)
+    attempt = lab.stage(batch_id, {})
+    lab.query("DELETE FROM etl.staged_counts WHERE minute = %s", minute(1))
+    with pytest.raises(BatchRefused, match=f"attempt {attempt} has counts for 1 of 2 minutes"):
+        lab.check(batch_id)
+
+
+def test_the_warehouse_gate_wants_a_merged_batch(lab: Lab) -> None:
+    with pytest.raises(BatchRefused, match="is open, not merged"):
+        lab.check(lab.open(minute(0)), "warehouse")
+    with pytest.raises(ValueError, match="no gate 'warehose'"):
+        lab.check(lab.open(minute(0)), "warehose")
+
+
+@pytest.mark.parametrize(
+    ("check", "damage"),
+    [
+        ("warehouse_fact_totals", "UPDATE recruitment.events SET clicks = clicks + 1"),
+        ("warehouse_fact_totals", "DELETE FROM recruitment.events"),
+        ("warehouse_no_orphan_facts", "DELETE FROM recruitment.events_by_minute"),
+        ("warehouse_ledger_complete", "DELETE FROM etl.minute_ledger"),
+        ("warehouse_ledger_complete", "UPDATE etl.minute_ledger SET ignored_rows = 9"),
+    ],
+)
+def test_the_warehouse_gate_finds_what_does_not_agree(lab: Lab, check: str, damage: str) -> None:
+    batch_id = lab.publish(GOOD)
+    lab.query(damage)
+    result = lab.check(batch_id, "warehouse")
+    assert not result.passed
+    assert outcome(result, check).outcome == "fail"
+    assert lab.query("SELECT outcome FROM etl.check_results WHERE check_name = %s ORDER BY check_result_id", check)[-1] == ("fail",)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_failed_warehouse_gate_leaves_its_minutes_pending(lab: Lab, seen: bool) -> None:
+    if seen:
+        lab.see(minute(1))
+    batch_id = lab.publish(GOOD)
+    assert lab.pending() == []
+    lab.query("UPDATE recruitment.events SET clicks = clicks + 1")
+    result = lab.check(batch_id, "warehouse")
+    assert "1 minutes are pending again" in result.message
+    assert lab.pending() == [minute(1)]
+    lab.publish(GOOD, run_id="repair")
+    assert lab.facts() == {(7, 0): 1}
+    assert lab.pending() == []
+
+
+# ⚑ "this read or a newer one", in one SELECT a check
+def test_a_newer_read_satisfies_the_check_of_an_older_one(lab: Lab) -> None:
+    older = lab.publish(GOOD)
+    lab.publish({minute(1): [contribution(clicks=3, event_count=3), contribution(8)]}, run_id="newer")
+    assert lab.check(older, "warehouse").passed
+    lab.publish({minute(1): []}, run_id="newest", allow_shrink=True, clock=CLOCK + SECOND)
+    assert lab.check(older, "warehouse").passed
+    assert batches.get(lab.conn, older).state == "merged"

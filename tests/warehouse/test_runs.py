@@ -1,0 +1,189 @@
+"""Lake and warehouse together, both real: what a look records and which batch a run opens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from include import runs
+from include.lake import change_log, counts
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.warehouse import batches, ledger, merge
+from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(scope="module")
+def reader(lake_schema: None):
+    with lake("lake_reader") as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def writer(lake_schema: None):
+    with lake("lake_writer") as session:
+        yield session
+
+
+@pytest.fixture
+def empty_lake(lake_schema: None) -> None:
+    from tests import emptying
+
+    emptying.empty_lake()
+
+
+@pytest.fixture
+def now(reader, empty_lake: None) -> datetime:
+    """The lake's current minute."""
+    return change_log.clock(reader).replace(second=0, microsecond=0)
+
+
+def touch(writer, *minutes: datetime) -> None:
+    change_log.touch(writer, RECRUITMENT.lake_table, minutes)
+
+
+def delta(reader, lab: Lab, run_id: str = "run-1", pipeline=RECRUITMENT) -> int | None:
+    look = runs.look(pipeline, reader, lab.conn)
+    run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
+    return runs.open_delta(pipeline, reader, lab.conn, look=look, **run)
+
+
+def opened(lab: Lab, batch_id: int) -> list[datetime]:
+    return [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]
+
+
+def publish(lab: Lab, batch_id: int) -> None:
+    """Every minute of the batch with one row, whose id checksum says 1."""
+    lab.stage(batch_id, {planned.minute: [contribution()] for planned in batches.get(lab.conn, batch_id).minutes})
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+
+
+def range_of(reader, lab: Lab, start: datetime, end: datetime, open_=runs.open_range, pipeline=RECRUITMENT, **values):
+    run = {"kind": "backfill", "dag_id": "recruitment_minute", "run_id": f"{start}", "tick": start, "options": {}}
+    return open_(pipeline, reader, lab.conn, start=start, end=end, **run | values)
+
+
+def test_a_look_finds_touches_once_and_its_digest_changes_with_the_next(lab: Lab, reader, writer, now) -> None:
+    assert runs.look(RECRUITMENT, reader, lab.conn).pending_count == 0
+    touch(writer, now - 5 * MINUTE, now - 2 * 1_440 * MINUTE)
+    first = runs.look(RECRUITMENT, reader, lab.conn)
+    assert first.pending_count == 2
+    assert runs.look(RECRUITMENT, reader, lab.conn).digest == first.digest
+    touch(writer, now - 5 * MINUTE)
+    assert runs.look(RECRUITMENT, reader, lab.conn).digest != first.digest
+
+
+def test_a_delta_takes_what_changed_and_then_waits(lab: Lab, reader, writer, now) -> None:
+    assert delta(reader, lab) is None
+    touch(writer, now - 10 * MINUTE, now - 9 * MINUTE)
+    batch_id = delta(reader, lab)
+    batch = batches.get(lab.conn, batch_id)
+    assert opened(lab, batch_id) == [now - 10 * MINUTE, now - 9 * MINUTE]
+    assert batch.is_delta
+    assert batch.minutes[0].changed_at == lab.ledger(now - 10 * MINUTE)["seen_changed_at"]
+
+
+# ⚑ a late event for a minute long merged
+def test_a_late_touch_brings_a_merged_minute_back(lab: Lab, reader, writer, now) -> None:
+    late = now - 3 * 1_440 * MINUTE
+    touch(writer, late)
+    publish(lab, delta(reader, lab))
+    lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")  # as if the touch had long settled
+    assert delta(reader, lab, "run-2") is None
+    touch(writer, late)
+    assert opened(lab, delta(reader, lab, "run-3")) == [late]
+
+
+# ⚑ a touch may hide behind another coordinator's, of the same moment
+def test_a_day_is_drilled_again_until_its_touch_has_settled(lab: Lab, reader, writer, now) -> None:
+    touch(writer, now - MINUTE)
+    first = runs.look(RECRUITMENT, reader, lab.conn)
+    hidden = now - 2 * MINUTE  # visible later, without moving the day's static cell
+    with lake("lake_admin") as admin:
+        admin.execute(
+            "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at) VALUES (%s, %s, %s, %s)",
+            (RECRUITMENT.lake_table, hidden.date(), hidden, touched_at(first.clock)),
+        )
+    if hidden.date() == (now - MINUTE).date():
+        assert runs.look(RECRUITMENT, reader, lab.conn).pending_count == 2
+
+
+def test_a_range_takes_exactly_its_minutes_changed_held_or_neither(lab: Lab, reader, writer, now) -> None:
+    start = now - 60 * MINUTE
+    touch(writer, start, start + 2 * MINUTE)
+    runs.look(RECRUITMENT, reader, lab.conn)
+    seen = lab.ledger(start)["seen_changed_at"]
+    ledger.hold(lab.conn.cursor(), "recruitment", [(start, seen, "broken")], None)
+    lab.conn.commit()
+    touch(writer, start + MINUTE)  # after the last look: the range looks itself
+    batch_id = range_of(reader, lab, start, start + 4 * MINUTE)
+    found = {planned.minute: planned.changed_at for planned in batches.get(lab.conn, batch_id).minutes}
+    assert list(found) == [start + number * MINUTE for number in range(4)]
+    assert [changed is not None for changed in found.values()] == [True, True, True, False]
+    assert found[start] == seen
+
+
+@pytest.mark.parametrize(
+    ("minutes", "says"),
+    [(0, "must be before `to`"), (-5, "must be before `to`"), (1_441, "1441 minutes.*recruitment_reconcile")],
+)
+def test_a_range_that_cannot_be_is_refused(lab: Lab, reader, now, minutes: int, says: str) -> None:
+    with pytest.raises(runs.RangeRefused, match=says):
+        range_of(reader, lab, now, now + minutes * MINUTE)
+
+
+# ⚑ minutes past a declared lake retention are closed: refused
+def test_a_range_into_closed_minutes_is_refused(lab: Lab, reader, writer, now) -> None:
+    forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
+    with pytest.raises(runs.RangeRefused, match="keeps 2 days. Their facts stay"):
+        range_of(reader, lab, now - timedelta(days=3), now - timedelta(days=3) + MINUTE, pipeline=forgetful)
+    touch(writer, now - timedelta(days=3), now - MINUTE)
+    assert opened(lab, delta(reader, lab, pipeline=forgetful)) == [now - MINUTE]
+
+
+def test_reconcile_opens_the_minutes_that_differ(lab: Lab, reader, writer, now) -> None:
+    start = now - 120 * MINUTE
+    same, more, gone, held = (start + number * MINUTE for number in range(4))
+    EventWriter(writer, RECRUITMENT).write([Event(touched_at(one + SECOND), {"ev": "1"}) for one in (same, more, held)])
+    publish(lab, range_of(reader, lab, start, start + 4 * MINUTE))
+    in_lake = counts.minute_counts(reader, RECRUITMENT, [same, more, held])
+    for one, (_, checksum) in in_lake.items():
+        lab.query("UPDATE etl.minute_ledger SET id_checksum = %s WHERE minute = %s", checksum, one)
+    lab.query("UPDATE etl.minute_ledger SET id_checksum = id_checksum + 1 WHERE minute = %s", more)
+    lab.query("UPDATE etl.minute_ledger SET id_checksum = 0, state = 'held' WHERE minute = %s", held)
+    reconciled = range_of(reader, lab, start, start + 10 * MINUTE, runs.open_reconcile, kind="reconcile")
+    assert opened(lab, reconciled) == [more, gone]
+
+
+def test_reconcile_leaves_fresh_pending_minutes_to_the_minute_dag(lab: Lab, reader, writer, now) -> None:
+    fresh, old = now - MINUTE, now - 60 * MINUTE
+    EventWriter(writer, RECRUITMENT).write([Event(touched_at(one + SECOND), {"ev": "1"}) for one in (fresh, old)])
+    found = range_of(reader, lab, old, now + MINUTE, runs.open_reconcile, kind="reconcile")
+    assert opened(lab, found) == [old]
+    assert range_of(reader, lab, old + MINUTE, now, runs.open_reconcile, kind="reconcile") is None
+
+
+def test_splitting_finds_the_poisonous_minute_and_holds_it(lab: Lab, reader, writer, now) -> None:
+    """A minute that always kills Spark, among sixteen: all others are merged, it is held, in few runs, fresh ones go on."""
+    minutes = [now - (30 + number) * MINUTE for number in range(16)]
+    poison = minutes[5]
+    touch(writer, *minutes)
+    for number in range(40):
+        touch(writer, now - MINUTE)  # life goes on
+        batch_id = delta(reader, lab, f"run-{number}")
+        if poison in opened(lab, batch_id):
+            batches.mint_attempt(lab.conn, batch_id)
+            batches.mint_attempt(lab.conn, batch_id)
+        else:
+            publish(lab, batch_id)
+        states = dict(lab.query("SELECT minute, state FROM etl.minute_ledger"))
+        if "seen" not in states.values():
+            break
+    assert states[poison] == "held"
+    assert {states[one] for one in minutes if one != poison} == {"merged"}
+    assert number <= 24, "After each batch of suspects a batch of fresh minutes went."

@@ -1,0 +1,158 @@
+"""Schema and accounts on a real server: what exists, and what each account must not do."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from include.connections import ConnectionMissing
+from include.warehouse.errors import WarehouseError
+from include.warehouse.schema import apply_schema
+from include.warehouse.session import warehouse
+from tests.warehouse.lab import Lab, contribution, minute
+
+
+def run(conn_id: str, statement: str) -> list:
+    with warehouse(conn_id) as conn:
+        cursor = conn.cursor()
+        cursor.execute(statement)
+        return list(cursor.fetchall())
+
+
+def test_applying_again_changes_nothing(lab: Lab) -> None:
+    lab.publish({minute(0): [contribution()]})
+    apply_schema()
+    assert lab.facts() == {(7, 0): 1}
+    assert lab.query("SELECT pipeline FROM etl.pipelines") == [("recruitment",)]
+
+
+READABLE = [
+    "SELECT * FROM recruitment.events",
+    "SELECT * FROM recruitment.job",
+    "SELECT * FROM etl.minute_ledger",
+    "SELECT * FROM etl.batches",
+    "SELECT * FROM etl.rejected_summary",
+    "SELECT check_name, outcome, offending_rows FROM etl.check_results",
+]
+
+
+@pytest.mark.parametrize("statement", READABLE)
+def test_bi_reads_facts_and_bookkeeping(warehouse_schema: None, statement: str) -> None:
+    run("warehouse_bi", statement)
+
+
+FORBIDDEN_TO_BI = [
+    "SELECT payload FROM etl.rejected_events",
+    "SELECT * FROM etl.staged_rejects",
+    "SELECT sample FROM etl.check_results",
+    "SELECT * FROM etl.staged_counts",
+    "SELECT * FROM recruitment.events_staged",
+    "SELECT * FROM recruitment.events_by_minute",
+    "SELECT * FROM mysql.user",
+    "DELETE FROM recruitment.events",
+    "UPDATE recruitment.events SET clicks = 0",
+    "INSERT INTO recruitment.job (id) VALUES (1)",
+    "INSERT INTO etl.pipelines (pipeline) VALUES ('x')",
+    "UPDATE etl.rejected_summary SET reason = ''",
+    "CREATE TABLE recruitment.mine (id INT)",
+    "DROP TABLE recruitment.events",
+    "TRUNCATE TABLE recruitment.events",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN_TO_BI)
+def test_bi_neither_sees_payloads_nor_writes(warehouse_schema: None, statement: str) -> None:
+    with pytest.raises(WarehouseError, match="account bi.*lacks a permission"):
+        run("warehouse_bi", statement)
+
+
+FORBIDDEN_TO_ETL = [
+    "DROP TABLE recruitment.events",
+    "DROP DATABASE recruitment",
+    "TRUNCATE TABLE recruitment.events",
+    "CREATE TABLE recruitment.mine (id INT)",
+    "CREATE DATABASE mine",
+    "ALTER TABLE recruitment.events ADD COLUMN x INT",
+    "SELECT * FROM mysql.user",
+    "GRANT SELECT ON recruitment.events TO bi@'127.0.0.1'",
+    "CREATE USER mallory",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN_TO_ETL)
+def test_etl_writes_rows_but_owns_no_table(warehouse_schema: None, statement: str) -> None:
+    with pytest.raises(WarehouseError, match="account etl.*lacks a permission"):
+        run("warehouse_etl", statement)
+
+
+def test_an_account_that_does_not_exist_is_made(warehouse_schema: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_BI"]) | {"login": "new_reader", "password": "its-own-secret"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", json.dumps(described))
+    try:
+        apply_schema()
+        run("warehouse_bi", "SELECT * FROM recruitment.events")
+        with pytest.raises(WarehouseError, match="lacks a permission"):
+            run("warehouse_bi", "SELECT * FROM etl.rejected_events")
+    finally:
+        run("warehouse_admin", "DROP USER IF EXISTS new_reader")
+
+
+def test_without_an_administrator_etl_applies_or_says_what_it_lacks(warehouse_schema: None, monkeypatch) -> None:
+    def missing_admin(conn_id):
+        if conn_id == "warehouse_admin":
+            raise ConnectionMissing(conn_id)
+        return endpoint(conn_id)
+
+    from include.warehouse import schema
+
+    endpoint = schema.endpoint
+    monkeypatch.setattr(schema, "endpoint", missing_admin)
+    with pytest.raises(WarehouseError, match="warehouse_etl.*lacks a permission.*administrator"):
+        apply_schema()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"password": "wrong"}, "refused the login.*Correct login and password of connection warehouse_etl"),
+        ({"port": 1}, "127.0.0.1:1.*cannot be reached.*make services"),
+        ({"host": ""}, "has no host"),
+    ],
+)
+def test_a_connection_that_does_not_work_says_where_and_what_to_do(mariadb_server, monkeypatch, change, says) -> None:
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"]) | change
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
+    with pytest.raises(WarehouseError, match=says) as raised, warehouse():
+        pass
+    assert str(described["password"]) not in str(raised.value) or described["password"] == "wrong"
+
+
+def test_a_missing_table_names_the_set_up(warehouse_schema: None) -> None:
+    with pytest.raises(WarehouseError, match="lacks a table.*To create it, run"):
+        run("warehouse_admin", "SELECT * FROM etl.no_such_table")
+
+
+# ⚑ UTC is forced; DATETIME(6)
+def test_times_keep_their_microseconds_in_utc(lab: Lab) -> None:
+    lab.publish({minute(0): [contribution()]})
+    precise = minute(0).replace(second=59, microsecond=123_456)
+    lab.query("UPDATE recruitment.events SET latest_update_time = %s", precise)
+    assert lab.facts("latest_update_time") == {(7, 0): precise}
+    assert abs(lab.one("SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), CURRENT_TIMESTAMP(6))")) == 0
+
+
+# ⚑ key columns are NOT NULL, text keys utf8mb4_bin
+def test_keys_of_facts_and_contributions_are_never_null(lab: Lab) -> None:
+    nullable = lab.query(
+        "SELECT c.table_name, c.column_name FROM information_schema.columns AS c JOIN information_schema.statistics AS s "
+        "ON s.table_schema = c.table_schema AND s.table_name = c.table_name AND s.column_name = c.column_name "
+        "WHERE c.table_schema = 'recruitment' AND s.index_name = 'PRIMARY' AND c.is_nullable = 'YES'"
+    )
+    assert nullable == []
+    collations = lab.query(
+        "SELECT DISTINCT table_collation FROM information_schema.tables "
+        "WHERE table_schema IN ('etl', 'recruitment') AND table_collation IS NOT NULL"
+    )
+    assert collations == [("utf8mb4_bin",)]

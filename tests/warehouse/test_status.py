@@ -1,0 +1,35 @@
+"""What people and dashboards ask about runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from include.warehouse import status
+from include.warehouse.session import warehouse
+from tests.warehouse.lab import CLOCK, SECOND, Lab, contribution, minute
+
+
+def test_recent_batches_come_newest_first_with_their_rows(lab: Lab) -> None:
+    first = lab.publish({minute(0): [contribution()]}, ignored=4)
+    second = lab.open(minute(1), run_id="run-2")
+    with warehouse("warehouse_bi") as conn:  # the read-only account is enough
+        found = status.recent_batches(conn, 10)
+    assert [(batch["batch_id"], batch["state"]) for batch in found] == [(second, "open"), (first, "merged")]
+    assert (found[1]["raw_rows"], found[1]["counted_rows"], found[1]["ignored_rows"]) == (5, 1, 4)
+    assert found[1]["seconds"] > 0
+    assert found[0]["seconds"] is None
+    assert len(status.recent_batches(lab.conn, 1)) == 1
+
+
+def test_freshness_ignores_minutes_ahead_of_the_clock(lab: Lab) -> None:
+    assert status.freshness(lab.conn)[0]["newest_create_time"] is None
+    now = lab.one("SELECT CURRENT_TIMESTAMP(6)").replace(second=0, microsecond=0)
+    ahead = now + timedelta(days=30)
+    recent = now - timedelta(minutes=2)
+    lab.publish({recent: [contribution()], ahead: [contribution()], minute(1): []}, clock=now)
+    lab.see(minute(5), minute(6), at=CLOCK - SECOND)
+    with warehouse("warehouse_bi") as conn:
+        found = status.freshness(conn)[0]
+    assert (found["pipeline"], found["pending"], found["held"]) == ("recruitment", 2, 0)
+    assert found["newest_create_time"] == recent + 30 * SECOND
+    assert 60 < found["lag"] < 180
