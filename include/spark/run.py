@@ -21,11 +21,12 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-# spark-submit puts this file's folder on the path, and the project is three levels up.
-sys.path[0] = str(Path(__file__).resolve().parents[2])
-# Whatever the machine's time zone is: datetimes that pass between Python and the JVM are UTC.
-os.environ["TZ"] = "UTC"
-time.tzset()
+if __name__ == "__main__":
+    # spark-submit puts this file's folder on the path; the project is two levels up.
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    # Whatever the machine's time zone is: a datetime that passes between Python and the JVM is UTC.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
 
 from pyspark.sql import DataFrame, Row, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
@@ -68,7 +69,7 @@ class Job:
 def run(spark: SparkSession, job: Job) -> None:
     """Fill staging for one attempt."""
     pipeline = pipelines.get(job.pipeline)
-    transform = importlib.import_module(f"include.spark.{pipeline.name}")
+    transform = transform_of(pipeline)
     with Warehouse(spark, job.warehouse_url, _warehouse_properties(spark)) as warehouse:
         with step("read") as said:
             raw = lake.read_minutes(spark, pipeline, job.minutes)
@@ -86,6 +87,11 @@ def run(spark: SparkSession, job: Job) -> None:
         with step("stage counts"):
             counts = staging.counts(job.attempt, job.minutes, counted)
             warehouse.insert(staging.COUNTS_TABLE, staging.COUNTS_COLUMNS, counts)
+
+
+def transform_of(pipeline: pipelines.Pipeline):
+    """The module that knows what the pipeline's rows mean: it has classify and OUTPUTS."""
+    return importlib.import_module(f"include.spark.{pipeline.name}")
 
 
 def materialised(raw: DataFrame, transform, pipeline: pipelines.Pipeline, options: dict[str, object]) -> DataFrame:

@@ -23,6 +23,9 @@ APPLICATION = ROOT / "include" / "spark" / "run.py"
 _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 # Up to here the C1 compiler alone is faster; beyond, C2 earns what it costs.
 SMALL_DELTA_ROWS = 60_000
+# A stale archive is no reason for a warning: the JVM goes on without it.
+_QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
+LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
 _WAREHOUSE = "spark.minutemark.warehouse."
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CONCATENATED = ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions")
@@ -77,7 +80,7 @@ def prepare(
         _warehouse(warehouse),
     )
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
-    _write_private(properties_file, "".join(f"{key}={_escaped(value)}\n" for key, value in properties.items()))
+    _write_private(properties_file, properties_text(properties))
     _write_private(job_file, json.dumps(_job(batch, attempt, url)))
     return Submission(
         application=str(APPLICATION),
@@ -92,6 +95,11 @@ def prepare(
 def session_settings(master: str) -> dict[str, str]:
     """What a session needs without stores: for tests, and for making the archive."""
     return _merged(_tuning(master, 0), _correctness(), runtime(spark_jars(), small=True))
+
+
+def properties_text(properties: Mapping[str, str]) -> str:
+    """The properties as spark-submit reads them from a file."""
+    return "".join(f"{key}={_escaped(value)}\n" for key, value in properties.items())
 
 
 def is_local(master: str) -> bool:
@@ -135,10 +143,10 @@ def spark_home() -> Path:
 def environment(master: str) -> dict[str, str]:
     """Variables for spark-submit that save it a search, a JVM's start-up or a name look-up."""
     variables = {"SPARK_HOME": str(spark_home())}
-    launcher = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-    if launcher_archive().is_file():
-        launcher += f" -XX:SharedArchiveFile={launcher_archive()} -Xlog:cds=off -Xlog:class+path=off"
-    variables["SPARK_LAUNCHER_OPTS"] = launcher
+    launcher = list(LAUNCHER_FLAGS)
+    if launcher_archive().is_file() and " " not in str(launcher_archive()):  # the shell script would split it
+        launcher.append(f"-XX:SharedArchiveFile={launcher_archive()}")
+    variables["SPARK_LAUNCHER_OPTS"] = " ".join(launcher)
     if is_local(master):
         variables["SPARK_LOCAL_IP"] = "127.0.0.1"
     return variables
@@ -151,9 +159,7 @@ def runtime(jars: Sequence[str], *, small: bool, archive_option: str | None = No
         f"-Dlog4j2.configurationFile=file:{_LOG4J}",
         "-XX:+UseSerialGC",
         "-XX:MetaspaceSize=256m",  # at its default of 21 MB, loading Spark's classes collects the heap several times
-        "-Xshare:auto",
-        "-Xlog:cds=off",
-        "-Xlog:class+path=off",
+        *_QUIET_ARCHIVE,
     ]
     if small:
         flags.append("-XX:TieredStopAtLevel=1")
@@ -163,7 +169,7 @@ def runtime(jars: Sequence[str], *, small: bool, archive_option: str | None = No
         flags.append(f"-XX:SharedArchiveFile={archive()}")
     return {
         "spark.driver.extraClassPath": ":".join(jars),
-        "spark.driver.extraJavaOptions": " ".join(flags),
+        "spark.driver.extraJavaOptions": " ".join(f'"{flag}"' if " " in flag else flag for flag in flags),
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
     }
 

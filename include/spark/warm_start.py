@@ -1,0 +1,133 @@
+"""The class archive that halves the start of a Spark job: `python -m include.spark.warm_start`.
+
+One job without stores goes through the same code as a real one, and every class of the connector and of the JDBC
+driver is loaded by name; the JVM then writes down what it has loaded. A job that finds no archive runs without.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from include.spark import submission
+
+
+def make_archives() -> Iterator[tuple[Path, float]]:
+    """Make both archives, yielding each with its seconds; the old one is replaced at the end, in one step."""
+    archive, launcher = submission.archive(), submission.launcher_archive()
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    yield launcher, _replaced(launcher, _launcher_run)
+    yield archive, _replaced(archive, _spark_run)
+
+
+def _replaced(archive: Path, run) -> float:
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        new = Path(folder) / archive.name
+        run(new, Path(folder))
+        if not new.is_file():
+            raise submission.SubmissionImpossible(
+                f"The JVM wrote no archive to {new}: does {_java()} have one of its own?"
+            )
+        new.replace(archive)
+    return time.monotonic() - started
+
+
+def _spark_run(archive: Path, folder: Path) -> None:
+    jars = submission.spark_jars()
+    settings = submission.session_settings("local[1]")
+    settings |= submission.runtime(jars, small=True, archive_option=f"-XX:ArchiveClassesAtExit={archive}")
+    properties = folder / "spark.properties"
+    properties.write_text(submission.properties_text(settings), encoding="utf-8")
+    command = [_spark_submit(), "--master", "local[1]", "--properties-file", str(properties)]
+    _run([*command, str(Path(__file__).resolve()), "--load", *jars])
+
+
+def _launcher_run(archive: Path, folder: Path) -> None:
+    """The JVM that spark-submit starts first, to build the command line of the second one."""
+    flags = " ".join([*submission.LAUNCHER_FLAGS, f"-XX:ArchiveClassesAtExit={archive}"])
+    _run([_spark_submit(), "--version"], SPARK_LAUNCHER_OPTS=flags)
+
+
+def _run(command: Sequence[str], **variables: str) -> None:
+    environment = {**os.environ, **submission.environment("local[1]"), "PYTHONPATH": str(submission.ROOT), **variables}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise submission.SubmissionImpossible(f"{command[0]} ended with code {done.returncode}:\n{last}")
+
+
+def _spark_submit() -> str:
+    return str(submission.spark_home() / "bin" / "spark-submit")
+
+
+def load(jars: Sequence[str]) -> None:
+    """Inside Spark: transform a few rows of every pipeline, stage nothing, and load the jars' classes by name."""
+    from pyspark.sql import SparkSession
+    from pyspark.sql import functions as F
+
+    from include import pipelines
+    from include.spark import run, staging
+    from include.spark.fate import COUNTED, REJECTED
+
+    spark = SparkSession.builder.getOrCreate()
+    for pipeline in pipelines.all_pipelines().values():
+        transform = run.transform_of(pipeline)
+        rows = run.materialised(_few_rows(spark, pipeline), transform, pipeline, {})
+        staging.count_minutes(rows)
+        for contributions in transform.OUTPUTS.values():
+            contributions(rows.where(F.col("fate") == COUNTED)).collect()
+        staging.rejects(rows.where(F.col("fate") == REJECTED)).collect()
+    _load_classes(spark, jars)
+    spark.stop()
+
+
+def _few_rows(spark, pipeline):
+    """A row that says nothing, as the lake would give it; made in the JVM, without a Python worker."""
+    columns = ", ".join(f"CAST(NULL AS STRING) AS {name}" for name in pipeline.columns)
+    key = (
+        "TIMESTAMP '2026-01-01 00:00:00Z' AS minute, 0 AS shard, 'f7346e40-0667-11ed-b05a-72ef16420234' AS create_time"
+    )
+    return spark.sql(f"SELECT {key}, {columns} FROM range(2)")
+
+
+def _load_classes(spark, jars: Sequence[str]) -> None:
+    loader = spark._jvm.java.lang.ClassLoader.getSystemClassLoader()
+    for name in _class_names(jars):
+        try:
+            loader.loadClass(name)
+        except Exception:  # a class of an optional dependency that is not here
+            continue
+
+
+def _class_names(jars: Sequence[str]) -> Iterator[str]:
+    for jar in jars:
+        with zipfile.ZipFile(jar) as classes:
+            for name in classes.namelist():
+                if name.endswith(".class") and not name.startswith("META-INF/") and "module-info" not in name:
+                    yield name.removesuffix(".class").replace("/", ".")
+
+
+def main() -> int:
+    """Make the archives and say what they are; 1 with the reason when that is impossible."""
+    if sys.argv[1:2] == ["--load"]:
+        load(sys.argv[2:])
+        return 0
+    try:
+        for archive, seconds in make_archives():
+            print(f"{archive}: {archive.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s", flush=True)
+    except (submission.SubmissionImpossible, OSError) as error:
+        print(f"No class archive, so every Spark job starts slower: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
