@@ -39,8 +39,8 @@ class WaitForChanges(BaseSensorOperator):
         self.patience = patience
 
     def execute(self, context: Context) -> int:
-        deadline = datetime.now(UTC) + self.patience
-        return self._open_or_wait(context, deadline)
+        # From the tick, not from now: a run that began late must not make the next one late as well.
+        return self._open_or_wait(context, context["dag_run"].run_after + self.patience)
 
     def execute_complete(self, context: Context, event: dict[str, str]) -> int:
         """Comes back from the trigger: the lake has changed, or it could not be asked."""

@@ -20,8 +20,8 @@ PIPELINE = pipelines.get("recruitment")
 pytestmark = pytest.mark.usefixtures("schemas")
 
 
-def context(run_type="scheduled", run_id=None, interval=None, **params):
-    now = datetime.now(UTC)
+def context(run_type="scheduled", run_id=None, interval=None, late=timedelta(0), **params):
+    now = datetime.now(UTC) - late
     found = {
         "dag_run": SimpleNamespace(
             dag_id="recruitment_minute", run_id=run_id or f"{run_type}__{now}", run_type=run_type, run_after=now
@@ -92,6 +92,17 @@ def test_with_nothing_pending_it_defers_until_its_patience_ends(nothing_pending)
     gone = {"deadline": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
     with pytest.raises(AirflowSkipException):
         sensor().execute_complete(context(), gone)
+
+
+def test_a_run_that_began_late_does_not_make_the_next_one_late(nothing_pending):
+    from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor().execute(context(late=timedelta(seconds=30)))
+    left = datetime.fromisoformat(deferred.value.trigger.deadline) - datetime.now(UTC)
+    assert left <= timedelta(seconds=15)
+    with pytest.raises(AirflowSkipException):
+        sensor().execute(context(late=timedelta(minutes=5)))
 
 
 def test_after_the_trigger_it_looks_again_and_opens_the_batch(nothing_pending):
