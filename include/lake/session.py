@@ -29,19 +29,29 @@ def lake(conn_id: str = LAKE_READER) -> Iterator[Session]:
     both, took a quarter more of a bulk writer's CPU to save the cluster one hop.
     """
     target = endpoint(conn_id)
-    from cassandra import DriverException
-    from cassandra.cluster import NoHostAvailable
-
+    with explained(target):
+        try:
+            cluster, session = _open(target)
+        except OSError as error:  # a file of ssl_options that is not there, say
+            raise explain(error, target) from error
     try:
-        cluster, session = _open(target)
-    except (DriverException, NoHostAvailable, OSError, ValueError) as error:
-        raise explain(error, target) from error
-    try:
-        yield session
-    except (DriverException, NoHostAvailable) as error:
-        raise explain(error, target) from error
+        with explained(target):
+            yield session
     finally:
         cluster.shutdown()
+
+
+@contextlib.contextmanager
+def explained(target: Endpoint) -> Iterator[None]:
+    """Errors of the driver leave as LakeError about that connection. With two sessions open, wrap the inner one's use."""
+    from cassandra import DriverException
+    from cassandra.cluster import NoHostAvailable
+    from cassandra.connection import ConnectionException
+
+    try:
+        yield
+    except (DriverException, NoHostAvailable, ConnectionException) as error:
+        raise explain(error, target) from error
 
 
 def _open(target: Endpoint):

@@ -16,13 +16,13 @@ from datetime import datetime
 from pathlib import Path
 
 from include import pipelines
-from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
 from include.lake import change_log
 from include.lake.csv_records import FileRefused, Record, csv_records, fingerprint
 from include.lake.errors import LakeError
-from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, flat_table
+from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
 from include.lake.schema import check_table
-from include.lake.session import lake
+from include.lake.session import explained, lake
 from include.lake.writer import Event, EventWriter
 from include.operations.admission import CsvEvents, TableEvents, check_header
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
@@ -121,7 +121,8 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
         lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
     ):
-        table = flat_table(source, pipeline, name)
+        with explained(endpoint(LAKE_READER)):
+            table = flat_table(source, pipeline, name)
         check_table(session, pipeline)
         imports = ImportLog(
             conn,
@@ -137,7 +138,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
         reader = TableEvents(pipeline, change_log.clock(session))
         with Bar(f"{name} into {pipeline.lake_table}", LAST_TOKEN - FIRST_TOKEN, unit="token") as bar:
             _write_all(
-                table.rows(source, progress.position),
+                _explained_rows(table, source, progress.position),
                 reader.read,
                 lambda row: row.token,
                 EventWriter(session, pipeline),
@@ -146,6 +147,12 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
                 lambda token: bar.at(token - FIRST_TOKEN),
             )
         return _finished(summary, imports, begun)
+
+
+def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[FlatRow]:
+    """Its errors are about the reader's connection; those of whoever takes the rows are not."""
+    with explained(endpoint(LAKE_READER)):
+        yield from table.rows(source, after_token)
 
 
 def import_dimension(

@@ -22,6 +22,18 @@ def test_a_node_that_is_down_is_told_with_host_and_remedy(connection):
         pass
 
 
+def test_a_host_that_no_one_knows_is_told(connection):
+    connection("lake_reader", host="nowhere.invalid")
+    with pytest.raises(LakeError, match=r"nowhere\.invalid.*host and port of connection lake_reader"), lake():
+        pass
+
+
+def test_errors_name_the_connection_they_came_through(lake_schema):
+    with pytest.raises(LakeError, match="connection lake_writer.*GRANT SELECT ON .* TO lake_writer"):
+        with lake("lake_reader"), lake("lake_writer") as writer:
+            writer.execute("SELECT * FROM bedan.tracking LIMIT 1")
+
+
 def test_a_wrong_password_is_told_without_showing_any(connection):
     connection("lake_reader", password="hunter2")
     with pytest.raises(LakeError, match="refused the login.*password of connection lake_reader") as refused, lake():

@@ -1,0 +1,218 @@
+"""Imports on the real stores: everything arrives or is kept with a reason, and a stopped import goes on."""
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from include.lake import change_log
+from include.lake.csv_records import FileRefused
+from include.lake.errors import LakeTableMismatch
+from include.lake.session import lake
+from include.lake.writer import EventWriter
+from include.operations import imports
+from include.operations.dimension_rows import UnknownDimension
+from include.warehouse.session import rows as fetch
+from include.warehouse.session import warehouse
+from tests.lake.conftest import event_id
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+
+def query(sql, **binds):
+    with warehouse("warehouse_etl") as conn:
+        return fetch(conn.cursor(), sql, binds)
+
+
+def lake_rows(minute):
+    with lake("lake_reader") as session:
+        found = session.execute(
+            "SELECT * FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)",
+            (datetime.fromisoformat(minute),),
+        )
+        return {str(row.create_time): row for row in found}
+
+
+def rejected():
+    return query(
+        "SELECT origin, origin_key, minute, reason, payload FROM etl.rejected_events ORDER BY rejected_id DESC"
+    )
+
+
+@pytest.fixture
+def csv_file(tmp_path):
+    def write(*lines, header="create_time,custom_track,job_id,ed"):
+        path = tmp_path / "events.csv"
+        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_events_arrive_and_their_minutes_are_touched(recruitment, csv_file):
+    ids = [event_id("2026-07-01 10:00:00"), event_id("2026-07-01 10:03:00")]
+    summary = imports.import_csv(recruitment, csv_file(f'{ids[0]},click,7,"{{""a"":1}}"', f"{ids[1]},,,"))
+    assert (summary.written, summary.rejected, len(summary.minutes)) == (2, 0, 2)
+    row = lake_rows("2026-07-01 10:00")[str(ids[0])]
+    assert (row.custom_track, row.job_id, row.ed, row.bid) == ("click", "7", '{"a":1}', None)
+    with lake("lake_reader") as session:
+        minutes = change_log.minutes_of_day(session, "bedan.tracking", datetime(2026, 7, 1).date())
+    assert {datetime(2026, 7, 1, 10, 0), datetime(2026, 7, 1, 10, 3)} <= set(minutes)
+
+
+def test_rows_without_a_usable_id_are_kept_with_line_reason_and_payload(recruitment, csv_file):
+    good = event_id("2026-07-02 10:00:00")
+    path = csv_file(
+        "not-an-id,click,7,", f"{good},click,7,", "too,few", f"{good},too,many,fields,here", ',click,8,"𝄞\x00"'
+    )
+    summary = imports.import_csv(recruitment, path)
+    assert (summary.written, summary.rejected) == (1, 4)
+    found = {row["origin_key"].split(":")[1]: row for row in rejected()[:4]}
+    assert sorted(found) == ["2", "4", "5", "6"]
+    assert {row["origin"] for row in found.values()} == {"import"}
+    assert found["2"]["reason"] == "create_time 'not-an-id' is no time-UUID (version 1, 36 characters)"
+    assert json.loads(found["2"]["payload"]) == {"create_time": "not-an-id", "custom_track": "click", "job_id": "7"}
+    assert "2 fields, the header has 4" in found["4"]["reason"]
+    assert json.loads(found["4"]["payload"]) == {"line": "too,few\n"}
+    assert json.loads(found["6"]["payload"]) == {"custom_track": "click", "job_id": "8", "ed": "𝄞\x00"}
+
+
+def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
+    ids = [event_id("2026-07-03 10:00:00") for _ in range(3)]
+    path = csv_file(*(f"{one},click,7," for one in ids), "no-id,,,")
+    first = imports.import_csv(recruitment, path)
+    before = lake_rows("2026-07-03 10:00"), len(rejected())
+    again = imports.import_csv(recruitment, path)
+    assert (again.written, again.rejected) == (first.written, first.rejected) == (3, 1)
+    assert again.resumed_at is None  # in full: a change of the lake's table may be why it is asked for
+    assert (lake_rows("2026-07-03 10:00"), len(rejected())) == before
+
+
+def test_a_stopped_import_goes_on_where_it_was(recruitment, csv_file, monkeypatch):
+    ids = [event_id("2026-07-04 10:00:00") for _ in range(10)]
+    path = csv_file("no-id,,,", *(f"{one},click,7," for one in ids))
+    monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 4)
+    write, written = EventWriter.write, []
+
+    def stop_in_the_third_chunk(self, events):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(events)
+        return write(self, events)
+
+    monkeypatch.setattr(EventWriter, "write", stop_in_the_third_chunk)
+    with pytest.raises(KeyboardInterrupt):
+        imports.import_csv(recruitment, path)
+    assert len(lake_rows("2026-07-04 10:00")) == 7
+    (progress,) = query("SELECT * FROM etl.imports ORDER BY import_id DESC LIMIT 1")
+    assert (progress["position"], progress["state"]) == (9, "running")
+
+    monkeypatch.setattr(EventWriter, "write", lambda self, events: written.append(events) or write(self, events))
+    summary = imports.import_csv(recruitment, path)
+    assert summary.resumed_at == 9
+    assert [len(events) for events in written[2:]] == [3]  # only what was not safe yet
+    assert (summary.written, summary.rejected) == (10, 1)
+    assert len(lake_rows("2026-07-04 10:00")) == 10
+
+
+def test_progress_is_recorded_after_the_events_never_before(recruitment, csv_file, monkeypatch):
+    path = csv_file(f"{event_id('2026-07-05 10:00:00')},click,7,")
+    monkeypatch.setattr(imports.ImportLog, "advance", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        imports.import_csv(recruitment, path)
+    assert len(lake_rows("2026-07-05 10:00")) == 1
+    (progress,) = query("SELECT * FROM etl.imports ORDER BY import_id DESC LIMIT 1")
+    assert (progress["position"], progress["state"]) == (0, "running")
+
+
+def test_rows_of_closed_minutes_are_rejected(recruitment, csv_file):
+    keeps_a_day = replace(recruitment, lake_retention=timedelta(days=1))
+    with lake() as session:
+        recent = event_id(str(change_log.clock(session).replace(microsecond=0)))
+    summary = imports.import_csv(keeps_a_day, csv_file(f"{event_id('2026-07-06 10:00:00')},click,7,", f"{recent},,,"))
+    assert (summary.written, summary.rejected) == (1, 1)
+    assert rejected()[0]["minute"] == datetime(2026, 7, 6, 10)
+    assert "older than the lake keeps (1 day, 0:00:00)" in rejected()[0]["reason"]
+
+
+def test_unknown_columns_are_reported_and_ignored(recruitment, csv_file):
+    path = csv_file(f"{event_id('2026-07-07 10:00:00')},click,9", header="create_time,custom_track,mood")
+    summary = imports.import_csv(recruitment, path)
+    assert summary.ignored_columns == ("mood",)
+    assert "bid" in summary.missing_columns
+    assert "ignored: mood" in str(summary)
+
+
+@pytest.mark.parametrize("header", ["id,custom_track,job_id,ed", "create_time,mood,weather,price"])
+def test_a_file_without_the_needed_columns_is_refused_before_anything_is_written(recruitment, csv_file, header):
+    before = query("SELECT count(*) AS n FROM etl.imports")
+    with pytest.raises(FileRefused, match="it has no column .*, which pipeline recruitment needs. Its header names"):
+        imports.import_csv(recruitment, csv_file("a,b,c,d", header=header))
+    assert query("SELECT count(*) AS n FROM etl.imports") == before
+
+
+def test_a_bad_encoding_far_inside_is_refused_before_anything_is_written(recruitment, csv_file):
+    path = csv_file(*(f"{event_id('2026-07-08 10:00:00')},click,7," for _ in range(5_000)))
+    path.write_bytes(path.read_bytes() + b"caf\xe9\n")
+    with pytest.raises(FileRefused, match="line 5002 is not utf-8"):
+        imports.import_csv(recruitment, path)
+    assert lake_rows("2026-07-08 10:00") == {}
+
+
+def test_a_lake_table_with_a_missing_column_is_refused_before_anything_is_written(recruitment, csv_file):
+    wider = replace(recruitment, columns=(*recruitment.columns, "mood"))
+    with pytest.raises(LakeTableMismatch, match=r"ALTER TABLE bedan\.tracking ADD \(mood text\);"):
+        imports.import_csv(wider, csv_file(f"{event_id('2026-07-09 10:00:00')},click,7,"))
+
+
+def test_a_dimension_is_typed_and_rows_without_a_whole_id_are_kept(recruitment, tmp_path):
+    path = tmp_path / "job.csv"
+    path.write_text(
+        "id,title,status,group_id,campaign_id,company_id,created_date,last_modified_date,mood\n"
+        "1,Baker,1,,4,77.0,2026-01-01 10:00:00.5,,x\n"  # as spreadsheets write whole numbers
+        ",Nameless,1,,,,,,\n"
+        "seven,Baker,1,,,,,,\n"
+        "8,Baker,1,,,,yesterday,,\n"
+        "9,Baker\n"
+        "1,Baker and more,1,,4,78,2026-01-01T12:00:00+02:00,,x\n"  # the same job again: the last one stays
+    )
+    summary = imports.import_dimension("job", path)
+    assert (summary.written, summary.rejected, summary.ignored_columns) == (2, 4, ("mood",))
+    (job,) = query("SELECT * FROM recruitment.job")
+    assert (job["id"], job["title"], job["company_id"], job["group_id"]) == (1, "Baker and more", 78, None)
+    assert job["created_date"] == datetime(2026, 1, 1, 10)
+    reasons = [row["reason"] for row in reversed(rejected()[:4])]
+    assert reasons[0] == "id is empty"
+    assert reasons[1] == "id 'seven' is no number"
+    assert reasons[2].startswith("created_date 'yesterday' is no time")
+    assert "2 fields" in reasons[3]
+
+
+def test_a_dimension_file_without_its_columns_is_refused(tmp_path):
+    path = tmp_path / "job.csv"
+    path.write_text("id,title\n1,Baker\n")
+    with pytest.raises(FileRefused, match=r"no column status, .*, which recruitment\.job needs"):
+        imports.import_dimension("job", path)
+
+
+def test_an_unknown_table_is_told_with_those_there_are(tmp_path):
+    with pytest.raises(UnknownDimension, match=r"no table 'company'.*job \(pipeline recruitment\)"):
+        imports.import_dimension("company", tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--pipeline", "nothing", "--file", "x.csv"], "There is no pipeline 'nothing'"),
+        (["--pipeline", "recruitment", "--file", "nope.csv"], "there is no such file"),
+        (["--file", "x.csv"], "not clear what to import"),
+        (["--pipeline", "recruitment", "--file", "x.csv", "--from", "a.b"], "not clear what to import"),
+        (["--pipeline", "recruitment", "--from", "bedan.nothing"], "no table bedan.nothing"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_in_one_line(arguments, told, capsys):
+    assert imports.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Import failed. ") and told in error
+    assert "Traceback" not in error
