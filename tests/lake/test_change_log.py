@@ -46,17 +46,17 @@ def test_a_touch_leaves_other_minutes_and_days_as_they_were(writer, reader):
 
 
 def test_a_writer_whose_clock_is_ahead_does_not_win_over_later_touches(writer, reader):
-    writer.timestamp_generator = lambda: int((time.time() + 3600) * 1_000_000)  # its clock: an hour ahead
+    writer.cluster.timestamp_generator = lambda: int((time.time() + 3600) * 1_000_000)  # its clock: an hour ahead
     change_log.touch(writer, "test.ahead", [MINUTE])
     first = change_log.minutes_of_day(reader, "test.ahead", DAY)[MINUTE]
-    writer.timestamp_generator = lambda: int(time.time() * 1_000_000)  # another writer, whose clock is right
+    writer.cluster.timestamp_generator = lambda: int(time.time() * 1_000_000)  # another writer, whose clock is right
     change_log.touch(writer, "test.ahead", [MINUTE])
     assert time_of(change_log.minutes_of_day(reader, "test.ahead", DAY)[MINUTE]) > time_of(first)
     assert time_of(change_log.changed_days(reader, "test.ahead")[DAY]) > time_of(first)
 
 
 def test_touches_carry_the_servers_write_timestamp(writer, admin):
-    writer.timestamp_generator = lambda: 1_000_000  # 1970
+    writer.cluster.timestamp_generator = lambda: 1_000_000  # 1970
     change_log.touch(writer, "test.stamp", [MINUTE])
     stamp = admin.execute(
         "SELECT writetime(changed_at) AS stamp FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s",

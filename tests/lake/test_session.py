@@ -29,9 +29,9 @@ def test_a_host_that_no_one_knows_is_told(connection):
 
 
 def test_errors_name_the_connection_they_came_through(lake_schema):
-    with pytest.raises(LakeError, match="connection lake_writer.*GRANT SELECT ON .* TO lake_writer"):
-        with lake("lake_reader"), lake("lake_writer") as writer:
-            writer.execute("SELECT * FROM bedan.tracking LIMIT 1")
+    refusal = pytest.raises(LakeError, match="connection lake_writer.*GRANT SELECT ON .* TO lake_writer")
+    with refusal, lake("lake_reader"), lake("lake_writer") as writer:
+        writer.execute("SELECT * FROM bedan.tracking LIMIT 1")
 
 
 def test_a_wrong_password_is_told_without_showing_any(connection):
