@@ -12,7 +12,8 @@ import pytest
 
 from include.warehouse import batches, merge
 from include.warehouse.errors import BatchRefused
-from include.warehouse.session import warehouse
+from include.warehouse.session import rows, warehouse
+from include.warehouse.sql import FOLDER, statements
 from tests.warehouse.lab import KEY, RECRUITMENT, Lab, contribution, minute
 
 
@@ -253,3 +254,21 @@ def test_merging_works_with_the_other_client_library(lab: Lab, monkeypatch: pyte
         other.publish({minute(0): [contribution()]}, rejects=[(minute(0), "größer als erlaubt")], ignored=9)
         assert other.pending() == []
         assert other.facts("bid_set") == {(7, 0): Decimal("0.5")}
+
+
+def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(lab: Lab) -> None:
+    for number in range(20):
+        past = [minute(-10 * number - one) for one in range(1, 11)]
+        many = {one: [contribution(job, hours=number) for job in range(1, 21)] for one in past}
+        lab.publish(many, run_id=f"past-{number}", rejects=[(one, "bid is negative") for one in past])
+    batch_id = lab.open(minute(0), minute(1))
+    attempt = lab.stage(batch_id, {minute(0): [contribution()], minute(1): [contribution()]})
+    binds = {"pipeline": "recruitment", "batch_id": batch_id, "attempt": attempt}
+    binds |= {"settle_microseconds": 1, "oldest_kept_batch": 0}
+    cursor = lab.conn.cursor()
+    for folder in ("recruitment", "control"):
+        for statement in statements(FOLDER / folder / "merge.sql"):
+            steps = rows(cursor, f"EXPLAIN {statement}", binds)
+            scans = [step for step in steps if step["type"] in ("ALL", "index") and not str(step["table"]).startswith("<")]
+            assert not [step for step in scans if int(step["rows"] or 0) > 50], f"{statement}\n{steps}"
+            cursor.execute(statement, binds)

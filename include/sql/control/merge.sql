@@ -4,8 +4,8 @@
 -- Only what came from the lake: a line that an import could not place is not in these minutes' reads.
 DELETE etl.rejected_events
 FROM etl.batch_minutes AS m
-STRAIGHT_JOIN etl.rejected_events ON rejected_events.minute = m.minute
-  AND rejected_events.pipeline = %(pipeline)s AND rejected_events.origin = 'lake'
+STRAIGHT_JOIN etl.rejected_events FORCE INDEX (by_minute)
+  ON rejected_events.pipeline = %(pipeline)s AND rejected_events.minute = m.minute AND rejected_events.origin = 'lake'
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload, batch_id)

@@ -38,13 +38,14 @@ WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 -- Facts left empty.
 DELETE recruitment.events
 FROM recruitment.events_touched AS t
-STRAIGHT_JOIN recruitment.events
+STRAIGHT_JOIN recruitment.events FORCE INDEX (PRIMARY)
   ON events.job_id = t.job_id AND events.dates = t.dates AND events.hours = t.hours
   AND events.publisher_id = t.publisher_id AND events.campaign_id = t.campaign_id AND events.group_id = t.group_id
-LEFT JOIN recruitment.events_by_minute AS c
-  ON c.job_id = t.job_id AND c.dates = t.dates AND c.hours = t.hours
-  AND c.publisher_id = t.publisher_id AND c.campaign_id = t.campaign_id AND c.group_id = t.group_id
-WHERE t.batch_id = %(batch_id)s AND c.minute IS NULL;
+WHERE t.batch_id = %(batch_id)s AND NOT EXISTS (
+  SELECT 1 FROM recruitment.events_by_minute AS c
+  WHERE c.job_id = t.job_id AND c.dates = t.dates AND c.hours = t.hours
+    AND c.publisher_id = t.publisher_id AND c.campaign_id = t.campaign_id AND c.group_id = t.group_id
+);
 
 INSERT INTO recruitment.events (
   job_id, dates, hours, publisher_id, campaign_id, group_id, company_id, disqualified_application,
