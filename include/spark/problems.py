@@ -7,18 +7,29 @@ class JobFailed(RuntimeError):
     """A failure that the job can explain: where, what was found, what to do."""
 
 
+_LAKE_SILENT = "The lake does not answer at {lake}. Is Cassandra up, and is connection lake_reader right?"
+_LAKE_REFUSES = "The lake at {lake} refuses the account of connection lake_reader. Set its login and password."
+_LAKE_FORBIDS = "The lake at {lake} lets lake_reader in, but not read. Grant it SELECT: run the DAG minutemark_setup."
+_WAREHOUSE_SILENT = "The warehouse does not answer at {warehouse}. Is it up, and is connection warehouse_etl right?"
+_WAREHOUSE_REFUSES = (
+    "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set login and password."
+)
+_WAREHOUSE_FORBIDS = "The warehouse at {warehouse} does not let warehouse_etl write. Run the DAG minutemark_setup."
+_WAREHOUSE_EMPTY = "The warehouse at {warehouse} has no staging tables. Run the DAG minutemark_setup."
+
 # What the JVM says, and what that means here. The first match wins.
 _KNOWN = (
-    ("Could not open native connection", "The lake does not answer at {lake}. Is Cassandra up, and is connection lake_reader right?"),
-    ("AllNodesFailedException", "The lake does not answer at {lake}. Is Cassandra up, and is connection lake_reader right?"),
-    ("AuthenticationException", "The lake at {lake} refuses the account of connection lake_reader. Set its login and password."),
-    ("UnauthorizedException", "The lake at {lake} lets lake_reader in but not read. Apply the lake's schema with an account that may grant."),
-    ("Communications link failure", "The warehouse does not answer at {warehouse}. Is it up, and is connection warehouse_etl right?"),
-    ("Access denied for user", "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set its login and password."),
-    ("command denied to user", "The warehouse at {warehouse} does not let warehouse_etl write. Apply the warehouse's schema with an account that may grant."),
-    ("Unknown database", "The warehouse at {warehouse} has no staging tables. Run the DAG minutemark_setup."),
-    ("doesn't exist", "The warehouse at {warehouse} has no staging tables. Run the DAG minutemark_setup."),
-)  # fmt: skip
+    ("AuthenticationException", _LAKE_REFUSES),
+    ("Authentication error", _LAKE_REFUSES),
+    ("UnauthorizedException", _LAKE_FORBIDS),
+    ("Could not open native connection", _LAKE_SILENT),
+    ("AllNodesFailedException", _LAKE_SILENT),
+    ("Communications link failure", _WAREHOUSE_SILENT),
+    ("Access denied for user", _WAREHOUSE_REFUSES),
+    ("command denied to user", _WAREHOUSE_FORBIDS),
+    ("Unknown database", _WAREHOUSE_EMPTY),
+    ("doesn't exist", _WAREHOUSE_EMPTY),
+)
 
 
 def explained(error: BaseException, *, lake: str, warehouse: str) -> str | None:

@@ -76,7 +76,7 @@ def prepare(
         {key: str(value) for key, value in (settings or {}).items()},
         _correctness(),
         runtime(jars, small=estimated_rows <= SMALL_DELTA_ROWS),
-        _lake(lake),
+        lake_settings(lake),
         _warehouse(warehouse),
     )
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
@@ -214,7 +214,7 @@ def _correctness() -> dict[str, str]:
     }
 
 
-def _lake(lake: Endpoint) -> dict[str, str]:
+def lake_settings(lake: Endpoint) -> dict[str, str]:
     """The connector's settings; extra `spark` of the connection adds any of its own (spark.cassandra.…)."""
     extra = lake.extra
     settings = {

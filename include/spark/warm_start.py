@@ -33,7 +33,7 @@ def _replaced(archive: Path, run) -> float:
         run(new, Path(folder))
         if not new.is_file():
             raise submission.SubmissionImpossible(
-                f"The JVM wrote no archive to {new}: does {_java()} have one of its own?"
+                f"The JVM wrote no archive to {new}. It adds to one of its own: make that with `java -Xshare:dump`."
             )
         new.replace(archive)
     return time.monotonic() - started
@@ -93,7 +93,7 @@ def _few_rows(spark, pipeline):
     """A row that says nothing, as the lake would give it; made in the JVM, without a Python worker."""
     columns = ", ".join(f"CAST(NULL AS STRING) AS {name}" for name in pipeline.columns)
     key = (
-        "TIMESTAMP '2026-01-01 00:00:00Z' AS minute, 0 AS shard, 'f7346e40-0667-11ed-b05a-72ef16420234' AS create_time"
+        "TIMESTAMP '2026-01-01 00:00:00Z' AS minute, 0 AS shard, '0e207ccf-156b-11f1-8000-0a0b0c0d0e0f' AS create_time"
     )
     return spark.sql(f"SELECT {key}, {columns} FROM range(2)")
 

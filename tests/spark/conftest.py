@@ -16,8 +16,9 @@ def spark() -> Iterator:
     if not shutil.which("java"):
         pytest.skip("Spark needs Java, and there is none on the PATH: install Java 17.")
     pytest.importorskip("pyspark")
-    from include.spark import submission
     from pyspark.sql import SparkSession
+
+    from include.spark import submission
 
     before = os.environ.get("TZ")
     os.environ["TZ"] = "America/St_Johns"  # 3.5 hours and DST away

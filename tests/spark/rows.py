@@ -1,0 +1,44 @@
+"""Hand-written raw rows: what a test does not say is absent, as in the lake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from include import pipelines
+from include.spark import recruitment
+
+PIPELINE = pipelines.get("recruitment")
+EVENT_ID = "0e207ccf-156b-11f1-8000-0a0b0c0d0e0f"  # 2026-03-01 12:34:56.789012 UTC, and 700 ns
+EVENT_TIME_US = 1_772_368_496_789_012
+MINUTE = datetime(2026, 3, 1, 12, 34)
+CLICK = {"create_time": EVENT_ID, "ts": "2026-03-01 12:34:55.130", "ev": "2", "custom_track": "click", "job_id": "258"}
+_SCHEMA = "minute: timestamp, shard: int, create_time: string, " + ", ".join(
+    f"{name}: string" for name in PIPELINE.columns
+)
+
+
+def raw(spark: SparkSession, *rows: Mapping[str, str | None]) -> DataFrame:
+    """The rows as the lake would give them, all in MINUTE; JSON, so that no Python worker makes them."""
+    texts = json.dumps([{"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0, **row} for row in rows])
+    parsed = F.from_json(F.lit(texts), f"array<struct<{_SCHEMA}>>")
+    return spark.range(1).coalesce(1).select(F.inline(parsed))
+
+
+def classified(spark: SparkSession, *rows: Mapping[str, str | None], recover: bool = True) -> list[Row]:
+    """The rows' fates, in their order."""
+    return recruitment.classify(raw(spark, *rows), {"recover": recover}).collect()
+
+
+def click(**changes: str | None) -> dict[str, str | None]:
+    """A click that counts, with some values changed."""
+    return {**CLICK, **changes}
+
+
+def custom_event(**ed: object) -> dict[str, str | None]:
+    """An event whose values are only in `ed`."""
+    return {**CLICK, "custom_track": None, "job_id": None, "ed": json.dumps(ed)}

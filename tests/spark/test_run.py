@@ -1,0 +1,153 @@
+"""The job as Airflow submits it, against a real Cassandra node and a real MySQL-compatible server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+
+from include.connections import Endpoint, endpoint
+from include.spark import lake, recruitment, run, submission
+from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE, click
+
+NEXT = MINUTE + timedelta(minutes=1)  # holds nothing
+_MASTER = "local[2]"
+
+
+@pytest.fixture(scope="module")
+def written(schemas: None) -> None:
+    """Four events in MINUTE: a click with a bid, a page view, one of an ignored kind, one that is rejected."""
+    from include.lake.session import lake as connected
+    from include.lake.writer import Event, EventWriter
+
+    rows = [click(bid="1.5"), click(custom_track=None, ev="1"), click(custom_track="alive"), click(bid="-3")]
+    ids = [UUID(EVENT_ID[:-1] + str(i)) for i in range(len(rows))]
+    for row in rows:
+        del row["create_time"]
+    with connected("lake_writer") as session:
+        EventWriter(session, PIPELINE).write(Event(i, row) for i, row in zip(ids, rows, strict=True))
+
+
+@pytest.fixture
+def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
+    import MySQLdb
+
+    admin = endpoint("warehouse_admin")
+    connection = MySQLdb.connect(
+        host=admin.host, port=admin.port, user=admin.login, passwd=admin.password, autocommit=True
+    )
+
+    def ask(sql: str) -> list[tuple]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    yield ask
+    connection.close()
+
+
+def submit(attempt: int, warehouse: Endpoint | None = None, source: Endpoint | None = None, minutes=(MINUTE, NEXT)):
+    """What SparkSubmitOperator does, on a machine whose time zone is not UTC."""
+    batch = SimpleNamespace(batch_id=1, pipeline="recruitment", minutes=list(minutes), options={})
+    warehouse, source = warehouse or endpoint("warehouse_etl"), source or endpoint("lake_reader")
+    prepared = submission.prepare(batch, attempt, source, warehouse, _MASTER, 10)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["spark-submit", "--master", _MASTER, "--properties-file", prepared.properties_file]
+    try:
+        return subprocess.run(
+            [*command, prepared.application, *prepared.application_args],
+            env={**os.environ, **prepared.env_vars, "PATH": path, "TZ": "America/St_Johns"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        shutil.rmtree(prepared.dir)
+
+
+def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None:
+    done = submit(41)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = "minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind, newest_create_time"
+    [busy, idle] = query(f"SELECT {counts} FROM etl.staged_counts WHERE attempt = 41 ORDER BY minute")
+    assert busy[:5] == (MINUTE, 4, 2, 1, 1) and json.loads(busy[5]) == {"alive": 1}
+    assert busy[6] == MINUTE + timedelta(seconds=56, microseconds=789_012)
+    assert idle == (NEXT, 0, 0, 0, 0, None, None)
+    events = "minute, job_id, dates, hours, event_count, clicks, impressions, bid_sum, bid_count"
+    [contribution] = query(f"SELECT {events} FROM recruitment.events_staged WHERE attempt = 41")
+    assert contribution[:7] == (MINUTE, 258, MINUTE.date(), 12, 2, 1, 1)
+    assert (float(contribution[7]), contribution[8]) == (1.5, 1)
+    [(origin_key, reason, payload)] = query("SELECT origin_key, reason, payload FROM etl.staged_rejects")
+    assert origin_key.startswith("2026-03-01T12:34Z/") and origin_key.endswith(EVENT_ID[:-1] + "3")
+    assert reason == "bid is negative: -3" and json.loads(payload)["bid"] == "-3"
+    for line in ("read: ", "stage events: ", "stage rejected rows: ", "stage counts: "):
+        assert line in done.stdout + done.stderr
+
+
+def test_an_attempt_number_is_never_used_twice(written: None, query) -> None:
+    """⚑ A zombie driver or a second submit of one attempt stops at the primary key."""
+    assert submit(42).returncode == 0
+    assert submit(42).returncode != 0
+    assert query("SELECT COUNT(*), SUM(raw_rows) FROM etl.staged_counts WHERE attempt = 42") == [(2, 4)]
+
+
+@contextmanager
+def _session(spark_settings: dict[str, str]):
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.builder.master(_MASTER).getOrCreate().newSession()
+    for key, value in spark_settings.items():
+        if key.startswith(("spark.cassandra.", "spark.sql.")):
+            session.conf.set(key, value)
+    yield session
+
+
+def test_the_lake_is_read_by_partition_key_and_once(spark, written: None) -> None:
+    """No scan; and ⚑ once read, rows stay what they were: the plan of what follows has no lake in it."""
+    with _session(submission.session_settings(_MASTER) | submission.lake_settings(endpoint("lake_reader"))) as session:
+        raw = lake.read_minutes(session, PIPELINE, [MINUTE, NEXT])
+        plan = raw._jdf.queryExecution().executedPlan().toString()
+        assert "Cassandra" in plan and "minute" in plan and "shard" in plan, plan
+        assert "In" in plan and "Filter (" not in plan, plan
+        rows = run.materialised(raw, recruitment, PIPELINE, {})
+        assert "Cassandra" not in rows._jdf.queryExecution().executedPlan().toString()
+        print(plan)
+
+
+def test_a_missing_column_is_named_with_the_alter_to_run(spark, written: None) -> None:
+    wider = replace(PIPELINE, columns=(*PIPELINE.columns, "referrer"))
+    with _session(submission.session_settings(_MASTER) | submission.lake_settings(endpoint("lake_reader"))) as session:
+        with pytest.raises(run.JobFailed, match=r"lacks referrer.*ALTER TABLE bedan.tracking ADD \(referrer text\)"):
+            lake.read_minutes(session, wider, [MINUTE])
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ({"warehouse": {"password": "wrong"}}, "refuses the account of connection warehouse_etl"),
+        ({"warehouse": {"port": 1}}, "The warehouse does not answer at 127.0.0.1:1"),
+        ({"source": {"password": "wrong"}}, "refuses the account of connection lake_reader"),
+        ({"source": {"port": 1}}, "The lake does not answer at 127.0.0.1:1"),
+    ],
+)
+def test_a_store_that_refuses_is_named_and_no_password_shows(written: None, what, said: str) -> None:
+    given = {
+        name: replace(endpoint(conn_id), **what[name])
+        for name, conn_id in (("warehouse", "warehouse_etl"), ("source", "lake_reader"))
+        if name in what
+    }
+    done = submit(43, **given)
+    said_by_job = done.stdout + done.stderr
+    assert done.returncode != 0 and said in said_by_job, said_by_job
+    assert endpoint("warehouse_etl").password not in said_by_job and endpoint("lake_reader").password not in said_by_job
