@@ -10,7 +10,7 @@ from airflow.task.priority_strategy import PriorityWeightStrategy
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
 
-LIVE_FOR = timedelta(minutes=15)
+LIVE_FOR = timedelta(minutes=5)
 REPLAY_WEIGHT = 1
 
 
