@@ -18,7 +18,7 @@ from local.environment import MARK
 from local.layout import LOGS, ROOT, RUN, VENV, socket_path
 from local.problems import Problem
 
-UP = ("RUNNING",)
+STORES = {"cassandra", "mariadb"}
 COMING = ("STARTING", "BACKOFF", "RUNNING")
 
 _CONFIGURATION = """\
@@ -51,7 +51,7 @@ autostart = false
 autorestart = {restart}
 startsecs = {start_seconds}
 startretries = 20
-stopwaitsecs = 40
+stopwaitsecs = 20
 stopasgroup = {as_group}
 killasgroup = true
 redirect_stderr = true
@@ -132,12 +132,6 @@ def start(*names: str) -> None:
                 ) from fault
 
 
-def stop_program(name: str) -> None:
-    """Stop one program; not running is fine."""
-    with contextlib.suppress(xmlrpc.client.Fault):
-        _call().supervisor.stopProcess(name)
-
-
 def processes() -> list[dict]:
     """What supervisord knows of each program: name, statename, pid, start, exitstatus. Empty when it does not run."""
     try:
@@ -165,19 +159,29 @@ def last_words(name: str) -> str:
 
 
 def shut_down(seconds: float = 60) -> list[str]:
-    """End supervisord, its programs, and what outlived them. Returns the names of what had to be ended one by one."""
-    with contextlib.suppress(OSError, xmlrpc.client.Error):
-        pid = _call().supervisor.getPID()
+    """End the programs, supervisord, and what outlived them. Returns the names of what had to be ended one by one."""
+    import psutil
+
+    with contextlib.suppress(OSError, xmlrpc.client.Error, psutil.Error):
+        supervisord = psutil.Process(_call().supervisor.getPID())
+        names = {process["name"] for process in processes()}
+        # Side by side, but the stores after those that write to them.
+        _stop_together(names - STORES, seconds)
+        _stop_together(names & STORES, seconds)
         _call().supervisor.shutdown()
-        _wait_for_end(pid, seconds)
+        supervisord.wait(seconds)
     return _end_leftovers()
 
 
-def _wait_for_end(pid: int, seconds: float) -> None:
-    import psutil
-
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).wait(seconds)
+def _stop_together(names: set[str], seconds: float) -> None:
+    for name in names:
+        with contextlib.suppress(xmlrpc.client.Fault):
+            _call().supervisor.stopProcess(name, False)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(process["pid"] for process in processes() if process["name"] in names):
+            return
+        time.sleep(0.1)
 
 
 def _end_leftovers() -> list[str]:
