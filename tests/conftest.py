@@ -18,7 +18,7 @@ from local.layout import ROOT, STORE_JARS
 from tests import stores as test_stores
 
 TESTS = ROOT / "tests"
-REAL_DATA = ROOT.parent / "shared" / "data"
+REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
 # Fast ones first: a broken transform should not wait behind a starting node.
 ORDER = ("dags", "pipelines", "local", "stores", "lake", "warehouse", "spark", "e2e")
