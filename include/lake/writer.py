@@ -97,22 +97,29 @@ class EventWriter:
 
     def _statements(self, minute: datetime, shard: int, events: list[Event]) -> Iterator[object]:
         """The events of one partition as unlogged batches: one write each, and far cheaper than row by row."""
-        from cassandra.query import BatchStatement, BatchType
-
-        batch, rows, characters = BatchStatement(BatchType.UNLOGGED), 0, 0
+        bound, characters = [], 0
         for event in events:
-            bound = self._bind(minute, shard, event)
             size = sum(len(value) for value in event.values.values() if value)
-            if rows and (rows == _ROWS_PER_BATCH or characters + size > _CHARACTERS_PER_BATCH):
-                yield batch
-                batch, rows, characters = BatchStatement(BatchType.UNLOGGED), 0, 0
-            batch.add(bound)
-            rows, characters = rows + 1, characters + size
-        if rows:
-            yield batch
+            if bound and (len(bound) == _ROWS_PER_BATCH or characters + size > _CHARACTERS_PER_BATCH):
+                yield _one_write(bound)
+                bound, characters = [], 0
+            bound.append(self._bind(minute, shard, event))
+            characters += size
+        if bound:
+            yield _one_write(bound)
 
     def _bind(self, minute: datetime, shard: int, event: Event):
         from cassandra.query import UNSET_VALUE  # a null would be a tombstone, and a page of them fails to read
 
         values = [event.values.get(column) or UNSET_VALUE for column in self._pipeline.columns]
         return self._insert.bind((minute, shard, event.create_time, *values))
+
+
+def _one_write(bound: list):
+    from cassandra.query import BatchStatement, BatchType
+
+    if len(bound) == 1:  # usual in real logs, and a batch of one costs more
+        return bound[0]
+    batch = BatchStatement(BatchType.UNLOGGED)
+    batch.add_all(bound, [None] * len(bound))
+    return batch
