@@ -98,9 +98,7 @@ def open_range(pipeline: Pipeline, lake_session, conn, *, start: datetime, end: 
     return _open_exactly(pipeline, conn, seen, minutes, batch)
 
 
-def open_reconcile(
-    pipeline: Pipeline, lake_session, conn, *, start: datetime, end: datetime, **batch
-) -> int | None:
+def open_reconcile(pipeline: Pipeline, lake_session, conn, *, start: datetime, end: datetime, **batch) -> int | None:
     """Open a batch of the minutes from `start` until before `end` whose rows or ids in the lake are not the ledger's.
 
     For writers that never touch the change log. Held minutes stay held, live ones that are pending are the minute DAG's.

@@ -115,7 +115,9 @@ def mint_attempt(conn, batch_id: int) -> int:
         found = cursor.fetchone()
         if found is None or found[0] != "open":
             raise BatchRefused(_not_open(batch_id, *(found or ("missing", None))))
-        cursor.execute("UPDATE etl.batches SET checked_attempt = NULL WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
+        cursor.execute(
+            "UPDATE etl.batches SET checked_attempt = NULL WHERE batch_id = %(batch_id)s", {"batch_id": batch_id}
+        )
         cursor.execute("INSERT INTO etl.attempts (batch_id) VALUES (%(batch_id)s)", {"batch_id": batch_id})
         return cursor.lastrowid
 
@@ -229,7 +231,9 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
         step = "merge_into_warehouse" if failed_in_merge else "transform_delta"
         cause = batch["reason"] or f"the log of {step} in run {batch['run_id']} says why"
         planned = rows(
-            cursor, "SELECT minute, changed_at FROM etl.batch_minutes WHERE batch_id = %(batch_id)s", {"batch_id": batch_id}
+            cursor,
+            "SELECT minute, changed_at FROM etl.batch_minutes WHERE batch_id = %(batch_id)s",
+            {"batch_id": batch_id},
         )
         minutes = [(row["minute"], row["changed_at"], f"fails alone in {step}: {cause}") for row in planned]
         ledger.hold(cursor, pipeline.name, minutes, None)

@@ -78,7 +78,8 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         return GateResult(batch.batch_id, STAGING, batch.merged_attempt, True, message=said)
     if batch.state != "open":
         raise BatchRefused(
-            f"Batch {batch.batch_id} is {batch.state} ({batch.reason}). Clear the run from wait_for_changes, which opens a new one."
+            f"Batch {batch.batch_id} is {batch.state} ({batch.reason}). "
+            "Clear the run from wait_for_changes, which opens a new one."
         )
     attempt = batches.completed_attempt(conn, batch.batch_id)
     if attempt is None:
@@ -111,7 +112,9 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         said = "The batch is skipped: newer reads of its minutes are merged, and their runs check them."
         return GateResult(batch.batch_id, WAREHOUSE, None, True, message=said)
     if batch.state != "merged":
-        raise BatchRefused(f"Batch {batch.batch_id} is {batch.state}, not merged. Clear the run from merge_into_warehouse.")
+        raise BatchRefused(
+            f"Batch {batch.batch_id} is {batch.state}, not merged. Clear the run from merge_into_warehouse."
+        )
     attempt = batch.merged_attempt
     outcomes = _judge(conn, pipeline, batch, WAREHOUSE, attempt)
     failed = [outcome for outcome in outcomes if outcome.outcome == "fail"]
@@ -146,7 +149,16 @@ def _judge(conn, pipeline: Pipeline, batch: Batch, gate: str, attempt: int) -> t
             "INSERT INTO etl.check_results (batch_id, attempt, gate, check_name, severity, outcome, offending_rows, sample) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
             [
-                (batch.batch_id, attempt, gate, one.check, one.severity, one.outcome, one.offending_rows, _json(one.sample))
+                (
+                    batch.batch_id,
+                    attempt,
+                    gate,
+                    one.check,
+                    one.severity,
+                    one.outcome,
+                    one.offending_rows,
+                    _json(one.sample),
+                )
                 for one in outcomes
             ],
         )
@@ -199,7 +211,10 @@ def _act(
                     {"batch_id": batch.batch_id, "minute": minute, "state": state, "reason": reason},
                 )
         ledger.hold(
-            cursor, batch.pipeline, [(minute, changed_at.get(minute), reason) for minute, reason in held.items()], attempt
+            cursor,
+            batch.pipeline,
+            [(minute, changed_at.get(minute), reason) for minute, reason in held.items()],
+            attempt,
         )
         cursor.execute(
             "UPDATE etl.batches SET checked_attempt = %(attempt)s WHERE batch_id = %(batch_id)s AND state = 'open'",
@@ -222,7 +237,8 @@ def _staging_message(pipeline, batch, failed, unnamed, held, left) -> str:
         " (with allow_shrink, if its rows are meant to be fewer); a new event in it also makes it pending again."
     )
     if left <= 0:
-        return f"{_names(failed)}. No minute is left to publish. {remedy if held else 'The minute is still open: the next run reads it again.'}"
+        what_next = remedy if held else "It is still open: the next run reads it again."
+        return f"{_names(failed)}. No minute is left to publish. {what_next}"
     listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(held)[:10]) or "none"
     return f"{_names(failed)}. Held: {len(held)} minutes ({listed}); the other {left} pass. {remedy}"
 

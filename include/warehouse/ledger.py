@@ -80,7 +80,9 @@ def record_poll(
     def record(cursor) -> int:
         news = _news(cursor, pipeline, minutes)
         if news:
-            cursor.executemany(_SEE_MINUTE, [(pipeline.name, minute, str(uuid), time_of(uuid)) for minute, uuid in news])
+            cursor.executemany(
+                _SEE_MINUTE, [(pipeline.name, minute, str(uuid), time_of(uuid)) for minute, uuid in news]
+            )
         if days:
             cursor.executemany(_MOVE_CURSOR, [(pipeline.name, day, str(days[day]), clock) for day in sorted(days)])
         return len(news)

@@ -75,9 +75,7 @@ def lock(cursor, pipeline: Pipeline) -> None:
         "SELECT pipeline FROM etl.pipelines WHERE pipeline = %(pipeline)s FOR UPDATE", {"pipeline": pipeline.name}
     )
     if cursor.fetchone() is None:
-        raise BatchRefused(
-            f"etl.pipelines has no row for {pipeline.name}. To add it, {SET_UP}."
-        )
+        raise BatchRefused(f"etl.pipelines has no row for {pipeline.name}. To add it, {SET_UP}.")
 
 
 def _count_try(cursor, batch_id: int) -> None:
@@ -106,7 +104,9 @@ def _merge_once(batch_id: int, conn_id: str) -> MergeResult:
 
 
 def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
-    batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch_id})[0]
+    batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch_id})[
+        0
+    ]
     if batch["state"] in ("merged", "skipped"):
         return _result(cursor, batch_id, changed=False)
     attempt = _attempt_of(batch)

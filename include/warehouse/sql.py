@@ -46,8 +46,12 @@ def _check(path: Path) -> Check:
     severity = next((line.partition(":")[2].strip() for line in header if line.startswith("severity:")), None)
     purpose = " ".join(line for line in header if not line.startswith("severity:"))
     if severity not in ("fail", "warn"):
-        raise MisnamedCheck(f"{path}: its header must say `-- severity: fail` or `-- severity: warn`, not {severity!r}.")
+        raise MisnamedCheck(
+            f"{path}: its header must say `-- severity: fail` or `-- severity: warn`, not {severity!r}."
+        )
     found = statements(path)
     if len(found) != 1:
-        raise MisnamedCheck(f"{path}: a check is one SELECT, so that it sees one snapshot; here are {len(found)} statements.")
+        raise MisnamedCheck(
+            f"{path}: a check is one SELECT, so that it sees one snapshot; here are {len(found)} statements."
+        )
     return Check(path.stem, severity, purpose, found[0])

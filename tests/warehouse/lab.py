@@ -63,7 +63,7 @@ class Lab:
         """A poll finds these minutes touched at that time."""
         changed = touched_at(at)
         days = {found.date(): changed for found in minutes}
-        ledger.record_poll(self.conn, RECRUITMENT, clock, days, {found: changed for found in minutes})
+        ledger.record_poll(self.conn, RECRUITMENT, clock, days, dict.fromkeys(minutes, changed))
 
     def pending(self) -> list[datetime]:
         return [found.minute for found in ledger.pending_minutes(self.conn, RECRUITMENT, CLOCK)]
@@ -114,7 +114,9 @@ class Lab:
 
     def publish(self, rows: dict[datetime, list[dict]], *, run_id: str = "run-1", **values) -> int:
         """The whole chain for these minutes; returns the batch."""
-        opening = {name: values.pop(name) for name in list(values) if name in ("allow_shrink", "clock", "kind", "is_delta")}
+        opening = {
+            name: values.pop(name) for name in list(values) if name in ("allow_shrink", "clock", "kind", "is_delta")
+        }
         batch_id = self.open(*rows, run_id=run_id, **opening)
         self.stage(batch_id, rows, **values)
         assert self.check(batch_id).passed

@@ -29,7 +29,12 @@ def test_a_batch_remembers_what_its_run_needs(lab: Lab) -> None:
     lab.see(minute(0))
     batch_id = lab.open(minute(0), minute(1), allow_shrink=True, options={"recover": False})
     batch = batches.get(lab.conn, batch_id)
-    assert (batch.pipeline, batch.options, batch.allow_shrink, batch.state) == ("recruitment", {"recover": False}, True, "open")
+    assert (batch.pipeline, batch.options, batch.allow_shrink, batch.state) == (
+        "recruitment",
+        {"recover": False},
+        True,
+        "open",
+    )
     assert [planned.minute for planned in batch.minutes] == [minute(0), minute(1)]
     assert batch.minutes[0].changed_at == lab.ledger(minute(0))["seen_changed_at"]
     assert batch.estimated_rows == 2
@@ -136,7 +141,9 @@ def test_a_minute_that_failed_alone_before_and_after_others_passed_is_held(lab: 
 
 def test_the_reason_names_the_run_when_nothing_else_is_known(lab: Lab) -> None:
     lab.see(minute(0))
-    lab.query("UPDATE etl.batches SET merge_tries = 2 WHERE batch_id = %s", lab.open(minute(0), run_id="scheduled__10:01"))
+    lab.query(
+        "UPDATE etl.batches SET merge_tries = 2 WHERE batch_id = %s", lab.open(minute(0), run_id="scheduled__10:01")
+    )
     lab.publish({minute(1): [contribution()]}, run_id="other", is_delta=False)
     next_run(lab)
     assert lab.ledger(minute(0))["reason"] == (

@@ -29,7 +29,9 @@ def test_facts_get_the_company_of_a_job_that_becomes_known_or_changes(lab: Lab) 
 
 def test_empty_texts_are_null_and_the_last_row_of_a_key_wins(lab: Lab) -> None:
     import_dimension(lab.conn, JOB, [job("7", "1", title="old"), job("7", "2", title="new")])
-    assert lab.query("SELECT id, company_id, title, status, created_date FROM recruitment.job") == [(7, 2, "new", None, None)]
+    assert lab.query("SELECT id, company_id, title, status, created_date FROM recruitment.job") == [
+        (7, 2, "new", None, None)
+    ]
 
 
 def test_more_rows_than_one_transaction_takes(lab: Lab, monkeypatch) -> None:

@@ -28,10 +28,10 @@ def outcome(result, check: str):
 
 # A good minute 1 stands beside a minute 0 that breaks exactly one rule.
 BROKEN = {
-    "staging_conservation": dict(rows=[contribution()], counts={minute(0): {"raw_rows": 5}}),
-    "staging_event_counts": dict(rows=[contribution()], counts={minute(0): {"raw_rows": 2, "counted_rows": 2}}),
-    "staging_no_negative": dict(rows=[contribution(bid_sum=-1)]),
-    "staging_keys_present": dict(rows=[contribution(job_id=0)]),
+    "staging_conservation": {"rows": [contribution()], "counts": {minute(0): {"raw_rows": 5}}},
+    "staging_event_counts": {"rows": [contribution()], "counts": {minute(0): {"raw_rows": 2, "counted_rows": 2}}},
+    "staging_no_negative": {"rows": [contribution(bid_sum=-1)]},
+    "staging_keys_present": {"rows": [contribution(job_id=0)]},
 }
 
 
@@ -62,7 +62,7 @@ def test_rejected_rows_without_their_payload_break_conservation(lab: Lab) -> Non
 def test_a_minute_with_fewer_rows_than_before_is_held_unless_the_run_allows_it(lab: Lab) -> None:
     lab.publish({minute(0): [contribution(event_count=5, clicks=5)]}, run_id="before")
     shrunk = {minute(0): [contribution()], **GOOD}
-    result = lab.check(batch_id := staged(lab, shrunk, ))
+    result = lab.check(batch_id := staged(lab, shrunk))
     assert result.held == (minute(0),)
     merge.merge(batch_id)
     assert lab.facts() == {(7, 0): 6}, "What was published stays."
@@ -194,7 +194,8 @@ def test_the_warehouse_gate_finds_what_does_not_agree(lab: Lab, check: str, dama
     result = lab.check(batch_id, "warehouse")
     assert not result.passed
     assert outcome(result, check).outcome == "fail"
-    assert lab.query("SELECT outcome FROM etl.check_results WHERE check_name = %s ORDER BY check_result_id", check)[-1] == ("fail",)
+    stored = lab.query("SELECT outcome FROM etl.check_results WHERE check_name = %s ORDER BY check_result_id", check)
+    assert stored[-1] == ("fail",)
 
 
 @pytest.mark.parametrize("seen", [True, False])

@@ -21,12 +21,13 @@ def test_a_touched_minute_is_pending_until_it_is_merged(lab: Lab) -> None:
 
 
 # ⚑ pending is derived, never a flag that a merge could overwrite
-def test_a_touch_during_the_run_survives_its_merge(lab: Lab) -> None:
+@pytest.mark.parametrize("at", [CLOCK + 5 * SECOND, LONG_AGO + SECOND], ids=["now", "from a node whose clock is slow"])
+def test_a_touch_during_the_run_survives_its_merge(lab: Lab, at: datetime) -> None:
     lab.see(minute(0), at=LONG_AGO)
     batch_id = lab.open(minute(0))
     lab.stage(batch_id, {minute(0): [contribution()]})
     assert lab.check(batch_id).passed
-    lab.see(minute(0), at=CLOCK + 5 * SECOND, clock=CLOCK + 6 * SECOND)
+    lab.see(minute(0), at=at, clock=CLOCK + 6 * SECOND)
     merge.merge(batch_id)
     assert lab.pending() == [minute(0)]
     assert lab.ledger(minute(0))["state"] == "merged"
@@ -103,7 +104,9 @@ def test_days_are_drilled_for_news_and_again_while_their_touch_is_fresh() -> Non
     settle = timedelta(seconds=30)
     days = {
         old: touched_at(LONG_AGO),
-        fresh: touched_at(CLOCK - 20 * SECOND),  # another coordinator's touch of that moment may have lost the static cell
+        fresh: touched_at(
+            CLOCK - 20 * SECOND
+        ),  # another coordinator's touch of that moment may have lost the static cell
         moved: touched_at(CLOCK),
     }
     cursors = {old: (days[old], CLOCK), fresh: (days[fresh], CLOCK), moved: (days[old], CLOCK)}

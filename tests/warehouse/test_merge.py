@@ -12,7 +12,7 @@ import pytest
 
 from include.warehouse import batches, merge
 from include.warehouse.errors import BatchRefused
-from include.warehouse.session import rows, warehouse
+from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER, statements
 from tests.warehouse.lab import KEY, RECRUITMENT, Lab, contribution, minute
 
@@ -21,7 +21,9 @@ def test_contributions_become_facts_with_sums_average_and_company(lab: Lab) -> N
     lab.query("INSERT INTO recruitment.job (id, company_id) VALUES (7, 70)")
     lab.publish(
         {
-            minute(0): [contribution(7, clicks=2, event_count=2, bid_sum=Decimal("0.5"), bid_count=1)],  # one bid is absent
+            minute(0): [
+                contribution(7, clicks=2, event_count=2, bid_sum=Decimal("0.5"), bid_count=1)
+            ],  # one bid is absent
             minute(1): [
                 contribution(7, qualified=1, unqualified=2, conversions=3, impressions=4, event_count=11, bid_sum=1),
                 contribution(8),  # its job is unknown
@@ -173,7 +175,9 @@ def test_a_merge_session_that_falls_silent_is_ended_within_a_minute(mariadb_serv
     assert "ERROR_FOR_DIVISION_BY_ZERO" in sql_mode
 
 
-def test_a_merge_whose_session_is_killed_starts_over_and_publishes_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_whose_session_is_killed_starts_over_and_publishes_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch_id = lab.open(minute(0))
     lab.stage(batch_id, {minute(0): [contribution()]})
     assert lab.check(batch_id).passed
@@ -195,6 +199,33 @@ def test_a_merge_whose_session_is_killed_starts_over_and_publishes_once(lab: Lab
     assert killed
     assert lab.facts() == {(7, 0): 1}
     assert lab.one("SELECT merge_tries FROM etl.batches") == 1
+
+
+def test_what_a_deadlock_undoes_is_done_again(lab: Lab) -> None:
+    lab.see(minute(0), minute(1))
+    lab.query("SELECT 1")
+    both_hold_one = threading.Barrier(2, timeout=10)
+    tries = []
+
+    def add_one(first, second) -> None:
+        def work(cursor) -> None:
+            tries.append(first)
+            change = "UPDATE etl.minute_ledger SET raw_rows = COALESCE(raw_rows, 0) + 1 WHERE minute = %s"
+            cursor.execute(change, (first,))
+            if len(tries) <= 2:
+                both_hold_one.wait()
+            cursor.execute(change, (second,))
+
+        with warehouse() as conn:
+            in_transaction(conn, work)
+
+    others = [threading.Thread(target=add_one, args=pair) for pair in ((minute(0), minute(1)), (minute(1), minute(0)))]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join(30)
+    assert len(tries) == 3
+    assert lab.query("SELECT raw_rows FROM etl.minute_ledger") == [(2,), (2,)]
 
 
 def test_a_merge_is_refused_before_the_gate_has_passed(lab: Lab) -> None:
@@ -239,7 +270,9 @@ def test_keys_keep_apart_facts_that_differ_in_one_column(lab: Lab) -> None:
     variants = [{}, {"job_id": 8}, {"hours": 11}, {"publisher_id": 1}, {"campaign_id": 1}, {"group_id": 1}]
     lab.publish({minute(0): [contribution(**variant) for variant in variants]})
     assert lab.one("SELECT COUNT(*) FROM recruitment.events") == len(variants)
-    assert lab.one(f"SELECT COUNT(*) FROM (SELECT DISTINCT {', '.join(KEY)} FROM recruitment.events) AS d") == len(variants)
+    assert lab.one(f"SELECT COUNT(*) FROM (SELECT DISTINCT {', '.join(KEY)} FROM recruitment.events) AS d") == len(
+        variants
+    )
 
 
 def test_merging_works_with_the_other_client_library(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +302,8 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(lab: Lab) -> None
     for folder in ("recruitment", "control"):
         for statement in statements(FOLDER / folder / "merge.sql"):
             steps = rows(cursor, f"EXPLAIN {statement}", binds)
-            scans = [step for step in steps if step["type"] in ("ALL", "index") and not str(step["table"]).startswith("<")]
+            scans = [
+                step for step in steps if step["type"] in ("ALL", "index") and not str(step["table"]).startswith("<")
+            ]
             assert not [step for step in scans if int(step["rows"] or 0) > 50], f"{statement}\n{steps}"
             cursor.execute(statement, binds)

@@ -88,7 +88,10 @@ def test_etl_writes_rows_but_owns_no_table(warehouse_schema: None, statement: st
 
 
 def test_an_account_that_does_not_exist_is_made(warehouse_schema: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_BI"]) | {"login": "new_reader", "password": "its-own-secret"}
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_BI"]) | {
+        "login": "new_reader",
+        "password": "its-own-secret",
+    }
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", json.dumps(described))
     try:
         apply_schema()

@@ -37,9 +37,13 @@ def test_no_construct_that_only_one_server_knows(pattern: str) -> None:
 
 def test_the_patterns_find_what_they_forbid() -> None:
     samples = (
-        "INSERT INTO t VALUES (1) AS new ON", "SELECT 1 FOR SHARE", "SELECT 1 FOR UPDATE OF t", "JOIN LATERAL (", "REPLACE INTO t",
+        "INSERT INTO t VALUES (1) AS new ON",
+        "SELECT 1 FOR SHARE",
+        "SELECT 1 FOR UPDATE OF t",
+        "JOIN LATERAL (",
+        "REPLACE INTO t",
         "WITH x AS (SELECT 1) DELETE FROM t",
-    )  # fmt: skip
+    )
     for sample in samples:
         assert any(re.search(pattern, sample, re.IGNORECASE) for pattern in FORBIDDEN), sample
 
@@ -69,7 +73,10 @@ def test_every_check_is_one_select_with_purpose_and_severity(folder: str, gate: 
 
 
 def test_no_check_file_is_left_out() -> None:
-    known = {check.name for folder in sql.FOLDER.iterdir() for gate in ("staging", "warehouse") for check in sql.checks(folder.name, gate)}
+    folders = [folder.name for folder in sql.FOLDER.iterdir()]
+    known = {
+        check.name for folder in folders for gate in ("staging", "warehouse") for check in sql.checks(folder, gate)
+    }
     assert {path.stem for path in sql.FOLDER.glob("*/checks/*.sql")} == known, "A check's name begins with its gate."
 
 
