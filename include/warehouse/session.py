@@ -13,10 +13,12 @@ Done = TypeVar("Done")
 
 CONNECT_TIMEOUT = 5  # seconds
 MERGE_WAIT_TIMEOUT = 60  # seconds: a merge whose process is gone must not keep the pipeline's lock for 8 hours
-_SQL_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION,ONLY_FULL_GROUP_BY"
+_SQL_MODE = (
+    "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,"
+    "NO_ENGINE_SUBSTITUTION,ONLY_FULL_GROUP_BY"
+) @ contextlib.contextmanager
 
 
-@contextlib.contextmanager
 def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -> Iterator[Any]:
     """A DB-API connection, rolled back and closed at exit: commit what should stay.
 

@@ -10,7 +10,7 @@ from include.warehouse.session import rows
 
 def recent_batches(conn, limit: int = 20) -> list[dict]:
     """The newest batches first: what each took, where its rows went, and `seconds` from tick to merged."""
-    return rows(
+    found = rows(
         conn.cursor(),
         "SELECT batch_id, pipeline, kind, dag_id, run_id, tick, opened_at, merged_at, state, reason, minutes,"
         " merged_minutes, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_attempt,"
@@ -18,6 +18,7 @@ def recent_batches(conn, limit: int = 20) -> list[dict]:
         " FROM etl.batches ORDER BY batch_id DESC LIMIT %(limit)s",
         {"limit": limit},
     )
+    return [batch | {"seconds": None if batch["seconds"] is None else float(batch["seconds"])} for batch in found]
 
 
 def freshness(conn) -> list[dict]:
