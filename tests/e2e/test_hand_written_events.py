@@ -3,14 +3,16 @@ in the order of the file, because every run of the chain costs seconds."""
 
 from __future__ import annotations
 
+import csv
 from datetime import datetime, timedelta
 
 import pytest
 
 from include.lake.session import lake
 from include.lake.writer import EventWriter
+from include.operations.imports import import_csv
 from tests.e2e.comparison import must_conserve, must_equal_reference
-from tests.e2e.runs import CHAIN, RECRUITMENT, as_events, as_if_settled, change, count, published, query, text, write
+from tests.e2e.runs import CHAIN, RECRUITMENT, as_events, as_if_settled, change, count, published, query, text
 from tests.reference.rows import click, page_view
 
 pytestmark = pytest.mark.usefixtures("schemas")
@@ -46,8 +48,21 @@ def jobs(schemas):
         change(f"INSERT INTO recruitment.job (id, company_id) VALUES ({job}, {company or 'NULL'})")
 
 
-def test_events_become_the_facts_of_the_reference(airflow):
-    write(FIRST)
+@pytest.fixture(scope="module")
+def csv_file(tmp_path_factory):
+    """FIRST as a file, and a line that can be no event."""
+    rows = [*FIRST, click(NOON, create_time="no-time-uuid")]
+    file = tmp_path_factory.mktemp("import") / "events.csv"
+    with file.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, ["create_time", *RECRUITMENT.columns])
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def test_events_become_the_facts_of_the_reference(airflow, csv_file):
+    summary = import_csv(RECRUITMENT, csv_file)
+    assert (summary.written, summary.rejected) == (len(FIRST), 1)
     run = airflow.run().must_succeed()
     assert run.tasks == dict.fromkeys(CHAIN, "success")
     must_equal_reference(FIRST, JOBS)
@@ -55,17 +70,20 @@ def test_events_become_the_facts_of_the_reference(airflow):
 
 
 def test_a_rejected_row_keeps_its_payload_and_says_why(airflow):
-    rejected = query("SELECT reason, payload FROM etl.rejected_events ORDER BY reason")
-    assert [reason.split()[0] for reason, _ in rejected] == ["bid", "job_id", "ts"]
-    assert [part in payload for part, (_, payload) in zip(("-1", "job-17", "yesterday"), rejected, strict=True)] == [
-        True
-    ] * 3
+    rejected = query("SELECT origin, reason, payload FROM etl.rejected_events ORDER BY reason")
+    assert [(origin, reason.split()[0]) for origin, reason, _ in rejected] == [
+        ("lake", "bid"),
+        ("import", "create_time"),
+        ("lake", "job_id"),
+        ("lake", "ts"),
+    ]
+    broken = ("-1", "no-time-uuid", "job-17", "yesterday")
+    assert all(value in payload for value, (*_, payload) in zip(broken, rejected, strict=True))
 
 
 def test_staging_is_empty_after_a_merge(airflow):
-    assert [
-        count(f"{table}") for table in ("recruitment.events_staged", "etl.staged_counts", "etl.staged_rejects")
-    ] == [0] * 3
+    tables = ("recruitment.events_staged", "etl.staged_counts", "etl.staged_rejects")
+    assert [count(table) for table in tables] == [0, 0, 0]
 
 
 def test_clearing_the_merge_or_the_transform_of_a_merged_batch_changes_nothing(airflow):
@@ -76,11 +94,11 @@ def test_clearing_the_merge_or_the_transform_of_a_merged_batch_changes_nothing(a
         assert published() == before
 
 
-def test_events_delivered_again_change_nothing(airflow):
+def test_a_second_import_changes_nothing(airflow, csv_file):
     before = published()
     as_if_settled()
     assert count("etl.minute_ledger WHERE pending = 1") == 0
-    write(FIRST)
+    import_csv(RECRUITMENT, csv_file)
     airflow.run().must_succeed()
     assert published() == before
 
@@ -97,8 +115,8 @@ def test_a_late_event_appears_after_the_next_run_whatever_its_writers_clock_says
     as_if_settled()
     assert count("etl.minute_ledger WHERE pending = 1") == 0  # so that only its own touch can bring it in
     with lake("lake_writer") as session:
-        right = session.timestamp_generator
-        session.timestamp_generator = lambda: right() + clock_is_off_by // timedelta(microseconds=1)
+        right = session.cluster.timestamp_generator
+        session.cluster.timestamp_generator = lambda: right() + clock_is_off_by // timedelta(microseconds=1)
         EventWriter(session, RECRUITMENT).write(as_events([late]))
     airflow.run().must_succeed()
     must_equal_reference([*FIRST, LATE] if late is LATE else [*FIRST, LATE, LATER], JOBS)
@@ -110,8 +128,9 @@ def test_a_manual_run_with_from_and_to_repairs_what_was_deleted_by_hand(airflow)
         "DELETE FROM recruitment.events_by_minute WHERE publisher_id = 2",
         "DELETE FROM recruitment.events WHERE job_id = 7",
         "UPDATE recruitment.events SET clicks = clicks + 100",
-        "DELETE FROM etl.rejected_events LIMIT 1",
+        "DELETE FROM etl.rejected_events WHERE origin = 'lake' LIMIT 1",
     )
+    assert published() != before
     minute = NOON.replace(second=0)
     airflow.run(conf={"from": text(minute), "to": text(minute + timedelta(minutes=2))}).must_succeed()
     assert published() == before
@@ -124,6 +143,7 @@ def test_a_backfill_run_repairs_exactly_the_minute_of_its_interval(airflow):
         f"DELETE FROM recruitment.events_by_minute WHERE minute = '{minute}'",
         "DELETE FROM recruitment.events WHERE job_id = 9",
     )
+    assert published() != before
     run = airflow.run(interval=[text(minute), text(minute + timedelta(minutes=1))]).must_succeed()
     taken = "SELECT minute FROM etl.batches JOIN etl.batch_minutes USING (batch_id) WHERE run_id = %(run_id)s"
     assert query(taken, run_id=run.run_id) == [(minute,)]
