@@ -16,7 +16,10 @@ MERGE_WAIT_TIMEOUT = 60  # seconds: a merge whose process is gone must not keep 
 _SQL_MODE = (
     "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,NO_ZERO_IN_DATE,"
     "NO_ENGINE_SUBSTITUTION,ONLY_FULL_GROUP_BY"
-) @ contextlib.contextmanager
+)
+
+
+@contextlib.contextmanager
 
 
 def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -> Iterator[Any]:
