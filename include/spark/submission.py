@@ -180,6 +180,7 @@ def _tuning(master: str, estimated_rows: float) -> dict[str, str]:
     tuning = {
         "spark.driver.memory": "1g",
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.eventLog.enabled": "false",
         "spark.sql.shuffle.partitions": "1" if small else "4",
         "spark.sql.adaptive.enabled": "false",
