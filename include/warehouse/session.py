@@ -20,8 +20,6 @@ _SQL_MODE = (
 
 
 @contextlib.contextmanager
-
-
 def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -> Iterator[Any]:
     """A DB-API connection, rolled back and closed at exit: commit what should stay.
 
