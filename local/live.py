@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 
+from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -13,29 +14,27 @@ from rich.text import Text
 from local import warehouse
 from local.problems import Problem
 
-_COLUMNS = (
-    "run",
-    "pipeline",
-    "kind",
-    "state",
-    "minutes",
-    "rows in",
-    "counted",
-    "ignored",
-    "rejected",
-    "tick to merged",
-)
+# Together no wider than a terminal of 80 columns.
+_COLUMNS = ("run", "pipeline", "kind", "state", "min.", "rows in", "counted", "ignored", "rejected", "seconds")
 _STYLES = {"merged": "green", "failed": "red", "open": "yellow"}
 
 
 def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
     """What is shown for these batches; pure, for the tests."""
-    shown = Table(title="Minutemark: the last runs", title_justify="left", caption=note, caption_justify="left")
+    shown = Table(
+        title="Minutemark: the last runs, seconds from tick to merged",
+        title_justify="left",
+        caption=note,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
     for name in _COLUMNS:
-        shown.add_column(name, justify="left" if name in ("pipeline", "kind", "state") else "right")
+        shown.add_column(name, justify="left" if name in ("pipeline", "kind", "state") else "right", no_wrap=True)
     for batch in batches:
         shown.add_row(
-            f"{batch['opened_at']:%H:%M:%S}",
+            f"{batch['opened_at']:%H:%M}",
             batch["pipeline"],
             batch["kind"],
             Text(batch["state"], style=_STYLES.get(batch["state"], "")),
@@ -57,7 +56,7 @@ def seconds_to_merged(batch: dict) -> str:
     """From the tick that a run was due at (a manual run: from when it looked) to its merge."""
     if not batch["merged_at"]:
         return "…" if batch["state"] == "open" else "–"
-    return f"{(batch['merged_at'] - (batch['tick'] or batch['opened_at'])).total_seconds():.1f} s"
+    return f"{(batch['merged_at'] - (batch['tick'] or batch['opened_at'])).total_seconds():.1f}"
 
 
 def _number(value: int | None) -> str:
