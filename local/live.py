@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import threading
 
-from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -26,7 +25,7 @@ def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
         title_justify="left",
         caption=note,
         caption_justify="left",
-        box=box.SIMPLE_HEAD,
+        box=None,
         collapse_padding=True,
         pad_edge=False,
     )
