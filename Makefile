@@ -7,12 +7,15 @@ LOCAL := $(VENV)/python -m local
 
 # A variable given on the command line (make run AIRFLOW_PORT=8081) reaches the commands by their environment.
 export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT
+ifdef EVENTS
+export MINUTEMARK_DEMO_EVENTS := $(EVENTS)
+endif
 
 # Whatever the calling shell's own Python is set to, these commands use the project's.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query import test lint clean
+.PHONY: help setup run services stop status logs query schema import bench test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -25,7 +28,7 @@ setup: ## install what is missing: OS packages, Python environment, jars
 	@command -v $(PYTHON3) >/dev/null || { echo "There is no $(PYTHON3) here: install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 1; }
 	@$(PYTHON3) -m local.bootstrap
 
-run: setup ## start everything and show the last runs until Ctrl-C (DETACH=1: return when it is healthy)
+run: setup ## start everything and show the last runs until Ctrl-C (DETACH=1: return when it is healthy; EVENTS=5000 a minute)
 	@$(LOCAL) run $(if $(DETACH),--detach)
 
 services: setup ## start only the stores and write .local/env, for `astro dev start --standalone`
@@ -45,7 +48,13 @@ query: export QUERY_SQL = $(SQL)
 query: ## ask the warehouse as the read-only account: SQL="SELECT …" (FORMAT=table|tsv|json)
 	@$(LOCAL) query --sql "$$QUERY_SQL" $(if $(FORMAT),--format "$(FORMAT)")
 
-import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table
+schema: ## create what is missing in both stores, and grant; changes nothing the second time
+	@$(LOCAL) schema
+
+bench: ## of the running stack: seconds from tick to merged over the last scheduled runs (RUNS=30)
+	@$(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS))
+
+import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
 	  $(if $(FROM),--from "$(FROM)") $(if $(ENCODING),--encoding "$(ENCODING)")
 

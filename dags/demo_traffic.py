@@ -15,6 +15,8 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 from include import pipelines
 from include.chain import START
 
+EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or 300)
+
 
 def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
     with DAG(
@@ -28,7 +30,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         dagrun_timeout=timedelta(minutes=5),
         default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=5)},
         params={
-            "events": Param(300, type="integer", minimum=0, description="Events in the minute"),
+            "events": Param(EVENTS, type="integer", minimum=0, description="Events in the minute"),
             "late": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes late"),
             "duplicate": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes twice"),
             "broken": Param(0.005, type="number", minimum=0, maximum=1, description="Share that breaks the contract"),

@@ -94,15 +94,28 @@ def query(arguments: argparse.Namespace) -> int:
 
 
 def import_(arguments: argparse.Namespace) -> int:
+    _use_connections("make import")
+    from include.operations import imports
+
+    return imports.main(arguments.rest)
+
+
+def schema(_: argparse.Namespace) -> int:
+    _use_connections("make schema")
+    from include.operations import setup
+
+    setup.set_up()
+    say("Tables and grants of both stores are there.")
+    return 0
+
+
+def _use_connections(what: str) -> None:
     from local import environment
 
     known = environment.read()
     if not known:
-        raise Problem("make import", "there is no .local/env yet", "Run `make run` or `make services` first.")
+        raise Problem(what, "there is no .local/env yet", "Run `make run` or `make services` first.")
     os.environ.update(known)
-    from include.operations import imports
-
-    return imports.main(arguments.rest)
 
 
 def clean(arguments: argparse.Namespace) -> int:
@@ -145,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     asked = command(query, help="ask the warehouse")
     asked.add_argument("--sql", default="")
     asked.add_argument("--format", default="table")
+    command(schema, help="create what is missing in both stores")
     command(import_, help="import events or a dimension", add_help=False)
     cleaned = command(clean, help="remove local data")
     cleaned.add_argument("--force", action="store_true")

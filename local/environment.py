@@ -128,6 +128,7 @@ def of_airflow(
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__API__BASE_URL": url,
         "MINUTEMARK_DEMO": environ.get("MINUTEMARK_DEMO", "1"),
+        "MINUTEMARK_DEMO_EVENTS": environ.get("MINUTEMARK_DEMO_EVENTS", "300"),
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         # spark-submit takes the first python3 of the PATH.
