@@ -1,16 +1,16 @@
 """Invented events for the lake, a minute's worth every minute: only with MINUTEMARK_DEMO=1, never beside real events.
 
-1. **introduce_jobs** brings the demo's dimension rows into the warehouse, where they are not there yet.
-2. **send_events** writes `events` events, spread over the running minute. `late`, `duplicate` and `broken` are shares
-   of 1: late events carry a time up to 30 minutes old, duplicates are the same event again, broken ones must be
-   rejected.
+**send_events** brings the demo's dimension rows into the warehouse, where they are not there yet, and then writes
+`events` events, spread over the running minute. `late`, `duplicate` and `broken` are shares of
+1: late events are those of a sender that was offline and carry a time up to 30 minutes old, duplicates are the same
+event again, broken ones must be rejected.
 """
 
 import os
 from datetime import timedelta
 from importlib.util import find_spec
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from include import pipelines
 from include.chain import START
@@ -38,19 +38,15 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
     ) as dag:
 
-        @task(execution_timeout=timedelta(minutes=1))
-        def introduce_jobs() -> None:
-            from include.demo.traffic import import_demo_dimensions
-
-            print(f"{import_demo_dimensions(pipeline)} dimension rows were missing.")
-
         @task(execution_timeout=timedelta(minutes=2))
         def send_events(params=None) -> None:
-            from include.demo.traffic import run_traffic
+            from include.demo.traffic import import_demo_dimensions, run_traffic
 
+            if missing := import_demo_dimensions(pipeline):
+                print(f"{missing} dimension rows were missing.")
             print(run_traffic(pipeline, **{name: params[name] for name in ("events", "late", "duplicate", "broken")}))
 
-        chain(introduce_jobs(), send_events())
+        send_events()
     return dag
 
 

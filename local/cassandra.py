@@ -158,6 +158,8 @@ class Node:
             "-Dio.netty.tryReflectionSetAccessible=true",
             # Accounts can be made as soon as the node answers, not ten seconds later.
             "-Dcassandra.superuser_setup_delay_ms=0",
+            # Passwords are long and random here: a slow hash protects nothing, and every login pays for it.
+            "-Dcassandra.auth_bcrypt_gensalt_log2_rounds=4",
             "-Dcassandra.skip_wait_for_gossip_to_settle=0",
             f"-Dcassandra.storagedir={self.home}",
             f"-Dcassandra.config=file://{conf}/cassandra.yaml",

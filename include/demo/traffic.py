@@ -74,10 +74,12 @@ def run_traffic(
     """Write `events` events over the next `seconds`, and stop at `until` (UTC), by default the end of this minute.
 
     Begun late, as many events share the time that is left. `late`, `duplicate` and `broken` are shares of 1:
-    a late event carries a create_time 1 to 30 minutes old, a duplicate is the same event again within seconds.
+    late events come from a sender that was offline, so that all of one minute are equally old, 1 to 30 minutes; a
+    duplicate is the same event again within seconds.
     """
     demo, rng, summary = demo_of(pipeline), random.Random(seed), Summary()
     ids = _TimeUUIDs()
+    lag = timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
     waiting: list[tuple[int, Event]] = []  # duplicates and the slice that sends them
     begun, now = time.monotonic(), _utc_now()
     until = until or now.replace(second=0, microsecond=0) + timedelta(minutes=1)
@@ -93,7 +95,7 @@ def run_traffic(
             time.sleep(max(0.0, due - time.monotonic()))
             summary.furthest_behind = max(summary.furthest_behind, time.monotonic() - due)
             share = events * (number + 1) // slices - events * number // slices
-            fresh = list(_events(demo, rng, ids, share, late, broken, summary))
+            fresh = list(_events(demo, rng, ids, share, late, lag, broken, summary))
             again = [event for when, event in waiting if when <= number]
             waiting = [(when, event) for when, event in waiting if when > number]
             waiting += [(number + rng.randint(1, 6), event) for event in fresh if rng.random() < duplicate]
@@ -129,12 +131,19 @@ def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> 
 
 
 def _events(
-    demo: ModuleType, rng: random.Random, ids: _TimeUUIDs, count: int, late: float, broken: float, summary: Summary
+    demo: ModuleType,
+    rng: random.Random,
+    ids: _TimeUUIDs,
+    count: int,
+    late: float,
+    lag: timedelta,
+    broken: float,
+    summary: Summary,
 ) -> Iterator[Event]:
     for _ in range(count):
         now = _utc_now()
         if rng.random() < late:
-            now -= timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
+            now -= lag
             summary.late += 1
         if rng.random() < broken:
             values = demo.broken_event(rng, now)

@@ -42,7 +42,9 @@ class Pipeline:
     outputs: tuple[Output, ...]
     readable: tuple[str, ...]  # tables and views that the bi account may read
     dimensions: tuple[Dimension, ...] = ()
-    options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))  # of the transform, with defaults
+    options: Mapping[str, object] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # of the transform, with defaults
     tags: tuple[str, ...] = ()
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
     shards: int = 4  # fixed for the life of the lake table

@@ -8,13 +8,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from include.spark import fate
-from include.spark.values import amount, first_of_list, instant, present, time_of_uuid, whole_number
+from include.spark.values import amount, first_of_list, in_range, instant, texts, time_of_uuid, whole_number
 
 CLICK, CONVERSION, QUALIFIED, UNQUALIFIED = "click", "conversion", "qualified", "unqualified"
 IMPRESSION = "impression"
 NO_JOB = "no_job"
 TRACKS = (CLICK, CONVERSION, QUALIFIED, UNQUALIFIED)  # values of custom_track that facts count; "clicks" is a click
 FACT_KEY = ("job_id", "dates", "hours", "publisher_id", "campaign_id", "group_id")
+ED_KEYS = ("jobId", "publisherId", "customEvent")
 BID_LIMIT = 10**14  # the whole part of DECIMAL(20, 6)
 
 
@@ -34,10 +35,10 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
 
     Option `recover`: fill an empty job_id, publisher_id and, where ev = 2, custom_track from the JSON in `ed`.
     """
-    told = _told_with_ed(raw) if options.get("recover", True) else _told(raw)
-    typed = told.select("*", time_of_uuid(F.col("create_time")).alias("created_at"), _event().alias("event"))
-    explained = typed.select("*", _reason().alias("reason"))
-    return explained.select("*", _fate().alias("fate"), _kind().alias("kind"))
+    said = _said(raw)
+    filled = _filled_from_ed(said) if options.get("recover", True) else _first_publisher(said, F.col("said_publisher"))
+    explained = _typed(filled).withColumn("bid_stored", _bid_of_click()).withColumn("reason", _reason())
+    return explained.withColumns({"fate": _fate(), "kind": _kind(), "event": _event()})
 
 
 def contributions(counted: DataFrame) -> DataFrame:
@@ -62,58 +63,71 @@ def contributions(counted: DataFrame) -> DataFrame:
 OUTPUTS = {"events": contributions}
 
 
-def _told(raw: DataFrame) -> DataFrame:
-    """`told`: what the row itself says, as text."""
-    job, publisher, track = present(F.col("job_id")), present(F.col("publisher_id")), present(F.col("custom_track"))
-    return raw.select("*", _texts(job, publisher, track).alias("told"))
-
-
-def _told_with_ed(raw: DataFrame) -> DataFrame:
-    """`told`, its gaps filled from `ed`, whose keys come in two spellings."""
-    read = raw.select("*", F.from_json("ed", "map<string,string>").alias("ed_says"))
-
-    def ed(key: str) -> Column:
-        return F.coalesce(present(F.col("ed_says")[key]), present(F.col("ed_says")[key.lower()]))
-
-    is_custom_event = whole_number(present(F.col("ev"))) == 2
-    job = F.coalesce(present(F.col("job_id")), first_of_list(ed("jobId")))
-    publisher = F.coalesce(present(F.col("publisher_id")), ed("publisherId"))
-    track = F.coalesce(present(F.col("custom_track")), F.when(is_custom_event, ed("customEvent")))
-    return read.select("*", _texts(job, publisher, track).alias("told"))
-
-
-def _texts(job: Column, publisher: Column, track: Column) -> Column:
-    return F.struct(
-        job.alias("job_id"),
-        first_of_list(publisher).alias("publisher_id"),
-        F.lower(track).alias("track"),
-        _counted_kind(track).alias("counted_kind"),
-        present(F.col("bid")).alias("bid"),
-        present(F.col("ts")).alias("ts"),
+def _said(raw: DataFrame) -> DataFrame:
+    """`said_…`: what the row itself says, as text."""
+    return texts(
+        raw,
+        said_job=F.col("job_id"),
+        said_publisher=F.col("publisher_id"),
+        said_campaign=F.col("campaign_id"),
+        said_group=F.col("group_id"),
+        said_track=F.lower("custom_track"),
+        said_ev=F.col("ev"),
+        said_bid=F.col("bid"),
+        said_ts=F.col("ts"),
     )
 
 
-def _counted_kind(track: Column) -> Column:
-    """The kind of an event that facts count, else null."""
-    lower = F.lower(track)
-    is_page_view = whole_number(present(F.col("ev"))) == 1
-    return (
-        F.when(lower.isin(*TRACKS), lower)
-        .when(lower == "clicks", F.lit(CLICK))
-        .when(lower.isNull() & is_page_view, F.lit(IMPRESSION))
+def _filled_from_ed(said: DataFrame) -> DataFrame:
+    """Gaps of `said_…` filled from `ed`, whose keys come in two spellings."""
+    ed = F.col("ed_says")
+    spelled = {f"ed_{key.lower()}_{n}": ed[name] for key in ED_KEYS for n, name in enumerate((key, key.lower()))}
+    read = texts(said.withColumn("ed_says", F.from_json("ed", "map<string,string>")), **spelled)
+    job, publisher, track = (F.coalesce(F.col(f"ed_{key.lower()}_0"), F.col(f"ed_{key.lower()}_1")) for key in ED_KEYS)
+    is_custom_event = whole_number(F.col("said_ev")) == 2
+    filled = read.withColumns(
+        {
+            "said_job": F.coalesce("said_job", first_of_list(job)),
+            "said_track": F.coalesce("said_track", F.when(is_custom_event, F.lower(track))),
+        }
     )
+    return _first_publisher(texts(filled, said_job=F.col("said_job")), F.coalesce("said_publisher", publisher))
+
+
+def _first_publisher(said: DataFrame, publisher: Column) -> DataFrame:
+    return texts(said, said_publisher=first_of_list(publisher))
+
+
+def _typed(said: DataFrame) -> DataFrame:
+    """created_at, counted_kind, and `typed_…`: the values that facts are made of, null where the text says none."""
+    is_page_view = whole_number(F.col("said_ev")) == 1
+    track = F.col("said_track")
+    counted_kind = (
+        F.when(track.isin(*TRACKS), track)
+        .when(track == "clicks", F.lit(CLICK))
+        .when(track.isNull() & is_page_view, F.lit(IMPRESSION))
+    )
+    return said.withColumns(
+        {
+            "created_at": time_of_uuid(F.col("create_time")),
+            "counted_kind": counted_kind,
+            "typed_ts": instant(F.col("said_ts")),
+            "typed_job": whole_number(F.col("said_job")),
+            "typed_bid": amount(F.col("said_bid")),
+        }
+    ).withColumns({name: in_range(F.col(name)) for name in ("created_at", "typed_ts")})
 
 
 def _event() -> Column:
-    ts = instant(F.col("told.ts"))
+    """The typed values of a row, in the columns of the fact key, and its bid."""
     return F.struct(
-        whole_number(F.col("told.job_id")).alias("job_id"),
-        ts.cast("date").alias("dates"),
-        F.hour(ts).alias("hours"),
-        _key(F.col("told.publisher_id")).alias("publisher_id"),
-        _key(present(F.col("campaign_id"))).alias("campaign_id"),
-        _key(present(F.col("group_id"))).alias("group_id"),
-        _bid_of_click().alias("bid"),
+        F.col("typed_job").alias("job_id"),
+        F.col("typed_ts").cast("date").alias("dates"),
+        F.hour("typed_ts").alias("hours"),
+        _key(F.col("said_publisher")).alias("publisher_id"),
+        _key(F.col("said_campaign")).alias("campaign_id"),
+        _key(F.col("said_group")).alias("group_id"),
+        F.col("bid_stored").alias("bid"),
     )
 
 
@@ -123,8 +137,7 @@ def _key(text: Column) -> Column:
 
 def _bid_of_click() -> Column:
     """The bid as it is stored; null when there is none, when the event is no click, and when it can't be stored."""
-    bid = amount(F.col("told.bid"))
-    is_click = F.col("told.counted_kind") == CLICK
+    bid, is_click = F.col("typed_bid"), F.col("counted_kind") == CLICK
     return F.when(is_click & (bid >= 0) & (bid < BID_LIMIT), bid).cast("decimal(20,6)")
 
 
@@ -134,26 +147,23 @@ def _is(kind: str) -> Column:
 
 def _reason() -> Column:
     """The first rule that the row breaks, in the order of the design (§8); null when it breaks none."""
-    told_job, told_bid = F.col("told.job_id"), F.col("told.bid")
-    is_counted_kind = F.col("told.counted_kind").isNotNull()
-    is_click = F.col("told.counted_kind") == CLICK
-    job_is_no_number = told_job.isNotNull() & F.col("event.job_id").isNull()
-    bid = amount(told_bid)
-    bid_does_not_matter = told_job.isNull() | ~is_click | told_bid.isNull() | F.col("event.bid").isNotNull()
+    said_job, said_bid, bid = F.col("said_job"), F.col("said_bid"), F.col("typed_bid")
+    is_click = F.col("counted_kind") == CLICK
+    bid_does_not_matter = said_job.isNull() | ~is_click | said_bid.isNull() | F.col("bid_stored").isNotNull()
     return (
         F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
-        .when(~is_counted_kind, F.lit(None))
-        .when(F.col("event.dates").isNull(), Rejection.TS.saying(F.col("ts")))
-        .when(job_is_no_number, Rejection.JOB_ID.saying(told_job))
+        .when(F.col("counted_kind").isNull(), F.lit(None))
+        .when(F.col("typed_ts").isNull(), Rejection.TS.saying(F.col("ts")))
+        .when(said_job.isNotNull() & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(said_job))
         .when(bid_does_not_matter, F.lit(None))
-        .when(bid.isNull(), Rejection.BID.saying(told_bid))
-        .when(bid < 0, Rejection.BID_NEGATIVE.saying(told_bid))
-        .otherwise(Rejection.BID_TOO_LARGE.saying(told_bid))
+        .when(bid.isNull(), Rejection.BID.saying(said_bid))
+        .when(bid < 0, Rejection.BID_NEGATIVE.saying(said_bid))
+        .otherwise(Rejection.BID_TOO_LARGE.saying(said_bid))
     )
 
 
 def _fate() -> Column:
-    counts = F.col("told.counted_kind").isNotNull() & F.col("told.job_id").isNotNull()
+    counts = F.col("counted_kind").isNotNull() & F.col("said_job").isNotNull()
     return (
         F.when(F.col("reason").isNotNull(), F.lit(fate.REJECTED))
         .when(counts, F.lit(fate.COUNTED))
@@ -162,8 +172,8 @@ def _fate() -> Column:
 
 
 def _kind() -> Column:
-    counted_kind = F.col("told.counted_kind")
-    has_no_job = counted_kind.isNotNull() & F.col("told.job_id").isNull()
+    counted_kind = F.col("counted_kind")
+    has_no_job = counted_kind.isNotNull() & F.col("said_job").isNull()
     return F.when(has_no_job, F.lit(NO_JOB)).otherwise(
-        F.coalesce(counted_kind, F.col("told.track"), F.lit(fate.NO_KIND))
+        F.coalesce(counted_kind, F.col("said_track"), F.lit(fate.NO_KIND))
     )

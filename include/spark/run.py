@@ -73,6 +73,8 @@ def run(spark: SparkSession, job: Job) -> None:
     with Warehouse(spark, job.warehouse_url, _warehouse_properties(spark)) as warehouse:
         with step("read") as said:
             raw = lake.read_minutes(spark, pipeline, job.minutes)
+            if spark.conf.get("spark.sql.shuffle.partitions") == "1":
+                raw = raw.coalesce(1)  # a small delta: every further task would compile the same code once more
             rows = materialised(raw, transform, pipeline, job.options)
             counted = staging.count_minutes(rows)
             total = _totals(counted)
@@ -96,7 +98,7 @@ def transform_of(pipeline: pipelines.Pipeline):
 
 def materialised(raw: DataFrame, transform, pipeline: pipelines.Pipeline, options: dict[str, object]) -> DataFrame:
     """The classified rows, to be kept by the first action on them: without lineage, so that nothing can read again."""
-    classified = transform.classify(raw, {**pipeline.options, **options})
+    classified = transform.classify(staging.with_raw(raw, pipeline), {**pipeline.options, **options})
     return staging.classified_rows(classified, pipeline).localCheckpoint(eager=False)
 
 

@@ -38,6 +38,11 @@ _PAYLOAD_BYTES = 8_000_000
 _CUT_VALUE = 30_000  # characters of each value of a row whose payload is larger
 
 
+def with_raw(raw: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """Adds `raw`, the whole row, which travels through the transform as one column for the sake of rejected rows."""
+    return raw.withColumn("raw", F.struct(*KEY, *pipeline.columns))
+
+
 def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
     """What the rest of the job needs of each row: far less than the raw row, but for a rejected one."""
     is_counted, is_ignored, is_rejected = (F.col("fate") == fate for fate in (COUNTED, IGNORED, REJECTED))
@@ -56,13 +61,15 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
         "created_at",
         F.when(is_rejected, F.concat_ws("/", *origin_key)).alias("origin_key"),
         F.when(is_rejected, F.substring("reason", 1, _REASON_LENGTH)).alias("reason"),
-        F.when(is_rejected, _payload((*KEY, *pipeline.columns))).alias("payload"),
+        F.when(is_rejected, F.col("raw")).alias("raw"),
     )
 
 
 def rejects(rows: DataFrame) -> DataFrame:
     """Rows of etl.staged_rejects, without the attempt."""
-    return rows.where(F.col("fate") == REJECTED).select("origin_key", "minute", "reason", "payload")
+    written = rows.where(F.col("fate") == REJECTED).withColumn("payload", F.to_json("raw"))
+    fitting = F.when(F.octet_length("payload") <= _PAYLOAD_BYTES, F.col("payload")).otherwise(_cut(written))
+    return written.select("origin_key", "minute", "reason", fitting.alias("payload"))
 
 
 def count_minutes(rows: DataFrame) -> list[Row]:
@@ -130,8 +137,9 @@ def _utc_text(microseconds: int | None) -> str | None:
     return None if microseconds is None else str(datetime(1970, 1, 1) + timedelta(microseconds=microseconds))
 
 
-def _payload(columns: Sequence[str]) -> Column:
-    """The raw row as JSON; values of a row that no statement could carry are cut."""
-    whole = F.to_json(F.struct(*columns))
-    cut = F.to_json(F.struct(*(F.col(name).cast("string").substr(1, _CUT_VALUE).alias(name) for name in columns)))
-    return F.when(F.octet_length(whole) <= _PAYLOAD_BYTES, whole).otherwise(cut)
+def _cut(rows: DataFrame) -> Column:
+    """The raw row as JSON with its values cut, where no statement could carry it whole."""
+    names = rows.schema["raw"].dataType.names
+    return F.to_json(
+        F.struct(*(F.col(f"raw.{name}").cast("string").substr(1, _CUT_VALUE).alias(name) for name in names))
+    )

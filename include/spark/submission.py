@@ -184,6 +184,8 @@ def _tuning(master: str, estimated_rows: float) -> dict[str, str]:
         "spark.eventLog.enabled": "false",
         "spark.sql.shuffle.partitions": "1" if small else "4",
         "spark.sql.adaptive.enabled": "false",
+        # Each connection is a login, which the lake makes slow on purpose; one carries thousands of requests.
+        "spark.cassandra.connection.localConnectionsPerExecutor": "1",
         "spark.task.maxFailures": "2",
         # The text of a plan goes to a UI that is off; making it costs a third of a second.
         "spark.sql.ui.explainMode": "simple",
