@@ -23,7 +23,8 @@ def tombstones_read(admin, minute, shard):
         "SELECT * FROM bedan.tracking WHERE minute = %s AND shard = %s", (minute, shard), trace=True
     ).get_query_trace(max_wait_sec=10)
     read = [line.description for line in trace.events if "tombstone cells" in line.description]
-    return sum(int(line.split(" live rows and ")[1].split()[0]) for line in read), len(read)
+    assert read, "the trace tells of no read"  # of more than one, where the server read speculatively
+    return sum(int(line.split(" live rows and ")[1].split()[0]) for line in read)
 
 
 def test_an_event_lands_in_the_partition_of_its_minute_and_shard(recruitment, writer, reader):
@@ -49,13 +50,13 @@ def test_absent_and_empty_values_leave_no_tombstones(recruitment, writer, admin)
     sparse = [event("2026-04-01 10:07:00", ev="1", job_id="", bid=None) for _ in range(400)]
     EventWriter(writer, recruitment).write(sparse)
     for shard in range(4):
-        assert tombstones_read(admin, minute, shard) == (0, 1)
+        assert tombstones_read(admin, minute, shard) == 0
     null = event("2026-04-01 10:08:00")
     admin.execute(
         "INSERT INTO bedan.tracking (minute, shard, create_time, bid) VALUES (%s, 0, %s, null)",
         (datetime(2026, 4, 1, 10, 8), null.create_time),
     )
-    assert tombstones_read(admin, datetime(2026, 4, 1, 10, 8), 0)[0] == 1  # what the rule avoids does show like this
+    assert tombstones_read(admin, datetime(2026, 4, 1, 10, 8), 0) == 1  # what the rule avoids does show like this
 
 
 def test_minutes_are_touched_after_their_events_are_acknowledged(recruitment, writer, reader, monkeypatch):
