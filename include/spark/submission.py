@@ -193,6 +193,7 @@ def _tuning(master: str, estimated_rows: float) -> dict[str, str]:
         "spark.sql.debug.maxToStringFields": "3",
         # Generated code pays when rows are many: compiling it takes seconds in a cold JVM.
         "spark.sql.codegen.wholeStage": "false" if small else "true",
+        **({"spark.sql.codegen.factoryMode": "NO_CODEGEN"} if small else {}),
     }
     if is_local(master):
         tuning |= {
