@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from local.problems import Problem
 
+TIMEOUT = 90.0  # seconds; a write waits for those of a scheduler that has just come up
+
 
 class Airflow:
     """The API server on loopback, where everyone is an administrator."""
@@ -65,7 +67,17 @@ class Airflow:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if path != "/api/v2/monitor/health":
             headers["Authorization"] = f"Bearer {self._log_in()}"
-        return self._open(urllib.request.Request(self.url + path, _encoded(body), headers, method=method))
+        request = urllib.request.Request(self.url + path, _encoded(body), headers, method=method)
+        try:
+            return self._open(request)
+        except TimeoutError as error:
+            if path == "/api/v2/monitor/health":
+                raise  # whoever asks for health waits for an answer
+            raise Problem(
+                "Airflow's API",
+                f"no answer to {method} {path} within {TIMEOUT:.0f} s",
+                "The machine may be overloaded: try again, or read .local/logs/api-server.log.",
+            ) from error
 
     def _log_in(self) -> str:
         if self._token is None:
@@ -75,7 +87,7 @@ class Airflow:
     def _open(self, request: urllib.request.Request) -> dict:
         # No proxy stands between us and the loopback interface.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as response:
+        with opener.open(request, timeout=TIMEOUT) as response:
             return json.load(response)
 
 
