@@ -50,6 +50,7 @@ class Job:
     attempt: int
     minutes: tuple[datetime, ...]  # naive, UTC
     options: dict[str, object]
+    one_task: bool
     warehouse_url: str
 
     @classmethod
@@ -62,6 +63,7 @@ class Job:
             attempt=said["attempt"],
             minutes=tuple(_utc(text) for text in said["minutes"]),
             options=said["options"],
+            one_task=said["one_task"],
             warehouse_url=said["warehouse"]["url"],
         )
 
@@ -73,8 +75,8 @@ def run(spark: SparkSession, job: Job) -> None:
     with Warehouse(spark, job.warehouse_url, _warehouse_properties(spark)) as warehouse:
         with step("read") as said:
             raw = lake.read_minutes(spark, pipeline, job.minutes)
-            if spark.conf.get("spark.sql.shuffle.partitions") == "1":
-                raw = raw.coalesce(1)  # a small delta: every further task would compile the same code once more
+            if job.one_task:
+                raw = raw.coalesce(1)
             rows = materialised(raw, transform, pipeline, job.options)
             counted = staging.count_minutes(rows)
             total = _totals(counted)

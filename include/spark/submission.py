@@ -23,6 +23,8 @@ APPLICATION = ROOT / "include" / "spark" / "run.py"
 _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 # Up to here the C1 compiler alone is faster; beyond, C2 earns what it costs.
 SMALL_DELTA_ROWS = 60_000
+# Up to here one task reads everything: a second one would compile the same code once more, for few rows.
+ONE_TASK_ROWS = 12_000
 # A stale archive is no reason for a warning: the JVM goes on without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
@@ -81,7 +83,7 @@ def prepare(
     )
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
     _write_private(properties_file, properties_text(properties))
-    _write_private(job_file, json.dumps(_job(batch, attempt, url)))
+    _write_private(job_file, json.dumps(_job(batch, attempt, url, estimated_rows)))
     return Submission(
         application=str(APPLICATION),
         properties_file=str(properties_file),
@@ -193,7 +195,6 @@ def _tuning(master: str, estimated_rows: float) -> dict[str, str]:
         "spark.sql.debug.maxToStringFields": "3",
         # Generated code pays when rows are many: compiling it takes seconds in a cold JVM.
         "spark.sql.codegen.wholeStage": "false" if small else "true",
-        **({"spark.sql.codegen.factoryMode": "NO_CODEGEN"} if small else {}),
     }
     if is_local(master):
         tuning |= {
@@ -275,13 +276,14 @@ def _jdbc_url(warehouse: Endpoint) -> str:
     return f"jdbc:mysql://{host}:{warehouse.port or 3306}/etl?{encoded}"
 
 
-def _job(batch: Batch, attempt: int, url: str) -> dict[str, object]:
+def _job(batch: Batch, attempt: int, url: str, estimated_rows: float) -> dict[str, object]:
     return {
         "pipeline": batch.pipeline,
         "batch_id": batch.batch_id,
         "attempt": attempt,
         "minutes": [f"{minute:%Y-%m-%dT%H:%M:%S}Z" for minute in batch.minutes],
         "options": dict(batch.options),
+        "one_task": estimated_rows <= ONE_TASK_ROWS,
         "warehouse": {"url": url},
     }
 
