@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from local import mariadb
+from local import mariadb, postgres
 from local.layout import LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
 from local.problems import Problem
 from local.progress import say, step
@@ -182,10 +182,12 @@ def install_jars(pom: Path, folder: Path, what: str) -> None:
 
 
 def install_stores() -> None:
-    """The jars of both stores, and MariaDB's binaries out of theirs."""
-    install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra and MariaDB")
+    """The jars of the stores, and the binaries of MariaDB and PostgreSQL out of theirs."""
+    install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra, MariaDB and PostgreSQL")
     with step("MariaDB's binaries", quick=1.0):
         mariadb.unpacked()
+    with step("PostgreSQL's binaries", quick=1.0):
+        postgres.unpacked()
 
 
 def _replace_jars(fresh: Path, folder: Path) -> None:

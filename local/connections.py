@@ -6,15 +6,17 @@ import json
 import secrets
 from collections.abc import Mapping
 
-from local import cassandra, mariadb
+from local import cassandra, mariadb, postgres
 
 LAKE_LOGINS = {"lake_admin": cassandra.ADMIN, "lake_reader": cassandra.READER, "lake_writer": cassandra.WRITER}
 WAREHOUSE_LOGINS = {"warehouse_admin": mariadb.ADMIN, "warehouse_etl": mariadb.ETL, "warehouse_bi": mariadb.BI}
+# No connections of Airflow's: its own database.
+METADATA_LOGINS = {"metadata_admin": postgres.ADMIN, "metadata_airflow": postgres.AIRFLOW}
 
 
 def new_passwords() -> dict[str, str]:
-    """A fresh password for each connection id, of letters, digits, - and _."""
-    return {conn_id: secrets.token_urlsafe(24) for conn_id in (*LAKE_LOGINS, *WAREHOUSE_LOGINS)}
+    """A fresh password for each connection id and for the accounts of Airflow's database, of letters, digits, - and _."""
+    return {conn_id: secrets.token_urlsafe(24) for conn_id in (*LAKE_LOGINS, *WAREHOUSE_LOGINS, *METADATA_LOGINS)}
 
 
 def lake_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
@@ -25,6 +27,11 @@ def lake_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
 def warehouse_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
     """The same passwords by the warehouse's account names."""
     return {login: passwords[conn_id] for conn_id, login in WAREHOUSE_LOGINS.items()}
+
+
+def metadata_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
+    """The same passwords by the account names of Airflow's database."""
+    return {login: passwords[name] for name, login in METADATA_LOGINS.items()}
 
 
 def variable(conn_id: str) -> str:

@@ -38,7 +38,7 @@ def test_passwords_and_keys_stay_when_ports_change():
 
 def test_each_account_has_a_password_of_its_own():
     passwords = environment.prepare(ports.DEFAULTS, {}).passwords
-    assert len(set(passwords.values())) == len(passwords) == 6
+    assert len(set(passwords.values())) == len(passwords) == 8
 
 
 def test_a_shell_reads_what_we_wrote(env_file):

@@ -1,0 +1,99 @@
+"""The PostgreSQL of Airflow's metadata, started for real: who gets in, and that it ends cleanly and comes back."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from local import connections, postgres
+from local.layout import STORE_JARS
+from local.process import Child, free_port
+
+
+@pytest.fixture(scope="module")
+def passwords():
+    return connections.metadata_passwords(connections.new_passwords())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, passwords):
+    if not list(STORE_JARS.glob("embedded-postgres-binaries-*.jar")):
+        pytest.skip(f"Its jar is not in {STORE_JARS}: `make setup` fetches it.")
+    made = postgres.Server(home=tmp_path_factory.mktemp("it's") / "postgres", port=free_port(), throw_away=True)
+    with_log = made.home.parent / "postgres.log"
+    child = Child(made.prepare(passwords), with_log)
+    try:
+        postgres.wait_until_ready(made.port, passwords, alive=child.alive, log=str(with_log))
+        yield made
+    finally:
+        child.stop()
+
+
+def ask(server, user, password, statement, database=postgres.DATABASE):
+    import psycopg2
+
+    connection = psycopg2.connect(host=postgres.HOST, port=server.port, user=user, password=password, dbname=database)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchone() if cursor.description else None
+    finally:
+        connection.close()
+
+
+def test_airflow_has_an_utf8_database_of_its_own(server, passwords):
+    settings = "SELECT current_setting('server_encoding'), current_setting('TimeZone')"
+    assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], settings) == ("UTF8", "UTC")
+    ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], "CREATE TABLE mine (id int)")
+
+
+@pytest.mark.parametrize("user", [postgres.ADMIN, postgres.AIRFLOW])
+def test_without_the_password_nobody_gets_in(server, user):
+    import psycopg2
+
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        ask(server, user, "wrong", "SELECT 1")
+
+
+def test_airflow_is_no_administrator(server, passwords):
+    import psycopg2
+
+    for statement in ("CREATE DATABASE intruder", "CREATE ROLE intruder", "COPY mine TO PROGRAM 'true'"):
+        with pytest.raises(psycopg2.Error, match="permission denied|must be superuser"):
+            ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
+
+
+def test_it_listens_on_loopback_only(server):
+    listening = [one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    assert {address.ip for address in listening if address.port == server.port} == {"127.0.0.1"}
+
+
+def test_no_password_is_left_in_its_folder(server, passwords):
+    text = "".join(path.read_text() for path in server.home.iterdir() if path.is_file())
+    assert not [password for password in passwords.values() if password in text]
+
+
+def test_it_ends_on_int_and_comes_back_with_its_data_even_after_a_kill(tmp_path, server, passwords):
+    one = postgres.Server(home=tmp_path / "postgres", port=free_port(), throw_away=True)
+    log = tmp_path / "log"
+    for signal_number, statement in (
+        (signal.SIGINT, "CREATE TABLE kept (id int)"),
+        (signal.SIGKILL, "INSERT INTO kept VALUES (7)"),
+        (signal.SIGINT, "SELECT id FROM kept"),
+    ):
+        child = Child(one.prepare(passwords), log)
+        try:
+            postgres.wait_until_ready(one.port, passwords, alive=child.alive, log=str(log))
+            found = ask(one, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
+            family = [process := psutil.Process(child.pid), *process.children()]
+            os.kill(child.pid, signal_number)
+            assert not psutil.wait_procs(family, timeout=10)[1]
+        finally:
+            child.stop()
+        assert (one.home / "data" / "postmaster.pid").exists() is (signal_number == signal.SIGKILL)
+        if signal_number == signal.SIGKILL:  # its id is now another program's
+            lock = one.home / "data" / "postmaster.pid"
+            lock.write_text(lock.read_text().replace(lock.read_text().split("\n")[0], str(os.getpid()), 1))
+    assert found == (7,)
