@@ -18,7 +18,7 @@ from local.environment import MARK
 from local.layout import LOGS, ROOT, RUN, VENV, socket_path
 from local.problems import Problem
 
-STORES = {"cassandra", "mariadb"}
+STORES = {"cassandra", "mariadb", "postgres"}
 COMING = ("STARTING", "BACKOFF", "RUNNING")
 
 _CONFIGURATION = """\
@@ -52,6 +52,7 @@ autorestart = {restart}
 startsecs = {start_seconds}
 startretries = 20
 stopwaitsecs = 20
+stopsignal = {stop_signal}
 stopasgroup = {as_group}
 killasgroup = true
 redirect_stderr = true
@@ -70,6 +71,7 @@ class Program:
     priority: int
     once: bool = False  # an errand: not restarted when it ends
     as_group: bool = True  # its children get the signal too
+    stop_signal: str = "TERM"
 
 
 def socket() -> Path:
@@ -105,6 +107,7 @@ def ensure(programs: list[Program], env: Mapping[str, str]) -> None:
             priority=program.priority,
             restart="false" if program.once else "true",
             start_seconds=0 if program.once else 1,
+            stop_signal=program.stop_signal,
             as_group="true" if program.as_group else "false",
         )
     path = RUN / "supervisord.conf"

@@ -79,3 +79,18 @@ def test_a_failed_errand_is_told_with_its_last_words(stack):
     supervisor.start("errand")
     with pytest.raises(Problem, match="no such luck"):
         supervisor.wait_for_exit("errand", 15)
+
+
+def test_each_program_ends_by_the_signal_it_wants(stack, tmp_path):
+    tell = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: (open(sys.argv[1], 'w').write('INT'), sys.exit(0)))\n"
+        "print('ready', flush=True)\ntime.sleep(600)"
+    )
+    script = tmp_path / "tell.py"
+    script.write_text(tell)
+    stack(Program("teller", [sys.executable, str(script), str(tmp_path / "said")], 10, stop_signal="INT"))
+    supervisor.start("teller")
+    until(lambda: supervisor.last_words("teller") == "ready")
+    supervisor.shut_down(20)
+    assert (tmp_path / "said").read_text() == "INT"
