@@ -6,7 +6,7 @@ VENV := .local/venv/bin
 LOCAL := $(VENV)/python -m local
 
 # A variable given on the command line (make run AIRFLOW_PORT=8081) reaches the commands by their environment.
-export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT
+export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT
 ifdef EVENTS
 export MINUTEMARK_DEMO_EVENTS := $(EVENTS)
 endif
@@ -20,7 +20,8 @@ unexport PYTHONPATH PYTHONHOME
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 	@echo
-	@echo "  Ports: AIRFLOW_PORT=8080 CASSANDRA_PORT=9042 CASSANDRA_STORAGE_PORT=7000 MARIADB_PORT=3306, remembered in .local/ports."
+	@echo "  Ports: AIRFLOW_PORT=8080 CASSANDRA_PORT=9042 CASSANDRA_STORAGE_PORT=7000 MARIADB_PORT=3306"
+	@echo "  POSTGRES_PORT=15432 (Airflow's metadata), remembered in .local/ports."
 	@echo "  A MySQL or Cassandra of your own: set AIRFLOW_CONN_WAREHOUSE_ETL, _BI (and _ADMIN), or AIRFLOW_CONN_LAKE_READER,"
 	@echo "  _WRITER (and _ADMIN); a Spark master of your own: AIRFLOW_CONN_SPARK_DEFAULT."
 

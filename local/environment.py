@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import bootstrap, connections
+from local import bootstrap, connections, postgres
 from local.files import write_private
 from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, VENV
 from local.problems import Problem
@@ -123,8 +123,13 @@ def of_airflow(
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         # Whoever reaches the loopback interface is an administrator, as with `astro dev start --standalone`.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        # Creating a backfill waits for the scheduler's writes; after the default 5 s it fails as "database is locked".
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db?timeout=60",
+        # On SQLite Airflow refuses to create a backfill while its scheduler writes.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url(
+            ports["POSTGRES_PORT"], environment.passwords["metadata_airflow"]
+        ),
+        # Four processes with two pools each, within the server's max_connections of 60.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "5",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "2",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__API__BASE_URL": url,
         "MINUTEMARK_DEMO": environ.get("MINUTEMARK_DEMO", "1"),

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from local.layout import PORTS_FILE
 from local.problems import Problem
 
-DEFAULTS = {"AIRFLOW_PORT": 8080, "CASSANDRA_PORT": 9042, "CASSANDRA_STORAGE_PORT": 7000, "MARIADB_PORT": 3306}
+DEFAULTS = {
+    "AIRFLOW_PORT": 8080,
+    "CASSANDRA_PORT": 9042,
+    "CASSANDRA_STORAGE_PORT": 7000,
+    "MARIADB_PORT": 3306,
+    # Not 5432: a PostgreSQL of the machine's own is often there, and nobody has to type this one.
+    "POSTGRES_PORT": 15432,
+}
 
 
 def chosen(environ: Mapping[str, str] = os.environ) -> dict[str, int]:

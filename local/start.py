@@ -14,19 +14,32 @@ from collections.abc import Mapping
 
 import yaml
 
-from local import airflow_api, cassandra, connections, environment, mariadb, ports, supervisor, waiting, warehouse
+from local import (
+    airflow_api,
+    cassandra,
+    connections,
+    environment,
+    mariadb,
+    ports,
+    postgres,
+    supervisor,
+    waiting,
+    warehouse,
+)
 from local.layout import AIRFLOW_HOME, DATA, LOCAL, LOGS, ROOT, VENV
 from local.problems import Problem
 from local.progress import say, step
 from local.supervisor import Program
 
-CASSANDRA, MARIADB = "cassandra", "mariadb"
+CASSANDRA, MARIADB, POSTGRES = "cassandra", "mariadb", "postgres"
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
 # What works without the stores, and what would start runs before they answer.
 EARLY, LATE = ("api-server", "dag-processor"), ("scheduler", "triggerer")
 AIRFLOW = EARLY + LATE
 
-_UNPAUSED = AIRFLOW_HOME / "unpaused"
+# Beside the database that they tell of.
+_UNPAUSED = DATA / POSTGRES / "unpaused"
+_MIGRATED = DATA / POSTGRES / "database-of"
 
 
 class Stack:
@@ -86,9 +99,10 @@ class Stack:
 
     def start_airflow(self) -> None:
         """Make Airflow's database and start what needs no store."""
-        self._require_ports({"api-server": ("AIRFLOW_PORT",)})
+        self._require_ports({"api-server": ("AIRFLOW_PORT",), POSTGRES: ("POSTGRES_PORT",)})
         AIRFLOW_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
         supervisor.ensure(self._programs(), self.env)
+        self._start_metadata()
         self._migrate()
         supervisor.start(*EARLY)
 
@@ -105,16 +119,27 @@ class Stack:
                 log=str(LOGS),
             )
 
+    def _start_metadata(self) -> None:
+        """PostgreSQL with an empty or a known database for Airflow."""
+        passwords = connections.metadata_passwords(self.environment.passwords)
+        if supervisor.state_of(POSTGRES) not in supervisor.COMING:
+            with step("PostgreSQL's data folder", quick=1.0):
+                self._postgres().prepare(passwords)
+            supervisor.start(POSTGRES)
+        with step("PostgreSQL answers"):
+            postgres.wait_until_ready(
+                self.ports["POSTGRES_PORT"], passwords, alive=_coming(POSTGRES), log=_log(POSTGRES)
+            )
+
     def _migrate(self) -> None:
         """Airflow's database, when it is new or was made by another version."""
-        stamp = AIRFLOW_HOME / "database-of"
         version = _installed_airflow()
-        if stamp.is_file() and stamp.read_text() == version and (AIRFLOW_HOME / "airflow.db").is_file():
+        if _MIGRATED.is_file() and _MIGRATED.read_text() == version:
             return
         with step("Airflow's database"):
             supervisor.start(MIGRATION)
             supervisor.wait_for_exit(MIGRATION, 180)
-        stamp.write_text(version)
+        _MIGRATED.write_text(version)
 
     def _require_health(self) -> None:
         sick = [name for name, state in self.airflow.health().items() if state not in ("healthy", None)]
@@ -196,6 +221,8 @@ class Stack:
         airflow = str(VENV / "bin" / "airflow")
         port = str(self.ports["AIRFLOW_PORT"])
         programs = [
+            # INT to the server alone: it ends its sessions and writes what is left; TERM would wait for every client.
+            Program(POSTGRES, self._postgres().command(), 20, as_group=False, stop_signal="INT"),
             Program(MIGRATION, [airflow, "db", "migrate"], 50, once=True),
             Program(SPARK_ARCHIVE, ["nice", "-n", "10", python, "-m", "include.spark.warm_start"], 60, once=True),
             Program("api-server", [airflow, "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1"], 70),
@@ -222,6 +249,9 @@ class Stack:
 
     def _mariadb(self) -> mariadb.Server:
         return mariadb.Server(home=DATA / MARIADB, port=self.ports["MARIADB_PORT"])
+
+    def _postgres(self) -> postgres.Server:
+        return postgres.Server(home=DATA / POSTGRES, port=self.ports["POSTGRES_PORT"])
 
 
 class _NotYet(Exception):

@@ -41,6 +41,24 @@ def test_each_account_has_a_password_of_its_own():
     assert len(set(passwords.values())) == len(passwords) == 8
 
 
+def test_airflows_database_is_told_to_airflow_alone(env_file):
+    made = environment.prepare(ports.DEFAULTS, {})
+    seen = environment.of_airflow(made, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, {})
+    password = made.passwords["metadata_airflow"]
+    assert (
+        seen["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+        == f"postgresql+psycopg2://airflow:{password}@127.0.0.1:15499/airflow"
+    )
+    assert "SQL_ALCHEMY" not in env_file.read_text()  # the standalone mode has a database of its own
+
+
+def test_a_file_of_before_airflows_database_keeps_its_passwords(env_file):
+    old = {"lake_admin": "kept"}
+    env_file.write_text(f"export MINUTEMARK_PASSWORDS='{json.dumps(old)}'\n")
+    passwords = environment.prepare(ports.DEFAULTS, {}).passwords
+    assert passwords["lake_admin"] == "kept" and passwords["metadata_airflow"]
+
+
 def test_a_shell_reads_what_we_wrote(env_file):
     made = environment.prepare(ports.DEFAULTS, {})
     script = f'. "{env_file}"; printf %s "$AIRFLOW_CONN_LAKE_READER"'
