@@ -34,9 +34,9 @@ def test_shards_share_the_load():
 
 
 def test_time_and_minute_come_from_the_time_uuid():
-    create_time = parse("f7346e40-0667-11ed-b05a-72ef16420234")
-    assert time_of(create_time) == datetime(2022, 7, 18, 7, 5, 11, 716000)
-    assert minute_of(create_time) == datetime(2022, 7, 18, 7, 5)
+    create_time = parse("0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f")
+    assert time_of(create_time) == datetime(2026, 3, 1, 12, 34, 56, 789012)
+    assert minute_of(create_time) == datetime(2026, 3, 1, 12, 34)
 
 
 def test_time_is_truncated_never_rounded_into_the_next_minute():
@@ -52,10 +52,10 @@ def test_time_is_truncated_never_rounded_into_the_next_minute():
     "text",
     [
         "",
-        "2022-07-18 07:05:11",
+        "2026-03-01 12:34:56",
         "4fb2a33c-7f3c-4d0b-9a8e-3a3f6d0c1b2a",  # version 4: random, no time in it
-        "f7346e4006671 1edb05a72ef16420234",
-        "{f7346e40-0667-11ed-b05a-72ef16420234}",
+        "0e207ccf156b1 1f1aa171a2b3c4d5e6f",
+        "{0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f}",
     ],
 )
 def test_what_is_no_time_uuid_is_refused(text):
@@ -64,4 +64,4 @@ def test_what_is_no_time_uuid_is_refused(text):
 
 
 def test_upper_case_is_the_same_event():
-    assert str(parse("F7346E40-0667-11ED-B05A-72EF16420234")) == "f7346e40-0667-11ed-b05a-72ef16420234"
+    assert str(parse("0E207CCF-156B-11F1-AA17-1A2B3C4D5E6F")) == "0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f"
