@@ -17,6 +17,7 @@ ERRANDS = ("airflow-migrate", "spark-archive")
 def gather() -> dict:
     """The state of the stack as JSON shows it. `memory_mb` counts what a process and its children hold, shared pages once."""
     listed = [_process(info) for info in supervisor.processes()]
+    listed += [_spark_driver(process) for process in supervisor.spark_drivers()] if listed else []
     found = {
         "running": bool(listed),
         "healthy": bool(listed) and all(one["state"] == "RUNNING" for one in listed if one["wanted"]),
@@ -48,6 +49,18 @@ def _process(info: dict) -> dict:
         "pid": info["pid"] or None,
         "uptime_seconds": int(time.time() - info["start"]) if up else None,
         "memory_mb": _memory_mb(info["pid"]) if up else None,
+    }
+
+
+def _spark_driver(process: psutil.Process) -> dict:
+    """A driver that is kept between runs; a run without one starts its own."""
+    return {
+        "name": "spark-driver",
+        "state": "RUNNING",
+        "wanted": False,
+        "pid": process.pid,
+        "uptime_seconds": int(time.time() - process.create_time()),
+        "memory_mb": _memory_mb(process.pid),
     }
 
 

@@ -20,6 +20,7 @@ from local.problems import Problem
 
 STORES = {"cassandra", "mariadb", "postgres"}
 COMING = ("STARTING", "BACKOFF", "RUNNING")
+SPARK_APPLICATION = ROOT / "include" / "spark" / "run.py"
 
 _CONFIGURATION = """\
 [supervisord]
@@ -191,8 +192,9 @@ def _end_leftovers() -> list[str]:
     """End every process that carries this stack's mark: Spark drivers, task processes in sessions of their own."""
     import psutil
 
+    waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
     found = list(marked_processes())
-    names = [f"{process.info['name']} ({process.pid})" for process in found]
+    names = [f"{process.info['name']} ({process.pid})" for process in found if process.pid not in waiting]
     for process in found:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -212,6 +214,19 @@ def marked_processes() -> Iterator:
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(MARK) == str(ROOT):
                 yield process
+
+
+def spark_drivers() -> list:
+    """The JVMs of Spark drivers that wait for the next run; tasks have started them, not supervisord."""
+    import psutil
+
+    found = []
+    for process in marked_processes():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            if "--keep" in command and str(SPARK_APPLICATION) in command and process.name() == "java":
+                found.append(process)
+    return found
 
 
 def wait_for_exit(name: str, seconds: float) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
+from include.spark.kept_driver import DriverEnded, KeptDriver, end_with_parent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,11 +25,13 @@ if TYPE_CHECKING:
     from include.spark.submission import Submission
 
 PROJECT = Path(__file__).resolve().parent.parent
-PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 
 class TransformDelta(SparkSubmitOperator):
     """Runs include/spark/run.py for one batch, as a new attempt of it.
+
+    On a local master spark-submit starts a driver that stays and takes the next batches too; elsewhere, and where extra
+    `keep_driver` of the Spark connection is false, each attempt is a spark-submit of its own.
 
     Passwords travel in a properties file of mode 0600, never in arguments, environment or rendered templates.
     """
@@ -71,11 +72,12 @@ class TransformDelta(SparkSubmitOperator):
             master=master,
             estimated_rows=batch.estimated_rows,
             settings=spark.extra.get("conf"),
+            keep=bool(spark.extra.get("keep_driver", True)),
         )
         self._spark_binary = None if "spark-binary" in spark.extra else own_spark_submit()
         try:
             self._submit(submitted, master, context)
-        except AirflowException as error:
+        except (AirflowException, DriverEnded) as error:
             reason = self._said or str(error)
             with warehouse(WAREHOUSE_ETL) as conn:
                 batches.note(conn, batch.batch_id, f"transform_delta: {reason}")
@@ -87,6 +89,9 @@ class TransformDelta(SparkSubmitOperator):
         """The provider kills spark-submit alone; its Python driver is a child of it."""
         import psutil
 
+        if self._kept is not None:
+            self._kept.end()
+            return
         started = self._hook and self._hook._submit_sp
         if not started:
             return
@@ -104,14 +109,31 @@ class TransformDelta(SparkSubmitOperator):
         self.application_args = submitted.application_args
         self.jars = submitted.jars
         with environment({**submitted.env_vars, **driver_environment(master)}):
-            super().execute(context)
+            if submitted.driver_key is None:
+                super().execute(context)
+            else:
+                self._ask_kept_driver(submitted)
 
+    def _ask_kept_driver(self, submitted: Submission) -> None:
+        """The driver that an earlier attempt has started does it, or one that this attempt starts."""
+        self.name = "minutemark"  # it will do other batches too
+        command = self._get_hook()._build_spark_submit_command(self.application)
+        with KeptDriver(submitted.driver_key, command, os.environ) as self._kept:
+            status = self._kept.run(submitted.job_file, lambda line: self._show([line]))
+        if status:
+            raise AirflowException(f"The Spark driver answered with {status}.")
+
+    _kept: KeptDriver | None = None
     _said: str | None = None  # what the driver gave as the reason of its failure
+
+    def _show(self, lines: Iterable[str]) -> None:
+        for line in self._listening(lines):
+            self.log.info("%s", line)
 
     def _get_hook(self) -> SparkSubmitHook:
         hook = super()._get_hook()
         if sys.platform == "linux":
-            hook.submit = functools.partial(hook.submit, preexec_fn=_end_with_parent)
+            hook.submit = functools.partial(hook.submit, preexec_fn=end_with_parent)
         show = hook._process_spark_submit_log
         hook._process_spark_submit_log = lambda lines: show(iter(self._listening(lines)))
         return hook
@@ -154,10 +176,3 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
             else:
                 os.environ[name] = value
 
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _end_with_parent() -> None:
-    """A driver that outlives its killed task would take memory and cores from the next attempt's."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from include.spark import fate
-from include.spark.values import amount, first_of_list, in_range, instant, texts, time_of_uuid, whole_number
+from include.spark.values import amount, first_of_list, in_range, instant, text, time_of_uuid, whole_number
 
 CLICK, CONVERSION, QUALIFIED, UNQUALIFIED = "click", "conversion", "qualified", "unqualified"
 IMPRESSION = "impression"
@@ -35,10 +35,9 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
 
     Option `recover`: fill an empty job_id, publisher_id and, where ev = 2, custom_track from the JSON in `ed`.
     """
-    said = _said(raw)
-    filled = _filled_from_ed(said) if options.get("recover", True) else _first_publisher(said, F.col("said_publisher"))
-    explained = _typed(filled).withColumn("bid_stored", _bid_of_click()).withColumn("reason", _reason())
-    return explained.withColumns({"fate": _fate(), "kind": _kind(), "event": _event()})
+    said = _said_with_ed(raw) if options.get("recover", True) else _said(raw)
+    typed = said.withColumns(_typed())
+    return typed.withColumns({"reason": _reason(), "fate": _fate(), "kind": _kind(), "event": _event()})
 
 
 def contributions(counted: DataFrame) -> DataFrame:
@@ -64,58 +63,52 @@ OUTPUTS = {"events": contributions}
 
 
 def _said(raw: DataFrame) -> DataFrame:
-    """`said_…`: what the row itself says, as text."""
-    return texts(
-        raw,
-        said_job=F.col("job_id"),
-        said_publisher=F.col("publisher_id"),
-        said_campaign=F.col("campaign_id"),
-        said_group=F.col("group_id"),
-        said_track=F.lower("custom_track"),
-        said_ev=F.col("ev"),
-        said_bid=F.col("bid"),
-        said_ts=F.col("ts"),
-    )
-
-
-def _filled_from_ed(said: DataFrame) -> DataFrame:
-    """Gaps of `said_…` filled from `ed`, whose keys come in two spellings."""
-    ed = F.col("ed_says")
-    spelled = {f"ed_{key.lower()}_{n}": ed[name] for key in ED_KEYS for n, name in enumerate((key, key.lower()))}
-    read = texts(said.withColumn("ed_says", F.from_json("ed", "map<string,string>")), **spelled)
-    job, publisher, track = (F.coalesce(F.col(f"ed_{key.lower()}_0"), F.col(f"ed_{key.lower()}_1")) for key in ED_KEYS)
-    is_custom_event = whole_number(F.col("said_ev")) == 2
-    filled = read.withColumns(
+    """`said_…`: what the row itself says of its job, publisher and kind, as text."""
+    return raw.withColumns(
         {
-            "said_job": F.coalesce("said_job", first_of_list(job)),
-            "said_track": F.coalesce("said_track", F.when(is_custom_event, F.lower(track))),
+            "said_job": text(F.col("job_id")),
+            "said_publisher": text(F.col("publisher_id")),
+            "said_track": F.lower(text(F.col("custom_track"))),
         }
     )
-    return _first_publisher(texts(filled, said_job=F.col("said_job")), F.coalesce("said_publisher", publisher))
 
 
-def _first_publisher(said: DataFrame, publisher: Column) -> DataFrame:
-    return texts(said, said_publisher=first_of_list(publisher))
+def _said_with_ed(raw: DataFrame) -> DataFrame:
+    """The same, with gaps filled from `ed`."""
+    read = raw.withColumn("ed_says", F.from_json("ed", "map<string,string>"))
+    is_custom_event = whole_number(F.col("ev")) == 2
+    said_in_ed = F.when(is_custom_event, _ed_text("customEvent"))
+    return read.withColumns(
+        {
+            "said_job": F.coalesce(text(F.col("job_id")), first_of_list(_ed_text("jobId"))),
+            "said_publisher": F.coalesce(text(F.col("publisher_id")), _ed_text("publisherId")),
+            "said_track": F.lower(F.coalesce(text(F.col("custom_track")), said_in_ed)),
+        }
+    )
 
 
-def _typed(said: DataFrame) -> DataFrame:
+def _ed_text(key: str) -> Column:
+    """What `ed` says under this key, which comes in two spellings."""
+    return F.coalesce(*(text(F.col("ed_says")[spelled]) for spelled in (key, key.lower())))
+
+
+def _typed() -> dict[str, Column]:
     """created_at, counted_kind, and `typed_…`: the values that facts are made of, null where the text says none."""
-    is_page_view = whole_number(F.col("said_ev")) == 1
+    is_page_view = whole_number(F.col("ev")) == 1
     track = F.col("said_track")
     counted_kind = (
         F.when(track.isin(*TRACKS), track)
         .when(track == "clicks", F.lit(CLICK))
         .when(track.isNull() & is_page_view, F.lit(IMPRESSION))
     )
-    return said.withColumns(
-        {
-            "created_at": time_of_uuid(F.col("create_time")),
-            "counted_kind": counted_kind,
-            "typed_ts": instant(F.col("said_ts")),
-            "typed_job": whole_number(F.col("said_job")),
-            "typed_bid": amount(F.col("said_bid")),
-        }
-    ).withColumns({name: in_range(F.col(name)) for name in ("created_at", "typed_ts")})
+    return {
+        "created_at": in_range(time_of_uuid(F.col("create_time"))),
+        "counted_kind": counted_kind,
+        "has_job": F.coalesce(F.trim("said_job") != "", F.lit(False)),
+        "typed_ts": in_range(instant(F.col("ts"))),
+        "typed_job": whole_number(F.col("said_job")),
+        "typed_bid": amount(F.col("bid")),
+    }
 
 
 def _event() -> Column:
@@ -124,10 +117,10 @@ def _event() -> Column:
         F.col("typed_job").alias("job_id"),
         F.col("typed_ts").cast("date").alias("dates"),
         F.hour("typed_ts").alias("hours"),
-        _key(F.col("said_publisher")).alias("publisher_id"),
-        _key(F.col("said_campaign")).alias("campaign_id"),
-        _key(F.col("said_group")).alias("group_id"),
-        F.col("bid_stored").alias("bid"),
+        _key(first_of_list(F.col("said_publisher"))).alias("publisher_id"),
+        _key(F.col("campaign_id")).alias("campaign_id"),
+        _key(F.col("group_id")).alias("group_id"),
+        _bid_of_click().alias("bid"),
     )
 
 
@@ -147,25 +140,26 @@ def _is(kind: str) -> Column:
 
 def _reason() -> Column:
     """The first rule that the row breaks, in the order of the design (§8); null when it breaks none."""
-    said_job, said_bid, bid = F.col("said_job"), F.col("said_bid"), F.col("typed_bid")
+    has_job, bid = F.col("has_job"), F.col("typed_bid")
+    says_no_bid = F.coalesce(F.trim("bid") == "", F.lit(True))
     is_click = F.col("counted_kind") == CLICK
-    bid_does_not_matter = said_job.isNull() | ~is_click | said_bid.isNull() | F.col("bid_stored").isNotNull()
+    bid_does_not_matter = ~has_job | ~is_click | says_no_bid | _bid_of_click().isNotNull()
     return (
         F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
         .when(F.col("counted_kind").isNull(), F.lit(None))
         .when(F.col("typed_ts").isNull(), Rejection.TS.saying(F.col("ts")))
-        .when(said_job.isNotNull() & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(said_job))
+        .when(has_job & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(F.trim("said_job")))
         .when(bid_does_not_matter, F.lit(None))
-        .when(bid.isNull(), Rejection.BID.saying(said_bid))
-        .when(bid < 0, Rejection.BID_NEGATIVE.saying(said_bid))
-        .otherwise(Rejection.BID_TOO_LARGE.saying(said_bid))
+        .when(bid.isNull(), Rejection.BID.saying(F.trim("bid")))
+        .when(bid < 0, Rejection.BID_NEGATIVE.saying(F.trim("bid")))
+        .otherwise(Rejection.BID_TOO_LARGE.saying(F.trim("bid")))
     )
 
 
 def _fate() -> Column:
-    counts = F.col("counted_kind").isNotNull() & F.col("said_job").isNotNull()
+    counts = F.col("counted_kind").isNotNull() & F.col("has_job")
     return (
-        F.when(F.col("reason").isNotNull(), F.lit(fate.REJECTED))
+        F.when(_reason().isNotNull(), F.lit(fate.REJECTED))
         .when(counts, F.lit(fate.COUNTED))
         .otherwise(F.lit(fate.IGNORED))
     )
@@ -173,7 +167,7 @@ def _fate() -> Column:
 
 def _kind() -> Column:
     counted_kind = F.col("counted_kind")
-    has_no_job = counted_kind.isNotNull() & F.col("said_job").isNull()
+    has_no_job = counted_kind.isNotNull() & ~F.col("has_job")
     return F.when(has_no_job, F.lit(NO_JOB)).otherwise(
         F.coalesce(counted_kind, F.col("said_track"), F.lit(fate.NO_KIND))
     )

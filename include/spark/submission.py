@@ -5,10 +5,12 @@ Accounts go into a properties file that only this user can read: arguments and -
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +19,11 @@ from pathlib import Path
 from typing import Protocol
 
 from include.connections import Endpoint
+from include.spark.kept_driver import folder_of
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLICATION = ROOT / "include" / "spark" / "run.py"
+_DRIVER_CODE = (ROOT / "include" / "spark", ROOT / "include" / "pipelines")
 _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 # Up to here the C1 compiler alone is faster; beyond, C2 earns what it costs.
 SMALL_DELTA_ROWS = 60_000
@@ -49,11 +53,16 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class Submission:
-    """Arguments of SparkSubmitOperator. `dir` holds secrets: whoever submits removes it afterwards."""
+    """Arguments of SparkSubmitOperator. `dir` holds secrets: whoever submits removes it afterwards.
+
+    With a `driver_key` they start the kept driver of that key, and `job_file` is what it is asked to do.
+    """
 
     application: str
     properties_file: str
     application_args: list[str]
+    job_file: Path
+    driver_key: str | None
     jars: str | None  # that have to travel to a cluster; None when the master is this machine
     env_vars: dict[str, str]
     dir: Path = field(repr=False)
@@ -67,27 +76,37 @@ def prepare(
     master: str,
     estimated_rows: float,
     settings: Mapping[str, object] | None = None,
+    keep: bool = False,
 ) -> Submission:
-    """Write properties and job into a private folder. `settings` (extra `conf` of spark_default) win over defaults."""
+    """Write properties and job into a private folder. `settings` (extra `conf` of spark_default) win over defaults.
+
+    With `keep` it is a submission to a driver that stays, where the master is this machine.
+    """
     jars = spark_jars()
     folder = Path(tempfile.mkdtemp(prefix="minutemark-"))  # mode 0700
     url = _jdbc_url(warehouse)
+    keep = keep and is_local(master)  # on a cluster it would hold executors that others wait for
+    small = estimated_rows <= SMALL_DELTA_ROWS
+    chosen = _merged(_spark_defaults(), {key: str(value) for key, value in (settings or {}).items()})
     properties = _merged(
-        _tuning(master, estimated_rows),
-        _spark_defaults(),
-        {key: str(value) for key, value in (settings or {}).items()},
+        _tuning(master),
+        chosen,
         _correctness(),
-        runtime(jars, small=estimated_rows <= SMALL_DELTA_ROWS),
+        runtime(jars, short_lived=small and not keep),
         lake_settings(lake),
         _warehouse(warehouse),
     )
+    session = {key: value for key, value in _session(small).items() if key not in chosen}
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
     _write_private(properties_file, properties_text(properties))
-    _write_private(job_file, json.dumps(_job(batch, attempt, url, estimated_rows)))
+    _write_private(job_file, json.dumps(_job(batch, attempt, url, estimated_rows, session)))
+    key = _driver_key(master, properties) if keep else None
     return Submission(
         application=str(APPLICATION),
         properties_file=str(properties_file),
-        application_args=["--job", str(job_file)],
+        application_args=["--keep", str(folder_of(key))] if key else ["--job", str(job_file)],
+        job_file=job_file,
+        driver_key=key,
         jars=None if is_local(master) else ",".join(jars),
         env_vars=environment(master),
         dir=folder,
@@ -96,7 +115,7 @@ def prepare(
 
 def session_settings(master: str) -> dict[str, str]:
     """What a session needs without stores: for tests, and for making the archive."""
-    return _merged(_tuning(master, 0), _correctness(), runtime(spark_jars(), small=True))
+    return _merged(_tuning(master), _session(small=True), _correctness(), runtime(spark_jars(), short_lived=True))
 
 
 def properties_text(properties: Mapping[str, str]) -> str:
@@ -154,21 +173,22 @@ def environment(master: str) -> dict[str, str]:
     return variables
 
 
-def runtime(jars: Sequence[str], *, small: bool, archive_option: str | None = None) -> dict[str, str]:
+def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | None = None) -> dict[str, str]:
     """Class path and JVM flags of the driver. The archive holds for exactly this class path."""
     flags = [
         "-Duser.timezone=UTC",
         f"-Dlog4j2.configurationFile=file:{_LOG4J}",
         "-XX:+UseSerialGC",
+        "-XX:-DontCompileHugeMethods",  # Spark generates such, and interpreting them costs more than anything else
         "-XX:MetaspaceSize=256m",  # at its default of 21 MB, loading Spark's classes collects the heap several times
         *_QUIET_ARCHIVE,
     ]
-    if small:
+    if short_lived:
         flags.append("-XX:TieredStopAtLevel=1")
     if archive_option:
         flags.append(archive_option)
     elif archive().is_file():
-        flags.append(f"-XX:SharedArchiveFile={archive()}")
+        flags.append(_archive_flag())
     return {
         "spark.driver.extraClassPath": ":".join(jars),
         "spark.driver.extraJavaOptions": " ".join(f'"{flag}"' if " " in flag else flag for flag in flags),
@@ -176,15 +196,26 @@ def runtime(jars: Sequence[str], *, small: bool, archive_option: str | None = No
     }
 
 
-def _tuning(master: str, estimated_rows: float) -> dict[str, str]:
+def _archive_flag() -> str:
+    return f"-XX:SharedArchiveFile={archive()}"
+
+
+def _session(small: bool) -> dict[str, str]:
+    """What depends on the size of a job, and may be changed by spark-defaults.conf or by the connection."""
+    return {
+        "spark.sql.shuffle.partitions": "1" if small else "4",
+        # Generated code pays when rows are many: compiling it takes seconds in a cold JVM.
+        "spark.sql.codegen.wholeStage": "false" if small else "true",
+    }
+
+
+def _tuning(master: str) -> dict[str, str]:
     """What may be changed by spark-defaults.conf or by the connection."""
-    small = estimated_rows <= SMALL_DELTA_ROWS
     tuning = {
         "spark.driver.memory": "1g",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.eventLog.enabled": "false",
-        "spark.sql.shuffle.partitions": "1" if small else "4",
         "spark.sql.adaptive.enabled": "false",
         # Each connection is a login, which the lake makes slow on purpose; one carries thousands of requests.
         "spark.cassandra.connection.localConnectionsPerExecutor": "1",
@@ -193,8 +224,6 @@ def _tuning(master: str, estimated_rows: float) -> dict[str, str]:
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.maxPlanStringLength": "100",
         "spark.sql.debug.maxToStringFields": "3",
-        # Generated code pays when rows are many: compiling it takes seconds in a cold JVM.
-        "spark.sql.codegen.wholeStage": "false" if small else "true",
     }
     if is_local(master):
         tuning |= {
@@ -276,7 +305,21 @@ def _jdbc_url(warehouse: Endpoint) -> str:
     return f"jdbc:mysql://{host}:{warehouse.port or 3306}/etl?{encoded}"
 
 
-def _job(batch: Batch, attempt: int, url: str, estimated_rows: float) -> dict[str, object]:
+def _driver_key(master: str, properties: Mapping[str, str]) -> str:
+    """Names a kept driver by all that it was started with: settings, accounts, interpreter, and the code that it runs."""
+    digest = hashlib.sha256()
+    settings = properties_text(properties).replace(_archive_flag(), "")  # a new archive only makes starting quicker
+    for part in (master, settings, sys.executable, os.environ.get("JAVA_HOME", ""), str(ROOT)):
+        digest.update(part.encode() + b"\0")
+    for folder in _DRIVER_CODE:
+        for file in sorted(folder.glob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _job(
+    batch: Batch, attempt: int, url: str, estimated_rows: float, session: Mapping[str, str]
+) -> dict[str, object]:
     return {
         "pipeline": batch.pipeline,
         "batch_id": batch.batch_id,
@@ -284,6 +327,7 @@ def _job(batch: Batch, attempt: int, url: str, estimated_rows: float) -> dict[st
         "minutes": [f"{minute:%Y-%m-%dT%H:%M:%S}Z" for minute in batch.minutes],
         "options": dict(batch.options),
         "one_task": estimated_rows <= ONE_TASK_ROWS,
+        "session": dict(session),
         "warehouse": {"url": url},
     }
 

@@ -42,7 +42,7 @@ def _replaced(archive: Path, run) -> float:
 def _spark_run(archive: Path, folder: Path) -> None:
     jars = submission.spark_jars()
     settings = submission.session_settings("local[1]")
-    settings |= submission.runtime(jars, small=True, archive_option=f"-XX:ArchiveClassesAtExit={archive}")
+    settings |= submission.runtime(jars, short_lived=True, archive_option=f"-XX:ArchiveClassesAtExit={archive}")
     properties = folder / "spark.properties"
     properties.write_text(submission.properties_text(settings), encoding="utf-8")
     command = [_spark_submit(), "--master", "local[1]", "--properties-file", str(properties)]

@@ -42,6 +42,7 @@ class Airflow:
     """A worker with an Airflow home of its own; its connections are those of the environment."""
 
     def __init__(self, home: Path) -> None:
+        self._home = home
         self._log = home / "worker.log"
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")},
@@ -52,6 +53,7 @@ class Airflow:
             "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
             "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(home),  # where the Spark driver that is kept between runs lives
         }
         command = [sys.executable, "-m", "tests.e2e.worker"]
         with self._log.open("wb") as log:
@@ -89,6 +91,8 @@ class Airflow:
             self._process.kill()
             self._process.wait()
         self._answers.close()
+        code = "from include.spark import kept_driver; kept_driver.end_all()"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(self._home)}, check=True)
 
 
 def as_events(rows: Iterable[Mapping[str, str | None]]) -> list[Event]:

@@ -18,6 +18,7 @@ import pytest
 from include import pipelines, runs
 from include.connections import ConnectionMissing
 from include.lake.session import lake
+from include.spark import kept_driver
 from include.warehouse import batches
 from include.warehouse.session import warehouse
 from tests.airflow_home import PROJECT
@@ -32,6 +33,23 @@ def batch_id(schemas) -> int:
     with lake() as session, warehouse() as conn:
         run = {"kind": "manual", "dag_id": "test", "run_id": f"test__{datetime.now(UTC)}", "tick": None}
         return runs.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
+
+
+@pytest.fixture(autouse=True)
+def own_drivers(monkeypatch, tmp_path):
+    """Drivers that are kept stay in a folder of the test's own, and end with it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield
+    ended = [psutil.Process(pid) for pid in kept_driver.end_all() if psutil.pid_exists(pid)]
+    psutil.wait_procs(ended, timeout=20)
+
+
+@pytest.fixture(params=[True, False], ids=["kept driver", "driver of its own"])
+def keep_driver(request, monkeypatch) -> bool:
+    """Both ways of running a job on this machine."""
+    described = {"conn_type": "spark", "host": "local[2]", "extra": {"keep_driver": request.param}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(described))
+    return request.param
 
 
 def transform(batch_id: int):
@@ -70,9 +88,8 @@ class Watch(threading.Thread):
                     continue
 
 
-def test_completes_an_attempt_and_shows_no_password(batch_id, capfd, caplog, monkeypatch, tmp_path):
+def test_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd, caplog, tmp_path):
     caplog.set_level("DEBUG")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     watch = Watch()
     watch.start()
     task = transform(batch_id)
@@ -90,10 +107,25 @@ def test_completes_an_attempt_and_shows_no_password(batch_id, capfd, caplog, mon
     )
     assert any("include/spark/run.py" in line for line in watch.seen)
     assert not [password for password in passwords if password in shown]
-    assert list(tmp_path.glob("minutemark-*")) == []
+    assert list(tmp_path.glob("minutemark-job-*")) == []
+    assert [child for child in drivers() if "run.py" in " ".join(child.cmdline())] == [] or keep_driver
 
 
-def test_killing_the_task_kills_jvm_and_python_driver(batch_id):
+def test_the_next_batch_goes_to_the_driver_that_is_there(batch_id):
+    transform(batch_id).execute({})
+    first = {child.pid for child in drivers()}
+    with warehouse() as conn:
+        conn.cursor().execute("UPDATE etl.batches SET state = 'failed' WHERE batch_id = %(b)s", {"b": batch_id})
+        conn.commit()
+    with lake() as session, warehouse() as conn:
+        run = {"kind": "manual", "dag_id": "test", "run_id": "the next", "tick": None}
+        second = runs.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
+    transform(second).execute({})
+    assert attempts(second)[1] is not None
+    assert {child.pid for child in drivers()} == first
+
+
+def test_killing_the_task_kills_jvm_and_python_driver(batch_id, keep_driver):
     from airflow.sdk.exceptions import AirflowException
 
     task, ended = transform(batch_id), []
@@ -113,14 +145,15 @@ def test_killing_the_task_kills_jvm_and_python_driver(batch_id):
     task.on_kill()
     running.join(timeout=30)
     assert ended
-    assert [child for child in drivers() if "run.py" in " ".join(child.cmdline())] == []
+    _, alive = psutil.wait_procs([child for child in drivers() if "run.py" in " ".join(child.cmdline())], timeout=20)
+    assert alive == []
 
 
 def test_a_driver_ends_with_its_killed_task(tmp_path):
     code = (
         "import subprocess, sys\n"
-        "from plugins.transform import _end_with_parent\n"
-        "child = subprocess.Popen(['sleep', '60'], preexec_fn=_end_with_parent)\n"
+        "from include.spark.kept_driver import end_with_parent\n"
+        "child = subprocess.Popen(['sleep', '60'], preexec_fn=end_with_parent)\n"
         "print(child.pid, flush=True)\n"
         "child.wait()\n"
     )

@@ -1,0 +1,215 @@
+"""A driver that stays: who gets it, when it ends, and what it leaves. The drivers here are processes without Spark."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from include.spark import kept_driver
+from include.spark.kept_driver import DriverEnded, KeptDriver
+from local.layout import ROOT
+
+# Answers with the status that the job's file asks for, after it has said its own process id.
+DRIVER = """
+    import json, logging, os, pathlib, sys, time
+    from include.spark import kept_driver
+
+    kept_driver.IDLE_SECONDS = float(os.environ.get("IDLE", 60))
+    log = logging.getLogger("minutemark")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+    def run(file):
+        job = json.loads(file.read_text())
+        log.info("pid %s", os.getpid())
+        print("printed by the machine", flush=True)
+        if "sleep" in job:
+            file.with_suffix(".begun").touch()
+            time.sleep(job["sleep"])
+        log.info("done")
+        return job["status"]
+
+    folder = pathlib.Path(sys.argv[1])
+    kept_driver.Listener(folder, logging.Formatter("%(message)s")).serve(run, lambda: None, log)
+"""
+KEY = "0123456789ab"
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, list[str]]]]:
+    """Has a job done by the driver of KEY; returns its status and what was said."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield lambda status=0, **job: asked(tmp_path, status, **job)
+    kept_driver.end_all()
+
+
+def asked(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **job) -> tuple[int, list[str]]:
+    said: list[str] = []
+    with driver(code, idle) as kept:
+        return kept.run(job_file(folder, status=status, **job), said.append), said
+
+
+def driver(code: str = DRIVER, idle: float = 60) -> KeptDriver:
+    command = [sys.executable, "-c", textwrap.dedent(code), str(kept_driver.folder_of(KEY))]
+    return KeptDriver(KEY, command, {**os.environ, "PYTHONPATH": str(ROOT), "IDLE": str(idle)})
+
+
+def job_file(folder: Path, **job: object) -> Path:
+    file = folder / f"{time.monotonic_ns()}.json"
+    file.write_text(json.dumps(job))
+    return file
+
+
+def await_that(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    """True also for a zombie, which is a child of this process that nobody has waited for."""
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+
+
+def pid_in(said: list[str]) -> int:
+    return int(said[0].removeprefix("pid "))
+
+
+def test_the_next_job_finds_the_driver_that_the_first_one_started(ask) -> None:
+    _, first = ask()
+    _, second = ask()
+    assert first[:2] == second[:2] == [f"pid {pid_in(first)}", "done"]
+
+
+def test_what_the_jvm_prints_during_a_job_follows_the_job_s_own_lines(ask) -> None:
+    ask()
+    assert ask()[1][2:] == ["printed by the machine"]  # not the first job's as well
+
+
+def test_a_failed_job_is_the_last_one_of_its_driver(ask) -> None:
+    status, failed = ask(status=1)
+    await_that(lambda: is_gone(pid_in(failed)), "the driver stayed after a failure")
+    _, next_one = ask()
+    assert status == 1
+    assert pid_in(next_one) != pid_in(failed)
+
+
+def test_a_driver_without_jobs_leaves_and_a_new_one_comes_when_it_is_needed(ask) -> None:
+    _, first = ask(idle=0.2)
+    await_that(lambda: is_gone(pid_in(first)), "the idle driver stayed")
+    folder = kept_driver.folder_of(KEY)
+    assert not (folder / "socket").exists()
+    assert pid_in(ask()[1]) != pid_in(first)
+
+
+def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(ask) -> None:
+    _, before = ask()
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(pid_in(ask(sleep=0.3)[1]))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert found == [pid_in(before)] * 2
+
+
+def test_a_driver_ends_with_the_killed_task_that_it_works_for(ask, tmp_path: Path) -> None:
+    """⚑ Its next attempt needs the cores, and the memory."""
+    working = pid_in(ask()[1])
+    job = job_file(tmp_path, status=0, sleep=60)
+    task = textwrap.dedent(
+        f"""
+        import pathlib, tempfile
+        tempfile.tempdir = {str(tmp_path)!r}
+        from include.spark.kept_driver import KeptDriver
+        KeptDriver({KEY!r}, ["false"], {{}}).run(pathlib.Path({str(job)!r}), print)
+        """
+    )
+    killed = subprocess.Popen([sys.executable, "-c", task], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    await_that(lambda: job.with_suffix(".begun").exists(), "the job never began")
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    await_that(lambda: is_gone(working), "the driver outlived its task")
+
+
+def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new_one(ask, tmp_path: Path) -> None:
+    working = pid_in(ask()[1])
+    job = job_file(tmp_path, status=0, sleep=60)
+    ended: list[str] = []
+
+    def run() -> None:
+        try:
+            with driver() as kept:
+                kept.run(job, lambda line: None)
+        except DriverEnded as error:
+            ended.append(str(error))
+
+    running = threading.Thread(target=run)
+    running.start()
+    await_that(lambda: job.with_suffix(".begun").exists(), "the job never began")
+    os.kill(working, signal.SIGKILL)
+    running.join(20)
+    assert ended and "while it worked" in ended[0] and "printed by the machine" in ended[0]
+    assert pid_in(ask()[1]) != working
+
+
+def test_hanging_up_ends_the_job(ask, tmp_path: Path) -> None:
+    """What Airflow's timeout and its kill button come to."""
+    working = pid_in(ask()[1])
+    job = job_file(tmp_path, status=0, sleep=60)
+    kept, ended = driver(), []
+
+    def run() -> None:
+        try:
+            kept.run(job, lambda line: None)
+        except DriverEnded as error:
+            ended.append(error)
+
+    running = threading.Thread(target=run)
+    running.start()
+    await_that(lambda: job.with_suffix(".begun").exists(), "the job never began")
+    kept.end()
+    running.join(20)
+    assert ended
+    await_that(lambda: is_gone(working), "the driver went on")
+
+
+def test_a_driver_that_cannot_start_says_why(ask) -> None:
+    with pytest.raises(DriverEnded, match="(?s)while it was starting.*no such setting"):
+        ask(code="raise SystemExit('no such setting')")
+
+
+def test_what_killed_drivers_left_is_swept_by_the_next_one(ask) -> None:
+    left = kept_driver.folder_of("ba9876543210")
+    left.mkdir(parents=True)
+    (left / "blockmgr").mkdir()
+    ask()
+    assert not left.exists()
+
+
+def test_only_its_user_can_enter_the_folder(ask) -> None:
+    ask()
+    folder = kept_driver.folder_of(KEY)
+    assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
+
+
+def test_all_drivers_can_be_ended_at_once(ask) -> None:
+    working = pid_in(ask()[1])
+    kept_driver.end_all()
+    await_that(lambda: is_gone(working), "the driver stayed")
+    assert not kept_driver.folder_of(KEY).exists()
