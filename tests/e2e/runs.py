@@ -92,7 +92,9 @@ class Airflow:
             self._process.wait()
         self._answers.close()
         code = "from include.spark import kept_driver; kept_driver.end_all()"
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(self._home)}, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(self._home)}, check=True
+        )
 
 
 def as_events(rows: Iterable[Mapping[str, str | None]]) -> list[Event]:
