@@ -126,7 +126,7 @@ def clean(arguments: argparse.Namespace) -> int:
     if not doomed:
         say("There is nothing to remove.")
         return 0
-    names = ", ".join(str(path.relative_to(ROOT)) for path in doomed)
+    names = ", ".join(os.path.relpath(path, ROOT) for path in doomed)
     if not arguments.force:
         if not sys.stdin.isatty():
             raise Problem("make clean", "nobody is here to say yes", "Say it in advance: make clean FORCE=1")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from local import bootstrap, connections, postgres
 from local.files import write_private
-from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, VENV
+from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
 from local.problems import Problem
 
 # Set for everything that the supervisor starts, so that `make stop` finds what outlives its parent.
@@ -138,5 +138,5 @@ def of_airflow(
         "PYTHONUNBUFFERED": "1",
         # spark-submit takes the first python3 of the PATH.
         "PATH": f"{VENV / 'bin'}:{environ.get('PATH', os.defpath)}",
-        MARK: str(ROOT),
+        MARK: str(STATE),
     }

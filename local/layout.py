@@ -1,4 +1,8 @@
-"""Where everything local lives: one folder, `.local/`, that `make clean` can remove."""
+"""Where everything local lives: one folder, `.local/`, that `make clean` can remove.
+
+What is installed there serves any stack of this checkout; data, logs and ports are one stack's own, and MINUTEMARK_STATE
+names another folder for them.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,13 @@ VENV = LOCAL / "venv"
 SPARK_JARS = LOCAL / "jars"
 STORE_JARS = LOCAL / "stores"
 
-DATA = LOCAL / "data"
-AIRFLOW_HOME = LOCAL / "airflow"
-LOGS = LOCAL / "logs"
-RUN = LOCAL / "run"
-ENV_FILE = LOCAL / "env"
-PORTS_FILE = LOCAL / "ports"
+STATE = Path(os.environ.get("MINUTEMARK_STATE") or LOCAL).absolute()
+DATA = STATE / "data"
+AIRFLOW_HOME = STATE / "airflow"
+LOGS = STATE / "logs"
+RUN = STATE / "run"
+ENV_FILE = STATE / "env"
+PORTS_FILE = STATE / "ports"
 
 # What the kernel allows for the path of a Unix socket, less some room for a suffix.
 _SOCKET_PATH_LIMIT = 90

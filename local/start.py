@@ -26,7 +26,7 @@ from local import (
     waiting,
     warehouse,
 )
-from local.layout import AIRFLOW_HOME, DATA, LOCAL, LOGS, ROOT, VENV
+from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
 from local.progress import say, step
 from local.supervisor import Program
@@ -46,7 +46,7 @@ class Stack:
     """The processes of one project folder, with the ports and the environment they share."""
 
     def __init__(self) -> None:
-        LOCAL.mkdir(exist_ok=True)
+        STATE.mkdir(exist_ok=True)
         self.ports = ports.chosen()
         self.environment = environment.prepare(self.ports)
         self.env = environment.of_airflow(self.environment, self.ports)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.environment import MARK
-from local.layout import LOGS, ROOT, RUN, VENV, socket_path
+from local.layout import LOGS, ROOT, RUN, STATE, VENV, socket_path
 from local.problems import Problem
 
 STORES = {"cassandra", "mariadb", "postgres"}
@@ -207,12 +207,12 @@ def _end_leftovers() -> list[str]:
 
 
 def marked_processes() -> Iterator:
-    """Processes whose environment carries this project's mark."""
+    """Processes whose environment carries this stack's mark."""
     import psutil
 
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(ROOT):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(STATE):
                 yield process
 
 

@@ -34,6 +34,7 @@ IDLE_SECONDS = 300  # five runs of a minute DAG
 OLDEST_SECONDS = 6 * 3600  # what a JVM gathers in its life is let go of some time
 _START_SECONDS = 120  # until it listens; its session comes up while it already does
 _SOCKET, _OUTPUT, _PID, _STARTING = "socket", "output", "pid", "starting"
+_LONGEST_PATH = 100  # bytes; the kernel takes 107 for a Unix socket
 _SHOWN_OUTPUT = 4_000  # characters of the JVM's own words
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -49,7 +50,7 @@ def folder_of(key: str) -> Path:
 
 
 def _home() -> Path:
-    return Path(tempfile.gettempdir()) / f"minutemark-drivers-{os.getuid()}"
+    return Path(tempfile.gettempdir()) / f"minutemark-{os.getuid()}"
 
 
 def end_with_parent() -> None:
@@ -185,6 +186,10 @@ def end_all() -> list[int]:
 
 
 def _make_private(folder: Path) -> None:
+    if len(os.fsencode(folder / _SOCKET)) > _LONGEST_PATH:
+        raise DriverEnded(
+            f"It cannot be started: {folder} is too long a path for a socket. Set TMPDIR to a shorter one."
+        )
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise DriverEnded(f"It cannot be started: {folder} is not ours. Remove it, or set TMPDIR to another folder.")

@@ -83,7 +83,7 @@ def prepare(
     With `keep` it is a submission to a driver that stays, where the master is this machine.
     """
     jars = spark_jars()
-    folder = Path(tempfile.mkdtemp(prefix="minutemark-"))  # mode 0700
+    folder = Path(tempfile.mkdtemp(prefix="minutemark-job-"))  # mode 0700
     url = _jdbc_url(warehouse)
     keep = keep and is_local(master)  # on a cluster it would hold executors that others wait for
     small = estimated_rows <= SMALL_DELTA_ROWS
@@ -314,12 +314,10 @@ def _driver_key(master: str, properties: Mapping[str, str]) -> str:
     for folder in _DRIVER_CODE:
         for file in sorted(folder.glob("*.py")):
             digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:12]
 
 
-def _job(
-    batch: Batch, attempt: int, url: str, estimated_rows: float, session: Mapping[str, str]
-) -> dict[str, object]:
+def _job(batch: Batch, attempt: int, url: str, estimated_rows: float, session: Mapping[str, str]) -> dict[str, object]:
     return {
         "pipeline": batch.pipeline,
         "batch_id": batch.batch_id,

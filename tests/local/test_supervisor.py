@@ -33,10 +33,10 @@ def until(condition, seconds=15):
 
 @pytest.fixture
 def stack(tmp_path, monkeypatch):
-    for name in ("ROOT", "RUN", "LOGS"):
+    for name in ("ROOT", "STATE", "RUN", "LOGS"):
         monkeypatch.setattr(supervisor, name, tmp_path / name.lower())
         (tmp_path / name.lower()).mkdir()
-    env = {**os.environ, MARK: str(tmp_path / "root")}
+    env = {**os.environ, MARK: str(tmp_path / "state")}
     yield lambda *programs: supervisor.ensure(list(programs), env)
     supervisor.shut_down(20)
 

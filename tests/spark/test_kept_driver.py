@@ -194,6 +194,12 @@ def test_a_driver_that_cannot_start_says_why(ask) -> None:
         ask(code="raise SystemExit('no such setting')")
 
 
+def test_a_path_that_no_socket_can_have_is_said_so(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 20)))
+    with pytest.raises(DriverEnded, match="too long a path for a socket. Set TMPDIR"):
+        ask()
+
+
 def test_what_killed_drivers_left_is_swept_by_the_next_one(ask) -> None:
     left = kept_driver.folder_of("ba9876543210")
     left.mkdir(parents=True)
