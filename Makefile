@@ -15,7 +15,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import bench test lint clean
+.PHONY: help setup run services stop status logs query schema import bench faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -58,6 +58,9 @@ bench: ## of the running stack: seconds from tick to merged over the last schedu
 import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
 	  $(if $(FROM),--from "$(FROM)") $(if $(ENCODING),--encoding "$(ENCODING)")
+
+faults: setup ## break a stack of its own in every way that the guarantees name (NAME="…": only these; SEED=…)
+	@$(VENV)/python -m tests.faults $(NAME) $(if $(SEED),--seed $(SEED))
 
 test: setup ## run the tests (ARGS="-k merge")
 	@$(VENV)/python -m pytest $(ARGS)

@@ -45,7 +45,14 @@ class Airflow:
         return {error["filename"]: error["stack_trace"].strip().splitlines()[-1] for error in found["import_errors"]}
 
     def unpause(self, dag_id: str) -> None:
-        self._send("PATCH", f"/api/v2/dags/{urllib.parse.quote(dag_id)}", {"is_paused": False})
+        self._set_paused(dag_id, False)
+
+    def pause(self, dag_id: str) -> None:
+        """No run begins from now on; one that runs goes on as far as its running task."""
+        self._set_paused(dag_id, True)
+
+    def _set_paused(self, dag_id: str, is_paused: bool) -> None:
+        self._send("PATCH", f"/api/v2/dags/{urllib.parse.quote(dag_id)}", {"is_paused": is_paused})
 
     def trigger(self, dag_id: str, note: str, conf: Mapping | None = None) -> str:
         """Start a manual run; returns its id."""

@@ -164,12 +164,30 @@ class Stack:
                     errors=(OSError, _NotYet),
                     log=_log("dag-processor"),
                 )
-            traffic = {f"{name}_demo_traffic" for name in all_pipelines()}
-            self._unpause({name: is_paused for name, is_paused in paused.items() if name in {*minute, *traffic}})
+            traffic = {name: state for name, state in paused.items() if name.endswith("_demo_traffic")}
+            self._unpause(traffic)
+            if traffic:
+                with step("first events of the demo"):
+                    self._await_events()
+            self._unpause({name: is_paused for name, is_paused in paused.items() if name in minute})
             for dag_id in minute:
                 self._require_run(dag_id)
         except urllib.error.HTTPError as error:
             raise airflow_api.explain(error) from error
+
+    @staticmethod
+    def _await_events() -> None:
+        """Until there is something in the lake: a run that finds nothing would let the first merge wait for the next."""
+        from include.lake.change_log import changed_days
+        from include.lake.session import lake
+        from include.pipelines import all_pipelines
+
+        with lake() as session:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                if any(changed_days(session, pipeline.lake_table) for pipeline in all_pipelines().values()):
+                    return
+                time.sleep(0.25)
 
     def start_other_dags(self) -> None:
         """Unpause the rest, once the first run has had the cores for itself."""

@@ -136,6 +136,11 @@ def start(*names: str) -> None:
                 ) from fault
 
 
+def stop(name: str) -> None:
+    """Stop a program and wait for its end; supervisord leaves it stopped."""
+    _call().supervisor.stopProcess(name, True)
+
+
 def processes() -> list[dict]:
     """What supervisord knows of each program: name, statename, pid, start, exitstatus. Empty when it does not run."""
     try:

@@ -1,0 +1,303 @@
+"""The faults. Each prepares the moment it wants, does the damage, and leaves the judgement to World.must_be_right."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from include.lake.session import lake
+from local import supervisor
+from tests.e2e import runs
+from tests.faults.world import Broken, World, now
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One fault; `checks` says in a few words what is looked at besides World.must_be_right."""
+
+    name: str
+    checks: str
+    do: Callable[[World], None]
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(checks: str = "") -> Callable:
+    def register(do: Callable[[World], None]) -> Callable:
+        SCENARIOS[do.__name__] = Scenario(do.__name__, checks, do)
+        return do
+
+    return register
+
+
+# Spark driver
+
+
+@scenario()
+def driver_killed_while_it_starts(world: World) -> None:
+    for driver in supervisor.spark_drivers():
+        driver.kill()
+        driver.wait(10)
+    world.send(world.events(200))
+    run = world.trigger()
+    world.driver().kill()
+    must_succeed(world, run)
+
+
+@scenario()
+def driver_killed_before_it_stages(world: World) -> None:
+    _killed_at(world, "recruitment.events_staged")
+
+
+@scenario()
+def driver_killed_between_contributions_and_counts(world: World) -> None:
+    _killed_at(world, "etl.staged_counts")
+
+
+@scenario()
+def driver_killed_after_the_counts(world: World) -> None:
+    world.send(world.events(200))
+    run = world.trigger()
+    world.until(lambda: runs.count("etl.staged_counts"), "counts in staging", every=0.002)
+    for driver in supervisor.spark_drivers():
+        driver.kill()
+    must_succeed(world, run)
+
+
+def _killed_at(world: World, table: str) -> None:
+    world.send(world.events(200))
+    with world.locked(f"LOCK TABLES {table} WRITE"):
+        run = world.trigger()
+        world.session_of_etl(table)
+        world.driver().kill()
+    must_succeed(world, run)
+
+
+# Merge
+
+
+@scenario()
+def merge_killed_before_its_first_change(world: World) -> None:
+    _merge_killed(world, "SELECT * FROM etl.pipelines FOR UPDATE", "etl.pipelines WHERE")
+
+
+@scenario()
+def merge_killed_in_the_middle(world: World) -> None:
+    _merge_killed(world, "LOCK TABLES recruitment.events WRITE", "recruitment.events", "metadata lock")
+
+
+@scenario()
+def merge_killed_after_its_commit(world: World) -> None:
+    world.send(world.events(200))
+    merged = runs.count("etl.batches WHERE state = 'merged'")
+    with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
+        run = world.trigger()
+        process = world.session_of_etl("etl.pipelines WHERE")
+    world.until(lambda: runs.count("etl.batches WHERE state = 'merged'") > merged, "the commit", every=0.001)
+    process.kill()
+    must_succeed(world, run)
+
+
+def _merge_killed(world: World, lock: str, sign: str, state: str = "") -> None:
+    world.send(world.events(200))
+    with world.locked(lock):
+        run = world.trigger()
+        world.session_of_etl(sign, state).kill()
+    must_succeed(world, run)
+
+
+@scenario("a zombie merge changes nothing when it comes back")
+def task_suspended_beyond_its_heartbeat(world: World) -> None:
+    world.send(world.events(200))
+    with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
+        run = world.trigger()
+        task = world.session_of_etl("etl.pipelines WHERE")
+        suspended = [task, *[parent for parent in task.parents()[:1] if "airflow" in " ".join(parent.cmdline())]]
+        for process in suspended:
+            process.send_signal(signal.SIGSTOP)
+    try:
+        world.ended(run)
+    finally:
+        for process in suspended:
+            if process.is_running():
+                process.send_signal(signal.SIGCONT)
+    must_succeed(world, run)
+
+
+# Airflow and stores
+
+
+@scenario()
+def scheduler_killed(world: World) -> None:
+    _program_killed(world, "scheduler")
+
+
+@scenario()
+def api_server_killed(world: World) -> None:
+    _program_killed(world, "api-server")
+
+
+@scenario("a sensor that waits is woken all the same")
+def triggerer_killed(world: World) -> None:
+    world.must_be_right()
+    run = world.trigger()  # finds nothing, and waits in the triggerer
+    world.kill("triggerer")
+    world.send(world.events(100))
+    world.ended(run)
+
+
+@scenario()
+def cassandra_killed_under_load(world: World) -> None:
+    run = world.trigger()
+    world.kill("cassandra")
+    world.send(world.events(500))  # waits until it is back
+    world.ended(run)
+
+
+@scenario()
+def warehouse_killed_under_load(world: World) -> None:
+    world.send(world.events(500))
+    run = world.trigger()
+    world.kill("mariadb")
+    world.send(world.events(500))
+    world.ended(run)
+
+
+def _program_killed(world: World, name: str) -> None:
+    world.send(world.events(200))
+    run = world.trigger()
+    world.until(lambda: runs.count("etl.batches WHERE state = 'open'"), "an open batch")
+    world.kill(name)
+    world.until(lambda: world.airflow.health() and True, "Airflow's answer", 120)
+    world.ended(run)
+
+
+@scenario("three minutes without a warehouse; events go on")
+def warehouse_away_for_three_minutes(world: World) -> None:
+    supervisor.stop("mariadb")
+    for _ in range(18):
+        world.send(world.events(30))
+        time.sleep(10)
+    supervisor.start("mariadb")
+    world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
+
+
+# Events
+
+
+@scenario()
+def events_one_second_ten_minutes_and_three_hours_late(world: World) -> None:
+    world.send(world.events(100))
+    world.run()
+    for lag in (timedelta(seconds=1), timedelta(minutes=10), timedelta(hours=3)):
+        world.send(world.events(20, at=now() - lag))
+
+
+@scenario()
+def a_thousand_events_of_one_instant_across_a_batch_border(world: World) -> None:
+    instant = now()
+    rows = world.events(1_000, at=instant, spread=0.0)
+    world.send(rows[:500])
+    run = world.trigger()
+    world.send(rows[500:])
+    world.ended(run)
+
+
+@scenario()
+def writers_whose_clocks_are_wrong(world: World) -> None:
+    for at in (now() - timedelta(minutes=5), now() + timedelta(minutes=5)):
+        world.send(world.events(50, at=at))
+    world.send(world.events(5, at=now().replace(year=2099, month=6, day=1)))
+
+
+@scenario()
+def three_in_ten_events_twice_and_out_of_order(world: World) -> None:
+    rows = world.events(500)
+    again = [row for row in rows if world.rng.random() < 0.3]
+    shuffled = rows + again
+    world.rng.shuffle(shuffled)
+    world.send(shuffled[:300])
+    world.run()
+    world.send(shuffled[300:])
+
+
+@scenario("each broken row is rejected with a reason, or read as it stands")
+def broken_rows_of_many_kinds(world: World) -> None:
+    odd = [
+        {"ts": "yesterday"},
+        {"ts": "2022-02-30 10:00:00"},
+        {"job_id": "job-17"},
+        {"job_id": "9" * 40},
+        {"bid": "-1"},
+        {"bid": "NaN"},
+        {"bid": "1e-2000000000"},
+        {"bid": "9" * 25},
+        {"custom_track": "'; DROP TABLE recruitment.events; --"},
+        {"ed": '{"jobId": '},
+        {"uid": "\x00nul"},
+        {"dt": "😀" * 50, "job_id": "😀"},
+        {"ed": "x" * 1_000_000, "bid": "-2"},
+    ]
+    rows = world.events(200)
+    base = {"ev": "2", "custom_track": "click", "job_id": "900001", "ts": f"{now():%Y-%m-%d %H:%M:%S}"}
+    world.send([*rows, *({**base, "create_time": world.event_id(now()), **change} for change in odd)])
+
+
+@scenario("a column that nobody declared is ignored")
+def a_new_column_in_the_lake(world: World) -> None:
+    with lake("lake_admin") as session:
+        session.execute("ALTER TABLE bedan.tracking ADD novelty text")
+    world.send(world.events(100))
+    world.run()
+    with lake("lake_admin") as session:
+        session.execute("ALTER TABLE bedan.tracking DROP novelty")
+
+
+@scenario("the batch fails, saying which column lacks; afterwards nothing is lost")
+def a_dropped_column_in_the_lake(world: World) -> None:
+    world.must_be_right()
+    world.send(world.events(50))
+    with lake("lake_admin") as session:
+        session.execute("ALTER TABLE bedan.tracking DROP utm_term")
+    try:
+        if (state := world.ended(world.trigger(), 240)) != "failed":
+            raise Broken(f"a run without the column ended as {state}")
+        said = runs.query("SELECT reason FROM etl.batches WHERE reason IS NOT NULL ORDER BY batch_id DESC LIMIT 1")
+        if "lacks utm_term" not in said[0][0]:
+            raise Broken(f"the batch's reason is {said[0][0]!r}")
+    finally:
+        with lake("lake_admin") as session:
+            session.execute("ALTER TABLE bedan.tracking ADD utm_term text")
+
+
+@scenario("two hours of minutes in as few runs as the limits allow; the newest first")
+def a_backlog_of_two_hours(world: World) -> None:
+    with world.paused():
+        for minute in range(120):
+            world.send(world.events(20, at=now() - timedelta(hours=5, minutes=minute), spread=20))
+        world.send(world.events(50))
+    world.run()
+
+
+@scenario("the shrunken minute is held; others are published; the row's return releases it")
+def a_minute_that_fails_its_gate_among_good_ones(world: World) -> None:
+    rows = world.events(30, at=now() - timedelta(hours=7), spread=0.5)
+    world.send(rows)
+    world.must_be_right()
+    world.drop_from_lake(rows[0])
+    world.send(world.events(50))
+    world.run()
+    held = runs.query("SELECT reason FROM etl.minute_ledger WHERE state = 'held'")
+    if len(held) != 1 or "shrink" not in held[0][0]:
+        raise Broken(f"held minutes are {held}")
+    world.send(rows[:1])
+
+
+def must_succeed(world: World, run_id: str) -> None:
+    """The run itself comes right, by its retries."""
+    if (state := world.ended(run_id)) != "success":
+        raise Broken(f"the run ended as {state}")

@@ -1,0 +1,233 @@
+"""A stack of its own, the traffic that was sent into it, and what must be true of it after every fault."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+
+from include import pipelines
+from include.demo import recruitment as demo
+from include.demo.traffic import import_demo_dimensions
+from include.lake import change_log, keys
+from include.lake.session import lake
+from include.lake.writer import EventWriter
+from include.warehouse.session import warehouse
+from local import start, supervisor
+from local.airflow_api import Airflow
+from tests.e2e import comparison, runs
+from tests.reference import recruitment as reference
+
+RECRUITMENT = pipelines.get("recruitment")
+DAG = "recruitment_minute"
+BACK_WITHIN = 180  # seconds until everything that was sent is published
+STAGING = ("etl.staged_counts", "etl.staged_rejects", "recruitment.events_staged")
+
+
+class Broken(AssertionError):
+    """A promise that did not hold."""
+
+
+class World:
+    """The running stack and everything that its producers have been told is stored."""
+
+    def __init__(self, stack: start.Stack, seed: int) -> None:
+        self.stack = stack
+        self.airflow: Airflow = stack.airflow
+        self.rng = random.Random(seed)
+        self.sent: list[dict[str, str | None]] = []
+        self._sequence = 0
+        import_demo_dimensions(RECRUITMENT)
+        self._jobs = {row["id"]: row["company_id"] for row in demo.dimension_rows()["job"]}
+
+    # Producers
+
+    def events(self, count: int, *, at: datetime | None = None, spread: float = 5.0) -> list[dict[str, str | None]]:
+        """Rows of a busy site around that time (UTC, default now), each with an id of its own."""
+        at = at or now()
+        times = sorted(at - timedelta(seconds=self.rng.uniform(0, spread)) for _ in range(count))
+        return [{"create_time": self.event_id(time), **demo.event(self.rng, time)} for time in times]
+
+    def event_id(self, time: datetime) -> str:
+        """A time-UUID of that time that nobody else has."""
+        self._sequence += 1
+        ticks = (time - datetime(1582, 10, 15)) // timedelta(microseconds=1) * 10
+        fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + self._sequence)
+        return str(uuid.UUID(fields=fields, version=1))
+
+    def send(self, rows: Sequence[Mapping[str, str | None]]) -> None:
+        """Write rows as a producer does, again until the lake has them: they count from then on."""
+        events = runs.as_events(rows)
+        deadline = time.monotonic() + BACK_WITHIN
+        while True:
+            try:
+                with lake("lake_writer") as session:
+                    EventWriter(session, RECRUITMENT).write(events)
+                break
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)  # a producer's back-off
+        self.sent += [dict(row) for row in rows]
+
+    def drop_from_lake(self, row: Mapping[str, str | None]) -> None:
+        """Delete a row behind everybody's back, and touch its minute."""
+        event = runs.as_events([row])[0]
+        minute, shard = keys.minute_of(event.create_time), keys.shard_of(row["create_time"], RECRUITMENT.shards)
+        with lake("lake_admin") as session:
+            session.execute(
+                f"DELETE FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard = %s AND create_time = %s",
+                (minute, shard, event.create_time),
+            )
+        with lake("lake_writer") as session:
+            change_log.touch(session, RECRUITMENT.lake_table, [minute])
+
+    # Runs
+
+    def trigger(self, **conf: object) -> str:
+        """Ask for a run now; scheduled ones go on beside it."""
+        return self.airflow.trigger(DAG, "Fault matrix", conf)
+
+    def run(self, **conf: object) -> str:
+        """A run to its end; returns its state."""
+        return self.ended(self.trigger(**conf))
+
+    def ended(self, run_id: str, seconds: float = BACK_WITHIN) -> str:
+        return self.until(lambda: self._over(run_id), f"run {run_id} to end", seconds)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """No run begins meanwhile."""
+        self.airflow.pause(DAG)
+        try:
+            yield
+        finally:
+            self.airflow.unpause(DAG)
+
+    def _over(self, run_id: str) -> str | None:
+        found = next((run for run in self.airflow.runs(DAG, 20) if run["dag_run_id"] == run_id), None)
+        return found["state"] if found and found["state"] in ("success", "failed") else None
+
+    @staticmethod
+    def until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.05):
+        """The first true answer of `condition`. A store or an API that is away for a moment is no answer."""
+        deadline, last = time.monotonic() + seconds, None
+        while time.monotonic() < deadline:
+            try:
+                if found := condition():
+                    return found
+            except Exception as error:  # away, on purpose
+                last = error
+            time.sleep(every)
+        raise Broken(f"waited {seconds:.0f} s in vain for {what}" + (f" ({last})" if last else ""))
+
+    # Processes
+
+    def program(self, name: str) -> psutil.Process:
+        """The process of that program of the stack."""
+        info = self.until(
+            lambda: next((one for one in supervisor.processes() if one["name"] == name and one["pid"]), None), name
+        )
+        return psutil.Process(info["pid"])
+
+    def kill(self, name: str) -> None:
+        """-9 to a program and its children; the supervisor starts it again."""
+        parent = self.program(name)
+        for process in (*parent.children(recursive=True), parent):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def driver(self) -> psutil.Process:
+        """The JVM of the Spark driver, as soon as there is one."""
+        return self.until(lambda: next(iter(supervisor.spark_drivers()), None), "a Spark driver", every=0.01)
+
+    def session_of_etl(self, sign: str, state: str = "") -> psutil.Process:
+        """The process behind the warehouse session of account etl whose statement, and state, have that sign."""
+
+        def find() -> psutil.Process | None:
+            with self.admin() as cursor:
+                cursor.execute(
+                    "SELECT host FROM information_schema.PROCESSLIST WHERE user = 'etl' AND info LIKE %s AND state LIKE %s",
+                    (f"%{sign}%", f"%{state}%"),
+                )
+                found = cursor.fetchone()
+            return found and process_at(int(found[0].rpartition(":")[2]))
+
+        return self.until(find, f"a session with {sign}", every=0.01)
+
+    @contextlib.contextmanager
+    def admin(self) -> Iterator:
+        """A cursor of the warehouse's administrator; what it locks is let go at exit."""
+        with warehouse("warehouse_admin") as conn:
+            yield conn.cursor()
+
+    @contextlib.contextmanager
+    def locked(self, statement: str) -> Iterator[None]:
+        """The warehouse with something locked, so that a step stops exactly there."""
+        with self.admin() as cursor:
+            cursor.execute(statement)
+            if cursor.description:
+                cursor.fetchall()
+            yield
+
+    # What must be true
+
+    def must_be_right(self) -> None:
+        """All that was sent is published exactly once, in time, and nothing is left behind. Raises Broken."""
+        began = time.monotonic()
+        while True:
+            left = BACK_WITHIN - (time.monotonic() - began)
+            self.until(lambda: runs.count("etl.batches WHERE state = 'open'") == 0, "open batches to end", left)
+            runs.as_if_settled()
+            if runs.count("etl.minute_ledger WHERE pending = 1") == 0 and self._all_seen():
+                break
+            if left < 0:
+                raise Broken(f"minutes are still pending after {BACK_WITHIN} s")
+            self.run()
+        try:
+            comparison.must_equal_reference(self.sent, self._jobs)
+            comparison.must_conserve()
+        except AssertionError as error:
+            raise Broken(f"the warehouse is not what was sent: {str(error)[:1500]}") from None
+        self._must_be_tidy()
+
+    def _all_seen(self) -> bool:
+        """Whether the ledger knows every minute that a producer was told is stored."""
+        known = {minute for (minute,) in runs.query("SELECT minute FROM etl.minute_ledger")}
+        return set(reference.minutes(self.sent)) <= known
+
+    def _must_be_tidy(self) -> None:
+        left = {table: runs.count(table) for table in STAGING}
+        if any(left.values()):
+            raise Broken(f"staging is not empty: {left}")
+        folders = [path.name for path in Path(tempfile.gettempdir()).glob("minutemark-job-*")]
+        if folders:
+            raise Broken(f"folders of jobs are left: {folders}")
+
+
+def process_at(port: int) -> psutil.Process | None:
+    """The process that talks from that loopback port."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port == port and connection.pid:
+            return psutil.Process(connection.pid)
+    return None
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@contextlib.contextmanager
+def running(seed: int) -> Iterator[World]:
+    """A stack that is up, and down again at the end. The environment says where its state is: see __main__."""
+    try:
+        yield World(start.run(), seed)
+    finally:
+        supervisor.shut_down()
