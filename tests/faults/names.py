@@ -1,0 +1,18 @@
+"""The names of the scenarios, read from their source: importing it would need a stack."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+
+def names_of_scenarios() -> list[str]:
+    """In the order in which they run."""
+    tree = ast.parse((Path(__file__).parent / "scenarios.py").read_text(encoding="utf-8"))
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and _is_scenario(node)]
+
+
+def _is_scenario(function: ast.FunctionDef) -> bool:
+    return any(
+        isinstance(one, ast.Call) and getattr(one.func, "id", "") == "scenario" for one in function.decorator_list
+    )
