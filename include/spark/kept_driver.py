@@ -89,6 +89,7 @@ class KeptDriver:
             if self._started:
                 raise DriverEnded(self._last_words("before it took the job", output_before))
             self.hang_up()  # it was about to leave and never took the job: call the next one
+            time.sleep(0.1)
         for answer in answers:
             if "said" in answer:
                 say(answer["said"])
