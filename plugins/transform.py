@@ -17,7 +17,8 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
-from include.spark.kept_driver import DriverEnded, KeptDriver, end_with_parent
+from include.spark.kept_driver import DriverEnded, KeptDriver
+from include.spark.listener import end_with_parent
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

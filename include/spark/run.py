@@ -32,7 +32,7 @@ from pyspark.sql import DataFrame, Row, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from include import pipelines  # noqa: E402
-from include.spark import kept_driver, lake, staging  # noqa: E402
+from include.spark import lake, listener, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
 from include.spark.problems import JobFailed, explained  # noqa: E402
 from include.spark.warehouse import Warehouse  # noqa: E402
@@ -157,17 +157,17 @@ def main() -> int:
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_TIME, level=logging.WARNING)
     log.setLevel(logging.INFO)
     if arguments.keep:
-        kept_driver.end_with_parent()  # the JVM, without which nothing works here
-    listener = kept_driver.Listener(arguments.keep, logging.Formatter(LOG_FORMAT, LOG_TIME)) if arguments.keep else None
-    log.propagate = listener is None  # a kept driver says it to whoever asks
+        listener.end_with_parent()  # the JVM, without which nothing works here
+        kept = listener.Listener(arguments.keep, logging.Formatter(LOG_FORMAT, LOG_TIME))
+        log.propagate = False  # it is said to whoever asks
     with step("start"):
         spark = SparkSession.builder.getOrCreate()
         keep_class_lookups(spark)
     try:
-        if listener is None:
+        if not arguments.keep:
             return attempt(spark, Job.read(arguments.job))
         # What a job has kept in memory goes now, and not in the middle of the next one.
-        listener.serve(lambda job: attempt(spark, Job.read(job)), spark._jvm.System.gc, log)
+        kept.serve(lambda job: attempt(spark, Job.read(job)), spark._jvm.System.gc, log)
     finally:
         with step("stop"):
             spark.stop()

@@ -152,7 +152,7 @@ def test_killing_the_task_kills_jvm_and_python_driver(batch_id, keep_driver):
 def test_a_driver_ends_with_its_killed_task(tmp_path):
     code = (
         "import subprocess, sys\n"
-        "from include.spark.kept_driver import end_with_parent\n"
+        "from include.spark.listener import end_with_parent\n"
         "child = subprocess.Popen(['sleep', '60'], preexec_fn=end_with_parent)\n"
         "print(child.pid, flush=True)\n"
         "child.wait()\n"

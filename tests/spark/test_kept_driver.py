@@ -23,9 +23,9 @@ from local.layout import ROOT
 # Answers with the status that the job's file asks for, after it has said its own process id.
 DRIVER = """
     import json, logging, os, pathlib, sys, time
-    from include.spark import kept_driver
+    from include.spark import listener
 
-    kept_driver.IDLE_SECONDS = float(os.environ.get("IDLE", 60))
+    listener.IDLE_SECONDS = float(os.environ.get("IDLE", 60))
     log = logging.getLogger("minutemark")
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -41,7 +41,7 @@ DRIVER = """
         return job["status"]
 
     folder = pathlib.Path(sys.argv[1])
-    kept_driver.Listener(folder, logging.Formatter("%(message)s")).serve(run, lambda: None, log)
+    listener.Listener(folder, logging.Formatter("%(message)s")).serve(run, lambda: None, log)
 """
 KEY = "0123456789ab"
 

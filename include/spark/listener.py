@@ -1,0 +1,112 @@
+"""The driver's end of a kept driver: it hears of jobs, does them one after the other, and knows when to leave.
+
+include/spark/kept_driver.py is who asks, and says what passes between the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from include.spark.kept_driver import OUTPUT, PID, SOCKET, STARTING
+
+IDLE_SECONDS = 300  # five runs of a minute DAG
+OLDEST_SECONDS = 6 * 3600  # what a JVM gathers in its life is let go of some time
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def end_with_parent() -> None:
+    """Have this process ended when the one that started it dies, however it dies. Only Linux can."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Listener:
+    """The driver's end: hears jobs and answers for them."""
+
+    def __init__(self, folder: Path, form: logging.Formatter) -> None:
+        self._folder = folder
+        self._form = form
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(folder / SOCKET))
+        self._socket.listen(16)
+
+    def serve(self, run: Callable[[Path], int], rest: Callable[[], None], log: logging.Logger) -> None:
+        """Do the jobs that come, one after the other; `rest` tidies up after each, when its asker has the answer."""
+        begun = time.monotonic()
+        self._socket.settimeout(IDLE_SECONDS)
+        while time.monotonic() - begun < OLDEST_SECONDS:
+            try:
+                line, _ = self._socket.accept()
+            except TimeoutError:
+                break
+            with line:
+                status = self._answer(line, run, log)
+            if status:
+                break  # whatever went wrong in this JVM is over with it
+            rest()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Whoever calls now finds nobody; one who is calling already holds the lock, and will find that out."""
+        with (self._folder / STARTING).open("w") as lock, contextlib.suppress(OSError):
+            self._socket.close()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in (SOCKET, PID, OUTPUT):
+                (self._folder / name).unlink(missing_ok=True)
+
+    def _answer(self, line: socket.socket, run: Callable[[Path], int], log: logging.Logger) -> int:
+        with contextlib.suppress(OSError), line.makefile("r", encoding="utf-8") as asked:
+            text = asked.readline()
+            if not text:
+                return 0  # somebody only looked whether we are here
+            said = _Saying(line, self._form)
+            said.send({"taken": True})
+            over = threading.Event()
+            threading.Thread(target=_end_with_asker, args=(line, over), daemon=True).start()
+            log.addHandler(said)
+            try:
+                status = run(Path(json.loads(text)["job"]))
+            finally:
+                over.set()
+                log.removeHandler(said)
+            said.send({"exit": status})
+            return status
+        return 0
+
+
+class _Saying(logging.Handler):
+    """Log lines go to whoever asked for the job."""
+
+    def __init__(self, line: socket.socket, form: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(form)
+        self._socket = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            for text in self.format(record).splitlines():
+                self.send({"said": text})
+
+    def send(self, answer: dict) -> None:
+        self._socket.sendall((json.dumps(answer) + "\n").encode())
+
+
+def _end_with_asker(line: socket.socket, over: threading.Event) -> None:
+    """End this process when the task that asked for the running job is gone: its next attempt needs the cores."""
+    with contextlib.suppress(OSError):
+        line.recv(1)  # nothing is ever sent: it returns when the other side hangs up
+    if not over.is_set():
+        os._exit(3)
