@@ -84,7 +84,7 @@ def prepare(
     """
     jars = spark_jars()
     folder = Path(tempfile.mkdtemp(prefix="minutemark-job-"))  # mode 0700
-    url = _jdbc_url(warehouse)
+    url = jdbc_url(warehouse)
     keep = keep and is_local(master)  # on a cluster it would hold executors that others wait for
     small = estimated_rows <= SMALL_DELTA_ROWS
     chosen = _merged(_spark_defaults(), {key: str(value) for key, value in (settings or {}).items()})
@@ -94,7 +94,7 @@ def prepare(
         _correctness(),
         runtime(jars, short_lived=small and not keep),
         lake_settings(lake),
-        _warehouse(warehouse),
+        warehouse_settings(warehouse),
     )
     session = {key: value for key, value in _session(small).items() if key not in chosen}
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
@@ -264,7 +264,7 @@ def lake_settings(lake: Endpoint) -> dict[str, str]:
     return settings | {key: str(value) for key, value in (extra.get("spark") or {}).items()}
 
 
-def _warehouse(warehouse: Endpoint) -> dict[str, str]:
+def warehouse_settings(warehouse: Endpoint) -> dict[str, str]:
     """The JDBC driver's properties; extra `jdbc` of the connection adds any of its own (a trust store, say)."""
     given = {key: str(value) for key, value in (warehouse.extra.get("jdbc") or {}).items()}
     properties = {
@@ -288,7 +288,8 @@ def _ssl_mode(warehouse: Endpoint) -> str:
     return "DISABLED" if warehouse.host in _LOOPBACK else "PREFERRED"
 
 
-def _jdbc_url(warehouse: Endpoint) -> str:
+def jdbc_url(warehouse: Endpoint) -> str:
+    """Where the job's JDBC driver finds the warehouse; without account and password."""
     host = f"[{warehouse.host}]" if ":" in warehouse.host else warehouse.host
     options = {
         "rewriteBatchedStatements": "true",
