@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from include.connections import Endpoint
 from include.spark import submission
+from include.spark.kept_driver import folder_of
 
 BATCH = SimpleNamespace(batch_id=5, pipeline="recruitment", minutes=[datetime(2026, 3, 1, 12, 34)], options={})
 LAKE = Endpoint("lake_reader", "cassandra", "lake.example", 9042, "reader", "s3cret\\ é", extra={"local_dc": "dc2"})
@@ -26,8 +28,8 @@ def jars(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
-def prepared(master: str = "local[*]", rows: float = 5_000, settings=None, warehouse: Endpoint = WAREHOUSE):
-    found = submission.prepare(BATCH, 9, LAKE, warehouse, master, rows, settings)
+def prepared(master: str = "local[*]", rows: float = 5_000, settings=None, warehouse: Endpoint = WAREHOUSE, keep=False):
+    found = submission.prepare(BATCH, 9, LAKE, warehouse, master, rows, settings, keep)
     lines = Path(found.properties_file).read_text().splitlines()
     return found, dict(line.split("=", 1) for line in lines)
 
@@ -74,11 +76,57 @@ def test_jars_travel_only_to_a_cluster() -> None:
 
 
 def test_large_deltas_get_the_compiler_that_small_ones_cannot_afford() -> None:
-    _, small = prepared(rows=15_000)
-    _, large = prepared(rows=300_000)
+    small_job, small = prepared(rows=15_000)
+    large_job, large = prepared(rows=300_000)
     assert "TieredStopAtLevel=1" in small["spark.driver.extraJavaOptions"]
     assert "TieredStopAtLevel" not in large["spark.driver.extraJavaOptions"]
-    assert (small["spark.sql.codegen.wholeStage"], large["spark.sql.codegen.wholeStage"]) == ("false", "true")
+    code = [
+        json.loads(one.job_file.read_text())["session"]["spark.sql.codegen.wholeStage"]
+        for one in (small_job, large_job)
+    ]
+    assert code == ["false", "true"]
+
+
+def test_what_the_connection_sets_is_not_set_again_by_the_size_of_a_job() -> None:
+    found, properties = prepared(settings={"spark.sql.shuffle.partitions": 16})
+    assert properties["spark.sql.shuffle.partitions"] == "16"
+    assert "spark.sql.shuffle.partitions" not in json.loads(found.job_file.read_text())["session"]
+
+
+def test_jobs_of_any_size_find_the_same_driver_and_its_arguments_name_no_job() -> None:
+    small, properties = prepared(rows=10, keep=True)
+    large, _ = prepared(rows=300_000, keep=True)
+    assert small.driver_key == large.driver_key
+    assert small.application_args == ["--keep", str(folder_of(small.driver_key))]
+    assert "TieredStopAtLevel" not in properties["spark.driver.extraJavaOptions"]  # it lives long enough for C2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"master": "local[1]"},
+        {"settings": {"spark.driver.memory": "2g"}},
+        {"warehouse": Endpoint("warehouse_etl", "mysql", "warehouse.example", 3306, "etl", "another password")},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_whatever_else_a_driver_would_be_started_with_is_another_driver(changed) -> None:
+    """⚑ A job must not run with the accounts or settings of yesterday."""
+    assert prepared(keep=True, **changed)[0].driver_key != prepared(keep=True)[0].driver_key
+
+
+def test_changed_code_is_another_driver(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """⚑ Nor with yesterday's transform."""
+    (tmp_path / "code").mkdir()
+    monkeypatch.setattr(submission, "_DRIVER_CODE", (tmp_path / "code",))
+    (tmp_path / "code" / "recruitment.py").write_text("BID_LIMIT = 1")
+    before = prepared(keep=True)[0].driver_key
+    (tmp_path / "code" / "recruitment.py").write_text("BID_LIMIT = 2")
+    assert prepared(keep=True)[0].driver_key != before
+
+
+def test_no_driver_is_kept_on_a_cluster() -> None:
+    assert prepared("spark://host:7077", keep=True)[0].driver_key is None
 
 
 def test_tls_is_what_the_connection_says() -> None:
