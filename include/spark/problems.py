@@ -10,6 +10,14 @@ class JobFailed(RuntimeError):
 _LAKE_SILENT = "The lake does not answer at {lake}. Is Cassandra up, and is connection lake_reader right?"
 _LAKE_REFUSES = "The lake at {lake} refuses the account of connection lake_reader. Set its login and password."
 _LAKE_FORBIDS = "The lake at {lake} lets lake_reader in, but not read. Grant it SELECT: run the DAG minutemark_setup."
+_LAKE_SLOW = (
+    "The lake at {lake} did not manage a read, which says little about its rows. Look at its load and its log; "
+    "the next attempt reads again."
+)
+_NO_MEMORY = (
+    "The driver has not enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
+    "or let a batch take fewer rows (max_rows of the pipeline)."
+)
 _WAREHOUSE_SILENT = "The warehouse does not answer at {warehouse}. Is it up, and is connection warehouse_etl right?"
 _WAREHOUSE_REFUSES = (
     "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set login and password."
@@ -24,12 +32,23 @@ _KNOWN = (
     ("UnauthorizedException", _LAKE_FORBIDS),
     ("Could not open native connection", _LAKE_SILENT),
     ("AllNodesFailedException", _LAKE_SILENT),
+    ("ReadFailureException", _LAKE_SLOW),
+    ("ReadTimeoutException", _LAKE_SLOW),
+    ("DriverTimeoutException", _LAKE_SLOW),
+    ("OutOfMemoryError", _NO_MEMORY),
     ("Communications link failure", _WAREHOUSE_SILENT),
     ("Access denied for user", _WAREHOUSE_REFUSES),
     ("command denied to user", _WAREHOUSE_FORBIDS),
     ("Unknown database", _WAREHOUSE_EMPTY),
     ("doesn't exist", _WAREHOUSE_EMPTY),
 )
+
+
+def shortly(error: BaseException) -> str:
+    """One line of an error that nobody has explained: its last cause, where the JVM tells one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    causes = [line for line in lines if line.startswith("Caused by: ")]
+    return causes[-1].removeprefix("Caused by: ") if causes else lines[0]
 
 
 def explained(error: BaseException, *, lake: str, warehouse: str) -> str | None:

@@ -34,7 +34,7 @@ from pyspark.sql import functions as F  # noqa: E402
 from include import pipelines  # noqa: E402
 from include.spark import lake, listener, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
-from include.spark.problems import JobFailed, explained  # noqa: E402
+from include.spark.problems import JobFailed, explained, shortly  # noqa: E402
 from include.spark.warehouse import Warehouse  # noqa: E402
 
 log = logging.getLogger("minutemark")
@@ -185,7 +185,7 @@ def attempt(spark: SparkSession, job: Job) -> int:
         where = _where(spark, job)
         remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explained(error, **where)
         if remedy is None:
-            log.exception("%s batch %d attempt %d failed", job.pipeline, job.batch_id, job.attempt)
+            log.exception("%s batch %d attempt %d failed: %s", job.pipeline, job.batch_id, job.attempt, shortly(error))
         else:
             log.error("%s batch %d attempt %d failed: %s", job.pipeline, job.batch_id, job.attempt, remedy)
         return 1

@@ -219,6 +219,8 @@ def _tuning(master: str) -> dict[str, str]:
         "spark.sql.adaptive.enabled": "false",
         # Each connection is a login, which the lake makes slow on purpose; one carries thousands of requests.
         "spark.cassandra.connection.localConnectionsPerExecutor": "1",
+        # 512 by default: a long backlog would ask a small node for that many pages at once, and get none in time.
+        "spark.cassandra.concurrent.reads": "32",
         "spark.task.maxFailures": "2",
         # The text of a plan goes to a UI that is off; making it costs a third of a second.
         "spark.sql.ui.explainMode": "simple",
