@@ -84,6 +84,32 @@ class TableEvents:
             return Refused(row.create_time, str(error), payload, error.minute)
 
 
+class StoredEvents:
+    """Turns rows that an import had refused, and kept, into events."""
+
+    def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
+        self._columns = pipeline.columns
+        self._judge = Judge(pipeline, clock)
+
+    def read(self, payload: str, reason: str) -> Event:
+        """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say."""
+        try:
+            fields = json.loads(payload)
+        except ValueError as error:
+            raise NotAdmitted(f"its stored payload is no JSON: {error}") from None
+        if not isinstance(fields, dict):
+            raise NotAdmitted("its stored payload is no JSON object")
+        if fields.keys() == {"line"} and "line" not in self._columns:
+            raise NotAdmitted(reason)  # a line that was no record, without the header of its file
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in fields.items()
+            if value is not None
+        }
+        values = {name: texts[name] for name in self._columns if texts.get(name)}
+        return self._judge.admit(texts.get("create_time", ""), values)
+
+
 def payload_of(values: dict[str, str | None]) -> str:
     """The raw row as JSON, without what is empty."""
     return json.dumps({name: value for name, value in values.items() if value}, ensure_ascii=False)
