@@ -189,9 +189,13 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     assert (row.ev, row.bid) == ("2", None)
     assert [reason for _, reason in rejected(lab)] == [
         "create_time 'still none' is no time-UUID (version 1, 36 characters)",
-        "its stored payload is no JSON: Unterminated string starting at: line 1 column 2 (char 1)",
+        "its stored payload is no JSON: Unterminated string starting at: line 1 column 2 (char 1)"
+        "; refused first for: create_time is too long",
         "line 4 is no record: it has 2 fields",
     ]
+    before = rejected(lab)
+    replay.start(RECRUITMENT, Choice(), said.append)
+    assert rejected(lab) == before, "A reason does not grow with every replay."
     run(lab)
     assert replay.follow(started, pause=0.01).splitlines() == [
         "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected.",
