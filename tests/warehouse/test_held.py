@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from dataclasses import replace
@@ -347,6 +348,25 @@ def test_a_minute_held_by_hand_or_before_an_upgrade_is_listed_too(lab: Lab) -> N
     lab.query("DELETE FROM etl.holds")
     [row] = held.held_minutes(lab.conn, [RECRUITMENT])
     assert (row["reason"], row["held_since"], row["checks"]) == ("broken", None, [])
+
+
+def test_holding_and_releasing_works_with_the_other_client_library(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mysql.connector")
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described | {"extra": {"client": "mysql-connector-python"}})
+    )
+    with warehouse() as conn:
+        assert "mysql.connector" in type(conn).__module__
+        other = Lab(conn)
+        hold(other)
+        [row] = held.held_minutes(conn, [RECRUITMENT])
+        assert (row["status"], row["checks"][0]["check_name"]) == ("held", "staging_no_negative")
+        release(other, by="größer")
+        batch_id, result = gate(other, {minute(0): BAD}, run_id="next")
+        assert result.released == (minute(0),)
+        merge.merge(batch_id)
+        assert releases(other) == [(minute(0), "größer", batch_id)]
 
 
 def test_make_held_prints_a_table_and_json(lab: Lab, capsys) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -84,6 +85,24 @@ def test_the_read_only_account_sees_reasons_but_no_payload(lab: Lab) -> None:
         assert group["samples"] == [{"origin_key": "a", "minute": minute(0), "reason": "bid is negative: -3"}]
         with pytest.raises(WarehouseError, match="lacks a permission"), warehouse("warehouse_bi") as other:
             rejected.by_reason(other, [RECRUITMENT], Choice(), payloads=True)
+
+
+def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mysql.connector")
+    reject(lab, "bid is negative: -3", "a")
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described | {"extra": {"client": "mysql-connector-python"}})
+    )
+    with warehouse() as conn:
+        assert "mysql.connector" in type(conn).__module__
+        [group] = rejected.by_reason(conn, [RECRUITMENT], Choice("bid is negative"), payloads=True)
+        assert (group["reason"], group["samples"][0]["payload"]) == ("bid is negative", '{"bid": "-3"}')
+        assert rejected.lake_keys(conn, RECRUITMENT, Choice(None, minute(0))) == {minute(0): {"a"}}
+        [(rejected_id,)] = lab.query("SELECT rejected_id FROM etl.rejected_events")
+        assert rejected.stored(conn, [rejected_id])[0]["reason"] == "bid is negative: -3"
+        rejected.settle_imports(conn, [], [(rejected_id, "größer", None)])
+        assert rejected.stored(conn, [rejected_id])[0]["reason"] == "größer"
 
 
 def test_make_rejected_cuts_payloads_to_a_readable_length(lab: Lab, capsys) -> None:

@@ -267,6 +267,13 @@ def test_chunks_are_bounded_by_rows_and_by_characters(monkeypatch) -> None:
     assert list(replay._chunks(rows)) == [[1, 2], [3], [4], [5, 6, 7], [8]]
 
 
+def test_the_key_of_a_pipeline_whose_events_have_an_id_of_their_own() -> None:
+    by_id = replace(RECRUITMENT, event_id="id")
+    event = Event(touched_at(datetime(2026, 3, 1, 12, 34, 5)), {"id": "order-7"})
+    shard = shard_of("order-7", RECRUITMENT.shards)
+    assert replay._origin_key(by_id, event) == f"2026-03-01T12:34Z/{shard}/{event.create_time}/order-7"
+
+
 def test_rows_of_a_dimension_file_are_no_events(lab: Lab, now, said) -> None:
     lab.query(
         "INSERT INTO etl.imports (target, source_key, source_name) VALUES ('recruitment.job', 'job-sha', 'job.csv')"
