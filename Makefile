@@ -15,7 +15,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import bench faults test lint clean
+.PHONY: help setup run services stop status logs query schema import held release rejected replay bench faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -61,6 +61,22 @@ import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=
 
 faults: setup ## break a stack of its own in every way that the guarantees name (NAME="…": only these; SEED=…)
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(SEED),--seed $(SEED))
+
+held: ## list held minutes, why, and what they failed (PIPELINE=recruitment FORMAT=table|json)
+	@$(LOCAL) held $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(FORMAT),--format "$(FORMAT)")
+
+# What people write travels in the environment, as a statement does.
+release: export RELEASE_BY = $(BY)
+release: export RELEASE_WHY = $(WHY)
+release: ## let held minutes pass once, and keep who did it: PIPELINE=recruitment MINUTE=2026-11-22T14:05 (or FROM=… TO=…; BY=name WHY="…")
+	@$(LOCAL) release --pipeline "$(PIPELINE)" --minute "$(MINUTE)" --from "$(FROM)" --to "$(TO)" --by="$$RELEASE_BY" --why="$$RELEASE_WHY"
+
+rejected: ## list rejected events by reason, with samples (PIPELINE=recruitment FROM=… TO=… FORMAT=table|json)
+	@$(LOCAL) rejected $(if $(PIPELINE),--pipeline "$(PIPELINE)") --from "$(FROM)" --to "$(TO)" $(if $(FORMAT),--format "$(FORMAT)")
+
+replay: export REPLAY_REASON = $(REASON)
+replay: ## process rejected events again, once a rule or a row is mended: PIPELINE=recruitment (REASON="…" FROM=… TO=… WAIT=0)
+	@$(LOCAL) replay --pipeline "$(PIPELINE)" --reason="$$REPLAY_REASON" --from "$(FROM)" --to "$(TO)" $(if $(WAIT),--wait "$(WAIT)")
 
 test: setup ## run the tests (ARGS="-k merge")
 	@$(VENV)/python -m pytest $(ARGS)

@@ -26,6 +26,34 @@ def import_rows(params=None) -> None:
     print(asked_import(params["pipeline"], params["table"], params["file"], params["from"], params["encoding"]))
 
 
+@task(execution_timeout=timedelta(minutes=5))
+def release_minutes(params=None, dag_run=None) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.operations.held import asked_release
+    from include.warehouse.held import ReleaseRefused
+
+    by = params["by"] or getattr(dag_run, "triggering_user_name", None) or "somebody in Airflow"
+    minutes = (params["pipeline"], params["minute"], params["from"], params["to"])
+    try:
+        print(asked_release(*minutes, by=by, why=params["why"]))
+    except ReleaseRefused as refused:
+        raise AirflowFailException(str(refused)) from None
+
+
+@task(execution_timeout=timedelta(hours=12))  # a replay of weeks waits until all their minutes are merged
+def replay_rejected(params=None) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.operations.replay import ReplayStalled, asked_replay
+    from include.window import WindowRefused
+
+    try:
+        asked_replay(params["pipeline"], params["reason"], params["from"], params["to"], wait=params["wait"])
+    except (WindowRefused, ReplayStalled) as refused:
+        raise AirflowFailException(str(refused)) from None
+
+
 @task(execution_timeout=timedelta(minutes=2))
 def check_connections() -> None:
     from include.operations.preflight import preflight
@@ -102,3 +130,55 @@ with DAG(
     **SETTINGS,
 ):
     import_rows()
+
+PIPELINE = Param(next(iter(pipelines.all_pipelines())), enum=[*pipelines.all_pipelines()], description="Whose minutes")
+
+
+def time_param(description: str) -> Param:
+    return Param(None, type=["null", "string"], format="date-time", description=description)
+
+
+with DAG(
+    "minutemark_release",
+    schedule=None,
+    description="Lets held minutes pass their staging gate once, and keeps who released them and why.",
+    doc_md=(
+        "Enter either `minute`, or `from` and `to`. The next run of the minute DAG reads these minutes again and publishes "
+        "them; the checks that they fail count as warnings, for that one batch. Other minutes and failures of a whole batch "
+        "are not covered. The record stays in `etl.releases`. What is held, and why: `etl.minute_ledger`, or `make held`."
+    ),
+    tags=["minutemark", "operations"],
+    params={
+        "pipeline": PIPELINE,
+        "minute": time_param("One minute (UTC)"),
+        "from": time_param("The first of several minutes (UTC)"),
+        "to": time_param("Their end, not included"),
+        "why": Param(None, type=["null", "string"], description="For those who ask later"),
+        "by": Param(None, type=["null", "string"], description="Who releases them; empty: who triggers this run"),
+    },
+    dagrun_timeout=timedelta(minutes=10),
+    **SETTINGS,
+):
+    release_minutes()
+
+with DAG(
+    "minutemark_replay",
+    schedule=None,
+    description="Processes rejected events again, once a rule or a row is mended.",
+    doc_md=(
+        "Rejected events of the lake are read again with their whole minutes; rows that an import refused are judged again, "
+        "and written to the lake where they are admissible now. Every row is counted once, however often this runs. With "
+        "`wait` it ends when their minutes are merged, and its log says what became of the rows."
+    ),
+    tags=["minutemark", "operations"],
+    params={
+        "pipeline": PIPELINE,
+        "reason": Param(None, type=["null", "string"], description="Only those for this reason, or one that begins so"),
+        "from": time_param("Only those from this minute on (UTC)"),
+        "to": time_param("Only those before this minute"),
+        "wait": Param(True, type="boolean", description="Wait until their minutes are merged"),
+    },
+    dagrun_timeout=timedelta(hours=13),
+    **SETTINGS,
+):
+    replay_rejected()

@@ -58,6 +58,23 @@ def as_minute(time: datetime) -> datetime:
     return time.replace(second=0, microsecond=0)
 
 
+def open_range(asked_from: str | None, asked_to: str | None) -> tuple[datetime | None, datetime | None]:
+    """Minutes from `from` until before `to`, either of which may be empty: then that side is open. Raises WindowRefused."""
+    if asked_from and asked_to:
+        return _asked(asked_from, asked_to)
+    return _minute_in("from", asked_from) if asked_from else None, _minute_in("to", asked_to) if asked_to else None
+
+
+def minute_or_range(minute: str | None, asked_from: str | None, asked_to: str | None) -> tuple[datetime, datetime]:
+    """One minute, or those from `from` until before `to`. Raises WindowRefused."""
+    if minute and not (asked_from or asked_to):
+        start = _minute_in("minute", minute)
+        return start, start + timedelta(minutes=1)
+    if minute or not (asked_from or asked_to):
+        raise WindowRefused("Give either `minute`, or `from` and `to`, which is not included.")
+    return _asked(asked_from, asked_to)
+
+
 def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, datetime]:
     if interval is None:
         raise WindowRefused("This backfill run has no data interval, so that it names no minutes: create it again.")

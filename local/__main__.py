@@ -100,6 +100,37 @@ def import_(arguments: argparse.Namespace) -> int:
     return imports.main(arguments.rest)
 
 
+def held(arguments: argparse.Namespace) -> int:
+    _use_connections("make held")
+    from include.operations import held
+
+    return held.list_main(arguments.rest)
+
+
+def release(arguments: argparse.Namespace) -> int:
+    _use_connections("make release")
+    from include.operations import held
+
+    return held.release_main(arguments.rest)
+
+
+def rejected(arguments: argparse.Namespace) -> int:
+    _use_connections("make rejected")
+    from include.operations import rejected
+
+    return rejected.main(arguments.rest)
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    _use_connections("make replay")
+    from include.operations import replay
+
+    return replay.main(arguments.rest)
+
+
+OPERATIONS = (import_, held, release, rejected, replay)  # each reads its own arguments
+
+
 def schema(_: argparse.Namespace) -> int:
     _use_connections("make schema")
     from include.operations import setup
@@ -159,7 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--sql", default="")
     asked.add_argument("--format", default="table")
     command(schema, help="create what is missing in both stores")
-    command(import_, help="import events or a dimension", add_help=False)
+    for operation in OPERATIONS:
+        command(operation, add_help=False)
     cleaned = command(clean, help="remove local data")
     cleaned.add_argument("--force", action="store_true")
     cleaned.add_argument("--all", action="store_true")
@@ -169,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     parser = _parser()
     arguments, arguments.rest = parser.parse_known_args()
-    if arguments.rest and arguments.function is not import_:
+    if arguments.rest and arguments.function not in OPERATIONS:
         parser.error(f"unknown: {' '.join(arguments.rest)}")
     try:
         return arguments.function(arguments)

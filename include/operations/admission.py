@@ -15,6 +15,8 @@ from include.pipelines import Pipeline
 
 _LONGEST_EVENT = 4_000_000  # characters: Cassandra refuses a row of half a commit log segment, 8 MB and more
 
+_FIRST_REASON = "; refused first for: "
+
 
 class NotAdmitted(ValueError):
     """A row that can't be an event of the lake, and why."""
@@ -82,6 +84,38 @@ class TableEvents:
         except NotAdmitted as error:
             payload = payload_of({"create_time": row.create_time, **row.values})
             return Refused(row.create_time, str(error), payload, error.minute)
+
+
+class StoredEvents:
+    """Turns rows that an import had refused, and kept, into events."""
+
+    def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
+        self._columns = pipeline.columns
+        self._judge = Judge(pipeline, clock)
+
+    def read(self, payload: str, reason: str) -> Event:
+        """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say."""
+        try:
+            fields = json.loads(payload)
+        except ValueError as error:
+            raise NotAdmitted(_no_json(str(error), reason)) from None
+        if not isinstance(fields, dict):
+            raise NotAdmitted(_no_json("it is no object", reason))
+        if fields.keys() == {"line"} and "line" not in self._columns:
+            raise NotAdmitted(reason)  # a line that was no record, without the header of its file
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in fields.items()
+            if value is not None
+        }
+        values = {name: texts[name] for name in self._columns if texts.get(name)}
+        return self._judge.admit(texts.get("create_time", ""), values)
+
+
+def _no_json(problem: str, reason: str) -> str:
+    """Keeps what the import had said, however often it is judged: a payload that was cut is no JSON either."""
+    first = reason.partition(_FIRST_REASON)[2] or reason
+    return f"its stored payload is no JSON: {problem}{_FIRST_REASON}{first}"
 
 
 def payload_of(values: dict[str, str | None]) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from include.pipelines import Pipeline
 from include.warehouse import ledger
-from include.warehouse.delta import LastDelta, PlannedMinute
+from include.warehouse.delta import LastDelta, PlannedMinute, is_open
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import in_transaction, rows
 
@@ -211,7 +211,8 @@ def _close(cursor, pipeline: Pipeline, batch_ids: Iterable[int], why: str) -> No
 def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     """Split the minutes of a delta that failed twice in Spark or merge; hold one that fails alone while others pass.
 
-    A gate's verdict is no such failure: it has held the minutes that it blames.
+    A still-open minute is tried again instead: it will be another one by then. A gate's verdict is no such failure: it has
+    held the minutes that it blames.
     """
     batch = rows(
         cursor,
@@ -219,7 +220,7 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
         " (SELECT COUNT(*) FROM etl.attempts AS a WHERE a.batch_id = b.batch_id) AS attempts,"
         " EXISTS (SELECT 1 FROM etl.check_results AS r WHERE r.batch_id = b.batch_id AND r.gate = 'staging' AND r.attempt ="
         "  (SELECT MAX(a.attempt) FROM etl.attempts AS a WHERE a.batch_id = b.batch_id)) AS gate_ran,"
-        " b.opened_at "
+        " b.opened_at, b.lake_clock, (SELECT MIN(m.minute) FROM etl.batch_minutes AS m WHERE m.batch_id = b.batch_id) AS minute "
         "FROM etl.batches AS b WHERE b.batch_id = %(batch_id)s",
         {"batch_id": batch_id},
     )[0]
@@ -227,7 +228,8 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     failed_in_merge = batch["merge_tries"] >= FAILURES_BEFORE_SPLIT
     if not batch["is_delta"] or not (failed_in_spark or failed_in_merge):
         return
-    if batch["minutes"] == 1 and _others_passed(cursor, pipeline, batch_id, batch["opened_at"]):
+    is_alone = batch["minutes"] == 1 and not is_open(batch["minute"], batch["lake_clock"], pipeline)
+    if is_alone and _others_passed(cursor, pipeline, batch_id, batch["opened_at"]):
         step = "merge_into_warehouse" if failed_in_merge else "transform_delta"
         cause = batch["reason"] or f"the log of {step} in run {batch['run_id']} says why"
         planned = rows(
@@ -236,7 +238,7 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
             {"batch_id": batch_id},
         )
         minutes = [(row["minute"], row["changed_at"], f"fails alone in {step}: {cause}") for row in planned]
-        ledger.hold(cursor, pipeline.name, minutes, None)
+        ledger.hold(cursor, pipeline.name, minutes, None, batch_id=batch_id)
         return
     cursor.execute(
         "UPDATE etl.batch_minutes AS m JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "

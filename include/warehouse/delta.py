@@ -95,3 +95,8 @@ def estimate(raw_rows: int | None, typical_rows: float | None) -> int:
     if raw_rows is not None:
         return raw_rows
     return round(typical_rows) if typical_rows is not None else UNKNOWN_ROWS
+
+
+def is_open(minute: datetime, clock: datetime, pipeline: Pipeline) -> bool:
+    """Whether events of it are still being written, so that one look says little. Far ahead it is not open, but wrong."""
+    return clock.replace(second=0, microsecond=0) <= minute <= clock + pipeline.future_tolerance

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from include import pipelines
 from include.pipelines import Pipeline
-from include.warehouse import batches, ledger
+from include.warehouse import batches, held, ledger
 from include.warehouse.batches import Batch
+from include.warehouse.delta import is_open
 from include.warehouse.errors import BatchRefused
+from include.warehouse.merge import lock
 from include.warehouse.session import in_transaction, rows
 from include.warehouse.sql import Check, checks
+from include.warehouse.verdict import CheckOutcome, Verdict, as_json, judge
 
 STAGING, WAREHOUSE = "staging", "warehouse"
-_SAMPLE = 5  # offending rows that are kept
-
-
-@dataclass(frozen=True)
-class CheckOutcome:
-    """What one check found."""
-
-    check: str
-    severity: str
-    outcome: str  # pass, warn or fail
-    offending_rows: int
-    sample: list[dict]
-    minutes: frozenset[datetime] | None  # that it blames; None for a check that names none
-    purpose: str
-
-    def __str__(self) -> str:
-        first = f"; first: {_json(self.sample[0])}" if self.sample else ""
-        return f"{self.outcome:4} {self.check}: {self.offending_rows} offending rows{first}"
+_SAMPLE = 10  # offending rows that are kept
+_SHOWN = 10  # minutes that a message names
 
 
 @dataclass(frozen=True)
@@ -47,6 +33,7 @@ class GateResult:
     outcomes: tuple[CheckOutcome, ...] = ()
     held: tuple[datetime, ...] = ()
     skipped: tuple[datetime, ...] = ()
+    released: tuple[datetime, ...] = ()
     message: str = ""
 
     def __str__(self) -> str:
@@ -59,7 +46,8 @@ class GateResult:
 def run_gate(conn, batch_id: int, gate: str) -> GateResult:
     """Run the gate's checks, store their results, and act on them. Raises BatchRefused when there is nothing to judge.
 
-    staging: holds the minutes that failing checks name and lets the others pass; a still-open minute is only left out.
+    staging: holds the minutes that failing checks name and lets the others pass; a still-open minute is only left out,
+    and for a released one a failure is a warning.
     warehouse: a failure makes the batch's minutes pending again.
     """
     batch = batches.get(conn, batch_id)
@@ -84,26 +72,18 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     attempt = batches.completed_attempt(conn, batch.batch_id)
     if attempt is None:
         raise BatchRefused(_incomplete(conn, batch))
-    outcomes = _judge(conn, pipeline, batch, STAGING, attempt)
-    failed = [outcome for outcome in outcomes if outcome.outcome == "fail"]
-    blamed = _blamed(failed)
-    still_open = {minute for minute in blamed if _is_still_open(pipeline, batch, minute)}
-    held = {minute: reason for minute, reason in blamed.items() if minute not in still_open}
-    unnamed = [outcome for outcome in failed if not outcome.minutes]
-    left = len(batch.minutes) - len(blamed)
-    passed = not unnamed and left > 0
-    if unnamed:
-        held = {}  # the fault is the batch's, not these minutes'
-    _act(conn, batch, attempt, held, {} if unnamed else {minute: blamed[minute] for minute in still_open}, passed)
+    outcomes = _outcomes(conn, pipeline, batch, STAGING, attempt)
+    verdict = in_transaction(conn, lambda cursor: _settle(cursor, pipeline, batch, attempt, outcomes))
     return GateResult(
         batch.batch_id,
         STAGING,
         attempt,
-        passed,
-        outcomes,
-        tuple(sorted(held)),
-        () if unnamed else tuple(sorted(still_open)),
-        _staging_message(pipeline, batch, failed, unnamed, held, left),
+        verdict.passed,
+        verdict.outcomes,
+        tuple(sorted(verdict.held)),
+        tuple(sorted(verdict.still_open)),
+        tuple(sorted({one.minute for one in verdict.passes})),
+        _staging_message(pipeline, verdict),
     )
 
 
@@ -116,7 +96,8 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
             f"Batch {batch.batch_id} is {batch.state}, not merged. Clear the run from merge_into_warehouse."
         )
     attempt = batch.merged_attempt
-    outcomes = _judge(conn, pipeline, batch, WAREHOUSE, attempt)
+    outcomes = _outcomes(conn, pipeline, batch, WAREHOUSE, attempt)
+    in_transaction(conn, lambda cursor: _store(cursor, batch, WAREHOUSE, attempt, outcomes))
     failed = [outcome for outcome in outcomes if outcome.outcome == "fail"]
     if not failed:
         return GateResult(batch.batch_id, WAREHOUSE, attempt, True, outcomes)
@@ -138,32 +119,11 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     return GateResult(batch.batch_id, WAREHOUSE, attempt, False, outcomes, message=said)
 
 
-def _judge(conn, pipeline: Pipeline, batch: Batch, gate: str, attempt: int) -> tuple[CheckOutcome, ...]:
+def _outcomes(conn, pipeline: Pipeline, batch: Batch, gate: str, attempt: int) -> tuple[CheckOutcome, ...]:
     binds = {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt}
     found = [check for folder in ("control", pipeline.name) for check in checks(folder, gate)]
     outcomes = tuple(_outcome(check, rows(conn.cursor(), check.query, binds)) for check in found)
     conn.rollback()
-
-    def store(cursor) -> None:
-        cursor.executemany(
-            "INSERT INTO etl.check_results (batch_id, attempt, gate, check_name, severity, outcome, offending_rows, sample) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                (
-                    batch.batch_id,
-                    attempt,
-                    gate,
-                    one.check,
-                    one.severity,
-                    one.outcome,
-                    one.offending_rows,
-                    _json(one.sample),
-                )
-                for one in outcomes
-            ],
-        )
-
-    in_transaction(conn, store)
     return outcomes
 
 
@@ -171,81 +131,108 @@ def _outcome(check: Check, offending: list[dict]) -> CheckOutcome:
     outcome = check.severity if offending else "pass"
     names_minutes = bool(offending) and "minute" in offending[0]
     minutes = frozenset(row["minute"] for row in offending) if names_minutes else None
-    return CheckOutcome(
-        check.name, check.severity, outcome, len(offending), offending[:_SAMPLE], minutes, check.purpose
+    sample = _sample(offending) if names_minutes else offending[:_SAMPLE]
+    return CheckOutcome(check.name, check.severity, outcome, len(offending), sample, minutes, check.purpose)
+
+
+def _sample(offending: list[dict]) -> list[dict]:
+    """The first rows, but one of each minute before a second one of any: people ask what is wrong with a minute."""
+    seen, firsts, others = set(), [], []
+    for row in offending:
+        (others if row["minute"] in seen else firsts).append(row)
+        seen.add(row["minute"])
+    return (firsts + others)[:_SAMPLE]
+
+
+def _settle(cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tuple[CheckOutcome, ...]) -> Verdict:
+    """Judge, store, settle the batch's minutes and let the merge take this attempt. Does not commit.
+
+    Whoever would hold a minute takes the pipeline's lock first: a release must come before that decision or after it.
+    """
+    if any(outcome.outcome == "fail" for outcome in outcomes):
+        lock(cursor, pipeline)
+    cursor.execute(
+        "SELECT state FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch.batch_id}
     )
-
-
-def _blamed(failed: Iterable[CheckOutcome]) -> dict[datetime, str]:
-    """Each minute that a failing check names, with the reason that people read."""
-    reasons: dict[datetime, list[str]] = {}
-    for outcome in failed:
-        for minute in outcome.minutes or ():
-            reasons.setdefault(minute, []).append(f"{outcome.check}: {outcome.purpose}")
-    return {minute: " ".join(found)[:500] for minute, found in reasons.items()}
-
-
-def _is_still_open(pipeline: Pipeline, batch: Batch, minute: datetime) -> bool:
-    """Its events are still being written, so that one look at it says little. Minutes far ahead are not open, but wrong."""
-    return batch.lake_clock.replace(second=0, microsecond=0) <= minute <= batch.lake_clock + pipeline.future_tolerance
-
-
-def _act(
-    conn, batch: Batch, attempt: int, held: dict[datetime, str], skipped: dict[datetime, str], passed: bool
-) -> None:
-    """Settle the batch's minutes and let the merge take this attempt, in one transaction."""
+    if (state := cursor.fetchone()[0]) != "open":
+        raise BatchRefused(f"Batch {batch.batch_id} became {state} while its gate ran: another run of it has ended it.")
     changed_at = {planned.minute: planned.changed_at for planned in batch.minutes}
-
-    def settle(cursor) -> None:
-        # An earlier gate judged an earlier attempt.
-        cursor.execute(
-            "UPDATE etl.batch_minutes SET state = 'planned', reason = NULL "
-            "WHERE batch_id = %(batch_id)s AND state IN ('held', 'skipped', 'superseded')",
-            {"batch_id": batch.batch_id},
-        )
-        for state, minutes in (("held", held), ("skipped", skipped)):
-            for minute, reason in sorted(minutes.items()):
-                cursor.execute(
-                    "UPDATE etl.batch_minutes SET state = %(state)s, reason = %(reason)s "
-                    "WHERE batch_id = %(batch_id)s AND minute = %(minute)s",
-                    {"batch_id": batch.batch_id, "minute": minute, "state": state, "reason": reason},
-                )
-        ledger.hold(
-            cursor,
-            batch.pipeline,
-            [(minute, changed_at.get(minute), reason) for minute, reason in held.items()],
-            attempt,
-        )
-        cursor.execute(
-            "UPDATE etl.batches SET checked_attempt = %(attempt)s WHERE batch_id = %(batch_id)s AND state = 'open'",
-            {"batch_id": batch.batch_id, "attempt": attempt if passed else None},
-        )
-
-    in_transaction(conn, settle)
+    still_open = {minute for minute in changed_at if is_open(minute, batch.lake_clock, pipeline)}
+    released = held.outstanding(cursor, pipeline, changed_at)
+    verdict = judge(outcomes, changed_at, still_open, released)
+    _store(cursor, batch, STAGING, attempt, verdict.outcomes)
+    _settle_minutes(cursor, batch, verdict)
+    held.keep_passes(cursor, batch.batch_id, attempt, verdict.passes)
+    ledger.hold(
+        cursor,
+        batch.pipeline,
+        [(minute, changed_at[minute], reason) for minute, reason in verdict.held.items()],
+        attempt,
+        batch_id=batch.batch_id,
+        failing_checks=verdict.blamed,
+    )
+    cursor.execute(
+        "UPDATE etl.batches SET checked_attempt = %(attempt)s WHERE batch_id = %(batch_id)s",
+        {"batch_id": batch.batch_id, "attempt": attempt if verdict.passed else None},
+    )
+    return verdict
 
 
-def _staging_message(pipeline, batch, failed, unnamed, held, left) -> str:
-    if not failed:
-        return ""
-    if unnamed:
+def _store(cursor, batch: Batch, gate: str, attempt: int | None, outcomes: Iterable[CheckOutcome]) -> None:
+    cursor.executemany(
+        "INSERT INTO etl.check_results (batch_id, attempt, gate, check_name, severity, outcome, offending_rows, sample) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            (batch.batch_id, attempt, gate, one.check, one.severity, one.outcome, one.offending_rows, as_json(one.sample))
+            for one in outcomes
+        ],
+    )  # fmt: skip
+
+
+def _settle_minutes(cursor, batch: Batch, verdict: Verdict) -> None:
+    # An earlier gate judged an earlier attempt.
+    cursor.execute(
+        "UPDATE etl.batch_minutes SET state = 'planned', reason = NULL "
+        "WHERE batch_id = %(batch_id)s AND state IN ('held', 'skipped', 'superseded')",
+        {"batch_id": batch.batch_id},
+    )
+    for state, minutes in (("held", verdict.held), ("skipped", verdict.still_open)):
+        for minute, reason in sorted(minutes.items()):
+            cursor.execute(
+                "UPDATE etl.batch_minutes SET state = %(state)s, reason = %(reason)s "
+                "WHERE batch_id = %(batch_id)s AND minute = %(minute)s",
+                {"batch_id": batch.batch_id, "minute": minute, "state": state, "reason": reason},
+            )
+
+
+def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
+    released = " ".join(
+        f"{one.minute:%Y-%m-%d %H:%M} passes {one.check} as released by {one.release.released_by}."
+        for one in verdict.passes[:_SHOWN]
+    )
+    if not verdict.failed:
+        return released
+    if verdict.batch_wide:
         return (
-            f"{_names(unnamed)}. Nothing of this batch is published; its minutes stay pending. Look at the sample in "
-            "etl.check_results, mend the cause in the lake or the transform, and clear the run from transform_delta."
+            f"{_names(verdict.batch_wide)}. Nothing of this batch is published; its minutes stay pending. Look at the sample "
+            "in etl.check_results, mend the cause in the lake or the transform, and clear the run from transform_delta."
         )
     remedy = (
-        f"To publish a held minute all the same, mend its cause and run {pipeline.name}_minute with `from` and `to`"
-        " (with allow_shrink, if its rows are meant to be fewer); a new event in it also makes it pending again."
+        f"`make held` shows why. A minute is read again after a new event in it, or when {pipeline.name}_minute is triggered"
+        f" with `from` and `to`. To publish it as it is: make release PIPELINE={pipeline.name} MINUTE=…, or the DAG"
+        " minutemark_release."
     )
-    if left <= 0:
-        what_next = remedy if held else "It is still open: the next run reads it again."
-        return f"{_names(failed)}. No minute is left to publish. {what_next}"
-    listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(held)[:10]) or "none"
-    return f"{_names(failed)}. Held: {len(held)} minutes ({listed}); the other {left} pass. {remedy}"
+    if verdict.left <= 0:
+        what_next = remedy if verdict.held else "It is still open: the next run reads it again."
+        return f"{_names(verdict.failed)}. No minute is left to publish. {what_next}"
+    listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.held)[:_SHOWN]) or "none"
+    passing = f"Held: {len(verdict.held)} minutes ({listed}); the other {verdict.left} pass."
+    return " ".join(filter(None, (f"{_names(verdict.failed)}.", passing, released, remedy)))
 
 
 def _names(outcomes: Iterable[CheckOutcome]) -> str:
     return "; ".join(
-        f"{one.check} found {one.offending_rows} offending rows, first {_json(one.sample[0])}" for one in outcomes
+        f"{one.check} found {one.offending_rows} offending rows, first {as_json(one.sample[0])}" for one in outcomes
     )
 
 
@@ -263,7 +250,3 @@ def _incomplete(conn, batch: Batch) -> str:
         else "it has no attempt"
     )
     return f"Batch {batch.batch_id} has no completed attempt: {what}. Clear the run from transform_delta."
-
-
-def _json(value) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)

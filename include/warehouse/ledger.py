@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 from include.lake.keys import time_of
@@ -12,6 +14,7 @@ from include.pipelines import Pipeline
 from include.warehouse.delta import Pending
 from include.warehouse.session import in_transaction, rows
 
+_MINUTES_A_QUERY = 500
 COUNT_LIMIT = 10_000  # pending minutes: what lies beyond is counted by nobody once a minute
 
 # The condition on split_size makes each an ordered walk of the index pending_minutes. {order} and {condition} are ours.
@@ -30,6 +33,19 @@ PENDING_COUNT = (
 _SEE_MINUTE = (
     "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time) VALUES (%s, %s, %s, %s) "
     "ON DUPLICATE KEY UPDATE seen_changed_at = VALUES(seen_changed_at), seen_changed_time = VALUES(seen_changed_time)"
+)
+_HOLD = (
+    "INSERT INTO etl.holds (pipeline, minute, held_since, held_at, batch_id, attempt, rows_now, failing_checks) "
+    "VALUES (%(pipeline)s, %(minute)s, CURRENT_TIMESTAMP(6), CURRENT_TIMESTAMP(6), %(batch_id)s, %(attempt)s,"
+    " (SELECT c.raw_rows FROM etl.staged_counts AS c WHERE c.attempt = %(attempt)s AND c.minute = %(minute)s),"
+    " %(failing_checks)s) "
+    "ON DUPLICATE KEY UPDATE held_since = CASE WHEN %(was_held)s = 1 THEN held_since ELSE VALUES(held_since) END, "
+    "held_at = VALUES(held_at), batch_id = VALUES(batch_id), attempt = VALUES(attempt), rows_now = VALUES(rows_now), "
+    "failing_checks = VALUES(failing_checks)",
+    "UPDATE etl.releases SET used_at = CURRENT_TIMESTAMP(6) "
+    "WHERE pipeline = %(pipeline)s AND minute = %(minute)s AND used_at IS NULL",
+    "UPDATE etl.minute_ledger SET state = 'held', reason = %(reason)s, held_changed_at = %(changed_at)s, "
+    "split_size = NULL WHERE pipeline = %(pipeline)s AND minute = %(minute)s",
 )
 _MOVE_CURSOR = (
     "INSERT INTO etl.day_cursors (pipeline, day, day_changed_at, drilled_at) VALUES (%s, %s, %s, %s) "
@@ -176,10 +192,19 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
     return in_transaction(conn, close)
 
 
-def hold(cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str | None, str]], attempt: int | None) -> None:
+def hold(
+    cursor,
+    pipeline_name: str,
+    minutes: Iterable[tuple[datetime, str | None, str]],
+    attempt: int | None,
+    *,
+    batch_id: int | None = None,
+    failing_checks: Mapping[datetime, Iterable[str]] = MappingProxyType({}),
+) -> None:
     """Hold (minute, the change that was read, reason) unless a newer attempt has merged the minute. Does not commit.
 
-    What the minute's last merge published and counted stays. A touch after the held change makes it pending again.
+    What the minute's last merge published and counted stays. A touch after the held change makes it pending again. A
+    release that no merge has used is void: it was given for another failure.
     """
     for minute, changed_at, reason in sorted(minutes):
         binds = {
@@ -188,6 +213,8 @@ def hold(cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str | Non
             "changed_at": changed_at,
             "reason": reason[:500],
             "attempt": attempt,
+            "batch_id": batch_id,
+            "failing_checks": json.dumps(list(failing_checks.get(minute, ()))),
         }
         cursor.execute(
             "INSERT INTO etl.minute_ledger (pipeline, minute) SELECT d.pipeline, d.minute FROM "
@@ -196,29 +223,28 @@ def hold(cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str | Non
             binds,
         )
         cursor.execute(
-            "UPDATE etl.minute_ledger SET state = 'held', reason = %(reason)s, held_changed_at = %(changed_at)s, "
-            "split_size = NULL WHERE pipeline = %(pipeline)s AND minute = %(minute)s "
-            "AND (%(attempt)s IS NULL OR attempt IS NULL OR attempt < %(attempt)s) AND state <> 'closed'",
+            "SELECT state, attempt FROM etl.minute_ledger "
+            "WHERE pipeline = %(pipeline)s AND minute = %(minute)s FOR UPDATE",
             binds,
         )
+        state, merged_attempt = cursor.fetchone()
+        is_newer = attempt is None or merged_attempt is None or merged_attempt < attempt
+        if state == "closed" or not is_newer:
+            continue
+        for statement in _HOLD:
+            cursor.execute(statement, binds | {"was_held": int(state == "held")})
 
 
-def release(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> int:
-    """Let held minutes be processed again by the next run; returns how many were held. A gate may hold them again."""
-
-    def pend(cursor) -> int:
-        released = 0
-        for minute in sorted(set(minutes)):
-            cursor.execute(
-                "UPDATE etl.minute_ledger SET state = CASE WHEN batch_id IS NULL THEN 'seen' ELSE 'merged' END, "
-                "reason = NULL, held_changed_at = NULL, read_changed_at = NULL, read_at = NULL, settled_before = NULL "
-                "WHERE pipeline = %(pipeline)s AND minute = %(minute)s AND state = 'held'",
-                {"pipeline": pipeline.name, "minute": minute},
-            )
-            released += cursor.rowcount
-        return released
-
-    return in_transaction(conn, pend)
+def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, dict]:
+    """The ledger rows of just these minutes, by minute; one that was never seen has none."""
+    wanted, found = sorted(set(minutes)), {}
+    for start in range(0, len(wanted), _MINUTES_A_QUERY):
+        binds = {f"m{number}": minute for number, minute in enumerate(wanted[start : start + _MINUTES_A_QUERY])}
+        marks = ", ".join(f"%({name})s" for name in binds)
+        query = f"SELECT * FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute IN ({marks})"
+        found.update((row["minute"], row) for row in rows(conn.cursor(), query, binds | {"pipeline": pipeline.name}))
+    conn.rollback()  # nothing was written: let the next look see what was committed meanwhile
+    return found
 
 
 def _text(value: str | bytes | None) -> str | None:

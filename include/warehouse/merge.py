@@ -153,12 +153,22 @@ def _attempt_of(batch: dict) -> int:
 
 
 def _drop_superseded(cursor, binds: dict) -> None:
-    """Leave out minutes that a newer attempt has merged, or that were closed meanwhile: theirs is the better read."""
+    """Leave out minutes that a newer attempt has merged, that were closed meanwhile, or whose release is gone."""
     cursor.execute(
         "UPDATE etl.batch_minutes AS m JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
         "SET m.state = 'superseded', m.reason = CASE WHEN l.state = 'closed' THEN l.reason "
         "ELSE CONCAT('attempt ', l.attempt, ' is newer and merged') END "
         "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND (l.attempt > %(attempt)s OR l.state = 'closed')",
+        binds,
+    )
+    # Its gate let this minute pass for a release that another batch has used up meanwhile.
+    cursor.execute(
+        "UPDATE etl.batch_minutes AS m "
+        "JOIN etl.release_passes AS p ON p.batch_id = m.batch_id AND p.attempt = %(attempt)s AND p.minute = m.minute "
+        "JOIN etl.releases AS r ON r.release_id = p.release_id AND r.used_at IS NOT NULL "
+        "SET m.state = 'superseded', m.reason = CONCAT('the release by ', r.released_by, ' is used up', "
+        "CASE WHEN r.used_by_batch IS NULL THEN '' ELSE CONCAT(' by batch ', r.used_by_batch) END) "
+        "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'",
         binds,
     )
 

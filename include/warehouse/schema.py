@@ -18,6 +18,9 @@ _BI_READS = {
     "etl.minute_ledger": "",
     "etl.batches": "",
     "etl.batch_minutes": "",
+    "etl.holds": "",
+    "etl.releases": "",
+    "etl.release_passes": "",
     "etl.rejected_summary": "",
     "etl.check_results": (
         " (check_result_id, batch_id, attempt, gate, check_name, severity, outcome, offending_rows, checked_at)"

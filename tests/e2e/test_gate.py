@@ -39,6 +39,21 @@ def test_clearing_the_failed_gate_fails_again(airflow):
     assert published()["recruitment.events"] == []
 
 
+def test_releasing_what_is_held_publishes_it_once_with_a_warning(airflow):
+    minute = text(NOON.replace(second=0))
+    airflow.run("minutemark_release", conf={"pipeline": "recruitment", "minute": minute, "why": "meant"}).must_succeed()
+    airflow.run().must_succeed()
+    must_equal_reference(GOOD + BROKEN, {})
+    assert query("SELECT released_by, reason, used_by_batch IS NOT NULL FROM etl.releases") == [
+        ("dag_test", "meant", 1)
+    ]
+    [(outcome,)] = query(
+        "SELECT outcome FROM etl.check_results WHERE check_name = 'staging_rejected_share' "
+        "ORDER BY check_result_id DESC LIMIT 1"
+    )
+    assert outcome == "warn"
+
+
 def test_its_minutes_are_published_once_they_pass(airflow):
     write(MORE)
     minute = NOON.replace(second=0)

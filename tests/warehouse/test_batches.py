@@ -160,6 +160,16 @@ def test_nothing_is_held_while_everything_fails(lab: Lab) -> None:
     assert split_sizes(lab) == {minute(0): 1}
 
 
+# The open minute is never held: a quiet lake has batches of that minute alone.
+def test_a_still_open_minute_that_fails_alone_is_tried_again(lab: Lab) -> None:
+    now = CLOCK.replace(second=0)
+    lab.see(now, at=CLOCK - SECOND)
+    fail_in_spark(lab, lab.open(now))
+    lab.publish({minute(1): [contribution()]}, run_id="other", is_delta=False)
+    next_run(lab)
+    assert (lab.ledger(now)["state"], lab.pending()) == ("seen", [now])
+
+
 def test_a_group_that_passes_lets_the_other_suspects_travel_in_larger_groups(lab: Lab) -> None:
     lab.see(*FOUR, at=CLOCK - 600 * SECOND)
     lab.query("UPDATE etl.minute_ledger SET split_size = 1")

@@ -113,6 +113,47 @@ def test_a_failing_check_that_names_no_minute_stops_the_batch(lab: Lab, monkeypa
     assert lab.pending() == [minute(0), minute(1)]
 
 
+@pytest.mark.parametrize("named", ["NULL", "'2026-03-01 23:00:00'"], ids=["no minute", "a minute of no concern to it"])
+def test_a_failing_check_that_names_anything_but_minutes_of_the_batch_stops_it(
+    lab: Lab, monkeypatch, named: str
+) -> None:
+    from include.warehouse import gates
+    from include.warehouse.sql import Check
+
+    lab.publish({minute(780): [contribution()]}, run_id="before")  # that minute, well published
+    text = f"SELECT CAST({named} AS DATETIME) AS minute UNION ALL SELECT CAST('{minute(0)}' AS DATETIME)"
+    stray = Check("staging_stray", "fail", "Rows lie in the batch's minutes.", text)
+    found = gates.checks
+    monkeypatch.setattr(gates, "checks", lambda folder, gate: [*found(folder, gate), stray])
+    result = lab.check(staged(lab, {minute(0): [contribution()], **GOOD}))
+    assert (result.passed, result.held) == (False, ())
+    assert lab.ledger(minute(780))["state"] == "merged"
+    assert lab.pending() == [minute(0), minute(1)]
+
+
+def test_the_sample_shows_a_row_of_each_minute_before_a_second_one_of_any(lab: Lab) -> None:
+    bad = {minute(0): [contribution(job, bid_sum=-1) for job in range(1, 31)], minute(2): [contribution(bid_sum=-1)]}
+    sample = outcome(lab.check(staged(lab, bad | GOOD)), "staging_no_negative").sample
+    assert [row["minute"] for row in sample[:3]] == [minute(0), minute(2), minute(0)]
+
+
+def test_a_gate_that_outlives_its_batch_changes_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)], **GOOD})
+    from include.warehouse import gates
+
+    lock = gates.lock
+
+    def merged_meanwhile(cursor, pipeline) -> None:
+        lock(cursor, pipeline)
+        cursor.execute("UPDATE etl.batches SET state = 'merged'")
+
+    monkeypatch.setattr(gates, "lock", merged_meanwhile)
+    with pytest.raises(BatchRefused, match="became merged while its gate ran"):
+        lab.check(batch_id)
+    assert lab.one("SELECT COUNT(*) FROM etl.minute_ledger WHERE state = 'held'") == 0
+    assert lab.one("SELECT COUNT(*) FROM etl.check_results") == 0
+
+
 @pytest.mark.parametrize(
     ("counted", "rejected", "expected"),
     [

@@ -81,13 +81,6 @@ def test_a_newer_merged_read_is_not_held_by_an_older_one(lab: Lab) -> None:
     assert lab.ledger(minute(0))["state"] == "merged"
 
 
-def test_a_released_minute_is_pending_again(lab: Lab) -> None:
-    lab.see(minute(0), at=LONG_AGO)
-    ledger.hold(lab.conn.cursor(), "recruitment", [(minute(0), str(touched_at(LONG_AGO)), "broken")], None)
-    assert ledger.release(lab.conn, RECRUITMENT, [minute(0), minute(1)]) == 1
-    assert lab.pending() == [minute(0)]
-
-
 def test_cursors_move_only_together_with_their_minutes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_MOVE_CURSOR", "INSERT INTO etl.no_such_table VALUES (%s, %s, %s, %s)")
     with pytest.raises(Exception, match="no_such_table"):

@@ -34,6 +34,9 @@ READABLE = [
     "SELECT * FROM etl.minute_ledger",
     "SELECT * FROM etl.batches",
     "SELECT * FROM etl.rejected_summary",
+    "SELECT * FROM etl.holds",
+    "SELECT * FROM etl.releases",
+    "SELECT * FROM etl.release_passes",
     "SELECT check_name, outcome, offending_rows FROM etl.check_results",
 ]
 
@@ -56,6 +59,7 @@ FORBIDDEN_TO_BI = [
     "INSERT INTO recruitment.job (id) VALUES (1)",
     "INSERT INTO etl.pipelines (pipeline) VALUES ('x')",
     "UPDATE etl.rejected_summary SET reason = ''",
+    "INSERT INTO etl.releases (pipeline, minute, released_by) VALUES ('recruitment', '2026-03-01', 'me')",
     "CREATE TABLE recruitment.mine (id INT)",
     "DROP TABLE recruitment.events",
     "TRUNCATE TABLE recruitment.events",

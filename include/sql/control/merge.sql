@@ -55,6 +55,12 @@ SET
   b.ignored_rows = t.ignored_rows, b.rejected_rows = t.rejected_rows
 WHERE b.batch_id = %(batch_id)s;
 
+-- A release is used up by the merge of its minute, whether or not a check needed it.
+UPDATE etl.batch_minutes AS m
+STRAIGHT_JOIN etl.releases AS r ON r.pipeline = %(pipeline)s AND r.used_at IS NULL AND r.minute = m.minute
+SET r.used_by_batch = %(batch_id)s, r.used_at = CURRENT_TIMESTAMP(6)
+WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
+
 UPDATE etl.batch_minutes SET state = 'merged' WHERE batch_id = %(batch_id)s AND state = 'planned';
 
 -- A group that failed as a part of something larger has passed: let the other suspects travel in larger groups again.

@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   newest_create_time DATETIME(6) NULL,
   state VARCHAR(16) NOT NULL DEFAULT 'seen' COMMENT 'seen, merged, held or closed',
   reason VARCHAR(500) NULL COMMENT 'why it is held or closed',
-  held_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held',
+  held_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held; ''released'' to have it read again',
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
   pending TINYINT AS (CASE
@@ -159,6 +159,45 @@ CREATE TABLE IF NOT EXISTS etl.check_results (
   checked_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
   PRIMARY KEY (check_result_id),
   KEY by_batch (batch_id)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The newest hold of every minute that was ever held; whether it is held now, and why, stands in the ledger.
+CREATE TABLE IF NOT EXISTS etl.holds (
+  pipeline VARCHAR(48) NOT NULL,
+  minute DATETIME NOT NULL,
+  held_since DATETIME(6) NOT NULL COMMENT 'the first hold since the minute was last merged',
+  held_at DATETIME(6) NOT NULL COMMENT 'the newest one',
+  batch_id BIGINT UNSIGNED NULL,
+  attempt BIGINT UNSIGNED NULL COMMENT 'whose read failed the gate; NULL for a minute that fails alone in Spark or merge',
+  rows_now BIGINT NULL COMMENT 'rows of that read',
+  failing_checks TEXT NOT NULL COMMENT 'JSON list of their names',
+  PRIMARY KEY (pipeline, minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Who let a held minute pass, and why. One merge of the minute uses it up; so does another hold.
+CREATE TABLE IF NOT EXISTS etl.releases (
+  release_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  pipeline VARCHAR(48) NOT NULL,
+  minute DATETIME NOT NULL,
+  held_reason VARCHAR(500) NULL COMMENT 'what it was held for',
+  released_by VARCHAR(190) NOT NULL,
+  reason VARCHAR(500) NULL COMMENT 'why, in the words of who released it',
+  released_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  used_by_batch BIGINT UNSIGNED NULL COMMENT 'the batch that merged the minute; NULL with used_at: it was held again',
+  used_at DATETIME(6) NULL COMMENT 'NULL: the next batch with this minute will use it',
+  PRIMARY KEY (release_id),
+  KEY by_use (pipeline, used_at, minute),
+  KEY by_minute (pipeline, minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Failing checks of a staging gate that counted as warnings for a released minute.
+CREATE TABLE IF NOT EXISTS etl.release_passes (
+  batch_id BIGINT UNSIGNED NOT NULL,
+  attempt BIGINT UNSIGNED NOT NULL,
+  minute DATETIME NOT NULL,
+  check_name VARCHAR(64) NOT NULL,
+  release_id BIGINT UNSIGNED NOT NULL,
+  PRIMARY KEY (batch_id, attempt, minute, check_name)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Progress of file imports, so that a killed one goes on where it was.

@@ -1,0 +1,130 @@
+"""Held minutes by hand: `make held` lists them, `make release` and the DAG `minutemark_release` let them pass."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterable
+
+from include import pipelines
+from include.connections import WAREHOUSE_ETL, ConnectionMissing
+from include.operations import listing
+from include.pipelines import Pipeline
+from include.warehouse import held
+from include.warehouse.errors import BatchRefused, WarehouseError
+from include.warehouse.session import warehouse
+from include.window import WindowRefused, minute_or_range
+
+_REFUSALS = (
+    held.ReleaseRefused, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, listing.FormatRefused, BatchRefused,
+)  # fmt: skip
+_COLUMNS = {
+    "pipeline": "pipeline", "minute": "minute", "held_since": "held since", "rows_before": "rows before",
+    "rows_now": "rows now", "status": "status", "reason": "reason",
+}  # fmt: skip
+_SHOWN_ROWS = 2  # of a check's sample, in a table
+
+
+def asked_release(
+    pipeline: str | None,
+    minute: str | None,
+    asked_from: str | None,
+    asked_to: str | None,
+    *,
+    by: str,
+    why: str | None = None,
+) -> held.Released:
+    """The release that a command line or a form asks for. Raises ReleaseRefused, which says what is held instead."""
+    with warehouse(WAREHOUSE_ETL, merge=True) as conn:
+        try:
+            if not pipeline:
+                raise WindowRefused("Say whose minutes to release: PIPELINE=….")
+            asked = pipelines.get(pipeline)
+            start, end = minute_or_range(minute, asked_from, asked_to)
+        except (WindowRefused, pipelines.UnknownPipeline) as refused:
+            known = pipelines.all_pipelines()
+            among = [known[pipeline]] if pipeline in known else known.values()
+            raise held.ReleaseRefused(f"{refused.args[0]} {held.summary(conn, among)}") from None
+        return held.release(conn, asked, start, end, by=by, reason=why)
+
+
+def listed(pipeline: str | None, form: str = "table") -> str:
+    """Every held minute, of one pipeline or of all, as text for standard output."""
+    listing.checked_format(form)
+    asked = _asked(pipeline)
+    with warehouse(WAREHOUSE_ETL) as conn:
+        found = held.held_minutes(conn, asked)
+    if form == "json":
+        return listing.as_json(found)
+    if not found:
+        return f"Nothing is held in {', '.join(sorted(one.name for one in asked))}."
+    titles, *lines = listing.table(found, _COLUMNS)
+    text = [titles]
+    for line, row in zip(lines, found, strict=True):
+        text += [line, *(f"    {detail}" for detail in _details(row))]
+    return "\n".join(text)
+
+
+def _asked(pipeline: str | None) -> list[Pipeline]:
+    return [pipelines.get(pipeline)] if pipeline else list(pipelines.all_pipelines().values())
+
+
+def _details(row: dict) -> Iterable[str]:
+    if row["status"] == "released":
+        why = f": {row['released_because']}" if row["released_because"] else ""
+        yield f"released by {row['released_by']} at {listing.cell(row['released_at'])}{why}; the next run publishes it"
+    elif row["status"] == "touched":
+        yield "touched since it was held; the next run reads it again"
+    for check in row["checks"]:
+        yield f"{check['check_name']} found {check['offending_rows']} offending rows in batch {row['batch_id']}, such as"
+        for one in check["sample"][:_SHOWN_ROWS]:
+            yield f"  {json.dumps(one, default=str, ensure_ascii=False)}"
+
+
+def login_name() -> str:
+    """Who sits at this command line, as the machine knows them."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in containers
+        return f"uid {os.getuid()}"
+
+
+def list_main(arguments: list[str] | None = None) -> int:
+    """`make held`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make held", description="Lists the minutes that are held, and why.")
+    parser.add_argument("--pipeline", help="PIPELINE= only those of this one")
+    parser.add_argument("--format", default="table", help="FORMAT= table or json")
+    asked = parser.parse_args(arguments)
+    return _say("List failed.", lambda: listed(asked.pipeline or None, asked.format))
+
+
+def release_main(arguments: list[str] | None = None) -> int:
+    """`make release`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="make release",
+        description="Lets held minutes pass their staging gate once, and records who did it and why.",
+    )
+    parser.add_argument("--pipeline", default="", help="PIPELINE= whose minutes")
+    parser.add_argument("--minute", default="", help="MINUTE= one minute, as 2026-11-22T14:05 (UTC)")
+    parser.add_argument("--from", dest="start", default="", help="FROM= the first of several")
+    parser.add_argument("--to", default="", help="TO= their end, not included")
+    parser.add_argument("--by", default="", help="BY= who releases them (default: your login name)")
+    parser.add_argument("--why", default="", help="WHY= for those who ask later")
+    asked = parser.parse_args(arguments)
+    by = asked.by.strip() or login_name()
+    return _say(
+        "Nothing is released.",
+        lambda: asked_release(asked.pipeline, asked.minute, asked.start, asked.to, by=by, why=asked.why),
+    )
+
+
+def _say(failed: str, work) -> int:
+    try:
+        print(work())
+    except _REFUSALS as error:
+        print(f"{failed} {error.args[0]}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,221 @@
+"""Held minutes: which there are, why, and the release of one by a person, which is kept for good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from include.pipelines import Pipeline
+from include.warehouse.merge import lock
+from include.warehouse.session import in_transaction, rows
+from include.warehouse.verdict import Pass, Release
+
+RELEASED = "released"  # as held_changed_at, where it differs from every change, so that the minute is pending
+_NAMED = 10  # minutes in a message
+_LONGEST_NAME, _LONGEST_REASON = 190, 500
+
+
+class ReleaseRefused(ValueError):
+    """A release that would release nothing; the message says what is held instead."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """What a release did; str() is what people read."""
+
+    pipeline: str
+    by: str
+    minutes: tuple[datetime, ...]
+    before: tuple[datetime, ...]  # released earlier, and still waiting for their batch
+
+    def __str__(self) -> str:
+        lines = []
+        if self.minutes:
+            lines.append(
+                f"Released by {self.by}: {_listed(self.minutes)}. The next run of {self.pipeline}_minute reads and "
+                "publishes them; what they fail in its staging gate is a warning, once."
+            )
+        if self.before:
+            lines.append(f"Released already, and waiting for the next run: {_listed(self.before)}.")
+        return "\n".join(lines)
+
+
+def release(
+    conn, pipeline: Pipeline, start: datetime, end: datetime, *, by: str, reason: str | None = None
+) -> Released:
+    """Release the held minutes from `start` until before `end`, under the pipeline's lock; those released already stay so.
+
+    They are pending until a batch merges them or they are held again. Raises ReleaseRefused where nothing there is held.
+    """
+    binds = {
+        "pipeline": pipeline.name,
+        "start": start,
+        "end": end,
+        "by": by.strip()[:_LONGEST_NAME] or "somebody",
+        "reason": (reason or "").strip()[:_LONGEST_REASON] or None,
+        "released": RELEASED,
+    }
+
+    def work(cursor) -> Released:
+        lock(cursor, pipeline)
+        found = rows(
+            cursor,
+            "SELECT l.minute, l.reason, r.release_id FROM etl.minute_ledger AS l LEFT JOIN etl.releases AS r "
+            "ON r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_at IS NULL WHERE l.pipeline = %(pipeline)s "
+            "AND l.state = 'held' AND l.minute >= %(start)s AND l.minute < %(end)s ORDER BY l.minute",
+            binds,
+        )
+        if not found:
+            raise ReleaseRefused(_nothing_held(cursor, pipeline, start, end))
+        _refuse_forgotten(cursor, pipeline, found[0]["minute"])
+        # The ledger first, as whoever holds a minute does: two transactions then wait, and do not deadlock.
+        cursor.execute(
+            "UPDATE etl.minute_ledger SET held_changed_at = %(released)s WHERE pipeline = %(pipeline)s "
+            "AND state = 'held' AND minute >= %(start)s AND minute < %(end)s",
+            binds,
+        )
+        new = [row for row in found if row["release_id"] is None]
+        cursor.executemany(
+            "INSERT INTO etl.releases (pipeline, minute, held_reason, released_by, reason) VALUES (%s, %s, %s, %s, %s)",
+            [(pipeline.name, row["minute"], row["reason"], binds["by"], binds["reason"]) for row in new],
+        )
+        before = tuple(row["minute"] for row in found if row["release_id"] is not None)
+        return Released(pipeline.name, binds["by"], tuple(row["minute"] for row in new), before)
+
+    return in_transaction(conn, work)
+
+
+def outstanding(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, Release]:
+    """The releases of these minutes that nothing has used up yet."""
+    cursor.execute(
+        "SELECT release_id, minute, released_by FROM etl.releases WHERE pipeline = %(pipeline)s AND used_at IS NULL "
+        "ORDER BY release_id",
+        {"pipeline": pipeline.name},
+    )
+    found = [Release(*row) for row in cursor.fetchall()]
+    return {one.minute: one for one in found if one.minute in minutes}
+
+
+def keep_passes(cursor, batch_id: int, attempt: int, passes: Iterable[Pass]) -> None:
+    """Record which failing checks this attempt passes by a release, instead of what an earlier gate recorded of it."""
+    cursor.execute(
+        "DELETE FROM etl.release_passes WHERE batch_id = %(batch_id)s AND attempt = %(attempt)s",
+        {"batch_id": batch_id, "attempt": attempt},
+    )
+    cursor.executemany(
+        "INSERT INTO etl.release_passes (batch_id, attempt, minute, check_name, release_id) VALUES (%s, %s, %s, %s, %s)",
+        [(batch_id, attempt, one.minute, one.check, one.release.release_id) for one in passes],
+    )
+
+
+def held_minutes(conn, pipelines: Iterable[Pipeline]) -> list[dict]:
+    """Every held minute, oldest first: pipeline, minute, status, held_since, held_at, batch_id, reason, rows_before,
+    rows_now, released_by, released_at, released_because, and `checks`: those it failed, with samples of offending rows.
+
+    Needs the account of warehouse_etl: samples show rows of staging.
+    """
+    found = []
+    for pipeline in pipelines:
+        found += rows(
+            conn.cursor(),
+            "SELECT l.pipeline, l.minute, CASE WHEN r.release_id IS NOT NULL THEN 'released' WHEN l.pending = 1 THEN "
+            "'touched' ELSE 'held' END AS status, h.held_since, h.held_at, h.batch_id, h.attempt, l.reason, "
+            "l.raw_rows AS rows_before, h.rows_now, r.released_by, r.released_at, r.reason AS released_because, "
+            "h.failing_checks FROM etl.minute_ledger AS l "
+            "LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
+            "LEFT JOIN etl.releases AS r ON r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_at IS NULL "
+            "WHERE l.pipeline = %(pipeline)s AND l.state = 'held' ORDER BY l.minute",
+            {"pipeline": pipeline.name},
+        )
+    results = {
+        key: _failures(conn, *key) for key in {(row["batch_id"], row["attempt"]) for row in found if row["attempt"]}
+    }
+    for row in found:
+        failures = results.get((row["batch_id"], row.pop("attempt")), {})
+        row["checks"] = [
+            _of_minute(failures[name], row["minute"])
+            for name in json.loads(row.pop("failing_checks") or "[]")
+            if name in failures
+        ]
+    conn.rollback()
+    return found
+
+
+def summary(conn, pipelines: Iterable[Pipeline]) -> str:
+    """One sentence about what is held."""
+    held = []
+    for pipeline in pipelines:
+        minutes = _held(conn.cursor(), pipeline)
+        held += [f"Held in {pipeline.name}: {_listed(minutes)}."] if minutes else []
+    conn.rollback()
+    return f"{' '.join(held)} `make held` says why." if held else "Nothing is held."
+
+
+def _failures(conn, batch_id: int, attempt: int) -> dict[str, dict]:
+    found = rows(
+        conn.cursor(),
+        "SELECT check_name, offending_rows, sample FROM etl.check_results WHERE batch_id = %(batch_id)s "
+        "AND attempt = %(attempt)s AND gate = 'staging' AND outcome = 'fail' ORDER BY check_result_id",
+        {"batch_id": batch_id, "attempt": attempt},
+    )
+    return {row["check_name"]: row | {"sample": json.loads(row["sample"] or "[]")} for row in found}
+
+
+def _of_minute(failure: dict, minute: datetime) -> dict:
+    """The failure with the sampled rows of that minute; with all where none of it was sampled."""
+    own = [row for row in failure["sample"] if row.get("minute") == str(minute)]
+    return failure | {"sample": own or failure["sample"]}
+
+
+def _held(cursor, pipeline: Pipeline) -> list[datetime]:
+    cursor.execute(
+        "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' ORDER BY minute",
+        {"pipeline": pipeline.name},
+    )
+    return [row[0] for row in cursor.fetchall()]
+
+
+def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> str:
+    binds = {"pipeline": pipeline.name, "start": start, "end": end}
+    last = rows(
+        cursor,
+        "SELECT minute, released_by, released_at, used_by_batch FROM etl.releases WHERE pipeline = %(pipeline)s "
+        "AND minute >= %(start)s AND minute < %(end)s AND used_by_batch IS NOT NULL ORDER BY release_id DESC LIMIT 1",
+        binds,
+    )
+    asked = (
+        f"{start:%Y-%m-%d %H:%M} of {pipeline.name} is not held."
+        if end - start <= timedelta(minutes=1)
+        else f"No minute of {pipeline.name} from {start:%Y-%m-%d %H:%M} until before {end:%Y-%m-%d %H:%M} is held."
+    )
+    released = [
+        f"{row['minute']:%Y-%m-%d %H:%M} was released by {row['released_by']} at {row['released_at']:%Y-%m-%d %H:%M:%S}, "
+        f"and batch {row['used_by_batch']} has published it."
+        for row in last
+    ]
+    held = _held(cursor, pipeline)
+    instead = (
+        f"Held are: {_listed(held)}; `make held` says why." if held else f"Nothing is held in {pipeline.name} now."
+    )
+    return " ".join([asked, *released, instead])
+
+
+def _refuse_forgotten(cursor, pipeline: Pipeline, oldest: datetime) -> None:
+    """Reading a minute that the lake has begun to forget would publish what is left of it."""
+    if pipeline.lake_retention is None:
+        return
+    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
+    first_open = cursor.fetchone()[0] - pipeline.lake_retention
+    if oldest < first_open:
+        raise ReleaseRefused(
+            f"{oldest:%Y-%m-%d %H:%M} of {pipeline.name} is closed: {pipeline.lake_table} keeps "
+            f"{pipeline.lake_retention.days} days, and its facts stay as they are. "
+            f"Release from {first_open:%Y-%m-%d %H:%M} on."
+        )
+
+
+def _listed(minutes: Collection[datetime]) -> str:
+    shown = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in list(minutes)[:_NAMED])
+    return f"{shown} and {len(minutes) - _NAMED} more" if len(minutes) > _NAMED else shown

@@ -1,0 +1,114 @@
+"""The verdict of a staging gate, a decision without a store: who is to blame, who passes, and who does by a release."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+
+_LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What one check found."""
+
+    check: str
+    severity: str
+    outcome: str  # pass, warn or fail; of severity fail, warn says that only released minutes break it
+    offending_rows: int
+    sample: list[dict]
+    minutes: frozenset[datetime | None] | None  # that it blames; None for a check that names none
+    purpose: str
+
+    def __str__(self) -> str:
+        first = f"; first: {as_json(self.sample[0])}" if self.sample else ""
+        return f"{self.outcome:4} {self.check}: {self.offending_rows} offending rows{first}"
+
+
+class Release(NamedTuple):
+    """Somebody's word that a held minute may be published all the same, not yet used."""
+
+    release_id: int
+    minute: datetime
+    released_by: str
+
+
+class Pass(NamedTuple):
+    """A failing check that counts as a warning for one minute."""
+
+    minute: datetime
+    check: str
+    release: Release
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of the minutes of a batch. Reasons are what people read."""
+
+    outcomes: tuple[CheckOutcome, ...]
+    batch_wide: tuple[CheckOutcome, ...]  # failures that no minute of the batch can be held for
+    blamed: Mapping[datetime, tuple[str, ...]]  # minute to names of the checks that it fails, released ones left out
+    held: Mapping[datetime, str]
+    still_open: Mapping[datetime, str]  # left out of this batch, but not held
+    passes: tuple[Pass, ...]
+    left: int  # minutes to publish
+
+    @property
+    def passed(self) -> bool:
+        return not self.batch_wide and self.left > 0
+
+    @property
+    def failed(self) -> list[CheckOutcome]:
+        return [outcome for outcome in self.outcomes if outcome.outcome == "fail"]
+
+
+def judge(
+    outcomes: Iterable[CheckOutcome],
+    minutes: Collection[datetime],
+    still_open: Collection[datetime],
+    released: Mapping[datetime, Release],
+) -> Verdict:
+    """The verdict over a batch of `minutes`. A failure that names none of them, or any other, is the batch's as a whole."""
+    outcomes, minutes = list(outcomes), frozenset(minutes)
+    batch_wide, reasons, names, passes = [], {}, {}, []
+    for number, outcome in enumerate(outcomes):
+        if outcome.outcome != "fail":
+            continue
+        if not outcome.minutes or not outcome.minutes <= minutes:
+            batch_wide.append(outcome)
+            continue
+        pardoned = sorted(outcome.minutes & released.keys())
+        passes += [Pass(minute, outcome.check, released[minute]) for minute in pardoned]
+        guilty = sorted(outcome.minutes - released.keys())
+        for minute in guilty:
+            names.setdefault(minute, []).append(outcome.check)
+            reasons.setdefault(minute, []).append(f"{outcome.check}: {outcome.purpose}")
+        if pardoned:
+            outcomes[number] = _pardoned(outcome, released, "fail" if guilty else "warn")
+    if batch_wide:  # the fault is the batch's, not these minutes'
+        return Verdict(tuple(outcomes), tuple(batch_wide), {}, {}, {}, (), 0)
+    blamed = {minute: " ".join(found)[:_LONGEST_REASON] for minute, found in reasons.items()}
+    return Verdict(
+        outcomes=tuple(outcomes),
+        batch_wide=(),
+        blamed={minute: tuple(found) for minute, found in names.items()},
+        held={minute: reason for minute, reason in blamed.items() if minute not in still_open},
+        still_open={minute: reason for minute, reason in blamed.items() if minute in still_open},
+        passes=tuple(passes),
+        left=len(minutes) - len(blamed),
+    )
+
+
+def _pardoned(outcome: CheckOutcome, released: Mapping[datetime, Release], result: str) -> CheckOutcome:
+    sample = [
+        row | {"released_by": released[row["minute"]].released_by} if row["minute"] in released else row
+        for row in outcome.sample
+    ]
+    return replace(outcome, outcome=result, sample=sample)
+
+
+def as_json(value) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -1,0 +1,71 @@
+"""`make held`, `release`, `rejected` and `replay`: what a person types arrives whole at the function behind them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import datetime
+
+import pytest
+
+from include.warehouse import ledger
+from include.warehouse.session import warehouse
+from local import __main__ as commands
+from local import environment
+from local.layout import ROOT
+
+WHY = 'it\'s "meant"; -- see *'
+
+
+@pytest.fixture
+def typed(tmp_path):
+    """What a make target hands to `python -m local`."""
+    script = tmp_path / "arguments.py"
+    script.write_text("import json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+
+    def run(*words: str) -> list[str]:
+        command = ["make", *words, f"LOCAL={sys.executable} {script}"]
+        return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+    return run
+
+
+def test_make_hands_on_what_was_typed(typed):
+    release = typed("release", "PIPELINE=recruitment", "MINUTE=2026-03-01 10:00", f"WHY={WHY}", "BY=Ann Lee")
+    assert release[1:5] == ["--pipeline", "recruitment", "--minute", "2026-03-01 10:00"]
+    assert release[-2:] == ["--by=Ann Lee", f"--why={WHY}"]
+    replay = typed("replay", "PIPELINE=recruitment", "REASON=create_time … is no time-UUID", "WAIT=0")
+    assert "--reason=create_time … is no time-UUID" in replay
+    assert replay[-2:] == ["--wait", "0"]
+    assert typed("held", "FORMAT=json") == ["held", "--format", "json"]
+    assert typed("rejected", "FROM=2026-03-01") == ["rejected", "--from", "2026-03-01", "--to", ""]
+
+
+@pytest.fixture
+def command(warehouse_schema, mariadb_server, monkeypatch):
+    monkeypatch.setattr(environment, "read", lambda: mariadb_server)
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["local", *words])
+        return commands.main()
+
+    return run
+
+
+def test_the_commands_reach_the_stores(command, capsys):
+    minute = datetime(2026, 3, 1, 10)
+    with warehouse() as conn:
+        ledger.hold(conn.cursor(), "recruitment", [(minute, None, "broken")], None)
+        conn.commit()
+    asked = ["--pipeline", "recruitment", "--minute", "2026-03-01T10:00", "--from", "", "--to", ""]
+    assert command("release", *asked, "--by=", f"--why={WHY}") == 0
+    assert command("held", "--format", "json") == 0
+    released, listed = capsys.readouterr().out.split("\n", 1)
+    assert released.startswith("Released by ")
+    [row] = json.loads(listed)
+    assert (row["status"], row["released_because"]) == ("released", WHY)
+    assert command("rejected", "--from", "", "--to", "") == 0
+    assert capsys.readouterr().out == "Nothing is rejected in recruitment.\n"
+    assert command("replay", "--pipeline", "nothing", "--reason=", "--from", "", "--to", "") == 1
+    assert "There is no pipeline 'nothing'" in capsys.readouterr().err

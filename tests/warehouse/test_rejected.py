@@ -1,0 +1,133 @@
+"""Rejected events by reason: who sees what, and which reasons are one."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from include.operations import rejected as operation
+from include.warehouse import rejected
+from include.warehouse.errors import WarehouseError
+from include.warehouse.rejected import Choice
+from include.warehouse.session import warehouse
+from tests.warehouse.lab import RECRUITMENT, Lab, minute
+
+AT = minute(0)
+
+
+def reject(lab: Lab, reason: str, key: str, at=AT, origin: str = "lake", payload: str = '{"bid": "-3"}') -> None:
+    lab.query(
+        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+        "VALUES ('recruitment', %s, %s, %s, %s, %s)",
+        origin,
+        key,
+        at,
+        reason,
+        payload,
+    )
+
+
+def groups(conn, choice: Choice) -> dict[tuple[str, str], int]:
+    found = rejected.by_reason(conn, [RECRUITMENT], choice, payloads=True)
+    return {(group["origin"], group["reason"]): group["rows"] for group in found}
+
+
+def test_reasons_that_differ_in_what_was_found_are_one(lab: Lab) -> None:
+    reject(lab, "bid is negative: -3", "a")
+    reject(lab, "bid is negative: -4: really", "b", minute(5))
+    reject(lab, "bid is no number: 'x", "c")
+    no_uuid = "create_time {} is no time-UUID (version 1, 36 characters)"
+    reject(lab, no_uuid.format("'a: b'"), "sha:2", None, "import")
+    reject(lab, no_uuid.format('"it\'s"'), "sha:3", None, "import")
+    reject(lab, "line 4 is no record: it has 2 fields", "sha:4", None, "import")
+    reject(lab, "line 17 is no record: it has 9 fields", "sha:17", None, "import")
+    found = rejected.by_reason(lab.conn, [RECRUITMENT], Choice(), payloads=True)
+    assert {(one["origin"], one["reason"]): one["rows"] for one in found} == {
+        ("lake", "bid is negative"): 2,
+        ("lake", "bid is no number"): 1,
+        ("import", "create_time … is no time-UUID (version 1, 36 characters)"): 2,
+        ("import", "line … is no record"): 2,
+    }
+    negative = next(one for one in found if one["reason"] == "bid is negative")
+    assert (negative["minutes"], negative["first_minute"], negative["last_minute"]) == (2, minute(0), minute(5))
+    assert [sample["origin_key"] for sample in negative["samples"]] == ["a", "b"]
+
+
+def test_a_range_of_minutes_holds_only_rows_whose_minute_is_known(lab: Lab) -> None:
+    reject(lab, "bid is negative: -3", "a", minute(0))
+    reject(lab, "bid is negative: -3", "b", minute(5))
+    reject(lab, "id is absent", "sha:1", None, "import")
+    assert groups(lab.conn, Choice(None, minute(0), minute(5))) == {("lake", "bid is negative"): 1}
+    assert groups(lab.conn, Choice(None, minute(1))) == {("lake", "bid is negative"): 1}
+    assert groups(lab.conn, Choice(None, None, minute(9))) == {("lake", "bid is negative"): 2}
+
+
+@pytest.mark.parametrize("reason", ["bid is negative", "bid is neg", "bid is negative: -3"])
+def test_a_reason_is_chosen_by_its_name_or_its_beginning(lab: Lab, reason: str) -> None:
+    reject(lab, "bid is negative: -3", "a")
+    reject(lab, "bid is no number: x", "b")
+    assert rejected.lake_keys(lab.conn, RECRUITMENT, Choice(reason)) == {minute(0): {"a"}}
+
+
+def test_the_name_of_a_reason_with_a_value_in_it_chooses_its_rows(lab: Lab) -> None:
+    reject(lab, "create_time 'x' is no time-UUID", "sha:1", None, "import")
+    found, others = rejected.import_rows(lab.conn, RECRUITMENT, Choice("create_time … is no time-UUID"))
+    assert (len(found), others) == (1, 0)
+    assert rejected.import_rows(lab.conn, RECRUITMENT, Choice("create_time _ is no%"))[0] == []
+
+
+def test_the_read_only_account_sees_reasons_but_no_payload(lab: Lab) -> None:
+    reject(lab, "bid is negative: -3", "a", payload='{"email": "secret"}')
+    with warehouse("warehouse_bi") as conn:
+        [group] = rejected.by_reason(conn, [RECRUITMENT], Choice(), payloads=False)
+        assert group["samples"] == [{"origin_key": "a", "minute": minute(0), "reason": "bid is negative: -3"}]
+        with pytest.raises(WarehouseError, match="lacks a permission"), warehouse("warehouse_bi") as other:
+            rejected.by_reason(other, [RECRUITMENT], Choice(), payloads=True)
+
+
+def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mysql.connector")
+    reject(lab, "bid is negative: -3", "a")
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described | {"extra": {"client": "mysql-connector-python"}})
+    )
+    with warehouse() as conn:
+        assert "mysql.connector" in type(conn).__module__
+        [group] = rejected.by_reason(conn, [RECRUITMENT], Choice("bid is negative"), payloads=True)
+        assert (group["reason"], group["samples"][0]["payload"]) == ("bid is negative", '{"bid": "-3"}')
+        assert rejected.lake_keys(conn, RECRUITMENT, Choice(None, minute(0))) == {minute(0): {"a"}}
+        [(rejected_id,)] = lab.query("SELECT rejected_id FROM etl.rejected_events")
+        assert rejected.stored(conn, [rejected_id])[0]["reason"] == "bid is negative: -3"
+        rejected.settle_imports(conn, [], [(rejected_id, "größer", None)])
+        assert rejected.stored(conn, [rejected_id])[0]["reason"] == "größer"
+
+
+def test_make_rejected_cuts_payloads_to_a_readable_length(lab: Lab, capsys) -> None:
+    assert operation.main([]) == 0
+    assert capsys.readouterr().out == "Nothing is rejected in recruitment.\n"
+    reject(lab, "bid is negative: -3", "2026-03-01T10:00Z/0/a", payload=json.dumps({"ed": "x" * 10_000}))
+    assert operation.main(["--pipeline", "recruitment"]) == 0
+    shown = capsys.readouterr().out
+    assert "bid is negative" in shown and '{"ed": "xxx' in shown
+    assert max(map(len, shown.splitlines())) < 400
+    assert operation.main(["--format", "json", "--from", "2026-03-01T10:00"]) == 0
+    [group] = json.loads(capsys.readouterr().out)
+    assert (group["rows"], group["reason"], group["first_minute"]) == (1, "bid is negative", "2026-03-01 10:00:00")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--pipeline", "nothing"], "There is no pipeline 'nothing'"),
+        (["--format", "xml"], "FORMAT=xml is unknown: choose one of table, json"),
+        (["--from", "2026-03-02", "--to", "2026-03-01"], "must be before `to`"),
+        (["--from", "noon"], "is no date and time"),
+    ],
+)
+def test_make_rejected_says_what_is_wrong_in_one_line(lab: Lab, capsys, arguments: list[str], says: str) -> None:
+    assert operation.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("List failed. ") and says in error

@@ -1,0 +1,365 @@
+"""Replays on the real stores: every rejected row is processed again, counted once, and killed replays lose nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from include import runs
+from include.lake import change_log
+from include.lake.keys import minute_of, shard_of
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.operations import replay
+from include.warehouse import batches, ledger, merge
+from include.warehouse.delta import Pending
+from include.warehouse.rejected import Choice
+from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def now(lake_schema: None) -> datetime:
+    """The lake's current minute; the lake is empty."""
+    from tests import emptying
+
+    emptying.empty_lake()
+    with lake("lake_reader") as reader:
+        return change_log.clock(reader).replace(second=0, microsecond=0)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def write(*events: Event) -> None:
+    with lake("lake_writer") as session:
+        EventWriter(session, RECRUITMENT).write(events)
+
+
+def lake_rows(minute: datetime) -> set[uuid.UUID]:
+    with lake("lake_reader") as session:
+        query = f"SELECT create_time FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard IN (0, 1, 2, 3)"
+        return {row.create_time for row in session.execute(query, (minute,))}
+
+
+def run(lab: Lab, *, broken: int = 0, ignored: int = 0, run_id: str = "run") -> int | None:
+    """A run of the minute DAG as far as it goes without Spark: of each minute's rows in the lake the first `broken` are
+    rejected, the next `ignored` are ignored, the others are clicks.
+    """
+    with lake("lake_reader") as session:
+        look = runs.look(RECRUITMENT, session, lab.conn)
+        asked = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
+        batch_id = runs.open_delta(RECRUITMENT, session, lab.conn, look=look, **asked)
+    if batch_id is None:
+        return None
+    stage(lab, batch_id, broken=broken, ignored=ignored)
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")  # as if every touch had long settled
+    return batch_id
+
+
+def stage(lab: Lab, batch_id: int, *, broken: int = 0, ignored: int = 0) -> None:
+    counts, contributions, keys = {}, {}, []
+    for planned in batches.get(lab.conn, batch_id).minutes:
+        here = sorted(map(str, lake_rows(planned.minute)))
+        counted = max(0, len(here) - broken - ignored)
+        keys += [(planned.minute, spark_key(planned.minute, one)) for one in here[:broken]]
+        contributions[planned.minute] = [contribution(event_count=counted, clicks=counted)] if counted else []
+        counts[planned.minute] = {"raw_rows": len(here), "ignored_rows": len(here[broken:]) - counted}
+    rejects = [(minute, "bid is negative: -1") for minute, _ in keys]
+    attempt = lab.stage(batch_id, contributions, rejects=rejects, counts=counts)
+    for number, (minute, key) in enumerate(keys):
+        lab.query(
+            "UPDATE etl.staged_rejects SET origin_key = %s WHERE attempt = %s AND origin_key = %s",
+            key,
+            attempt,
+            f"{minute}/0/{number}",
+        )
+
+
+def spark_key(minute: datetime, create_time: str) -> str:
+    """The origin key that the transform gives a rejected row; tests/e2e/test_replay.py holds both against each other."""
+    return f"{minute:%Y-%m-%dT%H:%M}Z/{shard_of(create_time, RECRUITMENT.shards)}/{create_time}"
+
+
+def events(minute: datetime, count: int) -> list[Event]:
+    return [Event(touched_at(minute + number * SECOND), {"ev": "1"}) for number in range(1, count + 1)]
+
+
+def refuse(lab: Lab, key: str, payload: dict | str, reason: str = "create_time 'x' is no time-UUID", at=None) -> None:
+    lab.query(
+        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+        "VALUES ('recruitment', 'import', %s, %s, %s, %s)",
+        key,
+        at,
+        reason,
+        payload if isinstance(payload, str) else json.dumps(payload),
+    )
+
+
+def rejected(lab: Lab) -> list[tuple]:
+    return lab.query("SELECT origin, reason FROM etl.rejected_events ORDER BY origin, reason")
+
+
+def pending(lab: Lab) -> list[datetime]:
+    found: list[Pending] = ledger.pending_minutes(lab.conn, RECRUITMENT, datetime(2100, 1, 1))
+    return [one.minute for one in found]
+
+
+def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, now, said) -> None:
+    first, other, clean = now - 60 * MINUTE, now - 50 * MINUTE, now - 40 * MINUTE
+    write(*events(first, 20), *events(other, 20))
+    run(lab, broken=2)
+    write(*events(clean, 1))
+    run(lab)
+    assert pending(lab) == []
+    started = replay.start(RECRUITMENT, Choice(), said.append)
+    assert pending(lab) == [first, other]
+    span = f"{first:%Y-%m-%d %H:%M} to {other:%Y-%m-%d %H:%M}"
+    assert said[0] == f"recruitment: 4 rejected rows of 2 minutes, {span}, are read again with their minutes."
+    run(lab, broken=1, ignored=1, run_id="mended")
+    assert replay.follow(started, pause=0.01).splitlines() == [
+        "4 rows of 2 minutes are processed: 0 counted, 2 ignored, 2 still rejected."
+    ]
+    assert lab.facts()[7, 0] == 18 + 18 + 1
+    assert len(rejected(lab)) == 2
+
+
+def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, said) -> None:
+    first, second = now - 60 * MINUTE, now - 50 * MINUTE
+    write(*events(first, 10), *events(second, 10))
+    run(lab, broken=1)
+    lab.query("UPDATE etl.rejected_events SET reason = 'job_id is no number: x' WHERE minute = %s", second)
+    replay.start(RECRUITMENT, Choice("job_id is no number"), said.append)
+    assert pending(lab) == [second]
+    replay.start(RECRUITMENT, Choice(None, first, first + MINUTE), said.append)
+    assert pending(lab) == [first, second]
+
+
+# ⚑ a run that began before the rule was mended must not make up for the one that reads with it
+def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) -> None:
+    minute = now - 60 * MINUTE
+    write(*events(minute, 10))
+    run(lab, broken=1)
+    write(*events(minute, 11))
+    with lake("lake_reader") as session:
+        look = runs.look(RECRUITMENT, session, lab.conn)
+        asked = {"dag_id": "recruitment_minute", "run_id": "slow", "tick": look.clock, "options": {}}
+        slow = runs.open_delta(RECRUITMENT, session, lab.conn, look=look, **asked)
+    stage(lab, slow, broken=2)
+    assert lab.check(slow).passed
+    started = replay.start(RECRUITMENT, Choice(), said.append)
+    merge.merge(slow)
+    lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
+    assert pending(lab) == [minute]
+    assert not replay._is_settled(lab.ledger(minute), started.asked_at)
+    run(lab, run_id="mended")
+    assert replay.follow(started, pause=0.01) == (
+        "1 rows of 1 minutes are processed: 1 counted or ignored, 0 still rejected."
+    ), "An eleventh row has come meanwhile: the ledger cannot tell it from ours."
+    assert lab.facts()[7, 0] == 11
+
+
+def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab: Lab, now, said) -> None:
+    (good,) = events(now - 60 * MINUTE, 1)
+    minute = minute_of(good.create_time)
+    refuse(lab, "sha:2", {"create_time": f" {good.create_time} ", "ev": 2, "mood": "fine", "bid": None}, at=None)
+    refuse(lab, "sha:3", {"create_time": "still none", "ev": "1"})
+    refuse(lab, "sha:4", {"line": "too,few"}, "line 4 is no record: it has 2 fields")
+    refuse(lab, "sha:5", '{"cut off', "create_time is too long")
+    started = replay.start(RECRUITMENT, Choice(), said.append)
+    assert said == [
+        "recruitment: 4 rows that imports refused are judged again.",
+        "1 rows of imports are in the lake now; 3 stay rejected.",
+    ]
+    assert lake_rows(minute) == {good.create_time}
+    with lake("lake_reader") as session:
+        row = session.execute(
+            f"SELECT ev, bid FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard IN (0, 1, 2, 3)", (minute,)
+        ).one()
+    assert (row.ev, row.bid) == ("2", None)
+    assert [reason for _, reason in rejected(lab)] == [
+        "create_time 'still none' is no time-UUID (version 1, 36 characters)",
+        "its stored payload is no JSON: Unterminated string starting at: line 1 column 2 (char 1)"
+        "; refused first for: create_time is too long",
+        "line 4 is no record: it has 2 fields",
+    ]
+    before = rejected(lab)
+    replay.start(RECRUITMENT, Choice(), said.append)
+    assert rejected(lab) == before, "A reason does not grow with every replay."
+    run(lab)
+    assert replay.follow(started, pause=0.01).splitlines() == [
+        "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected.",
+        "3 rows of imports were refused again: `make rejected` says why.",
+    ]
+
+
+def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lake_s(lab: Lab, now, said) -> None:
+    one, other = events(now - 60 * MINUTE, 2)
+    for event in (one, other):
+        refuse(lab, f"sha:{event.create_time.time}", {"create_time": str(event.create_time), "bid": "-1"})
+    started = replay.start(RECRUITMENT, Choice(), said.append)
+    with lake("lake_reader") as session:
+        look = runs.look(RECRUITMENT, session, lab.conn)
+    batch_id = lab.open(now - 60 * MINUTE, clock=look.clock)
+    stage(lab, batch_id, broken=1)
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    assert replay.follow(started, pause=0.01) == (
+        "2 rows of 1 minutes are processed: 1 counted, 0 ignored, 1 still rejected."
+    )
+    assert rejected(lab) == [("lake", "bid is negative: -1")]
+
+
+# ⚑ the rejected row is deleted only after lake and change log have acknowledged
+@pytest.mark.parametrize("killed", ["before the write", "before the touch", "before the deletion"])
+def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, said, monkeypatch, killed: str) -> None:
+    minute = now - 60 * MINUTE
+    (event,) = events(minute, 1)
+    refuse(lab, "sha:2", {"create_time": str(event.create_time), "ev": "1"})
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    place = {
+        "before the write": (EventWriter, "_write_window"),
+        "before the touch": (change_log, "touch"),
+        "before the deletion": (replay.rejected, "settle_imports"),
+    }[killed]
+    monkeypatch.setattr(*place, die)
+    with pytest.raises(KeyboardInterrupt):
+        replay.start(RECRUITMENT, Choice(), said.append)
+    monkeypatch.undo()
+    assert rejected(lab) == [("import", "create_time 'x' is no time-UUID")]
+    assert bool(lake_rows(minute)) is (killed != "before the write")
+    run(lab, run_id="between")  # takes the minute where it is touched already
+    started = replay.start(RECRUITMENT, Choice(), said.append)
+    assert (lake_rows(minute), rejected(lab)) == ({event.create_time}, [])
+    run(lab, run_id="after")
+    assert "still rejected" in replay.follow(started, pause=0.01)
+    assert lab.facts() == {(7, 0): 1}
+    assert replay.start(RECRUITMENT, Choice(), said.append).keys == {}, "Nothing is left to replay."
+
+
+def test_more_rows_than_one_chunk_takes(lab: Lab, now, said, monkeypatch) -> None:
+    monkeypatch.setattr(replay, "_ROWS_PER_CHUNK", 2)
+    many = events(now - 60 * MINUTE, 5)
+    for number, event in enumerate(many):
+        refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
+    assert replay.start(RECRUITMENT, Choice(), said.append).written == 5
+    assert lake_rows(now - 60 * MINUTE) == {event.create_time for event in many}
+    assert rejected(lab) == []
+
+
+def test_chunks_are_bounded_by_rows_and_by_characters(monkeypatch) -> None:
+    monkeypatch.setattr(replay, "_ROWS_PER_CHUNK", 3)
+    monkeypatch.setattr(replay, "_CHARACTERS_PER_CHUNK", 10)
+    rows = [(1, 4), (2, 4), (3, 4), (4, 50), (5, 1), (6, 1), (7, 1), (8, 1)]
+    assert list(replay._chunks(rows)) == [[1, 2], [3], [4], [5, 6, 7], [8]]
+
+
+def test_the_key_of_a_pipeline_whose_events_have_an_id_of_their_own() -> None:
+    by_id = replace(RECRUITMENT, event_id="id")
+    event = Event(touched_at(datetime(2026, 3, 1, 12, 34, 5)), {"id": "order-7"})
+    shard = shard_of("order-7", RECRUITMENT.shards)
+    assert replay._origin_key(by_id, event) == f"2026-03-01T12:34Z/{shard}/{event.create_time}/order-7"
+
+
+def test_rows_of_a_dimension_file_are_no_events(lab: Lab, now, said) -> None:
+    lab.query(
+        "INSERT INTO etl.imports (target, source_key, source_name) VALUES ('recruitment.job', 'job-sha', 'job.csv')"
+    )
+    refuse(lab, "job-sha:2", {"id": "seven"}, "id 'seven' is no number")
+    replay.start(RECRUITMENT, Choice(), said.append)
+    assert said == [
+        "recruitment: there is nothing to replay.",
+        "1 rows stay: they are of dimension files (job). Mend the file and import it again.",
+        "Nothing in these minutes can be replayed. Rejected in recruitment: 1 x import: id … is no number.",
+    ]
+    assert rejected(lab) == [("import", "id 'seven' is no number")]
+
+
+def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, said) -> None:
+    old, young = now - 3 * 1_440 * MINUTE, now - 60 * MINUTE
+    write(*events(old, 10), *events(young, 10))
+    run(lab, broken=1)
+    forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
+    refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
+    replay.start(forgetful, Choice(), said.append)
+    assert pending(lab) == [young]
+    assert "1 rows stay: their minutes are closed" in said[1]
+    assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
+        "its minute is older than the lake keeps (2 days, 0:00:00): closed"
+    ]
+
+
+def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, said) -> None:
+    minute = now - 60 * MINUTE
+    write(*events(minute, 10))
+    run(lab, broken=1)
+    started = replay.start(RECRUITMENT, Choice(), said.append)
+    batch_id = lab.open(minute, run_id="shrunk", clock=now + 5 * MINUTE)
+    lab.stage(batch_id, {minute: []})
+    assert lab.check(batch_id).held == (minute,)
+    said_at_last = replay.follow(started, pause=0.01)
+    assert "1 rows are in 1 minutes that are held" in said_at_last and "`make held` says why" in said_at_last
+
+
+def test_a_wait_that_sees_no_merge_ends_with_what_to_look_at(lab: Lab, now, said) -> None:
+    write(*events(now - 60 * MINUTE, 10))
+    run(lab, broken=1)
+    started = replay.start(RECRUITMENT, Choice(), said.append)
+    with pytest.raises(replay.ReplayStalled, match="1 of 1 minutes are still pending.*recruitment_minute paused"):
+        replay.follow(started, patience=0.05, pause=0.01)
+
+
+def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(lab: Lab, now, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(replay, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    write(*events(now - 60 * MINUTE, 10))
+    run(lab, broken=1)
+    assert replay.main(["--pipeline", "recruitment", "--wait", "0"]) == 0
+    assert "The next runs of recruitment_minute process them." in capsys.readouterr().out
+    result: list[int] = []
+    command = threading.Thread(target=lambda: result.append(replay.main(["--pipeline", "recruitment", "--reason="])))
+    with monkeypatch.context() as patch:
+        reached = threading.Event()
+        follow = replay.follow
+        patch.setattr(replay, "follow", lambda started: reached.set() or follow(started, pause=0.01))
+        command.start()
+        assert reached.wait(30)
+        run(lab, run_id="mended")
+        command.join(30)
+    assert result == [0]
+    assert "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--pipeline", "nothing"], "There is no pipeline 'nothing'"),
+        (["--pipeline", "recruitment", "--from", "2026-03-02", "--to", "2026-03-01"], "must be before `to`"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_line(lab: Lab, capsys, arguments: list[str], says: str) -> None:
+    assert replay.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Replay failed. ") and says in error and "Traceback" not in error
+
+
+def test_a_reason_that_there_is_not_is_answered_with_those_there_are(lab: Lab, now, capsys) -> None:
+    write(*events(now - 60 * MINUTE, 10))
+    run(lab, broken=1)
+    assert replay.main(["--pipeline", "recruitment", "--reason", "bids are odd"]) == 0
+    shown = capsys.readouterr().out
+    assert "Nothing for a reason that begins with 'bids are odd'" in shown
+    assert "1 x lake: bid is negative" in shown
+    assert pending(lab) == []

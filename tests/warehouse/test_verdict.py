@@ -1,0 +1,53 @@
+"""The verdict of a staging gate, without a store."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.warehouse.verdict import CheckOutcome, Release, judge
+from tests.warehouse.lab import minute
+
+BATCH = [minute(0), minute(1), minute(2)]
+
+
+def failing(check: str, *minutes, severity: str = "fail") -> CheckOutcome:
+    rows = [{"minute": one} for one in minutes]
+    named = frozenset(minutes) if minutes else None
+    return CheckOutcome(check, severity, severity, max(1, len(rows)), rows, named, f"{check} is right.")
+
+
+def released(*minutes) -> dict:
+    return {one: Release(number, one, "ann") for number, one in enumerate(minutes)}
+
+
+def test_blame_is_collected_from_every_failing_check_but_no_warning() -> None:
+    found = [failing("a", minute(0)), failing("b", minute(0), minute(1)), failing("c", minute(2), severity="warn")]
+    verdict = judge(found, BATCH, (), {})
+    assert verdict.held == {minute(0): "a: a is right. b: b is right.", minute(1): "b: b is right."}
+    assert verdict.blamed == {minute(0): ("a", "b"), minute(1): ("b",)}
+    assert (verdict.passed, verdict.left) == (True, 1)
+
+
+def test_a_still_open_minute_is_left_out_but_not_held() -> None:
+    verdict = judge([failing("a", minute(2))], BATCH, {minute(2)}, {})
+    assert (verdict.held, list(verdict.still_open), verdict.left) == ({}, [minute(2)], 2)
+
+
+@pytest.mark.parametrize("stray", [failing("a"), failing("a", minute(0), minute(9)), failing("a", minute(0), None)])
+def test_a_failure_beyond_the_batch_s_minutes_is_the_batch_s(stray: CheckOutcome) -> None:
+    verdict = judge([stray, failing("b", minute(0))], BATCH, (), released(minute(0)))
+    assert (verdict.passed, verdict.held, verdict.passes, verdict.batch_wide) == (False, {}, (), (stray,))
+
+
+def test_a_release_pardons_its_minute_in_every_check_and_no_other_minute() -> None:
+    found = [failing("a", minute(0)), failing("b", minute(0), minute(1))]
+    verdict = judge(found, BATCH, (), released(minute(0)))
+    assert [one.outcome for one in verdict.outcomes] == ["warn", "fail"]
+    assert [(one.minute, one.check) for one in verdict.passes] == [(minute(0), "a"), (minute(0), "b")]
+    assert (list(verdict.held), verdict.left) == ([minute(1)], 2)
+    assert [row.get("released_by") for row in verdict.outcomes[1].sample] == ["ann", None]
+
+
+def test_nothing_passes_when_every_minute_is_to_blame() -> None:
+    assert not judge([failing("a", *BATCH)], BATCH, (), {}).passed
+    assert judge([failing("a", *BATCH)], BATCH, (), released(*BATCH)).passed
