@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.spark import kept_driver
 from local.environment import MARK
 from local.layout import LOGS, ROOT, RUN, STATE, VENV, socket_path
 from local.problems import Problem
@@ -208,6 +209,7 @@ def _end_leftovers() -> list[str]:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(left, timeout=5)
+    kept_driver.sweep()
     return names
 
 

@@ -105,7 +105,7 @@ class KeptDriver:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of two that find none, one starts it
             self._line = _connected(self._folder)
             if self._line is None:
-                _sweep(self._folder.parent)
+                sweep()
                 self._start()
 
     def _start(self) -> None:
@@ -192,9 +192,9 @@ def _connected(folder: Path, *, close: bool = False) -> socket.socket | None:
     return line
 
 
-def _sweep(home: Path) -> None:
+def sweep() -> None:
     """Remove what drivers that were killed have left behind."""
-    for folder in _folders(home):
+    for folder in _folders(_home()):
         with contextlib.suppress(OSError), (folder / STARTING).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not one that is being started, ours included
             if _connected(folder, close=True) is None:
