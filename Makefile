@@ -15,7 +15,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import bench test lint clean
+.PHONY: help setup run services stop status logs query schema import verify bench test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -58,6 +58,11 @@ bench: ## of the running stack: seconds from tick to merged over the last schedu
 import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
 	  $(if $(FROM),--from "$(FROM)") $(if $(ENCODING),--encoding "$(ENCODING)")
+
+verify: ## recount the lake against ledger, contributions and facts (PIPELINE=… FROM=2026-11-22T14:00 TO=… PATIENCE=120 SHOW=20 JSON=1)
+	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make run" >&2; exit 2; }; $(LOCAL) verify \
+	  $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)") \
+	  $(if $(PATIENCE),--patience "$(PATIENCE)") $(if $(SHOW),--lines "$(SHOW)") $(if $(JSON),--json)
 
 test: setup ## run the tests (ARGS="-k merge")
 	@$(VENV)/python -m pytest $(ARGS)

@@ -100,6 +100,17 @@ def import_(arguments: argparse.Namespace) -> int:
     return imports.main(arguments.rest)
 
 
+def verify(arguments: argparse.Namespace) -> int:
+    try:
+        _use_connections("make verify")
+    except Problem as problem:
+        print(f"\n{problem}", file=sys.stderr)
+        return 2  # 1 says that something differs
+    from include.operations import verify
+
+    return verify.main(arguments.rest)
+
+
 def schema(_: argparse.Namespace) -> int:
     _use_connections("make schema")
     from include.operations import setup
@@ -160,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--format", default="table")
     command(schema, help="create what is missing in both stores")
     command(import_, help="import events or a dimension", add_help=False)
+    command(verify, help="recount lake, ledger and facts", add_help=False)
     cleaned = command(clean, help="remove local data")
     cleaned.add_argument("--force", action="store_true")
     cleaned.add_argument("--all", action="store_true")
@@ -169,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     parser = _parser()
     arguments, arguments.rest = parser.parse_known_args()
-    if arguments.rest and arguments.function is not import_:
+    if arguments.rest and arguments.function not in (import_, verify):
         parser.error(f"unknown: {' '.join(arguments.rest)}")
     try:
         return arguments.function(arguments)

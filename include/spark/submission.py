@@ -317,9 +317,7 @@ def _driver_key(master: str, properties: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _job(
-    batch: Batch, attempt: int, url: str, estimated_rows: float, session: Mapping[str, str]
-) -> dict[str, object]:
+def _job(batch: Batch, attempt: int, url: str, estimated_rows: float, session: Mapping[str, str]) -> dict[str, object]:
     return {
         "pipeline": batch.pipeline,
         "batch_id": batch.batch_id,
