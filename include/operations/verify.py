@@ -17,8 +17,9 @@ from include.lake.errors import LakeError
 from include.lake.session import lake
 from include.operations.progress import Bar
 from include.operations.recount import rules
-from include.operations.recount.minutes import DAY, MINUTE, POLL, PURPOSES, Look, Minutes, Verdict, chunks
+from include.operations.recount.minutes import DAY, MINUTE, POLL, Minutes, chunks
 from include.operations.recount.report import Findings, PipelineReport, Report
+from include.operations.recount.verdict import PURPOSES, Look, Verdict, finding_of
 from include.pipelines import Pipeline
 from include.runs import minutes_between
 from include.warehouse.errors import WarehouseError
@@ -92,7 +93,7 @@ class _Recount:
             self._report.add(**{look.verdict.value: 1})
         if look.verdict in (Verdict.SAME, Verdict.CLOSED):
             return
-        found = self._minutes.finding(look)
+        found = finding_of(self._pipeline, look)
         findings = self._report.differences if look.verdict is Verdict.DIFFERENT else self._report.apart
         findings.add(found, PURPOSES[found.kind])
 

@@ -17,7 +17,8 @@ from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.operations import verify
 from include.operations.recount import rules
-from include.operations.recount.minutes import Known, Minutes, Verdict, judge
+from include.operations.recount.minutes import Minutes
+from include.operations.recount.verdict import Known, Verdict, judge
 from include.warehouse import ledger, merge
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, minute, touched_at
 
