@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -499,6 +500,19 @@ def test_it_writes_nothing(good: Lab, writer) -> None:
     assert everything() == before
 
 
+def test_it_works_with_the_other_client_library(good: Lab, writer, monkeypatch) -> None:
+    pytest.importorskip("mysql.connector")
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    described["extra"] = {"client": "mysql-connector-python"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
+    assert kinds(recount()) == {}
+    write(writer, event(minute(0), 9), touch=False)
+    good.query(f"UPDATE recruitment.events SET sources = 'by hand' WHERE {JOB_8}")
+    report = recount()
+    assert kinds(report) == {"facts_events": 1, "unread_rows": 1}
+    assert only(report, "facts_events").found == {"sources": "by hand"}
+
+
 def test_exit_status_and_report_for_people_and_programs(good: Lab, capsys, monkeypatch) -> None:
     assert verify.main(["--pipeline", "recruitment"]) == 0
     assert "recruitment, all minutes: nothing differs" in capsys.readouterr().out
@@ -527,8 +541,6 @@ def test_what_cannot_be_asked_is_no_verdict(arguments: list[str], says: str, cap
 
 
 def test_a_store_that_is_away_is_no_verdict(good: Lab, capsys, monkeypatch) -> None:
-    import os
-
     for name in ("AIRFLOW_CONN_LAKE_READER", "AIRFLOW_CONN_WAREHOUSE_ETL"):
         with monkeypatch.context() as patch:
             patch.setenv(name, json.dumps(json.loads(os.environ[name]) | {"port": 1}))

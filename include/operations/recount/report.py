@@ -25,7 +25,10 @@ class Finding:
 
     def __str__(self) -> str:
         at = f"{self.minute:%Y-%m-%d %H:%M}  " if self.minute else ""
-        return f"{at}{self.where}: expected {_said(self.expected)}, found {_said(self.found)}\n  {self.remedy}"
+        compared = f"expected {_said(self.expected)}, found {_said(self.found)}"
+        if self.expected == self.found:  # of a minute that is apart
+            compared = f"{_said(self.found)}, as expected so far"
+        return f"{at}{self.where}: {compared}\n  {self.remedy}"
 
     def as_dict(self) -> dict:
         return {
@@ -93,7 +96,8 @@ class PipelineReport:
             self.totals[name] = (self.totals[name] or 0) + value
 
     def text(self) -> Iterator[str]:
-        found = f"{len(self.differences):,} differences" if len(self.differences) else "nothing differs"
+        count = len(self.differences)
+        found = f"{count:,} difference{'s' if count > 1 else ''}" if count else "nothing differs"
         yield f"{self.pipeline}, {self.span}: {found}"
         yield from self.differences.text()
         if len(self.apart):

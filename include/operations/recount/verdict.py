@@ -126,8 +126,9 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
 def finding_of(pipeline: Pipeline, look: Look) -> Finding:
     """What to say of a minute that is not the same."""
     known, name = look.known, pipeline.name
+    soon = f"{name}_minute reads it next" if known.waits else "it changed while it was looked at"
     remedies = {
-        Verdict.PENDING: f"{name}_minute reads it next; verify again then",
+        Verdict.PENDING: f"{soon}; verify again then",
         Verdict.OPEN: "it is read when it is over; verify again then",
         Verdict.HELD: f"{known.reason or 'no reason is kept'}; mend it, then {again(name, look.minute)}",
     }
