@@ -15,7 +15,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import held release rejected replay bench faults test lint clean
+.PHONY: help setup run services stop status logs query schema import held release rejected replay verify bench faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -77,6 +77,11 @@ rejected: ## list rejected events by reason, with samples (PIPELINE=recruitment 
 replay: export REPLAY_REASON = $(REASON)
 replay: ## process rejected events again, once a rule or a row is mended: PIPELINE=recruitment (REASON="…" FROM=… TO=… WAIT=0)
 	@$(LOCAL) replay --pipeline "$(PIPELINE)" --reason="$$REPLAY_REASON" --from "$(FROM)" --to "$(TO)" $(if $(WAIT),--wait "$(WAIT)")
+
+verify: ## recount the lake against ledger, contributions and facts (PIPELINE=… FROM=2026-11-22T14:00 TO=… PATIENCE=120 SHOW=20 JSON=1)
+	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make run" >&2; exit 2; }; $(LOCAL) verify \
+	  $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)") \
+	  $(if $(PATIENCE),--patience "$(PATIENCE)") $(if $(SHOW),--lines "$(SHOW)") $(if $(JSON),--json)
 
 test: setup ## run the tests (ARGS="-k merge")
 	@$(VENV)/python -m pytest $(ARGS)

@@ -54,6 +54,18 @@ def replay_rejected(params=None) -> None:
         raise AirflowFailException(str(refused)) from None
 
 
+@task(execution_timeout=timedelta(hours=12))  # every id of the lake is read
+def recount(params=None) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.operations.verify import asked_verify
+
+    report = asked_verify(params["pipeline"], params["from"], params["to"], params["patience"], params["lines"])
+    print(report)
+    if not report.clean:
+        raise AirflowFailException("Lake, ledger, contributions and facts do not agree: the report is above.")
+
+
 @task(execution_timeout=timedelta(minutes=2))
 def check_connections() -> None:
     from include.operations.preflight import preflight
@@ -182,3 +194,25 @@ with DAG(
     **SETTINGS,
 ):
     replay_rejected()
+
+with DAG(
+    "minutemark_verify",
+    schedule=None,
+    description="Recounts the lake against the ledger, contributions and facts, and says what differs.",
+    doc_md=(
+        "Fails when something differs; its log says what, where and what to do. It changes nothing, and may run beside "
+        "everything else: minutes that are pending, open or held are listed apart. Without `from` and `to` it recounts "
+        "every minute that lake or warehouse know; with them every minute in between, also one that nobody announced."
+    ),
+    tags=["minutemark", "operations"],
+    params={
+        "pipeline": Param(None, enum=[None, *pipelines.all_pipelines()], description="Empty: all"),
+        "from": Param(None, type=["null", "string"], format="date-time", description="First minute to recount (UTC)"),
+        "to": Param(None, type=["null", "string"], format="date-time", description="End of them, not included"),
+        "patience": Param(120, type="number", minimum=0, description="Seconds to wait for pending minutes"),
+        "lines": Param(20, type="integer", minimum=1, description="To print of each kind of difference"),
+    },
+    dagrun_timeout=timedelta(hours=13),
+    **SETTINGS,
+):
+    recount()

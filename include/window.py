@@ -43,7 +43,7 @@ def window_of_run(
         start, end = _interval(interval)
         return Window("backfill", "range", start, end)
     if asked:
-        return Window("manual", "range", *_asked(asked_from, asked_to))
+        return Window("manual", "range", *asked_range(asked_from, asked_to))
     batch_kind = "manual" if run_type == "manual" else dag_kind
     if dag_kind == "minute":
         return Window(batch_kind, "changes")
@@ -61,7 +61,7 @@ def as_minute(time: datetime) -> datetime:
 def open_range(asked_from: str | None, asked_to: str | None) -> tuple[datetime | None, datetime | None]:
     """Minutes from `from` until before `to`, either of which may be empty: then that side is open. Raises WindowRefused."""
     if asked_from and asked_to:
-        return _asked(asked_from, asked_to)
+        return asked_range(asked_from, asked_to)
     return _minute_in("from", asked_from) if asked_from else None, _minute_in("to", asked_to) if asked_to else None
 
 
@@ -72,7 +72,7 @@ def minute_or_range(minute: str | None, asked_from: str | None, asked_to: str | 
         return start, start + timedelta(minutes=1)
     if minute or not (asked_from or asked_to):
         raise WindowRefused("Give either `minute`, or `from` and `to`, which is not included.")
-    return _asked(asked_from, asked_to)
+    return asked_range(asked_from, asked_to)
 
 
 def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, datetime]:
@@ -81,10 +81,11 @@ def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, dat
     return as_minute(interval[0]), as_minute(interval[1])
 
 
-def _asked(asked_from: str | None, asked_to: str | None) -> tuple[datetime, datetime]:
+def asked_range(asked_from: str | None, asked_to: str | None) -> tuple[datetime, datetime]:
+    """The minutes from the one until before the other, as a form or a command line writes them, or WindowRefused."""
     if not (asked_from and asked_to):
         missing = "to" if asked_from else "from"
-        raise WindowRefused(f"`{missing}` is empty: give both `from` and `to`, or neither to process what has changed.")
+        raise WindowRefused(f"`{missing}` is empty: give both `from` and `to`, or neither.")
     start, end = _minute_in("from", asked_from), _minute_in("to", asked_to)
     if start >= end:
         raise WindowRefused(

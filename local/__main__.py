@@ -128,7 +128,18 @@ def replay(arguments: argparse.Namespace) -> int:
     return replay.main(arguments.rest)
 
 
-OPERATIONS = (import_, held, release, rejected, replay)  # each reads its own arguments
+def verify(arguments: argparse.Namespace) -> int:
+    try:
+        _use_connections("make verify")
+    except Problem as problem:
+        print(f"\n{problem}", file=sys.stderr)
+        return 2  # 1 says that something differs
+    from include.operations import verify
+
+    return verify.main(arguments.rest)
+
+
+OPERATIONS = (import_, held, release, rejected, replay, verify)  # each reads its own arguments
 
 
 def schema(_: argparse.Namespace) -> int:

@@ -13,7 +13,11 @@ from include.pipelines import Pipeline
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
-_PARTITIONS_IN_FLIGHT = 16
+_REQUESTS_IN_FLIGHT = 8
+_REQUESTS_AT_ONCE = 32  # the driver goes on asking whether answers are taken or not: this bounds those that wait
+_PARTITIONS_PER_REQUEST = (
+    24  # most minutes are small, and asking for each partition by itself costs more than reading it
+)
 
 
 def minute_counts(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, tuple[int, int]]:
@@ -24,15 +28,25 @@ def minute_counts(session: Session, pipeline: Pipeline, minutes: Iterable[dateti
     from cassandra.concurrent import execute_concurrent_with_args
 
     minutes = sorted(set(minutes))
-    partitions = [(minute, shard) for minute in minutes for shard in range(pipeline.shards)]
-    query = session.prepare(f"SELECT {pipeline.event_id} FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
-    answers = execute_concurrent_with_args(
-        session, query, partitions, concurrency=_PARTITIONS_IN_FLIGHT, raise_on_first_error=True, results_generator=True
+    shards = list(range(pipeline.shards))
+    size = max(1, _PARTITIONS_PER_REQUEST // pipeline.shards)
+    requests = [(minutes[start : start + size], shards) for start in range(0, len(minutes), size)]
+    query = session.prepare(
+        f"SELECT minute, {pipeline.event_id} FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ?"
     )
     rows: dict[datetime, int] = defaultdict(int)
     checksum: dict[datetime, int] = defaultdict(int)
-    for (minute, _), (_, answer) in zip(partitions, answers, strict=True):
-        for (event_id,) in answer:
-            rows[minute] += 1
-            checksum[minute] += zlib.crc32(str(event_id or "").encode())
+    for start in range(0, len(requests), _REQUESTS_AT_ONCE):
+        answers = execute_concurrent_with_args(
+            session,
+            query,
+            requests[start : start + _REQUESTS_AT_ONCE],
+            concurrency=_REQUESTS_IN_FLIGHT,
+            raise_on_first_error=True,
+            results_generator=True,
+        )
+        for _, answer in answers:
+            for minute, event_id in answer:
+                rows[minute] += 1
+                checksum[minute] += zlib.crc32(str(event_id or "").encode())
     return {minute: (rows[minute], checksum[minute]) for minute in minutes}

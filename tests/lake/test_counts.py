@@ -1,8 +1,9 @@
 """Counts of lake minutes, as the reconcile compares them with the ledger."""
 
 import zlib
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from include.lake import counts
 from include.lake.counts import minute_counts
 from include.lake.writer import EventWriter
 from tests.lake.conftest import event
@@ -17,3 +18,18 @@ def test_rows_and_checksum_of_every_asked_minute(recruitment, writer, reader):
         asked[1]: (0, 0),
     }
     assert minute_counts(reader, recruitment, []) == {}
+
+
+def test_every_minute_is_counted_however_many_are_asked_for_and_however_answers_are_paged(
+    recruitment, writer, reader, monkeypatch
+):
+    monkeypatch.setattr(reader, "default_fetch_size", 3)
+    monkeypatch.setattr(counts, "_REQUESTS_AT_ONCE", 2)
+    first = datetime(2026, 5, 2, 8, 0)
+    asked = [first + timedelta(minutes=number) for number in range(30)]
+    rows = {minute: number % 5 * 4 for number, minute in enumerate(asked)}
+    EventWriter(writer, recruitment).write(
+        [event(str(minute), ev="1") for minute, number in rows.items() for _ in range(number)]
+    )
+    found = minute_counts(reader, recruitment, asked)
+    assert {minute: number for minute, (number, _) in found.items()} == rows

@@ -1,0 +1,586 @@
+"""Verify on the real stores: nothing is said where all is right, and each thing that can be wrong is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from include import runs
+from include.lake import change_log, counts
+from include.lake.keys import minute_of, shard_of
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.operations import verify
+from include.operations.recount import rules
+from include.operations.recount.minutes import Minutes
+from include.operations.recount.verdict import Known, Verdict, judge
+from include.warehouse import ledger, merge
+from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, minute, touched_at
+
+QUICK = replace(RECRUITMENT, settle=timedelta(seconds=0.3))
+JOB_8 = "job_id = 8"
+WRITTEN: set[datetime] = set()
+
+
+@pytest.fixture(scope="module")
+def writer(lake_schema: None):
+    with lake("lake_writer") as session:
+        yield session
+
+
+@pytest.fixture
+def reader(lake_schema: None):
+    with lake("lake_reader") as session:
+        yield session
+
+
+def event(at: datetime, second: int = 1) -> Event:
+    return Event(touched_at(at + second * SECOND), {"ev": "1"})
+
+
+def write(writer, *events: Event, touch: bool = True) -> None:
+    """As a producer does, or as one that never touches the change log."""
+    WRITTEN.update(minute_of(one.create_time) for one in events)
+    to_lake = EventWriter(writer, RECRUITMENT)
+    if not touch:
+        to_lake._touch = lambda minutes: None
+    to_lake.write(events)
+
+
+def remove(writer, gone: Event) -> None:
+    place = (minute_of(gone.create_time), shard_of(str(gone.create_time), RECRUITMENT.shards), gone.create_time)
+    writer.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s AND create_time = %s", place)
+
+
+def empty_lake(writer) -> None:
+    """What these tests have written; truncating takes longer than all of a test."""
+    for at in WRITTEN:
+        for shard in range(RECRUITMENT.shards):
+            writer.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s", (at, shard))
+    for day in {at.date() for at in WRITTEN}:
+        log = (RECRUITMENT.lake_table, day)
+        writer.execute("DELETE FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s", log)
+    WRITTEN.clear()
+
+
+def read_and_merge(lab: Lab, reader, rows: dict, *, rejects=(), run_id: str = "run-1", merging: bool = True) -> int:
+    """What Spark would have read of these minutes as they are in the lake now, published; every touch has settled."""
+    clock = runs.look(RECRUITMENT, reader, lab.conn).clock
+    batch_id = lab.open(*rows, run_id=run_id, clock=clock, is_delta=False, allow_shrink=True)
+    found = counts.minute_counts(reader, RECRUITMENT, rows)
+    counted = {}
+    for at, (raw, checksum) in found.items():
+        events = sum(row["event_count"] for row in rows[at])
+        rejected = sum(of == at for of, _ in rejects)
+        counted[at] = {"raw_rows": raw, "ignored_rows": raw - events - rejected, "id_checksum": checksum}
+    lab.stage(batch_id, rows, rejects=rejects, counts=counted)
+    assert lab.check(batch_id).passed
+    if merging:
+        merge.merge(batch_id)
+        as_if_settled(lab)
+    return batch_id
+
+
+def as_if_settled(lab: Lab) -> None:
+    lab.query(
+        "UPDATE etl.minute_ledger SET settled_before = seen_changed_time WHERE settled_before < seen_changed_time"
+    )
+    lab.query("UPDATE etl.day_cursors SET drilled_at = drilled_at + INTERVAL 1 HOUR")
+
+
+# Minute 0: a click of job 7 and a row of another kind. Minute 1: clicks of jobs 7 and 8, and a rejected row.
+EVENTS = [event(minute(0), 1), event(minute(0), 2), event(minute(1), 1), event(minute(1), 2), event(minute(1), 3)]
+ROWS = {
+    minute(0): [contribution(7)],
+    minute(1): [contribution(7), contribution(8, bid_sum=Decimal("0.25"))],
+}
+REJECTS = [(minute(1), "bid is negative")]
+
+
+@pytest.fixture
+def good(lab: Lab, reader, writer) -> Lab:
+    """Two minutes, written, read and merged."""
+    empty_lake(writer)
+    lab.query("INSERT INTO recruitment.job (id, company_id) VALUES (7, 70)")
+    write(writer, *EVENTS)
+    read_and_merge(lab, reader, ROWS, rejects=REJECTS)
+    return lab
+
+
+def recount(pipeline=QUICK, patience: float = 0, **asked):
+    return verify.verify([pipeline], patience=patience, poll=0.05, **asked).pipelines[0]
+
+
+def kinds(report) -> dict[str, int]:
+    return report.differences.counts
+
+
+def only(report, kind: str):
+    """The one finding of that kind."""
+    (finding,) = report.differences.kept[kind]
+    return finding
+
+
+def test_nothing_is_said_where_all_is_right(good: Lab) -> None:
+    report = recount()
+    assert (kinds(report), report.apart.counts, report.notes) == ({}, {}, [])
+    assert report.totals == {
+        "minutes": 2, "lake_rows": 5, "counted": 3, "ignored": 1, "rejected": 1, "contributions": 3, "facts": 2,
+        "pending": 0, "open": 0, "held": 0, "closed": 0,
+    }  # fmt: skip
+
+
+def test_empty_stores_differ_in_nothing(lab: Lab, writer) -> None:
+    empty_lake(writer)
+    report = recount()
+    assert (kinds(report), report.totals["minutes"]) == ({}, 0)
+
+
+# Negative controls: the lake.
+
+
+def test_a_row_lost_from_the_lake_is_found(good: Lab, writer) -> None:
+    remove(writer, EVENTS[0])
+    report = recount()
+    assert kinds(report) == {"vanished_rows": 1}
+    finding = only(report, "vanished_rows")
+    assert (finding.minute, finding.expected["rows"], finding.found["rows"]) == (minute(0), 1, 2)
+    assert '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:01Z", "allow_shrink": true}' in finding.remedy
+
+
+def test_a_minute_that_the_lake_no_longer_has_is_found(good: Lab, writer) -> None:
+    for gone in EVENTS[:2]:
+        remove(writer, gone)
+    assert only(recount(), "vanished_rows").expected["rows"] == 0
+
+
+def test_a_row_replaced_by_another_is_found_though_the_count_is_the_same(good: Lab, writer) -> None:
+    remove(writer, EVENTS[0])
+    write(writer, event(minute(0), 9), touch=False)
+    report = recount()
+    assert kinds(report) == {"other_rows": 1}
+    finding = only(report, "other_rows")
+    assert finding.expected["rows"] == finding.found["rows"] == 2
+    assert finding.expected["id_checksum"] == sum(
+        zlib.crc32(str(one.create_time).encode()) for one in (EVENTS[1], event(minute(0), 9))
+    )
+
+
+def test_a_lost_touch_of_a_minute_that_the_ledger_knows_is_found(good: Lab, writer) -> None:
+    write(writer, event(minute(0), 9), touch=False)
+    report = recount()
+    assert kinds(report) == {"unread_rows": 1}
+    assert only(report, "unread_rows").remedy == (
+        'trigger recruitment_minute with {"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:01Z"}'
+    )
+
+
+def test_a_lost_touch_of_a_minute_that_nobody_knows_is_found_in_a_range(good: Lab, writer) -> None:
+    write(writer, event(minute(5)), touch=False)
+    assert kinds(recount()) == {}
+    report = recount(start=minute(0), end=minute(10))
+    assert kinds(report) == {"unannounced_rows": 1}
+    assert only(report, "unannounced_rows").minute == minute(5)
+    assert report.totals["minutes"] == 10
+    assert kinds(recount(start=minute(0), end=minute(5))) == {}
+
+
+def test_a_range_over_midnight_has_all_its_minutes(good: Lab, writer) -> None:
+    before, after = datetime(2026, 3, 1, 23, 59), datetime(2026, 3, 2, 0, 0)
+    write(writer, event(before), event(after), touch=False)
+    report = recount(start=datetime(2026, 3, 1, 23, 58), end=datetime(2026, 3, 2, 0, 1))
+    assert (kinds(report), report.totals["minutes"]) == ({"unannounced_rows": 2}, 3)
+
+
+# Negative controls: the warehouse.
+
+
+def test_a_ledger_row_deleted_is_found(good: Lab) -> None:
+    good.query("DELETE FROM etl.minute_ledger WHERE minute = %s", minute(1))
+    report = recount()
+    assert kinds(report) == {"minutes_rejects_kept": 1, "minutes_event_counts": 1, "unknown_to_ledger": 1}
+    assert only(report, "minutes_event_counts").expected == {}
+    assert only(report, "minutes_event_counts").found == {"events": 2}
+
+
+def test_a_ledger_that_does_not_add_up_is_found(good: Lab) -> None:
+    good.query("UPDATE etl.minute_ledger SET ignored_rows = ignored_rows + 1 WHERE minute = %s", minute(0))
+    report = recount()
+    assert kinds(report) == {"minutes_conservation": 1}
+    assert (only(report, "minutes_conservation").expected, only(report, "minutes_conservation").found) == (
+        {"rows": 2},
+        {"rows": 3},
+    )
+
+
+def test_a_rejected_event_deleted_is_found_and_one_of_an_import_is_no_business_of_the_lake(good: Lab) -> None:
+    good.query(
+        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+        "VALUES ('recruitment', 'import', 'sha:12', %s, 'no usable id', 'a,b')",
+        minute(0),
+    )
+    assert kinds(recount()) == {}
+    good.query("DELETE FROM etl.rejected_events WHERE origin = 'lake'")
+    report = recount()
+    assert kinds(report) == {"minutes_rejects_kept": 1}
+    assert only(report, "minutes_rejects_kept").minute == minute(1)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "fact_columns"),
+    [
+        ("clicks", 5, {"clicks"}),
+        ("impressions", 5, {"impressions"}),
+        ("conversions", 5, {"conversion"}),
+        ("qualified", 5, {"qualified_application"}),
+        ("unqualified", 5, {"disqualified_application"}),
+        ("bid_sum", Decimal("9.5"), {"bid_sum", "bid_set", "spend_hour"}),
+        ("bid_count", 2, {"bid_count", "bid_set"}),
+        ("newest_create_time", minute(1) + 59 * SECOND, {"latest_update_time"}),
+    ],
+)
+def test_one_value_changed_in_a_contribution_is_found(good: Lab, column: str, value, fact_columns: set) -> None:
+    good.query(f"UPDATE recruitment.events_by_minute SET {column} = %s WHERE {JOB_8}", value)
+    report = recount()
+    assert kinds(report) == {"facts_events": 1}
+    finding = only(report, "facts_events")
+    assert set(finding.expected) == set(finding.found) == fact_columns
+    assert "job_id=8 dates=2026-03-01 hours=10" in finding.where
+    assert finding.minute == minute(1)
+
+
+def test_an_event_count_changed_in_a_contribution_is_found(good: Lab) -> None:
+    good.query(f"UPDATE recruitment.events_by_minute SET event_count = 2 WHERE {JOB_8}")
+    assert kinds(recount()) == {"minutes_event_counts": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("clicks", 5),
+        ("impressions", 5),
+        ("conversion", 5),
+        ("qualified_application", 5),
+        ("disqualified_application", 5),
+        ("bid_sum", Decimal("9.5")),
+        ("bid_count", 2),
+        ("spend_hour", Decimal("0.250001")),
+        ("company_id", 80),
+        ("sources", "by hand"),
+        ("latest_update_time", minute(1)),
+    ],
+)
+def test_one_value_changed_in_a_fact_is_found(good: Lab, column: str, value) -> None:
+    good.query(f"UPDATE recruitment.events SET {column} = %s WHERE {JOB_8}", value)
+    report = recount()
+    assert kinds(report) == {"facts_events": 1}
+    assert only(report, "facts_events").found[column] == value
+    assert only(report, "facts_events").expected[column] != value
+
+
+def test_a_contribution_doubled_under_another_key_is_found(good: Lab) -> None:
+    columns = "dates, hours, publisher_id, campaign_id, group_id, event_count, clicks, impressions, conversions, "
+    columns += "qualified, unqualified, bid_sum, bid_count, newest_create_time"
+    good.query(
+        f"INSERT INTO recruitment.events_by_minute (minute, job_id, {columns}) "
+        f"SELECT minute, 9, {columns} FROM recruitment.events_by_minute WHERE {JOB_8}"
+    )
+    report = recount()
+    assert kinds(report) == {"minutes_event_counts": 1, "facts_events": 1}
+    assert "job_id=9" in only(report, "facts_events").where
+    assert only(report, "facts_events").found == {}
+
+
+def test_a_fact_deleted_and_a_fact_without_contribution_are_found(good: Lab) -> None:
+    good.query(f"UPDATE recruitment.events SET job_id = 10 WHERE {JOB_8}")
+    report = recount()
+    assert kinds(report) == {"facts_events": 2}
+    missing, alone = report.differences.kept["facts_events"]
+    assert ("job_id=8" in missing.where, missing.found) == (True, {})
+    assert ("job_id=10" in alone.where, alone.expected) == (True, {})
+    assert missing.minute == alone.minute == minute(1)
+
+
+def test_facts_are_found_in_whatever_slice_their_key_is(good: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [contribution(job) for job in range(20, 31)]
+    lab_rows = {minute(3): jobs}
+    good.publish(lab_rows, run_id="run-2", counts={minute(3): {"raw_rows": 11}})
+    good.query("DELETE FROM recruitment.events WHERE job_id IN (7, 22, 30)")
+    good.query("INSERT INTO recruitment.events (job_id, dates, hours, publisher_id, campaign_id, group_id, "
+               "disqualified_application, qualified_application, conversion, clicks, impressions, bid_sum, bid_count, "
+               "spend_hour, sources, latest_update_time) SELECT job_id + 100, dates, hours, publisher_id, campaign_id, "
+               "group_id, 0, 0, 0, 0, 0, 0, 0, 0, sources, latest_update_time FROM recruitment.events")  # fmt: skip
+    slices = []
+    monkeypatch.setattr(rules, "SLICE_ROWS", 3)
+    found = [finding.where for finding, _ in rules.broken_facts(good.conn, RECRUITMENT, lambda: slices.append(1))]
+    assert len(found) == len(set(found)) == 3 + 10
+    assert len(slices) > 4
+
+
+# What is apart.
+
+
+def test_pending_minutes_are_apart_whether_read_before_or_never(good: Lab, writer) -> None:
+    write(writer, event(minute(0), 9), event(minute(7)))  # touched; no poll has seen it yet
+    report = recount()
+    assert (kinds(report), report.apart.counts) == ({}, {"pending": 2})
+    with lake("lake_reader") as session:
+        runs.look(RECRUITMENT, session, good.conn)  # seen, not read
+    report = recount()
+    assert (kinds(report), report.totals["pending"]) == ({}, 2)
+
+
+def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> None:
+    write(writer, event(minute(0), 9))
+    runs.look(RECRUITMENT, reader, good.conn)
+    as_if_settled(good)
+    seen = good.ledger(minute(0))["seen_changed_at"]
+    ledger.hold(good.conn.cursor(), "recruitment", [(minute(0), seen, "staging_x: broken")], None)
+    good.conn.commit()
+    report = recount()
+    assert (kinds(report), report.apart.counts) == ({}, {"held": 1})
+    assert report.apart.kept["held"][0].remedy.startswith("staging_x: broken; mend it, then trigger")
+
+
+def test_the_open_minute_is_apart_and_nobody_waits_for_it(good: Lab, reader, writer) -> None:
+    now = change_log.clock(reader).replace(second=0, microsecond=0)
+    write(writer, event(now, 0))
+    report = recount(patience=60)  # the test would take a minute
+    if change_log.clock(reader) < now + timedelta(minutes=1):
+        assert (kinds(report), report.apart.counts) == ({}, {"open": 1})
+
+
+def test_minutes_that_the_lake_may_have_forgotten_are_not_compared_with_it(good: Lab, writer) -> None:
+    remove(writer, EVENTS[0])
+    forgetful = replace(QUICK, lake_retention=timedelta(days=2))
+    report = recount(forgetful)
+    assert (kinds(report), report.totals["closed"]) == ({}, 2)
+    assert report.notes == ["2 minutes are closed (bedan.tracking keeps 2 days): not compared with the lake."]
+    good.query("DELETE FROM etl.rejected_events")
+    assert kinds(recount(forgetful)) == {"minutes_rejects_kept": 1}, "The warehouse must go on agreeing with itself."
+
+
+# Races. Each begins with a difference that is none.
+
+
+def around_the_count(monkeypatch, *steps) -> None:
+    """Steps (before, after) the lake is counted for the first, second, … time."""
+    waiting = list(steps)
+    count = counts.minute_counts
+
+    def counting(*arguments):
+        before, after = waiting.pop(0) if waiting else (None, None)
+        if before:
+            before()
+        found = count(*arguments)
+        if after:
+            after()
+        return found
+
+    monkeypatch.setattr(counts, "minute_counts", counting)
+
+
+def before_the_count(monkeypatch, *steps) -> None:
+    around_the_count(monkeypatch, *((step, None) for step in steps))
+
+
+def before_ledger_is_read(monkeypatch, number: int, step) -> None:
+    """The step goes before the ledger is read for that time."""
+    asked, times = Minutes._known, []
+
+    def known(self, minutes):
+        times.append(minutes)
+        if len(times) == number:
+            step()
+        return asked(self, minutes)
+
+    monkeypatch.setattr(Minutes, "_known", known)
+
+
+def test_a_minute_merged_between_two_looks_is_not_reported(good: Lab, reader, writer, monkeypatch) -> None:
+    write(writer, event(minute(0), 9), touch=False)
+    looked_at = change_log.clock(reader)
+
+    def reconciled() -> None:
+        assert change_log.clock(reader) - looked_at >= QUICK.settle
+        read_and_merge(good, reader, {minute(0): [contribution(7)]}, run_id="run-2")
+
+    before_the_count(monkeypatch, None, reconciled)
+    report = recount(patience=20)
+    assert (kinds(report), report.apart.counts) == ({}, {})
+    assert report.totals["lake_rows"] == 6
+
+
+def test_a_batch_that_merges_between_ledger_and_lake_is_not_reported(good: Lab, reader, writer, monkeypatch) -> None:
+    write(writer, event(minute(0), 9))
+    batch_id = read_and_merge(good, reader, {minute(0): [contribution(7)]}, run_id="run-2", merging=False)
+
+    def merged() -> None:
+        merge.merge(batch_id)
+        as_if_settled(good)
+
+    before_the_count(monkeypatch, merged)
+    report = recount(patience=20)
+    assert (kinds(report), report.apart.counts) == ({}, {})
+
+
+def test_an_event_whose_touch_is_on_its_way_is_not_reported(good: Lab, reader, writer, monkeypatch) -> None:
+    late = event(minute(0), 9)
+
+    def written() -> None:
+        write(writer, late, touch=False)
+
+    def touched() -> None:
+        change_log.touch(writer, RECRUITMENT.lake_table, [minute(0)])
+
+    before_the_count(monkeypatch, written, touched)
+    report = recount()
+    assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
+
+
+def test_a_count_of_one_read_is_no_evidence_against_the_next(good: Lab, reader, writer, monkeypatch) -> None:
+    """Minute 0 is merged again just after it was counted, and at the second look another event is on its way."""
+
+    def written_and_merged() -> None:
+        write(writer, event(minute(0), 9), touch=False)
+        read_and_merge(good, reader, {minute(0): [contribution(7)]}, run_id="run-2")
+
+    write(writer, event(minute(0), 8), touch=False)
+    on_its_way = event(minute(0), 10)
+    on_its_way_then = (lambda: write(writer, on_its_way, touch=False), None)
+    merge_counts, merged_after = (None, None), (None, written_and_merged)
+    around_the_count(monkeypatch, merged_after, merge_counts, on_its_way_then)
+    report = recount()
+    assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
+
+
+def test_a_difference_of_another_read_does_not_confirm_an_earlier_one(good: Lab, reader, writer, monkeypatch) -> None:
+    """The first difference is merged between the looks; what the second one meets is an event on its way."""
+    write(writer, event(minute(0), 8), touch=False)
+    rows = {minute(0): [contribution(7)]}
+    before_ledger_is_read(monkeypatch, 3, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
+    before_the_count(monkeypatch, None, None, lambda: write(writer, event(minute(0), 9), touch=False))
+    report = recount()
+    assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
+
+
+def test_a_pending_minute_is_waited_for_until_it_is_merged(good: Lab, reader, writer, monkeypatch) -> None:
+    write(writer, event(minute(0), 9))
+    rows = {minute(0): [contribution(7)]}
+    before_ledger_is_read(monkeypatch, 5, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
+    report = recount(patience=60)
+    assert (kinds(report), report.apart.counts) == ({}, {})
+    assert report.totals["lake_rows"] == 6
+
+
+def test_a_difference_is_found_again_though_pending_minutes_never_merge(good: Lab, writer) -> None:
+    write(writer, event(minute(0), 9), touch=False)
+    write(writer, event(datetime(2026, 3, 5, 10)))
+    report = recount(patience=1)
+    assert (kinds(report), report.apart.counts) == ({"unread_rows": 1}, {"pending": 1})
+
+
+# The front door.
+
+
+def test_it_writes_nothing(good: Lab, writer) -> None:
+    def everything():
+        tables = ("etl.minute_ledger", "etl.day_cursors", "recruitment.events", "recruitment.events_by_minute")
+        return [good.query(f"SELECT * FROM {table}") for table in tables]
+
+    write(writer, event(minute(4)))
+    before = everything()
+    recount()
+    assert everything() == before
+
+
+def test_it_works_with_the_other_client_library(good: Lab, writer, monkeypatch) -> None:
+    pytest.importorskip("mysql.connector")
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    described["extra"] = {"client": "mysql-connector-python"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
+    assert kinds(recount()) == {}
+    write(writer, event(minute(0), 9), touch=False)
+    good.query(f"UPDATE recruitment.events SET sources = 'by hand' WHERE {JOB_8}")
+    report = recount()
+    assert kinds(report) == {"facts_events": 1, "unread_rows": 1}
+    assert only(report, "facts_events").found == {"sources": "by hand"}
+
+
+def test_exit_status_and_report_for_people_and_programs(good: Lab, capsys, monkeypatch) -> None:
+    assert verify.main(["--pipeline", "recruitment"]) == 0
+    assert "recruitment, all minutes: nothing differs" in capsys.readouterr().out
+    good.query("UPDATE recruitment.events SET clicks = 40")
+    assert verify.main(["--lines", "1"]) == 1
+    said = capsys.readouterr().out
+    assert "found clicks=40" in said
+    assert "… and 1 more" in said
+    assert verify.main(["--json", "--from", "2026-03-01T10:00", "--to", "2026-03-01T10:01"]) == 1
+    found = json.loads(capsys.readouterr().out)["pipelines"]["recruitment"]
+    assert (found["totals"]["minutes"], found["totals"]["lake_rows"], found["totals"]["differences"]) == (1, 2, 2)
+    assert found["differences"][0]["first"][0]["found"] == {"clicks": 40}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--pipeline", "nothing"], "There is no pipeline 'nothing'"),
+        (["--from", "2026-03-01T10:00"], "`to` is empty"),
+        (["--from", "2026-03-01T10:00", "--to", "2026-03-01T10:00"], "must be before"),
+    ],
+)
+def test_what_cannot_be_asked_is_no_verdict(arguments: list[str], says: str, capsys) -> None:
+    assert verify.main(arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_store_that_is_away_is_no_verdict(good: Lab, capsys, monkeypatch) -> None:
+    for name in ("AIRFLOW_CONN_LAKE_READER", "AIRFLOW_CONN_WAREHOUSE_ETL"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, json.dumps(json.loads(os.environ[name]) | {"port": 1}))
+            assert verify.main([]) == 2
+        assert "cannot be reached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("known", "in_lake", "verdict"),
+    [
+        (Known(), (0, 0), Verdict.SAME),  # a minute of a range that nobody has written
+        (Known(), (1, 5), Verdict.DIFFERENT),
+        (Known(touched="t", day_is_due=True), (0, 0), Verdict.PENDING),  # the next poll finds it
+        (Known(touched="t"), (0, 0), Verdict.DIFFERENT),  # no poll will
+        (Known("merged", read=(1, 5), seen="t", touched="t"), (1, 5), Verdict.SAME),
+        (Known("merged", read=(1, 5), seen="t", touched="t"), (1, 6), Verdict.DIFFERENT),
+        (Known("merged", pending=True, read=(1, 5), seen="t", touched="t"), (2, 6), Verdict.PENDING),
+        (Known("merged", read=(1, 5), seen="t", touched="u", day_is_due=True), (2, 6), Verdict.PENDING),
+        (Known("merged", read=(1, 5), seen="t", touched="u"), (2, 6), Verdict.DIFFERENT),
+        (Known("held", seen="t", touched="t"), (2, 6), Verdict.HELD),
+        (Known("held", pending=True, seen="u", touched="u"), (2, 6), Verdict.PENDING),  # touched after the hold
+        (Known("closed", read=(1, 5)), (0, 0), Verdict.CLOSED),
+    ],
+)
+def test_verdicts(known: Known, in_lake, verdict: Verdict) -> None:
+    assert judge(known, in_lake, is_open=False, is_closed=False) is verdict
+
+
+def test_files_of_rules_say_what_they_are_and_every_pipeline_compares_its_facts() -> None:
+    from include import pipelines
+
+    for pipeline in pipelines.all_pipelines().values():
+        for kind in ("minutes", "facts", "total"):
+            found = rules.rules(pipeline, kind)
+            assert found, f"include/sql/{pipeline.name}/verify has no {kind}_*.sql."
+            assert all(rule.purpose and "." in rule.table for rule in found if kind != "total")
+
+
+def test_a_file_that_is_no_rule_is_refused(tmp_path) -> None:
+    path = tmp_path / "minutes_x.sql"
+    path.write_text("-- Nothing.\nSELECT 1; SELECT 2;")
+    with pytest.raises(rules.MisnamedRule, match="2 statements"):
+        rules._rule(path)
