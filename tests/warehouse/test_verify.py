@@ -255,6 +255,19 @@ def test_one_value_changed_in_a_contribution_is_found(good: Lab, column: str, va
     assert finding.minute == minute(1)
 
 
+def test_a_fact_that_differs_asks_for_all_minutes_behind_it(good: Lab) -> None:
+    """Had only the first been read again, the fact would agree with a contribution that is wrong."""
+    good.query("UPDATE recruitment.events_by_minute SET clicks = 5 WHERE job_id = 7 AND minute = %s", minute(1))
+    assert '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:02Z"}' in only(recount(), "facts_events").remedy
+    good.query(
+        "UPDATE recruitment.events_by_minute SET minute = '2026-03-09' WHERE job_id = 7 AND minute = %s", minute(1)
+    )
+    remedy = recount().differences.kept["facts_events"][0].remedy
+    assert remedy.startswith(
+        "backfill recruitment_reconcile from 2026-03-01T10:00Z to 2026-03-09T00:01Z, with all runs"
+    )
+
+
 def test_an_event_count_changed_in_a_contribution_is_found(good: Lab) -> None:
     good.query(f"UPDATE recruitment.events_by_minute SET event_count = 2 WHERE {JOB_8}")
     assert kinds(recount()) == {"minutes_event_counts": 1}

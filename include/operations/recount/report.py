@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from include.runs import MAX_RANGE
+
 COLUMNS = (
     "minutes", "lake_rows", "counted", "ignored", "rejected", "contributions", "facts", "pending", "open", "held", "closed",
 )  # fmt: skip
@@ -146,11 +148,14 @@ class Report:
         return json.dumps(found, indent=1, default=str, ensure_ascii=False)
 
 
-def again(pipeline: str, minute: datetime | None, *, shrink: bool = False) -> str:
-    """What to trigger so that one minute is read again."""
+def again(pipeline: str, minute: datetime | None, last: datetime | None = None, *, shrink: bool = False) -> str:
+    """What to start so that a minute, or all from `minute` to `last`, are read again."""
     if minute is None:
         return f"trigger {pipeline}_minute with `from` and `to`"
-    conf = {"from": f"{minute:%Y-%m-%dT%H:%M}Z", "to": f"{minute + timedelta(minutes=1):%Y-%m-%dT%H:%M}Z"}
+    end = (last or minute) + timedelta(minutes=1)
+    if end - minute > timedelta(minutes=MAX_RANGE):
+        return f"backfill {pipeline}_reconcile from {minute:%Y-%m-%dT%H}:00Z to {end:%Y-%m-%dT%H:%M}Z, with all runs"
+    conf = {"from": f"{minute:%Y-%m-%dT%H:%M}Z", "to": f"{end:%Y-%m-%dT%H:%M}Z"}
     return f"trigger {pipeline}_minute with {json.dumps(conf | ({'allow_shrink': True} if shrink else {}))}"
 
 

@@ -25,7 +25,8 @@ class MisnamedRule(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """A file of verify/. Columns expected_x and found_x are compared; the others say where, `minute` among them.
+    """A file of verify/. Columns expected_x and found_x are compared; the others say where, `minute` among them,
+    and `last_minute` where reading that one again is not enough.
 
     minutes_*: SELECT of the minutes from `start` until before `end`. facts_*: a SELECT of where the slice of keys behind
     `after` ends, then one of the facts in it. total_*: one number.
@@ -38,13 +39,13 @@ class Rule:
     queries: tuple[str, ...]
 
     def finding(self, pipeline: Pipeline, row: dict) -> Finding:
-        minute = row.pop("minute", None)
+        minute, last = row.pop("minute", None), row.pop("last_minute", None)
         names = [name.removeprefix("expected_") for name in row if name.startswith("expected_")]
         expected = {name: row.pop(f"expected_{name}") for name in names}
         found = {name: row.pop(f"found_{name}") for name in names}
         differing = [name for name in names if expected[name] != found[name]] or names
         where = " ".join([self.table, *(f"{name}={value}" for name, value in row.items())])
-        remedy = self.remedy.replace("{again}", again(pipeline.name, minute))
+        remedy = self.remedy.replace("{again}", again(pipeline.name, minute, last))
         return Finding(self.name, minute, where, _there(expected, differing), _there(found, differing), remedy)
 
 
