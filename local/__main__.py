@@ -109,6 +109,14 @@ def schema(_: argparse.Namespace) -> int:
     return 0
 
 
+def housekeeping(arguments: argparse.Namespace) -> int:
+    _use_connections("make housekeeping")
+    os.environ.setdefault("MINUTEMARK_DEMO", "1")  # as for the stack that this machine runs
+    from include.operations import housekeeping
+
+    return housekeeping.main(arguments.rest)
+
+
 def _use_connections(what: str) -> None:
     from local import environment
 
@@ -160,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--format", default="table")
     command(schema, help="create what is missing in both stores")
     command(import_, help="import events or a dimension", add_help=False)
+    command(housekeeping, help="remove what nothing needs any more", add_help=False)
     cleaned = command(clean, help="remove local data")
     cleaned.add_argument("--force", action="store_true")
     cleaned.add_argument("--all", action="store_true")
@@ -169,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     parser = _parser()
     arguments, arguments.rest = parser.parse_known_args()
-    if arguments.rest and arguments.function is not import_:
+    if arguments.rest and arguments.function not in (import_, housekeeping):
         parser.error(f"unknown: {' '.join(arguments.rest)}")
     try:
         return arguments.function(arguments)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from include.pipelines import Pipeline
+from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import ledger
 from include.warehouse.delta import LastDelta, PlannedMinute
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import in_transaction, rows
 
 FAILURES_BEFORE_SPLIT = 2
+_MICROSECOND = timedelta(microseconds=1)
+_OVERDUE = (
+    "SELECT b.batch_id FROM etl.batches AS b WHERE b.pipeline = %(pipeline)s AND b.state = 'open' "
+    "AND b.opened_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND AND NOT EXISTS ("
+    "SELECT 1 FROM etl.attempts AS a WHERE a.batch_id = b.batch_id "
+    "AND a.started_at >= CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND)"
+)
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,42 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
         batch_ids_of_run = _replaced(cursor, pipeline, dag_id, run_id, None)
         _close(cursor, pipeline, batch_ids_of_run, "its run was cleared")
         return batch_ids + batch_ids_of_run
+
+    return in_transaction(conn, close)
+
+
+def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
+    """Open batches that no run can be working on: neither opened nor tried again within `age`."""
+    cursor = conn.cursor()
+    cursor.execute(f"{_OVERDUE} ORDER BY b.batch_id", {"pipeline": pipeline_name, "age": age // _MICROSECOND})
+    found = [batch_id for (batch_id,) in cursor.fetchall()]
+    conn.rollback()
+    return found
+
+
+def give_up(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
+    """Close an overdue batch as failed; False when it is none any more. Whoever clears its run is told to open a new one.
+
+    The batch's row is locked first, as a merge and a new attempt do, so that neither is cut off in the middle.
+    """
+
+    def close(cursor) -> bool:
+        binds = {"pipeline": pipeline_name, "age": age // _MICROSECOND, "batch_id": batch_id}
+        cursor.execute("SELECT batch_id FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", binds)
+        cursor.fetchall()
+        cursor.execute(f"{_OVERDUE} AND b.batch_id = %(batch_id)s", binds)
+        if cursor.fetchone() is None:
+            return False
+        why = f"no run has worked on it for {age.days} days"
+        declared = all_pipelines().get(pipeline_name)
+        if declared is not None:
+            _close(cursor, declared, [batch_id], why)
+        else:  # nothing will ever process its minutes: there is nothing to judge
+            cursor.execute(
+                "UPDATE etl.batches SET state = 'failed', reason = %(why)s WHERE batch_id = %(batch_id)s",
+                {"batch_id": batch_id, "why": f"{why}, and no pipeline of this name is declared"},
+            )
+        return True
 
     return in_transaction(conn, close)
 

@@ -7,6 +7,7 @@ without the other's contributions.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -115,7 +116,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
         "batch_id": batch_id,
         "attempt": attempt,
         "settle_microseconds": pipeline.settle // _MICROSECOND,
-        "oldest_kept_batch": _oldest_kept_batch(cursor),
+        "oldest_kept_batch": oldest_kept_batch(cursor),
     }
     _drop_superseded(cursor, binds)
     cursor.execute(
@@ -163,14 +164,19 @@ def _drop_superseded(cursor, binds: dict) -> None:
     )
 
 
-def _oldest_kept_batch(cursor) -> int:
-    """What check_warehouse reads of batches opened before the last day may go."""
+def oldest_kept_batch(cursor) -> int:
+    """The id before which what check_warehouse reads of a batch may go: that batch was opened before the last day."""
     cursor.execute(
         "SELECT batch_id FROM etl.batches WHERE opened_at < CURRENT_TIMESTAMP(6) - INTERVAL 1 DAY "
         "ORDER BY batch_id DESC LIMIT 1"
     )
     found = cursor.fetchone()
     return found[0] if found else 0
+
+
+def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
+    """Every table that a transform of these pipelines fills."""
+    return [*_SHARED_STAGING, *(output.staging for pipeline in pipelines_ for output in pipeline.outputs)]
 
 
 def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:
@@ -180,7 +186,7 @@ def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:
 
 
 def _remove_attempt(cursor, pipeline: Pipeline, attempt: int) -> None:
-    for table in (*_SHARED_STAGING, *(output.staging for output in pipeline.outputs)):
+    for table in staging_tables([pipeline]):
         cursor.execute(f"DELETE FROM {table} WHERE attempt = %(attempt)s", {"attempt": attempt})
 
 
@@ -189,7 +195,7 @@ def _sweep(conn, pipeline: Pipeline) -> None:
 
     def remove(cursor) -> None:
         left: set[int] = set()
-        for table in (*_SHARED_STAGING, *(output.staging for output in pipeline.outputs)):
+        for table in staging_tables([pipeline]):
             cursor.execute(f"SELECT DISTINCT attempt FROM {table}")  # a skip scan of the key
             left.update(row[0] for row in cursor.fetchall())
         for attempt in sorted(left):
