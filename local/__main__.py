@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
             say("   The first run is still under way.")
         stack.start_other_dags()
         stack.warm_spark()
+        stack.start_cleaning()
         if arguments.detach:
             say("Everything runs in the background: `make status`, `make logs`, `make stop`.")
             return 0
