@@ -121,6 +121,7 @@ with DAG(
 HOUSEKEEPING = {
     "tidy_warehouse": "Staged rows of dead attempts, payloads of rejected events, samples of checks, old batches.",
     "forget_change_log": "Days of the change log that nobody touched for long, when all of their minutes are merged.",
+    "remove_demo_traffic": "Old minutes of the lake that hold nothing but invented events; only with MINUTEMARK_DEMO=1.",
 }
 with DAG(
     "minutemark_housekeeping",

@@ -9,16 +9,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.util import find_spec
 
 from include import pipelines
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
 from include.lake.errors import LakeError
 from include.lake.session import lake
 from include.operations.change_log_days import forget_days
+from include.operations.demo_events import remove_demo_events
 from include.pipelines import Retention
 from include.warehouse import expired
 from include.warehouse.errors import WarehouseError
@@ -81,9 +84,22 @@ def forget_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]
             yield Removed(lake_table, "days kept although they are old: minutes of theirs are pending or held", kept)
 
 
+def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Old minutes of the lake that hold nothing but invented events. Only with MINUTEMARK_DEMO=1."""
+    if os.environ.get("MINUTEMARK_DEMO") != "1":
+        return
+    with lake(LAKE_READER) as reader, lake(LAKE_WRITER) as writer, warehouse(WAREHOUSE_ETL) as conn:
+        for pipeline in pipelines.all_pipelines().values():
+            if find_spec(f"include.demo.{pipeline.name}"):
+                age = asked(pipeline.retention, days).demo_events
+                count = remove_demo_events(reader, writer, conn, pipeline, age, dry=dry)
+                yield Removed(pipeline.name, "minutes of demo events closed, and removed from the lake", count)
+
+
 STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {
     "tidy_warehouse": tidy_warehouse,
     "forget_change_log": forget_change_log,
+    "remove_demo_traffic": remove_demo_traffic,
 }
 
 

@@ -207,6 +207,22 @@ def forget_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID) -> Non
     in_transaction(conn, remove)
 
 
+def close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None], reason: str) -> int:
+    """Close minutes whose `seen_changed_at` is still the given one; returns how many. Does not commit.
+
+    Take the pipeline's lock first: a merge that has judged the minute already would make it merged again.
+    """
+    closed = 0
+    for minute, changed_at in sorted(minutes.items()):
+        cursor.execute(
+            "UPDATE etl.minute_ledger SET state = 'closed', reason = %(reason)s WHERE pipeline = %(pipeline)s "
+            "AND minute = %(minute)s AND state <> 'closed' AND seen_changed_at <=> %(changed_at)s",
+            {"pipeline": pipeline.name, "minute": minute, "changed_at": changed_at, "reason": reason},
+        )
+        closed += cursor.rowcount
+    return closed
+
+
 def hold(cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str | None, str]], attempt: int | None) -> None:
     """Hold (minute, the change that was read, reason) unless a newer attempt has merged the minute. Does not commit.
 
