@@ -122,6 +122,7 @@ HOUSEKEEPING = {
     "tidy_warehouse": "Staged rows of dead attempts, payloads of rejected events, samples of checks, old batches.",
     "forget_change_log": "Days of the change log that nobody touched for long, when all of their minutes are merged.",
     "remove_demo_traffic": "Old minutes of the lake that hold nothing but invented events; only with MINUTEMARK_DEMO=1.",
+    "fold_contributions": "Contributions of old hours become one row per fact key instead of sixty; facts do not change.",
 }
 with DAG(
     "minutemark_housekeeping",

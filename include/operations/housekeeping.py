@@ -18,6 +18,7 @@ from importlib.util import find_spec
 
 from include import pipelines
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
+from include.lake.change_log import clock
 from include.lake.errors import LakeError
 from include.lake.session import lake
 from include.operations.change_log_days import forget_days
@@ -25,6 +26,7 @@ from include.operations.demo_events import remove_demo_events
 from include.pipelines import Retention
 from include.warehouse import expired
 from include.warehouse.errors import WarehouseError
+from include.warehouse.folding import fold
 from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
@@ -96,10 +98,21 @@ def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[Remove
                 yield Removed(pipeline.name, "minutes of demo events closed, and removed from the lake", count)
 
 
+def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Contributions of old hours: one row per fact key instead of sixty. Facts do not change."""
+    with lake(LAKE_READER) as reader:
+        now = clock(reader)
+    with warehouse(WAREHOUSE_ETL) as conn:
+        for pipeline in pipelines.all_pipelines().values():
+            age = asked(pipeline.retention, days).contributions
+            yield Removed(pipeline.name, "hours of contributions folded", fold(conn, pipeline, now, age, dry=dry))
+
+
 STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {
     "tidy_warehouse": tidy_warehouse,
     "forget_change_log": forget_change_log,
     "remove_demo_traffic": remove_demo_traffic,
+    "fold_contributions": fold_contributions,
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline, all_pipelines
-from include.warehouse import ledger
+from include.warehouse import folded_hours, ledger
 from include.warehouse.delta import LastDelta, PlannedMinute
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import in_transaction, rows
@@ -79,7 +79,10 @@ def open_batch(
     is_delta: bool = False,
     split_size: int | None = None,
 ) -> int:
-    """Record a batch and return its id. Open batches that the same run had before are closed."""
+    """Record a batch and return its id. Open batches that the same run had before are closed.
+
+    A minute of a folded hour brings the other minutes of that hour with it.
+    """
     if not minutes:
         raise ValueError("A batch needs at least one minute.")
     batch = {
@@ -106,6 +109,7 @@ def open_batch(
             "INSERT INTO etl.batch_minutes (batch_id, minute, changed_at) VALUES (%s, %s, %s)",
             [(batch_id, planned.minute, planned.changed_at) for planned in sorted(minutes, key=lambda one: one.minute)],
         )
+        folded_hours.complete(cursor, pipeline.name, batch_id, [planned.minute for planned in minutes])
         _close(cursor, pipeline, _replaced(cursor, pipeline, dag_id, run_id, batch_id), f"replaced by batch {batch_id}")
         return batch_id
 
@@ -270,13 +274,17 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     failed_in_merge = batch["merge_tries"] >= FAILURES_BEFORE_SPLIT
     if not batch["is_delta"] or not (failed_in_spark or failed_in_merge):
         return
-    if batch["minutes"] == 1 and _others_passed(cursor, pipeline, batch_id, batch["opened_at"]):
+    is_folded_hour = folded_hours.is_one(cursor, pipeline.name, batch_id)
+    is_alone = batch["minutes"] == 1 or is_folded_hour
+    if is_alone and _others_passed(cursor, pipeline, batch_id, batch["opened_at"], batch["minutes"]):
         step = "merge_into_warehouse" if failed_in_merge else "transform_delta"
         cause = batch["reason"] or f"the log of {step} in run {batch['run_id']} says why"
         planned = rows(
             cursor,
-            "SELECT minute, changed_at FROM etl.batch_minutes WHERE batch_id = %(batch_id)s",
-            {"batch_id": batch_id},
+            "SELECT m.minute, m.changed_at FROM etl.batch_minutes AS m LEFT JOIN etl.minute_ledger AS l "
+            "ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
+            "WHERE m.batch_id = %(batch_id)s AND (l.pending = 1 OR NOT %(is_folded_hour)s)",
+            {"pipeline": pipeline.name, "batch_id": batch_id, "is_folded_hour": int(is_folded_hour)},
         )
         minutes = [(row["minute"], row["changed_at"], f"fails alone in {step}: {cause}") for row in planned]
         ledger.hold(cursor, pipeline.name, minutes, None)
@@ -289,18 +297,19 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     )
 
 
-def _others_passed(cursor, pipeline: Pipeline, batch_id: int, opened_at: datetime) -> bool:
-    """Whether a batch was merged while this one failed, or since its one minute had failed alone before.
+def _others_passed(cursor, pipeline: Pipeline, batch_id: int, opened_at: datetime, minutes: int) -> bool:
+    """Whether a batch was merged while this one failed, or since its one minute, or folded hour, had failed alone before.
 
     Without that the fault is the platform's, not the minute's. Failures before the minute's last merge do not count.
     """
     cursor.execute(
         "SELECT MIN(f.opened_at) FROM etl.batch_minutes AS m "
-        "JOIN etl.batches AS f ON f.pipeline = %(pipeline)s AND f.state = 'failed' AND f.is_delta = 1 AND f.minutes = 1 "
+        "JOIN etl.batches AS f ON f.pipeline = %(pipeline)s AND f.state = 'failed' AND f.is_delta = 1 "
+        "AND f.minutes = %(minutes)s "
         "JOIN etl.batch_minutes AS same ON same.batch_id = f.batch_id AND same.minute = m.minute "
         "LEFT JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
         "WHERE m.batch_id = %(batch_id)s AND (l.merged_at IS NULL OR f.opened_at > l.merged_at)",
-        {"pipeline": pipeline.name, "batch_id": batch_id},
+        {"pipeline": pipeline.name, "batch_id": batch_id, "minutes": minutes},
     )
     first_failure = cursor.fetchone()[0] or opened_at
     cursor.execute(
@@ -315,6 +324,6 @@ def _not_open(batch_id: int, state: str, reason: str | None) -> str:
     why = f" ({reason})" if reason else ""
     remedy = {
         "merged": "It needs no other attempt; to read its minutes again, clear the run from wait_for_changes.",
-        "skipped": "Newer reads of its minutes are merged; to read them again, clear the run from wait_for_changes.",
+        "skipped": "None of its minutes was left to publish; to read them again, clear the run from wait_for_changes.",
     }.get(state, "Clear the run from wait_for_changes, which opens a new batch.")
     return f"Batch {batch_id} is {state}{why}, not open. {remedy}"

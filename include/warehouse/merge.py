@@ -14,6 +14,7 @@ from datetime import timedelta
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
 from include.pipelines import Pipeline
+from include.warehouse import folded_hours
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, SET_UP, BatchRefused, code_of
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER, statements
@@ -41,7 +42,9 @@ class MergeResult:
 
     def __str__(self) -> str:
         if self.state == "skipped":
-            return f"Batch {self.batch_id} is skipped: newer reads of all its minutes are merged."
+            return (
+                f"Batch {self.batch_id} is skipped: none of its minutes is to be published; etl.batch_minutes says why."
+            )
         if not self.changed:
             return f"Batch {self.batch_id} was merged before (attempt {self.attempt}): nothing changed."
         dropped = f"; {self.superseded} left to a newer read" if self.superseded else ""
@@ -119,6 +122,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
         "oldest_kept_batch": oldest_kept_batch(cursor),
     }
     _drop_superseded(cursor, binds)
+    folded_hours.unfold(cursor, pipeline.name, batch_id)
     cursor.execute(
         "SELECT COUNT(*), COUNT(c.minute) FROM etl.batch_minutes AS m LEFT JOIN etl.staged_counts AS c "
         "ON c.attempt = %(attempt)s AND c.minute = m.minute WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'",

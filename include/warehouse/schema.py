@@ -18,6 +18,7 @@ _BI_READS = {
     "etl.minute_ledger": "",
     "etl.batches": "",
     "etl.batch_minutes": "",
+    "etl.folded_hours": "",
     "etl.rejected_summary": "",
     "etl.check_results": (
         " (check_result_id, batch_id, attempt, gate, check_name, severity, outcome, offending_rows, checked_at)"

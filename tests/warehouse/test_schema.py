@@ -33,6 +33,7 @@ READABLE = [
     "SELECT * FROM recruitment.job",
     "SELECT * FROM etl.minute_ledger",
     "SELECT * FROM etl.batches",
+    "SELECT * FROM etl.folded_hours",
     "SELECT * FROM etl.rejected_summary",
     "SELECT check_name, outcome, offending_rows FROM etl.check_results",
 ]
