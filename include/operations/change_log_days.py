@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
+from include.connections import LAKE_WRITER, endpoint
 from include.lake import change_log
 from include.lake.keys import time_of
+from include.lake.session import explained
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 
@@ -43,7 +45,8 @@ def forget_days(
             continue
         forgotten += 1
         if not dry:
-            change_log.forget(writer, lake_table, state)
+            with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+                change_log.forget(writer, lake_table, state)
             for pipeline in pipelines:
                 ledger.forget_day(conn, pipeline, day, state.day_changed_at)
     return forgotten, kept

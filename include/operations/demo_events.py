@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+from include.connections import LAKE_WRITER, endpoint
 from include.demo.traffic import is_demo
 from include.lake import change_log
+from include.lake.session import explained
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 from include.warehouse.merge import lock
@@ -80,13 +82,15 @@ def _finish(reader, writer, conn, pipeline: Pipeline, written_before: datetime) 
     for start in range(0, len(closed), _MINUTES_PER_CHUNK):
         minutes = closed[start : start + _MINUTES_PER_CHUNK]
         theirs = _all_demo(reader, pipeline, minutes)
-        delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?")
+        statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
         # An event that comes after the look is not the demo's, and newer than this.
         stamp = (written_before - _EPOCH) // timedelta(microseconds=1)
         partitions = [(stamp, minute, shard) for minute in theirs for shard in range(pipeline.shards)]
-        execute_concurrent_with_args(
-            writer, delete, partitions, concurrency=_PARTITIONS_IN_FLIGHT, raise_on_first_error=True
-        )
+        with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+            delete = writer.prepare(statement)
+            execute_concurrent_with_args(
+                writer, delete, partitions, concurrency=_PARTITIONS_IN_FLIGHT, raise_on_first_error=True
+            )
 
         def mark(cursor, minutes=minutes) -> None:
             cursor.executemany(

@@ -78,7 +78,7 @@ def forget_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]
     readers: dict[str, list[pipelines.Pipeline]] = {}
     for pipeline in pipelines.all_pipelines().values():
         readers.setdefault(pipeline.lake_table, []).append(pipeline)
-    with lake(LAKE_READER) as reader, lake(LAKE_WRITER) as writer, warehouse(WAREHOUSE_ETL) as conn:
+    with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
         for lake_table, of_table in readers.items():
             age = max(asked(pipeline.retention, days).change_log for pipeline in of_table)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)
@@ -90,7 +90,7 @@ def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[Remove
     """Old minutes of the lake that hold nothing but invented events. Only with MINUTEMARK_DEMO=1."""
     if os.environ.get("MINUTEMARK_DEMO") != "1":
         return
-    with lake(LAKE_READER) as reader, lake(LAKE_WRITER) as writer, warehouse(WAREHOUSE_ETL) as conn:
+    with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             if find_spec(f"include.demo.{pipeline.name}"):
                 age = asked(pipeline.retention, days).demo_events

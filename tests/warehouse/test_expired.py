@@ -238,3 +238,16 @@ def test_make_housekeeping_says_what_it_removed(lab: Lab, capsys: pytest.Capture
     assert json.loads(lab.one("SELECT payload FROM etl.rejected_events")) == {"secret": "payload"}
     assert housekeeping.main(["--keep", "rejected_payloads=soon"]) == 1
     assert "write NAME=DAYS" in capsys.readouterr().err
+
+
+def test_open_batches_of_a_pipeline_that_is_no_longer_declared_are_given_up(lab: Lab) -> None:
+    staged_batch(lab)
+    lab.query("UPDATE etl.batches SET pipeline = 'given_away'")
+    lab.query("INSERT INTO etl.pipelines (pipeline) VALUES ('given_away')")
+    age(lab, 3)
+    try:
+        tidy()
+        assert lab.query("SELECT state FROM etl.batches") == [("failed",)]
+        assert lab.one(STAGED) == 0
+    finally:
+        lab.query("DELETE FROM etl.pipelines WHERE pipeline = 'given_away'")
