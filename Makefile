@@ -15,7 +15,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import held release rejected replay verify bench faults test lint clean
+.PHONY: help setup run services stop status logs query schema import held release rejected replay verify housekeeping bench faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -82,6 +82,9 @@ verify: ## recount the lake against ledger, contributions and facts (PIPELINE=â€
 	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make run" >&2; exit 2; }; $(LOCAL) verify \
 	  $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)") \
 	  $(if $(PATIENCE),--patience "$(PATIENCE)") $(if $(SHOW),--lines "$(SHOW)") $(if $(JSON),--json)
+
+housekeeping: ## remove what nothing needs any more (DRY=1: only count it; KEEP="batches=30 demo_events=2", in days)
+	@$(LOCAL) housekeeping $(if $(DRY),--dry-run) $(if $(KEEP),--keep $(KEEP))
 
 test: setup ## run the tests (ARGS="-k merge")
 	@$(VENV)/python -m pytest $(ARGS)

@@ -1,8 +1,9 @@
 """What is done by hand, or once, each as a DAG. `make` has a target for each that calls the same function."""
 
+from dataclasses import fields
 from datetime import timedelta
 
-from airflow.sdk import DAG, Param, chain, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
 from include import pipelines
 from include.chain import START
@@ -79,6 +80,20 @@ def check_pools(ti=None) -> None:
     from include.operations.preflight import wait_for_pools
 
     wait_for_pools(ti, {f"try_pool_{pool}": pool for pool in POOLS})
+
+
+def housekeeping_task(step: str, what: str):
+    """The task of that name; `what` it removes stands in its docs."""
+
+    @task(task_id=step, execution_timeout=timedelta(hours=2), doc_md=what)
+    def keep_house(params=None) -> None:
+        from include.operations.housekeeping import run_step
+
+        days = {name.removeprefix("keep_"): value for name, value in params.items() if name.startswith("keep_")}
+        for removed in run_step(step, days, dry=params["dry_run"]):
+            print(removed)
+
+    return keep_house()
 
 
 def preflight_tasks() -> list:
@@ -216,3 +231,40 @@ with DAG(
     **SETTINGS,
 ):
     recount()
+
+
+HOUSEKEEPING = {
+    "tidy_warehouse": "Staged rows of dead attempts, payloads of rejected events, samples of checks, old batches.",
+    "forget_change_log": "Days of the change log that nobody touched for long, when all of their minutes are merged.",
+    "remove_demo_traffic": "Old minutes of the lake that hold nothing but invented events; only with MINUTEMARK_DEMO=1.",
+    "fold_contributions": "Contributions of old hours become one row per fact key instead of sixty; facts do not change.",
+}
+with DAG(
+    "minutemark_housekeeping",
+    schedule=CronDataIntervalTimetable("17 3 * * *", timezone="UTC"),
+    description="Removes what nothing needs any more, in small steps, beside the running pipelines.",
+    doc_md=(
+        "\n".join(f"- **{step}**: {what}" for step, what in HOUSEKEEPING.items())
+        + "\n\nHow long what is kept is declared in `Retention` of each pipeline; the form overrides it for all of them. "
+        "With `dry_run` it counts what it would remove, and removes nothing."
+    ),
+    tags=["minutemark", "operations"],
+    params={
+        "dry_run": Param(False, type="boolean", title="dry_run", description="Only count what would be removed"),
+        **{
+            f"keep_{field.name}": Param(
+                None,
+                type=["null", "number"],
+                minimum=1,
+                title=f"keep_{field.name}",
+                description=f"Days; empty: as declared, by default {field.default.days}",
+            )
+            for field in fields(pipelines.Retention)
+        },
+    },
+    dagrun_timeout=timedelta(hours=6),
+    max_active_tasks=1,  # it has a day for it, and the minute DAGs need the cores
+    **SETTINGS,
+):
+    for step, what in HOUSEKEEPING.items():
+        housekeeping_task(step, what)

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from include.lake import change_log, counts
 from include.pipelines import Pipeline
-from include.warehouse import batches, ledger
-from include.warehouse.delta import PlannedMinute, estimate, plan
+from include.warehouse import batches, folded_hours, ledger
+from include.warehouse.delta import Pending, PlannedMinute, estimate, plan
+from include.warehouse.folded_hours import HOUR
 
 MINUTE = timedelta(minutes=1)
 MAX_RANGE = 1_440  # minutes of one run
@@ -57,12 +58,17 @@ def open_delta(
 ) -> int | None:
     """Open a batch of what `look` and earlier polls found changed; None when nothing is pending."""
     batches.close_abandoned(conn, pipeline, dag_id, run_id)
+    typical = ledger.typical_rows(conn, pipeline)
+    pending, folded = _with_folded_hours(
+        pipeline, conn, look.clock, ledger.pending_minutes(conn, pipeline, look.clock), typical
+    )
     planned = plan(
-        ledger.pending_minutes(conn, pipeline, look.clock),
+        pending,
         clock=look.clock,
         pipeline=pipeline,
-        typical_rows=ledger.typical_rows(conn, pipeline),
+        typical_rows=typical,
         last=batches.last_delta(conn, pipeline),
+        folded=folded,
     )
     if not planned.minutes:
         return None
@@ -95,6 +101,12 @@ def open_range(pipeline: Pipeline, lake_session, conn, *, start: datetime, end: 
         )
     seen = look(pipeline, lake_session, conn)
     refuse_closed(pipeline, seen.clock, start)
+    folded = folded_hours.folded_among(conn.cursor(), pipeline.name, minutes)
+    if folded and _is_closed(pipeline, seen.clock, folded[0]):
+        raise RangeRefused(
+            f"The contributions of {folded[0]:%Y-%m-%d %H}:00 to {folded[0]:%H}:59 are folded, so that this hour can only be "
+            f"replaced whole, and its first minutes are closed. Ask for minutes from {folded[0] + HOUR:%Y-%m-%d %H:%M} on."
+        )
     return _open_exactly(pipeline, conn, seen, minutes, batch)
 
 
@@ -132,7 +144,7 @@ def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
 
 def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
     """Raise RangeRefused when the lake may have forgotten part of a range: reading it would erase good facts."""
-    if pipeline.lake_retention is None or start >= clock - pipeline.lake_retention:
+    if not _is_closed(pipeline, clock, start):
         return
     first_open = _floor(clock - pipeline.lake_retention) + MINUTE
     raise RangeRefused(
@@ -144,14 +156,42 @@ def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
 def _open_exactly(pipeline: Pipeline, conn, seen: Look, minutes: list[datetime], batch: dict) -> int:
     known = ledger.ledger_of(conn, pipeline, minutes[0], minutes[-1] + MINUTE)
     typical = ledger.typical_rows(conn, pipeline)
-    planned = []
-    for minute in minutes:
-        row = known.get(minute)
-        if row is None or (row["seen_changed_at"] is None and row["raw_rows"] is None):
-            planned.append(PlannedMinute(minute))  # never touched: most likely empty
-        else:
-            planned.append(PlannedMinute(minute, row["seen_changed_at"], estimate(row["raw_rows"], typical)))
+    planned = [_planned(minute, known.get(minute), typical) for minute in minutes]
     return batches.open_batch(conn, pipeline, lake_clock=seen.clock, minutes=planned, **batch)
+
+
+def _planned(minute: datetime, row: dict | None, typical_rows: float | None) -> PlannedMinute:
+    if row is None or (row["seen_changed_at"] is None and row["raw_rows"] is None):
+        return PlannedMinute(minute)  # never touched: most likely empty
+    return PlannedMinute(minute, row["seen_changed_at"], estimate(row["raw_rows"], typical_rows))
+
+
+def _with_folded_hours(
+    pipeline: Pipeline, conn, clock: datetime, pending: list[Pending], typical_rows: float | None
+) -> tuple[list[Pending], dict[datetime, list[PlannedMinute]]]:
+    """The pending minutes that this run may take, and for those of folded hours the whole hour.
+
+    A folded hour with a minute that is held or closed can't be replaced: its pending minutes wait until that one is
+    released, instead of being read in vain by every run. Of the others, a batch has room for the oldest few.
+    """
+    hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [one.minute for one in pending])
+    whole: dict[datetime, list[PlannedMinute]] = {}
+    for hour in hours:
+        if len(whole) == max(1, pipeline.max_minutes // 60) or _is_closed(pipeline, clock, hour):
+            continue
+        known = ledger.ledger_of(conn, pipeline, hour, hour + HOUR)
+        if not any(row["state"] in ("held", "closed") and not row["pending"] for row in known.values()):
+            minutes = folded_hours.minutes_of(hour)
+            whole[hour] = [_planned(minute, known.get(minute), typical_rows) for minute in minutes]
+    waiting = set(hours) - set(whole)
+    taken = [one for one in pending if folded_hours.hour_of(one.minute) not in waiting]
+    together = {one.minute: whole[hour] for one in taken if (hour := folded_hours.hour_of(one.minute)) in whole}
+    return taken, together
+
+
+def _is_closed(pipeline: Pipeline, clock: datetime, minute: datetime) -> bool:
+    """Whether the lake may have begun to forget it."""
+    return pipeline.lake_retention is not None and minute < clock - pipeline.lake_retention
 
 
 def _left_alone(row: dict | None, is_live: bool) -> bool:

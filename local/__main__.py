@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
             say("   The first run is still under way.")
         stack.start_other_dags()
         stack.warm_spark()
+        stack.start_cleaning()
         if arguments.detach:
             say("Everything runs in the background: `make status`, `make logs`, `make stop`.")
             return 0
@@ -139,9 +140,6 @@ def verify(arguments: argparse.Namespace) -> int:
     return verify.main(arguments.rest)
 
 
-OPERATIONS = (import_, held, release, rejected, replay, verify)  # each reads its own arguments
-
-
 def schema(_: argparse.Namespace) -> int:
     _use_connections("make schema")
     from include.operations import setup
@@ -149,6 +147,17 @@ def schema(_: argparse.Namespace) -> int:
     setup.set_up()
     say("Tables and grants of both stores are there.")
     return 0
+
+
+def housekeeping(arguments: argparse.Namespace) -> int:
+    _use_connections("make housekeeping")
+    os.environ.setdefault("MINUTEMARK_DEMO", "1")  # as for the stack that this machine runs
+    from include.operations import housekeeping
+
+    return housekeeping.main(arguments.rest)
+
+
+OPERATIONS = (import_, held, release, rejected, replay, verify, housekeeping)  # each reads its own arguments
 
 
 def _use_connections(what: str) -> None:

@@ -33,6 +33,7 @@ from local.supervisor import Program
 
 CASSANDRA, MARIADB, POSTGRES = "cassandra", "mariadb", "postgres"
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
+CLEANING = "airflow-clean"
 # What works without the stores, and what would start runs before they answer.
 EARLY, LATE = ("api-server", "dag-processor"), ("scheduler", "triggerer")
 AIRFLOW = EARLY + LATE
@@ -223,6 +224,10 @@ class Stack:
         """Make the class archive for Spark's JVM in the background; runs are slower until it is there, nothing else."""
         supervisor.start(SPARK_ARCHIVE)
 
+    def start_cleaning(self) -> None:
+        """Let Airflow's past be removed once a day, as long as the stack runs."""
+        supervisor.start(CLEANING)
+
     def _stores(self) -> list[str]:
         own = {CASSANDRA: self.environment.own_lake, MARIADB: self.environment.own_warehouse}
         return [name for name, is_own in own.items() if not is_own]
@@ -243,6 +248,7 @@ class Stack:
             Program(POSTGRES, self._postgres().command(), 20, as_group=False, stop_signal="INT"),
             Program(MIGRATION, [airflow, "db", "migrate"], 50, once=True),
             Program(SPARK_ARCHIVE, ["nice", "-n", "10", python, "-m", "include.spark.warm_start"], 60, once=True),
+            Program(CLEANING, [python, "-m", "local.metadata"], 60),
             Program("api-server", [airflow, "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1"], 70),
             # Logs are read from the files; their servers would listen on every interface.
             Program("scheduler", [airflow, "scheduler", "--skip-serve-logs"], 90),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -23,7 +24,22 @@ _TOUCH = (
 )
 _DAYS = "SELECT DISTINCT lake_table, day, day_changed_at FROM minutemark.minute_changes"
 _MINUTES = "SELECT minute, changed_at FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s"
+_DAY = (
+    "SELECT day_changed_at, minute, changed_at, WRITETIME(day_changed_at) AS day_written, WRITETIME(changed_at) AS written "
+    "FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s"
+)
+_FORGET = "DELETE FROM minutemark.minute_changes USING TIMESTAMP %s WHERE lake_table = %s AND day = %s"
 _TOUCHES_PER_BATCH = 200
+
+
+@dataclass(frozen=True)
+class DayState:
+    """All that the change log says of one day, at one look."""
+
+    day: date
+    day_changed_at: UUID
+    minutes: Mapping[datetime, UUID]
+    written_at: int  # write timestamp of its newest cell: microseconds since 1970, by the server's clock
 
 
 def clock(session: Session) -> datetime:
@@ -40,6 +56,25 @@ def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:
 def minutes_of_day(session: Session, lake_table: str, day: date) -> dict[datetime, UUID]:
     """The last touch of every touched minute of that day."""
     return {row.minute: row.changed_at for row in session.execute(_MINUTES, (lake_table, day)) if row.changed_at}
+
+
+def state_of_day(session: Session, lake_table: str, day: date) -> DayState | None:
+    """The day's touches and when they were written; None for a day that the change log does not have."""
+    rows = list(session.execute(_DAY, (lake_table, day)))
+    if not rows or rows[0].day_changed_at is None:
+        return None
+    stamps = [stamp for row in rows for stamp in (row.day_written, row.written) if stamp is not None]
+    minutes = {row.minute: row.changed_at for row in rows if row.changed_at}
+    return DayState(day, rows[0].day_changed_at, minutes, max(stamps))
+
+
+def forget(session: Session, lake_table: str, state: DayState) -> None:
+    """Remove what that look has seen of the day, and nothing that was written since.
+
+    The deletion carries the write timestamp of the newest cell seen: a later touch has a later one, and survives,
+    whichever of the two arrives first.
+    """
+    session.execute(_FORGET, (state.written_at, lake_table, state.day))
 
 
 def touch(session: Session, lake_table: str, minutes: Iterable[datetime]) -> None:

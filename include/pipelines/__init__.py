@@ -6,9 +6,9 @@ import functools
 import importlib
 import pkgutil
 
-from include.pipelines.declaration import Dimension, Output, Pipeline
+from include.pipelines.declaration import Dimension, Output, Pipeline, Retention
 
-__all__ = ["Dimension", "Output", "Pipeline", "all_pipelines", "get"]
+__all__ = ["Dimension", "Output", "Pipeline", "Retention", "all_pipelines", "get"]
 
 
 class UnknownPipeline(LookupError):

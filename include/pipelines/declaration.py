@@ -29,6 +29,27 @@ class Dimension:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """How long what the facts do not need is kept. Facts, contributions, ledger and rejected rows' reasons stay for ever.
+
+    Raises ValueError for less than a day: a run, its retries and whoever clears it must find what they work on.
+    """
+
+    staging: timedelta = timedelta(days=2)  # an open batch that nobody worked on for so long is given up
+    change_log: timedelta = timedelta(days=30)  # after a day's last touch; all of it is merged by then, or it stays
+    rejected_payloads: timedelta = timedelta(days=90)
+    check_samples: timedelta = timedelta(days=30)
+    batches: timedelta = timedelta(days=90)
+    contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
+    demo_events: timedelta = timedelta(days=7)
+
+    def __post_init__(self) -> None:
+        for name, kept in vars(self).items():
+            if kept < timedelta(days=1):
+                raise ValueError(f"Retention {name} is {kept}: keep a day or more.")
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """One flow from a lake table to warehouse facts."""
 
@@ -54,6 +75,7 @@ class Pipeline:
     settle: timedelta = timedelta(seconds=30)  # a touch this close before a read is read again
     future_tolerance: timedelta = timedelta(minutes=5)  # minutes further ahead of the lake's clock are backlog
     lake_retention: timedelta | None = None  # minutes older than this are closed
+    retention: Retention = Retention()
 
     @property
     def lake_table(self) -> str:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from include.pipelines import Pipeline
-from include.warehouse import ledger
+from include.pipelines import Pipeline, all_pipelines
+from include.warehouse import folded_hours, ledger
 from include.warehouse.delta import LastDelta, PlannedMinute, is_open
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import in_transaction, rows
 
 FAILURES_BEFORE_SPLIT = 2
+_MICROSECOND = timedelta(microseconds=1)
+_OVERDUE = (
+    "SELECT b.batch_id FROM etl.batches AS b WHERE b.pipeline = %(pipeline)s AND b.state = 'open' "
+    "AND b.opened_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND AND NOT EXISTS ("
+    "SELECT 1 FROM etl.attempts AS a WHERE a.batch_id = b.batch_id "
+    "AND a.started_at >= CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND)"
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,10 @@ def open_batch(
     is_delta: bool = False,
     split_size: int | None = None,
 ) -> int:
-    """Record a batch and return its id. Open batches that the same run had before are closed."""
+    """Record a batch and return its id. Open batches that the same run had before are closed.
+
+    A minute of a folded hour brings the other minutes of that hour with it.
+    """
     if not minutes:
         raise ValueError("A batch needs at least one minute.")
     batch = {
@@ -99,6 +109,7 @@ def open_batch(
             "INSERT INTO etl.batch_minutes (batch_id, minute, changed_at) VALUES (%s, %s, %s)",
             [(batch_id, planned.minute, planned.changed_at) for planned in sorted(minutes, key=lambda one: one.minute)],
         )
+        folded_hours.complete(cursor, pipeline.name, batch_id, [planned.minute for planned in minutes])
         _close(cursor, pipeline, _replaced(cursor, pipeline, dag_id, run_id, batch_id), f"replaced by batch {batch_id}")
         return batch_id
 
@@ -188,6 +199,42 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
     return in_transaction(conn, close)
 
 
+def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
+    """Open batches that no run can be working on: neither opened nor tried again within `age`."""
+    cursor = conn.cursor()
+    cursor.execute(f"{_OVERDUE} ORDER BY b.batch_id", {"pipeline": pipeline_name, "age": age // _MICROSECOND})
+    found = [batch_id for (batch_id,) in cursor.fetchall()]
+    conn.rollback()
+    return found
+
+
+def give_up(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
+    """Close an overdue batch as failed; False when it is none any more. Whoever clears its run is told to open a new one.
+
+    The batch's row is locked first, as a merge and a new attempt do, so that neither is cut off in the middle.
+    """
+
+    def close(cursor) -> bool:
+        binds = {"pipeline": pipeline_name, "age": age // _MICROSECOND, "batch_id": batch_id}
+        cursor.execute("SELECT batch_id FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", binds)
+        cursor.fetchall()
+        cursor.execute(f"{_OVERDUE} AND b.batch_id = %(batch_id)s", binds)
+        if cursor.fetchone() is None:
+            return False
+        why = f"no run has worked on it for {age.days} days"
+        declared = all_pipelines().get(pipeline_name)
+        if declared is not None:
+            _close(cursor, declared, [batch_id], why)
+        else:  # nothing will ever process its minutes: there is nothing to judge
+            cursor.execute(
+                "UPDATE etl.batches SET state = 'failed', reason = %(why)s WHERE batch_id = %(batch_id)s",
+                {"batch_id": batch_id, "why": f"{why}, and no pipeline of this name is declared"},
+            )
+        return True
+
+    return in_transaction(conn, close)
+
+
 def _replaced(cursor, pipeline: Pipeline, dag_id: str, run_id: str, before: int | None) -> list[int]:
     found = rows(
         cursor,
@@ -228,14 +275,18 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     failed_in_merge = batch["merge_tries"] >= FAILURES_BEFORE_SPLIT
     if not batch["is_delta"] or not (failed_in_spark or failed_in_merge):
         return
-    is_alone = batch["minutes"] == 1 and not is_open(batch["minute"], batch["lake_clock"], pipeline)
-    if is_alone and _others_passed(cursor, pipeline, batch_id, batch["opened_at"]):
+    is_folded_hour = folded_hours.is_one(cursor, pipeline.name, batch_id)
+    is_one_minute = batch["minutes"] == 1 and not is_open(batch["minute"], batch["lake_clock"], pipeline)
+    is_alone = is_one_minute or is_folded_hour
+    if is_alone and _others_passed(cursor, pipeline, batch_id, batch["opened_at"], batch["minutes"]):
         step = "merge_into_warehouse" if failed_in_merge else "transform_delta"
         cause = batch["reason"] or f"the log of {step} in run {batch['run_id']} says why"
         planned = rows(
             cursor,
-            "SELECT minute, changed_at FROM etl.batch_minutes WHERE batch_id = %(batch_id)s",
-            {"batch_id": batch_id},
+            "SELECT m.minute, m.changed_at FROM etl.batch_minutes AS m LEFT JOIN etl.minute_ledger AS l "
+            "ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
+            "WHERE m.batch_id = %(batch_id)s AND (l.pending = 1 OR NOT %(is_folded_hour)s)",
+            {"pipeline": pipeline.name, "batch_id": batch_id, "is_folded_hour": int(is_folded_hour)},
         )
         minutes = [(row["minute"], row["changed_at"], f"fails alone in {step}: {cause}") for row in planned]
         ledger.hold(cursor, pipeline.name, minutes, None, batch_id=batch_id)
@@ -248,18 +299,19 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     )
 
 
-def _others_passed(cursor, pipeline: Pipeline, batch_id: int, opened_at: datetime) -> bool:
-    """Whether a batch was merged while this one failed, or since its one minute had failed alone before.
+def _others_passed(cursor, pipeline: Pipeline, batch_id: int, opened_at: datetime, minutes: int) -> bool:
+    """Whether a batch was merged while this one failed, or since its one minute, or folded hour, had failed alone before.
 
     Without that the fault is the platform's, not the minute's. Failures before the minute's last merge do not count.
     """
     cursor.execute(
         "SELECT MIN(f.opened_at) FROM etl.batch_minutes AS m "
-        "JOIN etl.batches AS f ON f.pipeline = %(pipeline)s AND f.state = 'failed' AND f.is_delta = 1 AND f.minutes = 1 "
+        "JOIN etl.batches AS f ON f.pipeline = %(pipeline)s AND f.state = 'failed' AND f.is_delta = 1 "
+        "AND f.minutes = %(minutes)s "
         "JOIN etl.batch_minutes AS same ON same.batch_id = f.batch_id AND same.minute = m.minute "
         "LEFT JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
         "WHERE m.batch_id = %(batch_id)s AND (l.merged_at IS NULL OR f.opened_at > l.merged_at)",
-        {"pipeline": pipeline.name, "batch_id": batch_id},
+        {"pipeline": pipeline.name, "batch_id": batch_id, "minutes": minutes},
     )
     first_failure = cursor.fetchone()[0] or opened_at
     cursor.execute(
@@ -274,6 +326,6 @@ def _not_open(batch_id: int, state: str, reason: str | None) -> str:
     why = f" ({reason})" if reason else ""
     remedy = {
         "merged": "It needs no other attempt; to read its minutes again, clear the run from wait_for_changes.",
-        "skipped": "Newer reads of its minutes are merged; to read them again, clear the run from wait_for_changes.",
+        "skipped": "None of its minutes was left to publish; to read them again, clear the run from wait_for_changes.",
     }.get(state, "Clear the run from wait_for_changes, which opens a new batch.")
     return f"Batch {batch_id} is {state}{why}, not open. {remedy}"

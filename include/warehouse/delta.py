@@ -3,9 +3,10 @@ delays fresh data; minutes that failed in a larger batch travel apart, so that t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from include.pipelines import Pipeline
 
@@ -54,8 +55,13 @@ def plan(
     pipeline: Pipeline,
     typical_rows: float | None = None,
     last: LastDelta = LastDelta(),
+    folded: Mapping[datetime, Sequence[PlannedMinute]] = MappingProxyType({}),
 ) -> Plan:
-    """The next batch. `typical_rows` estimates a minute never read. Batches of suspects alternate with ordinary ones."""
+    """The next batch. `typical_rows` estimates a minute never read. Batches of suspects alternate with ordinary ones.
+
+    `folded` gives for a pending minute of a folded hour all minutes of the hour: they are taken together.
+    """
+    bounds = {"rows": pipeline.max_rows, "typical_rows": typical_rows, "folded": folded}
     ordinary = [minute for minute in pending if minute.split_size is None]
     suspects = [minute for minute in pending if minute.split_size is not None]
     if suspects and (not ordinary or not last.was_suspect):
@@ -64,8 +70,8 @@ def plan(
             suspects.sort(key=lambda one: one.minute >= last.oldest_suspect)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
-        return Plan(_up_to(group, min(size, pipeline.max_minutes), pipeline.max_rows, typical_rows), size)
-    return Plan(_up_to(_in_turn(ordinary, clock, pipeline), pipeline.max_minutes, pipeline.max_rows, typical_rows))
+        return Plan(_up_to(group, min(size, pipeline.max_minutes), **bounds), size)
+    return Plan(_up_to(_in_turn(ordinary, clock, pipeline), pipeline.max_minutes, **bounds))
 
 
 def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:
@@ -77,17 +83,28 @@ def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) ->
     return live[::-1] + [one for one in oldest_first if one.minute not in taken]
 
 
-def _up_to(pending: list[Pending], minutes: int, rows: int, typical_rows: float | None) -> tuple[PlannedMinute, ...]:
-    """From the front, at least one, as long as both limits hold."""
-    chosen: list[PlannedMinute] = []
+def _up_to(
+    pending: list[Pending],
+    minutes: int,
+    *,
+    rows: int,
+    typical_rows: float | None,
+    folded: Mapping[datetime, Sequence[PlannedMinute]],
+) -> tuple[PlannedMinute, ...]:
+    """From the front, at least one minute or folded hour, as long as both limits hold."""
+    chosen: dict[datetime, PlannedMinute] = {}
     total = 0
-    for one in pending[:minutes]:
-        estimated = estimate(one.raw_rows, typical_rows)
-        if chosen and total + estimated > rows:
+    for one in pending:
+        if one.minute in chosen:  # with its folded hour
+            continue
+        alone = [PlannedMinute(one.minute, one.changed_at, estimate(one.raw_rows, typical_rows))]
+        together = folded.get(one.minute, alone)
+        estimated = sum(planned.estimated_rows for planned in together)
+        if chosen and (len(chosen) + len(together) > minutes or total + estimated > rows):
             break
-        chosen.append(PlannedMinute(one.minute, one.changed_at, estimated))
+        chosen.update((planned.minute, planned) for planned in together)
         total += estimated
-    return tuple(sorted(chosen, key=lambda planned: planned.minute))
+    return tuple(chosen[minute] for minute in sorted(chosen))
 
 
 def estimate(raw_rows: int | None, typical_rows: float | None) -> int:

@@ -89,7 +89,7 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
 
 def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if batch.state == "skipped":
-        said = "The batch is skipped: newer reads of its minutes are merged, and their runs check them."
+        said = "The batch is skipped: it has published nothing that could be checked."
         return GateResult(batch.batch_id, WAREHOUSE, None, True, message=said)
     if batch.state != "merged":
         raise BatchRefused(

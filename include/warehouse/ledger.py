@@ -192,6 +192,53 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
     return in_transaction(conn, close)
 
 
+def covers_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID, minutes: Mapping[datetime, UUID]) -> bool:
+    """Whether everything that the change log says of a day was polled, and merged or closed: it may forget the day.
+
+    A held minute is not covered: its touch is what a person still has to judge.
+    """
+    start = datetime(day.year, day.month, day.day)
+    known = ledger_of(conn, pipeline, start, start + timedelta(days=1))
+    polled = read_cursors(conn, pipeline).get(day)
+    if polled is None or polled[0] != day_changed_at or any(row["pending"] for row in known.values()):
+        return False
+    return all(_covers(known.get(minute), str(changed_at)) for minute, changed_at in minutes.items())
+
+
+def _covers(row: dict | None, changed_at: str) -> bool:
+    if row is None or _text(row["seen_changed_at"]) != changed_at:
+        return False
+    return row["state"] == "closed" or (row["state"] == "merged" and _text(row["read_changed_at"]) == changed_at)
+
+
+def forget_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID) -> None:
+    """Remove the day's cursor, unless a poll has moved it meanwhile. A day without one is drilled into when it shows up."""
+
+    def remove(cursor) -> None:
+        cursor.execute(
+            "DELETE FROM etl.day_cursors WHERE pipeline = %(pipeline)s AND day = %(day)s AND day_changed_at = %(seen)s",
+            {"pipeline": pipeline.name, "day": day, "seen": str(day_changed_at)},
+        )
+
+    in_transaction(conn, remove)
+
+
+def close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None], reason: str) -> int:
+    """Close minutes whose `seen_changed_at` is still the given one; returns how many. Does not commit.
+
+    Take the pipeline's lock first: a merge that has judged the minute already would make it merged again.
+    """
+    closed = 0
+    for minute, changed_at in sorted(minutes.items()):
+        cursor.execute(
+            "UPDATE etl.minute_ledger SET state = 'closed', reason = %(reason)s WHERE pipeline = %(pipeline)s "
+            "AND minute = %(minute)s AND state <> 'closed' AND seen_changed_at <=> %(changed_at)s",
+            {"pipeline": pipeline.name, "minute": minute, "changed_at": changed_at, "reason": reason},
+        )
+        closed += cursor.rowcount
+    return closed
+
+
 def hold(
     cursor,
     pipeline_name: str,

@@ -7,12 +7,14 @@ without the other's contributions.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
 from include.pipelines import Pipeline
+from include.warehouse import folded_hours
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, SET_UP, BatchRefused, code_of
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER, statements
@@ -40,7 +42,9 @@ class MergeResult:
 
     def __str__(self) -> str:
         if self.state == "skipped":
-            return f"Batch {self.batch_id} is skipped: newer reads of all its minutes are merged."
+            return (
+                f"Batch {self.batch_id} is skipped: none of its minutes is to be published; etl.batch_minutes says why."
+            )
         if not self.changed:
             return f"Batch {self.batch_id} was merged before (attempt {self.attempt}): nothing changed."
         dropped = f"; {self.superseded} left to a newer read" if self.superseded else ""
@@ -115,9 +119,10 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
         "batch_id": batch_id,
         "attempt": attempt,
         "settle_microseconds": pipeline.settle // _MICROSECOND,
-        "oldest_kept_batch": _oldest_kept_batch(cursor),
+        "oldest_kept_batch": oldest_kept_batch(cursor),
     }
     _drop_superseded(cursor, binds)
+    folded_hours.unfold(cursor, pipeline.name, batch_id)
     cursor.execute(
         "SELECT COUNT(*), COUNT(c.minute) FROM etl.batch_minutes AS m LEFT JOIN etl.staged_counts AS c "
         "ON c.attempt = %(attempt)s AND c.minute = m.minute WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'",
@@ -173,14 +178,19 @@ def _drop_superseded(cursor, binds: dict) -> None:
     )
 
 
-def _oldest_kept_batch(cursor) -> int:
-    """What check_warehouse reads of batches opened before the last day may go."""
+def oldest_kept_batch(cursor) -> int:
+    """The id before which what check_warehouse reads of a batch may go: that batch was opened before the last day."""
     cursor.execute(
         "SELECT batch_id FROM etl.batches WHERE opened_at < CURRENT_TIMESTAMP(6) - INTERVAL 1 DAY "
         "ORDER BY batch_id DESC LIMIT 1"
     )
     found = cursor.fetchone()
     return found[0] if found else 0
+
+
+def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
+    """Every table that a transform of these pipelines fills."""
+    return [*_SHARED_STAGING, *(output.staging for pipeline in pipelines_ for output in pipeline.outputs)]
 
 
 def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:
@@ -190,7 +200,7 @@ def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:
 
 
 def _remove_attempt(cursor, pipeline: Pipeline, attempt: int) -> None:
-    for table in (*_SHARED_STAGING, *(output.staging for output in pipeline.outputs)):
+    for table in staging_tables([pipeline]):
         cursor.execute(f"DELETE FROM {table} WHERE attempt = %(attempt)s", {"attempt": attempt})
 
 
@@ -199,7 +209,7 @@ def _sweep(conn, pipeline: Pipeline) -> None:
 
     def remove(cursor) -> None:
         left: set[int] = set()
-        for table in (*_SHARED_STAGING, *(output.staging for output in pipeline.outputs)):
+        for table in staging_tables([pipeline]):
             cursor.execute(f"SELECT DISTINCT attempt FROM {table}")  # a skip scan of the key
             left.update(row[0] for row in cursor.fetchall())
         for attempt in sorted(left):

@@ -21,6 +21,7 @@ _BI_READS = {
     "etl.holds": "",
     "etl.releases": "",
     "etl.release_passes": "",
+    "etl.folded_hours": "",
     "etl.rejected_summary": "",
     "etl.check_results": (
         " (check_result_id, batch_id, attempt, gate, check_name, severity, outcome, offending_rows, checked_at)"

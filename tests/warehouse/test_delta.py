@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.warehouse.delta import UNKNOWN_ROWS, LastDelta, Pending, plan
+from include.warehouse.delta import UNKNOWN_ROWS, LastDelta, Pending, PlannedMinute, plan
 from tests.warehouse.lab import CLOCK, RECRUITMENT, minute
 
 SMALL = replace(RECRUITMENT, live_minutes=3, max_minutes=6, max_rows=10_000)
@@ -86,3 +86,27 @@ def test_suspects_take_turns() -> None:
     for last, expected in ((None, 2), (2, 1), (1, 0), (0, 2)):
         turn = LastDelta(False, None if last is None else minute(last))
         assert minutes_of(plan(suspects, clock=CLOCK, pipeline=SMALL, last=turn)) == [minute(expected)]
+
+
+def folded(*minutes: datetime, rows: int = 1) -> dict[datetime, list[PlannedMinute]]:
+    """The folded hours that these minutes lie in."""
+    return {one: [PlannedMinute(one.replace(minute=number), None, rows) for number in range(60)] for one in minutes}
+
+
+def test_a_minute_of_a_folded_hour_takes_its_hour_once() -> None:
+    late = pending(minute(3), minute(7), minute(200))
+    wide = replace(SMALL, max_minutes=600)
+    found = plan(late, clock=CLOCK, pipeline=wide, folded=folded(minute(3), minute(7)))
+    assert minutes_of(found) == [*(minute(number) for number in range(60)), minute(200)]
+
+
+def test_a_folded_hour_counts_for_all_of_its_minutes_and_rows() -> None:
+    late = pending(minute(3), minute(63), minute(123))
+    hours = folded(minute(3), minute(63), minute(123))
+    for narrow in (replace(SMALL, max_minutes=130), replace(SMALL, max_minutes=600, max_rows=125)):
+        assert len(minutes_of(plan(late, clock=CLOCK, pipeline=narrow, folded=hours))) == 120
+
+
+def test_a_folded_hour_goes_alone_where_it_is_larger_than_a_batch() -> None:
+    late = pending(minute(3), split_size=1)
+    assert len(minutes_of(plan(late, clock=CLOCK, pipeline=SMALL, folded=folded(minute(3))))) == 60

@@ -33,6 +33,7 @@ READABLE = [
     "SELECT * FROM recruitment.job",
     "SELECT * FROM etl.minute_ledger",
     "SELECT * FROM etl.batches",
+    "SELECT * FROM etl.folded_hours",
     "SELECT * FROM etl.rejected_summary",
     "SELECT * FROM etl.holds",
     "SELECT * FROM etl.releases",

@@ -200,6 +200,14 @@ CREATE TABLE IF NOT EXISTS etl.release_passes (
   PRIMARY KEY (batch_id, attempt, minute, check_name)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- Hours of create_time whose contributions are folded into one row per fact key, at the hour's first minute.
+CREATE TABLE IF NOT EXISTS etl.folded_hours (
+  pipeline VARCHAR(48) NOT NULL,
+  hour DATETIME NOT NULL,
+  folded_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  PRIMARY KEY (pipeline, hour)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- Progress of file imports, so that a killed one goes on where it was.
 CREATE TABLE IF NOT EXISTS etl.imports (
   import_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,

@@ -1,0 +1,127 @@
+"""Invented events of long ago: their minutes are closed, and then their rows leave the lake.
+
+Closed first, so that no run ever reads a minute that is half gone, or holds it for having shrunk. Facts and
+contributions stay. A minute that holds a single event of somebody else is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from include.connections import LAKE_WRITER, endpoint
+from include.demo.traffic import is_demo
+from include.lake import change_log
+from include.lake.session import explained
+from include.pipelines import Pipeline
+from include.warehouse import ledger
+from include.warehouse.merge import lock
+from include.warehouse.session import in_transaction
+
+# Minutes longer past were looked at when they were younger. It spares a lake with events of one's own a daily reading.
+LOOK_BACK = timedelta(days=30)
+_MINUTES_PER_CHUNK = 60
+_PARTITIONS_IN_FLIGHT = 16
+_EPOCH = datetime(1970, 1, 1)
+_REMOVING = "Demo events of long ago; they are being removed from the lake."
+_REMOVED = "Demo events of long ago, removed from the lake; events of this minute that come later are not counted."
+
+
+def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) -> int:
+    """Close and remove the minutes older than `age` whose events are all the demo's; returns how many.
+
+    What a call that was killed has closed, the next one removes.
+    """
+    clock = change_log.clock(reader)
+    oldest = (clock - age).replace(second=0, microsecond=0)
+    if not dry:
+        _finish(reader, writer, conn, pipeline, clock)
+    removed, after = 0, oldest - LOOK_BACK
+    while chunk := _candidates(conn, pipeline, after, oldest):
+        looked_at = change_log.clock(reader)
+        theirs = _all_demo(reader, pipeline, chunk)
+        minutes = {minute: changed_at for minute, changed_at in chunk.items() if minute in theirs}
+        if minutes and not dry:
+            in_transaction(conn, lambda cursor, minutes=minutes: _close(cursor, pipeline, minutes))
+            _finish(reader, writer, conn, pipeline, looked_at)
+        removed += len(minutes)
+        after = max(chunk) + timedelta(minutes=1)
+    return removed
+
+
+def _candidates(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, str | None]:
+    """The next minutes that may have rows in the lake, with what was seen of them."""
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT minute, seen_changed_at FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s "
+        "AND minute < %(end)s AND state <> 'closed' AND (raw_rows > 0 OR pending = 1) ORDER BY minute LIMIT %(limit)s",
+        {"pipeline": pipeline.name, "start": start, "end": end, "limit": _MINUTES_PER_CHUNK},
+    )
+    found = dict(cursor.fetchall())
+    conn.rollback()
+    return found
+
+
+def _close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None]) -> None:
+    lock(cursor, pipeline)  # after it no merge is in the middle of one of them
+    ledger.close(cursor, pipeline, minutes, _REMOVING)
+
+
+def _finish(reader, writer, conn, pipeline: Pipeline, written_before: datetime) -> None:
+    """Remove the rows of the minutes that are closed for it, as they were at that time of the lake's clock."""
+    from cassandra.concurrent import execute_concurrent_with_args
+
+    cursor = conn.cursor()
+    binds = {"pipeline": pipeline.name, "removing": _REMOVING, "removed": _REMOVED}
+    cursor.execute(
+        "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'closed' AND reason = %(removing)s",
+        binds,
+    )
+    closed = [minute for (minute,) in cursor.fetchall()]
+    conn.rollback()
+    for start in range(0, len(closed), _MINUTES_PER_CHUNK):
+        minutes = closed[start : start + _MINUTES_PER_CHUNK]
+        theirs = _all_demo(reader, pipeline, minutes)
+        statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
+        # An event that comes after the look is not the demo's, and newer than this.
+        stamp = (written_before - _EPOCH) // timedelta(microseconds=1)
+        partitions = [(stamp, minute, shard) for minute in theirs for shard in range(pipeline.shards)]
+        with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+            delete = writer.prepare(statement)
+            execute_concurrent_with_args(
+                writer, delete, partitions, concurrency=_PARTITIONS_IN_FLIGHT, raise_on_first_error=True
+            )
+
+        def mark(cursor, minutes=minutes) -> None:
+            cursor.executemany(
+                "UPDATE etl.minute_ledger SET reason = %s WHERE pipeline = %s AND minute = %s AND state = 'closed'",
+                [(_REMOVED, pipeline.name, minute) for minute in minutes],
+            )
+
+        in_transaction(conn, mark)
+
+
+def _all_demo(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> list[datetime]:
+    """Those of the minutes whose events are all the demo's, those without any among them."""
+    from cassandra.concurrent import execute_concurrent_with_args
+
+    minutes = list(minutes)
+    ids = reader.prepare(f"SELECT create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
+    for_one = reader.prepare(f"SELECT create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? LIMIT 1")
+    for query in (for_one, ids):  # most minutes of somebody else show it in their first event
+        partitions = [(minute, shard) for minute in minutes for shard in range(pipeline.shards)]
+        answers = execute_concurrent_with_args(
+            reader,
+            query,
+            partitions,
+            concurrency=_PARTITIONS_IN_FLIGHT,
+            raise_on_first_error=True,
+            results_generator=True,
+        )
+        others = {
+            minute
+            for (minute, _), (_, answer) in zip(partitions, answers, strict=True)
+            if not all(is_demo(event_id) for (event_id,) in answer)
+        }
+        minutes = [minute for minute in minutes if minute not in others]
+    return minutes

@@ -1,0 +1,213 @@
+"""Rows of the warehouse that nothing needs any more, removed in short transactions: killed anywhere, the next call goes on.
+
+With `dry` each function counts what it would change, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+
+from include.pipelines import Pipeline, Retention, all_pipelines
+from include.warehouse import batches
+from include.warehouse.merge import oldest_kept_batch, staging_tables
+from include.warehouse.session import in_transaction
+from include.warehouse.sql import FOLDER, statements
+
+CHUNK = 1_000  # rows of one transaction; where a batch brings its own rows, fewer batches
+_BATCHES_PER_CHUNK = 20
+_KEPT_MERGED = 10  # newest merged batches of a pipeline that never go: estimates and freshness come from them
+_MICROSECOND = timedelta(microseconds=1)
+
+_OLD_PAYLOADS = (
+    "SELECT rejected_id FROM etl.rejected_events WHERE rejected_id > %(after)s AND pipeline = %(pipeline)s "
+    "AND rejected_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND AND payload <> '' "
+    "ORDER BY rejected_id LIMIT %(limit)s"
+)
+_OLD_SAMPLES = (
+    "SELECT r.check_result_id FROM etl.check_results AS r JOIN etl.batches AS b ON b.batch_id = r.batch_id "
+    "WHERE r.check_result_id > %(after)s AND b.pipeline = %(pipeline)s AND r.sample IS NOT NULL "
+    "AND r.checked_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND ORDER BY r.check_result_id LIMIT %(limit)s"
+)
+_OLD_BATCHES = (
+    "SELECT batch_id FROM etl.batches WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s "
+    "AND state <> 'open' AND (state <> 'merged' OR batch_id < %(kept_merged)s) "
+    "AND opened_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND ORDER BY batch_id LIMIT %(limit)s"
+)
+
+
+def known_pipelines(conn) -> dict[str, Retention]:
+    """Every pipeline that ever ran here, and its retention: the default's for one that is no longer declared."""
+    cursor = conn.cursor()
+    cursor.execute("SELECT pipeline FROM etl.pipelines ORDER BY pipeline")
+    names = [name for (name,) in cursor.fetchall()]
+    conn.rollback()
+    declared = all_pipelines()
+    return {name: declared[name].retention if name in declared else Retention() for name in names}
+
+
+def give_up_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> list[int]:
+    """Close open batches that nobody has worked on for `age`: backfills and manual runs that failed, of paused DAGs."""
+    overdue = batches.overdue(conn, pipeline, age)
+    return overdue if dry else [batch_id for batch_id in overdue if batches.give_up(conn, pipeline, batch_id, age)]
+
+
+def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False) -> int:
+    """Remove staged rows of every attempt that no open batch has: none of them can be merged.
+
+    An attempt that etl.attempts does not know is dead too: numbers are committed there before anything is staged.
+    `given_up` are batches that a dry run would have closed.
+    """
+    given_up = set(given_up)
+    removed = 0
+    for table in staging_tables(all_pipelines().values()):
+        for attempt in _attempts_in(conn, table):
+            if not _is_dead(conn, attempt, given_up):
+                continue
+            binds = {"attempt": attempt}
+            if dry:
+                removed += _one(conn, f"SELECT COUNT(*) FROM {table} WHERE attempt = %(attempt)s", binds)
+            else:
+                removed += _until_none(conn, f"DELETE FROM {table} WHERE attempt = %(attempt)s LIMIT {CHUNK}", binds)
+    return removed
+
+
+def empty_payloads(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
+    """Empty the payloads of rejected events older than `age`; the rows stay, since the ledger's counts lean on them."""
+
+    def empty(cursor, ids: Sequence[int]) -> int:
+        return _execute_in(cursor, "UPDATE etl.rejected_events SET payload = '' WHERE rejected_id", ids)
+
+    return _walk(conn, _OLD_PAYLOADS, {"pipeline": pipeline, **_older(age)}, empty, dry)
+
+
+def empty_samples(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
+    """Empty the samples of check results older than `age`: they show rows of staging. The verdicts stay with the batch."""
+
+    def empty(cursor, ids: Sequence[int]) -> int:
+        return _execute_in(cursor, "UPDATE etl.check_results SET sample = NULL WHERE check_result_id", ids)
+
+    return _walk(conn, _OLD_SAMPLES, {"pipeline": pipeline, **_older(age)}, empty, dry)
+
+
+def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
+    """Remove batches opened longer than `age` ago, with minutes, attempts and check results; returns how many batches.
+
+    Never an open one, the newest one, or one of the ten newest that were merged. The numbers in the ledger stay as
+    numbers: merges compare attempts, and nothing looks a batch up from there.
+    """
+    binds = {
+        "pipeline": pipeline,
+        **_older(age),
+        "newest": _one(
+            conn, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", {"pipeline": pipeline}
+        )
+        or 0,
+        "kept_merged": _one(
+            conn,
+            "SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'merged' "
+            f"ORDER BY batch_id DESC LIMIT 1 OFFSET {_KEPT_MERGED - 1}",
+            {"pipeline": pipeline},
+        )
+        or 0,
+    }
+
+    def remove(cursor, ids: Sequence[int]) -> int:
+        for table in ("etl.check_results", "etl.batch_minutes"):
+            _execute_in(cursor, f"DELETE FROM {table} WHERE batch_id", ids)
+        cursor.execute("SELECT MAX(attempt) FROM etl.attempts")
+        # The newest stays whatever its batch: no server may ever begin to number from below it.
+        cursor.execute(
+            f"DELETE FROM etl.attempts WHERE attempt < %s AND batch_id IN ({_marks(ids)})",
+            [cursor.fetchone()[0] or 0, *ids],
+        )
+        return _execute_in(cursor, "DELETE FROM etl.batches WHERE batch_id", ids)
+
+    return _walk(conn, _OLD_BATCHES, binds, remove, dry, limit=_BATCHES_PER_CHUNK)
+
+
+def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
+    """Remove what the pipeline's own housekeeping.sql names; 0 where it has none, and in a dry run."""
+    path = FOLDER / pipeline.name / "housekeeping.sql"
+    if dry or not path.exists():
+        return 0
+    cursor = conn.cursor()
+    binds = {"oldest_kept_batch": oldest_kept_batch(cursor)}
+    conn.rollback()
+    return sum(_until_none(conn, statement, binds) for statement in statements(path))
+
+
+def _attempts_in(conn, table: str) -> Iterator[int]:
+    cursor = conn.cursor()
+    cursor.execute(f"SELECT DISTINCT attempt FROM {table}")  # a skip scan of the key
+    found = sorted(attempt for (attempt,) in cursor.fetchall())
+    conn.rollback()
+    yield from found
+
+
+def _is_dead(conn, attempt: int, given_up: set[int]) -> bool:
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT b.batch_id FROM etl.attempts AS a JOIN etl.batches AS b ON b.batch_id = a.batch_id "
+        "WHERE a.attempt = %(attempt)s AND b.state = 'open'",
+        {"attempt": attempt},
+    )
+    alive = cursor.fetchone()
+    conn.rollback()
+    return alive is None or alive[0] in given_up
+
+
+def _walk(
+    conn,
+    find: str,
+    binds: dict,
+    change: Callable[[object, Sequence[int]], int],
+    dry: bool,
+    *,
+    limit: int = CHUNK,
+) -> int:
+    """Change what `find` finds in chunks by key, each in its own transaction; returns how many rows."""
+    after, changed = 0, 0
+    while True:
+        cursor = conn.cursor()
+        cursor.execute(find, {**binds, "after": after, "limit": limit})
+        ids = [found for (found,) in cursor.fetchall()]
+        conn.rollback()
+        if not ids:
+            return changed
+        changed += len(ids) if dry else in_transaction(conn, lambda cursor, ids=ids: change(cursor, ids))
+        after = ids[-1]
+
+
+def _until_none(conn, statement: str, binds: dict) -> int:
+    """Run a DELETE with a LIMIT, a transaction each time, until it removes nothing."""
+
+    def once(cursor) -> int:
+        cursor.execute(statement, binds)
+        return cursor.rowcount
+
+    removed = 0
+    while count := in_transaction(conn, once):
+        removed += count
+    return removed
+
+
+def _execute_in(cursor, statement: str, ids: Sequence[int]) -> int:
+    cursor.execute(f"{statement} IN ({_marks(ids)})", list(ids))
+    return cursor.rowcount
+
+
+def _marks(ids: Sequence[int]) -> str:
+    return ", ".join(["%s"] * len(ids))
+
+
+def _one(conn, query: str, binds: dict):
+    cursor = conn.cursor()
+    cursor.execute(query, binds)
+    found = cursor.fetchone()
+    conn.rollback()
+    return found[0] if found else None
+
+
+def _older(age: timedelta) -> dict[str, int]:
+    return {"age": age // _MICROSECOND}

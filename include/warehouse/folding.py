@@ -1,0 +1,123 @@
+"""Folding: the contributions of an old hour of create_time become one row per fact key. Facts do not change by it.
+
+What a pipeline's contributions look like is its own: include/sql/<pipeline>/fold.sql folds one hour. A pipeline without
+that file is not folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from include.pipelines import Pipeline
+from include.warehouse.folded_hours import HOUR, hour_of
+from include.warehouse.merge import lock
+from include.warehouse.session import in_transaction
+from include.warehouse.sql import FOLDER, statements
+
+_WINDOW = timedelta(days=31)  # of the ledger, looked at by one SELECT
+
+# An hour with one counted minute gains nothing. One merged within the day may soon be read again, whole.
+_FOLDABLE = (
+    "SELECT h.hour FROM (SELECT minute - INTERVAL MINUTE(minute) MINUTE AS hour, SUM(counted_rows > 0) AS counted_minutes,"
+    " SUM(pending) AS pending_minutes, SUM(state NOT IN ('merged', 'closed')) AS other_minutes, MAX(merged_at) AS merged_at"
+    " FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s GROUP BY hour) AS h "
+    "LEFT JOIN etl.folded_hours AS f ON f.pipeline = %(pipeline)s AND f.hour = h.hour "
+    "WHERE f.hour IS NULL AND h.counted_minutes > 1 AND h.pending_minutes = 0 AND h.other_minutes = 0 "
+    "AND h.merged_at < CURRENT_TIMESTAMP(6) - INTERVAL 1 DAY ORDER BY h.hour"
+)
+
+
+class FoldingWrong(RuntimeError):
+    """A fold.sql that changes what an hour contributes. Nothing of that hour is folded."""
+
+
+class _HourInUse(Exception):
+    """An open batch has minutes of the hour."""
+
+
+def fold(conn, pipeline: Pipeline, clock: datetime, age: timedelta, *, dry: bool = False) -> int:
+    """Fold the hours that ended before `clock` less `age` and have no pending, held or open minute; returns how many.
+
+    Each hour is a transaction of its own under the pipeline's lock. Raises FoldingWrong.
+    """
+    if not (FOLDER / pipeline.name / "fold.sql").exists():
+        return 0
+    folded = 0
+    for hour in _foldable(conn, pipeline, hour_of(clock - age)):
+        try:
+            folded += dry or in_transaction(conn, lambda cursor, hour=hour: fold_hour(cursor, pipeline, hour))
+        except _HourInUse:
+            continue
+    return folded
+
+
+def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
+    """Fold this hour; False when it is not to be folded any more. Does not commit."""
+    lock(cursor, pipeline)
+    binds = {"pipeline": pipeline.name, "hour": hour, "next_hour": hour + HOUR}
+    cursor.execute(_FOLDABLE, {"pipeline": pipeline.name, "start": hour, "end": hour + HOUR})
+    if cursor.fetchone() is None:
+        return False
+    # The mark comes before the look at open batches, and a batch that opens comes before its look at marks.
+    cursor.execute("INSERT INTO etl.folded_hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s)", binds)
+    if _is_in_use(cursor, binds):
+        raise _HourInUse
+    before = _contributed(cursor, pipeline, binds)
+    for statement in statements(FOLDER / pipeline.name / "fold.sql"):
+        cursor.execute(statement, binds)
+    after = _contributed(cursor, pipeline, binds)
+    if [events for events, _ in before] != [events for events, _ in after] or any(elsewhere for _, elsewhere in after):
+        raise FoldingWrong(
+            f"include/sql/{pipeline.name}/fold.sql makes (events, rows beyond the first minute) of {hour:%Y-%m-%d %H}:00 "
+            f"{after} where they were {before}. Nothing of this hour is folded: mend the file."
+        )
+    return True
+
+
+def _foldable(conn, pipeline: Pipeline, before: datetime) -> Iterator[datetime]:
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT MIN(minute) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}
+    )
+    first = cursor.fetchone()[0]
+    conn.rollback()
+    start = hour_of(first) if first else before
+    while start < before:
+        end = min(start + _WINDOW, before)
+        cursor.execute(_FOLDABLE, {"pipeline": pipeline.name, "start": start, "end": end})
+        hours = [hour for (hour,) in cursor.fetchall()]
+        conn.rollback()
+        yield from hours
+        start = end
+
+
+def _is_in_use(cursor, binds: dict) -> bool:
+    cursor.execute(
+        # Locked: it waits for a batch that is being opened.
+        "SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'open' FOR UPDATE",
+        binds,
+    )
+    for (batch_id,) in cursor.fetchall():
+        cursor.execute(
+            "SELECT 1 FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND minute >= %(hour)s AND minute < %(next_hour)s "
+            "LIMIT 1",
+            {**binds, "batch_id": batch_id},
+        )
+        if cursor.fetchone():
+            return True
+    return False
+
+
+def _contributed(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int]]:
+    """For each output the events of the hour, and how many rows lie beyond its first minute."""
+    found = []
+    for output in pipeline.outputs:
+        cursor.execute(
+            f"SELECT COALESCE(SUM(event_count), 0), COALESCE(SUM(minute <> %(hour)s), 0) FROM {output.contributions} "
+            "WHERE minute >= %(hour)s AND minute < %(next_hour)s",
+            binds,
+        )
+        events, elsewhere = cursor.fetchone()
+        found.append((int(events), int(elsewhere)))
+    return found

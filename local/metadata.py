@@ -1,0 +1,74 @@
+"""Airflow's own past on this machine: a program of the supervisor that removes runs and task logs of long ago, once a day.
+
+A task could not do it: Airflow lets no task reach its database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from local.layout import AIRFLOW_HOME, DATA, VENV
+
+KEPT = timedelta(days=7)
+EVERY = timedelta(days=1)
+_LOOK_SECONDS = 600
+# What grows with runs; `airflow db clean` adds what hangs on these, such as task instances and XComs. Not `dag` and
+# `dag_version`: a file that was away for a week must find its DAG as it was, paused or not.
+TABLES = ("dag_run", "task_instance", "task_reschedule", "trigger", "callback", "job", "log", "import_error")
+
+_CLEANED = DATA / "postgres" / "cleaned"  # beside the database that it tells of
+
+
+def clean_command(now: datetime) -> list[str]:
+    """`airflow db clean` of what is older than KEPT; the newest scheduled run of each DAG stays by its own rule."""
+    return [
+        *("nice", "-n", "10", str(VENV / "bin" / "airflow"), "db", "clean", "--yes"),
+        # Without it every clean-up would leave tables of what it removed.
+        "--skip-archive",
+        *("--clean-before-timestamp", (now - KEPT).isoformat(timespec="seconds")),
+        *("--tables", ",".join(TABLES)),
+        *("--batch-size", "10000"),
+        "--error-on-cleanup-failure",
+    ]
+
+
+def remove_old_logs(folder: Path, now: datetime) -> int:
+    """Remove log files that nobody wrote to for KEPT, and folders that are empty then; returns how many files."""
+    oldest = (now - KEPT).timestamp()
+    removed = 0
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        with contextlib.suppress(OSError):  # being written to, or gone meanwhile
+            if path.is_symlink():
+                continue
+            if path.is_file() and path.stat().st_mtime < oldest:
+                path.unlink()
+                removed += 1
+            elif path.is_dir() and path.stat().st_mtime < oldest:
+                path.rmdir()  # refused while anything is in it
+    return removed
+
+
+def is_due(mark: Path, now: datetime) -> bool:
+    """Whether the last clean-up is a day ago. A database that was never cleaned counts as new: it is left alone for a day."""
+    if not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    return mark.stat().st_mtime < (now - EVERY).timestamp()
+
+
+def main() -> None:
+    while True:
+        now = datetime.now(UTC)
+        if is_due(_CLEANED, now):
+            if subprocess.run(clean_command(now)).returncode == 0:
+                _CLEANED.touch()
+            print(f"{remove_old_logs(AIRFLOW_HOME / 'logs', now)} log files of more than {KEPT.days} days removed.")
+        time.sleep(_LOOK_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Housekeeping between runs of the chain: events that come late are counted as if nothing had been tidied away."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from include.operations import housekeeping
+from tests.e2e.comparison import must_conserve, must_equal_reference
+from tests.e2e.runs import as_if_settled, change, count, query, write
+from tests.reference.rows import click, page_view
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+NOON = datetime(2026, 3, 1, 12, 0, 5)  # so long ago that its hour is to be folded
+MINUTE = timedelta(minutes=1)
+FIRST = [
+    click(NOON, 1),
+    click(NOON + MINUTE, 2, bid="2.25"),
+    page_view(NOON + 2 * MINUTE, 3),
+    click(NOON + 2 * MINUTE, 4, bid="-1"),
+    click(NOON + 60 * MINUTE, 5, bid="3"),  # the same fact, from the next hour
+    click(NOON + 61 * MINUTE, 6, custom_track="alive"),
+    click(NOON + 62 * MINUTE, 7),
+]
+LATE = [click(NOON + MINUTE, 20, bid="8"), click(NOON + 40 * MINUTE, 21)]
+
+
+def keep_house() -> dict[str, int]:
+    """Every step as a year later: everything is as old as its retention."""
+    for table, column in {
+        "etl.batches": "opened_at", "etl.attempts": "started_at", "etl.check_results": "checked_at",
+        "etl.rejected_events": "rejected_at", "etl.minute_ledger": "merged_at",
+    }.items():  # fmt: skip
+        change(f"UPDATE {table} SET {column} = {column} - INTERVAL 1 YEAR")
+    return {one.what: one.count for step in housekeeping.STEPS for one in housekeeping.run_step(step, {})}
+
+
+def test_late_events_of_a_folded_hour_are_counted_with_everything_else_of_it(airflow):
+    write(FIRST)
+    airflow.catch_up()
+    facts = query("SELECT * FROM recruitment.events ORDER BY 1, 2, 3, 4, 5, 6")
+    done = keep_house()
+    assert (done["hours of contributions folded"], done["payloads of rejected events emptied"]) == (2, 1)
+    assert query("SELECT * FROM recruitment.events ORDER BY 1, 2, 3, 4, 5, 6") == facts
+    as_if_settled()
+    write(LATE)
+    airflow.run().must_succeed()
+    assert query("SELECT hour FROM etl.folded_hours") == [(NOON.replace(second=0) + timedelta(hours=1),)]
+    assert count("etl.batch_minutes WHERE batch_id = (SELECT MAX(batch_id) FROM etl.batches)") == 60
+    assert query("SELECT payload <> '' FROM etl.rejected_events") == [(1,)], "Its minute was read again."
+    must_conserve()
+    change("DELETE FROM etl.minute_ledger WHERE raw_rows = 0")  # empty minutes of the hour, which no event has
+    must_equal_reference([*FIRST, *LATE], {})

@@ -1,0 +1,59 @@
+"""Airflow's own past: what the clean-up is asked to remove, when, and which logs go."""
+
+import os
+from datetime import UTC, datetime, timedelta
+
+from local import metadata
+from tests import airflow_home  # noqa: F401  before anything of Airflow
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+def write(path, age):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("said")
+    for one in (path, *list(path.parents)[:2]):
+        os.utime(one, ((NOW - age).timestamp(),) * 2)
+    return path
+
+
+def test_logs_that_nobody_writes_to_any_more_go_with_their_folders(tmp_path):
+    logs = tmp_path / "logs"
+    old = write(logs / "dag" / "old" / "attempt=1.log", timedelta(days=8))
+    young = write(logs / "other" / "young" / "attempt=1.log", timedelta(days=6))
+    assert metadata.remove_old_logs(logs, NOW) == 1
+    assert not old.exists()
+    assert not old.parent.exists() or not list(old.parent.iterdir())
+    assert young.exists()
+    assert metadata.remove_old_logs(logs, NOW) == 0
+
+
+def test_a_link_is_not_followed(tmp_path):
+    kept = write(tmp_path / "elsewhere" / "of" / "file", timedelta(days=30))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "latest").symlink_to(kept.parent)
+    assert metadata.remove_old_logs(tmp_path / "logs", NOW) == 0
+    assert kept.exists()
+
+
+def test_a_new_database_is_left_alone_for_a_day_and_then_cleaned_daily(tmp_path):
+    mark, now = tmp_path / "postgres" / "cleaned", datetime.now(UTC)
+    assert not metadata.is_due(mark, now)
+    assert metadata.is_due(mark, now + timedelta(days=1, minutes=1))
+    mark.touch()
+    assert not metadata.is_due(mark, now + timedelta(hours=23))
+
+
+def test_the_command_is_one_that_airflow_knows():
+    from airflow.cli.cli_parser import get_parser
+    from airflow.utils.db_cleanup import config_dict
+
+    command = metadata.clean_command(NOW)
+    asked = get_parser().parse_args(command[command.index("db") :])
+    assert asked.clean_before_timestamp == NOW - timedelta(days=7)
+    assert asked.yes and asked.skip_archive and asked.error_on_cleanup_failure
+    assert set(asked.tables) <= set(config_dict)
+    rule = config_dict["dag_run"]
+    assert rule.keep_last and rule.keep_last_group_by == ["dag_id"], (
+        "Or minutemark_setup, scheduled @once, would run again."
+    )

@@ -1,0 +1,164 @@
+"""Old demo events on both real stores: what leaves the lake, what stays, and that no run notices."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from include import runs
+from include.demo.traffic import _TimeUUIDs
+from include.lake import change_log, counts
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.operations import demo_events, housekeeping
+from include.warehouse import batches, merge
+from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
+
+MINUTE = timedelta(minutes=1)
+AGE = timedelta(days=7)
+
+
+@pytest.fixture(scope="module")
+def reader(lake_schema: None):
+    with lake("lake_reader") as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def writer(lake_schema: None):
+    with lake("lake_writer") as session:
+        yield session
+
+
+@pytest.fixture
+def old(reader) -> datetime:
+    """A minute of eight days ago, in an empty lake."""
+    from tests import emptying
+
+    emptying.empty_lake()
+    return (change_log.clock(reader) - timedelta(days=8)).replace(second=0, microsecond=0)
+
+
+def send(writer, minute: datetime, *, demo: bool = True, count: int = 3) -> None:
+    ids = _TimeUUIDs()
+    times = [minute + number * SECOND for number in range(count)]
+    made = [ids.at(time) if demo else touched_at(time) for time in times]
+    EventWriter(writer, RECRUITMENT).write([Event(event_id, {"ev": "1"}) for event_id in made])
+
+
+def process(lab: Lab, reader, run_id: str = "run-1") -> list[datetime]:
+    look = runs.look(RECRUITMENT, reader, lab.conn)
+    run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
+    batch_id = runs.open_delta(RECRUITMENT, reader, lab.conn, look=look, **run)
+    if batch_id is None:
+        return []
+    minutes = [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]
+    lab.stage(batch_id, {minute: [contribution(event_count=3, clicks=3)] for minute in minutes})
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
+    return minutes
+
+
+def remove(lab: Lab, reader, writer, **values) -> int:
+    return demo_events.remove_demo_events(reader, writer, lab.conn, RECRUITMENT, AGE, **values)
+
+
+def rows(reader, *minutes: datetime) -> list[int]:
+    found = counts.minute_counts(reader, RECRUITMENT, minutes)
+    return [found[minute][0] for minute in minutes]
+
+
+def test_old_demo_minutes_are_closed_and_leave_the_lake_and_facts_stay(lab: Lab, reader, writer, old) -> None:
+    young = old + timedelta(days=2)
+    for minute in (old, old + MINUTE, young):
+        send(writer, minute)
+    assert process(lab, reader) == [old, old + MINUTE, young]
+    assert remove(lab, reader, writer, dry=True) == 2
+    assert rows(reader, old, old + MINUTE, young) == [3, 3, 3]
+    facts = lab.facts()
+    assert remove(lab, reader, writer) == 2
+    assert rows(reader, old, old + MINUTE, young) == [0, 0, 3]
+    assert [lab.ledger(minute)["state"] for minute in (old, young)] == ["closed", "merged"]
+    assert (lab.facts(), process(lab, reader, "run-2")) == (facts, [])
+    assert remove(lab, reader, writer) == 0
+
+
+def test_a_minute_with_one_event_of_somebody_else_is_left_alone(lab: Lab, reader, writer, old) -> None:
+    send(writer, old)
+    send(writer, old + timedelta(seconds=30), demo=False, count=1)
+    send(writer, old + MINUTE, demo=False)
+    process(lab, reader)
+    assert remove(lab, reader, writer) == 0
+    assert rows(reader, old, old + MINUTE) == [4, 3]
+    assert lab.ledger(old)["state"] == "merged"
+
+
+def test_a_backfill_over_removed_minutes_changes_nothing_and_holds_nothing(lab: Lab, reader, writer, old) -> None:
+    send(writer, old)
+    process(lab, reader)
+    remove(lab, reader, writer)
+    facts = lab.facts()
+    run = {"kind": "backfill", "dag_id": "d", "run_id": "again", "tick": old, "options": {}}
+    batch_id = runs.open_range(RECRUITMENT, reader, lab.conn, start=old, end=old + 2 * MINUTE, **run)
+    lab.stage(batch_id, {})
+    lab.check(batch_id)
+    merge.merge(batch_id)
+    assert (lab.facts(), lab.ledger(old)["state"]) == (facts, "closed")
+
+
+def test_a_batch_that_has_read_half_of_a_removed_minute_does_not_publish_it(lab: Lab, reader, writer, old) -> None:
+    send(writer, old)
+    process(lab, reader)
+    facts = lab.facts()
+    run = {"kind": "backfill", "dag_id": "d", "run_id": "slow", "tick": old, "options": {}, "allow_shrink": True}
+    slow = runs.open_range(RECRUITMENT, reader, lab.conn, start=old, end=old + MINUTE, **run)
+    lab.stage(slow, {old: [contribution()]})
+    assert lab.check(slow).passed
+    remove(lab, reader, writer)
+    assert merge.merge(slow).state == "skipped"
+    assert lab.facts() == facts
+
+
+def test_what_a_killed_call_has_closed_the_next_one_removes(
+    lab: Lab, reader, writer, old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(writer, old)
+    process(lab, reader)
+    finish = demo_events._finish
+
+    def killed(*arguments) -> None:
+        if lab.ledger(old)["state"] == "closed":
+            raise KeyboardInterrupt
+        finish(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(demo_events, "_finish", killed)
+        remove(lab, reader, writer)
+    assert rows(reader, old) == [3]
+    remove(lab, reader, writer)
+    assert rows(reader, old) == [0]
+
+
+def test_an_event_that_comes_after_the_look_survives(lab: Lab, reader, writer, old, monkeypatch) -> None:
+    send(writer, old)
+    process(lab, reader)
+    close = demo_events._close
+
+    def close_after_a_late_event(cursor, pipeline, minutes) -> None:
+        close(cursor, pipeline, minutes)
+        send(writer, old + timedelta(seconds=40), count=1)
+
+    monkeypatch.setattr(demo_events, "_close", close_after_a_late_event)
+    remove(lab, reader, writer)
+    assert rows(reader, old) == [1]
+
+
+def test_without_the_demo_nothing_is_removed(lab: Lab, reader, writer, old, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(writer, old)
+    process(lab, reader)
+    monkeypatch.delenv("MINUTEMARK_DEMO", raising=False)
+    assert housekeeping.run_step("remove_demo_traffic", {}) == []
+    monkeypatch.setenv("MINUTEMARK_DEMO", "1")
+    assert [removed.count for removed in housekeeping.run_step("remove_demo_traffic", {})] == [1]

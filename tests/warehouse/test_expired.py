@@ -1,0 +1,253 @@
+"""What housekeeping removes from the warehouse, and what it must leave alone, on a real server."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from include.operations import housekeeping
+from include.warehouse import batches, expired, merge
+from include.warehouse.errors import BatchRefused
+from tests.warehouse.lab import CLOCK, SECOND, Lab, contribution, minute
+
+DAY = timedelta(days=1)
+STAGED = "SELECT (SELECT COUNT(*) FROM etl.staged_counts) + (SELECT COUNT(*) FROM recruitment.events_staged)"
+
+
+def staged_batch(lab: Lab, number: int = 0, **values) -> int:
+    """An open batch of one minute whose transform is done."""
+    batch_id = lab.open(minute(number), run_id=f"run-{number}", **values)
+    lab.stage(batch_id, {minute(number): [contribution()]}, rejects=[(minute(number), "bid is negative")], ignored=9)
+    return batch_id
+
+
+def age(lab: Lab, days: int) -> None:
+    """Let everything that is there be so many days old."""
+    lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL %s DAY", days)
+    lab.query("UPDATE etl.attempts SET started_at = started_at - INTERVAL %s DAY", days)
+    lab.query("UPDATE etl.rejected_events SET rejected_at = rejected_at - INTERVAL %s DAY", days)
+    lab.query("UPDATE etl.check_results SET checked_at = checked_at - INTERVAL %s DAY", days)
+
+
+def tidy(**days: float) -> dict[str, int]:
+    """Runs the step; what it says by what it did."""
+    return {removed.what: removed.count for removed in housekeeping.run_step("tidy_warehouse", days)}
+
+
+def facts_and_accounts(lab: Lab) -> tuple:
+    """Everything that a recount compares."""
+    return tuple(
+        lab.query(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
+        for table in ("recruitment.events", "recruitment.events_by_minute", "etl.minute_ledger")
+    )
+
+
+def test_staging_of_attempts_that_nothing_knows_is_removed(lab: Lab) -> None:
+    staged_batch(lab)
+    lab.query("DELETE FROM etl.attempts")  # their batch was removed, and then a driver thought dead came back
+    assert expired.remove_dead_staging(lab.conn, dry=True) == 3
+    assert lab.one(STAGED) == 2
+    assert expired.remove_dead_staging(lab.conn) == 3
+    assert lab.one(STAGED) == 0
+
+
+def test_staging_of_a_pipeline_that_merges_nothing_any_more_is_removed(lab: Lab) -> None:
+    staged_batch(lab)
+    lab.query("UPDATE etl.batches SET state = 'failed', pipeline = 'given_away'")
+    assert expired.remove_dead_staging(lab.conn) == 3
+
+
+def test_staging_of_an_open_batch_that_may_be_alive_stays(lab: Lab) -> None:
+    batch_id = staged_batch(lab)
+    lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 30 DAY")  # opened long ago, tried again today
+    assert tidy()["batches given up that nobody worked on"] == 0
+    assert lab.one(STAGED) == 2
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    assert lab.facts() == {(7, 0): 1}
+
+
+def test_an_open_batch_that_nobody_works_on_is_given_up_with_its_staging(lab: Lab) -> None:
+    batch_id = staged_batch(lab, kind="backfill", is_delta=False)
+    assert lab.check(batch_id).passed
+    age(lab, 3)
+    dry = housekeeping.run_step("tidy_warehouse", {}, dry=True)
+    assert [removed.count for removed in dry if removed.count] == [1, 3], "One batch, and its three staged rows."
+    assert batches.get(lab.conn, batch_id).state == "open"
+    tidy()
+    assert lab.one(STAGED) == 0
+    with pytest.raises(BatchRefused, match="no run has worked on it for 2 days.*wait_for_changes"):
+        merge.merge(batch_id)
+    with pytest.raises(BatchRefused, match="wait_for_changes"):
+        batches.mint_attempt(lab.conn, batch_id)
+
+
+# The look at what is overdue is old when its turn comes: a person has cleared the run meanwhile.
+def test_a_batch_that_comes_to_life_after_the_look_is_not_given_up(lab: Lab) -> None:
+    batch_id = staged_batch(lab)
+    age(lab, 3)
+    assert batches.overdue(lab.conn, "recruitment", 2 * DAY) == [batch_id]
+    lab.stage(batch_id, {minute(0): [contribution(clicks=2, event_count=2)]})
+    assert not batches.give_up(lab.conn, "recruitment", batch_id, 2 * DAY)
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    assert lab.facts() == {(7, 0): 2}
+
+
+def test_a_minute_of_a_delta_that_is_given_up_stays_pending(lab: Lab) -> None:
+    lab.see(minute(0))
+    staged_batch(lab)
+    age(lab, 3)
+    tidy()
+    assert lab.pending() == [minute(0)]
+
+
+def test_old_rejected_events_lose_their_payload_but_stay_counted(lab: Lab) -> None:
+    lab.publish({minute(0): []}, rejects=[(minute(0), "bid is negative"), (minute(0), "ts is unreadable")], ignored=20)
+    lab.query(
+        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, reason, payload) VALUES "
+        "('recruitment', 'import', 'sha:12', 'no usable id', 'a,b'), ('recruitment', 'kafka', 'topic/0/7', 'no JSON', '{')"
+    )
+    age(lab, 100)
+    lab.publish({minute(1): []}, rejects=[(minute(1), "of today")], ignored=9, run_id="run-2")
+    before = facts_and_accounts(lab)
+    assert tidy()["payloads of rejected events emptied"] == 4
+    assert tidy()["payloads of rejected events emptied"] == 0
+    kept = lab.query("SELECT reason, payload <> '' FROM etl.rejected_events ORDER BY reason")
+    assert kept == [
+        ("bid is negative", 0),
+        ("no JSON", 0),
+        ("no usable id", 0),
+        ("of today", 1),
+        ("ts is unreadable", 0),
+    ]
+    differing = lab.query(
+        "SELECT l.minute FROM etl.minute_ledger AS l WHERE l.rejected_rows <> (SELECT COUNT(*) FROM etl.rejected_events AS r "
+        "WHERE r.pipeline = l.pipeline AND r.minute = l.minute AND r.origin = 'lake')"
+    )
+    assert differing == []
+    assert facts_and_accounts(lab) == before
+
+
+def test_a_minute_read_again_has_its_payloads_back(lab: Lab) -> None:
+    rejects = [(minute(0), "bid is negative")]
+    lab.publish({minute(0): []}, rejects=rejects, ignored=9)
+    age(lab, 100)
+    tidy()
+    lab.publish({minute(0): []}, rejects=rejects, ignored=9, run_id="run-2")
+    assert tidy()["payloads of rejected events emptied"] == 0
+    assert lab.one("SELECT payload FROM etl.rejected_events") == '{"secret": "payload"}'
+
+
+def test_old_samples_of_checks_go_and_the_verdicts_stay(lab: Lab) -> None:
+    lab.check(staged_batch(lab))
+    found = lab.one("SELECT COUNT(*) FROM etl.check_results")
+    age(lab, 40)
+    assert tidy(staging=90)["samples of check results emptied"] == found
+    assert lab.query("SELECT COUNT(*), COUNT(sample) FROM etl.check_results") == [(found, 0)]
+
+
+def test_old_batches_go_with_all_that_is_theirs(lab: Lab) -> None:
+    for number in range(13):
+        lab.publish({minute(number): [contribution(number + 1)]}, run_id=f"run-{number}")
+    age(lab, 100)
+    before = facts_and_accounts(lab)
+    kept = [batch_id for (batch_id,) in lab.query("SELECT batch_id FROM etl.batches ORDER BY batch_id DESC LIMIT 10")]
+    said = tidy()
+    assert said["batches removed"] == 3
+    assert said["rows removed by its housekeeping.sql"] > 0
+    for table in ("batches", "batch_minutes", "attempts", "check_results"):
+        left = lab.query(f"SELECT DISTINCT batch_id FROM etl.{table} ORDER BY batch_id DESC")
+        assert [batch_id for (batch_id,) in left] == kept, table
+    assert facts_and_accounts(lab) == before
+    assert tidy()["batches removed"] == 0
+
+
+def test_minutes_whose_batch_is_gone_are_processed_like_any_other(lab: Lab) -> None:
+    lab.see(minute(0))
+    first = lab.publish({minute(0): [contribution()]})
+    for number in range(1, 12):
+        lab.publish({minute(number): []}, run_id=f"run-{number}")
+    age(lab, 100)
+    tidy()
+    with pytest.raises(BatchRefused, match=f"There is no batch {first}"):
+        merge.merge(first)
+    lab.see(minute(0), at=CLOCK - 300 * SECOND)
+    assert lab.pending() == [minute(0)]
+    lab.publish({minute(0): [contribution(clicks=3, event_count=3)]}, run_id="late")
+    assert (lab.facts(), lab.pending()) == ({(7, 0): 3}, [])
+
+
+def test_failed_batches_go_even_where_nothing_was_ever_merged_but_the_newest(lab: Lab) -> None:
+    for number in range(3):
+        staged_batch(lab, number)
+    lab.query("UPDATE etl.batches SET state = 'failed'")
+    newest_attempt = lab.one("SELECT MAX(attempt) FROM etl.attempts")
+    age(lab, 100)
+    assert tidy()["batches removed"] == 2
+    assert lab.query("SELECT attempt FROM etl.attempts") == [(newest_attempt,)]
+
+
+def test_open_and_young_batches_stay(lab: Lab) -> None:
+    staged_batch(lab)
+    lab.query("UPDATE etl.batches SET state = 'failed'")
+    staged_batch(lab, 1)
+    lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 100 DAY WHERE state = 'open'")
+    staged_batch(lab, 2)
+    assert tidy()["batches removed"] == 0
+    assert lab.one("SELECT COUNT(*) FROM etl.batches") == 3
+
+
+def test_a_housekeeping_that_was_killed_goes_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    rejects = [(minute(0), f"reason {number}") for number in range(7)]
+    lab.publish({minute(0): []}, rejects=rejects, ignored=70)
+    age(lab, 100)
+    monkeypatch.setattr(expired, "_OLD_PAYLOADS", expired._OLD_PAYLOADS.replace("%(limit)s", "2"))
+    execute, done = expired._execute_in, []
+
+    def killed_in_the_third_chunk(cursor, statement, ids) -> int:
+        count = execute(cursor, statement, ids)
+        done.append(count)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return count
+
+    monkeypatch.setattr(expired, "_execute_in", killed_in_the_third_chunk)
+    with pytest.raises(KeyboardInterrupt):
+        expired.empty_payloads(lab.conn, "recruitment", 90 * DAY)
+    assert lab.one("SELECT COUNT(*) FROM etl.rejected_events WHERE payload = ''") == 4
+    assert expired.empty_payloads(lab.conn, "recruitment", 90 * DAY) == 3
+
+
+@pytest.mark.parametrize(
+    ("days", "says"),
+    [({"batches": 0}, "batches is 0:00:00: keep a day or more"), ({"batch": 3}, "no retention 'batch'")],
+)
+def test_a_retention_that_cannot_be_meant_is_refused_before_anything_goes(lab: Lab, days: dict, says: str) -> None:
+    with pytest.raises(housekeeping.RetentionRefused, match=says):
+        housekeeping.run_step("tidy_warehouse", days)
+
+
+def test_make_housekeeping_says_what_it_removed(lab: Lab, capsys: pytest.CaptureFixture) -> None:
+    lab.publish({minute(0): []}, rejects=[(minute(0), "bid is negative")], ignored=9)
+    age(lab, 2)
+    assert housekeeping.main(["--dry-run", "--keep", "rejected_payloads=1"]) == 0
+    assert "recruitment: 1 payloads of rejected events emptied" in capsys.readouterr().out
+    assert json.loads(lab.one("SELECT payload FROM etl.rejected_events")) == {"secret": "payload"}
+    assert housekeeping.main(["--keep", "rejected_payloads=soon"]) == 1
+    assert "write NAME=DAYS" in capsys.readouterr().err
+
+
+def test_open_batches_of_a_pipeline_that_is_no_longer_declared_are_given_up(lab: Lab) -> None:
+    staged_batch(lab)
+    lab.query("UPDATE etl.batches SET pipeline = 'given_away'")
+    lab.query("INSERT INTO etl.pipelines (pipeline) VALUES ('given_away')")
+    age(lab, 3)
+    try:
+        tidy()
+        assert lab.query("SELECT state FROM etl.batches") == [("failed",)]
+        assert lab.one(STAGED) == 0
+    finally:
+        lab.query("DELETE FROM etl.pipelines WHERE pipeline = 'given_away'")

@@ -1,0 +1,389 @@
+"""Folding on a real server: facts never change by it, and a folded hour is replaced whole or not at all."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from include import runs
+from include.warehouse import batches, folding, ledger, merge
+from include.warehouse.folded_hours import HOUR, minutes_of
+from include.warehouse.session import in_transaction, warehouse
+from include.warehouse.sql import FOLDER, statements
+from tests.warehouse.lab import CLOCK, RECRUITMENT, SECOND, TEN, Lab, contribution, minute
+
+AGE = timedelta(days=90)
+LATER = CLOCK + timedelta(days=100)
+ELEVEN = TEN + HOUR
+ALL_FACTS = "SELECT * FROM recruitment.events ORDER BY 1, 2, 3, 4, 5, 6"
+
+
+def quiet(lab: Lab) -> None:
+    """Let the last merge of every minute be some days ago."""
+    lab.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY")
+
+
+def fold(lab: Lab, **values) -> int:
+    return folding.fold(lab.conn, RECRUITMENT, LATER, AGE, **values)
+
+
+def folded(lab: Lab) -> list[datetime]:
+    return [hour for (hour,) in lab.query("SELECT hour FROM etl.folded_hours ORDER BY hour")]
+
+
+def differing_hours(lab: Lab) -> list:
+    """Where contributions and ledger disagree, as `make verify` asks: by minute, and by hour where it is folded."""
+    (query,) = statements(FOLDER / "recruitment" / "verify" / "minutes_event_counts.sql")
+    cursor = lab.conn.cursor()
+    cursor.execute(query, {"pipeline": "recruitment", "start": datetime(2000, 1, 1), "end": datetime(2100, 1, 1)})
+    found = list(cursor.fetchall())
+    lab.conn.rollback()
+    return found
+
+
+def test_a_folded_hour_that_lost_or_gained_a_contribution_is_found_by_the_recount(lab: Lab) -> None:
+    two_folded_hours(lab)
+    lab.query("DELETE FROM recruitment.events_by_minute WHERE job_id = 8")
+    assert differing_hours(lab) == [(TEN, 6, 5)]
+    lab.query("UPDATE recruitment.events_by_minute SET event_count = event_count + 1 WHERE job_id = 9")
+    assert differing_hours(lab) == []  # the sum is all that is left of an hour; its facts tell the rest
+
+
+def two_folded_hours(lab: Lab) -> list:
+    """Job 7 has events in both hours, 8 and 9 in one; both are folded. Returns the facts."""
+    lab.see(*(minute(number) for number in (0, 1, 2, 60, 61)))
+    lab.publish(
+        {
+            minute(0): [contribution(7, clicks=2, event_count=2, bid_sum=Decimal("1.25"))],
+            minute(1): [contribution(7, publisher_id=3), contribution(8)],
+            minute(2): [contribution(7), contribution(9, hours=11, dates=TEN.date() - timedelta(days=9))],
+        }
+    )
+    lab.publish({minute(60): [contribution(7)], minute(61): [contribution(7, bid_sum=0, bid_count=0)]}, run_id="run-2")
+    quiet(lab)
+    facts = lab.query(ALL_FACTS)
+    assert fold(lab) == 2
+    assert folded(lab) == [TEN, ELEVEN]
+    return facts
+
+
+def replace_hour(lab: Lab, rows: dict, run_id: str = "late", **values) -> int:
+    """A batch of these minutes through the whole chain, whatever it is widened to."""
+    opening = {name: values.pop(name) for name in ("kind", "is_delta", "allow_shrink") if name in values}
+    batch_id = lab.open(*rows, run_id=run_id, **opening)
+    lab.stage(
+        batch_id, {one: rows.get(one, values.get("others", {}).get(one, [])) for one in minutes_in(lab, batch_id)}
+    )
+    lab.check(batch_id)
+    merge.merge(batch_id)
+    assert lab.check(batch_id, "warehouse").passed
+    return batch_id
+
+
+def minutes_in(lab: Lab, batch_id: int) -> list[datetime]:
+    return [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]
+
+
+def test_folding_leaves_one_row_a_key_and_every_fact_as_it_was(lab: Lab) -> None:
+    before = two_folded_hours(lab)
+    assert lab.query(ALL_FACTS) == before
+    rows = lab.query(
+        "SELECT minute, job_id, publisher_id, event_count, bid_sum FROM recruitment.events_by_minute ORDER BY 1, 2, 3"
+    )
+    assert rows == [
+        (TEN, 7, 0, 3, Decimal("1.75")),  # minutes 0 and 2
+        (TEN, 7, 3, 1, Decimal("0.5")),
+        (TEN, 8, 0, 1, Decimal("0.5")),
+        (TEN, 9, 0, 1, Decimal("0.5")),
+        (ELEVEN, 7, 0, 2, Decimal("0.5")),
+    ]
+    assert differing_hours(lab) == []
+    assert fold(lab) == 0
+
+
+def test_facts_recomputed_from_folded_contributions_are_the_same(lab: Lab) -> None:
+    before = two_folded_hours(lab)
+    lab.publish({minute(120): [contribution(job) for job in (7, 8, 9)]}, run_id="add")
+    assert lab.query(ALL_FACTS) != before
+    lab.publish({minute(120): []}, run_id="take-back", allow_shrink=True)
+    assert lab.query(ALL_FACTS) == before
+    assert differing_hours(lab) == []
+
+
+def test_a_dry_run_counts_and_folds_nothing(lab: Lab) -> None:
+    lab.publish({minute(0): [contribution()], minute(1): [contribution()]})
+    quiet(lab)
+    assert (fold(lab, dry=True), folded(lab)) == (1, [])
+
+
+@pytest.mark.parametrize("kind", ["minute", "backfill", "manual", "reconcile"])
+def test_a_batch_takes_the_whole_of_a_folded_hour(lab: Lab, kind: str) -> None:
+    two_folded_hours(lab)
+    batch_id = lab.open(minute(1), minute(130), kind=kind, is_delta=kind == "minute")
+    assert minutes_in(lab, batch_id) == [*minutes_of(TEN), minute(130)]
+    planned = {one.minute: one.changed_at for one in batches.get(lab.conn, batch_id).minutes}
+    assert planned[minute(0)] == lab.ledger(minute(0))["seen_changed_at"], "What its read will cover."
+    assert lab.one("SELECT minutes FROM etl.batches WHERE batch_id = %s", batch_id) == 61
+
+
+def test_a_replaced_hour_is_unfolded_and_facts_of_several_hours_stay_right(lab: Lab) -> None:
+    two_folded_hours(lab)
+    others = {minute(0): [contribution(7, clicks=2, event_count=2)], minute(2): [contribution(7), contribution(9)]}
+    replace_hour(lab, {minute(1): [contribution(7, clicks=4, event_count=4)]}, others=others, allow_shrink=True)
+    assert folded(lab) == [ELEVEN]
+    # 7: 2 + 4 + 1 of this hour, 2 of the folded one; what 7 had with publisher 3, and 8, had its only rows in minute 1
+    assert lab.facts() == {(7, 0): 9, (9, 0): 1}
+    assert differing_hours(lab) == []
+    assert lab.one("SELECT COUNT(*) FROM etl.minute_ledger WHERE minute < %s AND state = 'merged'", ELEVEN) == 60
+
+
+def test_an_unfolded_hour_is_folded_again_once_it_is_quiet(lab: Lab) -> None:
+    two_folded_hours(lab)
+    replace_hour(lab, {minute(0): [contribution()], minute(1): [contribution()]}, allow_shrink=True)
+    assert (fold(lab), folded(lab)) == (0, [ELEVEN])
+    quiet(lab)
+    facts = lab.query(ALL_FACTS)
+    assert (fold(lab), lab.query(ALL_FACTS)) == (1, facts)
+
+
+@pytest.mark.parametrize("why", ["held by a gate", "superseded", "closed"])
+def test_an_hour_that_lacks_a_minute_is_left_out_whole_and_stays_pending(lab: Lab, why: str) -> None:
+    before = two_folded_hours(lab)
+    lab.see(minute(1), at=CLOCK - 300 * SECOND)
+    assert lab.pending() == [minute(1)]
+    batch_id = lab.open(minute(1), minute(130), run_id="late", allow_shrink=True)
+    rows = {one: [contribution(7, clicks=9, event_count=9)] for one in (minute(1), minute(2), minute(130))}
+    if why == "held by a gate":
+        rows[minute(2)] = [contribution(7, bid_sum=-1)]
+    attempt = lab.stage(batch_id, rows)
+    if why == "superseded":
+        lab.query("UPDATE etl.minute_ledger SET attempt = %s WHERE minute = %s", attempt + 1, minute(2))
+    if why == "closed":
+        lab.query("UPDATE etl.minute_ledger SET state = 'closed' WHERE minute = %s", minute(2))
+    assert lab.check(batch_id).passed
+    assert merge.merge(batch_id).minutes == 1, "Minute 130 is in no folded hour."
+    lab.query("DELETE FROM recruitment.events_by_minute WHERE minute = %s", minute(130))
+    assert folded(lab) == [TEN, ELEVEN]
+    assert lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute") == 5
+    assert lab.facts() == {key: clicks + (9 if key == (7, 0) else 0) for key, clicks in clicks_of(before).items()}
+    assert lab.pending() == [minute(1)]
+    state, reason = lab.query(
+        "SELECT state, reason FROM etl.batch_minutes WHERE batch_id = %s AND minute = %s", batch_id, minute(1)
+    )[0]
+    assert state == "skipped"
+    assert "only 59 of the 60 minutes" in reason
+
+
+def clicks_of(facts: list) -> dict:
+    """(job_id, publisher_id) to clicks."""
+    return {(row[0], row[3]): row[10] for row in facts}
+
+
+# Only a batch that somehow lacks minutes gets here: folding waits for open batches, and batches for folding.
+def test_a_merge_of_one_minute_of_a_folded_hour_is_skipped(lab: Lab) -> None:
+    lab.publish({minute(0): [contribution()], minute(1): [contribution()]})
+    batch_id = lab.open(minute(1), run_id="lacking")
+    lab.stage(batch_id, {minute(1): [contribution(clicks=5, event_count=5)]})
+    assert lab.check(batch_id).passed
+    lab.query("INSERT INTO etl.folded_hours (pipeline, hour) VALUES ('recruitment', %s)", TEN)
+    assert merge.merge(batch_id).state == "skipped"
+    assert lab.check(batch_id, "warehouse").passed
+    assert lab.facts() == {(7, 0): 2}
+
+
+@pytest.mark.parametrize("why", ["pending", "held", "in an open batch", "merged today", "too young", "one minute only"])
+def test_such_an_hour_is_not_folded(lab: Lab, why: str) -> None:
+    lab.see(minute(0), minute(1), minute(2))
+    lab.publish({minute(number): [contribution()] for number in range(1 if why == "one minute only" else 3)})
+    if why != "merged today":
+        quiet(lab)
+    if why == "one minute only":
+        lab.publish({minute(1): [], minute(2): []}, run_id="empty")
+        quiet(lab)
+    if why == "pending":
+        lab.see(minute(1), at=CLOCK - SECOND)
+    if why == "held":
+        ledger.hold(lab.conn.cursor(), "recruitment", [(minute(1), None, "broken")], None)
+        lab.conn.commit()
+    if why == "in an open batch":
+        lab.open(minute(30), run_id="open", kind="backfill", is_delta=False)
+    clock = TEN + AGE + timedelta(minutes=59) if why == "too young" else LATER
+    assert folding.fold(lab.conn, RECRUITMENT, clock, AGE) == 0
+    assert lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute") == (1 if why == "one minute only" else 3)
+
+
+def two_minutes_to_fold(lab: Lab) -> None:
+    lab.publish({minute(0): [contribution()], minute(1): [contribution()]})
+    quiet(lab)
+
+
+# ⚑ each looks for the other after it has shown itself
+def test_a_batch_that_opens_while_its_hour_is_folded_takes_the_whole_hour(lab: Lab) -> None:
+    two_minutes_to_fold(lab)
+    with warehouse() as folder, warehouse() as opener:
+        cursor = folder.cursor()
+        assert folding.fold_hour(cursor, RECRUITMENT, TEN)
+        opened: list[int] = []
+        other = threading.Thread(target=lambda: opened.append(Lab(opener).open(minute(1), run_id="race")))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive(), "The batch did not wait for the hour that is being folded."
+        folder.commit()
+        other.join(20)
+        assert minutes_in(lab, opened[0]) == minutes_of(TEN)
+
+
+def test_an_hour_is_not_folded_while_a_batch_of_it_opens(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_minutes_to_fold(lab)
+    found: list[int] = []
+    folder = threading.Thread(target=lambda: found.append(fold_with_own_session()))
+    complete = batches.folded_hours.complete
+
+    def complete_while_folding(*arguments) -> int:
+        added = complete(*arguments)
+        folder.start()  # after the look at folded hours, before the batch is committed
+        folder.join(0.5)
+        assert folder.is_alive(), "Folding did not wait for the batch that is being opened."
+        return added
+
+    monkeypatch.setattr(batches.folded_hours, "complete", complete_while_folding)
+    batch_id = lab.open(minute(1), run_id="race")
+    folder.join(20)
+    assert (found, folded(lab), minutes_in(lab, batch_id)) == ([0], [], [minute(1)])
+
+
+def fold_with_own_session() -> int:
+    with warehouse() as conn:
+        return folding.fold(conn, RECRUITMENT, LATER, AGE)
+
+
+def test_a_merge_waits_for_folding(lab: Lab) -> None:
+    two_minutes_to_fold(lab)
+    cursor = lab.conn.cursor()
+    merge.lock(cursor, RECRUITMENT)
+    folder = threading.Thread(target=fold_with_own_session)
+    folder.start()
+    folder.join(0.5)
+    assert folder.is_alive(), "Folding did not take the pipeline's lock."
+    lab.conn.commit()
+    folder.join(20)
+    assert folded(lab) == [TEN]
+
+
+def delta(lab: Lab, pipeline=RECRUITMENT, clock: datetime = CLOCK) -> int | None:
+    look = runs.Look(clock, "", 1)
+    run = {"dag_id": "recruitment_minute", "run_id": "delta", "tick": clock, "options": {}}
+    return runs.open_delta(pipeline, None, lab.conn, look=look, **run)
+
+
+def test_a_delta_takes_the_folded_hour_of_a_late_touch_and_what_else_is_pending(lab: Lab) -> None:
+    two_folded_hours(lab)
+    lab.see(minute(1), minute(61), minute(110), at=CLOCK - 300 * SECOND)
+    assert minutes_in(lab, delta(lab)) == [*minutes_of(TEN), *minutes_of(ELEVEN)]  # 110 is a minute of the second
+
+
+def test_a_delta_takes_no_more_folded_hours_than_fit(lab: Lab) -> None:
+    two_folded_hours(lab)
+    lab.see(minute(1), minute(61), minute(130), at=CLOCK - 300 * SECOND)
+    narrow = replace(RECRUITMENT, max_minutes=100)
+    assert minutes_in(lab, delta(lab, narrow)) == [*minutes_of(TEN), minute(130)]
+
+
+# Else every run would read sixty minutes in vain.
+def test_a_delta_leaves_a_folded_hour_with_a_held_minute_until_that_is_released(lab: Lab) -> None:
+    two_folded_hours(lab)
+    lab.see(minute(1), minute(130), at=CLOCK - 300 * SECOND)
+    ledger.hold(
+        lab.conn.cursor(), "recruitment", [(minute(2), lab.ledger(minute(2))["seen_changed_at"], "broken")], None
+    )
+    lab.conn.commit()
+    assert minutes_in(lab, delta(lab)) == [minute(130)]
+    assert lab.pending() == [minute(1), minute(130)]
+    ledger.release(lab.conn, RECRUITMENT, [minute(2)])
+    assert minutes_in(lab, delta(lab)) == [*minutes_of(TEN), minute(130)]
+
+
+def test_a_folded_hour_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:
+    two_folded_hours(lab)
+    lab.see(minute(1), at=CLOCK - 300 * SECOND)
+    batch_id = lab.open(minute(1), run_id="fails", split_size=1)
+    batches.mint_attempt(lab.conn, batch_id)
+    batches.mint_attempt(lab.conn, batch_id)
+    lab.publish({minute(130): [contribution()]}, run_id="other", is_delta=False)
+    batches.close_abandoned(lab.conn, RECRUITMENT, "recruitment_minute", "next")
+    assert lab.query("SELECT minute FROM etl.minute_ledger WHERE state = 'held'") == [(minute(1),)]
+
+
+# With a lake retention, the lake may have forgotten rows of the hour.
+def test_a_closed_hour_is_folded_and_never_unfolded(lab: Lab) -> None:
+    lab.see(minute(0), minute(1))
+    lab.publish({minute(0): [contribution()], minute(1): [contribution()]})
+    lab.see(minute(1), at=CLOCK - 300 * SECOND)
+    forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=10))
+    quiet(lab)
+    assert ledger.close_expired(lab.conn, forgetful, LATER) == 1
+    assert folding.fold(lab.conn, forgetful, LATER, AGE) == 1
+    lab.see(minute(0), at=CLOCK - 200 * SECOND)
+    assert delta(lab, forgetful, LATER) is None
+    replace_hour(lab, {minute(0): [contribution(clicks=5, event_count=5)]}, kind="backfill", is_delta=False)
+    assert (lab.facts(), folded(lab)) == ({(7, 0): 2}, [TEN])
+
+
+def test_a_range_into_a_folded_hour_whose_start_is_closed_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_folded_hours(lab)
+    forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=1))
+    clock = minute(10) + timedelta(days=1)
+    monkeypatch.setattr(runs, "look", lambda *_: runs.Look(clock, "", 0))
+    run = {"kind": "manual", "dag_id": "d", "run_id": "r", "tick": clock, "options": {}}
+    with pytest.raises(runs.RangeRefused, match="10:00 to 10:59 are folded.*from 2026-03-01 11:00 on"):
+        runs.open_range(forgetful, None, lab.conn, start=minute(30), end=minute(50), **run)
+
+
+def test_a_fold_that_changes_what_an_hour_contributes_is_refused(lab: Lab, tmp_path, monkeypatch) -> None:
+    two_minutes_to_fold(lab)
+    (tmp_path / "recruitment").mkdir()
+    right = (FOLDER / "recruitment" / "fold.sql").read_text()
+    for wrong in (right.replace("SUM(c.event_count)", "MAX(c.event_count)"), right.partition("DELETE FROM")[0]):
+        path = tmp_path / "recruitment" / "fold.sql"
+        path.write_text(wrong)
+        monkeypatch.setattr(folding, "FOLDER", tmp_path)
+        folding.statements.cache_clear()
+        with pytest.raises(folding.FoldingWrong, match="include/sql/recruitment/fold.sql"):
+            fold(lab)
+        assert (folded(lab), lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute")) == ([], 2)
+
+
+def test_a_pipeline_without_a_fold_is_not_folded(lab: Lab, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_minutes_to_fold(lab)
+    monkeypatch.setattr(folding, "FOLDER", tmp_path)
+    assert (fold(lab), folded(lab)) == (0, [])
+
+
+def test_a_folding_that_was_killed_goes_on_with_the_next_hour(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.publish({minute(number): [contribution()] for number in (0, 1, 60, 61)})
+    quiet(lab)
+    facts = lab.query(ALL_FACTS)
+    fold_hour, begun = folding.fold_hour, []
+
+    def killed_at_the_end_of_the_second(cursor, pipeline, hour) -> bool:
+        begun.append(hour)
+        done = fold_hour(cursor, pipeline, hour)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(folding, "fold_hour", killed_at_the_end_of_the_second)
+        fold(lab)
+    assert (folded(lab), differing_hours(lab), lab.query(ALL_FACTS)) == ([TEN], [], facts)
+    assert (fold(lab), folded(lab), differing_hours(lab), lab.query(ALL_FACTS)) == (1, [TEN, ELEVEN], [], facts)
+
+
+def test_a_second_fold_of_the_same_hour_does_nothing(lab: Lab) -> None:
+    two_minutes_to_fold(lab)
+    assert fold(lab) == 1
+    assert in_transaction(lab.conn, lambda cursor: folding.fold_hour(cursor, RECRUITMENT, TEN)) is False
