@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _SHARED_STAGING = ("etl.staged_rejects", "etl.staged_counts")
 _MICROSECOND = timedelta(microseconds=1)
+FRESHNESS_DAYS = 7  # how long etl.freshness remembers
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
         "batch_id": batch_id,
         "attempt": attempt,
         "settle_microseconds": pipeline.settle // _MICROSECOND,
+        "ahead_microseconds": pipeline.future_tolerance // _MICROSECOND,
+        "freshness_days": FRESHNESS_DAYS,
         "oldest_kept_batch": _oldest_kept_batch(cursor),
     }
     _drop_superseded(cursor, binds)

@@ -19,6 +19,9 @@ _BI_READS = {
     "etl.batches": "",
     "etl.batch_minutes": "",
     "etl.rejected_summary": "",
+    "etl.looks": "",
+    "etl.freshness": "",
+    "etl.alerts": "",
     "etl.check_results": (
         " (check_result_id, batch_id, attempt, gate, check_name, severity, outcome, offending_rows, checked_at)"
     ),
