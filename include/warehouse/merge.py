@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
@@ -117,7 +117,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
         "attempt": attempt,
         "settle_microseconds": pipeline.settle // _MICROSECOND,
         "ahead_microseconds": pipeline.future_tolerance // _MICROSECOND,
-        "freshness_days": FRESHNESS_DAYS,
+        "oldest_kept_freshness": _oldest_kept_freshness(cursor, pipeline),
         "oldest_kept_batch": _oldest_kept_batch(cursor),
     }
     _drop_superseded(cursor, binds)
@@ -174,6 +174,16 @@ def _oldest_kept_batch(cursor) -> int:
     )
     found = cursor.fetchone()
     return found[0] if found else 0
+
+
+def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime:
+    """What was in force when the last week began is kept too: it tells how old the newest event was then."""
+    cursor.execute(
+        "SELECT MAX(published_at) FROM etl.freshness WHERE pipeline = %(pipeline)s "
+        "AND published_at < CURRENT_TIMESTAMP(6) - INTERVAL %(days)s DAY",
+        {"pipeline": pipeline.name, "days": FRESHNESS_DAYS},
+    )
+    return cursor.fetchone()[0] or datetime(1970, 1, 1)
 
 
 def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:

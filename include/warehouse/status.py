@@ -24,7 +24,7 @@ _FAILURES = 100  # of delta batches in a row that are counted
 _MICROSECOND = timedelta(microseconds=1)
 
 _COUNTS = (
-    "SELECT CURRENT_TIMESTAMP(6) AS now,"
+    "SELECT CURRENT_TIMESTAMP(6) AS asked_at,"
     " (SELECT looked_at FROM etl.looks WHERE pipeline = %(pipeline)s) AS looked_at,"
     " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1) AS pending,"
     " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held') AS held,"
@@ -97,7 +97,7 @@ def open_alerts(conn) -> list[dict]:
 
 def _freshness(cursor, conn, pipeline: Pipeline) -> dict:
     counted = rows(cursor, _COUNTS, {"pipeline": pipeline.name})[0]
-    now = counted.pop("now")
+    now = counted.pop("asked_at")
     binds = {
         "pipeline": pipeline.name,
         "now": now,

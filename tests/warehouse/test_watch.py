@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from datetime import datetime, timedelta
 
 import pytest
@@ -163,3 +165,18 @@ def test_a_warehouse_that_is_away_fails_the_watch(monkeypatch, people: People) -
     )
     with pytest.raises(WarehouseError, match="127.0.0.1:1.*cannot be reached"):
         watch(people.tell)
+
+
+def test_the_other_client_library_finds_and_remembers_the_same(lab: Lab, people: People, monkeypatch) -> None:
+    pytest.importorskip("mysql.connector")
+    now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
+    lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
+    ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
+    lab.see(now.replace(second=0, microsecond=0) - 5 * MINUTE, at=now - 300 * SECOND, clock=now)
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    described["extra"] = {"client": "mysql-connector-python"}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
+    for _ in range(2):
+        [line] = watch(people.tell)
+    assert line.startswith("recruitment: stale; lag 3")
+    assert people.titles() == ["Problem: recruitment is stale"]

@@ -1,5 +1,5 @@
 -- What every pipeline's merge does after its own merge.sql: rejected events, ledger, batch, staging.
--- Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds, freshness_days.
+-- Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds, oldest_kept_freshness.
 
 -- Only what came from the lake: a line that an import could not place is not in these minutes' reads.
 DELETE etl.rejected_events
@@ -44,13 +44,7 @@ FROM (
 WHERE d.newest_create_time > d.newest_before;
 
 DELETE FROM etl.freshness
-WHERE pipeline = %(pipeline)s AND published_at < (
-  SELECT k.published_at
-  FROM (
-    SELECT MAX(f.published_at) AS published_at FROM etl.freshness AS f
-    WHERE f.pipeline = %(pipeline)s AND f.published_at < CURRENT_TIMESTAMP(6) - INTERVAL %(freshness_days)s DAY
-  ) AS k
-);
+WHERE pipeline = %(pipeline)s AND published_at < %(oldest_kept_freshness)s;
 
 INSERT INTO etl.minute_ledger (
   pipeline, minute, read_changed_at, read_at, settled_before, batch_id, attempt, raw_rows, counted_rows, ignored_rows,
