@@ -15,7 +15,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
 
 from include.chain import START
-from plugins.notifiers import Tell, TellOfFailedRun
+from plugins.notifiers import Tell, TellOfFailedRun, has_failed
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -30,8 +30,7 @@ def look_at_pipelines(**context) -> None:
 
     print("\n".join(watch(tell)))
     ti = context["ti"]
-    before = ti.get_previous_dagrun()
-    if before is not None and str(getattr(before.state, "value", before.state)) == "failed":
+    if has_failed(ti.get_previous_dagrun()):
         tell(Notice(ti.dag_id, "failed", OVER, "The watch can see the pipelines again."))
 
 

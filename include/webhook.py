@@ -29,9 +29,8 @@ def post(target: Endpoint, body: Mapping) -> None:
         wait=wait_exponential(multiplier=0.2, max=2),
         reraise=True,
     )
-    url = _url(target)
     try:
-        again(_send, urllib.request.Request(url, json.dumps(body).encode(), _headers(target), method="POST"))
+        again(_send, urllib.request.Request(_url(target), json.dumps(body).encode(), _headers(target), method="POST"))
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise WebhookFailed(f"Connection {target.conn_id} {_said(error)}. {_remedy(error)}") from None
 

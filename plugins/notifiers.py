@@ -42,7 +42,10 @@ class Tell(BaseNotifier):
         self.reached = False
 
     def notify(self, context: Context) -> None:
-        self.reached = _tell(self.notice, self.log)
+        try:
+            self.reached = _tell(self.notice, self.log)
+        except Exception:
+            self.log.exception("A notice could not be told: %s", self.notice.title)
 
 
 class TellOfFailedRun(BaseNotifier):
@@ -56,11 +59,10 @@ class TellOfFailedRun(BaseNotifier):
             notice = failed_run(context)
             if _in_a_row(context):
                 self.log.error("%s\n(Not told again: the run before failed within the same hour.)", notice.text)
-                return
+            else:
+                _tell(notice, self.log)
         except Exception:
-            self.log.exception("A failed run could not be described.")
-            return
-        _tell(notice, self.log)
+            self.log.exception("A failed run could not be told.")
 
 
 def failed_run(context: Context) -> Notice:
@@ -75,7 +77,6 @@ def failed_run(context: Context) -> Notice:
         found=f"Run {context['run_id']} failed{which}{reason}.",
         remedy="Open the log of the failed step: it says where, what was found and what to do. Then clear the step, or leave "
         "it to the next run.",
-        since=None,
         link=task.log_url if task else None,
     )
 
@@ -89,11 +90,14 @@ def _in_a_row(context: Context) -> bool:
         before = task.get_previous_dagrun()
     except Exception:
         return False
-    if before is None or str(getattr(before.state, "value", before.state)) != "failed" or before.logical_date is None:
+    if not has_failed(before) or before.logical_date is None:
         return False
-    return before.logical_date.replace(minute=0, second=0, microsecond=0) == run.logical_date.replace(
-        minute=0, second=0, microsecond=0
-    )
+    return f"{before.logical_date:%Y-%m-%d %H}" == f"{run.logical_date:%Y-%m-%d %H}"
+
+
+def has_failed(run) -> bool:
+    """Whether a run, as Airflow describes the one before, ended in failure."""
+    return run is not None and str(getattr(run.state, "value", run.state)) == "failed"
 
 
 def _tell(notice: Notice, log) -> bool:

@@ -215,6 +215,7 @@ def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connec
     [
         {"host": "file:///etc/hostname"},
         {"host": ""},
+        {"host": "http://[secret/"},
         {"host": "http://127.0.0.1:1/secret"},
         {"host": "http://127.0.0.1:1/secret with blanks"},
         {"host": "http://127.0.0.1:1/", "password": "secret\ntoken"},
@@ -362,4 +363,4 @@ def test_a_notifier_that_breaks_raises_nothing(connect, said):
         TellOfFailedRun()(failed_context(dag=DAG("recruitment_minute")))
         TellOfFailedRun()({})
     assert said().count("Not told through minutemark_webhook") == 2
-    assert "A failed run could not be described" in said()
+    assert "A failed run could not be told" in said()
