@@ -14,6 +14,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from include import pipelines
 from include.chain import START
+from plugins.notifiers import TellOfFailedRun
 
 EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or 300)
 
@@ -35,6 +36,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
             "duplicate": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes twice"),
             "broken": Param(0.005, type="number", minimum=0, maximum=1, description="Share that breaks the contract"),
         },
+        on_failure_callback=TellOfFailedRun(),
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
     ) as dag:
 

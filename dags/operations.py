@@ -7,10 +7,17 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
 from include import pipelines
 from include.chain import START
+from plugins.notifiers import TellOfFailedRun
 
 POOLS = ("spark", "merge")
 DEFAULTS = {"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=10)}
-SETTINGS = {"start_date": START, "catchup": False, "max_active_runs": 1, "default_args": DEFAULTS}
+SETTINGS = {
+    "start_date": START,
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": DEFAULTS,
+    "on_failure_callback": TellOfFailedRun(),
+}
 
 
 @task(retries=18, execution_timeout=timedelta(minutes=3))  # three minutes for the stores to come up

@@ -22,6 +22,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
+from plugins.notifiers import TellOfFailedRun
 from plugins.transform import TransformDelta
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
         dagrun_timeout=timedelta(minutes=30),
         default_args={"owner": pipeline.owner, "priority_weight": priority, **TASK_DEFAULTS},
         params=form(pipeline),
+        on_failure_callback=TellOfFailedRun(),
         tags=sorted({kind, "minutemark", *pipeline.tags}),
     ) as dag:
         wait_for_changes = WaitForChanges(

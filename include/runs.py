@@ -40,6 +40,7 @@ def look(pipeline: Pipeline, lake_session, conn) -> Look:
     if due:
         ledger.record_poll(conn, pipeline, clock, {day: days[day] for day in due}, minutes)
     ledger.close_expired(conn, pipeline, clock)
+    ledger.record_look(conn, pipeline, clock)
     return Look(clock, change_log.digest(days), ledger.pending_count(conn, pipeline))
 
 

@@ -16,6 +16,7 @@ from local.problems import Problem
 # Together no wider than a terminal of 80 columns.
 _COLUMNS = ("run", "pipeline", "kind", "state", "min.", "rows in", "counted", "ignored", "rejected", "seconds")
 _STYLES = {"merged": "green", "failed": "red", "open": "yellow"}
+_STATE_STYLES = {"fresh": "green", "silent": "", "new": ""}
 
 
 def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
@@ -43,12 +44,17 @@ def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
             ),
             seconds_to_merged(batch),
         )
-    ages = [
-        f"{one['pipeline']}: newest event {_age(one['lag'])}, {one['pending']} minutes pending, {one['held']} held"
-        for one in freshness
-        if one["lag"] is not None
-    ]
-    return Group(shown, Text("\n".join(ages) or "Nothing merged yet."))
+    ages = [_freshness(one) for one in freshness if one["lag"] is not None]
+    return Group(shown, *(ages or [Text("Nothing merged yet.")]))
+
+
+def _freshness(one: dict) -> Text:
+    """One line: the age of the newest event, its p95 over the last hour, what waits, and the state in words."""
+    p95 = "" if one["lag_p95"] is None else f" (p95 {_duration(one['lag_p95'])})"
+    line = Text(
+        f"{one['pipeline']}: lag {_duration(one['lag'])}{p95}, {one['pending']:,} pending, {one['held']:,} held, "
+    )
+    return line.append(one["state"], style=_STATE_STYLES.get(one["state"], "red"))
 
 
 def seconds_to_merged(batch: dict) -> str:
@@ -62,8 +68,11 @@ def _number(value: int | None) -> str:
     return "" if value is None else f"{int(value):,}"
 
 
-def _age(seconds: float) -> str:
-    return f"{dt.timedelta(seconds=int(seconds))} old" if seconds > 180 else f"{max(0, int(seconds))} s old"
+def _duration(seconds: float) -> str:
+    """Seconds up to three minutes, then h:mm:ss, then whole days."""
+    if seconds <= 180:
+        return f"{max(0, round(seconds))} s"
+    return str(dt.timedelta(seconds=int(seconds))) if seconds < 86_400 else f"{seconds / 86_400:,.0f} d"
 
 
 def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:

@@ -25,18 +25,45 @@ def gather() -> dict:
         "memory_mb": sum(one["memory_mb"] or 0 for one in listed),
         "ports": ports.chosen(),
         "pipelines": {},
+        "alerts": [],
     }
     try:
         with warehouse.reader() as connection:
             for row in warehouse.freshness(connection):
-                found["pipelines"][row["pipeline"]] = {
-                    "newest_event_seconds": None if row["lag"] is None else round(row["lag"], 1),
-                    "pending_minutes": int(row["pending"]),
-                    "held_minutes": int(row["held"]),
-                }
+                found["pipelines"][row["pipeline"]] = _pipeline(row)
+            found["alerts"] = [_alert(row) for row in warehouse.open_alerts(connection)]
     except Problem as problem:
         found["warehouse"] = f"{problem.where}: {problem.found}"
     return found
+
+
+def _pipeline(row: dict) -> dict:
+    """Seconds with one digit, None where unknown."""
+    seconds = {
+        "newest_event_seconds": row["lag"],
+        "lag_median_seconds": row["lag_median"],
+        "lag_p95_seconds": row["lag_p95"],
+        "lag_worst_seconds": row["lag_worst"],
+        "delay_seconds": row["delay"],
+        "looked_seconds_ago": row["look_age"],
+    }
+    return {
+        "state": row["state"],
+        **{name: None if value is None else round(value, 1) for name, value in seconds.items()},
+        "pending_minutes": int(row["pending"]),
+        "held_minutes": int(row["held"]),
+    }
+
+
+def _alert(row: dict) -> dict:
+    return {
+        "pipeline": row["pipeline"],
+        "problem": row["problem"],
+        "since": row["began_at"].isoformat(timespec="seconds") + "Z",
+        "told": row["told_at"] is not None,
+        "found": row["found"],
+        "what_to_do": row["remedy"],
+    }
 
 
 def _process(info: dict) -> dict:
@@ -102,8 +129,22 @@ def _print(found: dict) -> None:
     Console().print(table)
     print("Ports: " + ", ".join(f"{name}={port}" for name, port in found["ports"].items()))
     for pipeline, row in found["pipelines"].items():
-        age = row["newest_event_seconds"]
-        newest = "nothing merged yet" if age is None else f"newest event {age} s old"
-        print(f"{pipeline}: {newest}, {row['pending_minutes']} minutes pending, {row['held_minutes']} held")
+        print("\n".join(_freshness(pipeline, row)))
+    for alert in found["alerts"]:
+        print(f"ALERT {alert['pipeline']} is {alert['problem']} since {alert['since']}: {alert['found']}")
+        print(f"  What to do: {alert['what_to_do']}")
     if "warehouse" in found:
         print(found["warehouse"])
+
+
+def _freshness(pipeline: str, row: dict) -> list[str]:
+    age = row["newest_event_seconds"]
+    newest = "nothing merged yet" if age is None else f"newest event {age} s old"
+    lines = [
+        f"{pipeline} is {row['state']}: {newest}, {row['pending_minutes']} minutes pending, {row['held_minutes']} held, "
+        f"oldest unmerged change {row['delay_seconds']} s old"
+    ]
+    if row["lag_p95_seconds"] is not None:
+        hour = ", ".join(f"{name} {row[f'lag_{name}_seconds']} s" for name in ("median", "p95", "worst"))
+        lines.append(f"  age of the newest event over the last hour: {hour}")
+    return lines

@@ -56,10 +56,17 @@ def recent_batches(connection, limit: int) -> list[dict]:
 
 
 def freshness(connection) -> list[dict]:
-    """For each pipeline: pending and held minutes, and the age in seconds of the newest event merged (`lag`)."""
+    """For each pipeline how fresh it is now and was in the last hour; see include/warehouse/status.py."""
     from include.warehouse import status
 
     return _asked(status.freshness, connection)
+
+
+def open_alerts(connection) -> list[dict]:
+    """What the watch has found and is not over."""
+    from include.warehouse import status
+
+    return _asked(status.open_alerts, connection)
 
 
 def newest_merge(connection) -> dt.datetime | None:

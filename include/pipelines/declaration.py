@@ -76,6 +76,8 @@ class Pipeline:
     future_tolerance: timedelta = timedelta(minutes=5)  # minutes further ahead of the lake's clock are backlog
     lake_retention: timedelta | None = None  # minutes older than this are closed
     retention: Retention = Retention()
+    delay_limit: timedelta = timedelta(seconds=180)  # a change seen in the lake and not merged for longer is an alert
+    look_limit: timedelta = timedelta(seconds=180)  # so is a lake that nobody has looked at for longer
 
     @property
     def lake_table(self) -> str:

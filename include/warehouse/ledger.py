@@ -106,6 +106,19 @@ def record_poll(
     return in_transaction(conn, record)
 
 
+def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
+    """Record that the change log was looked at, whatever was found: without that silence and a dead scheduler look alike."""
+
+    def record(cursor) -> None:
+        cursor.execute(
+            "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES (%(pipeline)s, CURRENT_TIMESTAMP(6), %(clock)s) "
+            "ON DUPLICATE KEY UPDATE looked_at = VALUES(looked_at), lake_clock = VALUES(lake_clock)",
+            {"pipeline": pipeline.name, "clock": clock},
+        )
+
+    in_transaction(conn, record)
+
+
 def _news(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[tuple[datetime, UUID]]:
     """Sorted, so that two polls lock rows in the same order."""
     known: dict[datetime, str] = {}

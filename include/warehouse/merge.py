@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _SHARED_STAGING = ("etl.staged_rejects", "etl.staged_counts")
 _MICROSECOND = timedelta(microseconds=1)
+FRESHNESS_DAYS = 7  # how long etl.freshness remembers
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
         "batch_id": batch_id,
         "attempt": attempt,
         "settle_microseconds": pipeline.settle // _MICROSECOND,
+        "ahead_microseconds": pipeline.future_tolerance // _MICROSECOND,
+        "oldest_kept_freshness": _oldest_kept_freshness(cursor, pipeline),
         "oldest_kept_batch": oldest_kept_batch(cursor),
     }
     _drop_superseded(cursor, binds)
@@ -191,6 +194,16 @@ def oldest_kept_batch(cursor) -> int:
 def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
     """Every table that a transform of these pipelines fills."""
     return [*_SHARED_STAGING, *(output.staging for pipeline in pipelines_ for output in pipeline.outputs)]
+
+
+def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime:
+    """What was in force when the last week began is kept too: it tells how old the newest event was then."""
+    cursor.execute(
+        "SELECT MAX(published_at) FROM etl.freshness WHERE pipeline = %(pipeline)s "
+        "AND published_at < CURRENT_TIMESTAMP(6) - INTERVAL %(days)s DAY",
+        {"pipeline": pipeline.name, "days": FRESHNESS_DAYS},
+    )
+    return cursor.fetchone()[0] or datetime(1970, 1, 1)
 
 
 def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:

@@ -23,6 +23,9 @@ _BI_READS = {
     "etl.release_passes": "",
     "etl.folded_hours": "",
     "etl.rejected_summary": "",
+    "etl.looks": "",
+    "etl.freshness": "",
+    "etl.alerts": "",
     "etl.check_results": (
         " (check_result_id, batch_id, attempt, gate, check_name, severity, outcome, offending_rows, checked_at)"
     ),

@@ -1,11 +1,62 @@
-"""What the warehouse knows about its own runs, for the live table, `make status` and dashboards; any account may ask."""
+"""What the warehouse knows about its own runs, for the live table, `make status`, the watch and dashboards; any account may ask.
+
+All ages are by the clock of the warehouse's server, which is taken to agree with the lake's within seconds.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from include.pipelines import all_pipelines
+from include.pipelines import Pipeline, all_pipelines
+from include.warehouse import freshness as publications
 from include.warehouse.session import rows
+
+# A pipeline is in one of these states; the first that fits.
+NEW = "new"  # nobody has looked at its lake yet
+BLIND = "blind"  # nobody has looked for longer than look_limit: what is pending is not known
+STALE = "stale"  # something seen in the lake is not merged for longer than delay_limit
+HELD = "held"  # everything else is merged, but newer minutes failed a gate
+SILENT = "silent"  # everything is merged, and the lake has had nothing newer for longer than delay_limit
+FRESH = "fresh"
+
+_MOST = 1_000  # pending minutes that are looked at for the oldest change: the newest ones
+_FAILURES = 100  # of delta batches in a row that are counted
+_MICROSECOND = timedelta(microseconds=1)
+
+_COUNTS = (
+    "SELECT CURRENT_TIMESTAMP(6) AS asked_at,"
+    " (SELECT looked_at FROM etl.looks WHERE pipeline = %(pipeline)s) AS looked_at,"
+    " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1) AS pending,"
+    " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held') AS held,"
+    " (SELECT MAX(merged_at) FROM (SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s"
+    "  AND state = 'merged' ORDER BY batch_id DESC LIMIT 10) AS b) AS last_merged_at,"
+    " (SELECT MAX(merged_at) FROM (SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s"
+    "  AND state = 'merged' AND is_delta = 1 ORDER BY batch_id DESC LIMIT 1) AS d) AS last_delta_at"
+)
+# A change is live when its minute was among the newest at that time; one of a minute long past is backlog, as an import
+# brings it. A minute that check_warehouse gave back waits since its merge. Both halves walk the index pending_minutes.
+_WAITING = (
+    "(SELECT minute, seen_changed_time, CASE WHEN read_at IS NULL AND merged_at > seen_changed_time THEN merged_at"
+    " ELSE seen_changed_time END AS since FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1"
+    " AND {condition} AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND ORDER BY minute DESC LIMIT %(most)s)"
+)
+_CHANGES = (
+    "SELECT MIN(since) AS oldest, MIN(CASE WHEN minute >= seen_changed_time - INTERVAL %(live)s MICROSECOND THEN since END)"
+    f" AS oldest_live FROM ({_WAITING.format(condition='split_size IS NULL')}"
+    f" UNION ALL {_WAITING.format(condition='split_size IS NOT NULL')}) AS waiting"
+)
+_NEWEST_IN_LEDGER = (
+    "SELECT newest_create_time FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND newest_create_time IS NOT NULL"
+    " AND minute <= %(now)s ORDER BY minute DESC LIMIT 1"
+)
+_HELD_NEWER = (
+    "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND minute > %(newest)s"
+    " AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND LIMIT 1"
+)
+_DELTAS = (
+    "SELECT state, opened_at, reason FROM etl.batches WHERE pipeline = %(pipeline)s AND is_delta = 1 AND state <> 'open'"
+    " ORDER BY batch_id DESC LIMIT %(failures)s"
+)
 
 
 def recent_batches(conn, limit: int = 20) -> list[dict]:
@@ -22,38 +73,107 @@ def recent_batches(conn, limit: int = 20) -> list[dict]:
 
 
 def freshness(conn) -> list[dict]:
-    """For each pipeline: pending and held minutes, the newest event that was merged, and its age in seconds (`lag`).
+    """For each pipeline its `state` and what it follows from; times are UTC, the others seconds, None where unknown.
 
-    Minutes ahead of the clock do not count: one event from a clock that is wrong would look like news for ever.
+    newest_create_time  of all that is published; see include/warehouse/freshness.py
+    lag                 its age now; lag_median, lag_p95, lag_worst over the last hour, of which lag_covered is known
+    delay               age of the oldest live change that was seen in the lake and is not merged; 0: everything is
+    waiting_since       the change that makes it stale, live or not
+    looked_at, look_age when the lake was last looked at
+    pending, held       minutes; last_merged_at of any run
+    failures            delta batches in a row that did not merge, failing_since the first of them, failure the last reason
     """
-    cursor = conn.cursor()
-    found = []
-    for pipeline in all_pipelines().values():
-        binds = {
-            "pipeline": pipeline.name,
-            "ahead": pipeline.future_tolerance // timedelta(microseconds=1),
-        }
-        counted = rows(
-            cursor,
-            "SELECT (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1) AS pending,"
-            " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held') AS held,"
-            " (SELECT MAX(merged_at) FROM (SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s"
-            "  AND state = 'merged' ORDER BY batch_id DESC LIMIT 10) AS b) AS last_merged_at",
-            binds,
-        )[0]
-        newest = rows(
-            cursor,
-            "SELECT newest_create_time, TIMESTAMPDIFF(MICROSECOND, newest_create_time, CURRENT_TIMESTAMP(6)) / 1000000 AS lag"
-            " FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND newest_create_time IS NOT NULL"
-            " AND minute <= CURRENT_TIMESTAMP(6) + INTERVAL %(ahead)s MICROSECOND ORDER BY minute DESC LIMIT 1",
-            binds,
-        )
-        found.append(
-            {
-                "pipeline": pipeline.name,
-                **counted,
-                "newest_create_time": newest[0]["newest_create_time"] if newest else None,
-                "lag": float(newest[0]["lag"]) if newest else None,
-            }
-        )
-    return found
+    return [_freshness(conn.cursor(), conn, pipeline) for pipeline in all_pipelines().values()]
+
+
+def open_alerts(conn) -> list[dict]:
+    """What minutemark_watch has found and is not over: pipeline, problem, began_at, told_at, found, remedy."""
+    return rows(
+        conn.cursor(),
+        "SELECT pipeline, problem, began_at, told_at, found, remedy FROM etl.alerts WHERE state = 'open'"
+        " ORDER BY began_at, pipeline, problem",
+    )
+
+
+def _freshness(cursor, conn, pipeline: Pipeline) -> dict:
+    counted = rows(cursor, _COUNTS, {"pipeline": pipeline.name})[0]
+    now = counted.pop("asked_at")
+    binds = {
+        "pipeline": pipeline.name,
+        "now": now,
+        "live": pipeline.live_minutes * timedelta(minutes=1) // _MICROSECOND,
+        "ahead": pipeline.future_tolerance // _MICROSECOND,
+        "most": _MOST,
+    }
+    changes = rows(cursor, _CHANGES, binds)[0]
+    published = publications.history(conn, pipeline, now - publications.HOUR)
+    hour = publications.lag_between(published, now - publications.HOUR, now)
+    newest = published[-1][1] if published else _newest_in_ledger(cursor, binds)
+    waiting_since = _waiting_since(pipeline, now, changes, counted.pop("last_delta_at"))
+    found = {
+        "pipeline": pipeline.name,
+        **counted,
+        "newest_create_time": newest,
+        "lag": _seconds(newest, now),
+        "lag_median": hour and hour.median,
+        "lag_p95": hour and hour.p95,
+        "lag_worst": hour and hour.worst,
+        "lag_covered": hour.covered if hour else 0.0,
+        "delay": max(0.0, _seconds(changes["oldest_live"], now) or 0.0),
+        "waiting_since": waiting_since,
+        "look_age": _seconds(counted["looked_at"], now),
+        **_failures(cursor, binds, counted["pending"]),
+    }
+    held_newer = bool(rows(cursor, _HELD_NEWER, binds | {"newest": newest or datetime(1000, 1, 1)}))
+    return found | {"state": _state(pipeline, found, changes["oldest_live"], held_newer)}
+
+
+def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_at: datetime | None) -> datetime | None:
+    """The oldest live change, when it waits too long; or the oldest of all, when nothing at all was merged meanwhile.
+
+    A backlog that is being worked off, such as an imported year, is no delay: fresh minutes go first.
+    """
+    horizon = now - pipeline.delay_limit
+    if changes["oldest_live"] is not None and changes["oldest_live"] < horizon:
+        return changes["oldest_live"]
+    nothing_merged = last_delta_at is None or last_delta_at < horizon
+    if changes["oldest"] is not None and changes["oldest"] < horizon and nothing_merged:
+        return changes["oldest"]
+    return None
+
+
+def _state(pipeline: Pipeline, found: dict, oldest_live: datetime | None, held_newer: bool) -> str:
+    if found["looked_at"] is None:
+        return NEW
+    if found["look_age"] > pipeline.look_limit.total_seconds():
+        return BLIND
+    if found["waiting_since"] is not None:
+        return STALE
+    is_old = found["lag"] is None or found["lag"] > pipeline.delay_limit.total_seconds()
+    if not is_old or oldest_live is not None:
+        return FRESH
+    return HELD if held_newer else SILENT
+
+
+def _failures(cursor, binds: dict, pending: int) -> dict:
+    """Failures count while something is pending: what failed may have been processed by a run with `from` and `to`."""
+    failed = []
+    for batch in rows(cursor, _DELTAS, binds | {"failures": _FAILURES}) if pending else ():
+        if batch["state"] != "failed":
+            break
+        failed.append(batch)
+    return {
+        "failures": len(failed),
+        "failing_since": failed[-1]["opened_at"] if failed else None,
+        "failure": failed[0]["reason"] if failed else None,
+    }
+
+
+def _newest_in_ledger(cursor, binds: dict) -> datetime | None:
+    """Before the first merge that wrote a history: a warehouse that was there before the history."""
+    found = rows(cursor, _NEWEST_IN_LEDGER, binds)
+    return found[0]["newest_create_time"] if found else None
+
+
+def _seconds(since: datetime | None, now: datetime) -> float | None:
+    return None if since is None else (now - since).total_seconds()

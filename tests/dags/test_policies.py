@@ -13,7 +13,17 @@ import yaml
 
 from tests.airflow_home import PROJECT, bare_environment
 
-HEAVY = ("pyspark", "cassandra", "MySQLdb", "mysql.connector", "pandas", "numpy", "include.spark.run")
+HEAVY = (
+    "pyspark",
+    "cassandra",
+    "MySQLdb",
+    "mysql.connector",
+    "pandas",
+    "numpy",
+    "include.spark.run",
+    "airflow.providers.smtp.notifications.smtp",
+    "aiosmtplib",
+)
 
 
 def offenders(dags, complaint) -> str:
@@ -47,6 +57,18 @@ def test_dag_runs_once_at_a_time(dags):
 
 def test_dag_run_ends_some_time(dags):
     assert not offenders(dags, lambda dag: dag.dagrun_timeout is None and "set dagrun_timeout.")
+
+
+def test_dag_tells_of_a_failed_run(dags):
+    from plugins.notifiers import TellOfFailedRun
+
+    def complaint(dag):
+        callbacks = dag.on_failure_callback
+        listed = callbacks if isinstance(callbacks, list) else [callbacks]
+        told = any(isinstance(callback, TellOfFailedRun) for callback in listed)
+        return not told and "set on_failure_callback=TellOfFailedRun() of plugins/notifiers.py."
+
+    assert not offenders(dags, complaint)
 
 
 def test_task_is_tried_again_soon(dags):

@@ -49,9 +49,11 @@ def _run(
     run_id: str | None = None,
     clear: list[str] | None = None,
     skip: list[str] | None = None,
+    environment: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """One run to its end: a manual run with `conf`; with `interval` the run that a backfill makes of it; with `run_id`
-    that run again, the tasks of `clear` cleared. Tasks of `skip` are marked as success instead of run."""
+    that run again, the tasks of `clear` cleared. Tasks of `skip` are marked as success instead of run. `environment` is
+    set for this run alone."""
     from airflow.models import dagrun
 
     dag = _dag(dag_id)
@@ -81,7 +83,7 @@ def _run(
             return run
 
     pattern = "|".join(skip) if skip else None
-    with patch.object(dagrun, "get_or_create_dagrun", make_run):
+    with patch.object(dagrun, "get_or_create_dagrun", make_run), patch.dict(os.environ, environment or {}):
         run = dag.test(run_conf=conf, mark_success_pattern=pattern)
     states = {task.task_id: str(task.state) for task in run.get_task_instances()}
     return {"run_id": run.run_id, "state": str(run.state), "tasks": states}

@@ -13,6 +13,7 @@ MERGED = {
     "merged_at": TICK + dt.timedelta(seconds=7.25), "minutes": 2, "raw_rows": 5312, "counted_rows": 5000,
     "ignored_rows": 300, "rejected_rows": 12,
 }  # fmt: skip
+FRESH = {"pipeline": "recruitment", "lag": 12.4, "lag_p95": 71.2, "pending": 1, "held": 0, "state": "fresh"}
 OPEN = {**MERGED, "state": "open", "merged_at": None, "raw_rows": None}
 
 
@@ -23,9 +24,21 @@ def shown(batches, freshness):
 
 
 def test_a_merged_run_tells_rows_and_seconds():
-    text = shown([MERGED], [{"pipeline": "recruitment", "lag": 12.4, "pending": 1, "held": 0}])
-    for part in ("10:00", "5,312", "5,000", "300", "12", "7.2", "newest event 12 s old, 1 minutes pending"):
+    text = shown([MERGED], [FRESH])
+    for part in ("10:00", "5,312", "5,000", "300", "12", "7.2", "lag 12 s (p95 71 s), 1 pending, 0 held, fresh"):
         assert part in text
+
+
+def test_freshness_fits_a_line_of_80_columns_however_bad_it_is():
+    bad = FRESH | {"lag": 80_000.0, "lag_p95": 86_399.0, "pending": 99_999, "held": 9_999, "state": "silent"}
+    lines = shown([MERGED], [bad]).splitlines()
+    assert lines[-1] == "recruitment: lag 22:13:20 (p95 23:59:59), 99,999 pending, 9,999 held, silent"
+    assert max(map(len, lines)) <= 80
+
+
+def test_an_hour_without_history_shows_no_p95():
+    text = shown([], [FRESH | {"lag_p95": None, "lag": 200_000.0}])
+    assert "recruitment: lag 2 d, 1 pending" in text
 
 
 def test_an_open_run_has_no_seconds_yet():

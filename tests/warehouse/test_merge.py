@@ -14,7 +14,7 @@ from include.warehouse import batches, merge
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER, statements
-from tests.warehouse.lab import KEY, RECRUITMENT, Lab, contribution, minute
+from tests.warehouse.lab import KEY, RECRUITMENT, SECOND, Lab, contribution, minute
 
 
 def test_contributions_become_facts_with_sums_average_and_company(lab: Lab) -> None:
@@ -297,7 +297,14 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(lab: Lab) -> None
     batch_id = lab.open(minute(0), minute(1))
     attempt = lab.stage(batch_id, {minute(0): [contribution()], minute(1): [contribution()]})
     binds = {"pipeline": "recruitment", "batch_id": batch_id, "attempt": attempt}
-    binds |= {"settle_microseconds": 1, "oldest_kept_batch": 0}
+    binds |= {"settle_microseconds": 1, "oldest_kept_batch": 0, "ahead_microseconds": 1}
+    now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
+    binds["oldest_kept_freshness"] = now - 7 * 86_400 * SECOND
+    week = [now - 60 * number * SECOND for number in range(10_090)]
+    lab.conn.cursor().executemany(
+        "INSERT INTO etl.freshness (pipeline, published_at, newest_create_time) VALUES ('recruitment', %s, %s)",
+        [(time, time) for time in week],
+    )
     cursor = lab.conn.cursor()
     for folder in ("recruitment", "control"):
         for statement in statements(FOLDER / folder / "merge.sql"):

@@ -68,6 +68,14 @@ def range_of(reader, lab: Lab, start: datetime, end: datetime, open_=runs.open_r
     return open_(pipeline, reader, lab.conn, start=start, end=end, **run | values)
 
 
+def test_a_look_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, now) -> None:
+    looked = [runs.look(RECRUITMENT, reader, lab.conn).clock for _ in range(2)]
+    [(lake_clock, age)] = lab.query(
+        "SELECT lake_clock, TIMESTAMPDIFF(SECOND, looked_at, CURRENT_TIMESTAMP(6)) FROM etl.looks"
+    )
+    assert (lake_clock, age < 5) == (looked[1], True)
+
+
 def test_a_look_finds_touches_once_and_its_digest_changes_with_the_next(lab: Lab, reader, writer, now) -> None:
     assert runs.look(RECRUITMENT, reader, lab.conn).pending_count == 0
     touch(writer, now - 5 * MINUTE, now - 2 * 1_440 * MINUTE)

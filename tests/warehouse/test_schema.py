@@ -38,6 +38,9 @@ READABLE = [
     "SELECT * FROM etl.holds",
     "SELECT * FROM etl.releases",
     "SELECT * FROM etl.release_passes",
+    "SELECT * FROM etl.looks",
+    "SELECT * FROM etl.freshness",
+    "SELECT * FROM etl.alerts",
     "SELECT check_name, outcome, offending_rows FROM etl.check_results",
 ]
 
@@ -56,6 +59,7 @@ FORBIDDEN_TO_BI = [
     "SELECT * FROM recruitment.events_by_minute",
     "SELECT * FROM mysql.user",
     "DELETE FROM recruitment.events",
+    "DELETE FROM etl.alerts",
     "UPDATE recruitment.events SET clicks = 0",
     "INSERT INTO recruitment.job (id) VALUES (1)",
     "INSERT INTO etl.pipelines (pipeline) VALUES ('x')",

@@ -1,5 +1,5 @@
 -- What every pipeline's merge does after its own merge.sql: rejected events, ledger, batch, staging.
--- Binds: pipeline, batch_id, attempt, settle_microseconds.
+-- Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds, oldest_kept_freshness.
 
 -- Only what came from the lake: a line that an import could not place is not in these minutes' reads.
 DELETE etl.rejected_events
@@ -13,6 +13,38 @@ SELECT %(pipeline)s, 'lake', s.origin_key, s.minute, s.reason, s.payload, %(batc
 FROM etl.staged_rejects AS s
 JOIN etl.batch_minutes AS m ON m.batch_id = %(batch_id)s AND m.minute = s.minute AND m.state = 'planned'
 WHERE s.attempt = %(attempt)s;
+
+-- Before the ledger is written: what it knows counts where this history has not begun. Old minutes, empty ones and those
+-- too far ahead of the lake's clock move nothing; an event of a clock that is ahead is no newer than its publication.
+INSERT INTO etl.freshness (pipeline, published_at, newest_create_time)
+SELECT %(pipeline)s, d.published_at, d.newest_create_time
+FROM (
+  SELECT
+    CURRENT_TIMESTAMP(6) AS published_at,
+    LEAST(MAX(c.newest_create_time), CURRENT_TIMESTAMP(6)) AS newest_create_time,
+    COALESCE(
+      (
+        SELECT f.newest_create_time FROM etl.freshness AS f
+        WHERE f.pipeline = %(pipeline)s
+        ORDER BY f.published_at DESC LIMIT 1
+      ),
+      (
+        SELECT l.newest_create_time FROM etl.minute_ledger AS l
+        WHERE l.pipeline = %(pipeline)s AND l.minute <= CURRENT_TIMESTAMP(6) AND l.newest_create_time IS NOT NULL
+        ORDER BY l.minute DESC LIMIT 1
+      ),
+      TIMESTAMP('1000-01-01')
+    ) AS newest_before
+  FROM etl.batches AS b
+  JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id AND m.state = 'planned'
+    AND m.minute <= b.lake_clock + INTERVAL %(ahead_microseconds)s MICROSECOND
+  JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute
+  WHERE b.batch_id = %(batch_id)s
+) AS d
+WHERE d.newest_create_time > d.newest_before;
+
+DELETE FROM etl.freshness
+WHERE pipeline = %(pipeline)s AND published_at < %(oldest_kept_freshness)s;
 
 INSERT INTO etl.minute_ledger (
   pipeline, minute, read_changed_at, read_at, settled_before, batch_id, attempt, raw_rows, counted_rows, ignored_rows,

@@ -224,6 +224,35 @@ CREATE TABLE IF NOT EXISTS etl.imports (
   UNIQUE KEY by_source (target, source_key)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- When the change log was last looked at, whatever was found: one row per pipeline.
+CREATE TABLE IF NOT EXISTS etl.looks (
+  pipeline VARCHAR(48) NOT NULL,
+  looked_at DATETIME(6) NOT NULL COMMENT 'clock of this server',
+  lake_clock DATETIME(6) NOT NULL COMMENT 'clock of the lake at that look',
+  PRIMARY KEY (pipeline)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- One row per merge that published something newer than all before. Kept for a week, and what was in force when it began.
+CREATE TABLE IF NOT EXISTS etl.freshness (
+  pipeline VARCHAR(48) NOT NULL,
+  published_at DATETIME(6) NOT NULL COMMENT 'clock of this server',
+  newest_create_time DATETIME(6) NOT NULL COMMENT 'of all that is published, but never later than published_at',
+  PRIMARY KEY (pipeline, published_at)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- What minutemark_watch has found and told: one row per pipeline and problem, open or over.
+CREATE TABLE IF NOT EXISTS etl.alerts (
+  pipeline VARCHAR(48) NOT NULL,
+  problem VARCHAR(16) NOT NULL COMMENT 'stale, blind, held or failing',
+  state VARCHAR(8) NOT NULL COMMENT 'open or over',
+  began_at DATETIME(6) NOT NULL COMMENT 'since when it is so',
+  seen_at DATETIME(6) NOT NULL COMMENT 'when the watch last found it so',
+  told_at DATETIME(6) NULL COMMENT 'when somebody was last told of this state; NULL: nobody yet',
+  found VARCHAR(500) NOT NULL,
+  remedy VARCHAR(500) NOT NULL,
+  PRIMARY KEY (pipeline, problem)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- What the bi account sees of rejected events: never the payload.
 CREATE OR REPLACE VIEW etl.rejected_summary AS
 SELECT pipeline, origin, origin_key, minute, reason, batch_id, rejected_at FROM etl.rejected_events;

@@ -1,0 +1,59 @@
+"""What people are told: what is wrong, since when, and what to do; the same words for every channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+BEGUN, REMINDER, OVER = "begun", "reminder", "over"
+_HEADS = {BEGUN: "Problem", REMINDER: "Still", OVER: "Over"}
+_SAID = {
+    "stale": "is stale",
+    "blind": "is not looked at",
+    "held": "has held minutes",
+    "failing": "keeps failing",
+    "failed": "failed",
+}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message. `since` and `until` are naive UTC; `link` leads to where one looks first."""
+
+    subject: str  # a pipeline or a DAG
+    problem: str  # a key of _SAID
+    state: str  # begun, reminder or over
+    found: str
+    remedy: str = ""
+    since: datetime | None = None
+    until: datetime | None = None  # of what is over
+    link: str | None = None
+
+    @property
+    def title(self) -> str:
+        """One line, for a subject."""
+        return f"Minutemark · {_HEADS[self.state]}: {self.subject} {_SAID[self.problem]}"
+
+    @property
+    def text(self) -> str:
+        """The whole message, a line each for what, since when and what to do."""
+        times = f"Since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
+        if times and self.until:
+            times += f" until {self.until:%Y-%m-%d %H:%M:%S} UTC"
+        remedy = f"What to do: {self.remedy}" if self.remedy and self.state != OVER else ""
+        return "\n".join(line for line in (self.title, self.found, times, remedy, self.link) if line)
+
+    def as_json(self) -> dict[str, str | None]:
+        """What a webhook gets: `text` as chat services show it, and the parts for programs."""
+        return {
+            "text": self.text,
+            "title": self.title,
+            "subject": self.subject,
+            "problem": self.problem,
+            "state": self.state,
+            "found": self.found,
+            "remedy": self.remedy,
+            "since": self.since.isoformat() + "Z" if self.since else None,
+            "until": self.until.isoformat() + "Z" if self.until else None,
+            "link": self.link,
+        }

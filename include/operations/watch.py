@@ -1,0 +1,115 @@
+"""The watch: what is wrong with any pipeline now, and telling people of it when it begins, lasts and is over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from include.connections import WAREHOUSE_ETL, Endpoint
+from include.notice import Notice
+from include.pipelines import Pipeline, get
+from include.warehouse import alerts, status
+from include.warehouse.alerts import Problem
+from include.warehouse.session import rows, warehouse
+
+log = logging.getLogger(__name__)
+
+FAILURES_IN_A_ROW = 2  # one failed run is told by its own DAG, and the next one usually mends it
+
+
+def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ETL) -> list[str]:
+    """One look at every pipeline; `tell` says whether a notice reached somebody, or it is tried again at the next look.
+
+    Returns a line per pipeline. Raises WarehouseError when the warehouse cannot be asked: that, Airflow must tell.
+    """
+    with warehouse(conn_id) as conn:
+        found = status.freshness(conn)
+        now = _now(conn)
+        conn.rollback()
+        problems = [problem for one in found for problem in problems_of(get(one["pipeline"]), one, now)]
+        problems = [_named(conn, problem) for problem in problems]
+        for alert, notice in alerts.update(conn, problems, now):
+            if tell(notice):
+                alerts.told(conn, alert, now)
+            else:
+                log.warning("Nobody could be told that %s; the next look tries again.", notice.title)
+    return [line_of(one) for one in found]
+
+
+def problems_of(pipeline: Pipeline, found: dict, now: datetime) -> Iterator[Problem]:
+    """What is wrong, given a pipeline's entry of status.freshness. A decision without a store."""
+    name = pipeline.name
+    minute_dag = f"{name}_minute"
+    if found["state"] == status.BLIND:
+        yield Problem(
+            name,
+            "blind",
+            found["looked_at"],
+            f"The change log of {pipeline.lake_table} was last looked at {found['look_age']:.0f} s ago; "
+            f"the limit is {pipeline.look_limit.total_seconds():.0f} s. What is pending is not known.",
+            f"See whether {minute_dag} is paused or one of its runs hangs, whether its wait_for_changes fails, and whether "
+            "Airflow's scheduler and triggerer run.",
+        )
+    if found["waiting_since"] is not None:
+        yield Problem(
+            name,
+            "stale",
+            found["waiting_since"],
+            f"A change of the lake waits for {(now - found['waiting_since']).total_seconds():.0f} s to be merged; the limit is "
+            f"{pipeline.delay_limit.total_seconds():.0f} s. {found['pending']} minutes are pending.",
+            f"Open the newest runs of {minute_dag}: the step that fails or lasts says why in its log. "
+            "Nothing is lost; the next run that works catches up.",
+        )
+    if found["held"]:
+        yield Problem(
+            name,
+            "held",
+            now,
+            f"{found['held']} minutes are held: they failed a gate and are not published.",
+            "Look at etl.check_results, mend the cause in the lake or the transform, and run "
+            f"{minute_dag} with `from` and `to` (and allow_shrink, where rows are gone on purpose).",
+        )
+    if found["failures"] >= FAILURES_IN_A_ROW:
+        reason = f" The last reason: {found['failure']}" if found["failure"] else ""
+        yield Problem(
+            name,
+            "failing",
+            found["failing_since"],
+            f"The last {found['failures']} batches of {name} were not merged.{reason}",
+            f"Open the newest failed run of {minute_dag}; the log of the failed step says what to do.",
+        )
+
+
+def line_of(found: dict) -> str:
+    """A pipeline's entry of status.freshness in a line of a log."""
+
+    def seconds(name: str) -> str:
+        return "–" if found[name] is None else f"{found[name]:.0f} s"
+
+    return (
+        f"{found['pipeline']}: {found['state']}; lag {seconds('lag')}, over the last hour median {seconds('lag_median')}, "
+        f"p95 {seconds('lag_p95')}, worst {seconds('lag_worst')}; delay {seconds('delay')}, {found['pending']} minutes pending, "
+        f"{found['held']} held; looked at {seconds('look_age')} ago"
+    )
+
+
+def _named(conn, problem: Problem) -> Problem:
+    """Held minutes with the first of them and its reason: whoever is told should not have to look it up."""
+    if problem.problem != "held":
+        return problem
+    found = rows(
+        conn.cursor(),
+        "SELECT minute, reason FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' "
+        "ORDER BY minute DESC LIMIT 1",
+        {"pipeline": problem.pipeline},
+    )
+    conn.rollback()
+    newest = "".join(f" The newest is {row['minute']:%Y-%m-%d %H:%M}: {row['reason']}" for row in found)
+    return Problem(problem.pipeline, problem.problem, problem.since, problem.found + newest, problem.remedy)
+
+
+def _now(conn) -> datetime:
+    cursor = conn.cursor()
+    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
+    return cursor.fetchone()[0]

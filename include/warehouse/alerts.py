@@ -1,0 +1,98 @@
+"""The memory of the watch: a problem is told once when it begins, once an hour while it lasts, and once when it is over.
+
+Whether somebody was told is written after it was done: a notice may come twice, but none is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from include.notice import BEGUN, OVER, REMINDER, Notice
+from include.warehouse.session import in_transaction, rows
+
+REMIND_AFTER = timedelta(hours=1)
+CALM = timedelta(minutes=2)  # a problem that comes and goes is one problem
+_SLACK = timedelta(seconds=30)  # the watch looks once a minute, never at the same second
+
+_COLUMNS = ("pipeline", "problem", "state", "began_at", "seen_at", "told_at", "found", "remedy")
+_KEEP = (
+    f"INSERT INTO etl.alerts ({', '.join(_COLUMNS)}) VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)}) "
+    f"ON DUPLICATE KEY UPDATE {', '.join(f'{name} = VALUES({name})' for name in _COLUMNS[2:])}"
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a pipeline now."""
+
+    pipeline: str
+    problem: str  # stale, blind, held or failing
+    since: datetime
+    found: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A row of etl.alerts."""
+
+    pipeline: str
+    problem: str
+    state: str  # open or over
+    began_at: datetime
+    seen_at: datetime
+    told_at: datetime | None
+    found: str
+    remedy: str
+
+
+def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert, Notice]]:
+    """Bring etl.alerts up to what is wrong now; returns what is to be told. Call `told` for each that was."""
+    present = {(problem.pipeline, problem.problem): problem for problem in problems}
+
+    def change(cursor) -> list[tuple[Alert, Notice]]:
+        found = rows(cursor, f"SELECT {', '.join(_COLUMNS)} FROM etl.alerts ORDER BY pipeline, problem FOR UPDATE")
+        known = {(row["pipeline"], row["problem"]): Alert(**row) for row in found}
+        due = []
+        for key in sorted(known.keys() | present.keys()):
+            alert = after(known.get(key), present.get(key), now)
+            if alert != known.get(key):
+                cursor.execute(_KEEP, vars(alert))
+            if notice := notice_of(alert, now):
+                due.append((alert, notice))
+        return due
+
+    return in_transaction(conn, change)
+
+
+def told(conn, alert: Alert, now: datetime) -> None:
+    """Somebody was told of this state of the alert."""
+    in_transaction(conn, lambda cursor: cursor.execute(_KEEP, vars(replace(alert, told_at=now))))
+
+
+def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
+    """The alert at this look: opened, kept open with today's words, or over when it was not seen for a while."""
+    if problem is not None:
+        words = {"found": problem.found[:500], "remedy": problem.remedy[:500]}
+        if alert is None or alert.state == "over":
+            return Alert(problem.pipeline, problem.problem, "open", min(problem.since, now), now, None, **words)
+        return replace(alert, seen_at=now, **words)
+    if alert.state == "open" and now - alert.seen_at >= CALM:
+        # Nobody is told of the end of what nobody was told of.
+        return replace(alert, state="over", told_at=None if alert.told_at else now)
+    return alert
+
+
+def notice_of(alert: Alert, now: datetime) -> Notice | None:
+    """What is to be told of an alert now."""
+    if alert.told_at is None:
+        state = BEGUN if alert.state == "open" else OVER
+    elif alert.state == "open" and now - alert.told_at >= REMIND_AFTER - _SLACK:
+        state = REMINDER
+    else:
+        return None
+    until = alert.seen_at if state == OVER else None
+    found = f"It was: {alert.found}" if state == OVER else alert.found
+    return Notice(alert.pipeline, alert.problem, state, found, alert.remedy, alert.began_at, until)

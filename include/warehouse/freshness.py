@@ -1,0 +1,78 @@
+"""How old the newest published event was, at every instant of a time: what a merge moves, and nothing else.
+
+At an instant t the lag is t less the newest create_time published until then. It rises with the clock, and falls when a
+merge publishes something newer; `etl.freshness` has a row for each such merge. So a backfill of old minutes, an empty
+minute, a held one or one far ahead of the lake's clock leaves it alone, and a run that merges nothing new does not look
+like news.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from include.pipelines import Pipeline
+
+HOUR = timedelta(hours=1)
+
+# What was in force when the window began comes with what was published in it.
+_HISTORY = (
+    "SELECT published_at, newest_create_time FROM etl.freshness WHERE pipeline = %(pipeline)s AND published_at >= COALESCE("
+    " (SELECT MAX(published_at) FROM etl.freshness WHERE pipeline = %(pipeline)s AND published_at <= %(start)s), %(start)s"
+    ") ORDER BY published_at"
+)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """Seconds of lag over a window: half of the time it was below `median`, 95 % of the time below `p95`, never above `worst`."""
+
+    median: float
+    p95: float
+    worst: float
+    covered: float  # seconds of the window that the history tells of
+
+
+def history(conn, pipeline: Pipeline, start: datetime) -> list[tuple[datetime, datetime]]:
+    """(published_at, newest_create_time) from what was in force at `start` on, oldest first."""
+    cursor = conn.cursor()
+    cursor.execute(_HISTORY, {"pipeline": pipeline.name, "start": start})
+    return list(cursor.fetchall())
+
+
+def lag_between(published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime) -> Lag | None:
+    """The lag from `start` to `end`, given what was published, oldest first; None while nothing was."""
+    pieces = list(_pieces(published, start, end))
+    covered = sum(highest - lowest for lowest, highest in pieces)
+    if not covered:
+        return None
+    return Lag(
+        median=_quantile(pieces, 0.5 * covered),
+        p95=_quantile(pieces, 0.95 * covered),
+        worst=max(highest for _, highest in pieces),
+        covered=covered,
+    )
+
+
+def _pieces(
+    published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime
+) -> Iterable[tuple[float, float]]:
+    """Lag at begin and end of each time between two publications. It rises a second per second: as long as it is high."""
+    untils = [at for at, _ in published][1:] + [end]
+    for (at, newest), following in zip(published, untils, strict=False):
+        began, ended = max(at, start), min(following, end)
+        if began < ended:
+            yield (began - newest).total_seconds(), (ended - newest).total_seconds()
+
+
+def _quantile(pieces: Iterable[tuple[float, float]], seconds: float) -> float:
+    """The lag that was not exceeded for so many seconds: at each lag, as much time passes as pieces cross it."""
+    edges = sorted(edge for lowest, highest in pieces for edge in ((lowest, 1), (highest, -1)))
+    passed, crossing, before = 0.0, 0, edges[0][0]
+    for lag, change in edges:
+        width = (lag - before) * crossing
+        if passed + width >= seconds:
+            return before + (seconds - passed) / crossing if crossing else lag
+        passed, crossing, before = passed + width, crossing + change, lag
+    return before

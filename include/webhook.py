@@ -1,0 +1,88 @@
+"""A notice to a webhook: JSON over HTTP, with a time limit, tried again where that can help. Standard library alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from include.connections import Endpoint
+
+SECONDS = 3  # of one try
+TRIES = 3
+
+
+class WebhookFailed(RuntimeError):
+    """The receiver could not be reached or did not take it. Names the connection, never the URL: that may be a secret."""
+
+
+def post(target: Endpoint, body: Mapping) -> None:
+    """Send `body`; any answer of 2xx is a receipt. Raises WebhookFailed."""
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+    again = Retrying(
+        retry=retry_if_exception(_may_help),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_exponential(multiplier=0.2, max=2),
+        reraise=True,
+    )
+    try:
+        again(_send, urllib.request.Request(_url(target), json.dumps(body).encode(), _headers(target), method="POST"))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise WebhookFailed(f"Connection {target.conn_id} {_said(error)}. {_remedy(error)}") from None
+
+
+def _send(request: urllib.request.Request) -> None:
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=SECONDS) as response:
+        response.read(1)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST becomes a GET, whose answer would look like a receipt."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def _may_help(error: BaseException) -> bool:
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code == 429 or error.code >= 500
+    return isinstance(error, OSError | http.client.HTTPException) and not isinstance(error, http.client.InvalidURL)
+
+
+def _said(error: Exception) -> str:
+    """Other errors than these two quote what they did not like: the URL, or the token."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"was answered {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return f"cannot be reached ({error.reason})"
+    return f"cannot be used ({type(error).__name__})"
+
+
+def _remedy(error: Exception) -> str:
+    refused = isinstance(error, urllib.error.HTTPError) and not _may_help(error)
+    if refused or isinstance(error, ValueError | http.client.InvalidURL):
+        return "Correct its host (the whole URL) or its password (sent as a bearer token)."
+    return "The receiver may be down; the next notice tries again."
+
+
+def _url(target: Endpoint) -> str:
+    """`host` may be the whole URL; otherwise scheme in `schema` (https by default), host, port and extra `path`."""
+    url = target.host
+    if "://" not in url:
+        port = f":{target.port}" if target.port else ""
+        url = f"{target.schema or 'https'}://{url}{port}/{str(target.extra.get('path', '')).lstrip('/')}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise WebhookFailed(
+            f"Connection {target.conn_id} has no URL of http or https in its host: write it there as a whole."
+        )
+    return url
+
+
+def _headers(target: Endpoint) -> dict[str, str]:
+    token = {"Authorization": f"Bearer {target.password}"} if target.password else {}
+    return {"Content-Type": "application/json", "User-Agent": "minutemark", **token}

@@ -1,0 +1,202 @@
+"""Who is told: the log always, and a webhook, Slack or SMTP where their connection is defined.
+
+Channels are told side by side and each within a time limit, so that one that hangs or fails keeps nobody from being told
+and no task from ending. A notifier of this module never raises.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseNotifier
+
+from include import connections
+from include.connections import ConnectionMissing, Endpoint, endpoint
+from include.notice import BEGUN, Notice
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+WEBHOOK = "minutemark_webhook"
+SLACK = "minutemark_slack"
+SMTP = "minutemark_smtp"
+PATIENCE = 12.0  # seconds for all channels together: Airflow ends a DAG callback's process after 50
+_SHORTEST_SECRET = 6  # shorter passwords would blacken ordinary words
+
+
+class ChannelUnusable(RuntimeError):
+    """A connection is defined, but something else is missing; the message says what."""
+
+
+class Tell(BaseNotifier):
+    """Tells one notice. `reached` says afterwards whether a channel took it; where there is none, the log is enough."""
+
+    def __init__(self, notice: Notice) -> None:
+        super().__init__()
+        self.notice = notice
+        self.reached = False
+
+    def notify(self, context: Context) -> None:
+        try:
+            self.reached = _tell(self.notice, self.log)
+        except Exception:
+            self.log.exception("A notice could not be told: %s", self.notice.title)
+
+
+class TellOfFailedRun(BaseNotifier):
+    """For on_failure_callback of a DAG: tells of the run that failed.
+
+    Of several failed runs in a row the first is told, and then the first of each hour; the others are only logged.
+    """
+
+    def notify(self, context: Context) -> None:
+        try:
+            notice = failed_run(context)
+            if _in_a_row(context):
+                self.log.error("%s\n(Not told again: the run before failed within the same hour.)", notice.text)
+            else:
+                _tell(notice, self.log)
+        except Exception:
+            self.log.exception("A failed run could not be told.")
+
+
+def failed_run(context: Context) -> Notice:
+    """The notice of a DAG's failed run, from the context of its callback, which may know no task."""
+    task = context.get("ti")
+    which = f", in task {task.task_id}" if task else ""
+    reason = f" ({context['reason']})" if context.get("reason") else ""
+    return Notice(
+        subject=context["dag"].dag_id,
+        problem="failed",
+        state=BEGUN,
+        found=f"Run {context['run_id']} failed{which}{reason}.",
+        remedy="Open the log of the failed step: it says where, what was found and what to do. Then clear the step, or leave "
+        "it to the next run.",
+        link=task.log_url if task else None,
+    )
+
+
+def _in_a_row(context: Context) -> bool:
+    """Whether the run before failed too, within the same hour. Where Airflow cannot say: no, rather told twice than not."""
+    task, run = context.get("ti"), context.get("dag_run")
+    if task is None or run is None or run.logical_date is None:
+        return False
+    try:
+        before = task.get_previous_dagrun()
+    except Exception:
+        return False
+    if not has_failed(before) or before.logical_date is None:
+        return False
+    return f"{before.logical_date:%Y-%m-%d %H}" == f"{run.logical_date:%Y-%m-%d %H}"
+
+
+def has_failed(run) -> bool:
+    """Whether a run, as Airflow describes the one before, ended in failure."""
+    return run is not None and str(getattr(run.state, "value", run.state)) == "failed"
+
+
+def _tell(notice: Notice, log) -> bool:
+    """Tell every channel there is; True when one of them took it, or when there is only the log."""
+    notice = _without_secrets(notice)
+    log.warning("%s", notice.text)
+    told: list[str] = []
+    failed: dict[str, str] = {}
+    threads = [_start(target, notice, told, failed) for target in _targets(failed)]
+    deadline = time.monotonic() + PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            failed.setdefault(thread.name, f"no answer within {PATIENCE:.0f} s")
+    for conn_id, why in sorted(dict(failed).items()):  # a copy: a late thread may still add to it
+        log.error("Not told through %s: %s", conn_id, why)
+    return bool(told) or not failed
+
+
+def _start(target: Endpoint, notice: Notice, told: list[str], failed: dict[str, str]) -> threading.Thread:
+    def run() -> None:
+        try:
+            CHANNELS[target.conn_id](target, notice)
+            told.append(target.conn_id)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            failed[target.conn_id] = why.replace(target.password, "***") if target.password else why
+
+    thread = threading.Thread(target=run, name=target.conn_id, daemon=True)
+    thread.start()
+    return thread
+
+
+def _targets(failed: dict[str, str]) -> list[Endpoint]:
+    """The channels that are defined. One that cannot be read is no channel that is not there."""
+    targets = []
+    for conn_id in CHANNELS:
+        try:
+            targets.append(endpoint(conn_id))
+        except ConnectionMissing:
+            continue
+        except Exception as error:
+            failed[conn_id] = f"the connection cannot be read ({type(error).__name__})"
+    return targets
+
+
+def _without_secrets(notice: Notice) -> Notice:
+    """The reason of a failure is a driver's own words: they shall hold no password of a store."""
+    found = notice.found
+    for name in (value for key, value in vars(connections).items() if key.isupper() and isinstance(value, str)):
+        try:
+            password = endpoint(name).password
+        except Exception:  # not defined here, or not to be had: then nothing of it is known to leave either
+            continue
+        if password and len(password) >= _SHORTEST_SECRET:
+            found = found.replace(password, "***")
+    return dataclasses.replace(notice, found=found)
+
+
+def _webhook(target: Endpoint, notice: Notice) -> None:
+    from include.webhook import post
+
+    post(target, notice.as_json())
+
+
+def _slack(target: Endpoint, notice: Notice) -> None:
+    """Slack's incoming webhooks. The message is not rendered: what a store said is no template."""
+    try:
+        from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
+    except ImportError:
+        raise ChannelUnusable(_install(target.conn_id, "slack")) from None
+    SlackWebhookNotifier(slack_webhook_conn_id=target.conn_id, text=notice.text, timeout=10).notify({})
+
+
+def _smtp(target: Endpoint, notice: Notice) -> None:
+    """A mail to extra `to`, from extra `from_email`."""
+    try:
+        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+    except ImportError:
+        raise ChannelUnusable(_install(target.conn_id, "smtp")) from None
+    recipients = target.extra.get("to")
+    if not recipients:
+        raise ChannelUnusable(
+            f'Connection {target.conn_id} names nobody: add {{"to": "ops@example.org"}} to its extra.'
+        )
+    SmtpNotifier(
+        smtp_conn_id=target.conn_id,
+        to=recipients,
+        from_email=target.extra.get("from_email") or target.login,
+        subject=notice.title,
+        html_content=f"<pre>{html.escape(notice.text)}</pre>",
+    ).notify({})
+
+
+def _install(conn_id: str, provider: str) -> str:
+    return (
+        f"Connection {conn_id} is defined, but its provider is not installed. Add apache-airflow-providers-{provider} to "
+        "requirements.txt and build again, or remove the connection."
+    )
+
+
+CHANNELS: dict[str, Callable[[Endpoint, Notice], None]] = {WEBHOOK: _webhook, SLACK: _slack, SMTP: _smtp}

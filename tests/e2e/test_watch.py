@@ -1,0 +1,62 @@
+"""The watch as Airflow runs it: what a receiver that refuses changes, and what one that listens is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+
+from include import pipelines
+from include.warehouse import ledger
+from include.warehouse.session import warehouse
+from tests.e2e.runs import query
+from tests.plugins.test_notifiers import Receiver
+
+pytestmark = pytest.mark.usefixtures("warehouse_schema")
+RECRUITMENT = pipelines.get("recruitment")
+AGO = timedelta(minutes=10)
+
+
+@pytest.fixture(scope="module")
+def receiver():
+    server = Receiver(404)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def look(airflow, receiver):
+    """One run of the watch, which has the receiver's connection."""
+    connection = json.dumps({"conn_type": "http", "host": receiver.url})
+    return lambda: airflow.run("minutemark_watch", environment={"AIRFLOW_CONN_MINUTEMARK_WEBHOOK": connection})
+
+
+def test_a_receiver_that_refuses_fails_no_run(look):
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
+        now = cursor.fetchone()[0]
+        ledger.record_look(conn, RECRUITMENT, now)
+        cursor.execute(
+            "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time) "
+            "VALUES ('recruitment', %s, 'x', %s)",
+            ((now - AGO).replace(second=0, microsecond=0), now - AGO),
+        )
+        conn.commit()
+    run = look().must_succeed()
+    assert "Not told through minutemark_webhook" in run.log
+    assert "recruitment: stale; " in run.log
+    assert query("SELECT problem, state, told_at FROM etl.alerts") == [("stale", "open", None)]
+
+
+def test_it_is_told_once_somebody_listens_and_not_again(look, receiver):
+    receiver.got.clear()
+    receiver.answers[:] = [200]
+    for _ in range(2):
+        look().must_succeed()
+    [(_, _, body)] = receiver.got
+    assert (body["subject"], body["problem"], body["state"]) == ("recruitment", "stale", "begun")

@@ -1,0 +1,51 @@
+"""`make status`: what it says of a pipeline's freshness and of what the watch has found."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+from local import status
+
+FRESHNESS = {
+    "pipeline": "recruitment", "state": "stale", "lag": 412.34, "lag_median": 35.0, "lag_p95": 301.25, "lag_worst": 412.34,
+    "delay": 230.02, "look_age": 12.0, "pending": 3, "held": 1,
+}  # fmt: skip
+ALERT = {
+    "pipeline": "recruitment", "problem": "stale", "began_at": dt.datetime(2026, 3, 1, 12, 0, 5, 1), "told_at": None,
+    "found": "A change waits.", "remedy": "Open the run.",
+}  # fmt: skip
+STACK = {"running": True, "processes": [], "memory_mb": 0, "ports": {}}
+
+
+def test_json_has_every_figure_in_seconds():
+    assert status._pipeline(FRESHNESS) == {
+        "state": "stale",
+        "newest_event_seconds": 412.3,
+        "lag_median_seconds": 35.0,
+        "lag_p95_seconds": 301.2,
+        "lag_worst_seconds": 412.3,
+        "delay_seconds": 230.0,
+        "looked_seconds_ago": 12.0,
+        "pending_minutes": 3,
+        "held_minutes": 1,
+    }
+    assert json.loads(json.dumps(status._alert(ALERT)))["since"] == "2026-03-01T12:00:05Z"
+
+
+def test_people_read_state_lag_and_what_to_do(capsys):
+    found = {"pipelines": {"recruitment": status._pipeline(FRESHNESS)}, "alerts": [status._alert(ALERT)]}
+    status._print(STACK | found)
+    said = capsys.readouterr().out
+    assert "recruitment is stale: newest event 412.3 s old, 3 minutes pending, 1 held" in said
+    assert "over the last hour: median 35.0 s, p95 301.2 s, worst 412.3 s" in said
+    assert "ALERT recruitment is stale since 2026-03-01T12:00:05Z: A change waits.\n  What to do: Open the run." in said
+
+
+def test_before_the_first_merge_no_figure_is_made_up(capsys):
+    nothing = dict.fromkeys(("lag", "lag_median", "lag_p95", "lag_worst", "look_age"))
+    found = {"pipelines": {"recruitment": status._pipeline(FRESHNESS | nothing | {"state": "new"})}, "alerts": []}
+    status._print(STACK | found)
+    said = capsys.readouterr().out
+    assert "recruitment is new: nothing merged yet" in said
+    assert "last hour" not in said

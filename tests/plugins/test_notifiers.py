@@ -1,0 +1,366 @@
+"""Who is told, over real sockets: a webhook's receiver and a mail server on loopback, and channels that are broken."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import socketserver
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from include.connections import WAREHOUSE_ETL, endpoint
+from include.notice import BEGUN, OVER, Notice
+from tests import airflow_home  # noqa: F401  (before Airflow)
+
+NOTICE = Notice(
+    "recruitment", "stale", BEGUN, "A change waits for 200 s.", "Open the run.", since=datetime(2026, 3, 1, 12, 0, 5)
+)
+TEXT = (
+    "Minutemark · Problem: recruitment is stale\nA change waits for 200 s.\n"
+    "Since 2026-03-01 12:00:05 UTC\nWhat to do: Open the run."
+)
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Answers each request with the next of `answers` (the last one again and again), and keeps what it got."""
+
+    daemon_threads = True
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.got = []
+        self.released = threading.Event()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hooks/secret-path"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.got.append((self.path, self.headers.get("Authorization"), body))
+        answer = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
+        if answer == 0:  # never
+            self.server.released.wait(30)
+            return
+        self.send_response(answer)
+        if answer == 302:
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_) -> None:
+        """The test's output is no place for it."""
+
+
+class MailServer(socketserver.ThreadingTCPServer):
+    """As much of SMTP as one mail takes."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.mails = []
+        super().__init__(("127.0.0.1", 0), _MailHandler)
+
+
+class _MailHandler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        self.wfile.write(b"220 ready\r\n")
+        for line in self.rfile:
+            word = line.split()[0].upper()
+            if word == b"DATA":
+                self.wfile.write(b"354 go\r\n")
+                self.server.mails.append(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
+            self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+            if word == b"QUIT":
+                return
+
+
+@pytest.fixture
+def serve():
+    """Runs a server until the end of the test."""
+    running = []
+
+    def start(server):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        if isinstance(server, Receiver):
+            server.released.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def said(capsys):
+    """What Airflow has logged so far."""
+    logged = []
+
+    def read() -> str:
+        logged.append("".join(capsys.readouterr()))
+        return "".join(logged)
+
+    return read
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Defines a connection for the test."""
+
+    def define(conn_id: str, **fields) -> None:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({"conn_type": "http", **fields}))
+
+    return define
+
+
+def tell(notice: Notice = NOTICE) -> bool:
+    from plugins.notifiers import Tell
+
+    notifier = Tell(notice)
+    notifier({})
+    return notifier.reached
+
+
+def test_without_a_channel_the_log_is_told(said):
+    assert tell() is True
+    assert TEXT in said()
+
+
+def test_a_webhook_gets_exactly_the_message(serve, connect):
+    receiver = serve(Receiver(200))
+    connect("minutemark_webhook", host=receiver.url, password="token")
+    assert tell() is True
+    assert receiver.got == [
+        (
+            "/hooks/secret-path",
+            "Bearer token",
+            {
+                "text": TEXT,
+                "title": "Minutemark · Problem: recruitment is stale",
+                "subject": "recruitment",
+                "problem": "stale",
+                "state": "begun",
+                "found": "A change waits for 200 s.",
+                "remedy": "Open the run.",
+                "since": "2026-03-01T12:00:05Z",
+                "until": None,
+                "link": None,
+            },
+        )
+    ]
+
+
+def test_a_webhook_may_be_given_in_parts(serve, connect):
+    receiver = serve(Receiver(204))
+    connect(
+        "minutemark_webhook",
+        host="127.0.0.1",
+        port=receiver.server_port,
+        schema="http",
+        extra=json.dumps({"path": "/x"}),
+    )
+    assert tell() is True
+    assert [(path, token) for path, token, _ in receiver.got] == [("/x", None)]
+
+
+def test_what_is_over_asks_nobody_to_do_anything():
+    over = Notice(
+        "recruitment", "stale", OVER, "It was: x", "Open the run.", datetime(2026, 3, 1), datetime(2026, 3, 2)
+    )
+    assert over.text == (
+        "Minutemark · Over: recruitment is stale\nIt was: x\nSince 2026-03-01 00:00:00 UTC until 2026-03-02 00:00:00 UTC"
+    )
+
+
+def test_a_receiver_that_stumbles_is_asked_again(serve, connect):
+    receiver = serve(Receiver(503, 429, 200))
+    connect("minutemark_webhook", host=receiver.url)
+    assert tell() is True
+    assert len(receiver.got) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries", "says"),
+    [
+        (404, 1, "was answered 404 Not Found. Correct its host"),
+        (302, 1, "was answered 302 Found"),  # followed, the POST would become a GET that finds a page
+        (500, 3, "was answered 500 Internal Server Error. The receiver may be down"),
+    ],
+)
+def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connect, said, answer, tries, says):
+    receiver = serve(Receiver(answer))
+    connect("minutemark_webhook", host=receiver.url, password="secret-token")
+    assert tell() is False
+    assert len(receiver.got) == tries
+    assert f"Not told through minutemark_webhook: WebhookFailed: Connection minutemark_webhook {says}" in said()
+    assert "secret" not in said()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": "file:///etc/hostname"},
+        {"host": ""},
+        {"host": "http://[secret/"},
+        {"host": "http://127.0.0.1:1/secret"},
+        {"host": "http://127.0.0.1:1/secret with blanks"},
+        {"host": "http://127.0.0.1:1/", "password": "secret\ntoken"},
+    ],
+)
+def test_a_webhook_that_cannot_be_used_says_so_and_raises_nothing(connect, said, fields):
+    connect("minutemark_webhook", **fields)
+    assert tell() is False
+    assert "Not told through minutemark_webhook: WebhookFailed" in said()
+    assert "secret" not in said()
+
+
+def test_a_channel_that_hangs_keeps_no_other_from_being_told(serve, connect, monkeypatch, said):
+    from plugins import notifiers
+
+    monkeypatch.setattr(notifiers, "PATIENCE", 1.0)
+    hanging, mails = serve(Receiver(0)), serve(MailServer())
+    connect("minutemark_webhook", host=hanging.url)
+    connect_mail(connect, mails)
+    began = time.monotonic()
+    assert tell() is True
+    assert time.monotonic() - began < 5
+    assert "Not told through minutemark_webhook: no answer within 1 s" in said()
+    assert len(mails.mails) == 1
+
+
+def connect_mail(connect, mails: MailServer, **extra) -> None:
+    settings = {
+        "disable_ssl": True,
+        "disable_tls": True,
+        "to": "ops@example.org",
+        "from_email": "etl@example.org",
+    } | extra
+    connect(
+        "minutemark_smtp", conn_type="smtp", host="127.0.0.1", port=mails.server_address[1], extra=json.dumps(settings)
+    )
+
+
+def test_a_mail_goes_to_whom_the_connection_names(serve, connect):
+    import base64
+    from email import message_from_string
+    from email.header import decode_header, make_header
+
+    mails = serve(MailServer())
+    connect_mail(connect, mails)
+    assert tell(Notice("recruitment", "stale", BEGUN, "<b> & {{ var.value.secret }}")) is True
+    [mail] = map(message_from_string, mails.mails)
+    assert (mail["To"], mail["From"]) == ("ops@example.org", "etl@example.org")
+    assert str(make_header(decode_header(mail["Subject"]))) == "Minutemark · Problem: recruitment is stale"
+    [body] = [part for part in mail.walk() if part.get_content_type() == "text/html"]
+    assert "&lt;b&gt; &amp; {{ var.value.secret }}" in base64.b64decode(body.get_payload()).decode()
+
+
+def test_a_mail_to_nobody_is_refused_with_what_to_add(serve, connect, said):
+    connect_mail(connect, serve(MailServer()), to="")
+    assert tell() is False
+    assert '"to": "ops@example.org"' in said()
+
+
+def test_a_provider_that_is_not_installed_is_named(connect, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "airflow.providers.slack.notifications.slack_webhook", None)
+    connect("minutemark_slack", conn_type="slackwebhook", password="secret/token")
+    assert tell() is False
+    assert "Add apache-airflow-providers-slack to requirements.txt" in said()
+    assert "secret/token" not in said()
+
+
+def test_a_connection_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(said, monkeypatch):
+    from plugins import notifiers
+
+    def away(conn_id):
+        if conn_id == notifiers.SLACK:
+            raise TimeoutError("Airflow's API")
+        return endpoint(conn_id)
+
+    monkeypatch.setattr(notifiers, "endpoint", away)
+    assert tell() is False
+    assert "Not told through minutemark_slack: the connection cannot be read" in said()
+
+
+def test_a_password_of_a_store_leaves_in_no_message(serve, connect, said):
+    receiver = serve(Receiver(200))
+    connect("minutemark_webhook", host=receiver.url)
+    connect(WAREHOUSE_ETL, conn_type="mysql", host="db", password="hunter2!")
+    assert tell(Notice("recruitment", "failing", BEGUN, "jdbc:mysql://db?password=hunter2! refused")) is True
+    assert receiver.got[0][2]["found"] == "jdbc:mysql://db?password=*** refused"
+    assert "hunter2!" not in said()
+
+
+def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more) -> dict:
+    from datetime import timedelta
+
+    due = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+    before = previous and SimpleNamespace(state=previous, logical_date=due - timedelta(hours=hours_ago))
+    return {
+        "dag": SimpleNamespace(dag_id="recruitment_minute"),
+        "run_id": "scheduled__1",
+        "dag_run": SimpleNamespace(logical_date=due),
+        "ti": SimpleNamespace(
+            task_id="check_staging", log_url="http://airflow/log", get_previous_dagrun=lambda: before
+        ),
+        "reason": "task_failure",
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("context", "told"),
+    [
+        (failed_context(), 1),
+        (failed_context("success"), 1),
+        (failed_context("failed"), 0),  # the run before was told of, within this hour
+        (failed_context("failed", hours_ago=1), 1),  # reminds
+        (failed_context("failed", ti=None), 1),  # Airflow knows no task: a run that timed out before it began
+    ],
+)
+def test_of_failed_runs_in_a_row_the_first_of_an_hour_is_told(serve, connect, context, told):
+    from plugins.notifiers import TellOfFailedRun
+
+    receiver = serve(Receiver(200))
+    connect("minutemark_webhook", host=receiver.url)
+    notifier = TellOfFailedRun()
+    notifier.notify(context)
+    assert len(receiver.got) == told
+
+
+def test_a_failed_run_is_told_with_its_step_and_its_log(serve, connect):
+    from plugins.notifiers import failed_run
+
+    notice = failed_run(failed_context())
+    assert notice.title == "Minutemark · Problem: recruitment_minute failed"
+    assert notice.found == "Run scheduled__1 failed, in task check_staging (task_failure)."
+    assert notice.text.endswith("http://airflow/log")
+
+
+def test_a_notifier_that_breaks_raises_nothing(connect, said):
+    from airflow.sdk import DAG
+
+    from plugins.notifiers import TellOfFailedRun
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        connect("minutemark_webhook", host=f"http://127.0.0.1:{unused.getsockname()[1]}/")
+        assert tell() is False
+        TellOfFailedRun()(failed_context(dag=DAG("recruitment_minute")))
+        TellOfFailedRun()({})
+    assert said().count("Not told through minutemark_webhook") == 2
+    assert "A failed run could not be told" in said()
