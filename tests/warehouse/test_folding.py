@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from include import runs
-from include.warehouse import batches, folding, ledger, merge
+from include.warehouse import batches, folding, held, ledger, merge
 from include.warehouse.folded_hours import HOUR, minutes_of
 from include.warehouse.session import in_transaction, warehouse
 from include.warehouse.sql import FOLDER, statements
@@ -303,7 +303,7 @@ def test_a_delta_leaves_a_folded_hour_with_a_held_minute_until_that_is_released(
     lab.conn.commit()
     assert minutes_in(lab, delta(lab)) == [minute(130)]
     assert lab.pending() == [minute(1), minute(130)]
-    ledger.release(lab.conn, RECRUITMENT, [minute(2)])
+    held.release(lab.conn, RECRUITMENT, minute(2), minute(3), by="a test")
     assert minutes_in(lab, delta(lab)) == [*minutes_of(TEN), minute(130)]
 
 
