@@ -19,6 +19,7 @@ from include.demo.traffic import import_demo_dimensions
 from include.lake import change_log, keys
 from include.lake.session import lake
 from include.lake.writer import EventWriter
+from include.operations.verify import asked_verify
 from include.warehouse.session import warehouse
 from local import start, supervisor
 from local.airflow_api import Airflow
@@ -196,6 +197,8 @@ class World:
             comparison.must_conserve()
         except AssertionError as error:
             raise Broken(f"the warehouse is not what was sent: {str(error)[:1500]}") from None
+        if not (report := asked_verify(None, None, None, patience=0)).clean:
+            raise Broken(f"the recount finds differences: {str(report)[:1500]}")
         self._must_be_tidy()
 
     def _all_seen(self) -> bool:
