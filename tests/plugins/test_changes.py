@@ -66,9 +66,10 @@ def nothing_pending(schemas):
 
 
 def test_a_changed_minute_is_in_the_batch_at_once(nothing_pending):
-    touch(minutes_ago(3))
+    touched = minutes_ago(3)
+    touch(touched)
     opened = batch(sensor().execute(context()))
-    assert [planned.minute for planned in opened.minutes] == [minutes_ago(3)]
+    assert [planned.minute for planned in opened.minutes] == [touched]
     assert opened.kind == "minute"
     assert opened.options == dict(PIPELINE.options)
 
