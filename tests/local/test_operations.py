@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime
@@ -25,8 +26,13 @@ def typed(tmp_path):
     script.write_text("import json, sys\nprint(json.dumps(sys.argv[1:]))\n")
 
     def run(*words: str) -> list[str]:
-        command = ["make", *words, f"LOCAL={sys.executable} {script}"]
-        return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+        command = ["make", "--no-print-directory", *words, f"LOCAL={sys.executable} {script}"]
+        # Not as a part of the `make test` that may be running this: its variables are not what the person typed.
+        own = {
+            name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")
+        }
+        done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
 
     return run
 
