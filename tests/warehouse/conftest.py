@@ -1,9 +1,12 @@
-"""An empty warehouse for each test."""
+"""An empty warehouse for each test, and sessions with the lake for those that need one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from include.lake.session import lake
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import Lab
 
@@ -23,3 +26,17 @@ def lab(warehouse_schema: None):
                 cursor.execute(f"DELETE FROM {schema}.{table}")
         conn.commit()
         yield Lab(conn)
+
+
+@pytest.fixture(scope="module")
+def reader(lake_schema: None) -> Iterator:
+    """A session that reads the lake, whose tables were emptied before it."""
+    with lake("lake_reader") as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def writer(lake_schema: None) -> Iterator:
+    """A session that writes into that lake."""
+    with lake("lake_writer") as session:
+        yield session

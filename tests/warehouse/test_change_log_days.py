@@ -19,18 +19,6 @@ AGE = timedelta(days=30)
 TABLE = RECRUITMENT.lake_table
 
 
-@pytest.fixture(scope="module")
-def reader(lake_schema: None):
-    with lake("lake_reader") as session:
-        yield session
-
-
-@pytest.fixture(scope="module")
-def writer(lake_schema: None):
-    with lake("lake_writer") as session:
-        yield session
-
-
 @pytest.fixture
 def old(reader) -> datetime:
     """A minute of a day long past; the change log is empty."""

@@ -9,7 +9,6 @@ import pytest
 from include import runs
 from include.demo.traffic import _TimeUUIDs
 from include.lake import change_log, counts
-from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.operations import demo_events, housekeeping
 from include.warehouse import batches, merge
@@ -17,18 +16,6 @@ from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_
 
 MINUTE = timedelta(minutes=1)
 AGE = timedelta(days=7)
-
-
-@pytest.fixture(scope="module")
-def reader(lake_schema: None):
-    with lake("lake_reader") as session:
-        yield session
-
-
-@pytest.fixture(scope="module")
-def writer(lake_schema: None):
-    with lake("lake_writer") as session:
-        yield session
 
 
 @pytest.fixture

@@ -17,18 +17,6 @@ from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(scope="module")
-def reader(lake_schema: None):
-    with lake("lake_reader") as session:
-        yield session
-
-
-@pytest.fixture(scope="module")
-def writer(lake_schema: None):
-    with lake("lake_writer") as session:
-        yield session
-
-
 @pytest.fixture
 def empty_lake(lake_schema: None) -> None:
     from tests import emptying
