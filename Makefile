@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON3 ?= python3
 VENV := .local/venv/bin
 LOCAL := $(VENV)/python -m local
+UV := .local/tools/uv/bin/uv
 
 # A variable given on the command line (make run AIRFLOW_PORT=8081) reaches the commands by their environment.
 export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT
@@ -15,7 +16,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import held release rejected replay verify housekeeping bench faults test lint clean
+.PHONY: help setup run services stop status logs query schema import held release rejected replay verify housekeeping latency bench faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -52,15 +53,19 @@ query: ## ask the warehouse as the read-only account: SQL="SELECT …" (FORMAT=t
 schema: ## create what is missing in both stores, and grant; changes nothing the second time
 	@$(LOCAL) schema
 
-bench: ## of the running stack: seconds from tick to merged over the last scheduled runs (RUNS=30)
+latency: ## of the running stack: seconds from tick to merged over the last scheduled runs (RUNS=30)
 	@$(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS))
+
+bench: setup ## measure on stores of its own what a minute costs beside lakes of 10 thousand to 10 million rows (ROWS="…" ROUNDS=10 PARTS="minute classic poll catch-up")
+	@$(UV) pip install -q --python $(VENV)/python -r bench/requirements.txt
+	@$(VENV)/python -m bench.flat_cost $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS),--parts $(PARTS))
 
 import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
 	  $(if $(FROM),--from "$(FROM)") $(if $(ENCODING),--encoding "$(ENCODING)")
 
-faults: setup ## break a stack of its own in every way that the guarantees name (NAME="…": only these; SEED=…)
-	@$(VENV)/python -m tests.faults $(NAME) $(if $(SEED),--seed $(SEED))
+faults: setup ## break a stack of its own in every way that the guarantees name (NAME="…": only these; SOAK=60: by chance, so many minutes; SEED=…)
+	@$(VENV)/python -m tests.faults $(NAME) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 held: ## list held minutes, why, and what they failed (PIPELINE=recruitment FORMAT=table|json)
 	@$(LOCAL) held $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(FORMAT),--format "$(FORMAT)")

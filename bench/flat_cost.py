@@ -1,177 +1,220 @@
-"""Whether a minute costs more when the lake holds more: `python -m bench.flat_cost [--rows 10000 1000000] [--rounds 10]`.
+"""Whether a minute costs more when the lake holds more: `make bench` (ROWS="10000 1000000" ROUNDS=10 PARTS="minute poll").
 
-Starts a throw-away Cassandra node and MariaDB server, fills one lake per size, puts the same minute of events into each,
-and has the job transform that minute, size after size in turn, so that a noisy machine is noisy for all of them. Beside it
-the classic job of the field (scan for the newest time, filter, aggregate, append), and the sensor's poll at one and three
-years of minutes. Prints a table of medians and ratios; the smallest lake is 1.
+Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server that has all of it merged. Then it measures
+
+- minute: a run of the same 5,000 events, the Spark job and the whole, beside each lake
+- classic: the job of the field's pipelines (bench/classic.py) beside each lake
+- poll: the sensor's look at the change log when it knows every minute of one year, and of three
+- catch-up: rows per second of a backlog, from the difference between a larger and a smaller one
+
+Lake after lake in turn, so that a noisy machine is noisy for all of them. Prints tables of medians and ratios, and leaves
+each round's seconds in bench/results and the plot in docs/pictures.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
+import csv
 import os
-import random
+import shutil
 import statistics
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
-from include import pipelines
-from include.connections import endpoint
-from include.demo import recruitment as demo
-from include.lake import change_log
-from include.lake.keys import GREGORIAN_EPOCH
+from bench import classic, lakes, plot
+from bench.worlds import MASTER, World, minutes_before, world
+from include import runs
+from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake.session import lake
-from include.lake.writer import Event, EventWriter
+from include.spark import submission
+from include.warehouse.session import warehouse
 from local import connections
 from tests import stores
 
-RECRUITMENT = pipelines.get("recruitment")
-DELTA = datetime(2026, 6, 1, 12)  # the minute that every lake has
+RESULTS = Path(__file__).parent / "results"
+DELTA = datetime(2026, 6, 1, 12)  # the minute that every lake has, newer than all others
 DELTA_ROWS = 5_000
-ROWS_A_MINUTE = 2_000  # of the rest
+NEWEST = DELTA - timedelta(minutes=1)  # of the rest
 YEARS = (1, 3)
+PARTS = ("minute", "classic", "poll", "catch-up")
+BACKLOGS = (1_000_000, 3_000_000)
+HEAP_MB = 1_024
+
+Seconds = dict[str, list[float]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000, 10_000_000])
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--backlogs", type=int, nargs=2, default=BACKLOGS, metavar=("SMALLER", "LARGER"))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
-        folder = Path(name)
-        with stores.mariadb_server(folder) as warehouse, stores.cassandra_node(folder) as node:
-            os.environ.update({**warehouse, **node, **connections.spark("local[*]")})
-            from include.operations.setup import set_up
-
-            set_up()
-            lakes = [_lake(rows) for rows in sorted(asked.rows)]
-            _print(_jobs(lakes, asked.rounds), "Spark job, the same 5,000 rows")
-            _print(_polls(asked.rounds), "poll of the change log")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, contextlib.ExitStack() as opened:
+        node = opened.enter_context(stores.cassandra_node(Path(name), heap_mb=HEAP_MB, throw_away=False))
+        os.environ.update({**node, **connections.spark(MASTER)})
+        bench = Bench(Path(name), asked.rounds)
+        opened.callback(bench.spark.stop)
+        if "catch-up" in asked.parts:
+            bench.catch_ups(asked.backlogs)
+        if {"minute", "classic"} & set(asked.parts):
+            worlds = [opened.enter_context(bench.full_world(rows)) for rows in sorted(asked.rows)]
+            lakes.await_compaction()
+            if "minute" in asked.parts:
+                bench.minutes(worlds)
+            if "classic" in asked.parts:
+                bench.classics(worlds)
+        if "poll" in asked.parts:  # last: a poll passes the days of all lake tables
+            bench.polls()
     return 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Lake:
-    """A lake table of that many rows besides the delta's."""
+class Bench:
+    """One Spark session, as the pipeline's kept driver has it, and the parts of the benchmark."""
 
-    rows: int
-    pipeline: pipelines.Pipeline
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.folder = folder
+        self.rounds = rounds
+        self.passwords = connections.new_passwords()  # of all warehouses: a session has one account
+        self.spark = _session(self.passwords)
 
-    def __str__(self) -> str:
-        return f"{self.rows:,} rows"
+    def world(self, name: str, pipeline) -> contextlib.AbstractContextManager[World]:
+        return world(self.folder, name, pipeline, self.passwords)
+
+    @contextlib.contextmanager
+    def full_world(self, rows: int) -> Iterator[World]:
+        """A lake of that many rows besides the delta's, all of it merged."""
+        pipeline = lakes.make_table(f"lake_{rows}")
+        with _said(f"lake of {rows:,} rows"):
+            minutes = lakes.fill(self.spark, pipeline, NEWEST, rows)
+            lakes.fill(self.spark, pipeline, DELTA, DELTA_ROWS, a_minute=DELTA_ROWS)
+        with self.world(f"lake_{rows}", pipeline) as made:
+            with _said(f"its {minutes + 1:,} minutes merged"):
+                made.catch_up(self.spark, minutes_before(DELTA, minutes + 1))
+            yield made
+
+    def minutes(self, worlds: Sequence[World]) -> None:
+        """The same minute, touched and run again, in one world after the other."""
+        jobs, whole = ({one.name: [] for one in worlds} for _ in range(2))
+        for counted in (False, False, *[True] * self.rounds):
+            for one in worlds:
+                one.touch([DELTA])
+                timing = one.run(self.spark)
+                one.settle()
+                if counted:
+                    jobs[one.name].append(timing.job)
+                    whole[one.name].append(timing.run)
+        _report("minute-job", f"Spark job of {DELTA_ROWS:,} events, by rows in the lake", jobs)
+        _report("minute-run", f"whole run of {DELTA_ROWS:,} events, by rows in the lake", whole)
+
+    def classics(self, worlds: Sequence[World]) -> None:
+        """The classic job on the same lakes; it appends to a table of its own."""
+        seconds: Seconds = {one.name: [] for one in worlds}
+        for counted in (False, *[True] * self.rounds):
+            for one in worlds:
+                with one.entered():
+                    target = endpoint(WAREHOUSE_ETL)
+                    properties = _without_prefix(submission.warehouse_settings(target))
+                    with warehouse("warehouse_admin") as conn:
+                        conn.cursor().execute(classic.CREATE_FACTS)
+                        conn.cursor().execute(f"GRANT SELECT, INSERT ON {classic.FACTS} TO '{target.login}'@'%'")
+                    begun = time.perf_counter()
+                    classic.run(
+                        self.spark,
+                        one.pipeline,
+                        f"{NEWEST:%Y-%m-%d %H:%M:59.999}",
+                        submission.jdbc_url(target),
+                        properties,
+                    )
+                if counted:
+                    seconds[one.name].append(time.perf_counter() - begun)
+        _report("classic", f"the classic job for the same {DELTA_ROWS:,} events, by rows in the lake", seconds)
+
+    def polls(self) -> None:
+        """The look that finds nothing new, with a ledger that has merged all that the change log knows."""
+        seconds: Seconds = {}
+        pipeline = lakes.make_table("polled")
+        with self.world("polled", pipeline) as one:
+            days = 0
+            for years in YEARS:
+                with _said(f"{years} years of minutes in change log and ledger"):
+                    for day in range(days, days := 365 * years):
+                        one.touch(minutes_before(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
+                    with one.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+                        runs.look(pipeline, session, conn)
+                        _pretend_merged(conn)
+                    one.settle()
+                    lakes.await_compaction()
+                with one.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+                    look = {f"{years} years": lambda s=session, c=conn: runs.look(pipeline, s, c)}
+                    seconds |= _timed(look, 5 * self.rounds)
+        _report("poll", "the sensor's look, by years of minutes", seconds)
+
+    def catch_ups(self, backlogs: Sequence[int]) -> None:
+        """Backlogs of a fresh warehouse, the smaller and the larger one."""
+        for keys, unique in (("repeating", False), ("unique", True)):
+            pipeline = lakes.make_table(f"backlog_{keys}")
+            with _said(f"backlog of {max(backlogs):,} rows, {keys} keys"):
+                minutes = lakes.fill(self.spark, pipeline, NEWEST, max(backlogs), unique=unique)
+                lakes.await_compaction()
+            seconds: Seconds = {}
+            with self.world(f"warm_{keys}", pipeline) as warm:
+                warm.catch_up(self.spark, minutes_before(NEWEST, minutes // 10))
+            for rows in sorted(backlogs):
+                with self.world(f"{keys}_{rows}", pipeline) as fresh, _said(f"catch-up of {rows:,} rows"):
+                    all_of_it = minutes_before(NEWEST, rows // lakes.ROWS_A_MINUTE)
+                    seconds[f"{rows}"] = [fresh.catch_up(self.spark, all_of_it)]
+            _report(f"catch-up-{keys}", f"catch-up by rows in the backlog, {keys} keys", seconds)
+            (fewer, less), (more, longer) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
+            print(f"  marginal: {(more - fewer) / (longer - less):,.0f} rows/s")
 
 
-def _lake(rows: int) -> Lake:
-    pipeline = dataclasses.replace(RECRUITMENT, keyspace=f"lake_{rows}")
-    with lake("lake_admin") as session:
-        replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
-        session.execute(f"CREATE KEYSPACE {pipeline.keyspace} WITH replication = {replication}")
-        columns = ", ".join(f"{name} text" for name in pipeline.columns)
-        session.execute(
-            f"CREATE TABLE {pipeline.lake_table} (minute timestamp, shard int, create_time timeuuid, {columns}, "
-            "PRIMARY KEY ((minute, shard), create_time))"
-        )
-        for login in (connections.LAKE_LOGINS["lake_reader"], connections.LAKE_LOGINS["lake_writer"]):
-            session.execute(f"GRANT ALL ON KEYSPACE {pipeline.keyspace} TO {login}")
-    from tqdm import tqdm
-
-    begun = time.monotonic()
-    with lake("lake_writer") as session:
-        writer = EventWriter(session, pipeline)
-        writer.write(_events(DELTA, DELTA_ROWS))
-        with tqdm(desc=f"lake of {rows:,} rows", total=rows, unit=" rows", unit_scale=True) as bar:
-            for number in range(0, rows, ROWS_A_MINUTE):
-                count = min(ROWS_A_MINUTE, rows - number)
-                writer.write(_events(DELTA - timedelta(minutes=1 + number // ROWS_A_MINUTE), count))
-                bar.update(count)
-    print(f"{rows:,} rows written in {time.monotonic() - begun:.0f} s", file=sys.stderr)
-    return Lake(rows, pipeline)
-
-
-def _events(minute: datetime, count: int) -> Iterator[Event]:
-    """Events spread over that minute; the same for the same minute."""
-    rng = random.Random(minute.isoformat())
-    for number in range(count):
-        time_of_event = minute + timedelta(seconds=60) * number / count
-        ticks = (time_of_event - GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
-        fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + number)
-        yield Event(uuid.UUID(fields=fields, version=1), demo.event(rng, time_of_event))
-
-
-def _jobs(lakes: Sequence[Lake], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round: ours and the classic job, on every lake."""
+def _session(passwords: Mapping[str, str]):
+    """The session of the pipeline's own driver, with the properties that the transform task would give it."""
     from pyspark.sql import SparkSession
 
-    from include.spark import run, submission
+    from include.spark import run
 
-    settings = {
-        **submission.session_settings("local[*]"),
-        **submission.lake_settings(endpoint("lake_reader")),
-        **submission.warehouse_settings(endpoint("warehouse_etl")),
-    }
-    spark = SparkSession.builder.master("local[*]").config(map=settings).getOrCreate()
-    run.keep_class_lookups(spark)
-    attempt = iter(range(1, 10**6))
-
-    def ours(on: Lake) -> None:
-        pipelines.all_pipelines()["recruitment"] = on.pipeline
-        job = run.Job(
-            "recruitment", 0, next(attempt), (DELTA,), {}, True, {}, submission.jdbc_url(endpoint("warehouse_etl"))
-        )
-        run.run(spark, job)
-
-    works = {
-        **{f"minute, {on}": lambda on=on: ours(on) for on in lakes},
-        **{f"classic, {on}": lambda on=on: _classic(spark, on) for on in lakes},
-    }
-    try:
-        return _timed(works, rounds)
-    finally:
-        spark.stop()
-
-
-def _classic(spark, on: Lake) -> None:
-    """What the field's pipelines do each minute: find the newest time in the whole table, take what is newer, aggregate."""
-    from pyspark.sql import functions as F
-
-    table = (
-        spark.read.format("org.apache.spark.sql.cassandra")
-        .options(keyspace=on.pipeline.keyspace, table=on.pipeline.table)
-        .load()
+    os.environ.update(connections.warehouse(passwords, port=1))  # the account counts; each job names its server
+    nothing = SimpleNamespace(batch_id=0, pipeline="recruitment", minutes=(), options={})
+    submitted = submission.prepare(
+        nothing, 0, endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), MASTER, estimated_rows=10**7, keep=True
     )
-    newest = table.agg(F.max("create_time")).collect()[0][0]
-    fresh = table.where((F.col("create_time") <= newest) & (F.col("minute") >= F.lit(DELTA.replace(tzinfo=UTC))))
-    clicks = fresh.where(F.col("custom_track") == "click").groupBy("job_id", F.to_date("ts"), F.hour("ts"))
-    clicks.agg(F.count(F.lit(1)), F.sum(F.col("bid").cast("double"))).collect()
+    os.environ.update(submission.environment(MASTER))
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {MASTER} --properties-file {submitted.properties_file} pyspark-shell"
+    try:
+        spark = SparkSession.builder.getOrCreate()
+    finally:
+        shutil.rmtree(submitted.dir)
+    run.keep_class_lookups(spark)
+    return spark
 
 
-def _polls(rounds: int) -> dict[str, list[float]]:
-    """Seconds of the sensor's poll when the change log knows every minute of one year, and then of three.
-
-    Not in turn: a poll reads the days of all lake tables, so that two change logs of one node would measure each other.
-    """
-    seconds: dict[str, list[float]] = {}
-    days = 0
-    with lake("lake_writer") as writer, lake("lake_reader") as reader:
-        for years in YEARS:
-            for day in range(days, days := 365 * years):
-                midnight = datetime(2026, 1, 1) - timedelta(days=day)
-                change_log.touch(writer, "bench.events", (midnight + timedelta(minutes=m) for m in range(1_440)))
-            poll = {f"{years} years of minutes": lambda: change_log.changed_days(reader, "bench.events")}
-            seconds |= _timed(poll, rounds)
-    return seconds
+def _pretend_merged(conn) -> None:
+    """What was seen has been read: the ledger of a pipeline that is up to date."""
+    conn.cursor().execute(
+        "UPDATE etl.minute_ledger SET read_changed_at = seen_changed_at, read_at = seen_changed_time, "
+        "settled_before = seen_changed_time, raw_rows = 0, state = 'merged' WHERE state = 'seen'"
+    )
+    conn.commit()
 
 
-def _timed(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Each work once to warm up, then all of them in turn, `rounds` times."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for counted in (False, *[True] * rounds):
+def _without_prefix(settings: Mapping[str, str]) -> dict[str, str]:
+    return {name.rpartition(".")[2]: value for name, value in settings.items()}
+
+
+def _timed(works: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+    """Each work twice to warm up, then all of them in turn, `rounds` times."""
+    seconds: Seconds = {name: [] for name in works}
+    for counted in (False, False, *[True] * rounds):
         for name, work in works.items():
             begun = time.perf_counter()
             work()
@@ -180,10 +223,32 @@ def _timed(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, 
     return seconds
 
 
-def _print(seconds: Mapping[str, Iterable[float]], title: str) -> None:
-    medians = {name: statistics.median(found) for name, found in seconds.items()}
+@contextlib.contextmanager
+def _said(what: str) -> Iterator[None]:
+    print(f"   … {what}", file=sys.stderr, flush=True)
+    begun = time.monotonic()
+    yield
+    print(f"   ✓ {what}  {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+def _report(name: str, title: str, seconds: Seconds) -> None:
+    """Print medians and ratios to the first, keep every round, and draw what is there by now."""
+    print(f"\n{title}\n\n| | median | fastest to slowest | ratio |\n|---|---:|---:|---:|")
+    medians = {key: statistics.median(rounds) for key, rounds in seconds.items()}
     first = next(iter(medians.values()))
-    print(f"\n{title}\n" + "".join(f"  {name:<32}{one:8.3f} s {one / first:7.2f}\n" for name, one in medians.items()))
+    for key, rounds in seconds.items():
+        spread = f"{min(rounds):.3f} to {max(rounds):.3f}"
+        print(
+            f"| {key.replace('lake_', '')} | {medians[key]:.3f} s | {spread} | {medians[key] / first:.2f} |", flush=True
+        )
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("what", "round", "seconds"))
+        writer.writerows(
+            (key, number, f"{one:.4f}") for key, rounds in seconds.items() for number, one in enumerate(rounds, 1)
+        )
+    plot.draw(RESULTS)
 
 
 if __name__ == "__main__":

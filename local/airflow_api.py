@@ -7,6 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from datetime import datetime
 
 from local.problems import Problem
 
@@ -59,16 +60,37 @@ class Airflow:
         body = {"logical_date": None, "note": note, "conf": dict(conf or {})}
         return self._send("POST", f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns", body)["dag_run_id"]
 
+    def backfill(self, dag_id: str, start: datetime, end: datetime, *, again: bool = True) -> int:
+        """Make runs of the intervals that begin from `start` to `end` (UTC), also of those that have one; returns its id."""
+        body = {
+            "dag_id": dag_id,
+            "from_date": f"{start.isoformat()}Z",
+            "to_date": f"{end.isoformat()}Z",
+            "reprocess_behavior": "completed" if again else "none",
+            "max_active_runs": 1,
+        }
+        return self._send("POST", "/api/v2/backfills", body)["id"]
+
+    def backfill_is_over(self, backfill_id: int) -> bool:
+        """Whether all of its runs have ended."""
+        return self._send("GET", f"/api/v2/backfills/{backfill_id}")["completed_at"] is not None
+
     def runs(self, dag_id: str, limit: int = 5) -> list[dict]:
         """The newest runs of a DAG."""
         path = f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns?order_by=-run_after&limit={limit}"
         return self._send("GET", path)["dag_runs"]
 
+    def tasks(self, dag_id: str, run_id: str, *states: str) -> list[str]:
+        """Tasks of a run that are in one of these states."""
+        ids = f"{urllib.parse.quote(dag_id)}/dagRuns/{urllib.parse.quote(run_id)}"
+        asked = urllib.parse.urlencode([("state", state) for state in states])
+        return [
+            task["task_id"] for task in self._send("GET", f"/api/v2/dags/{ids}/taskInstances?{asked}")["task_instances"]
+        ]
+
     def failed_task(self, dag_id: str, run_id: str) -> str | None:
         """The first task of a run that failed."""
-        ids = f"{urllib.parse.quote(dag_id)}/dagRuns/{urllib.parse.quote(run_id)}"
-        found = self._send("GET", f"/api/v2/dags/{ids}/taskInstances?state=failed&limit=1")["task_instances"]
-        return found[0]["task_id"] if found else None
+        return next(iter(self.tasks(dag_id, run_id, "failed")), None)
 
     def _send(self, method: str, path: str, body: Mapping | None = None) -> dict:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}

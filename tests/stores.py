@@ -10,7 +10,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from local import cassandra, connections, mariadb
@@ -20,11 +20,11 @@ SPARK_MASTER = "local[2]"
 
 
 @contextlib.contextmanager
-def cassandra_node(folder: Path) -> Iterator[dict[str, str]]:
+def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True) -> Iterator[dict[str, str]]:
     """A node with empty data; yields the variables of its connections."""
     passwords = connections.new_passwords()
     node = cassandra.Node(
-        home=folder / "cassandra", port=free_port(), storage_port=free_port(), heap_mb=512, throw_away=True
+        home=folder / "cassandra", port=free_port(), storage_port=free_port(), heap_mb=heap_mb, throw_away=throw_away
     )
     child = Child(node.prepare(), folder / "cassandra.log")
     try:
@@ -37,9 +37,9 @@ def cassandra_node(folder: Path) -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def mariadb_server(folder: Path) -> Iterator[dict[str, str]]:
+def mariadb_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
     """A server with empty data; yields the variables of its connections."""
-    passwords = connections.new_passwords()
+    passwords = passwords or connections.new_passwords()
     by_account = connections.warehouse_passwords(passwords)
     server = mariadb.Server(home=folder / "mariadb", port=free_port(), throw_away=True)
     child = Child(server.prepare(by_account), folder / "mariadb.log")

@@ -11,6 +11,7 @@ from tests.e2e.runs import query
 from tests.reference import recruitment as reference
 from tests.reference.recruitment import Row
 
+_SHOWN = 5  # differences of each kind
 _NO_KIND = "none"  # the ledger's word for an event without any kind
 _KEY = "job_id, dates, hours, publisher_id, campaign_id, group_id"
 _METRICS = (
@@ -26,10 +27,12 @@ def must_equal_reference(rows: Iterable[Row], jobs: Mapping[int, int | None], re
         key: {metric: getattr(fact, metric) for metric in _METRICS}
         for key, fact in reference.facts(rows, jobs, recover).items()
     }
-    assert _differences(_facts(), expected) == {}
+    _must_agree("facts", _facts(), expected)
     minutes = reference.minutes(rows, recover)
-    assert _differences(_ledger(), {minute: _as_ledger(line) for minute, line in minutes.items()}) == {}
-    assert _differences(_rejected(), {m: line.rejected_rows for m, line in minutes.items() if line.rejected_rows}) == {}
+    _must_agree("ledger", _ledger(), {minute: _as_ledger(line) for minute, line in minutes.items()})
+    _must_agree(
+        "rejected rows", _rejected(), {m: line.rejected_rows for m, line in minutes.items() if line.rejected_rows}
+    )
 
 
 def must_conserve() -> None:
@@ -38,16 +41,14 @@ def must_conserve() -> None:
         "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows FROM etl.minute_ledger "
         "WHERE NOT (raw_rows <=> counted_rows + ignored_rows + rejected_rows) OR raw_rows IS NULL"
     )
-    assert lost == []
+    assert lost == [], f"{len(lost)} minutes do not add up: {lost[:_SHOWN]}"
 
 
-def _differences(found: dict, expected: dict) -> dict:
-    """Keys whose values differ, with what was found and what was expected; None where there is nothing."""
-    return {
-        key: (found.get(key), expected.get(key))
-        for key in found.keys() | expected.keys()
-        if found.get(key) != expected.get(key)
-    }
+def _must_agree(what: str, found: dict, expected: dict) -> None:
+    """AssertionError names keys whose values differ, with what was found and what was expected."""
+    keys = [key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)]
+    lines = [f"{key}: found {found.get(key)}, expected {expected.get(key)}" for key in keys[:_SHOWN]]
+    assert not keys, "\n".join([f"{len(keys)} {what} differ:", *lines])
 
 
 def _facts() -> dict[tuple, dict[str, object]]:

@@ -1,14 +1,21 @@
-"""`python -m tests.faults [names …] [--seed N] [--list]`: starts a stack of its own, does the damage, prints a table."""
+"""`python -m tests.faults [names …] [--soak MINUTES] [--seed N] [--list]`: starts a stack of its own, does the damage, prints
+a table. A soak keeps events coming all the time, and draws the next fault by chance until its minutes are over."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
+
+from tests.faults.disk import small_disk
 
 PORTS = ("AIRFLOW_PORT", "CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT", "MARIADB_PORT", "POSTGRES_PORT")
 
@@ -17,10 +24,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("names", nargs="*", help="NAME= scenarios; all when none is given")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="SOAK= faults by chance, for so long")
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-faults-") as folder:
-        _isolate(Path(folder))
+        state = _isolate(Path(folder))
         from tests.faults.scenarios import SCENARIOS
 
         unknown = [name for name in asked.names if name not in SCENARIOS]
@@ -30,11 +39,16 @@ def main() -> int:
         if asked.list:
             print("\n".join(SCENARIOS))
             return 0
-        return _run([SCENARIOS[name] for name in asked.names or SCENARIOS], asked.seed)
+        chosen = [SCENARIOS[name] for name in asked.names or SCENARIOS]
+        with small_disk(state / "data" / "mariadb"):
+            return _run(_by_chance(chosen, asked.soak * 60, asked.seed) if asked.soak else iter(chosen), asked)
 
 
-def _isolate(folder: Path) -> None:
-    """State, temporary files and ports of our own; connections are this stack's, whatever the shell has set."""
+def _isolate(folder: Path) -> Path:
+    """State, temporary files and ports of our own; connections are this stack's, whatever the shell has set.
+
+    Returns the folder of the state.
+    """
     from local.process import free_port
 
     for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_"))]:
@@ -45,35 +59,57 @@ def _isolate(folder: Path) -> None:
     tempfile.tempdir = None  # read again from TMPDIR
     for module in [name for name in sys.modules if name.startswith("local.")]:
         del sys.modules[module]  # what has read the environment reads it again
+    return folder / "state"
 
 
-def _run(chosen: list, seed: int) -> int:
+def _by_chance(chosen: list, seconds: float, seed: int) -> Iterator:
+    """Scenarios drawn again and again until the time is over."""
+    rng, deadline = random.Random(seed), time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        yield rng.choice(chosen)
+
+
+def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from tests.faults.world import Broken, running
+    from include.operations.verify import asked_verify
+    from tests.faults.world import Broken, NotHere, running
 
-    table, failed = Table("scenario", "also looked at", "seconds", "result"), 0
-    with running(seed) as world:
+    table, results = Table("scenario", "also looked at", "seconds", "result"), []
+    with running(asked.seed) as world:
+        begun_at = time.monotonic()
         world.send(world.events(300))
         world.must_be_right()
-        for number, one in enumerate(chosen, 1):
-            world.rng.seed(f"{seed} {one.name}")
-            print(f"   … {number}/{len(chosen)} {one.name}", file=sys.stderr, flush=True)
+        for number, one in enumerate(scenarios, 1):
+            world.rng.seed(f"{asked.seed} {number} {one.name}")
+            print(f"   … {number} {one.name}", file=sys.stderr, flush=True)
             begun = time.monotonic()
             try:
-                one.do(world)
+                with world.traffic() if asked.soak else contextlib.nullcontext():
+                    one.do(world)
                 world.must_be_right()
-                result = "right"
-            except Broken as broken:
-                failed += 1
-                result = f"BROKEN: {broken}"
+                result, mark = "right", "✓"
+            except NotHere as why:
+                result, mark = f"not tried: {why}", "-"
+            except Exception as error:  # whatever it is, the other scenarios are still to be tried
+                what = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))[-1500:]
+                result, mark = f"BROKEN: {what}", "✗"
             seconds = time.monotonic() - begun
-            print(f"   {'✗' if 'BROKEN' in result else '✓'} {one.name}  {seconds:.0f} s", file=sys.stderr, flush=True)
+            print(f"   {mark} {one.name}  {seconds:.0f} s  {result}", file=sys.stderr, flush=True)
             table.add_row(one.name, one.checks, f"{seconds:.0f}", result)
+            results.append(mark)
+        minutes = (time.monotonic() - begun_at) / 60
+        recount = asked_verify(None, None, None, patience=120) if asked.soak else None
+        sent = len(world.sent)
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
-    print(f"{len(chosen) - failed} passed, {failed} failed; seed {seed}")
-    return 1 if failed else 0
+    if recount:
+        print(recount)
+    passed, failed, skipped = (results.count(mark) for mark in "✓✗-")
+    print(
+        f"{passed} passed, {failed} failed, {skipped} not tried; {sent:,} events, {minutes:.0f} min, seed {asked.seed}"
+    )
+    return 1 if failed or (recount and not recount.clean) else 0
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from include.lake import keys
 from include.lake.session import lake
 from local import supervisor
 from tests.e2e import runs
-from tests.faults.world import Broken, World, now
+from tests.faults import disk
+from tests.faults.world import Broken, NotHere, World, now
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,66 @@ def warehouse_away_for_three_minutes(world: World) -> None:
     world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
 
 
+@scenario("the warehouse has no byte left; the batch that does not fit is done when there is room")
+def disk_of_the_warehouse_full(world: World) -> None:
+    if not disk.is_small(world.warehouse_data):
+        raise NotHere("it takes a root who may mount a file system")
+    large = {"ev": "2", "custom_track": "click", "job_id": "900001", "bid": "-1", "ed": "x" * 1_000_000}
+    rows = world.events(200)
+    server = world.program("mariadb")
+    with disk.full(world.warehouse_data):
+        world.send([*rows, *({**row, **large} for row in world.events(40))])
+        run = world.trigger()
+        # InnoDB ends itself when not even a rollback has room.
+        world.until(lambda: not server.is_running() or world.has_failed_try(run), "a failure", 120)
+    world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 120)
+    world.ended(run)
+
+
+# Everybody at once
+
+
+@scenario(
+    "a backfill, a reconcile backfill, a manual run, an import of jobs and live runs on the same minutes and facts"
+)
+def everybody_on_the_same_minutes(world: World) -> None:
+    hour = now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    for minute in range(6):
+        world.send(world.events(100, at=hour + timedelta(minutes=minute, seconds=59)))
+    world.must_be_right()
+    backfills = [
+        world.airflow.backfill("recruitment_minute", hour, hour + timedelta(minutes=3)),
+        world.airflow.backfill("recruitment_reconcile", hour, hour),
+    ]
+    manual = world.trigger(**{"from": runs.text(hour), "to": runs.text(hour + timedelta(minutes=6))})
+    world.change_jobs()
+    for minute in range(6):  # late events of the same fact keys, some in other minutes
+        late = world.events(30, at=hour + timedelta(minutes=minute, seconds=30))
+        world.send([*late[:15], *({**row, "create_time": world.event_id(now())} for row in late[15:])])
+    world.ended(manual)
+    for backfill in backfills:
+        world.until(lambda one=backfill: world.airflow.backfill_is_over(one), f"backfill {backfill}", 240, every=1)
+
+
+@scenario("its read is older than the live run's, which stays")
+def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
+    minute = now().replace(second=0, microsecond=0) - timedelta(hours=2, minutes=30)
+    world.send(world.events(100, at=minute + timedelta(seconds=59)))
+    world.must_be_right()
+    asked = {"from": runs.text(minute), "to": runs.text(minute + timedelta(minutes=1))}
+    with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
+        zombie_run = world.trigger(dag_id="recruitment_reconcile", **asked)
+        zombie = world.session_of_etl("etl.pipelines WHERE")
+        zombie.send_signal(signal.SIGSTOP)
+    try:
+        world.send(world.events(50, at=minute + timedelta(seconds=30)))
+        read_later = f"etl.minute_ledger WHERE minute = '{minute}' AND raw_rows >= 150"
+        world.until(lambda: runs.count(read_later), f"a live run to publish {minute} again", 120, every=0.5)
+    finally:
+        zombie.send_signal(signal.SIGCONT)
+    world.ended(zombie_run)
+
+
 # Events
 
 
@@ -295,6 +357,25 @@ def a_minute_that_fails_its_gate_among_good_ones(world: World) -> None:
     if len(held) != 1 or "shrink" not in held[0][0]:
         raise Broken(f"held minutes are {held}")
     world.send(rows[:1])
+
+
+@scenario("it is split off, held and told of while others go on; its next touch releases it")
+def a_minute_that_kills_the_spark_job(world: World) -> None:
+    rows = world.events(30, at=now() - timedelta(hours=6), spread=0.5)
+    minute = keys.minute_of(runs.as_events(rows[:1])[0].create_time)
+    other = world.events(10, at=now() - timedelta(hours=6, minutes=5), spread=0.5)
+    with world.driver_killed_whenever_it_reads(minute):
+        world.send([*rows, *other])
+
+        def is_held() -> bool:
+            world.send(world.events(5))
+            world.run()
+            return runs.count(f"etl.minute_ledger WHERE state = 'held' AND minute = '{minute}'") == 1
+
+        world.until(is_held, f"minute {minute} to be held", 420)
+    if (held := runs.count("etl.minute_ledger WHERE state = 'held'")) != 1:
+        raise Broken(f"{held} minutes are held")
+    world.send(rows)
 
 
 def must_succeed(world: World, run_id: str) -> None:

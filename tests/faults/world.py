@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import random
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +21,12 @@ from include.demo.traffic import import_demo_dimensions
 from include.lake import change_log, keys
 from include.lake.session import lake
 from include.lake.writer import EventWriter
+from include.operations.imports import import_dimension
 from include.operations.verify import asked_verify
 from include.warehouse.session import warehouse
-from local import start, supervisor
+from local import layout, start, supervisor
 from local.airflow_api import Airflow
 from tests.e2e import comparison, runs
-from tests.reference import recruitment as reference
 
 RECRUITMENT = pipelines.get("recruitment")
 DAG = "recruitment_minute"
@@ -36,6 +38,10 @@ class Broken(AssertionError):
     """A promise that did not hold."""
 
 
+class NotHere(Exception):
+    """A fault that this machine does not allow to be made; the message says why."""
+
+
 class World:
     """The running stack and everything that its producers have been told is stored."""
 
@@ -44,23 +50,30 @@ class World:
         self.airflow: Airflow = stack.airflow
         self.rng = random.Random(seed)
         self.sent: list[dict[str, str | None]] = []
+        self.warehouse_data = layout.DATA / "mariadb"
+        self._dag_of: dict[str, str] = {}  # of each run that was asked for
         self._sequence = 0
+        self._lock = threading.Lock()  # of what is sent: traffic has a thread of its own
         import_demo_dimensions(RECRUITMENT)
         self._jobs = {row["id"]: row["company_id"] for row in demo.dimension_rows()["job"]}
 
     # Producers
 
-    def events(self, count: int, *, at: datetime | None = None, spread: float = 5.0) -> list[dict[str, str | None]]:
+    def events(
+        self, count: int, *, at: datetime | None = None, spread: float = 5.0, rng: random.Random | None = None
+    ) -> list[dict[str, str | None]]:
         """Rows of a busy site around that time (UTC, default now), each with an id of its own."""
-        at = at or now()
-        times = sorted(at - timedelta(seconds=self.rng.uniform(0, spread)) for _ in range(count))
-        return [{"create_time": self.event_id(time), **demo.event(self.rng, time)} for time in times]
+        at, rng = at or now(), rng or self.rng
+        times = sorted(at - timedelta(seconds=rng.uniform(0, spread)) for _ in range(count))
+        return [{"create_time": self.event_id(time), **demo.event(rng, time)} for time in times]
 
     def event_id(self, time: datetime) -> str:
         """A time-UUID of that time that nobody else has."""
-        self._sequence += 1
+        with self._lock:
+            self._sequence += 1
+            own = self._sequence
         ticks = (time - datetime(1582, 10, 15)) // timedelta(microseconds=1) * 10
-        fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + self._sequence)
+        fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + own)
         return str(uuid.UUID(fields=fields, version=1))
 
     def send(self, rows: Sequence[Mapping[str, str | None]]) -> None:
@@ -76,7 +89,45 @@ class World:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)  # a producer's back-off
-        self.sent += [dict(row) for row in rows]
+        with self._lock:
+            self.sent += [dict(row) for row in rows]
+
+    @contextlib.contextmanager
+    def traffic(self, events: int = 5) -> Iterator[None]:
+        """Meanwhile some events come every second, whatever else happens: what a store refuses is sent again."""
+        over, failed = threading.Event(), []
+        rng = random.Random(self.rng.random())
+
+        def come() -> None:
+            try:
+                while not over.wait(1):
+                    self.send(self.events(events, spread=1.0, rng=rng))
+            except Exception as error:  # whatever it is, the scenario must not go on as if they had come
+                failed.append(error)
+
+        thread = threading.Thread(target=come, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(BACK_WITHIN)
+        if failed or thread.is_alive():
+            raise Broken(f"events could not be sent any more: {failed}")
+
+    def change_jobs(self) -> None:
+        """Import the jobs once more, every third with another company."""
+        rows = demo.dimension_rows()["job"]
+        for row in rows[::3]:
+            row["company_id"] = self._jobs[row["id"]] + 100
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "job.csv"
+            with file.open("w", newline="") as opened:
+                writer = csv.DictWriter(opened, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            import_dimension("job", file)
+        self._jobs = {row["id"]: row["company_id"] for row in rows}
 
     def drop_from_lake(self, row: Mapping[str, str | None]) -> None:
         """Delete a row behind everybody's back, and touch its minute."""
@@ -92,9 +143,11 @@ class World:
 
     # Runs
 
-    def trigger(self, **conf: object) -> str:
+    def trigger(self, dag_id: str = DAG, **conf: object) -> str:
         """Ask for a run now; scheduled ones go on beside it."""
-        return self.airflow.trigger(DAG, "Fault matrix", conf)
+        run_id = self.airflow.trigger(dag_id, "Fault matrix", conf)
+        self._dag_of[run_id] = dag_id
+        return run_id
 
     def run(self, **conf: object) -> str:
         """A run to its end; returns its state."""
@@ -112,8 +165,12 @@ class World:
         finally:
             self.airflow.unpause(DAG)
 
+    def has_failed_try(self, run_id: str) -> bool:
+        """Whether a task of the run has failed, even if it is to be tried again."""
+        return bool(self.airflow.tasks(self._dag_of[run_id], run_id, "failed", "up_for_retry"))
+
     def _over(self, run_id: str) -> str | None:
-        found = next((run for run in self.airflow.runs(DAG, 20) if run["dag_run_id"] == run_id), None)
+        found = next((run for run in self.airflow.runs(self._dag_of[run_id], 50) if run["dag_run_id"] == run_id), None)
         return found["state"] if found and found["state"] in ("success", "failed") else None
 
     @staticmethod
@@ -148,6 +205,30 @@ class World:
     def driver(self) -> psutil.Process:
         """The JVM of the Spark driver, as soon as there is one."""
         return self.until(lambda: next(iter(supervisor.spark_drivers()), None), "a Spark driver", every=0.01)
+
+    @contextlib.contextmanager
+    def driver_killed_whenever_it_reads(self, minute: datetime) -> Iterator[None]:
+        """No Spark driver lives while a batch with that minute is open."""
+        over = threading.Event()
+        open_with_it = (
+            "etl.batches AS b JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id "
+            f"WHERE b.state = 'open' AND m.minute = '{minute}'"
+        )
+
+        def kill() -> None:
+            while not over.wait(0.2):
+                if runs.count(open_with_it):
+                    for driver in supervisor.spark_drivers():
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            driver.kill()
+
+        thread = threading.Thread(target=kill, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def session_of_etl(self, sign: str, state: str = "") -> psutil.Process:
         """The process behind the warehouse session of account etl whose statement, and state, have that sign."""
@@ -187,7 +268,8 @@ class World:
             left = BACK_WITHIN - (time.monotonic() - began)
             self.until(lambda: runs.count("etl.batches WHERE state = 'open'") == 0, "open batches to end", left)
             runs.as_if_settled()
-            if runs.count("etl.minute_ledger WHERE pending = 1") == 0 and self._all_seen():
+            all_seen = self.until(lambda: (self._all_seen(),), "the lake's change log", max(left, 1))[0]
+            if all_seen and runs.count("etl.minute_ledger WHERE pending = 1") == 0:
                 break
             if left < 0:
                 raise Broken(f"minutes are still pending after {BACK_WITHIN} s")
@@ -202,9 +284,17 @@ class World:
         self._must_be_tidy()
 
     def _all_seen(self) -> bool:
-        """Whether the ledger knows every minute that a producer was told is stored."""
-        known = {minute for (minute,) in runs.query("SELECT minute FROM etl.minute_ledger")}
-        return set(reference.minutes(self.sent)) <= known
+        """Whether the ledger knows every touch that the lake has: a minute that was merged may have been touched since."""
+        seen = {
+            minute: str(changed)
+            for minute, changed in runs.query("SELECT minute, seen_changed_at FROM etl.minute_ledger")
+        }
+        with lake("lake_reader") as session:
+            return all(
+                seen.get(minute) == str(changed)
+                for day in change_log.changed_days(session, RECRUITMENT.lake_table)
+                for minute, changed in change_log.minutes_of_day(session, RECRUITMENT.lake_table, day).items()
+            )
 
     def _must_be_tidy(self) -> None:
         left = {table: runs.count(table) for table in STAGING}
@@ -231,6 +321,8 @@ def now() -> datetime:
 def running(seed: int) -> Iterator[World]:
     """A stack that is up, and down again at the end. The environment says where its state is: see __main__."""
     try:
-        yield World(start.run(), seed)
+        stack = start.run()
+        stack.airflow.unpause("recruitment_reconcile")
+        yield World(stack, seed)
     finally:
         supervisor.shut_down()

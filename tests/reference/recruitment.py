@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,8 @@ FactKey = tuple[int, date, int, int, int, int]  # job_id, dates, hours, publishe
 _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15 to 1970-01-01
 _UNIX_EPOCH = datetime(1970, 1, 1)
 _LARGEST_ID = 2**63 - 1
+_LONG_EXPONENT = re.compile(r"[eE][+-]?[0-9]{3}")  # no number that a person or a program would write for money
+_BID_LIMIT, _BID_STEP = 10**14, Decimal("0.000001")  # DECIMAL(20, 6)
 _KINDS = {
     "click": "click",
     "clicks": "click",
@@ -80,7 +83,7 @@ class Fact:
         """Average of the non-null bids of clicks, at the column's six decimals."""
         if not self.bid_count:
             return None
-        return (self.bid_sum / self.bid_count).quantize(Decimal("0.000001"), ROUND_HALF_UP)
+        return (self.bid_sum / self.bid_count).quantize(_BID_STEP, ROUND_HALF_UP)
 
     @property
     def spend_hour(self) -> Decimal:
@@ -158,6 +161,7 @@ def fate_of(row: Row, recover: bool = True) -> Fate:
     if _time_uuid(row.get("create_time")) is None:
         return Fate("rejected", reason="create_time")
     raw_kind, raw_job, raw_publisher = _recovered(row, recover)
+    raw_kind = raw_kind and raw_kind.lower()
 
     page_view = raw_kind is None and _whole_number(row.get("ev")) == 1
     kind = _PAGE_VIEW if page_view else _KINDS.get(raw_kind)
@@ -172,8 +176,10 @@ def fate_of(row: Row, recover: bool = True) -> Fate:
     if job_id is None:
         return Fate("ignored", kind="no_job")
     bid = _amount(row.get("bid")) if kind == "click" else None
-    if bid is _UNREADABLE or (bid is not None and bid < 0):
+    if bid is _UNREADABLE or (bid is not None and not 0 <= bid < _BID_LIMIT):
         return Fate("rejected", kind=kind, reason="bid")
+    if bid is not None:  # as its column keeps it
+        bid = bid.quantize(_BID_STEP, ROUND_HALF_UP)
 
     key = (
         job_id,
@@ -248,7 +254,7 @@ def _amount(value: object) -> object:
     """A finite decimal, None when empty, else _UNREADABLE."""
     if _empty(value):
         return None
-    if not isinstance(value, str) or "_" in value:
+    if not isinstance(value, str) or "_" in value or _LONG_EXPONENT.search(value):
         return _UNREADABLE
     try:
         found = Decimal(value.strip())

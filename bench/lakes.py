@@ -1,0 +1,128 @@
+"""Lakes of any size for benchmarks, written by Spark: the minutes of a busy site again and again, each with its own times."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import time
+from datetime import UTC, datetime, timedelta
+
+from include import pipelines
+from include.demo import recruitment as demo
+from include.lake.keys import GREGORIAN_EPOCH
+from include.lake.session import lake
+from include.pipelines import Pipeline
+from local import connections
+
+ROWS_A_MINUTE = 2_000
+_MICROSECONDS = 60_000_000
+_SETTLED_SECONDS = 5
+
+
+def make_table(name: str) -> Pipeline:
+    """An empty lake table like the recruitment pipeline's, in a keyspace of that name; returns the pipeline that reads it."""
+    pipeline = dataclasses.replace(pipelines.get("recruitment"), keyspace=name)
+    columns = ", ".join(f"{column} text" for column in pipeline.columns)
+    with lake("lake_admin") as session:
+        session.execute(
+            f"CREATE KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+        )
+        session.execute(
+            f"CREATE TABLE {pipeline.lake_table} (minute timestamp, shard int, create_time timeuuid, {columns}, "
+            "PRIMARY KEY ((minute, shard), create_time))"
+        )
+        for account in ("lake_reader", "lake_writer"):  # Spark fills it with the account that it reads with
+            session.execute(f"GRANT ALL ON KEYSPACE {name} TO {connections.LAKE_LOGINS[account]}")
+    return pipeline
+
+
+def fill(
+    spark, pipeline: Pipeline, newest: datetime, rows: int, *, a_minute: int = ROWS_A_MINUTE, unique: bool = False
+) -> int:
+    """Write the `events` of that many rows into the pipeline's table, touching nothing; returns how many minutes."""
+    minutes = rows // a_minute
+    _write(events(spark, pipeline, newest, minutes, a_minute=a_minute, unique=unique), pipeline)
+    return minutes
+
+
+def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, a_minute: int, unique: bool = False):
+    """A frame of `a_minute` events in `newest` (UTC) and in each of the minutes before it.
+
+    Every minute has the same visits, moved in time. With `unique` no two events are of one job, so that each that counts
+    is a fact of its own.
+    """
+    from pyspark.sql import functions as F
+
+    from include.spark.lake import KEY
+
+    first = newest - timedelta(minutes=minutes - 1)
+    start = F.lit(int(first.replace(tzinfo=UTC).timestamp()) * 1_000_000)
+    begin = start + F.col("number") * _MICROSECONDS  # of its minute, in µs since 1970
+    gregorian = (datetime(1970, 1, 1) - GREGORIAN_EPOCH) // timedelta(microseconds=1)
+    ticks = (begin + F.col("us") + gregorian) * 10
+    job = F.col("number") * a_minute + F.col("visit") + 10_000_000
+    written = (
+        spark.range(0, minutes, 1, 64)
+        .withColumnRenamed("id", "number")
+        .crossJoin(F.broadcast(_visits(spark, a_minute)))
+        .withColumns(
+            {
+                "minute": F.timestamp_micros(begin),
+                "create_time": F.format_string(
+                    "%08x-%04x-1%03x-8000-%012x",
+                    ticks.bitwiseAND(F.lit(0xFFFFFFFF)),
+                    F.shiftright(ticks, 32).bitwiseAND(F.lit(0xFFFF)),
+                    F.shiftright(ticks, 48).bitwiseAND(F.lit(0x0FFF)),
+                    F.col("visit") + (1 << 40),
+                ),
+                "ts": F.date_format(F.timestamp_micros(begin + F.col("us")), "yyyy-MM-dd HH:mm:ss.SSS"),
+            }
+        )
+    )
+    if unique:
+        written = written.withColumns(
+            {
+                "job_id": F.when(F.col("job_id").isNotNull(), job.cast("string")),
+                "ed": F.regexp_replace("ed", '("job[Ii]d":"?)\\d+', F.concat(F.lit("$1"), job.cast("string"))),
+            }
+        )
+    return written.select(*KEY, *pipeline.columns)
+
+
+def await_compaction() -> None:
+    """Return when the node has had nothing to flush or compact for some seconds."""
+    with lake("lake_admin") as session:
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < _SETTLED_SECONDS:
+            if session.execute("SELECT * FROM system_views.sstable_tasks").one():
+                quiet_since = time.monotonic()
+            time.sleep(0.5)
+
+
+def _visits(spark, count: int):
+    """The visits of one minute: raw columns, `us` into the minute, and the visit's number, which is also its shard's."""
+    from pyspark.sql import functions as F
+
+    columns = pipelines.get("recruitment").columns
+    rng, noon = random.Random(count), datetime(2026, 1, 1, 12)
+    visits = [
+        {"visit": number, "us": _MICROSECONDS * number // count, "shard": number % 4, **demo.event(rng, noon)}
+        for number in range(count)
+    ]
+    schema = f"visit long, us long, shard int, {', '.join(f'{column} string' for column in columns)}"
+    # As one literal: a list of rows would take Python workers, which the pipeline's session has no use for.
+    given = F.from_json(F.lit(json.dumps(visits)), f"array<struct<{schema.replace(' ', ':').replace(',:', ',')}>>")
+    return spark.range(1).select(F.inline(given))
+
+
+def _write(rows, pipeline: Pipeline) -> None:
+    options = {
+        "keyspace": pipeline.keyspace,
+        "table": pipeline.table,
+        "spark.cassandra.output.ignoreNulls": "true",  # a null would be a tombstone
+        "spark.cassandra.output.batch.size.bytes": "32768",
+        "spark.cassandra.output.batch.grouping.key": "partition",
+        "spark.cassandra.output.concurrent.writes": "8",
+    }
+    rows.write.format("org.apache.spark.sql.cassandra").options(**options).mode("append").save()

@@ -1,0 +1,44 @@
+"""The plot of bench/results for the documentation: seconds of a run by the rows in the lake."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "flat-cost.svg"
+LINES = {
+    "classic": ("classic job: scan, filter, append", "#b3502d"),
+    "minute-run": ("Minutemark, whole run", "#2d5fb3"),
+    "minute-job": ("Minutemark, Spark job in it", "#7fa6e0"),
+}
+
+
+def medians(file: Path) -> dict[str, float]:
+    """Median seconds of each line of a results file."""
+    found = defaultdict(list)
+    with file.open(newline="") as opened:
+        for row in csv.DictReader(opened):
+            found[row["what"]].append(float(row["seconds"]))
+    return {what: statistics.median(seconds) for what, seconds in found.items()}
+
+
+def draw(results: Path, picture: Path = PICTURE) -> None:
+    """Draw what the folder has measured by now."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "flat-cost"  # the same figures give the same file
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name, (label, colour) in LINES.items():
+        if (file := results / f"{name}.csv").is_file():
+            points = sorted((int(what.rpartition("_")[2]), seconds) for what, seconds in medians(file).items())
+            axes.plot(*zip(*points, strict=True), marker="o", label=label, color=colour)
+    axes.set(xscale="log", yscale="log", xlabel="rows in the lake", ylabel="seconds for the same 5,000 events (median)")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(picture, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)

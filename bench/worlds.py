@@ -1,0 +1,143 @@
+"""A lake of some size with a warehouse of its own, and a run of the pipeline in it: what the DAG's tasks do, without Airflow.
+
+Airflow's share of a run, some seconds, does not know how large a lake is: it would only hide what grows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from include import pipelines, runs
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
+from include.lake import change_log
+from include.lake.session import lake
+from include.pipelines import Pipeline
+from include.spark import submission
+from include.warehouse import batches, schema
+from include.warehouse.gates import run_gate
+from include.warehouse.merge import merge
+from include.warehouse.session import warehouse
+from tests import stores
+
+MASTER = "local[*]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds of one run, and of the Spark job in it."""
+
+    run: float
+    job: float
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The pipeline that reads a lake, and the variables of its warehouse's connections."""
+
+    name: str
+    pipeline: Pipeline
+    variables: Mapping[str, str]
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[Pipeline]:
+        """Meanwhile the pipeline and the connections are this world's."""
+        os.environ.update(self.variables)
+        pipelines.all_pipelines()[self.pipeline.name] = self.pipeline
+        yield self.pipeline
+
+    def touch(self, minutes: Sequence[datetime]) -> None:
+        """Say that these minutes were written."""
+        with self.entered() as pipeline, lake(LAKE_WRITER) as session:
+            change_log.touch(session, pipeline.lake_table, minutes)
+
+    def settle(self) -> None:
+        """As if all that was touched had been touched long before it was read: it is not read once more."""
+        with self.entered(), warehouse(WAREHOUSE_ETL) as conn:
+            cursor = conn.cursor()
+            cursor.execute(
+                "UPDATE etl.minute_ledger SET settled_before = seen_changed_time WHERE settled_before < seen_changed_time"
+            )
+            cursor.execute("UPDATE etl.day_cursors SET drilled_at = drilled_at + INTERVAL 1 DAY")
+            conn.commit()
+
+    def run(self, spark) -> Timing | None:
+        """One run of what is pending; None when nothing is. A step that fails raises RuntimeError."""
+        from include.spark import run
+
+        with self.entered() as pipeline:
+            begun = time.perf_counter()
+            with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+                look = runs.look(pipeline, session, conn)
+                batch_id = runs.open_delta(
+                    pipeline, session, conn, look=look, dag_id="bench", run_id=f"{begun}", tick=None, options={}
+                )
+            if batch_id is None:
+                return None
+            submitted = self.submission(batch_id)
+            try:
+                job = run.Job.read(submitted.job_file)
+                job_begun = time.perf_counter()
+                status = run.attempt(spark, job)
+                job_seconds = time.perf_counter() - job_begun
+            finally:
+                shutil.rmtree(submitted.dir)
+            if status:
+                raise RuntimeError(f"The Spark job of batch {batch_id} in {self.name} answered with {status}.")
+            self._publish(batch_id)
+            return Timing(time.perf_counter() - begun, job_seconds)
+
+    def submission(self, batch_id: int) -> submission.Submission:
+        """What the transform task hands to Spark, for a new attempt at that batch."""
+        with warehouse(WAREHOUSE_ETL) as conn:
+            batch = batches.get(conn, batch_id)
+            attempt = batches.mint_attempt(conn, batch_id)
+        return submission.prepare(
+            dataclasses.replace(batch, minutes=tuple(planned.minute for planned in batch.minutes)),
+            attempt,
+            lake=endpoint(LAKE_READER),
+            warehouse=endpoint(WAREHOUSE_ETL),
+            master=MASTER,
+            estimated_rows=batch.estimated_rows,
+            keep=True,
+        )
+
+    def _publish(self, batch_id: int) -> None:
+        for gate in ("staging", "warehouse"):
+            with warehouse(WAREHOUSE_ETL) as conn:
+                if not (result := run_gate(conn, batch_id, gate)).passed:
+                    raise RuntimeError(f"Batch {batch_id} in {self.name}: {result}")
+            if gate == "staging":
+                merge(batch_id)
+
+    def catch_up(self, spark, minutes: Sequence[datetime]) -> float:
+        """Touch these minutes and run until none is pending; returns the seconds of the runs."""
+        self.touch(minutes)
+        seconds = 0.0
+        while timing := self.run(spark):
+            seconds += timing.run
+            self.settle()
+        return seconds
+
+
+@contextlib.contextmanager
+def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, str]) -> Iterator[World]:
+    """A world with an empty warehouse, whose server ends with it."""
+    home = folder / name
+    home.mkdir()
+    with stores.mariadb_server(home, passwords) as variables:
+        made = World(name, pipeline, variables)
+        with made.entered():
+            schema.apply_schema()
+        yield made
+
+
+def minutes_before(newest: datetime, count: int) -> list[datetime]:
+    """`newest` and the minutes before it, the newest first."""
+    return [newest - timedelta(minutes=number) for number in range(count)]
