@@ -64,7 +64,7 @@ import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
 	  $(if $(FROM),--from "$(FROM)") $(if $(ENCODING),--encoding "$(ENCODING)")
 
-faults: setup ## break a stack of its own in every way that the guarantees name (NAME="…": only these; SOAK=60: by chance, so many minutes; SEED=…)
+faults: setup ## break a stack of its own in every way that the guarantees name (NAME="…": only these; SOAK=60: in random orders, so many minutes; SEED=…)
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 held: ## list held minutes, why, and what they failed (PIPELINE=recruitment FORMAT=table|json)

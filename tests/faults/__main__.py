@@ -1,5 +1,6 @@
 """`python -m tests.faults [names …] [--soak MINUTES] [--seed N] [--list]`: starts a stack of its own, does the damage, prints
-a table. A soak keeps events coming all the time, and draws the next fault by chance until its minutes are over."""
+a table. A soak keeps events coming all the time, and goes through the faults in one random order after the other until its
+minutes are over."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("names", nargs="*", help="NAME= scenarios; all when none is given")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="SOAK= faults by chance, for so long")
+    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="SOAK= for so long, in random orders")
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
@@ -63,10 +64,13 @@ def _isolate(folder: Path) -> Path:
 
 
 def _by_chance(chosen: list, seconds: float, seed: int) -> Iterator:
-    """Scenarios drawn again and again until the time is over."""
+    """All scenarios in a random order, and again in another one, until the time is over."""
     rng, deadline = random.Random(seed), time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        yield rng.choice(chosen)
+    while True:
+        for one in rng.sample(chosen, len(chosen)):
+            if time.monotonic() >= deadline:
+                return
+            yield one
 
 
 def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
