@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import dataclasses
 import os
 import shutil
 import statistics
@@ -32,6 +33,7 @@ from bench.worlds import MASTER, World, minutes_before, world
 from include import runs
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake.session import lake
+from include.pipelines import Pipeline
 from include.spark import submission
 from include.warehouse.session import warehouse
 from local import connections
@@ -63,11 +65,17 @@ def main() -> int:
         os.environ.update({**node, **connections.spark(MASTER)})
         bench = Bench(Path(name), asked.rounds)
         opened.callback(bench.spark.stop)
-        if "catch-up" in asked.parts:
-            bench.catch_ups(asked.backlogs)
+        # All tables first: the connector does not see for a while what is made after its first look.
+        tables = {rows: lakes.make_table(f"lake_{rows}") for rows in sorted(asked.rows)}
+        unique = lakes.make_table("lake_unique")
+        filled = [bench.lake(rows, tables[rows]) for rows in tables] if set(asked.parts) - {"poll"} else []
+        backlog = bench.backlog(max(asked.backlogs), unique) if "catch-up" in asked.parts else None
+        lakes.await_compaction()
+        if backlog:
+            bench.catch_ups("repeating", filled[-1], asked.backlogs)
+            bench.catch_ups("unique", backlog, asked.backlogs)
         if {"minute", "classic"} & set(asked.parts):
-            worlds = [opened.enter_context(bench.full_world(rows)) for rows in sorted(asked.rows)]
-            lakes.await_compaction()
+            worlds = [opened.enter_context(bench.merged(lake)) for lake in filled]
             if "minute" in asked.parts:
                 bench.minutes(worlds)
             if "classic" in asked.parts:
@@ -75,6 +83,15 @@ def main() -> int:
         if "poll" in asked.parts:  # last: a poll passes the days of all lake tables
             bench.polls()
     return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Lake:
+    """The pipeline that reads a filled lake, and the lake's minutes, the newest first, but for the delta's."""
+
+    name: str
+    pipeline: Pipeline
+    minutes: tuple[datetime, ...]
 
 
 class Bench:
@@ -89,16 +106,25 @@ class Bench:
     def world(self, name: str, pipeline) -> contextlib.AbstractContextManager[World]:
         return world(self.folder, name, pipeline, self.passwords)
 
-    @contextlib.contextmanager
-    def full_world(self, rows: int) -> Iterator[World]:
-        """A lake of that many rows besides the delta's, all of it merged."""
-        pipeline = lakes.make_table(f"lake_{rows}")
+    def lake(self, rows: int, pipeline: Pipeline) -> Lake:
+        """A lake of that many rows besides the delta's."""
         with _said(f"lake of {rows:,} rows"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows)
             lakes.fill(self.spark, pipeline, DELTA, DELTA_ROWS, a_minute=DELTA_ROWS)
-        with self.world(f"lake_{rows}", pipeline) as made:
-            with _said(f"its {minutes + 1:,} minutes merged"):
-                made.catch_up(self.spark, minutes_before(DELTA, minutes + 1))
+        return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
+
+    def backlog(self, rows: int, pipeline: Pipeline) -> Lake:
+        """A lake of that many rows, no two of which belong to one fact."""
+        with _said(f"lake of {rows:,} rows with unique keys"):
+            minutes = lakes.fill(self.spark, pipeline, NEWEST, rows, unique=True)
+        return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
+
+    @contextlib.contextmanager
+    def merged(self, lake: Lake) -> Iterator[World]:
+        """A world that has merged the whole lake."""
+        with self.world(lake.name, lake.pipeline) as made:
+            with _said(f"{len(lake.minutes) + 1:,} minutes of {lake.name} merged"):
+                made.catch_up(self.spark, [DELTA, *lake.minutes])
             yield made
 
     def minutes(self, worlds: Sequence[World]) -> None:
@@ -158,23 +184,17 @@ class Bench:
                     seconds |= _timed(look, 5 * self.rounds)
         _report("poll", "the sensor's look, by years of minutes", seconds)
 
-    def catch_ups(self, backlogs: Sequence[int]) -> None:
-        """Backlogs of a fresh warehouse, the smaller and the larger one."""
-        for keys, unique in (("repeating", False), ("unique", True)):
-            pipeline = lakes.make_table(f"backlog_{keys}")
-            with _said(f"backlog of {max(backlogs):,} rows, {keys} keys"):
-                minutes = lakes.fill(self.spark, pipeline, NEWEST, max(backlogs), unique=unique)
-                lakes.await_compaction()
-            seconds: Seconds = {}
-            with self.world(f"warm_{keys}", pipeline) as warm:
-                warm.catch_up(self.spark, minutes_before(NEWEST, minutes // 10))
-            for rows in sorted(backlogs):
-                with self.world(f"{keys}_{rows}", pipeline) as fresh, _said(f"catch-up of {rows:,} rows"):
-                    all_of_it = minutes_before(NEWEST, rows // lakes.ROWS_A_MINUTE)
-                    seconds[f"{rows}"] = [fresh.catch_up(self.spark, all_of_it)]
-            _report(f"catch-up-{keys}", f"catch-up by rows in the backlog, {keys} keys", seconds)
-            (fewer, less), (more, longer) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
-            print(f"  marginal: {(more - fewer) / (longer - less):,.0f} rows/s")
+    def catch_ups(self, keys: str, lake: Lake, backlogs: Sequence[int]) -> None:
+        """Backlogs of a fresh warehouse, the smaller and the larger one; what both cost alike cancels out."""
+        seconds: Seconds = {}
+        with self.world(f"warm_{keys}", lake.pipeline) as warm:
+            warm.catch_up(self.spark, lake.minutes[: len(lake.minutes) // 10])
+        for rows in sorted(backlogs):
+            with self.world(f"{keys}_{rows}", lake.pipeline) as fresh, _said(f"catch-up of {rows:,} rows, {keys} keys"):
+                seconds[f"{rows}"] = [fresh.catch_up(self.spark, lake.minutes[: rows // lakes.ROWS_A_MINUTE])]
+        _report(f"catch-up-{keys}", f"catch-up by rows in the backlog, {keys} keys", seconds)
+        (fewer, less), (more, longer) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
+        print(f"  marginal: {(more - fewer) / (longer - less):,.0f} rows/s", flush=True)
 
 
 def _session(passwords: Mapping[str, str]):

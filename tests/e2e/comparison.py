@@ -57,8 +57,10 @@ def _facts() -> dict[tuple, dict[str, object]]:
 
 
 def _ledger() -> dict[datetime, tuple]:
+    # A range that was read again leaves a line of zeros for each of its empty minutes.
     rows = query(
-        "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger"
+        "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger "
+        "WHERE COALESCE(raw_rows, 1) > 0"
     )
     return {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in rows}
 

@@ -242,7 +242,7 @@ def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
     try:
         world.send(world.events(50, at=minute + timedelta(seconds=30)))
         read_later = f"etl.minute_ledger WHERE minute = '{minute}' AND raw_rows >= 150"
-        world.until(lambda: runs.count(read_later), f"a live run to publish {minute} again", 120, every=0.5)
+        world.until(lambda: runs.count(read_later), f"a live run to publish {minute} again", 200, every=0.5)
     finally:
         zombie.send_signal(signal.SIGCONT)
     world.ended(zombie_run)
