@@ -32,6 +32,7 @@ from bench import classic, lakes, plot
 from bench.worlds import MASTER, World, minutes_before, world
 from include import runs
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
+from include.lake import schema as lake_schema
 from include.lake.session import lake
 from include.pipelines import Pipeline
 from include.spark import submission
@@ -63,6 +64,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, contextlib.ExitStack() as opened:
         node = opened.enter_context(stores.cassandra_node(Path(name), heap_mb=HEAP_MB, throw_away=False))
         os.environ.update({**node, **connections.spark(MASTER)})
+        lake_schema.apply_schema()
         bench = Bench(Path(name), asked.rounds)
         opened.callback(bench.spark.stop)
         # All tables first: the connector does not see for a while what is made after its first look.
