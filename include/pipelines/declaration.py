@@ -68,6 +68,8 @@ class Pipeline:
     )  # of the transform, with defaults
     tags: tuple[str, ...] = ()
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
+    event_time: str | None = None  # column that create_time is made from where an import has none
+    absent: tuple[str, ...] = ()  # texts that an import takes for an empty value
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes that go first
     max_minutes: int = 600  # of one batch
