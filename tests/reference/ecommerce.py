@@ -184,9 +184,10 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _amount(text: str | None) -> Decimal | None:
-    """A finite decimal, None for all else."""
+    """A finite decimal as people and programs write it, None for all else: nobody's price has a hundred zeros."""
     try:
         found = Decimal((text or "").strip(" "))
     except InvalidOperation:
         return None
-    return found if found.is_finite() and "_" not in text else None
+    is_usual = found.is_finite() and "_" not in text and abs(found.adjusted()) < 100
+    return found if is_usual else None

@@ -83,13 +83,12 @@ def test_fate(fates: dict[str, object], request: pytest.FixtureRequest, says, fa
     assert (row.reason or "").startswith(reason or "") and (row.reason is None) == (reason is None)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in TABLE if "create_time" not in case.values[0]], ids=lambda one: one.id
-)
-def test_the_reference_agrees(fates: dict[str, object], case) -> None:
-    expected, row = reference.fate_of(purchase(WHEN, **case.values[0])), fates[case.id]
-    assert (row.fate, row.kind if row.fate == "ignored" else None) == (expected.name, expected.kind)
-    assert row.reason is None or row.reason.startswith(expected.reason)
+def test_the_reference_agrees(fates: dict[str, object]) -> None:
+    cases = [case for case in TABLE if "create_time" not in case.values[0]]
+    for case in cases:
+        expected, row = reference.fate_of(purchase(WHEN, **case.values[0])), fates[case.id]
+        found = (row.fate, row.kind if row.fate == "ignored" else None, row.reason and row.reason.split()[0])
+        assert found == (expected.name, expected.kind, expected.reason), case.id
 
 
 def staged(spark: SparkSession, *rows) -> list:
