@@ -101,6 +101,11 @@ def columns_of(session: Session, keyspace: str, table: str) -> dict[str, tuple[s
     return {row.column_name: (row.kind, row.type) for row in rows}
 
 
+def _key_of(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
+    """Events with an id of their own have it in the key: two of them may carry the same create_time."""
+    return _KEY if pipeline.event_id in _KEY else {**_KEY, pipeline.event_id: ("clustering", "text")}
+
+
 def check_table(session: Session, pipeline: Pipeline) -> None:
     """Raise LakeTableMismatch, with the statement to run, unless the lake table is what the pipeline declares."""
     found = columns_of(session, pipeline.keyspace, pipeline.table)
@@ -108,16 +113,17 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name}: there is no table {pipeline.lake_table} in the lake. Create it: {SET_UP}."
         )
+    key = _key_of(pipeline)
     wrong_key = [
         f"{column} is {' '.join(found.get(column, ('missing',)))}, not {' '.join(wanted)}"
-        for column, wanted in _KEY.items()
+        for column, wanted in key.items()
         if found.get(column) != wanted
     ]
     if wrong_key:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name}: {pipeline.lake_table} has another key: {'; '.join(wrong_key)}. It must be "
-            f"PRIMARY KEY ((minute, shard), create_time): declare a table of that key, and copy this one into it with "
-            f"`make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}`."
+            f"PRIMARY KEY ((minute, shard), {', '.join(list(key)[2:])}): declare a table of that key, and copy this one "
+            f"into it with `make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}`."
         )
     missing = [column for column in pipeline.columns if column not in found]
     if missing:

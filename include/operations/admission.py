@@ -1,19 +1,28 @@
-"""What may enter the lake: a row with a time-UUID, young enough and not too long. All else is the transform's to judge."""
+"""What may enter the lake: a row with a time-UUID, young enough and not too long. All else is the transform's to judge.
+
+Where a source has no id, or no create_time, they are made from what the row says and from where it stands: the same
+row imported twice is one event, and two equal rows are two.
+"""
 
 from __future__ import annotations
 
 import json
-from datetime import datetime
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from include.lake.csv_records import FileRefused, Record
 from include.lake.flat_table import FlatRow
-from include.lake.keys import NotATimeUUID, minute_of, parse
+from include.lake.keys import NotATimeUUID, minute_of, parse, time_uuid
 from include.lake.writer import Event
 from include.operations.import_log import Refused
 from include.pipelines import Pipeline
 
 _LONGEST_EVENT = 4_000_000  # characters: Cassandra refuses a row of half a commit log segment, 8 MB and more
+_LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
+_IMPORTED = uuid.UUID("7c9de4b1-65c5-5fd2-9d8c-6d8a0e0c9a3b")  # names rows without an id; another one would double them
+_YEARS = range(1970, 2101)  # whose times every store takes
 
 _FIRST_REASON = "; refused first for: "
 
@@ -33,30 +42,45 @@ class Judge:
         self._pipeline = pipeline
         self._oldest = clock - pipeline.lake_retention if pipeline.lake_retention else None
 
-    def admit(self, create_time: str, values: dict[str, str | None]) -> Event:
-        """The row as an event, or NotAdmitted."""
-        try:
-            event = Event(parse(create_time.strip()), values)
-        except NotATimeUUID as error:
-            raise NotAdmitted(f"create_time {error}") from None
+    def admit(self, create_time: str, values: Mapping[str, str | None], origin: str) -> Event:
+        """The row as an event, or NotAdmitted. `origin` names the row for good, e.g. by its file's digest and its line."""
+        values = {name: text for name, text in values.items() if self._says(text)}
+        identity, event_id = origin, self._pipeline.event_id
+        if event_id != "create_time":
+            identity = values[event_id] = values.get(event_id) or str(uuid.uuid5(_IMPORTED, origin))
+        event = Event(self._create_time(create_time, values, identity), values)
         minute = minute_of(event.create_time)
         if self._oldest and minute < self._oldest:
             raise NotAdmitted(
                 f"its minute is older than the lake keeps ({self._pipeline.lake_retention}): closed", minute
             )
-        if self._pipeline.event_id != "create_time" and not values.get(self._pipeline.event_id):
-            raise NotAdmitted(f"{self._pipeline.event_id}, the event's id, is empty", minute)
-        if sum(len(value) for value in values.values() if value) > _LONGEST_EVENT:
+        if len(identity) > _LONGEST_ID:
+            raise NotAdmitted(f"{event_id}, the event's id, is longer than {_LONGEST_ID} characters", minute)
+        if sum(map(len, values.values())) > _LONGEST_EVENT:
             raise NotAdmitted(f"it is longer than {_LONGEST_EVENT} characters, which the lake refuses", minute)
         return event
 
+    def _says(self, text: str | None) -> bool:
+        return bool(text) and text not in self._pipeline.absent
+
+    def _create_time(self, text: str, values: Mapping[str, str], identity: str) -> uuid.UUID:
+        """What the row says, or else its own time made a time-UUID."""
+        own_time = self._pipeline.event_time
+        if own_time and not self._says(text.strip()):
+            return time_uuid(_time(own_time, values.get(own_time, "")), identity)
+        try:
+            return parse(text.strip())
+        except NotATimeUUID as error:
+            raise NotAdmitted(f"create_time {error}") from None
+
 
 class CsvEvents:
-    """Turns records of one CSV into events."""
+    """Turns records of one CSV into events; `digest` is the file's."""
 
-    def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime) -> None:
+    def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime, digest: str) -> None:
         self._header = header
-        self._create_time = header.index("create_time")
+        self._digest = digest
+        self._create_time = header.index("create_time") if "create_time" in header else None
         self._wanted = [(index, name) for index, name in enumerate(header) if name in pipeline.columns]
         self._judge = Judge(pipeline, clock)
 
@@ -65,22 +89,24 @@ class CsvEvents:
         if record.problem:
             return Refused(key, f"line {key} is no record: {record.problem}", payload_of({"line": record.fields[0]}))
         fields = record.fields
-        values = {name: fields[index] for index, name in self._wanted if fields[index]}
+        values = {name: fields[index] for index, name in self._wanted}
+        create_time = "" if self._create_time is None else fields[self._create_time]
         try:
-            return self._judge.admit(fields[self._create_time], values)
+            return self._judge.admit(create_time, values, f"{self._digest}:{key}")
         except NotAdmitted as error:
             return Refused(key, str(error), payload_of(dict(zip(self._header, fields, strict=True))), error.minute)
 
 
 class TableEvents:
-    """Turns rows of one flat table into events."""
+    """Turns rows of the flat table of that name into events."""
 
-    def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
+    def __init__(self, name: str, pipeline: Pipeline, clock: datetime) -> None:
+        self._name = name
         self._judge = Judge(pipeline, clock)
 
     def read(self, row: FlatRow) -> Event | Refused:
         try:
-            return self._judge.admit(row.create_time, row.values)
+            return self._judge.admit(row.create_time, row.values, f"{self._name}:{row.create_time}")
         except NotAdmitted as error:
             payload = payload_of({"create_time": row.create_time, **row.values})
             return Refused(row.create_time, str(error), payload, error.minute)
@@ -93,8 +119,11 @@ class StoredEvents:
         self._columns = pipeline.columns
         self._judge = Judge(pipeline, clock)
 
-    def read(self, payload: str, reason: str) -> Event:
-        """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say."""
+    def read(self, payload: str, reason: str, origin: str) -> Event:
+        """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say.
+
+        With the origin that it had in its import, so that it is the same event should it be imported again.
+        """
         try:
             fields = json.loads(payload)
         except ValueError as error:
@@ -108,8 +137,8 @@ class StoredEvents:
             for name, value in fields.items()
             if value is not None
         }
-        values = {name: texts[name] for name in self._columns if texts.get(name)}
-        return self._judge.admit(texts.get("create_time", ""), values)
+        values = {name: texts[name] for name in self._columns if name in texts}
+        return self._judge.admit(texts.get("create_time", ""), values, origin)
 
 
 def _no_json(problem: str, reason: str) -> str:
@@ -126,11 +155,25 @@ def payload_of(values: dict[str, str | None]) -> str:
 def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(ignored, missing) columns, or FileRefused where the file can't hold this pipeline's events."""
     known = [column for column in header if column in pipeline.columns]
-    if "create_time" not in header or not known:
-        needed = "create_time" if "create_time" not in header else f"any of {', '.join(pipeline.columns)}"
+    times = [name for name in ("create_time", pipeline.event_time) if name]
+    has_time = any(name in header for name in times)
+    if not has_time or not known:
+        needed = f"any of {', '.join(pipeline.columns)}" if has_time else " or ".join(times)
         raise FileRefused(
             f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. Its header names "
             f"{', '.join(header)[:500]}. The first line must name the columns, separated by commas."
         )
     ignored = tuple(column for column in header if column not in ("create_time", *known))
-    return ignored, tuple(column for column in pipeline.columns if column not in known)
+    left_empty = (column for column in pipeline.columns if column not in known and column != pipeline.event_id)
+    return ignored, tuple(left_empty)
+
+
+def _time(column: str, text: str) -> datetime:
+    """UTC, unless it carries another zone; leniently, since the transform judges it once more."""
+    try:
+        time = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
+    except ValueError:
+        time = None
+    if time is None or time.year not in _YEARS:
+        raise NotAdmitted(f"{column} {text[:60]!r} is no time of the years 1970 to 2100, and there is no create_time")
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time

@@ -72,7 +72,8 @@ class ImportSummary:
 
 
 def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8") -> ImportSummary:
-    """Write the events of a CSV (.csv, .csv.gz, .zip) into the lake. Needs `create_time` and columns of the pipeline.
+    """Write the events of a CSV (.csv, .csv.gz, .zip) into the lake. Needs `create_time`, or the time column that the
+    pipeline declares, and columns of the pipeline.
 
     Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
     """
@@ -96,7 +97,7 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
         progress = imports.begin()
         summary = ImportSummary(str(path), pipeline.lake_table, ignored_columns=ignored, missing_columns=missing)
         summary.resumed_at = progress.position if progress.resumed else None
-        reader = CsvEvents(file.header, pipeline, change_log.clock(session))
+        reader = CsvEvents(file.header, pipeline, change_log.clock(session), digest)
         with Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar:
             _write_all(
                 file.records(progress.position),
@@ -135,7 +136,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
         progress = imports.begin()
         summary = ImportSummary(name, pipeline.lake_table, ignored_columns=table.unknown, missing_columns=table.missing)
         summary.resumed_at = progress.position if progress.resumed else None
-        reader = TableEvents(pipeline, change_log.clock(session))
+        reader = TableEvents(name, pipeline, change_log.clock(session))
         with Bar(f"{name} into {pipeline.lake_table}", LAST_TOKEN - FIRST_TOKEN, unit="token") as bar:
             _write_all(
                 _explained_rows(table, source, progress.position),

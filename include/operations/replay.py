@@ -17,7 +17,7 @@ from include import pipelines, runs
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
 from include.lake import change_log
 from include.lake.errors import LakeError
-from include.lake.keys import minute_of, shard_of
+from include.lake.keys import minute_of, shard_of, short_id
 from include.lake.schema import check_table
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter, event_id
@@ -171,7 +171,7 @@ def _write_imports(session, conn, replay: Replay, imported: Iterable[tuple[int, 
         events, accepted, refused = [], [], []
         for row in rejected.stored(conn, chunk):
             try:
-                events.append(reader.read(row["payload"], row["reason"]))
+                events.append(reader.read(row["payload"], row["reason"], row["origin_key"]))
                 accepted.append(row["rejected_id"])
             except NotAdmitted as error:
                 refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))
@@ -210,7 +210,7 @@ def _origin_key(pipeline: Pipeline, event: Event) -> str:
     identity = event_id(pipeline, event)
     shard = shard_of(identity, pipeline.shards)
     parts = [f"{minute_of(event.create_time):%Y-%m-%dT%H:%MZ}", str(shard), str(event.create_time)]
-    return "/".join(parts if pipeline.event_id == "create_time" else [*parts, identity])
+    return "/".join(parts if pipeline.event_id == "create_time" else [*parts, short_id(identity)])
 
 
 def _is_settled(row: dict | None, asked_at: datetime) -> bool:

@@ -15,6 +15,7 @@ class Output:
     name: str  # key of OUTPUTS in include/spark/<pipeline>.py
     staging: str  # database.table that Spark fills; its key starts with (attempt, minute)
     contributions: str  # database.table that the merge replaces minute by minute
+    by_day: bool = False  # contributions has a partition a day, PARTITION BY LIST (TO_DAYS(minute)): merges add them
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Pipeline:
     )  # of the transform, with defaults
     tags: tuple[str, ...] = ()
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
+    event_time: str | None = None  # column that create_time is made from where an import has none
+    absent: tuple[str, ...] = ()  # texts that an import takes for an empty value
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes that go first
     max_minutes: int = 600  # of one batch

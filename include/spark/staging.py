@@ -51,7 +51,9 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
     minute_text = F.date_format("minute", "yyyy-MM-dd'T'HH:mm'Z'")
     origin_key = [minute_text, F.col("shard"), F.col("create_time")]
     if pipeline.event_id not in KEY:
-        origin_key.append(event_id)
+        # As short_id of include/lake/keys.py writes it.
+        is_plain = event_id.rlike(r"^[!-~]{1,100}\z")
+        origin_key.append(F.when(is_plain, event_id).otherwise(F.sha2(event_id, 256)))
     return classified.select(
         "minute",
         "fate",

@@ -90,9 +90,11 @@ def _hosts(cursor, target: Endpoint) -> list[str]:
 
 
 def _etl_grants(pipelines: list[Pipeline]) -> Iterator[str]:
-    """Rows of everything, tables of nothing: no CREATE, ALTER or DROP."""
+    """Rows of everything, tables of nothing: no CREATE, ALTER or DROP, but for tables that get a partition a day."""
     for database in sorted({"etl", *(pipeline.database for pipeline in pipelines)}):
         yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.*"
+    for table in sorted({output.contributions for one in pipelines for output in one.outputs if output.by_day}):
+        yield f"GRANT ALTER, CREATE ON {table}"  # CREATE: MySQL asks for it, and the table is there already
 
 
 def _bi_grants(pipelines: list[Pipeline]) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """Every way into the lake computes the same key, or one event becomes two rows."""
 
+import hashlib
 import uuid
 from datetime import datetime
 
 import pytest
 
-from include.lake.keys import NotATimeUUID, minute_of, murmur2, parse, shard_of, time_of
+from include.demo.traffic import is_demo
+from include.lake.keys import NotATimeUUID, minute_of, murmur2, parse, shard_of, short_id, time_of, time_uuid
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,29 @@ def test_what_is_no_time_uuid_is_refused(text):
 
 def test_upper_case_is_the_same_event():
     assert str(parse("0E207CCF-156B-11F1-AA17-1A2B3C4D5E6F")) == "0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f"
+
+
+def test_a_made_time_uuid_has_its_time_and_is_the_same_for_the_same_event_only():
+    time = datetime(2019, 11, 1, 0, 0, 1, 250_000)
+    made = [time_uuid(time, f"event {number}") for number in range(2_000)]
+    assert {time_of(one) for one in made} == {time}
+    assert all(parse(str(one)) == one and one.variant == uuid.RFC_4122 for one in made)
+    assert len(set(made)) == 2_000
+    assert time_uuid(time, "event 7") == made[7]
+    assert time_uuid(time.replace(second=2), "event 7") != made[7]
+
+
+def test_a_made_time_uuid_is_of_no_network_card_and_never_the_demos():
+    nodes = {time_uuid(datetime(2019, 11, 1), f"event {number}").node for number in range(2_000)}
+    assert all(node >> 40 & 0b11 == 0b11 for node in nodes)
+    assert not is_demo(uuid.UUID(fields=(0, 0, 0, 0, 0, 0x6D6D64000000 | 0x030000000000), version=1))
+
+
+@pytest.mark.parametrize("plain", ["order-7", "7", "2b02f8a4-5c7d-4c8e-9d53-0d4f3a3c1e11", "/", "x" * 100])
+def test_a_plain_id_is_shown_as_it_is(plain):
+    assert short_id(plain) == plain
+
+
+@pytest.mark.parametrize("odd", ["7 ", " 7", "7\n", "", "größe", "x" * 101, "x" * 1_000_000])
+def test_an_id_that_a_key_of_the_warehouse_cannot_hold_apart_is_hashed(odd):
+    assert short_id(odd) == hashlib.sha256(odd.encode()).hexdigest()

@@ -17,15 +17,13 @@ EVENT_ID = "0e207ccf-156b-11f1-8000-0a0b0c0d0e0f"  # 2026-03-01 12:34:56.789012 
 EVENT_TIME_US = 1_772_368_496_789_012
 MINUTE = datetime(2026, 3, 1, 12, 34)
 CLICK = {"create_time": EVENT_ID, "ts": "2026-03-01 12:34:55.130", "ev": "2", "custom_track": "click", "job_id": "258"}
-_SCHEMA = "minute: timestamp, shard: int, create_time: string, " + ", ".join(
-    f"{name}: string" for name in PIPELINE.columns
-)
 
 
-def raw(spark: SparkSession, *rows: Mapping[str, str | None]) -> DataFrame:
+def raw(spark: SparkSession, *rows: Mapping[str, str | None], pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
     """The rows as the lake would give them, all in MINUTE; JSON, so that no Python worker makes them."""
     texts = json.dumps([{"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0, **row} for row in rows])
-    parsed = F.from_json(F.lit(texts), f"array<struct<{_SCHEMA}>>")
+    columns = ", ".join(f"{name}: string" for name in ("create_time", *pipeline.columns))
+    parsed = F.from_json(F.lit(texts), f"array<struct<minute: timestamp, shard: int, {columns}>>")
     return spark.range(1).coalesce(1).select(F.inline(parsed))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from include import pipelines
 from include.lake.session import lake
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import Lab
@@ -18,8 +19,9 @@ def lab(warehouse_schema: None):
     """A connection of the etl account on empty tables."""
     with warehouse() as conn:
         cursor = conn.cursor()
+        databases = {"etl", *(pipeline.database for pipeline in pipelines.all_pipelines().values())}
         cursor.execute(
-            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN ('etl', 'recruitment')"
+            f"SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN {tuple(databases)}"
         )
         for schema, table in cursor.fetchall():
             if table not in _KEPT:

@@ -46,6 +46,8 @@ def contribution(job_id: int = 7, **values) -> dict:
 class Lab:
     """One connection of the etl account and short words for what tests do all the time."""
 
+    pipeline = RECRUITMENT
+
     def __init__(self, conn) -> None:
         self.conn = conn
 
@@ -63,19 +65,19 @@ class Lab:
         """A poll finds these minutes touched at that time."""
         changed = touched_at(at)
         days = {found.date(): changed for found in minutes}
-        ledger.record_poll(self.conn, RECRUITMENT, clock, days, dict.fromkeys(minutes, changed))
+        ledger.record_poll(self.conn, self.pipeline, clock, days, dict.fromkeys(minutes, changed))
 
     def pending(self) -> list[datetime]:
-        return [found.minute for found in ledger.pending_minutes(self.conn, RECRUITMENT, CLOCK)]
+        return [found.minute for found in ledger.pending_minutes(self.conn, self.pipeline, CLOCK)]
 
     def open(self, *minutes: datetime, run_id: str = "run-1", clock: datetime = CLOCK, **values) -> int:
         """A batch of these minutes, as a run of the minute DAG opens it."""
         seen = dict(self.query("SELECT minute, seen_changed_at FROM etl.minute_ledger"))
         planned = [PlannedMinute(found, seen.get(found), 1) for found in minutes]
         return batches.open_batch(
-            self.conn, RECRUITMENT, minutes=planned,
-            **{"kind": "minute", "dag_id": "recruitment_minute", "run_id": run_id, "tick": CLOCK, "lake_clock": clock,
-               "options": {"recover": True}, "is_delta": True} | values,
+            self.conn, self.pipeline, minutes=planned,
+            **{"kind": "minute", "dag_id": f"{self.pipeline.name}_minute", "run_id": run_id, "tick": CLOCK,
+               "lake_clock": clock, "options": dict(self.pipeline.options), "is_delta": True} | values,
         )  # fmt: skip
 
     def stage(self, batch_id: int, rows: dict[datetime, list[dict]], *, ignored=0, rejects=(), counts=None) -> int:
@@ -83,10 +85,11 @@ class Lab:
         attempt = batches.mint_attempt(self.conn, batch_id)
         cursor = self.conn.cursor()
         for at, contributions in rows.items():
-            for row in contributions:
-                full = {"attempt": attempt, "minute": at, **row, "newest_create_time": at + 30 * SECOND}
+            for number, row in enumerate(contributions):
+                full = {"attempt": attempt, "minute": at, **self.staged(at, number, row)}
                 cursor.execute(
-                    f"INSERT INTO recruitment.events_staged ({', '.join(full)}) VALUES ({', '.join(['%s'] * len(full))})",
+                    f"INSERT INTO {self.pipeline.outputs[0].staging} ({', '.join(full)}) "
+                    f"VALUES ({', '.join(['%s'] * len(full))})",
                     list(full.values()),
                 )
         for number, (at, reason) in enumerate(rejects):
@@ -95,7 +98,7 @@ class Lab:
                 (attempt, f"{at}/0/{number}", at, reason, '{"secret": "payload"}'),
             )
         for planned in batches.get(self.conn, batch_id).minutes:
-            counted = sum(row["event_count"] for row in rows.get(planned.minute, []))
+            counted = sum(row.get("event_count", 1) for row in rows.get(planned.minute, []))
             rejected = sum(at == planned.minute for at, _ in rejects)
             count = {
                 "attempt": attempt, "minute": planned.minute, "raw_rows": counted + ignored + rejected, "counted_rows": counted,
@@ -108,6 +111,10 @@ class Lab:
             )
         self.conn.commit()
         return attempt
+
+    def staged(self, at: datetime, number: int, row: dict) -> dict:
+        """A contribution of that minute as its row in staging."""
+        return {**row, "newest_create_time": at + 30 * SECOND}
 
     def check(self, batch_id: int, gate: str = "staging") -> gates.GateResult:
         return gates.run_gate(self.conn, batch_id, gate)
@@ -130,4 +137,4 @@ class Lab:
         return {(row[0], row[1]): row[2] if len(row) == 3 else row[2:] for row in found}
 
     def ledger(self, at: datetime) -> dict:
-        return ledger.ledger_of(self.conn, RECRUITMENT, at, at + 60 * SECOND)[at]
+        return ledger.ledger_of(self.conn, self.pipeline, at, at + 60 * SECOND)[at]

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from include.connections import ConnectionMissing
+from include.pipelines import all_pipelines
 from include.warehouse.errors import WarehouseError
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
@@ -25,12 +26,15 @@ def test_applying_again_changes_nothing(lab: Lab) -> None:
     lab.publish({minute(0): [contribution()]})
     apply_schema()
     assert lab.facts() == {(7, 0): 1}
-    assert lab.query("SELECT pipeline FROM etl.pipelines") == [("recruitment",)]
+    assert {name for (name,) in lab.query("SELECT pipeline FROM etl.pipelines")} == set(all_pipelines())
 
 
 READABLE = [
     "SELECT * FROM recruitment.events",
     "SELECT * FROM recruitment.job",
+    "SELECT * FROM ecommerce.operations",
+    "SELECT * FROM ecommerce.sales_hourly",
+    "SELECT * FROM ecommerce.visits_hourly",
     "SELECT * FROM etl.minute_ledger",
     "SELECT * FROM etl.batches",
     "SELECT * FROM etl.folded_hours",
@@ -57,6 +61,7 @@ FORBIDDEN_TO_BI = [
     "SELECT * FROM etl.staged_counts",
     "SELECT * FROM recruitment.events_staged",
     "SELECT * FROM recruitment.events_by_minute",
+    "SELECT * FROM ecommerce.operations_staged",
     "SELECT * FROM mysql.user",
     "DELETE FROM recruitment.events",
     "DELETE FROM etl.alerts",
@@ -79,6 +84,10 @@ def test_bi_neither_sees_payloads_nor_writes(warehouse_schema: None, statement: 
 
 FORBIDDEN_TO_ETL = [
     "DROP TABLE recruitment.events",
+    "DROP TABLE ecommerce.operations",
+    "ALTER TABLE ecommerce.operations DROP PARTITION p0",
+    "TRUNCATE TABLE ecommerce.operations",
+    "ALTER TABLE ecommerce.sales_hourly ADD COLUMN x INT",
     "DROP DATABASE recruitment",
     "TRUNCATE TABLE recruitment.events",
     "CREATE TABLE recruitment.mine (id INT)",
@@ -160,11 +169,11 @@ def test_keys_of_facts_and_contributions_are_never_null(lab: Lab) -> None:
     nullable = lab.query(
         "SELECT c.table_name, c.column_name FROM information_schema.columns AS c JOIN information_schema.statistics AS s "
         "ON s.table_schema = c.table_schema AND s.table_name = c.table_name AND s.column_name = c.column_name "
-        "WHERE c.table_schema = 'recruitment' AND s.index_name = 'PRIMARY' AND c.is_nullable = 'YES'"
+        "WHERE c.table_schema IN ('recruitment', 'ecommerce') AND s.index_name = 'PRIMARY' AND c.is_nullable = 'YES'"
     )
     assert nullable == []
     collations = lab.query(
         "SELECT DISTINCT table_collation FROM information_schema.tables "
-        "WHERE table_schema IN ('etl', 'recruitment') AND table_collation IS NOT NULL"
+        "WHERE table_schema IN ('etl', 'recruitment', 'ecommerce') AND table_collation IS NOT NULL"
     )
     assert collations == [("utf8mb4_bin",)]

@@ -1,0 +1,29 @@
+"""E-commerce: what visitors of a shop view, put into their carts and buy, event by event and per hour."""
+
+from include.pipelines.declaration import Output, Pipeline
+
+PIPELINE = Pipeline(
+    name="ecommerce",
+    owner="ecommerce",
+    description="Raw shop events to operations, and to hourly sales and visits.",
+    keyspace="ecommerce_ks",
+    table="operations",
+    columns=(
+        "brand", "category_code", "category_id", "event_time", "event_type", "id", "price", "product_id",
+        "user_id", "user_session",
+    ),
+    database="ecommerce",
+    outputs=(
+        Output(
+            name="operations",
+            staging="ecommerce.operations_staged",
+            contributions="ecommerce.operations",
+            by_day=True,
+        ),
+    ),
+    readable=("ecommerce.operations", "ecommerce.sales_hourly", "ecommerce.visits_hourly"),
+    tags=("ecommerce",),
+    event_id="id",
+    event_time="event_time",  # the public data set has no create_time
+    absent=("NaN",),  # how a data frame writes an empty value
+)  # fmt: skip

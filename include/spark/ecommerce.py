@@ -1,0 +1,121 @@
+"""E-commerce: what one raw shop event means. Its row in the warehouse is all that it contributes; hours are summed there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from include.spark import fate
+from include.spark.values import amount, in_range, instant, text, time_of_uuid, whole_number
+
+VIEW, CART, REMOVAL, PURCHASE = "view", "cart", "remove_from_cart", "purchase"
+KINDS = (VIEW, CART, REMOVAL, PURCHASE)
+OTHER = "other"  # a department, product or brand that the event does not name
+NOTHING = "NaN"  # how a data frame writes an empty value
+LONGEST_NAME = 64  # characters of a department, product or brand in the warehouse
+PRICE_LIMIT = 10**10  # the whole part of DECIMAL(12, 2)
+
+
+class Rejection(fate.Rejection):
+    """Reasons in the order in which they are looked for."""
+
+    CREATE_TIME = "create_time is no time-UUID of the years 1970 to 2100"
+    EVENT_TIME = "event_time is no time of the years 1970 to 2100"
+    PRODUCT_ID = "product_id is no number"
+    CATEGORY_CODE = f"category_code has a first or last part of more than {LONGEST_NAME} characters"
+    BRAND = f"brand has more than {LONGEST_NAME} characters"
+    PRICE = "price of a purchase is no number"
+    PRICE_NEGATIVE = "price of a purchase is negative"
+    PRICE_TOO_LARGE = f"price of a purchase is not below {PRICE_LIMIT}"
+
+
+def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
+    """Adds created_at, fate, kind, reason (null unless rejected) and `event`, a struct of the row's typed values."""
+    typed = raw.withColumns(_said()).withColumns(_typed())
+    return typed.withColumns({"reason": _reason(), "fate": _fate(), "kind": _kind(), "event": _event()})
+
+
+def operations(counted: DataFrame) -> DataFrame:
+    """One row per event, numbered within the read: what the event's id is, the lake knows."""
+    return counted.select("minute", F.monotonically_increasing_id().alias("event_number"), "event.*")
+
+
+OUTPUTS = {"operations": operations}
+
+
+def _said() -> dict[str, Column]:
+    """`said_…`: the texts of the row that are read more than once, null where they say nothing."""
+    names = ("event_type", "category_code", "brand", "price")
+    return {f"said_{name}": F.nullif(text(F.col(name)), F.lit(NOTHING)) for name in names}
+
+
+def _typed() -> dict[str, Column]:
+    """created_at, and `typed_…`: the values that facts are made of, null where the text says none."""
+    kind = F.lower("said_event_type")
+    return {
+        "created_at": in_range(time_of_uuid(F.col("create_time"))),
+        "said_kind": kind,
+        "counted_kind": F.when(kind.isin(*KINDS), kind),
+        # As the public data set writes it: 2019-11-01 00:00:00 UTC
+        "typed_time": in_range(instant(F.replace("event_time", F.lit(" UTC"), F.lit("Z")))),
+        "typed_product_id": whole_number(F.col("product_id")),
+        "typed_price": amount(F.col("said_price")),
+        # electronics.audio.headphone is a headphone of the department electronics.
+        "typed_department": _named(F.trim(F.substring_index("said_category_code", ".", 1))),
+        "typed_product": _named(F.trim(F.substring_index("said_category_code", ".", -1))),
+        "typed_brand": _named(F.col("said_brand")),
+    }
+
+
+def _named(name: Column) -> Column:
+    return F.coalesce(F.nullif(name, F.lit("")), F.lit(OTHER))
+
+
+def _event() -> Column:
+    """The row's values in the columns of ecommerce.operations, where hour and revenue follow from them."""
+    return F.struct(
+        F.col("typed_time").alias("event_time"),
+        F.col("counted_kind").alias("event_type"),
+        F.col("typed_department").alias("department"),
+        F.col("typed_product").alias("product"),
+        F.col("typed_brand").alias("brand"),
+        _price().alias("price"),
+    )
+
+
+def _price() -> Column:
+    """The price to the cent; null when there is none, and when it can't be stored."""
+    return F.when(F.col("typed_price") >= 0, F.col("typed_price")).cast("decimal(12,2)")
+
+
+def _reason() -> Column:
+    """The first rule that the row breaks, in the order of the design (§9); null when it breaks none."""
+    price, said_price = F.col("typed_price"), F.col("said_price")
+    price_does_not_matter = (F.col("counted_kind") != PURCHASE) | _price().isNotNull()
+    longest_part = F.greatest(F.length("typed_department"), F.length("typed_product"))
+    return (
+        F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
+        .when(F.col("counted_kind").isNull(), F.lit(None))
+        .when(F.col("typed_time").isNull(), Rejection.EVENT_TIME.saying(F.col("event_time")))
+        .when(F.col("typed_product_id").isNull(), Rejection.PRODUCT_ID.saying(text(F.col("product_id"))))
+        .when(longest_part > LONGEST_NAME, Rejection.CATEGORY_CODE.saying(F.col("said_category_code")))
+        .when(F.length("typed_brand") > LONGEST_NAME, Rejection.BRAND.saying(F.col("typed_brand")))
+        .when(price_does_not_matter, F.lit(None))
+        .when(price.isNull(), Rejection.PRICE.saying(said_price))
+        .when(price < 0, Rejection.PRICE_NEGATIVE.saying(said_price))
+        .otherwise(Rejection.PRICE_TOO_LARGE.saying(said_price))
+    )
+
+
+def _fate() -> Column:
+    return (
+        F.when(_reason().isNotNull(), F.lit(fate.REJECTED))
+        .when(F.col("counted_kind").isNotNull(), F.lit(fate.COUNTED))
+        .otherwise(F.lit(fate.IGNORED))
+    )
+
+
+def _kind() -> Column:
+    return F.coalesce("counted_kind", "said_kind", F.lit(fate.NO_KIND))

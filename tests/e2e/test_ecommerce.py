@@ -1,0 +1,155 @@
+"""The second pipeline through its own DAG: a file as the public data set has it, then what may happen to it later.
+
+The tests build on each other in the order of the file, because every run of the chain costs seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from datetime import datetime, timedelta
+
+import pytest
+
+from include import pipelines
+from include.lake.session import lake
+from include.lake.writer import EventWriter
+from include.operations.imports import import_csv
+from include.operations.verify import verify
+from tests.e2e.runs import CHAIN, as_events, as_if_settled, change, count, query, text
+from tests.reference import ecommerce as reference
+from tests.reference.shop import event, purchase, view
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+SHOP = pipelines.get("ecommerce")
+MIDNIGHT = datetime(2019, 11, 2, 0, 0, 3)
+BEFORE = MIDNIGHT - timedelta(minutes=1)  # another hour, and another day
+MADE = ("create_time", "id")  # what the public data set does not have
+HEADER = [name for name in view(MIDNIGHT) if name not in MADE]
+
+FILE = [
+    view(BEFORE),
+    view(BEFORE),  # an equal row is another event
+    event("cart", BEFORE, category_code="NaN", brand="NaN"),
+    purchase(BEFORE, price="0.1"),
+    purchase(BEFORE, price="0.2"),
+    event("remove_from_cart", MIDNIGHT, brand=None, price="NaN"),
+    view(MIDNIGHT, category_code="electronics.audio.headphone", brand="Größe 38"),
+    view(MIDNIGHT, price="-1"),  # a price matters to purchases alone
+    view(MIDNIGHT, event_type="wishlist"),
+    view(MIDNIGHT, event_type="NaN"),
+    purchase(MIDNIGHT, price="-1"),
+    purchase(MIDNIGHT, price="NaN"),
+    purchase(MIDNIGHT, product_id="p-17"),
+    view(MIDNIGHT, brand="x" * 65),
+]
+ROWS = [{name: cell for name, cell in row.items() if name not in MADE} for row in FILE]
+# As a producer sends them: with ids, their own create_time, and an event_time of the hour before.
+LATE = [
+    view(MIDNIGHT + timedelta(seconds=20), 40),
+    purchase(MIDNIGHT, 41, event_time=f"{BEFORE} UTC", price="1000000.99"),
+]
+
+
+@pytest.fixture(scope="module")
+def csv_file(tmp_path_factory):
+    """The rows as a file, and one that can be no event."""
+    file = tmp_path_factory.mktemp("import") / "2019-Nov.csv"
+    with file.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, HEADER, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([*ROWS, {**ROWS[0], "event_time": "yesterday"}])
+    return file
+
+
+def must_equal_reference(rows) -> None:
+    """Operations, hours, ledger and rejected rows are those of these rows, and there are no others."""
+    columns = "minute, event_time, event_type, department, product, brand, price, revenue"
+    assert Counter(query(f"SELECT {columns} FROM ecommerce.operations")) == reference.operations(rows)
+    sales = query(
+        "SELECT hour, department, product, brand, views, carts, removals, purchases, revenue FROM ecommerce.sales_hourly"
+    )
+    assert {row[:4]: reference.Sales(*row[4:]) for row in sales} == reference.sales(rows)
+    visits = query("SELECT hour, visits, cart_additions FROM ecommerce.visits_hourly")
+    assert {hour: tuple(numbers) for hour, *numbers in visits} == reference.visits(rows)
+    ledger = query(
+        "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger "
+        "WHERE pipeline = 'ecommerce'"
+    )
+    minutes = reference.minutes(rows)
+    assert {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in ledger} == {
+        minute: (
+            one.raw_rows, one.counted_rows, one.ignored_by_kind.total(), one.rejected_by_reason.total(),
+            dict(one.ignored_by_kind),
+        )
+        for minute, one in minutes.items()
+    }  # fmt: skip
+    rejected = query("SELECT minute, reason FROM etl.rejected_events WHERE pipeline = 'ecommerce' AND origin = 'lake'")
+    assert Counter((minute, reason.split()[0]) for minute, reason in rejected) == Counter(
+        {(minute, why): times for minute, one in minutes.items() for why, times in one.rejected_by_reason.items()}
+    )
+
+
+def published() -> dict[str, list[tuple]]:
+    """All that has been published, but for when and by which batch: equal means that nothing changed."""
+    operations = "minute, event_time, event_type, department, product, brand, price, revenue"
+    tables = {
+        f"SELECT {operations} FROM ecommerce.operations",
+        "SELECT * FROM ecommerce.event_hours",
+        "SELECT * FROM ecommerce.sales_hourly",
+        "SELECT * FROM ecommerce.visits_hourly",
+        "SELECT origin_key, minute, reason, payload FROM etl.rejected_events",
+        "SELECT minute, raw_rows, counted_rows, id_checksum, state FROM etl.minute_ledger",
+    }
+    return {table: sorted(query(table), key=repr) for table in tables}
+
+
+def test_an_imported_file_becomes_the_facts_of_the_reference(airflow, csv_file):
+    summary = import_csv(SHOP, csv_file)
+    assert (summary.written, summary.rejected) == (len(ROWS), 1)
+    run = airflow.run("ecommerce_minute").must_succeed()
+    assert run.tasks == dict.fromkeys(CHAIN, "success")
+    must_equal_reference(ROWS)
+    assert count("ecommerce.operations_staged") == 0
+
+
+def test_the_same_file_again_changes_nothing(airflow, csv_file):
+    before = published()
+    as_if_settled()
+    import_csv(SHOP, csv_file)
+    airflow.run("ecommerce_minute").must_succeed()
+    assert published() == before
+
+
+def test_late_events_change_their_hours_however_often_they_are_delivered(airflow):
+    for _ in range(2):
+        with lake("lake_writer") as session:
+            EventWriter(session, SHOP).write(as_events([*LATE, *LATE]))
+    as_if_settled()
+    airflow.run("ecommerce_minute").must_succeed()
+    must_equal_reference([*ROWS, *LATE])
+
+
+def test_a_run_with_from_and_to_repairs_what_was_changed_by_hand(airflow):
+    before = published()
+    change(
+        "DELETE FROM ecommerce.operations WHERE event_type = 'view'",
+        "UPDATE ecommerce.sales_hourly SET revenue = revenue + 0.01",
+        "DELETE FROM ecommerce.visits_hourly",
+        "DELETE FROM ecommerce.event_hours LIMIT 1",
+    )
+    assert published() != before
+    first, last = BEFORE.replace(second=0), MIDNIGHT.replace(second=0)
+    conf = {"from": text(first), "to": text(last + timedelta(minutes=1))}
+    airflow.run("ecommerce_minute", conf=conf).must_succeed()
+    assert published() == before
+
+
+def test_a_recount_finds_nothing_and_then_what_is_changed_by_hand(airflow):
+    as_if_settled()
+    assert verify([SHOP], patience=30).clean
+    change("UPDATE ecommerce.sales_hourly SET revenue = revenue + 0.01 WHERE purchases > 0")
+    report = verify([SHOP], patience=30)
+    assert not report.clean and "facts_sales_hourly" in str(report)

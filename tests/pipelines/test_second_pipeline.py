@@ -1,0 +1,56 @@
+"""A second pipeline is a declaration, a transform and SQL: nothing else knows that it exists."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from include import pipelines
+from local.layout import ROOT
+
+MACHINES = ("include", "plugins", "dags", "local", "docker")
+ITS_OWN = re.compile(r"include/(pipelines|spark|demo)/ecommerce\.py|include/sql/ecommerce/.*")
+
+
+def machine_modules() -> dict[str, str]:
+    """Every source file of the machinery by its path."""
+    files = (path for folder in MACHINES for path in sorted((ROOT / folder).rglob("*")))
+    sources = [path for path in files if path.suffix in (".py", ".sql", ".cql", ".yaml", ".yml")]
+    named = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sources}
+    return {name: text for name, text in named.items() if not ITS_OWN.fullmatch(name)}
+
+
+def test_no_machine_module_knows_the_second_pipeline() -> None:
+    knowing = {
+        name: found[0]
+        for name, text in machine_modules().items()
+        if (found := re.search("ecommerce", text, re.IGNORECASE))
+    }
+    assert not knowing, f"Say it in the declaration, and let the machinery ask there: {knowing}"
+
+
+def test_the_machinery_that_is_looked_through_is_all_of_it() -> None:
+    names = set(machine_modules())
+    assert {
+        "include/warehouse/merge.py",
+        "include/operations/admission.py",
+        "plugins/gate.py",
+        "local/start.py",
+    } <= names
+    assert len(names) > 100
+
+
+@pytest.mark.parametrize("name", pipelines.all_pipelines())
+def test_a_pipeline_brings_all_that_the_machinery_asks_for(name: str) -> None:
+    folder = ROOT / "include" / "sql" / name
+    wanted = ("lake.cql", "warehouse.sql", "merge.sql", "verify/total_facts.sql")
+    assert not [file for file in wanted if not (folder / file).is_file()]
+    for pattern in ("checks/staging_*.sql", "checks/warehouse_*.sql", "verify/minutes_*.sql", "verify/facts_*.sql"):
+        assert list(folder.glob(pattern)), f"{folder} has no {pattern}."
+
+
+@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
+def test_declared_columns_are_in_the_raw_row(pipeline: pipelines.Pipeline) -> None:
+    assert pipeline.event_id in ("create_time", *pipeline.columns)
+    assert pipeline.event_time is None or pipeline.event_time in pipeline.columns

@@ -1,0 +1,193 @@
+"""What a list of raw shop events comes to, in plain Python, written from the design (§6, §9) alone.
+
+It shares no code with `include/`, so that a mistake has to be made twice to go unseen. Rows are those of the lake, or of a
+file: one without an id is an event of its own, one without create_time belongs to the minute of its event_time.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import NamedTuple
+
+Row = Mapping[str, str | None]
+
+KINDS = ("view", "cart", "remove_from_cart", "purchase")
+_COLUMN_OF = dict(zip(KINDS, ("views", "carts", "removals", "purchases"), strict=True))
+_CENT = Decimal("0.01")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)(:\d\d(?:\.\d{1,9})?)?(Z| UTC|[+-]\d\d:\d\d)?")
+_WHOLE = re.compile(r"([0-9]{1,40})(?:\.0*)?")
+_UUID_EPOCH = datetime(1582, 10, 15)
+
+
+class Operation(NamedTuple):
+    """One row of ecommerce.operations, without its number."""
+
+    minute: datetime
+    event_time: datetime
+    event_type: str
+    department: str
+    product: str
+    brand: str
+    price: Decimal | None
+    revenue: Decimal
+
+
+@dataclass(frozen=True)
+class Fate:
+    """Where one row goes. `kind` is that of an ignored row, `reason` the class of a rejection."""
+
+    name: str  # counted, ignored or rejected
+    kind: str | None = None
+    reason: str | None = None  # event_time, product_id, category_code, brand or price
+    operation: Operation | None = None
+
+
+@dataclass
+class Minute:
+    """What the ledger has to say about one minute."""
+
+    raw_rows: int = 0
+    counted_rows: int = 0
+    rejected_by_reason: Counter[str] = field(default_factory=Counter)
+    ignored_by_kind: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Sales:
+    """One row of ecommerce.sales_hourly without its key; the fields have the columns' names."""
+
+    views: int = 0
+    carts: int = 0
+    removals: int = 0
+    purchases: int = 0
+    revenue: Decimal = Decimal(0)
+
+
+def lake_rows(rows: Iterable[Row]) -> list[Row]:
+    """Each event once: a redelivery has the create_time and the id of the first delivery."""
+    found: dict[object, Row] = {}
+    for number, row in enumerate(rows):
+        key = (row.get("create_time"), row.get("id")) if _said(row, "id") else number
+        found.setdefault(key, row)
+    return list(found.values())
+
+
+def operations(rows: Iterable[Row]) -> Counter[Operation]:
+    """How often each operation is there: two events may be equal in all that the warehouse keeps."""
+    return Counter(fate.operation for row in lake_rows(rows) if (fate := fate_of(row)).operation)
+
+
+def sales(rows: Iterable[Row]) -> dict[tuple[datetime, str, str, str], Sales]:
+    """Sales by hour of event_time, department, product and brand."""
+    found: dict[tuple[datetime, str, str, str], Sales] = {}
+    for one, times in operations(rows).items():
+        of_key = found.setdefault((_hour(one.event_time), one.department, one.product, one.brand), Sales())
+        column = _COLUMN_OF[one.event_type]
+        setattr(of_key, column, getattr(of_key, column) + times)
+        of_key.revenue += one.revenue * times
+    return found
+
+
+def visits(rows: Iterable[Row]) -> dict[datetime, tuple[int, int]]:
+    """(visits, cart additions) by hour of event_time; hours without any event are not there."""
+    found: dict[datetime, list[int]] = {}
+    for one, times in operations(rows).items():
+        of_hour = found.setdefault(_hour(one.event_time), [0, 0])
+        of_hour[0] += times * (one.event_type == "view")
+        of_hour[1] += times * (one.event_type == "cart")
+    return {hour: (views, carts) for hour, (views, carts) in found.items()}
+
+
+def minutes(rows: Iterable[Row]) -> dict[datetime, Minute]:
+    """The ledger of these rows."""
+    found: dict[datetime, Minute] = {}
+    for row in lake_rows(rows):
+        minute = found.setdefault(minute_of(row), Minute())
+        minute.raw_rows += 1
+        fate = fate_of(row)
+        if fate.name == "counted":
+            minute.counted_rows += 1
+        elif fate.name == "ignored":
+            minute.ignored_by_kind[fate.kind] += 1
+        else:
+            minute.rejected_by_reason[fate.reason] += 1
+    return found
+
+
+def fate_of(row: Row) -> Fate:
+    """The row's one fate, decided in the order of §9; its create_time is taken for granted."""
+    kind = (_said(row, "event_type") or "none").lower()
+    if kind not in KINDS:
+        return Fate("ignored", kind=kind)
+    event_time = _time(row.get("event_time"))
+    if event_time is None:
+        return Fate("rejected", reason="event_time")
+    product_id = _WHOLE.fullmatch((row.get("product_id") or "").strip(" "))
+    if not product_id or int(product_id[1]) >= 2**63:
+        return Fate("rejected", reason="product_id")
+    parts = [part.strip(" ") or "other" for part in (_said(row, "category_code") or "").split(".")]
+    department, product, brand = parts[0], parts[-1], _said(row, "brand") or "other"
+    if max(len(department), len(product)) > 64:
+        return Fate("rejected", reason="category_code")
+    if len(brand) > 64:
+        return Fate("rejected", reason="brand")
+    price = _amount(row.get("price"))
+    cents = None if price is None or price < 0 else price.quantize(_CENT, ROUND_HALF_UP)
+    if cents is not None and cents >= 10**10:
+        cents = None
+    if kind == "purchase" and cents is None:
+        return Fate("rejected", reason="price")
+    revenue = cents if kind == "purchase" else Decimal(0)
+    return Fate(
+        "counted",
+        operation=Operation(minute_of(row), event_time, kind, department, product, brand, cents, revenue),
+    )
+
+
+def minute_of(row: Row) -> datetime:
+    """The minute of create_time, or of event_time where a file has no other."""
+    if row.get("create_time"):
+        time = _UUID_EPOCH + timedelta(microseconds=uuid.UUID(row["create_time"]).time // 10)
+    else:
+        time = _time(row.get("event_time"))
+    return time.replace(second=0, microsecond=0)
+
+
+def _hour(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
+
+
+def _said(row: Row, column: str) -> str | None:
+    """The text without surrounding spaces, None where it says nothing."""
+    text = (row.get(column) or "").strip(" ")
+    return None if text in ("", "NaN") else text
+
+
+def _time(text: str | None) -> datetime | None:
+    """Naive UTC of a readable time within 1970 to 2100."""
+    match = _TIME.fullmatch((text or "").strip(" "))
+    if not match:
+        return None
+    day, minute, second, zone = match.groups()
+    zone = {None: "+00:00", "Z": "+00:00", " UTC": "+00:00"}.get(zone, zone)
+    try:
+        found = datetime.fromisoformat(f"{day}T{minute}{(second or ':00')[:10]}{zone}").astimezone(UTC)
+    except ValueError:
+        return None
+    return found.replace(tzinfo=None) if 1970 <= found.year <= 2100 else None
+
+
+def _amount(text: str | None) -> Decimal | None:
+    """A finite decimal as people and programs write it, None for all else: nobody's price has a hundred zeros."""
+    try:
+        found = Decimal((text or "").strip(" "))
+    except InvalidOperation:
+        return None
+    is_usual = found.is_finite() and "_" not in text and abs(found.adjusted()) < 100
+    return found if is_usual else None

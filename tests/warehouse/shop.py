@@ -1,0 +1,48 @@
+"""Hand-written batches of shop events on a real server, as tests/warehouse/lab.py makes them of recruitment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from include import pipelines
+from tests.warehouse.lab import Lab
+
+SALES = "views, carts, removals, purchases, revenue"
+
+
+def operation(kind: str = "view", **values) -> dict:
+    """A staged smartphone of 489.07 at ten; give what differs."""
+    row = {
+        "event_time": datetime(2026, 3, 1, 10, 0, 7), "event_type": kind, "department": "electronics",
+        "product": "smartphone", "brand": "nordlys", "price": Decimal("489.07"),
+    }  # fmt: skip
+    return row | values
+
+
+class Shop(Lab):
+    """The laboratory of the second pipeline."""
+
+    pipeline = pipelines.get("ecommerce")
+
+    def staged(self, at: datetime, number: int, row: dict) -> dict:
+        return {"event_number": number, **row}
+
+    def sales(self) -> dict:
+        """Sales by hour of the day, product and brand."""
+        found = self.query(f"SELECT HOUR(hour), product, brand, {SALES} FROM ecommerce.sales_hourly")
+        return {row[:3]: row[3:] for row in found}
+
+    def visits(self) -> dict:
+        return {
+            row[0]: row[1:]
+            for row in self.query("SELECT HOUR(hour), visits, cart_additions FROM ecommerce.visits_hourly")
+        }
+
+    def partitions(self) -> list[str]:
+        """Those of days that have been added, oldest first."""
+        found = self.query(
+            "SELECT partition_name FROM information_schema.partitions WHERE table_schema = 'ecommerce' "
+            "AND table_name = 'operations' AND partition_name <> 'p0' ORDER BY partition_name"
+        )
+        return [name for (name,) in found]
