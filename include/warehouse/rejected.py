@@ -162,7 +162,7 @@ def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> 
 
 
 def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[int, int]], int]:
-    """(rejected_id, characters of the payload) of the chosen rows that imports of events refused, and how many others
+    """(rejected_id, characters of the payload) of the chosen rows of imports of events and of topics, and how many others
     are rows of dimension files, which are no events.
     """
     dimensions = [f"{pipeline.name}.{dimension.name}" for dimension in pipeline.dimensions]
@@ -171,7 +171,7 @@ def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[in
     no_events = {source for target, source in cursor.fetchall() if target in dimensions}
     cursor.execute(
         "SELECT rejected_id, CHAR_LENGTH(payload), SUBSTRING_INDEX(origin_key, ':', 1) FROM etl.rejected_events "
-        f"WHERE pipeline = %(pipeline)s AND origin = 'import' AND {_CHOSEN} ORDER BY rejected_id",
+        f"WHERE pipeline = %(pipeline)s AND origin IN ('import', 'kafka') AND {_CHOSEN} ORDER BY rejected_id",
         choice.binds(pipeline),
     )
     found = cursor.fetchall()

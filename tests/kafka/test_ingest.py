@@ -20,9 +20,11 @@ from include.lake import change_log
 from include.lake.errors import LakeError
 from include.lake.keys import shard_of
 from include.lake.session import lake
-from include.operations import imports
+from include.operations import imports, replay
 from include.operations.ingest import ingest, ingest_again
 from include.warehouse.errors import WarehouseError
+from include.warehouse.rejected import Choice
+from include.warehouse.session import warehouse
 from local.layout import ROOT
 from tests.kafka.conftest import committed, kept, lake_rows, take_in, until, value_of
 from tests.lake.conftest import event, event_id
@@ -215,6 +217,23 @@ def test_a_killed_follower_leaves_nothing_out_and_nobody_waits_for_its_session(s
     assert summary.seconds < 15  # a member that left without a word is otherwise waited for, 45 s
     assert len(lake_rows("2026-08-06 10:00")) == 600
     assert committed(recruitment) == before + 600
+
+
+def test_a_message_that_is_admissible_by_now_is_replayed_into_the_lake(pipeline, send):
+    """Here its row was mended by hand; a mended rule does the same."""
+    identity = event_id("2026-08-03 12:00:00")
+    send.send(value_of("yesterday", job_id=7), partition=0)
+    send.send(b"{not json", partition=0)
+    take_in(pipeline)
+    with warehouse() as conn:
+        conn.cursor().execute(
+            "UPDATE etl.rejected_events SET payload = REPLACE(payload, 'yesterday', %s) WHERE pipeline = %s",
+            (str(identity), pipeline.name),
+        )
+        conn.commit()
+    replay.start(pipeline, Choice(), lambda _: None)
+    assert lake_rows("2026-08-03 12:00")[str(identity)].job_id == "7"
+    assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is no JSON"]
 
 
 def test_without_a_topic_it_says_what_to_do(pipeline, monkeypatch):
