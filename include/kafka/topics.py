@@ -15,7 +15,7 @@ from include.kafka.way_in import CONNECT, way_in
 from include.pipelines import Pipeline, all_pipelines
 
 if TYPE_CHECKING:
-    from confluent_kafka import Message
+    from confluent_kafka import Consumer, Message
 
 log = logging.getLogger(__name__)
 
@@ -79,19 +79,24 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
 
 
 def reaches(pipeline: Pipeline, group: str) -> dict[int, Reach]:
-    """Each partition of the topic, with what that group has committed. What is committed is read before the ends."""
+    """Each partition of the topic, with what that group has committed. Raises BrokerError."""
+    with reader(group) as client:
+        return reach_of(client, pipeline)
+
+
+def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
+    """The same by a reader of the group. What is committed is asked before the ends."""
     from confluent_kafka import TopicPartition
 
-    with reader(group) as client:
-        metadata = client.list_topics(pipeline.topic, timeout=TIMEOUT).topics[pipeline.topic]
-        if metadata.error:
-            raise BrokerError(f"Topic {pipeline.topic}: {metadata.error}. Make it: `make schema`, or minutemark_setup.")
-        partitions = [TopicPartition(pipeline.topic, number) for number in sorted(metadata.partitions)]
-        found = {}
-        for one in client.committed(partitions, timeout=TIMEOUT):
-            begin, end = client.get_watermark_offsets(TopicPartition(one.topic, one.partition), timeout=TIMEOUT)
-            found[one.partition] = Reach(begin, one.offset if one.offset >= 0 else None, end)
-        return found
+    metadata = client.list_topics(pipeline.topic, timeout=TIMEOUT).topics[pipeline.topic]
+    if metadata.error:
+        raise BrokerError(f"Topic {pipeline.topic}: {metadata.error}. Make it: `make schema`, or minutemark_setup.")
+    partitions = [TopicPartition(pipeline.topic, number) for number in sorted(metadata.partitions)]
+    found = {}
+    for one in client.committed(partitions, timeout=TIMEOUT):
+        begin, end = client.get_watermark_offsets(TopicPartition(one.topic, one.partition), timeout=TIMEOUT)
+        found[one.partition] = Reach(begin, one.offset if one.offset >= 0 else None, end)
+    return found
 
 
 def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:

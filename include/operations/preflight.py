@@ -91,7 +91,7 @@ def _answers(target: Endpoint) -> None:
         with lake(target) as session:
             clock(session)
         return
-    if target.conn_type == "kafka":
+    if target.conn_id == KAFKA:
         from include.kafka import clients
 
         clients.answers()
