@@ -31,10 +31,6 @@ class Gap:
     end: int
 
 
-class _TakenOver(Exception):
-    """Another follower has come with the same name."""
-
-
 def follow(
     consumer: Consumer,
     take: Callable[[list[Message]], None],
@@ -48,6 +44,8 @@ def follow(
     A chunk is committed when `take` has returned; whatever stops this in between, the chunk comes again. `lost` hears
     once of what nobody can follow any more. Raises BrokerError. The consumer stays the caller's to close.
     """
+    from confluent_kafka import KafkaException
+
     ends: set[int] = set()
     deadline, is_ours = time.monotonic() + TIMEOUT, False
     with explained():
@@ -66,8 +64,10 @@ def follow(
                     _commit(consumer, messages)
                 if to_the_end and is_ours and ends >= {one.partition for one in consumer.assignment()}:
                     break
-        except _TakenOver:
-            return True
+        except KafkaException as error:
+            if _is_taken_over(error.args[0]):
+                return True
+            raise
     return False
 
 
@@ -113,6 +113,14 @@ def _gaps(consumer: Consumer) -> list[Gap]:
     return found
 
 
+def _is_taken_over(error: KafkaError) -> bool:
+    """Whether another follower has come with the same name: the client is shut out for good, and may say only that."""
+    from confluent_kafka import KafkaError as codes
+
+    fatal = error.code() == codes._FATAL and "fenced" in error.str().lower()
+    return fatal or error.code() == codes.FENCED_INSTANCE_ID
+
+
 def _is_end(error: KafkaError) -> bool:
     from confluent_kafka import KafkaError as codes
 
@@ -124,9 +132,6 @@ def _mind(error: KafkaError) -> None:
     from confluent_kafka import KafkaError as codes
     from confluent_kafka import KafkaException
 
-    fenced = error.code() == codes._FATAL and "fenced" in error.str().lower()
-    if fenced or error.code() == codes.FENCED_INSTANCE_ID:
-        raise _TakenOver
     rejoining = (codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS)
     if error.code() not in rejoining and not error.retriable():
         raise KafkaException(error)
