@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from itertools import count
 from typing import TypeVar
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from include import pipelines
 from include.kafka import clients, topics
@@ -22,13 +23,12 @@ from include.pipelines import Pipeline
 from include.warehouse.session import rows, warehouse
 
 Answer = TypeVar("Answer")
-_number = count(1)
 
 
 @pytest.fixture
 def pipeline(kafka_broker: dict[str, str], schemas: None) -> Pipeline:
     """Recruitment under another name, so that topic and consumer group are this test's own; its lake table is the same."""
-    name = f"recruitment{next(_number)}"
+    name = f"recruitment_{secrets.token_hex(6)}"  # the broker may be kept from session to session
     made = replace(pipelines.get("recruitment"), name=name, topic=f"{name}.events")
     topics.make_topics([made])
     return made
@@ -56,6 +56,13 @@ def committed(pipeline: Pipeline) -> int:
     """Offsets that the group of the topic has committed, over all partitions."""
     reaches = topics.reaches(pipeline, group_of(pipeline.name, DAG))
     return sum(reach.committed or 0 for reach in reaches.values())
+
+
+def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
+    """As retention does: the partition begins at that offset; -1 for its end."""
+    client = clients.admin()  # kept until the answer is there
+    for done in client.delete_records([TopicPartition(pipeline.topic, partition, offset)]).values():
+        done.result(timeout=30)
 
 
 def lake_rows(minute: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import date, datetime
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 
 from include import pipelines
 from include.kafka import clients, topics
@@ -26,7 +26,7 @@ from include.warehouse.errors import WarehouseError
 from include.warehouse.rejected import Choice
 from include.warehouse.session import warehouse
 from local.layout import ROOT
-from tests.kafka.conftest import committed, kept, lake_rows, take_in, until, value_of
+from tests.kafka.conftest import committed, kept, lake_rows, remove_before, take_in, until, value_of
 from tests.lake.conftest import event, event_id
 
 
@@ -288,9 +288,7 @@ def test_messages_that_retention_removed_before_they_were_read_are_told_and_kept
     take_in(pipeline)
     for _ in range(3):
         send.send(value_of(event_id("2026-08-09 10:01:00")), partition=1)
-    removed = clients.admin().delete_records([TopicPartition(pipeline.topic, 1, 3)])
-    for done in removed.values():
-        done.result()
+    remove_before(pipeline, 1, 3)
     summary = take_in(pipeline)
     assert (summary.written, summary.refused) == (1, 1)
     (row,) = kept(pipeline)

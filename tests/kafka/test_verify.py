@@ -5,16 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from confluent_kafka import TopicPartition
 
-from include.kafka import clients
 from include.kafka.way_in import SETTING
 from include.lake.keys import minute_of, shard_of
 from include.lake.session import lake
 from include.operations import verify
 from include.operations.ingest import ingest_again
 from include.warehouse.session import warehouse
-from tests.kafka.conftest import take_in, value_of
+from tests.kafka.conftest import remove_before, take_in, value_of
 from tests.lake.conftest import event, event_id
 
 pytestmark = pytest.mark.usefixtures("by_dag")
@@ -88,9 +86,7 @@ def test_what_is_not_committed_yet_waits_and_is_no_difference(pipeline, events, 
 def test_messages_that_retention_removed_unread_are_a_difference(pipeline, events, send):
     for _ in range(3):
         send.send(value_of(event_id("2026-09-01 10:06:00")), partition=1)
-    end = clients.admin().delete_records([TopicPartition(pipeline.topic, 1, -1)])  # all of it
-    for done in end.values():
-        done.result()
+    remove_before(pipeline, 1, -1)
     report = recount(pipeline)
     assert of_topic(report.differences) == {"topic_expired": 1}
     (finding,) = report.differences.kept["topic_expired"]
