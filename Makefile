@@ -7,7 +7,7 @@ LOCAL := $(VENV)/python -m local
 UV := .local/tools/uv/bin/uv
 
 # A variable given on the command line (make run AIRFLOW_PORT=8081) reaches the commands by their environment.
-export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT
+export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT
 ifdef EVENTS
 export MINUTEMARK_DEMO_EVENTS := $(EVENTS)
 endif
@@ -16,15 +16,16 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import held release rejected replay verify housekeeping latency bench faults test lint clean
+.PHONY: help setup run services stop status logs query schema import ingest held release rejected replay verify housekeeping latency bench faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 	@echo
 	@echo "  Ports: AIRFLOW_PORT=8080 CASSANDRA_PORT=9042 CASSANDRA_STORAGE_PORT=7000 MARIADB_PORT=3306"
-	@echo "  POSTGRES_PORT=15432 (Airflow's metadata), remembered in .local/ports."
+	@echo "  POSTGRES_PORT=15432 (Airflow's metadata) KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093, remembered in .local/ports."
 	@echo "  A MySQL or Cassandra of your own: set AIRFLOW_CONN_WAREHOUSE_ETL, _BI (and _ADMIN), or AIRFLOW_CONN_LAKE_READER,"
-	@echo "  _WRITER (and _ADMIN); a Spark master of your own: AIRFLOW_CONN_SPARK_DEFAULT."
+	@echo "  _WRITER (and _ADMIN); a Spark master or a Kafka of your own: AIRFLOW_CONN_SPARK_DEFAULT, AIRFLOW_CONN_KAFKA_DEFAULT."
+	@echo "  Without Kafka: MINUTEMARK_INGEST= (empty); producers then write to the lake."
 
 setup: ## install what is missing: OS packages, Python environment, jars
 	@command -v $(PYTHON3) >/dev/null || { echo "There is no $(PYTHON3) here: install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 1; }
@@ -50,7 +51,7 @@ query: export QUERY_SQL = $(SQL)
 query: ## ask the warehouse as the read-only account: SQL="SELECT …" (FORMAT=table|tsv|json)
 	@$(LOCAL) query --sql "$$QUERY_SQL" $(if $(FORMAT),--format "$(FORMAT)")
 
-schema: ## create what is missing in both stores, and grant; changes nothing the second time
+schema: ## create what is missing in both stores and in Kafka, and grant; changes nothing the second time
 	@$(LOCAL) schema
 
 latency: ## of the running stack: seconds from tick to merged over the last scheduled runs (RUNS=30)
@@ -63,6 +64,9 @@ bench: setup ## measure on stores of its own what a minute costs beside lakes of
 import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
 	  $(if $(FROM),--from "$(FROM)") $(if $(ENCODING),--encoding "$(ENCODING)")
+
+ingest: ## take in what a topic holds, up to its end: PIPELINE=recruitment (SECONDS=60: follow it; AGAIN=1: all that it still holds, once more)
+	@$(LOCAL) ingest $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(AGAIN),--again)
 
 faults: setup ## break a stack of its own in every way that the guarantees name (NAME="…": only these; SOAK=60: in random orders, so many minutes; SEED=…)
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))

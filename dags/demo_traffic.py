@@ -1,9 +1,10 @@
-"""Invented events for the lake, a minute's worth every minute: only with MINUTEMARK_DEMO=1, never beside real events.
+"""Invented events, a minute's worth every minute: only with MINUTEMARK_DEMO=1, never beside real events.
 
-**send_events** brings the demo's dimension rows into the warehouse, where they are not there yet, and then writes
-`events` events, spread over the running minute. `late`, `duplicate` and `broken` are shares of
-1: late events are those of a sender that was offline and carry a time up to 30 minutes old, duplicates are the same
-event again, broken ones must be rejected.
+**send_events** brings the demo's dimension rows into the warehouse, where they are not there yet, and then sends
+`events` events, spread over the running minute, into the pipeline's topic (with MINUTEMARK_INGEST), else straight into
+the lake. `late`, `duplicate`, `broken` and `poison` are shares of 1: late events are those of a sender that was offline
+and carry a time up to 30 minutes old, duplicates are the same event again, broken ones must be rejected, poison messages
+are no events and come on top, in a topic only.
 """
 
 import os
@@ -22,7 +23,7 @@ EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or 300)
 def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
     with DAG(
         f"{pipeline.name}_demo_traffic",
-        description=f"Sends invented events to {pipeline.lake_table}.",
+        description=f"Sends invented events of {pipeline.name}.",
         doc_md=__doc__,
         schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
         start_date=START,
@@ -35,6 +36,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
             "late": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes late"),
             "duplicate": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes twice"),
             "broken": Param(0.005, type="number", minimum=0, maximum=1, description="Share that breaks the contract"),
+            "poison": Param(0.001, type="number", minimum=0, maximum=1, description="Messages that are no event"),
         },
         on_failure_callback=TellOfFailedRun(),
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
@@ -46,7 +48,8 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
 
             if missing := import_demo_dimensions(pipeline):
                 print(f"{missing} dimension rows were missing.")
-            print(run_traffic(pipeline, **{name: params[name] for name in ("events", "late", "duplicate", "broken")}))
+            shares = ("events", "late", "duplicate", "broken", "poison")
+            print(run_traffic(pipeline, **{name: params[name] for name in shares}))
 
         send_events()
     return dag

@@ -200,7 +200,7 @@ with DAG(
     schedule=None,
     description="Processes rejected events again, once a rule or a row is mended.",
     doc_md=(
-        "Rejected events of the lake are read again with their whole minutes; rows that an import refused are judged again, "
+        "Rejected events of the lake are read again with their whole minutes; rows of imports and topics are judged again, "
         "and written to the lake where they are admissible now. Every row is counted once, however often this runs. With "
         "`wait` it ends when their minutes are merged, and its log says what became of the rows."
     ),

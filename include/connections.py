@@ -18,6 +18,7 @@ WAREHOUSE_ETL = "warehouse_etl"
 WAREHOUSE_BI = "warehouse_bi"
 WAREHOUSE_ADMIN = "warehouse_admin"
 SPARK = "spark_default"
+KAFKA = "kafka_default"
 
 
 class ConnectionMissing(LookupError):
@@ -26,7 +27,7 @@ class ConnectionMissing(LookupError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One connection, as Airflow describes connections; `password` never shows in a repr."""
+    """One connection, as Airflow describes connections; `password` and `extra`, which may hold more, never show in a repr."""
 
     conn_id: str
     conn_type: str
@@ -35,7 +36,7 @@ class Endpoint:
     login: str | None = None
     password: str | None = field(default=None, repr=False)
     schema: str | None = None
-    extra: dict = field(default_factory=dict)
+    extra: dict = field(default_factory=dict, repr=False)
 
 
 def endpoint(conn_id: str | Endpoint) -> Endpoint:

@@ -101,6 +101,13 @@ def import_(arguments: argparse.Namespace) -> int:
     return imports.main(arguments.rest)
 
 
+def ingest(arguments: argparse.Namespace) -> int:
+    _use_connections("make ingest")
+    from include.operations import ingest
+
+    return ingest.main(arguments.rest)
+
+
 def held(arguments: argparse.Namespace) -> int:
     _use_connections("make held")
     from include.operations import held
@@ -145,7 +152,7 @@ def schema(_: argparse.Namespace) -> int:
     from include.operations import setup
 
     setup.set_up()
-    say("Tables and grants of both stores are there.")
+    say("Tables and grants of both stores and the topics are there.")
     return 0
 
 
@@ -157,7 +164,7 @@ def housekeeping(arguments: argparse.Namespace) -> int:
     return housekeeping.main(arguments.rest)
 
 
-OPERATIONS = (import_, held, release, rejected, replay, verify, housekeeping)  # each reads its own arguments
+OPERATIONS = (import_, ingest, held, release, rejected, replay, verify, housekeeping)  # each reads its own arguments
 
 
 def _use_connections(what: str) -> None:
@@ -209,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     asked = command(query, help="ask the warehouse")
     asked.add_argument("--sql", default="")
     asked.add_argument("--format", default="table")
-    command(schema, help="create what is missing in both stores")
+    command(schema, help="create what is missing in both stores and in Kafka")
     for operation in OPERATIONS:
         command(operation, add_help=False)
     cleaned = command(clean, help="remove local data")

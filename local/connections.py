@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping
 
-from local import cassandra, mariadb, postgres
+from local import cassandra, kafka, mariadb, postgres
 
 LAKE_LOGINS = {"lake_admin": cassandra.ADMIN, "lake_reader": cassandra.READER, "lake_writer": cassandra.WRITER}
 WAREHOUSE_LOGINS = {"warehouse_admin": mariadb.ADMIN, "warehouse_etl": mariadb.ETL, "warehouse_bi": mariadb.BI}
@@ -58,6 +58,12 @@ def warehouse(passwords: Mapping[str, str], port: int) -> dict[str, str]:
 def spark(master: str) -> dict[str, str]:
     """Variable of the Spark connection; `master` as spark-submit takes it."""
     return {variable("spark_default"): json.dumps({"conn_type": "spark", "host": master})}
+
+
+def broker(port: int) -> dict[str, str]:
+    """Variable of the Kafka connection, whose extra is the client's configuration."""
+    extra = {"bootstrap.servers": f"{kafka.HOST}:{port}"}
+    return {variable("kafka_default"): json.dumps({"conn_type": "kafka", "extra": extra})}
 
 
 def _json(kind: str, host: str, port: int, login: str, password: str, extra: Mapping[str, object] | None = None) -> str:

@@ -2,7 +2,8 @@
 
 `.local/env` is made at first start with fresh passwords and kept. Connections that the user's environment brings win:
 with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, where the schema's owner is another account) no MariaDB is
-started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra.
+started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka. Without a
+way in from topics (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.kafka import way_in
 from local import bootstrap, connections, postgres
 from local.files import write_private
 from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
@@ -35,6 +37,8 @@ class Environment:
     passwords: dict[str, str]
     own_lake: bool
     own_warehouse: bool
+    own_kafka: bool
+    ingest: str  # the way in from topics; empty: none
 
 
 def read(path: Path = ENV_FILE) -> dict[str, str]:
@@ -56,11 +60,15 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     passwords = {**connections.new_passwords(), **_known_passwords(known)}
     own_lake = _own(environ, connections.LAKE_LOGINS)
     own_warehouse = _own(environ, connections.WAREHOUSE_LOGINS)
-    spark = connections.variable("spark_default")
+    spark, kafka = connections.variable("spark_default"), connections.variable("kafka_default")
+    own_kafka = {kafka: environ[kafka]} if _users(environ, kafka) else {}
+    ingest = environ.get(way_in.SETTING, way_in.DAG)
     variables = {
         **(own_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),
         **(own_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
         **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
+        **(own_kafka or connections.broker(ports["KAFKA_PORT"])),
+        way_in.SETTING: ingest,
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
         "AIRFLOW__CORE__FERNET_KEY": known.get("AIRFLOW__CORE__FERNET_KEY") or _key(),
         "AIRFLOW__API_AUTH__JWT_SECRET": known.get("AIRFLOW__API_AUTH__JWT_SECRET") or _key(),
@@ -73,7 +81,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         variables["JAVA_HOME"] = java_home
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     write_private(ENV_FILE, _HEADER + exports)
-    return Environment(variables, passwords, bool(own_lake), bool(own_warehouse))
+    return Environment(variables, passwords, bool(own_lake), bool(own_warehouse), bool(own_kafka), ingest)
 
 
 def _key() -> str:

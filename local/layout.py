@@ -18,6 +18,7 @@ TOOLS = LOCAL / "tools"
 VENV = LOCAL / "venv"
 SPARK_JARS = LOCAL / "jars"
 STORE_JARS = LOCAL / "stores"
+KAFKA_JARS = LOCAL / "kafka"
 
 STATE = Path(os.environ.get("MINUTEMARK_STATE") or LOCAL).absolute()
 DATA = STATE / "data"

@@ -16,6 +16,8 @@ DEFAULTS = {
     "MARIADB_PORT": 3306,
     # Not 5432: a PostgreSQL of the machine's own is often there, and nobody has to type this one.
     "POSTGRES_PORT": 15432,
+    "KAFKA_PORT": 9092,
+    "KAFKA_CONTROLLER_PORT": 9093,
 }
 
 

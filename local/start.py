@@ -19,6 +19,7 @@ from local import (
     cassandra,
     connections,
     environment,
+    kafka,
     mariadb,
     ports,
     postgres,
@@ -31,7 +32,7 @@ from local.problems import Problem
 from local.progress import say, step
 from local.supervisor import Program
 
-CASSANDRA, MARIADB, POSTGRES = "cassandra", "mariadb", "postgres"
+CASSANDRA, MARIADB, KAFKA, POSTGRES = "cassandra", "mariadb", "kafka", "postgres"
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
 CLEANING = "airflow-clean"
 # What works without the stores, and what would start runs before they answer.
@@ -56,7 +57,11 @@ class Stack:
     def start_stores(self) -> None:
         """Start the stores that are not the user's own; return before they answer."""
         stores = self._stores()
-        needed = {CASSANDRA: ("CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT"), MARIADB: ("MARIADB_PORT",)}
+        needed = {
+            CASSANDRA: ("CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT"),
+            MARIADB: ("MARIADB_PORT",),
+            KAFKA: ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT"),
+        }
         self._require_ports({name: needed[name] for name in stores})
         supervisor.ensure(self._programs(), self.env)
         if CASSANDRA in stores:
@@ -65,6 +70,10 @@ class Stack:
             with step("MariaDB's binaries and data folder", quick=1.0):
                 self._mariadb().prepare(connections.warehouse_passwords(self.environment.passwords))
             supervisor.start(MARIADB)
+        if KAFKA in stores:
+            with step("Kafka's data folder", quick=1.0):
+                self._kafka().prepare()
+            supervisor.start(KAFKA)
 
     def await_stores(self) -> None:
         """Wait until the stores answer, and make their accounts."""
@@ -75,6 +84,9 @@ class Stack:
                 mariadb.wait_until_ready(
                     self.ports["MARIADB_PORT"], password, alive=_coming(MARIADB), log=_log(MARIADB)
                 )
+        if KAFKA in stores:
+            with step("Kafka answers"):
+                kafka.wait_until_ready(self.ports["KAFKA_PORT"], alive=_coming(KAFKA), log=_log(KAFKA))
         if CASSANDRA in stores:
             with step("Cassandra answers"):
                 cassandra.bootstrap(
@@ -166,7 +178,8 @@ class Stack:
                     log=_log("dag-processor"),
                 )
             traffic = {name: state for name, state in paused.items() if name.endswith("_demo_traffic")}
-            self._unpause(traffic)
+            # What follows the topics goes with what fills them.
+            self._unpause(traffic | {name: state for name, state in paused.items() if name.endswith("_ingest")})
             if traffic:
                 with step("first events of the demo"):
                     self._await_events()
@@ -229,7 +242,11 @@ class Stack:
         supervisor.start(CLEANING)
 
     def _stores(self) -> list[str]:
-        own = {CASSANDRA: self.environment.own_lake, MARIADB: self.environment.own_warehouse}
+        own = {
+            CASSANDRA: self.environment.own_lake,
+            MARIADB: self.environment.own_warehouse,
+            KAFKA: self.environment.own_kafka or not self.environment.ingest,
+        }
         return [name for name, is_own in own.items() if not is_own]
 
     def _require_ports(self, names: Mapping[str, tuple[str, ...]]) -> None:
@@ -259,17 +276,30 @@ class Stack:
             programs.append(Program(CASSANDRA, self._cassandra_command(), 10))
         if MARIADB in self._stores():
             programs.append(Program(MARIADB, self._mariadb().command(), 10))
+        if KAFKA in self._stores():
+            programs.append(Program(KAFKA, self._kafka().command(), 10))
         return programs
 
     def _cassandra_command(self) -> list[str]:
-        if home := self.environment.variables.get("JAVA_HOME"):
-            os.environ["JAVA_HOME"] = home
+        self._use_java()
         node = cassandra.Node(
             home=DATA / CASSANDRA,
             port=self.ports["CASSANDRA_PORT"],
             storage_port=self.ports["CASSANDRA_STORAGE_PORT"],
         )
         return node.prepare()
+
+    def _kafka(self) -> kafka.Broker:
+        self._use_java()
+        return kafka.Broker(
+            home=DATA / KAFKA,
+            port=self.ports["KAFKA_PORT"],
+            controller_port=self.ports["KAFKA_CONTROLLER_PORT"],
+        )
+
+    def _use_java(self) -> None:
+        if home := self.environment.variables.get("JAVA_HOME"):
+            os.environ["JAVA_HOME"] = home
 
     def _mariadb(self) -> mariadb.Server:
         return mariadb.Server(home=DATA / MARIADB, port=self.ports["MARIADB_PORT"])

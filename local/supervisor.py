@@ -19,7 +19,7 @@ from local.environment import MARK
 from local.layout import LOGS, ROOT, RUN, STATE, VENV, socket_path
 from local.problems import Problem
 
-STORES = {"cassandra", "mariadb", "postgres"}
+STORES = {"cassandra", "kafka", "mariadb", "postgres"}
 COMING = ("STARTING", "BACKOFF", "RUNNING")
 SPARK_APPLICATION = ROOT / "include" / "spark" / "run.py"
 

@@ -1,6 +1,6 @@
 """Real stores for tests, and what happens where there are none: skip and say so, or fail when CI=true.
 
-A session starts one Cassandra node and one MariaDB server, or uses the pair of `python -m tests.stores`.
+A session starts one Cassandra node, one MariaDB server and one Kafka broker, or uses those of `python -m tests.stores`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from local import connections
-from local.layout import ROOT, STORE_JARS
+from local.layout import KAFKA_JARS, ROOT, STORE_JARS
 from tests import stores as test_stores
 
 TESTS = ROOT / "tests"
 REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
 # Fast ones first: a broken transform should not wait behind a starting node.
-ORDER = ("docs", "dags", "pipelines", "local", "stores", "lake", "warehouse", "spark", "e2e")
+ORDER = ("docs", "dags", "pipelines", "local", "stores", "lake", "warehouse", "kafka", "spark", "e2e")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,7 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> tuple[int, bool]:
         folder = item.path.parts[len(TESTS.parts)] if item.path.is_relative_to(TESTS) else ""
-        needs_stores = bool({"cassandra_node", "mariadb_server"} & set(getattr(item, "fixturenames", ())))
+        needs_stores = bool(
+            {"cassandra_node", "mariadb_server", "kafka_broker"} & set(getattr(item, "fixturenames", ()))
+        )
         return (ORDER.index(folder) if folder in ORDER else 0, needs_stores)
 
     items.sort(key=rank)
@@ -102,6 +104,21 @@ def mariadb_server(tmp_path_factory: pytest.TempPathFactory, _environment: None)
         return
     _need_stores()
     with test_stores.mariadb_server(tmp_path_factory.mktemp("warehouse")) as found:
+        os.environ.update(found)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Iterator[dict[str, str]]:
+    """A real broker; its connection (kafka_default) is in the environment, the way in (MINUTEMARK_INGEST) is not."""
+    variable = connections.variable("kafka_default")
+    if (running := _running_pair()) and variable in running:
+        os.environ[variable] = running[variable]
+        yield {variable: running[variable]}
+        return
+    if not shutil.which("java") or not list(KAFKA_JARS.glob("kafka_*.jar")):
+        pytest.skip(f"The broker needs Java 17, and its jars in {KAFKA_JARS}: `make setup` fetches them.")
+    with test_stores.kafka_broker(tmp_path_factory.mktemp("kafka")) as found:
         os.environ.update(found)
         yield found
 

@@ -1,6 +1,6 @@
-"""A pair of throw-away stores for tests: `python -m tests.stores` starts one and keeps it until Ctrl-C.
+"""Throw-away stores for tests: `python -m tests.stores` starts them and keeps them until Ctrl-C.
 
-With MINUTEMARK_TEST_STORES=<the file it names> in the environment, test sessions use that pair instead of their own.
+With MINUTEMARK_TEST_STORES=<the file it names> in the environment, test sessions use those instead of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from local import cassandra, connections, mariadb
+from local import cassandra, connections, kafka, mariadb
 from local.process import Child, free_port
 
 SPARK_MASTER = "local[2]"
@@ -50,14 +50,27 @@ def mariadb_server(folder: Path, passwords: Mapping[str, str] | None = None) -> 
         child.stop()
 
 
+@contextlib.contextmanager
+def kafka_broker(folder: Path) -> Iterator[dict[str, str]]:
+    """A broker without topics; yields the variable of its connection."""
+    broker = kafka.Broker(home=folder / "kafka", port=free_port(), controller_port=free_port())
+    child = Child(broker.prepare(), folder / "kafka.log")
+    try:
+        kafka.wait_until_ready(broker.port, alive=child.alive, log=str(child.log))
+        yield connections.broker(broker.port)
+    finally:
+        child.stop()
+
+
 def main() -> None:
-    """Start a pair, say where it is, keep it until Ctrl-C."""
+    """Start them, say where they are, keep them until Ctrl-C."""
     with tempfile.TemporaryDirectory(prefix="minutemark-stores-") as name, contextlib.ExitStack() as stores:
         folder = Path(name)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        print("Starting MariaDB and Cassandra …", flush=True)
+        print("Starting MariaDB, Kafka and Cassandra …", flush=True)
         found = {
             **stores.enter_context(mariadb_server(folder)),
+            **stores.enter_context(kafka_broker(folder)),
             **stores.enter_context(cassandra_node(folder)),
             **connections.spark(SPARK_MASTER),
         }

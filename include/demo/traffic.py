@@ -1,7 +1,12 @@
-"""Sends demo events into the lake as a busy site would: spread over the minute, some late, some twice, some broken."""
+"""Sends demo events as a busy site would: spread over the minute, some late, some twice, some broken.
+
+Into the pipeline's topic where there is a way in from there, now and then with a message that is no event; else
+straight into the lake.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import random
@@ -11,12 +16,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from include.connections import LAKE_WRITER, WAREHOUSE_ETL
+from include.kafka.way_in import way_in
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Dimension, Pipeline
+
+if TYPE_CHECKING:
+    from include.kafka.producer import EventProducer
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +34,14 @@ SLICE = 0.5  # seconds between two writes
 _MARGIN = timedelta(seconds=0.5)  # before the end of the minute
 _NODE = 0x6D6D64  # upper half of the node in every id that the demo makes; an odd first octet is no network card's
 _LATE = timedelta(minutes=1), timedelta(minutes=30)
+_POISON = (
+    b'{"create_time": "2026-',  # cut off
+    b'["create_time", "custom_track"]',
+    b'{"custom_track": "click", "ev": "2"}',  # no id
+    b'{"create_time": "yesterday", "ev": "1"}',
+    b"\xff\xfe\x00",
+    None,
+)
 
 
 class NoDemo(LookupError):
@@ -38,14 +56,16 @@ class Summary:
     late: int = 0
     broken: int = 0
     duplicates: int = 0
+    poison: int = 0
     seconds: float = 0.0
     furthest_behind: float = 0.0  # seconds that the slowest slice came after its time
     minutes: set[datetime] = field(default_factory=set)
 
     def __str__(self) -> str:
         return (
-            f"{self.events} events ({self.late} late, {self.broken} broken) and {self.duplicates} duplicates "
-            f"in {self.seconds:.1f} s; {len(self.minutes)} minutes touched, at most {self.furthest_behind:.2f} s behind"
+            f"{self.events} events ({self.late} late, {self.broken} broken), {self.duplicates} duplicates and "
+            f"{self.poison} poison messages in {self.seconds:.1f} s; {len(self.minutes)} minutes touched, at most "
+            f"{self.furthest_behind:.2f} s behind"
         )
 
 
@@ -73,15 +93,17 @@ def run_traffic(
     late: float = 0.01,
     duplicate: float = 0.01,
     broken: float = 0.005,
+    poison: float = 0.001,
     seed: int | None = None,
     until: datetime | None = None,
     conn_id: str = LAKE_WRITER,
 ) -> Summary:
-    """Write `events` events over the next `seconds`, and stop at `until` (UTC), by default the end of this minute.
+    """Send `events` events over the next `seconds`, and stop at `until` (UTC), by default the end of this minute.
 
-    Begun late, as many events share the time that is left. `late`, `duplicate` and `broken` are shares of 1:
+    Begun late, as many events share the time that is left. `late`, `duplicate`, `broken` and `poison` are shares of 1:
     late events come from a sender that was offline, so that all of one minute are equally old, 1 to 30 minutes; a
-    duplicate is the same event again within seconds.
+    duplicate is the same event again within seconds; a poison message is no event at all, and comes on top, into a
+    topic only.
     """
     demo, rng, summary = demo_of(pipeline), random.Random(seed), Summary()
     ids = _TimeUUIDs()
@@ -93,8 +115,7 @@ def run_traffic(
     if duration <= 0:
         log.warning("No time is left before %s UTC: nothing sent.", until)
         return summary
-    with lake(conn_id) as session:
-        writer = EventWriter(session, pipeline)
+    with _writer(pipeline, conn_id) as writer:
         slices = max(1, int(duration / SLICE))
         for number in range(slices):
             due = begun + duration * (number + 1) / slices
@@ -108,12 +129,32 @@ def run_traffic(
             summary.minutes |= writer.write(fresh + again).minutes
             summary.events += len(fresh)
             summary.duplicates += len(again)
+            if way_in():
+                summary.poison += _send_poison(writer, pipeline, rng, sum(rng.random() < poison for _ in fresh))
         rest = [event for _, event in waiting]
         writer.write(rest)
         summary.duplicates += len(rest)
     summary.seconds = time.monotonic() - begun
     log.info("Demo traffic of %s: %s", pipeline.name, summary)
     return summary
+
+
+@contextlib.contextmanager
+def _writer(pipeline: Pipeline, conn_id: str) -> Iterator[EventWriter | EventProducer]:
+    if way_in():
+        from include.kafka.producer import producer
+
+        with producer(pipeline) as writer:
+            yield writer
+    else:
+        with lake(conn_id) as session:
+            yield EventWriter(session, pipeline)
+
+
+def _send_poison(writer: EventProducer, pipeline: Pipeline, rng: random.Random, count: int) -> int:
+    for _ in range(count):
+        writer.send(rng.choice(_POISON), rng.randrange(pipeline.shards))
+    return count
 
 
 def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> int:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from include.warehouse import rejected
 from include.warehouse.session import in_transaction
-
-_LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet take 16 MB
-_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True)
@@ -87,19 +85,9 @@ class ImportLog:
         return Progress(self._first_position, 0, 0, resumed=False)
 
     def _advance(self, cursor, refused: Sequence[Refused]) -> None:
-        for row in refused:
-            cursor.execute(
-                "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
-                "VALUES (%(pipeline)s, 'import', %(origin_key)s, %(minute)s, %(reason)s, %(payload)s) "
-                "ON DUPLICATE KEY UPDATE minute = VALUES(minute), reason = VALUES(reason), payload = VALUES(payload)",
-                {
-                    "pipeline": self._pipeline,
-                    "origin_key": f"{self._key['source_key']}:{row.key}"[:190],
-                    "minute": row.minute,
-                    "reason": row.reason[:_LONGEST_REASON],
-                    "payload": row.payload[:_LONGEST_PAYLOAD],
-                },
-            )
+        source = self._key["source_key"]
+        keyed = [replace(row, key=f"{source}:{row.key}") for row in refused]
+        rejected.keep_in(cursor, self._pipeline, rejected.IMPORT, keyed)
         self._update(cursor, "running")
 
     def _update(self, cursor, state: str) -> None:

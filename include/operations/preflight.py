@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from include.connections import (
+    KAFKA,
     LAKE_READER,
     LAKE_WRITER,
     SPARK,
@@ -18,6 +19,7 @@ from include.connections import (
     Endpoint,
     endpoint,
 )
+from include.kafka.way_in import way_in
 
 
 class PreflightFailed(RuntimeError):
@@ -30,7 +32,8 @@ def preflight() -> list[str]:
     for name, look in (("java", java_problem), ("spark jars", jars_problem)):
         problem = look()
         problems.append(problem) if problem else found.append(f"{name}: there")
-    for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK):
+    kafka = (KAFKA,) if way_in() else ()
+    for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK, *kafka):
         problem = connection_problem(conn_id)
         problems.append(problem) if problem else found.append(f"connection {conn_id}: answers")
     if problems:
@@ -87,6 +90,11 @@ def _answers(target: Endpoint) -> None:
 
         with lake(target) as session:
             clock(session)
+        return
+    if target.conn_id == KAFKA:
+        from include.kafka import clients
+
+        clients.answers()
         return
     from include.warehouse.session import warehouse
 

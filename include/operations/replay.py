@@ -1,6 +1,6 @@
 """Replay: rejected events are processed again after a rule or a row was mended. `make replay` and its DAG call this.
 
-Rows of the lake are read again with their whole minutes, which a merge replaces; rows that an import refused go through
+Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
 the import's admission and writer. Killed anywhere and started again, it counts every row once.
 """
 
@@ -49,8 +49,8 @@ class Replay:
     keys: dict[datetime, set[str]] = field(default_factory=dict)  # origin keys, as the lake's rejected events have them
     before: dict[datetime, tuple[int, ...]] = field(default_factory=dict)  # _COUNTS of the ledger
     asked_at: datetime | None = None  # clock of the lake, after the last touch: a later read sees everything
-    written: int = 0  # rows of imports that are in the lake now
-    refused: int = 0  # rows of imports that stay rejected
+    written: int = 0  # rows of imports and topics that are in the lake now
+    refused: int = 0  # rows of imports and topics that stay rejected
 
     @property
     def rows(self) -> int:
@@ -77,7 +77,7 @@ def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
             return replay
         if imported:
             _write_imports(session, conn, replay, imported, clock)
-            say(f"{replay.written} rows of imports are in the lake now; {replay.refused} stay rejected.")
+            say(f"{replay.written} rows of imports and topics are in the lake now; {replay.refused} stay rejected.")
         _remember(conn, replay, again)
         for minute, found in again.items():
             replay.keys.setdefault(minute, set()).update(found)
@@ -138,7 +138,7 @@ def outcome(conn, replay: Replay) -> str:
             rows = sum(len(replay.keys[minute]) for minute in minutes)
             lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {remedy}.")
     if replay.refused:
-        lines.append(f"{replay.refused} rows of imports were refused again: `make rejected` says why.")
+        lines.append(f"{replay.refused} rows of imports and topics were refused again: `make rejected` says why.")
     return "\n".join(lines)
 
 
@@ -239,7 +239,7 @@ def _plan(pipeline: Pipeline, again: dict[datetime, set[str]], imported: int) ->
             f"{total} rejected rows of {len(again)} minutes, {_span(again)}, are read again with their minutes"
         )
     if imported:
-        parts.append(f"{imported} rows that imports refused are judged again")
+        parts.append(f"{imported} rows of imports and topics are judged again")
     return f"{pipeline.name}: {'; '.join(parts)}." if parts else f"{pipeline.name}: there is nothing to replay."
 
 

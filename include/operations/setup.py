@@ -1,4 +1,4 @@
-"""Set-up: the schema of both stores and the grants of their accounts. Doing it again changes nothing."""
+"""Set-up: the schema of both stores, the grants of their accounts, the topics. Doing it again changes nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ log = logging.getLogger(__name__)
 
 
 def set_up() -> None:
-    """Create what is missing in the lake and in the warehouse. Raises while a store does not answer: try again then."""
+    """Create what is missing in the lake, in the warehouse and, where there is a way in from topics, in Kafka.
+
+    Raises while a store does not answer: try again then.
+    """
+    from include.kafka.way_in import way_in
     from include.lake import schema as lake
     from include.warehouse import schema as warehouse
 
@@ -16,3 +20,8 @@ def set_up() -> None:
     log.info("The lake's tables and grants are there.")
     warehouse.apply_schema()
     log.info("The warehouse's tables and grants are there.")
+    if way_in():
+        from include.kafka import topics
+
+        topics.make_topics()
+        log.info("The topics are there.")

@@ -1,4 +1,4 @@
-"""Verify: recounts the lake against the ledger, contributions and facts, and says what differs. It changes nothing.
+"""Verify: recounts topic, lake, ledger, contributions and facts, and says what differs. It changes nothing.
 
 `make verify` and the DAG minutemark_verify call this. Exit status: 0 nothing differs, 1 something does, 2 nobody can say.
 """
@@ -13,6 +13,8 @@ from datetime import date, datetime, timedelta
 
 from include import pipelines
 from include.connections import LAKE_READER, WAREHOUSE_ETL, ConnectionMissing
+from include.kafka.clients import BrokerError
+from include.kafka.way_in import way_in
 from include.lake.errors import LakeError
 from include.lake.session import lake
 from include.operations.progress import Bar
@@ -28,7 +30,7 @@ from include.window import WindowRefused, asked_range
 
 PATIENCE = 120.0  # seconds that pending minutes are waited for
 LINES = 20  # of each kind of difference
-_REFUSALS = (LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, WindowRefused)
+_REFUSALS = (BrokerError, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, WindowRefused)
 
 
 def verify(
@@ -42,8 +44,9 @@ def verify(
 ) -> Report:
     """Recount these pipelines: all minutes that lake or warehouse know, or all from `start` until before `end`.
 
-    Facts are compared over all their keys either way. Minutes that differ are looked at again, see recount/minutes.py.
-    Raises LakeError, WarehouseError or ConnectionMissing where a store cannot be asked.
+    Facts are compared over all their keys either way, and all messages that a topic still holds where there is a way in
+    from topics. Minutes that differ are looked at again, see recount/minutes.py.
+    Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be asked.
     """
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
@@ -54,7 +57,7 @@ class _Recount:
     """Of one pipeline: its minutes, the rules of the warehouse alone, its facts, and what had to be looked at again."""
 
     def __init__(self, pipeline: Pipeline, session, conn, lines: int) -> None:
-        self._pipeline, self._conn = pipeline, conn
+        self._pipeline, self._session, self._conn = pipeline, session, conn
         self._minutes = Minutes(pipeline, session, conn)
         self._unsettled: dict[datetime, Look] = {}
         self._report = PipelineReport(pipeline.name, "all minutes", Findings(lines), Findings(lines))
@@ -62,6 +65,8 @@ class _Recount:
     def report(self, start: datetime | None, end: datetime | None, patience: float, poll: float) -> PipelineReport:
         if start and end:
             self._report.span = f"{start:%Y-%m-%d %H:%M} until {end:%Y-%m-%d %H:%M} UTC"
+        if way_in():
+            self._topic(start, end)
         days = list(_days(start, end)) if start and end else self._minutes.days()
         with Bar(f"{self._pipeline.name}: minutes", len(days) * DAY // MINUTE, unit="min") as bar:
             for number, day in enumerate(days):
@@ -77,6 +82,15 @@ class _Recount:
             self._add(look)
         self._say_what_was_left_out()
         return self._report
+
+    def _topic(self, start: datetime | None, end: datetime | None) -> None:
+        from include.operations.recount import topic
+
+        recount = topic.TopicRecount(self._pipeline, self._session, self._conn)
+        for finding in recount.findings(start, end):
+            waits = finding.kind == topic.WAITING
+            (self._report.apart if waits else self._report.differences).add(finding, topic.PURPOSES[finding.kind])
+        self._report.notes.append(str(recount))
 
     def _first_look(self, minutes: list[datetime]) -> None:
         for look in self._minutes.look(minutes).values():

@@ -68,6 +68,7 @@ class Pipeline:
         default_factory=lambda: MappingProxyType({})
     )  # of the transform, with defaults
     tags: tuple[str, ...] = ()
+    topic: str = ""  # of its events in Kafka, a partition for each shard; <name>.events where it says nothing else
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
     event_time: str | None = None  # column that create_time is made from where an import has none
     absent: tuple[str, ...] = ()  # texts that an import takes for an empty value
@@ -81,6 +82,10 @@ class Pipeline:
     retention: Retention = Retention()
     delay_limit: timedelta = timedelta(seconds=180)  # a change seen in the lake and not merged for longer is an alert
     look_limit: timedelta = timedelta(seconds=180)  # so is a lake that nobody has looked at for longer
+
+    def __post_init__(self) -> None:
+        if not self.topic:
+            object.__setattr__(self, "topic", f"{self.name}.events")
 
     @property
     def lake_table(self) -> str:

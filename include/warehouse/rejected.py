@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from include.pipelines import Pipeline
 from include.warehouse.session import in_transaction, rows
 
-LAKE, IMPORT = "lake", "import"
+LAKE, IMPORT, KAFKA = "lake", "import", "kafka"
 _PAYLOAD_SHOWN = 300  # characters
 _KEYS_A_QUERY = 500
+_LONGEST_KEY = 190
+_LONGEST_REASON = 500
+_LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet take 16 MB
 
 # A reason without what was found in the one row: the sentence before the colon, quoted values and line numbers left out.
 _RULE = (
@@ -22,6 +26,15 @@ _CHOSEN = (
     f"(%(reason)s IS NULL OR {_RULE} = %(reason)s OR LEFT(reason, CHAR_LENGTH(%(reason)s)) = %(reason)s) "
     "AND (%(start)s IS NULL OR minute >= %(start)s) AND (%(end)s IS NULL OR minute < %(end)s)"
 )
+
+
+class Refusal(Protocol):
+    """A row that never reached the lake, and why; `key` is unique within its origin."""
+
+    key: str
+    reason: str
+    payload: str
+    minute: datetime | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,45 @@ def _cut(sample: dict) -> dict:
     return sample
 
 
+def keep(conn, pipeline: Pipeline, origin: str, refused: Sequence[Refusal]) -> None:
+    """Keep rows that never reached the lake, in one transaction; one that is there already is not counted again."""
+    in_transaction(conn, lambda cursor: keep_in(cursor, pipeline.name, origin, refused))
+
+
+def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refusal]) -> None:
+    """The same inside the caller's transaction."""
+    for row in refused:
+        cursor.execute(
+            "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+            "VALUES (%(pipeline)s, %(origin)s, %(origin_key)s, %(minute)s, %(reason)s, %(payload)s) "
+            "ON DUPLICATE KEY UPDATE minute = VALUES(minute), reason = VALUES(reason), payload = VALUES(payload)",
+            {
+                "pipeline": pipeline,
+                "origin": origin,
+                "origin_key": row.key[:_LONGEST_KEY],
+                "minute": row.minute,
+                "reason": row.reason[:_LONGEST_REASON],
+                "payload": row.payload[:_LONGEST_PAYLOAD],
+            },
+        )
+
+
+def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set[str]:
+    """Those of these origin keys that are kept."""
+    kept: set[str] = set()
+    for start in range(0, len(keys), _KEYS_A_QUERY):
+        part = {f"k{number}": key for number, key in enumerate(keys[start : start + _KEYS_A_QUERY])}
+        cursor = conn.cursor()
+        cursor.execute(
+            "SELECT origin_key FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = %(origin)s "
+            f"AND origin_key IN ({', '.join(f'%({name})s' for name in part)})",
+            part | {"pipeline": pipeline.name, "origin": origin},
+        )
+        kept.update(key for (key,) in cursor.fetchall())
+    conn.rollback()
+    return kept
+
+
 def lake_keys(conn, pipeline: Pipeline, choice: Choice) -> dict[datetime, set[str]]:
     """The origin keys of the chosen events of origin lake, by minute."""
     cursor = conn.cursor()
@@ -110,7 +162,7 @@ def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> 
 
 
 def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[int, int]], int]:
-    """(rejected_id, characters of the payload) of the chosen rows that imports of events refused, and how many others
+    """(rejected_id, characters of the payload) of the chosen rows of imports of events and of topics, and how many others
     are rows of dimension files, which are no events.
     """
     dimensions = [f"{pipeline.name}.{dimension.name}" for dimension in pipeline.dimensions]
@@ -119,7 +171,7 @@ def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[in
     no_events = {source for target, source in cursor.fetchall() if target in dimensions}
     cursor.execute(
         "SELECT rejected_id, CHAR_LENGTH(payload), SUBSTRING_INDEX(origin_key, ':', 1) FROM etl.rejected_events "
-        f"WHERE pipeline = %(pipeline)s AND origin = 'import' AND {_CHOSEN} ORDER BY rejected_id",
+        f"WHERE pipeline = %(pipeline)s AND origin IN ('import', 'kafka') AND {_CHOSEN} ORDER BY rejected_id",
         choice.binds(pipeline),
     )
     found = cursor.fetchall()

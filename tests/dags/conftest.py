@@ -1,4 +1,4 @@
-"""The DAGs as Airflow parses them, the demo's among them."""
+"""The DAGs as Airflow parses them, the demo's and those that follow topics among them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from tests.airflow_home import PROJECT
 
 @pytest.fixture(scope="session")
 def dag_bag():
-    before = os.environ.get("MINUTEMARK_DEMO")
-    os.environ["MINUTEMARK_DEMO"] = "1"
+    everything = {"MINUTEMARK_DEMO": "1", "MINUTEMARK_INGEST": "dag"}
+    before = {name: os.environ.get(name) for name in everything}
+    os.environ |= everything
     try:
         from airflow.models import DagBag
 
         return DagBag(str(PROJECT / "dags"))
     finally:
-        os.environ.pop("MINUTEMARK_DEMO") if before is None else os.environ.update(MINUTEMARK_DEMO=before)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from tests.airflow_home import PROJECT
 
 GIB = 1024**3
 ASTRO = {"postgres", "db-migration", "scheduler", "dag-processor", "api-server", "triggerer"}  # services of CLI 1.45
-ONE_SHOT = {"db-migration", "cassandra-accounts"}  # end before the others start
+ONE_SHOT = {"db-migration", "cassandra-accounts", "connectors"}  # end before the others start
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.override.yml").read_text())
 SERVICES = COMPOSE["services"]
 SETTINGS = yaml.safe_load((PROJECT / "airflow_settings.yaml").read_text())["airflow"]
@@ -36,23 +37,25 @@ def test_ports_answer_on_this_machine_only():
 
 
 def test_data_is_in_named_volumes():
-    for store, path in (("cassandra", "/var/lib/cassandra"), ("mysql", "/var/lib/mysql")):
+    stores = {"cassandra": "/var/lib/cassandra", "mysql": "/var/lib/mysql", "kafka": "/var/lib/kafka/data"}
+    for store, path in stores.items():
         volumes = dict(reversed(volume.split(":")[:2]) for volume in SERVICES[store]["volumes"])
         assert volumes[path] in COMPOSE["volumes"]
 
 
 def test_mounted_files_exist():
     sources = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
-    assert all((PROJECT / source).is_file() for source in sources if source.startswith("."))
+    sources += [service["build"] for service in SERVICES.values() if "build" in service]
+    assert all((PROJECT / source).exists() for source in sources if source.startswith("."))
 
 
 def test_tasks_start_when_the_stores_answer():
     for service in ("scheduler", "triggerer"):
         waits = SERVICES[service]["depends_on"]
-        assert waits["mysql"] == {"condition": "service_healthy"}
+        assert waits["mysql"] == waits["kafka"] == {"condition": "service_healthy"}
         assert waits["cassandra-accounts"] == {"condition": "service_completed_successfully"}
     assert SERVICES["cassandra-accounts"]["depends_on"]["cassandra"] == {"condition": "service_healthy"}
-    assert all("healthcheck" in SERVICES[store] for store in ("cassandra", "mysql"))
+    assert all("healthcheck" in SERVICES[store] for store in ("cassandra", "mysql", "kafka", "connect"))
 
 
 def test_services_of_ours_are_on_the_network_that_the_cli_defines():
@@ -61,6 +64,10 @@ def test_services_of_ours_are_on_the_network_that_the_cli_defines():
 
 @pytest.mark.parametrize("connection", SETTINGS["connections"], ids=lambda connection: connection["conn_id"])
 def test_connection_matches_a_service_and_an_account(connection):
+    if connection["conn_type"] == "kafka":
+        broker = json.loads(connection["conn_extra"])["bootstrap.servers"]
+        assert f"CONTAINERS://{broker}" in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+        return
     host = connection["conn_host"]
     if host == "local[*]":
         return
@@ -72,3 +79,28 @@ def test_connection_matches_a_service_and_an_account(connection):
         line for line in text.splitlines() if re.match(rf"CREATE (ROLE IF NOT EXISTS|USER) '?{login}'?[ @]", line)
     )
     assert f"'{password}'" in line
+
+
+def test_the_way_in_is_the_same_for_airflow_and_for_the_connectors_and_only_one():
+    services = ("scheduler", "dag-processor", "connectors")
+    assert {SERVICES[name]["environment"]["MINUTEMARK_INGEST"] for name in services} == {
+        "${MINUTEMARK_INGEST:-connect}"
+    }
+
+
+def test_connectors_are_registered_when_connect_answers():
+    assert SERVICES["connectors"]["depends_on"]["connect"] == {"condition": "service_healthy"}
+    assert SERVICES["connectors"]["command"][:3] == ["python", "-m", "include.kafka.connect"]
+
+
+def test_connect_and_broker_are_of_one_version():
+    first = (PROJECT / "docker" / "connect" / "Dockerfile").read_text().splitlines()[1]
+    assert first == f"FROM {SERVICES['kafka']['image']}"
+
+
+def test_connect_asks_the_broker_where_containers_do_and_has_the_writers_password():
+    worker = (PROJECT / "docker" / "connect" / "worker.properties").read_text()
+    settings = {one["conn_id"]: one for one in SETTINGS["connections"]}
+    broker = json.loads(settings["kafka_default"]["conn_extra"])["bootstrap.servers"]
+    assert f"bootstrap.servers={broker}\n" in worker
+    assert SERVICES["connect"]["environment"]["LAKE_WRITER_PASSWORD"] == settings["lake_writer"]["conn_password"]

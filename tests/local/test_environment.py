@@ -73,6 +73,25 @@ def test_a_warehouse_of_ones_own_is_used_and_ours_is_not_started():
     assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in made.variables
 
 
+def test_the_topics_are_followed_by_dags_on_a_broker_of_this_stack():
+    made = environment.prepare({**ports.DEFAULTS, "KAFKA_PORT": 9999}, {})
+    assert (made.own_kafka, made.ingest, made.variables["MINUTEMARK_INGEST"]) == (False, "dag", "dag")
+    connection = json.loads(made.variables["AIRFLOW_CONN_KAFKA_DEFAULT"])
+    assert connection == {"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:9999"}}
+
+
+def test_a_broker_of_ones_own_is_used_and_ours_is_not_started():
+    own = '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b1:9093", "security.protocol": "SASL_SSL"}}'
+    made = environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_KAFKA_DEFAULT": own})
+    assert made.own_kafka and not made.own_lake
+    assert made.variables["AIRFLOW_CONN_KAFKA_DEFAULT"] == own
+
+
+def test_without_a_way_in_there_is_no_broker_to_start():
+    made = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": ""})
+    assert made.ingest == "" == made.variables["MINUTEMARK_INGEST"]
+
+
 def test_half_a_warehouse_of_ones_own_is_refused():
     with pytest.raises(Problem, match="AIRFLOW_CONN_WAREHOUSE_ETL is set, but not AIRFLOW_CONN_WAREHOUSE_BI"):
         environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_WAREHOUSE_ETL": OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]})
@@ -81,7 +100,7 @@ def test_half_a_warehouse_of_ones_own_is_refused():
 def test_having_sourced_the_file_is_no_store_of_ones_own():
     sourced = environment.prepare(ports.DEFAULTS, {}).variables
     again = environment.prepare(ports.DEFAULTS, sourced)
-    assert not again.own_lake and not again.own_warehouse
+    assert not again.own_lake and not again.own_warehouse and not again.own_kafka
 
 
 def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, monkeypatch):

@@ -178,8 +178,8 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     refuse(lab, "sha:5", '{"cut off', "create_time is too long")
     started = replay.start(RECRUITMENT, Choice(), said.append)
     assert said == [
-        "recruitment: 4 rows that imports refused are judged again.",
-        "1 rows of imports are in the lake now; 3 stay rejected.",
+        "recruitment: 4 rows of imports and topics are judged again.",
+        "1 rows of imports and topics are in the lake now; 3 stay rejected.",
     ]
     assert lake_rows(minute) == {good.create_time}
     with lake("lake_reader") as session:
@@ -199,7 +199,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     run(lab)
     assert replay.follow(started, pause=0.01).splitlines() == [
         "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected.",
-        "3 rows of imports were refused again: `make rejected` says why.",
+        "3 rows of imports and topics were refused again: `make rejected` says why.",
     ]
 
 

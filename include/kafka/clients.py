@@ -1,0 +1,121 @@
+"""Clients of the broker that connection kafka_default names. Its extra is librdkafka's configuration, TLS and SASL included."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from include.connections import KAFKA, endpoint
+from include.kafka.way_in import DAG, group_of
+from include.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, KafkaError
+    from confluent_kafka.admin import AdminClient
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 20.0  # seconds that a broker may take to answer
+_SERVERS = "bootstrap.servers"
+_READING = {
+    "enable.partition.eof": True,  # for whoever reads up to the end
+    "fetch.wait.max.ms": 100,
+    "queued.max.messages.kbytes": 16_384,  # read ahead: this bounds the memory, whatever a message's size
+}
+
+
+class BrokerError(RuntimeError):
+    """The broker could not be reached, or refused. The message says where, what was found, and the remedy."""
+
+
+def complaint(error: KafkaError) -> None:
+    """What a client says that belongs to no call, such as a broker that is away for a moment."""
+    log.warning("Kafka: %s", error.str())
+
+
+def settings() -> dict:
+    """The connection's configuration for a client. Raises ConnectionMissing, or BrokerError where it names no broker."""
+    target = endpoint(KAFKA)
+    if not target.extra.get(_SERVERS):
+        raise BrokerError(f'Connection {KAFKA} names no broker: put {{"{_SERVERS}": "host:9092"}} into its extra.')
+    # A broker that is back should not be waited for; and what matters arrives as an error, so that the client's own log
+    # on stderr would say it again.
+    return {"reconnect.backoff.max.ms": 1_000, **target.extra, "log_level": 2}
+
+
+def of_follower(pipeline: Pipeline) -> dict:
+    """What following the topic needs on top of the connection's configuration."""
+    name = group_of(pipeline.name, DAG)
+    return {
+        "group.id": name,
+        # A member that stays the same: whoever comes with this name has all partitions at once, without a rebalance,
+        # and the one before is shut out. So a minute's task takes over from its predecessor, alive, ended or killed.
+        "group.instance.id": name,
+        "heartbeat.interval.ms": 1_000,  # within this time the predecessor learns of it
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",  # nothing is skipped
+        **_READING,
+    }
+
+
+def follower(pipeline: Pipeline) -> Consumer:
+    """A consumer that follows the pipeline's topic; close it. A task takes the provider's hook: plugins/topics.py."""
+    from confluent_kafka import Consumer
+
+    with explained():
+        consumer = Consumer({**settings(), **of_follower(pipeline), "error_cb": complaint})
+        consumer.subscribe([pipeline.topic])
+    return consumer
+
+
+@contextlib.contextmanager
+def reader(group: str) -> Iterator[Consumer]:
+    """A consumer that asks and reads, but neither joins that group nor commits to it."""
+    from confluent_kafka import Consumer
+
+    ours = {"group.id": group, "enable.auto.commit": False, **_READING}
+    with explained():
+        consumer = Consumer({**settings(), **ours, "error_cb": complaint})
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+
+def admin() -> AdminClient:
+    """A client that makes topics."""
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient({**settings(), "error_cb": complaint})
+
+
+def answers() -> None:
+    """Return when the broker answers this account. Raises BrokerError."""
+    with explained():
+        admin().list_topics(timeout=TIMEOUT)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Errors of the client leave as BrokerError."""
+    from confluent_kafka import KafkaException
+
+    try:
+        yield
+    except KafkaException as error:
+        raise BrokerError(_explanation(error.args[0])) from error
+
+
+def _explanation(error: KafkaError) -> str:
+    from confluent_kafka import KafkaError as codes
+
+    found = f"The broker of connection {KAFKA} ({endpoint(KAFKA).extra.get(_SERVERS)}): {error.str()}."
+    if error.code() in (codes.UNKNOWN_TOPIC_OR_PART, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION):
+        return f"{found} Make the topics: `make schema`, or the DAG minutemark_setup."
+    if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
+        return f"{found} Allow its account Read on topics and on groups minutemark-*, and Write where it produces."
+    if error.code() in (codes._AUTHENTICATION, codes.SASL_AUTHENTICATION_FAILED):
+        return f"{found} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."
+    return f"{found} Start it (`make services`), or correct the extra of connection {KAFKA}."

@@ -1,0 +1,147 @@
+"""Kafka Connect as the way in: a sink connector for each pipeline's topic, registered by `python -m include.kafka.connect`.
+
+The connector is docker/connect/lake-sink.json with the declaration's names in it. It writes a message's event and touches
+its minute; both go by the record's timestamp and partition, which producers set as docs/design.md wants it. Nothing but
+Python itself is needed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from include.kafka.way_in import CONNECT, way_in
+from include.pipelines import Pipeline, all_pipelines
+
+_KEY = ("minute", "shard", "create_time")
+_PATIENCE = 1_800.0  # seconds: the tables come with Airflow's set-up DAG, minutes after a first start
+_PAUSE = 5.0
+
+
+class ConnectError(RuntimeError):
+    """A connector that does not run; the message has what Connect says of it."""
+
+
+def name_of(pipeline: Pipeline) -> str:
+    """Connect makes its consumer group of it: include/kafka/way_in.py knows that one."""
+    return f"minutemark-{pipeline.name}"
+
+
+def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
+    """The configuration of the pipeline's connector."""
+    columns = (*_KEY, *pipeline.columns)
+    names = {
+        "<topic>": pipeline.topic,
+        "<lake_table>": pipeline.lake_table,
+        "<columns>": ", ".join(columns),
+        "<variables>": ", ".join(f":{column}" for column in columns),
+        "<mapping>": ", ".join(f"{column}=value.{column}" for column in columns),
+    }
+    for placeholder, name in names.items():
+        template = template.replace(placeholder, name)
+    return json.loads(template)
+
+
+class Connect:
+    """Connect's REST interface."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def register(self, name: str, config: Mapping[str, str]) -> None:
+        """Make the connector, or give it this configuration."""
+        self._send("PUT", f"/connectors/{name}/config", config)
+
+    def remove(self, name: str) -> None:
+        """No connector of that name is left; its group's offsets stay."""
+        try:
+            self._send("DELETE", f"/connectors/{name}")
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+
+    def trouble(self, name: str) -> str | None:
+        """What keeps the connector or one of its tasks from running; None where all run."""
+        found = self._send("GET", f"/connectors/{name}/status")
+        parts = [found["connector"], *found["tasks"]]
+        if not found["tasks"]:
+            return "it has no task yet"
+        return next((_trouble(part) for part in parts if part["state"] != "RUNNING"), None)
+
+    def restart(self, name: str) -> None:
+        """Start again what has failed of it."""
+        self._send("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")
+
+    def _send(self, method: str, path: str, body: Mapping | None = None) -> dict:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.loads(response.read() or b"{}")
+
+
+def _trouble(part: Mapping[str, str]) -> str:
+    reason = part.get("trace", "").strip().splitlines()[-1:]
+    return " ".join([part["state"].lower(), *reason])
+
+
+def register_all(
+    connect: Connect,
+    pipelines: Iterable[Pipeline],
+    template: str,
+    *,
+    patience: float = _PATIENCE,
+    pause: float = _PAUSE,
+) -> None:
+    """Register a connector for each pipeline, and start it again until it runs. Raises ConnectError when the time is up.
+
+    What it needs may come later than Connect: tables and topics are made by set-up.
+    """
+    deadline, waiting = time.monotonic() + patience, {name_of(one): connector(one, template) for one in pipelines}
+    registered: set[str] = set()
+    while waiting:
+        name, found = next(iter(waiting)), None
+        try:
+            if name not in registered:
+                connect.register(name, waiting[name])
+                registered.add(name)
+            found = connect.trouble(name)
+            if found is None:
+                print(f"Connector {name} runs.", flush=True)
+                del waiting[name]
+                continue
+            connect.restart(name)
+        except (OSError, ValueError) as error:  # not up yet, or busy with the one before
+            found = found or str(error)
+        if time.monotonic() > deadline:
+            raise ConnectError(f"Connector {name} does not run: {found}. Its log says more; was minutemark_setup run?")
+        time.sleep(pause)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Register the connectors where they are the way in, else remove them: two ways in would do everything twice."""
+    parser = argparse.ArgumentParser(prog="python -m include.kafka.connect", description=main.__doc__)
+    parser.add_argument("url", help="of Kafka Connect, such as http://connect:8083")
+    parser.add_argument("template", type=Path, help="the connector, such as docker/connect/lake-sink.json")
+    asked = parser.parse_args(arguments)
+    connect, pipelines = Connect(asked.url), all_pipelines().values()
+    try:
+        if way_in() == CONNECT:
+            register_all(connect, pipelines, asked.template.read_text(encoding="utf-8"))
+        else:
+            for pipeline in pipelines:
+                connect.remove(name_of(pipeline))
+    except (ConnectError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

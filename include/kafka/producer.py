@@ -1,0 +1,80 @@
+"""Sends events into a topic as every producer should: the id as key, its shard as partition, create_time as timestamp."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from include.kafka.clients import TIMEOUT, BrokerError, complaint, explained, settings
+from include.lake.keys import minute_of, shard_of, time_of
+from include.lake.writer import Event, Written, event_id
+from include.pipelines import Pipeline
+
+_EPOCH = datetime(1970, 1, 1)
+
+
+class EventProducer:
+    """Sends events of one pipeline; use `producer()`."""
+
+    def __init__(self, client, pipeline: Pipeline) -> None:
+        self._client = client
+        self._pipeline = pipeline
+        self._refused: list[str] = []
+
+    def write(self, events: Iterable[Event]) -> Written:
+        """Send all events and return when the broker has them. Raises BrokerError."""
+        rows, minutes = 0, set()
+        for event in events:
+            identity = event_id(self._pipeline, event)
+            fields = {"create_time": str(event.create_time), **event.values}
+            value = json.dumps({name: text for name, text in fields.items() if text is not None}, ensure_ascii=False)
+            self._send(
+                value.encode(),
+                partition=shard_of(identity, self._pipeline.shards),
+                key=identity.encode(),
+                timestamp=(time_of(event.create_time) - _EPOCH) // timedelta(milliseconds=1),
+            )
+            minutes.add(minute_of(event.create_time))
+            rows += 1
+        self._flush()
+        return Written(rows, frozenset(minutes))
+
+    def send(self, value: bytes | None, partition: int) -> None:
+        """Send any value, event or not, and return when the broker has it. Raises BrokerError."""
+        self._send(value, partition=partition)
+        self._flush()
+
+    def _send(self, value: bytes | None, **where) -> None:
+        with explained():
+            while True:
+                try:
+                    self._client.produce(self._pipeline.topic, value=value, on_delivery=self._delivered, **where)
+                    return
+                except BufferError:  # as many wait as may
+                    self._client.poll(0.1)
+
+    def _delivered(self, error, _) -> None:
+        if error is not None:
+            self._refused.append(error.str())
+
+    def _flush(self) -> None:
+        waiting = self._client.flush(TIMEOUT)
+        refused, self._refused = self._refused, []
+        if waiting or refused:
+            found = refused[0] if refused else f"no answer within {TIMEOUT:.0f} s"
+            raise BrokerError(
+                f"{waiting + len(refused)} messages did not get into topic {self._pipeline.topic}: {found}."
+            )
+
+
+@contextlib.contextmanager
+def producer(pipeline: Pipeline) -> Iterator[EventProducer]:
+    """A producer for the pipeline's topic."""
+    from confluent_kafka import Producer
+
+    ours = {"acks": "all", "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": int(TIMEOUT * 1000)}
+    with explained():
+        client = Producer({**settings(), **ours, "error_cb": complaint})
+    yield EventProducer(client, pipeline)

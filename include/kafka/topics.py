@@ -1,0 +1,137 @@
+"""The pipelines' topics: made once, a partition for each shard; how far they reach; and reading them again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader
+from include.kafka.follow import gathered
+from include.kafka.way_in import CONNECT, way_in
+from include.pipelines import Pipeline, all_pipelines
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 30.0  # seconds without a message that should be there
+
+
+class TopicMismatch(BrokerError):
+    """A topic that is not what its pipeline needs."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Offsets of a partition: its first message, where its group goes on (None: nothing committed yet), and its end."""
+
+    begin: int
+    committed: int | None
+    end: int
+
+    @property
+    def waiting(self) -> int:
+        """Offsets that the group has still before it."""
+        return self.end - max(self.begin, self.committed or 0)
+
+    @property
+    def expired(self) -> int:
+        """Offsets that left the topic before the group came to them."""
+        return 0 if self.committed is None else max(0, self.begin - self.committed)
+
+
+def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
+    """Make the topics that are missing, by default of all pipelines, replicated as the broker does by default.
+
+    Those that are there stay as they are. Raises BrokerError, or TopicMismatch for one that can't be used.
+    """
+    from confluent_kafka.admin import NewTopic
+
+    with explained():
+        client = admin()
+        there = client.list_topics(timeout=TIMEOUT).topics
+        wanted = []
+        for pipeline in all_pipelines().values() if pipelines is None else pipelines:
+            if pipeline.topic in there:
+                _check(pipeline, len(there[pipeline.topic].partitions))
+            else:
+                wanted.append(NewTopic(pipeline.topic, num_partitions=pipeline.shards))
+        for topic, done in (client.create_topics(wanted) if wanted else {}).items():
+            done.result()
+            log.info("The topic %s is made.", topic)
+
+
+def _check(pipeline: Pipeline, partitions: int) -> None:
+    if partitions == pipeline.shards:
+        return
+    found = (
+        f"Topic {pipeline.topic} has {partitions} partitions and {pipeline.lake_table} {pipeline.shards} shards: the "
+        "partition of an event should be its shard. Make a topic of as many partitions, and declare it as `topic`."
+    )
+    if way_in() == CONNECT:  # which takes the partition for the shard
+        raise TopicMismatch(found)
+    log.warning("%s Until then shards are computed from the events.", found)
+
+
+def reaches(pipeline: Pipeline, group: str) -> dict[int, Reach]:
+    """Each partition of the topic, with what that group has committed. Raises BrokerError."""
+    with reader(group) as client:
+        return reach_of(client, pipeline)
+
+
+def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
+    """The same by a reader of the group. What is committed is asked before the ends."""
+    from confluent_kafka import TopicPartition
+
+    metadata = client.list_topics(pipeline.topic, timeout=TIMEOUT).topics[pipeline.topic]
+    if metadata.error:
+        raise BrokerError(f"Topic {pipeline.topic}: {metadata.error}. Make it: `make schema`, or minutemark_setup.")
+    partitions = [TopicPartition(pipeline.topic, number) for number in sorted(metadata.partitions)]
+    found = {}
+    for one in client.committed(partitions, timeout=TIMEOUT):
+        begin, end = client.get_watermark_offsets(TopicPartition(one.topic, one.partition), timeout=TIMEOUT)
+        found[one.partition] = Reach(begin, one.offset if one.offset >= 0 else None, end)
+    return found
+
+
+def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:
+    """For each partition the offset of its first message of that time (UTC) or later; its given end where there is none."""
+    from confluent_kafka import TopicPartition
+
+    moment = int(since.replace(tzinfo=UTC).timestamp() * 1000)
+    asked = [TopicPartition(pipeline.topic, partition, moment) for partition in partitions]
+    with reader(group) as client:
+        found = client.offsets_for_times(asked, timeout=TIMEOUT)
+    return {one.partition: one.offset if one.offset >= 0 else partitions[one.partition] for one in found}
+
+
+def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
+    """The messages of each partition from an offset until before another, chunk by chunk; nothing is committed."""
+    from confluent_kafka import TopicPartition
+
+    left = {partition: end for partition, (begin, end) in span.items() if begin < end}
+    with reader(group) as client:
+        client.assign([TopicPartition(pipeline.topic, partition, span[partition][0]) for partition in left])
+        moved = time.monotonic()
+        while left:
+            ended: set[int] = set()
+            found = gathered(client, ended)
+            if found:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > _PATIENCE:
+                raise BrokerError(
+                    f"Topic {pipeline.topic}: nothing came for {_PATIENCE:.0f} s. Look at the broker's log."
+                )
+            wanted = [one for one in found if one.offset() < left.get(one.partition(), 0)]
+            ended |= {one.partition() for one in found if one.offset() + 1 >= left.get(one.partition(), 0)}
+            if done := [TopicPartition(pipeline.topic, partition) for partition in ended if partition in left]:
+                client.pause(done)
+            if wanted:
+                yield wanted
+            for partition in ended:
+                left.pop(partition, None)

@@ -1,0 +1,59 @@
+"""Which of given events the lake has: by the whole key, and without reading the rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from include.lake.keys import minute_of, shard_of, time_of
+from include.lake.writer import Event, event_id
+from include.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+_REQUESTS_IN_FLIGHT = 8
+
+
+class Presence:
+    """Asks one lake table; the query is prepared once."""
+
+    def __init__(self, session: Session, pipeline: Pipeline) -> None:
+        self._session = session
+        self._pipeline = pipeline
+        # Between two times, not ids: Cassandra and Python order time-UUIDs of one instant differently.
+        self._query = session.prepare(
+            f"SELECT create_time, {pipeline.event_id} AS identity FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? "
+            "AND create_time >= minTimeuuid(?) AND create_time <= maxTimeuuid(?)"
+        )
+
+    def absent(self, events: Iterable[Event]) -> list[Event]:
+        """Those of the events that have no row."""
+        from cassandra.concurrent import execute_concurrent_with_args
+
+        wanted: dict[tuple[datetime, int], list[Event]] = defaultdict(list)
+        for event in events:
+            shard = shard_of(event_id(self._pipeline, event), self._pipeline.shards)
+            wanted[minute_of(event.create_time), shard].append(event)
+        asked = list(wanted.items())
+        binds = [(*key, *_span(of_key)) for key, of_key in asked]
+        answers = execute_concurrent_with_args(
+            self._session,
+            self._query,
+            binds,
+            concurrency=_REQUESTS_IN_FLIGHT,
+            raise_on_first_error=True,
+            results_generator=True,
+        )
+        missing = []
+        for (_, of_key), (_, rows) in zip(asked, answers, strict=True):
+            there = {(create_time, str(identity or "")) for create_time, identity in rows}
+            missing += [one for one in of_key if (one.create_time, event_id(self._pipeline, one)) not in there]
+        return missing
+
+
+def _span(events: list[Event]) -> tuple[datetime, datetime]:
+    times = [time_of(event.create_time) for event in events]
+    return min(times), max(times)

@@ -1,0 +1,195 @@
+"""Ingest: events of a topic into the lake, and what can be no event into the rejected ones.
+
+The DAGs `<pipeline>_ingest` and `make ingest` call this. An offset is committed only when its message is safe: its event in
+the lake and its minute in the change log, or itself among the rejected events. So whatever is killed comes again, and is
+the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from include import pipelines
+from include.connections import LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
+from include.kafka import clients, topics
+from include.kafka.clients import BrokerError
+from include.kafka.follow import Gap, follow
+from include.kafka.messages import TopicEvents, origin_key
+from include.kafka.way_in import DAG, group_of
+from include.lake import change_log
+from include.lake.errors import LakeError
+from include.lake.schema import check_table
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.operations.import_log import Refused
+from include.operations.progress import Bar
+from include.pipelines import Pipeline
+from include.warehouse import rejected
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+
+log = logging.getLogger(__name__)
+
+# A minute, and as long again as a successor may need to come up before its predecessor leaves.
+SECONDS = 90.0
+_REFUSALS = (BrokerError, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline)
+
+
+@dataclass
+class IngestSummary:
+    """What one call took in. Messages that came twice are counted twice here, and are the same rows."""
+
+    topic: str
+    written: int = 0
+    refused: int = 0
+    misplaced: int = 0  # events whose partition is not their shard
+    minutes: set[datetime] = field(default_factory=set)
+    taken_over: bool = False
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.topic}: {self.written} events written, {len(self.minutes)} minutes touched, "
+            f"{self.refused} messages rejected, {self.seconds:.1f} s."
+        ]
+        if self.taken_over:
+            lines.append("The next follower has taken over.")
+        if self.misplaced:
+            lines.append(
+                f"{self.misplaced} events were in another partition than their shard: their producer should choose it by "
+                "murmur2 of the event's id (docs/deploy.md). They are in the right shard of the lake."
+            )
+        if self.refused:
+            lines.append("Rejected messages and their reasons: make rejected.")
+        return "\n".join(lines)
+
+
+def ingest(
+    pipeline: Pipeline,
+    open_consumer: Callable[[], Consumer],
+    *,
+    seconds: float = SECONDS,
+    to_the_end: bool = False,
+) -> IngestSummary:
+    """Follow the pipeline's topic for so long, or to its end, or until the next one takes over.
+
+    `open_consumer` gives a subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
+    """
+    summary, begun = IngestSummary(pipeline.topic), time.monotonic()
+    with lake(LAKE_WRITER) as session:
+        intake = Intake(pipeline, session, summary)
+        consumer = open_consumer()  # only now: from here on its predecessor is shut out
+        try:
+            summary.taken_over = follow(
+                consumer,
+                intake.take,
+                intake.lost,
+                lambda: time.monotonic() - begun > seconds,
+                to_the_end=to_the_end,
+            )
+        finally:
+            consumer.close()
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+def ingest_again(pipeline: Pipeline) -> IngestSummary:
+    """Take in all that the topic still holds, whatever is committed, and commit nothing: the same rows once more."""
+    summary, begun = IngestSummary(pipeline.topic), time.monotonic()
+    group = group_of(pipeline.name, DAG)
+    span = {number: (one.begin, one.end) for number, one in topics.reaches(pipeline, group).items()}
+    with (
+        lake(LAKE_WRITER) as session,
+        Bar(f"{pipeline.topic} again", sum(end - begin for begin, end in span.values()), unit="message") as bar,
+    ):
+        intake = Intake(pipeline, session, summary)
+        for messages in topics.messages(pipeline, group, span):
+            intake.take(messages)
+            bar.at(summary.written + summary.refused)
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+class Intake:
+    """Makes messages safe, chunk by chunk: events and their minutes in the lake, the others with their reason."""
+
+    def __init__(self, pipeline: Pipeline, session, summary: IngestSummary) -> None:
+        check_table(session, pipeline)
+        self._pipeline = pipeline
+        self._writer = EventWriter(session, pipeline)
+        self._reader = TopicEvents(pipeline, change_log.clock(session))
+        self._summary = summary
+
+    def take(self, messages: list[Message]) -> None:
+        """Return when each of them is safe."""
+        events, refused = [], []
+        for message in messages:
+            found = self._reader.read(message)
+            if isinstance(found, Event):
+                events.append(found)
+                self._summary.misplaced += self._reader.misplaced(message, found)
+            else:
+                refused.append(found)
+        if events:
+            self._summary.minutes |= self._writer.write(events).minutes
+        self._keep(refused)
+        self._summary.written += len(events)
+
+    def lost(self, gaps: list[Gap]) -> None:
+        """Keep what nobody can read any more as a rejected event of its first offset."""
+        self._keep([_refused(gap) for gap in gaps])
+
+    def _keep(self, refused: list[Refused]) -> None:
+        if not refused:
+            return  # the warehouse is not needed, and may be away
+        with warehouse(WAREHOUSE_ETL) as conn:
+            rejected.keep(conn, self._pipeline, rejected.KAFKA, refused)
+        self._summary.refused += len(refused)
+
+
+def _refused(gap: Gap) -> Refused:
+    count = gap.end - gap.first
+    log.error("%s messages of %s, partition %s, were removed before they were read.", count, gap.topic, gap.partition)
+    return Refused(
+        origin_key(gap.topic, gap.partition, gap.first),
+        f"the topic's retention removed messages before they were read: {count} from offset {gap.first} on",
+        f'{{"line": "offsets {gap.first} until before {gap.end}"}}',
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`make ingest`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make ingest", description=__doc__.splitlines()[0])
+    parser.add_argument("--pipeline", required=True, help="PIPELINE= whose topic")
+    parser.add_argument("--seconds", type=float, help="SECONDS= follow for so long (default: to the topic's end)")
+    parser.add_argument("--again", action="store_true", help="AGAIN=1: all that the topic still holds, once more")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        pipeline = pipelines.get(asked.pipeline)
+        if asked.again:
+            print(ingest_again(pipeline))
+        else:
+            seconds = asked.seconds or float("inf")
+            print(ingest(pipeline, lambda: clients.follower(pipeline), seconds=seconds, to_the_end=not asked.seconds))
+    except _REFUSALS as error:
+        print(f"Ingest failed. {error.args[0]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. What was not committed comes again.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

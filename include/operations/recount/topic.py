@@ -1,0 +1,132 @@
+"""A topic against the lake: every message before the committed offset is in the lake, or kept among the rejected events.
+
+The committed offset is read first, and an offset is committed only when its message is safe: so one look is enough,
+whatever goes on meanwhile. Messages that retention has removed nobody can ask for; those before the end are on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from include.kafka import topics
+from include.kafka.messages import TopicEvents, key_of
+from include.kafka.way_in import CONNECT, group_of, way_in
+from include.lake import change_log
+from include.lake.keys import minute_of
+from include.lake.presence import Presence
+from include.lake.writer import Event
+from include.operations.progress import Bar
+from include.operations.recount.report import Finding
+from include.pipelines import Pipeline
+from include.warehouse import rejected
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+UNSTORED, EXPIRED, WAITING = "topic_unstored", "topic_expired", "topic_waiting"
+PURPOSES = {
+    UNSTORED: "The group has committed past the message, and it is neither in the lake nor kept as rejected.",
+    EXPIRED: "Retention has removed messages that the group has not come to.",
+    WAITING: "Sent, and not yet committed: those who follow the topic take them next.",
+}
+
+
+@dataclass
+class Tally:
+    """Of the messages that were looked at; duplicates are counted as often as they came."""
+
+    messages: int = 0
+    in_lake: int = 0
+    kept: int = 0  # among the rejected events
+    missing: int = 0
+    closed: int = 0  # of minutes that the lake may have forgotten
+    waiting: int = 0
+
+
+class TopicRecount:
+    """Of one pipeline's topic; `tally` is filled while the findings are taken."""
+
+    def __init__(self, pipeline: Pipeline, session, conn) -> None:
+        self._pipeline, self._conn = pipeline, conn
+        self._clock = change_log.clock(session)
+        self._events = TopicEvents(pipeline, self._clock)
+        self._presence = Presence(session, pipeline)
+        self._group = group_of(pipeline.name, way_in())
+        self.tally = Tally()
+
+    def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
+        """What differs, and what waits. With a range only its events are counted, and messages that are none by their time."""
+        reaches = topics.reaches(self._pipeline, self._group)
+        for partition, reach in reaches.items():
+            yield from self._reach_findings(partition, reach)
+        span = {number: (one.begin, one.committed or one.begin) for number, one in reaches.items()}
+        if start:
+            known = {number: until for number, (_, until) in span.items()}
+            since = topics.offsets_from(self._pipeline, self._group, known, start)
+            span = {number: (max(begin, since[number]), until) for number, (begin, until) in span.items()}
+        total, done = sum(max(0, until - begin) for begin, until in span.values()), 0
+        with Bar(f"{self._pipeline.name}: messages", total, unit="message") as bar:
+            for chunk in topics.messages(self._pipeline, self._group, span):
+                yield from self._chunk_findings(chunk, start, end)
+                done += len(chunk)
+                bar.at(min(done, total))
+
+    def __str__(self) -> str:
+        tally = self.tally
+        closed = f", {tally.closed:,} of closed minutes" if tally.closed else ""
+        return (
+            f"{self._pipeline.topic}, up to what {self._group} has committed: {tally.messages:,} messages, {tally.in_lake:,} in "
+            f"the lake, {tally.kept:,} rejected, {tally.missing:,} missing{closed}; {tally.waiting:,} behind it wait."
+        )
+
+    def _reach_findings(self, partition: int, reach: topics.Reach) -> Iterator[Finding]:
+        where = f"{self._pipeline.topic}/{partition}"
+        self.tally.waiting += reach.waiting
+        if reach.expired:
+            self.tally.missing += reach.expired
+            remedy = "send them again, or import them; give the topic a longer retention"
+            yield Finding(EXPIRED, None, where, {"offset": reach.committed}, {"offset": reach.begin}, remedy)
+        if reach.waiting:
+            remedy = f"does {self._pipeline.name}_ingest run? Verify again then"
+            if way_in() == CONNECT:
+                remedy = "does the connector run? Verify again then"
+            committed = reach.begin if reach.committed is None else reach.committed
+            yield Finding(WAITING, None, where, {"offset": reach.end}, {"offset": committed}, remedy)
+
+    def _chunk_findings(self, chunk: list[Message], start: datetime | None, end: datetime | None) -> Iterator[Finding]:
+        events: list[tuple[Message, Event]] = []
+        others: list[tuple[Message, datetime | None]] = []
+        for message in chunk:
+            found = self._events.read(message)
+            minute = minute_of(found.create_time) if isinstance(found, Event) else found.minute
+            if minute and ((start and minute < start) or (end and minute >= end)):
+                continue
+            self.tally.messages += 1
+            if isinstance(found, Event):
+                events.append((message, found))
+            else:
+                others.append((message, minute))
+        absent = {id(one) for one in self._presence.absent(event for _, event in events)}
+        self.tally.in_lake += len(events) - len(absent)
+        # What was an event when it came may be too old for one now, and the other way round.
+        others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
+        kept = rejected.kept_keys(self._conn, self._pipeline, rejected.KAFKA, [key_of(one) for one, _ in others])
+        for message, minute in others:
+            if key_of(message) in kept:
+                self.tally.kept += 1
+            elif minute and self._is_closed(minute):
+                self.tally.closed += 1
+            else:
+                self.tally.missing += 1
+                yield self._unstored(message, minute)
+
+    def _unstored(self, message: Message, minute: datetime | None) -> Finding:
+        remedy = f"make ingest PIPELINE={self._pipeline.name} AGAIN=1"
+        return Finding(UNSTORED, minute, key_of(message), {"stored": 1}, {"stored": 0}, remedy)
+
+    def _is_closed(self, minute: datetime) -> bool:
+        keeps = self._pipeline.lake_retention
+        return keeps is not None and minute < self._clock - keeps

@@ -1,0 +1,156 @@
+"""A real Kafka broker from Maven jars: its folder, its command line, and when it answers.
+
+One node in KRaft mode, broker and controller in one process, on loopback, sized for a laptop. The topics belong to
+include/kafka/topics.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import waiting
+from local.cassandra import java
+from local.layout import KAFKA_JARS
+from local.problems import Problem
+
+HOST = "127.0.0.1"
+_MAIN = "kafka.Kafka"
+_FORMAT = "kafka.tools.StorageTool"
+
+_CONFIGURATION = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=BROKER://{host}:{port}
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+
+# A topic that set-up did not make would have another number of partitions.
+auto.create.topics.enable=false
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# There is nobody to wait for before a group's first member gets its partitions.
+group.initial.rebalance.delay.ms=0
+
+# A laptop's share. Messages stay for a week, and at most this much of a partition.
+log.retention.hours=168
+log.retention.bytes=268435456
+log.segment.bytes=33554432
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+_LOGGING = """\
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %-5p [%t] %c{1} %m%n
+rootLogger.level = WARN
+rootLogger.appenderRef.console.ref = console
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = INFO
+"""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where a broker keeps its data and what it listens on."""
+
+    home: Path
+    port: int = 9092
+    controller_port: int = 9093
+    heap_mb: int = 256
+
+    def prepare(self, jars: Path = KAFKA_JARS) -> list[str]:
+        """Write the configuration, format an empty data folder, and return the command that runs the broker."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.home / "log4j2.properties").write_text(_LOGGING)
+        if not (self.home / "data").is_dir():
+            self._format(jars)
+        return [*self._java(jars), _MAIN, str(self._configure("data"))]
+
+    def command(self, jars: Path = KAFKA_JARS) -> list[str]:
+        """What runs the prepared broker in the foreground; TERM ends it cleanly."""
+        return [*self._java(jars), _MAIN, str(self.home / "server.properties")]
+
+    def _configure(self, data: str) -> Path:
+        path = self.home / "server.properties"
+        path.write_text(
+            _CONFIGURATION.format(
+                host=HOST, port=self.port, controller_port=self.controller_port, data=self.home / data
+            )
+        )
+        return path
+
+    def _format(self, jars: Path) -> None:
+        """Format a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
+        shutil.rmtree(self.home / "data.new", ignore_errors=True)
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+        command = [*self._java(jars), _FORMAT, "format", "-t", cluster, "-c", str(self._configure("data.new"))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            found = f"formatting its folder failed: {(done.stderr or done.stdout).strip()[-800:]}"
+            raise Problem(f"Kafka in {self.home}", found, "Make room on the disk if it is full, and try again.")
+        (self.home / "data.new").rename(self.home / "data")
+
+    def _java(self, jars: Path) -> list[str]:
+        if not list(jars.glob("kafka_*.jar")):
+            raise Problem("Kafka", f"its jars are not in {jars}", "Run `make setup`, which fetches them with Maven.")
+        return [
+            java(),
+            "-Xms64M",
+            f"-Xmx{self.heap_mb}M",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.net.preferIPv4Stack=true",
+            f"-Dlog4j2.configurationFile={self.home / 'log4j2.properties'}",
+            "-cp",
+            f"{jars}/*",
+        ]
+
+
+def wait_until_ready(
+    port: int, *, seconds: float = 60, alive: Callable[[], bool] = lambda: True, log: str = ""
+) -> None:
+    """Return when the broker answers. Raises Problem when it does not."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    # Its cries while nobody listens yet tell nothing.
+    quietly = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
+    client = AdminClient({"bootstrap.servers": f"{HOST}:{port}", **quietly})
+
+    def ask() -> None:
+        if not client.list_topics(timeout=2).brokers:
+            raise _NotYet("no broker is registered")
+
+    waiting.until(
+        ask,
+        what=f"Kafka on {HOST}:{port}",
+        seconds=seconds,
+        errors=(KafkaException, _NotYet),
+        alive=alive,
+        log=log,
+    )
+
+
+class _NotYet(Exception):
+    """A controller that answers before its broker is there."""

@@ -1,0 +1,29 @@
+"""The Kafka provider's consumer hook, as following a topic needs it: `<pipeline>_ingest` reads through it.
+
+So whatever the provider does for a connection is done here too: callbacks of its extra, tokens of managed clusters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
+
+from include.connections import KAFKA
+from include.kafka.clients import complaint, of_follower
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
+
+    from include.pipelines import Pipeline
+
+
+class FollowerHook(KafkaConsumerHook):
+    """A consumer of one pipeline's topic, with the settings of a follower on top of the connection's."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(topics=[pipeline.topic], kafka_config_id=KAFKA)
+        self._pipeline = pipeline
+
+    def _get_client(self, config: dict) -> Consumer:
+        return super()._get_client({"error_cb": complaint, **config, **of_follower(self._pipeline)})

@@ -1,0 +1,20 @@
+"""The lag of bench/topic_lag.py on hand-written looks."""
+
+from __future__ import annotations
+
+from bench.topic_lag import Sample, lags
+
+
+def test_a_look_waits_until_all_that_it_saw_sent_is_committed():
+    samples = [
+        Sample(0.0, {0: 10, 1: 5}, {0: 10, 1: 5}),  # nothing waits
+        Sample(1.0, {0: 12, 1: 6}, {0: 10, 1: 5}),
+        Sample(2.0, {0: 12, 1: 6}, {0: 12, 1: 5}),  # one partition is there
+        Sample(3.5, {0: 20, 1: 6}, {0: 12, 1: 6}),  # now both, and more was sent
+        Sample(4.0, {}, {0: 20, 1: 6}),  # only to see the last one committed
+    ]
+    assert lags(samples) == [0.0, 2.5, 1.5, 0.5]
+
+
+def test_a_look_that_nobody_saw_committed_has_no_lag():
+    assert lags([Sample(0.0, {0: 1}, {}), Sample(1.0, {}, {0: 0})]) == []

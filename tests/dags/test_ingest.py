@@ -1,0 +1,46 @@
+"""The DAGs that follow topics: through the Kafka provider's hook, and one after the other without a gap."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from include import pipelines
+from include.connections import KAFKA
+from include.operations.ingest import SECONDS
+
+
+@pytest.fixture(params=pipelines.all_pipelines())
+def dag(request, dags):
+    return dags[f"{request.param}_ingest"]
+
+
+def test_a_successor_comes_while_its_predecessor_still_follows(dag):
+    (task,) = dag.tasks
+    assert task.task_id == "follow_topic" and f"**{task.task_id}**" in dag.doc_md
+    assert SECONDS > 60 + 20  # a task of the next minute may need so long to come up
+    assert timedelta(seconds=SECONDS) + timedelta(seconds=30) < task.execution_timeout
+    assert dag.max_active_runs == 2
+
+
+def test_it_begins_away_from_the_tick_of_the_minute_dags(dag):
+    assert dag.timetable.expression == "* * * * * 45"
+
+
+def test_the_hook_takes_the_connection_and_what_a_follower_needs(monkeypatch):
+    from plugins.topics import FollowerHook
+
+    secure = (
+        '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b:9093", "security.protocol": "SASL_SSL", '
+        '"sasl.mechanism": "PLAIN", "sasl.username": "etl", "sasl.password": "x", "enable.auto.commit": true}}'
+    )
+    monkeypatch.setenv(f"AIRFLOW_CONN_{KAFKA.upper()}", secure)
+    seen = {}
+    monkeypatch.setattr("airflow.providers.apache.kafka.hooks.consume.Consumer", lambda config: seen.update(config))
+    hook = FollowerHook(pipelines.get("recruitment"))
+    hook.get_conn  # noqa: B018  the hook makes its client when it is asked for
+    assert (seen["bootstrap.servers"], seen["security.protocol"]) == ("b:9093", "SASL_SSL")
+    assert seen["enable.auto.commit"] is False  # whatever the connection says
+    assert seen["group.id"] == seen["group.instance.id"] == "minutemark-recruitment"
+    assert hook.topics == ["recruitment.events"]

@@ -1,0 +1,183 @@
+"""The connectors of Kafka Connect: what they write, from the declarations; and how they are registered."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from include import pipelines
+from include.kafka import connect
+from include.kafka.connect import Connect, ConnectError, connector, name_of, register_all
+from include.kafka.way_in import CONNECT, SETTING, group_of
+from include.lake import change_log
+from tests.airflow_home import PROJECT
+
+TEMPLATE = (PROJECT / "docker" / "connect" / "lake-sink.json").read_text()
+
+
+@pytest.fixture(params=pipelines.all_pipelines())
+def pipeline(request):
+    return pipelines.get(request.param)
+
+
+def of_table(config, pipeline, table):
+    prefix = f"topic.{pipeline.topic}.{table}."
+    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
+
+
+def variables_of(mapping):
+    pairs = [pair.split("=") for pair in mapping.split(", ")]
+    assert all(value == f"value.{name}" for name, value in pairs)
+    return [name for name, _ in pairs]
+
+
+def test_every_placeholder_is_filled(pipeline):
+    config = connector(pipeline, TEMPLATE)
+    assert not [text for pair in config.items() for text in pair if "<" in text]
+    assert config["topics"] == pipeline.topic
+
+
+def test_an_event_is_written_with_its_whole_key_and_every_column(pipeline):
+    table = of_table(connector(pipeline, TEMPLATE), pipeline, pipeline.lake_table)
+    columns = ["minute", "shard", "create_time", *pipeline.columns]
+    assert variables_of(table["mapping"]) == columns
+    variables = ", ".join(f":{column}" for column in columns)
+    assert table["query"] == f"INSERT INTO {pipeline.lake_table} ({', '.join(columns)}) VALUES ({variables})"
+
+
+def test_a_touch_is_the_one_of_our_own_writers(pipeline):
+    """now() stands in values only, so that a redelivery is another touch of the same minute."""
+    table = of_table(connector(pipeline, TEMPLATE), pipeline, "minutemark.minute_changes")
+    ours = re.sub(r"\?, \?, \?", ":lake_table, :day, :minute", change_log._TOUCH)
+    assert table["query"] == ours
+    assert variables_of(table["mapping"]) == ["lake_table", "day", "minute"]
+
+
+def test_write_timestamps_are_the_servers(pipeline):
+    """A mapping alone would take the record's: a touch that comes later would lose, and so would a mended event."""
+    config = connector(pipeline, TEMPLATE)
+    tables = [key for key in config if key.endswith(".mapping")]
+    assert all(key.replace(".mapping", ".query") in config for key in tables)
+    assert config["datastax-java-driver.advanced.timestamp-generator.class"] == "ServerSideTimestampGenerator"
+    assert not [key for key in config if key.endswith(".query") and "TIMESTAMP" in config[key].upper()]
+
+
+def test_the_key_comes_from_the_record_by_kafkas_own_transforms(pipeline):
+    config = connector(pipeline, TEMPLATE)
+    order = config["transforms"].split(",")
+    made = {
+        config[f"transforms.{step}.{what}"]: step
+        for step in order
+        for what in ("partition.field", "static.field", "timestamp.field")
+        if f"transforms.{step}.{what}" in config
+    }
+    assert set(made) == {"minute", "shard", "lake_table", "day"}
+    assert config[f"transforms.{made['lake_table']}.static.value"] == pipeline.lake_table
+    for field in ("minute", "day"):  # what is inserted is a number of milliseconds, and is made a text then
+        (formatted,) = [step for step in order if config.get(f"transforms.{step}.field") == field]
+        assert order.index(formatted) > order.index(made[field])
+        assert config[f"transforms.{formatted}.target.type"] == "string"
+    types = [config[f"transforms.{step}.type"] for step in order]
+    assert all(one.startswith("org.apache.kafka.connect.transforms.") for one in types)
+
+
+def test_nothing_is_lost_when_the_lake_refuses_and_what_is_no_json_object_goes_aside(pipeline):
+    config = connector(pipeline, TEMPLATE)
+    assert (config["ignoreErrors"], config["errors.tolerance"]) == ("None", "all")
+    assert config["errors.deadletterqueue.topic.name"] == f"{pipeline.topic}.dead"
+    assert config["errors.deadletterqueue.context.headers.enable"] == "true"
+    for table in (pipeline.lake_table, "minutemark.minute_changes"):
+        found = of_table(config, pipeline, table)
+        assert (found["consistencyLevel"], found["deletesEnabled"]) == ("LOCAL_QUORUM", "false")
+
+
+def test_verify_goes_by_the_group_that_connect_makes_of_the_name(pipeline):
+    assert group_of(pipeline.name, CONNECT) == f"connect-{name_of(pipeline)}"
+
+
+class Worker(ThreadingHTTPServer):
+    """What Connect's REST interface answers, and what it was asked."""
+
+    def __init__(self, *states: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.states = list(states)  # of the task, one look after the other; the last one stays
+        self.asked: list[tuple[str, str]] = []
+        self.configs: list[dict] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def _answer(self) -> None:
+        worker = self.server
+        worker.asked.append((self.command, self.path))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if body:
+            worker.configs.append(json.loads(body))
+        found = {}
+        if self.path.endswith("/status"):
+            state = worker.states.pop(0) if len(worker.states) > 1 else worker.states[0]
+            task = {"state": state, "trace": "at x\nKeyspace bedan does not exist"}
+            found = {"connector": {"state": "RUNNING"}, "tasks": [task]}
+        self.send_response(404 if self.command == "DELETE" else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(found).encode())
+
+    do_GET = do_PUT = do_POST = do_DELETE = _answer
+
+    def log_message(self, *_) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def worker():
+    made = []
+
+    def start(*states: str) -> Worker:
+        made.append(Worker(*states))
+        threading.Thread(target=made[-1].serve_forever, daemon=True).start()
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.shutdown()
+        one.server_close()
+
+
+RECRUITMENT = pipelines.get("recruitment")
+
+
+def test_a_connector_that_comes_before_its_tables_is_started_again_until_it_runs(worker):
+    there = worker("FAILED", "FAILED", "RUNNING")
+    register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
+    path = "/connectors/minutemark-recruitment"
+    assert there.asked[0] == ("PUT", f"{path}/config")
+    assert there.configs == [connector(RECRUITMENT, TEMPLATE)]
+    assert there.asked.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
+
+
+def test_one_that_never_runs_is_told_with_what_connect_says(worker):
+    there = worker("FAILED")
+    with pytest.raises(ConnectError, match="failed Keyspace bedan does not exist"):
+        register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=0.1, pause=0.01)
+
+
+def test_where_dags_are_the_way_in_the_connectors_are_removed(worker, monkeypatch, tmp_path):
+    monkeypatch.setenv(SETTING, "dag")
+    there = worker("RUNNING")
+    assert connect.main([there.url, str(tmp_path / "not-read.json")]) == 0
+    assert there.asked == [("DELETE", f"/connectors/{name_of(one)}") for one in pipelines.all_pipelines().values()]
+
+
+def test_where_connect_is_the_way_in_a_connector_is_registered_for_each_pipeline(worker, monkeypatch, capsys):
+    monkeypatch.setenv(SETTING, CONNECT)
+    there = worker("RUNNING")
+    assert connect.main([there.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"Connector {name_of(one)} runs." for one in pipelines.all_pipelines().values()]

@@ -1,0 +1,99 @@
+"""What tests on the broker share: a pipeline with a topic of its own for each test, and producers."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from include import pipelines
+from include.kafka import clients, topics
+from include.kafka.producer import EventProducer, producer
+from include.kafka.way_in import DAG, SETTING, group_of
+from include.lake.session import lake
+from include.operations.ingest import IngestSummary, ingest
+from include.pipelines import Pipeline
+from include.warehouse.session import rows, warehouse
+
+Answer = TypeVar("Answer")
+
+
+@pytest.fixture
+def pipeline(kafka_broker: dict[str, str], schemas: None) -> Pipeline:
+    """Recruitment under another name, so that topic and consumer group are this test's own; its lake table is the same."""
+    name = f"recruitment_{secrets.token_hex(6)}"  # the broker may be kept from session to session
+    made = replace(pipelines.get("recruitment"), name=name, topic=f"{name}.events")
+    topics.make_topics([made])
+    return made
+
+
+@pytest.fixture
+def send(pipeline: Pipeline) -> Iterator[EventProducer]:
+    with producer(pipeline) as made:
+        yield made
+
+
+@pytest.fixture
+def by_dag(monkeypatch) -> None:
+    """The way in is the DAG, as in a stack that follows its topics."""
+    monkeypatch.setenv(SETTING, DAG)
+
+
+def take_in(pipeline: Pipeline, **asked) -> IngestSummary:
+    """Follow the topic up to its end, as `make ingest` does."""
+    asked = {"to_the_end": True, "seconds": 60} | asked
+    return ingest(pipeline, lambda: clients.follower(pipeline), **asked)
+
+
+def committed(pipeline: Pipeline) -> int:
+    """Offsets that the group of the topic has committed, over all partitions."""
+    reaches = topics.reaches(pipeline, group_of(pipeline.name, DAG))
+    return sum(reach.committed or 0 for reach in reaches.values())
+
+
+def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
+    """As retention does: the partition begins at that offset; -1 for its end."""
+    client = clients.admin()  # kept until the answer is there
+    for done in client.delete_records([TopicPartition(pipeline.topic, partition, offset)]).values():
+        done.result(timeout=30)
+
+
+def lake_rows(minute: str) -> dict[str, object]:
+    """The rows of a minute of the lake by their id."""
+    with lake("lake_reader") as session:
+        found = session.execute(
+            "SELECT * FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)",
+            (datetime.fromisoformat(minute),),
+        )
+        return {str(row.create_time): row for row in found}
+
+
+def kept(pipeline: Pipeline) -> list[dict]:
+    """The pipeline's rejected events, in the order of their keys."""
+    with warehouse() as conn:
+        return rows(
+            conn.cursor(),
+            "SELECT origin, origin_key, minute, reason, payload FROM etl.rejected_events "
+            "WHERE pipeline = %(pipeline)s ORDER BY origin_key",
+            {"pipeline": pipeline.name},
+        )
+
+
+def until(condition: Callable[[], Answer], seconds: float = 30) -> Answer:
+    """The first true answer."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def value_of(event_id: object, **fields: object) -> bytes:
+    return json.dumps({"create_time": str(event_id), **fields}).encode()

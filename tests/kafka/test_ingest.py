@@ -1,0 +1,309 @@
+"""From the topic into the lake, on a real broker and real stores: nothing is skipped, nothing is counted twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from datetime import date, datetime
+
+import pytest
+from confluent_kafka import Producer
+
+from include import pipelines
+from include.kafka import clients, topics
+from include.kafka.clients import BrokerError, settings
+from include.kafka.producer import producer
+from include.lake import change_log
+from include.lake.errors import LakeError
+from include.lake.keys import shard_of
+from include.lake.session import lake
+from include.operations import imports, replay
+from include.operations.ingest import ingest, ingest_again
+from include.warehouse.errors import WarehouseError
+from include.warehouse.rejected import Choice
+from include.warehouse.session import warehouse
+from local.layout import ROOT
+from tests.kafka.conftest import committed, kept, lake_rows, remove_before, take_in, until, value_of
+from tests.lake.conftest import event, event_id
+
+
+def touched(day):
+    with lake("lake_reader") as session:
+        return set(change_log.minutes_of_day(session, "bedan.tracking", day))
+
+
+def test_events_are_in_the_lake_and_their_minutes_touched_before_anything_is_committed(pipeline, send):
+    events = [event(f"2026-08-01 10:0{number % 3}:00", custom_track="click") for number in range(30)]
+    send.write(events)
+    summary = take_in(pipeline)
+    assert (summary.written, summary.refused, summary.misplaced, len(summary.minutes)) == (30, 0, 0, 3)
+    found = lake_rows("2026-08-01 10:00")
+    assert sorted(found) == sorted(str(one.create_time) for one in events[::3])
+    assert {row.custom_track for row in found.values()} == {"click"} and {row.bid for row in found.values()} == {None}
+    assert summary.minutes <= touched(date(2026, 8, 1))
+    assert committed(pipeline) == 30
+    assert take_in(pipeline).written == 0  # nothing comes again once it is committed
+
+
+def test_a_message_that_comes_again_is_the_same_row(pipeline, send):
+    one = event("2026-08-02 10:00:00", bid="1")
+    send.write([one, one])
+    take_in(pipeline)
+    assert ingest_again(pipeline).written == 2
+    assert list(lake_rows("2026-08-02 10:00")) == [str(one.create_time)]
+
+
+def test_an_event_that_was_mended_and_sent_again_replaces_its_row(pipeline, send):
+    one = event("2026-08-02 11:00:00", bid="two")
+    send.write([one])
+    take_in(pipeline)
+    send.write([one._replace(values={"bid": "1"})])  # smaller than before, and of the same create_time
+    take_in(pipeline)
+    assert lake_rows("2026-08-02 11:00")[str(one.create_time)].bid == "1"
+
+
+def test_poison_is_kept_with_its_place_and_the_rest_goes_on(pipeline, send):
+    good = [event("2026-08-03 10:00:00") for _ in range(20)]
+    send.write(good[:10])
+    for value in (
+        b"{not json",
+        None,
+        b"[]",
+        value_of("yesterday"),
+        value_of(event_id("2026-08-03 10:01"), ua="\ud800"),
+    ):
+        send.send(value, partition=2)
+    send.write(good[10:])
+    summary = take_in(pipeline)
+    assert (summary.written, summary.refused) == (20, 5)
+    assert sorted(lake_rows("2026-08-03 10:00")) == sorted(str(one.create_time) for one in good)
+    found = kept(pipeline)
+    places = [row["origin_key"].rsplit("/", 2) for row in found]
+    assert {(topic, partition) for topic, partition, _ in places} == {(pipeline.topic, "2")}
+    offsets = sorted(int(offset) for _, _, offset in places)
+    assert offsets == list(range(offsets[0], offsets[0] + 5))
+    assert {row["origin"] for row in found} == {"kafka"}
+    assert {row["reason"].partition(":")[0] for row in found} == {
+        "the message is no JSON",
+        "the message has no value",
+        "the message is JSON, but no object of fields",
+        "create_time 'yesterday' is no time-UUID (version 1, 36 characters)",
+        "ua holds half of a character (a lone surrogate), which no text can",
+    }
+    assert '{"line": "{not json"}' in {row["payload"] for row in found}
+
+
+def test_poison_counts_once_however_often_it_comes(pipeline, send):
+    send.send(b"{not json", partition=0)
+    take_in(pipeline)
+    before = kept(pipeline)
+    assert ingest_again(pipeline).refused == 1
+    assert kept(pipeline) == before and len(before) == 1
+
+
+def touching_is_refused() -> bool:
+    try:
+        with lake("lake_writer") as session:
+            change_log.touch(session, "bedan.tracking", [datetime(2026, 8, 4, 9)])
+    except LakeError:
+        return True
+    return False
+
+
+@pytest.fixture
+def refusing_change_log(schemas):
+    """The lake takes events and refuses to touch their minutes, until the fixture's function is called."""
+
+    def change(statement: str, refused: bool) -> None:
+        with lake("lake_admin") as session:
+            session.execute(statement)
+        until(lambda: touching_is_refused() is refused)  # permissions are cached for half a second
+
+    def allow() -> None:
+        change("GRANT MODIFY ON TABLE minutemark.minute_changes TO lake_writer", refused=False)
+
+    change("REVOKE MODIFY ON TABLE minutemark.minute_changes FROM lake_writer", refused=True)
+    yield allow
+    allow()
+
+
+def test_nothing_is_committed_that_the_change_log_has_not_acknowledged(pipeline, send, refusing_change_log):
+    send.write([event("2026-08-04 10:00:00")])
+    with pytest.raises(LakeError, match="lacks a permission"):
+        take_in(pipeline)
+    assert len(lake_rows("2026-08-04 10:00")) == 1  # written, and yet not safe: nobody would look at its minute
+    assert committed(pipeline) == 0
+    refusing_change_log()
+    assert take_in(pipeline).written == 1
+    assert committed(pipeline) == 1
+
+
+def test_poison_is_not_committed_while_nobody_can_keep_it(pipeline, send, monkeypatch):
+    send.send(b"{not json", partition=0)
+    variable = "AIRFLOW_CONN_WAREHOUSE_ETL"
+    away = json.loads(os.environ[variable]) | {"port": 1}
+    with monkeypatch.context() as changed:
+        changed.setenv(variable, json.dumps(away))
+        with pytest.raises(WarehouseError):
+            take_in(pipeline)
+    assert committed(pipeline) == 0
+    assert take_in(pipeline).refused == 1
+    assert (committed(pipeline), len(kept(pipeline))) == (1, 1)
+
+
+def test_events_do_not_wait_for_a_warehouse_that_is_away(pipeline, send, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1}')
+    send.write([event("2026-08-04 11:00:00")])
+    assert take_in(pipeline).written == 1
+
+
+class Follower(threading.Thread):
+    """A follower in a thread, as a minute's task is one."""
+
+    def __init__(self, pipeline) -> None:
+        super().__init__(daemon=True)
+        self._pipeline = pipeline
+        self.summary = None
+        self.start()
+
+    def run(self) -> None:
+        self.summary = ingest(self._pipeline, lambda: clients.follower(self._pipeline), seconds=60)
+
+
+def test_the_next_follower_takes_over_without_a_gap_and_ends_the_one_before(pipeline, send):
+    first = Follower(pipeline)
+    before = [event("2026-08-05 10:00:00") for _ in range(50)]
+    send.write(before)
+    until(lambda: committed(pipeline) == 50)
+    second = Follower(pipeline)
+    sent = len(before)
+    while first.is_alive():  # events go on coming while one takes over from the other
+        send.write([event("2026-08-05 10:01:00") for _ in range(10)])
+        sent += 10
+        assert sent < 20_000, "the first follower goes on"
+        first.join(0.1)
+    assert first.summary.taken_over
+    send.write([event("2026-08-05 10:02:00") for _ in range(10)])
+    until(lambda: committed(pipeline) == sent + 10)
+    third = take_in(pipeline)  # ends the second one too
+    second.join(30)
+    assert second.summary.taken_over and third.written == 0
+    assert len(lake_rows("2026-08-05 10:00")) + len(lake_rows("2026-08-05 10:01")) == sent
+    assert len(lake_rows("2026-08-05 10:02")) == 10
+    assert second.summary.written >= 10
+
+
+def test_a_killed_follower_leaves_nothing_out_and_nobody_waits_for_its_session(schemas, kafka_broker):
+    recruitment = pipelines.get("recruitment")
+    topics.make_topics([recruitment])
+    take_in(recruitment)
+    before = committed(recruitment)
+    command = [sys.executable, "-m", "include.operations.ingest", "--pipeline", "recruitment", "--seconds", "300"]
+    follower = subprocess.Popen(command, cwd=ROOT)
+    try:
+        with producer(recruitment) as send:
+            send.write([event("2026-08-06 10:00:00") for _ in range(100)])
+            until(lambda: committed(recruitment) > before, 60)
+            send.write([event("2026-08-06 10:00:00") for _ in range(400)])
+            follower.send_signal(signal.SIGKILL)
+            send.write([event("2026-08-06 10:00:00") for _ in range(100)])
+    finally:
+        follower.kill()
+        follower.wait()
+    summary = take_in(recruitment, seconds=20)
+    assert summary.seconds < 15  # a member that left without a word is otherwise waited for, 45 s
+    assert len(lake_rows("2026-08-06 10:00")) == 600
+    assert committed(recruitment) == before + 600
+
+
+def test_a_message_that_is_admissible_by_now_is_replayed_into_the_lake(pipeline, send):
+    """Here its row was mended by hand; a mended rule does the same."""
+    identity = event_id("2026-08-03 12:00:00")
+    send.send(value_of("yesterday", job_id=7), partition=0)
+    send.send(b"{not json", partition=0)
+    take_in(pipeline)
+    with warehouse() as conn:
+        conn.cursor().execute(
+            "UPDATE etl.rejected_events SET payload = REPLACE(payload, 'yesterday', %s) WHERE pipeline = %s",
+            (str(identity), pipeline.name),
+        )
+        conn.commit()
+    replay.start(pipeline, Choice(), lambda _: None)
+    assert lake_rows("2026-08-03 12:00")[str(identity)].job_id == "7"
+    assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is no JSON"]
+
+
+def test_without_a_topic_it_says_what_to_do(pipeline, monkeypatch):
+    monkeypatch.setattr("include.kafka.follow.TIMEOUT", 5.0)
+    absent = replace(pipeline, topic="nobody.made.this")
+    with pytest.raises(BrokerError, match="minutemark_setup"):
+        take_in(absent)
+
+
+def test_a_key_by_kafkas_default_partitioner_leads_to_the_partition_of_its_shard(pipeline):
+    """As a producer of any language sends that knows nothing of shards: the id is the key, the partitioner Kafka's own."""
+    sent = {}
+    client = Producer({**settings(), "partitioner": "murmur2"})  # the name of Java's default in librdkafka
+    for _ in range(200):
+        identity = str(event_id("2026-08-07 10:00:00"))
+        client.produce(
+            pipeline.topic,
+            key=identity,
+            value=value_of(identity),
+            on_delivery=lambda error, message: sent.update({message.key().decode(): message.partition()}),
+        )
+    assert client.flush(30) == 0
+    assert len(sent) == 200
+    assert sent == {identity: shard_of(identity, pipeline.shards) for identity in sent}
+    summary = take_in(pipeline)
+    assert (summary.written, summary.misplaced) == (200, 0)
+
+
+def test_an_event_in_a_wrong_partition_is_in_the_right_shard_and_is_told(pipeline, send):
+    identity = str(event_id("2026-08-07 11:00:00"))
+    right = shard_of(identity, pipeline.shards)
+    send.send(value_of(identity), partition=(right + 1) % pipeline.shards)
+    summary = take_in(pipeline)
+    assert summary.misplaced == 1 and "another partition than their shard" in str(summary)
+    assert lake_rows("2026-08-07 11:00")[identity].shard == right
+
+
+def test_the_same_events_by_import_and_by_topic_count_once(pipeline, send, tmp_path):
+    events = [event("2026-08-08 10:00:00", custom_track="click", job_id=str(number)) for number in range(20)]
+    path = tmp_path / "events.csv"
+    lines = [f"{one.create_time},{one.values['custom_track']},{one.values['job_id']}" for one in events]
+    path.write_text("\n".join(["create_time,custom_track,job_id", *lines]) + "\n")
+    imports.import_csv(pipelines.get("recruitment"), path)
+    by_import = lake_rows("2026-08-08 10:00")
+    send.write(events)
+    take_in(pipeline)
+    assert lake_rows("2026-08-08 10:00") == by_import and len(by_import) == 20
+
+
+def test_messages_that_retention_removed_before_they_were_read_are_told_and_kept(pipeline, send):
+    send.send(value_of(event_id("2026-08-09 10:00:00")), partition=1)
+    take_in(pipeline)
+    for _ in range(3):
+        send.send(value_of(event_id("2026-08-09 10:01:00")), partition=1)
+    remove_before(pipeline, 1, 3)
+    summary = take_in(pipeline)
+    assert (summary.written, summary.refused) == (1, 1)
+    (row,) = kept(pipeline)
+    assert row["origin_key"] == f"{pipeline.topic}/1/1"
+    assert row["reason"] == "the topic's retention removed messages before they were read: 2 from offset 1 on"
+
+
+def test_the_command_takes_in_up_to_the_end(schemas, kafka_broker, capsys):
+    from include.operations import ingest as operation
+
+    recruitment = pipelines.get("recruitment")
+    topics.make_topics([recruitment])
+    with producer(recruitment) as send:
+        send.write([event("2026-08-10 10:00:00")])
+    assert operation.main(["--pipeline", "recruitment"]) == 0
+    assert len(lake_rows("2026-08-10 10:00")) == 1
+    assert operation.main(["--pipeline", "nothing"]) == 1
+    assert "There is no pipeline 'nothing'" in capsys.readouterr().err

@@ -1,0 +1,111 @@
+"""The topics themselves: made once, as their pipelines want them, and never changed."""
+
+from dataclasses import replace
+
+import pytest
+
+from include import pipelines
+from include.kafka import clients, topics
+from include.kafka.clients import BrokerError
+from include.kafka.topics import Reach, TopicMismatch
+from include.kafka.way_in import CONNECT, DAG, SETTING, UnknownWayIn, group_of, way_in
+from include.operations import preflight, setup
+from tests.kafka.conftest import committed, take_in
+from tests.lake.conftest import event
+
+RECRUITMENT = pipelines.get("recruitment")
+
+
+def partitions(topic):
+    return len(clients.admin().list_topics(timeout=10).topics[topic].partitions)
+
+
+def test_a_topic_is_called_after_its_pipeline_unless_declared():
+    assert RECRUITMENT.topic == "recruitment.events"
+    assert replace(RECRUITMENT, topic="clicks").topic == "clicks"
+
+
+def test_set_up_makes_a_topic_for_each_pipeline_and_changes_nothing_the_second_time(schemas, kafka_broker, by_dag):
+    setup.set_up()
+    assert {one.topic: partitions(one.topic) for one in pipelines.all_pipelines().values()} == {
+        one.topic: one.shards for one in pipelines.all_pipelines().values()
+    }
+    before = topics.reaches(RECRUITMENT, group_of("recruitment", DAG))
+    setup.set_up()
+    assert topics.reaches(RECRUITMENT, group_of("recruitment", DAG)) == before
+
+
+def test_without_a_way_in_set_up_asks_no_broker(schemas, monkeypatch):
+    monkeypatch.delenv(SETTING, raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {}}')
+    setup.set_up()
+
+
+def test_another_number_of_partitions_is_told_where_the_partition_is_taken_for_the_shard(pipeline, monkeypatch, caplog):
+    wider = replace(pipeline, shards=8)
+    topics.make_topics([wider])
+    assert f"Topic {pipeline.topic} has 4 partitions and bedan.tracking 8 shards" in caplog.text
+    monkeypatch.setenv(SETTING, CONNECT)
+    with pytest.raises(TopicMismatch, match="Make a topic of as many partitions"):
+        topics.make_topics([wider])
+    assert partitions(pipeline.topic) == 4
+
+
+def test_it_is_known_how_far_a_group_has_come(pipeline, send):
+    group = group_of(pipeline.name, DAG)
+    assert set(topics.reaches(pipeline, group).values()) == {Reach(0, None, 0)}
+    send.write([event("2026-08-20 10:00:00") for _ in range(10)])
+    reaches = topics.reaches(pipeline, group)
+    assert sorted(reaches) == [0, 1, 2, 3]
+    assert sum(one.waiting for one in reaches.values()) == 10
+    take_in(pipeline)
+    assert sum(one.waiting for one in topics.reaches(pipeline, group).values()) == 0
+    assert committed(pipeline) == 10
+
+
+def test_what_left_the_topic_before_its_group_came_is_expired():
+    assert Reach(begin=7, committed=5, end=9).expired == 2
+    assert Reach(begin=7, committed=5, end=9).waiting == 2
+    assert Reach(begin=7, committed=None, end=9).expired == 0
+
+
+@pytest.mark.parametrize(("said", "meant"), [("", None), (" DAG ", DAG), ("connect", CONNECT)])
+def test_the_way_in_is_a_setting(said, meant):
+    assert way_in({SETTING: said}) == meant
+    assert way_in({}) is None
+
+
+def test_a_way_in_that_there_is_not_is_refused():
+    with pytest.raises(UnknownWayIn, match="MINUTEMARK_INGEST=magic is no way in: set it to dag or connect"):
+        way_in({SETTING: "magic"})
+
+
+def test_a_broker_that_does_not_answer_is_told_with_its_connection(monkeypatch):
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}'
+    )
+    monkeypatch.setattr(clients, "TIMEOUT", 1.0)
+    with pytest.raises(BrokerError, match=r"The broker of connection kafka_default \(127\.0\.0\.1:1\)"):
+        clients.answers()
+    assert "kafka_default (127.0.0.1:1)" in preflight.connection_problem("kafka_default")
+
+
+def test_a_connection_without_a_broker_is_told(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": "{}"}')
+    with pytest.raises(BrokerError, match=r"names no broker: put .*bootstrap\.servers.* into its extra"):
+        clients.settings()
+
+
+def test_tls_and_sasl_of_the_connection_reach_the_client(monkeypatch):
+    secure = (
+        '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b:9093", "security.protocol": "SASL_SSL", '
+        '"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "etl", "sasl.password": "s3cret"}}'
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", secure)
+    found = clients.settings()
+    assert (found["security.protocol"], found["sasl.password"]) == ("SASL_SSL", "s3cret")
+    clients.follower(RECRUITMENT).close()  # the client takes them
+
+
+def test_the_broker_of_the_session_answers(kafka_broker):
+    assert preflight.connection_problem("kafka_default") is None

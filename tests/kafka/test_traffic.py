@@ -1,0 +1,28 @@
+"""Demo traffic where there is a topic: all of it goes that way, and now and then what is no event."""
+
+from datetime import UTC, datetime, timedelta
+
+from include.demo import recruitment as demo
+from include.demo.traffic import run_traffic
+from include.lake import change_log
+from include.lake.counts import minute_counts
+from include.lake.session import lake
+from tests.kafka.conftest import kept, take_in
+
+
+def test_events_reach_the_lake_by_the_topic_and_poison_is_rejected(pipeline, by_dag, monkeypatch):
+    monkeypatch.setattr("include.demo.traffic.demo_of", lambda _: demo)
+    with lake() as session:
+        before = change_log.changed_days(session, pipeline.lake_table)
+    shares = {"late": 0.1, "duplicate": 0.2, "broken": 0.1, "poison": 0.1}
+    until = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=30)
+    sent = run_traffic(pipeline, events=300, seconds=2, seed=7, until=until, **shares)
+    assert sent.events == 300 and sent.late and sent.broken and sent.duplicates and sent.poison
+    with lake() as session:
+        assert change_log.changed_days(session, pipeline.lake_table) == before  # nothing went around the topic
+    summary = take_in(pipeline)
+    assert (summary.written, summary.refused, summary.misplaced) == (300 + sent.duplicates, sent.poison, 0)
+    assert len(kept(pipeline)) == sent.poison
+    with lake() as session:
+        found = minute_counts(session, pipeline, sent.minutes)
+    assert sum(rows for rows, _ in found.values()) == 300

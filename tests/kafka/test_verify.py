@@ -1,0 +1,123 @@
+"""Verify, from the topic on: what was committed is in the lake or among the rejected events, message by message."""
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from include.kafka.way_in import SETTING
+from include.lake.keys import minute_of, shard_of
+from include.lake.session import lake
+from include.operations import verify
+from include.operations.ingest import ingest_again
+from include.warehouse.session import warehouse
+from tests.kafka.conftest import remove_before, take_in, value_of
+from tests.lake.conftest import event, event_id
+
+pytestmark = pytest.mark.usefixtures("by_dag")
+
+
+def recount(pipeline, **asked):
+    return verify.verify([pipeline], patience=0, **asked).pipelines[0]
+
+
+def of_topic(findings) -> dict[str, int]:
+    """These tests run no batch, so that the lake's minutes wait: what is said of them is not looked at."""
+    return {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
+
+
+def remove(pipeline, gone) -> None:
+    place = (minute_of(gone.create_time), shard_of(str(gone.create_time), pipeline.shards), gone.create_time)
+    with lake("lake_writer") as session:
+        session.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s AND create_time = %s", place)
+
+
+@pytest.fixture
+def events(pipeline, send):
+    """Thirty events of three minutes, one of them twice, and two poison messages: taken in."""
+    made = [event(f"2026-09-01 10:0{number % 3}:00") for number in range(30)]
+    send.write([*made, made[0]])
+    send.send(b"{not json", partition=1)
+    send.send(value_of("yesterday"), partition=2)
+    take_in(pipeline)
+    return made
+
+
+def test_nothing_differs_where_all_is_stored(pipeline, events):
+    report = recount(pipeline)
+    assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {})
+    assert report.notes[0] == (
+        f"{pipeline.topic}, up to what minutemark-{pipeline.name} has committed: 33 messages, 31 in the lake, 2 rejected, "
+        "0 missing; 0 behind it wait."
+    )
+
+
+def test_a_committed_message_whose_row_is_gone_is_found_and_can_be_taken_in_again(pipeline, events):
+    remove(pipeline, events[4])
+    report = recount(pipeline)
+    assert of_topic(report.differences) == {"topic_unstored": 1}
+    (finding,) = report.differences.kept["topic_unstored"]
+    assert finding.minute == datetime(2026, 9, 1, 10, 1)
+    topic, partition, _ = finding.where.split("/")
+    assert (topic, int(partition)) == (pipeline.topic, shard_of(str(events[4].create_time), pipeline.shards))
+    assert finding.remedy == f"make ingest PIPELINE={pipeline.name} AGAIN=1"
+    ingest_again(pipeline)
+    assert of_topic(recount(pipeline).differences) == {}
+
+
+def test_a_committed_poison_message_that_is_not_kept_is_found(pipeline, events):
+    with warehouse() as conn:
+        conn.cursor().execute(
+            "DELETE FROM etl.rejected_events WHERE pipeline = %s AND reason LIKE 'create_time%%'", (pipeline.name,)
+        )
+        conn.commit()
+    assert of_topic(recount(pipeline).differences) == {"topic_unstored": 1}
+
+
+def test_what_is_not_committed_yet_waits_and_is_no_difference(pipeline, events, send):
+    send.write([event("2026-09-01 10:05:00") for _ in range(5)])
+    report = recount(pipeline)
+    assert of_topic(report.differences) == {}
+    assert of_topic(report.apart).keys() == {"topic_waiting"}
+    assert "33 messages" in report.notes[0] and "5 behind it wait" in report.notes[0]
+
+
+def test_messages_that_retention_removed_unread_are_a_difference(pipeline, events, send):
+    for _ in range(3):
+        send.send(value_of(event_id("2026-09-01 10:06:00")), partition=1)
+    remove_before(pipeline, 1, -1)
+    report = recount(pipeline)
+    assert of_topic(report.differences) == {"topic_expired": 1}
+    (finding,) = report.differences.kept["topic_expired"]
+    assert finding.found["offset"] - finding.expected["offset"] == 3
+
+
+def test_a_range_counts_only_its_own_events(pipeline, events):
+    remove(pipeline, events[2])  # of 10:02
+    start = datetime(2026, 9, 1, 10, 0)
+    assert of_topic(recount(pipeline, start=start, end=start + timedelta(minutes=2)).differences) == {}
+    found = recount(pipeline, start=start + timedelta(minutes=2), end=start + timedelta(minutes=3))
+    assert of_topic(found.differences) == {"topic_unstored": 1}
+
+
+def test_events_of_closed_minutes_are_not_asked_of_the_lake(pipeline, events):
+    remove(pipeline, events[0])
+    report = recount(replace(pipeline, lake_retention=timedelta(hours=1)))
+    assert of_topic(report.differences) == {}
+    assert "0 missing, 2 of closed minutes" in report.notes[0]  # the event, and its duplicate
+
+
+def test_without_a_way_in_nothing_is_said_of_topics(pipeline, events, monkeypatch):
+    monkeypatch.delenv(SETTING)
+    remove(pipeline, events[0])
+    report = recount(pipeline)
+    assert (of_topic(report.differences), report.notes) == ({}, [])
+
+
+def test_a_broker_that_is_away_makes_no_verdict(pipeline, monkeypatch, capsys):
+    away = {"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(away))
+    monkeypatch.setattr("include.kafka.topics.TIMEOUT", 1.0)
+    assert verify.main(["--pipeline", "recruitment"]) == 2
+    assert "Nothing was verified. The broker of connection kafka_default" in capsys.readouterr().err

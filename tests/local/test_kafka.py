@@ -1,0 +1,67 @@
+"""The local broker, started for real: where it listens, and that it comes back with its data after a kill."""
+
+import signal
+
+import psutil
+import pytest
+
+from local import kafka
+from local.layout import KAFKA_JARS, STORE_JARS
+from local.problems import Problem
+from local.process import Child, free_port
+
+
+@pytest.fixture
+def broker(tmp_path):
+    if not list(KAFKA_JARS.glob("kafka_*.jar")):
+        pytest.skip(f"Its jars are not in {KAFKA_JARS}: `make setup` fetches them.")
+    return kafka.Broker(home=tmp_path / "it's" / "kafka", port=free_port(), controller_port=free_port())
+
+
+def running(broker, log):
+    child = Child(broker.prepare(), log)
+    kafka.wait_until_ready(broker.port, alive=child.alive, log=str(log))
+    return child
+
+
+def topics(broker):
+    from confluent_kafka.admin import AdminClient
+
+    return set(AdminClient({"bootstrap.servers": f"{kafka.HOST}:{broker.port}"}).list_topics(timeout=10).topics)
+
+
+def test_it_comes_back_with_its_data_even_after_a_kill_and_listens_on_loopback_only(broker, tmp_path):
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    log = tmp_path / "log"
+    child = running(broker, log)
+    try:
+        listening = [one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        ours = [one.ip for one in listening if one.port in (broker.port, broker.controller_port)]
+        assert len(ours) == 2 and all(ip.removeprefix("::ffff:") == "127.0.0.1" for ip in ours), ours
+        client = AdminClient({"bootstrap.servers": f"{kafka.HOST}:{broker.port}"})
+        client.create_topics([NewTopic("kept", num_partitions=2)])["kept"].result()
+        psutil.Process(child.pid).send_signal(signal.SIGKILL)
+    finally:
+        child.stop()
+    child = running(broker, log)
+    try:
+        assert "kept" in topics(broker)
+    finally:
+        child.stop()
+    assert not child.alive()
+
+
+def test_a_broker_that_ends_while_it_starts_is_told_with_its_log(tmp_path):
+    child = Child(["false"], tmp_path / "log")
+    with pytest.raises(Problem, match="its process ended while it was starting"):
+        kafka.wait_until_ready(free_port(), seconds=20, alive=child.alive, log="kafka.log")
+
+
+def test_without_its_jars_it_says_so(tmp_path):
+    with pytest.raises(Problem, match="make setup"):
+        kafka.Broker(home=tmp_path / "kafka").prepare(tmp_path / "empty")
+
+
+def test_its_jars_are_in_no_class_path_of_cassandra():
+    assert not list(STORE_JARS.glob("kafka*.jar"))
