@@ -8,6 +8,7 @@ further round reads the same minutes again, and replaces what they held. Prints 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import random
@@ -102,11 +103,12 @@ def _round(pipeline: Pipeline, minutes: int, number: int, spark, run, submission
     with lake("lake_reader") as session, warehouse() as conn:
         batch_id = runs.open_range(pipeline, session, conn, start=FIRST, end=end, **how)
         batch = batches.get(conn, batch_id)
+        asked = dataclasses.replace(batch, minutes=tuple(planned.minute for planned in batch.minutes))
         attempt = batches.mint_attempt(conn, batch_id)
 
         def transform() -> None:
             prepared = submission.prepare(
-                batch, attempt, endpoint("lake_reader"), endpoint("warehouse_etl"), MASTER, 300_000
+                asked, attempt, endpoint("lake_reader"), endpoint("warehouse_etl"), MASTER, 300_000
             )
             try:
                 assert run.attempt(spark, run.Job.read(prepared.job_file)) == 0
