@@ -213,8 +213,8 @@ def test_a_killed_follower_leaves_nothing_out_and_nobody_waits_for_its_session(s
     finally:
         follower.kill()
         follower.wait()
-    summary = take_in(recruitment, seconds=20)
-    assert summary.seconds < 15  # a member that left without a word is otherwise waited for, 45 s
+    summary = take_in(recruitment)
+    assert summary.seconds < 40  # a member that left without a word is otherwise waited for, 45 s
     assert len(lake_rows("2026-08-06 10:00")) == 600
     assert committed(recruitment) == before + 600
 

@@ -112,7 +112,8 @@ def test_without_a_way_in_nothing_is_said_of_topics(pipeline, events, monkeypatc
     monkeypatch.delenv(SETTING)
     remove(pipeline, events[0])
     report = recount(pipeline)
-    assert (of_topic(report.differences), report.notes) == ({}, [])
+    assert of_topic(report.differences) == {}
+    assert not [note for note in report.notes if pipeline.topic in note]
 
 
 def test_a_broker_that_is_away_makes_no_verdict(pipeline, monkeypatch, capsys):
