@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from include import pipelines
 from include.connections import WAREHOUSE_ETL, ConnectionMissing
 from include.operations import listing
-from include.pipelines import Pipeline
 from include.warehouse import held
 from include.warehouse.errors import BatchRefused, WarehouseError
 from include.warehouse.session import warehouse
@@ -54,7 +53,7 @@ def asked_release(
 def listed(pipeline: str | None, form: str = "table") -> str:
     """Every held minute, of one pipeline or of all, as text for standard output."""
     listing.checked_format(form)
-    asked = _asked(pipeline)
+    asked = pipelines.asked(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:
         found = held.held_minutes(conn, asked)
     if form == "json":
@@ -66,10 +65,6 @@ def listed(pipeline: str | None, form: str = "table") -> str:
     for line, row in zip(lines, found, strict=True):
         text += [line, *(f"    {detail}" for detail in _details(row))]
     return "\n".join(text)
-
-
-def _asked(pipeline: str | None) -> list[Pipeline]:
-    return [pipelines.get(pipeline)] if pipeline else list(pipelines.all_pipelines().values())
 
 
 def _details(row: dict) -> Iterable[str]:

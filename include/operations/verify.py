@@ -156,7 +156,7 @@ def asked_verify(
 ) -> Report:
     """What a command line or a form asks for: PIPELINE, FROM, TO, PATIENCE and SHOW of `make verify`."""
     start, end = asked_range(asked_from, asked_to) if asked_from or asked_to else (None, None)
-    asked = [pipelines.get(pipeline)] if pipeline else list(pipelines.all_pipelines().values())
+    asked = pipelines.asked(pipeline)
     return verify(asked, start=start, end=end, patience=patience, lines=lines)
 
 

@@ -8,7 +8,7 @@ import pkgutil
 
 from include.pipelines.declaration import Dimension, Output, Pipeline, Retention
 
-__all__ = ["Dimension", "Output", "Pipeline", "Retention", "all_pipelines", "get"]
+__all__ = ["Dimension", "Output", "Pipeline", "Retention", "all_pipelines", "asked", "get"]
 
 
 class UnknownPipeline(LookupError):
@@ -33,3 +33,8 @@ def get(name: str) -> Pipeline:
     except KeyError:
         known = ", ".join(sorted(all_pipelines()))
         raise UnknownPipeline(f"There is no pipeline {name!r} in include/pipelines; there is: {known}.") from None
+
+
+def asked(name: str | None) -> list[Pipeline]:
+    """The pipeline of that name, or all of them where none is named. Raises UnknownPipeline."""
+    return [get(name)] if name else list(all_pipelines().values())

@@ -42,7 +42,7 @@ def main() -> int:
             return 0
         chosen = [SCENARIOS[name] for name in asked.names or SCENARIOS]
         with small_disk(state / "data" / "mariadb"):
-            return _run(_by_chance(chosen, asked.soak * 60, asked.seed) if asked.soak else iter(chosen), asked)
+            return _run(_in_random_orders(chosen, asked.soak * 60, asked.seed) if asked.soak else iter(chosen), asked)
 
 
 def _isolate(folder: Path) -> Path:
@@ -64,7 +64,7 @@ def _isolate(folder: Path) -> Path:
     return folder / "state"
 
 
-def _by_chance(chosen: list, seconds: float, seed: int) -> Iterator:
+def _in_random_orders(chosen: list, seconds: float, seed: int) -> Iterator:
     """All scenarios in a random order, and again in another one, until the time is over."""
     rng, deadline = random.Random(seed), time.monotonic() + seconds
     while True:

@@ -229,25 +229,6 @@ def everybody_on_the_same_minutes(world: World) -> None:
         world.until(lambda one=backfill: world.airflow.backfill_is_over(one), f"backfill {backfill}", 240, every=1)
 
 
-@scenario("its read is older than the live run's, which stays")
-def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
-    minute = now().replace(second=0, microsecond=0) - timedelta(hours=2, minutes=30)
-    world.send(world.events(100, at=minute + timedelta(seconds=59)))
-    world.must_be_right()
-    asked = {"from": runs.text(minute), "to": runs.text(minute + timedelta(minutes=1))}
-    with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
-        zombie_run = world.trigger(dag_id="recruitment_reconcile", **asked)
-        zombie = world.session_of_etl("etl.pipelines WHERE")
-        zombie.send_signal(signal.SIGSTOP)
-    try:
-        world.send(world.events(50, at=minute + timedelta(seconds=30)))
-        read_later = f"etl.minute_ledger WHERE minute = '{minute}' AND raw_rows >= 150"
-        world.until(lambda: runs.count(read_later), f"a live run to publish {minute} again", 200, every=0.5)
-    finally:
-        zombie.send_signal(signal.SIGCONT)
-    world.ended(zombie_run)
-
-
 # Events
 
 

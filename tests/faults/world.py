@@ -50,7 +50,7 @@ class World:
         self.airflow: Airflow = stack.airflow
         self.rng = random.Random(seed)
         self.sent: list[dict[str, str | None]] = []
-        self.warehouse_data = layout.DATA / "mariadb"
+        self.warehouse_data = layout.DATA / start.MARIADB
         self._dag_of: dict[str, str] = {}  # of each run that was asked for
         self._sequence = 0
         self._lock = threading.Lock()  # of what is sent: traffic has a thread of its own
@@ -72,7 +72,7 @@ class World:
         with self._lock:
             self._sequence += 1
             own = self._sequence
-        ticks = (time - datetime(1582, 10, 15)) // timedelta(microseconds=1) * 10
+        ticks = (time - keys.GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
         fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + own)
         return str(uuid.UUID(fields=fields, version=1))
 
@@ -95,25 +95,9 @@ class World:
     @contextlib.contextmanager
     def traffic(self, events: int = 5) -> Iterator[None]:
         """Meanwhile some events come every second, whatever else happens: what a store refuses is sent again."""
-        over, failed = threading.Event(), []
         rng = random.Random(self.rng.random())
-
-        def come() -> None:
-            try:
-                while not over.wait(1):
-                    self.send(self.events(events, spread=1.0, rng=rng))
-            except Exception as error:  # whatever it is, the scenario must not go on as if they had come
-                failed.append(error)
-
-        thread = threading.Thread(target=come, daemon=True)
-        thread.start()
-        try:
+        with meanwhile(1, lambda: self.send(self.events(events, spread=1.0, rng=rng))):
             yield
-        finally:
-            over.set()
-            thread.join(BACK_WITHIN)
-        if failed or thread.is_alive():
-            raise Broken(f"events could not be sent any more: {failed}")
 
     def change_jobs(self) -> None:
         """Import the jobs once more, every third with another company."""
@@ -209,26 +193,18 @@ class World:
     @contextlib.contextmanager
     def driver_killed_whenever_it_reads(self, minute: datetime) -> Iterator[None]:
         """No Spark driver lives while a batch with that minute is open."""
-        over = threading.Event()
         open_with_it = (
             "etl.batches AS b JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id "
             f"WHERE b.state = 'open' AND m.minute = '{minute}'"
         )
 
         def kill() -> None:
-            while not over.wait(0.2):
-                if runs.count(open_with_it):
-                    for driver in supervisor.spark_drivers():
-                        with contextlib.suppress(psutil.NoSuchProcess):
-                            driver.kill()
+            for driver in supervisor.spark_drivers() if runs.count(open_with_it) else ():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    driver.kill()
 
-        thread = threading.Thread(target=kill, daemon=True)
-        thread.start()
-        try:
+        with meanwhile(0.2, kill):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def session_of_etl(self, sign: str, state: str = "") -> psutil.Process:
         """The process behind the warehouse session of account etl whose statement, and state, have that sign."""
@@ -303,6 +279,29 @@ class World:
         folders = [path.name for path in Path(tempfile.gettempdir()).glob("minutemark-job-*")]
         if folders:
             raise Broken(f"folders of jobs are left: {folders}")
+
+
+@contextlib.contextmanager
+def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
+    """`do` is done in a thread, again after so many seconds; Broken when it failed: what it stands for was not there."""
+    over, failed = threading.Event(), []
+
+    def again_and_again() -> None:
+        try:
+            while not over.wait(every):
+                do()
+        except Exception as error:  # whatever it is, it belongs to the scenario
+            failed.append(error)
+
+    thread = threading.Thread(target=again_and_again, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(BACK_WITHIN)
+    if failed or thread.is_alive():
+        raise Broken(f"what had to go on beside the scenario did not: {failed or 'it hangs'}")
 
 
 def process_at(port: int) -> psutil.Process | None:

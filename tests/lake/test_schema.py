@@ -1,11 +1,12 @@
 """The lake's schema: applied twice it is the same, accounts may do their work only, and a wrong table is told."""
 
+import json
+import os
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
-from include.connections import Endpoint
 from include.lake import schema
 from include.lake.errors import LakeError, LakeTableMismatch
 from include.lake.session import lake
@@ -81,19 +82,9 @@ def test_a_column_that_is_no_text_is_told(recruitment, reader, odd_tables):
 def test_without_an_administrators_connection_the_writer_applies_without_grants(
     monkeypatch, lake_schema, cassandra_node
 ):
-    asked = []
-
-    def no_admin(conn_id):
-        if conn_id == "lake_admin":
-            raise schema.ConnectionMissing("lake_admin")
-        return Endpoint(conn_id, "cassandra", "localhost", 9042, login=conn_id)
-
-    def as_admin(conn_id):
-        asked.append(conn_id)
-        return lake("lake_admin")
-
-    monkeypatch.setattr(schema, "endpoint", no_admin)
-    monkeypatch.setattr(schema, "lake", as_admin)
-    monkeypatch.setattr(schema, "_grant", lambda session: pytest.fail("granted without an administrator"))
+    admin = os.environ["AIRFLOW_CONN_LAKE_ADMIN"]
+    unknown = json.loads(os.environ["AIRFLOW_CONN_LAKE_READER"]) | {"login": "never_granted"}
+    monkeypatch.delenv("AIRFLOW_CONN_LAKE_ADMIN")
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE_WRITER", admin)  # one that may create
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE_READER", json.dumps(unknown))  # granting to it would fail
     schema.apply_schema()
-    assert asked == ["lake_writer"]

@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-from include.connections import ConnectionMissing
 from include.pipelines import all_pipelines
 from include.warehouse.errors import WarehouseError
 from include.warehouse.schema import apply_schema
@@ -121,15 +120,7 @@ def test_an_account_that_does_not_exist_is_made(warehouse_schema: None, monkeypa
 
 
 def test_without_an_administrator_etl_applies_or_says_what_it_lacks(warehouse_schema: None, monkeypatch) -> None:
-    def missing_admin(conn_id):
-        if conn_id == "warehouse_admin":
-            raise ConnectionMissing(conn_id)
-        return endpoint(conn_id)
-
-    from include.warehouse import schema
-
-    endpoint = schema.endpoint
-    monkeypatch.setattr(schema, "endpoint", missing_admin)
+    monkeypatch.delenv("AIRFLOW_CONN_WAREHOUSE_ADMIN")
     with pytest.raises(WarehouseError, match="warehouse_etl.*lacks a permission.*administrator"):
         apply_schema()
 

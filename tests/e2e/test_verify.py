@@ -1,0 +1,25 @@
+"""The DAG that recounts: green where all is right, red and not tried again where something differs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from tests.e2e.runs import change, write
+from tests.reference.rows import click
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+NOON = datetime(2026, 3, 1, 12, 0, 5)
+AT_ONCE = {"patience": 0}
+
+
+def test_the_recount_fails_where_something_differs_and_is_not_tried_again(airflow):
+    write([click(NOON, 1), click(NOON, 2, bid="2.25")])
+    airflow.catch_up()
+    airflow.run("minutemark_verify", conf=AT_ONCE).must_succeed()
+    change("UPDATE recruitment.events SET clicks = clicks + 1")
+    run = airflow.run("minutemark_verify", conf=AT_ONCE)
+    assert run.tasks == {"recount": "failed"}, "One that is tried again would be up_for_retry."
+    assert "do not agree" in run.log and "recruitment.events" in run.log
