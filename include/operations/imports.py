@@ -23,7 +23,8 @@ from include.lake.errors import LakeError
 from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
 from include.lake.schema import check_table
 from include.lake.session import explained, lake
-from include.lake.writer import Event, EventWriter
+from include.lake.writer import Event
+from include.operations import chunks
 from include.operations.admission import CsvEvents, TableEvents, check_header
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.operations.import_log import ImportLog, Refused
@@ -103,7 +104,8 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
                 file.records(progress.position),
                 reader.read,
                 lambda record: record.end_line,
-                EventWriter(session, pipeline),
+                session,
+                pipeline,
                 imports,
                 summary,
                 lambda _: bar.at(file.position()),
@@ -142,7 +144,8 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
                 _explained_rows(table, source, progress.position),
                 reader.read,
                 lambda row: row.token,
-                EventWriter(session, pipeline),
+                session,
+                pipeline,
                 imports,
                 summary,
                 lambda token: bar.at(token - FIRST_TOKEN),
@@ -195,19 +198,17 @@ def _write_all(
     rows: Iterable,
     read: Callable[[object], Event | Refused],
     position_of: Callable[[object], int],
-    writer: EventWriter,
+    session,
+    pipeline: Pipeline,
     imports: ImportLog,
     summary: ImportSummary,
     on_position: Callable[[int], None],
 ) -> None:
     """Chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
-    for chunk in _chunks(rows):
-        judged = [read(row) for row in chunk]
-        events = [row for row in judged if isinstance(row, Event)]
-        refused = [row for row in judged if isinstance(row, Refused)]
-        summary.minutes |= writer.write(events).minutes
+    for chunk, outcome in chunks.written(_chunks(rows), read, pipeline, session):
+        summary.minutes |= outcome.minutes
         position = position_of(chunk[-1])
-        imports.advance(position, len(events), refused)
+        imports.advance(position, outcome.events, outcome.refused)
         on_position(position)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
+
+# A declaration travels to other processes, which Python refuses its read-only options.
+copyreg.pickle(MappingProxyType, lambda options: (MappingProxyType, (dict(options),)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""Chunks of raw rows into the lake: by this process, and by several at once where there are many.
+
+Judging a row and packing it for the driver is Python's work, and one process of it keeps no Cassandra node busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from multiprocessing import connection, get_context, parent_process
+from typing import TYPE_CHECKING
+
+from include.connections import LAKE_WRITER, Endpoint, endpoint
+from include.lake.session import explained, lake
+from include.lake.writer import Event, EventWriter
+from include.operations.import_log import Refused
+from include.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+ALONE = 5  # chunks that this process writes itself: starting others takes a second or two
+_MOST_PROCESSES = 8
+_WAITING = 2  # chunks of each process that are read ahead
+
+Read = Callable[[object], "Event | Refused"]  # judges one row; travels to other processes
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a chunk's rows."""
+
+    events: int
+    refused: Sequence[Refused]
+    minutes: frozenset[datetime]
+
+
+def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session) -> Iterator[tuple[list, Written]]:
+    """Each chunk, in order, once its events are in the lake and their minutes in the change log. Raises LakeError.
+
+    Chunks that come behind one that failed may be there as well: whoever goes on from it writes the same rows again.
+    """
+    chunks, own = iter(chunks), _Writer(EventWriter(session, pipeline), read)
+    for chunk in itertools.islice(chunks, ALONE):
+        yield chunk, own.write(chunk)
+    if (first := next(chunks, None)) is not None:
+        yield from _by_several(itertools.chain([first], chunks), read, pipeline)
+
+
+def _by_several(chunks: Iterable[list], read: Read, pipeline: Pipeline) -> Iterator[tuple[list, Written]]:
+    processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
+    # Spawned, not forked: the driver's threads and connections do not survive a fork.
+    pool = ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=_begin, initargs=(endpoint(LAKE_WRITER), read, pipeline)
+    )
+    waiting: deque = deque()
+    try:
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(_write, chunk)))
+            if len(waiting) > _WAITING * processes:
+                done, outcome = waiting.popleft()
+                yield done, outcome.result()
+        for done, outcome in waiting:
+            yield done, outcome.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Writer:
+    """Judges the rows of a chunk, and writes those that are events."""
+
+    def __init__(self, writer: EventWriter, read: Read) -> None:
+        self._writer = writer
+        self._read = read
+
+    def write(self, chunk: list) -> Written:
+        judged = [self._read(row) for row in chunk]
+        events = [row for row in judged if isinstance(row, Event)]
+        refused = [row for row in judged if isinstance(row, Refused)]
+        return Written(len(events), refused, self._writer.write(events).minutes)
+
+
+# In a process of the pool
+
+_held = contextlib.ExitStack()  # its session, as long as it lives
+_writer: _Writer
+_target: Endpoint
+
+
+def _begin(target: Endpoint, read: Read, pipeline: Pipeline) -> None:
+    global _writer, _target
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _target = target
+    _writer = _Writer(EventWriter(_held.enter_context(lake(target)), pipeline), read)
+
+
+def _write(chunk: list) -> Written:
+    with explained(_target):  # the driver's own errors do not survive the way to the parent
+        return _writer.write(chunk)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed says nothing, and its pool would wait for the next chunk for ever."""
+    connection.wait([parent_process().sentinel])
+    os._exit(1)
