@@ -81,7 +81,8 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
     return dag
 
 
-@task(pool="merge", execution_timeout=timedelta(minutes=10))
+# The largest batch merges in seconds, and a merge that hangs keeps every other one from the pool's slot.
+@task(pool="merge", execution_timeout=timedelta(minutes=3))
 def merge_into_warehouse(batch_id: str) -> None:
     """Step 4, in MySQL alone."""
     from include.connections import WAREHOUSE_ETL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from include.lake.session import lake
 from local import supervisor
 from tests.e2e import runs
 from tests.faults import disk
-from tests.faults.world import Broken, NotHere, World, now
+from tests.faults.world import BACK_WITHIN, Broken, NotHere, World, now
 
 
 @dataclass(frozen=True)
@@ -117,16 +116,9 @@ def task_suspended_beyond_its_heartbeat(world: World) -> None:
     world.send(world.events(200))
     with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
         run = world.trigger()
-        task = world.session_of_etl("etl.pipelines WHERE")
-        suspended = [task, *[parent for parent in task.parents()[:1] if "airflow" in " ".join(parent.cmdline())]]
-        for process in suspended:
-            process.send_signal(signal.SIGSTOP)
-    try:
+        zombies = world.suspend(world.session_of_etl("etl.pipelines WHERE"))
+    with zombies:
         world.ended(run)
-    finally:
-        for process in suspended:
-            if process.is_running():
-                process.send_signal(signal.SIGCONT)
     must_succeed(world, run)
 
 
@@ -227,6 +219,22 @@ def everybody_on_the_same_minutes(world: World) -> None:
     world.ended(manual)
     for backfill in backfills:
         world.until(lambda one=backfill: world.airflow.backfill_is_over(one), f"backfill {backfill}", 240, every=1)
+
+
+@scenario("what it has read is older than what a live run has published meanwhile, which stays")
+def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
+    minute = now().replace(second=0, microsecond=0) - timedelta(hours=2, minutes=30)
+    world.send(world.events(100, at=minute + timedelta(seconds=59)))
+    world.must_be_right()
+    asked = {"from": runs.text(minute), "to": runs.text(minute + timedelta(minutes=1))}
+    with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
+        zombie_run = world.trigger(dag_id="recruitment_reconcile", **asked)
+        zombies = world.suspend(world.session_of_etl("etl.pipelines WHERE"))
+    with zombies:
+        world.send(world.events(50, at=minute + timedelta(seconds=30)))
+        read_later = f"etl.minute_ledger WHERE minute = '{minute}' AND raw_rows >= 150"
+        world.until(lambda: runs.count(read_later), f"a live run to publish {minute} again", BACK_WITHIN, every=0.5)
+    world.ended(zombie_run)
 
 
 # Events

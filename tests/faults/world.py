@@ -220,6 +220,15 @@ class World:
 
         return self.until(find, f"a session with {sign}", every=0.01)
 
+    @staticmethod
+    def suspend(task: psutil.Process) -> contextlib.ExitStack:
+        """Suspend a task and its Airflow supervisor, so that its heartbeats end; closing what is returned resumes both."""
+        resumed = contextlib.ExitStack()
+        for process in (task, *(one for one in task.parents()[:1] if "airflow" in " ".join(one.cmdline()))):
+            process.suspend()
+            resumed.callback(resume, process)
+        return resumed
+
     @contextlib.contextmanager
     def admin(self) -> Iterator:
         """A cursor of the warehouse's administrator; what it locks is let go at exit."""
@@ -302,6 +311,12 @@ def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
         thread.join(BACK_WITHIN)
     if failed or thread.is_alive():
         raise Broken(f"what had to go on beside the scenario did not: {failed or 'it hangs'}")
+
+
+def resume(process: psutil.Process) -> None:
+    """Let it go on, unless it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
 
 
 def process_at(port: int) -> psutil.Process | None:
