@@ -18,7 +18,15 @@ from pathlib import Path
 
 from tests.faults.disk import small_disk
 
-PORTS = ("AIRFLOW_PORT", "CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT", "MARIADB_PORT", "POSTGRES_PORT")
+PORTS = (
+    "AIRFLOW_PORT",
+    "CASSANDRA_PORT",
+    "CASSANDRA_STORAGE_PORT",
+    "MARIADB_PORT",
+    "POSTGRES_PORT",
+    "KAFKA_PORT",
+    "KAFKA_CONTROLLER_PORT",
+)
 
 
 def main() -> int:
@@ -57,7 +65,6 @@ def _isolate(folder: Path) -> Path:
     (folder / "tmp").mkdir()
     os.environ |= {name: str(free_port()) for name in PORTS}
     os.environ |= {"MINUTEMARK_STATE": str(folder / "state"), "TMPDIR": str(folder / "tmp"), "MINUTEMARK_DEMO": "0"}
-    os.environ["MINUTEMARK_INGEST"] = ""  # its producers write to the lake
     tempfile.tempdir = None  # read again from TMPDIR
     for module in [name for name in sys.modules if name.startswith("local.")]:
         del sys.modules[module]  # what has read the environment reads it again

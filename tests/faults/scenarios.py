@@ -12,7 +12,7 @@ from include.lake.session import lake
 from local import supervisor
 from tests.e2e import runs
 from tests.faults import disk
-from tests.faults.world import BACK_WITHIN, Broken, NotHere, World, now
+from tests.faults.world import BACK_WITHIN, Broken, NotHere, World, meanwhile, now
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,38 @@ def disk_of_the_warehouse_full(world: World) -> None:
         world.until(lambda: not server.is_running() or world.has_failed_try(run), "a failure", 120)
     world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 120)
     world.ended(run)
+
+
+# The way in from the topic
+
+
+@scenario("what its producers could not send comes later, and once")
+def broker_killed_under_load(world: World) -> None:
+    with world.followed_topic():
+        world.send(world.events(300), by_topic=True)
+        world.follower()
+        world.kill("kafka")
+        world.send(world.events(300), by_topic=True)  # waits until it is back
+
+
+@scenario("what it had not committed comes again, as the same rows; with messages that are no events")
+def followers_killed_under_load(world: World) -> None:
+    with world.followed_topic(), meanwhile(0.5, lambda: world.send(world.events(50), by_topic=True)):
+        for _ in range(2):
+            world.send_poison()
+            follower = world.follower()
+            follower.kill()
+            world.until(lambda one=follower: not one.is_running(), "its end")
+        world.follower()
+
+
+@scenario("nothing is committed that the lake has not got")
+def cassandra_killed_while_a_topic_is_followed(world: World) -> None:
+    with world.followed_topic(), meanwhile(0.5, lambda: world.send(world.events(50), by_topic=True)):
+        world.follower()
+        world.kill("cassandra")
+        world.send(world.events(1))  # waits until it is back
+        world.follower()
 
 
 # Everybody at once

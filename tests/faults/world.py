@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import os
 import random
 import tempfile
 import threading
@@ -18,6 +19,9 @@ import psutil
 from include import pipelines
 from include.demo import recruitment as demo
 from include.demo.traffic import import_demo_dimensions
+from include.kafka import topics
+from include.kafka.producer import producer
+from include.kafka.way_in import group_of, way_in
 from include.lake import change_log, keys
 from include.lake.session import lake
 from include.lake.writer import EventWriter
@@ -30,6 +34,7 @@ from tests.e2e import comparison, runs
 
 RECRUITMENT = pipelines.get("recruitment")
 DAG = "recruitment_minute"
+FOLLOWER = "recruitment_ingest"
 BACK_WITHIN = 180  # seconds until everything that was sent is published
 STAGING = ("etl.staged_counts", "etl.staged_rejects", "recruitment.events_staged")
 
@@ -76,14 +81,18 @@ class World:
         fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + own)
         return str(uuid.UUID(fields=fields, version=1))
 
-    def send(self, rows: Sequence[Mapping[str, str | None]]) -> None:
-        """Write rows as a producer does, again until the lake has them: they count from then on."""
+    def send(self, rows: Sequence[Mapping[str, str | None]], *, by_topic: bool = False) -> None:
+        """Write rows as a producer does, again until the lake, or the topic, has them: they count from then on."""
         events = runs.as_events(rows)
         deadline = time.monotonic() + BACK_WITHIN
         while True:
             try:
-                with lake("lake_writer") as session:
-                    EventWriter(session, RECRUITMENT).write(events)
+                if by_topic:
+                    with producer(RECRUITMENT) as topic:
+                        topic.write(events)
+                else:
+                    with lake("lake_writer") as session:
+                        EventWriter(session, RECRUITMENT).write(events)
                 break
             except Exception:
                 if time.monotonic() > deadline:
@@ -91,6 +100,12 @@ class World:
                 time.sleep(0.5)  # a producer's back-off
         with self._lock:
             self.sent += [dict(row) for row in rows]
+
+    @staticmethod
+    def send_poison() -> None:
+        """A message that is no event."""
+        with producer(RECRUITMENT) as topic:
+            topic.send(b'{"create_time": "2026-', partition=0)
 
     @contextlib.contextmanager
     def traffic(self, events: int = 5) -> Iterator[None]:
@@ -170,6 +185,21 @@ class World:
             time.sleep(every)
         raise Broken(f"waited {seconds:.0f} s in vain for {what}" + (f" ({last})" if last else ""))
 
+    @contextlib.contextmanager
+    def followed_topic(self) -> Iterator[None]:
+        """The topic is followed meanwhile, and to its end."""
+        self.airflow.unpause(FOLLOWER)
+        try:
+            yield
+            self.until(self._topic_is_taken, "what was sent to be taken from the topic", BACK_WITHIN, every=0.5)
+        finally:
+            self.airflow.pause(FOLLOWER)
+
+    @staticmethod
+    def _topic_is_taken() -> bool:
+        reaches = topics.reaches(RECRUITMENT, group_of(RECRUITMENT.name, way_in()))
+        return not any(reach.waiting for reach in reaches.values())
+
     # Processes
 
     def program(self, name: str) -> psutil.Process:
@@ -189,6 +219,18 @@ class World:
     def driver(self) -> psutil.Process:
         """The JVM of the Spark driver, as soon as there is one."""
         return self.until(lambda: next(iter(supervisor.spark_drivers()), None), "a Spark driver", every=0.01)
+
+    def follower(self) -> psutil.Process:
+        """The task that follows the topic, as soon as there is one."""
+        broker = self.stack.ports["KAFKA_PORT"]
+
+        def find() -> psutil.Process | None:
+            talking = (
+                one for one in psutil.net_connections("tcp") if one.raddr and one.raddr.port == broker and one.pid
+            )
+            return next((psutil.Process(one.pid) for one in talking if one.pid != os.getpid()), None)
+
+        return self.until(find, "a task that follows the topic", 90, every=0.2)
 
     @contextlib.contextmanager
     def driver_killed_whenever_it_reads(self, minute: datetime) -> Iterator[None]:
@@ -337,6 +379,8 @@ def running(seed: int) -> Iterator[World]:
     try:
         stack = start.run()
         stack.airflow.unpause("recruitment_reconcile")
+        for pipeline in pipelines.all_pipelines():  # which cost two tasks a minute: where a scenario needs them
+            stack.airflow.pause(f"{pipeline}_ingest")
         yield World(stack, seed)
     finally:
         supervisor.shut_down()
