@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import uuid
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ _TIME_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a
 _NO_CARD = 0x030000000000
 _PLAIN_ID = re.compile(r"[!-~]{1,100}")
 _32_BITS = 0xFFFFFFFF
+_WORD = struct.Struct("<I")
 _MIX = 0x5BD1E995
 
 
@@ -66,10 +68,9 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     hashed = (0x9747B28C ^ length) & _32_BITS
     whole = length & ~3
-    for start in range(0, whole, 4):
-        word = int.from_bytes(key[start : start + 4], "little") * _MIX & _32_BITS
-        word = (word ^ (word >> 24)) * _MIX & _32_BITS
-        hashed = (hashed * _MIX & _32_BITS) ^ word
+    for (word,) in _WORD.iter_unpack(key[:whole]):
+        word = word * _MIX & _32_BITS
+        hashed = (hashed * _MIX & _32_BITS) ^ ((word ^ (word >> 24)) * _MIX & _32_BITS)
     if whole < length:
         hashed = (hashed ^ int.from_bytes(key[whole:], "little")) * _MIX & _32_BITS
     hashed = (hashed ^ (hashed >> 13)) * _MIX & _32_BITS
