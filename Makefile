@@ -16,7 +16,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import ingest held release rejected replay verify housekeeping latency bench faults test lint clean
+.PHONY: help setup run services stop status logs query schema import ingest held release rejected replay verify housekeeping latency bench volume faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -60,6 +60,9 @@ latency: ## of the running stack: seconds from tick to merged over the last sche
 bench: setup ## measure on stores of its own what a minute costs beside lakes of 10 thousand to 10 million rows (ROWS="…" ROUNDS=10 PARTS="minute classic poll catch-up")
 	@$(UV) pip install -q --python $(VENV)/python -r bench/requirements.txt
 	@$(VENV)/python -m bench.flat_cost $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS),--parts $(PARTS))
+
+volume: setup ## measure on stores of its own how fast a history is imported, merged and recounted: FILE=2019-Nov.csv.gz (PIPELINE=ecommerce)
+	@$(VENV)/python -m bench.volume --file "$(FILE)" $(if $(PIPELINE),--pipeline "$(PIPELINE)")
 
 import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \

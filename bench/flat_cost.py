@@ -18,7 +18,6 @@ import contextlib
 import csv
 import dataclasses
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -26,10 +25,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 from bench import classic, lakes, plot
-from bench.worlds import MASTER, World, minutes_before, world
+from bench.worlds import MASTER, World, minutes_before, session, world
 from include import runs
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake import schema as lake_schema
@@ -103,7 +101,7 @@ class Bench:
         self.folder = folder
         self.rounds = rounds
         self.passwords = connections.new_passwords()  # of all warehouses: a session has one account
-        self.spark = _session(self.passwords)
+        self.spark = session(self.passwords)
 
     def world(self, name: str, pipeline) -> contextlib.AbstractContextManager[World]:
         return world(self.folder, name, pipeline, self.passwords)
@@ -197,27 +195,6 @@ class Bench:
         _report(f"catch-up-{keys}", f"catch-up by rows in the backlog, {keys} keys", seconds)
         (fewer, less), (more, longer) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
         print(f"  marginal: {(more - fewer) / (longer - less):,.0f} rows/s", flush=True)
-
-
-def _session(passwords: Mapping[str, str]):
-    """The session of the pipeline's own driver, with the properties that the transform task would give it."""
-    from pyspark.sql import SparkSession
-
-    from include.spark import run
-
-    os.environ.update(connections.warehouse(passwords, port=1))  # the account counts; each job names its server
-    nothing = SimpleNamespace(batch_id=0, pipeline="recruitment", minutes=(), options={})
-    submitted = submission.prepare(
-        nothing, 0, endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), MASTER, estimated_rows=10**7, keep=True
-    )
-    os.environ.update(submission.environment(MASTER))
-    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {MASTER} --properties-file {submitted.properties_file} pyspark-shell"
-    try:
-        spark = SparkSession.builder.getOrCreate()
-    finally:
-        shutil.rmtree(submitted.dir)
-    run.keep_class_lookups(spark)
-    return spark
 
 
 def _pretend_merged(conn) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 from include import pipelines, runs
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
@@ -24,6 +25,7 @@ from include.warehouse import batches, schema
 from include.warehouse.gates import run_gate
 from include.warehouse.merge import merge
 from include.warehouse.session import warehouse
+from local import connections
 from tests import stores
 
 MASTER = "local[*]"
@@ -136,6 +138,27 @@ def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, s
         with made.entered():
             schema.apply_schema()
         yield made
+
+
+def session(passwords: Mapping[str, str]):
+    """The session of the pipeline's own driver, with the properties that the transform task would give it."""
+    from pyspark.sql import SparkSession
+
+    from include.spark import run
+
+    os.environ.update(connections.warehouse(passwords, port=1))  # the account counts; each job names its server
+    nothing = SimpleNamespace(batch_id=0, pipeline="recruitment", minutes=(), options={})
+    submitted = submission.prepare(
+        nothing, 0, endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), MASTER, estimated_rows=10**7, keep=True
+    )
+    os.environ.update(submission.environment(MASTER))
+    os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {MASTER} --properties-file {submitted.properties_file} pyspark-shell"
+    try:
+        spark = SparkSession.builder.getOrCreate()
+    finally:
+        shutil.rmtree(submitted.dir)
+    run.keep_class_lookups(spark)
+    return spark
 
 
 def minutes_before(newest: datetime, count: int) -> list[datetime]:

@@ -1,0 +1,180 @@
+"""A history of any length at full speed: `make volume FILE=2019-Nov.csv.gz` (PIPELINE=ecommerce; see `make shop-file`).
+
+Starts throw-away stores, imports the file as `make import` does, works off the backlog as the minute DAG does, run after
+run, and recounts all of it. Prints the rows per second of each million on the way in and of each batch, what the steps of
+a batch took, and the most memory that all processes had together.
+
+The hours of the shop are then compared to the cent with sums that know nothing of the project but the file's columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import psutil
+
+from bench.worlds import MASTER, World, session
+from include import pipelines
+from include.operations.imports import import_csv
+from include.operations.setup import set_up
+from include.operations.verify import verify
+from include.pipelines import Pipeline
+from include.warehouse.session import warehouse
+from local import connections
+from tests import stores
+
+MILLION = 1_000_000
+_LOOK = 1.0  # seconds between two looks at progress and memory
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make volume", description=__doc__.splitlines()[0])
+    parser.add_argument("--file", type=Path, required=True)
+    parser.add_argument("--pipeline", default="ecommerce", choices=sorted(pipelines.all_pipelines()))
+    asked = parser.parse_args()
+    pipeline = pipelines.get(asked.pipeline)
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    passwords = connections.new_passwords()
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, Memory() as memory:
+        folder = Path(name)
+        with stores.mariadb_server(folder, passwords) as server, stores.cassandra_node(folder, heap_mb=1_024) as node:
+            os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
+            set_up()
+            rows = _import(pipeline, asked.file)
+            memory.say("import")
+            _catch_up(pipeline, passwords, rows)
+            memory.say("catch-up")
+            report = verify([pipeline], patience=0)
+            print(report)
+            same = _same_hours(asked.file) if pipeline.name == "ecommerce" else True
+    return 0 if report.clean and same else 1
+
+
+def _import(pipeline: Pipeline, file: Path) -> int:
+    with _progress() as millions:
+        summary = import_csv(pipeline, file)
+    print(summary)
+    for number, (before, at) in enumerate(zip(millions, millions[1:], strict=False), 1):
+        print(f"  million {number:>3}: {(at[0] - before[0]) / (at[1] - before[1]):,.0f} rows/s")
+    print(f"  import: {summary.written / summary.seconds:,.0f} rows/s", flush=True)
+    return summary.written
+
+
+@contextmanager
+def _progress() -> Iterator[list[tuple[int, float]]]:
+    """(rows, time) about every million rows of the import that goes on."""
+    found, over = [(0, time.monotonic())], threading.Event()
+
+    def follow() -> None:
+        with warehouse() as conn:
+            while not over.wait(_LOOK):
+                cursor = conn.cursor()
+                cursor.execute("SELECT MAX(rows_written) FROM etl.imports")
+                rows = cursor.fetchone()[0] or 0
+                conn.rollback()
+                if rows // MILLION > found[-1][0] // MILLION:
+                    found.append((rows, time.monotonic()))
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        follower.join()
+
+
+def _catch_up(pipeline: Pipeline, passwords, rows: int) -> None:
+    spark = session(passwords)
+    try:
+        made, seconds, done = World("volume", pipeline, {}), 0.0, 0
+        while timing := made.run(spark):
+            made.settle()
+            merged = _merged_rows() - done
+            done, seconds = done + merged, seconds + timing.run
+            steps = f"Spark {timing.job:.1f} s, the rest {timing.run - timing.job:.1f} s"
+            print(f"  batch of {merged:,} rows: {merged / timing.run:,.0f} rows/s ({steps})", flush=True)
+        print(f"  lake to merged: {done / seconds:,.0f} rows/s, {done:,} of {rows:,} rows", flush=True)
+    finally:
+        spark.stop()
+
+
+def _merged_rows() -> int:
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT COALESCE(SUM(raw_rows), 0) FROM etl.minute_ledger WHERE state = 'merged'")
+        return int(cursor.fetchone()[0])
+
+
+class Memory:
+    """The most that this process and all that it started had resident at one look."""
+
+    def __enter__(self) -> Memory:
+        self._most, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def say(self, until: str) -> None:
+        print(f"  most memory until the end of the {until}: {self._most / 2**30:.2f} GiB", flush=True)
+
+    def _follow(self) -> None:
+        own = psutil.Process()
+        while not self._over.wait(_LOOK):
+            self._most = max(self._most, sum(map(_resident, [own, *own.children(recursive=True)])))
+
+
+def _resident(process: psutil.Process) -> int:
+    """Its own pages, and its share of those that it shares."""
+    try:
+        return process.memory_full_info().pss
+    except psutil.Error:
+        return 0
+
+
+def _same_hours(file: Path) -> bool:
+    """Whether views and revenue of every hour are what the file says, by the plainest means."""
+    said: dict[str, list] = defaultdict(lambda: [0, Decimal(0)])
+    with gzip.open(file, "rt", newline="") if file.suffix == ".gz" else file.open(newline="") as lines:
+        for row in csv.DictReader(lines):
+            hour = said[row["event_time"][:13]]
+            if row["event_type"] == "view":
+                hour[0] += 1
+            elif row["event_type"] == "purchase":
+                hour[1] += _cents(row["price"])
+    with warehouse("warehouse_bi") as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT hour, SUM(views), SUM(revenue) FROM ecommerce.sales_hourly GROUP BY hour")
+        found = {f"{hour:%Y-%m-%d %H}": [int(views), revenue] for hour, views, revenue in cursor.fetchall()}
+    differing = [hour for hour in said.keys() | found.keys() if said.get(hour) != found.get(hour)]
+    revenue = sum(hour[1] for hour in said.values())
+    print(f"  {len(said):,} hours, revenue {revenue:,}: {len(differing)} hours differ from the file's {differing[:5]}")
+    return not differing
+
+
+def _cents(price: str) -> Decimal:
+    try:
+        return Decimal(price)
+    except InvalidOperation:
+        return Decimal(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
