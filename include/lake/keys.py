@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import uuid
 from datetime import datetime, timedelta
 
@@ -66,8 +67,8 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     hashed = (0x9747B28C ^ length) & _32_BITS
     whole = length & ~3
-    for start in range(0, whole, 4):
-        word = int.from_bytes(key[start : start + 4], "little") * _MIX & _32_BITS
+    for word in struct.unpack_from(f"<{whole // 4}I", key):
+        word = word * _MIX & _32_BITS
         word = (word ^ (word >> 24)) * _MIX & _32_BITS
         hashed = (hashed * _MIX & _32_BITS) ^ word
     if whole < length:

@@ -25,5 +25,6 @@ PIPELINE = Pipeline(
     tags=("ecommerce",),
     event_id="id",
     event_time="event_time",  # the public data set has no create_time
+    kind_column="event_type",
     absent=("NaN",),  # how a data frame writes an empty value
 )  # fmt: skip

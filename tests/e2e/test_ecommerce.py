@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import csv
 import json
+import secrets
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from include import pipelines
+from include.kafka.topics import make_topics
+from include.kafka.way_in import DAG, SETTING
 from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.operations.imports import import_csv
+from include.operations.replay_csv import replay_csv
+from include.operations.replay_manner import Manner
 from include.operations.verify import verify
 from tests.e2e.runs import CHAIN, as_events, as_if_settled, change, count, query, text
+from tests.kafka.conftest import take_in
 from tests.reference import ecommerce as reference
 from tests.reference.shop import event, purchase, view
 
@@ -62,6 +69,15 @@ def csv_file(tmp_path_factory):
         writer.writeheader()
         writer.writerows([*ROWS, {**ROWS[0], "event_time": "yesterday"}])
     return file
+
+
+@pytest.fixture
+def topic(kafka_broker, monkeypatch):
+    """The pipeline with a topic of this test's own."""
+    monkeypatch.setenv(SETTING, DAG)
+    made = replace(SHOP, topic=f"shop_{secrets.token_hex(6)}")
+    make_topics([made])
+    return made
 
 
 def must_equal_reference(rows) -> None:
@@ -119,6 +135,16 @@ def test_the_same_file_again_changes_nothing(airflow, csv_file):
     before = published()
     as_if_settled()
     import_csv(SHOP, csv_file)
+    airflow.run("ecommerce_minute").must_succeed()
+    assert published() == before
+
+
+def test_the_same_file_by_a_topic_changes_nothing(airflow, csv_file, topic):
+    before = published()
+    as_if_settled()
+    summary = replay_csv(topic, csv_file, Manner(rate=None, shift=False))
+    assert (summary.sent, summary.rejected) == (len(ROWS), 1)
+    assert take_in(topic).written == len(ROWS)
     airflow.run("ecommerce_minute").must_succeed()
     assert published() == before
 
