@@ -16,7 +16,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import replay-csv ingest held release rejected replay verify housekeeping latency bench faults test lint clean
+.PHONY: help setup run services stop status logs query schema import replay-csv ingest held release rejected replay verify housekeeping latency bench shop-file faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -60,6 +60,10 @@ latency: ## of the running stack: seconds from tick to merged over the last sche
 bench: setup ## measure on stores of its own what a minute costs beside lakes of 10 thousand to 10 million rows (ROWS="…" ROUNDS=10 PARTS="minute classic poll catch-up")
 	@$(UV) pip install -q --python $(VENV)/python -r bench/requirements.txt
 	@$(VENV)/python -m bench.flat_cost $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS),--parts $(PARTS))
+
+shop-file: setup ## write a file of invented shop events, spread as those of the public data set: FILE=2019-Nov.csv.gz ROWS=10000000 (START=2019-11-01 DAYS=30 SEED=1)
+	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
+	  $(if $(SEED),--seed="$(SEED)")
 
 import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
