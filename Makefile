@@ -16,7 +16,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import ingest held release rejected replay verify housekeeping latency bench volume faults test lint clean
+.PHONY: help setup run services stop status logs query schema import replay-csv ingest held release rejected replay verify housekeeping latency bench volume shop-file faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -64,9 +64,17 @@ bench: setup ## measure on stores of its own what a minute costs beside lakes of
 volume: setup ## measure on stores of its own how fast a history is imported, merged and recounted: FILE=2019-Nov.csv.gz (PIPELINE=ecommerce)
 	@$(VENV)/python -m bench.volume --file "$(FILE)" $(if $(PIPELINE),--pipeline "$(PIPELINE)")
 
+shop-file: setup ## write a file of invented shop events, spread as those of the public data set: FILE=2019-Nov.csv.gz ROWS=10000000 (START=2019-11-01 DAYS=30 SEED=1)
+	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
+	  $(if $(SEED),--seed="$(SEED)")
+
 import: ## fill the lake or a dimension: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
 	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
 	  $(if $(FROM),--from "$(FROM)") $(if $(ENCODING),--encoding "$(ENCODING)")
+
+replay-csv: ## feed a CSV through Kafka as if it happened now: PIPELINE=recruitment FILE=x.csv (RATE=1|60|max SHIFT=now|none SAMPLE=10000 AGAIN=1 ENCODING=cp1252)
+	@$(LOCAL) replay-csv --pipeline="$(PIPELINE)" --file="$(FILE)" --rate="$(RATE)" --shift="$(SHIFT)" --sample="$(SAMPLE)" \
+	  $(if $(ENCODING),--encoding "$(ENCODING)") $(if $(AGAIN),--again)
 
 ingest: ## take in what a topic holds, up to its end: PIPELINE=recruitment (SECONDS=60: follow it; AGAIN=1: all that it still holds, once more)
 	@$(LOCAL) ingest $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(AGAIN),--again)

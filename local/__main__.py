@@ -101,6 +101,13 @@ def import_(arguments: argparse.Namespace) -> int:
     return imports.main(arguments.rest)
 
 
+def replay_csv(arguments: argparse.Namespace) -> int:
+    _use_connections("make replay-csv")
+    from include.operations import replay_csv
+
+    return replay_csv.main(arguments.rest)
+
+
 def ingest(arguments: argparse.Namespace) -> int:
     _use_connections("make ingest")
     from include.operations import ingest
@@ -164,7 +171,17 @@ def housekeeping(arguments: argparse.Namespace) -> int:
     return housekeeping.main(arguments.rest)
 
 
-OPERATIONS = (import_, ingest, held, release, rejected, replay, verify, housekeeping)  # each reads its own arguments
+OPERATIONS = (
+    import_,
+    replay_csv,
+    ingest,
+    held,
+    release,
+    rejected,
+    replay,
+    verify,
+    housekeeping,
+)  # each reads its own arguments
 
 
 def _use_connections(what: str) -> None:
@@ -202,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
 
     def command(function, **keywords) -> argparse.ArgumentParser:
-        added = commands.add_parser(function.__name__.rstrip("_"), **keywords)
+        added = commands.add_parser(function.__name__.rstrip("_").replace("_", "-"), **keywords)
         added.set_defaults(function=function)
         return added
 

@@ -47,9 +47,11 @@ share.coordinator.state.topic.min.isr=1
 # There is nobody to wait for before a group's first member gets its partitions.
 group.initial.rebalance.delay.ms=0
 
-# A laptop's share. Messages stay for a week, by their own timestamps, and at most this much of a partition.
-log.retention.hours={kept_hours}
+# A laptop's share: so much of a partition is kept, whatever its messages' timestamps. Those are the events' own, who may
+# be of years ago, or of a clock that is ahead.
+log.retention.hours=-1
 log.retention.bytes=268435456
+log.message.timestamp.after.max.ms=9223372036854775807
 log.segment.bytes=33554432
 num.network.threads=2
 num.io.threads=2
@@ -77,7 +79,6 @@ class Broker:
     port: int = 9092
     controller_port: int = 9093
     heap_mb: int = 256
-    kept_hours: int = 168  # by the messages' timestamps; -1: for ever, for tests whose events are old
 
     def prepare(self, jars: Path = KAFKA_JARS) -> list[str]:
         """Write the configuration, format an empty data folder, and return the command that runs the broker."""
@@ -99,7 +100,6 @@ class Broker:
                 port=self.port,
                 controller_port=self.controller_port,
                 data=self.home / data,
-                kept_hours=self.kept_hours,
             )
         )
         return path

@@ -53,7 +53,7 @@ def mariadb_server(folder: Path, passwords: Mapping[str, str] | None = None) -> 
 @contextlib.contextmanager
 def kafka_broker(folder: Path) -> Iterator[dict[str, str]]:
     """A broker without topics; yields the variable of its connection."""
-    broker = kafka.Broker(home=folder / "kafka", port=free_port(), controller_port=free_port(), kept_hours=-1)
+    broker = kafka.Broker(home=folder / "kafka", port=free_port(), controller_port=free_port())
     child = Child(broker.prepare(), folder / "kafka.log")
     try:
         kafka.wait_until_ready(broker.port, alive=child.alive, log=str(child.log))

@@ -7,12 +7,17 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from include.connections import KAFKA
 from include.kafka.clients import TIMEOUT, BrokerError, complaint, explained, settings
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, Written, event_id
 from include.pipelines import Pipeline
 
 _EPOCH = datetime(1970, 1, 1)
+
+
+class MessageTooLong(BrokerError):
+    """An event that no message can hold; the next one may be sent."""
 
 
 class EventProducer:
@@ -27,26 +32,32 @@ class EventProducer:
         """Send all events and return when the broker has them. Raises BrokerError."""
         rows, minutes = 0, set()
         for event in events:
-            identity = event_id(self._pipeline, event)
-            fields = {"create_time": str(event.create_time), **event.values}
-            value = json.dumps({name: text for name, text in fields.items() if text is not None}, ensure_ascii=False)
-            self._send(
-                value.encode(),
-                partition=shard_of(identity, self._pipeline.shards),
-                key=identity.encode(),
-                timestamp=(time_of(event.create_time) - _EPOCH) // timedelta(milliseconds=1),
-            )
+            self.add(event)
             minutes.add(minute_of(event.create_time))
             rows += 1
-        self._flush()
+        self.flush()
         return Written(rows, frozenset(minutes))
+
+    def add(self, event: Event) -> None:
+        """Have it sent soon; `flush()` says whether the broker has it. Raises MessageTooLong, BrokerError."""
+        identity = event_id(self._pipeline, event)
+        fields = {"create_time": str(event.create_time), **event.values}
+        value = json.dumps({name: text for name, text in fields.items() if text is not None}, ensure_ascii=False)
+        self._send(
+            value.encode(),
+            partition=shard_of(identity, self._pipeline.shards),
+            key=identity.encode(),
+            timestamp=(time_of(event.create_time) - _EPOCH) // timedelta(milliseconds=1),
+        )
 
     def send(self, value: bytes | None, partition: int) -> None:
         """Send any value, event or not, and return when the broker has it. Raises BrokerError."""
         self._send(value, partition=partition)
-        self._flush()
+        self.flush()
 
     def _send(self, value: bytes | None, **where) -> None:
+        from confluent_kafka import KafkaError, KafkaException
+
         with explained():
             while True:
                 try:
@@ -54,12 +65,19 @@ class EventProducer:
                     return
                 except BufferError:  # as many wait as may
                     self._client.poll(0.1)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                        raise
+                    raise MessageTooLong(
+                        f"it is longer than a message may be: {len(value)} bytes (message.max.bytes of connection {KAFKA})"
+                    ) from error
 
     def _delivered(self, error, _) -> None:
         if error is not None:
             self._refused.append(error.str())
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Return when the broker has all that was added. Raises BrokerError."""
         waiting = self._client.flush(TIMEOUT)
         refused, self._refused = self._refused, []
         if waiting or refused:

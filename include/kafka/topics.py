@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PATIENCE = 30.0  # seconds without a message that should be there
+_FOR_EVER = 100 * 365 * 86_400_000  # ms
 
 
 class TopicMismatch(BrokerError):
@@ -43,6 +44,14 @@ class Reach:
     def expired(self) -> int:
         """Offsets that left the topic before the group came to them."""
         return 0 if self.committed is None else max(0, self.begin - self.committed)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a message's timestamp may be from now; None: as far as it likes."""
+
+    behind: timedelta | None = None  # older ones may be removed before anybody reads them
+    ahead: timedelta | None = None  # later ones are refused
 
 
 def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
@@ -78,6 +87,42 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
     log.warning("%s Until then shards are computed from the events.", found)
 
 
+def check_topic(pipeline: Pipeline) -> None:
+    """Return when the topic can take an event of every shard. Raises BrokerError, or TopicMismatch."""
+    with explained():
+        found = len(_partitions(admin(), pipeline))
+    if found < pipeline.shards:
+        raise TopicMismatch(
+            f"Topic {pipeline.topic} has {found} partitions and {pipeline.lake_table} {pipeline.shards} shards: an event "
+            "goes to the partition of its shard. Make a topic of as many partitions, and declare it as `topic`."
+        )
+
+
+def limits_of(pipeline: Pipeline) -> Limits:
+    """Which timestamps the topic takes. No limits where the account may not ask."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import ConfigResource
+
+    client = admin()  # kept until the answer is there
+    try:
+        (answer,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)]).values()
+        found = answer.result(timeout=TIMEOUT)
+    except KafkaException as error:
+        log.warning("The limits of topic %s are not known: %s", pipeline.topic, error.args[0].str())
+        return Limits()
+    return Limits(*(_limit(found.get(name)) for name in ("retention.ms", "message.timestamp.after.max.ms")))
+
+
+def _limit(entry) -> timedelta | None:
+    milliseconds = int(entry.value) if entry else -1
+    return timedelta(milliseconds=milliseconds) if 0 <= milliseconds < _FOR_EVER else None
+
+
+def waiting(pipeline: Pipeline, group: str) -> int:
+    """Messages that the group has still before it. Raises BrokerError."""
+    return sum(reach.waiting for reach in reaches(pipeline, group).values())
+
+
 def reaches(pipeline: Pipeline, group: str) -> dict[int, Reach]:
     """Each partition of the topic, with what that group has committed. Raises BrokerError."""
     with reader(group) as client:
@@ -88,10 +133,7 @@ def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
     """The same by a reader of the group. What is committed is asked before the ends."""
     from confluent_kafka import TopicPartition
 
-    metadata = client.list_topics(pipeline.topic, timeout=TIMEOUT).topics[pipeline.topic]
-    if metadata.error:
-        raise BrokerError(f"Topic {pipeline.topic}: {metadata.error}. Make it: `make schema`, or minutemark_setup.")
-    partitions = [TopicPartition(pipeline.topic, number) for number in sorted(metadata.partitions)]
+    partitions = [TopicPartition(pipeline.topic, number) for number in _partitions(client, pipeline)]
     found = {}
     for one in client.committed(partitions, timeout=TIMEOUT):
         begin, end = client.get_watermark_offsets(TopicPartition(one.topic, one.partition), timeout=TIMEOUT)
@@ -135,3 +177,10 @@ def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]
                 yield wanted
             for partition in ended:
                 left.pop(partition, None)
+
+
+def _partitions(client, pipeline: Pipeline) -> list[int]:
+    metadata = client.list_topics(pipeline.topic, timeout=TIMEOUT).topics[pipeline.topic]
+    if metadata.error:
+        raise BrokerError(f"Topic {pipeline.topic}: {metadata.error}. Make it: `make schema`, or minutemark_setup.")
+    return sorted(metadata.partitions)

@@ -17,7 +17,6 @@ _TIME_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a
 _NO_CARD = 0x030000000000
 _PLAIN_ID = re.compile(r"[!-~]{1,100}")
 _32_BITS = 0xFFFFFFFF
-_WORD = struct.Struct("<I")
 _MIX = 0x5BD1E995
 
 
@@ -68,9 +67,10 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     hashed = (0x9747B28C ^ length) & _32_BITS
     whole = length & ~3
-    for (word,) in _WORD.iter_unpack(key[:whole]):
+    for word in struct.unpack_from(f"<{whole // 4}I", key):
         word = word * _MIX & _32_BITS
-        hashed = (hashed * _MIX & _32_BITS) ^ ((word ^ (word >> 24)) * _MIX & _32_BITS)
+        word = (word ^ (word >> 24)) * _MIX & _32_BITS
+        hashed = (hashed * _MIX & _32_BITS) ^ word
     if whole < length:
         hashed = (hashed ^ int.from_bytes(key[whole:], "little")) * _MIX & _32_BITS
     hashed = (hashed ^ (hashed >> 13)) * _MIX & _32_BITS

@@ -22,7 +22,7 @@ from include.pipelines import Pipeline
 _LONGEST_EVENT = 4_000_000  # characters: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
 _IMPORTED = uuid.UUID("7c9de4b1-65c5-5fd2-9d8c-6d8a0e0c9a3b")  # names rows without an id; another one would double them
-_YEARS = range(1970, 2101)  # whose times every store takes
+YEARS = range(1970, 2101)  # whose times every store takes
 
 _FIRST_REASON = "; refused first for: "
 
@@ -67,7 +67,7 @@ class Judge:
         """What the row says, or else its own time made a time-UUID."""
         own_time = self._pipeline.event_time
         if own_time and not self._says(text.strip()):
-            return time_uuid(_time(own_time, values.get(own_time, "")), identity)
+            return time_uuid(time_in(own_time, values.get(own_time, "")), identity)
         try:
             return parse(text.strip())
         except NotATimeUUID as error:
@@ -85,16 +85,21 @@ class CsvEvents:
         self._judge = Judge(pipeline, clock)
 
     def read(self, record: Record) -> Event | Refused:
-        key = str(record.line)
         if record.problem:
-            return Refused(key, f"line {key} is no record: {record.problem}", payload_of({"line": record.fields[0]}))
+            return self.refused(record, f"line {record.line} is no record: {record.problem}")
         fields = record.fields
         values = {name: fields[index] for index, name in self._wanted}
         create_time = "" if self._create_time is None else fields[self._create_time]
         try:
-            return self._judge.admit(create_time, values, f"{self._digest}:{key}")
+            return self._judge.admit(create_time, values, f"{self._digest}:{record.line}")
         except NotAdmitted as error:
-            return Refused(key, str(error), payload_of(dict(zip(self._header, fields, strict=True))), error.minute)
+            return self.refused(record, str(error), error.minute)
+
+    def refused(self, record: Record, reason: str, minute: datetime | None = None) -> Refused:
+        """The record as a rejected row."""
+        fields = record.fields
+        row = {"line": fields[0]} if record.problem else dict(zip(self._header, fields, strict=True))
+        return Refused(str(record.line), reason, payload_of(row), minute)
 
 
 class TableEvents:
@@ -168,12 +173,12 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
     return ignored, tuple(left_empty)
 
 
-def _time(column: str, text: str) -> datetime:
-    """UTC, unless it carries another zone; leniently, since the transform judges it once more."""
+def time_in(column: str, text: str) -> datetime:
+    """UTC, unless it carries another zone; leniently, since the transform judges it once more. Raises NotAdmitted."""
     try:
         time = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
     except ValueError:
         time = None
-    if time is None or time.year not in _YEARS:
+    if time is None or time.year not in YEARS:
         raise NotAdmitted(f"{column} {text[:60]!r} is no time of the years 1970 to 2100, and there is no create_time")
     return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time

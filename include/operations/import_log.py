@@ -22,22 +22,35 @@ class Refused:
 
 @dataclass
 class Progress:
-    """What of one source is safe. `position` is a line, or a token."""
+    """What of one source is safe. `position` is a line, or a token; `begun_at` stays the same when it is resumed."""
 
     position: int
     rows_written: int
     rows_rejected: int
     resumed: bool
+    begun_at: datetime | None = None  # UTC, by the warehouse's clock
 
 
 class ImportLog:
-    """The progress of one source into one target, in the warehouse."""
+    """The progress of one source into one target, in the warehouse.
+
+    `origin` is what the keys of its rejected rows begin with, where that is another source's: they are that source's rows.
+    """
 
     def __init__(
-        self, conn, *, pipeline: str, target: str, source_key: str, source_name: str, first_position: int
+        self,
+        conn,
+        *,
+        pipeline: str,
+        target: str,
+        source_key: str,
+        source_name: str,
+        first_position: int,
+        origin: str | None = None,
     ) -> None:
         self._conn = conn
         self._key = {"target": target, "source_key": source_key}
+        self._origin = origin or source_key
         self._pipeline = pipeline
         self._source_name = source_name[-250:]
         self._first_position = first_position
@@ -59,15 +72,24 @@ class ImportLog:
         """Mark the import as done."""
         in_transaction(self._conn, lambda cursor: self._update(cursor, "done"))
 
+    def clock(self) -> datetime:
+        """Now by the clock of `begun_at`."""
+
+        def ask(cursor) -> datetime:
+            cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
+            return cursor.fetchone()[0]
+
+        return in_transaction(self._conn, ask)
+
     def _begin(self, cursor, anew: bool) -> Progress:
         cursor.execute(
-            "SELECT position, rows_written, rows_rejected, state FROM etl.imports "
+            "SELECT position, rows_written, rows_rejected, state, started_at FROM etl.imports "
             "WHERE target = %(target)s AND source_key = %(source_key)s FOR UPDATE",
             self._key,
         )
         found = cursor.fetchone()
         if found and found[3] == "running" and not anew:
-            return Progress(*found[:3], resumed=found[0] != self._first_position)
+            return Progress(*found[:3], resumed=found[0] != self._first_position, begun_at=found[4])
         cursor.execute(
             "INSERT INTO etl.imports (target, source_key, source_name, position) "
             "VALUES (%(target)s, %(source_key)s, %(source_name)s, %(position)s) "
@@ -76,17 +98,20 @@ class ImportLog:
             "updated_at = CURRENT_TIMESTAMP(6)",
             self._key | {"source_name": self._source_name, "position": self._first_position},
         )
-        # What an earlier import of the same source refused is judged anew, and would be refused again.
+        if self._origin == self._key["source_key"]:
+            # What an earlier import of the same source refused is judged anew, and would be refused again.
+            cursor.execute(
+                "DELETE FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'import' "
+                "AND origin_key LIKE %(prefix)s",
+                {"pipeline": self._pipeline, "prefix": _escaped(self._origin) + ":%"},
+            )
         cursor.execute(
-            "DELETE FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'import' "
-            "AND origin_key LIKE %(prefix)s",
-            {"pipeline": self._pipeline, "prefix": _escaped(self._key["source_key"]) + ":%"},
+            "SELECT started_at FROM etl.imports WHERE target = %(target)s AND source_key = %(source_key)s", self._key
         )
-        return Progress(self._first_position, 0, 0, resumed=False)
+        return Progress(self._first_position, 0, 0, resumed=False, begun_at=cursor.fetchone()[0])
 
     def _advance(self, cursor, refused: Sequence[Refused]) -> None:
-        source = self._key["source_key"]
-        keyed = [replace(row, key=f"{source}:{row.key}") for row in refused]
+        keyed = [replace(row, key=f"{self._origin}:{row.key}") for row in refused]
         rejected.keep_in(cursor, self._pipeline, rejected.IMPORT, keyed)
         self._update(cursor, "running")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from include import pipelines
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
 from include.lake import change_log
-from include.lake.csv_records import FileRefused, Record, csv_records, fingerprint
+from include.lake.csv_records import FileRefused, Record, csv_records
 from include.lake.errors import LakeError
 from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
 from include.lake.schema import check_table
@@ -27,6 +27,7 @@ from include.lake.writer import Event
 from include.operations import chunks
 from include.operations.admission import CsvEvents, TableEvents, check_header
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
+from include.operations.file_survey import checked_fingerprint
 from include.operations.import_log import ImportLog, Refused
 from include.operations.progress import Bar
 from include.pipelines import Pipeline
@@ -79,7 +80,7 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
     Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
     """
     path, begun = Path(path), time.monotonic()
-    digest = _checked_fingerprint(path, encoding)
+    digest = checked_fingerprint(path, encoding)
     with (
         csv_records(path, encoding) as file,
         lake(LAKE_WRITER) as session,
@@ -167,7 +168,7 @@ def import_dimension(
 
     path, begun = Path(path), time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
-    digest = _checked_fingerprint(path, encoding)
+    digest = checked_fingerprint(path, encoding)
     with csv_records(path, encoding) as file, warehouse(WAREHOUSE_ETL) as conn:
         absent = [column for column in dimension.columns if column not in file.header]
         if absent:
@@ -223,12 +224,6 @@ def _chunks(rows: Iterable) -> Iterator[list]:
             chunk, characters = [], 0
     if chunk:
         yield chunk
-
-
-def _checked_fingerprint(path: Path, encoding: str) -> str:
-    size = path.stat().st_size if path.is_file() else 0
-    with Bar(f"checking {path.name}", size) as bar:
-        return fingerprint(path, encoding, bar.at)
 
 
 def _finished(summary: ImportSummary, imports: ImportLog, begun: float) -> ImportSummary:

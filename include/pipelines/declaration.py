@@ -75,6 +75,8 @@ class Pipeline:
     topic: str = ""  # of its events in Kafka, a partition for each shard; <name>.events where it says nothing else
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
     event_time: str | None = None  # column that create_time is made from where an import has none
+    fact_time: str | None = None  # column whose time facts go by; event_time where it says nothing else
+    kind_column: str | None = None  # column that says what kind of event it is
     absent: tuple[str, ...] = ()  # texts that an import takes for an empty value
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes that go first
@@ -90,6 +92,8 @@ class Pipeline:
     def __post_init__(self) -> None:
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")
+        if not self.fact_time:
+            object.__setattr__(self, "fact_time", self.event_time)
 
     @property
     def lake_table(self) -> str:

@@ -25,6 +25,7 @@ PIPELINE = Pipeline(
     tags=("ecommerce",),
     event_id="id",
     event_time="event_time",  # the public data set has no create_time
+    kind_column="event_type",
     absent=("NaN",),  # how a data frame writes an empty value
     max_rows=1_000_000,  # short rows: a month's history is worked off in half as many runs
 )  # fmt: skip

@@ -30,5 +30,7 @@ PIPELINE = Pipeline(
         ),
     ),
     options=MappingProxyType({"recover": True}),
+    fact_time="ts",
+    kind_column="custom_track",
     tags=("recruitment",),
 )  # fmt: skip

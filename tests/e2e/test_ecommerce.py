@@ -6,18 +6,28 @@ The tests build on each other in the order of the file, because every run of the
 from __future__ import annotations
 
 import csv
+import gzip
 import json
-from collections import Counter
-from datetime import datetime, timedelta
+import secrets
+from collections import Counter, defaultdict
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
+from bench import shop_file
 from include import pipelines
+from include.kafka.topics import make_topics
+from include.kafka.way_in import DAG, SETTING
 from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.operations.imports import import_csv
+from include.operations.replay_csv import replay_csv
+from include.operations.replay_manner import Manner
 from include.operations.verify import verify
 from tests.e2e.runs import CHAIN, as_events, as_if_settled, change, count, query, text
+from tests.kafka.conftest import take_in
 from tests.reference import ecommerce as reference
 from tests.reference.shop import event, purchase, view
 
@@ -62,6 +72,15 @@ def csv_file(tmp_path_factory):
         writer.writeheader()
         writer.writerows([*ROWS, {**ROWS[0], "event_time": "yesterday"}])
     return file
+
+
+@pytest.fixture
+def topic(kafka_broker, monkeypatch):
+    """The pipeline with a topic of this test's own."""
+    monkeypatch.setenv(SETTING, DAG)
+    made = replace(SHOP, topic=f"shop_{secrets.token_hex(6)}")
+    make_topics([made])
+    return made
 
 
 def must_equal_reference(rows) -> None:
@@ -123,6 +142,16 @@ def test_the_same_file_again_changes_nothing(airflow, csv_file):
     assert published() == before
 
 
+def test_the_same_file_by_a_topic_changes_nothing(airflow, csv_file, topic):
+    before = published()
+    as_if_settled()
+    summary = replay_csv(topic, csv_file, Manner(rate=None, shift=False))
+    assert (summary.sent, summary.rejected) == (len(ROWS), 1)
+    assert take_in(topic).written == len(ROWS)
+    airflow.run("ecommerce_minute").must_succeed()
+    assert published() == before
+
+
 def test_late_events_change_their_hours_however_often_they_are_delivered(airflow):
     for _ in range(2):
         with lake("lake_writer") as session:
@@ -145,6 +174,38 @@ def test_a_run_with_from_and_to_repairs_what_was_changed_by_hand(airflow):
     conf = {"from": text(first), "to": text(last + timedelta(minutes=1))}
     airflow.run("ecommerce_minute", conf=conf).must_succeed()
     assert published() == before
+
+
+def test_a_generated_day_comes_to_what_csv_and_decimal_say_to_the_cent(airflow, tmp_path):
+    path = tmp_path / "2020-Jan.csv.gz"
+    shop_file.write(path, shop_file.Asked(2_000, date(2020, 1, 1), days=1))
+    revenue: dict[datetime, Decimal] = defaultdict(Decimal)
+    kinds: dict[datetime, Counter[str]] = defaultdict(Counter)
+    with gzip.open(path, "rt", newline="") as lines:
+        for row in csv.DictReader(lines):
+            hour = datetime.fromisoformat(f"{row['event_time'][:13]}:00:00")
+            kinds[hour][row["event_type"]] += 1
+            if row["event_type"] == "purchase":
+                revenue[hour] += Decimal(row["price"])
+    assert len(kinds) == 24 and len(revenue) > 5
+
+    assert import_csv(SHOP, path).written == 2_000
+    runs = 0
+    while not runs or count("etl.minute_ledger WHERE pipeline = 'ecommerce' AND pending = 1"):
+        airflow.run("ecommerce_minute").must_succeed()
+        as_if_settled()
+        runs += 1
+        assert runs < 6, "a day of 1,440 minutes at 600 a run"
+    sums = "SUM(revenue), SUM(views), SUM(carts), SUM(purchases)"
+    found = query(f"SELECT hour, {sums} FROM ecommerce.sales_hourly WHERE hour >= '2020-01-01' GROUP BY hour")
+    assert {hour: numbers for hour, *numbers in found} == {
+        hour: [revenue[hour], *(of_hour[kind] for kind in ("view", "cart", "purchase"))]
+        for hour, of_hour in kinds.items()
+    }
+    visits = query("SELECT hour, visits, cart_additions FROM ecommerce.visits_hourly WHERE hour >= '2020-01-01'")
+    assert {hour: numbers for hour, *numbers in visits} == {
+        hour: [of_hour["view"], of_hour["cart"]] for hour, of_hour in kinds.items()
+    }
 
 
 def test_a_recount_finds_nothing_and_then_what_is_changed_by_hand(airflow):

@@ -44,6 +44,10 @@ def test_make_hands_on_what_was_typed(typed):
     replay = typed("replay", "PIPELINE=recruitment", "REASON=create_time … is no time-UUID", "WAIT=0")
     assert "--reason=create_time … is no time-UUID" in replay
     assert replay[-2:] == ["--wait", "0"]
+    file = typed("replay-csv", "PIPELINE=recruitment", "FILE=my log.csv", "RATE=max", "SAMPLE=100", "AGAIN=1")
+    assert file == [
+        "replay-csv", "--pipeline=recruitment", "--file=my log.csv", "--rate=max", "--shift=", "--sample=100", "--again",
+    ]  # fmt: skip
     assert typed("held", "FORMAT=json") == ["held", "--format", "json"]
     assert typed("rejected", "FROM=2026-03-01") == ["rejected", "--from", "2026-03-01", "--to", ""]
 
@@ -75,3 +79,5 @@ def test_the_commands_reach_the_stores(command, capsys):
     assert capsys.readouterr().out == "Nothing is rejected in recruitment.\n"
     assert command("replay", "--pipeline", "nothing", "--reason=", "--from", "", "--to", "") == 1
     assert "There is no pipeline 'nothing'" in capsys.readouterr().err
+    assert command("replay-csv", "--pipeline=recruitment", "--file=x.csv", "--rate=fast") == 1
+    assert "RATE=fast is no speed" in capsys.readouterr().err

@@ -53,4 +53,5 @@ def test_a_pipeline_brings_all_that_the_machinery_asks_for(name: str) -> None:
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
 def test_declared_columns_are_in_the_raw_row(pipeline: pipelines.Pipeline) -> None:
     assert pipeline.event_id in ("create_time", *pipeline.columns)
-    assert pipeline.event_time is None or pipeline.event_time in pipeline.columns
+    times = (pipeline.event_time, pipeline.fact_time, pipeline.kind_column)
+    assert {name for name in times if name} <= set(pipeline.columns)

@@ -1,0 +1,283 @@
+"""Writes a file of invented shop events that are spread as those of the public data set "eCommerce behavior data from
+multi category store" (https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose
+months are too large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
+
+Sorted by time, the same for the same seed, in memory that does not grow with it. A row is put together of prepared texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import logging
+import math
+import random
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import BinaryIO
+
+from include.operations.progress import Bar
+
+HEADER = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+PRODUCTS = 190_000
+CARTS, PURCHASES = 0.045, 0.014  # of all rows; the others are views
+NO_CODE, NO_BRAND = 0.32, 0.14  # of all rows
+HIGHEST_PRICE = 2574.07
+_EVENTS_PER_SESSION, _EVENTS_PER_USER, _SESSION_MINUTES = 4.9, 18, 10
+# Events by hour of the day, UTC: the shop's visitors live some hours further east.
+_HOURS = (
+    0.20, 0.35, 0.75, 1.05, 1.25, 1.35, 1.40, 1.42, 1.43, 1.42, 1.40, 1.38,
+    1.40, 1.50, 1.65, 1.78, 1.82, 1.65, 1.30, 0.85, 0.50, 0.30, 0.20, 0.18,
+)  # fmt: skip
+_PARTS = {
+    "electronics": "smartphone audio.headphone clocks video.tv tablet telephone camera.photo audio.subwoofer audio.acoustic",
+    "appliances": "kitchen.refrigerators kitchen.washer environment.vacuum kitchen.kettle iron kitchen.blender kitchen.oven",
+    "computers": "notebook desktop peripherals.printer components.videocards peripherals.mouse peripherals.monitor",
+    "apparel": "shoes shoes.keds shirt trousers dress costume scarf jacket shoes.sandals",
+    "furniture": "living_room.sofa living_room.cabinet bedroom.bed bedroom.blanket kitchen.table kitchen.chair bathroom.bath",
+    "auto": "accessories.player accessories.alarm accessories.compressor accessories.videoregister",
+    "kids": "carriage toys dolls swing skates",
+    "construction": "tools.light tools.drill tools.saw tools.pump components.faucet",
+    "sport": "bicycle trainer ski tennis snowboard",
+    "accessories": "bag wallet umbrella",
+    "stationery": "cartrige paper",  # as the data set spells it
+}
+_SYLLABLES = (
+    "nor",
+    "lys",
+    "bek",
+    "ta",
+    "mi",
+    "ro",
+    "san",
+    "del",
+    "vik",
+    "ara",
+    "fos",
+    "ulm",
+    "hel",
+    "go",
+    "pra",
+    "xen",
+    "tor",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What file is wanted."""
+
+    rows: int
+    start: date = date(2019, 11, 1)
+    days: int = 30
+    seed: int = 1
+
+
+def lines(asked: Asked, products: int = PRODUCTS) -> Iterator[tuple[int, str]]:
+    """(rows, their text) minute by minute, without the header; minutes without rows are left out."""
+    rng = random.Random(f"shop {asked.seed}")
+    catalogue, weights = _catalogue(rng, products)
+    sessions = _Sessions(rng, asked)
+    carts, purchases = _Due(CARTS), _Due(PURCHASES)
+    looked_at, carted = (catalogue[0], sessions.tails[0]), None
+    for minute, count in _minutes(rng, asked):
+        sessions.renew(count)
+        stamp = f"{minute:%Y-%m-%d %H:%M}"
+        times = [f"{stamp}:{second:02} UTC,view," for second in range(60)]
+        times = sorted(rng.choices(times, k=count))
+        bought = rng.choices(catalogue, cum_weights=weights, k=count)
+        tails = rng.choices(sessions.tails, k=count)
+        cart_rows, purchase_rows = carts.of(count), purchases.of(count)
+        others = sorted(rng.sample(range(count), min(count, cart_rows + purchase_rows)))
+        are_purchases = set(rng.sample(others, min(len(others), purchase_rows)))
+        for row in others:  # who puts something into the cart has looked at it, and who buys has had it in the cart
+            if carted and row in are_purchases:
+                kind, (bought[row], tails[row]) = "purchase,", carted
+            else:
+                if row:
+                    before = int(rng.random() * row)
+                    looked_at = bought[before], tails[before]
+                kind, (bought[row], tails[row]) = "cart,", looked_at
+                carted = looked_at
+            times[row] = times[row].replace("view,", kind)
+        looked_at = bought[-1], tails[-1]
+        yield count, "".join(chain.from_iterable(zip(times, bought, tails, strict=True)))
+
+
+def _minutes(rng: random.Random, asked: Asked) -> Iterator[tuple[datetime, int]]:
+    """Every minute that has rows, with how many: day and night, and days that differ."""
+    of_day = [_busyness(minute / 60) for minute in range(1440)]
+    days = [rng.uniform(0.85, 1.15) for _ in range(asked.days)]
+    total, begin = math.fsum(of_day) * math.fsum(days), datetime(asked.start.year, asked.start.month, asked.start.day)
+    share, done = 0.0, 0
+    for number in range(asked.days * 1440):
+        share += of_day[number % 1440] * days[number // 1440] / total
+        until = asked.rows if number == asked.days * 1440 - 1 else min(asked.rows, round(asked.rows * share))
+        if until > done:
+            yield begin + timedelta(minutes=number), until - done
+            done = until
+
+
+def _busyness(hour: float) -> float:
+    """Between the middles of the hours, in a straight line."""
+    before = math.floor(hour - 0.5)
+    part = hour - 0.5 - before
+    return _HOURS[before % 24] * (1 - part) + _HOURS[(before + 1) % 24] * part
+
+
+class _Due:
+    """How many of the next rows are of a kind, so that its share of all rows is exact."""
+
+    def __init__(self, share: float) -> None:
+        self._share, self._due = share, 0.0
+
+    def of(self, rows: int) -> int:
+        self._due += rows * self._share
+        whole = int(self._due)
+        self._due -= whole
+        return whole
+
+
+class _Sessions:
+    """Those who are in the shop: `tails` are their ends of a row, user and session."""
+
+    def __init__(self, rng: random.Random, asked: Asked) -> None:
+        # A session that leaves without an event is none: those that are seen have one more than the others.
+        renewed = 1 / (_EVENTS_PER_SESSION - 1)
+        self._rng, self._due = rng, _Due(renewed)
+        self._users = max(1, asked.rows // _EVENTS_PER_USER)
+        a_minute = asked.rows / (asked.days * 1440) * renewed
+        self.tails = [self._new() for _ in range(max(1, round(a_minute * _SESSION_MINUTES)))]
+
+    def renew(self, rows: int) -> None:
+        """Some leave and others come, before so many rows."""
+        for place in self._rng.choices(range(len(self.tails)), k=self._due.of(rows)):
+            self.tails[place] = self._new()
+
+    def _new(self) -> str:
+        user = 512_000_000 + int(self._rng.random() * self._users)
+        name = f"{self._rng.getrandbits(128):032x}"
+        return f"{user},{name[:8]}-{name[8:12]}-4{name[13:16]}-a{name[17:20]}-{name[20:]}\n"
+
+
+def _catalogue(rng: random.Random, products: int) -> tuple[list[str], list[float]]:
+    """The middles of a row, product to price, the most wanted first, and their cumulative weights: a few get most."""
+    codes = [f"{part}.{rest}" for part, others in _PARTS.items() for rest in others.split()]
+    identities = rng.sample(range(2053013550000000000, 2053013569999999999), len(codes) + 300)
+    with_code = [f"{identity},{code}" for identity, code in zip(identities, codes, strict=False)]
+    without_code = [f"{identity}," for identity in identities[len(codes) :]]
+    popularity = list(accumulate(1 / (rank + 2) for rank in range(len(codes))))
+    brands = sorted({"".join(rng.choices(_SYLLABLES, k=rng.choice((2, 2, 3)))) for _ in range(3_000)})
+    rng.shuffle(brands)
+    fame = list(accumulate(1 / (rank + 3) for rank in range(len(brands))))
+    no_code, no_brand = _Portion(NO_CODE), _Portion(NO_BRAND)
+    found, weights = [], []
+    for rank, number in enumerate(rng.sample(range(1_000_000, 60_000_000), products)):
+        weight = 1 / (rank + 4)
+        category = (
+            rng.choice(without_code) if no_code.has(weight) else rng.choices(with_code, cum_weights=popularity)[0]
+        )
+        brand = "" if no_brand.has(weight) else rng.choices(brands, cum_weights=fame)[0]
+        price = 0.0 if rng.random() < 0.003 else min(HIGHEST_PRICE, rng.lognormvariate(5.1, 1.1))
+        found.append(f"{number},{category},{brand},{price:.2f},")
+        weights.append(weight)
+    return found, list(accumulate(weights))
+
+
+class _Portion:
+    """Deals out a portion of the rows among products, although a few of these have most of the rows."""
+
+    def __init__(self, portion: float) -> None:
+        self._portion, self._all, self._dealt = portion, 0.0, 0.0
+
+    def has(self, weight: float) -> bool:
+        """Whether the next product, of that weight, belongs to it."""
+        self._all += weight
+        if self._dealt + weight > self._portion * self._all:
+            return False
+        self._dealt += weight
+        return True
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file to write, packed as its name says; an interrupted one is not left behind."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        with draft.open("wb") as raw, contextlib.ExitStack() as stack:
+            if path.suffix == ".gz":
+                yield stack.enter_context(gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0))
+            elif path.suffix == ".zip":
+                archive = stack.enter_context(zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=1))
+                member = zipfile.ZipInfo(f"{path.stem.removesuffix('.csv')}.csv")
+                member.compress_type = zipfile.ZIP_DEFLATED
+                yield stack.enter_context(archive.open(member, "w", force_zip64=True))
+            else:
+                yield raw
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write(path: Path, asked: Asked) -> None:
+    """The whole file, with progress."""
+    with opened(path) as file, Bar(path.name, asked.rows, unit="row") as bar:
+        file.write(HEADER.encode())
+        written = 0
+        for rows, text in lines(asked):
+            file.write(text.encode())
+            written += rows
+            bar.at(written)
+
+
+class Unclear(ValueError):
+    """What was asked for can't be written."""
+
+
+def _asked(rows: str, start: str, days: str, seed: str) -> Asked:
+    for name, text in (("ROWS", rows), ("DAYS", days), ("SEED", seed)):
+        if not (text.isascii() and text.isdigit()) or (name != "SEED" and int(text) < 1):
+            raise Unclear(f"{name}={text} is no number. Say for example ROWS=10000000 DAYS=30 SEED=1.")
+    try:
+        return Asked(int(rows), date.fromisoformat(start), int(days), int(seed))
+    except ValueError:
+        raise Unclear(f"START={start} is no day. Say for example START=2019-11-01.") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`make shop-file`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make shop-file", description=__doc__.split(":")[0])
+    parser.add_argument("--file", required=True, help="FILE= to write: .csv, .csv.gz or .zip")
+    parser.add_argument("--rows", required=True, help="ROWS= how many")
+    parser.add_argument("--start", default="2019-11-01", help="START= the first day (default 2019-11-01)")
+    parser.add_argument("--days", default="30", help="DAYS= that they are spread over (default 30)")
+    parser.add_argument("--seed", default="1", help="SEED= another one is another file (default 1)")
+    given = parser.parse_args(arguments)
+    path = Path(given.file)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        asked = _asked(given.rows, given.start, given.days, given.seed)
+        if not given.file or path.exists():
+            raise Unclear(f"FILE={given.file} is there already, or no name. Name a new file: .csv, .csv.gz or .zip.")
+        write(path, asked)
+    except Unclear as error:
+        print(f"No file written. {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"No file written. {path}: {error.strerror}. Name a folder that is there, with room.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing is left of the file.", file=sys.stderr)
+        return 130
+    print(f"{path}: {asked.rows:,} rows of {asked.days} days from {asked.start}, {path.stat().st_size:,} bytes.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Feeds a CSV of events into its pipeline's topic, as if they happened now: `make replay-csv`.
+
+How far it has come is recorded when the broker has acknowledged; killed anywhere, the same command goes on with the same
+ids and the same times, so that every event counts once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from include import pipelines
+from include.connections import WAREHOUSE_ETL, ConnectionMissing
+from include.kafka import topics
+from include.kafka.clients import BrokerError
+from include.kafka.producer import producer
+from include.kafka.way_in import SETTING, UnknownWayIn, way_in
+from include.lake.csv_records import FileRefused, csv_records
+from include.operations.admission import CsvEvents, check_header
+from include.operations.file_survey import Glance, Sample, Survey, checked_fingerprint, survey
+from include.operations.import_log import ImportLog
+from include.operations.progress import Bar
+from include.operations.replay_feed import Clock, Feed
+from include.operations.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
+from include.operations.time_shift import Timeline
+from include.pipelines import Pipeline
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+
+log = logging.getLogger(__name__)
+
+_REFUSALS = (ReplayRefused, FileRefused, ConnectionMissing, UnknownWayIn, pipelines.UnknownPipeline)
+_ENDINGS = (BrokerError, WarehouseError)  # what may end a replay that has begun
+
+
+@dataclass
+class ReplaySummary:
+    """What a replay did; `sent` and `rejected` include what it did before it was resumed."""
+
+    source: str
+    topic: str
+    sent: int = 0
+    rejected: int = 0
+    resumed_at: int | None = None
+    ignored_columns: tuple[str, ...] = ()
+    missing_columns: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source} into topic {self.topic}: {self.sent} events sent, {self.rejected} lines rejected, "
+            f"{self.seconds:.1f} s."
+        ]
+        if self.resumed_at is not None:
+            lines.append(f"It went on behind line {self.resumed_at}, where it had been stopped.")
+        if self.missing_columns:
+            lines.append(f"Columns that the file does not have, left empty: {', '.join(self.missing_columns)}.")
+        if self.ignored_columns:
+            lines.append(f"Columns of the file that are not wanted, ignored: {', '.join(self.ignored_columns)}.")
+        if self.rejected:
+            lines.append("Rejected lines and their reasons: make rejected.")
+        return "\n".join(lines)
+
+
+def replay_csv(
+    pipeline: Pipeline, path: str | Path, how: Manner, *, encoding: str = "utf-8", again: bool = False
+) -> ReplaySummary:
+    """Send the events of a CSV (.csv, .csv.gz, .zip) to the pipeline's topic, each when its time has come.
+
+    Goes on with a replay of the same file in the same manner that was stopped, unless `again`. Raises ReplayRefused or
+    FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call goes on.
+    """
+    path, begun = Path(path), time.monotonic()
+    _check_way_in(pipeline)
+    check(how, pipeline, None, _utc_now())
+    digest = checked_fingerprint(path, encoding)
+    found = survey(path, encoding, pipeline) if how.needs_survey else None
+    check(how, pipeline, found, _utc_now())
+    with csv_records(path, encoding) as file, warehouse(WAREHOUSE_ETL) as conn, producer(pipeline) as sender:
+        ignored, missing = check_header(path, file.header, pipeline)
+        replays = ImportLog(
+            conn,
+            pipeline=pipeline.name,
+            target=pipeline.name,
+            source_key=how.key(digest),
+            source_name=path.name,
+            first_position=0,
+            origin=None if how.shift else digest,  # what an import of this file rejects, too
+        )
+        progress = replays.begin(anew=again)
+        summary = ReplaySummary(str(path), pipeline.topic, ignored_columns=ignored, missing_columns=missing)
+        summary.resumed_at = after_line = progress.position if progress.resumed else None
+        times = timeline(how, found, progress.begun_at)
+        if found:
+            log.info("%s", _announcement(found, times))
+        clock = Clock(replays.clock())
+        # A shifted event is not of the time that the file says: whether its minute is closed is for the way in to judge.
+        admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
+        events = CsvEvents(file.header, admitting, clock.now(), digest)
+        plan = Plan(pipeline, how, events, Glance(file.header, pipeline), times)
+        sample = Sample(found.kinds, how.sample, digest) if how.sample else None
+        records = file.records(0 if sample else after_line or 0)
+        total, unit = (found.lines, "line") if found else (path.stat().st_size, "B")
+        with Bar(f"{path.name} into {pipeline.topic}", total, unit) as bar:
+            feed = Feed(
+                pipeline,
+                sender,
+                replays,
+                clock,
+                events.refused,
+                lambda line: bar.at(line if found else file.position()),
+            )
+            for row in plan.rows(records, sample, after_line or 0):
+                feed.take(*row)
+            feed.settle()
+        replays.finish()
+    summary.sent, summary.rejected = replays.progress.rows_written, replays.progress.rows_rejected
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+def _check_way_in(pipeline: Pipeline) -> None:
+    """Before the file is gone through, which may last."""
+    if way_in() is None:
+        raise ReplayRefused(
+            f"{SETTING} is empty: nobody takes events from topics to the lake. Start the stack with Kafka (`make run`; "
+            f"{SETTING}=dag or connect elsewhere), or import the file: make import PIPELINE={pipeline.name} FILE=…"
+        )
+    topics.check_topic(pipeline)
+
+
+def _announcement(found: Survey, times: Timeline | None) -> str:
+    if times is None:
+        return str(found)
+    return f"{found} In this replay that is {times.at(found.first):%F %T} to {times.at(found.last):%F %T}."
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`make replay-csv`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make replay-csv", description=__doc__.splitlines()[0])
+    parser.add_argument("--pipeline", default="", help="PIPELINE= whose events these are")
+    parser.add_argument("--file", default="", help="FILE= the CSV (.csv, .csv.gz or .zip)")
+    parser.add_argument("--rate", default="", help="RATE= times as fast as they happened, or max (default 1)")
+    parser.add_argument(
+        "--shift", default="", help="SHIFT=now: they happen now (default); none: they keep times and ids"
+    )
+    parser.add_argument("--sample", default="", help="SAMPLE= so many rows, of every kind its share")
+    parser.add_argument("--encoding", default="utf-8", help="ENCODING= of the file (default utf-8)")
+    parser.add_argument("--again", action="store_true", help="AGAIN=1: give up one that was stopped, and begin anew")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("include.operations").setLevel(logging.INFO)
+    try:
+        if not asked.pipeline or not asked.file:
+            raise ReplayRefused("It is not clear what to replay. Say PIPELINE=recruitment FILE=x.csv, for example.")
+        how = manner(asked.rate, asked.shift, asked.sample)
+        print(replay_csv(pipelines.get(asked.pipeline), asked.file, how, encoding=asked.encoding, again=asked.again))
+    except _REFUSALS as error:
+        print(f"Replay failed. {error.args[0]}", file=sys.stderr)
+        return 1
+    except _ENDINGS as error:
+        print(f"Replay failed. {error.args[0]} Then the same command goes on where this one was.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The generator of shop files: what it invents is spread as the public data set is, sorted, and the same for a seed."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import zipfile
+from collections import Counter, defaultdict
+from datetime import date, datetime
+
+import pytest
+
+from bench import shop_file
+from bench.shop_file import Asked, lines, main
+
+ROWS = 60_000
+COLUMNS = (
+    "event_time", "event_type", "product_id", "category_id", "category_code", "brand", "price", "user_id", "user_session",
+)  # fmt: skip
+
+
+def text_of(asked: Asked, products: int = 5_000) -> str:
+    return shop_file.HEADER + "".join(text for _, text in lines(asked, products))
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text_of(Asked(ROWS, date(2019, 11, 1), days=4)))))
+
+
+def share(rows: list[dict[str, str]], column: str, value: str) -> float:
+    return sum(row[column] == value for row in rows) / len(rows)
+
+
+def test_columns_and_values_are_those_of_the_data_set(rows):
+    assert len(rows) == ROWS and {tuple(row) for row in rows} == {COLUMNS}
+    formats = {
+        "event_time": r"2019-11-0[1-4] \d\d:\d\d:\d\d UTC",
+        "event_type": r"view|cart|purchase",
+        "product_id": r"\d{7,8}",
+        "category_id": r"20530135\d{11}",
+        "category_code": r"|[a-z_]+(\.[a-z_]+)+",
+        "brand": r"|[a-z]+",
+        "price": r"\d{1,4}\.\d\d",
+        "user_id": r"\d{9}",
+        "user_session": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}",
+    }
+    for column, pattern in formats.items():
+        odd = {row[column] for row in rows if not re.fullmatch(pattern, row[column])}
+        assert not odd, f"{column}: {sorted(odd)[:5]}"
+    prices = [float(row["price"]) for row in rows]
+    assert min(prices) == 0 and 1_000 < max(prices) <= shop_file.HIGHEST_PRICE
+
+
+def test_kinds_and_gaps_have_the_shares_of_the_data_set(rows):
+    assert share(rows, "event_type", "view") == pytest.approx(0.941, abs=0.001)
+    assert share(rows, "event_type", "cart") == pytest.approx(0.045, abs=0.001)
+    assert share(rows, "event_type", "purchase") == pytest.approx(0.014, abs=0.001)
+    assert share(rows, "category_code", "") == pytest.approx(0.32, abs=0.03)
+    assert share(rows, "brand", "") == pytest.approx(0.14, abs=0.03)
+
+
+def test_rows_are_sorted_and_have_day_and_night_on_every_day(rows):
+    times = [row["event_time"] for row in rows]
+    assert times == sorted(times)
+    hours = Counter(time[:13] for time in times)
+    for day in ("01", "02", "03", "04"):
+        of_day = {hour: hours[f"2019-11-{day} {hour:02}"] for hour in range(24)}
+        assert max(of_day, key=of_day.get) in (15, 16, 17)
+        assert sorted(sorted(of_day, key=of_day.get)[:3]) in ([0, 22, 23], [0, 1, 23])
+        assert of_day[16] > 5 * of_day[23]
+
+
+def test_a_few_products_get_most_and_the_tail_is_long(rows):
+    counts = [times for _, times in Counter(row["product_id"] for row in rows).most_common()]
+    assert len(counts) > 3_500  # of the 5,000 of this test
+    assert sum(counts[:50]) > 0.35 * ROWS  # one in a hundred
+    assert counts[0] < 0.1 * ROWS
+
+
+def test_events_come_in_sessions_of_one_user_and_nothing_is_bought_that_was_not_in_the_cart(rows):
+    sessions = defaultdict(list)
+    for row in rows:
+        sessions[row["user_session"]].append(row)
+    assert 4 < ROWS / len(sessions) < 6
+    assert all(len({row["user_id"] for row in session}) == 1 for session in sessions.values())
+    assert len({row["user_id"] for row in rows}) < len(sessions)  # some come again
+    lengths = [_minutes(session) for session in sessions.values()]
+    assert sum(length < 60 for length in lengths) > 0.95 * len(lengths)
+    kinds_before: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        before = kinds_before[row["user_session"], row["product_id"]]
+        if row["event_type"] == "purchase":
+            assert "cart" in before
+        before.add(row["event_type"])
+
+
+def _minutes(session: list[dict[str, str]]) -> float:
+    first, last = (datetime.fromisoformat(session[place]["event_time"].removesuffix(" UTC")) for place in (0, -1))
+    return (last - first).total_seconds() / 60
+
+
+def test_the_same_seed_is_the_same_file_and_another_one_another():
+    small = Asked(3_000, days=2)
+    assert text_of(small, 500) == text_of(small, 500)
+    assert text_of(small, 500) != text_of(Asked(3_000, days=2, seed=2), 500)
+
+
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_few_rows_are_spread_over_all_days(count):
+    found = text_of(Asked(count, date(2020, 2, 28), days=3), 50).splitlines()
+    assert len(found) == count + 1
+    if count == 100:
+        assert {line[:10] for line in found[1:]} == {"2020-02-28", "2020-02-29", "2020-03-01"}
+
+
+@pytest.fixture
+def few_products(monkeypatch):
+    monkeypatch.setattr(shop_file, "lines", lambda asked: lines(asked, 500))
+
+
+def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
+    read = {
+        "shop.csv": lambda path: path.read_bytes(),
+        "shop.csv.gz": lambda path: gzip.decompress(path.read_bytes()),
+        "shop.csv.zip": lambda path: zipfile.ZipFile(path).read("shop.csv"),
+    }
+    found = set()
+    for name, content in read.items():
+        path = tmp_path / name
+        assert main([f"--file={path}", "--rows=2000", "--days=1", "--seed=7"]) == 0
+        found.add(content(path))
+    assert found == {text_of(Asked(2_000, days=1, seed=7), 500).encode()}
+    assert "2,000 rows of 1 days from 2019-11-01" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(read)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--file=x.csv", "--rows=many"], "ROWS=many is no number"),
+        (["--file=x.csv", "--rows=0"], "ROWS=0 is no number"),
+        (["--file=x.csv", "--rows=1", "--start=soon"], "START=soon is no day"),
+        (["--file=", "--rows=1"], "Name a new file"),
+        (["--file=nowhere/x.csv", "--rows=1"], "nowhere/x.csv: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_written_is_told(given, told, few_products, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(given) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_file_that_is_there_is_never_overwritten(tmp_path, few_products, capsys):
+    path = tmp_path / "2019-Nov.csv"
+    path.write_text("mine")
+    assert main([f"--file={path}", "--rows=10"]) == 1
+    assert path.read_text() == "mine" and "is there already" in capsys.readouterr().err
+
+
+def test_an_interrupted_file_is_not_left_behind(tmp_path, monkeypatch, capsys):
+    def interrupted(asked):
+        yield 1, "half a row"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shop_file, "lines", interrupted)
+    assert main([f"--file={tmp_path / 'x.csv.gz'}", "--rows=10"]) == 130
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,433 @@
+"""A file through a topic on a real broker: what is sent, when, and that a killed replay goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+from include import pipelines
+from include.kafka import clients, topics
+from include.kafka.clients import BrokerError
+from include.kafka.producer import EventProducer
+from include.kafka.way_in import DAG, SETTING, group_of
+from include.lake.keys import parse, time_of
+from include.lake.session import lake
+from include.operations import imports, replay_csv, replay_feed
+from include.operations.replay_manner import Manner
+from include.warehouse.session import rows as fetch
+from include.warehouse.session import warehouse
+from local.layout import ROOT
+from tests.kafka.conftest import kept, take_in, until
+from tests.lake.conftest import event_id
+
+pytestmark = pytest.mark.usefixtures("schemas", "by_dag")
+
+SHOP = pipelines.get("ecommerce")
+HEADER = ["event_time", "event_type", "product_id", "category_code", "brand", "price", "user_session"]
+MAX = Manner(rate=None)
+AS_IT_IS = Manner(rate=None, shift=False)
+
+
+@pytest.fixture
+def shop(kafka_broker):
+    """The pipeline of shop events with a topic of this test's own."""
+    made = replace(SHOP, topic=f"shop_{secrets.token_hex(6)}")
+    topics.make_topics([made])
+    return made
+
+
+@pytest.fixture
+def shop_file(tmp_path):
+    """A file of so many rows, so many seconds apart from each other, with `others` at its end."""
+
+    def write(rows: int, apart: float, start: str, *others: list[str], name: str = "2019-Nov.csv"):
+        path, begin = tmp_path / name, datetime.fromisoformat(start)
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "wt", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(HEADER)
+            for number in range(rows):
+                time = begin + timedelta(seconds=number * apart)
+                kind = "purchase" if number % 50 == 7 else "cart" if number % 20 == 3 else "view"
+                writer.writerow([f"{time:%F %T} UTC", kind, number % 90, "a.b", "NaN", "1.10", secrets.token_hex(8)])
+            writer.writerows(others)
+        return path
+
+    return write
+
+
+def sent(pipeline, since: dict[int, int] | None = None) -> list[dict]:
+    """The values of the topic's messages, from those offsets on."""
+    group = group_of(pipeline.name, DAG)
+    span = {
+        number: ((since or {}).get(number, one.begin), one.end)
+        for number, one in topics.reaches(pipeline, group).items()
+    }
+    return [json.loads(one.value()) for chunk in topics.messages(pipeline, group, span) for one in chunk]
+
+
+def identities(messages: list[dict]) -> set[tuple]:
+    return {tuple(sorted(message.items())) for message in messages}
+
+
+def lake_rows(*minutes: datetime) -> list[tuple]:
+    query = "SELECT * FROM ecommerce_ks.operations WHERE minute = %s AND shard IN (0, 1, 2, 3)"
+    with lake("lake_reader") as session:
+        return sorted(tuple(row) for minute in minutes for row in session.execute(query, (minute,)))
+
+
+def replays(pipeline) -> list[dict]:
+    with warehouse() as conn:
+        return fetch(
+            conn.cursor(),
+            "SELECT * FROM etl.imports WHERE target = %(target)s AND source_key LIKE 'replay/%%' ORDER BY import_id",
+            {"target": pipeline.name},
+        )
+
+
+@pytest.fixture(autouse=True)
+def no_replays_before(schemas):
+    with warehouse() as conn:
+        conn.cursor().execute("DELETE FROM etl.imports")
+        conn.cursor().execute("DELETE FROM etl.rejected_events")
+        conn.commit()
+
+
+@pytest.mark.parametrize("topic_first", [False, True])
+def test_by_import_and_by_topic_a_file_counts_once_and_so_do_its_broken_lines(shop, shop_file, topic_first):
+    start = f"2019-11-0{1 + topic_first} 10:00:00"
+    minutes = [datetime.fromisoformat(start) + timedelta(minutes=number) for number in range(5)]
+    equal = [f"{start} UTC", "view", "7", "a.b", "NaN", "1.10", "s-1"]
+    path = shop_file(300, 1, start, equal, equal, ["soon", *equal[1:]], equal[:3])
+
+    def by_import() -> None:
+        assert imports.import_csv(SHOP, path).written == 302
+
+    def by_topic() -> None:
+        summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
+        assert (summary.sent, summary.rejected) == (302, 2)
+        assert take_in(shop).written == 302
+
+    first, second = (by_topic, by_import) if topic_first else (by_import, by_topic)
+    first()
+    before = lake_rows(*minutes), kept(shop)
+    second()
+    assert (lake_rows(*minutes), kept(shop)) == before
+    assert (len(before[0]), len(before[1])) == (302, 2)
+    assert [row["reason"].split(":")[0] for row in before[1]] == [
+        "event_time 'soon' is no time of the years 1970 to 2100, and there is no create_time",
+        "line 305 is no record",
+    ]
+
+
+def test_as_fast_as_it_goes_the_last_event_happens_now_and_none_later(shop, shop_file):
+    begun = datetime.now(UTC).replace(tzinfo=None)
+    summary = replay_csv.replay_csv(shop, shop_file(600, 1, "2019-11-03 10:00:00"), MAX)
+    messages = sent(shop)
+    times = sorted(time_of(parse(message["create_time"])) for message in messages)
+    assert (summary.sent, len(messages), len({message["id"] for message in messages})) == (600, 600, 600)
+    assert begun <= times[-1] <= datetime.now(UTC).replace(tzinfo=None)
+    assert times[-1] - times[0] == timedelta(seconds=599)
+    for message in messages:  # the data set's own format
+        assert message["event_time"] == f"{time_of(parse(message['create_time'])):%F %T} UTC"
+    assert Counter(message["event_type"] for message in messages) == {"view": 558, "cart": 30, "purchase": 12}
+    summary = take_in(shop)
+    assert (summary.written, summary.refused, summary.misplaced) == (600, 0, 0)
+
+
+def test_a_second_replay_is_of_other_events_and_none_is_of_the_imports(shop, shop_file):
+    path = shop_file(50, 1, "2019-11-04 10:00:00")
+    imports.import_csv(SHOP, path)
+    imported = {row[2] for row in lake_rows(datetime(2019, 11, 4, 10))}
+    for _ in range(2):
+        replay_csv.replay_csv(shop, path, MAX)
+    messages = sent(shop)
+    assert len({message["id"] for message in messages}) == len(messages) == 100
+    assert not {parse(message["create_time"]) for message in messages} & imported
+
+
+class Seen(list):
+    """(when it was sent, when it happened) of every event that is handed to a producer."""
+
+    def __init__(self, monkeypatch) -> None:
+        add = EventProducer.add
+
+        def spy(producer, event):
+            self.append((datetime.now(UTC).replace(tzinfo=None), time_of(event.create_time)))
+            return add(producer, event)
+
+        monkeypatch.setattr(EventProducer, "add", spy)
+
+
+def test_events_are_sent_when_their_time_has_come_and_late_ones_at_once(shop, shop_file, monkeypatch):
+    late = ["2019-11-05 10:00:30 UTC", "view", "7", "a.b", "NaN", "1.10", "s-1"]
+    path = shop_file(13, 15, "2019-11-05 10:00:00", late)  # three minutes
+    seen = Seen(monkeypatch)
+    summary = replay_csv.replay_csv(shop, path, Manner(rate=60))
+    [one] = replays(shop)
+    happened = [when for _, when in seen]
+    assert happened == [one["started_at"] + timedelta(seconds=number * 0.25) for number in (*range(13), 2)]
+    delays = [(at - when).total_seconds() for at, when in seen]
+    assert all(delay > -0.05 for delay in delays)  # both clocks are this machine's
+    assert sorted(delays)[7] < 0.2  # the broker's first answers may take longer
+    assert (summary.sent, one["state"], one["rows_written"]) == (14, "done", 14)
+
+
+def test_what_is_sent_is_recorded_while_the_next_event_is_waited_for(shop, shop_file):
+    thread = threading.Thread(
+        target=lambda: replay_csv.replay_csv(shop, shop_file(2, 8, "2019-11-05 12:00:00"), Manner()), daemon=True
+    )
+    thread.start()
+    until(lambda: replays(shop) and replays(shop)[0]["position"] == 2)
+    assert thread.is_alive() and len(sent(shop)) == 1
+    thread.join(30)
+    assert replays(shop)[0]["position"] == 3
+
+
+def test_a_recruitment_file_happens_now_with_what_its_facts_go_by(pipeline, tmp_path):
+    ids = [event_id("2022-07-18 07:05:11"), event_id("2022-07-18 07:07:11")]
+    path = tmp_path / "tracking.csv"
+    path.write_text(
+        "create_time,custom_track,ts,bid\n"
+        f"{ids[0]},click,2022-07-18 07:05:11.130,1.5\n{ids[1]},,2022-07-08 07:05:11.130,\nno-id,click,,\n"
+    )
+    summary = replay_csv.replay_csv(pipeline, path, MAX)
+    assert (summary.sent, summary.rejected) == (2, 1)
+    first, second = sorted(sent(pipeline), key=lambda message: message["ts"], reverse=True)
+    times = [time_of(parse(message["create_time"])) for message in (first, second)]
+    assert abs(times[1] - times[0] - timedelta(minutes=2)) < timedelta(milliseconds=1)
+    delay = times[0] - datetime.fromisoformat(first["ts"])
+    own = time_of(ids[0]) - datetime(2022, 7, 18, 7, 5, 11, 130_000)
+    assert abs(delay - own) < timedelta(milliseconds=1)
+    assert datetime.fromisoformat(first["ts"]) - datetime.fromisoformat(second["ts"]) == timedelta(days=10)
+    assert (first["custom_track"], first["bid"]) == ("click", "1.5") and "custom_track" not in second
+    assert take_in(pipeline).written == 2
+
+
+def test_what_can_be_no_message_is_kept_and_the_rest_goes_on(shop, shop_file):
+    fields = ["2019-11-06 10:00:00 UTC", "view", "7", "a.b"]
+    path = shop_file(
+        3, 1, "2019-11-06 10:00:00", ["never", *fields[1:], "x", "1", "s"], [*fields, "x" * 1_500_000, "1", "s"],
+        [*fields, "x", "1", "s"], fields, name="2019-Nov.csv.gz",
+    )  # fmt: skip
+    summary = replay_csv.replay_csv(shop, path, MAX)
+    assert (summary.sent, summary.rejected) == (4, 3)
+    found = kept(shop)
+    [one] = replays(shop)
+    assert [row["origin_key"] for row in found] == [f"{one['source_key']}:{line}" for line in (5, 6, 8)]
+    assert {row["origin"] for row in found} == {"import"}
+    assert found[1]["reason"].startswith("it is longer than a message may be: 1500")
+    assert json.loads(found[1]["payload"])["brand"] == "x" * 1_500_000
+    assert len(sent(shop)) == 4
+    replay_csv.replay_csv(shop, path, MAX)
+    assert len(kept(shop)) == 3  # judged anew, not kept twice
+
+
+def test_a_sample_has_every_kind_and_what_is_no_record(shop, shop_file):
+    path = shop_file(
+        2_000, 1, "2019-11-07 10:00:00", ["2019-11-07 10:00:00 UTC", "wishlist", *["1"] * 5], ["half a row"]
+    )
+    summary = replay_csv.replay_csv(shop, path, Manner(rate=None, shift=False, sample=100))
+    kinds = Counter(message["event_type"] for message in sent(shop))
+    assert (summary.sent, summary.rejected) == (99, 1)
+    assert kinds == {"view": 92, "cart": 4, "purchase": 2, "wishlist": 1}
+    first = identities(sent(shop))
+    replay_csv.replay_csv(shop, path, Manner(rate=None, shift=False, sample=100))
+    assert identities(sent(shop)) == first  # the same rows
+
+
+def test_nothing_is_recorded_that_the_broker_has_not_acknowledged(shop, shop_file, monkeypatch):
+    path = shop_file(30, 1, "2019-11-08 10:00:00")
+    flush = EventProducer.flush
+
+    def unanswered(producer):
+        flush(producer)
+        raise BrokerError("no answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(EventProducer, "flush", unanswered)
+        with pytest.raises(BrokerError):
+            replay_csv.replay_csv(shop, path, MAX)
+    [before] = replays(shop)
+    assert (before["position"], before["state"], before["rows_written"]) == (0, "running", 0)
+    replay_csv.replay_csv(shop, path, MAX)
+    messages = sent(shop)
+    assert (len(messages), len(identities(messages))) == (60, 30)
+    assert replays(shop)[0]["started_at"] == before["started_at"]
+
+
+def test_a_replay_that_was_stopped_can_be_given_up(shop, shop_file, monkeypatch):
+    path = shop_file(30, 1, "2019-11-09 10:00:00")
+    with monkeypatch.context() as stopped:
+        stopped.setattr(EventProducer, "flush", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            replay_csv.replay_csv(shop, path, MAX)
+    begun = replays(shop)[0]["started_at"]
+    assert replay_csv.replay_csv(shop, path, MAX, again=True).sent == 30
+    [anew] = replays(shop)
+    assert anew["started_at"] > begun
+    last = max(time_of(parse(message["create_time"])) for message in sent(shop))
+    assert last == anew["started_at"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [  # a second apart; where it goes by the clock, for ten seconds
+        (40_000, ["--rate=max", "--shift=none"]),
+        (40_000, ["--rate=max", "--shift=now"]),
+        (12_000, ["--rate=1200", "--shift=now"]),
+        (12_000, ["--rate=1200", "--shift=now", "--sample=3000"]),
+    ],
+)
+def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_sends(shop, shop_file, rows, words):
+    path = shop_file(rows, 1, "2019-11-10 10:00:00")
+    topics.make_topics([SHOP])
+    group = group_of(SHOP.name, DAG)
+    since = {number: one.end for number, one in topics.reaches(SHOP, group).items()}
+    command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}", *words]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        try:
+            until(lambda: replays(SHOP) and replays(SHOP)[0]["position"], 60)
+        finally:
+            process.send_signal(signal.SIGKILL)
+    [halfway] = replays(SHOP)
+    assert halfway["state"] == "running" and 0 < halfway["position"] <= rows
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    [done] = replays(SHOP)
+    disturbed = sent(SHOP, since)
+    assert (done["state"], done["started_at"]) == ("done", halfway["started_at"])
+
+    how = replay_csv.manner(**dict(word.removeprefix("--").split("=") for word in words))
+    with warehouse() as conn:  # one more that began at that very time, from the file's first line on
+        conn.cursor().execute("UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0")
+        conn.commit()
+    assert replay_csv.replay_csv(shop, path, how).sent == done["rows_written"]
+    undisturbed = sent(shop)
+    assert identities(disturbed) == identities(undisturbed)
+    assert len({message["id"] for message in disturbed}) == len(undisturbed) == (how.sample or rows)
+
+
+def test_it_does_not_run_far_ahead_of_those_who_take_the_events_in(shop, shop_file, monkeypatch):
+    monkeypatch.setattr(replay_feed, "_ROWS_PER_CHUNK", 500)
+    monkeypatch.setattr(replay_feed, "_ROWS_PER_LOOK", 1_000)
+    monkeypatch.setattr(replay_feed, "_MOST_WAITING", 1_500)
+    path, summaries = shop_file(6_000, 1, "2019-11-11 10:00:00"), []
+    thread = threading.Thread(target=lambda: summaries.append(replay_csv.replay_csv(shop, path, AS_IT_IS)), daemon=True)
+    thread.start()
+    until(lambda: topics.waiting(shop, group_of(shop.name, DAG)) == 2_000)
+    thread.join(3)
+    assert thread.is_alive() and topics.waiting(shop, group_of(shop.name, DAG)) == 2_000
+    taken = 0
+    while thread.is_alive():
+        taken += take_in(shop).written
+        thread.join(0.5)
+    taken += take_in(shop).written
+    assert (taken, summaries[0].sent) == (6_000, 6_000)
+
+
+def alter(topic: str, **settings: str) -> None:
+    entries = [
+        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in settings.items()
+    ]
+    client = clients.admin()
+    for done in client.incremental_alter_configs(
+        [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)]
+    ).values():
+        done.result(timeout=30)
+
+
+def test_events_that_the_topic_would_not_keep_are_not_sent_into_it(shop, shop_file):
+    path = shop_file(30, 1, "2019-11-12 10:00:00")
+    alter(shop.topic, retention_ms=str(7 * 86_400_000))
+    with pytest.raises(BrokerError, match=r"older than 7 days.*event of 2019-11-12 10:00:00 UTC.*SHIFT=now"):
+        replay_csv.replay_csv(shop, path, AS_IT_IS)
+    assert sent(shop) == []
+    assert replay_csv.replay_csv(shop, path, MAX).sent == 30
+
+
+def test_an_event_from_the_future_that_the_topic_refuses_is_kept_and_stops_nothing(shop, shop_file):
+    path = shop_file(3, 1, "2099-11-12 10:00:00", ["2019-11-12 10:00:00 UTC", "view", *["1"] * 5])
+    assert replay_csv.replay_csv(shop, path, AS_IT_IS).sent == 4  # this broker takes it
+    alter(shop.topic, message_timestamp_after_max_ms="3600000")
+    summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
+    assert (summary.sent, summary.rejected) == (1, 3)
+    assert "further ahead than topic" in kept(shop)[0]["reason"]
+
+
+ASKED = {"pipeline": "ecommerce", "file": "nope.csv"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"file": "x.csv"}, "not clear what to replay. Say PIPELINE="),
+        ({"pipeline": "ecommerce"}, "not clear what to replay"),
+        ({"pipeline": "nothing", "file": "x.csv"}, "There is no pipeline 'nothing'"),
+        (ASKED, "nope.csv: there is no such file"),
+        (ASKED | {"rate": "fast"}, "RATE=fast is no speed"),
+        (ASKED | {"shift": "later"}, "SHIFT=later is unknown"),
+        (ASKED | {"sample": "some"}, "SAMPLE=some is no number of rows"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, asked, told, capsys):
+    topics.make_topics([SHOP])
+    assert replay_csv.main([f"--{name}={value}" for name, value in asked.items()]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Replay failed. ") and told in error
+    assert "Traceback" not in error
+
+
+def test_without_a_way_in_from_topics_it_says_how_to_come_by_one(shop, shop_file, monkeypatch, capsys):
+    path = shop_file(1, 1, "2019-11-13 10:00:00")
+    monkeypatch.setenv(SETTING, "")
+    assert replay_csv.main(["--pipeline=ecommerce", f"--file={path}"]) == 1
+    assert "MINUTEMARK_INGEST is empty: nobody takes events from topics" in capsys.readouterr().err
+
+
+def test_without_a_connection_or_a_broker_it_says_so_before_the_file_is_gone_through(
+    shop, shop_file, monkeypatch, capsys
+):
+    path = shop_file(1, 1, "2019-11-13 10:00:00")
+    monkeypatch.setattr("include.kafka.topics.TIMEOUT", 3.0)
+    away = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}})
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", away)
+    assert replay_csv.main(["--pipeline=ecommerce", f"--file={path}"]) == 1
+    error = capsys.readouterr().err
+    assert "127.0.0.1:1" in error and "Then the same command goes on" in error
+    assert replays(SHOP) == []
+    environment = {name: value for name, value in os.environ.items() if name != "AIRFLOW_CONN_KAFKA_DEFAULT"}
+    command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Replay failed. Connection 'kafka_default' is not defined" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(kafka_broker, shop_file):
+    topics.make_topics([SHOP])
+    path = shop_file(2, 3_600, "2019-11-14 10:00:00")
+    command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: replays(SHOP) and replays(SHOP)[0]["position"] == 2, 60)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "The same command goes on where this one was." in error and "Traceback" not in error
+
+
+def test_a_topic_that_is_not_there_is_told(shop, shop_file):
+    with pytest.raises(BrokerError, match="Topic nobody.made.this: .*make schema"):
+        replay_csv.replay_csv(replace(shop, topic="nobody.made.this"), shop_file(1, 1, "2019-11-15 10:00:00"), MAX)

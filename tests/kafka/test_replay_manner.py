@@ -1,0 +1,264 @@
+"""How a file is replayed, decided without a broker: speeds, shifted events, and the choice of a sample."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from include import pipelines
+from include.lake.csv_records import Record
+from include.lake.keys import time_of
+from include.lake.writer import Event
+from include.operations.admission import CsvEvents
+from include.operations.file_survey import Glance, Sample, shares, survey
+from include.operations.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
+from include.operations.time_shift import Shift, Timeline
+from tests.lake.conftest import event_id
+
+SHOP = pipelines.get("ecommerce")
+RECRUITMENT = pipelines.get("recruitment")
+BEGUN = datetime(2026, 3, 1, 12, 0, 0, 250_000)
+FIRST = datetime(2019, 11, 1)
+HEADER = ["event_time", "event_type", "price"]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({}, Manner(rate=1.0, shift=True, sample=None)),
+        ({"rate": "60", "shift": "none"}, Manner(60.0, False, None)),
+        ({"rate": " MAX ", "shift": "now", "sample": "10000"}, Manner(None, True, 10_000)),
+        ({"rate": "0.5"}, Manner(0.5, True, None)),
+    ],
+)
+def test_a_manner_is_what_was_said(said, meant):
+    assert manner(**said) == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"rate": "fast"}, "RATE=fast is no speed: say 1"),
+        ({"rate": "0"}, "RATE=0 is no speed"),
+        ({"rate": "-1"}, "RATE=-1 is no speed"),
+        ({"rate": "nan"}, "RATE=nan is no speed"),
+        ({"rate": "inf"}, "RATE=inf is no speed"),
+        ({"shift": "later"}, "SHIFT=later is unknown: say now"),
+        ({"sample": "0"}, "SAMPLE=0 is no number of rows"),
+        ({"sample": "1e4"}, "SAMPLE=1e4 is no number of rows"),
+        ({"sample": "²"}, "SAMPLE=² is no number of rows"),
+    ],
+)
+def test_what_nobody_can_mean_is_refused_with_what_to_say_instead(said, told):
+    with pytest.raises(ReplayRefused, match=told):
+        manner(**said)
+
+
+def test_another_manner_is_another_replay():
+    manners = [Manner(), Manner(rate=2), Manner(rate=None), Manner(shift=False), Manner(sample=10), Manner(sample=11)]
+    keys = {how.key("d" * 64) for how in manners}
+    assert len(keys) == len(manners)
+    assert all(len(f"{key}:67501980") <= 190 and ":" not in key for key in keys)  # fits where rejected rows are kept
+
+
+@pytest.mark.parametrize(
+    ("text", "moved"),
+    [  # two hours after the first time of the file, at sixty times its speed: two minutes
+        ("2019-11-01 02:00:00 UTC", "2026-03-01 12:02:00 UTC"),
+        ("2019-11-01 02:00:00.000", "2026-03-01 12:02:00.250"),
+        ("2019-11-01T04:00:00+02:00", "2026-03-01T14:02:00+02:00"),
+        ("2019-10-31T21:00:00-05:00", "2026-03-01T07:02:00-05:00"),
+        (" 2019-11-01 02:00 ", " 2026-03-01 12:02 "),
+        ("2019-11-01 02:00:00,0", "2026-03-01 12:02:00,2"),
+        ("2019-11-01 02:00:00.000000000Z", "2026-03-01 12:02:00.250000000Z"),
+        ("2019-11-01 02:00:59.9 UTC", "2026-03-01 12:02:01.2 UTC"),  # cut, never rounded into another minute
+        ("yesterday", "yesterday"),
+        ("2019-13-01 02:00:00 UTC", "2019-13-01 02:00:00 UTC"),
+        ("", ""),
+    ],
+)
+def test_a_text_moves_in_its_own_format(text, moved):
+    assert Timeline(BEGUN, FIRST, 60).text(text) == moved
+
+
+def test_a_time_that_leaves_the_calendar_stays_as_it_is():
+    assert Timeline(BEGUN, FIRST, 0.001).text("2099-01-01 00:00:00 UTC") == "2099-01-01 00:00:00 UTC"
+
+
+def shop_event(seconds: float, name: str = "order-1") -> Event:
+    time = FIRST + timedelta(seconds=seconds)
+    return Event(event_id(str(time)), {"id": name, "event_time": f"{time:%F %T} UTC", "event_type": "view"})
+
+
+def test_a_shifted_event_happens_now_is_another_one_and_the_same_when_it_comes_again():
+    one = shop_event(120)
+    moved = Shift(SHOP, Timeline(BEGUN, FIRST, 60)).moved(one)
+    assert time_of(moved.create_time) == BEGUN + timedelta(seconds=2)
+    assert moved.values["event_time"] == "2026-03-01 12:00:02 UTC"
+    assert moved.values["event_type"] == "view"
+    assert moved.values["id"] != one.values["id"]
+    assert one.values["id"] == "order-1"  # the original is left alone
+    assert Shift(SHOP, Timeline(BEGUN, FIRST, 60)).moved(one) == moved
+    later = Shift(SHOP, Timeline(BEGUN + timedelta(microseconds=1), FIRST, 60)).moved(one)
+    assert later.values["id"] != moved.values["id"] and later.create_time != moved.create_time
+    other = Shift(SHOP, Timeline(BEGUN, FIRST, 60)).moved(one._replace(values=one.values | {"id": "order-2"}))
+    assert other.values["id"] != moved.values["id"] and other.create_time != moved.create_time
+
+
+def test_an_event_whose_id_is_its_create_time_moves_with_what_its_facts_go_by():
+    one = Event(event_id("2019-11-01 00:02:00"), {"ts": "2019-11-01 00:01:00.125", "custom_track": "click"})
+    moved = Shift(RECRUITMENT, Timeline(BEGUN, FIRST)).moved(one)
+    assert time_of(moved.create_time) == BEGUN + timedelta(minutes=2)
+    assert moved.values == {"ts": "2026-03-01 12:01:00.375", "custom_track": "click"}
+    twice = [Shift(RECRUITMENT, Timeline(BEGUN, FIRST)).moved(event).create_time for event in (one, one)]
+    assert twice[0] == twice[1] == moved.create_time
+    neighbour = one._replace(create_time=event_id("2019-11-01 00:02:00"))  # of the same instant
+    assert Shift(RECRUITMENT, Timeline(BEGUN, FIRST)).moved(neighbour).create_time != moved.create_time
+
+
+def test_an_event_of_an_impossible_year_keeps_it():
+    odd = Event(uuid.UUID("ffffffff-ffff-1fff-8000-000000000001"), {"ts": "2019-11-01 00:00:00"})  # of 5236
+    moved = Shift(RECRUITMENT, Timeline(BEGUN, FIRST, 0.001)).moved(odd)
+    assert time_of(moved.create_time).year == time_of(odd.create_time).year == 5236
+    assert moved.create_time != odd.create_time
+
+
+@pytest.fixture
+def shop_file(tmp_path):
+    def write(*rows: list[str]):
+        path = tmp_path / "2019-Nov.csv"
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([HEADER, *rows])
+        return path
+
+    return write
+
+
+def test_a_survey_finds_the_times_wherever_they_stand_and_counts_the_kinds(shop_file):
+    path = shop_file(
+        ["2019-11-01 00:00:10 UTC", "view", "1"],
+        ["2019-11-01 00:00:00 UTC", " cart ", "1"],
+        ["2019-11-01 02:00:30+02:00", "NaN", "1"],
+        ["soon", "view", "1"],
+        ["2019-11-01 00:00:40 UTC", "view"],  # no record: it has two fields
+        ["0001-01-01 00:00:00 UTC", "", "1"],
+    )
+    found = survey(path, "utf-8", SHOP)
+    assert (found.first, found.last) == (FIRST, FIRST + timedelta(seconds=30))
+    assert found.kinds == {"view": 2, "cart": 1, "": 2, None: 1}
+    assert found.lines == 7
+    assert "6 rows from 2019-11-01 00:00:00 to 2019-11-01 00:00:30 UTC: 2 view" in str(found)
+
+
+def test_a_column_of_ids_for_a_kind_does_not_fill_the_memory(shop_file):
+    path = shop_file(*(["2019-11-01 00:00:10 UTC", f"order-{number}", "1"] for number in range(1_500)))
+    kinds = survey(path, "utf-8", SHOP).kinds
+    assert (len(kinds), kinds[""], kinds.total()) == (1_001, 500, 1_500)
+    sample = Sample(kinds, 1_100, "seed")
+    assert sum(sample.takes(f"order-{number}") for number in range(1_500)) == 1_100
+
+
+@pytest.mark.parametrize(
+    ("kinds", "size", "expected"),
+    [
+        ({"view": 940, "cart": 46, "purchase": 14}, 100, {"view": 94, "cart": 5, "purchase": 1}),
+        ({"view": 9_997, "cart": 1, "purchase": 1, None: 1}, 10, {"view": 7, "cart": 1, "purchase": 1, None: 1}),
+        ({"view": 5, "cart": 5}, 10, {"view": 5, "cart": 5}),
+        ({"view": 5, "cart": 5}, 99, {"view": 5, "cart": 5}),
+        ({"view": 5, "cart": 5, "": 5}, 4, {"view": 1, "cart": 1, "": 2}),
+        ({"view": 1_000, "cart": 1_000, "a": 1, "b": 1, "c": 1}, 5, {"view": 1, "cart": 1, "a": 1, "b": 1, "c": 1}),
+        ({"view": 60, "cart": 40, "a": 1}, 5, {"view": 2, "cart": 2, "a": 1}),
+    ],
+)
+def test_shares_are_in_proportion_and_one_at_least(kinds, size, expected):
+    assert shares(kinds, size) == expected
+
+
+def test_a_sample_takes_exactly_the_shares_the_same_rows_every_time_and_others_for_another_file():
+    rows = (["view"] * 95 + ["cart"] * 4 + ["purchase"]) * 50
+    chosen = {}
+    for seed in ("a", "b"):
+        sample, again = Sample(Counter(rows), 200, seed), Sample(Counter(rows), 200, seed)
+        chosen[seed] = [number for number, kind in enumerate(rows) if sample.takes(kind)]
+        assert chosen[seed] == [number for number, kind in enumerate(rows) if again.takes(kind)]
+        assert Counter(rows[number] for number in chosen[seed]) == {"view": 190, "cart": 8, "purchase": 2}
+    assert chosen["a"] != chosen["b"]
+
+
+def test_every_row_of_a_kind_may_be_chosen():
+    rows = ["view"] * 20
+    chosen = Counter()
+    for seed in range(2_000):
+        sample = Sample({"view": 20}, 5, str(seed))
+        chosen.update(number for number, kind in enumerate(rows) if sample.takes(kind))
+    assert set(chosen) == set(range(20)) and all(400 < times < 600 for times in chosen.values())  # 500, give or take
+
+
+def records(*rows: list[str]) -> list[Record]:
+    return [Record(line, line, list(fields)) for line, fields in enumerate(rows, start=2)]
+
+
+def planned(how: Manner, rows: list[Record], found, sample=None, after_line=0):
+    times = timeline(how, found, BEGUN)
+    plan = Plan(SHOP, how, CsvEvents(HEADER, SHOP, BEGUN, "digest"), Glance(HEADER, SHOP), times)
+    return list(plan.rows(rows, sample, after_line))
+
+
+ROWS = [
+    ["2019-11-01 00:00:00 UTC", "view", "1"],
+    ["2019-11-01 00:02:00 UTC", "view", "1"],
+    ["2019-11-01 00:01:00 UTC", "purchase", "1"],  # late
+]
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds", "due"),
+    [  # after BEGUN: when they have happened, and when they are sent
+        (Manner(rate=1), [0, 120, 60], [0, 120, 60]),
+        (Manner(rate=60), [0, 2, 1], [0, 2, 1]),
+        (Manner(rate=None), [-120, 0, -60], None),  # the last one now, none in the future
+        (Manner(rate=60, shift=False), None, [0, 2, 1]),
+        (Manner(rate=None, shift=False), None, None),
+    ],
+)
+def test_when_events_have_happened_and_when_they_are_sent(shop_file, how, seconds, due):
+    found = survey(shop_file(*ROWS), "utf-8", SHOP)
+    rows = planned(how, records(*ROWS), found)
+    happened = [time_of(event.create_time) for _, event, _ in rows]
+    if seconds is None:
+        assert happened == [FIRST + timedelta(minutes=minutes) for minutes in (0, 2, 1)]
+        imported = CsvEvents(HEADER, SHOP, BEGUN, "digest")
+        assert [event for _, event, _ in rows] == [imported.read(record) for record in records(*ROWS)]
+    else:
+        assert happened == [BEGUN + timedelta(seconds=after) for after in seconds]
+    expected = [None] * 3 if due is None else [BEGUN + timedelta(seconds=after) for after in due]
+    assert [when for _, _, when in rows] == expected
+
+
+def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
+    rows = [[f"2019-11-01 00:00:{number % 60:02} UTC", "view", "1"] for number in range(300)]
+    how, found = Manner(sample=30), survey(shop_file(*rows), "utf-8", SHOP)
+    whole = planned(how, records(*rows), found, Sample(found.kinds, 30, "digest"))
+    rest = planned(how, records(*rows), found, Sample(found.kinds, 30, "digest"), after_line=whole[9][0].line)
+    assert len(whole) == 30 and rest == whole[10:]
+
+
+def test_a_replay_that_nobody_would_live_to_see_is_refused(shop_file):
+    found = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), "utf-8", SHOP)
+    with pytest.raises(ReplayRefused, match=r"At RATE=0.0001 the rows .* would last until after 2100"):
+        check(Manner(rate=0.0001), SHOP, found, BEGUN)
+    check(Manner(rate=0.1), SHOP, found, BEGUN)
+
+
+def test_a_sample_of_fewer_rows_than_kinds_or_of_a_pipeline_without_kinds_is_refused(shop_file):
+    found = survey(shop_file(*ROWS), "utf-8", SHOP)
+    with pytest.raises(ReplayRefused, match="SAMPLE=1 is too small: there are 2 kinds"):
+        check(Manner(sample=1), SHOP, found, BEGUN)
+    check(Manner(sample=2), SHOP, found, BEGUN)
+    with pytest.raises(ReplayRefused, match="declare kind_column in include/pipelines/ecommerce.py"):
+        check(Manner(sample=5), replace(SHOP, kind_column=None), None, BEGUN)
