@@ -16,7 +16,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema import replay-csv ingest held release rejected replay verify housekeeping latency bench volume shop-file faults test lint clean
+.PHONY: help setup run services stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench volume shop-file faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -53,6 +53,9 @@ query: ## ask the warehouse as the read-only account: SQL="SELECT …" (FORMAT=t
 
 schema: ## create what is missing in both stores and in Kafka, and grant; changes nothing the second time
 	@$(LOCAL) schema
+
+pipeline: ## copy a working skeleton of a new pipeline, all its files: NAME=turnover
+	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make setup" >&2; exit 1; }; $(LOCAL) pipeline --name="$(NAME)"
 
 latency: ## of the running stack: seconds from tick to merged over the last scheduled runs (RUNS=30)
 	@$(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS))

@@ -163,6 +163,14 @@ def schema(_: argparse.Namespace) -> int:
     return 0
 
 
+def pipeline(arguments: argparse.Namespace) -> int:
+    from local import new_pipeline
+
+    files = new_pipeline.make(arguments.name.strip())
+    say(new_pipeline.next_steps(arguments.name.strip(), files))
+    return 0
+
+
 def housekeeping(arguments: argparse.Namespace) -> int:
     _use_connections("make housekeeping")
     os.environ.setdefault("MINUTEMARK_DEMO", "1")  # as for the stack that this machine runs
@@ -234,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--sql", default="")
     asked.add_argument("--format", default="table")
     command(schema, help="create what is missing in both stores and in Kafka")
+    command(pipeline, help="copy a working skeleton of a new pipeline").add_argument("--name", default="")
     for operation in OPERATIONS:
         command(operation, add_help=False)
     cleaned = command(clean, help="remove local data")

@@ -1,4 +1,4 @@
-"""The warehouse's schema: every warehouse.sql, a lock row for each pipeline, and what each account may do."""
+"""The warehouse's schema: every warehouse.sql, also in older tables; a lock row for each pipeline; what each account may do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
 from include.pipelines import Pipeline, all_pipelines
+from include.warehouse.columns import add_missing
 from include.warehouse.session import warehouse
 from include.warehouse.sql import FOLDER, statements
 
@@ -33,7 +34,7 @@ _BI_READS = {
 
 
 def apply_schema() -> None:
-    """Create what is missing, then grant. Applying it again changes nothing.
+    """Create what is missing, tables and columns, then grant. Applying it again changes nothing.
 
     Works with connection warehouse_admin; where that is not defined warehouse_etl must be allowed to create, and
     nothing is granted.
@@ -49,6 +50,8 @@ def apply_schema() -> None:
         for folder in ("control", *(pipeline.name for pipeline in pipelines)):
             for statement in statements(FOLDER / folder / "warehouse.sql"):
                 cursor.execute(statement)
+                for column in add_missing(conn, statement):
+                    log.info("Added the column %s that %s/warehouse.sql declares.", column, folder)
         for pipeline in pipelines:
             cursor.execute(
                 "INSERT INTO etl.pipelines (pipeline) SELECT d.pipeline FROM (SELECT %(pipeline)s AS pipeline) AS d "

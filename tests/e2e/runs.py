@@ -39,26 +39,33 @@ class Run:
 
 
 class Airflow:
-    """A worker with an Airflow home of its own; its connections are those of the environment."""
+    """A worker with an Airflow home of its own; its connections are those of the environment, its DAGs the project's."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, project: Path = ROOT) -> None:
         self._home = home
+        self._project = project
         self._log = home / "worker.log"
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")},
             "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(project),
             "TMPDIR": str(home),  # where the Spark driver that is kept between runs lives
         }
         command = [sys.executable, "-m", "tests.e2e.worker"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+                command,
+                cwd=project,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         self._orders: IO[str] = self._process.stdin
         self._answers: IO[str] = self._process.stdout
@@ -92,9 +99,8 @@ class Airflow:
             self._process.wait()
         self._answers.close()
         code = "from include.spark import kept_driver; kept_driver.end_all()"
-        subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(self._home)}, check=True
-        )
+        environment = {**os.environ, "TMPDIR": str(self._home)}
+        subprocess.run([sys.executable, "-c", code], cwd=self._project, env=environment, check=True)
 
 
 def as_events(rows: Iterable[Mapping[str, str | None]]) -> list[Event]:

@@ -26,6 +26,8 @@ from include.operations.imports import import_csv
 from include.operations.replay_csv import replay_csv
 from include.operations.replay_manner import Manner
 from include.operations.verify import verify
+from include.warehouse.schema import apply_schema
+from include.warehouse.session import warehouse
 from tests.e2e.runs import CHAIN, as_events, as_if_settled, change, count, query, text
 from tests.kafka.conftest import take_in
 from tests.reference import ecommerce as reference
@@ -91,8 +93,7 @@ def must_equal_reference(rows) -> None:
         "SELECT hour, department, product, brand, views, carts, removals, purchases, revenue FROM ecommerce.sales_hourly"
     )
     assert {row[:4]: reference.Sales(*row[4:]) for row in sales} == reference.sales(rows)
-    visits = query("SELECT hour, visits, cart_additions FROM ecommerce.visits_hourly")
-    assert {hour: tuple(numbers) for hour, *numbers in visits} == reference.visits(rows)
+    assert visits() == reference.visits(rows)
     ledger = query(
         "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger "
         "WHERE pipeline = 'ecommerce'"
@@ -109,6 +110,11 @@ def must_equal_reference(rows) -> None:
     assert Counter((minute, reason.split()[0]) for minute, reason in rejected) == Counter(
         {(minute, why): times for minute, one in minutes.items() for why, times in one.rejected_by_reason.items()}
     )
+
+
+def visits() -> dict[datetime, tuple]:
+    found = query("SELECT hour, visits, cart_additions, removals FROM ecommerce.visits_hourly")
+    return {hour: tuple(numbers) for hour, *numbers in found}
 
 
 def published() -> dict[str, list[tuple]]:
@@ -174,6 +180,22 @@ def test_a_run_with_from_and_to_repairs_what_was_changed_by_hand(airflow):
     conf = {"from": text(first), "to": text(last + timedelta(minutes=1))}
     airflow.run("ecommerce_minute", conf=conf).must_succeed()
     assert published() == before
+
+
+def test_a_metric_that_an_older_warehouse_lacks_is_filled_by_a_backfill(airflow):
+    expected = reference.visits([*ROWS, *LATE])
+    with warehouse("warehouse_admin") as conn:
+        conn.cursor().execute("ALTER TABLE ecommerce.visits_hourly DROP COLUMN removals")
+    apply_schema()
+    assert visits() == {hour: (*numbers[:2], None) for hour, numbers in expected.items()}
+    as_if_settled()
+    report = verify([SHOP], patience=30)
+    assert report.pipelines[0].differences.counts == {"facts_visits_hourly": len(expected)}
+    assert "found removals=None" in str(report) and "backfill ecommerce_reconcile" in str(report)
+    for hour in expected:
+        interval = [f"{at:%Y-%m-%dT%H:%M:%S}+00:00" for at in (hour, hour + timedelta(hours=1))]
+        airflow.run("ecommerce_reconcile", interval=interval).must_succeed()
+    assert visits() == expected
 
 
 def test_a_generated_day_comes_to_what_csv_and_decimal_say_to_the_cent(airflow, tmp_path):

@@ -94,14 +94,15 @@ def sales(rows: Iterable[Row]) -> dict[tuple[datetime, str, str, str], Sales]:
     return found
 
 
-def visits(rows: Iterable[Row]) -> dict[datetime, tuple[int, int]]:
-    """(visits, cart additions) by hour of event_time; hours without any event are not there."""
+def visits(rows: Iterable[Row]) -> dict[datetime, tuple[int, int, int]]:
+    """(visits, cart additions, removals) by hour of event_time; hours without any event are not there."""
     found: dict[datetime, list[int]] = {}
     for one, times in operations(rows).items():
-        of_hour = found.setdefault(_hour(one.event_time), [0, 0])
+        of_hour = found.setdefault(_hour(one.event_time), [0, 0, 0])
         of_hour[0] += times * (one.event_type == "view")
         of_hour[1] += times * (one.event_type == "cart")
-    return {hour: (views, carts) for hour, (views, carts) in found.items()}
+        of_hour[2] += times * (one.event_type == "remove_from_cart")
+    return {hour: (views, carts, removals) for hour, (views, carts, removals) in found.items()}
 
 
 def minutes(rows: Iterable[Row]) -> dict[datetime, Minute]:

@@ -19,7 +19,7 @@ KEY = (HOUR, "electronics", "smartphone", "nordlys")
 def test_one_row_of_each_kind_adds_one_to_its_column_and_only_purchases_bring_revenue():
     rows = [event(kind, NOON, number) for number, kind in enumerate(ecommerce.KINDS)]
     assert ecommerce.sales(rows) == {KEY: ecommerce.Sales(1, 1, 1, 1, Decimal("489.07"))}
-    assert ecommerce.visits(rows) == {HOUR: (1, 1)}
+    assert ecommerce.visits(rows) == {HOUR: (1, 1, 1)}
     assert [one.revenue for one in ecommerce.operations(rows)] == [0, 0, 0, Decimal("489.07")]
 
 

@@ -36,7 +36,7 @@ class Shop(Lab):
     def visits(self) -> dict:
         return {
             row[0]: row[1:]
-            for row in self.query("SELECT HOUR(hour), visits, cart_additions FROM ecommerce.visits_hourly")
+            for row in self.query("SELECT HOUR(hour), visits, cart_additions, removals FROM ecommerce.visits_hourly")
         }
 
     def partitions(self) -> list[str]:

@@ -58,7 +58,7 @@ def test_operations_add_up_to_sales_and_visits_per_hour(shop: Shop) -> None:
         (10, "smartphone", "pika"): (1, 0, 0, 0, 0),
         (11, *PHONE): (1, 0, 0, 0, 0),
     }
-    assert shop.visits() == {10: (3, 1), 11: (1, 0)}
+    assert shop.visits() == {10: (3, 1, 1), 11: (1, 0, 0)}
 
 
 def test_an_operation_says_its_hour_and_its_revenue(shop: Shop) -> None:
@@ -81,7 +81,7 @@ def test_a_minute_read_again_replaces_its_operations_and_the_hours_they_leave(sh
     shop.publish({minute(0): [operation(event_time=TEN), operation(event_time=ELEVEN)], minute(1): [operation("cart")]})
     shop.publish({minute(0): [operation("purchase", brand="pika"), operation("cart", brand="pika")]}, run_id="run-2")
     assert shop.sales() == {(10, *PHONE): (0, 1, 0, 0, 0), (10, "smartphone", "pika"): (0, 1, 0, 1, PRICE)}
-    assert shop.visits() == {10: (0, 2)}
+    assert shop.visits() == {10: (0, 2, 0)}
     assert shop.one("SELECT COUNT(*) FROM ecommerce.operations") == 3
 
 
@@ -227,7 +227,7 @@ def test_a_minute_that_breaks_a_rule_is_held_and_the_other_passes(shop: Shop, ch
     assert [found.check for found in result.outcomes if found.outcome == "fail"] == [check]
     merge.merge(batch_id)
     assert shop.check(batch_id, "warehouse").passed
-    assert shop.visits() == {10: (0, 1)}
+    assert shop.visits() == {10: (0, 1, 0)}
 
 
 DAMAGES = [
@@ -240,6 +240,8 @@ DAMAGES = [
         "INSERT INTO ecommerce.sales_hourly VALUES ('2026-03-01 10:00', 'a', 'b', 'c', 0, 0, 0, 0, 0)",
     ),
     ("warehouse_visits_totals", "UPDATE ecommerce.visits_hourly SET visits = visits + 1"),
+    ("warehouse_visits_totals", "UPDATE ecommerce.visits_hourly SET removals = removals + 1"),
+    ("warehouse_visits_totals", "UPDATE ecommerce.visits_hourly SET removals = NULL"),
     ("warehouse_visits_totals", "DELETE FROM ecommerce.visits_hourly"),
     ("warehouse_operation_counts", "DELETE FROM ecommerce.operations WHERE event_type = 'view'"),
     ("warehouse_operation_counts", "DELETE FROM ecommerce.operations"),
@@ -287,6 +289,8 @@ def good(shop: Shop) -> Shop:
             ["facts_sales_hourly", "facts_visits_hourly"],
         ),
         ("UPDATE ecommerce.visits_hourly SET cart_additions = 7 WHERE HOUR(hour) = 11", ["facts_visits_hourly"]),
+        ("UPDATE ecommerce.visits_hourly SET removals = 1 WHERE HOUR(hour) = 11", ["facts_visits_hourly"]),
+        ("UPDATE ecommerce.visits_hourly SET removals = NULL WHERE HOUR(hour) = 11", ["facts_visits_hourly"]),
         ("DELETE FROM ecommerce.visits_hourly", ["facts_visits_hourly"]),
         ("UPDATE ecommerce.event_hours SET hour = '2026-03-01 12:00' WHERE HOUR(hour) = 11",
          ["minutes_event_counts"]),

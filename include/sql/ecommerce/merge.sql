@@ -63,8 +63,8 @@ FROM ecommerce.hours_touched AS t
 STRAIGHT_JOIN ecommerce.visits_hourly ON visits_hourly.hour = t.hour
 WHERE t.batch_id = %(batch_id)s;
 
-INSERT INTO ecommerce.visits_hourly (hour, visits, cart_additions)
-SELECT t.hour, SUM(f.views), SUM(f.carts)
+INSERT INTO ecommerce.visits_hourly (hour, visits, cart_additions, removals)
+SELECT t.hour, SUM(f.views), SUM(f.carts), SUM(f.removals)
 FROM ecommerce.hours_touched AS t
 STRAIGHT_JOIN ecommerce.sales_hourly AS f ON f.hour = t.hour
 WHERE t.batch_id = %(batch_id)s

@@ -66,5 +66,6 @@ CREATE TABLE IF NOT EXISTS ecommerce.visits_hourly (
   hour DATETIME NOT NULL,
   visits BIGINT NOT NULL COMMENT 'views',
   cart_additions BIGINT NOT NULL,
+  removals BIGINT NULL COMMENT 'from carts; NULL where the hour was last summed up before there was this column',
   PRIMARY KEY (hour)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

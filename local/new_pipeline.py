@@ -1,0 +1,139 @@
+"""`make pipeline NAME=…`: the files of a new pipeline, copied from local/skeleton, where `skeleton` stands for its name.
+
+What is refused is refused before anything is written. The declaration is written last, because it makes the pipeline
+exist for all that goes through the registry.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+
+from include import pipelines
+from local.layout import ROOT
+from local.problems import Problem
+
+SKELETON = Path(__file__).with_name("skeleton")
+_PLACEHOLDER = "skeleton"
+_SQL_WORDS = Path(__file__).with_name("sql_words.txt")
+_SOURCES = (".py", ".cql", ".sql")
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+# What is called after a pipeline, and how long that may be.
+_LIMITS = (
+    ("column pipeline of etl.pipelines", "{}", 48),
+    ("a database of MySQL", "{}", 64),
+    ("a keyspace of Cassandra", "{}_lake", 48),
+    ("the id of a DAG", "{}_demo_traffic", 250),
+)
+LONGEST = min(most - len(form.format("")) for _, form, most in _LIMITS)
+SHORTEST = 3  # one looks for it in logs and texts, and a letter is in all of them
+
+_OCCUPIED = {
+    "control": "include/sql/control holds what all pipelines share",
+    "etl": "the control tables are in a database of that name",
+    "information_schema": "the warehouse has a database of its own of that name",
+    "minutemark": "the change log's keyspace and the DAGs of the operations are called so",
+    "mysql": "the warehouse has a database of its own of that name",
+    "performance_schema": "the warehouse has a database of its own of that name",
+    "skeleton": "it is the word that stands for the name",
+    "sys": "the warehouse has a database of its own of that name",
+}
+
+
+def make(name: str, root: Path = ROOT) -> list[Path]:
+    """Write the new pipeline's files below `root`; returns them, relative to it. Raises Problem, and nothing is written."""
+    _check(name)
+    files = _files(name)
+    there = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]
+    if there:
+        found = f"{', '.join(map(str, there))} {'is' if len(there) == 1 else 'are'} there already"
+        raise _refused(name, found, "Choose another NAME, or move away what is there: nothing is overwritten.")
+    _write(root, files)
+    return list(files)
+
+
+def next_steps(name: str, files: list[Path]) -> str:
+    """What whoever made it reads."""
+    listed = "\n".join(f"  {path}" for path in sorted(files))
+    return f"""The pipeline {name} is there, whole: it counts and sums up sales and refunds per hour of event_time.
+{listed}
+
+What to do next:
+  1. Say what its events are: the raw columns in include/pipelines/{name}.py and include/sql/{name}/lake.cql, what they
+     mean in include/spark/{name}.py, the facts in warehouse.sql and merge.sql, then checks/, verify/ and fold.sql.
+     docs/adding-a-pipeline.md goes through them in this order. Before its schema is applied every name is free to change.
+  2. make test
+  3. make run, which applies its schema and starts {name}_minute, with invented events from include/demo/{name}.py.
+     Under a stack that runs: `make stop` first. Elsewhere: deploy, and trigger minutemark_setup.
+  4. make import PIPELINE={name} FILE=…, or send to its topic, {name}.events; then make verify PIPELINE={name}
+"""
+
+
+def _check(name: str) -> None:
+    if not name:
+        raise _refused("", "it has no NAME", "Say how it is to be called: make pipeline NAME=turnover")
+    if not _NAME.fullmatch(name):
+        what = "Begin with a letter; then lower-case letters and digits, with single underscores between words: shop_floor."
+        raise _refused(name, "that is no name for databases, modules and DAGs alike", what)
+    if not SHORTEST <= len(name) <= LONGEST:
+        tight = ", ".join(
+            f"{what} ({form.format('NAME')}) takes {most}"
+            for what, form, most in _LIMITS
+            if len(form.format(name)) > most
+        )
+        found = f"it has {len(name)} characters{f': {tight}' if tight else ''}"
+        raise _refused(name, found, f"Take {SHORTEST} to {LONGEST} characters.")
+    if why := _OCCUPIED.get(name) or (name.startswith("system") and "Cassandra's own keyspaces begin so"):
+        raise _refused(name, why, "Choose another NAME.")
+    if keyword.iskeyword(name) or name in _sql_words():
+        language = "Python" if keyword.iskeyword(name) else "SQL"
+        raise _refused(name, f"it is a reserved word of {language}", f"Choose another NAME, such as {name}_log.")
+    for other in pipelines.all_pipelines().values():
+        wanted = {"name": name, "database": name, "keyspace": f"{name}_lake", "topic": f"{name}.events"}
+        for what, called in wanted.items():
+            if called == getattr(other, what):
+                found = f"{called} is the {what} of the pipeline {other.name}"
+                raise _refused(name, found, f"Choose another NAME; see include/pipelines/{other.name}.py.")
+
+
+def _refused(name: str, found: str, remedy: str) -> Problem:
+    return Problem(f"make pipeline NAME={name}", found, remedy)
+
+
+def _sql_words() -> set[str]:
+    lines = _SQL_WORDS.read_text("utf-8").splitlines()
+    return {word for line in lines if not line.startswith("#") for word in line.split()}
+
+
+def _files(name: str) -> dict[Path, str]:
+    """Path, relative to the project, to text; the declaration comes last."""
+    sources = (path for path in sorted(SKELETON.rglob("*")) if path.suffix in _SOURCES)
+    named = {
+        Path(_named(str(path.relative_to(SKELETON)), name)): _named(path.read_text("utf-8"), name) for path in sources
+    }
+    return dict(sorted(named.items(), key=lambda item: item[0].parent.name == "pipelines"))
+
+
+def _named(text: str, name: str) -> str:
+    words = name.replace("_", " ").capitalize()
+    return text.replace(_PLACEHOLDER, name).replace(_PLACEHOLDER.capitalize(), words)
+
+
+def _write(root: Path, files: dict[Path, str]) -> None:
+    """All of them, or none: what was made before a failure is removed."""
+    made: list[Path] = []
+    try:
+        for relative, text in files.items():
+            path = root / relative
+            for folder in [one for one in reversed(path.parents) if not one.exists()]:
+                folder.mkdir()
+                made.append(folder)
+            with path.open("x", encoding="utf-8") as file:  # never over a file that appeared meanwhile
+                made.append(path)
+                file.write(text)
+    except BaseException:
+        for path in reversed(made):
+            path.rmdir() if path.is_dir() else path.unlink()
+        raise

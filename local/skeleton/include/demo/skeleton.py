@@ -1,0 +1,25 @@
+"""Invented events: mostly sales, some refunds, and a kind that the facts do not count."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+
+def dimension_rows() -> dict[str, list[dict]]:
+    """There are no dimensions."""
+    return {}
+
+
+def event(rng: random.Random, now: datetime) -> dict[str, str]:
+    """The raw columns of one event that happened just before `now` (UTC)."""
+    kind = rng.choices(("sale", "refund", "inquiry"), weights=(80, 5, 15))[0]
+    happened = now - timedelta(seconds=rng.uniform(0, 2))
+    said = {"event_time": happened.isoformat(" ", "milliseconds"), "event_type": kind}
+    return said if kind == "inquiry" else said | {"value": f"{rng.lognormvariate(3, 1):.2f}"}
+
+
+def broken_event(rng: random.Random, now: datetime) -> dict[str, str]:
+    """A sale that the transform must reject: an unreadable time, no value, or a negative one."""
+    column, text = rng.choice((("event_time", "yesterday"), ("value", ""), ("value", "-1.50")))
+    return event(rng, now) | {"event_type": "sale", "value": "9.99"} | {column: text}

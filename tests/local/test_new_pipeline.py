@@ -1,0 +1,158 @@
+"""`make pipeline NAME=…`: what it writes, and what it refuses. That it works, tests/e2e/test_new_pipeline.py shows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from include import pipelines
+from include.warehouse.session import warehouse
+from local import __main__ as commands
+from local import new_pipeline
+from local.layout import ROOT
+from local.problems import Problem
+
+FOLDERS = ("include/demo", "include/pipelines", "include/spark", "include/sql/control")
+LONGEST = "a" * new_pipeline.LONGEST
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The folders that a project has."""
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def files_of(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_skeleton_is_no_pipeline_of_the_project() -> None:
+    assert "skeleton" not in pipelines.all_pipelines()
+    assert not list((ROOT / "include").rglob("*skeleton*"))
+
+
+def test_every_file_is_named_after_the_pipeline_and_none_still_says_skeleton(project: Path) -> None:
+    made = new_pipeline.make("shop_floor", project)
+    assert {str(path) for path in made} == files_of(project)
+    for path in made:
+        assert "shop_floor" in str(path)
+        text = (project / path).read_text()
+        assert "skeleton" not in text.lower() and "shop" in text.lower()
+    assert (project / "include/spark/shop_floor.py").read_text().startswith('"""Shop floor: ')
+
+
+def test_the_declaration_is_written_last(project: Path) -> None:
+    assert str(new_pipeline.make("turnover", project)[-1]) == "include/pipelines/turnover.py"
+
+
+@pytest.mark.parametrize("name", ["abc", "shop_floor", LONGEST])
+def test_what_it_writes_is_formatted_however_long_the_name(project: Path, name: str) -> None:
+    made = [str(path) for path in new_pipeline.make(name, project) if path.suffix == ".py"]
+    settings = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
+    for order in (["check"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *order, *settings, *made]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+REFUSED = {
+    "": "it has no NAME",
+    "Turnover": "no name for databases, modules and DAGs alike",
+    "9lives": "no name for",
+    "shop-floor": "no name for",
+    "shop__floor": "no name for",
+    "shop_": "no name for",
+    "größe": "no name for",
+    "../escape": "no name for",
+    "x; DROP": "no name for",
+    "ab": "it has 2 characters",
+    LONGEST + "a": r"44 characters: a keyspace of Cassandra \(NAME_lake\) takes 48",
+    "etl": "the control tables",
+    "control": "include/sql/control",
+    "minutemark": "the change log",
+    "mysql": "the warehouse has a database of its own",
+    "information_schema": "the warehouse has a database of its own",
+    "system": "Cassandra's own keyspaces",
+    "system_auth": "Cassandra's own keyspaces",
+    "skeleton": "the word that stands for the name",
+    "class": "a reserved word of Python",
+    "order": "a reserved word of SQL",
+    "recruitment": "recruitment is the name of the pipeline recruitment",
+    "ecommerce": "ecommerce is the name of the pipeline ecommerce",
+}
+
+
+@pytest.mark.parametrize(("name", "found"), REFUSED.items(), ids=lambda one: one[:20])
+def test_a_name_that_some_store_or_program_would_not_take_is_refused(project: Path, name: str, found: str) -> None:
+    with pytest.raises(Problem, match=found) as refused:
+        new_pipeline.make(name, project)
+    assert refused.value.where == f"make pipeline NAME={name}" and refused.value.remedy
+    assert files_of(project) == set()
+
+
+@pytest.mark.parametrize(
+    "there",
+    ["include/spark/lake.py", "include/pipelines/lake.py", "include/demo/lake.py", "include/sql/lake/checks/mine.sql"],
+)
+def test_nothing_is_overwritten_and_nothing_left_behind(project: Path, there: str) -> None:
+    file = project / there
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("mine")
+    named = there if file.suffix == ".py" else "include/sql/lake"
+    with pytest.raises(Problem, match=f"{re.escape(named)} is there already"):
+        new_pipeline.make("lake", project)
+    assert files_of(project) == {there} and file.read_text() == "mine"
+
+
+def test_a_failure_in_the_middle_takes_back_what_was_written(project: Path) -> None:
+    (project / "include/pipelines").rmdir()  # where the last file belongs
+    (project / "include/pipelines").write_text("no folder")
+    before = files_of(project)
+    with pytest.raises(OSError):
+        new_pipeline.make("turnover", project)
+    assert files_of(project) == before
+    assert not (project / "include/sql/turnover").exists()
+
+
+def test_the_command_says_where_what_and_what_to_do(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["local", "pipeline", "--name=recruitment"])
+    before = files_of(ROOT / "include")
+    assert commands.main() == 1
+    said = capsys.readouterr().err
+    assert "make pipeline NAME=recruitment: " in said and "What to do: Choose another NAME" in said
+    assert files_of(ROOT / "include") == before
+
+
+def test_every_word_that_this_server_reserves_is_refused(mariadb_server: dict[str, str]) -> None:
+    """What the server calls a keyword, and takes for no database where it stands for one."""
+    with warehouse("warehouse_admin") as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT LOWER(word) FROM information_schema.keywords")
+        words = {word for (word,) in cursor.fetchall() if re.fullmatch("[a-z_][a-z0-9_]*", word)}
+        reserved = {word for word in words if not is_a_name(cursor, word)}
+    assert len(words) > 500 and {"select", "order", "offset"} <= reserved
+    free = {word for word in reserved if not_refused(word)}
+    assert not free, f"local/sql_words.txt lacks {sorted(free)}"
+
+
+def is_a_name(cursor, word: str) -> bool:
+    syntax_error = 1064
+    try:
+        cursor.execute(f"SELECT 1 FROM {word}.no_such_table")
+    except Exception as error:
+        return error.args[0] != syntax_error
+    return True
+
+
+def not_refused(word: str) -> bool:
+    try:
+        new_pipeline._check(word)
+    except Problem:
+        return False
+    return True
