@@ -19,7 +19,7 @@ HEAVY = (
     "MySQLdb",
     "mysql.connector",
     "confluent_kafka",
-    "airflow.providers.apache.kafka",
+    "airflow.providers.apache.kafka.hooks.base",
     "pandas",
     "numpy",
     "include.spark.run",

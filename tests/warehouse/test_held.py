@@ -371,7 +371,7 @@ def test_holding_and_releasing_works_with_the_other_client_library(lab: Lab, mon
 
 def test_make_held_prints_a_table_and_json(lab: Lab, capsys) -> None:
     assert operation.list_main([]) == 0
-    assert capsys.readouterr().out == "Nothing is held in recruitment.\n"
+    assert capsys.readouterr().out == "Nothing is held in ecommerce, recruitment.\n"
     hold(lab)
     release(lab, reason="checked with the agency")
     assert operation.list_main(["--pipeline", "recruitment"]) == 0

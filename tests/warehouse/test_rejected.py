@@ -107,7 +107,7 @@ def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.M
 
 def test_make_rejected_cuts_payloads_to_a_readable_length(lab: Lab, capsys) -> None:
     assert operation.main([]) == 0
-    assert capsys.readouterr().out == "Nothing is rejected in recruitment.\n"
+    assert capsys.readouterr().out == "Nothing is rejected in ecommerce, recruitment.\n"
     reject(lab, "bid is negative: -3", "2026-03-01T10:00Z/0/a", payload=json.dumps({"ed": "x" * 10_000}))
     assert operation.main(["--pipeline", "recruitment"]) == 0
     shown = capsys.readouterr().out

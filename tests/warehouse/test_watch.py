@@ -100,12 +100,18 @@ def test_problems_are_told_apart_by_pipeline_and_kind(lab: Lab, people: People) 
     assert at(lab, people, NOON + 4 * MINUTE, STALE, held) == ["Over: other is stale"]
 
 
+def told_of_recruitment(people: People) -> str:
+    """What a watch says of the one pipeline that a test is about."""
+    [line] = [line for line in watch(people.tell) if line.startswith("recruitment: ")]
+    return line
+
+
 def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, people: People) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     minute = now.replace(second=0, microsecond=0) - 5 * MINUTE
     ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
     lab.see(minute, at=now - 300 * SECOND, clock=now)
-    [line] = watch(people.tell)
+    line = told_of_recruitment(people)
     assert line.startswith("recruitment: stale; ")
     [notice] = people.heard
     what, found, since, remedy = notice.text.splitlines()
@@ -153,7 +159,7 @@ def test_a_silent_source_and_a_working_pipeline_are_not_told_of(lab: Lab, people
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
     ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
-    [line] = watch(people.tell)
+    line = told_of_recruitment(people)
     assert line.startswith("recruitment: silent; ")
     assert people.heard == []
 
@@ -177,6 +183,6 @@ def test_the_other_client_library_finds_and_remembers_the_same(lab: Lab, people:
     described["extra"] = {"client": "mysql-connector-python"}
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
     for _ in range(2):
-        [line] = watch(people.tell)
+        line = told_of_recruitment(people)
     assert line.startswith("recruitment: stale; lag 3")
     assert people.titles() == ["Problem: recruitment is stale"]
