@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 
 LONGEST_VALUE = 2 * 1024 * 1024  # characters; also where a quote that is never closed stops swallowing lines
 _CHUNK = 1024 * 1024
@@ -23,8 +23,7 @@ class FileRefused(ValueError):
     """A file that cannot be imported as it is; nothing of it was written."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record, or a line that is none and the problem with it."""
 
     line: int  # the physical line where it begins, counted from 1

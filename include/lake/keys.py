@@ -15,6 +15,8 @@ GREGORIAN_EPOCH = datetime(1582, 10, 15)  # time-UUIDs count 100 ns from here
 _TIME_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 # Multicast and locally administered (RFC 9562, 6.10): no network card's node has both bits, and no demo's.
 _NO_CARD = 0x030000000000
+_VERSION_1 = 0x1000
+_RFC_4122, _NO_VARIANT = 0x8000_0000_0000_0000, 0x3FFF_FFFF_FFFF_FFFF
 _PLAIN_ID = re.compile(r"[!-~]{1,100}")
 _32_BITS = 0xFFFFFFFF
 _MIX = 0x5BD1E995
@@ -45,8 +47,9 @@ def time_uuid(time: datetime, identity: str) -> uuid.UUID:
     """The time-UUID of that UTC time, its other bits from `identity`: one event gets the same one however often it comes."""
     ticks = (time - GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
     rest = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
-    fields = (ticks & _32_BITS, ticks >> 32 & 0xFFFF, ticks >> 48 & 0x0FFF, rest >> 56, rest >> 48 & 0xFF)
-    return uuid.UUID(fields=(*fields, rest & 0xFFFFFFFFFFFF | _NO_CARD), version=1)
+    time_fields = (ticks & _32_BITS) << 96 | (ticks >> 32 & 0xFFFF) << 80 | (ticks >> 48 & 0x0FFF | _VERSION_1) << 64
+    # Not by fields=, which takes three times as long: an import makes one of every row.
+    return uuid.UUID(int=time_fields | rest & _NO_VARIANT | _RFC_4122 | _NO_CARD)
 
 
 def short_id(event_id: str) -> str:

@@ -79,6 +79,15 @@ def test_a_made_time_uuid_has_its_time_and_is_the_same_for_the_same_event_only()
     assert time_uuid(time.replace(second=2), "event 7") != made[7]
 
 
+def test_a_made_time_uuid_stays_what_it_was():
+    """Another one would make another event of every row that was imported before."""
+    made = time_uuid(datetime(2019, 11, 1, 0, 0, 1, 250_000), "event 7")
+    rest = hashlib.sha256(b"event 7").digest()
+    fields = (made.time_low, made.time_mid, made.time_hi_version & 0x0FFF, rest[0], rest[1])
+    node = int.from_bytes(rest[2:8], "big") | 0x030000000000
+    assert made == uuid.UUID(fields=(*fields, node), version=1)
+
+
 def test_a_made_time_uuid_is_of_no_network_card_and_never_the_demos():
     nodes = {time_uuid(datetime(2019, 11, 1), f"event {number}").node for number in range(2_000)}
     assert all(node >> 40 & 0b11 == 0b11 for node in nodes)
