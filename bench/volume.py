@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -50,12 +50,12 @@ def main() -> int:
     passwords = connections.new_passwords()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, Memory() as memory:
         folder = Path(name)
-        with stores.mariadb_server(folder, passwords) as server, stores.cassandra_node(folder, heap_mb=1_024) as node:
+        with stores.mariadb_server(folder, passwords) as server, stores.cassandra_node(folder, heap_mb=1_024, throw_away=False) as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             rows = _import(pipeline, asked.file)
             memory.say("import")
-            _catch_up(pipeline, passwords, rows)
+            _catch_up(World("volume", pipeline, server), passwords, rows)
             memory.say("catch-up")
             report = verify([pipeline], patience=0)
             print(report)
@@ -97,10 +97,10 @@ def _progress() -> Iterator[list[tuple[int, float]]]:
         follower.join()
 
 
-def _catch_up(pipeline: Pipeline, passwords, rows: int) -> None:
+def _catch_up(made: World, passwords: Mapping[str, str], rows: int) -> None:
     spark = session(passwords)
     try:
-        made, seconds, done = World("volume", pipeline, {}), 0.0, 0
+        seconds, done = 0.0, 0
         while timing := made.run(spark):
             made.settle()
             merged = _merged_rows() - done

@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
 
-# A declaration travels to other processes, which Python refuses its read-only options.
-copyreg.pickle(MappingProxyType, lambda options: (MappingProxyType, (dict(options),)))
+
+def _read_only(options: dict[str, object]) -> Mapping[str, object]:
+    return MappingProxyType(options)
+
+
+# A declaration travels to other processes, and Python cannot pickle what keeps its options from being changed.
+copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
 @dataclass(frozen=True)
