@@ -282,7 +282,7 @@ def good(shop: Shop) -> Shop:
     ("damage", "found"),
     [
         ("UPDATE ecommerce.sales_hourly SET revenue = revenue - 0.01 WHERE HOUR(hour) = 10", ["facts_sales_hourly"]),
-        ("UPDATE ecommerce.sales_hourly SET removals = 1", ["facts_sales_hourly"]),
+        ("UPDATE ecommerce.sales_hourly SET removals = 1", ["facts_sales_hourly", "facts_visits_hourly"]),
         ("DELETE FROM ecommerce.sales_hourly WHERE HOUR(hour) = 11", ["facts_sales_hourly", "facts_visits_hourly"]),
         (
             "INSERT INTO ecommerce.sales_hourly VALUES ('2026-03-02 10:00', 'a', 'b', 'c', 0, 0, 0, 0, 0)",
