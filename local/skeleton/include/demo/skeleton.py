@@ -1,4 +1,4 @@
-"""Invented events: mostly sales, some refunds, and a kind that the facts do not count."""
+"""Invented events of skeleton: sales, some refunds, and a kind that is not counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Skeleton: sales and refunds, event by event, to hourly counts and sums. Say here what the pipeline carries."""
+"""Skeleton: sales and refunds to hourly counts and sums. Say here what it carries."""
 
 from include.pipelines.declaration import Output, Pipeline
 

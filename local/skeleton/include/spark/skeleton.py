@@ -1,4 +1,4 @@
-"""Skeleton: what one raw event means, and what the counted events of a minute contribute to the facts."""
+"""Skeleton: what one raw event means, and what a minute contributes to the facts."""
 
 from __future__ import annotations
 
