@@ -43,8 +43,9 @@ AS_IT_IS = Manner(rate=None, shift=False)
 
 @pytest.fixture
 def shop(kafka_broker):
-    """The pipeline of shop events with a topic of this test's own."""
-    made = replace(SHOP, topic=f"shop_{secrets.token_hex(6)}")
+    """Shop events under another name, so that topic, group and progress are this test's own; its lake table is the same."""
+    name = f"shop_{secrets.token_hex(6)}"
+    made = replace(SHOP, name=name, topic=f"{name}.events")
     topics.make_topics([made])
     return made
 
@@ -114,7 +115,7 @@ def test_by_import_and_by_topic_a_file_counts_once_and_so_do_its_broken_lines(sh
     path = shop_file(300, 1, start, equal, equal, ["soon", *equal[1:]], equal[:3])
 
     def by_import() -> None:
-        assert imports.import_csv(SHOP, path).written == 302
+        assert imports.import_csv(shop, path).written == 302
 
     def by_topic() -> None:
         summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
@@ -312,7 +313,9 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
 
     how = replay_csv.manner(**dict(word.removeprefix("--").split("=") for word in words))
     with warehouse() as conn:  # one more that began at that very time, from the file's first line on
-        conn.cursor().execute("UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0")
+        conn.cursor().execute(
+            "UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0, target = %s", (shop.name,)
+        )
         conn.commit()
     assert replay_csv.replay_csv(shop, path, how).sent == done["rows_written"]
     undisturbed = sent(shop)
