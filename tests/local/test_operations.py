@@ -75,7 +75,7 @@ def test_the_commands_reach_the_stores(command, capsys):
     assert released.startswith("Released by ")
     [row] = json.loads(listed)
     assert (row["status"], row["released_because"]) == ("released", WHY)
-    assert command("rejected", "--from", "", "--to", "") == 0
+    assert command("rejected", "--pipeline", "recruitment", "--from", "", "--to", "") == 0
     assert capsys.readouterr().out == "Nothing is rejected in recruitment.\n"
     assert command("replay", "--pipeline", "nothing", "--reason=", "--from", "", "--to", "") == 1
     assert "There is no pipeline 'nothing'" in capsys.readouterr().err
