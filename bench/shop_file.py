@@ -48,6 +48,7 @@ _PARTS = {
     "accessories": "bag wallet umbrella",
     "stationery": "cartrige paper",  # as the data set spells it
 }
+_SECONDS = [f"{second:02}" for second in range(60)]
 _SYLLABLES = (
     "nor",
     "lys",
@@ -89,8 +90,7 @@ def lines(asked: Asked, products: int = PRODUCTS) -> Iterator[tuple[int, str]]:
     for minute, count in _minutes(rng, asked):
         sessions.renew(count)
         stamp = f"{minute:%Y-%m-%d %H:%M}"
-        times = [f"{stamp}:{second:02} UTC,view," for second in range(60)]
-        times = sorted(rng.choices(times, k=count))
+        times = [f"{stamp}:{second} UTC,view," for second in sorted(rng.choices(_SECONDS, k=count))]
         bought = rng.choices(catalogue, cum_weights=weights, k=count)
         tails = rng.choices(sessions.tails, k=count)
         cart_rows, purchase_rows = carts.of(count), purchases.of(count)

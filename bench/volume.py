@@ -36,7 +36,7 @@ from local import connections
 from tests import stores
 
 MILLION = 1_000_000
-_LOOK = 1.0  # seconds between two looks at progress and memory
+_LOOK = 5.0  # seconds between two looks at progress and memory
 
 
 def main() -> int:
@@ -50,7 +50,8 @@ def main() -> int:
     passwords = connections.new_passwords()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, Memory() as memory:
         folder = Path(name)
-        with stores.mariadb_server(folder, passwords) as server, stores.cassandra_node(folder, heap_mb=1_024, throw_away=False) as node:
+        node_of = stores.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with stores.mariadb_server(folder, passwords) as server, node_of as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             rows = _import(pipeline, asked.file)

@@ -14,6 +14,8 @@ from include.lake.writer import Event, Written, event_id
 from include.pipelines import Pipeline
 
 _EPOCH = datetime(1970, 1, 1)
+_MILLISECOND = timedelta(milliseconds=1)
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class MessageTooLong(BrokerError):
@@ -42,12 +44,12 @@ class EventProducer:
         """Have it sent soon; `flush()` says whether the broker has it. Raises MessageTooLong, BrokerError."""
         identity = event_id(self._pipeline, event)
         fields = {"create_time": str(event.create_time), **event.values}
-        value = json.dumps({name: text for name, text in fields.items() if text is not None}, ensure_ascii=False)
+        value = _as_json({name: text for name, text in fields.items() if text is not None})
         self._send(
             value.encode(),
             partition=shard_of(identity, self._pipeline.shards),
             key=identity.encode(),
-            timestamp=(time_of(event.create_time) - _EPOCH) // timedelta(milliseconds=1),
+            timestamp=(time_of(event.create_time) - _EPOCH) // _MILLISECOND,
         )
 
     def send(self, value: bytes | None, partition: int) -> None:
@@ -61,7 +63,7 @@ class EventProducer:
         with explained():
             while True:
                 try:
-                    self._client.produce(self._pipeline.topic, value=value, on_delivery=self._delivered, **where)
+                    self._client.produce(self._pipeline.topic, value=value, on_delivery=self._failed, **where)
                     return
                 except BufferError:  # as many wait as may
                     self._client.poll(0.1)
@@ -72,7 +74,7 @@ class EventProducer:
                         f"it is longer than a message may be: {len(value)} bytes (message.max.bytes of connection {KAFKA})"
                     ) from error
 
-    def _delivered(self, error, _) -> None:
+    def _failed(self, error, _) -> None:
         if error is not None:
             self._refused.append(error.str())
 
@@ -92,7 +94,13 @@ def producer(pipeline: Pipeline) -> Iterator[EventProducer]:
     """A producer for the pipeline's topic."""
     from confluent_kafka import Producer
 
-    ours = {"acks": "all", "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": int(TIMEOUT * 1000)}
+    ours = {
+        "acks": "all",
+        "enable.idempotence": True,
+        "linger.ms": 5,
+        "message.timeout.ms": int(TIMEOUT * 1000),
+        "delivery.report.only.error": True,  # flush() waits for all of them; a call for each would take longer than sending
+    }
     with explained():
         client = Producer({**settings(), **ours, "error_cb": complaint})
     yield EventProducer(client, pipeline)

@@ -41,11 +41,25 @@ MAX = Manner(rate=None)
 AS_IT_IS = Manner(rate=None, shift=False)
 
 
+def make(pipeline) -> None:
+    """Its topic, of whose partitions every one has its leader."""
+
+    def has_leaders() -> bool:
+        try:
+            return bool(topics.reaches(pipeline, group_of(pipeline.name, DAG)))
+        except BrokerError:
+            return False
+
+    topics.make_topics([pipeline])
+    until(has_leaders)
+
+
 @pytest.fixture
 def shop(kafka_broker):
-    """The pipeline of shop events with a topic of this test's own."""
-    made = replace(SHOP, topic=f"shop_{secrets.token_hex(6)}")
-    topics.make_topics([made])
+    """Shop events under another name, so that topic, group and progress are this test's own; its lake table is the same."""
+    name = f"shop_{secrets.token_hex(6)}"
+    made = replace(SHOP, name=name, topic=f"{name}.events")
+    make(made)
     return made
 
 
@@ -114,7 +128,7 @@ def test_by_import_and_by_topic_a_file_counts_once_and_so_do_its_broken_lines(sh
     path = shop_file(300, 1, start, equal, equal, ["soon", *equal[1:]], equal[:3])
 
     def by_import() -> None:
-        assert imports.import_csv(SHOP, path).written == 302
+        assert imports.import_csv(shop, path).written == 302
 
     def by_topic() -> None:
         summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
@@ -294,7 +308,7 @@ def test_a_replay_that_was_stopped_can_be_given_up(shop, shop_file, monkeypatch)
 )
 def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_sends(shop, shop_file, rows, words):
     path = shop_file(rows, 1, "2019-11-10 10:00:00")
-    topics.make_topics([SHOP])
+    make(SHOP)
     group = group_of(SHOP.name, DAG)
     since = {number: one.end for number, one in topics.reaches(SHOP, group).items()}
     command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}", *words]
@@ -312,7 +326,9 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
 
     how = replay_csv.manner(**dict(word.removeprefix("--").split("=") for word in words))
     with warehouse() as conn:  # one more that began at that very time, from the file's first line on
-        conn.cursor().execute("UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0")
+        conn.cursor().execute(
+            "UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0, target = %s", (shop.name,)
+        )
         conn.commit()
     assert replay_csv.replay_csv(shop, path, how).sent == done["rows_written"]
     undisturbed = sent(shop)
@@ -384,7 +400,7 @@ ASKED = {"pipeline": "ecommerce", "file": "nope.csv"}
     ],
 )
 def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, asked, told, capsys):
-    topics.make_topics([SHOP])
+    make(SHOP)
     assert replay_csv.main([f"--{name}={value}" for name, value in asked.items()]) == 1
     error = capsys.readouterr().err
     assert error.startswith("Replay failed. ") and told in error
@@ -417,7 +433,7 @@ def test_without_a_connection_or_a_broker_it_says_so_before_the_file_is_gone_thr
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(kafka_broker, shop_file):
-    topics.make_topics([SHOP])
+    make(SHOP)
     path = shop_file(2, 3_600, "2019-11-14 10:00:00")
     command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
