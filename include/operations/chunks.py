@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import connection, get_context, parent_process
@@ -34,6 +35,10 @@ _WAITING = 2  # chunks of each process that are read ahead
 Read = Callable[[object], "Event | Refused"]  # judges one row; travels to other processes
 
 
+class ProcessEnded(RuntimeError):
+    """One of the processes that write ended before its time."""
+
+
 @dataclass(frozen=True)
 class Written:
     """What became of a chunk's rows."""
@@ -44,9 +49,10 @@ class Written:
 
 
 def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session) -> Iterator[tuple[list, Written]]:
-    """Each chunk, in order, once its events are in the lake and their minutes in the change log. Raises LakeError.
+    """Each chunk, in order, once its events are in the lake and their minutes in the change log.
 
-    Chunks that come behind one that failed may be there as well: whoever goes on from it writes the same rows again.
+    Raises LakeError or ProcessEnded. Chunks behind one that failed may be there as well: whoever goes on from it writes
+    the same rows again.
     """
     chunks, own = iter(chunks), _Writer(EventWriter(session, pipeline), read)
     for chunk in itertools.islice(chunks, ALONE):
@@ -70,6 +76,11 @@ def _by_several(chunks: Iterable[list], read: Read, pipeline: Pipeline) -> Itera
                 yield done, outcome.result()
         for done, outcome in waiting:
             yield done, outcome.result()
+    except BrokenProcessPool as error:
+        raise ProcessEnded(
+            "A process that writes to the lake ended before its time: it was killed, or memory ran out. The same command "
+            "goes on where this one was."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -36,7 +36,15 @@ from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
 
-_REFUSALS = (FileRefused, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, UnknownDimension)
+_REFUSALS = (
+    FileRefused,
+    LakeError,
+    WarehouseError,
+    ConnectionMissing,
+    chunks.ProcessEnded,
+    pipelines.UnknownPipeline,
+    UnknownDimension,
+)
 _ROWS_PER_CHUNK = 4_000
 _CHARACTERS_PER_CHUNK = 8_000_000
 

@@ -1,9 +1,13 @@
 """Imports on the real stores: everything arrives or is kept with a reason, and a stopped import goes on."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import psutil
 import pytest
 
 from include.lake import change_log
@@ -11,10 +15,11 @@ from include.lake.csv_records import FileRefused
 from include.lake.errors import LakeTableMismatch
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from include.operations import imports
+from include.operations import chunks, imports
 from include.operations.dimension_rows import UnknownDimension
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
+from local.layout import ROOT
 from tests.lake.conftest import event_id
 
 pytestmark = pytest.mark.usefixtures("schemas")
@@ -114,6 +119,44 @@ def test_a_stopped_import_goes_on_where_it_was(recruitment, csv_file, monkeypatc
     assert [len(events) for events in written[2:]] == [3]  # only what was not safe yet
     assert (summary.written, summary.rejected) == (10, 1)
     assert len(lake_rows("2026-07-04 10:00")) == 10
+
+
+def test_what_several_processes_write_is_what_one_writes(recruitment, csv_file, monkeypatch):
+    monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 4)
+    monkeypatch.setattr(chunks, "ALONE", 1)
+    ids = [event_id(f"2026-07-04 12:0{number % 3}:00") for number in range(38)]
+    lines = [f"{one},click,7," for one in ids]
+    lines.insert(30, "no-id,,,")
+    summary = imports.import_csv(recruitment, csv_file(*lines))
+    assert (summary.written, summary.rejected, len(summary.minutes)) == (38, 1, 3)
+    assert set().union(*(lake_rows(f"2026-07-04 12:0{minute}") for minute in range(3))) == {str(one) for one in ids}
+    assert rejected()[0]["origin_key"].endswith(":32")
+    with lake("lake_reader") as session:
+        assert summary.minutes <= set(change_log.minutes_of_day(session, "bedan.tracking", datetime(2026, 7, 4).date()))
+
+
+@pytest.mark.parametrize("victim", ["the import", "one of its processes"])
+def test_an_import_that_is_killed_leaves_nobody_behind_and_goes_on(recruitment, csv_file, victim):
+    hour = {"the import": 13, "one of its processes": 14}[victim]
+    ids = [event_id(f"2026-07-04 {hour}:{number // 4_000:02}:00") for number in range(40_000)]
+    path = csv_file(*(f"{one},click,7," for one in ids))
+    command = [sys.executable, "-m", "include.operations.imports", "--pipeline", "recruitment", "--file", str(path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    parent = psutil.Process(process.pid)
+    while not (writers := [one for one in parent.children() if "spawn_main" in " ".join(one.cmdline())]):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    (parent if victim == "the import" else writers[0]).kill()
+    _, said = process.communicate(timeout=60)
+    assert psutil.wait_procs(writers, timeout=30)[1] == []
+    if victim != "the import":
+        assert process.returncode == 1 and "goes on where this one was" in said and "Traceback" not in said
+    summary = imports.import_csv(recruitment, path)
+    assert summary.resumed_at and summary.resumed_at < 40_001
+    assert summary.written == 40_000
+    for minute in range(10):
+        wanted = {str(one) for one in ids[minute * 4_000 : (minute + 1) * 4_000]}
+        assert set(lake_rows(f"2026-07-04 {hour}:{minute:02}")) == wanted
 
 
 def test_progress_is_recorded_after_the_events_never_before(recruitment, csv_file, monkeypatch):
