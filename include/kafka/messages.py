@@ -63,6 +63,9 @@ class TopicEvents:
 
     def _event(self, fields: dict[str, object], origin: str) -> Event:
         values = {name: _value(name, fields[name]) for name in self._pipeline.columns if name in fields}
+        if (name := self._pipeline.event_id) != "create_time" and not values.get(name):
+            # One made of the message's place would be another one when the producer sends it again.
+            raise NotAdmitted(f"{name}, the event's id, is empty")
         event = self._judge.admit(_value("create_time", fields.get("create_time")) or "", values, origin)
         if sum(len(text.encode()) for text in values.values() if text) > LONGEST_EVENT:
             raise NotAdmitted(f"it is longer than {LONGEST_EVENT} bytes, which the lake refuses")

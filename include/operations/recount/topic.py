@@ -7,7 +7,7 @@ whatever goes on meanwhile. Messages that retention has removed nobody can ask f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,8 @@ class TopicRecount:
     def __init__(self, pipeline: Pipeline, session, conn) -> None:
         self._pipeline, self._conn = pipeline, conn
         self._clock = change_log.clock(session)
-        self._events = TopicEvents(pipeline, self._clock)
+        # Whether its minute was closed when it came, nobody can know now.
+        self._events = TopicEvents(replace(pipeline, lake_retention=None), self._clock)
         self._presence = Presence(session, pipeline)
         self._group = group_of(pipeline.name, way_in())
         self.tally = Tally()
