@@ -191,9 +191,13 @@ def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | Non
         flags.append(_archive_flag())
     return {
         "spark.driver.extraClassPath": ":".join(jars),
-        "spark.driver.extraJavaOptions": " ".join(f'"{flag}"' if " " in flag else flag for flag in flags),
+        "spark.driver.extraJavaOptions": " ".join(map(_option, flags)),
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
     }
+
+
+def _option(flag: str) -> str:
+    return f'"{flag}"' if " " in flag else flag
 
 
 def _archive_flag() -> str:
@@ -311,7 +315,8 @@ def jdbc_url(warehouse: Endpoint) -> str:
 def _driver_key(master: str, properties: Mapping[str, str]) -> str:
     """Names a kept driver by all that it was started with: settings, accounts, interpreter, and the code that it runs."""
     digest = hashlib.sha256()
-    settings = properties_text(properties).replace(_archive_flag(), "")  # a new archive only makes starting quicker
+    # A new archive only makes starting quicker.
+    settings = properties_text(properties).replace(f" {_escaped(_option(_archive_flag()))}", "")
     for part in (master, settings, sys.executable, os.environ.get("JAVA_HOME", ""), str(ROOT)):
         digest.update(part.encode() + b"\0")
     for folder in _DRIVER_CODE:

@@ -125,6 +125,18 @@ def test_changed_code_is_another_driver(tmp_path, monkeypatch: pytest.MonkeyPatc
     assert prepared(keep=True)[0].driver_key != before
 
 
+@pytest.mark.parametrize("folder", ["plain", "with a space"])
+def test_a_driver_is_kept_when_the_archive_for_its_successors_is_made(tmp_path, monkeypatch, folder) -> None:
+    archive = tmp_path / folder / "spark.jsa"
+    archive.parent.mkdir()
+    monkeypatch.setenv("MINUTEMARK_SPARK_ARCHIVE", str(archive))
+    before, before_properties = prepared(keep=True)
+    archive.write_bytes(b"classes")
+    after, after_properties = prepared(keep=True)
+    assert str(archive) in after_properties["spark.driver.extraJavaOptions"]
+    assert after_properties != before_properties and after.driver_key == before.driver_key
+
+
 def test_no_driver_is_kept_on_a_cluster() -> None:
     assert prepared("spark://host:7077", keep=True)[0].driver_key is None
 
