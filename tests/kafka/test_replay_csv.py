@@ -435,11 +435,19 @@ def test_without_a_connection_or_a_broker_it_says_so_before_the_file_is_gone_thr
 def test_ctrl_c_says_that_the_same_command_goes_on(kafka_broker, shop_file):
     make(SHOP)
     path = shop_file(2, 3_600, "2019-11-14 10:00:00")
-    command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    # Of a terminal: a suite that runs in the background ignores Ctrl-C, and so would its children.
+    program = (
+        "import signal, sys; from include.operations import replay_csv; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(replay_csv.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "--pipeline=ecommerce", f"--file={path}"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
         until(lambda: replays(SHOP) and replays(SHOP)[0]["position"] == 2, 60)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "The same command goes on where this one was." in error and "Traceback" not in error
 
