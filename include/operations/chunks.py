@@ -40,7 +40,7 @@ class ProcessEnded(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Written:
+class Outcome:
     """What became of a chunk's rows."""
 
     events: int
@@ -48,11 +48,11 @@ class Written:
     minutes: frozenset[datetime]
 
 
-def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session) -> Iterator[tuple[list, Written]]:
+def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session) -> Iterator[tuple[list, Outcome]]:
     """Each chunk, in order, once its events are in the lake and their minutes in the change log.
 
     Raises LakeError or ProcessEnded. Chunks behind one that failed may be there as well: whoever goes on from it writes
-    the same rows again.
+    the same rows again. Where rows of one id differ, and are near each other, any of them may be the one that stays.
     """
     chunks, own = iter(chunks), _Writer(EventWriter(session, pipeline), read)
     for chunk in itertools.islice(chunks, ALONE):
@@ -61,7 +61,7 @@ def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Ses
         yield from _by_several(itertools.chain([first], chunks), read, pipeline)
 
 
-def _by_several(chunks: Iterable[list], read: Read, pipeline: Pipeline) -> Iterator[tuple[list, Written]]:
+def _by_several(chunks: Iterable[list], read: Read, pipeline: Pipeline) -> Iterator[tuple[list, Outcome]]:
     processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
     # Spawned, not forked: the driver's threads and connections do not survive a fork.
     pool = ProcessPoolExecutor(
@@ -92,11 +92,11 @@ class _Writer:
         self._writer = writer
         self._read = read
 
-    def write(self, chunk: list) -> Written:
+    def write(self, chunk: list) -> Outcome:
         judged = [self._read(row) for row in chunk]
         events = [row for row in judged if isinstance(row, Event)]
         refused = [row for row in judged if isinstance(row, Refused)]
-        return Written(len(events), refused, self._writer.write(events).minutes)
+        return Outcome(len(events), refused, self._writer.write(events).minutes)
 
 
 # In a process of the pool
@@ -114,7 +114,7 @@ def _begin(target: Endpoint, read: Read, pipeline: Pipeline) -> None:
     _writer = _Writer(EventWriter(_held.enter_context(lake(target)), pipeline), read)
 
 
-def _write(chunk: list) -> Written:
+def _write(chunk: list) -> Outcome:
     with explained(_target):  # the driver's own errors do not survive the way to the parent
         return _writer.write(chunk)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
@@ -128,10 +129,19 @@ def test_a_column_that_has_no_value_for_the_rows_that_are_there_is_refused(lab: 
     assert shown(VISITS) == before
 
 
-def test_a_column_that_another_set_up_has_added_meanwhile_is_no_failure(lab: Lab, monkeypatch) -> None:
-    monkeypatch.setattr(columns, "_existing", lambda conn, table: {"hour", "visits", "cart_additions"})
+def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab) -> None:
     before = shown(VISITS)
-    assert add_missing(STATEMENTS[VISITS]) == ["removals"]
+    admin(f"ALTER TABLE {VISITS} DROP COLUMN removals")
+    waiting = (
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE info LIKE 'ALTER TABLE ecommerce.visits_hourly ADD%'"
+    )
+    with warehouse("warehouse_bi") as reader, ThreadPoolExecutor() as pool:
+        reader.cursor().execute(f"SELECT COUNT(*) FROM {VISITS}")  # both have looked before either may add it
+        set_ups = [pool.submit(add_missing, STATEMENTS[VISITS]) for _ in range(2)]
+        while admin(waiting) != [(2,)]:
+            assert not any(one.done() for one in set_ups)
+        reader.rollback()
+        assert [one.result() for one in set_ups] == [["removals"], ["removals"]]
     assert shown(VISITS) == before
 
 
