@@ -166,7 +166,8 @@ def _same_hours(file: Path) -> bool:
         found = {f"{hour:%Y-%m-%d %H}": [int(views), revenue] for hour, views, revenue in cursor.fetchall()}
     differing = [hour for hour in said.keys() | found.keys() if said.get(hour) != found.get(hour)]
     revenue = sum(hour[1] for hour in said.values())
-    print(f"  {len(said):,} hours, revenue {revenue:,}: {len(differing)} hours differ from the file's {differing[:5]}")
+    named = f": {', '.join(sorted(differing)[:5])}" if differing else ""
+    print(f"  {len(said):,} hours, revenue {revenue:,}: {len(differing)} hours differ from the file's{named}")
     return not differing
 
 
