@@ -111,7 +111,8 @@ class Broker:
         command = [*self._java(jars), _FORMAT, "format", "-t", cluster, "-c", str(self._configure("data.new"))]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            found = f"formatting its folder failed: {(done.stderr or done.stdout).strip()[-800:]}"
+            # The first lines of a Java trace say what happened, the last ones only where.
+            found = f"formatting its folder failed: {(done.stderr or done.stdout).strip()[:800]}"
             raise Problem(f"Kafka in {self.home}", found, "Make room on the disk if it is full, and try again.")
         (self.home / "data.new").rename(self.home / "data")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from local.layout import PORTS_FILE
 from local.problems import Problem
+from local.process import free_port
 
 DEFAULTS = {
     "AIRFLOW_PORT": 8080,
@@ -61,7 +62,7 @@ def require_free(ports: Mapping[str, int], names: Iterable[str]) -> None:
             raise Problem(
                 f"Port {ports[name]} ({name})",
                 f"taken{_by_whom(ports[name])}",
-                f"End that program, or choose another port: make run {name}={_free_port()}",
+                f"End that program, or choose another port: make run {name}={free_port()}",
             )
 
 
@@ -85,9 +86,3 @@ def _by_whom(port: int) -> str:
     except psutil.Error:
         pass
     return " by a program of another user"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

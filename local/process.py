@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+_GIVEN: set[int] = set()
+
 
 class Child:
     """A running server whose output goes to `log`."""
@@ -52,7 +54,14 @@ def _die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port that nothing listens on, and that this process was not given before.
+
+    The system may name one port twice in a row when nobody took it in between; two listeners of one server then clash.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port

@@ -1,5 +1,6 @@
 """The local broker, started for real: where it listens, and that it comes back with its data after a kill."""
 
+import dataclasses
 import signal
 
 import psutil
@@ -61,6 +62,12 @@ def test_a_broker_that_ends_while_it_starts_is_told_with_its_log(tmp_path):
 def test_without_its_jars_it_says_so(tmp_path):
     with pytest.raises(Problem, match="make setup"):
         kafka.Broker(home=tmp_path / "kafka").prepare(tmp_path / "empty")
+
+
+def test_what_kafka_refuses_is_told_in_its_own_words(broker):
+    clashing = dataclasses.replace(broker, controller_port=broker.port)
+    with pytest.raises(Problem, match="Each listener must have a different port"):
+        clashing.prepare()
 
 
 def test_its_jars_are_in_no_class_path_of_cassandra():

@@ -7,6 +7,7 @@ import pytest
 
 from local import ports
 from local.problems import Problem
+from local.process import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +52,8 @@ def test_a_taken_port_is_told_with_its_holder_and_a_way_out():
     assert f"Port {taken} (AIRFLOW_PORT)" in str(caught.value)
     assert f"process {os.getpid()}" in caught.value.found
     assert "make run AIRFLOW_PORT=" in caught.value.remedy
+
+
+def test_no_free_port_is_given_twice_in_one_process():
+    given = [free_port() for _ in range(2000)]
+    assert len(set(given)) == 2000
