@@ -46,20 +46,28 @@ OUTPUTS = {"operations": operations}
 
 
 def _said() -> dict[str, Column]:
-    """`said_…`: the texts of the row that are read more than once, null where they say nothing."""
+    """`said_…`: what is named more than once later: texts, null where they say nothing, and times."""
     names = ("event_type", "category_code", "brand", "price")
-    return {f"said_{name}": F.nullif(text(F.col(name)), F.lit(NOTHING)) for name in names}
+    return {
+        **{f"said_{name}": _said_text(F.col(name)) for name in names},
+        "said_created_at": time_of_uuid(F.col("create_time")),
+        # As the public data set writes it: 2019-11-01 00:00:00 UTC
+        "said_time": instant(F.replace("event_time", F.lit(" UTC"), F.lit("Z"))),
+    }
+
+
+def _said_text(column: Column) -> Column:
+    return F.when(~F.trim(column).isin("", NOTHING), F.trim(column))
 
 
 def _typed() -> dict[str, Column]:
     """created_at, and `typed_…`: the values that facts are made of, null where the text says none."""
     kind = F.lower("said_event_type")
     return {
-        "created_at": in_range(time_of_uuid(F.col("create_time"))),
+        "created_at": in_range(F.col("said_created_at")),
         "said_kind": kind,
         "counted_kind": F.when(kind.isin(*KINDS), kind),
-        # As the public data set writes it: 2019-11-01 00:00:00 UTC
-        "typed_time": in_range(instant(F.replace("event_time", F.lit(" UTC"), F.lit("Z")))),
+        "typed_time": in_range(F.col("said_time")),
         "typed_product_id": whole_number(F.col("product_id")),
         "typed_price": amount(F.col("said_price")),
         # electronics.audio.headphone is a headphone of the department electronics.

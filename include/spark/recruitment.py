@@ -63,9 +63,10 @@ OUTPUTS = {"events": contributions}
 
 
 def _said(raw: DataFrame) -> DataFrame:
-    """`said_…`: what the row itself says of its job, publisher and kind, as text."""
+    """`said_…`: what the row itself says of its times, and of its job, publisher and kind, as text."""
     return raw.withColumns(
         {
+            **_said_times(),
             "said_job": text(F.col("job_id")),
             "said_publisher": text(F.col("publisher_id")),
             "said_track": F.lower(text(F.col("custom_track"))),
@@ -80,11 +81,16 @@ def _said_with_ed(raw: DataFrame) -> DataFrame:
     said_in_ed = F.when(is_custom_event, _ed_text("customEvent"))
     return read.withColumns(
         {
+            **_said_times(),
             "said_job": F.coalesce(text(F.col("job_id")), first_of_list(_ed_text("jobId"))),
             "said_publisher": F.coalesce(text(F.col("publisher_id")), _ed_text("publisherId")),
             "said_track": F.lower(F.coalesce(text(F.col("custom_track")), said_in_ed)),
         }
     )
+
+
+def _said_times() -> dict[str, Column]:
+    return {"said_created_at": time_of_uuid(F.col("create_time")), "said_ts": instant(F.col("ts"))}
 
 
 def _ed_text(key: str) -> Column:
@@ -102,10 +108,10 @@ def _typed() -> dict[str, Column]:
         .when(track.isNull() & is_page_view, F.lit(IMPRESSION))
     )
     return {
-        "created_at": in_range(time_of_uuid(F.col("create_time"))),
+        "created_at": in_range(F.col("said_created_at")),
         "counted_kind": counted_kind,
         "has_job": F.coalesce(F.trim("said_job") != "", F.lit(False)),
-        "typed_ts": in_range(instant(F.col("ts"))),
+        "typed_ts": in_range(F.col("said_ts")),
         "typed_job": whole_number(F.col("said_job")),
         "typed_bid": amount(F.col("bid")),
     }

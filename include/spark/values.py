@@ -53,5 +53,5 @@ def time_of_uuid(uuid: Column) -> Column:
 
 
 def in_range(time: Column) -> Column:
-    """The time, null outside 1970 to 2100: no warehouse column need take it."""
+    """The time, null outside 1970 to 2100: no warehouse column need take it. For columns: it is named three times."""
     return F.when(time.between(F.lit(_FIRST).cast("timestamp"), F.lit(_LAST).cast("timestamp")), time)

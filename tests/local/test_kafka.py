@@ -66,7 +66,7 @@ def test_without_its_jars_it_says_so(tmp_path):
 
 def test_what_kafka_refuses_is_told_in_its_own_words(broker):
     clashing = dataclasses.replace(broker, controller_port=broker.port)
-    with pytest.raises(Problem, match="Each listener must have a different port"):
+    with pytest.raises(Problem, match="two listeners on the same port"):
         clashing.prepare()
 
 
