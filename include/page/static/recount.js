@@ -29,6 +29,7 @@ export function recount({ pipeline, place, isCurrent }) {
 
   // What the run's task left; null while it runs, or where it ended without a report.
   async function report(run) {
+    if (run.state !== "success" && run.state !== "failed") return null;
     try {
       const { value } = await airflow("GET", `dags/${DAG}/dagRuns/${encodeURIComponent(run.dag_run_id)}/${REPORT}`);
       let found = typeof value === "string" ? JSON.parse(value) : value;
