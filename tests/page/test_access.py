@@ -136,10 +136,10 @@ def test_loading_the_plugin_imports_nothing_of_the_page() -> None:
         "from airflow import plugins_manager\n"
         "assert plugins_manager.get_fastapi_plugins()[0][0]['url_prefix'] == '/minutemark'\n"
         "assert not plugins_manager.get_import_errors()\n"
-        "print(*(name for name in ('plugins.pipelines_page', 'pipelines_page', 'include.page', 'include.pipelines', 'MySQLdb')"
+        "print('IMPORTED', *(name for name in ('plugins.pipelines_page', 'pipelines_page', 'include.page', 'include.pipelines', 'MySQLdb')"
         " if name in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=bare_environment(), cwd=PROJECT, capture_output=True, text=True
     )
-    assert (done.returncode, done.stdout.split()[-1:]) == (0, []), done.stdout + done.stderr
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "IMPORTED"), done.stdout + done.stderr
