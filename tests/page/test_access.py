@@ -12,6 +12,7 @@ from tests.page.world import CHANGE, DATA, MINUTE, USERS, ago, hold, text
 from tests.warehouse.lab import Lab
 
 RELEASE = f"{DATA}/recruitment/release"
+HEAVY = ("plugins.pipelines_page", "pipelines_page", "include.page", "include.pipelines", "MySQLdb")
 SECRET = '{"secret": "payload"}'
 
 
@@ -136,8 +137,7 @@ def test_loading_the_plugin_imports_nothing_of_the_page() -> None:
         "from airflow import plugins_manager\n"
         "assert plugins_manager.get_fastapi_plugins()[0][0]['url_prefix'] == '/minutemark'\n"
         "assert not plugins_manager.get_import_errors()\n"
-        "print('IMPORTED', *(name for name in ('plugins.pipelines_page', 'pipelines_page', 'include.page', 'include.pipelines', 'MySQLdb')"
-        " if name in sys.modules))"
+        f"print('IMPORTED', *(name for name in {HEAVY} if name in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=bare_environment(), cwd=PROJECT, capture_output=True, text=True

@@ -40,7 +40,7 @@ _LEDGER = (
 _BATCHES = (
     "INSERT INTO etl.batches (batch_id, pipeline, kind, dag_id, run_id, tick, opened_at, lake_clock, options, is_delta, state,"
     " minutes, merged_minutes, raw_rows, merged_at) SELECT %(batches)s - n, 'recruitment', 'minute', 'recruitment_minute',"
-    " CONCAT('scheduled__', m), m, m, m, '{{}}', 1, 'merged', 3, 3, 15000, m + INTERVAL 7 SECOND"
+    " CONCAT('scheduled__', m), m, m, m, '{}', 1, 'merged', 3, 3, 15000, m + INTERVAL 7 SECOND"
     " FROM (SELECT n, %(newest)s - INTERVAL n MINUTE AS m FROM {numbers} AS x WHERE n < %(batches)s) AS y ORDER BY n DESC"
 )
 _BATCH_MINUTES = (
@@ -50,7 +50,7 @@ _BATCH_MINUTES = (
 _CHECKS = (
     "INSERT INTO etl.check_results (batch_id, attempt, gate, check_name, severity, outcome, offending_rows, sample, checked_at)"
     " SELECT b.batch_id, 1, 'staging', CONCAT('staging_check_', k.d), 'fail', IF(b.batch_id %% 50 = 0 AND k.d = 1, 'fail',"
-    " 'pass'), IF(b.batch_id %% 50 = 0 AND k.d = 1, 1, 0), '[{{\"bid\": -1}}]', b.opened_at"
+    " 'pass'), IF(b.batch_id %% 50 = 0 AND k.d = 1, 1, 0), '[{\"bid\": -1}]', b.opened_at"
     " FROM etl.batches AS b, {digits} AS k WHERE k.d < %(checks)s AND b.batch_id > %(batches)s - 43200"
 )
 _FRESHNESS = (
@@ -77,7 +77,7 @@ def year(warehouse_schema: None) -> Iterator[dict[str, str]]:
         binds = {"newest": newest, "year": YEAR, "batches": KEPT_BATCHES, "checks": CHECKS, "rejected": REJECTED}
         cursor = conn.cursor()
         for statement in (_LEDGER, _BATCHES, _BATCH_MINUTES, _CHECKS, _FRESHNESS, _REJECTED, _HOLDS):
-            cursor.execute(statement.format(numbers=_NUMBERS, digits=_DIGITS), binds)
+            cursor.execute(statement.replace("{numbers}", _NUMBERS).replace("{digits}", _DIGITS), binds)
             conn.commit()
         cursor.execute(
             "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES ('recruitment', CURRENT_TIMESTAMP(6), %s)",

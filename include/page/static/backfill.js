@@ -1,7 +1,7 @@
 // A range again, in chunks of an hour or a minute, by Airflow's own backfills: what it would do, its start, its end.
 
 import { airflow, ask, toAirflow } from "./airflow.js";
-import { badge, field, h, nothing, problem, table } from "./dom.js";
+import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
 import { asField, duration, number, plural, time } from "./words.js";
 
 const CHUNKS = { hour: "an hour a run", minute: "a minute a run" };
@@ -72,7 +72,7 @@ export function backfill({ pipeline, place, isCurrent }) {
       const found = await Promise.all(dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)));
       const all = found.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
       const runs = await Promise.all(all.map(progress));
-      if (isCurrent()) list.replaceChildren(all.length ? backfills(all, runs) : nothing("There was no backfill of this pipeline yet."));
+      if (isCurrent()) swap(list, all.length ? backfills(all, runs) : nothing("There was no backfill of this pipeline yet."));
     } catch (error) {
       if (isCurrent()) list.replaceChildren(problem(error.message, show));
     }

@@ -41,6 +41,14 @@ export function problem(text, again) {
   );
 }
 
+// New children in place of the old ones; whatever had the focus has it again.
+export function swap(place, ...children) {
+  const every = "a[href], button, input, select, summary";
+  const at = [...place.querySelectorAll(every)].indexOf(document.activeElement);
+  place.replaceChildren(...children);
+  if (at >= 0) place.querySelectorAll(every)[at]?.focus({ preventScroll: true });
+}
+
 export function nothing(text, ...more) {
   return h("p", { class: "nothing" }, text, ...more);
 }

@@ -2,7 +2,7 @@
 
 import { ask, runPath, toAirflow } from "./airflow.js";
 import { dayChart, rowsChart } from "./charts.js";
-import { badge, h, problem, table } from "./dom.js";
+import { badge, h, problem, swap, table } from "./dom.js";
 import { clock, duration, number, time } from "./words.js";
 
 const MEANINGS = {
@@ -20,7 +20,7 @@ export function minutes({ pipeline, place, isCurrent }) {
   async function again() {
     try {
       const found = await ask(`${pipeline.pipeline}/minutes`);
-      if (isCurrent()) place.replaceChildren(...parts(pipeline, found, detail));
+      if (isCurrent()) swap(place, ...parts(pipeline, found, detail));
     } catch (error) {
       if (isCurrent()) place.replaceChildren(problem(error.message, again));
     }

@@ -2,7 +2,7 @@
 
 import { ask, followTheme } from "./airflow.js";
 import { backfill } from "./backfill.js";
-import { badge, h, nothing, problem } from "./dom.js";
+import { badge, h, nothing, problem, swap } from "./dom.js";
 import { gates, held, rejected } from "./troubles.js";
 import { ledger } from "./ledger.js";
 import { minutes } from "./minutes.js";
@@ -61,9 +61,9 @@ function frame() {
     return;
   }
   if (!all.some((one) => one.pipeline === chosen.pipeline)) chosen.pipeline = all[0].pipeline;
-  at("pipelines").replaceChildren(...all.map(card));
+  swap(at("pipelines"), ...all.map(card));
   at("views").hidden = false;
-  at("views").replaceChildren(...Object.entries(VIEWS).map(([name, [title]]) => viewLink(name, title)));
+  swap(at("views"), ...Object.entries(VIEWS).map(([name, [title]]) => viewLink(name, title)));
 }
 
 function card(one) {

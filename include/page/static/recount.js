@@ -1,7 +1,7 @@
 // The newest recounts of the lake against the warehouse, as minutemark_verify left them, and a way to start one.
 
 import { airflow, runPath, toAirflow } from "./airflow.js";
-import { badge, field, h, nothing, problem, table } from "./dom.js";
+import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
 import { asField, number, time } from "./words.js";
 
 const DAG = "minutemark_verify";
@@ -20,7 +20,7 @@ export function recount({ pipeline, place, isCurrent }) {
       const { dag_runs } = await airflow("GET", `dags/${DAG}/dagRuns?order_by=-run_after&limit=20`);
       const own = dag_runs.filter((run) => !run.conf?.pipeline || run.conf.pipeline === pipeline.pipeline).slice(0, SHOWN);
       const reports = await Promise.all(own.map(report));
-      if (isCurrent()) result.replaceChildren(...parts(own, reports));
+      if (isCurrent()) swap(result, ...parts(own, reports));
     } catch (error) {
       const text = error.status === 404 ? `Airflow does not know ${DAG} yet: its DAG processor has not read dags/operations.py.` : error.message;
       if (isCurrent()) result.replaceChildren(problem(text, show));
