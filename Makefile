@@ -110,6 +110,7 @@ housekeeping: ## remove what nothing needs any more (DRY=1: only count it; KEEP=
 	@$(LOCAL) housekeeping $(if $(DRY),--dry-run) $(if $(KEEP),--keep $(KEEP))
 
 test: setup ## run the tests (ARGS="-k merge")
+	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/python -m pytest $(ARGS)
 
 lint: setup ## check style and formatting
