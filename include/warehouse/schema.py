@@ -1,12 +1,14 @@
-"""The warehouse's schema: every warehouse.sql, a lock row for each pipeline, and what each account may do."""
+"""The warehouse's schema: every warehouse.sql and views.sql, a lock row for each pipeline, what each account may do."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 
 from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
 from include.pipelines import Pipeline, all_pipelines
+from include.warehouse import reporting_zone
 from include.warehouse.session import warehouse
 from include.warehouse.sql import FOLDER, statements
 
@@ -26,10 +28,18 @@ _BI_READS = {
     "etl.looks": "",
     "etl.freshness": "",
     "etl.alerts": "",
+    "etl.board_pipelines": "",
+    "etl.board_now": "",
+    "etl.board_lag": "",
+    "etl.board_minutes": "",
+    "etl.board_rejected": "",
+    "etl.board_batches": "",
     "etl.check_results": (
         " (check_result_id, batch_id, attempt, gate, check_name, severity, outcome, offending_rows, checked_at)"
     ),
 }
+
+_ADDS_COLUMN = re.compile(r"ALTER TABLE (?P<database>\w+)\.(?P<table>\w+)\s+ADD COLUMN (?P<column>\w+)")
 
 
 def apply_schema() -> None:
@@ -46,8 +56,14 @@ def apply_schema() -> None:
     pipelines = all_pipelines().values()
     with warehouse(account) as conn:
         cursor = conn.cursor()
-        for folder in ("control", *(pipeline.name for pipeline in pipelines)):
-            for statement in statements(FOLDER / folder / "warehouse.sql"):
+        folders = [FOLDER / name for name in ("control", *(pipeline.name for pipeline in pipelines))]
+        for folder in folders:
+            for statement in statements(folder / "warehouse.sql"):
+                if not _is_there_already(cursor, statement):
+                    cursor.execute(statement)
+        reporting_zone.write(cursor)
+        for views in [folder / "views.sql" for folder in folders if (folder / "views.sql").is_file()]:
+            for statement in statements(views):
                 cursor.execute(statement)
         for pipeline in pipelines:
             cursor.execute(
@@ -59,6 +75,19 @@ def apply_schema() -> None:
         if account.conn_id == WAREHOUSE_ADMIN:
             for conn_id in (WAREHOUSE_ETL, WAREHOUSE_BI):
                 _grant(cursor, conn_id, account)
+
+
+def _is_there_already(cursor, statement: str) -> bool:
+    """Whether it adds a column that its table has: MySQL has no ADD COLUMN IF NOT EXISTS."""
+    adds = _ADDS_COLUMN.match(statement)
+    if adds is None:
+        return False
+    cursor.execute(
+        "SELECT COUNT(*) FROM information_schema.columns"
+        " WHERE table_schema = %(database)s AND table_name = %(table)s AND column_name = %(column)s",
+        adds.groupdict(),
+    )
+    return cursor.fetchone()[0] > 0
 
 
 def _grant(cursor, conn_id: str, admin: Endpoint) -> None:
