@@ -182,10 +182,9 @@ def test_no_asset_holds_a_password_or_a_host() -> None:
 def grafana_sql(text: str, start: datetime, end: datetime) -> str:
     """The statement with Grafana's macros and `All` of each variable put in, as its MySQL data source does."""
     seconds = [int((time - datetime(1970, 1, 1)).total_seconds()) for time in (start, end)]
-    text = re.sub(
+    return re.sub(
         r"\$__timeFilter\((\w+)\)", rf"\1 BETWEEN FROM_UNIXTIME({seconds[0]}) AND FROM_UNIXTIME({seconds[1]})", text
     )
-    return text
 
 
 def with_variables(text: str, board: dict, ask, start: datetime, end: datetime) -> str:
