@@ -112,4 +112,4 @@ def test_nobody_is_let_in_without_a_login_and_no_answer_is_kept(monkeypatch):
     found = settings(monkeypatch)
     assert found.PUBLIC_ROLE_LIKE is None and not found.AUTH_USER_REGISTRATION
     assert found.DATA_CACHE_CONFIG == {"CACHE_TYPE": "NullCache"}
-    assert found.SECRET_KEY == dashboards.own_secrets()["key"]
+    assert dashboards.own_secrets()["key"] == found.SECRET_KEY
