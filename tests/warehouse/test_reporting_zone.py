@@ -79,7 +79,7 @@ def test_the_server_itself_need_not_know_the_zone(berlin: Lab) -> None:
 
 def test_hours_over_a_change_of_the_clock(berlin: Lab) -> None:
     hours = [AUTUMN - 3 * HOUR, AUTUMN, AUTUMN + HOUR, AUTUMN + 2 * HOUR]
-    berlin.publish({minute(0): [contribution(dates=hour.date(), hours=hour.hour, job_id=hour.hour) for hour in hours]})
+    berlin.publish({minute(0): [contribution(dates=hour.date(), hours=hour.hour) for hour in hours]})
     found = dict(berlin.query("SELECT hour_utc, hour FROM recruitment.board_events"))
     assert found == {
         datetime(2026, 10, 24, 21): datetime(2026, 10, 24, 23),
