@@ -109,8 +109,6 @@ def environment_of_superset(environ: Mapping[str, str] = os.environ) -> dict[str
         "FLASK_APP": "superset.app:create_app()",
         # `now` in time ranges is the process's own, and the columns they go by are in UTC.
         "TZ": "UTC",
-        # Nothing is told to anybody about this installation.
-        "SCARF_ANALYTICS": "false",
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{SUPERSET / 'venv' / 'bin'}:{environ.get('PATH', os.defpath)}",
         environment.MARK: str(STATE),

@@ -17,8 +17,22 @@ SESSION_COOKIE_SAMESITE = "Lax"
 # The boards ask again every 15 s; an answer out of a cache would be no news.
 CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "ENABLE_TEMPLATE_PROCESSING": False}
-# Requests are limited in the memory of one process, which is all there is.
-RATELIMIT_STORAGE_URI = "memory://"
+
+# As Superset's own, but for other hosts: nothing, such as the pixel that counts installations, is loaded from elsewhere.
+TALISMAN_CONFIG = {
+    "content_security_policy": {
+        "base-uri": ["'self'"],
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "blob:", "data:"],
+        "worker-src": ["'self'", "blob:"],
+        "object-src": "'none'",
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "script-src": ["'self'", "'strict-dynamic'"],
+    },
+    "content_security_policy_nonce_in": ["script-src"],
+    "force_https": False,
+    "session_cookie_secure": False,
+}
 
 
 def DB_CONNECTION_MUTATOR(uri: URL, params: dict, *_: object) -> tuple[URL, dict]:  # noqa: N802, Superset's name for it

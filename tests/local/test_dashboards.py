@@ -108,6 +108,12 @@ def test_other_databases_are_left_alone(monkeypatch):
     assert settings(monkeypatch).DB_CONNECTION_MUTATOR(other, {}, "analyst", None, None) == (other, {})
 
 
+def test_a_board_loads_nothing_from_another_host(monkeypatch):
+    policy = settings(monkeypatch).TALISMAN_CONFIG["content_security_policy"]
+    assert policy["default-src"] == ["'self'"]
+    assert not [source for sources in policy.values() for source in sources if "." in source or "*" in source]
+
+
 def test_nobody_is_let_in_without_a_login_and_no_answer_is_kept(monkeypatch):
     found = settings(monkeypatch)
     assert found.PUBLIC_ROLE_LIKE is None and not found.AUTH_USER_REGISTRATION
