@@ -16,6 +16,8 @@ import sys
 import urllib.request
 from collections.abc import Mapping
 
+import yaml
+
 from local import bootstrap, environment, ports, supervisor, waiting, warehouse
 from local.files import write_private
 from local.layout import DATA, ROOT, STATE, SUPERSET, VENV
@@ -62,8 +64,15 @@ def start() -> None:
             alive=lambda: supervisor.state_of(SERVER) in supervisor.COMING,
             log=str(supervisor.log_of(SERVER)),
         )
-    say(f"   Boards: {url}/dashboard/list/   account {ACCOUNT}, password {known['password']}")
-    say("   They ask the warehouse again every 15 s. `make stop` stops them with everything else.")
+    for title, slug in boards():
+        say(f"   {title:<14} {url}/superset/dashboard/{slug}/")
+    say(f"   Log in as {ACCOUNT}, password {known['password']}. `make stop` stops it with everything else.")
+
+
+def boards() -> list[tuple[str, str]]:
+    """Title and slug of each board."""
+    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*/dashboards/*.yaml"))]
+    return sorted((board["dashboard_title"], board["slug"]) for board in found)
 
 
 def install() -> None:
