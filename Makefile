@@ -7,7 +7,7 @@ LOCAL := $(VENV)/python -m local
 UV := .local/tools/uv/bin/uv
 
 # A variable given on the command line (make run AIRFLOW_PORT=8081) reaches the commands by their environment.
-export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT
+export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT SUPERSET_PORT
 ifdef EVENTS
 export MINUTEMARK_DEMO_EVENTS := $(EVENTS)
 endif
@@ -16,13 +16,14 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench volume shop-file faults test lint clean
+.PHONY: help setup run services dashboards stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench volume shop-file faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 	@echo
 	@echo "  Ports: AIRFLOW_PORT=8080 CASSANDRA_PORT=9042 CASSANDRA_STORAGE_PORT=7000 MARIADB_PORT=3306"
-	@echo "  POSTGRES_PORT=15432 (Airflow's metadata) KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093, remembered in .local/ports."
+	@echo "  POSTGRES_PORT=15432 (Airflow's metadata) KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093 SUPERSET_PORT=8088, remembered"
+	@echo "  in .local/ports."
 	@echo "  A MySQL or Cassandra of your own: set AIRFLOW_CONN_WAREHOUSE_ETL, _BI (and _ADMIN), or AIRFLOW_CONN_LAKE_READER,"
 	@echo "  _WRITER (and _ADMIN); a Spark master or a Kafka of your own: AIRFLOW_CONN_SPARK_DEFAULT, AIRFLOW_CONN_KAFKA_DEFAULT."
 	@echo "  Without Kafka: MINUTEMARK_INGEST= (empty); producers then write to the lake."
@@ -36,6 +37,9 @@ run: setup ## start everything and show the last runs until Ctrl-C (DETACH=1: re
 
 services: setup ## start only the stores and write .local/env, for `astro dev start --standalone`
 	@$(LOCAL) services
+
+dashboards: ## three boards on the running warehouse, in Apache Superset; the first time installs it (700 MB)
+	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make run" >&2; exit 3; }; $(LOCAL) dashboards
 
 stop: ## stop everything
 	@[ -x $(VENV)/python ] || { echo "Nothing is set up here."; exit 0; }; $(LOCAL) stop
@@ -110,6 +114,7 @@ housekeeping: ## remove what nothing needs any more (DRY=1: only count it; KEEP=
 	@$(LOCAL) housekeeping $(if $(DRY),--dry-run) $(if $(KEEP),--keep $(KEEP))
 
 test: setup ## run the tests (ARGS="-k merge")
+	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/python -m pytest $(ARGS)
 
 lint: setup ## check style and formatting

@@ -63,13 +63,14 @@ def replay_rejected(params=None) -> None:
 
 
 @task(execution_timeout=timedelta(hours=12))  # every id of the lake is read
-def recount(params=None) -> None:
+def recount(params=None, ti=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
     from include.operations.verify import asked_verify
 
     report = asked_verify(params["pipeline"], params["from"], params["to"], params["patience"], params["lines"])
     print(report)
+    ti.xcom_push("report", report.as_json())  # the Pipelines page shows it
     if not report.clean:
         raise AirflowFailException("Lake, ledger, contributions and facts do not agree: the report is above.")
 

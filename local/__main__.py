@@ -56,6 +56,14 @@ def services(_: argparse.Namespace) -> int:
     return 0
 
 
+def dashboards(_: argparse.Namespace) -> int:
+    _use_connections("make dashboards")
+    from local import dashboards
+
+    dashboards.start()
+    return 0
+
+
 def stop(_: argparse.Namespace) -> int:
     from local import supervisor
 
@@ -233,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command(run, help="start everything").add_argument("--detach", action="store_true")
     command(services, help="start only the stores")
+    command(dashboards, help="start Superset with the boards")
     command(stop, help="stop everything")
     command(status, help="what runs").add_argument("--json", action="store_true")
     followed = command(logs, help="follow the logs")

@@ -109,9 +109,12 @@ def _is_there(sign: str) -> bool:
 
 def install_packages() -> None:
     """Install missing OS packages as root, saying so; anyone else gets the one command as a Problem."""
-    missing = missing_packages()
-    if not missing:
-        return
+    if missing := missing_packages():
+        install(missing)
+
+
+def install(missing: list[str]) -> None:
+    """These OS packages, in the same way."""
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if not shutil.which("apt-get"):
         raise Problem(

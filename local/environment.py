@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from include.kafka import way_in
+from include.warehouse import reporting_zone
 from local import bootstrap, connections, postgres
 from local.files import write_private
 from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
@@ -69,6 +70,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
         **(own_kafka or connections.broker(ports["KAFKA_PORT"])),
         way_in.SETTING: ingest,
+        reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
         "AIRFLOW__CORE__FERNET_KEY": known.get("AIRFLOW__CORE__FERNET_KEY") or _key(),
         "AIRFLOW__API_AUTH__JWT_SECRET": known.get("AIRFLOW__API_AUTH__JWT_SECRET") or _key(),
@@ -82,6 +84,17 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     write_private(ENV_FILE, _HEADER + exports)
     return Environment(variables, passwords, bool(own_lake), bool(own_warehouse), bool(own_kafka), ingest)
+
+
+def _reporting_zone(environ: Mapping[str, str]) -> str:
+    """As declared in the user's environment, else in the project's `.env`."""
+    declared = dict(environ) if _users(environ, reporting_zone.SETTING) else read(ROOT / ".env")
+    try:
+        return reporting_zone.reporting_zone(declared)
+    except reporting_zone.UnknownZone as error:
+        raise Problem(
+            "Reporting time zone", str(error), f"Correct it where it is set, or unset it: {reporting_zone.DEFAULT}."
+        ) from error
 
 
 def _key() -> str:

@@ -19,6 +19,7 @@ VENV = LOCAL / "venv"
 SPARK_JARS = LOCAL / "jars"
 STORE_JARS = LOCAL / "stores"
 KAFKA_JARS = LOCAL / "kafka"
+SUPERSET = LOCAL / "superset"
 
 STATE = Path(os.environ.get("MINUTEMARK_STATE") or LOCAL).absolute()
 DATA = STATE / "data"

@@ -36,6 +36,11 @@ class Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
     def stop(self, seconds: float = 30) -> None:
         """End it: politely, then not."""
         if not self.alive():

@@ -11,7 +11,7 @@ import psutil
 from local import ports, supervisor, warehouse
 from local.problems import Problem
 
-ERRANDS = ("airflow-migrate", "spark-archive")
+ERRANDS = ("airflow-migrate", "spark-archive", "superset-load")
 
 
 def gather() -> dict:

@@ -42,6 +42,9 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [supervisorctl]
 serverurl = unix://{socket}
+
+[include]
+files = {joined}/*.conf
 """
 
 _PROGRAM = """
@@ -98,31 +101,57 @@ def ensure(programs: list[Program], env: Mapping[str, str]) -> None:
     for folder in (LOGS, RUN):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     configuration = _CONFIGURATION.format(
-        logs=_escaped(LOGS), run=_escaped(RUN), root=_escaped(ROOT), socket=_escaped(socket())
+        logs=_escaped(LOGS),
+        run=_escaped(RUN),
+        root=_escaped(ROOT),
+        socket=_escaped(socket()),
+        joined=_escaped(_joined()),
     )
-    for program in programs:
-        configuration += _PROGRAM.format(
-            name=program.name,
-            command=_escaped(subprocess.list2cmdline(program.command)),
-            root=_escaped(ROOT),
-            logs=_escaped(LOGS),
-            priority=program.priority,
-            restart="false" if program.once else "true",
-            start_seconds=0 if program.once else 1,
-            stop_signal=program.stop_signal,
-            as_group="true" if program.as_group else "false",
-        )
     path = RUN / "supervisord.conf"
-    path.write_text(configuration)
+    path.write_text(configuration + "".join(_section(program) for program in programs))
     if running():
-        added, _, _ = _call().supervisor.reloadConfig()[0]
-        for name in added:
-            _call().supervisor.addProcessGroup(name)
+        _learn()
         return
+    # Who joined another supervisord joins this one when it is asked for again.
+    for old in _joined().glob("*.conf"):
+        old.unlink()
     command = [str(VENV / "bin" / "supervisord"), "-c", str(path)]
     done = subprocess.run(command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise Problem("supervisord", done.stdout.strip()[-500:], f"Read {LOGS / 'supervisord.log'}.")
+
+
+def join(*programs: Program) -> None:
+    """Teach the running supervisord programs that are no part of every stack."""
+    _joined().mkdir(mode=0o700, exist_ok=True)
+    for program in programs:
+        (_joined() / f"{program.name}.conf").write_text(_section(program))
+    _learn()
+
+
+def _joined() -> Path:
+    return RUN / "joined"
+
+
+def _section(program: Program) -> str:
+    return _PROGRAM.format(
+        name=program.name,
+        command=_escaped(subprocess.list2cmdline(program.command)),
+        root=_escaped(ROOT),
+        logs=_escaped(LOGS),
+        priority=program.priority,
+        restart="false" if program.once else "true",
+        start_seconds=0 if program.once else 1,
+        stop_signal=program.stop_signal,
+        as_group="true" if program.as_group else "false",
+    )
+
+
+def _learn() -> None:
+    """Have supervisord read its configuration again, and take what is new in it."""
+    added, _, _ = _call().supervisor.reloadConfig()[0]
+    for name in added:
+        _call().supervisor.addProcessGroup(name)
 
 
 def start(*names: str) -> None:

@@ -1,10 +1,39 @@
 """What Airflow itself must know of Minutemark. The other modules here are imported as `plugins.…` by the DAGs."""
 
+from __future__ import annotations
+
+import importlib
+
 from airflow.plugins_manager import AirflowPlugin
 
 from plugins.priority import LiveBeforeReplay
 
 
+class Later:
+    """The ASGI app `module:name`, imported at its first request: every process loads plugins, the API server alone serves."""
+
+    def __init__(self, where: str) -> None:
+        self._module, self._name = where.split(":")
+        self._app = None
+
+    async def __call__(self, scope, receive, send) -> None:
+        if self._app is None:
+            self._app = getattr(importlib.import_module(self._module), self._name)
+        await self._app(scope, receive, send)
+
+
 class MinutemarkPlugin(AirflowPlugin):
     name = "minutemark"
     priority_weight_strategies = [LiveBeforeReplay]
+    fastapi_apps = [{"name": "Pipelines", "app": Later("plugins.pipelines_page:app"), "url_prefix": "/minutemark"}]
+    external_views = [
+        {
+            "name": "Pipelines",
+            "href": "minutemark/pipelines",
+            "destination": "nav",
+            "url_route": "pipelines",
+            "nav_top_level": True,
+            "icon": "minutemark/static/icon.svg",
+            "icon_dark_mode": "minutemark/static/icon-dark.svg",
+        }
+    ]

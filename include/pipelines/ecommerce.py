@@ -21,7 +21,10 @@ PIPELINE = Pipeline(
             by_day=True,
         ),
     ),
-    readable=("ecommerce.operations", "ecommerce.sales_hourly", "ecommerce.visits_hourly"),
+    readable=(
+        "ecommerce.operations", "ecommerce.sales_hourly", "ecommerce.visits_hourly", "ecommerce.board_sales",
+        "ecommerce.board_funnel",
+    ),
     tags=("ecommerce",),
     event_id="id",
     event_time="event_time",  # the public data set has no create_time

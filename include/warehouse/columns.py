@@ -1,4 +1,4 @@
-"""Columns that a newer version declares: added to the tables of an older one, out of the CREATE TABLE that makes new ones.
+"""Columns and keys that a newer version declares: added to the tables of an older one, out of the CREATE TABLE of new ones.
 
 So warehouse.sql is the only description of a table, and set-up can be run again and again. Nothing is changed or dropped:
 a column that is no longer declared stays. Why it is done so: docs/adr/0014-columns-from-the-create-table.md.
@@ -14,7 +14,8 @@ from include.warehouse.session import in_transaction
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+\.\w+)\s*\((.*)\)\s*ENGINE\b", re.DOTALL)
 _PIECE = re.compile(r"'(?:[^']|'')*'|[(),]|[^'(),]+")  # a comment's text may hold commas and brackets
 _KEYS = frozenset({"PRIMARY", "UNIQUE", "KEY", "INDEX", "CONSTRAINT", "FOREIGN", "CHECK", "FULLTEXT", "SPATIAL"})
-_ALREADY_THERE = 1060  # another set-up was quicker
+_KEY = re.compile(r"(?:KEY|INDEX) (\w+) ?\(.*\)", re.DOTALL)
+_ALREADY_THERE = frozenset({1060, 1061})  # the column, the key: another set-up was quicker
 # DDL waits for every reader of the table, and whoever comes later waits behind it: give up before that is noticed.
 _PATIENCE = 10  # seconds
 
@@ -32,8 +33,15 @@ def declared(statement: str) -> tuple[str, dict[str, str]] | None:
     return found[1], {part[0]: part[1] for part in parts if part[0] not in _KEYS}
 
 
+def declared_keys(statement: str) -> dict[str, str]:
+    """The keys of a CREATE TABLE that are neither its primary one nor unique, name to definition."""
+    found = _TABLE.match(statement)
+    keys = (_KEY.fullmatch(part) for part in (_split(found[2]) if found else ()))
+    return {key[1]: key[0] for key in keys if key}
+
+
 def add_missing(conn, statement: str) -> list[str]:
-    """Add what the table of this CREATE TABLE lacks of it, each column where it is declared; returns their names.
+    """Add what the table of this CREATE TABLE lacks of it, each column where it is declared, then keys; returns their names.
 
     Rows that are there get NULL or the default. DDL commits. Raises ColumnRefused for one that has neither, and
     WarehouseError for a table that is in use for too long.
@@ -49,8 +57,12 @@ def add_missing(conn, statement: str) -> list[str]:
         _check(table, name, columns[name])
     for name in missing:
         place = names.index(name)
-        _add(conn, table, f"{name} {columns[name]} {f'AFTER {names[place - 1]}' if place else 'FIRST'}")
-    return missing
+        _add(conn, table, f"COLUMN {name} {columns[name]} {f'AFTER {names[place - 1]}' if place else 'FIRST'}")
+    keys = declared_keys(statement)
+    unindexed = [name for name in keys if name not in _existing(conn, table, of="key")] if keys else []
+    for name in unindexed:
+        _add(conn, table, keys[name])
+    return missing + unindexed
 
 
 def _split(body: str) -> list[str]:
@@ -65,11 +77,17 @@ def _split(body: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _existing(conn, table: str) -> set[str]:
+def _existing(conn, table: str, of: str = "column") -> set[str]:
+    """Names of its columns, or of its keys."""
+    source, name_of = {
+        "column": ("columns", "column_name"),
+        "key": ("statistics", "index_name"),
+    }[of]
     database, name = table.split(".")
     cursor = conn.cursor()
     cursor.execute(
-        "SELECT column_name FROM information_schema.columns WHERE table_schema = %(database)s AND table_name = %(name)s",
+        f"SELECT DISTINCT {name_of} FROM information_schema.{source} "
+        "WHERE table_schema = %(database)s AND table_name = %(name)s",
         {"database": database, "name": name},
     )
     found = {column for (column,) in cursor.fetchall()}
@@ -86,13 +104,13 @@ def _check(table: str, name: str, definition: str) -> None:
         )
 
 
-def _add(conn, table: str, column: str) -> None:
+def _add(conn, table: str, what: str) -> None:
     def alter(cursor) -> None:
         cursor.execute("SET SESSION lock_wait_timeout = %(seconds)s", {"seconds": _PATIENCE})
         try:
-            cursor.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+            cursor.execute(f"ALTER TABLE {table} ADD {what}")
         except Exception as error:
-            if code_of(error) != _ALREADY_THERE:
+            if code_of(error) not in _ALREADY_THERE:
                 raise
 
     try:
@@ -101,7 +119,7 @@ def _add(conn, table: str, column: str) -> None:
         if code_of(error) != LOCK_WAIT:
             raise
         raise WarehouseError(
-            f"{table} was in use all the time, so that its new column {column.split()[0]} could not be added. Run the set-up "
+            f"{table} was in use all the time, so that its new {' '.join(what.split()[:2])} could not be added. Run the set-up "
             "again when whoever reads it is done: SHOW PROCESSLIST tells who that is.",
             LOCK_WAIT,
         ) from error

@@ -8,13 +8,15 @@ like news.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 
 # What was in force when the window began comes with what was published in it.
 _HISTORY = (
@@ -53,6 +55,18 @@ def lag_between(published: Sequence[tuple[datetime, datetime]], start: datetime,
         worst=max(highest for _, highest in pieces),
         covered=covered,
     )
+
+
+def lag_by_step(
+    published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime, step: timedelta
+) -> Iterator[tuple[datetime, Lag | None]]:
+    """The lag of each `step` from `start` to `end` by its begin; the last may be shorter. None while nothing was published."""
+    times = [at for at, _ in published]
+    while start < end:
+        until = min(start + step, end)
+        in_force = max(bisect_right(times, start) - 1, 0)
+        yield start, lag_between(published[in_force : bisect_right(times, until)], start, until)
+        start = until
 
 
 def _pieces(

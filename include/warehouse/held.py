@@ -14,6 +14,7 @@ from include.warehouse.verdict import Pass, Release
 
 RELEASED = "released"  # as held_changed_at, where it differs from every change, so that the minute is pending
 _NAMED = 10  # minutes in a message
+_ALL = 2**63 - 1  # rows: no limit
 _LONGEST_NAME, _LONGEST_REASON = 190, 500
 
 
@@ -110,11 +111,12 @@ def keep_passes(cursor, batch_id: int, attempt: int, passes: Iterable[Pass]) -> 
     )
 
 
-def held_minutes(conn, pipelines: Iterable[Pipeline]) -> list[dict]:
-    """Every held minute, oldest first: pipeline, minute, status, held_since, held_at, batch_id, reason, rows_before,
-    rows_now, released_by, released_at, released_because, and `checks`: those it failed, with samples of offending rows.
+def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, most: int | None = None) -> list[dict]:
+    """Every held minute of each pipeline, or `most` of them, oldest first: pipeline, minute, status, held_since, held_at,
+    batch_id, reason, rows_before, rows_now, released_by, released_at, released_because, and `checks`: those it failed,
+    with samples of offending rows.
 
-    Needs the account of warehouse_etl: samples show rows of staging.
+    `samples` need the account of warehouse_etl: they show rows of staging. Without them each check's sample is empty.
     """
     found = []
     for pipeline in pipelines:
@@ -126,11 +128,12 @@ def held_minutes(conn, pipelines: Iterable[Pipeline]) -> list[dict]:
             "h.failing_checks FROM etl.minute_ledger AS l "
             "LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
             "LEFT JOIN etl.releases AS r ON r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_at IS NULL "
-            "WHERE l.pipeline = %(pipeline)s AND l.state = 'held' ORDER BY l.minute",
-            {"pipeline": pipeline.name},
+            "WHERE l.pipeline = %(pipeline)s AND l.state = 'held' ORDER BY l.minute LIMIT %(most)s",
+            {"pipeline": pipeline.name, "most": _ALL if most is None else most},
         )
     results = {
-        key: _failures(conn, *key) for key in {(row["batch_id"], row["attempt"]) for row in found if row["attempt"]}
+        key: _failures(conn, *key, samples)
+        for key in {(row["batch_id"], row["attempt"]) for row in found if row["attempt"]}
     }
     for row in found:
         failures = results.get((row["batch_id"], row.pop("attempt")), {})
@@ -153,10 +156,11 @@ def summary(conn, pipelines: Iterable[Pipeline]) -> str:
     return f"{' '.join(held)} `make held` says why." if held else "Nothing is held."
 
 
-def _failures(conn, batch_id: int, attempt: int) -> dict[str, dict]:
+def _failures(conn, batch_id: int, attempt: int, samples: bool) -> dict[str, dict]:
+    sample = "sample" if samples else "NULL AS sample"
     found = rows(
         conn.cursor(),
-        "SELECT check_name, offending_rows, sample FROM etl.check_results WHERE batch_id = %(batch_id)s "
+        f"SELECT check_name, offending_rows, {sample} FROM etl.check_results WHERE batch_id = %(batch_id)s "
         "AND attempt = %(attempt)s AND gate = 'staging' AND outcome = 'fail' ORDER BY check_result_id",
         {"batch_id": batch_id, "attempt": attempt},
     )

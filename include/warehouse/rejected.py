@@ -52,20 +52,29 @@ class Choice:
         return {"pipeline": pipeline.name, "reason": self.reason, "start": self.start, "end": self.end}
 
 
-def by_reason(conn, pipelines: Iterable[Pipeline], choice: Choice, *, payloads: bool) -> list[dict]:
+def by_reason(
+    conn, pipelines: Iterable[Pipeline], choice: Choice, *, payloads: bool, most: int | None = None
+) -> list[dict]:
     """Groups of rejected events, the largest first: pipeline, origin, reason, rows, minutes, first_minute, last_minute,
     newest (when one was rejected last), and `samples` of two. `payloads` needs the account of warehouse_etl.
+
+    Of more than `most` chosen events of a pipeline those of the newest minutes are grouped.
     """
     table = "etl.rejected_events" if payloads else "etl.rejected_summary"
+    newest = "" if most is None else " ORDER BY minute DESC LIMIT %(most)s"
+    chosen = (
+        f"(SELECT pipeline, origin, origin_key, minute, reason, rejected_at FROM {table} "
+        f"WHERE pipeline = %(pipeline)s AND {_CHOSEN}{newest}) AS chosen"
+    )
     found = []
     for pipeline in pipelines:
         found += rows(
             conn.cursor(),
             f"SELECT pipeline, origin, {_RULE} AS rule, COUNT(*) AS found, COUNT(DISTINCT minute) AS minutes, "
             "MIN(minute) AS first_minute, MAX(minute) AS last_minute, MAX(rejected_at) AS newest, "
-            f"MIN(origin_key) AS first_key, MAX(origin_key) AS last_key FROM {table} "
-            f"WHERE pipeline = %(pipeline)s AND {_CHOSEN} GROUP BY pipeline, origin, rule ORDER BY found DESC, rule",
-            choice.binds(pipeline),
+            f"MIN(origin_key) AS first_key, MAX(origin_key) AS last_key FROM {chosen} "
+            "GROUP BY pipeline, origin, rule ORDER BY found DESC, rule",
+            choice.binds(pipeline) | {"most": most},
         )
     payload = f", LEFT(payload, {_PAYLOAD_SHOWN + 1}) AS payload" if payloads else ""
     for group in found:

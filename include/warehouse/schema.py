@@ -1,4 +1,4 @@
-"""The warehouse's schema: every warehouse.sql, also in older tables; a lock row for each pipeline; what each account may do."""
+"""The warehouse's schema: every warehouse.sql, also in older tables; every views.sql; a lock row for each pipeline; grants."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
 from include.pipelines import Pipeline, all_pipelines
+from include.warehouse import reporting_zone
 from include.warehouse.columns import add_missing
 from include.warehouse.session import warehouse
 from include.warehouse.sql import FOLDER, statements
@@ -27,6 +28,12 @@ _BI_READS = {
     "etl.looks": "",
     "etl.freshness": "",
     "etl.alerts": "",
+    "etl.board_pipelines": "",
+    "etl.board_now": "",
+    "etl.board_lag": "",
+    "etl.board_minutes": "",
+    "etl.board_rejected": "",
+    "etl.board_batches": "",
     "etl.check_results": (
         " (check_result_id, batch_id, attempt, gate, check_name, severity, outcome, offending_rows, checked_at)"
     ),
@@ -47,11 +54,16 @@ def apply_schema() -> None:
     pipelines = all_pipelines().values()
     with warehouse(account) as conn:
         cursor = conn.cursor()
-        for folder in ("control", *(pipeline.name for pipeline in pipelines)):
-            for statement in statements(FOLDER / folder / "warehouse.sql"):
+        folders = [FOLDER / name for name in ("control", *(pipeline.name for pipeline in pipelines))]
+        for folder in folders:
+            for statement in statements(folder / "warehouse.sql"):
                 cursor.execute(statement)
-                for column in add_missing(conn, statement):
-                    log.info("Added the column %s that %s/warehouse.sql declares.", column, folder)
+                for added in add_missing(conn, statement):
+                    log.info("Added %s, which %s/warehouse.sql declares.", added, folder.name)
+        reporting_zone.write(cursor)
+        for views in [folder / "views.sql" for folder in folders if (folder / "views.sql").is_file()]:
+            for statement in statements(views):
+                cursor.execute(statement)
         for pipeline in pipelines:
             cursor.execute(
                 "INSERT INTO etl.pipelines (pipeline) SELECT d.pipeline FROM (SELECT %(pipeline)s AS pipeline) AS d "

@@ -83,19 +83,12 @@ def freshness(conn) -> list[dict]:
     pending, held       minutes; last_merged_at of any run
     failures            delta batches in a row that did not merge, failing_since the first of them, failure the last reason
     """
-    return [_freshness(conn.cursor(), conn, pipeline) for pipeline in all_pipelines().values()]
+    return [freshness_of(conn, pipeline) for pipeline in all_pipelines().values()]
 
 
-def open_alerts(conn) -> list[dict]:
-    """What minutemark_watch has found and is not over: pipeline, problem, began_at, told_at, found, remedy."""
-    return rows(
-        conn.cursor(),
-        "SELECT pipeline, problem, began_at, told_at, found, remedy FROM etl.alerts WHERE state = 'open'"
-        " ORDER BY began_at, pipeline, problem",
-    )
-
-
-def _freshness(cursor, conn, pipeline: Pipeline) -> dict:
+def freshness_of(conn, pipeline: Pipeline) -> dict:
+    """The same of one pipeline."""
+    cursor = conn.cursor()
     counted = rows(cursor, _COUNTS, {"pipeline": pipeline.name})[0]
     now = counted.pop("asked_at")
     binds = {
@@ -126,6 +119,15 @@ def _freshness(cursor, conn, pipeline: Pipeline) -> dict:
     }
     held_newer = bool(rows(cursor, _HELD_NEWER, binds | {"newest": newest or datetime(1000, 1, 1)}))
     return found | {"state": _state(pipeline, found, changes["oldest_live"], held_newer)}
+
+
+def open_alerts(conn) -> list[dict]:
+    """What minutemark_watch has found and is not over: pipeline, problem, began_at, told_at, found, remedy."""
+    return rows(
+        conn.cursor(),
+        "SELECT pipeline, problem, began_at, told_at, found, remedy FROM etl.alerts WHERE state = 'open'"
+        " ORDER BY began_at, pipeline, problem",
+    )
 
 
 def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_at: datetime | None) -> datetime | None:

@@ -37,7 +37,12 @@ def test_ports_answer_on_this_machine_only():
 
 
 def test_data_is_in_named_volumes():
-    stores = {"cassandra": "/var/lib/cassandra", "mysql": "/var/lib/mysql", "kafka": "/var/lib/kafka/data"}
+    stores = {
+        "cassandra": "/var/lib/cassandra",
+        "mysql": "/var/lib/mysql",
+        "kafka": "/var/lib/kafka/data",
+        "grafana": "/var/lib/grafana",
+    }
     for store, path in stores.items():
         volumes = dict(reversed(volume.split(":")[:2]) for volume in SERVICES[store]["volumes"])
         assert volumes[path] in COMPOSE["volumes"]
@@ -104,3 +109,27 @@ def test_connect_asks_the_broker_where_containers_do_and_has_the_writers_passwor
     broker = json.loads(settings["kafka_default"]["conn_extra"])["bootstrap.servers"]
     assert f"bootstrap.servers={broker}\n" in worker
     assert SERVICES["connect"]["environment"]["LAKE_WRITER_PASSWORD"] == settings["lake_writer"]["conn_password"]
+
+
+def test_grafana_asks_the_warehouse_as_the_read_only_account():
+    [source] = yaml.safe_load((PROJECT / "docker" / "grafana" / "datasources.yaml").read_text())["datasources"]
+    bi = next(one for one in SETTINGS["connections"] if one["conn_id"] == "warehouse_bi")
+    assert source["url"] == f"{bi['conn_host']}:{bi['conn_port']}"
+    assert (source["user"], source["secureJsonData"]["password"]) == (bi["conn_login"], bi["conn_password"])
+    assert (source["uid"], source["jsonData"]["timezone"]) == ("warehouse", "+00:00")
+
+
+def test_grafana_finds_its_boards_where_they_are_mounted_and_lets_nobody_in_without_a_login():
+    [provider] = yaml.safe_load((PROJECT / "docker" / "grafana" / "dashboards.yaml").read_text())["providers"]
+    service = SERVICES["grafana"]
+    mounted = dict(reversed(volume.split(":")[:2]) for volume in service["volumes"])
+    assert mounted[provider["options"]["path"]] == "./dashboards/grafana"
+    assert list((PROJECT / "dashboards" / "grafana").glob("*/*.json"))
+    assert service["environment"]["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert service["environment"]["GF_SECURITY_ADMIN_PASSWORD"] != "admin"
+
+
+def test_grafana_shows_times_in_the_zone_that_set_up_is_told():
+    from include.warehouse.reporting_zone import DEFAULT, SETTING
+
+    assert SERVICES["grafana"]["environment"]["GF_DATE_FORMATS_DEFAULT_TIMEZONE"] == f"${{{SETTING}:-{DEFAULT}}}"

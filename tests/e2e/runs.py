@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -89,6 +91,12 @@ class Airflow:
             done.append(self.run(conf=conf).must_succeed())
             as_if_settled()
         return done
+
+    def xcom(self, run: Run, key: str) -> Any:
+        """What a task of that run left under the key."""
+        with contextlib.closing(sqlite3.connect(self._home / "airflow.db")) as conn:
+            [(value,)] = conn.execute("SELECT value FROM xcom WHERE run_id = ? AND key = ?", (run.run_id, key))
+        return json.loads(value)
 
     def stop(self) -> None:
         self._orders.close()

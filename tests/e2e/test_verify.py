@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 import pytest
@@ -23,3 +24,5 @@ def test_the_recount_fails_where_something_differs_and_is_not_tried_again(airflo
     run = airflow.run("minutemark_verify", conf=AT_ONCE)
     assert run.tasks == {"recount": "failed"}, "One that is tried again would be up_for_retry."
     assert "do not agree" in run.log and "recruitment.events" in run.log
+    report = json.loads(airflow.xcom(run, "report"))  # what the Pipelines page shows
+    assert report["pipelines"]["recruitment"]["totals"]["differences"] > 0 and not report["clean"]

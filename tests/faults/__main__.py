@@ -26,6 +26,7 @@ PORTS = (
     "POSTGRES_PORT",
     "KAFKA_PORT",
     "KAFKA_CONTROLLER_PORT",
+    "SUPERSET_PORT",
 )
 
 

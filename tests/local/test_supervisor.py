@@ -64,6 +64,21 @@ def test_a_program_can_join_later_and_the_first_goes_on(stack):
     assert pid_of("first") == first
 
 
+def test_a_program_that_joins_is_no_concern_of_the_others(stack):
+    stack(Program("first", SLEEP, 10))
+    supervisor.start("first")
+    first = until(lambda: pid_of("first"))
+    supervisor.join(Program("guest", SLEEP, 20))
+    supervisor.start("guest")
+    guest = until(lambda: pid_of("guest"))
+    stack(Program("first", SLEEP, 10), Program("second", SLEEP, 20))  # knows nothing of the guest
+    supervisor.start("second")
+    until(lambda: pid_of("second"))
+    assert (pid_of("first"), pid_of("guest")) == (first, guest)
+    supervisor.shut_down(20)
+    assert not psutil.pid_exists(guest)
+
+
 def test_stopping_leaves_no_process_not_even_a_stray_one(stack):
     stack(Program("sleeper", SLEEP, 10), Program("errand", STRAY, 20, once=True))
     supervisor.start("sleeper", "errand")

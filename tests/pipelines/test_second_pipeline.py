@@ -9,14 +9,16 @@ import pytest
 from include import pipelines
 from local.layout import ROOT
 
-MACHINES = ("include", "plugins", "dags", "local", "docker")
-ITS_OWN = re.compile(r"include/(pipelines|spark|demo)/ecommerce\.py|include/sql/ecommerce/.*")
+MACHINES = ("include", "plugins", "dags", "local", "docker", "dashboards")
+ITS_OWN = re.compile(
+    r"include/(pipelines|spark|demo)/ecommerce\.py|include/sql/ecommerce/.*|dashboards/\w+/ecommerce/.*"
+)
 
 
 def machine_modules() -> dict[str, str]:
     """Every source file of the machinery by its path."""
     files = (path for folder in MACHINES for path in sorted((ROOT / folder).rglob("*")))
-    sources = [path for path in files if path.suffix in (".py", ".sql", ".cql", ".yaml", ".yml")]
+    sources = [path for path in files if path.suffix in (".py", ".sql", ".cql", ".yaml", ".yml", ".json")]
     named = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sources}
     return {name: text for name, text in named.items() if not ITS_OWN.fullmatch(name)}
 
@@ -37,6 +39,8 @@ def test_the_machinery_that_is_looked_through_is_all_of_it() -> None:
         "include/operations/admission.py",
         "plugins/gate.py",
         "local/start.py",
+        "dashboards/superset/health/dashboards/health.yaml",
+        "dashboards/grafana/health/health.json",
     } <= names
     assert len(names) > 100
 

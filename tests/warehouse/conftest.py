@@ -11,7 +11,7 @@ from include.lake.session import lake
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import Lab
 
-_KEPT = {"pipelines", "rejected_summary"}
+_KEPT = {"pipelines", "reporting_zone", "reporting_days"}
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def lab(warehouse_schema: None):
         cursor = conn.cursor()
         databases = {"etl", *(pipeline.database for pipeline in pipelines.all_pipelines().values())}
         cursor.execute(
-            f"SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN {tuple(databases)}"
+            "SELECT table_schema, table_name FROM information_schema.tables"
+            f" WHERE table_type = 'BASE TABLE' AND table_schema IN {tuple(databases)}"
         )
         for schema, table in cursor.fetchall():
             if table not in _KEPT:

@@ -44,6 +44,9 @@ READABLE = [
     "SELECT * FROM etl.looks",
     "SELECT * FROM etl.freshness",
     "SELECT * FROM etl.alerts",
+    "SELECT * FROM etl.board_now",
+    "SELECT * FROM recruitment.board_events",
+    "SELECT * FROM ecommerce.board_sales",
     "SELECT check_name, outcome, offending_rows FROM etl.check_results",
 ]
 
@@ -64,6 +67,8 @@ FORBIDDEN_TO_BI = [
     "SELECT * FROM mysql.user",
     "DELETE FROM recruitment.events",
     "DELETE FROM etl.alerts",
+    "DELETE FROM recruitment.board_events",
+    "SELECT * FROM etl.reporting_days",
     "UPDATE recruitment.events SET clicks = 0",
     "INSERT INTO recruitment.job (id) VALUES (1)",
     "INSERT INTO etl.pipelines (pipeline) VALUES ('x')",

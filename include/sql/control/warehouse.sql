@@ -253,6 +253,21 @@ CREATE TABLE IF NOT EXISTS etl.alerts (
   PRIMARY KEY (pipeline, problem)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- The zone that dashboards show times in; one row. Written by set-up, as the next table is.
+CREATE TABLE IF NOT EXISTS etl.reporting_zone (
+  zone VARCHAR(64) NOT NULL,
+  PRIMARY KEY (zone)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Its offset on each day of UTC on which it is not UTC. On a day without change it changes at the end, to the same.
+CREATE TABLE IF NOT EXISTS etl.reporting_days (
+  day DATE NOT NULL COMMENT 'of UTC',
+  offset_seconds INT NOT NULL COMMENT 'ahead of UTC, until changes_at',
+  changes_at DATETIME NOT NULL COMMENT 'in UTC',
+  offset_after INT NOT NULL,
+  PRIMARY KEY (day)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- What the bi account sees of rejected events: never the payload.
 CREATE OR REPLACE VIEW etl.rejected_summary AS
 SELECT pipeline, origin, origin_key, minute, reason, batch_id, rejected_at FROM etl.rejected_events;

@@ -88,6 +88,8 @@ CREATE TABLE IF NOT EXISTS recruitment.events (
   spend_hour DECIMAL(30, 6) NOT NULL COMMENT 'sum of click bids',
   sources VARCHAR(32) NOT NULL,
   latest_update_time DATETIME(6) NOT NULL COMMENT 'newest create_time',
+  hour DATETIME AS (CAST(dates AS DATETIME) + INTERVAL hours HOUR) STORED COMMENT 'dates and hours in one, in UTC',
   PRIMARY KEY (job_id, dates, hours, publisher_id, campaign_id, group_id),
-  KEY by_hour (dates, hours)
+  KEY by_hour (dates, hours),
+  KEY by_time (hour)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

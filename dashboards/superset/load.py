@@ -1,0 +1,74 @@
+"""Superset's own database, its roles, the account for people, and the boards of the folders beside this file.
+
+Runs in Superset's environment at each start, before its server. Every step may be done again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import yaml
+from superset.app import create_app
+
+FOLDER = Path(__file__).parent
+KINDS = ("databases", "datasets", "charts", "dashboards")
+# The boards belong to an account that nobody can log in with: people look at them, and change copies.
+OWNER = "minutemark"
+
+
+def bundle() -> dict[str, str]:
+    """Every YAML file of <folder>/<kind>/ by the name that an export would give it."""
+    found = {"metadata.yaml": yaml.safe_dump({"version": "1.0.0", "type": "assets"})}
+    for kind in KINDS:
+        for path in sorted(FOLDER.glob(f"*/{kind}/*.yaml")):
+            found[f"{kind}/{path.parts[-3]}_{path.name}"] = path.read_text(encoding="utf-8")
+    return found
+
+
+def migrate() -> None:
+    from flask_migrate import upgrade
+    from superset.extensions import appbuilder
+
+    upgrade()
+    appbuilder.add_permissions(update_perms=True)
+    appbuilder.sm.sync_role_definitions()
+
+
+def account(name: str, roles: list[str], password: str, active: bool):
+    """That account with these roles and this password, made or brought in line."""
+    from superset.extensions import appbuilder, db
+
+    manager = appbuilder.sm
+    wanted = [manager.find_role(role) for role in roles]
+    user = manager.find_user(name)
+    if not user:
+        user = manager.add_user(name, name.capitalize(), "of Minutemark", f"{name}@localhost", wanted, password)
+        if not user:
+            raise SystemExit(f"Superset's database: account {name} can't be made; the lines above say why.")
+    else:
+        user.roles = wanted
+        manager.reset_password(user.id, password)
+    user.active = active
+    db.session.commit()
+    return user
+
+
+def main() -> None:
+    app = create_app()
+    with app.app_context():
+        migrate()
+        from superset.commands.importers.v1.assets import ImportAssetsCommand
+        from superset.utils.core import override_user
+
+        owner = account(OWNER, ["Admin"], secrets.token_urlsafe(32), active=False)
+        # Everything that the boards need, charts of one's own and SQL as the read-only account; no settings, no accounts.
+        account("analyst", ["Alpha", "sql_lab"], os.environ["MINUTEMARK_SUPERSET_PASSWORD"], active=True)
+        with override_user(owner):
+            ImportAssetsCommand(bundle()).run()
+    print("The boards are in.")
+
+
+if __name__ == "__main__":
+    main()

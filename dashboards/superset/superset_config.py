@@ -1,0 +1,58 @@
+"""Superset's settings for the local boards. Nothing secret stands here: local/dashboards.py hands it over in the environment."""
+
+import json
+import os
+
+from sqlalchemy.engine import URL
+
+SECRET_KEY = os.environ["MINUTEMARK_SUPERSET_KEY"]
+SQLALCHEMY_DATABASE_URI = f"sqlite:///{os.environ['SUPERSET_HOME']}/superset.db"
+
+# Who has not logged in sees the login form and nothing else.
+PUBLIC_ROLE_LIKE = None
+AUTH_USER_REGISTRATION = False
+# On loopback there is no TLS, and the cookie is good for this host alone.
+SESSION_COOKIE_SAMESITE = "Lax"
+
+# The boards ask again every 15 s; an answer out of a cache would be no news.
+CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
+FEATURE_FLAGS = {"ALERT_REPORTS": False, "ENABLE_TEMPLATE_PROCESSING": False}
+
+# As Superset's own, but for other hosts: nothing, such as the pixel that counts installations, is loaded from elsewhere.
+TALISMAN_CONFIG = {
+    "content_security_policy": {
+        "base-uri": ["'self'"],
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "blob:", "data:"],
+        "worker-src": ["'self'", "blob:"],
+        "object-src": "'none'",
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "script-src": ["'self'", "'strict-dynamic'"],
+    },
+    "content_security_policy_nonce_in": ["script-src"],
+    "force_https": False,
+    "session_cookie_secure": False,
+}
+
+
+def DB_CONNECTION_MUTATOR(uri: URL, params: dict, *_: object) -> tuple[URL, dict]:  # noqa: N802, Superset's name for it
+    """Host, account and password of connection warehouse_bi, at each connect; Superset's own database holds none of them."""
+    if uri.host != "warehouse":
+        return uri, params
+    account = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_BI"])
+    extra = account.get("extra") or {}
+    extra = json.loads(extra) if isinstance(extra, str) else extra
+    arguments = {
+        **params.get("connect_args", {}),
+        "connect_timeout": 5,
+        "init_command": "SET SESSION TRANSACTION READ ONLY",
+    }
+    if isinstance(extra.get("ssl"), dict):
+        arguments["ssl"] = extra["ssl"]
+    found = uri.set(
+        host=account["host"],
+        port=int(account.get("port") or 3306),
+        username=account["login"],
+        password=account.get("password") or "",
+    )
+    return found, {**params, "connect_args": arguments}

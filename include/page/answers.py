@@ -1,0 +1,27 @@
+"""Rows as the page's scripts read them: JSON, with times that say that they are UTC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+
+
+def as_json(answer: object) -> bytes:
+    return json.dumps(plain(answer), ensure_ascii=False, allow_nan=False).encode()
+
+
+def plain(value: object) -> object:
+    """Only what JSON has; naive times are UTC."""
+    if isinstance(value, datetime):
+        return f"{value.isoformat()}Z"
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value

@@ -1,0 +1,71 @@
+"""What a backfill of a range would do: which DAG, in which chunks, and what the ledger knows of these minutes.
+
+Airflow makes, runs and cancels it. A run of `<pipeline>_reconcile` takes an hour, one of `<pipeline>_minute` a minute.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from include.page.overview import now
+from include.pipelines import Pipeline
+from include.runs import refuse_closed
+from include.warehouse.session import rows
+from include.window import WindowRefused
+
+CHUNKS = {"hour": ("reconcile", timedelta(hours=1)), "minute": ("minute", timedelta(minutes=1))}
+MOST_RUNS = 744  # of one backfill, a month of hours: Airflow makes all of them in one request
+_LIKE = 20  # newest batches of backfills that tell how long a run takes
+
+_KNOWN = (
+    "SELECT COUNT(*) AS known, COALESCE(SUM(raw_rows), 0) AS raw_rows, COALESCE(SUM(pending), 0) AS pending, "
+    "COALESCE(SUM(state = 'held' AND pending = 0), 0) AS held, COALESCE(SUM(state = 'closed'), 0) AS closed "
+    "FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s"
+)
+_SECONDS = (
+    "SELECT AVG(TIMESTAMPDIFF(MICROSECOND, b.opened_at, b.merged_at)) / 1000000 AS seconds FROM (SELECT opened_at, merged_at "
+    "FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'merged' ORDER BY batch_id DESC LIMIT %(like)s) AS b"
+)
+
+
+def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -> dict:
+    """dag_id; from and to as Airflow's API takes them, whose `to` is the begin of the last run's interval; first_minute and
+    end_minute, rounded outwards to whole chunks that have ended; runs, minutes; what the ledger has of them: known, raw_rows,
+    pending, held, closed; and seconds of a run, None where no batch tells. Raises WindowRefused or runs.RangeRefused.
+    """
+    if chunk not in CHUNKS:
+        raise WindowRefused(f"`chunk` is {chunk!r}: choose one of {', '.join(CHUNKS)}.")
+    kind, step = CHUNKS[chunk]
+    asked_at = now(conn)
+    first, last = _floor(start, step), min(_floor(end + step - _TICK, step), _floor(asked_at, step))
+    if first >= last:
+        raise WindowRefused(
+            f"No whole {chunk} of this range has ended yet: ask for one before {_floor(asked_at, step):%Y-%m-%d %H:%M}."
+        )
+    refuse_closed(pipeline, asked_at, first)
+    runs = (last - first) // step
+    if runs > MOST_RUNS:
+        instead = "" if chunk == "hour" else " An hour a run takes longer ranges."
+        raise WindowRefused(
+            f"These are {runs:,} runs; one backfill takes at most {MOST_RUNS}. Ask for {first:%Y-%m-%d %H:%M} until "
+            f"{first + MOST_RUNS * step:%Y-%m-%d %H:%M}, and for the rest when it has ended.{instead}"
+        )
+    binds = {"pipeline": pipeline.name, "start": first, "end": last, "like": _LIKE}
+    return {
+        "dag_id": f"{pipeline.name}_{kind}",
+        "from": first,
+        "to": last - step,
+        "first_minute": first,
+        "end_minute": last,
+        "runs": runs,
+        "minutes": (last - first) // timedelta(minutes=1),
+        **rows(conn.cursor(), _KNOWN, binds)[0],
+        **rows(conn.cursor(), _SECONDS, binds)[0],
+    }
+
+
+_EPOCH, _TICK = datetime(1970, 1, 1), timedelta(microseconds=1)
+
+
+def _floor(time: datetime, step: timedelta) -> datetime:
+    return _EPOCH + (time - _EPOCH) // step * step

@@ -1,0 +1,64 @@
+"""Pages of the ledger, newest minutes first. A page begins where the one before ended, so that the last costs as the first."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from include.page import batches
+from include.pipelines import Pipeline
+from include.warehouse.session import rows
+
+ROWS = 100
+
+# What may be asked for; each walks an index in the order of minutes.
+STATES = {
+    "all": "TRUE",
+    "pending": "pending = 1",
+    "held": "state = 'held'",
+    "closed": "state = 'closed'",
+    "merged": "state = 'merged'",
+}
+_PAGE = (
+    "SELECT minute, state, pending, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind, "
+    "newest_create_time, merged_at, batch_id FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND {state} "
+    "AND minute >= %(start)s AND minute < %(end)s ORDER BY minute DESC LIMIT %(limit)s"
+)
+_FIRST, _LAST = datetime(1000, 1, 1), datetime(9999, 1, 1)
+
+
+class StateRefused(ValueError):
+    """A state that no row of the ledger has."""
+
+
+def page(
+    conn,
+    pipeline: Pipeline,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    before: datetime | None = None,
+    state: str = "all",
+) -> dict:
+    """`rows` from `start` until before `end`, or before the minute `before` where the last page ended, and whether there
+    are `more`. Each row: minute, state, pending, reason, counts, ignored_by_kind, newest_create_time, merged_at, batch_id, run.
+    """
+    if state not in STATES:
+        raise StateRefused(f"`state` is {state!r}: choose one of {', '.join(STATES)}.")
+    found = rows(
+        conn.cursor(),
+        _PAGE.format(state=STATES[state]),
+        {
+            "pipeline": pipeline.name,
+            "start": start or _FIRST,
+            "end": min(end or _LAST, before or _LAST),
+            "limit": ROWS + 1,
+        },
+    )
+    shown = found[:ROWS]
+    runs = batches.runs_of(conn, (row["batch_id"] for row in shown))
+    for row in shown:
+        row["run"] = runs.get(row["batch_id"])
+        row["pending"] = bool(row["pending"])
+        row["ignored_by_kind"] = json.loads(row["ignored_by_kind"] or "{}")
+    return {"rows": shown, "more": len(found) > ROWS}

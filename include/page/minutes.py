@@ -1,0 +1,86 @@
+"""The last minutes of a pipeline one by one: in which state each is, where its rows went, and which run took it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from include.page import batches
+from include.page.overview import now
+from include.pipelines import Pipeline
+from include.warehouse.session import rows
+
+MINUTE = timedelta(minutes=1)
+SHOWN = 60
+_TRIED = 240  # newest batches that are searched for these minutes: four an hour's worth
+
+# A minute is in one of these states; the first that fits.
+OPEN = "open"  # still running, or nobody has looked at the lake since it ended: there may be more
+HELD = "held"
+FAILED = "failed"  # pending, and the last batch of it that ended failed
+PENDING = "pending"
+CLOSED = "closed"
+EMPTY = "empty"  # nothing came
+MERGED = "merged"
+
+_LEDGER = (
+    "SELECT minute, state, pending, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, batch_id, merged_at "
+    "FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute <= %(now)s"
+)
+_TRIES = (
+    "SELECT m.minute, b.batch_id, b.state, b.reason, b.dag_id, b.run_id "
+    f"FROM {batches.NEWEST} AS n JOIN etl.batches AS b ON b.batch_id = n.batch_id "
+    "JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id AND m.minute >= %(start)s AND m.minute <= %(now)s "
+    "ORDER BY b.batch_id"
+)
+_COUNTS = ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")
+_LOOK = "SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s"
+
+
+def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
+    """The last sixty, oldest first: minute, state, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_at,
+    and `run` (dag_id, run_id) of the last batch that took it, or that failed; None where there was none.
+    """
+    asked_at = now(conn)
+    newest = asked_at.replace(second=0, microsecond=0)
+    minutes = [newest - number * MINUTE for number in reversed(range(SHOWN))]
+    binds = batches.newest(pipeline, _TRIED) | {"start": minutes[0], "now": asked_at}
+    known = {row["minute"]: row for row in rows(conn.cursor(), _LEDGER, binds)}
+    tries = rows(conn.cursor(), _TRIES, binds)  # the oldest first, so that the last of each minute stays
+    taken = {row["minute"]: row for row in tries}
+    ended = {row["minute"]: row for row in tries if row["state"] != "open"}
+    looks = rows(conn.cursor(), _LOOK, binds)
+    looked = looks[0]["lake_clock"] if looks else None
+    runs = batches.runs_of(conn, (row["batch_id"] for row in known.values()))
+    found = []
+    for minute in minutes:
+        row = known.get(minute, {})
+        state = state_of(minute, row, ended.get(minute), looked, asked_at)
+        batch = ended[minute] if state == FAILED else taken.get(minute)
+        run = {"dag_id": batch["dag_id"], "run_id": batch["run_id"]} if batch else runs.get(row.get("batch_id"))
+        found.append(
+            {
+                "minute": minute,
+                "state": state,
+                "reason": batch["reason"] if state == FAILED else row.get("reason"),
+                "merged_at": row.get("merged_at"),
+                "run": run,
+                **{name: row.get(name) for name in _COUNTS},
+            }
+        )
+    return found
+
+
+def state_of(minute: datetime, row: Mapping, ended: Mapping | None, looked: datetime | None, asked_at: datetime) -> str:
+    """One of the states above, given the ledger's row, empty for none, the last batch of the minute that ended, and when
+    the lake was last looked at, by its own clock.
+    """
+    if minute + MINUTE > asked_at:
+        return OPEN
+    if not row:
+        return EMPTY if looked is not None and looked >= minute + MINUTE else OPEN
+    if row["pending"]:
+        return FAILED if ended is not None and ended["state"] == "failed" else PENDING
+    if row["state"] in (HELD, CLOSED):
+        return row["state"]
+    return MERGED if row["raw_rows"] else EMPTY

@@ -1,0 +1,49 @@
+"""How fresh pipelines are now and were over the last day, what waits, what is held, and what has been told of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from include.pipelines import Pipeline
+from include.warehouse import freshness, status
+
+STEP = timedelta(minutes=15)  # of the day's curve
+
+
+def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
+    """`now`, and an entry per pipeline: what status.freshness tells, `description`, `day` (the lag over it) and `alerts`."""
+    alerts = status.open_alerts(conn)
+    found = []
+    for pipeline in pipelines:
+        published = freshness.history(conn, pipeline, now(conn) - freshness.DAY)
+        until = now(conn)
+        day = freshness.lag_between(published, until - freshness.DAY, until)
+        found.append(
+            status.freshness_of(conn, pipeline)
+            | {
+                "description": pipeline.description,
+                "day": asdict(day) if day else None,
+                "alerts": [alert for alert in alerts if alert["pipeline"] == pipeline.name],
+            }
+        )
+    return {"now": now(conn), "pipelines": found}
+
+
+def day_of(conn, pipeline: Pipeline) -> list[dict]:
+    """The last day in steps, oldest first: at, and median and worst lag in seconds, None where nothing was published."""
+    until = now(conn)
+    start = until - freshness.DAY
+    published = freshness.history(conn, pipeline, start)
+    return [
+        {"at": at, "median": lag and lag.median, "worst": lag and lag.worst}
+        for at, lag in freshness.lag_by_step(published, start, until, STEP)
+    ]
+
+
+def now(conn) -> datetime:
+    """By the clock of the warehouse's server."""
+    cursor = conn.cursor()
+    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
+    return cursor.fetchone()[0]

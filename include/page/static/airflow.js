@@ -1,0 +1,92 @@
+// The way to this page's own server, to Airflow's API, and to Airflow's pages around this frame.
+
+const ROOT = new URL("..", location.href); // this page is <root>/minutemark/pipelines
+
+export class Refused extends Error {}
+
+// Data of the page: ask("recruitment/ledger", {from, to}).
+export function ask(path, asked = {}) {
+  const url = new URL(`api/pipelines${path ? `/${path}` : ""}`, location.href);
+  for (const [name, value] of Object.entries(asked)) if (value) url.searchParams.set(name, value);
+  return send("GET", url);
+}
+
+export function change(path, body) {
+  return send("POST", new URL(`api/pipelines/${path}`, location.href), body, { "X-Minutemark-Page": "1" });
+}
+
+// Airflow's own public API, as the same user.
+export function airflow(method, path, body) {
+  return send(method, new URL(`api/v2/${path}`, ROOT), body);
+}
+
+async function send(method, url, body, headers = {}) {
+  let response;
+  try {
+    response = await fetch(url, {
+      method,
+      headers: { Accept: "application/json", ...(body ? { "Content-Type": "application/json" } : {}), ...headers },
+      body: body && JSON.stringify(body),
+      credentials: "same-origin",
+    });
+  } catch {
+    throw new Refused("Airflow's API server does not answer. See whether it runs, then try again.");
+  }
+  const found = await response.json().catch(() => null);
+  if (response.ok) return found;
+  const error = new Refused(reason(response.status, found));
+  error.status = response.status;
+  throw error;
+}
+
+function reason(status, found) {
+  const said = typeof found?.detail === "string" ? found.detail : "";
+  if (status === 401) return "Your session has ended. Open Airflow's start page, log in, and come back.";
+  if (status === 403) return said && said !== "Forbidden" ? said : "You may not do this: ask for the permission to edit this DAG.";
+  if (said) return said;
+  if (Array.isArray(found?.detail)) return found.detail.map((one) => one.msg).join(" ");
+  return `The server failed (${status}). The log of Airflow's API server says why; try again.`;
+}
+
+// A link to a page of Airflow. This frame may not move the page around it; a link in that page may.
+export function open(path) {
+  const url = new URL(path, ROOT).href;
+  if (window.parent === window) {
+    location.href = url;
+    return;
+  }
+  const link = window.parent.document.createElement("a");
+  link.href = url;
+  window.parent.document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+export const runPath = (run) => `dags/${encodeURIComponent(run.dag_id)}/runs/${encodeURIComponent(run.run_id)}`;
+
+export function toAirflow(path) {
+  return {
+    href: new URL(path, ROOT).href,
+    onclick: (event) => {
+      event.preventDefault();
+      open(path);
+    },
+  };
+}
+
+// Light or dark as Airflow is set, else as the browser is.
+export function followTheme() {
+  const own = document.documentElement;
+  try {
+    const airflows = window.parent === window ? null : window.parent.document.documentElement;
+    if (!airflows) return;
+    const follow = () => {
+      own.classList.toggle("dark", airflows.classList.contains("dark"));
+      own.classList.toggle("light", airflows.classList.contains("light"));
+    };
+    follow();
+    new MutationObserver(follow).observe(airflows, { attributes: true, attributeFilter: ["class"] });
+  } catch {
+    // A page of another origin around this one: the browser's own setting decides.
+  }
+}

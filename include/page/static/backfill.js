@@ -1,0 +1,128 @@
+// A range again, in chunks of an hour or a minute, by Airflow's own backfills: what it would do, its start, its end.
+
+import { airflow, ask, toAirflow } from "./airflow.js";
+import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
+import { asField, duration, number, plural, time } from "./words.js";
+
+const CHUNKS = { hour: "an hour a run", minute: "a minute a run" };
+const AGAIN = {
+  completed: "all of them, whatever became of them before",
+  failed: "those that failed, and those that were never run",
+  none: "only those that were never run",
+};
+
+export function backfill({ pipeline, place, isCurrent }) {
+  const end = new Date(Math.floor(Date.now() / 3600_000) * 3600_000);
+  const from = h("input", { type: "datetime-local", name: "from", required: true, value: asField(new Date(end - 3600_000)) });
+  const to = h("input", { type: "datetime-local", name: "to", required: true, value: asField(end) });
+  const chunk = h("select", { name: "chunk" }, options(CHUNKS));
+  const behavior = h("select", { name: "behavior" }, options(AGAIN));
+  const would = h("div");
+  const list = h("div", {}, h("p", { class: "quiet" }, "Asking …"));
+
+  async function plan(event) {
+    event.preventDefault();
+    would.replaceChildren(h("p", { class: "quiet" }, "Asking …"));
+    try {
+      const known = await ask(`${pipeline.pipeline}/backfill`, { from: from.value, to: to.value, chunk: chunk.value });
+      const asked = { dag_id: known.dag_id, from_date: known.from, to_date: known.to, reprocess_behavior: behavior.value, max_active_runs: 1 };
+      const [dry, dag] = await Promise.all([airflow("POST", "backfills/dry_run", asked), airflow("GET", `dags/${known.dag_id}`)]);
+      if (isCurrent()) would.replaceChildren(...dryRun(known, dry.total_entries, dag, asked));
+    } catch (error) {
+      if (isCurrent()) would.replaceChildren(problem(error.message));
+    }
+  }
+
+  function dryRun(known, runs, dag, asked) {
+    const takes = known.seconds ? ` At about ${duration(known.seconds)} a run this takes ${duration(known.seconds * runs)}, more where live minutes go first.` : "";
+    const button = h("button", { type: "button", class: "main", disabled: !runs, onclick: () => begin(asked, dag, button) }, "Start this backfill");
+    return [
+      h(
+        "article",
+        { class: "would" },
+        h("h3", {}, "What it would do"),
+        h("p", {}, `${plural(runs, "run")} of ${known.dag_id}, one after the other, for ${time(known.first_minute)} until ${time(known.end_minute)} UTC (${plural(known.minutes, "minute")}).${takes}`),
+        runs < known.runs ? h("p", {}, `${plural(known.runs - runs, "run")} of this range would be left as they are.`) : null,
+        h("p", {}, `The ledger knows ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}: each is read from the lake and replaced, whole, whether it changed or not. A minute without events is published as empty.`),
+        known.held ? h("p", {}, `${plural(known.held, "held minute")} will be read as well: published where the checks pass, held again where not.`) : null,
+        known.closed ? h("p", {}, `${plural(known.closed, "minute")} are closed: the lake may have forgotten part of them.`) : null,
+        dag.is_paused ? h("p", { class: "alert" }, `${known.dag_id} is paused: it is unpaused with the start, since its runs would wait otherwise. From then on it also runs on its schedule.`) : null,
+        runs ? null : h("p", { class: "quiet" }, "Nothing to do: choose another range, or which runs to make again."),
+        h("p", { class: "asked" }, button, h("span", { class: "quiet" }, "Nothing has been started yet.")),
+      ),
+    ];
+  }
+
+  async function begin(asked, dag, button) {
+    button.disabled = true;
+    try {
+      if (dag.is_paused) await airflow("PATCH", `dags/${asked.dag_id}?update_mask=is_paused`, { is_paused: false });
+      const made = await airflow("POST", "backfills", asked);
+      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${asked.dag_id} is started.`));
+      show();
+    } catch (error) {
+      would.append(problem(error.message));
+      button.disabled = false;
+    }
+  }
+
+  async function show() {
+    try {
+      const dags = ["reconcile", "minute"].map((kind) => `${pipeline.pipeline}_${kind}`);
+      const found = await Promise.all(dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)));
+      const all = found.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
+      const runs = await Promise.all(all.map(progress));
+      if (isCurrent()) swap(list, all.length ? backfills(all, runs) : nothing("There was no backfill of this pipeline yet."));
+    } catch (error) {
+      if (isCurrent()) list.replaceChildren(problem(error.message, show));
+    }
+  }
+
+  // How many of its runs are in each state.
+  async function progress(one) {
+    const states = ["queued", "running", "success", "failed"];
+    const range = `run_type=backfill&logical_date_gte=${one.from_date}&logical_date_lte=${one.to_date}&limit=1`;
+    const counts = await Promise.all(states.map((state) => airflow("GET", `dags/${one.dag_id}/dagRuns?state=${state}&${range}`)));
+    return Object.fromEntries(states.map((state, at) => [state, counts[at].total_entries]));
+  }
+
+  function backfills(all, runs) {
+    return table(
+      { Backfill: "n", DAG: "", From: "", "Last run begins": "", State: "", Waiting: "n", Running: "n", Done: "n", "Failed or cancelled": "n", "": "" },
+      all.map((one, at) => [
+        String(one.id),
+        h("a", toAirflow(`dags/${one.dag_id}/backfills`), one.dag_id),
+        time(one.from_date),
+        time(one.to_date),
+        badge(one.completed_at ? "ended" : one.is_paused ? "paused" : "running"),
+        ...["queued", "running", "success", "failed"].map((state) => number(runs[at][state])),
+        one.completed_at || !pipeline.may_edit ? "" : h("button", { type: "button", onclick: () => cancel(one, runs[at]) }, "Cancel"),
+      ]),
+    );
+  }
+
+  async function cancel(one, runs) {
+    try {
+      await airflow("PUT", `backfills/${one.id}/cancel`, {});
+      const rest = runs.running ? ` ${plural(runs.running, "run")} under way end${runs.running === 1 ? "s" : ""} by itself: a merge is done whole or not at all.` : "";
+      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${one.id} is cancelled: no run of it begins any more. What was merged stays.${rest}`));
+    } catch (error) {
+      would.replaceChildren(problem(error.message));
+    }
+    show();
+  }
+
+  place.replaceChildren(
+    h("p", { class: "quiet" }, "Reads minutes of the lake again and replaces what they contributed; doing it twice changes nothing. Live minutes go first. An hour a run suits days and weeks, a minute a run single minutes."),
+    pipeline.may_edit
+      ? h("form", { class: "asked", onsubmit: plan }, field("From (UTC)", from), field("To, not included", to), field("In chunks of", chunk), field("Which runs", behavior), h("button", { type: "submit", class: "main" }, "What would it do?"))
+      : h("p", { class: "quiet" }, `Who may edit ${pipeline.pipeline}_reconcile may start one.`),
+    would,
+    h("h2", {}, "Backfills"),
+    list,
+  );
+  show();
+  return { again: show };
+}
+
+const options = (of) => Object.entries(of).map(([value, title]) => h("option", { value }, title));

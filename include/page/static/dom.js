@@ -1,0 +1,56 @@
+// Elements made by hand. Text from data becomes text nodes, never markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// h("a", {href, class, onclick, "aria-label"}, children…): functions become listeners, absent values are left out.
+export function h(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export function table(titles, rows) {
+  const head = Object.entries(titles).map(([title, kind]) => h("th", { class: kind, scope: "col" }, title));
+  const kinds = Object.values(titles);
+  const body = rows.map((cells) => h("tr", {}, cells.map((cell, at) => h("td", { class: kinds[at] }, cell))));
+  return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+}
+
+export function field(label, input) {
+  return h("label", {}, h("span", {}, label), input);
+}
+
+export function problem(text, again) {
+  return h(
+    "div",
+    { class: "problem", role: "alert" },
+    h("p", {}, text),
+    again && h("button", { type: "button", onclick: again }, "Try again"),
+  );
+}
+
+// New children in place of the old ones; whatever had the focus has it again.
+export function swap(place, ...children) {
+  const every = "a[href], button, input, select, summary";
+  const at = [...place.querySelectorAll(every)].indexOf(document.activeElement);
+  place.replaceChildren(...children);
+  if (at >= 0) place.querySelectorAll(every)[at]?.focus({ preventScroll: true });
+}
+
+export function nothing(text, ...more) {
+  return h("p", { class: "nothing" }, text, ...more);
+}
+
+export const badge = (state) => h("span", { class: `badge ${state}` }, state);

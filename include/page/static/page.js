@@ -1,0 +1,127 @@
+// The frame of the page: the pipelines, the views of the chosen one, and when they are asked for again.
+
+import { ask, followTheme } from "./airflow.js";
+import { backfill } from "./backfill.js";
+import { badge, h, nothing, problem, swap } from "./dom.js";
+import { gates, held, rejected } from "./troubles.js";
+import { ledger } from "./ledger.js";
+import { minutes } from "./minutes.js";
+import { recount } from "./recount.js";
+import { duration, number, plural, time } from "./words.js";
+
+const EVERY = 10_000; // milliseconds
+const VIEWS = {
+  minutes: ["Minutes", minutes],
+  ledger: ["Ledger", ledger],
+  held: ["Held", held],
+  rejected: ["Rejected", rejected],
+  gates: ["Gates", gates],
+  recount: ["Lake against warehouse", recount],
+  backfill: ["Backfill", backfill],
+};
+const at = (id) => document.getElementById(id);
+
+let overview = null;
+let chosen = { pipeline: null, view: "minutes" };
+let shown = null; // what is shown: {again}, and a number that says whether an answer still belongs to it
+let turn = 0;
+
+function read() {
+  const [pipeline, view] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  chosen = { pipeline: pipeline || null, view: VIEWS[view] ? view : "minutes" };
+}
+
+function choose(pipeline, view) {
+  chosen = { pipeline, view };
+  history.replaceState(null, "", `#${encodeURIComponent(pipeline)}/${view}`);
+  frame();
+  show();
+}
+
+async function look() {
+  try {
+    overview = await ask("");
+  } catch (error) {
+    at("pipelines").replaceChildren(problem(error.message, start));
+    return false;
+  }
+  at("said").textContent = `${overview.user} · ${time(overview.now, true)} UTC`;
+  frame();
+  return true;
+}
+
+function frame() {
+  const all = overview.pipelines;
+  if (!all.length) {
+    at("pipelines").replaceChildren(
+      overview.all
+        ? nothing("You may see the runs of none of the pipelines. Ask for the permission to read their DAGs.")
+        : nothing("No pipeline is declared. A module in include/pipelines declares one."),
+    );
+    return;
+  }
+  if (!all.some((one) => one.pipeline === chosen.pipeline)) chosen.pipeline = all[0].pipeline;
+  swap(at("pipelines"), ...all.map(card));
+  at("views").hidden = false;
+  swap(at("views"), ...Object.entries(VIEWS).map(([name, [title]]) => viewLink(name, title)));
+}
+
+function card(one) {
+  const waits = [plural(one.pending, "minute") + " pending", one.held ? `${number(one.held)} held` : null];
+  return h(
+    "button",
+    {
+      type: "button",
+      class: "card",
+      "aria-pressed": String(one.pipeline === chosen.pipeline),
+      onclick: () => choose(one.pipeline, chosen.view),
+    },
+    h("span", { class: "name" }, one.pipeline, badge(one.state)),
+    h("span", { class: "big" }, one.lag === null ? "nothing published yet" : `${duration(one.lag)} behind`),
+    h("span", { class: "quiet" }, one.day ? `95 % of the last day below ${duration(one.day.p95)}` : one.description),
+    h("span", { class: "quiet" }, waits.filter(Boolean).join(", ")),
+    one.alerts.map((alert) => h("span", { class: "alert" }, alert.found)),
+  );
+}
+
+function viewLink(name, title) {
+  const current = overview.pipelines.find((one) => one.pipeline === chosen.pipeline);
+  const count = name === "held" && current.held ? h("span", { class: "count" }, number(current.held)) : null;
+  return h(
+    "button",
+    {
+      type: "button",
+      "aria-current": name === chosen.view ? "page" : null,
+      onclick: () => choose(chosen.pipeline, name),
+    },
+    title,
+    count,
+  );
+}
+
+function show() {
+  const own = ++turn;
+  const pipeline = overview.pipelines.find((one) => one.pipeline === chosen.pipeline);
+  const place = h("section", {}, h("p", { class: "quiet" }, "Asking …"));
+  at("view").replaceChildren(place);
+  shown = VIEWS[chosen.view][1]({
+    pipeline,
+    overview,
+    place,
+    isCurrent: () => own === turn,
+    refresh: look,
+  });
+}
+
+async function start() {
+  at("pipelines").replaceChildren(h("p", { class: "quiet" }, "Asking the warehouse …"));
+  if ((await look()) && overview.pipelines.length) show();
+}
+
+followTheme();
+read();
+start();
+setInterval(async () => {
+  if (document.hidden || !overview) return;
+  if ((await look()) && shown?.again) shown.again();
+}, EVERY);

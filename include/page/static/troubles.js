@@ -1,0 +1,167 @@
+// What did not go through: held minutes and their release, rejected events, checks that found something.
+
+import { ask, change, runPath, toAirflow } from "./airflow.js";
+import { badge, field, h, nothing, problem, table } from "./dom.js";
+import { lastHours, number, plural, time } from "./words.js";
+
+const HIDDEN = "The rows themselves are shown to who may read Airflow's connections.";
+
+export function held({ pipeline, place, isCurrent, refresh }) {
+  const said = h("p", { class: "done", role: "status", hidden: true });
+  const result = h("div", {}, h("p", { class: "quiet" }, "Asking …"));
+
+  async function show() {
+    try {
+      const found = await ask(`${pipeline.pipeline}/held`);
+      if (isCurrent()) result.replaceChildren(...parts(found));
+    } catch (error) {
+      if (isCurrent()) result.replaceChildren(problem(error.message, show));
+    }
+  }
+
+  function parts({ minutes, more, sees_rows }) {
+    if (!minutes.length) return [nothing("Nothing is held: every minute passed its checks.")];
+    return [
+      h("p", { class: "quiet" }, "A held minute failed a check by itself and is not published; the others went on. A new touch, or a run that passes, lets it out. A release publishes it as it is, once."),
+      more ? h("p", { class: "quiet" }, `The oldest ${number(minutes.length)} are shown.`) : null,
+      ...minutes.map((row) => heldMinute(row, sees_rows)),
+    ].filter(Boolean);
+  }
+
+  function heldMinute(row, seesRows) {
+    return h(
+      "article",
+      { "data-minute": row.minute },
+      h("h3", {}, time(row.minute), badge(row.status)),
+      h("p", {}, row.reason ?? "No reason was recorded."),
+      h(
+        "p",
+        { class: "quiet" },
+        `held since ${time(row.held_since, true)}; rows read before ${number(row.rows_before)}, now ${number(row.rows_now)}. `,
+        row.run ? h("a", toAirflow(runPath(row.run)), "The run that held it") : null,
+      ),
+      row.checks.map((check) => h("div", {}, h("p", {}, h("code", {}, check.check_name), ` found ${plural(check.offending_rows, "row")}`), samples(check.sample, seesRows))),
+      row.status === "released"
+        ? h("p", { class: "done" }, `Released by ${row.released_by} at ${time(row.released_at, true)}${row.released_because ? `: ${row.released_because}` : ""}. The next run publishes it.`)
+        : release(row),
+    );
+  }
+
+  function release(row) {
+    if (!pipeline.may_edit) return h("p", { class: "quiet" }, `Who may edit ${pipeline.pipeline}_minute may release it.`);
+    const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Why, for those who ask later" });
+    const button = h("button", { type: "submit", class: "main" }, "Release");
+    const trouble = h("div");
+    async function send(event) {
+      event.preventDefault();
+      button.disabled = true;
+      try {
+        const done = await change(`${pipeline.pipeline}/release`, { minute: row.minute, why: why.value });
+        said.textContent = done.said;
+        said.hidden = false;
+        await Promise.all([show(), refresh()]);
+      } catch (error) {
+        trouble.replaceChildren(problem(error.message));
+        button.disabled = false;
+      }
+    }
+    return h("form", { class: "asked", onsubmit: send }, why, button, trouble);
+  }
+
+  place.replaceChildren(said, result);
+  show();
+  return {};
+}
+
+export function rejected({ pipeline, place, isCurrent }) {
+  const day = lastHours(24);
+  const from = h("input", { type: "datetime-local", name: "from", value: day.from });
+  const to = h("input", { type: "datetime-local", name: "to", value: day.to });
+  const result = h("div", {}, h("p", { class: "quiet" }, "Asking …"));
+
+  async function show() {
+    try {
+      const found = await ask(`${pipeline.pipeline}/rejected`, { from: from.value, to: to.value });
+      if (isCurrent()) result.replaceChildren(...parts(found));
+    } catch (error) {
+      if (isCurrent()) result.replaceChildren(problem(error.message, show));
+    }
+  }
+
+  function parts({ groups, more, most, sees_rows }) {
+    if (!groups.length) return [nothing("Nothing was rejected in this range. Empty both fields to see all times, and rows without a minute.")];
+    return [
+      more ? h("p", { class: "quiet" }, `The newest ${number(most)} rejected events of this range are grouped; a shorter range counts all of its own.`) : null,
+      ...groups.map((group) =>
+        h(
+          "article",
+          {},
+          h("h3", {}, `${number(group.rows)} × ${group.reason}`),
+          h("p", { class: "quiet" }, `from the ${group.origin}, in ${plural(group.minutes, "minute")}, ${time(group.first_minute)} to ${time(group.last_minute)}; rejected last at ${time(group.newest, true)}`),
+          group.samples.map((sample) => h("div", {}, h("p", {}, h("code", {}, sample.origin_key), ` ${sample.reason}`), "payload" in sample ? h("pre", {}, sample.payload) : null)),
+          sees_rows ? null : h("p", { class: "quiet" }, HIDDEN),
+        ),
+      ),
+    ].filter(Boolean);
+  }
+
+  const form = h(
+    "form",
+    { class: "asked", onsubmit: (event) => { event.preventDefault(); show(); } },
+    field("From (UTC)", from), field("To, not included", to),
+    h("button", { type: "submit", class: "main" }, "Show"),
+  );
+  place.replaceChildren(form, result);
+  show();
+  return {};
+}
+
+export function gates({ pipeline, place, isCurrent }) {
+  async function show() {
+    try {
+      const found = await ask(`${pipeline.pipeline}/gates`);
+      if (isCurrent()) place.replaceChildren(...parts(found));
+    } catch (error) {
+      if (isCurrent()) place.replaceChildren(problem(error.message, show));
+    }
+  }
+
+  function parts({ checks, findings, batches, sees_rows }) {
+    if (!checks.length) return [nothing("No check has run yet. The first run of the minute DAG that finds something runs them.")];
+    return [
+      h("h2", {}, `Checks of about the last ${number(batches)} batches`),
+      table(
+        { Gate: "", Check: "", Severity: "", Runs: "n", Warnings: "n", Failures: "n", "Found something last": "", "What it asks": "long" },
+        checks.map((one) => [one.gate, h("code", {}, one.check_name), one.severity, number(one.runs), number(one.warnings), number(one.failures), time(one.found_at, true), one.purpose]),
+      ),
+      h("h2", {}, "What they found, the newest first"),
+      ...(findings.length ? findings.map((one) => finding(one, sees_rows)) : [nothing("Nothing: every check passed.")]),
+    ];
+  }
+
+  show();
+  return {};
+}
+
+function finding(one, seesRows) {
+  return h(
+    "article",
+    {},
+    h("h3", {}, one.check_name, badge(one.outcome)),
+    h("p", {}, one.purpose),
+    h(
+      "p",
+      { class: "quiet" },
+      `${plural(one.offending_rows, "offending row")} at the ${one.gate} gate of batch ${one.batch_id}, ${time(one.checked_at, true)}. `,
+      one.run ? h("a", toAirflow(runPath(one.run)), "Its run") : null,
+    ),
+    samples(one.sample, seesRows),
+  );
+}
+
+function samples(rows, seesRows) {
+  if (!seesRows) return h("p", { class: "quiet" }, HIDDEN);
+  if (!rows.length) return h("p", { class: "quiet" }, "No row was kept, or housekeeping has removed it.");
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  return table(Object.fromEntries(names.map((name) => [name, ""])), rows.map((row) => names.map((name) => String(row[name] ?? "–"))));
+}

@@ -1,0 +1,69 @@
+"""What did not go through: held minutes, rejected events, checks that found something. Samples of rows only on demand,
+with an account that may read them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from include.page import batches
+from include.pipelines import Pipeline
+from include.warehouse import gates, held, rejected
+from include.warehouse.session import rows
+from include.warehouse.sql import checks
+
+MOST_HELD = 200
+MOST_REJECTED = 20_000  # grouped by reason in a fifth of a second
+MOST_FINDINGS = 50
+JUDGED = 500  # newest batches whose checks are looked at
+
+_FINDINGS = (
+    "SELECT c.check_result_id, c.batch_id, c.gate, c.check_name, c.severity, c.outcome, c.offending_rows, c.checked_at, "
+    f"{{sample}} FROM {batches.NEWEST} AS n JOIN etl.check_results AS c ON c.batch_id = n.batch_id "
+    "WHERE c.outcome <> 'pass' ORDER BY c.check_result_id DESC LIMIT %(most)s"
+)
+_TALLY = (
+    "SELECT c.gate, c.check_name, MAX(c.severity) AS severity, COUNT(*) AS runs, SUM(c.outcome = 'warn') AS warnings, "
+    "SUM(c.outcome = 'fail') AS failures, MAX(c.checked_at) AS checked_at, "
+    "MAX(CASE WHEN c.outcome <> 'pass' THEN c.checked_at END) AS found_at "
+    f"FROM {batches.NEWEST} AS n JOIN etl.check_results AS c ON c.batch_id = n.batch_id GROUP BY c.gate, c.check_name "
+    "ORDER BY c.gate, c.check_name"
+)
+
+
+def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
+    """`minutes` as held.held_minutes lists them, with the `run` that held each, and whether there are `more`."""
+    found = held.held_minutes(conn, [pipeline], samples=samples, most=MOST_HELD + 1)
+    shown = found[:MOST_HELD]
+    runs = batches.runs_of(conn, (row["batch_id"] for row in shown))
+    return {"minutes": [row | {"run": runs.get(row["batch_id"])} for row in shown], "more": len(found) > MOST_HELD}
+
+
+def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datetime | None, *, payloads: bool) -> dict:
+    """`groups` as rejected.by_reason makes them, and whether `more` than MOST_REJECTED events were asked for."""
+    groups = rejected.by_reason(
+        conn, [pipeline], rejected.Choice(None, start, end), payloads=payloads, most=MOST_REJECTED
+    )
+    return {"groups": groups, "more": sum(group["rows"] for group in groups) >= MOST_REJECTED, "most": MOST_REJECTED}
+
+
+def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
+    """Of the newest batches: `checks`, how often each ran and found something, and `findings`, the newest first, with the
+    run and, with `samples`, the offending rows that were kept.
+    """
+    purposes = {
+        check.name: check.purpose
+        for folder in ("control", pipeline.name)
+        for gate in (gates.STAGING, gates.WAREHOUSE)
+        for check in checks(folder, gate)
+    }
+    binds = batches.newest(pipeline, JUDGED)
+    tally = [row | {"purpose": purposes.get(row["check_name"], "")} for row in rows(conn.cursor(), _TALLY, binds)]
+    sample = "c.sample" if samples else "NULL AS sample"
+    findings = rows(conn.cursor(), _FINDINGS.format(sample=sample), binds | {"most": MOST_FINDINGS})
+    runs = batches.runs_of(conn, (row["batch_id"] for row in findings))
+    for row in findings:
+        row["run"] = runs.get(row["batch_id"])
+        row["purpose"] = purposes.get(row["check_name"], "")
+        row["sample"] = json.loads(row["sample"] or "[]")
+    return {"batches": JUDGED, "checks": tally, "findings": findings}

@@ -1,0 +1,90 @@
+"""The time zone that dashboards show times in, as rows that any server can join.
+
+Facts, ledger and everything else stay in UTC. The views for dashboards (include/sql/*/views.sql) add the offset of
+MINUTEMARK_REPORTING_ZONE from `etl.reporting_days`, which set-up fills: a server need not know any time zone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+SETTING = "MINUTEMARK_REPORTING_ZONE"
+DEFAULT = "UTC"
+
+# Times of events are refused outside these years.
+_FIRST, _END = datetime(1970, 1, 1), datetime(2100, 1, 2)
+_DAY = timedelta(days=1)
+_ROWS_AT_ONCE = 1_000
+_COLUMNS = "day, offset_seconds, changes_at, offset_after"
+
+
+class UnknownZone(ValueError):
+    """A reporting zone that the IANA database does not have."""
+
+
+def reporting_zone(environ: Mapping[str, str] = os.environ) -> str:
+    """The name of the declared zone. Raises UnknownZone."""
+    name = environ.get(SETTING) or DEFAULT
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        raise UnknownZone(
+            f"{SETTING} is {name!r}, which is no time zone: name one as the IANA database does, such as Europe/Berlin."
+        ) from None
+    return name
+
+
+def days_away_from_utc(name: str) -> Iterator[tuple]:
+    """(day of UTC, offset in seconds, when it changes on that day, offset from then on) of each day that is not all UTC.
+
+    Where nothing changes on a day, it does so at its end, to the same offset. No zone has changed twice within a day.
+    """
+    zone, day = ZoneInfo(name), _FIRST
+    before = _offset(zone, day)
+    while day < _END:
+        after = _offset(zone, day + _DAY)
+        if before or after:
+            changes_at = day + _DAY if before == after else _change(zone, day)
+            yield day.date(), before, changes_at, after
+        day, before = day + _DAY, after
+
+
+def _offset(zone: ZoneInfo, time: datetime) -> int:
+    """Seconds ahead of UTC at that time of UTC."""
+    return int(time.replace(tzinfo=UTC).astimezone(zone).utcoffset().total_seconds())
+
+
+def _change(zone: ZoneInfo, day: datetime) -> datetime:
+    """The first second of the day that has the next day's offset."""
+    after, low, high = _offset(zone, day + _DAY), 0, 86_400  # the change is after low and not after high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _offset(zone, day + timedelta(seconds=middle)) == after:
+            high = middle
+        else:
+            low = middle
+    return day + timedelta(seconds=high)
+
+
+def write(cursor) -> None:
+    """Bring the rows in line with the declared zone and this machine's time zone data; changes nothing when they are."""
+    name = reporting_zone()
+    wanted = list(days_away_from_utc(name))
+    cursor.execute(f"SELECT {_COLUMNS} FROM etl.reporting_days ORDER BY day")
+    if list(cursor.fetchall()) != wanted:
+        cursor.execute("DELETE FROM etl.reporting_days")
+        for start in range(0, len(wanted), _ROWS_AT_ONCE):
+            some = wanted[start : start + _ROWS_AT_ONCE]
+            marks = ", ".join(["(%s, %s, %s, %s)"] * len(some))
+            cursor.execute(
+                f"INSERT INTO etl.reporting_days ({_COLUMNS}) VALUES {marks}", [value for row in some for value in row]
+            )
+    cursor.execute("DELETE FROM etl.reporting_zone WHERE zone <> %(zone)s", {"zone": name})
+    cursor.execute(
+        "INSERT INTO etl.reporting_zone (zone) SELECT d.zone FROM (SELECT %(zone)s AS zone) AS d"
+        " WHERE NOT EXISTS (SELECT 1 FROM etl.reporting_zone AS z WHERE z.zone = d.zone)",
+        {"zone": name},
+    )

@@ -1,0 +1,164 @@
+"""`make dashboards`: Apache Superset with the boards of dashboards/superset, beside a running warehouse.
+
+It has a Python environment of its own and joins the supervisor that runs already. What it must keep to itself (a key, a
+password for people, the bi account's connection) travels in its processes' environment, from files that only their owner
+can read: `python -m local.dashboards load|serve` fetches them and becomes Superset.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+
+import yaml
+
+from local import bootstrap, environment, ports, supervisor, waiting, warehouse
+from local.files import write_private
+from local.layout import DATA, ROOT, STATE, SUPERSET, VENV
+from local.problems import Problem
+from local.progress import say, step
+from local.supervisor import Program
+
+SERVER, LOAD = "superset", "superset-load"
+ACCOUNT = "analyst"  # dashboards/superset/load.py makes it
+FOLDER = ROOT / "dashboards" / "superset"
+LOCK = FOLDER / "requirements.lock"
+HOME = DATA / "superset"
+SECRETS = HOME / "secrets.json"
+SUPERSETS_OWN = ("MINUTEMARK_", "SUPERSET", "AIRFLOW", "PYTHON", "FLASK")  # not inherited from whoever calls
+
+
+def start() -> None:
+    """Everything up to boards that answer. Raises Problem."""
+    if not supervisor.running():
+        raise Problem("make dashboards", "there is no running stack here", "`make run` or `make services` first.")
+    _require_views()
+    install()
+    chosen = ports.chosen()
+    if supervisor.state_of(SERVER) not in supervisor.COMING:
+        ports.require_free(chosen, ("SUPERSET_PORT",))
+    ports.save(chosen)
+    known = own_secrets()
+    python = str(VENV / "bin" / "python")
+    supervisor.join(
+        Program(LOAD, [python, "-m", "local.dashboards", "load"], 80, once=True),
+        Program(SERVER, [python, "-m", "local.dashboards", "serve"], 80),
+    )
+    with step("boards"):
+        supervisor.start(LOAD)
+        supervisor.wait_for_exit(LOAD, 300)
+    url = f"http://127.0.0.1:{chosen['SUPERSET_PORT']}"
+    with step("Superset answers"):
+        supervisor.start(SERVER)
+        waiting.until(
+            lambda: _ask(f"{url}/health"),
+            what=f"Superset on {url}",
+            seconds=180,
+            errors=(OSError,),
+            alive=lambda: supervisor.state_of(SERVER) in supervisor.COMING,
+            log=str(supervisor.log_of(SERVER)),
+        )
+    for title, slug in boards():
+        say(f"   {title:<14} {url}/superset/dashboard/{slug}/")
+    say(f"   Log in as {ACCOUNT}, password {known['password']}. `make stop` stops it with everything else.")
+
+
+def boards() -> list[tuple[str, str]]:
+    """Title and slug of each board."""
+    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*/dashboards/*.yaml"))]
+    return sorted((board["dashboard_title"], board["slug"]) for board in found)
+
+
+def install() -> None:
+    """Superset's environment, exactly as its lock says; only when the lock or the Python changed."""
+    python = bootstrap.find_python()
+    venv = SUPERSET / "venv"
+    stamp = bootstrap.Stamp(SUPERSET / ".made-of", LOCK, str(python))
+    if stamp.fits():
+        return
+    uv = bootstrap.install_uv()
+    with step("Superset's environment: some 150 packages, which takes minutes the first time"):
+        offline = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
+        shutil.rmtree(venv, ignore_errors=True)
+        for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(LOCK)]):
+            done = subprocess.run([str(uv), *command], env=offline)  # shows its own progress
+            if done.returncode != 0:
+                found = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; its reason stands above"
+                raise Problem("Superset's environment", found, "Run the same command again: what was fetched is kept.")
+        stamp.write()
+
+
+def own_secrets() -> dict[str, str]:
+    """`key`, which signs sessions, and `password`, which people log in with: made once."""
+    if not SECRETS.exists():
+        made = {"key": secrets.token_urlsafe(42), "password": secrets.token_urlsafe(12)}
+        write_private(SECRETS, json.dumps(made))
+    HOME.chmod(0o700)
+    return json.loads(SECRETS.read_text())
+
+
+def environment_of_superset(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What its processes see: of connections only the read-only account's."""
+    known, own = environment.read(), own_secrets()
+    bi = "AIRFLOW_CONN_WAREHOUSE_BI"
+    kept = {name: value for name, value in environ.items() if not name.startswith(SUPERSETS_OWN)}
+    return {
+        **kept,
+        bi: known[bi],
+        "MINUTEMARK_SUPERSET_KEY": own["key"],
+        "MINUTEMARK_SUPERSET_PASSWORD": own["password"],
+        "SUPERSET_HOME": str(HOME),
+        "SUPERSET_CONFIG_PATH": str(FOLDER / "superset_config.py"),
+        "FLASK_APP": "superset.app:create_app()",
+        # `now` in time ranges is the process's own, and the columns they go by are in UTC.
+        "TZ": "UTC",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{SUPERSET / 'venv' / 'bin'}:{environ.get('PATH', os.defpath)}",
+        environment.MARK: str(STATE),
+    }
+
+
+def _require_views() -> None:
+    """A warehouse of before the boards has no views for them."""
+    import MySQLdb
+
+    with warehouse.reader() as connection:
+        try:
+            connection.cursor().execute("SELECT pipeline FROM etl.board_pipelines LIMIT 1")
+        except MySQLdb.Error as error:
+            raise Problem(
+                "Warehouse", f"its views for boards can't be read: {error.args[-1]}", "`make schema`."
+            ) from error
+
+
+def _ask(url: str) -> None:
+    # No proxy stands between us and the loopback interface.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=5) as answer:
+        answer.read()
+
+
+def _command(what: str, port: int) -> list[str]:
+    folder = SUPERSET / "venv" / "bin"
+    if what == "load":
+        return [str(folder / "python"), str(FOLDER / "load.py")]
+    # One process with threads: a laptop's worth, in half a gigabyte.
+    options = ["--workers", "1", "--worker-class", "gthread", "--threads", "8", "--timeout", "120"]
+    return [str(folder / "gunicorn"), *options, "--bind", f"127.0.0.1:{port}", "superset.app:create_app()"]
+
+
+def main() -> None:
+    """Become Superset: nothing secret is on its command line."""
+    command = _command(sys.argv[1], ports.chosen()["SUPERSET_PORT"])
+    os.chdir(HOME)
+    os.execve(command[0], command, environment_of_superset())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The web app behind "Pipelines" in Airflow's UI: who may see what, and who may do what. include/page/ has the rest.
+
+Every answer but an error needs a user of Airflow. A pipeline is seen by who may see the runs of `<pipeline>_minute`, and
+its held minutes are released by who may edit that DAG. Samples of rows are shown to who may read the connection
+`warehouse_etl`: it is the account that can read them. Backfills and recounts are started by the page's scripts through
+Airflow's own API, which judges them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails, DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
+from airflow.api_fastapi.logging.decorators import action_logging
+from airflow.configuration import conf
+from airflow.models.dag import DagModel
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from include import pipelines
+from include.connections import WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing
+from include.operations.held import asked_release
+from include.page import answers, backfill, ledger, minutes, overview, troubles
+from include.pipelines import Pipeline
+from include.runs import RangeRefused
+from include.warehouse.errors import WarehouseError
+from include.warehouse.held import ReleaseRefused
+from include.warehouse.session import warehouse
+from include.window import WindowRefused, asked_range, open_range
+
+STATIC = Path(overview.__file__).parent / "static"
+FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in (".css", ".js", ".svg")}
+HEADERS = {
+    # Nothing from elsewhere, nothing inline, in no frame but Airflow's own.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+CALLER = "X-Minutemark-Page"  # a header that no page of another origin may send without being asked for it
+REFUSED = {ReleaseRefused: 409, WindowRefused: 400, RangeRefused: 400, ledger.StateRefused: 400,
+           pipelines.UnknownPipeline: 404, WarehouseError: 503, ConnectionMissing: 503}  # fmt: skip
+
+# The user is asked for here, so that no route can be added without.
+app = FastAPI(dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, openapi_url=None)
+
+
+class Json(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        return answers.as_json(content)
+
+
+@app.middleware("http")
+async def with_headers(request: Request, call_next: Callable) -> Response:
+    response = await call_next(request)
+    is_data = "/api/" in request.url.path
+    response.headers.update(HEADERS | {"Cache-Control": "no-store" if is_data else "no-cache"})
+    return response
+
+
+def refusal(status: int) -> Callable[[Request, Exception], Json]:
+    """What went wrong and what to do, in the words of whoever refused."""
+    return lambda request, error: Json({"detail": str(error.args[0])}, status_code=status)
+
+
+for kind, status in REFUSED.items():
+    app.add_exception_handler(kind, refusal(status))
+
+
+# Who may
+
+
+def minute_dag(pipeline: Pipeline) -> str:
+    return f"{pipeline.name}_minute"
+
+
+def may(user: Any, method: str, pipeline: Pipeline, entity: DagAccessEntity | None = None) -> bool:
+    """The question that requires_access_dag asks, without the refusal."""
+    dag_id = minute_dag(pipeline)
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
+
+
+def seen(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
+    """The pipeline of the path, for who may see the runs of its minute DAG."""
+    found = pipelines.get(pipeline)
+    requires_access_dag("GET", DagAccessEntity.RUN, minute_dag(found))(request, user)
+    return found
+
+
+def edited(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
+    """The pipeline of the path, for who may edit its minute DAG."""
+    found = pipelines.get(pipeline)
+    requires_access_dag("PUT", None, minute_dag(found))(request, user)
+    return found
+
+
+def may_see_rows(user: GetUserDep) -> bool:
+    """Whether samples of rejected events and offending rows are for this user."""
+    return get_auth_manager().is_authorized_connection(
+        method="GET", details=ConnectionDetails(conn_id=WAREHOUSE_ETL), user=user
+    )
+
+
+def from_this_page(request: Request) -> None:
+    """Refuse a change that another site makes the user's browser ask for: a cookie alone is no intention."""
+    headers = request.headers
+    is_json = headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+    if not is_json or CALLER not in headers:
+        raise HTTPException(403, f"Changes are sent as application/json with the header {CALLER}: 1.")
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    own = {headers.get("host"), urlsplit(conf.get("api", "base_url", fallback="") or "").netloc}
+    if (site and site != "same-origin") or (not site and origin and urlsplit(origin).netloc not in own):
+        raise HTTPException(403, "Changes are taken from Airflow's own pages alone.")
+
+
+Seen = Annotated[Pipeline, Depends(seen)]
+SeesRows = Annotated[bool, Depends(may_see_rows)]
+
+
+def reading() -> Iterator[Any]:
+    """A connection of the account that reads what dashboards read."""
+    with warehouse(WAREHOUSE_BI) as conn:
+        yield conn
+
+
+def reading_rows(sees_rows: SeesRows) -> Iterator[Any]:
+    """A connection that can read samples, where the user may; else the one above."""
+    with warehouse(WAREHOUSE_ETL if sees_rows else WAREHOUSE_BI) as conn:
+        conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
+        yield conn
+
+
+Reading = Annotated[Any, Depends(reading)]
+ReadingRows = Annotated[Any, Depends(reading_rows)]
+
+
+# The page
+
+
+@app.get("/pipelines")
+def page() -> FileResponse:
+    return FileResponse(STATIC / "page.html")
+
+
+@app.get("/static/{name}")
+def file(name: str) -> FileResponse:
+    if name not in FILES:
+        raise HTTPException(404, "There is no such file.")
+    return FileResponse(FILES[name])
+
+
+# What it shows
+
+
+@app.get("/api/pipelines")
+def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Json:
+    visible = [one for one in pipelines.all_pipelines().values() if may(user, "GET", one, DagAccessEntity.RUN)]
+    found = overview.overview(conn, visible)
+    for entry, pipeline in zip(found["pipelines"], visible, strict=True):
+        entry["may_edit"] = may(user, "PUT", pipeline)
+    return Json({"user": user.get_name(), "sees_rows": sees_rows, "all": len(pipelines.all_pipelines()), **found})
+
+
+@app.get("/api/pipelines/{pipeline}/minutes")
+def last_minutes(pipeline: Seen, conn: Reading) -> Json:
+    return Json({"minutes": minutes.last_minutes(conn, pipeline), "day": overview.day_of(conn, pipeline)})
+
+
+@app.get("/api/pipelines/{pipeline}/ledger")
+def ledger_page(pipeline: Seen, conn: Reading, request: Request) -> Json:
+    asked = request.query_params
+    start, end = open_range(asked.get("from"), asked.get("to"))
+    _, before = open_range(None, asked.get("before"))
+    return Json(ledger.page(conn, pipeline, start=start, end=end, before=before, state=asked.get("state") or "all"))
+
+
+@app.get("/api/pipelines/{pipeline}/held")
+def held_minutes(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows) -> Json:
+    return Json({"sees_rows": sees_rows, **troubles.held_minutes(conn, pipeline, samples=sees_rows)})
+
+
+@app.get("/api/pipelines/{pipeline}/rejected")
+def rejected_events(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows, request: Request) -> Json:
+    start, end = open_range(request.query_params.get("from"), request.query_params.get("to"))
+    found = troubles.rejected_events(conn, pipeline, start, end, payloads=sees_rows)
+    return Json({"sees_rows": sees_rows, **found})
+
+
+@app.get("/api/pipelines/{pipeline}/gates")
+def gate_results(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows) -> Json:
+    return Json({"sees_rows": sees_rows, **troubles.gate_results(conn, pipeline, samples=sees_rows)})
+
+
+@app.get("/api/pipelines/{pipeline}/backfill")
+def backfill_plan(pipeline: Seen, conn: Reading, request: Request) -> Json:
+    asked = request.query_params
+    start, end = asked_range(asked.get("from"), asked.get("to"))
+    return Json(backfill.plan(conn, pipeline, start, end, asked.get("chunk") or "hour"))
+
+
+# What it changes
+
+
+class Release(BaseModel):
+    """One minute, or those from `from` until before `to`; UTC."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    minute: str | None = None
+    start: str | None = Field(None, alias="from")
+    end: str | None = Field(None, alias="to")
+    why: str | None = Field(None, max_length=500)
+
+
+@app.post(
+    "/api/pipelines/{pipeline}/release",
+    dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_release"))],
+)
+def release(pipeline: Annotated[Pipeline, Depends(edited)], asked: Release, user: GetUserDep) -> Json:
+    done = asked_release(pipeline.name, asked.minute, asked.start, asked.end, by=user.get_name(), why=asked.why)
+    return Json({"said": str(done), "minutes": done.minutes})

@@ -1,0 +1,53 @@
+"""The page as Airflow's API server serves it, on the session's real MariaDB, with a user of every role."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import airflow_home  # noqa: F401  (before Airflow)
+from tests.page.world import USERS
+from tests.warehouse.conftest import lab  # noqa: F401
+
+SETTINGS = {
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
+    "AIRFLOW__API_AUTH__JWT_SECRET": "a secret that the tokens of these tests are signed with, no other",
+}
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator:
+    """Airflow's own app, whole: its auth manager, its middlewares, its API, and this project's plugin."""
+    before = {name: os.environ.get(name) for name in SETTINGS}
+    os.environ.update(SETTINGS)
+    from airflow.api_fastapi.app import create_app, purge_cached_app
+    from airflow.utils.db import initdb
+
+    initdb()
+    purge_cached_app()
+    yield create_app(apps="core")
+    purge_cached_app()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture
+def as_user(api) -> Callable:
+    """A browser's client, logged in under that name; None: not logged in."""
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+    from fastapi.testclient import TestClient
+
+    passwords = json.loads(Path(SimpleAuthManager.get_generated_password_file()).read_text())
+
+    def client(name: str | None) -> TestClient:
+        made = TestClient(api, raise_server_exceptions=False)
+        if name is not None:
+            answer = made.post("/auth/token", json={"username": name, "password": passwords[name]})
+            made.cookies.set("_token", answer.json()["access_token"])
+        return made
+
+    return client

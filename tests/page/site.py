@@ -1,0 +1,114 @@
+"""A real API server of Airflow with this project's DAGs and plugin, whose connections stand in its own database."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import waiting
+from local.layout import ROOT
+from local.process import Child, free_port
+from tests.page.world import USERS
+
+# As an operator would, in one process, because each costs seconds to start.
+_PREPARE = """
+import sys
+from airflow.cli import cli_parser
+for words in (["db", "migrate"], ["connections", "import", sys.argv[1]], ["dags", "reserialize"]):
+    arguments = cli_parser.get_parser().parse_args(words)
+    arguments.func(arguments)
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running server."""
+
+    url: str
+    passwords: Mapping[str, str]
+
+    def token(self, user: str) -> str:
+        """What logging in as that user gives."""
+        return self.send("POST", "/auth/token", {"username": user, "password": self.passwords[user]})["access_token"]
+
+    def send(self, method: str, path: str, body: Mapping | None = None, user: str | None = None) -> dict:
+        headers = {"Content-Type": "application/json"}
+        if user is not None:
+            headers["Authorization"] = f"Bearer {self.token(user)}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as response:
+            return json.load(response)
+
+
+@contextlib.contextmanager
+def site(folder: Path, connections: Mapping[str, str]) -> Iterator[Site]:
+    """A server in that folder; `connections` are variables AIRFLOW_CONN_<ID>, which it does not get as such."""
+    port = free_port()
+    stored = {name.removeprefix("AIRFLOW_CONN_").lower(): json.loads(value) for name, value in connections.items()}
+    for connection in stored.values():
+        connection["extra"] = json.dumps(connection.get("extra", {}))
+    file = folder / "connections.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(stored))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))},
+        "AIRFLOW_HOME": str(folder),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
+        "AIRFLOW__CORE__FERNET_KEY": "yYmWG3CWHfrYYH7aVzPzT7DCNj4hyNHuzsL0Hj3J3Hs=",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret that the tokens of these tests are signed with, no other",
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
+        "PYTHONPATH": str(ROOT),
+        "MINUTEMARK_DEMO": "",
+    }
+    prepared = Child([sys.executable, "-c", _PREPARE, str(file)], folder / "prepare.log", environment)
+    waiting.until(
+        lambda: _require_end(prepared),
+        what="Airflow's database",
+        seconds=120,
+        errors=(BlockingIOError,),
+        log=str(prepared.log),
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "airflow",
+        "api-server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    server = Child(command, folder / "api-server.log", environment)
+    try:
+        made = Site(f"http://127.0.0.1:{port}", {})
+        waiting.until(
+            lambda: made.send("GET", "/api/v2/monitor/health"),
+            what=made.url, seconds=120, errors=(OSError, ValueError), alive=server.alive, log=str(server.log),
+        )  # fmt: skip
+        passwords = json.loads((folder / "simple_auth_manager_passwords.json.generated").read_text())
+        yield Site(made.url, passwords)
+    finally:
+        server.stop()
+
+
+def _require_end(process: Child) -> None:
+    if process.alive():
+        raise BlockingIOError("it is still at work")
+    if process.exit_code:
+        raise RuntimeError(f"It failed:\n{process.log.read_text()[-5000:]}")

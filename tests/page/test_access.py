@@ -1,0 +1,145 @@
+"""Who may see the page, and who may change something by it: as Airflow says, and from its own pages alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.airflow_home import PROJECT, bare_environment
+from tests.page.world import CHANGE, DATA, MINUTE, USERS, ago, hold, text
+from tests.warehouse.lab import Lab
+
+RELEASE = f"{DATA}/recruitment/release"
+HEAVY = ("plugins.pipelines_page", "pipelines_page", "include.page", "include.pipelines", "MySQLdb")
+SECRET = '{"secret": "payload"}'
+
+
+@pytest.fixture
+def held(lab: Lab) -> dict:
+    """A held minute, and a rejected event of the one before it; the body of its release."""
+    minute = ago(lab, 5)
+    hold(lab, minute)
+    lab.query(
+        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+        "VALUES ('recruitment', 'lake', 'k1', %s, 'bid is negative: -1', %s)",
+        minute - MINUTE,
+        SECRET,
+    )
+    return {"minute": text(minute), "why": "meant so"}
+
+
+def releases(lab: Lab) -> list[tuple]:
+    return lab.query("SELECT released_by, reason FROM etl.releases")
+
+
+def test_every_route_refuses_whoever_is_not_logged_in(as_user) -> None:
+    from plugins.pipelines_page import app
+
+    anonymous, seen = as_user(None), 0
+    for route in app.routes:
+        path = route.path.replace("{pipeline}", "recruitment").replace("{name}", "page.js")
+        for method in route.methods:
+            answer = anonymous.request(method, f"/minutemark{path}", headers=CHANGE)
+            assert answer.status_code == 401, f"{method} {path} answers {answer.status_code}"
+            seen += 1
+    assert seen >= 10
+
+
+def test_a_token_that_airflow_did_not_sign_is_refused(as_user) -> None:
+    client = as_user(None)
+    client.cookies.set("_token", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEiLCJyb2xlIjoiYWRtaW4ifQ.")
+    assert client.get(DATA).status_code in (401, 403)
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_whoever_may_see_the_runs_sees_the_pipelines(as_user, lab: Lab, name: str) -> None:
+    found = as_user(name).get(DATA).json()
+    assert (found["user"], [one["pipeline"] for one in found["pipelines"]]) == (name, ["ecommerce", "recruitment"])
+    assert {one["may_edit"] for one in found["pipelines"]} == {USERS[name] != "viewer"}
+
+
+def test_only_who_may_edit_the_dag_releases_and_is_named(as_user, lab: Lab, held: dict) -> None:
+    refused = as_user("vera").post(RELEASE, json=held, headers=CHANGE)
+    assert (refused.status_code, releases(lab)) == (403, [])
+    done = as_user("ulf").post(RELEASE, json=held, headers=CHANGE)
+    assert done.status_code == 200 and done.json()["said"].startswith("Released by ulf: ")
+    assert releases(lab) == [("ulf", "meant so")]
+
+
+def test_a_release_is_in_airflows_audit_log(as_user, lab: Lab, held: dict) -> None:
+    assert as_user("otto").post(RELEASE, json=held, headers=CHANGE).status_code == 200
+    entries = as_user("ada").get("/api/v2/eventLogs", params={"event": "minutemark_release", "owner": "otto"}).json()
+    assert held["minute"] in entries["event_logs"][0]["extra"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        CHANGE | {"Content-Type": "text/plain"},
+        CHANGE | {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"},
+        CHANGE | {"Sec-Fetch-Site": "same-site"},
+        CHANGE | {"Origin": "https://elsewhere.example"},
+    ],
+    ids=["no header", "no json", "cross-site", "same-site", "another origin"],
+)
+def test_another_site_cannot_make_a_users_browser_release(as_user, lab: Lab, held: dict, headers: dict) -> None:
+    answer = as_user("ada").post(RELEASE, json=held, headers={"Content-Type": "application/json", **headers})
+    assert (answer.status_code, releases(lab)) == (403, [])
+
+
+def test_the_page_itself_may_release(as_user, lab: Lab, held: dict) -> None:
+    own = CHANGE | {"Sec-Fetch-Site": "same-origin", "Origin": "http://testserver"}
+    assert as_user("ada").post(RELEASE, json=held, headers=own).status_code == 200
+
+
+def test_samples_are_for_who_may_read_connections(as_user, lab: Lab, held: dict) -> None:
+    for name, sees in (("vera", False), ("ulf", False), ("otto", True), ("ada", True)):
+        client = as_user(name)
+        answers = {view: client.get(f"{DATA}/recruitment/{view}") for view in ("held", "rejected", "gates")}
+        assert {answer.status_code for answer in answers.values()} == {200}
+        assert (SECRET.replace('"', '\\"') in answers["rejected"].text) == sees
+        [minute] = answers["held"].json()["minutes"]
+        assert [bool(check["sample"]) for check in minute["checks"]] == [sees]
+        assert any(finding["sample"] for finding in answers["gates"].json()["findings"]) == sees
+
+
+def test_airflow_itself_refuses_a_viewers_backfill(as_user) -> None:
+    asked = {"dag_id": "recruitment_reconcile", "from_date": "2026-03-01T00:00Z", "to_date": "2026-03-01T01:00Z"}
+    assert as_user("vera").post("/api/v2/backfills", json=asked).status_code == 403
+    assert as_user("ulf").post("/api/v2/backfills", json=asked).status_code == 404  # nobody has parsed the DAG here
+
+
+def test_nothing_from_elsewhere_and_nothing_inline_may_run(as_user) -> None:
+    client = as_user("vera")
+    page = client.get("/minutemark/pipelines")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "script-src 'self'" in policy and "unsafe" not in policy
+    assert client.get(DATA).headers["Cache-Control"] == "no-store"
+    assert "<script>" not in page.text and "style=" not in page.text and "http" not in page.text
+    assert client.get("/minutemark/static/page.html").status_code == 404
+    assert client.get("/minutemark/static/..%2f__init__.py").status_code == 404
+
+
+def test_airflow_has_it_as_a_top_level_entry(as_user) -> None:
+    plugins = as_user("ada").get("/api/v2/plugins").json()["plugins"]
+    [view] = [view for plugin in plugins for view in plugin["external_views"] if view["url_route"] == "pipelines"]
+    assert (view["name"], view["nav_top_level"], view["destination"]) == ("Pipelines", True, "nav")
+    for link in (view["href"], view["icon"], view["icon_dark_mode"]):
+        assert as_user("vera").get(f"/{link}").status_code == 200
+
+
+def test_loading_the_plugin_imports_nothing_of_the_page() -> None:
+    code = (
+        "import sys\n"
+        "from airflow import plugins_manager\n"
+        "assert plugins_manager.get_fastapi_plugins()[0][0]['url_prefix'] == '/minutemark'\n"
+        "assert not plugins_manager.get_import_errors()\n"
+        f"print('IMPORTED', *(name for name in {HEAVY} if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=bare_environment(), cwd=PROJECT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "IMPORTED"), done.stdout + done.stderr

@@ -1,0 +1,197 @@
+"""The page in a real browser, within a real Airflow on a real warehouse: what it shows, and what a click does."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from urllib.parse import quote
+
+import pytest
+
+from include.operations.recount.report import Finding, Findings, PipelineReport, Report
+from local import bootstrap
+from tests.page.site import Site, site
+from tests.page.world import MINUTE, ago, hold, publish, text
+from tests.warehouse.lab import Lab
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: `make test` installs it.")
+expect = playwright.expect
+
+EVIL = "<img src=x onerror=\"document.title='owned'\">"
+PATIENCE = 20_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    """The system's Chromium, installed now where we are root on a Debian."""
+    if not shutil.which("chromium"):
+        if os.getuid() != 0 or not shutil.which("apt-get"):
+            pytest.skip("There is no chromium here: install it (Debian: sudo apt-get install chromium).")
+        bootstrap.install(["chromium"])
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def airflow(mariadb_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("site"), mariadb_server) as made:
+        yield made
+
+
+@pytest.fixture
+def visit(chromium, airflow: Site) -> Iterator[Callable]:
+    """Opens Airflow as that user and goes to the page; returns (tab, frame). Nothing of the page may go wrong meanwhile."""
+    contexts, wrong = [], []
+
+    def visited(user: str, **settings):
+        context = chromium.new_context(viewport={"width": 1440, "height": 1000}, **settings)
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE)
+        context.add_cookies([{"name": "_token", "value": airflow.token(user), "url": airflow.url}])
+        tab = context.new_page()
+        tab.on("console", lambda said: wrong.append(said.text) if _is_ours(said) else None)
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.goto(airflow.url)
+        tab.get_by_role("link", name="Pipelines").click()
+        frame = tab.frame_locator("iframe[title=Pipelines]")
+        frame.get_by_role("button", name=re.compile("^recruitment")).click()
+        return tab, frame
+
+    yield visited
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def _is_ours(said) -> bool:
+    is_cut = "net::ERR_FAILED" in said.text  # by a test that takes the server away
+    return said.type == "error" and "/minutemark/" in said.location.get("url", "") and not is_cut
+
+
+def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
+    minute = ago(lab, 5)
+    hold(lab, minute)
+    _, page = visit("ulf")
+    page.get_by_role("button", name=re.compile("^Held")).click()
+    article = page.locator(f"article[data-minute='{text(minute)}']")
+    expect(article).to_contain_text("staging_no_negative found 1 row")
+    article.get_by_placeholder("Why, for those who ask later").fill("meant so")
+    article.get_by_role("button", name="Release").click()
+    expect(page.get_by_role("status").filter(has_text="Released by ulf")).to_be_visible()
+    expect(article).to_contain_text("The next run publishes it")
+    assert lab.query("SELECT minute, released_by, reason FROM etl.releases") == [(minute, "ulf", "meant so")]
+    assert lab.pending() == [] and lab.one("SELECT pending FROM etl.minute_ledger WHERE state = 'held'") == 1
+
+
+def test_a_viewer_finds_no_button_that_would_be_refused(visit, lab: Lab) -> None:
+    hold(lab, ago(lab, 5))
+    _, page = visit("vera")
+    page.get_by_role("button", name=re.compile("^Held")).click()
+    expect(page.locator("article")).to_contain_text("Who may edit recruitment_minute may release it.")
+    expect(page.locator("article")).to_contain_text("shown to who may read Airflow's connections")
+    expect(page.get_by_role("button", name="Release")).to_have_count(0)
+    page.get_by_role("button", name="Backfill").click()
+    expect(page.locator("main")).to_contain_text("Who may edit recruitment_reconcile may start one.")
+
+
+def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: Lab) -> None:
+    hour = ago(lab, 0).replace(minute=0) - timedelta(hours=5)
+    publish(lab, hour + 5 * MINUTE, "one", rows=4)
+    _, page = visit("ulf")
+    page.get_by_role("button", name="Backfill").click()
+    page.get_by_label("From (UTC)").fill(f"{hour:%Y-%m-%dT%H:%M}")
+    page.get_by_label("To, not included").fill(f"{hour + timedelta(hours=3):%Y-%m-%dT%H:%M}")
+    page.get_by_role("button", name="What would it do?").click()
+    plan = page.locator("article.would")
+    expect(plan).to_contain_text("3 runs of recruitment_reconcile, one after the other")
+    expect(plan).to_contain_text("The ledger knows 1 of these minutes, with 4 rows")
+    expect(plan).to_contain_text("recruitment_reconcile is paused")
+    before = airflow.send("GET", "/api/v2/backfills?dag_id=recruitment_reconcile", user="ada")
+    assert before["total_entries"] == 0, "A dry run starts nothing."
+    plan.get_by_role("button", name="Start this backfill").click()
+    row = page.locator("main table tbody tr").first
+    expect(row).to_contain_text("running")
+    assert states(airflow) == {"queued": 3}
+    assert not airflow.send("GET", "/api/v2/dags/recruitment_reconcile", user="ada")["is_paused"]
+    row.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("status").filter(has_text="is cancelled")).to_be_visible()
+    expect(row).to_contain_text("ended")
+    assert states(airflow) == {"failed": 3}
+    [made] = airflow.send("GET", "/api/v2/backfills?dag_id=recruitment_reconcile", user="ada")["backfills"]
+    assert made["completed_at"] is not None
+
+
+def states(airflow: Site) -> dict[str, int]:
+    runs = airflow.send("GET", "/api/v2/dags/recruitment_reconcile/dagRuns", user="ada")["dag_runs"]
+    found = [run["state"] for run in runs if run["run_type"] == "backfill"]
+    return {state: found.count(state) for state in set(found)}
+
+
+def test_a_minute_leads_to_its_run(visit, lab: Lab) -> None:
+    minute = ago(lab, 3)
+    publish(lab, minute, "scheduled__2026-03-01T00:00:00+00:00")
+    tab, page = visit("vera")
+    cell = page.locator(f".strip a[aria-label^='{minute:%Y-%m-%d %H:%M} merged: 1 in']")
+    cell.click()
+    tab.wait_for_url(re.compile(r"/dags/recruitment_minute/runs/scheduled__2026-03-01T00(:|%3A)00"))
+
+
+def test_text_from_data_stays_text(visit, lab: Lab) -> None:
+    minute = ago(lab, 3)
+    lab.query(
+        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+        "VALUES ('recruitment', 'lake', %s, %s, %s, %s)",
+        EVIL, minute, f"{EVIL}: {EVIL}", EVIL,
+    )  # fmt: skip
+    tab, page = visit("ada")
+    page.get_by_role("button", name="Rejected").click()
+    expect(page.locator("pre")).to_have_text(EVIL)
+    expect(page.locator("main img")).to_have_count(0)
+    assert "owned" not in tab.title()
+
+
+def test_a_recount_is_started_from_the_page_and_shown(visit, airflow: Site, lab: Lab) -> None:
+    _, page = visit("ulf")
+    page.get_by_role("button", name="Lake against warehouse").click()
+    page.get_by_role("button", name="Start a recount").click()
+    expect(page.locator("main")).to_contain_text("A recount is started.")
+    expect(page.locator("article").first).to_contain_text("queued")
+    path = "/api/v2/dags/minutemark_verify/dagRuns"
+    [run] = airflow.send("GET", path, user="ada")["dag_runs"]
+    assert run["conf"]["pipeline"] == "recruitment" and run["conf"]["from"].endswith(":00Z")
+
+    # As the run would leave it: no scheduler is here to run it.
+    lost = Finding("vanished_rows", ago(lab, 5), "the lake", {"rows": 3}, {"rows": 2}, "Bring them back.")
+    found = PipelineReport("recruitment", "an hour", Findings(20), Findings(20))
+    found.differences.add(lost, "rows are gone")
+    found.add(minutes=60, lake_rows=2)
+    path += f"/{quote(run['dag_run_id'])}"
+    entry = {"key": "report", "value": Report([found]).as_json()}
+    airflow.send("POST", f"{path}/taskInstances/recount/xcomEntries", entry, user="ada")
+    airflow.send("PATCH", path, {"state": "failed"}, user="ada")
+    page.get_by_role("button", name="Lake against warehouse").click()
+    expect(page.locator("article .badge").first).to_have_text("1 differ")
+    expect(page.locator("article li")).to_contain_text("the lake: expected rows=3, found rows=2. Bring them back.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_light_or_dark_as_airflow_is(visit, lab: Lab, scheme: str) -> None:
+    _, page = visit("vera", color_scheme=scheme)
+    expect(page.locator("html")).to_have_class(re.compile(rf"\b{scheme}\b"))
+    lightness = page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor.match(/\\d+/)[0]")
+    assert (int(lightness) > 128) == (scheme == "light")
+
+
+def test_a_warehouse_that_is_away_is_said_with_a_way_to_try_again(visit, lab: Lab) -> None:
+    tab, page = visit("vera")
+    tab.route("**/minutemark/api/pipelines/recruitment/ledger*", lambda route: route.abort())
+    page.get_by_role("button", name="Ledger").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    tab.unroute("**/minutemark/api/pipelines/recruitment/ledger*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("main")).to_contain_text("The ledger has no such minute in this range.")

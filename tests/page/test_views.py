@@ -1,0 +1,220 @@
+"""What the page shows, as its scripts get it."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timedelta
+
+import pytest
+
+from include.page import minutes
+from include.warehouse import batches
+from local.connections import variable
+from tests.page.world import CHANGE, DATA, MINUTE, ago, hold, publish, see, text
+from tests.warehouse.lab import Lab
+
+NOW = datetime(2026, 3, 1, 10, 30, 20)
+PAST = datetime(2026, 3, 1, 10, 20)
+LOOKED, LOOKED_BEFORE = NOW, PAST + timedelta(seconds=30)
+ROW = {"state": "merged", "pending": 0, "raw_rows": 5}
+
+
+@pytest.mark.parametrize(
+    ("minute", "row", "ended", "looked", "state"),
+    [
+        (NOW.replace(second=0), ROW, None, LOOKED, "open"),  # it still runs, whatever was read of it
+        (PAST, ROW, None, LOOKED, "merged"),
+        (PAST, ROW | {"raw_rows": 0}, None, LOOKED, "empty"),  # a backfill found nothing
+        (PAST, {}, None, LOOKED, "empty"),
+        (PAST, {}, None, LOOKED_BEFORE, "open"),  # nobody has looked since it ended
+        (PAST, {}, None, None, "open"),
+        (PAST, ROW | {"pending": 1}, None, LOOKED, "pending"),
+        (PAST, ROW | {"pending": 1}, {"state": "failed"}, LOOKED, "failed"),
+        (PAST, ROW, {"state": "failed"}, LOOKED, "merged"),  # another run has merged it since
+        (PAST, ROW | {"state": "held"}, {"state": "merged"}, LOOKED, "held"),
+        (PAST, ROW | {"state": "held", "pending": 1}, None, LOOKED, "pending"),  # released, or touched
+        (PAST, ROW | {"state": "closed"}, None, LOOKED, "closed"),
+    ],
+)
+def test_a_minute_is_in_one_state(minute, row, ended, looked, state) -> None:
+    assert minutes.state_of(minute, row, ended, looked, NOW) == state
+
+
+@pytest.fixture
+def ask(as_user, lab: Lab):
+    """What ada gets from a path under the recruitment pipeline."""
+    client = as_user("ada")
+
+    def get(view: str, status: int = 200, **asked) -> dict:
+        answer = client.get(f"{DATA}/recruitment/{view}", params=asked)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    return get
+
+
+def test_an_empty_warehouse_shows_empty_views(as_user, ask) -> None:
+    [shop, jobs] = as_user("ada").get(DATA).json()["pipelines"]
+    assert (jobs["state"], jobs["lag"], jobs["day"], jobs["held"], jobs["alerts"]) == ("new", None, None, 0, [])
+    found = ask("minutes")
+    assert [one["state"] for one in found["minutes"]] == ["open"] * 60
+    assert {one["worst"] for one in found["day"]} == {None}
+    assert ask("ledger") == {"rows": [], "more": False}
+    assert ask("held")["minutes"] == ask("rejected")["groups"] == ask("gates")["checks"] == []
+
+
+def test_the_strip_tells_of_each_minute_what_became_of_it_and_by_which_run(ask, lab: Lab) -> None:
+    merged, held, failed, pending = ago(lab, 30), ago(lab, 20), ago(lab, 15), ago(lab, 10)
+    publish(lab, merged, "good", rows=7)
+    hold(lab, held, "bad")
+    see(lab, failed)
+    lab.open(failed, run_id="broken")
+    batches.close_abandoned(lab.conn, lab.pipeline, "recruitment_minute", "the next")
+    lab.open(failed, run_id="the next")
+    see(lab, pending)
+    strip = {one["minute"]: one for one in ask("minutes")["minutes"]}
+    assert len(strip) == 60
+    told = {
+        name: (strip[text(at)]["state"], strip[text(at)]["raw_rows"], (strip[text(at)]["run"] or {}).get("run_id"))
+        for name, at in {
+            "merged": merged,
+            "held": held,
+            "failed": failed,
+            "pending": pending,
+            "gone": ago(lab, 40),
+        }.items()
+    }
+    assert told == {
+        "merged": ("merged", 7, "good"),
+        "held": ("held", None, "bad"),
+        "failed": ("failed", None, "broken"),
+        "pending": ("pending", None, None),
+        "gone": ("empty", None, None),
+    }
+    assert "staging_no_negative" in strip[text(held)]["reason"]
+    assert strip[max(strip)]["state"] == "open"
+
+
+def test_freshness_is_told_of_now_and_of_the_last_day(as_user, lab: Lab, ask) -> None:
+    minute = ago(lab, 2)
+    publish(lab, minute, "now")
+    for hours, lag in ((30, 5), (20, 600), (10, 7)):
+        lab.query(
+            "INSERT INTO etl.freshness (pipeline, published_at, newest_create_time) VALUES ('recruitment',"
+            " CURRENT_TIMESTAMP(6) - INTERVAL %s HOUR, CURRENT_TIMESTAMP(6) - INTERVAL %s HOUR - INTERVAL %s SECOND)",
+            hours, hours, lag,
+        )  # fmt: skip
+    jobs = as_user("vera").get(DATA).json()["pipelines"][1]
+    assert 90 <= jobs["lag"] <= 160
+    assert 10 * 3600 - 60 < jobs["day"]["worst"] < 10 * 3600 + 660 and jobs["day"]["covered"] == pytest.approx(86_400)
+    day = ask("minutes")["day"]
+    assert len(day) == 96 and day[0]["at"] < day[-1]["at"]
+    # A quarter of an hour before ten hours ago nothing had been published for ten hours; then it was seven seconds old.
+    assert max(one["worst"] for one in day) == pytest.approx(jobs["day"]["worst"], rel=0.05)
+
+
+def test_ledger_pages_follow_each_other_without_gap_or_overlap(ask, lab: Lab) -> None:
+    first = datetime(2026, 3, 1)
+    cursor = lab.conn.cursor()
+    cursor.executemany(
+        "INSERT INTO etl.minute_ledger (pipeline, minute, state, raw_rows, ignored_by_kind) VALUES (%s, %s, %s, 1, %s)",
+        [
+            ("recruitment", first + number * MINUTE, "held" if number % 100 == 0 else "merged", '{"alive": 1}')
+            for number in range(250)
+        ],
+    )
+    lab.conn.commit()
+    asked = {"from": "2026-03-01T00:10", "to": "2026-03-01T04:00"}
+    pages = [ask("ledger", **asked)]
+    while pages[-1]["more"]:
+        pages.append(ask("ledger", **asked, before=pages[-1]["rows"][-1]["minute"]))
+    shown = [row["minute"] for page in pages for row in page["rows"]]
+    assert shown == [text(first + number * MINUTE) for number in reversed(range(10, 240))]
+    assert [len(page["rows"]) for page in pages] == [100, 100, 30]
+    assert [row["minute"] for row in ask("ledger", state="held")["rows"]] == [
+        text(first + number * MINUTE) for number in (200, 100, 0)
+    ]
+    assert shown and pages[0]["rows"][0]["ignored_by_kind"] == {"alive": 1}
+
+
+def test_what_cannot_be_meant_is_refused_with_what_to_write(as_user, ask) -> None:
+    assert "write it as 2026-11-22T14:05" in ask("ledger", 400, **{"from": "yesterday"})["detail"]
+    assert "choose one of all, pending" in ask("ledger", 400, state="lost")["detail"]
+    assert (
+        "must be before `to`"
+        in ask("backfill", 400, **{"from": "2026-03-02T00:00", "to": "2026-03-01T00:00"})["detail"]
+    )
+    unknown = as_user("ada").get(f"{DATA}/orders/minutes")
+    assert unknown.status_code == 404 and "There is no pipeline 'orders'" in unknown.json()["detail"]
+    nothing = as_user("ada").post(f"{DATA}/recruitment/release", json={"minute": "2026-03-01T10:00"}, headers=CHANGE)
+    assert nothing.status_code == 409 and "Nothing is held in recruitment now" in nothing.json()["detail"]
+
+
+def test_rejected_events_are_grouped_by_reason_in_a_range(ask, lab: Lab) -> None:
+    for number, reason in enumerate(("bid is negative: -1", "bid is negative: -2", "job_id is 'x'")):
+        lab.query(
+            "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+            "VALUES ('recruitment', 'lake', %s, %s, %s, '<script>')",
+            f"k{number}", datetime(2026, 3, 1, 10, number), reason,
+        )  # fmt: skip
+    groups = ask("rejected")["groups"]
+    assert [(group["rows"], group["reason"]) for group in groups] == [(2, "bid is negative"), (1, "job_id is …")]
+    assert groups[0]["samples"][0]["payload"] == "<script>"  # as it is: the page writes it as text
+    assert [group["rows"] for group in ask("rejected", **{"from": "2026-03-01T10:01"})["groups"]] == [1, 1]
+    assert ask("rejected", to="2026-03-01T10:00")["groups"] == []
+
+
+def test_checks_are_told_with_what_they_ask_and_what_they_found(ask, lab: Lab) -> None:
+    batch_id = hold(lab, ago(lab, 5))
+    found = ask("gates")
+    tally = {one["check_name"]: one for one in found["checks"]}
+    assert (tally["staging_no_negative"]["runs"], tally["staging_no_negative"]["failures"]) == (1, 1)
+    assert tally["staging_conservation"]["failures"] == 0 and tally["staging_conservation"]["purpose"]
+    [finding] = [one for one in found["findings"] if one["outcome"] == "fail"]
+    assert (finding["batch_id"], finding["run"]["run_id"], finding["offending_rows"]) == (batch_id, "hold", 1)
+    assert finding["sample"][0]["minute"] == str(ago(lab, 5))
+
+
+def test_a_backfill_is_planned_in_whole_chunks_that_have_ended(ask, lab: Lab) -> None:
+    hour = ago(lab, 0).replace(minute=0) - timedelta(hours=3)
+    publish(lab, hour + 5 * MINUTE, "one", rows=4)
+    hold(lab, hour + 20 * MINUTE)
+    plan = ask("backfill", **{"from": text(hour + MINUTE), "to": text(hour + 61 * MINUTE)})
+    expected = {"dag_id": "recruitment_reconcile", "from": text(hour), "to": text(hour + timedelta(hours=1)), "runs": 2}
+    assert plan.items() >= (expected | {"minutes": 120, "known": 3, "raw_rows": 5, "held": 1}).items()
+    plan = ask("backfill", **{"from": text(hour), "to": text(hour + 5 * MINUTE), "chunk": "minute"})
+    assert (plan["dag_id"], plan["runs"], plan["to"]) == ("recruitment_minute", 5, text(hour + 4 * MINUTE))
+    ahead = ago(lab, 0).replace(minute=0) + timedelta(days=1)
+    plan = ask("backfill", **{"from": text(hour), "to": text(ahead)})
+    assert plan["end_minute"] == text(ago(lab, 0).replace(minute=0))
+    assert (
+        "has ended yet"
+        in ask("backfill", 400, **{"from": text(ahead), "to": text(ahead + timedelta(hours=1))})["detail"]
+    )
+    year = {"from": "2025-01-01T00:00", "to": "2026-01-01T00:00"}
+    assert "2025-01-01 00:00 until 2025-02-01 00:00" in ask("backfill", 400, **year)["detail"]
+
+
+def test_a_warehouse_that_is_away_is_said_with_what_to_do(as_user, lab: Lab, monkeypatch) -> None:
+    name = variable("warehouse_bi")
+    monkeypatch.setenv(name, json.dumps(json.loads(os.environ[name]) | {"port": 1}))
+    answer = as_user("ada").get(DATA)
+    assert (answer.status_code, "cannot be reached" in answer.json()["detail"]) == (503, True)
+    monkeypatch.delenv(name)
+    answer = as_user("ada").get(DATA)
+    assert (answer.status_code, "Define it in Airflow" in answer.json()["detail"]) == (503, True)
+
+
+def test_a_missing_table_is_said_with_what_to_do(as_user, lab: Lab) -> None:
+    from include.warehouse.schema import apply_schema
+    from include.warehouse.session import warehouse
+
+    with warehouse("warehouse_admin") as admin:
+        admin.cursor().execute("RENAME TABLE etl.looks TO etl.looks_away")
+        try:
+            answer = as_user("ada").get(f"{DATA}/recruitment/minutes")
+        finally:
+            admin.cursor().execute("RENAME TABLE etl.looks_away TO etl.looks")
+    apply_schema()
+    assert (answer.status_code, "minutemark_setup" in answer.json()["detail"]) == (503, True)

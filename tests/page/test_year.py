@@ -1,0 +1,140 @@
+"""Every view answers within 300 ms beside a year of minutes: 525,600 rows of the ledger, and what belongs to them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from include.page.overview import now
+from include.warehouse.session import warehouse
+from tests.page.world import DATA, MINUTE, text
+
+LIMIT = 0.3  # seconds
+TIMES = 5
+YEAR = 525_600  # minutes
+KEPT_BATCHES = 129_600  # 90 days of them
+CHECKS = 9  # results of a batch
+REJECTED = 200_000
+
+# Numbers from 0 below 10^6: no engine's sequences are needed.
+_DIGITS = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10)) + ")"
+_NUMBERS = (
+    "(SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d + 100000 * g.d AS n FROM "
+    + ", ".join(f"{_DIGITS} AS {name}" for name in "abcefg")
+    + ")"
+)
+# Every 5,000th minute is held, the newest three are pending.
+_LEDGER = (
+    "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time, read_changed_at, read_at,"
+    " settled_before, batch_id, attempt, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind, id_checksum,"
+    " newest_create_time, state, reason, held_changed_at, merged_at) SELECT 'recruitment', m, 'u', m, IF(n < 3, 'v', 'u'),"
+    " m + INTERVAL 9 MINUTE, m + INTERVAL 8 MINUTE, IF(n < %(batches)s, %(batches)s - n, NULL), 1, 5000, 2400, 2590, 10,"
+    " '{\"alive\": 2000, \"no_job\": 590}', 1, m + INTERVAL 59 SECOND, IF(n %% 5000 = 4999, 'held', 'merged'),"
+    " IF(n %% 5000 = 4999, 'staging_no_negative found 1 row', NULL), IF(n %% 5000 = 4999, 'u', NULL), m + INTERVAL 1 MINUTE"
+    " FROM (SELECT n, %(newest)s - INTERVAL n MINUTE AS m FROM {numbers} AS x WHERE n < %(year)s) AS y ORDER BY m"
+)
+_BATCHES = (
+    "INSERT INTO etl.batches (batch_id, pipeline, kind, dag_id, run_id, tick, opened_at, lake_clock, options, is_delta, state,"
+    " minutes, merged_minutes, raw_rows, merged_at) SELECT %(batches)s - n, 'recruitment', 'minute', 'recruitment_minute',"
+    " CONCAT('scheduled__', m), m, m, m, '{}', 1, 'merged', 3, 3, 15000, m + INTERVAL 7 SECOND"
+    " FROM (SELECT n, %(newest)s - INTERVAL n MINUTE AS m FROM {numbers} AS x WHERE n < %(batches)s) AS y ORDER BY n DESC"
+)
+_BATCH_MINUTES = (
+    "INSERT INTO etl.batch_minutes (batch_id, minute, state) SELECT b.batch_id, b.opened_at - INTERVAL k.d MINUTE, 'merged'"
+    " FROM etl.batches AS b, {digits} AS k WHERE k.d < 3"
+)
+_CHECKS = (
+    "INSERT INTO etl.check_results (batch_id, attempt, gate, check_name, severity, outcome, offending_rows, sample, checked_at)"
+    " SELECT b.batch_id, 1, 'staging', CONCAT('staging_check_', k.d), 'fail', IF(b.batch_id %% 50 = 0 AND k.d = 1, 'fail',"
+    " 'pass'), IF(b.batch_id %% 50 = 0 AND k.d = 1, 1, 0), '[{\"bid\": -1}]', b.opened_at"
+    " FROM etl.batches AS b, {digits} AS k WHERE k.d < %(checks)s AND b.batch_id > %(batches)s - 43200"
+)
+_FRESHNESS = (
+    "INSERT INTO etl.freshness (pipeline, published_at, newest_create_time) SELECT 'recruitment', m + INTERVAL 7 SECOND, m"
+    " FROM (SELECT %(newest)s - INTERVAL n + 1 MINUTE AS m FROM {numbers} AS x WHERE n < 10080) AS y"
+)
+_REJECTED = (
+    "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) SELECT 'recruitment', 'lake',"
+    " CONCAT('k', n), %(newest)s - INTERVAL n DIV 10 MINUTE, CONCAT(ELT(1 + n %% 3, 'bid is negative: -', 'job_id is ''x'': ',"
+    " 'ts is unreadable: '), n), REPEAT('x', 400) FROM {numbers} AS x WHERE n < %(rejected)s"
+)
+_HOLDS = (
+    "INSERT INTO etl.holds (pipeline, minute, held_since, held_at, batch_id, attempt, rows_now, failing_checks)"
+    " SELECT pipeline, minute, merged_at, merged_at, batch_id, 1, 5000, '[\"staging_check_1\"]' FROM etl.minute_ledger"
+    " WHERE state = 'held'"
+)
+
+
+@pytest.fixture(scope="module")
+def year(warehouse_schema: None) -> Iterator[dict[str, str]]:
+    """A year of one pipeline that has never stood still; when it begins, and ends."""
+    with warehouse() as conn:
+        newest = now(conn).replace(second=0, microsecond=0)
+        binds = {"newest": newest, "year": YEAR, "batches": KEPT_BATCHES, "checks": CHECKS, "rejected": REJECTED}
+        cursor = conn.cursor()
+        for statement in (_LEDGER, _BATCHES, _BATCH_MINUTES, _CHECKS, _FRESHNESS, _REJECTED, _HOLDS):
+            cursor.execute(statement.replace("{numbers}", _NUMBERS).replace("{digits}", _DIGITS), binds)
+            conn.commit()
+        cursor.execute(
+            "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES ('recruitment', CURRENT_TIMESTAMP(6), %s)",
+            (now(conn),),
+        )
+        cursor.execute("ANALYZE TABLE etl.minute_ledger, etl.batches, etl.batch_minutes, etl.check_results")
+        cursor.fetchall()
+        conn.commit()
+    yield {
+        "from": text(newest - YEAR * MINUTE),
+        "to": text(newest + MINUTE),
+        "middle": text(newest - YEAR // 2 * MINUTE),
+    }
+
+
+VIEWS = {
+    "all pipelines": "",
+    "minutes": "/recruitment/minutes",
+    "ledger of the year": "/recruitment/ledger?from={from}&to={to}",
+    "ledger, a page in the middle": "/recruitment/ledger?from={from}&to={to}&before={middle}",
+    "ledger, held": "/recruitment/ledger?state=held",
+    "ledger, pending": "/recruitment/ledger?state=pending",
+    "ledger, merged": "/recruitment/ledger?state=merged&before={middle}",
+    "held": "/recruitment/held",
+    "rejected of the last day": "/recruitment/rejected?from={day}",
+    "rejected of all times": "/recruitment/rejected",
+    "gates": "/recruitment/gates",
+    "plan of a month's backfill": "/recruitment/backfill?from={month}&to={to}&chunk=hour",
+}
+
+
+def test_every_view_answers_in_time(as_user, year: dict[str, str], capsys) -> None:
+    client = as_user("ada")
+    with warehouse() as conn:
+        today = now(conn).replace(minute=0, second=0, microsecond=0)
+    asked = year | {"day": text(today - timedelta(days=1)), "month": text(today - timedelta(days=30))}
+    taken, wrong = {}, {}
+    for name, path in VIEWS.items():
+        seconds = []
+        for _ in range(TIMES):
+            began = time.perf_counter()
+            answer = client.get(DATA + path.format(**asked))
+            seconds.append(time.perf_counter() - began)
+            if answer.status_code != 200:
+                wrong[name] = answer.text
+        taken[name] = statistics.median(seconds)
+    with capsys.disabled():
+        print("", *(f"{1000 * seconds:6.0f} ms  {name}" for name, seconds in taken.items()), sep="\n")
+    assert not wrong
+    assert not {name: seconds for name, seconds in taken.items() if seconds > LIMIT}
+
+
+def test_the_year_is_there(as_user, year: dict[str, str]) -> None:
+    """What is measured is no empty answer."""
+    client = as_user("ada")
+    answers = {
+        name: client.get(DATA + VIEWS[name].format(**year)).json() for name in ("ledger of the year", "held", "gates")
+    }
+    assert len(answers["ledger of the year"]["rows"]) == 100 and answers["ledger of the year"]["more"]
+    assert len(answers["held"]["minutes"]) == YEAR // 5000 and answers["gates"]["findings"]

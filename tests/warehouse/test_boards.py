@@ -1,0 +1,299 @@
+"""Every statement behind a board, as the read-only account, on a warehouse with data in it.
+
+Superset's charts are YAML from which it makes SQL: here the same columns, metrics and filters are put together. Grafana's
+panels hold their SQL, with its macros.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from include import pipelines
+from include.warehouse import merge
+from include.warehouse.session import rows, warehouse
+from local.layout import ROOT
+from tests.warehouse.lab import SECOND, Lab, contribution
+from tests.warehouse.shop import Shop, operation
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+SUPERSET, GRAFANA = ROOT / "dashboards" / "superset", ROOT / "dashboards" / "grafana"
+
+
+def documents(kind: str) -> dict[Path, dict]:
+    return {path: yaml.safe_load(path.read_text()) for path in sorted(SUPERSET.glob(f"*/{kind}/*.yaml"))}
+
+
+CHARTS, DATASETS, BOARDS = documents("charts"), documents("datasets"), documents("dashboards")
+DATASET_OF = {dataset["uuid"]: dataset for dataset in DATASETS.values()}
+GRAFANAS = {path: json.loads(path.read_text()) for path in sorted(GRAFANA.glob("*/*.json"))}
+PANELS = [(board, panel) for board in GRAFANAS.values() for panel in board["panels"]]
+named = lambda path: f"{path.parts[-3]}/{path.stem}"  # noqa: E731
+
+
+@pytest.fixture(scope="module")
+def now(filled: datetime) -> datetime:
+    return filled
+
+
+@pytest.fixture(scope="module")
+def filled(warehouse_schema: None) -> datetime:
+    """Half an hour of both pipelines, a held minute and rejected rows among it; returns the server's time."""
+    with warehouse() as conn:
+        lab, shop = Lab(conn), Shop(conn)
+        server = lab.one("SELECT UTC_TIMESTAMP(6)")
+        newest = server.replace(second=0, microsecond=0) - 2 * MINUTE
+        lab.query("INSERT INTO recruitment.job (id, title, company_id) VALUES (7, 'Baker', 3)")
+        for number in range(3):
+            at = newest - number * MINUTE
+            when = {"dates": at.date(), "hours": at.hour}
+            facts = [
+                contribution(**when, clicks=4, event_count=4, bid_sum=Decimal(2), bid_count=4, publisher_id=1),
+                contribution(
+                    8, **when, conversions=1, qualified=1, unqualified=2, event_count=5, campaign_id=5, group_id=2
+                ),
+            ]
+            lab.see(at, at=server - 60 * SECOND, clock=server)
+            lab.publish(
+                {at: facts}, run_id=f"run-{number}", clock=server, ignored=30, rejects=[(at, "bid is negative")]
+            )
+            seen = {"event_time": at, "price": Decimal("20.50")}
+            shop.publish(
+                {at: [operation(kind, **seen) for kind in ("view", "view", "view", "cart", "purchase")]},
+                run_id=f"shop-{number}", clock=server, ignored=1,
+            )  # fmt: skip
+        bad, good = newest - 5 * MINUTE, newest - 6 * MINUTE
+        lab.see(bad, good, at=server - 60 * SECOND, clock=server)
+        rows_of = {bad: [contribution(bid_sum=-1)], good: [contribution(dates=good.date(), hours=good.hour)]}
+        batch_id = lab.open(*rows_of, run_id="held", clock=server)
+        lab.stage(batch_id, rows_of)
+        assert bad in lab.check(batch_id).held
+        merge.merge(batch_id)
+        lab.query(
+            "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, reason, payload)"
+            " VALUES ('recruitment', 'kafka', 'recruitment.events/0/7', 'no JSON object', '{')"
+        )
+        return server
+
+
+@pytest.fixture
+def ask(filled: datetime):
+    with warehouse("warehouse_bi") as conn:
+        yield lambda query, binds=None: rows(conn.cursor(), query, binds)
+
+
+# --- Superset
+
+
+def superset_sql(chart: dict, start: datetime, end: datetime) -> tuple[str, dict]:
+    """The statement that Superset makes of a chart, with its time range replaced."""
+    params, dataset = chart["params"], DATASET_OF[chart["dataset_uuid"]]
+    metrics = {metric["metric_name"]: metric["expression"] for metric in dataset["metrics"]}
+    columns = {column["column_name"] for column in dataset["columns"]}
+    groups = [*([params["x_axis"]] if "x_axis" in params else []), *_listed(params.get("groupby"))]
+    asked = [*_listed(params.get("metrics")), *_listed(params.get("metric"))]
+    groups += params["all_columns"] if params.get("query_mode") == "raw" else []
+    unknown = {*groups} - columns | {*asked, *_listed(params.get("timeseries_limit_metric"))} - metrics.keys()
+    assert not unknown, f"{chart['slice_name']} uses what its dataset lacks: {unknown}"
+    where, binds = ["1 = 1"], {"start": start, "end": end}
+    for number, found in enumerate(params["adhoc_filters"]):
+        assert found["subject"] in columns
+        if found["operator"] == "TEMPORAL_RANGE":
+            where.append(f"{found['subject']} >= %(start)s AND {found['subject']} < %(end)s")
+        else:
+            where.append(f"{found['subject']} {found['operator'].replace('==', '=')} %(value{number})s")
+            binds[f"value{number}"] = found["comparator"]
+    selected = [*(f"`{group}`" for group in groups), *(f"{metrics[metric]} AS `{metric}`" for metric in asked)]
+    by = (
+        f" GROUP BY {', '.join(f'`{group}`' for group in groups)}"
+        if groups and params.get("query_mode") != "raw"
+        else ""
+    )
+    return (
+        f"SELECT {', '.join(selected)} FROM {dataset['schema']}.{dataset['table_name']} WHERE {' AND '.join(where)}{by}",
+        binds,
+    )
+
+
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+@pytest.mark.parametrize("path", CHARTS, ids=named)
+def test_a_chart_of_superset_finds_rows(path: Path, ask, now: datetime) -> None:
+    found = ask(*superset_sql(CHARTS[path], now - 2 * HOUR, now + HOUR))
+    assert found, path
+    assert any(value is not None for row in found for value in row.values())
+
+
+@pytest.mark.parametrize("path", CHARTS, ids=named)
+def test_a_chart_of_superset_asks_by_a_column_that_has_an_index(path: Path) -> None:
+    ranges = [one for one in CHARTS[path]["params"]["adhoc_filters"] if one["operator"] == "TEMPORAL_RANGE"]
+    is_timeless = DATASET_OF[CHARTS[path]["dataset_uuid"]]["main_dttm_col"] is None
+    assert is_timeless or [one["subject"].endswith("_utc") for one in ranges] == [True]
+
+
+@pytest.mark.parametrize("path", DATASETS, ids=named)
+def test_a_dataset_declares_exactly_the_columns_of_its_view(path: Path, ask) -> None:
+    dataset = DATASETS[path]
+    found = ask(
+        "SELECT column_name AS name, data_type AS type FROM information_schema.columns"
+        " WHERE table_schema = %(schema)s AND table_name = %(table_name)s",
+        dataset,
+    )
+    declared = {column["column_name"]: column["type"] == "DATETIME" for column in dataset["columns"]}
+    assert declared == {row["name"]: row["type"] == "datetime" for row in found}
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=named)
+def test_a_board_of_superset_shows_every_chart_of_its_folder(path: Path) -> None:
+    board = BOARDS[path]
+    shown = {one["meta"]["uuid"] for key, one in board["position"].items() if key.startswith("CHART-")}
+    assert shown == {chart["uuid"] for other, chart in CHARTS.items() if other.parts[-3] == path.parts[-3]}
+    assert board["metadata"]["refresh_frequency"] == 15
+    for found in board["metadata"]["native_filter_configuration"]:
+        for target in filter(None, found["targets"]):
+            columns = {column["column_name"] for column in DATASET_OF[target["datasetUuid"]]["columns"]}
+            assert target["column"]["name"] in columns
+    for row in (one for key, one in board["position"].items() if key.startswith("ROW-")):
+        assert sum(board["position"][child]["meta"]["width"] for child in row["children"]) == 12
+
+
+def test_identifiers_of_supersets_assets_are_unique() -> None:
+    found = [document["uuid"] for kind in (CHARTS, DATASETS, BOARDS) for document in kind.values()]
+    assert len(found) == len(set(found)) > 40
+
+
+def test_no_asset_holds_a_password_or_a_host() -> None:
+    for path, database in documents("databases").items():
+        assert database["sqlalchemy_uri"] == "mysql+pymysql://bi@warehouse/etl", path
+        assert not (database["allow_dml"] or database["allow_ctas"] or database["allow_cvas"])
+
+
+# --- Grafana
+
+
+def grafana_sql(text: str, start: datetime, end: datetime) -> str:
+    """The statement with Grafana's macros and `All` of each variable put in, as its MySQL data source does."""
+    seconds = [int((time - datetime(1970, 1, 1)).total_seconds()) for time in (start, end)]
+    return re.sub(
+        r"\$__timeFilter\((\w+)\)", rf"\1 BETWEEN FROM_UNIXTIME({seconds[0]}) AND FROM_UNIXTIME({seconds[1]})", text
+    )
+
+
+def with_variables(text: str, board: dict, ask, start: datetime, end: datetime) -> str:
+    for variable in board["templating"]["list"]:
+        values = [next(iter(row.values())) for row in ask(grafana_sql(variable["query"], start, end))]
+        assert values and variable["multi"]
+        quoted = ", ".join("'" + str(value).replace("'", "''") + "'" for value in values)
+        text = text.replace(f"${variable['name']}", quoted)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("board", "panel"), PANELS, ids=[f"{board['uid']}/{panel['title']}" for board, panel in PANELS]
+)
+def test_a_panel_of_grafana_finds_rows(board: dict, panel: dict, ask, now: datetime) -> None:
+    start, end = now - 2 * HOUR, now + HOUR
+    for target in panel["targets"]:
+        query = with_variables(grafana_sql(target["rawSql"], start, end), board, ask, start, end)
+        assert "$" not in query, f"a macro or variable that is not known here: {query}"
+        found = ask(query)
+        assert found and any(value is not None for value in found[0].values())
+        if target["format"] == "time_series":
+            assert isinstance(found[0]["time"], datetime)
+            assert [row["time"] for row in found] == sorted(row["time"] for row in found)
+
+
+@pytest.mark.parametrize("board", GRAFANAS.values(), ids=lambda board: board["uid"])
+def test_a_board_of_grafana_fits_its_grid_and_refreshes(board: dict) -> None:
+    assert board["refresh"] == "15s"
+    assert board["timezone"] == ""  # the server's default, which is the reporting zone
+    taken = set()
+    for panel in board["panels"]:
+        assert panel["datasource"] == {"type": "mysql", "uid": "warehouse"}
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+
+
+def test_both_have_the_same_boards() -> None:
+    assert {board["slug"]: board["dashboard_title"] for board in BOARDS.values()} == {
+        board["uid"]: board["title"] for board in GRAFANAS.values()
+    }
+    assert {path.parts[-3] for path in BOARDS} == {"health", *pipelines.all_pipelines()}
+
+
+# --- what the views say
+
+
+def test_the_views_lose_and_double_nothing(ask) -> None:
+    [facts] = ask(
+        "SELECT SUM(clicks) AS clicks, SUM(conversion) AS conversions, SUM(spend_hour) AS spend FROM recruitment.events"
+    )
+    [board] = ask(
+        "SELECT SUM(clicks) AS clicks, SUM(conversions) AS conversions, SUM(spend) AS spend FROM recruitment.board_events"
+    )
+    assert facts == board and facts["clicks"] == 16
+    [sales] = ask("SELECT SUM(views) AS views, SUM(revenue) AS revenue FROM ecommerce.sales_hourly")
+    [board] = ask("SELECT SUM(views) AS views, SUM(revenue) AS revenue FROM ecommerce.board_sales")
+    assert sales == board == {"views": 9, "revenue": Decimal("61.50")}
+    steps = ask(
+        "SELECT step, SUM(events) AS events FROM ecommerce.board_funnel GROUP BY step_number, step ORDER BY step_number"
+    )
+    assert [tuple(row.values()) for row in steps] == [("view", 9), ("cart", 3), ("purchase", 3)]
+    [ledger] = ask("SELECT COUNT(*) AS minutes, SUM(raw_rows) AS raw_rows FROM etl.minute_ledger")
+    assert [ledger] == ask("SELECT COUNT(*) AS minutes, SUM(raw_rows) AS raw_rows FROM etl.board_minutes")
+
+
+def test_keys_have_names_and_unknown_ones_too(ask) -> None:
+    found = ask(
+        "SELECT DISTINCT job, company, campaign, publisher FROM recruitment.board_events ORDER BY job_id, publisher"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("Baker", "company 3", "none", "none"),
+        ("Baker", "company 3", "none", "publisher 1"),
+        ("job 8", "unknown", "campaign 5", "none"),
+    ]
+
+
+def test_health_says_how_each_pipeline_is(ask, now: datetime) -> None:
+    found = {row["pipeline"]: row for row in ask("SELECT * FROM etl.board_now")}
+    assert found["recruitment"]["held_minutes"] == 1
+    assert found["recruitment"]["problems"] == "none"
+    assert 60 < found["recruitment"]["newest_event_age"] < 600
+    assert found["ecommerce"]["looked_age"] is None  # nobody has looked at this lake
+    lag = ask("SELECT lag_before, lag_after FROM etl.board_lag WHERE pipeline = 'recruitment' ORDER BY published_utc")
+    assert lag[0]["lag_before"] is None and lag[0]["lag_after"] > 60
+    origins = ask("SELECT origin, COUNT(*) AS found FROM etl.board_rejected GROUP BY origin ORDER BY origin")
+    assert [tuple(row.values()) for row in origins] == [("kafka", 1), ("lake", 3)]
+
+
+@pytest.mark.parametrize(
+    ("query", "key"),
+    [
+        ("SELECT SUM(clicks) FROM recruitment.board_events WHERE hour_utc >= %(start)s", "by_time"),
+        ("SELECT SUM(revenue) FROM ecommerce.board_sales WHERE hour_utc >= %(start)s", "PRIMARY"),
+        ("SELECT SUM(events) FROM ecommerce.board_funnel WHERE hour_utc >= %(start)s", "PRIMARY"),
+        (
+            "SELECT SUM(raw_rows) FROM etl.board_minutes WHERE pipeline IN ('recruitment') AND minute_utc >= %(start)s",
+            "PRIMARY",
+        ),
+        (
+            "SELECT COUNT(*) FROM etl.board_rejected WHERE pipeline IN ('recruitment') AND minute_utc >= %(start)s",
+            "by_minute",
+        ),
+    ],
+)
+def test_a_filter_on_utc_reaches_the_index(ask, mariadb_server, now: datetime, query: str, key: str) -> None:
+    """The possible keys: which one is taken depends on how much there is. EXPLAIN of a view needs its owner."""
+    with warehouse("warehouse_admin") as conn:
+        plan = rows(conn.cursor(), f"EXPLAIN {query}", {"start": now - HOUR})
+    assert any(key in (step["possible_keys"] or "").split(",") for step in plan), plan

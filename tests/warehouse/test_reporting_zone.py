@@ -1,0 +1,126 @@
+"""The zone that dashboards show times in, on a server whose time zone tables are empty."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from include.warehouse import reporting_zone
+from include.warehouse.schema import apply_schema
+from include.warehouse.session import warehouse
+from tests.warehouse.lab import Lab, contribution, minute
+from tests.warehouse.shop import Shop, operation
+
+BERLIN = "Europe/Berlin"
+HOUR = timedelta(hours=1)
+# Around the end of summer time in Berlin: at 01:00 UTC the clock goes back from 03:00 to 02:00.
+AUTUMN = datetime(2026, 10, 25)
+
+
+def days(name: str) -> dict[date, tuple]:
+    return {row[0]: row[1:] for row in reporting_zone.days_away_from_utc(name)}
+
+
+def shown(time: datetime, found: dict[date, tuple]) -> datetime:
+    """What the views make of a time."""
+    before, changes_at, after = found.get(time.date(), (0, time, 0))
+    return time + timedelta(seconds=before if time < changes_at else after)
+
+
+def test_utc_needs_no_rows() -> None:
+    assert days("UTC") == {}
+
+
+def test_a_day_of_change_says_when_and_to_what() -> None:
+    found = days(BERLIN)
+    assert found[date(2026, 3, 29)] == (3_600, datetime(2026, 3, 29, 1), 7_200)
+    assert found[date(2026, 10, 25)] == (7_200, datetime(2026, 10, 25, 1), 3_600)
+    assert found[date(2026, 7, 1)] == (7_200, datetime(2026, 7, 2), 7_200)
+
+
+# Lord Howe moves by half an hour, Casablanca with Ramadan, London is UTC in winter, Kathmandu is off by quarters, Apia
+# has skipped a day.
+@pytest.mark.parametrize(
+    ("name", "year"),
+    [(BERLIN, 2026), ("Australia/Lord_Howe", 2026), ("Africa/Casablanca", 2026), ("Europe/London", 2026),
+     ("Asia/Kathmandu", 1986), ("Pacific/Apia", 2011), ("America/New_York", 2099)],
+)  # fmt: skip
+def test_every_quarter_of_an_hour_is_shown_as_the_zone_has_it(name: str, year: int) -> None:
+    found, zone, time = days(name), ZoneInfo(name), datetime(year, 1, 1)
+    while time.year == year:
+        assert shown(time, found) == time.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None), time
+        time += timedelta(minutes=15)
+
+
+@pytest.mark.parametrize("name", ["Berlin", "../etc/passwd", "Europe/"])
+def test_a_zone_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(reporting_zone.UnknownZone, match="MINUTEMARK_REPORTING_ZONE.*no time zone.*Europe/Berlin"):
+        reporting_zone.reporting_zone({reporting_zone.SETTING: name})
+
+
+@pytest.fixture
+def berlin(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    """A warehouse that reports in Berlin's time, and again in UTC afterwards."""
+    with monkeypatch.context() as patch:
+        patch.setenv(reporting_zone.SETTING, BERLIN)
+        apply_schema()
+        yield lab
+    apply_schema()
+    assert lab.query("SELECT zone FROM etl.reporting_zone") == [("UTC",)]
+    assert lab.one("SELECT COUNT(*) FROM etl.reporting_days") == 0
+
+
+def test_the_server_itself_need_not_know_the_zone(berlin: Lab) -> None:
+    assert berlin.one("SELECT CONVERT_TZ('2026-07-01', 'UTC', 'Europe/Berlin')") is None  # else this proves less
+    assert berlin.query("SELECT DISTINCT reporting_zone FROM etl.board_pipelines") == [(BERLIN,)]
+
+
+def test_hours_over_a_change_of_the_clock(berlin: Lab) -> None:
+    hours = [AUTUMN - 3 * HOUR, AUTUMN, AUTUMN + HOUR, AUTUMN + 2 * HOUR]
+    berlin.publish({minute(0): [contribution(dates=hour.date(), hours=hour.hour) for hour in hours]})
+    found = dict(berlin.query("SELECT hour_utc, hour FROM recruitment.board_events"))
+    assert found == {
+        datetime(2026, 10, 24, 21): datetime(2026, 10, 24, 23),
+        datetime(2026, 10, 25, 0): datetime(2026, 10, 25, 2),
+        datetime(2026, 10, 25, 1): datetime(2026, 10, 25, 2),  # the clock shows this hour twice
+        datetime(2026, 10, 25, 2): datetime(2026, 10, 25, 3),
+    }
+    assert berlin.query("SELECT SUM(clicks) FROM recruitment.board_events GROUP BY hour ORDER BY hour") == [
+        (1,),
+        (2,),
+        (1,),
+    ]
+
+
+def test_minutes_rejects_batches_and_sales_are_shown_in_the_zone(berlin: Lab) -> None:
+    berlin.publish({minute(0): [contribution()]}, rejects=[(minute(0), "bid is negative")], ignored=20)
+    Shop(berlin.conn).publish({minute(0): [operation()]}, run_id="shop")
+    assert set(berlin.query("SELECT minute FROM etl.board_minutes")) == {(minute(0) + HOUR,)}
+    assert berlin.query("SELECT minute FROM etl.board_rejected") == [(minute(0) + HOUR,)]
+    assert berlin.query("SELECT hour, hour_of_day FROM ecommerce.board_sales") == [(datetime(2026, 3, 1, 11), "11h")]
+    offset = int(ZoneInfo(BERLIN).utcoffset(datetime.now()).total_seconds())
+    for view, column in (("board_batches", "opened"), ("board_lag", "published")):
+        found = berlin.query(f"SELECT TIMESTAMPDIFF(SECOND, {column}_utc, {column}) FROM etl.{view}")
+        assert set(found) == {(offset,)}, view
+
+
+def test_applying_again_writes_nothing(berlin: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(reporting_zone.SETTING, BERLIN)
+    said = []
+
+    class Listening:
+        def __init__(self, cursor) -> None:
+            self.cursor = cursor
+
+        def execute(self, text: str, *binds: object) -> None:
+            self.cursor.execute(text, *binds)
+            said.append((text.split()[0], self.cursor.rowcount))
+
+        def fetchall(self) -> list:
+            return self.cursor.fetchall()
+
+    with warehouse() as conn:
+        reporting_zone.write(Listening(conn.cursor()))
+    assert [count for verb, count in said if verb != "SELECT"] == [0, 0]
