@@ -16,7 +16,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench volume shop-file faults test lint clean
+.PHONY: help setup run services dashboards stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench page-bench volume shop-file faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -67,6 +67,9 @@ latency: ## of the running stack: seconds from tick to merged over the last sche
 bench: setup ## measure on stores of its own what a minute costs beside lakes of 10 thousand to 10 million rows (ROWS="…" ROUNDS=10 PARTS="minute classic poll catch-up")
 	@$(UV) pip install -q --python $(VENV)/python -r bench/requirements.txt
 	@$(VENV)/python -m bench.flat_cost $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS),--parts $(PARTS))
+
+page-bench: setup ## measure on stores of its own how soon the Pipelines page answers beside a year of minutes
+	@$(VENV)/python -m bench.page_year
 
 volume: setup ## measure on stores of its own how fast a history is imported, merged and recounted: FILE=2019-Nov.csv.gz (PIPELINE=ecommerce)
 	@$(VENV)/python -m bench.volume --file "$(FILE)" $(if $(PIPELINE),--pipeline "$(PIPELINE)")

@@ -1,24 +1,33 @@
-"""Every view answers within 300 ms beside a year of minutes: 525,600 rows of the ledger, and what belongs to them."""
+"""Whether the Pipelines page answers at once beside a year of minutes: `make page-bench`.
+
+Starts a throw-away warehouse, fills it with what a pipeline leaves that never stood still for a year (525,600 rows of the
+ledger, 90 days of batches, checks, a week of freshness, rejected and held rows), and asks a real API server for each view.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import timedelta
-
-import pytest
+from pathlib import Path
 
 from include.page.overview import now
+from include.warehouse import schema
 from include.warehouse.session import warehouse
+from tests import stores
+from tests.page.site import Site, site
 from tests.page.world import DATA, MINUTE, text
 
-LIMIT = 0.3  # seconds
-TIMES = 5
 YEAR = 525_600  # minutes
 KEPT_BATCHES = 129_600  # 90 days of them
 CHECKS = 9  # results of a batch
 REJECTED = 200_000
+LIMIT = 300  # milliseconds
 
 # Numbers from 0 below 10^6: no engine's sequences are needed.
 _DIGITS = "(SELECT 0 AS d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10)) + ")"
@@ -68,32 +77,7 @@ _HOLDS = (
     " WHERE state = 'held'"
 )
 
-
-@pytest.fixture(scope="module")
-def year(warehouse_schema: None) -> Iterator[dict[str, str]]:
-    """A year of one pipeline that has never stood still; when it begins, and ends."""
-    with warehouse() as conn:
-        newest = now(conn).replace(second=0, microsecond=0)
-        binds = {"newest": newest, "year": YEAR, "batches": KEPT_BATCHES, "checks": CHECKS, "rejected": REJECTED}
-        cursor = conn.cursor()
-        for statement in (_LEDGER, _BATCHES, _BATCH_MINUTES, _CHECKS, _FRESHNESS, _REJECTED, _HOLDS):
-            cursor.execute(statement.replace("{numbers}", _NUMBERS).replace("{digits}", _DIGITS), binds)
-            conn.commit()
-        cursor.execute(
-            "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES ('recruitment', CURRENT_TIMESTAMP(6), %s)",
-            (now(conn),),
-        )
-        cursor.execute("ANALYZE TABLE etl.minute_ledger, etl.batches, etl.batch_minutes, etl.check_results")
-        cursor.fetchall()
-        conn.commit()
-    yield {
-        "from": text(newest - YEAR * MINUTE),
-        "to": text(newest + MINUTE),
-        "middle": text(newest - YEAR // 2 * MINUTE),
-    }
-
-
-VIEWS = {
+_VIEWS = {
     "all pipelines": "",
     "minutes": "/recruitment/minutes",
     "ledger of the year": "/recruitment/ledger?from={from}&to={to}",
@@ -109,32 +93,59 @@ VIEWS = {
 }
 
 
-def test_every_view_answers_in_time(as_user, year: dict[str, str], capsys) -> None:
-    client = as_user("ada")
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make page-bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    rounds = parser.parse_args().rounds
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, stores.mariadb_server(Path(name)) as connections:
+        os.environ.update(connections)
+        schema.apply_schema()
+        asked = _fill()
+        with site(Path(name), connections) as served:
+            print(f"| view | median of {rounds} | slowest |\n|---|---:|---:|")
+            medians = [_measured(served, view, path.format(**asked), rounds) for view, path in _VIEWS.items()]
+    return 0 if max(medians) <= LIMIT else 1
+
+
+def _fill() -> Mapping[str, str]:
+    """A year of one pipeline; returns the times that the views are asked for."""
     with warehouse() as conn:
-        today = now(conn).replace(minute=0, second=0, microsecond=0)
-    asked = year | {"day": text(today - timedelta(days=1)), "month": text(today - timedelta(days=30))}
-    taken, wrong = {}, {}
-    for name, path in VIEWS.items():
-        seconds = []
-        for _ in range(TIMES):
-            began = time.perf_counter()
-            answer = client.get(DATA + path.format(**asked))
-            seconds.append(time.perf_counter() - began)
-            if answer.status_code != 200:
-                wrong[name] = answer.text
-        taken[name] = statistics.median(seconds)
-    with capsys.disabled():
-        print("", *(f"{1000 * seconds:6.0f} ms  {name}" for name, seconds in taken.items()), sep="\n")
-    assert not wrong
-    assert not {name: seconds for name, seconds in taken.items() if seconds > LIMIT}
-
-
-def test_the_year_is_there(as_user, year: dict[str, str]) -> None:
-    """What is measured is no empty answer."""
-    client = as_user("ada")
-    answers = {
-        name: client.get(DATA + VIEWS[name].format(**year)).json() for name in ("ledger of the year", "held", "gates")
+        newest = now(conn).replace(second=0, microsecond=0)
+        binds = {"newest": newest, "year": YEAR, "batches": KEPT_BATCHES, "checks": CHECKS, "rejected": REJECTED}
+        cursor = conn.cursor()
+        for statement in (_LEDGER, _BATCHES, _BATCH_MINUTES, _CHECKS, _FRESHNESS, _REJECTED, _HOLDS):
+            cursor.execute(statement.replace("{numbers}", _NUMBERS).replace("{digits}", _DIGITS), binds)
+            conn.commit()
+        cursor.execute(
+            "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES ('recruitment', CURRENT_TIMESTAMP(6), %s)",
+            (now(conn),),
+        )
+        cursor.execute("ANALYZE TABLE etl.minute_ledger, etl.batches, etl.batch_minutes, etl.check_results")
+        cursor.fetchall()
+        conn.commit()
+    hour = newest.replace(minute=0)
+    return {
+        "from": text(newest - YEAR * MINUTE),
+        "to": text(newest + MINUTE),
+        "middle": text(newest - YEAR // 2 * MINUTE),
+        "day": text(hour - timedelta(days=1)),
+        "month": text(hour - timedelta(days=30)),
     }
-    assert len(answers["ledger of the year"]["rows"]) == 100 and answers["ledger of the year"]["more"]
-    assert len(answers["held"]["minutes"]) == YEAR // 5000 and answers["gates"]["findings"]
+
+
+def _measured(served: Site, view: str, path: str, rounds: int) -> float:
+    """The median in milliseconds, whole answers by HTTP, after two rounds to warm up."""
+    token, taken = served.token("ada"), []
+    for _ in range(rounds + 2):
+        begun = time.perf_counter()
+        served.send("GET", DATA + path, token=token)
+        taken.append(1_000 * (time.perf_counter() - begun))
+    median = statistics.median(taken[2:])
+    print(f"| {view} | {median:.0f} ms | {max(taken[2:]):.0f} ms |", flush=True)
+    return median
+
+
+if __name__ == "__main__":
+    sys.exit(main())
