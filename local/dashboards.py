@@ -13,6 +13,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
@@ -64,6 +65,8 @@ def start() -> None:
             alive=lambda: supervisor.state_of(SERVER) in supervisor.COMING,
             log=str(supervisor.log_of(SERVER)),
         )
+    with step("each view answers a board"):
+        _require_answers(url, known["password"])
     for title, slug in boards():
         say(f"   {title:<14} {url}/superset/dashboard/{slug}/")
     say(f"   Log in as {ACCOUNT}, password {known['password']}. `make stop` stops it with everything else.")
@@ -137,11 +140,33 @@ def _require_views() -> None:
             ) from error
 
 
-def _ask(url: str) -> None:
+def _require_answers(url: str, password: str) -> None:
+    """Ask each dataset as a board would: that Superset is up says nothing about its way to the warehouse."""
+    login = {"username": ACCOUNT, "password": password, "provider": "db"}
+    token = _ask(f"{url}/api/v1/security/login", login)["access_token"]
+    count = {"expressionType": "SQL", "sqlExpression": "COUNT(*)", "label": "rows"}
+    for dataset in _ask(f"{url}/api/v1/dataset/?q=(page_size:100)", token=token)["result"]:
+        asked = {
+            "datasource": {"id": dataset["id"], "type": "table"},
+            "queries": [{"metrics": [count], "columns": [], "row_limit": 1}],
+        }
+        try:
+            _ask(f"{url}/api/v1/chart/data", asked, token)
+        except urllib.error.HTTPError as error:
+            raise Problem(
+                f"Superset's dataset {dataset['schema']}.{dataset['table_name']}",
+                error.read().decode(errors="replace")[:500],
+                f"Its account needs the right to read that view: `make schema`. The whole story: {supervisor.log_of(SERVER)}",
+            ) from error
+
+
+def _ask(url: str, body: Mapping | None = None, token: str | None = None) -> dict:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), headers)
     # No proxy stands between us and the loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=5) as answer:
-        answer.read()
+    with opener.open(request, timeout=60) as answer:
+        return json.load(answer) if "json" in answer.headers.get_content_type() else {}
 
 
 def _command(what: str, port: int) -> list[str]:

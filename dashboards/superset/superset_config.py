@@ -35,6 +35,13 @@ TALISMAN_CONFIG = {
 }
 
 
+def FLASK_APP_MUTATOR(app: object) -> None:  # noqa: N802, Superset's name for it
+    """Superset names the types of a result by the constants of MySQLdb, whichever driver it is told to take."""
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
+
+
 def DB_CONNECTION_MUTATOR(uri: URL, params: dict, *_: object) -> tuple[URL, dict]:  # noqa: N802, Superset's name for it
     """Host, account and password of connection warehouse_bi, at each connect; Superset's own database holds none of them."""
     if uri.host != "warehouse":
