@@ -7,7 +7,7 @@ LOCAL := $(VENV)/python -m local
 UV := .local/tools/uv/bin/uv
 
 # A variable given on the command line (make run AIRFLOW_PORT=8081) reaches the commands by their environment.
-export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT SUPERSET_PORT
+export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT SUPERSET_PORT JUPYTER_PORT
 ifdef EVENTS
 export MINUTEMARK_DEMO_EVENTS := $(EVENTS)
 endif
@@ -16,14 +16,14 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench page-bench volume shop-file faults test lint clean
+.PHONY: help setup run services dashboards stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench page-bench volume shop-file faults test lint clean notebook
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 	@echo
 	@echo "  Ports: AIRFLOW_PORT=8080 CASSANDRA_PORT=9042 CASSANDRA_STORAGE_PORT=7000 MARIADB_PORT=3306"
-	@echo "  POSTGRES_PORT=15432 (Airflow's metadata) KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093 SUPERSET_PORT=8088, remembered"
-	@echo "  in .local/ports."
+	@echo "  POSTGRES_PORT=15432 (Airflow's metadata) KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093 SUPERSET_PORT=8088"
+	@echo "  JUPYTER_PORT=8888, remembered in .local/ports."
 	@echo "  A MySQL or Cassandra of your own: set AIRFLOW_CONN_WAREHOUSE_ETL, _BI (and _ADMIN), or AIRFLOW_CONN_LAKE_READER,"
 	@echo "  _WRITER (and _ADMIN); a Spark master or a Kafka of your own: AIRFLOW_CONN_SPARK_DEFAULT, AIRFLOW_CONN_KAFKA_DEFAULT."
 	@echo "  Without Kafka: MINUTEMARK_INGEST= (empty); producers then write to the lake."
@@ -40,6 +40,9 @@ services: setup ## start only the stores and write .local/env, for `astro dev st
 
 dashboards: ## three boards on the running warehouse, in Apache Superset; the first time installs it (700 MB)
 	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make run" >&2; exit 3; }; $(LOCAL) dashboards
+
+notebook: ## JupyterLab with the notebooks, on the stores of the running stack, until Ctrl-C; the first time installs it (600 MB)
+	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make run" >&2; exit 3; }; $(LOCAL) notebook
 
 stop: ## stop everything
 	@[ -x $(VENV)/python ] || { echo "Nothing is set up here."; exit 0; }; $(LOCAL) stop

@@ -148,7 +148,7 @@ class Bench:
             for one in worlds:
                 with one.entered():
                     target = endpoint(WAREHOUSE_ETL)
-                    properties = _without_prefix(submission.warehouse_settings(target))
+                    properties = submission.jdbc_properties(target)
                     with warehouse("warehouse_admin") as conn:
                         conn.cursor().execute(classic.CREATE_FACTS)
                         conn.cursor().execute(f"GRANT SELECT, INSERT ON {classic.FACTS} TO '{target.login}'@'%'")
@@ -204,10 +204,6 @@ def _pretend_merged(conn) -> None:
         "settled_before = seen_changed_time, raw_rows = 0, state = 'merged' WHERE state = 'seen'"
     )
     conn.commit()
-
-
-def _without_prefix(settings: Mapping[str, str]) -> dict[str, str]:
-    return {name.rpartition(".")[2]: value for name, value in settings.items()}
 
 
 def _timed(works: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:

@@ -64,6 +64,14 @@ def dashboards(_: argparse.Namespace) -> int:
     return 0
 
 
+def notebook(_: argparse.Namespace) -> int:
+    _use_connections("make notebook")
+    from local import notebook
+
+    notebook.start()
+    return 0
+
+
 def stop(_: argparse.Namespace) -> int:
     from local import supervisor
 
@@ -242,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     command(run, help="start everything").add_argument("--detach", action="store_true")
     command(services, help="start only the stores")
     command(dashboards, help="start Superset with the boards")
+    command(notebook, help="open JupyterLab with the notebooks")
     command(stop, help="stop everything")
     command(status, help="what runs").add_argument("--json", action="store_true")
     followed = command(logs, help="follow the logs")

@@ -163,6 +163,25 @@ def install_environment() -> None:
         stamp.write()
 
 
+def install_beside(folder: Path, lock: Path, what: str, size: str) -> None:
+    """An environment of its own in `folder`/venv, exactly as its lock says; only when the lock or the Python changed."""
+    python = find_python()
+    venv = folder / "venv"
+    stamp = Stamp(folder / ".made-of", lock, str(python))
+    if stamp.fits():
+        return
+    uv = install_uv()
+    with step(f"{what}: {size}"):
+        offline = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
+        shutil.rmtree(venv, ignore_errors=True)
+        for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
+            done = subprocess.run([str(uv), *command], env=offline)  # shows its own progress
+            if done.returncode != 0:
+                found = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; its reason stands above"
+                raise Problem(what, found, "Run the same command again: what was fetched is kept.")
+        stamp.write()
+
+
 def _version_of(python: Path) -> str:
     return next(version for version in PYTHONS if _runs(python, version))
 

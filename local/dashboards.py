@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -79,22 +77,8 @@ def boards() -> list[tuple[str, str]]:
 
 
 def install() -> None:
-    """Superset's environment, exactly as its lock says; only when the lock or the Python changed."""
-    python = bootstrap.find_python()
-    venv = SUPERSET / "venv"
-    stamp = bootstrap.Stamp(SUPERSET / ".made-of", LOCK, str(python))
-    if stamp.fits():
-        return
-    uv = bootstrap.install_uv()
-    with step("Superset's environment: some 150 packages, which takes minutes the first time"):
-        offline = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "VIRTUAL_ENV": str(venv)}
-        shutil.rmtree(venv, ignore_errors=True)
-        for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(LOCK)]):
-            done = subprocess.run([str(uv), *command], env=offline)  # shows its own progress
-            if done.returncode != 0:
-                found = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; its reason stands above"
-                raise Problem("Superset's environment", found, "Run the same command again: what was fetched is kept.")
-        stamp.write()
+    """Superset's environment, exactly as its lock says."""
+    bootstrap.install_beside(SUPERSET, LOCK, "Superset's environment", "some 150 packages, minutes the first time")
 
 
 def own_secrets() -> dict[str, str]:

@@ -20,6 +20,7 @@ SPARK_JARS = LOCAL / "jars"
 STORE_JARS = LOCAL / "stores"
 KAFKA_JARS = LOCAL / "kafka"
 SUPERSET = LOCAL / "superset"
+JUPYTER = LOCAL / "jupyter"
 
 STATE = Path(os.environ.get("MINUTEMARK_STATE") or LOCAL).absolute()
 DATA = STATE / "data"

@@ -21,7 +21,20 @@ TESTS = ROOT / "tests"
 REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
 # Fast ones first: a broken transform should not wait behind a starting node.
-ORDER = ("docs", "dags", "pipelines", "local", "stores", "lake", "warehouse", "page", "kafka", "spark", "e2e")
+ORDER = (
+    "docs",
+    "dags",
+    "pipelines",
+    "local",
+    "stores",
+    "lake",
+    "warehouse",
+    "page",
+    "kafka",
+    "spark",
+    "notebooks",
+    "e2e",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

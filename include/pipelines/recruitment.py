@@ -19,7 +19,7 @@ PIPELINE = Pipeline(
     outputs=(
         Output(name="events", staging="recruitment.events_staged", contributions="recruitment.events_by_minute"),
     ),
-    readable=("recruitment.events", "recruitment.job", "recruitment.board_events"),
+    readable=("recruitment.events", "recruitment.job", "recruitment.board_events", "recruitment.board_contributions"),
     dimensions=(
         Dimension(
             name="job",

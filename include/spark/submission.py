@@ -114,7 +114,7 @@ def prepare(
 
 
 def session_settings(master: str) -> dict[str, str]:
-    """What a session needs without stores: for tests, and for making the archive."""
+    """What a session needs without stores: for notebooks and tests, and for making the archive."""
     return _merged(_tuning(master), _session(small=True), _correctness(), runtime(spark_jars(), short_lived=True))
 
 
@@ -244,8 +244,12 @@ def _tuning(master: str) -> dict[str, str]:
 
 def _correctness() -> dict[str, str]:
     """What nobody may change: results depend on it."""
+    return {"spark.speculation": "false", **reading_settings()}
+
+
+def reading_settings() -> dict[str, str]:
+    """The part of it that a running session can still be told: what rows mean, and how the lake is read."""
     return {
-        "spark.speculation": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "false",
         "spark.sql.caseSensitive": "false",
@@ -271,6 +275,11 @@ def lake_settings(lake: Endpoint) -> dict[str, str]:
 
 
 def warehouse_settings(warehouse: Endpoint) -> dict[str, str]:
+    """The JDBC driver's properties, under the prefix that the job looks for."""
+    return {_WAREHOUSE + key: value for key, value in jdbc_properties(warehouse).items()}
+
+
+def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
     """The JDBC driver's properties; extra `jdbc` of the connection adds any of its own (a trust store, say)."""
     given = {key: str(value) for key, value in (warehouse.extra.get("jdbc") or {}).items()}
     properties = {
@@ -281,7 +290,7 @@ def warehouse_settings(warehouse: Endpoint) -> dict[str, str]:
     }
     if warehouse.host in _LOOPBACK:
         properties["allowPublicKeyRetrieval"] = "true"
-    return {_WAREHOUSE + key: value for key, value in (properties | given).items()}
+    return properties | given
 
 
 def _ssl_mode(warehouse: Endpoint) -> str:

@@ -42,6 +42,7 @@ def test_data_is_in_named_volumes():
         "mysql": "/var/lib/mysql",
         "kafka": "/var/lib/kafka/data",
         "grafana": "/var/lib/grafana",
+        "zeppelin": "/notes",
     }
     for store, path in stores.items():
         volumes = dict(reversed(volume.split(":")[:2]) for volume in SERVICES[store]["volumes"])
@@ -50,7 +51,8 @@ def test_data_is_in_named_volumes():
 
 def test_mounted_files_exist():
     sources = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
-    sources += [service["build"] for service in SERVICES.values() if "build" in service]
+    for build in [service["build"] for service in SERVICES.values() if "build" in service]:
+        sources += [build] if isinstance(build, str) else [build["context"], *build["additional_contexts"].values()]
     assert all((PROJECT / source).exists() for source in sources if source.startswith("."))
 
 

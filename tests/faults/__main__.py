@@ -27,6 +27,7 @@ PORTS = (
     "KAFKA_PORT",
     "KAFKA_CONTROLLER_PORT",
     "SUPERSET_PORT",
+    "JUPYTER_PORT",
 )
 
 

@@ -242,6 +242,8 @@ def test_the_views_lose_and_double_nothing(ask) -> None:
         "SELECT SUM(clicks) AS clicks, SUM(conversions) AS conversions, SUM(spend) AS spend FROM recruitment.board_events"
     )
     assert facts == board and facts["clicks"] == 16
+    [minutes] = ask("SELECT SUM(clicks) AS clicks, SUM(spend) AS spend FROM recruitment.board_contributions")
+    assert minutes == {name: facts[name] for name in ("clicks", "spend")}
     [sales] = ask("SELECT SUM(views) AS views, SUM(revenue) AS revenue FROM ecommerce.sales_hourly")
     [board] = ask("SELECT SUM(views) AS views, SUM(revenue) AS revenue FROM ecommerce.board_sales")
     assert sales == board == {"views": 9, "revenue": Decimal("61.50")}
@@ -280,6 +282,7 @@ def test_health_says_how_each_pipeline_is(ask, now: datetime) -> None:
     ("query", "key"),
     [
         ("SELECT SUM(clicks) FROM recruitment.board_events WHERE hour_utc >= %(start)s", "by_time"),
+        ("SELECT SUM(clicks) FROM recruitment.board_contributions WHERE minute_utc >= %(start)s", "PRIMARY"),
         ("SELECT SUM(revenue) FROM ecommerce.board_sales WHERE hour_utc >= %(start)s", "PRIMARY"),
         ("SELECT SUM(events) FROM ecommerce.board_funnel WHERE hour_utc >= %(start)s", "PRIMARY"),
         (

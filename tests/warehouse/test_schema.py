@@ -46,6 +46,7 @@ READABLE = [
     "SELECT * FROM etl.alerts",
     "SELECT * FROM etl.board_now",
     "SELECT * FROM recruitment.board_events",
+    "SELECT * FROM recruitment.board_contributions",
     "SELECT * FROM ecommerce.board_sales",
     "SELECT check_name, outcome, offending_rows FROM etl.check_results",
 ]

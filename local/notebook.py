@@ -1,0 +1,62 @@
+"""`make notebook`: JupyterLab with the notebooks of notebooks/, on the stores of a running stack, until Ctrl-C.
+
+It has a Python environment of its own. Of the connections it sees the two that only read, in its environment; whoever
+opens it needs the token that it makes and prints.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from include.connections import LAKE_READER, WAREHOUSE_BI
+from local import bootstrap, connections, environment, ports, supervisor
+from local.layout import DATA, JUPYTER, ROOT, SPARK_JARS
+from local.problems import Problem
+from local.progress import say
+
+FOLDER = ROOT / "notebooks"
+LOCK = FOLDER / "requirements.lock"
+HOME = DATA / "jupyter"
+READERS = (LAKE_READER, WAREHOUSE_BI)
+NOT_INHERITED = ("MINUTEMARK_", "AIRFLOW", "PYTHON", "PYSPARK", "SPARK", "JUPYTER", "IPYTHON")
+
+
+def start() -> None:
+    """Become JupyterLab. Raises Problem."""
+    if not supervisor.running():
+        raise Problem("make notebook", "there is no running stack here", "`make run` or `make services` first.")
+    bootstrap.install_beside(JUPYTER, LOCK, "JupyterLab's environment", "some 100 packages, a minute the first time")
+    chosen = ports.chosen()
+    ports.require_free(chosen, ("JUPYTER_PORT",))
+    ports.save(chosen)
+    HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+    say("   Open the address with the token; Ctrl-C ends JupyterLab and its Spark.")
+    line = command(chosen["JUPYTER_PORT"])
+    os.chdir(FOLDER)
+    os.execve(line[0], line, environment_of_jupyter(environment.read()))
+
+
+def command(port: int) -> list[str]:
+    """What starts it; nothing of it is secret."""
+    options = [f"--config={FOLDER / 'jupyter_server_config.py'}", f"--ServerApp.port={port}"]
+    return [str(JUPYTER / "venv" / "bin" / "jupyter-lab"), *options]
+
+
+def environment_of_jupyter(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What it and its kernels see: the project, Java, and of the connections in `known` those that only read."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(NOT_INHERITED)}
+    readers = {connections.variable(conn_id): known[connections.variable(conn_id)] for conn_id in READERS}
+    return {
+        **kept,
+        **readers,
+        **({"JAVA_HOME": known["JAVA_HOME"]} if "JAVA_HOME" in known else {}),
+        "MINUTEMARK_SPARK_JARS": known.get("MINUTEMARK_SPARK_JARS", str(SPARK_JARS)),
+        "PYTHONPATH": str(ROOT),
+        # Nothing of the user's own Jupyter: its settings could open this one to others.
+        "JUPYTER_CONFIG_DIR": str(HOME / "config"),
+        "JUPYTER_DATA_DIR": str(HOME / "share"),
+        "JUPYTER_RUNTIME_DIR": str(HOME / "run"),
+        "IPYTHONDIR": str(HOME / "ipython"),
+        "PATH": f"{JUPYTER / 'venv' / 'bin'}:{environ.get('PATH', os.defpath)}",
+    }

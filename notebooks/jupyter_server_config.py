@@ -1,0 +1,22 @@
+"""JupyterLab as `make notebook` starts it: for this machine alone, with a token that it makes at each start."""
+
+
+def without_outputs(model: dict, **_: object) -> None:
+    """A notebook goes to disk without its outputs: they show what the stores hold, and a commit would take them along."""
+    if model["type"] != "notebook":
+        return
+    for cell in model["content"]["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+
+
+c = get_config()  # noqa: F821 - Jupyter runs this file
+c.ContentsManager.pre_save_hook = without_outputs
+c.ServerApp.ip = "127.0.0.1"
+c.ServerApp.port_retries = 0  # `make notebook` has looked that the port is free
+c.ServerApp.open_browser = False
+c.ServerApp.answer_yes = True  # Ctrl-C ends it, without asking
+# Nothing is told to or fetched from anybody.
+c.LabApp.news_url = None
+c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+c.LabApp.extension_manager = "readonly"

@@ -1,0 +1,93 @@
+"""What every notebook stands on: a Spark session that reads the lake, and the warehouse's tables through it.
+
+Both are asked as the read-only accounts of AIRFLOW_CONN_LAKE_READER and AIRFLOW_CONN_WAREHOUSE_BI. A password goes from
+there to Spark inside this process: a setting that a session starts with would be on its command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from include.connections import LAKE_READER, WAREHOUSE_BI, endpoint
+from include.pipelines import Pipeline
+from include.spark import submission
+from include.spark.lake import instants
+from include.window import WindowRefused, as_minute, asked_range
+
+MASTER = "local[*]"
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+MOST_MINUTES = 1_440
+
+
+class NothingToRead(LookupError):
+    """None of the chosen minutes can be compared; the message says what to choose."""
+
+
+def session() -> SparkSession:
+    """A Spark of this machine's own, set as a job of a pipeline is, that finds the lake."""
+    os.environ.update(submission.environment(MASTER))
+    settings = submission.session_settings(MASTER)
+    return with_lake(SparkSession.builder.master(MASTER).appName("notebook").config(map=settings).getOrCreate())
+
+
+def with_lake(spark: SparkSession) -> SparkSession:
+    """The same session, whoever opened it: from now on it reads the lake, by key, and its times are UTC."""
+    for name, value in {**submission.reading_settings(), **submission.lake_settings(endpoint(LAKE_READER))}.items():
+        spark.conf.set(name, value)
+    return spark
+
+
+def warehouse(spark: SparkSession, table: str) -> DataFrame:
+    """A table or view of the warehouse. Lazy: what `where` says of it is asked by the server."""
+    account = endpoint(WAREHOUSE_BI)
+    return spark.read.jdbc(submission.jdbc_url(account), table, properties=submission.jdbc_properties(account))
+
+
+def minutes(first: str | None, last: str | None) -> list[datetime]:
+    """The minutes (naive, UTC) from `first` until before `last`; where none is given, those of the last 60 minutes.
+
+    Raises WindowRefused, which says what to write instead.
+    """
+    if first or last:
+        start, end = asked_range(first, last)
+    else:
+        end = as_minute(datetime.now(UTC))
+        start = end - HOUR
+    count = (end - start) // MINUTE
+    if count > MOST_MINUTES:
+        raise WindowRefused(f"From {first} to {last} there are {count} minutes: choose {MOST_MINUTES} at most.")
+    return [start + number * MINUTE for number in range(count)]
+
+
+def finished(spark: SparkSession, pipeline: Pipeline, chosen: Sequence[datetime]) -> DataFrame:
+    """The ledger's rows of those of the chosen minutes that are merged, with nothing new in the lake since."""
+    ledger = warehouse(spark, "etl.board_minutes").where(F.col("pipeline") == pipeline.name)
+    return of_minutes(ledger, chosen).where("state = 'merged' AND pending = 0")
+
+
+def minutes_of(ledger: DataFrame) -> list[datetime]:
+    """The minutes (naive, UTC) of rows of the ledger, in order. Raises NothingToRead where there are none."""
+    found = times(ledger, "minute_utc")
+    if not found:
+        raise NothingToRead(
+            "None of the chosen minutes has been merged and settled. Choose others: "
+            "`make query SQL=\"SELECT MIN(minute), MAX(minute) FROM etl.minute_ledger WHERE state = 'merged'\"`."
+        )
+    return found
+
+
+def times(frame: DataFrame, column: str) -> list[datetime]:
+    """The times (naive, UTC, whole seconds) of a column, in order."""
+    # Numbers: a datetime that Spark hands over has passed through this machine's time zone.
+    seconds = sorted(row[0] for row in frame.select(F.unix_seconds(column)).collect())
+    return [datetime.fromtimestamp(second, UTC).replace(tzinfo=None) for second in seconds]
+
+
+def of_minutes(table: DataFrame, wanted: Sequence[datetime]) -> DataFrame:
+    """The rows of a view that has minute_utc, of these minutes (naive, UTC)."""
+    return table.where(f"minute_utc IN ({instants(wanted)})")

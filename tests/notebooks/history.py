@@ -1,0 +1,88 @@
+"""Hand-written events on their way into the facts: imported, read by a Spark job, checked and merged, without Airflow."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from include import pipelines, runs
+from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
+from include.lake.session import lake
+from include.operations.imports import import_csv
+from include.spark import submission
+from include.warehouse import batches
+from include.warehouse.gates import run_gate
+from include.warehouse.merge import merge
+from include.warehouse.session import warehouse
+
+MASTER = "local[2]"
+RECRUITMENT = pipelines.get("recruitment")
+
+
+def publish(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
+    """What an import and one run of the pipeline make of these events; their minutes are settled then."""
+    write(rows, folder)
+    batch_id = _open_batch()
+    _transform(batch_id)
+    for gate in ("staging", "warehouse"):
+        with warehouse() as conn:
+            result = run_gate(conn, batch_id, gate)
+        assert result.passed, result
+        if gate == "staging":
+            merge(batch_id)
+    with warehouse() as conn:
+        # Nobody waits here for the settle time to pass.
+        conn.cursor().execute("UPDATE etl.minute_ledger SET settled_before = seen_changed_time")
+        conn.commit()
+
+
+def write(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
+    """These events into the lake alone."""
+    file = folder / "events.csv"
+    with file.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, ["create_time", *RECRUITMENT.columns])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert import_csv(RECRUITMENT, file).written == len(rows)
+
+
+def _open_batch() -> int:
+    with lake(LAKE_READER) as session, warehouse() as conn:
+        look = runs.look(RECRUITMENT, session, conn)
+        batch_id = runs.open_delta(
+            RECRUITMENT, session, conn, look=look, dag_id="history", run_id="history", tick=None, options={}
+        )
+    assert batch_id is not None
+    return batch_id
+
+
+def _transform(batch_id: int) -> None:
+    with warehouse() as conn:
+        batch = batches.get(conn, batch_id)
+        attempt = batches.mint_attempt(conn, batch_id)
+    submitted = submission.prepare(
+        replace(batch, minutes=tuple(planned.minute for planned in batch.minutes)),
+        attempt,
+        lake=endpoint(LAKE_READER),
+        warehouse=endpoint(WAREHOUSE_ETL),
+        master=MASTER,
+        estimated_rows=batch.estimated_rows,
+    )
+    command = ["spark-submit", "--master", MASTER, "--properties-file", submitted.properties_file]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    try:
+        done = subprocess.run(
+            [*command, submitted.application, *submitted.application_args],
+            env={**os.environ, **submitted.env_vars, "PATH": path},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        shutil.rmtree(submitted.dir)
+    assert done.returncode == 0, done.stdout + done.stderr
