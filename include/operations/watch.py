@@ -66,7 +66,9 @@ def problems_of(pipeline: Pipeline, found: dict, now: datetime) -> Iterator[Prob
             name,
             "held",
             now,
-            f"{found['held']} minutes are held: they failed a gate and are not published.",
+            "1 minute is held: it failed a gate and is not published."
+            if found["held"] == 1
+            else f"{found['held']} minutes are held: they failed a gate and are not published.",
             "Look at etl.check_results, mend the cause in the lake or the transform, and run "
             f"{minute_dag} with `from` and `to` (and allow_shrink, where rows are gone on purpose).",
         )
