@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from include import pipelines
+from include import metrics, pipelines
 from include.connections import WAREHOUSE_ETL, endpoint
 from plugins import lineage
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class MergeIntoWarehouse(lineage.TellsLineage, BaseOperator):
-    """Publishes the attempt that passed the staging gate. Run again for a merged batch it changes nothing."""
+    """Publishes the attempt that passed the staging gate. Run again for a merged batch it changes, and counts, nothing."""
 
     template_fields = ("batch_id",)
     ui_color = "#d9eaf2"
@@ -36,3 +36,4 @@ class MergeIntoWarehouse(lineage.TellsLineage, BaseOperator):
             raise AirflowFailException(str(refused)) from None
         self.log.info("%s", result)
         self.lineage = lineage.of_merge(pipelines.get(result.pipeline), target, result.inserted)
+        metrics.of_merge(result)

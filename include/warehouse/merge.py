@@ -41,6 +41,7 @@ class MergeResult:
     ignored_rows: int = 0
     rejected_rows: int = 0
     changed: bool = True  # False: it was so before
+    seconds: float | None = None  # from opened to merged
     inserted: Mapping[str, int] = field(default_factory=dict)  # rows by table of contributions, in this very merge
 
     def __str__(self) -> str:
@@ -256,6 +257,7 @@ def _sweep(conn, pipeline: Pipeline) -> None:
 
 def _result(cursor, batch_id: int, *, changed: bool, inserted: Mapping[str, int] | None = None) -> MergeResult:
     batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})[0]
+    merged_at = batch["merged_at"]
     cursor.execute(
         "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'superseded'",
         {"batch_id": batch_id},
@@ -269,5 +271,6 @@ def _result(cursor, batch_id: int, *, changed: bool, inserted: Mapping[str, int]
         superseded=cursor.fetchone()[0],
         **{name: int(batch[name] or 0) for name in ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")},
         changed=changed,
+        seconds=(merged_at - batch["opened_at"]).total_seconds() if merged_at else None,
         inserted=inserted or {},
     )
