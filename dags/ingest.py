@@ -13,12 +13,13 @@ These DAGs exist with `MINUTEMARK_INGEST=dag`. With `connect` Kafka Connect does
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, task
+from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from include import pipelines
 from include.chain import START
 from include.kafka.way_in import DAG as BY_DAG
 from include.kafka.way_in import way_in
+from plugins.ingest import FollowTopic
 from plugins.notifiers import TellOfFailedRun
 
 
@@ -37,15 +38,7 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
         on_failure_callback=TellOfFailedRun(),
         tags=sorted({"ingest", "minutemark", *pipeline.tags}),
     ) as dag:
-
-        @task(execution_timeout=timedelta(minutes=3))
-        def follow_topic() -> None:
-            from include.operations.ingest import ingest
-            from plugins.topics import FollowerHook
-
-            print(ingest(pipeline, lambda: FollowerHook(pipeline).get_consumer()))
-
-        follow_topic()
+        FollowTopic(task_id="follow_topic", pipeline=pipeline.name, execution_timeout=timedelta(minutes=3))
     return dag
 
 

@@ -4,7 +4,8 @@
 was seen in the lake is not merged within its `delay_limit`, *blind* when nobody looked at its lake within `look_limit`,
 *failing* when two batches in a row were not merged, and has *held* minutes when a gate refused them. A source that sends
 nothing is none of these. Each problem is told once when it begins, once an hour while it lasts, and once when it is over,
-to the log and to every channel whose connection is defined (docs/deploy.md).
+to the log and to every channel whose connection is defined (docs/deploy.md). Where Airflow sends metrics, the figures of
+each look go there too (docs/monitoring.md).
 
 When the warehouse itself is away, this task fails, and Airflow tells of the failed run. When no worker takes the task, the
 run times out after five minutes, and Airflow tells of that too.
@@ -20,15 +21,18 @@ from plugins.notifiers import Tell, TellOfFailedRun, has_failed
 
 @task(execution_timeout=timedelta(minutes=2))
 def look_at_pipelines(**context) -> None:
+    from include import metrics
     from include.notice import OVER, Notice
-    from include.operations.watch import watch
+    from include.operations.watch import line_of, watch
 
     def tell(notice: Notice) -> bool:
         notifier = Tell(notice)
         notifier(context)
         return notifier.reached
 
-    print("\n".join(watch(tell)))
+    found = watch(tell)
+    print("\n".join(map(line_of, found)))
+    metrics.of_look(found)
     ti = context["ti"]
     if has_failed(ti.get_previous_dagrun()):
         tell(Notice(ti.dag_id, "failed", OVER, "The watch can see the pipelines again."))

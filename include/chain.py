@@ -17,11 +17,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow.sdk import DAG, Param, chain, task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import DAG, Param, chain
 
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
+from plugins.merge import MergeIntoWarehouse
 from plugins.notifiers import TellOfFailedRun
 from plugins.transform import TransformDelta
 
@@ -70,29 +70,21 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
             batch_id=BATCH_ID,
             execution_timeout=timedelta(minutes=2),
         )
-        merge = merge_into_warehouse(BATCH_ID)
+        merge_into_warehouse = MergeIntoWarehouse(
+            task_id="merge_into_warehouse",
+            batch_id=BATCH_ID,
+            pool="merge",
+            # The largest batch merges in seconds, and a merge that hangs keeps every other one from the pool's slot.
+            execution_timeout=timedelta(minutes=3),
+        )
         check_warehouse = QualityGate(
             task_id="check_warehouse",
             gate="warehouse",
             batch_id=BATCH_ID,
             execution_timeout=timedelta(minutes=2),
         )
-        chain(wait_for_changes, transform_delta, check_staging, merge, check_warehouse)
+        chain(wait_for_changes, transform_delta, check_staging, merge_into_warehouse, check_warehouse)
     return dag
-
-
-# The largest batch merges in seconds, and a merge that hangs keeps every other one from the pool's slot.
-@task(pool="merge", execution_timeout=timedelta(minutes=3))
-def merge_into_warehouse(batch_id: str) -> None:
-    """Step 4, in MySQL alone."""
-    from include.connections import WAREHOUSE_ETL
-    from include.warehouse.errors import BatchRefused
-    from include.warehouse.merge import merge
-
-    try:
-        print(merge(int(batch_id), WAREHOUSE_ETL))
-    except BatchRefused as refused:
-        raise AirflowFailException(str(refused)) from None
 
 
 def form(pipeline: Pipeline) -> dict[str, Param]:

@@ -24,6 +24,8 @@ class FollowerHook(KafkaConsumerHook):
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__(topics=[pipeline.topic], kafka_config_id=KAFKA)
         self._pipeline = pipeline
+        self.servers = ""  # as the connection names them, once there is a client
 
     def _get_client(self, config: dict) -> Consumer:
+        self.servers = config.get("bootstrap.servers", "")
         return super()._get_client({"error_cb": complaint, **config, **of_follower(self._pipeline)})

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
-from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from include import pipelines
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
 from include.spark.kept_driver import DriverEnded, KeptDriver
 from include.spark.listener import end_with_parent
+from plugins import lineage
+
+with lineage.left_out_while_idle():
+    from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-class TransformDelta(SparkSubmitOperator):
+class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
     """Runs include/spark/run.py for one batch, as a new attempt of it.
 
     On a local master spark-submit starts a driver that stays and takes the next batches too; elsewhere, and where extra
@@ -54,8 +58,9 @@ class TransformDelta(SparkSubmitOperator):
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host
         if problem := java_problem():
             raise AirflowFailException(problem)
+        lake, target = endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL)
         try:
-            with warehouse(WAREHOUSE_ETL) as conn:
+            with warehouse(target) as conn:
                 batch = batches.get(conn, int(self.batch_id))
                 if batch.state in ("merged", "skipped"):
                     self.log.info("Batch %s is %s already: nothing to transform.", batch.batch_id, batch.state)
@@ -64,12 +69,13 @@ class TransformDelta(SparkSubmitOperator):
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         self.log.info("Batch %s of %s, attempt %s, on %s.", batch.batch_id, batch.pipeline, attempt, master)
+        self.lineage = lineage.of_transform(pipelines.get(batch.pipeline), lake, target)
         self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
         submitted = submission.prepare(
             dataclasses.replace(batch, minutes=tuple(planned.minute for planned in batch.minutes)),
             attempt,
-            lake=endpoint(LAKE_READER),
-            warehouse=endpoint(WAREHOUSE_ETL),
+            lake=lake,
+            warehouse=target,
             master=master,
             estimated_rows=batch.estimated_rows,
             settings=spark.extra.get("conf"),
@@ -80,7 +86,7 @@ class TransformDelta(SparkSubmitOperator):
             self._submit(submitted, master, context)
         except (AirflowException, DriverEnded) as error:
             reason = self._said or str(error)
-            with warehouse(WAREHOUSE_ETL) as conn:
+            with warehouse(target) as conn:
                 batches.note(conn, batch.batch_id, f"transform_delta: {reason}")
             raise AirflowException(reason) from error
         finally:

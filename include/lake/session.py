@@ -22,7 +22,7 @@ PAGE = 5_000  # rows
 
 
 @contextlib.contextmanager
-def lake(conn_id: str = LAKE_READER) -> Iterator[Session]:
+def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
     """A session of that connection, closed at exit; errors of the driver inside it leave as LakeError.
 
     The driver reads neither the schema nor the ring: connecting stays quick, and token-aware routing, which would need

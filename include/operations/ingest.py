@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include import pipelines
-from include.connections import LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
+from include.connections import LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, Endpoint
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
 from include.kafka.follow import Gap, follow
@@ -80,13 +80,14 @@ def ingest(
     *,
     seconds: float = SECONDS,
     to_the_end: bool = False,
+    lake_writer: str | Endpoint = LAKE_WRITER,
 ) -> IngestSummary:
     """Follow the pipeline's topic for so long, or to its end, or until the next one takes over.
 
     `open_consumer` gives a subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
     """
     summary, begun = IngestSummary(pipeline.topic), time.monotonic()
-    with lake(LAKE_WRITER) as session:
+    with lake(lake_writer) as session:
         intake = Intake(pipeline, session, summary)
         consumer = open_consumer()  # only now: from here on its predecessor is shut out
         try:

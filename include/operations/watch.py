@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 FAILURES_IN_A_ROW = 2  # one failed run is told by its own DAG, and the next one usually mends it
 
 
-def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ETL) -> list[str]:
+def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ETL) -> list[dict]:
     """One look at every pipeline; `tell` says whether a notice reached somebody, or it is tried again at the next look.
 
-    Returns a line per pipeline. Raises WarehouseError when the warehouse cannot be asked: that, Airflow must tell.
+    Returns the entries of status.freshness. Raises WarehouseError when the warehouse cannot be asked: that, Airflow must tell.
     """
     with warehouse(conn_id) as conn:
         found = status.freshness(conn)
@@ -34,7 +34,7 @@ def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ET
                 alerts.told(conn, alert, now)
             else:
                 log.warning("Nobody could be told that %s; the next look tries again.", notice.title)
-    return [line_of(one) for one in found]
+    return found
 
 
 def problems_of(pipeline: Pipeline, found: dict, now: datetime) -> Iterator[Problem]:

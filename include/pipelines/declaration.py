@@ -72,6 +72,7 @@ class Pipeline:
     database: str
     outputs: tuple[Output, ...]
     readable: tuple[str, ...]  # tables and views that the bi account may read
+    facts: tuple[str, ...] = ()  # database.table that the merge recomputes from contributions; lineage names them
     dimensions: tuple[Dimension, ...] = ()
     options: Mapping[str, object] = field(
         default_factory=lambda: MappingProxyType({})

@@ -25,6 +25,7 @@ PIPELINE = Pipeline(
         "ecommerce.operations", "ecommerce.sales_hourly", "ecommerce.visits_hourly", "ecommerce.board_sales",
         "ecommerce.board_funnel",
     ),
+    facts=("ecommerce.sales_hourly", "ecommerce.visits_hourly"),
     tags=("ecommerce",),
     event_id="id",
     event_time="event_time",  # the public data set has no create_time

@@ -20,6 +20,7 @@ PIPELINE = Pipeline(
         Output(name="events", staging="recruitment.events_staged", contributions="recruitment.events_by_minute"),
     ),
     readable=("recruitment.events", "recruitment.job", "recruitment.board_events", "recruitment.board_contributions"),
+    facts=("recruitment.events",),
     dimensions=(
         Dimension(
             name="job",

@@ -7,12 +7,12 @@ without the other's contributions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from include import pipelines
-from include.connections import WAREHOUSE_ETL
+from include.connections import WAREHOUSE_ETL, Endpoint
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours, partitions
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, SET_UP, BatchRefused, code_of
@@ -31,6 +31,7 @@ class MergeResult:
     """What became of a batch; str() is the line for the task's log."""
 
     batch_id: int
+    pipeline: str
     state: str  # merged or skipped
     attempt: int | None
     minutes: int
@@ -40,6 +41,8 @@ class MergeResult:
     ignored_rows: int = 0
     rejected_rows: int = 0
     changed: bool = True  # False: it was so before
+    seconds: float | None = None  # from opened to merged
+    inserted: Mapping[str, int] = field(default_factory=dict)  # rows by table of contributions, in this very merge
 
     def __str__(self) -> str:
         if self.state == "skipped":
@@ -55,7 +58,7 @@ class MergeResult:
         )
 
 
-def merge(batch_id: int, conn_id: str = WAREHOUSE_ETL) -> MergeResult:
+def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult:
     """Publish the attempt that passed the staging gate. Doing it again changes nothing.
 
     Retries, in a new session, what a deadlock, a lock timeout or a lost session undid. Raises BatchRefused.
@@ -92,7 +95,7 @@ def _count_try(cursor, batch_id: int) -> None:
     )
 
 
-def _merge_once(batch_id: int, conn_id: str) -> MergeResult:
+def _merge_once(batch_id: int, conn_id: str | Endpoint) -> MergeResult:
     with warehouse(conn_id, merge=True) as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT pipeline FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
@@ -138,14 +141,24 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
             f"Batch {batch_id}, attempt {attempt}: etl.staged_counts has {staged} of {planned} minutes, so its staging is "
             "no longer whole. Clear the run from transform_delta."
         )
+    inserted: dict[str, int] = {}
     if planned == 0:
         cursor.execute("UPDATE etl.batches SET state = 'skipped' WHERE batch_id = %(batch_id)s", binds)
     else:
         for path in (FOLDER / pipeline.name / "merge.sql", FOLDER / "control" / "merge.sql"):
             for statement in statements(path):
                 cursor.execute(statement, binds)
+                if (table := _contributions_of(statement, pipeline)) is not None:
+                    inserted[table] = inserted.get(table, 0) + cursor.rowcount
     _remove_staged(cursor, pipeline, batch_id)
-    return _result(cursor, batch_id, changed=True)
+    return _result(cursor, batch_id, changed=True, inserted=inserted)
+
+
+def _contributions_of(statement: str, pipeline: Pipeline) -> str | None:
+    """The table of contributions that a statement inserts into; None for every other statement."""
+    words = statement.split(maxsplit=3)
+    tables = {output.contributions for output in pipeline.outputs}
+    return words[2] if words[:2] == ["INSERT", "INTO"] and words[2] in tables else None
 
 
 def _attempt_of(batch: dict) -> int:
@@ -242,18 +255,22 @@ def _sweep(conn, pipeline: Pipeline) -> None:
         log.warning("Left-over staged rows could not be removed; the next merge tries again.", exc_info=True)
 
 
-def _result(cursor, batch_id: int, *, changed: bool) -> MergeResult:
+def _result(cursor, batch_id: int, *, changed: bool, inserted: Mapping[str, int] | None = None) -> MergeResult:
     batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})[0]
+    merged_at = batch["merged_at"]
     cursor.execute(
         "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'superseded'",
         {"batch_id": batch_id},
     )
     return MergeResult(
         batch_id=batch_id,
+        pipeline=batch["pipeline"],
         state=batch["state"],
         attempt=batch["merged_attempt"],
         minutes=batch["merged_minutes"] or 0,
         superseded=cursor.fetchone()[0],
         **{name: int(batch[name] or 0) for name in ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")},
         changed=changed,
+        seconds=(merged_at - batch["opened_at"]).total_seconds() if merged_at else None,
+        inserted=inserted or {},
     )

@@ -80,7 +80,7 @@ def freshness(conn) -> list[dict]:
     delay               age of the oldest live change that was seen in the lake and is not merged; 0: everything is
     waiting_since       the change that makes it stale, live or not
     looked_at, look_age when the lake was last looked at
-    pending, held       minutes; last_merged_at of any run
+    pending, held       minutes; last_merged_at of any run, merge_age of it
     failures            delta batches in a row that did not merge, failing_since the first of them, failure the last reason
     """
     return [freshness_of(conn, pipeline) for pipeline in all_pipelines().values()]
@@ -115,6 +115,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
         "delay": max(0.0, _seconds(changes["oldest_live"], now) or 0.0),
         "waiting_since": waiting_since,
         "look_age": _seconds(counted["looked_at"], now),
+        "merge_age": _seconds(counted["last_merged_at"], now),
         **_failures(cursor, binds, counted["pending"]),
     }
     held_newer = bool(rows(cursor, _HELD_NEWER, binds | {"newest": newest or datetime(1000, 1, 1)}))

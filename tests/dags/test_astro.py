@@ -47,8 +47,7 @@ def test_env_file_sets_only_options_that_this_airflow_has():
         for section, content in conf.configuration_description.items()
         for option in content["options"]
     }
-    openlineage = {"AIRFLOW__OPENLINEAGE__DISABLED"}  # of a provider that only the Astro image has
-    assert set(env_file()) - known - openlineage == set()
+    assert set(env_file()) - known == set()
 
 
 def test_env_file_needs_no_interpolation_and_defines_no_connection():

@@ -43,7 +43,7 @@ class Run:
 class Airflow:
     """A worker with an Airflow home of its own; its connections are those of the environment, its DAGs the project's."""
 
-    def __init__(self, home: Path, project: Path = ROOT) -> None:
+    def __init__(self, home: Path, project: Path = ROOT, settings: Mapping[str, str] | None = None) -> None:
         self._home = home
         self._project = project
         self._log = home / "worker.log"
@@ -57,6 +57,7 @@ class Airflow:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
             "PYTHONPATH": str(project),
             "TMPDIR": str(home),  # where the Spark driver that is kept between runs lives
+            **(settings or {}),
         }
         command = [sys.executable, "-m", "tests.e2e.worker"]
         with self._log.open("wb") as log:

@@ -26,6 +26,7 @@ from include.warehouse.errors import WarehouseError
 from include.warehouse.rejected import Choice
 from include.warehouse.session import warehouse
 from local.layout import ROOT
+from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.kafka.conftest import committed, kept, lake_rows, remove_before, take_in, until, value_of
 from tests.lake.conftest import event, event_id
 
@@ -194,6 +195,30 @@ def test_the_next_follower_takes_over_without_a_gap_and_ends_the_one_before(pipe
     assert len(lake_rows("2026-08-05 10:00")) + len(lake_rows("2026-08-05 10:01")) == sent
     assert len(lake_rows("2026-08-05 10:02")) == 10
     assert second.summary.written >= 10
+
+
+def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(schemas, kafka_broker):
+    from plugins.ingest import FollowTopic
+
+    recruitment = pipelines.get("recruitment")
+    topics.make_topics([recruitment])
+    take_in(recruitment)
+    before = committed(recruitment)
+    task = FollowTopic(task_id="follow_topic", pipeline="recruitment")
+    running = threading.Thread(target=task.execute, args=({},), daemon=True)
+    running.start()
+    with producer(recruitment) as send:
+        send.write([event("2026-08-07 10:00:00") for _ in range(3)])
+    until(lambda: committed(recruitment) == before + 3, 60)
+    take_in(recruitment)  # its successor
+    running.join(30)
+    servers = json.loads(kafka_broker["AIRFLOW_CONN_KAFKA_DEFAULT"])["extra"]["bootstrap.servers"]
+    lake_port = json.loads(os.environ["AIRFLOW_CONN_LAKE_WRITER"])["port"]
+    told = task.get_openlineage_facets_on_complete(None)
+    assert [(one.namespace, one.name) for one in told.inputs] == [(f"kafka://{servers}", "recruitment.events")]
+    [table] = told.outputs
+    assert (table.namespace, table.name) == (f"cassandra://127.0.0.1:{lake_port}", "bedan.tracking")
+    assert table.outputFacets["outputStatistics"].rowCount == 3
 
 
 def test_a_killed_follower_leaves_nothing_out_and_nobody_waits_for_its_session(schemas, kafka_broker):

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.operations.watch import watch
+from include.operations.watch import line_of, watch
 from include.warehouse import alerts, ledger, status
 from include.warehouse.alerts import Problem
 from include.warehouse.errors import WarehouseError
@@ -102,8 +102,8 @@ def test_problems_are_told_apart_by_pipeline_and_kind(lab: Lab, people: People) 
 
 def told_of_recruitment(people: People) -> str:
     """What a watch says of the one pipeline that a test is about."""
-    [line] = [line for line in watch(people.tell) if line.startswith("recruitment: ")]
-    return line
+    [found] = [one for one in watch(people.tell) if one["pipeline"] == "recruitment"]
+    return line_of(found)
 
 
 def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, people: People) -> None:

@@ -18,6 +18,7 @@ PIPELINE = Pipeline(
         ),
     ),
     readable=("skeleton.events_hourly",),
+    facts=("skeleton.events_hourly",),
     tags=("skeleton",),
     event_time="event_time",  # create_time is made from it where a file has none
 )

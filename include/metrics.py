@@ -1,0 +1,57 @@
+"""What Minutemark adds to Airflow's metrics: how each pipeline is, at each look of the watch, and what a merge has committed.
+
+Tasks send them by Airflow's own API, to whatever its section [metrics] configures; without that nothing is sent. What each
+one means, and how to switch them on: docs/monitoring.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from include.warehouse.merge import MergeResult
+
+# Gauges: what is known of a pipeline in an entry of status.freshness.
+GAUGES = {
+    "freshness_seconds": "lag",
+    "delay_seconds": "delay",
+    "look_age_seconds": "look_age",
+    "merge_age_seconds": "merge_age",
+    "pending_minutes": "pending",
+    "held_minutes": "held",
+}
+# Counters: fields of a MergeResult.
+ROWS = {"counted": "counted_rows", "ignored": "ignored_rows", "rejected": "rejected_rows"}
+ROWS_METRIC = "rows"
+BATCH_METRIC = "batch_duration"  # a timer, as Airflow's task.duration is: milliseconds on the wire
+
+
+def name_of(metric: str, *parts: str) -> str:
+    """The name behind Airflow's prefix. It carries what the tags say too: plain StatsD has no tags."""
+    return ".".join(("minutemark", metric, *parts))
+
+
+def of_look(found: Iterable[dict]) -> None:
+    """The gauges of each entry of status.freshness; what is not known is not sent."""
+    from airflow.sdk.observability import stats
+
+    for one in found:
+        for metric, figure in GAUGES.items():
+            if one[figure] is not None:
+                stats.gauge(name_of(metric, one["pipeline"]), one[figure], tags={"pipeline": one["pipeline"]})
+
+
+def of_merge(result: MergeResult) -> None:
+    """Rows by fate and seconds of a batch that this very merge has committed: one that was merged before was told before."""
+    from airflow.sdk.observability import stats
+
+    if result.state != "merged" or not result.changed:
+        return
+    for fate, rows in ROWS.items():
+        name = name_of(ROWS_METRIC, fate, result.pipeline)
+        stats.incr(name, getattr(result, rows), tags={"pipeline": result.pipeline, "fate": fate})
+    stats.timing(
+        name_of(BATCH_METRIC, result.pipeline), timedelta(seconds=result.seconds), tags={"pipeline": result.pipeline}
+    )

@@ -1,0 +1,35 @@
+"""The task of `<pipeline>_ingest`: follows the pipeline's topic until the next minute's task takes over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from include import pipelines
+from include.connections import LAKE_WRITER, endpoint
+from plugins import lineage
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class FollowTopic(lineage.TellsLineage, BaseOperator):
+    """Events into the lake, other messages among the rejected events; see include/operations/ingest.py."""
+
+    ui_color = "#e3f2d9"
+
+    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+
+    def execute(self, context: Context) -> None:
+        from include.operations.ingest import ingest
+        from plugins.topics import FollowerHook
+
+        pipeline = pipelines.get(self.pipeline)
+        lake, hook = endpoint(LAKE_WRITER), FollowerHook(pipeline)
+        summary = ingest(pipeline, hook.get_consumer, lake_writer=lake)
+        for line in str(summary).splitlines():
+            self.log.info("%s", line)
+        self.lineage = lineage.of_ingest(pipeline, hook.servers, lake, summary.written)

@@ -1,0 +1,39 @@
+"""The fourth task of the chain: the merge, in MySQL alone, and what it tells of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from include import metrics, pipelines
+from include.connections import WAREHOUSE_ETL, endpoint
+from plugins import lineage
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class MergeIntoWarehouse(lineage.TellsLineage, BaseOperator):
+    """Publishes the attempt that passed the staging gate. Run again for a merged batch it changes, and counts, nothing."""
+
+    template_fields = ("batch_id",)
+    ui_color = "#d9eaf2"
+
+    def __init__(self, *, batch_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+
+    def execute(self, context: Context) -> None:
+        from include.warehouse.errors import BatchRefused
+        from include.warehouse.merge import merge
+
+        target = endpoint(WAREHOUSE_ETL)
+        try:
+            result = merge(int(self.batch_id), target)
+        except BatchRefused as refused:
+            raise AirflowFailException(str(refused)) from None
+        self.log.info("%s", result)
+        self.lineage = lineage.of_merge(pipelines.get(result.pipeline), target, result.inserted)
+        metrics.of_merge(result)

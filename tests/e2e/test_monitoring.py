@@ -1,0 +1,110 @@
+"""A run as Airflow does it, with lineage and metrics switched on: what others are told of it, and what they are not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from include.connections import endpoint
+from local import connections
+from tests.e2e.runs import Airflow, Run, query, write
+from tests.reference.rows import click
+from tests.statsd import Listener
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+NOON = datetime(2026, 3, 1, 12, 0, 5)
+ROWS = [click(NOON, 1), click(NOON, 2, job_id="8"), click(NOON, 3, custom_track="alive"), click(NOON, 4, ts="?")]
+
+
+@pytest.fixture(scope="module")
+def statsd() -> Iterator[Listener]:
+    listener = Listener()
+    yield listener
+    listener.close()
+
+
+@pytest.fixture(scope="module")
+def events_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("openlineage") / "events.jsonl"
+
+
+@pytest.fixture(scope="module")
+def told(schemas, statsd, events_file, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A worker of its own: Airflow reads these settings when it starts."""
+    transport = {"type": "file", "log_file_path": str(events_file), "append": True}
+    settings = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport), **statsd.settings}
+    worker = Airflow(tmp_path_factory.mktemp("airflow"), settings=settings)
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture(scope="module")
+def run(told) -> Run:
+    write(ROWS)
+    return told.run().must_succeed()
+
+
+def ended(events_file: Path) -> dict[str, dict]:
+    """The COMPLETE event of each task by its id."""
+    events = [json.loads(line) for line in events_file.read_text().splitlines()]
+    return {
+        event["job"]["name"].partition(".")[2]: event
+        for event in events
+        if event["eventType"] == "COMPLETE" and "." in event["job"]["name"]
+    }
+
+
+def names(sets: list[dict]) -> list[tuple[str, str]]:
+    return [(one["namespace"], one["name"]) for one in sets]
+
+
+def test_lineage_leads_from_the_lake_by_staging_to_the_facts(run, events_file):
+    lake, target = endpoint("lake_reader"), endpoint("warehouse_etl")
+    in_lake = f"cassandra://{lake.host}:{lake.port}"
+    in_warehouse = f"mysql://{target.host}:{target.port}"
+    events = ended(events_file)
+    transform, merge = events["transform_delta"], events["merge_into_warehouse"]
+    assert names(transform["inputs"]) == [(in_lake, "bedan.tracking")]
+    assert names(transform["outputs"]) == [(in_warehouse, "recruitment.events_staged")]
+    assert names(merge["inputs"]) == [(in_warehouse, "recruitment.events_staged"), (in_warehouse, "recruitment.job")]
+    assert names(merge["outputs"]) == [
+        (in_warehouse, "recruitment.events_by_minute"),
+        (in_warehouse, "recruitment.events"),
+    ]
+    assert merge["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 2
+
+
+def test_no_event_holds_a_password(run, events_file):
+    logins = {**connections.LAKE_LOGINS, **connections.WAREHOUSE_LOGINS}
+    passwords = [json.loads(os.environ[connections.variable(conn_id)])["password"] for conn_id in logins]
+    text = events_file.read_text()
+    assert len(passwords) == 6
+    assert not [password for password in passwords if password in text]
+
+
+def test_rows_are_counted_once_though_the_merge_is_cleared_and_run_again(run, told, statsd):
+    sent = statsd.ours()
+    assert {name: value for name, value in sent.items() if ".rows." in name} == {
+        "airflow.minutemark.rows.counted.recruitment": "2|c",
+        "airflow.minutemark.rows.ignored.recruitment": "1|c",
+        "airflow.minutemark.rows.rejected.recruitment": "1|c",
+    }
+    assert sent["airflow.minutemark.batch_duration.recruitment"].endswith("|ms")
+    again = told.run(run_id=run.run_id, clear=["merge_into_warehouse"]).must_succeed()
+    assert "nothing changed" in again.log
+    assert statsd.ours() == {}
+
+
+def test_the_watch_sends_its_figures_each_time_it_looks(run, told, statsd):
+    [(pending,)] = query("SELECT COUNT(*) FROM etl.minute_ledger WHERE pending = 1")
+    told.run("minutemark_watch").must_succeed()
+    sent = statsd.ours()
+    assert float(sent["airflow.minutemark.pending_minutes.recruitment"].removesuffix("|g")) == pending
+    assert float(sent["airflow.minutemark.merge_age_seconds.recruitment"].removesuffix("|g")) < 300
+    assert sent["airflow.minutemark.freshness_seconds.recruitment"].endswith("|g")

@@ -1,0 +1,109 @@
+"""Names of data sets: those that OpenLineage's own client gives, from declarations and connections alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from include import pipelines
+from include.connections import Endpoint
+from include.warehouse.sql import FOLDER, statements
+from tests.airflow_home import PROJECT, bare_environment
+
+RECRUITMENT = pipelines.get("recruitment")
+LAKE = Endpoint("lake_reader", "cassandra", "c1,c2,c3", 9043, login="reader", password="not-to-be-told")
+WAREHOUSE = Endpoint("warehouse_etl", "mysql", "db.example.org", None, login="etl", password="not-to-be-told")
+INSERTED = re.compile(r"INSERT INTO (\w+\.\w+)")
+
+
+def named(*sets) -> list[tuple[str, str]]:
+    return [(one.get_namespace(), one.get_name()) for one in sets]
+
+
+def pairs(sets) -> list[tuple[str, str]]:
+    return [(one.namespace, one.name) for one in sets]
+
+
+def test_names_follow_the_naming_convention_of_each_store():
+    from openlineage.client.naming.dataset import Cassandra, Kafka, MySQL
+
+    from plugins import lineage
+
+    topic = Kafka("k1", "9093", "recruitment.events")
+    table = Cassandra("c1", "9043", "bedan", "tracking")
+    staged, by_minute, facts, job = (
+        MySQL("db.example.org", "3306", "recruitment", name)
+        for name in ("events_staged", "events_by_minute", "events", "job")
+    )
+    ingested = lineage.of_ingest(RECRUITMENT, "k1:9093,k2:9093", LAKE, 5)
+    assert (pairs(ingested.reads), pairs(ingested.writes)) == (named(topic), named(table))
+    transformed = lineage.of_transform(RECRUITMENT, LAKE, WAREHOUSE)
+    assert (pairs(transformed.reads), pairs(transformed.writes)) == (named(table), named(staged))
+    merged = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
+    assert (pairs(merged.reads), pairs(merged.writes)) == (named(staged, job), named(by_minute, facts))
+    assert [one.rows for one in (*ingested.writes, *merged.writes)] == [5, 2, None]
+    assert "not-to-be-told" not in repr([ingested, transformed, merged])
+
+
+@pytest.mark.parametrize(
+    ("hosts", "port", "address"),
+    [
+        ("db", None, "db:3306"),
+        ("db", 3307, "db:3307"),
+        ("a:1234, b:1235", None, "a:1234"),  # as Kafka lists its brokers
+        ("SSL://a:1234", None, "a:1234"),
+        ("::1", 3307, "[::1]:3307"),
+        ("[::1]:3308", None, "[::1]:3308"),
+    ],
+)
+def test_a_store_goes_by_its_first_host_and_port(hosts, port, address):
+    from plugins.lineage import _address
+
+    assert _address(hosts, port, 3306) == address
+
+
+def test_rows_that_were_written_are_an_output_statistic():
+    from plugins import lineage
+    from plugins.merge import MergeIntoWarehouse
+
+    task = MergeIntoWarehouse(task_id="merge_into_warehouse", batch_id="1")
+    assert task.get_openlineage_facets_on_complete(None) is None  # it was refused before it knew anything
+    task.lineage = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
+    told = task.get_openlineage_facets_on_complete(None)
+    by_minute, facts = told.outputs
+    assert by_minute.outputFacets["outputStatistics"].rowCount == 2
+    assert not facts.outputFacets
+
+
+@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
+def test_declared_facts_and_dimensions_are_those_of_the_merge(pipeline):
+    merge = statements(FOLDER / pipeline.name / "merge.sql")
+    inserted = {table for statement in merge for table in INSERTED.findall(statement)}
+    contributions = {output.contributions for output in pipeline.outputs}
+    assert contributions | set(pipeline.facts) <= inserted
+    unnamed = inserted & set(pipeline.readable) - contributions - set(pipeline.facts)
+    assert not unnamed, f"People read {unnamed}, which the merge writes: declare it in facts= of {pipeline.name}."
+    assert all(any(dimension.table in statement for statement in merge) for dimension in pipeline.dimensions)
+
+
+IDLE = """
+import sys
+from airflow.plugins_manager import _get_plugins
+from airflow.models import DagBag
+_get_plugins()
+DagBag("dags")
+print(*sorted(name for name in sys.modules if "openlineage" in name))
+"""
+
+
+def test_without_a_transport_nothing_of_openlineage_is_loaded():
+    done = subprocess.run(
+        [sys.executable, "-c", IDLE], cwd=PROJECT, env=bare_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "airflow.providers.openlineage.plugins.listener" not in loaded
+    assert not [name for name in loaded if name.startswith("openlineage")], "the client is for whoever has a transport"

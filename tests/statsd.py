@@ -1,0 +1,41 @@
+"""A StatsD server of a test's own, on loopback: it keeps what Airflow sends to it."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+
+class Listener:
+    """Bound to a free port when it is made; `settings` has Airflow send to it."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.setblocking(False)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(self._socket.getsockname()[1]),
+        }
+
+    def ours(self) -> dict[str, str]:
+        """What has come of ours since the last time, `value|type` by name. On loopback it is there once it was sent."""
+        time.sleep(0.1)
+        found = {}
+        while True:
+            try:
+                packet = self._socket.recv(65_536).decode()
+            except BlockingIOError:
+                return found
+            for line in packet.splitlines():
+                name, _, sent = line.partition(":")
+                if name.startswith("airflow.minutemark."):
+                    assert name not in found, f"{name} came twice: {found[name]} and {sent}"
+                    found[name] = sent
+
+    def close(self) -> None:
+        self._socket.close()
