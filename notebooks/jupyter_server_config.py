@@ -15,6 +15,7 @@ c.ContentsManager.pre_save_hook = without_outputs
 c.ServerApp.ip = "127.0.0.1"
 c.ServerApp.port_retries = 0  # `make notebook` has looked that the port is free
 c.ServerApp.open_browser = False
+c.ServerApp.allow_root = True  # the rest of the stack may be root's too
 c.ServerApp.answer_yes = True  # Ctrl-C ends it, without asking
 # Nothing is told to or fetched from anybody.
 c.LabApp.news_url = None
