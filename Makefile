@@ -16,7 +16,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench page-bench volume shop-file faults test lint clean notebook
+.PHONY: help setup run services dashboards notebook stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench page-bench volume shop-file faults test lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -64,8 +64,8 @@ schema: ## create what is missing in both stores and in Kafka, and grant; change
 pipeline: ## copy a working skeleton of a new pipeline, all its files: NAME=turnover
 	@[ -x $(VENV)/python ] || { echo "Nothing is set up here: make setup" >&2; exit 1; }; $(LOCAL) pipeline --name="$(NAME)"
 
-latency: ## of the running stack: seconds from tick to merged over the last scheduled runs (RUNS=30)
-	@$(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS))
+latency: ## of the running stack: seconds from tick to merged over the last scheduled runs (PIPELINE=recruitment RUNS=30)
+	@$(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS)) $(if $(PIPELINE),--dag $(PIPELINE)_minute)
 
 bench: setup ## measure on stores of its own what a minute costs beside lakes of 10 thousand to 10 million rows (ROWS="…" ROUNDS=10 PARTS="minute classic poll catch-up")
 	@$(UV) pip install -q --python $(VENV)/python -r bench/requirements.txt
