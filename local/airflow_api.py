@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from datetime import datetime
 
+from local.loopback import answer, json_request
 from local.problems import Problem
 
 TIMEOUT = 90.0  # seconds; a write waits for those of a scheduler that has just come up
@@ -93,12 +93,10 @@ class Airflow:
         return next(iter(self.tasks(dag_id, run_id, "failed")), None)
 
     def _send(self, method: str, path: str, body: Mapping | None = None) -> dict:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if path != "/api/v2/monitor/health":
-            headers["Authorization"] = f"Bearer {self._log_in()}"
-        request = urllib.request.Request(self.url + path, _encoded(body), headers, method=method)
+        token = None if path == "/api/v2/monitor/health" else self._log_in()
+        request = json_request(method, self.url + path, body, token)
         try:
-            return self._open(request)
+            return answer(request, TIMEOUT)
         except TimeoutError as error:
             if path == "/api/v2/monitor/health":
                 raise  # whoever asks for health waits for an answer
@@ -110,18 +108,8 @@ class Airflow:
 
     def _log_in(self) -> str:
         if self._token is None:
-            self._token = self._open(urllib.request.Request(f"{self.url}/auth/token"))["access_token"]
+            self._token = answer(json_request("GET", f"{self.url}/auth/token"), TIMEOUT)["access_token"]
         return self._token
-
-    def _open(self, request: urllib.request.Request) -> dict:
-        # No proxy stands between us and the loopback interface.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=TIMEOUT) as response:
-            return json.load(response)
-
-
-def _encoded(body: Mapping | None) -> bytes | None:
-    return None if body is None else json.dumps(body).encode()
 
 
 def explain(error: urllib.error.HTTPError) -> Problem:

@@ -12,7 +12,6 @@ import os
 import secrets
 import sys
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 
 import yaml
@@ -20,6 +19,7 @@ import yaml
 from local import bootstrap, environment, ports, supervisor, waiting, warehouse
 from local.files import write_private
 from local.layout import DATA, ROOT, STATE, SUPERSET, VENV
+from local.loopback import answer, json_request, opened
 from local.problems import Problem
 from local.progress import say, step
 from local.supervisor import Program
@@ -56,7 +56,7 @@ def start() -> None:
     with step("Superset answers"):
         supervisor.start(SERVER)
         waiting.until(
-            lambda: _ask(f"{url}/health"),
+            lambda: opened(f"{url}/health", 5),
             what=f"Superset on {url}",
             seconds=180,
             errors=(OSError,),
@@ -127,30 +127,28 @@ def _require_views() -> None:
 def _require_answers(url: str, password: str) -> None:
     """Ask each dataset as a board would: that Superset is up says nothing about its way to the warehouse."""
     login = {"username": ACCOUNT, "password": password, "provider": "db"}
-    token = _ask(f"{url}/api/v1/security/login", login)["access_token"]
+    token = _answer("its login", "POST", f"{url}/api/v1/security/login", login)["access_token"]
     count = {"expressionType": "SQL", "sqlExpression": "COUNT(*)", "label": "rows"}
-    for dataset in _ask(f"{url}/api/v1/dataset/?q=(page_size:100)", token=token)["result"]:
+    for dataset in _answer("its datasets", "GET", f"{url}/api/v1/dataset/?q=(page_size:100)", token=token)["result"]:
         asked = {
             "datasource": {"id": dataset["id"], "type": "table"},
             "queries": [{"metrics": [count], "columns": [], "row_limit": 1}],
         }
-        try:
-            _ask(f"{url}/api/v1/chart/data", asked, token)
-        except urllib.error.HTTPError as error:
-            raise Problem(
-                f"Superset's dataset {dataset['schema']}.{dataset['table_name']}",
-                error.read().decode(errors="replace")[:500],
-                f"Its account needs the right to read that view: `make schema`. The whole story: {supervisor.log_of(SERVER)}",
-            ) from error
+        name = f"its dataset {dataset['schema']}.{dataset['table_name']}"
+        _answer(name, "POST", f"{url}/api/v1/chart/data", asked, token)
 
 
-def _ask(url: str, body: Mapping | None = None, token: str | None = None) -> dict:
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), headers)
-    # No proxy stands between us and the loopback interface.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=60) as answer:
-        return json.load(answer) if "json" in answer.headers.get_content_type() else {}
+def _answer(what: str, method: str, url: str, body: Mapping | None = None, token: str | None = None) -> dict:
+    try:
+        return answer(json_request(method, url, body, token), 60)
+    except urllib.error.HTTPError as error:
+        said = error.read().decode(errors="replace")[:500]
+        raise Problem(
+            "Superset",
+            f"{what} answers {error.code}: {said}",
+            "`make schema`, where a view or a right is missing, then `make dashboards` again. The whole story: "
+            f"{supervisor.log_of(SERVER)}.",
+        ) from error
 
 
 def _command(what: str, port: int) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -171,6 +171,16 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
     ignored = tuple(column for column in header if column not in ("create_time", *known))
     left_empty = (column for column in pipeline.columns if column not in known and column != pipeline.event_id)
     return ignored, tuple(left_empty)
+
+
+def about_columns(source: str, ignored: Sequence[str], missing: Sequence[str]) -> list[str]:
+    """Lines of a summary on what check_header has found; `source` is what people call it."""
+    lines = []
+    if missing:
+        lines.append(f"Columns that the {source} does not have, left empty: {', '.join(missing)}.")
+    if ignored:
+        lines.append(f"Columns of the {source} that are not wanted, ignored: {', '.join(ignored)}.")
+    return lines
 
 
 def time_in(column: str, text: str) -> datetime:

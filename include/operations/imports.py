@@ -25,7 +25,7 @@ from include.lake.schema import check_table
 from include.lake.session import explained, lake
 from include.lake.writer import Event
 from include.operations import chunks
-from include.operations.admission import CsvEvents, TableEvents, check_header
+from include.operations.admission import CsvEvents, TableEvents, about_columns, check_header
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.operations.file_survey import checked_fingerprint
 from include.operations.import_log import ImportLog, Refused
@@ -72,10 +72,7 @@ class ImportSummary:
             lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
         if self.resumed_at is not None:
             lines.append(f"It went on behind position {self.resumed_at}, where it had been stopped.")
-        if self.missing_columns:
-            lines.append(f"Columns that the source does not have, left empty: {', '.join(self.missing_columns)}.")
-        if self.ignored_columns:
-            lines.append(f"Columns of the source that are not wanted, ignored: {', '.join(self.ignored_columns)}.")
+        lines += about_columns("source", self.ignored_columns, self.missing_columns)
         if self.rejected:
             lines.append("Rejected rows and their reasons: SELECT * FROM etl.rejected_summary WHERE origin = 'import'.")
         return "\n".join(lines)

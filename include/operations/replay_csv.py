@@ -21,7 +21,7 @@ from include.kafka.clients import BrokerError
 from include.kafka.producer import producer
 from include.kafka.way_in import SETTING, UnknownWayIn, way_in
 from include.lake.csv_records import FileRefused, csv_records
-from include.operations.admission import CsvEvents, check_header
+from include.operations.admission import CsvEvents, about_columns, check_header
 from include.operations.file_survey import Glance, Sample, Survey, checked_fingerprint, survey
 from include.operations.import_log import ImportLog
 from include.operations.progress import Bar
@@ -58,10 +58,7 @@ class ReplaySummary:
         ]
         if self.resumed_at is not None:
             lines.append(f"It went on behind line {self.resumed_at}, where it had been stopped.")
-        if self.missing_columns:
-            lines.append(f"Columns that the file does not have, left empty: {', '.join(self.missing_columns)}.")
-        if self.ignored_columns:
-            lines.append(f"Columns of the file that are not wanted, ignored: {', '.join(self.ignored_columns)}.")
+        lines += about_columns("file", self.ignored_columns, self.missing_columns)
         if self.rejected:
             lines.append("Rejected lines and their reasons: make rejected.")
         return "\n".join(lines)

@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 
 from include import pipelines
-from include.connections import KAFKA
 from include.operations.ingest import SECONDS
 
 
@@ -26,21 +25,3 @@ def test_a_successor_comes_while_its_predecessor_still_follows(dag):
 
 def test_it_begins_away_from_the_tick_of_the_minute_dags(dag):
     assert dag.timetable.expression == "* * * * * 45"
-
-
-def test_the_hook_takes_the_connection_and_what_a_follower_needs(monkeypatch):
-    from plugins.topics import FollowerHook
-
-    secure = (
-        '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b:9093", "security.protocol": "SASL_SSL", '
-        '"sasl.mechanism": "PLAIN", "sasl.username": "etl", "sasl.password": "x", "enable.auto.commit": true}}'
-    )
-    monkeypatch.setenv(f"AIRFLOW_CONN_{KAFKA.upper()}", secure)
-    seen = {}
-    monkeypatch.setattr("airflow.providers.apache.kafka.hooks.consume.Consumer", lambda config: seen.update(config))
-    hook = FollowerHook(pipelines.get("recruitment"))
-    hook.get_conn  # noqa: B018  the hook makes its client when it is asked for
-    assert (seen["bootstrap.servers"], seen["security.protocol"]) == ("b:9093", "SASL_SSL")
-    assert seen["enable.auto.commit"] is False  # whatever the connection says
-    assert seen["group.id"] == seen["group.instance.id"] == "minutemark-recruitment"
-    assert hook.topics == ["recruitment.events"]

@@ -10,12 +10,13 @@ from dataclasses import replace
 from datetime import date, datetime
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
 from include import pipelines
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, settings
 from include.kafka.producer import producer
+from include.kafka.way_in import DAG, group_of
 from include.lake import change_log
 from include.lake.errors import LakeError
 from include.lake.keys import shard_of
@@ -195,6 +196,39 @@ def test_the_next_follower_takes_over_without_a_gap_and_ends_the_one_before(pipe
     assert len(lake_rows("2026-08-05 10:00")) + len(lake_rows("2026-08-05 10:01")) == sent
     assert len(lake_rows("2026-08-05 10:02")) == 10
     assert second.summary.written >= 10
+
+
+def with_settings(monkeypatch, **settings) -> None:
+    """The broker's connection with these settings more in its extra."""
+    connection = json.loads(os.environ["AIRFLOW_CONN_KAFKA_DEFAULT"])
+    connection["extra"] |= {name.replace("_", "."): value for name, value in settings.items()}
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(connection))
+
+
+def test_the_hook_follows_in_the_groups_name_and_commits_nothing_by_itself(pipeline, send, monkeypatch):
+    from plugins.topics import FollowerHook
+
+    with_settings(monkeypatch, enable_auto_commit=True)
+    send.write([event("2026-08-09 10:00:00") for _ in range(3)])
+    group = group_of(pipeline.name, DAG)
+    consumer = FollowerHook(pipeline).get_consumer()
+    try:
+        message = until(lambda: next((one for one in consumer.consume(1, 1) if not one.error()), None), 60)
+        asking = clients.admin()  # kept until the answer is there
+        (member,) = asking.describe_consumer_groups([group])[group].result(60).members
+    finally:
+        consumer.close()  # which commits what it has handed out, where it may
+    assert message.topic() == pipeline.topic
+    assert member.group_instance_id == group
+    assert committed(pipeline) == 0, "Whatever the connection says: only what the lake has is committed."
+
+
+def test_the_hook_takes_the_connections_security(pipeline, monkeypatch):
+    from plugins.topics import FollowerHook
+
+    with_settings(monkeypatch, security_protocol="magic")
+    with pytest.raises(KafkaException, match="security.protocol"):
+        FollowerHook(pipeline).get_consumer()
 
 
 def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(schemas, kafka_broker):

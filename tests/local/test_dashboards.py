@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import stat
+import threading
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from types import ModuleType
 
 import pytest
@@ -70,6 +72,13 @@ def test_key_and_password_are_made_once_and_for_the_owner_alone(stack):
 def test_boards_need_a_stack_that_runs():
     with pytest.raises(Problem, match="no running stack.*\n.*make run"):
         dashboards.start()
+
+
+def test_a_superset_that_refuses_is_told_with_what_it_said():
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:  # takes no POST
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(Problem, match=r"(?s)its login answers 501: .*Unsupported method.*make schema"):
+            dashboards._require_answers(f"http://127.0.0.1:{server.server_port}", "x")
 
 
 def test_a_warehouse_of_before_the_boards_is_told(mariadb_server, stack, monkeypatch):

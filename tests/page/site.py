@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import sys
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from local import waiting
 from local.layout import ROOT
+from local.loopback import answer, json_request
 from local.process import Child, free_port
 from tests.page.world import USERS
 
@@ -41,16 +41,9 @@ class Site:
         self, method: str, path: str, body: Mapping | None = None, user: str | None = None, token: str | None = None
     ) -> dict:
         """The answer's JSON, asked for as that user, or with a token that one has."""
-        headers = {"Content-Type": "application/json"}
         if user is not None:
             token = self.token(user)
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as response:
-            return json.load(response)
+        return answer(json_request(method, self.url + path, body, token), 60)
 
 
 @contextlib.contextmanager

@@ -163,9 +163,16 @@ def test_a_day_that_another_merge_has_added_meanwhile_is_no_failure(shop: Shop, 
     batch_id = shop.open(at)
     shop.stage(batch_id, {at: [operation(event_time=at)]})
     assert shop.check(batch_id).passed
-    with warehouse() as conn:
-        partitions.add_missing(conn, batch_id)
-    monkeypatch.setattr(partitions, "_existing", lambda cursor, output: set())
+    existing = partitions._existing
+
+    def added_by_another_once_it_was_read(cursor, output) -> set[str]:
+        found = existing(cursor, output)
+        monkeypatch.setattr(partitions, "_existing", existing)
+        with warehouse() as other:
+            partitions.add_missing(other, batch_id)
+        return found
+
+    monkeypatch.setattr(partitions, "_existing", added_by_another_once_it_was_read)
     assert merge.merge(batch_id).minutes == 1
     assert "p20220501" in shop.partitions()
 

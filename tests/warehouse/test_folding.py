@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from include import runs
+from include.lake import change_log
 from include.warehouse import batches, folding, held, ledger, merge
 from include.warehouse.folded_hours import HOUR, minutes_of
 from include.warehouse.session import in_transaction, warehouse
@@ -333,14 +334,13 @@ def test_a_closed_hour_is_folded_and_never_unfolded(lab: Lab) -> None:
     assert (lab.facts(), folded(lab)) == ({(7, 0): 2}, [TEN])
 
 
-def test_a_range_into_a_folded_hour_whose_start_is_closed_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_range_into_a_folded_hour_whose_start_is_closed_is_refused(lab: Lab, reader) -> None:
     two_folded_hours(lab)
-    forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=1))
-    clock = minute(10) + timedelta(days=1)
-    monkeypatch.setattr(runs, "look", lambda *_: runs.Look(clock, "", 0))
+    clock = change_log.clock(reader)
+    forgetful = replace(RECRUITMENT, lake_retention=clock - minute(10))
     run = {"kind": "manual", "dag_id": "d", "run_id": "r", "tick": clock, "options": {}}
     with pytest.raises(runs.RangeRefused, match="10:00 to 10:59 are folded.*from 2026-03-01 11:00 on"):
-        runs.open_range(forgetful, None, lab.conn, start=minute(30), end=minute(50), **run)
+        runs.open_range(forgetful, reader, lab.conn, start=minute(30), end=minute(50), **run)
 
 
 def test_a_fold_that_changes_what_an_hour_contributes_is_refused(lab: Lab, tmp_path, monkeypatch) -> None:
