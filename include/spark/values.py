@@ -13,7 +13,9 @@ from pyspark.sql import functions as F
 # Each with the value as its first group, between spaces that do not matter.
 _WHOLE_NUMBER = r"^ *([0-9]{1,40})(?:\.0{0,20})? *$"
 _DECIMAL = r"^ *([+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?) *$"
-_INSTANT = r"^ *([0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?) *$"
+_DATE_AND_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]{1,9})?)?"
+# Without the Z, which says nothing in a session in UTC: Spark compiles two patterns for the zone of every value.
+_INSTANT = rf"^ *({_DATE_AND_TIME}(?=Z? *$)|{_DATE_AND_TIME}[+-][0-9]{{2}}:[0-9]{{2}}(?= *$))"
 _FIRST_OF_LIST = r'^\s*\[?\s*"?([^,\]"]*)'
 _TIME_UUID = r"^(?i)[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where time-UUIDs begin, to 1970-01-01
