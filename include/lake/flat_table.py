@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from include.lake.errors import LakeTableMismatch
 from include.lake.schema import columns_of
@@ -19,8 +19,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _PAGE = 2_000
 
 
-@dataclass(frozen=True)
-class FlatRow:
+class FlatRow(NamedTuple):
     """One row of a flat table: its token, the text of its key, and its values as texts."""
 
     token: int

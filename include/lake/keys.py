@@ -21,6 +21,7 @@ _PLAIN_ID = re.compile(r"[!-~]{1,100}")
 _32_BITS = 0xFFFFFFFF
 _MIX = 0x5BD1E995
 _MICROSECOND = timedelta(microseconds=1)
+_TICKS_A_MINUTE = 600_000_000
 
 
 class NotATimeUUID(ValueError):
@@ -41,7 +42,7 @@ def time_of(event_id: uuid.UUID) -> datetime:
 
 def minute_of(event_id: uuid.UUID) -> datetime:
     """The UTC minute inside a time-UUID."""
-    return time_of(event_id).replace(second=0, microsecond=0)
+    return GREGORIAN_EPOCH + timedelta(minutes=event_id.time // _TICKS_A_MINUTE)
 
 
 def time_uuid(time: datetime, identity: str) -> uuid.UUID:

@@ -44,7 +44,8 @@ class Judge:
 
     def admit(self, create_time: str, values: Mapping[str, str | None], origin: str) -> Event:
         """The row as an event, or NotAdmitted. `origin` names the row for good, e.g. by its file's digest and its line."""
-        values = {name: text for name, text in values.items() if self._says(text)}
+        absent = self._pipeline.absent
+        values = {name: text for name, text in values.items() if text and text not in absent}
         identity, event_id = origin, self._pipeline.event_id
         if event_id != "create_time":
             identity = values[event_id] = values.get(event_id) or str(uuid.uuid5(_IMPORTED, origin))
@@ -60,16 +61,13 @@ class Judge:
             raise NotAdmitted(f"it is longer than {_LONGEST_EVENT} characters, which the lake refuses", minute)
         return event
 
-    def _says(self, text: str | None) -> bool:
-        return bool(text) and text not in self._pipeline.absent
-
     def _create_time(self, text: str, values: Mapping[str, str], identity: str) -> uuid.UUID:
         """What the row says, or else its own time made a time-UUID."""
-        own_time = self._pipeline.event_time
-        if own_time and not self._says(text.strip()):
+        own_time, text = self._pipeline.event_time, text.strip()
+        if own_time and (not text or text in self._pipeline.absent):
             return time_uuid(time_in(own_time, values.get(own_time, "")), identity)
         try:
-            return parse(text.strip())
+            return parse(text)
         except NotATimeUUID as error:
             raise NotAdmitted(f"create_time {error}") from None
 

@@ -223,7 +223,7 @@ def _chunks(rows: Iterable) -> Iterator[list]:
     for row in rows:
         chunk.append(row)
         texts = row.fields if isinstance(row, Record) else row.values.values()
-        characters += sum(len(text) for text in texts if text)
+        characters += sum(map(len, filter(None, texts)))
         if len(chunk) == _ROWS_PER_CHUNK or characters >= _CHARACTERS_PER_CHUNK:
             yield chunk
             chunk, characters = [], 0
