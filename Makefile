@@ -119,9 +119,9 @@ verify: ## recount the lake against ledger, contributions and facts (PIPELINE=â€
 housekeeping: ## remove what nothing needs any more (DRY=1: only count it; KEEP="batches=30 demo_events=2", in days)
 	@$(LOCAL) housekeeping $(if $(DRY),--dry-run) $(if $(KEEP),--keep $(KEEP))
 
-test: setup ## run the tests (ARGS="-k merge")
+test: setup ## run the tests, all of them in two processes (ARGS="-k merge")
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
-	@$(VENV)/python -m pytest $(ARGS)
+	@$(VENV)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 lint: setup ## check style and formatting
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check .
