@@ -121,7 +121,7 @@ housekeeping: ## remove what nothing needs any more (DRY=1: only count it; KEEP=
 
 test: setup ## run the tests, all of them in two processes (ARGS="-k merge")
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
-	@$(VENV)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+	@$(VENV)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 lint: setup ## check style and formatting
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check .

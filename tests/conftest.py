@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def pytest_runtest_makereport(item: pytest.Item):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and CI=true allows that only to tests marked real_data. {reason}"
     return report
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for sockets, whose paths may have 107 bytes: that of tmp_path is long where tests run in two processes."""
+    with tempfile.TemporaryDirectory(prefix="mm-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,6 @@ from types import SimpleNamespace
 
 from tests import airflow_home  # noqa: F401  (before Airflow)
 
-NOW = datetime.now(UTC)
-
 
 def weight(run_id: str, run_after: datetime | None = None) -> int:
     from plugins.priority import LiveBeforeReplay
@@ -29,8 +27,9 @@ def test_runs_of_a_backfill_come_last():
 
 
 def test_old_runs_come_last_when_they_are_cleared():
-    assert weight("scheduled__2026-11-22T10:00:00+00:00", NOW - timedelta(hours=2)) == 1
-    assert weight("scheduled__2026-11-22T10:00:00+00:00", NOW - timedelta(minutes=2)) == 100
+    now = datetime.now(UTC)
+    assert weight("scheduled__2026-11-22T10:00:00+00:00", now - timedelta(hours=2)) == 1
+    assert weight("scheduled__2026-11-22T10:00:00+00:00", now - timedelta(minutes=2)) == 100
 
 
 def test_airflow_finds_the_strategy_by_the_name_that_the_chain_uses():

@@ -36,9 +36,9 @@ def batch_id(schemas) -> int:
 
 
 @pytest.fixture(autouse=True)
-def own_drivers(monkeypatch, tmp_path):
+def own_drivers(monkeypatch, short_path):
     """Drivers that are kept stay in a folder of the test's own, and end with it."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield
     ended = [psutil.Process(pid) for pid in kept_driver.end_all() if psutil.pid_exists(pid)]
     psutil.wait_procs(ended, timeout=20)
@@ -88,7 +88,7 @@ class Watch(threading.Thread):
                     continue
 
 
-def test_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd, caplog, tmp_path):
+def test_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd, caplog, short_path):
     caplog.set_level("DEBUG")
     watch = Watch()
     watch.start()
@@ -107,7 +107,7 @@ def test_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd
     )
     assert any("include/spark/run.py" in line for line in watch.seen)
     assert not [password for password in passwords if password in shown]
-    assert list(tmp_path.glob("minutemark-job-*")) == []
+    assert list(short_path.glob("minutemark-job-*")) == []
     assert [child for child in drivers() if "run.py" in " ".join(child.cmdline())] == [] or keep_driver
 
 
@@ -149,7 +149,7 @@ def test_killing_the_task_kills_jvm_and_python_driver(batch_id, keep_driver):
     assert alive == []
 
 
-def test_a_driver_ends_with_its_killed_task(tmp_path):
+def test_a_driver_ends_with_its_killed_task():
     code = (
         "import subprocess, sys\n"
         "from include.spark.listener import end_with_parent\n"

@@ -47,17 +47,10 @@ KEY = "0123456789ab"
 
 
 @pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Shorter than pytest's: the path of a socket may have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="mm-") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, list[str]]]]:
+def ask(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, list[str]]]]:
     """Has a job done by the driver of KEY; returns its status and what was said."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    yield lambda status=0, **job: asked(tmp_path, status, **job)
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    yield lambda status=0, **job: asked(short_path, status, **job)
     kept_driver.end_all()
 
 
@@ -135,14 +128,14 @@ def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(ask) -> Non
     assert found == [pid_in(before)] * 2
 
 
-def test_a_driver_ends_with_the_killed_task_that_it_works_for(ask, tmp_path: Path) -> None:
+def test_a_driver_ends_with_the_killed_task_that_it_works_for(ask, short_path: Path) -> None:
     """⚑ Its next attempt needs the cores, and the memory."""
     working = pid_in(ask()[1])
-    job = job_file(tmp_path, status=0, sleep=60)
+    job = job_file(short_path, status=0, sleep=60)
     task = textwrap.dedent(
         f"""
         import pathlib, tempfile
-        tempfile.tempdir = {str(tmp_path)!r}
+        tempfile.tempdir = {str(short_path)!r}
         from include.spark.kept_driver import KeptDriver
         KeptDriver({KEY!r}, ["false"], {{}}).run(pathlib.Path({str(job)!r}), print)
         """
@@ -154,9 +147,9 @@ def test_a_driver_ends_with_the_killed_task_that_it_works_for(ask, tmp_path: Pat
     await_that(lambda: is_gone(working), "the driver outlived its task")
 
 
-def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new_one(ask, tmp_path: Path) -> None:
+def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new_one(ask, short_path: Path) -> None:
     working = pid_in(ask()[1])
-    job = job_file(tmp_path, status=0, sleep=60)
+    job = job_file(short_path, status=0, sleep=60)
     ended: list[str] = []
 
     def run() -> None:
@@ -175,10 +168,10 @@ def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new
     assert pid_in(ask()[1]) != working
 
 
-def test_hanging_up_ends_the_job(ask, tmp_path: Path) -> None:
+def test_hanging_up_ends_the_job(ask, short_path: Path) -> None:
     """What Airflow's timeout and its kill button come to."""
     working = pid_in(ask()[1])
-    job = job_file(tmp_path, status=0, sleep=60)
+    job = job_file(short_path, status=0, sleep=60)
     kept, ended = driver(), []
 
     def run() -> None:
@@ -201,8 +194,8 @@ def test_a_driver_that_cannot_start_says_why(ask) -> None:
         ask(code="raise SystemExit('no such setting')")
 
 
-def test_a_path_that_no_socket_can_have_is_said_so(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 20)))
+def test_a_path_that_no_socket_can_have_is_said_so(ask, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path / ("long" * 20)))
     with pytest.raises(DriverEnded, match="too long a path for a socket. Set TMPDIR"):
         ask()
 
