@@ -70,7 +70,7 @@ def _by_several(chunks: Iterable[list], read: Read, pipeline: Pipeline) -> Itera
     waiting: deque = deque()
     try:
         for chunk in chunks:
-            # As plain tuples: a named one is packed by Python code, for four times the price.
+            # As plain tuples: each named one is packed by a call of its own.
             waiting.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk])))
             if len(waiting) > _WAITING * processes:
                 done, outcome = waiting.popleft()

@@ -37,7 +37,7 @@ class Warehouse:
     def append(self, frame: DataFrame, table: str) -> None:
         """Write a frame; each partition is one transaction, and the primary key refuses what comes twice."""
         self._connected()
-        # The JDBC driver makes three calendars of each timestamp: as texts they take a third off the whole insert.
+        # Formatting timestamps is nearly half of what the JDBC driver does for an insert: as texts it takes a third less.
         texts = [
             F.col(field.name).cast("string").alias(field.name) if field.dataType == TimestampType() else field.name
             for field in frame.schema

@@ -38,6 +38,7 @@ TABLE = [
     pytest.param({"event_time": "NaN"}, "rejected", None, "event_time is no time", id="NaN is no time"),
     pytest.param({"event_time": "2026-02-30 00:00:00 UTC"}, "rejected", None, "event_time is no time", id="a day that never was"),
     pytest.param({"event_time": "2101-01-01 00:00:00 UTC"}, "rejected", None, "event_time is no time", id="after 2100"),
+    pytest.param({"event_time": "2026-03-13 02:30:00+02:00Z"}, "rejected", None, "event_time is no time", id="two zones"),
     pytest.param({"event_time": "2026-03-01 12:00:00 CET"}, "rejected", None, "event_time is no time", id="a zone by name"),
     pytest.param({"event_time": "x", "product_id": "x"}, "rejected", None, "event_time is no time", id="time before product"),
     pytest.param({"product_id": None}, "rejected", None, "product_id is no number: nothing", id="no product"),
