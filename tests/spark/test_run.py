@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
+from include import pipelines
 from include.connections import Endpoint, endpoint
 from include.spark import lake, recruitment, run, submission
 from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE, click
@@ -57,9 +58,15 @@ def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
     connection.close()
 
 
-def submit(attempt: int, warehouse: Endpoint | None = None, source: Endpoint | None = None, minutes=(MINUTE, NEXT)):
+def submit(
+    attempt: int,
+    warehouse: Endpoint | None = None,
+    source: Endpoint | None = None,
+    minutes=(MINUTE, NEXT),
+    pipeline: str = "recruitment",
+):
     """What SparkSubmitOperator does, on a machine whose time zone is not UTC."""
-    batch = SimpleNamespace(batch_id=1, pipeline="recruitment", minutes=list(minutes), options={})
+    batch = SimpleNamespace(batch_id=1, pipeline=pipeline, minutes=list(minutes), options={})
     warehouse, source = warehouse or endpoint("warehouse_etl"), source or endpoint("lake_reader")
     prepared = submission.prepare(batch, attempt, source, warehouse, _MASTER, 10)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -93,6 +100,19 @@ def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None
     assert reason == "bid is negative: -3" and json.loads(payload)["bid"] == "-3"
     for line in ("read: ", "stage events: ", "stage rejected rows: ", "stage counts: "):
         assert line in done.stdout + done.stderr
+
+
+def test_a_time_is_staged_to_the_microsecond_in_utc(schemas: None, query) -> None:
+    from include.lake.session import lake as connected
+    from include.lake.writer import Event, EventWriter
+
+    values = {"id": "1", "event_type": "view", "product_id": "7", "event_time": "2026-03-01 12:00:00.250001 UTC"}
+    with connected("lake_writer") as session:
+        EventWriter(session, pipelines.get("ecommerce")).write([Event(UUID(EVENT_ID), values)])
+    done = submit(45, pipeline="ecommerce")
+    assert done.returncode == 0, done.stdout + done.stderr
+    staged = query("SELECT minute, event_time, hour FROM ecommerce.operations_staged WHERE attempt = 45")
+    assert staged == [(MINUTE, datetime(2026, 3, 1, 12, 0, 0, 250_001), datetime(2026, 3, 1, 12))]
 
 
 def test_an_attempt_number_is_never_used_twice(written: None, query) -> None:
