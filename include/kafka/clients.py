@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIMEOUT = 20.0  # seconds that a broker may take to answer
+SAID_AGAIN_AFTER = 30.0  # seconds until the same complaint is logged once more
+_said_at: dict[int, float] = {}  # by the error's code
 _SERVERS = "bootstrap.servers"
 _READING = {
     "enable.partition.eof": True,  # for whoever reads up to the end
@@ -31,8 +35,11 @@ class BrokerError(RuntimeError):
 
 
 def complaint(error: KafkaError) -> None:
-    """What a client says that belongs to no call, such as a broker that is away for a moment."""
-    log.warning("Kafka: %s", error.str())
+    """Log what a client says that belongs to no call, such as a broker that is away: it says so several times a second."""
+    now = time.monotonic()
+    if now - _said_at.get(error.code(), -math.inf) >= SAID_AGAIN_AFTER:
+        _said_at[error.code()] = now
+        log.warning("Kafka: %s", error.str())
 
 
 def settings() -> dict:

@@ -109,3 +109,18 @@ def test_tls_and_sasl_of_the_connection_reach_the_client(monkeypatch):
 
 def test_the_broker_of_the_session_answers(kafka_broker):
     assert preflight.connection_problem("kafka_default") is None
+
+
+def test_a_client_that_goes_on_complaining_is_logged_once_in_a_while(caplog, monkeypatch):
+    from confluent_kafka import KafkaError
+
+    monkeypatch.setattr(clients, "_said_at", {})
+    refused = KafkaError(KafkaError._TRANSPORT, "Connection refused")
+    all_down = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+    for error in (refused, all_down, refused, refused):
+        clients.complaint(error)
+    assert caplog.messages == ["Kafka: Connection refused", "Kafka: 1/1 brokers are down"]
+
+    monkeypatch.setattr(clients, "SAID_AGAIN_AFTER", 0.0)
+    clients.complaint(refused)
+    assert caplog.messages[2:] == ["Kafka: Connection refused"]
