@@ -19,6 +19,7 @@ from include import pipelines
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
 from include.spark.kept_driver import DriverEnded, KeptDriver
 from include.spark.listener import end_with_parent
+from include.spark.problems import FAILED, FAILED_FOR_GOOD
 from plugins import lineage
 
 with lineage.left_out_while_idle():
@@ -88,7 +89,7 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
             reason = self._said or str(error)
             with warehouse(target) as conn:
                 batches.note(conn, batch.batch_id, f"transform_delta: {reason}")
-            raise AirflowException(reason) from error
+            raise (AirflowFailException if self._for_good else AirflowException)(reason) from error
         finally:
             shutil.rmtree(submitted.dir)  # it holds the passwords
 
@@ -132,6 +133,7 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
 
     _kept: KeptDriver | None = None
     _said: str | None = None  # what the driver gave as the reason of its failure
+    _for_good: bool = False  # another try would fail the same way
 
     def _show(self, lines: Iterable[str]) -> None:
         for line in self._listening(lines):
@@ -147,8 +149,9 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
 
     def _listening(self, lines: Iterable[str]) -> Iterator[str]:
         for line in lines:
-            if " minutemark " in line and " failed: " in line:
-                self._said = line.partition(" failed: ")[2].strip()
+            for sign in (FAILED, FAILED_FOR_GOOD) if " minutemark " in line else ():
+                if sign in line:
+                    self._said, self._for_good = line.partition(sign)[2].strip(), sign == FAILED_FOR_GOOD
             yield line
 
 

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
-from include.spark.problems import JobFailed
+from include.spark.problems import JobFailed, JobRefused
 
 KEY = ("minute", "shard", "create_time")
 
@@ -47,7 +47,7 @@ def _check_columns(table: DataFrame, pipeline: Pipeline) -> None:
     missing = [name for name in (*KEY, *pipeline.columns) if name not in table.columns]
     if missing:
         added = ", ".join(f"{name} text" for name in missing)
-        raise JobFailed(
+        raise JobRefused(
             f"The lake table {pipeline.lake_table} lacks {', '.join(missing)}, which include/pipelines/{pipeline.name}.py "
             f"declares. Run in cqlsh: ALTER TABLE {pipeline.lake_table} ADD ({added});"
         )

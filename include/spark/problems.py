@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+# Between the number of an attempt and what stopped it, in the driver's log, which is all that a driver of a cluster says.
+FAILED, FAILED_FOR_GOOD = " failed: ", " failed for good: "
+
 
 class JobFailed(RuntimeError):
     """A failure that the job can explain: where, what was found, what to do."""
+
+
+class JobRefused(JobFailed):
+    """One that another attempt would meet again, until somebody has done what it says."""
 
 
 _LAKE_SILENT = "The lake does not answer at {lake}. Is Cassandra up, and is connection lake_reader right?"

@@ -34,7 +34,7 @@ from pyspark.sql import functions as F  # noqa: E402
 from include import pipelines  # noqa: E402
 from include.spark import lake, listener, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
-from include.spark.problems import JobFailed, explained, shortly  # noqa: E402
+from include.spark.problems import FAILED, FAILED_FOR_GOOD, JobFailed, JobRefused, explained, shortly  # noqa: E402
 from include.spark.warehouse import Warehouse  # noqa: E402
 
 log = logging.getLogger("minutemark")
@@ -184,10 +184,11 @@ def attempt(spark: SparkSession, job: Job) -> int:
     except Exception as error:
         where = _where(spark, job)
         remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explained(error, **where)
+        failed = FAILED_FOR_GOOD if isinstance(error, (JobRefused, pipelines.UnknownPipeline)) else FAILED
         if remedy is None:
-            log.exception("%s batch %d attempt %d failed: %s", job.pipeline, job.batch_id, job.attempt, shortly(error))
+            log.exception("%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, shortly(error))
         else:
-            log.error("%s batch %d attempt %d failed: %s", job.pipeline, job.batch_id, job.attempt, remedy)
+            log.error("%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, remedy)
         return 1
     return 0
 

@@ -214,6 +214,21 @@ def test_the_lakes_refusal_is_the_reason_of_the_failure(batch_id, monkeypatch):
         assert "lake_reader" in batches.get(conn, batch_id).reason
 
 
+def test_a_lake_without_a_declared_column_is_refused_without_another_try(batch_id, keep_driver):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with lake("lake_admin") as session:
+        session.execute("ALTER TABLE bedan.tracking DROP utm_term")
+    try:
+        with pytest.raises(AirflowFailException, match=r"lacks utm_term.*ALTER TABLE bedan.tracking ADD"):
+            transform(batch_id).execute({})
+    finally:
+        with lake("lake_admin") as session:
+            session.execute("ALTER TABLE bedan.tracking ADD utm_term text")
+    with warehouse() as conn:
+        assert "lacks utm_term" in batches.get(conn, batch_id).reason
+
+
 def test_environment_is_put_back(monkeypatch):
     from plugins.transform import environment
 

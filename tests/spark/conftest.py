@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -20,6 +21,7 @@ def spark() -> Iterator:
 
     from include.spark import submission
 
+    logging.getLogger("py4j").setLevel(logging.WARNING)  # it says goodbye to streams that pytest has closed by then
     before = os.environ.get("TZ")
     os.environ["TZ"] = "America/St_Johns"  # 3.5 hours and DST away
     time.tzset()
