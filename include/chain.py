@@ -1,7 +1,8 @@
 """The chain of every pipeline: from changed minutes of the lake to facts in the warehouse.
 
 1. **wait_for_changes** looks into the lake's change log. Changed minutes, newest first, become a *batch*; only its id
-   is handed on. Nothing has changed: it waits in the triggerer for up to 45 seconds, and then the run is skipped.
+   is handed on. Nothing has changed: it waits in the triggerer for up to 45 seconds, and then the run is skipped; one
+   that was triggered by hand is skipped at once.
 2. **transform_delta** reads the batch's minutes with one spark-submit and fills staging, as a new *attempt*.
 3. **check_staging** asks whether every raw row is counted, ignored or rejected, and whether the numbers can be.
 4. **merge_into_warehouse** replaces these minutes' contributions and recomputes their facts, in one transaction.

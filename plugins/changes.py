@@ -29,7 +29,8 @@ class WaitForChanges(BaseSensorOperator):
     """Opens the batch of this run and hands on its id; skips the run when nothing changes within `patience`.
 
     A `minute` DAG takes what has changed; a `reconcile` DAG what differs from the ledger; a backfill run, or a manual
-    run with `from` and `to`, exactly its minutes. Only the first of these ever waits.
+    run with `from` and `to`, exactly its minutes. Only scheduled runs of the first ever wait: who triggers a run is told at
+    once that there is nothing to do.
     """
 
     def __init__(self, *, pipeline: str, kind: str, patience: timedelta = PATIENCE, **kwargs: Any) -> None:
@@ -63,7 +64,7 @@ class WaitForChanges(BaseSensorOperator):
         if window.what != "changes":
             raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree in {_described(window)}.")
         remaining = deadline - datetime.now(UTC)
-        if remaining <= timedelta(0):
+        if remaining <= timedelta(0) or window.kind == "manual":
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
         self.log.info("No minute of %s is pending; waiting %.0f s.", pipeline.lake_table, remaining.total_seconds())
         raise TaskDeferred(

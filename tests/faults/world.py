@@ -148,6 +148,17 @@ class World:
         self._dag_of[run_id] = dag_id
         return run_id
 
+    def waiting(self) -> str:
+        """A scheduled run that has found nothing and waits in the triggerer, as soon as there is one."""
+
+        def find() -> str | None:
+            going = (run["dag_run_id"] for run in self.airflow.runs(DAG) if run["state"] == "running")
+            return next((run_id for run_id in going if self.airflow.tasks(DAG, run_id, "deferred")), None)
+
+        run_id = self.until(find, "a run that waits", 90, every=0.5)
+        self._dag_of[run_id] = DAG
+        return run_id
+
     def run(self, **conf: object) -> str:
         """A run to its end; returns its state."""
         return self.ended(self.trigger(**conf))

@@ -106,6 +106,13 @@ def test_a_run_that_began_late_does_not_make_the_next_one_late(nothing_pending):
         sensor().execute(context(late=timedelta(minutes=5)))
 
 
+def test_a_triggered_run_is_told_at_once_that_nothing_has_changed(nothing_pending):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException, match=r"No minute of bedan\.tracking changed"):
+        sensor().execute(context("manual"))
+
+
 def test_after_the_trigger_it_looks_again_and_opens_the_batch(nothing_pending):
     touch(minutes_ago(2))
     event = {"deadline": (datetime.now(UTC) + timedelta(seconds=20)).isoformat()}
