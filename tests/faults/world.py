@@ -389,6 +389,7 @@ def running(seed: int) -> Iterator[World]:
     """A stack that is up, and down again at the end. The environment says where its state is: see __main__."""
     try:
         stack = start.run()
+        stack.warm_spark()  # as `make run` does; a third of the scenarios start a driver
         stack.airflow.unpause("recruitment_reconcile")
         for pipeline in pipelines.all_pipelines():  # which cost two tasks a minute: where a scenario needs them
             stack.airflow.pause(f"{pipeline}_ingest")
