@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 from include.connections import Endpoint
 from include.spark import submission
 from include.spark.kept_driver import folder_of
+from local.cassandra import java
 
 BATCH = SimpleNamespace(batch_id=5, pipeline="recruitment", minutes=[datetime(2026, 3, 1, 12, 34)], options={})
 LAKE = Endpoint("lake_reader", "cassandra", "lake.example", 9042, "reader", "s3cret\\ é", extra={"local_dc": "dc2"})
@@ -98,7 +100,15 @@ def test_jobs_of_any_size_find_the_same_driver_and_its_arguments_name_no_job() -
     large, _ = prepared(rows=300_000, keep=True)
     assert small.driver_key == large.driver_key
     assert small.application_args == ["--keep", str(folder_of(small.driver_key))]
-    assert "TieredStopAtLevel" not in properties["spark.driver.extraJavaOptions"]  # it lives long enough for C2
+    flags = properties["spark.driver.extraJavaOptions"].split()
+    assert "-XX:TieredStopAtLevel=1" not in flags  # it lives long enough for C2
+
+
+def test_a_java_takes_the_flags_of_every_kind_of_driver() -> None:
+    for properties in (prepared(rows=10)[1], prepared(rows=300_000)[1], prepared(keep=True)[1]):
+        flags = [flag.strip('"') for flag in properties["spark.driver.extraJavaOptions"].split()]
+        done = subprocess.run([java(), *flags, "-version"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
