@@ -80,6 +80,11 @@ class Airflow:
         path = f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns?order_by=-run_after&limit={limit}"
         return self._send("GET", path)["dag_runs"]
 
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """The state of a run: queued, running, success or failed."""
+        path = f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns/{urllib.parse.quote(run_id)}"
+        return self._send("GET", path)["state"]
+
     def tasks(self, dag_id: str, run_id: str, *states: str) -> list[str]:
         """Tasks of a run that are in one of these states."""
         ids = f"{urllib.parse.quote(dag_id)}/dagRuns/{urllib.parse.quote(run_id)}"

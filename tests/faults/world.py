@@ -27,6 +27,7 @@ from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.operations.imports import import_dimension
 from include.operations.verify import asked_verify
+from include.spark import submission, warm_start
 from include.warehouse.session import warehouse
 from local import layout, start, supervisor
 from local.airflow_api import Airflow
@@ -164,7 +165,7 @@ class World:
         return self.ended(self.trigger(**conf))
 
     def ended(self, run_id: str, seconds: float = BACK_WITHIN) -> str:
-        return self.until(lambda: self._over(run_id), f"run {run_id} to end", seconds)
+        return self.until(lambda: self._over(run_id), f"run {run_id} to end", seconds, every=0.5)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -180,12 +181,15 @@ class World:
         return bool(self.airflow.tasks(self._dag_of[run_id], run_id, "failed", "up_for_retry"))
 
     def _over(self, run_id: str) -> str | None:
-        found = next((run for run in self.airflow.runs(self._dag_of[run_id], 50) if run["dag_run_id"] == run_id), None)
-        return found["state"] if found and found["state"] in ("success", "failed") else None
+        state = self.airflow.run_state(self._dag_of[run_id], run_id)
+        return state if state in ("success", "failed") else None
 
     @staticmethod
-    def until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.05):
-        """The first true answer of `condition`. A store or an API that is away for a moment is no answer."""
+    def until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.2):
+        """The first true answer of `condition`. A store or an API that is away for a moment is no answer.
+
+        Asked seldom where nothing depends on the moment: asking takes the cores from what is waited for.
+        """
         deadline, last = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
             try:
@@ -229,7 +233,7 @@ class World:
 
     def driver(self) -> psutil.Process:
         """The JVM of the Spark driver, as soon as there is one."""
-        return self.until(lambda: next(iter(supervisor.spark_drivers()), None), "a Spark driver", every=0.01)
+        return self.until(lambda: next(iter(supervisor.spark_drivers()), None), "a Spark driver", every=0.05)
 
     def follower(self) -> psutil.Process:
         """The task that follows the topic, as soon as there is one."""
@@ -263,15 +267,15 @@ class World:
         """The process behind the warehouse session of account etl whose statement, and state, have that sign."""
 
         def find() -> psutil.Process | None:
-            with self.admin() as cursor:
-                cursor.execute(
-                    "SELECT host FROM information_schema.PROCESSLIST WHERE user = 'etl' AND info LIKE %s AND state LIKE %s",
-                    (f"%{sign}%", f"%{state}%"),
-                )
-                found = cursor.fetchone()
+            cursor.execute(
+                "SELECT host FROM information_schema.PROCESSLIST WHERE user = 'etl' AND info LIKE %s AND state LIKE %s",
+                (f"%{sign}%", f"%{state}%"),
+            )
+            found = cursor.fetchone()
             return found and process_at(int(found[0].rpartition(":")[2]))
 
-        return self.until(find, f"a session with {sign}", every=0.01)
+        with self.admin() as cursor:
+            return self.until(find, f"a session with {sign}", every=0.02)
 
     @staticmethod
     def suspend(task: psutil.Process) -> contextlib.ExitStack:
@@ -388,8 +392,9 @@ def now() -> datetime:
 def running(seed: int) -> Iterator[World]:
     """A stack that is up, and down again at the end. The environment says where its state is: see __main__."""
     try:
+        if not submission.archive().is_file():
+            warm_start.main()  # `make run` has it made; a third of the scenarios start a driver
         stack = start.run()
-        stack.warm_spark()  # as `make run` does; a third of the scenarios start a driver
         stack.airflow.unpause("recruitment_reconcile")
         for pipeline in pipelines.all_pipelines():  # which cost two tasks a minute: where a scenario needs them
             stack.airflow.pause(f"{pipeline}_ingest")
