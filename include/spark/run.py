@@ -184,7 +184,7 @@ def attempt(spark: SparkSession, job: Job) -> int:
     except Exception as error:
         where = _where(spark, job)
         remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explained(error, **where)
-        failed = FAILED_FOR_GOOD if isinstance(error, (JobRefused, pipelines.UnknownPipeline)) else FAILED
+        failed = FAILED_FOR_GOOD if isinstance(error, JobRefused) else FAILED
         if remedy is None:
             log.exception("%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, shortly(error))
         else:

@@ -32,8 +32,8 @@ ONE_TASK_ROWS = 12_000
 # A stale archive is no reason for a warning: the JVM goes on without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
-# At its defaults C2 spends two fifths of a cold driver's time on code that only starting runs. Ten times as often, it compiles
-# what every minute needs after some twenty jobs instead of fifteen.
+# At its defaults C2 takes two fifths of a cold driver's CPU, for code that only starting runs. Called ten times as late, it has
+# compiled what every minute needs after some twenty jobs instead of fifteen.
 _LATE_C2 = (
     "-XX:Tier4InvocationThreshold=50000",
     "-XX:Tier4MinInvocationThreshold=6000",

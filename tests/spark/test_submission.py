@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 import subprocess
 from datetime import datetime
@@ -106,7 +107,7 @@ def test_jobs_of_any_size_find_the_same_driver_and_its_arguments_name_no_job() -
 
 def test_a_java_takes_the_flags_of_every_kind_of_driver() -> None:
     for properties in (prepared(rows=10)[1], prepared(rows=300_000)[1], prepared(keep=True)[1]):
-        flags = [flag.strip('"') for flag in properties["spark.driver.extraJavaOptions"].split()]
+        flags = shlex.split(properties["spark.driver.extraJavaOptions"])
         done = subprocess.run([java(), *flags, "-version"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -10,6 +12,7 @@ from include import pipelines
 from include.lake.keys import GREGORIAN_EPOCH, time_of
 from include.warehouse import batches, gates, ledger, merge
 from include.warehouse.delta import PlannedMinute
+from include.warehouse.session import warehouse
 
 RECRUITMENT = pipelines.get("recruitment")
 DAY = date(2026, 3, 1)
@@ -57,6 +60,20 @@ class Lab:
         found = list(cursor.fetchall()) if cursor.description else []
         self.conn.commit()
         return found
+
+    @contextlib.contextmanager
+    def refusing(self, change: str, table: str) -> Iterator[None]:
+        """The warehouse itself refuses every such change (INSERT, UPDATE or DELETE) of a table meanwhile."""
+        with warehouse("warehouse_admin") as admin:
+            cursor = admin.cursor()
+            cursor.execute(
+                f"CREATE TRIGGER {table}_refuses BEFORE {change} ON {table} FOR EACH ROW "
+                f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{change} refused'"
+            )
+            try:
+                yield
+            finally:
+                cursor.execute(f"DROP TRIGGER {table}_refuses")
 
     def one(self, text: str, *values):
         return self.query(text, *values)[0][0]

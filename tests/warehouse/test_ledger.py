@@ -81,12 +81,10 @@ def test_a_newer_merged_read_is_not_held_by_an_older_one(lab: Lab) -> None:
     assert lab.ledger(minute(0))["state"] == "merged"
 
 
-def test_cursors_move_only_together_with_their_minutes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "_MOVE_CURSOR", "INSERT INTO etl.no_such_table VALUES (%s, %s, %s, %s)")
-    with pytest.raises(Exception, match="no_such_table"):
+def test_cursors_move_only_together_with_their_minutes(lab: Lab) -> None:
+    with lab.refusing("INSERT", "etl.day_cursors"), pytest.raises(Exception, match="INSERT refused"):
         lab.see(minute(0))
     assert lab.query("SELECT * FROM etl.minute_ledger") == []
-    monkeypatch.undo()
     lab.see(minute(0))
     assert list(ledger.read_cursors(lab.conn, RECRUITMENT)) == [TEN.date()]
     assert lab.pending() == [minute(0)]
