@@ -1,0 +1,38 @@
+"""The README stays short, and the paths that it sends people to are there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from include import pipelines
+from local.layout import ROOT
+from tests.docs.pages import README, text_of
+
+MOST_WORDS = 1_000  # code blocks and tables count
+LONGEST_LINE = 120  # code blocks and tables count
+
+TEXT = text_of(README)
+TABLE = TEXT.partition("## To change X, open Y")[2].partition("\n## ")[0]
+PATHS = re.findall(r"`((?:[\w.<>-]+/)*[\w.<>-]*)`", re.sub(r"^\|[^|]*\|", "", TABLE, flags=re.MULTILINE))
+
+
+def test_the_readme_is_short():
+    words = len(TEXT.split())
+    assert words <= MOST_WORDS, f"README.md has {words} words, at most {MOST_WORDS}: move something to docs/."
+
+
+def test_its_lines_fit():
+    long = [f"{number}: {line}" for number, line in enumerate(TEXT.splitlines(), 1) if len(line) > LONGEST_LINE]
+    assert not long, f"README.md: lines of more than {LONGEST_LINE} characters: {long}"
+
+
+def test_the_table_names_paths():
+    assert len(PATHS) > 20
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_to_open_is_there(path):
+    for pipeline in pipelines.all_pipelines():
+        assert (ROOT / path.replace("<pipeline>", pipeline)).exists(), f"README.md: {path} does not exist."
