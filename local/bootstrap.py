@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local import mariadb, postgres
-from local.layout import KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
+from local.layout import CONNECT_JARS, KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
 from local.problems import Problem
 from local.progress import say, step
 
@@ -207,6 +207,7 @@ def install_stores() -> None:
     """The jars of the stores, and the binaries of MariaDB and PostgreSQL out of theirs."""
     install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra, MariaDB and PostgreSQL")
     install_jars(ROOT / "local" / "kafka-pom.xml", KAFKA_JARS, "jars of Kafka")
+    install_jars(ROOT / "local" / "connect-pom.xml", CONNECT_JARS, "jars of Kafka Connect")
     with step("MariaDB's binaries", quick=1.0):
         mariadb.unpacked()
     with step("PostgreSQL's binaries", quick=1.0):

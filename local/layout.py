@@ -19,6 +19,7 @@ VENV = LOCAL / "venv"
 SPARK_JARS = LOCAL / "jars"
 STORE_JARS = LOCAL / "stores"
 KAFKA_JARS = LOCAL / "kafka"
+CONNECT_JARS = LOCAL / "connect"
 SUPERSET = LOCAL / "superset"
 JUPYTER = LOCAL / "jupyter"
 

@@ -1,8 +1,8 @@
 """Kafka Connect as the way in: a sink connector for each pipeline's topic, registered by `python -m include.kafka.connect`.
 
-The connector is docker/connect/lake-sink.json with the declaration's names in it. It writes a message's event and touches
-its minute; both go by the record's timestamp and partition, which producers set as docs/design.md wants it. Nothing but
-Python itself is needed here.
+The connector is docker/connect/lake-sink.json, filled from the declaration. The transform in docker/connect/transform reads
+each message and computes minute and shard from the event; what cannot be an event goes to the dead-letter topic
+(include/operations/dead_letters.py). Only Python's standard library is needed here.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from include.kafka.way_in import CONNECT, way_in
+from include.kafka.way_in import CONNECT, dead_letters_of, way_in
 from include.pipelines import Pipeline, all_pipelines
 
-_KEY = ("minute", "shard", "create_time")
+# Fields that the transform computes; the others of a row have the names of its columns.
+_COMPUTED = {"minute": "_minute", "shard": "_shard"}
 _PATIENCE = 1_800.0  # seconds: the tables come with Airflow's set-up DAG, minutes after a first start
 _PAUSE = 5.0
 
@@ -36,17 +37,29 @@ def name_of(pipeline: Pipeline) -> str:
 
 def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
     """The configuration of the pipeline's connector."""
-    columns = (*_KEY, *pipeline.columns)
-    names = {
+    columns = ("minute", "shard", "create_time", *pipeline.columns)
+    retention = pipeline.lake_retention
+    values = {
         "<topic>": pipeline.topic,
+        "<dead_letters>": dead_letters_of(pipeline.topic),
         "<lake_table>": pipeline.lake_table,
         "<columns>": ", ".join(columns),
         "<variables>": ", ".join(f":{column}" for column in columns),
-        "<mapping>": ", ".join(f"{column}=value.{column}" for column in columns),
+        "<mapping>": ", ".join(f"{column}=value.{_COMPUTED.get(column, column)}" for column in columns),
+        "<fields>": ",".join(pipeline.columns),
+        "<id_field>": pipeline.event_id,
+        "<time_field>": pipeline.event_time or "",
+        "<absent>": ",".join(pipeline.absent),
+        "<shards>": str(pipeline.shards),
+        "<retention_seconds>": str(int(retention.total_seconds()) if retention else 0),
     }
-    for placeholder, name in names.items():
-        template = template.replace(placeholder, name)
-    return json.loads(template)
+
+    def filled(text: str) -> str:
+        for placeholder, value in values.items():
+            text = text.replace(placeholder, value)
+        return text
+
+    return {filled(name): filled(value) for name, value in json.loads(template).items()}
 
 
 class Connect:

@@ -30,3 +30,8 @@ def group_of(pipeline_name: str, way: str) -> str:
     """The consumer group whose committed offsets say how much of the topic is in the lake."""
     name = f"minutemark-{pipeline_name}"
     return f"connect-{name}" if way == CONNECT else name  # Connect puts its own prefix before a connector's name
+
+
+def dead_letters_of(topic: str) -> str:
+    """The topic to which Connect hands messages that its transform refuses."""
+    return f"{topic}.dead"

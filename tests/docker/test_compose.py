@@ -101,8 +101,11 @@ def test_connectors_are_registered_when_connect_answers():
 
 
 def test_connect_and_broker_are_of_one_version():
-    first = (PROJECT / "docker" / "connect" / "Dockerfile").read_text().splitlines()[1]
-    assert first == f"FROM {SERVICES['kafka']['image']}"
+    image = SERVICES["kafka"]["image"]
+    assert f"\nFROM {image}\n" in (PROJECT / "docker" / "connect" / "Dockerfile").read_text()
+    version = f"<version>{image.rpartition(':')[2]}</version>"
+    for pom in ("docker/connect/transform/pom.xml", "local/connect-pom.xml", "local/kafka-pom.xml"):
+        assert version in (PROJECT / pom).read_text(), pom
 
 
 def test_connect_asks_the_broker_where_containers_do_and_has_the_writers_password():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import threading
+from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -16,6 +18,7 @@ from include.kafka.way_in import CONNECT, SETTING, group_of
 from include.lake import change_log
 from tests.airflow_home import PROJECT
 
+RECRUITMENT = pipelines.get("recruitment")
 TEMPLATE = (PROJECT / "docker" / "connect" / "lake-sink.json").read_text()
 
 
@@ -29,10 +32,9 @@ def of_table(config, pipeline, table):
     return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}
 
 
-def variables_of(mapping):
-    pairs = [pair.split("=") for pair in mapping.split(", ")]
-    assert all(value == f"value.{name}" for name, value in pairs)
-    return [name for name, _ in pairs]
+def mapped(mapping):
+    """Column to field of a mapping."""
+    return dict(pair.split("=value.") for pair in mapping.split(", "))
 
 
 def test_every_placeholder_is_filled(pipeline):
@@ -44,7 +46,12 @@ def test_every_placeholder_is_filled(pipeline):
 def test_an_event_is_written_with_its_whole_key_and_every_column(pipeline):
     table = of_table(connector(pipeline, TEMPLATE), pipeline, pipeline.lake_table)
     columns = ["minute", "shard", "create_time", *pipeline.columns]
-    assert variables_of(table["mapping"]) == columns
+    fields = mapped(table["mapping"])
+    assert list(fields) == columns
+    assert {column: field for column, field in fields.items() if field != column} == {
+        "minute": "_minute",
+        "shard": "_shard",
+    }
     variables = ", ".join(f":{column}" for column in columns)
     assert table["query"] == f"INSERT INTO {pipeline.lake_table} ({', '.join(columns)}) VALUES ({variables})"
 
@@ -52,9 +59,9 @@ def test_an_event_is_written_with_its_whole_key_and_every_column(pipeline):
 def test_a_touch_is_the_one_of_our_own_writers(pipeline):
     """now() stands in values only, so that a redelivery is another touch of the same minute."""
     table = of_table(connector(pipeline, TEMPLATE), pipeline, "minutemark.minute_changes")
-    ours = re.sub(r"\?, \?, \?", ":lake_table, :day, :minute", change_log._TOUCH)
+    ours = re.sub(r"\?, \?, \?", f"'{pipeline.lake_table}', :day, :minute", change_log._TOUCH)
     assert table["query"] == ours
-    assert variables_of(table["mapping"]) == ["lake_table", "day", "minute"]
+    assert mapped(table["mapping"]) == {"day": "_day", "minute": "_minute"}
 
 
 def test_write_timestamps_are_the_servers(pipeline):
@@ -66,26 +73,34 @@ def test_write_timestamps_are_the_servers(pipeline):
     assert not [key for key in config if key.endswith(".query") and "TIMESTAMP" in config[key].upper()]
 
 
-def test_the_key_comes_from_the_record_by_kafkas_own_transforms(pipeline):
+def test_the_transform_gets_the_declaration_and_the_bytes_as_they_were_sent(pipeline):
     config = connector(pipeline, TEMPLATE)
-    order = config["transforms"].split(",")
-    made = {
-        config[f"transforms.{step}.{what}"]: step
-        for step in order
-        for what in ("partition.field", "static.field", "timestamp.field")
-        if f"transforms.{step}.{what}" in config
+    settings = {key.removeprefix("transforms.event."): value for key, value in config.items() if "s.event." in key}
+    assert config["transforms"] == "event"
+    assert settings == {
+        "type": "minutemark.connect.LakeEvent",
+        "fields": ",".join(pipeline.columns),
+        "id.field": pipeline.event_id,
+        "time.field": pipeline.event_time or "",
+        "absent": ",".join(pipeline.absent),
+        "shards": str(pipeline.shards),
+        "retention.seconds": "0",
     }
-    assert set(made) == {"minute", "shard", "lake_table", "day"}
-    assert config[f"transforms.{made['lake_table']}.static.value"] == pipeline.lake_table
-    for field in ("minute", "day"):  # what is inserted is a number of milliseconds, and is made a text then
-        (formatted,) = [step for step in order if config.get(f"transforms.{step}.field") == field]
-        assert order.index(formatted) > order.index(made[field])
-        assert config[f"transforms.{formatted}.target.type"] == "string"
-    types = [config[f"transforms.{step}.type"] for step in order]
-    assert all(one.startswith("org.apache.kafka.connect.transforms.") for one in types)
+    # A StringConverter replaces what is not UTF-8, and a JsonConverter changes numbers.
+    assert config["value.converter"] == "org.apache.kafka.connect.converters.ByteArrayConverter"
 
 
-def test_nothing_is_lost_when_the_lake_refuses_and_what_is_no_json_object_goes_aside(pipeline):
+def test_a_lakes_retention_reaches_the_transform():
+    short = replace(RECRUITMENT, lake_retention=timedelta(days=2))
+    assert connector(short, TEMPLATE)["transforms.event.retention.seconds"] == "172800"
+
+
+def test_a_text_of_the_declaration_may_hold_what_json_escapes():
+    null = replace(RECRUITMENT, absent=("\\N", 'a"b'))
+    assert connector(null, TEMPLATE)["transforms.event.absent"] == '\\N,a"b'
+
+
+def test_nothing_is_lost_when_the_lake_refuses_and_what_is_not_an_event_goes_to_the_dead_letters(pipeline):
     config = connector(pipeline, TEMPLATE)
     assert (config["ignoreErrors"], config["errors.tolerance"]) == ("None", "all")
     assert config["errors.deadletterqueue.topic.name"] == f"{pipeline.topic}.dead"
@@ -148,9 +163,6 @@ def worker():
     for one in made:
         one.shutdown()
         one.server_close()
-
-
-RECRUITMENT = pipelines.get("recruitment")
 
 
 def test_a_connector_that_comes_before_its_tables_is_started_again_until_it_runs(worker):

@@ -1,0 +1,109 @@
+"""A real Kafka Connect worker from Maven jars, with the project's worker.properties and its own transform.
+
+The worker of docker/connect without an image, for tests and rehearsals. A sink is not among the jars: `plugins` names its folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import waiting
+from local.cassandra import java
+from local.layout import CONNECT_JARS, ROOT
+from local.problems import Problem
+
+HOST = "127.0.0.1"
+IMAGE = ROOT / "docker" / "connect"  # what its image is made of
+_MAIN = "org.apache.kafka.connect.cli.ConnectDistributed"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Where a worker keeps its files, which broker it uses, and where its REST interface listens."""
+
+    home: Path
+    broker: str  # host:port
+    port: int = 8083
+    plugins: tuple[Path, ...] = ()  # folders of further plugins, each of jars or of classes
+    heap_mb: int = 256
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def prepare(self, jars: Path = CONNECT_JARS) -> list[str]:
+        """Compile the transform, write the configuration, and return the command that runs the worker in the foreground."""
+        if not list(jars.glob("connect-runtime-*.jar")):
+            raise Problem("Kafka Connect", f"its jars are not in {jars}", "Run `make setup`, which fetches them.")
+        folder = self.home / "plugins"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        compile_java(IMAGE / "transform" / "src" / "main", folder / "lake-event", jars)
+        for plugin in self.plugins:
+            (folder / plugin.name).unlink(missing_ok=True)
+            (folder / plugin.name).symlink_to(plugin)
+        return [
+            java(),
+            "-Xms64M",
+            f"-Xmx{self.heap_mb}M",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Djava.net.preferIPv4Stack=true",
+            f"-Dlog4j2.configurationFile={IMAGE / 'log4j2.properties'}",
+            "-cp",
+            f"{jars}/*",
+            _MAIN,
+            str(self._configure(folder)),
+        ]
+
+    def _configure(self, plugins: Path) -> Path:
+        """The image's worker.properties, but for the three settings that name places."""
+        places = {"bootstrap.servers": self.broker, "listeners": self.url, "plugin.path": str(plugins)}
+        lines = (IMAGE / "worker.properties").read_text().splitlines()
+        kept = [line for line in lines if line.partition("=")[0] not in places]
+        path = self.home / "worker.properties"
+        path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in places.items()), ""]))
+        return path
+
+
+def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS) -> None:
+    """Compile a source folder, `java/` and `resources/`, into a folder of classes that Connect takes for a plugin.
+
+    Raises Problem where there is no compiler: a JRE has none.
+    """
+    compiler = [java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
+    shutil.rmtree(into, ignore_errors=True)
+    if (source / "resources").is_dir():
+        shutil.copytree(source / "resources", into)
+    into.mkdir(parents=True, exist_ok=True)
+    files = [str(file) for file in sorted((source / "java").rglob("*.java"))]
+    path = os.pathsep.join(map(str, jars.glob("*.jar")))  # started this way, the compiler expands no wildcard
+    done = subprocess.run([*compiler, "-d", str(into), "-cp", path, *files], capture_output=True, text=True)
+    if done.returncode != 0:
+        found = f"compiling {source} failed: {(done.stderr or done.stdout).strip()[:800]}"
+        remedy = "If Java has no compiler, install a JDK (Debian: apt-get install openjdk-17-jdk-headless)."
+        raise Problem("Kafka Connect", found, remedy)
+
+
+def has_compiler() -> bool:
+    """Whether this Java is a JDK."""
+    done = subprocess.run([java(), "--list-modules"], capture_output=True, text=True)
+    return "jdk.compiler" in done.stdout
+
+
+def wait_until_ready(
+    worker: Worker, *, seconds: float = 90, alive: Callable[[], bool] = lambda: True, log: str = ""
+) -> None:
+    """Return when the worker takes connectors. Raises Problem when it does not."""
+
+    def request() -> None:
+        urllib.request.urlopen(f"{worker.url}/connectors", timeout=10).close()
+
+    what = f"Kafka Connect on {worker.url}"
+    waiting.until(request, what=what, seconds=seconds, errors=(urllib.error.URLError, OSError), alive=alive, log=log)
