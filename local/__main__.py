@@ -26,12 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
         stack = start.run()
         merged = start.await_first_merge(stack, began, 150)
         if not merged:
-            say("   The first run is still under way.")
+            say("   The first run has not finished yet. `make status` shows its progress.")
         stack.start_other_dags()
         stack.warm_spark()
         stack.start_cleaning()
         if arguments.detach:
-            say("Everything runs in the background: `make status`, `make logs`, `make stop`.")
+            say("Running in the background. See `make status` and `make logs`; stop it with `make stop`.")
             return 0
         live.watch(f"Airflow: {stack.airflow.url} · Ctrl-C stops everything")
     except KeyboardInterrupt:
@@ -78,7 +78,7 @@ def stop(_: argparse.Namespace) -> int:
     was_running = supervisor.running()
     leftovers = supervisor.shut_down()
     if leftovers:
-        say(f"Ended one by one: {', '.join(leftovers)}")
+        say(f"Also stopped: {', '.join(leftovers)}")
     say("Stopped." if was_running or leftovers else "Nothing was running.")
     return 0
 
@@ -95,7 +95,7 @@ def logs(arguments: argparse.Namespace) -> int:
     if not names:
         raise Problem("make logs", "there are no logs yet", "Run `make run` first.")
     if arguments.name and arguments.name not in names:
-        raise Problem("make logs", f"nothing is called {arguments.name!r}", f"NAME is one of {', '.join(names)}.")
+        raise Problem("make logs", f"there is no log named {arguments.name!r}", f"NAME is one of {', '.join(names)}.")
     follow = [] if arguments.no_follow else ["-F"]
     try:
         return subprocess.run(["tail", "-n", "40", *follow, *(str(LOGS / f"{name}.log") for name in wanted)]).returncode
@@ -175,7 +175,7 @@ def schema(_: argparse.Namespace) -> int:
     from include.operations import setup
 
     setup.set_up()
-    say("Tables and grants of both stores and the topics are there.")
+    say("Schema applied: tables, grants and topics exist.")
     return 0
 
 
@@ -213,7 +213,7 @@ def _use_connections(what: str) -> None:
 
     known = environment.read()
     if not known:
-        raise Problem(what, "there is no .local/env yet", "Run `make run` or `make services` first.")
+        raise Problem(what, ".local/env does not exist yet", "Run `make run` or `make services` first.")
     os.environ.update(known)
 
 
@@ -223,18 +223,18 @@ def clean(arguments: argparse.Namespace) -> int:
     doomed = [LOCAL] if arguments.all else [DATA, AIRFLOW_HOME, LOGS, RUN, ENV_FILE]
     doomed = [path for path in doomed if path.exists()]
     if not doomed:
-        say("There is nothing to remove.")
+        say("Nothing to delete.")
         return 0
     names = ", ".join(os.path.relpath(path, ROOT) for path in doomed)
     if not arguments.force:
         if not sys.stdin.isatty():
-            raise Problem("make clean", "nobody is here to say yes", "Say it in advance: make clean FORCE=1")
-        if input(f"Stop everything and remove {names}, with all data? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise Problem("make clean", "it asks for confirmation, but there is no terminal", "Run: make clean FORCE=1")
+        if input(f"Stop everything and delete {names}, with all data? [y/N] ").strip().lower() not in ("y", "yes"):
             return 1
     supervisor.shut_down()
     for path in doomed:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    say(f"Removed {names}.")
+    say(f"Deleted {names}.")
     return 0
 
 
@@ -252,18 +252,18 @@ def _parser() -> argparse.ArgumentParser:
     command(dashboards, help="start Superset with the boards")
     command(notebook, help="open JupyterLab with the notebooks")
     command(stop, help="stop everything")
-    command(status, help="what runs").add_argument("--json", action="store_true")
+    command(status, help="show processes, memory, ports and freshness").add_argument("--json", action="store_true")
     followed = command(logs, help="follow the logs")
     followed.add_argument("--name", default="")
     followed.add_argument("--no-follow", action="store_true")
-    asked = command(query, help="ask the warehouse")
+    asked = command(query, help="run SQL on the warehouse")
     asked.add_argument("--sql", default="")
     asked.add_argument("--format", default="table")
-    command(schema, help="create what is missing in both stores and in Kafka")
-    command(pipeline, help="copy a working skeleton of a new pipeline").add_argument("--name", default="")
+    command(schema, help="create missing tables, topics and grants")
+    command(pipeline, help="create a new pipeline from a working skeleton").add_argument("--name", default="")
     for operation in OPERATIONS:
         command(operation, add_help=False)
-    cleaned = command(clean, help="remove local data")
+    cleaned = command(clean, help="delete local data")
     cleaned.add_argument("--force", action="store_true")
     cleaned.add_argument("--all", action="store_true")
     return parser
@@ -283,7 +283,7 @@ def main() -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         print(
-            f"\n{error.filename or LOCAL}: {os.strerror(error.errno)}\n  What to do: make room, or make it writable.",
+            f"\n{error.filename or LOCAL}: {os.strerror(error.errno)}\n  What to do: free disk space, or make it writable.",
             file=sys.stderr,
         )
         return 1

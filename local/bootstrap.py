@@ -119,11 +119,11 @@ def install(missing: list[str]) -> None:
     if not shutil.which("apt-get"):
         raise Problem(
             "Operating system",
-            f"missing here, by their Debian names: {', '.join(missing)}",
-            "Install their counterparts.",
+            f"missing packages, by their Debian names: {', '.join(missing)}",
+            "Install the equivalent packages of this system.",
         )
     if os.getuid() != 0:
-        raise Problem("Operating system", f"missing: {', '.join(missing)}", f"Run: sudo {' '.join(command)}")
+        raise Problem("Operating system", f"missing packages: {', '.join(missing)}", f"Run: sudo {' '.join(command)}")
     with step(f"as root: {' '.join(command)}"):
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         _run(["apt-get", "update"], "apt-get", quiet)
@@ -178,7 +178,7 @@ def install_beside(folder: Path, lock: Path, what: str, size: str) -> None:
             done = subprocess.run([str(uv), *command], env=offline)  # shows its own progress
             if done.returncode != 0:
                 found = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; its reason stands above"
-                raise Problem(what, found, "Run the same command again: what was fetched is kept.")
+                raise Problem(what, found, "Run the same command again. Completed downloads are kept.")
         stamp.write()
 
 
@@ -193,7 +193,7 @@ def install_jars(pom: Path, folder: Path, what: str) -> None:
         return
     maven = shutil.which("mvn")
     if not maven:
-        raise Problem("Maven", "there is no mvn on the PATH", "Install it (Debian: apt-get install maven).")
+        raise Problem("Maven", "mvn is not on the PATH", "Install it (Debian: apt-get install maven).")
     with step(what):
         fresh = folder.with_name(f"{folder.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -237,7 +237,7 @@ def _run_maven(command: list[str], what: str) -> None:
             if line.startswith(("Downloaded", "[INFO] Downloaded")):
                 fetched += 1
                 if fetched % 50 == 0:
-                    say(f"   … {what}: {fetched} files fetched")
+                    say(f"   … {what}: {fetched} files downloaded")
     if maven.returncode != 0:
         errors = [line.strip() for line in said if "ERROR" in line or "error" in line] or said
         raise Problem("Maven", f"{what} failed: {' '.join(errors)[:600]}", _network_remedy())
@@ -253,7 +253,7 @@ def _network_remedy() -> str:
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < 3:
         return f"The disk has only {free:.1f} GB left: make room (3 GB are enough), then run the same command again."
-    return "Read the message above; if it speaks of the network, run the same command again: what was fetched is kept."
+    return "Read the message above. If the network failed, run the same command again. Completed downloads are kept."
 
 
 class Stamp:
@@ -274,7 +274,7 @@ class Stamp:
 def set_up() -> None:
     """Everything, the slow ones side by side. Raises Problem."""
     if find_java_home() is None and not shutil.which("apt-get"):
-        raise Problem("Java", f"no Java {JAVA_VERSION} here", f"Install Java {JAVA_VERSION} or set JAVA_HOME to one.")
+        raise Problem("Java", f"Java {JAVA_VERSION} not found", f"Install Java {JAVA_VERSION} or set JAVA_HOME to one.")
     LOCAL.mkdir(exist_ok=True)
     with only_one_set_up():
         find_python()
@@ -299,7 +299,7 @@ def only_one_set_up() -> Iterator[None]:
 
 def main() -> int:
     if sys.version_info < (3, 8):
-        print("Set-up needs Python 3.8 or newer as python3.", file=sys.stderr)
+        print("Set-up needs python3 3.8 or newer.", file=sys.stderr)
         return 1
     try:
         set_up()

@@ -286,8 +286,8 @@ def _introduce_administrator(port: int, password: str):
         if refused and "not permitted to log in" in str(refused[0]):
             raise Problem(
                 f"Cassandra on {HOST}:{port}",
-                f"it refuses the password of {ADMIN} and has been set up before",
-                "Its data belong to other passwords than .local/env: bring that file back, or `make clean` and start anew.",
+                f"it refuses the password of {ADMIN}, and was set up before",
+                "Its data was created with other passwords than those in .local/env. Restore that file, or run `make clean`.",
             ) from error
         raise
     try:

@@ -36,7 +36,7 @@ SUPERSETS_OWN = ("MINUTEMARK_", "SUPERSET", "AIRFLOW", "PYTHON", "FLASK")  # not
 def start() -> None:
     """Everything up to boards that answer. Raises Problem."""
     if not supervisor.running():
-        raise Problem("make dashboards", "there is no running stack here", "`make run` or `make services` first.")
+        raise Problem("make dashboards", "the stack is not running", "Run `make run` or `make services` first.")
     _require_views()
     install()
     chosen = ports.chosen()
@@ -49,11 +49,11 @@ def start() -> None:
         Program(LOAD, [python, "-m", "local.dashboards", "load"], 80, once=True),
         Program(SERVER, [python, "-m", "local.dashboards", "serve"], 80),
     )
-    with step("boards"):
+    with step("load the boards"):
         supervisor.start(LOAD)
         supervisor.wait_for_exit(LOAD, 300)
     url = f"http://127.0.0.1:{chosen['SUPERSET_PORT']}"
-    with step("Superset answers"):
+    with step("start Superset"):
         supervisor.start(SERVER)
         waiting.until(
             lambda: opened(f"{url}/health", 5),
@@ -63,11 +63,11 @@ def start() -> None:
             alive=lambda: supervisor.state_of(SERVER) in supervisor.COMING,
             log=str(supervisor.log_of(SERVER)),
         )
-    with step("each view answers a board"):
+    with step("query each view through Superset"):
         _require_answers(url, known["password"])
     for title, slug in boards():
         say(f"   {title:<14} {url}/superset/dashboard/{slug}/")
-    say(f"   Log in as {ACCOUNT}, password {known['password']}. `make stop` stops it with everything else.")
+    say(f"   Log in as {ACCOUNT}, password {known['password']}. `make stop` also stops Superset.")
 
 
 def boards() -> list[tuple[str, str]]:
@@ -120,7 +120,7 @@ def _require_views() -> None:
             connection.cursor().execute("SELECT pipeline FROM etl.board_pipelines LIMIT 1")
         except MySQLdb.Error as error:
             raise Problem(
-                "Warehouse", f"its views for boards can't be read: {error.args[-1]}", "`make schema`."
+                "Warehouse", f"cannot read the views of the boards: {error.args[-1]}", "Run `make schema`."
             ) from error
 
 
@@ -146,7 +146,7 @@ def _answer(what: str, method: str, url: str, body: Mapping | None = None, token
         raise Problem(
             "Superset",
             f"{what} answers {error.code}: {said}",
-            "`make schema`, where a view or a right is missing, then `make dashboards` again. The whole story: "
+            "If a view or a permission is missing, run `make schema` and `make dashboards` again. Otherwise read "
             f"{supervisor.log_of(SERVER)}.",
         ) from error
 

@@ -27,7 +27,7 @@ from local.problems import Problem
 # Set for everything that the supervisor starts, so that `make stop` finds what outlives its parent.
 MARK = "MINUTEMARK_STACK"
 _SOURCED = "MINUTEMARK_ENV_FILE"
-_HEADER = "# Made by make run and make services; holds passwords. Source it: set -a; . .local/env; set +a\n"
+_HEADER = "# Written by make run and make services. Contains passwords. Load it with: source .local/env\n"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _known_passwords(known: Mapping[str, str]) -> dict[str, str]:
     try:
         return json.loads(known.get("MINUTEMARK_PASSWORDS", "{}"))
     except ValueError:
-        raise Problem(str(ENV_FILE), "its passwords are unreadable", "Bring the file back, or `make clean`.") from None
+        raise Problem(str(ENV_FILE), "its passwords are unreadable", "Restore the file, or run `make clean`.") from None
 
 
 def _own(environ: Mapping[str, str], conn_ids: Mapping[str, str]) -> dict[str, str]:
@@ -115,7 +115,9 @@ def _own(environ: Mapping[str, str], conn_ids: Mapping[str, str]) -> dict[str, s
     absent = [name for name, conn_id in names.items() if name not in own and not conn_id.endswith("_admin")]
     if own and absent:
         found = f"{', '.join(own)} is set, but not {', '.join(absent)}"
-        raise Problem("Connections", found, "Set all accounts of a store of your own, or none of them.")
+        raise Problem(
+            "Connections", found, "To use your own store, set the connections of all its accounts; otherwise set none."
+        )
     return own
 
 

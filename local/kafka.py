@@ -113,7 +113,7 @@ class Broker:
         if done.returncode != 0:
             # The first lines of a Java trace say what happened, the last ones only where.
             found = f"formatting its folder failed: {(done.stderr or done.stdout).strip()[:800]}"
-            raise Problem(f"Kafka in {self.home}", found, "Make room on the disk if it is full, and try again.")
+            raise Problem(f"Kafka in {self.home}", found, "Free disk space if the disk is full, and try again.")
         (self.home / "data.new").rename(self.home / "data")
 
     def _java(self, jars: Path) -> list[str]:

@@ -119,7 +119,7 @@ class Server:
             raise Problem(
                 f"MariaDB in {self.home}",
                 f"mariadb-install-db failed: {(done.stderr or done.stdout).strip()[-800:]}",
-                "Make room on the disk if it is full; otherwise install what it names as missing and try again.",
+                "Free disk space if the disk is full. Otherwise install what the message names as missing, and try again.",
             )
         (self.home / "data").rmdir()
         draft.rename(self.home / "data")
@@ -133,7 +133,9 @@ def _accounts(passwords: Mapping[str, str]) -> str:
         password = passwords[name]
         if not password.replace("-", "").replace("_", "").isalnum():
             raise Problem(
-                "MariaDB", f"the password of {name} has other signs than letters, digits, - and _", "Choose another."
+                "MariaDB",
+                f"the password of {name} contains characters other than letters, digits, - and _",
+                "Choose another.",
             )
         lines.append(f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{password}';")
         lines.append(f"ALTER USER {account} IDENTIFIED BY '{password}';")

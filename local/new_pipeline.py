@@ -32,13 +32,13 @@ SHORTEST = 3  # one looks for it in logs and texts, and a letter is in all of th
 
 _OCCUPIED = {
     "control": "include/sql/control holds what all pipelines share",
-    "etl": "the control tables are in a database of that name",
-    "information_schema": "the warehouse has a database of its own of that name",
-    "minutemark": "the change log's keyspace and the DAGs of the operations are called so",
-    "mysql": "the warehouse has a database of its own of that name",
-    "performance_schema": "the warehouse has a database of its own of that name",
-    "skeleton": "it is the word that stands for the name",
-    "sys": "the warehouse has a database of its own of that name",
+    "etl": "the control tables are in a database of this name",
+    "information_schema": "the warehouse has a system database of this name",
+    "minutemark": "the change log's keyspace and the operations' DAGs have this name",
+    "mysql": "the warehouse has a system database of this name",
+    "performance_schema": "the warehouse has a system database of this name",
+    "skeleton": "the skeleton uses it as a placeholder",
+    "sys": "the warehouse has a system database of this name",
 }
 
 
@@ -48,8 +48,8 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
     files = _files(name)
     there = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]
     if there:
-        found = f"{', '.join(map(str, there))} {'is' if len(there) == 1 else 'are'} there already"
-        raise _refused(name, found, "Choose another NAME, or move away what is there: nothing is overwritten.")
+        found = f"{', '.join(map(str, there))} {'already exists' if len(there) == 1 else 'already exist'}"
+        raise _refused(name, found, "Choose another NAME, or move these files away. Nothing is overwritten.")
     _write(root, files)
     return list(files)
 
@@ -57,26 +57,26 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
 def next_steps(name: str, files: list[Path]) -> str:
     """What whoever made it reads."""
     listed = "\n".join(f"  {path}" for path in sorted(files))
-    return f"""The pipeline {name} is there, whole: it counts and sums up sales and refunds per hour of event_time.
+    return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour of event_time:
 {listed}
 
 What to do next:
-  1. Say what its events are: the raw columns in include/pipelines/{name}.py and include/sql/{name}/lake.cql, what they
+  1. Define its events: the raw columns in include/pipelines/{name}.py and include/sql/{name}/lake.cql, what they
      mean in include/spark/{name}.py, the facts in warehouse.sql and merge.sql, then checks/, verify/ and fold.sql.
-     docs/adding-a-pipeline.md goes through them in this order. Before its schema is applied every name is free to change.
+     docs/adding-a-pipeline.md explains them in this order. You can change any name before the schema is applied.
   2. make test
-  3. make run, which applies its schema and starts {name}_minute, with invented events from include/demo/{name}.py.
-     Under a stack that runs: `make stop` first. Elsewhere: deploy, and trigger minutemark_setup.
-  4. make import PIPELINE={name} FILE=…, or send to its topic, {name}.events; then make verify PIPELINE={name}
+  3. make run, which applies its schema and starts {name}_minute, with demo events from include/demo/{name}.py.
+     If the stack is running, run `make stop` first. Elsewhere: deploy, then trigger minutemark_setup.
+  4. make import PIPELINE={name} FILE=…, or send events to its topic {name}.events; then make verify PIPELINE={name}
 """
 
 
 def _check(name: str) -> None:
     if not name:
-        raise _refused("", "it has no NAME", "Say how it is to be called: make pipeline NAME=turnover")
+        raise _refused("", "NAME is missing", "Choose a name: make pipeline NAME=turnover")
     if not _NAME.fullmatch(name):
-        what = "Begin with a letter; then lower-case letters and digits, with single underscores between words: shop_floor."
-        raise _refused(name, "that is no name for databases, modules and DAGs alike", what)
+        what = "Start with a letter. Use lower-case letters, digits and single underscores, such as shop_floor."
+        raise _refused(name, "this is not a valid name for a database, a module and a DAG", what)
     if not SHORTEST <= len(name) <= LONGEST:
         tight = ", ".join(
             f"{what} ({form.format('NAME')}) takes {most}"
@@ -84,8 +84,10 @@ def _check(name: str) -> None:
             if len(form.format(name)) > most
         )
         found = f"it has {len(name)} characters{f': {tight}' if tight else ''}"
-        raise _refused(name, found, f"Take {SHORTEST} to {LONGEST} characters.")
-    if why := _OCCUPIED.get(name) or (name.startswith("system") and "Cassandra's own keyspaces begin so"):
+        raise _refused(name, found, f"Use {SHORTEST} to {LONGEST} characters.")
+    if why := _OCCUPIED.get(name) or (
+        name.startswith("system") and "the names of Cassandra's system keyspaces start with it"
+    ):
         raise _refused(name, why, "Choose another NAME.")
     if keyword.iskeyword(name) or name in _sql_words():
         language = "Python" if keyword.iskeyword(name) else "SQL"

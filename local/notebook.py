@@ -25,13 +25,13 @@ NOT_INHERITED = ("MINUTEMARK_", "AIRFLOW", "PYTHON", "PYSPARK", "SPARK", "JUPYTE
 def start() -> None:
     """Become JupyterLab. Raises Problem."""
     if not supervisor.running():
-        raise Problem("make notebook", "there is no running stack here", "`make run` or `make services` first.")
-    bootstrap.install_beside(JUPYTER, LOCK, "JupyterLab's environment", "some 100 packages, a minute the first time")
+        raise Problem("make notebook", "the stack is not running", "Run `make run` or `make services` first.")
+    bootstrap.install_beside(JUPYTER, LOCK, "JupyterLab's environment", "about 100 packages, a minute the first time")
     chosen = ports.chosen()
     ports.require_free(chosen, ("JUPYTER_PORT",))
     ports.save(chosen)
     HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
-    say("   Open the address with the token; Ctrl-C ends JupyterLab and its Spark.")
+    say("   Open the URL with the token. Ctrl-C stops JupyterLab and its Spark.")
     line = command(chosen["JUPYTER_PORT"])
     os.chdir(FOLDER)
     os.execve(line[0], line, environment_of_jupyter(environment.read()))

@@ -31,7 +31,9 @@ def chosen(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
         lines = (line.partition("#")[0].strip() for line in PORTS_FILE.read_text().splitlines())
         for name, _, value in (line.partition("=") for line in lines if line):
             if name.strip() not in DEFAULTS:
-                raise Problem(str(PORTS_FILE), f"{name.strip()} is no port's name", f"Names are {', '.join(DEFAULTS)}.")
+                raise Problem(
+                    str(PORTS_FILE), f"{name.strip()} is not a port variable", f"Use one of {', '.join(DEFAULTS)}."
+                )
             found[name.strip()] = value.strip()
     found |= {name: environ[name] for name in DEFAULTS if environ.get(name)}
     ports = {name: _number(name, value) for name, value in found.items()}
@@ -53,7 +55,7 @@ def _number(name: str, value: str | int) -> int:
     except ValueError:
         port = 0
     if not 1024 <= port <= 65535:
-        raise Problem("Ports", f"{name}={value} is no port from 1024 to 65535", f"Choose one: make run {name}=…")
+        raise Problem("Ports", f"{name}={value} is not a port between 1024 and 65535", f"Choose one: make run {name}=…")
     return port
 
 

@@ -101,11 +101,9 @@ class Server:
         finally:
             password_file.unlink()
         if done.returncode != 0:
-            remedy = "Make room on the disk if it is full; otherwise put right what it names and try again."
+            remedy = "Free disk space if the disk is full. Otherwise fix what the message names, and try again."
             if "unshare" in done.stderr:
-                remedy = (
-                    "Root may make no user namespace here (a container can forbid it): run as another user than root."
-                )
+                remedy = "Root cannot create a user namespace here (containers may forbid it). Run as a user other than root."
             found = f"initdb failed: {(done.stderr or done.stdout).strip()[-800:]}"
             raise Problem(f"PostgreSQL in {self.home}", found, remedy)
         draft.rename(self.home / "data")

@@ -27,10 +27,10 @@ def query(statement: str, form: str) -> None:
             cursor.execute(statement)
         except MySQLdb.Error as error:
             code, message = (*error.args, "")[:2]
-            remedy = "Mend the statement; SHOW TABLES lists what there is."
+            remedy = "Fix the statement. SHOW TABLES lists the tables."
             if code in (1044, 1142, 1143, 1370, 1792):
-                remedy = "This account only reads facts, dimensions and the ledger, never payloads or staging."
-            raise Problem("make query", f"the warehouse refuses it: {message} ({code})", remedy) from error
+                remedy = "This account reads facts, dimensions and the ledger only, not payloads or staging."
+            raise Problem("make query", f"the warehouse rejected the statement: {message} ({code})", remedy) from error
         names = [column[0] for column in cursor.description or ()]
         show(names, cursor.fetchall(), form)
 

@@ -67,11 +67,11 @@ class Stack:
         if CASSANDRA in stores:
             supervisor.start(CASSANDRA)
         if MARIADB in stores:
-            with step("MariaDB's binaries and data folder", quick=1.0):
+            with step("create MariaDB's data folder", quick=1.0):
                 self._mariadb().prepare(connections.warehouse_passwords(self.environment.passwords))
             supervisor.start(MARIADB)
         if KAFKA in stores:
-            with step("Kafka's data folder", quick=1.0):
+            with step("create Kafka's data folder", quick=1.0):
                 self._kafka().prepare()
             supervisor.start(KAFKA)
 
@@ -80,15 +80,15 @@ class Stack:
         stores = self._stores()
         if MARIADB in stores:
             password = self.environment.passwords["warehouse_admin"]
-            with step("MariaDB answers"):
+            with step("start MariaDB"):
                 mariadb.wait_until_ready(
                     self.ports["MARIADB_PORT"], password, alive=_coming(MARIADB), log=_log(MARIADB)
                 )
         if KAFKA in stores:
-            with step("Kafka answers"):
+            with step("start Kafka"):
                 kafka.wait_until_ready(self.ports["KAFKA_PORT"], alive=_coming(KAFKA), log=_log(KAFKA))
         if CASSANDRA in stores:
-            with step("Cassandra answers"):
+            with step("start Cassandra"):
                 cassandra.bootstrap(
                     self.ports["CASSANDRA_PORT"],
                     connections.lake_passwords(self.environment.passwords),
@@ -102,12 +102,12 @@ class Stack:
         os.environ.update(self.environment.variables)
         from include.operations import setup
 
-        with step("schema of lake and warehouse"):
+        with step("apply the schema of lake and warehouse"):
             try:
                 setup.set_up()
             except Exception as error:
                 found = f"{type(error).__name__}: {error}"
-                remedy = "Put right what it names; `make run` goes on from there."
+                remedy = "Fix the cause, then run `make run` again. It continues from here."
                 raise Problem("Schema of lake and warehouse", found, remedy) from error
 
     def start_airflow(self) -> None:
@@ -122,7 +122,7 @@ class Stack:
     def start_scheduling(self) -> None:
         """Start what runs tasks, when the stores are ready for them; return when all of Airflow is healthy."""
         supervisor.start(*LATE)
-        with step("Airflow answers"):
+        with step("start Airflow"):
             waiting.until(
                 self._require_health,
                 what=f"Airflow on {self.airflow.url}",
@@ -136,10 +136,10 @@ class Stack:
         """PostgreSQL with an empty or a known database for Airflow."""
         passwords = connections.metadata_passwords(self.environment.passwords)
         if supervisor.state_of(POSTGRES) not in supervisor.COMING:
-            with step("PostgreSQL's data folder", quick=1.0):
+            with step("create PostgreSQL's data folder", quick=1.0):
                 self._postgres().prepare(passwords)
             supervisor.start(POSTGRES)
-        with step("PostgreSQL answers"):
+        with step("start PostgreSQL"):
             postgres.wait_until_ready(
                 self.ports["POSTGRES_PORT"], passwords, alive=_coming(POSTGRES), log=_log(POSTGRES)
             )
@@ -149,7 +149,7 @@ class Stack:
         version = _installed_airflow()
         if _MIGRATED.is_file() and _MIGRATED.read_text() == version:
             return
-        with step("Airflow's database"):
+        with step("create or upgrade Airflow's database"):
             supervisor.start(MIGRATION)
             supervisor.wait_for_exit(MIGRATION, 180)
         _MIGRATED.write_text(version)
@@ -169,7 +169,7 @@ class Stack:
         try:
             for pool in _declared_pools():
                 self.airflow.make_pool(pool["pool_name"], pool["pool_slot"], pool.get("pool_description", ""))
-            with step("DAGs"):
+            with step("load the DAGs"):
                 paused = waiting.until(
                     lambda: self._require_dags(minute),
                     what="Airflow's DAGs",
@@ -181,7 +181,7 @@ class Stack:
             # What follows the topics goes with what fills them.
             self._unpause(traffic | {name: state for name, state in paused.items() if name.endswith("_ingest")})
             if traffic:
-                with step("first events of the demo"):
+                with step("send the first demo events"):
                     self._await_events()
             self._unpause({name: is_paused for name, is_paused in paused.items() if name in minute})
             for dag_id in minute:
@@ -219,7 +219,7 @@ class Stack:
     def _require_dags(self, wanted: list[str]) -> dict[str, bool]:
         if broken := self.airflow.import_errors():
             file, error = next(iter(broken.items()))
-            raise Problem(f"DAG file {file}", error, "Put it right and run `make run` again.")
+            raise Problem(f"DAG file {file}", error, "Fix it, then run `make run` again.")
         found = self.airflow.dags()
         if absent := [dag_id for dag_id in wanted if dag_id not in found]:
             raise _NotYet(f"not there yet: {', '.join(absent)}")
@@ -330,7 +330,7 @@ def _declared_pools() -> list[dict]:
     """The pools of airflow_settings.yaml, which `astro dev start` applies; one list for every way to run."""
     path = ROOT / "airflow_settings.yaml"
     if not path.exists():
-        raise Problem(str(path), "the file is missing", "Bring it back: it declares the pools.")
+        raise Problem(str(path), "the file is missing", "Restore it. It declares the pools.")
     settings = yaml.safe_load(path.read_text())
     return [pool for pool in settings["airflow"].get("pools") or [] if pool.get("pool_name")]
 
@@ -343,7 +343,7 @@ def services() -> None:
     stack.apply_schema()
     for name in stack._stores():
         say(f"   {name} listens on 127.0.0.1:{stack.ports[name.upper() + '_PORT']}")
-    say("The connections are in .local/env: `set -a; . .local/env; set +a`. `make stop` stops the stores.")
+    say("Load the connections with `source .local/env`. `make stop` stops the stores.")
 
 
 def run() -> Stack:
@@ -371,17 +371,17 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
 
     deadline = time.monotonic() + seconds
     began = time.monotonic()
-    say("   … first run, from the lake to the warehouse")
+    say("   … complete the first run, from the lake to the warehouse")
     while time.monotonic() < deadline:
         # Before the look at what is merged: a run that succeeds in between has merged what there was.
         over = all(_succeeded(stack, f"{name}_minute") for name in all_pipelines())
         with warehouse.reader() as connection:
             merged_at = warehouse.newest_merge(connection)
         if merged_at and merged_at >= since:
-            say(f"   ✓ first run, from the lake to the warehouse  {time.monotonic() - began:.1f} s")
+            say(f"   ✓ complete the first run, from the lake to the warehouse  {time.monotonic() - began:.1f} s")
             return True
         if over:
-            say("   ✓ first run: nothing has changed in the lake since the last merge")
+            say("   ✓ first run: the lake has not changed since the last merge")
             return True
         for name in AIRFLOW:
             supervisor.require_coming(name)

@@ -117,7 +117,7 @@ def _print(found: dict) -> None:
     from rich.table import Table
 
     if not found["running"]:
-        print("Nothing runs. `make run` starts everything, `make services` only the stores.")
+        print("Nothing is running. `make run` starts everything, `make services` only the stores.")
         return
     table = Table("process", "state", "pid", "uptime", "memory")
     for one in found["processes"]:

@@ -162,7 +162,7 @@ def start(*names: str) -> None:
         except xmlrpc.client.Fault as fault:
             if "ALREADY_STARTED" not in fault.faultString:
                 raise Problem(
-                    name, f"supervisord can't start it: {fault.faultString}", f"Read {log_of(name)}."
+                    name, f"supervisord cannot start it: {fault.faultString}", f"Read {log_of(name)}."
                 ) from fault
 
 
@@ -187,7 +187,7 @@ def require_coming(name: str) -> None:
     """Raise Problem when a program ended or was given up instead of coming up."""
     state = state_of(name)
     if state not in COMING:
-        raise Problem(name, f"it is {state.lower()}; its last words: {last_words(name)}", f"Read {log_of(name)}.")
+        raise Problem(name, f"its state is {state.lower()}; last log line: {last_words(name)}", f"Read {log_of(name)}.")
 
 
 def last_words(name: str) -> str:

@@ -29,7 +29,7 @@ def until(
         except errors as error:
             remedy = f"Read {log}." if log else "Read its log."
             if not alive():
-                raise Problem(what, "its process ended while it was starting", remedy) from error
+                raise Problem(what, "its process ended during start-up", remedy) from error
             if time.monotonic() > deadline:
-                raise Problem(what, f"no answer within {seconds:.0f} s; the last one: {error}", remedy) from error
+                raise Problem(what, f"not ready within {seconds:.0f} s; last error: {error}", remedy) from error
         time.sleep(interval)

@@ -18,7 +18,7 @@ def reader() -> Iterator:
 
     known = environment.read()
     if not known:
-        raise Problem("Warehouse", "there is no .local/env yet", "Run `make run` or `make services` first.")
+        raise Problem("Warehouse", ".local/env does not exist yet", "Run `make run` or `make services` first.")
     os.environ.update(known)
     from include.connections import endpoint
 
@@ -36,8 +36,8 @@ def reader() -> Iterator:
     except MySQLdb.Error as error:
         raise Problem(
             f"Warehouse on {account.host}:{account.port}, as {account.login}",
-            f"it does not let us in: {error.args[-1]}",
-            "Is it running (`make status`)? Does the password in .local/env fit?",
+            f"cannot connect: {error.args[-1]}",
+            "Check that it is running (`make status`), and the password in .local/env.",
         ) from error
     try:
         cursor = connection.cursor()
@@ -86,5 +86,5 @@ def _asked(ask, *arguments):
     try:
         return ask(*arguments)
     except MySQLdb.Error as error:
-        found = f"the ledger can't be read: {error.args[-1]}"
-        raise Problem("Warehouse", found, "Apply the schema: `make services`, or the set-up DAG.") from error
+        found = f"cannot read the ledger: {error.args[-1]}"
+        raise Problem("Warehouse", found, "Apply the schema: run `make schema` or the DAG minutemark_setup.") from error

@@ -56,7 +56,7 @@ def test_without_maven_it_says_so(monkeypatch, tmp_path):
     pom = tmp_path / "pom.xml"
     pom.write_text("<project/>")
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
-    with pytest.raises(Problem, match="no mvn on the PATH"):
+    with pytest.raises(Problem, match="mvn is not on the PATH"):
         bootstrap.install_jars(pom, tmp_path / "jars", "jars")
 
 

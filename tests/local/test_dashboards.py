@@ -70,7 +70,7 @@ def test_key_and_password_are_made_once_and_for_the_owner_alone(stack):
 
 
 def test_boards_need_a_stack_that_runs():
-    with pytest.raises(Problem, match="no running stack.*\n.*make run"):
+    with pytest.raises(Problem, match="the stack is not running.*\n.*make run"):
         dashboards.start()
 
 
@@ -86,7 +86,7 @@ def test_a_warehouse_of_before_the_boards_is_told(mariadb_server, stack, monkeyp
 
     emptying.drop_warehouse()
     (stack / "env").write_text("".join(f"{name}='{value}'\n" for name, value in mariadb_server.items()))
-    with pytest.raises(Problem, match="views for boards can't be read.*\n.*make schema"):
+    with pytest.raises(Problem, match="cannot read the views of the boards.*\n.*make schema"):
         dashboards._require_views()
     with warehouse.reader() as connection:
         assert connection

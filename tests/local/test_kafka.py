@@ -55,7 +55,7 @@ def test_it_comes_back_with_its_data_even_after_a_kill_and_listens_on_loopback_o
 
 def test_a_broker_that_ends_while_it_starts_is_told_with_its_log(tmp_path):
     child = Child(["false"], tmp_path / "log")
-    with pytest.raises(Problem, match="its process ended while it was starting"):
+    with pytest.raises(Problem, match="its process ended during start-up"):
         kafka.wait_until_ready(free_port(), seconds=20, alive=child.alive, log="kafka.log")
 
 

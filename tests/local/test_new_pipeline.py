@@ -64,25 +64,25 @@ def test_what_it_writes_is_formatted_however_long_the_name(tmp_path: Path, name:
 
 
 REFUSED = {
-    "": "it has no NAME",
-    "Turnover": "no name for databases, modules and DAGs alike",
-    "9lives": "no name for",
-    "shop-floor": "no name for",
-    "shop__floor": "no name for",
-    "shop_": "no name for",
-    "größe": "no name for",
-    "../escape": "no name for",
-    "x; DROP": "no name for",
+    "": "NAME is missing",
+    "Turnover": "not a valid name for a database, a module and a DAG",
+    "9lives": "not a valid name",
+    "shop-floor": "not a valid name",
+    "shop__floor": "not a valid name",
+    "shop_": "not a valid name",
+    "größe": "not a valid name",
+    "../escape": "not a valid name",
+    "x; DROP": "not a valid name",
     "ab": "it has 2 characters",
     LONGEST + "a": r"44 characters: a keyspace of Cassandra \(NAME_lake\) takes 48",
     "etl": "the control tables",
     "control": "include/sql/control",
     "minutemark": "the change log",
-    "mysql": "the warehouse has a database of its own",
-    "information_schema": "the warehouse has a database of its own",
-    "system": "Cassandra's own keyspaces",
-    "system_auth": "Cassandra's own keyspaces",
-    "skeleton": "the word that stands for the name",
+    "mysql": "the warehouse has a system database",
+    "information_schema": "the warehouse has a system database",
+    "system": "Cassandra's system keyspaces",
+    "system_auth": "Cassandra's system keyspaces",
+    "skeleton": "the skeleton uses it as a placeholder",
     "class": "a reserved word of Python",
     "order": "a reserved word of SQL",
     "recruitment": "recruitment is the name of the pipeline recruitment",
@@ -107,7 +107,7 @@ def test_nothing_is_overwritten_and_nothing_left_behind(project: Path, there: st
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("mine")
     named = there if file.suffix == ".py" else "include/sql/lake"
-    with pytest.raises(Problem, match=f"{re.escape(named)} is there already"):
+    with pytest.raises(Problem, match=f"{re.escape(named)} already exists"):
         new_pipeline.make("lake", project)
     assert files_of(project) == {there} and file.read_text() == "mine"
 

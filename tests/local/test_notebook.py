@@ -58,7 +58,7 @@ def test_a_notebook_is_saved_without_outputs(settings):
 def test_it_needs_a_stack_that_runs(tmp_path, monkeypatch):
     for name in ("RUN", "LOGS"):
         monkeypatch.setattr(supervisor, name, tmp_path / name.lower())
-    with pytest.raises(Problem, match="no running stack.*\n.*make run"):
+    with pytest.raises(Problem, match="the stack is not running.*\n.*make run"):
         notebook.start()
 
 

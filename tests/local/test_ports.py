@@ -29,7 +29,7 @@ def test_a_saved_choice_is_the_next_default():
 
 @pytest.mark.parametrize("value", ["http", "80", "70000", "-1"])
 def test_no_port_is_refused_by_name(value):
-    with pytest.raises(Problem, match=f"AIRFLOW_PORT={value} is no port"):
+    with pytest.raises(Problem, match=f"AIRFLOW_PORT={value} is not a port"):
         ports.chosen({"AIRFLOW_PORT": value})
 
 
@@ -40,7 +40,7 @@ def test_two_names_may_not_share_a_port():
 
 def test_a_misspelt_name_in_the_file_is_refused(ports_file):
     ports_file.write_text("AIRFLOWPORT=1\n")
-    with pytest.raises(Problem, match="AIRFLOWPORT is no port's name"):
+    with pytest.raises(Problem, match="AIRFLOWPORT is not a port variable"):
         ports.chosen({})
 
 

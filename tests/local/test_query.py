@@ -51,7 +51,7 @@ def test_it_answers_from_the_real_server(warehouse_env, capsys):
 
 @pytest.mark.parametrize("sql", ["SELEC 1", "CREATE DATABASE mine", "SET GLOBAL max_connections = 1"])
 def test_the_server_s_refusal_comes_as_a_sentence(warehouse_env, sql):
-    with pytest.raises(Problem, match="the warehouse refuses it"):
+    with pytest.raises(Problem, match="the warehouse rejected the statement"):
         query.query(sql, "tsv")
 
 
