@@ -214,7 +214,7 @@ def _use_connections(what: str) -> None:
     known = environment.read()
     if not known:
         raise Problem(what, ".local/env does not exist yet", "Run `make run` or `make services` first.")
-    os.environ.update(known)
+    environment.use(known)
 
 
 def clean(arguments: argparse.Namespace) -> int:

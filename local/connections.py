@@ -10,6 +10,7 @@ from local import cassandra, kafka, mariadb, postgres
 
 LAKE_LOGINS = {"lake_admin": cassandra.ADMIN, "lake_reader": cassandra.READER, "lake_writer": cassandra.WRITER}
 WAREHOUSE_LOGINS = {"warehouse_admin": mariadb.ADMIN, "warehouse_etl": mariadb.ETL, "warehouse_bi": mariadb.BI}
+IDS = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "spark_default", "kafka_default")
 # No connections of Airflow's: its own database.
 METADATA_LOGINS = {"metadata_admin": postgres.ADMIN, "metadata_airflow": postgres.AIRFLOW}
 

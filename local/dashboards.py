@@ -1,8 +1,7 @@
 """`make dashboards`: Apache Superset with the boards of dashboards/superset, beside a running warehouse.
 
-It has a Python environment of its own and joins the supervisor that runs already. What it must keep to itself (a key, a
-password for people, the bi account's connection) travels in its processes' environment, from files that only their owner
-can read: `python -m local.dashboards load|serve` fetches them and becomes Superset.
+It has a Python environment of its own and joins the supervisor that runs already. Its secrets (a key, a password for
+people, the bi account's connection) are in its processes' environment alone, which the supervisor keeps in private files.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import sys
 import urllib.error
 from collections.abc import Mapping
 
@@ -18,7 +16,7 @@ import yaml
 
 from local import bootstrap, environment, ports, supervisor, waiting, warehouse
 from local.files import write_private
-from local.layout import DATA, ROOT, STATE, SUPERSET, VENV
+from local.layout import DATA, ROOT, STATE, SUPERSET
 from local.loopback import answer, json_request, opened
 from local.problems import Problem
 from local.progress import say, step
@@ -44,10 +42,10 @@ def start() -> None:
         ports.require_free(chosen, ("SUPERSET_PORT",))
     ports.save(chosen)
     known = own_secrets()
-    python = str(VENV / "bin" / "python")
+    env = environment_of_superset()
     supervisor.join(
-        Program(LOAD, [python, "-m", "local.dashboards", "load"], 80, once=True),
-        Program(SERVER, [python, "-m", "local.dashboards", "serve"], 80),
+        Program(LOAD, load_command(), 80, once=True, env=env, directory=HOME),
+        Program(SERVER, serve_command(chosen["SUPERSET_PORT"]), 80, env=env, directory=HOME),
     )
     with step("load the boards"):
         supervisor.start(LOAD)
@@ -94,7 +92,8 @@ def environment_of_superset(environ: Mapping[str, str] = os.environ) -> dict[str
     """What its processes see: of connections only the read-only account's."""
     known, own = environment.read(), own_secrets()
     bi = "AIRFLOW_CONN_WAREHOUSE_BI"
-    kept = {name: value for name, value in environ.items() if not name.startswith(SUPERSETS_OWN)}
+    inherited = environment.inherited(environ)
+    kept = {name: value for name, value in inherited.items() if not name.startswith(SUPERSETS_OWN)}
     return {
         **kept,
         bi: known[bi],
@@ -151,21 +150,13 @@ def _answer(what: str, method: str, url: str, body: Mapping | None = None, token
         ) from error
 
 
-def _command(what: str, port: int) -> list[str]:
-    folder = SUPERSET / "venv" / "bin"
-    if what == "load":
-        return [str(folder / "python"), str(FOLDER / "load.py")]
-    # One process with threads: a laptop's worth, in half a gigabyte.
+def load_command() -> list[str]:
+    """What brings the boards into Superset; nothing secret is in it."""
+    return [str(SUPERSET / "venv" / "bin" / "python"), str(FOLDER / "load.py")]
+
+
+def serve_command(port: int) -> list[str]:
+    """The server: one process with threads, a laptop's worth in half a gigabyte; nothing secret is in it."""
     options = ["--workers", "1", "--worker-class", "gthread", "--threads", "8", "--timeout", "120"]
-    return [str(folder / "gunicorn"), *options, "--bind", f"127.0.0.1:{port}", "superset.app:create_app()"]
-
-
-def main() -> None:
-    """Become Superset: nothing secret is on its command line."""
-    command = _command(sys.argv[1], ports.chosen()["SUPERSET_PORT"])
-    os.chdir(HOME)
-    os.execve(command[0], command, environment_of_superset())
-
-
-if __name__ == "__main__":
-    main()
+    gunicorn = str(SUPERSET / "venv" / "bin" / "gunicorn")
+    return [gunicorn, *options, "--bind", f"127.0.0.1:{port}", "superset.app:create_app()"]

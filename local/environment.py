@@ -11,22 +11,32 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from include.kafka import way_in
 from include.warehouse import reporting_zone
 from local import bootstrap, connections, postgres
+from local import ports as all_ports
 from local.files import write_private
 from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
 from local.problems import Problem
 
 # Set for everything that the supervisor starts, so that `make stop` finds what outlives its parent.
 MARK = "MINUTEMARK_STACK"
+# Airflow gives its processes titles, which by default overwrite what /proc shows of their environment, the mark included.
+VISIBLE = {"SPT_NOENV": "1"}
 _SOURCED = "MINUTEMARK_ENV_FILE"
+# What describes the terminal or the calling make, not the stack: another terminal is no reason to restart a process.
+_OF_THE_TERMINAL = re.compile(
+    r"(BASH|COLOR|DBUS_|GIT_|GPG_|HIST|LESS|MAKE|PYTHON|SSH_|TERM|TMUX|VSCODE_|XDG_)"
+    r"|(_|COLUMNS|DETACH|DISPLAY|EDITOR|EVENTS|LINES|LS_COLORS|MAIL|MFLAGS|OLDPWD|PAGER|PROMPT_COMMAND|PS1|PWD|SHLVL|STY"
+    r"|VISUAL|WINDOWID)$"
+)
 _HEADER = "# Written by make run and make services. Contains passwords. Load it with: source .local/env\n"
 
 
@@ -53,6 +63,13 @@ def read(path: Path = ENV_FILE) -> dict[str, str]:
                 words = shlex.split(value)
                 found[name.strip()] = words[0] if words else ""
     return found
+
+
+def use(variables: Mapping[str, str]) -> None:
+    """Give this process these variables, and of our connections no others."""
+    for name in map(connections.variable, connections.IDS):
+        os.environ.pop(name, None)
+    os.environ.update(variables)
 
 
 def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -> Environment:
@@ -126,13 +143,35 @@ def _users(environ: Mapping[str, str], name: str) -> bool:
     return bool(environ.get(name)) and not (environ.get(_SOURCED) and environ[name] == read().get(name))
 
 
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's variables, without those that describe the terminal, the calling make, or a choice of ports."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not _OF_THE_TERMINAL.match(name) and name not in all_ports.DEFAULTS
+    }
+
+
+def bare() -> dict[str, str]:
+    """What any program needs; the same from every terminal."""
+    kept = {name: os.environ[name] for name in ("HOME", "TMPDIR") if os.environ.get(name)}
+    return {**kept, "LANG": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+def of_store(ports: Mapping[str, int], names: Iterable[str]) -> dict[str, str]:
+    """What a store sees: no connection, and the ports that it listens on, so that another port restarts it."""
+    return {**bare(), **{name: str(ports[name]) for name in names}, MARK: str(STATE)}
+
+
 def of_airflow(
     environment: Environment, ports: Mapping[str, int], environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Everything that the stack's processes see: the project's `.env`, the user's environment, `.local/env`, our folders."""
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
     tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
-    kept = {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
+    # Our connections come from `environment` alone: one that the user sourced earlier may be out of date.
+    ours = set(map(connections.variable, connections.IDS))
+    kept = {name: value for name, value in inherited(environ).items() if name not in ours}
     return {
         **tuning,
         **kept,
@@ -159,6 +198,7 @@ def of_airflow(
         "MINUTEMARK_DEMO_EVENTS": environ.get("MINUTEMARK_DEMO_EVENTS", "300"),
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
+        **VISIBLE,
         # spark-submit takes the first python3 of the PATH.
         "PATH": f"{VENV / 'bin'}:{environ.get('PATH', os.defpath)}",
         MARK: str(STATE),

@@ -39,6 +39,14 @@ CLEANING = "airflow-clean"
 EARLY, LATE = ("api-server", "dag-processor"), ("scheduler", "triggerer")
 AIRFLOW = EARLY + LATE
 
+_BI = connections.variable("warehouse_bi")
+_PORTS = {
+    CASSANDRA: ("CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT"),
+    MARIADB: ("MARIADB_PORT",),
+    KAFKA: ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT"),
+    POSTGRES: ("POSTGRES_PORT",),
+}
+
 # Beside the database that they tell of.
 _UNPAUSED = DATA / POSTGRES / "unpaused"
 _MIGRATED = DATA / POSTGRES / "database-of"
@@ -53,17 +61,13 @@ class Stack:
         self.environment = environment.prepare(self.ports)
         self.env = environment.of_airflow(self.environment, self.ports)
         self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
+        self.stopped: dict[str, list[str]] = {}
 
     def start_stores(self) -> None:
         """Start the stores that are not the user's own; return before they answer."""
         stores = self._stores()
-        needed = {
-            CASSANDRA: ("CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT"),
-            MARIADB: ("MARIADB_PORT",),
-            KAFKA: ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT"),
-        }
-        self._require_ports({name: needed[name] for name in stores})
-        supervisor.ensure(self._programs(), self.env)
+        self._require_ports({name: _PORTS[name] for name in stores})
+        self._define_programs()
         if CASSANDRA in stores:
             supervisor.start(CASSANDRA)
         if MARIADB in stores:
@@ -99,7 +103,7 @@ class Stack:
 
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
-        os.environ.update(self.environment.variables)
+        environment.use(self.environment.variables)
         from include.operations import setup
 
         with step("apply the schema of lake and warehouse"):
@@ -112,9 +116,9 @@ class Stack:
 
     def start_airflow(self) -> None:
         """Make Airflow's database and start what needs no store."""
-        self._require_ports({"api-server": ("AIRFLOW_PORT",), POSTGRES: ("POSTGRES_PORT",)})
+        self._require_ports({"api-server": ("AIRFLOW_PORT",), POSTGRES: _PORTS[POSTGRES]})
         AIRFLOW_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
-        supervisor.ensure(self._programs(), self.env)
+        self._define_programs()
         self._start_metadata()
         self._migrate()
         supervisor.start(*EARLY)
@@ -256,29 +260,61 @@ class Stack:
                 ports.require_free(self.ports, needed)
         ports.save(self.ports)
 
+    def _define_programs(self) -> None:
+        """Hand the programs to the supervisor, which stops those that run with another command or environment."""
+        stopped = supervisor.ensure(self._programs())
+        by_reason: dict[tuple[str, ...], list[str]] = {}
+        for name, differences in stopped.items():
+            by_reason.setdefault(tuple(differences), []).append(name)
+        for differences, names in by_reason.items():
+            if differences:
+                say(f"   Restarting {', '.join(names)}: {', '.join(differences)} changed")
+            else:
+                say(f"   Stopped {', '.join(names)}: no longer part of this stack")
+        if _BI in {name for differences in stopped.values() for name in differences}:
+            self._name_users_of_bi()
+        self.stopped |= stopped
+
+    @staticmethod
+    def _name_users_of_bi() -> None:
+        if supervisor.state_of("superset") in supervisor.COMING:
+            say(f"   Superset still has the old {_BI}: run `make dashboards` again.")
+
+    def resume(self) -> None:
+        """Start again what was stopped because its definition changed; `make run` starts everything anyway."""
+        supervisor.start(*(name for name in (*AIRFLOW, CLEANING) if name in self.stopped))
+
     def _programs(self) -> list[Program]:
         python = str(VENV / "bin" / "python")
         airflow = str(VENV / "bin" / "airflow")
         port = str(self.ports["AIRFLOW_PORT"])
         programs = [
             # INT to the server alone: it ends its sessions and writes what is left; TERM would wait for every client.
-            Program(POSTGRES, self._postgres().command(), 20, as_group=False, stop_signal="INT"),
-            Program(MIGRATION, [airflow, "db", "migrate"], 50, once=True),
-            Program(SPARK_ARCHIVE, ["nice", "-n", "10", python, "-m", "include.spark.warm_start"], 60, once=True),
-            Program(CLEANING, [python, "-m", "local.metadata"], 60),
-            Program("api-server", [airflow, "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1"], 70),
+            self._store(POSTGRES, self._postgres().command(), 20, as_group=False, stop_signal="INT"),
+            self._airflow(MIGRATION, [airflow, "db", "migrate"], 50, once=True),
+            self._airflow(SPARK_ARCHIVE, ["nice", "-n", "10", python, "-m", "include.spark.warm_start"], 60, once=True),
+            self._airflow(CLEANING, [python, "-m", "local.metadata"], 60),
+            self._airflow(
+                "api-server", [airflow, "api-server", "--host", "127.0.0.1", "--port", port, "--workers", "1"], 70
+            ),
             # Logs are read from the files; their servers would listen on every interface.
-            Program("scheduler", [airflow, "scheduler", "--skip-serve-logs"], 90),
-            Program("dag-processor", [airflow, "dag-processor"], 90),
-            Program("triggerer", [airflow, "triggerer", "--skip-serve-logs"], 90),
+            self._airflow("scheduler", [airflow, "scheduler", "--skip-serve-logs"], 90),
+            self._airflow("dag-processor", [airflow, "dag-processor"], 90),
+            self._airflow("triggerer", [airflow, "triggerer", "--skip-serve-logs"], 90),
         ]
         if CASSANDRA in self._stores():
-            programs.append(Program(CASSANDRA, self._cassandra_command(), 10))
+            programs.append(self._store(CASSANDRA, self._cassandra_command(), 10))
         if MARIADB in self._stores():
-            programs.append(Program(MARIADB, self._mariadb().command(), 10))
+            programs.append(self._store(MARIADB, self._mariadb().command(), 10))
         if KAFKA in self._stores():
-            programs.append(Program(KAFKA, self._kafka().command(), 10))
+            programs.append(self._store(KAFKA, self._kafka().command(), 10))
         return programs
+
+    def _airflow(self, name: str, command: list[str], priority: int, **settings: bool) -> Program:
+        return Program(name, command, priority, env=self.env, **settings)
+
+    def _store(self, name: str, command: list[str], priority: int, **settings) -> Program:
+        return Program(name, command, priority, env=environment.of_store(self.ports, _PORTS[name]), **settings)
 
     def _cassandra_command(self) -> list[str]:
         self._use_java()
@@ -341,6 +377,7 @@ def services() -> None:
     stack.start_stores()
     stack.await_stores()
     stack.apply_schema()
+    stack.resume()
     for name in stack._stores():
         say(f"   {name} listens on 127.0.0.1:{stack.ports[name.upper() + '_PORT']}")
     say("Load the connections with `source .local/env`. `make stop` stops the stores.")

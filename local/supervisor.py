@@ -1,25 +1,35 @@
 """supervisord: it starts the stack's processes, restarts what dies, rotates their logs, and ends them all.
 
-Nothing starts by itself: `local.start` starts the programs in the order in which they need each other.
+Nothing starts by itself: `local.start` starts the programs in the order in which they need each other. Each program has
+an environment of its own in a private file; a running program whose command or environment has changed is stopped, so
+that the next start uses the new ones.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
+import signal
 import subprocess
+import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from include.spark import kept_driver
+from local import environment
 from local.environment import MARK
+from local.files import write_private
 from local.layout import LOGS, ROOT, RUN, STATE, VENV, socket_path
 from local.problems import Problem
 
 STORES = {"cassandra", "kafka", "mariadb", "postgres"}
+API_SERVER = "api-server"
+_TASK_SECONDS = 5  # that tasks have to finish
 COMING = ("STARTING", "BACKOFF", "RUNNING")
 SPARK_APPLICATION = ROOT / "include" / "spark" / "run.py"
 
@@ -49,8 +59,10 @@ files = {joined}/*.conf
 
 _PROGRAM = """
 [program:{name}]
-command = {command}
-directory = {root}
+command = {launcher} {definition}
+# Not seen by the program: by it supervisord recognises a changed command or environment.
+environment = DEFINITION="{digest}"
+directory = {directory}
 priority = {priority}
 autostart = false
 autorestart = {restart}
@@ -77,6 +89,13 @@ class Program:
     once: bool = False  # an errand: not restarted when it ends
     as_group: bool = True  # its children get the signal too
     stop_signal: str = "TERM"
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)  # all that it sees
+    directory: Path | None = None  # where it runs; else in the project
+
+    @property
+    def definition(self) -> dict:
+        """What local/launch.py starts it from."""
+        return {"command": self.command, "environment": dict(self.env)}
 
 
 def socket() -> Path:
@@ -96,8 +115,12 @@ def running() -> bool:
         return False
 
 
-def ensure(programs: list[Program], env: Mapping[str, str]) -> None:
-    """Start supervisord, or teach a running one the programs it does not know yet."""
+def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
+    """Start supervisord, or give these definitions to a running one, which stops the programs that they change.
+
+    Returns the programs that it stopped, each with the names of the variables that differ, or "command"; with none
+    where the program is no longer wanted. `start` starts the others again.
+    """
     for folder in (LOGS, RUN):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     configuration = _CONFIGURATION.format(
@@ -108,36 +131,60 @@ def ensure(programs: list[Program], env: Mapping[str, str]) -> None:
         joined=_escaped(_joined()),
     )
     path = RUN / "supervisord.conf"
-    path.write_text(configuration + "".join(_section(program) for program in programs))
+    differences = {program.name: _write_definition(program) for program in programs}
+    write_private(path, configuration + "".join(_section(program) for program in programs))
     if running():
-        _learn()
-        return
-    # Who joined another supervisord joins this one when it is asked for again.
+        return _reload(differences)
+    # What joined another supervisord joins this one when it is started again.
     for old in _joined().glob("*.conf"):
         old.unlink()
     command = [str(VENV / "bin" / "supervisord"), "-c", str(path)]
-    done = subprocess.run(command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    env = {**environment.bare(), MARK: str(STATE)}
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         raise Problem("supervisord", done.stdout.strip()[-500:], f"Read {LOGS / 'supervisord.log'}.")
+    return {}
 
 
 def join(*programs: Program) -> None:
-    """Teach the running supervisord programs that are no part of every stack."""
+    """Give the running supervisord programs that are not part of every stack."""
     _joined().mkdir(mode=0o700, exist_ok=True)
+    differences = {program.name: _write_definition(program) for program in programs}
     for program in programs:
-        (_joined() / f"{program.name}.conf").write_text(_section(program))
-    _learn()
+        write_private(_joined() / f"{program.name}.conf", _section(program))
+    _reload(differences)
 
 
 def _joined() -> Path:
     return RUN / "joined"
 
 
+def _definition_of(name: str) -> Path:
+    return RUN / "programs" / f"{name}.json"
+
+
+def _write_definition(program: Program) -> list[str]:
+    """Write what the program is started from; return the names of the variables that differ from before."""
+    path = _definition_of(program.name)
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {"command": program.command, "environment": {}}
+    write_private(path, json.dumps(program.definition))
+    old, new = before["environment"], program.definition["environment"]
+    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return changed + (["command"] if before["command"] != program.command else [])
+
+
 def _section(program: Program) -> str:
+    digest = hashlib.sha256(json.dumps(program.definition, sort_keys=True).encode()).hexdigest()
+    launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
     return _PROGRAM.format(
         name=program.name,
-        command=_escaped(subprocess.list2cmdline(program.command)),
-        root=_escaped(ROOT),
+        launcher=_escaped(subprocess.list2cmdline(launcher)),
+        definition=_escaped(subprocess.list2cmdline([str(_definition_of(program.name))])),
+        digest=digest,
+        directory=_escaped(program.directory or ROOT),
         logs=_escaped(LOGS),
         priority=program.priority,
         restart="false" if program.once else "true",
@@ -147,11 +194,18 @@ def _section(program: Program) -> str:
     )
 
 
-def _learn() -> None:
-    """Have supervisord read its configuration again, and take what is new in it."""
-    added, _, _ = _call().supervisor.reloadConfig()[0]
-    for name in added:
-        _call().supervisor.addProcessGroup(name)
+def _reload(differences: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Have supervisord read its configuration again; stop what changed or left, and what the old ones have started."""
+    call = _call().supervisor
+    added, changed, removed = call.reloadConfig()[0]
+    outdated = {*changed, *removed}
+    stopped = {process["name"] for process in processes() if process["statename"] in COMING} & outdated
+    _stop_in_order(stopped, 60)
+    for name in outdated:
+        call.removeProcessGroup(name)
+    for name in (*added, *changed):
+        call.addProcessGroup(name)
+    return {name: [] if name in removed else differences.get(name) or ["command"] for name in sorted(stopped)}
 
 
 def start(*names: str) -> None:
@@ -198,48 +252,95 @@ def last_words(name: str) -> str:
 
 
 def shut_down(seconds: float = 60) -> list[str]:
-    """End the programs, supervisord, and what outlived them. Returns the names of what had to be ended one by one."""
+    """End the programs, supervisord, and everything they started; return when nothing of the stack runs any more.
+
+    Returns the names of the processes that outlived the program that had started them.
+    """
     import psutil
 
+    names = []
     with contextlib.suppress(OSError, xmlrpc.client.Error, psutil.Error):
         supervisord = psutil.Process(_call().supervisor.getPID())
-        names = {process["name"] for process in processes()}
-        # Side by side, but the stores after those that write to them.
-        _stop_together(names - STORES, seconds)
-        _stop_together(names & STORES, seconds)
+        known = {process["name"] for process in processes()}
+        names += _stop_in_order(known, seconds)
         _call().supervisor.shutdown()
         supervisord.wait(seconds)
-    return _end_leftovers()
+    return names + _end_leftovers()
 
 
-def _stop_together(names: set[str], seconds: float) -> None:
+def _stop_in_order(names: set[str], seconds: float) -> list[str]:
+    """Stop programs, the stores last; returns the names of processes that outlived the program that had started them."""
+    # A task that ends reports to the API server; where that is gone, it tries for longer than supervisord waits.
+    running_tasks = names - STORES - {API_SERVER}
+    _request_stop(running_tasks)
+    if not _stopped(running_tasks, _TASK_SECONDS):
+        _interrupt_tasks(running_tasks)
+        _stopped(running_tasks, seconds)
+    leftovers = _end_leftovers() if names - STORES else []
+    for together in (names & {API_SERVER}, names & STORES):
+        _request_stop(together)
+        _stopped(together, seconds)
+    return leftovers
+
+
+def _request_stop(names: set[str]) -> None:
     for name in names:
         with contextlib.suppress(xmlrpc.client.Fault):
             _call().supervisor.stopProcess(name, False)
+
+
+def _stopped(names: set[str], seconds: float) -> bool:
+    """Whether all of them end within that time."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not any(process["pid"] for process in processes() if process["name"] in names):
-            return
+    while any(process["pid"] for process in processes() if process["name"] in names):
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.1)
+    return True
 
 
-def _end_leftovers() -> list[str]:
-    """End every process that carries this stack's mark: Spark drivers, task processes in sessions of their own."""
+def _interrupt_tasks(names: set[str]) -> None:
+    """Interrupt what these programs run in process groups of its own: Airflow's tasks, which ignore SIGTERM."""
     import psutil
 
-    waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
-    found = list(marked_processes())
-    names = [f"{process.info['name']} ({process.pid})" for process in found if process.pid not in waiting]
-    for process in found:
+    for program in [process["pid"] for process in processes() if process["name"] in names and process["pid"]]:
         with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, left = psutil.wait_procs(found, timeout=15)
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, timeout=5)
+            for child in psutil.Process(program).children(recursive=True):
+                with contextlib.suppress(psutil.Error, ProcessLookupError):
+                    if os.getpgid(child.pid) != os.getpgid(program):
+                        child.send_signal(signal.SIGINT)
+
+
+def _end_leftovers(seconds: float = 5) -> list[str]:
+    """End every process of this stack that is not below supervisord: Spark drivers, tasks in sessions of their own."""
+    import psutil
+
+    names = []
+    while found := _leftovers():
+        waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
+        names += [f"{process.info['name']} ({process.pid})" for process in found if process.pid not in waiting]
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _, left = psutil.wait_procs(found, timeout=seconds)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        if psutil.wait_procs(left, timeout=5)[1]:
+            break  # not even SIGKILL ends a process that waits for a disk
     kept_driver.sweep()
     return names
+
+
+def _leftovers() -> list:
+    """Marked processes that supervisord does not look after."""
+    import psutil
+
+    supervised: set[int] = set()
+    with contextlib.suppress(OSError, xmlrpc.client.Error, psutil.Error):
+        supervisord = psutil.Process(_call().supervisor.getPID())
+        supervised = {supervisord.pid, *(child.pid for child in supervisord.children(recursive=True))}
+    return [process for process in marked_processes() if process.pid not in supervised]
 
 
 def marked_processes() -> Iterator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 from collections.abc import Iterator
 
 from local import environment
@@ -19,7 +18,7 @@ def reader() -> Iterator:
     known = environment.read()
     if not known:
         raise Problem("Warehouse", ".local/env does not exist yet", "Run `make run` or `make services` first.")
-    os.environ.update(known)
+    environment.use(known)
     from include.connections import endpoint
 
     account = endpoint("warehouse_bi")

@@ -56,8 +56,8 @@ def test_no_secret_is_on_a_command_line():
     told = dashboards.environment_of_superset({})
     secrets = [told["MINUTEMARK_SUPERSET_KEY"], told["MINUTEMARK_SUPERSET_PASSWORD"]]
     secrets.append(json.loads(told["AIRFLOW_CONN_WAREHOUSE_BI"])["password"])
-    for what in ("load", "serve"):
-        line = " ".join(dashboards._command(what, 8088))
+    for command in (dashboards.load_command(), dashboards.serve_command(8088)):
+        line = " ".join(command)
         assert not [secret for secret in secrets if secret in line]
     assert "--bind 127.0.0.1:8088" in line
 

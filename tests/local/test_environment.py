@@ -1,6 +1,7 @@
 """`.local/env`: made once, readable by its owner only, and never in the way of the user's own stores."""
 
 import json
+import os
 import stat
 import subprocess
 
@@ -111,3 +112,39 @@ def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, m
     assert seen["AIRFLOW__CORE__PARALLELISM"] == "4"
     assert seen["AIRFLOW_CONN_LAKE_READER"] == made.variables["AIRFLOW_CONN_LAKE_READER"]
     assert seen["PATH"].split(":")[0].endswith(".local/venv/bin")
+
+
+def test_the_stack_sees_the_same_environment_from_every_terminal():
+    made = environment.prepare(ports.DEFAULTS, {})
+    shell = {"PATH": "/usr/bin", "HTTP_PROXY": "http://proxy"}
+    one = {
+        **shell,
+        "TERM": "xterm",
+        "SHLVL": "1",
+        "PWD": "/a",
+        "SSH_TTY": "/dev/pts/1",
+        "DETACH": "1",
+        "MAKEFLAGS": "s",
+    }
+    other = {**shell, "TERM": "screen", "SHLVL": "3", "PWD": "/b", "TMUX": "1", "AIRFLOW_PORT": "8080"}
+    assert environment.of_airflow(made, ports.DEFAULTS, one) == environment.of_airflow(made, ports.DEFAULTS, other)
+    assert environment.of_airflow(made, ports.DEFAULTS, one)["HTTP_PROXY"] == "http://proxy"
+
+
+def test_an_administrator_that_was_sourced_is_not_used_for_a_warehouse_of_ones_own(monkeypatch):
+    sourced = environment.prepare(ports.DEFAULTS, {}).variables
+    own = {**sourced, **OWN}
+    made = environment.prepare(ports.DEFAULTS, own)
+    assert made.own_warehouse
+    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in environment.of_airflow(made, ports.DEFAULTS, own)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    environment.use(made.variables)
+    assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in os.environ
+    assert os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]
+
+
+def test_a_store_sees_its_ports_and_no_connection():
+    seen = environment.of_store(ports.DEFAULTS, ("MARIADB_PORT",))
+    assert seen["MARIADB_PORT"] == "3306"
+    assert not [name for name in seen if name.startswith(("AIRFLOW", "KAFKA"))]

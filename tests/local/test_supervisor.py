@@ -1,14 +1,16 @@
 """The supervisor on real processes: what dies comes back, what was stopped leaves nothing behind."""
 
+import dataclasses
 import os
 import signal
+import stat
 import sys
 import time
 
 import psutil
 import pytest
 
-from local import supervisor
+from local import environment, supervisor
 from local.environment import MARK
 from local.problems import Problem
 from local.supervisor import Program
@@ -33,11 +35,16 @@ def until(condition, seconds=15):
 
 @pytest.fixture
 def stack(tmp_path, monkeypatch):
+    """Defines programs, each with these variables more than it has itself."""
     for name in ("ROOT", "STATE", "RUN", "LOGS"):
         monkeypatch.setattr(supervisor, name, tmp_path / name.lower())
         (tmp_path / name.lower()).mkdir()
     env = {**os.environ, MARK: str(tmp_path / "state")}
-    yield lambda *programs: supervisor.ensure(list(programs), env)
+
+    def define(*programs, **variables):
+        return supervisor.ensure([dataclasses.replace(one, env={**env, **variables, **one.env}) for one in programs])
+
+    yield define
     supervisor.shut_down(20)
 
 
@@ -68,7 +75,7 @@ def test_a_program_that_joins_is_no_concern_of_the_others(stack):
     stack(Program("first", SLEEP, 10))
     supervisor.start("first")
     first = until(lambda: pid_of("first"))
-    supervisor.join(Program("guest", SLEEP, 20))
+    supervisor.join(Program("guest", SLEEP, 20, env=dict(os.environ)))
     supervisor.start("guest")
     guest = until(lambda: pid_of("guest"))
     stack(Program("first", SLEEP, 10), Program("second", SLEEP, 20))  # knows nothing of the guest
@@ -109,3 +116,93 @@ def test_each_program_ends_by_the_signal_it_wants(stack, tmp_path):
     until(lambda: supervisor.last_words("teller") == "ready")
     supervisor.shut_down(20)
     assert (tmp_path / "said").read_text() == "INT"
+
+
+WRONG = '{"host": "nowhere", "password": "a % \'b\' \\"c\\" $d"}'
+RIGHT = '{"host": "127.0.0.1", "password": "100 % \'right\' \\"word\\" $PATH\nsecond line"}'
+
+
+def test_a_corrected_connection_reaches_what_runs_and_restarts_nothing_else(stack):
+    store = Program("mariadb", SLEEP, 10, env={"AIRFLOW_CONN_WAREHOUSE_ETL": "not for stores", "WITH_PASSWORD": "1"})
+    reader, idle = Program("scheduler", SLEEP, 90), Program("triggerer", SLEEP, 90)
+    stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=WRONG, WITH_PASSWORD="1")
+    supervisor.start("mariadb", "scheduler")
+    wrong, store_pid = until(lambda: pid_of("scheduler")), until(lambda: pid_of("mariadb"))
+    until(lambda: psutil.Process(wrong).environ().get("AIRFLOW_CONN_WAREHOUSE_ETL") == WRONG)
+
+    corrected = stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=RIGHT)
+    assert corrected == {"scheduler": ["AIRFLOW_CONN_WAREHOUSE_ETL", "WITH_PASSWORD"]}
+    assert not psutil.pid_exists(wrong)
+    supervisor.start("mariadb", "scheduler", "triggerer")
+    for name in ("scheduler", "triggerer"):
+        pid = until(lambda name=name: pid_of(name))
+        until(lambda pid=pid: psutil.Process(pid).environ().get("AIRFLOW_CONN_WAREHOUSE_ETL") == RIGHT)
+        assert "WITH_PASSWORD" not in psutil.Process(pid).environ()  # taken back, not only overwritten
+    assert pid_of("mariadb") == store_pid
+
+    running = pid_of("scheduler")
+    assert stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=RIGHT) == {}
+    assert pid_of("scheduler") == running
+
+
+def test_what_an_outdated_program_has_started_ends_with_it(stack):
+    stack(Program("scheduler", [*STRAY[:-1], f"{SLEEP[-1]} # stray"], 90, once=True), CONNECTION="old")
+    supervisor.start("scheduler")
+    supervisor.wait_for_exit("scheduler", 15)
+    [stray] = [process.pid for process in supervisor.marked_processes() if "# stray" in process.cmdline()[-1]]
+    stack(Program("scheduler", SLEEP, 90), CONNECTION="old")
+    assert psutil.pid_exists(stray)  # nothing ran that had to be replaced
+    supervisor.start("scheduler")
+    until(lambda: pid_of("scheduler"))
+    stack(Program("scheduler", SLEEP, 90), CONNECTION="new")
+    assert not psutil.pid_exists(stray)
+
+
+def test_another_command_restarts_and_a_program_that_is_not_wanted_any_more_stops(stack):
+    stack(Program("first", SLEEP, 10), Program("second", SLEEP, 20))
+    supervisor.start("first", "second")
+    pids = [until(lambda name=name: pid_of(name)) for name in ("first", "second")]
+    assert stack(Program("first", [*SLEEP, "changed"], 10)) == {"first": ["command"], "second": []}
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    supervisor.start("first")
+    first = psutil.Process(until(lambda: pid_of("first")))
+    until(lambda: first.cmdline()[-1] == "changed")
+    assert supervisor.state_of("second") == "UNKNOWN"
+
+
+def test_no_password_is_in_a_command_line_or_in_a_file_that_others_can_read(stack, tmp_path):
+    stack(Program("sleeper", SLEEP, 10), AIRFLOW_CONN_WAREHOUSE_ETL=RIGHT)
+    supervisor.start("sleeper")
+    until(lambda: psutil.Process(until(lambda: pid_of("sleeper"))).cmdline() == SLEEP)
+    for process in psutil.process_iter(["cmdline"]):
+        assert "$PATH\nsecond line" not in " ".join(process.info["cmdline"] or [])
+    holders = [path for path in tmp_path.rglob("*") if path.is_file() and b"second line" in path.read_bytes()]
+    assert holders
+    assert {stat.S_IMODE(path.stat().st_mode) for path in holders} == {0o600}
+
+
+def test_stopping_finds_a_process_that_has_given_itself_a_title(stack, tmp_path):
+    title = "import setproctitle, time\nsetproctitle.setproctitle('task ' * 9)\ntime.sleep(600)"
+    start = "import subprocess, sys\nsubprocess.Popen(sys.argv[1:], start_new_session=True)"
+    command = [sys.executable, "-c", start, sys.executable, "-c", title]
+    stack(Program("worker", command, 10, once=True), **environment.VISIBLE)
+    supervisor.start("worker")
+    supervisor.wait_for_exit("worker", 15)
+    titled = until(lambda: [one for one in supervisor.marked_processes() if one.cmdline()[0].startswith("task")])
+    assert len(supervisor.shut_down(20)) == 1
+    assert not titled[0].is_running()
+
+
+def test_a_task_that_ignores_the_signal_is_interrupted_and_its_program_reports_it(stack, tmp_path):
+    task = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(600)"
+    worker = (
+        "import signal, subprocess, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "code = subprocess.Popen([sys.executable, '-c', sys.argv[1]], process_group=0).wait()\n"
+        "open(sys.argv[2], 'w').write(str(code))"
+    )
+    stack(Program("scheduler", [sys.executable, "-c", worker, task, str(tmp_path / "reported")], 90))
+    supervisor.start("scheduler")
+    until(lambda: supervisor.last_words("scheduler") == "ready")
+    assert supervisor.shut_down(30) == []
+    assert int((tmp_path / "reported").read_text()) == -signal.SIGINT
