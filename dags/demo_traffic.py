@@ -1,10 +1,14 @@
-"""Invented events, a minute's worth every minute: only with MINUTEMARK_DEMO=1, never beside real events.
+"""Sends demo events every minute. These DAGs exist only with MINUTEMARK_DEMO=1; do not use them beside real events.
 
-**send_events** brings the demo's dimension rows into the warehouse, where they are not there yet, and then sends
-`events` events, spread over the running minute, into the pipeline's topic (with MINUTEMARK_INGEST), else straight into
-the lake. `late`, `duplicate`, `broken` and `poison` are shares of 1: late events are those of a sender that was offline
-and carry a time up to 30 minutes old, duplicates are the same event again, broken ones must be rejected, poison messages
-are no events and come on top, in a topic only.
+1. **send_events** imports missing dimension rows of the demo. It then sends `events` events, spread over the running
+   minute, to the pipeline's topic. Without MINUTEMARK_INGEST it writes them to the lake.
+
+The other parameters are shares from 0 to 1:
+
+- `late`: events with a time up to 30 minutes old, as from a sender that was offline.
+- `duplicate`: events that are sent twice.
+- `broken`: events that break the contract and must be rejected.
+- `poison`: messages that are not events. They come in addition to `events`, and only through a topic.
 """
 
 import os
@@ -23,7 +27,7 @@ EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or 300)
 def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
     with DAG(
         f"{pipeline.name}_demo_traffic",
-        description=f"Sends invented events of {pipeline.name}.",
+        description=f"Sends demo events for {pipeline.name} every minute.",
         doc_md=__doc__,
         schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
         start_date=START,
@@ -32,11 +36,35 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         dagrun_timeout=timedelta(minutes=5),
         default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=5)},
         params={
-            "events": Param(EVENTS, type="integer", minimum=0, description="Events in the minute"),
-            "late": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes late"),
-            "duplicate": Param(0.01, type="number", minimum=0, maximum=1, description="Share that comes twice"),
-            "broken": Param(0.005, type="number", minimum=0, maximum=1, description="Share that breaks the contract"),
-            "poison": Param(0.001, type="number", minimum=0, maximum=1, description="Messages that are no event"),
+            "events": Param(EVENTS, type="integer", minimum=0, description="Number of events to send in this minute."),
+            "late": Param(
+                0.01,
+                type="number",
+                minimum=0,
+                maximum=1,
+                description="Share of events (0 to 1) that arrive late, with a time up to 30 minutes old.",
+            ),
+            "duplicate": Param(
+                0.01,
+                type="number",
+                minimum=0,
+                maximum=1,
+                description="Share of events (0 to 1) that are sent twice. They must count once.",
+            ),
+            "broken": Param(
+                0.005,
+                type="number",
+                minimum=0,
+                maximum=1,
+                description="Share of events (0 to 1) that break the contract and must be rejected.",
+            ),
+            "poison": Param(
+                0.001,
+                type="number",
+                minimum=0,
+                maximum=1,
+                description="Share of additional messages (0 to 1) that are not events. Only with a topic.",
+            ),
         },
         on_failure_callback=TellOfFailedRun(),
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
@@ -47,7 +75,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
             from include.demo.traffic import import_demo_dimensions, run_traffic
 
             if missing := import_demo_dimensions(pipeline):
-                print(f"{missing} dimension rows were missing.")
+                print(f"Imported {missing} missing dimension rows.")
             shares = ("events", "late", "duplicate", "broken", "poison")
             print(run_traffic(pipeline, **{name: params[name] for name in shares}))
 

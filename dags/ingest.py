@@ -1,14 +1,14 @@
-"""Every minute, for every pipeline: what producers send to its topic goes into the lake, within seconds.
+"""Consumes a pipeline's Kafka topic into the lake, within seconds.
 
-**follow_topic** follows the topic until the next minute's task takes over. Every half second it writes what has come:
-events into the lake, then their minutes into the change log; messages that can be no event into `etl.rejected_events`,
-with topic, partition and offset. Only then it commits.
+1. **follow_topic** follows the topic until the task of the next minute takes over. Twice a second it writes what arrived:
+   events to the lake, then their minutes to the change log. Messages that are not events go to `etl.rejected_events`, with
+   topic, partition and offset. Then it commits the offsets.
 
-The tasks of two minutes overlap for a moment, on purpose: the new one takes the place of the old one in the consumer
-group, which ends the old one, so that nobody waits while a task starts. A task that is killed leaves messages uncommitted;
-they come again, and are the same rows. Without a successor a task goes on for 30 seconds longer than its minute.
+The tasks of two minutes overlap for a moment, so that the topic is followed without a gap. The new task takes the old
+one's place in the consumer group, and the old one ends. A killed task leaves its messages uncommitted. They are read again
+and produce the same rows. Without a successor, a task continues for 30 seconds after its minute.
 
-These DAGs exist with `MINUTEMARK_INGEST=dag`. With `connect` Kafka Connect does their work instead.
+These DAGs exist with `MINUTEMARK_INGEST=dag`. With `connect`, Kafka Connect does this instead.
 """
 
 from datetime import timedelta
@@ -26,12 +26,12 @@ from plugins.notifiers import TellOfFailedRun
 def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
     with DAG(
         f"{pipeline.name}_ingest",
-        description=f"Follows topic {pipeline.topic} into {pipeline.lake_table}.",
+        description=f"Consumes the topic {pipeline.topic} into the lake table {pipeline.lake_table}.",
         doc_md=__doc__,
         # Away from the tick of the minute DAGs, which need the cores then.
         schedule=CronDataIntervalTimetable("* * * * * 45", timezone="UTC"),
         start_date=START,
-        catchup=False,  # the group's offset says where to go on
+        catchup=False,  # the group's offset says where to continue
         max_active_runs=2,  # the one that follows, and its successor while it takes over
         dagrun_timeout=timedelta(minutes=5),
         default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=5)},

@@ -1,8 +1,8 @@
-"""Every minute, for every pipeline: what has changed in the lake becomes facts.
+"""Loads changed minutes of the lake into the warehouse, every minute.
 
-A scheduled run takes what the ledger says is pending, not the minute it is named after: a late row is processed by the
-next run, whatever its own minute, and after an outage one run takes up to ten hours' backlog behind the newest minutes.
-A backfill takes exactly the minutes of its intervals.
+A scheduled run processes the minutes that the ledger lists as pending, not the minute in its name. The next run therefore
+processes a late row, however old its minute is. After an outage, each run takes the newest minutes first and then up to
+ten hours of the backlog. A backfill takes exactly the minutes of its intervals.
 """
 
 from airflow.sdk import CronDataIntervalTimetable

@@ -1,4 +1,4 @@
-"""What is done by hand, or once, each as a DAG. `make` has a target for each that calls the same function."""
+"""Operations as DAGs with forms: set-up, import, release, replay, verify, housekeeping. `make` targets call the same code."""
 
 from dataclasses import fields
 from datetime import timedelta
@@ -27,7 +27,7 @@ def apply_schema() -> None:
     set_up()
 
 
-@task(execution_timeout=timedelta(hours=12))  # a file of any size; one that was stopped goes on where it was
+@task(execution_timeout=timedelta(hours=12))  # a file of any size; an interrupted import resumes
 def import_rows(params=None) -> None:
     from include.operations.imports import asked_import
 
@@ -41,7 +41,7 @@ def release_minutes(params=None, dag_run=None) -> None:
     from include.operations.held import asked_release
     from include.warehouse.held import ReleaseRefused
 
-    by = params["by"] or getattr(dag_run, "triggering_user_name", None) or "somebody in Airflow"
+    by = params["by"] or getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
     minutes = (params["pipeline"], params["minute"], params["from"], params["to"])
     try:
         print(asked_release(*minutes, by=by, why=params["why"]))
@@ -72,7 +72,7 @@ def recount(params=None, ti=None) -> None:
     print(report)
     ti.xcom_push("report", report.as_json())  # the Pipelines page shows it
     if not report.clean:
-        raise AirflowFailException("Lake, ledger, contributions and facts do not agree: the report is above.")
+        raise AirflowFailException("Lake and warehouse differ. The report above lists the differences.")
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -84,14 +84,14 @@ def check_connections() -> None:
 
 @task(retries=0, execution_timeout=timedelta(minutes=3))
 def check_pools(ti=None) -> None:
-    """A task in a pool that does not exist waits for ever without a word; so does the one that this one watches."""
+    """A task in a pool that does not exist is never scheduled, and Airflow reports nothing: watch a task in each pool."""
     from include.operations.preflight import wait_for_pools
 
     wait_for_pools(ti, {f"try_pool_{pool}": pool for pool in POOLS})
 
 
 def housekeeping_task(step: str, what: str):
-    """The task of that name; `what` it removes stands in its docs."""
+    """The task of that name; its documentation is `what` it removes."""
 
     @task(task_id=step, execution_timeout=timedelta(hours=2), doc_md=what)
     def keep_house(params=None) -> None:
@@ -120,12 +120,13 @@ def _nothing() -> None:
 with DAG(
     "minutemark_setup",
     schedule="@once",
-    description="Creates the tables of both stores and grants the accounts what they need, then checks everything.",
+    description="Creates missing tables, topics and grants in Cassandra, MySQL and Kafka, then checks the installation.",
     doc_md=(
-        "1. **apply_schema** creates what is missing in the lake and in the warehouse, and grants.\n"
-        "2. **check_connections** names connections, jars or Java that are missing, with what to do.\n"
-        "3. **check_pools** names missing pools.\n\n"
-        "Runs once by itself; trigger it again after an upgrade. It changes nothing that is there."
+        "1. **apply_schema** creates missing tables, topics and grants.\n"
+        "2. **check_connections** reports missing connections, jars or Java, and what to do.\n"
+        "3. **check_pools** reports missing pools.\n\n"
+        "The DAG runs once by itself. Trigger it again after an upgrade. It does not change existing objects, except that "
+        "it adds columns that a newer version declares."
     ),
     tags=["minutemark", "operations"],
     dagrun_timeout=timedelta(minutes=30),
@@ -136,8 +137,8 @@ with DAG(
 with DAG(
     "minutemark_preflight",
     schedule=None,
-    description="Names what the pipelines lack before they can run: connections, pools, jars, Java, stores.",
-    doc_md="Trigger it after a deployment. Each problem that it names comes with what to do.",
+    description="Checks that connections, pools, jars, Java and stores are ready, and reports what is missing.",
+    doc_md="Trigger it after a deployment. It fails if something is missing, and its log says what to do about each problem.",
     tags=["minutemark", "operations"],
     dagrun_timeout=timedelta(minutes=10),
     **SETTINGS,
@@ -147,26 +148,36 @@ with DAG(
 with DAG(
     "minutemark_import",
     schedule=None,
-    description="Imports a CSV of events or of a dimension, or a flat lake table.",
+    description="Imports events from a CSV file or a Cassandra table, or a dimension from a CSV file.",
     doc_md=(
-        "Events: `pipeline` and `file`. A dimension, such as `job`: `table` and `file`; the facts follow at once. "
-        "A flat lake table (PRIMARY KEY create_time): `pipeline` and `from`. Files are read where the task runs. "
-        "Importing the same again changes nothing; a stopped import goes on where it was."
+        "- Events from a file: set `pipeline` and `file`.\n"
+        "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
+        "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
+        "The file must be readable by the worker. Importing the same file again changes nothing, and an interrupted import "
+        "resumes where it stopped."
     ),
     tags=["minutemark", "operations"],
     params={
-        "pipeline": Param(None, enum=[None, *pipelines.all_pipelines()], description="Whose events these are"),
-        "table": Param(None, type=["null", "string"], description="Dimension to import the file into"),
-        "file": Param(None, type=["null", "string"], description="Path of a .csv, .csv.gz or .zip"),
-        "from": Param(None, type=["null", "string"], description="keyspace.table of a flat lake table to copy"),
-        "encoding": Param("utf-8", type="string", description="Of the file"),
+        "pipeline": Param(
+            None,
+            enum=[None, *pipelines.all_pipelines()],
+            description="Pipeline of the events. Leave empty for a dimension.",
+        ),
+        "table": Param(None, type=["null", "string"], description="Dimension to import the file into, such as job."),
+        "file": Param(None, type=["null", "string"], description="Path of a .csv, .csv.gz or .zip file on the worker."),
+        "from": Param(None, type=["null", "string"], description="Flat Cassandra table to copy, as keyspace.table."),
+        "encoding": Param(
+            "utf-8", type="string", description="Character encoding of the file, such as utf-8 or cp1252."
+        ),
     },
     dagrun_timeout=timedelta(hours=13),
     **SETTINGS,
 ):
     import_rows()
 
-PIPELINE = Param(next(iter(pipelines.all_pipelines())), enum=[*pipelines.all_pipelines()], description="Whose minutes")
+PIPELINE = Param(
+    next(iter(pipelines.all_pipelines())), enum=[*pipelines.all_pipelines()], description="Pipeline to work on."
+)
 
 
 def time_param(description: str) -> Param:
@@ -176,20 +187,23 @@ def time_param(description: str) -> Param:
 with DAG(
     "minutemark_release",
     schedule=None,
-    description="Lets held minutes pass their staging gate once, and keeps who released them and why.",
+    description="Publishes held minutes although they fail a check, once, and records who released them and why.",
     doc_md=(
-        "Enter either `minute`, or `from` and `to`. The next run of the minute DAG reads these minutes again and publishes "
-        "them; the checks that they fail count as warnings, for that one batch. Other minutes and failures of a whole batch "
-        "are not covered. The record stays in `etl.releases`. What is held, and why: `etl.minute_ledger`, or `make held`."
+        "Set either `minute`, or `from` and `to`. The next run of the minute DAG reads these minutes again and publishes "
+        "them. The checks that they fail count as warnings in that batch. A release does not cover other minutes, or a check "
+        "that fails the whole batch. `etl.releases` keeps the record.\n\n"
+        "The Pipelines page, `make held` and `etl.minute_ledger` list held minutes and the reasons."
     ),
     tags=["minutemark", "operations"],
     params={
         "pipeline": PIPELINE,
-        "minute": time_param("One minute (UTC)"),
-        "from": time_param("The first of several minutes (UTC)"),
-        "to": time_param("Their end, not included"),
-        "why": Param(None, type=["null", "string"], description="For those who ask later"),
-        "by": Param(None, type=["null", "string"], description="Who releases them; empty: who triggers this run"),
+        "minute": time_param("Minute to release (UTC). Leave empty to release a range."),
+        "from": time_param("First minute of the range to release (UTC)."),
+        "to": time_param("End of the range to release (UTC), not included."),
+        "why": Param(None, type=["null", "string"], description="Reason for the release, kept in the record."),
+        "by": Param(
+            None, type=["null", "string"], description="Name to record. Empty: the user who triggers this run."
+        ),
     },
     dagrun_timeout=timedelta(minutes=10),
     **SETTINGS,
@@ -199,19 +213,21 @@ with DAG(
 with DAG(
     "minutemark_replay",
     schedule=None,
-    description="Processes rejected events again, once a rule or a row is mended.",
+    description="Reprocesses rejected events after a rule or a row was fixed.",
     doc_md=(
-        "Rejected events of the lake are read again with their whole minutes; rows of imports and topics are judged again, "
-        "and written to the lake where they are admissible now. Every row is counted once, however often this runs. With "
-        "`wait` it ends when their minutes are merged, and its log says what became of the rows."
+        "Rejected events of the lake are read again, together with their whole minutes. Rejected rows of imports and topics "
+        "are validated again, and written to the lake if they are valid now. Every row counts once, however often this DAG "
+        "runs. With `wait`, it ends when the minutes are merged, and its log reports the outcome."
     ),
     tags=["minutemark", "operations"],
     params={
         "pipeline": PIPELINE,
-        "reason": Param(None, type=["null", "string"], description="Only those for this reason, or one that begins so"),
-        "from": time_param("Only those from this minute on (UTC)"),
-        "to": time_param("Only those before this minute"),
-        "wait": Param(True, type="boolean", description="Wait until their minutes are merged"),
+        "reason": Param(
+            None, type=["null", "string"], description="Only events whose rejection reason starts with this text."
+        ),
+        "from": time_param("Only events from this minute on (UTC)."),
+        "to": time_param("Only events before this minute (UTC)."),
+        "wait": Param(True, type="boolean", description="Wait until the minutes are merged, and report the outcome."),
     },
     dagrun_timeout=timedelta(hours=13),
     **SETTINGS,
@@ -221,19 +237,36 @@ with DAG(
 with DAG(
     "minutemark_verify",
     schedule=None,
-    description="Recounts the lake against the ledger, contributions and facts, and says what differs.",
+    description="Compares topics and lake with ledger, contributions and facts, and reports each difference.",
     doc_md=(
-        "Fails when something differs; its log says what, where and what to do. It changes nothing, and may run beside "
-        "everything else: minutes that are pending, open or held are listed apart. Without `from` and `to` it recounts "
-        "every minute that lake or warehouse know; with them every minute in between, also one that nobody announced."
+        "The run fails if something differs. Its log says what differs, where, and what to do. It changes nothing, and can "
+        "run beside all other DAGs. Minutes that are pending, open or held are listed separately.\n\n"
+        "Without `from` and `to` it recounts every minute that the lake's change log or the warehouse knows. With them it "
+        "recounts every minute of the range, including minutes missing in the change log."
     ),
     tags=["minutemark", "operations"],
     params={
-        "pipeline": Param(None, enum=[None, *pipelines.all_pipelines()], description="Empty: all"),
-        "from": Param(None, type=["null", "string"], format="date-time", description="First minute to recount (UTC)"),
-        "to": Param(None, type=["null", "string"], format="date-time", description="End of them, not included"),
-        "patience": Param(120, type="number", minimum=0, description="Seconds to wait for pending minutes"),
-        "lines": Param(20, type="integer", minimum=1, description="To print of each kind of difference"),
+        "pipeline": Param(
+            None, enum=[None, *pipelines.all_pipelines()], description="Pipeline to verify. Empty: all pipelines."
+        ),
+        "from": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            description="First minute to recount (UTC). Empty: all known minutes.",
+        ),
+        "to": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            description="End of the range to recount (UTC), not included.",
+        ),
+        "patience": Param(
+            120, type="number", minimum=0, description="Seconds to wait for pending minutes to be merged."
+        ),
+        "lines": Param(
+            20, type="integer", minimum=1, description="Maximum number of lines to print for each kind of difference."
+        ),
     },
     dagrun_timeout=timedelta(hours=13),
     **SETTINGS,
@@ -242,30 +275,39 @@ with DAG(
 
 
 HOUSEKEEPING = {
-    "tidy_warehouse": "Staged rows of dead attempts, payloads of rejected events, samples of checks, old batches.",
-    "forget_change_log": "Days of the change log that nobody touched for long, when all of their minutes are merged.",
-    "remove_demo_traffic": "Old minutes of the lake that hold nothing but invented events; only with MINUTEMARK_DEMO=1.",
-    "fold_contributions": "Contributions of old hours become one row per fact key instead of sixty; facts do not change.",
+    "tidy_warehouse": "Deletes staged rows of finished attempts, payloads of rejected events, check samples and old batches.",
+    "forget_change_log": "Deletes old days of the change log if all their minutes are merged.",
+    "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",
+    "fold_contributions": "Folds old contributions from one row per minute to one per hour. Facts do not change.",
+}
+RETENTIONS = {
+    "staging": "Days until an open batch without new attempts is given up and its staged rows are deleted.",
+    "change_log": "Days to keep a day of the change log after its last change.",
+    "rejected_payloads": "Days to keep the payloads of rejected events.",
+    "check_samples": "Days to keep the sample rows of check results.",
+    "batches": "Days to keep batches, their minutes and attempts.",
+    "contributions": "Days to keep contributions by minute before they are folded by hour.",
+    "demo_events": "Days to keep demo events in the lake.",
 }
 with DAG(
     "minutemark_housekeeping",
     schedule=CronDataIntervalTimetable("17 3 * * *", timezone="UTC"),
-    description="Removes what nothing needs any more, in small steps, beside the running pipelines.",
+    description="Deletes data past its retention every night, in short transactions beside the running pipelines.",
     doc_md=(
         "\n".join(f"- **{step}**: {what}" for step, what in HOUSEKEEPING.items())
-        + "\n\nHow long what is kept is declared in `Retention` of each pipeline; the form overrides it for all of them. "
-        "With `dry_run` it counts what it would remove, and removes nothing."
+        + "\n\nEach pipeline declares its retention in `Retention`. The form overrides it for all pipelines. With `dry_run` "
+        "the run only counts what it would delete."
     ),
     tags=["minutemark", "operations"],
     params={
-        "dry_run": Param(False, type="boolean", title="dry_run", description="Only count what would be removed"),
+        "dry_run": Param(False, type="boolean", title="dry_run", description="Only count what would be deleted."),
         **{
             f"keep_{field.name}": Param(
                 None,
                 type=["null", "number"],
                 minimum=1,
                 title=f"keep_{field.name}",
-                description=f"Days; empty: as declared, by default {field.default.days}",
+                description=f"{RETENTIONS[field.name]} Empty: as declared, {field.default.days} by default.",
             )
             for field in fields(pipelines.Retention)
         },

@@ -1,9 +1,10 @@
-"""Every hour, for every pipeline: what the lake holds against what the ledger says was read.
+"""Compares lake and ledger every hour, and reprocesses the minutes that differ.
 
-It compares the row count and the sum of id checksums of each minute of the last hour and the three before, and
-processes those that differ. So it finds what the minute DAG cannot: rows of writers that never touch the change log.
-As a backfill it processes whole hours again, whether they differ or not: a day takes 24 runs, where the minute DAG
-needs 1,440.
+It compares the row count and the sum of id checksums of each minute in the last hour and the three hours before. This
+finds rows that the minute DAG cannot see, because their writer does not touch the change log.
+
+A backfill of this DAG reprocesses whole hours, whether they differ or not. A day takes 24 runs; the minute DAG would need
+1,440.
 """
 
 from airflow.sdk import CronDataIntervalTimetable

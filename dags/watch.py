@@ -1,14 +1,17 @@
-"""Every minute, for all pipelines: is what is published fresh, and if not, who is told.
+"""Checks each minute that every pipeline is fresh, and alerts if one is not.
 
-**look_at_pipelines** asks the warehouse, and nothing else, how every pipeline is. A pipeline is *stale* when a change that
-was seen in the lake is not merged within its `delay_limit`, *blind* when nobody looked at its lake within `look_limit`,
-*failing* when two batches in a row were not merged, and has *held* minutes when a gate refused them. A source that sends
-nothing is none of these. Each problem is told once when it begins, once an hour while it lasts, and once when it is over,
-to the log and to every channel whose connection is defined (docs/deploy.md). Where Airflow sends metrics, the figures of
-each look go there too (docs/monitoring.md).
+1. **look_at_pipelines** queries the warehouse for the state of each pipeline. A pipeline is
+   - *stale* if a change that was seen in the lake is not merged within `delay_limit`,
+   - *blind* if its lake was not polled within `look_limit`,
+   - *failing* if two batches in a row were not merged,
+   - *held* if a gate holds some of its minutes.
 
-When the warehouse itself is away, this task fails, and Airflow tells of the failed run. When no worker takes the task, the
-run times out after five minutes, and Airflow tells of that too.
+A source that sends nothing causes no alert. Each problem is reported when it starts, once an hour while it lasts, and when
+it is over. Reports go to the log and to every channel whose connection is defined (docs/deploy.md). If Airflow's metrics
+are on, the task also sends the figures there (docs/monitoring.md).
+
+If the warehouse does not answer, this task fails. If no worker takes the task, the run times out after five minutes. In
+both cases Airflow reports the failed run.
 """
 
 from datetime import timedelta
@@ -35,7 +38,7 @@ def look_at_pipelines(**context) -> None:
     metrics.of_look(found)
     ti = context["ti"]
     if has_failed(ti.get_previous_dagrun()):
-        tell(Notice(ti.dag_id, "failed", OVER, "The watch can see the pipelines again."))
+        tell(Notice(ti.dag_id, "failed", OVER, "The watch runs again."))
 
 
 with DAG(
@@ -43,7 +46,7 @@ with DAG(
     # Half a minute after the minute DAGs, whose tick has the machine for itself.
     schedule=CronDataIntervalTimetable("* * * * * 30", timezone="UTC"),
     start_date=START,
-    description="Tells when a pipeline is stale, blind or failing, or has held minutes, and when it is over.",
+    description="Alerts when a pipeline is stale, not polled or failing, or has held minutes, and when that is over.",
     doc_md=__doc__,
     catchup=False,
     max_active_runs=1,

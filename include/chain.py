@@ -1,16 +1,16 @@
 """The chain of every pipeline: from changed minutes of the lake to facts in the warehouse.
 
-1. **wait_for_changes** looks into the lake's change log. Changed minutes, newest first, become a *batch*; only its id
-   is handed on. Nothing has changed: it waits in the triggerer for up to 45 seconds, and then the run is skipped; one
-   that was triggered by hand is skipped at once.
+1. **wait_for_changes** polls the lake's change log. Changed minutes, newest first, become a *batch*; the next tasks get
+   its id. If nothing changed, a scheduled run waits in the triggerer for up to 45 seconds and is then skipped. A run that
+   was triggered manually is skipped at once.
 2. **transform_delta** reads the batch's minutes with one spark-submit and fills staging, as a new *attempt*.
-3. **check_staging** asks whether every raw row is counted, ignored or rejected, and whether the numbers can be.
-4. **merge_into_warehouse** replaces these minutes' contributions and recomputes their facts, in one transaction.
-5. **check_warehouse** asks whether facts and contributions agree. If not, the run fails and its minutes stay pending.
+3. **check_staging** checks that every raw row is counted, ignored or rejected, and that the figures are plausible.
+4. **merge_into_warehouse** replaces the contributions of these minutes and recomputes their facts, in one transaction.
+5. **check_warehouse** checks that facts and contributions agree. If not, the run fails and its minutes stay pending.
 
-Run it again from any step: a cleared sensor opens a new batch, a cleared transform makes a new attempt, a cleared merge
-of a merged batch changes nothing. To process given minutes again, trigger it with `from` and `to`, or make a backfill:
-it takes exactly the minutes of its intervals.
+A run can be cleared from any step. A cleared sensor opens a new batch, a cleared transform makes a new attempt, and a
+cleared merge of a merged batch changes nothing. To reprocess given minutes, trigger the DAG with `from` and `to`, or run
+a backfill. A backfill takes exactly the minutes of its intervals.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ START = datetime(2020, 1, 1, tzinfo=UTC)  # how far back a backfill may go; catc
 BATCH_ID = "{{ ti.xcom_pull(task_ids='wait_for_changes') }}"
 LIVE_BEFORE_REPLAY = "plugins.priority.LiveBeforeReplay"
 
-# A killed task or a refused connection is tried again within the minute.
+# A killed task or a refused connection is retried within the minute.
 TASK_DEFAULTS = {"retries": 2, "retry_delay": timedelta(seconds=10), "weight_rule": LIVE_BEFORE_REPLAY}
 
 
@@ -89,22 +89,24 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
 
 
 def form(pipeline: Pipeline) -> dict[str, Param]:
-    """What a person may enter when triggering a run; scheduled runs take the defaults."""
+    """The fields of the trigger form; scheduled runs take the defaults."""
     times = {
         name: Param(None, type=["null", "string"], format="date-time", title=name, description=description)
         for name, description in {
-            "from": "First minute to process again (UTC). Leave both empty to process what has changed.",
-            "to": "End of those minutes, not included.",
+            "from": "First minute to reprocess (UTC). Leave `from` and `to` empty to process the changed minutes.",
+            "to": "End of the range to reprocess (UTC), not included.",
         }.items()
     }
     allow_shrink = Param(
         False,
         type="boolean",
         title="allow_shrink",
-        description="Publish minutes that have fewer rows in the lake than were read before.",
+        description="Publish a minute although the lake now has fewer rows of it than an earlier run read. Off: hold it.",
     )
     options = {
-        name: Param(default, title=name, description=f"Option of the {pipeline.name} transform.")
+        name: Param(
+            default, title=name, description=pipeline.option_help.get(name, f"Option of the {pipeline.name} transform.")
+        )
         for name, default in pipeline.options.items()
     }
     return {**times, "allow_shrink": allow_shrink, **options}

@@ -46,9 +46,9 @@ def problems_of(pipeline: Pipeline, found: dict, now: datetime) -> Iterator[Prob
             name,
             "blind",
             found["looked_at"],
-            f"The change log of {pipeline.lake_table} was last looked at {found['look_age']:.0f} s ago; "
-            f"the limit is {pipeline.look_limit.total_seconds():.0f} s. What is pending is not known.",
-            f"See whether {minute_dag} is paused or one of its runs hangs, whether its wait_for_changes fails, and whether "
+            f"The change log of {pipeline.lake_table} was last polled {found['look_age']:.0f} s ago; "
+            f"the limit is {pipeline.look_limit.total_seconds():.0f} s. Pending minutes are unknown.",
+            f"Check whether {minute_dag} is paused, whether one of its runs hangs or fails in wait_for_changes, and whether "
             "Airflow's scheduler and triggerer run.",
         )
     if found["waiting_since"] is not None:
@@ -56,10 +56,10 @@ def problems_of(pipeline: Pipeline, found: dict, now: datetime) -> Iterator[Prob
             name,
             "stale",
             found["waiting_since"],
-            f"A change of the lake waits for {(now - found['waiting_since']).total_seconds():.0f} s to be merged; the limit is "
+            f"A change in the lake has not been merged for {(now - found['waiting_since']).total_seconds():.0f} s; the limit is "
             f"{pipeline.delay_limit.total_seconds():.0f} s. {found['pending']} minutes are pending.",
-            f"Open the newest runs of {minute_dag}: the step that fails or lasts says why in its log. "
-            "Nothing is lost; the next run that works catches up.",
+            f"Open the newest runs of {minute_dag} and read the log of the step that fails or takes long. "
+            "No data is lost; the next successful run catches up.",
         )
     if found["held"]:
         yield Problem(
@@ -69,8 +69,8 @@ def problems_of(pipeline: Pipeline, found: dict, now: datetime) -> Iterator[Prob
             "1 minute is held: it failed a gate and is not published."
             if found["held"] == 1
             else f"{found['held']} minutes are held: they failed a gate and are not published.",
-            "Look at etl.check_results, mend the cause in the lake or the transform, and run "
-            f"{minute_dag} with `from` and `to` (and allow_shrink, where rows are gone on purpose).",
+            "Read etl.check_results, fix the cause in the lake or the transform, and run "
+            f"{minute_dag} with `from` and `to` (and allow_shrink, if rows were removed on purpose).",
         )
     if found["failures"] >= FAILURES_IN_A_ROW:
         reason = f" The last reason: {found['failure']}" if found["failure"] else ""
@@ -92,7 +92,7 @@ def line_of(found: dict) -> str:
     return (
         f"{found['pipeline']}: {found['state']}; lag {seconds('lag')}, over the last hour median {seconds('lag_median')}, "
         f"p95 {seconds('lag_p95')}, worst {seconds('lag_worst')}; delay {seconds('delay')}, {found['pending']} minutes pending, "
-        f"{found['held']} held; looked at {seconds('look_age')} ago"
+        f"{found['held']} held; polled {seconds('look_age')} ago"
     )
 
 

@@ -77,6 +77,7 @@ class Pipeline:
     options: Mapping[str, object] = field(
         default_factory=lambda: MappingProxyType({})
     )  # of the transform, with defaults
+    option_help: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # texts of the trigger form
     tags: tuple[str, ...] = ()
     topic: str = ""  # of its events in Kafka, a partition for each shard; <name>.events where it says nothing else
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it

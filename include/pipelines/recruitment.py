@@ -31,6 +31,9 @@ PIPELINE = Pipeline(
         ),
     ),
     options=MappingProxyType({"recover": True}),
+    option_help=MappingProxyType(
+        {"recover": "Fill an empty job, publisher or event kind from the JSON in `ed`. Off: count only what the columns say."}
+    ),
     fact_time="ts",
     kind_column="custom_track",
     tags=("recruitment",),

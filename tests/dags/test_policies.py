@@ -191,3 +191,20 @@ def test_topics_are_followed_by_dags_only_when_asked_for(parsed_elsewhere, way):
     assert " recruitment_ingest" in parsed_elsewhere
     found = parse(MINUTEMARK_INGEST=way)
     assert " recruitment_minute" in found and " recruitment_ingest" not in found
+
+
+def test_form_fields_say_what_they_do(dags):
+    def complaint(dag):
+        for name in dag.params:
+            text = dag.params.get_param(name).description or ""
+            if len(text) < 15 or not text.endswith("."):
+                return f"describe the param {name} in a sentence or two; it says {text!r}."
+        return None
+
+    assert not offenders(dags, complaint)
+
+
+def test_description_is_a_sentence(dags):
+    assert not offenders(
+        dags, lambda dag: not (dag.description or "").endswith(".") and "say in a sentence what it does."
+    )

@@ -116,7 +116,7 @@ def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, people: People) 
     [notice] = people.heard
     what, found, since, remedy = notice.text.splitlines()
     assert what == "Minutemark · Problem: recruitment is stale"
-    assert "waits for 30" in found
+    assert "not been merged for 30" in found
     assert "the limit is 180 s. 1 minutes are pending." in found
     assert since == f"Since {now - 300 * SECOND:%Y-%m-%d %H:%M:%S} UTC"
     assert remedy.startswith("What to do: Open the newest runs of recruitment_minute")
@@ -147,7 +147,7 @@ def test_held_minutes_failing_batches_and_a_blind_watch_are_each_told(lab: Lab, 
     watch(people.tell)
     told = {notice.problem: notice.text for notice in people.heard}
     assert set(told) == {"blind", "held", "failing"}
-    assert "bedan.tracking was last looked at 200 s ago" in told["blind"]
+    assert "bedan.tracking was last polled 200 s ago" in told["blind"]
     assert f"The newest is {minute:%Y-%m-%d %H:%M}: staging_shrink: rows lack" in told["held"]
     assert (
         "The last 2 batches of recruitment were not merged. The last reason: java.lang.OutOfMemoryError"
