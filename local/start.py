@@ -26,6 +26,7 @@ from local import (
     supervisor,
     waiting,
     warehouse,
+    warehouse_server,
 )
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
@@ -85,7 +86,7 @@ class Stack:
         if MARIADB in stores:
             password = self.environment.passwords["warehouse_admin"]
             with step("start MariaDB"):
-                mariadb.wait_until_ready(
+                warehouse_server.wait_until_ready(
                     self.ports["MARIADB_PORT"], password, alive=_coming(MARIADB), log=_log(MARIADB)
                 )
         if KAFKA in stores:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from local import connections
+from local import connections, mysql
 from local.layout import KAFKA_JARS, ROOT, STORE_JARS
+from local.problems import Problem
 from tests import stores as test_stores
 
 TESTS = ROOT / "tests"
@@ -127,6 +128,17 @@ def mariadb_server(tmp_path_factory: pytest.TempPathFactory, _environment: None)
     _need_stores()
     with test_stores.mariadb_server(tmp_path_factory.mktemp("warehouse")) as found:
         os.environ.update(found)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real MySQL server; yields its connections, which are not in the environment."""
+    try:
+        mysql.Server.unpacked()
+    except Problem as problem:
+        pytest.skip(f"MySQL is left out. {problem}")
+    with test_stores.mysql_server(tmp_path_factory.mktemp("warehouse")) as found:
         yield found
 
 

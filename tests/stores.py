@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from local import cassandra, connections, kafka, mariadb
+from local import cassandra, connections, kafka, mariadb, mysql, warehouse_server
 from local.process import Child, free_port
 
 SPARK_MASTER = "local[2]"
@@ -38,13 +38,30 @@ def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True)
 
 @contextlib.contextmanager
 def mariadb_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
-    """A server with empty data; yields the variables of its connections."""
+    """A MariaDB server with empty data; yields the variables of its connections."""
+    server = mariadb.Server(home=folder / "mariadb", port=free_port(), throw_away=True)
+    with _warehouse_server(server, passwords) as variables:
+        yield variables
+
+
+@contextlib.contextmanager
+def mysql_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """A MySQL server with empty data; yields the variables of its connections."""
+    server = mysql.Server(home=folder / "mysql", port=free_port(), throw_away=True)
+    with _warehouse_server(server, passwords) as variables:
+        yield variables
+
+
+@contextlib.contextmanager
+def _warehouse_server(
+    server: warehouse_server.WarehouseServer, passwords: Mapping[str, str] | None
+) -> Iterator[dict[str, str]]:
     passwords = passwords or connections.new_passwords()
     by_account = connections.warehouse_passwords(passwords)
-    server = mariadb.Server(home=folder / "mariadb", port=free_port(), throw_away=True)
-    child = Child(server.prepare(by_account), folder / "mariadb.log")
+    child = Child(server.prepare(by_account), server.home.with_suffix(".log"))
     try:
-        mariadb.wait_until_ready(server.port, by_account[mariadb.ADMIN], alive=child.alive, log=str(child.log))
+        password = by_account[warehouse_server.ADMIN]
+        warehouse_server.wait_until_ready(server.port, password, alive=child.alive, log=str(child.log))
         yield connections.warehouse(passwords, server.port)
     finally:
         child.stop()

@@ -4,15 +4,20 @@ import json
 
 import pytest
 
-from local import cassandra, connections
+from local import cassandra, connections, waiting
 
 
 def test_the_factory_account_of_cassandra_is_shut(cassandra_node):
     from cassandra.cluster import NoHostAvailable
 
     port = json.loads(cassandra_node["AIRFLOW_CONN_LAKE_ADMIN"])["port"]
-    with pytest.raises(NoHostAvailable, match="cassandra"):
-        cassandra.connect(port, "cassandra", "cassandra")
+
+    def refused():
+        with pytest.raises(NoHostAvailable, match="cassandra"):
+            cassandra.connect(port, "cassandra", "cassandra")
+
+    # A node remembers for two seconds what an account was allowed.
+    waiting.until(refused, what="the factory account", seconds=10, errors=(pytest.fail.Exception,))
 
 
 def test_bootstrap_again_changes_nothing(cassandra_node):

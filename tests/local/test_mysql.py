@@ -1,0 +1,67 @@
+"""The real MySQL server without Docker: who gets in, and what is reported where it can't be had."""
+
+import json
+import shutil
+import stat
+
+import MySQLdb
+import pytest
+
+from local import mysql
+from local.problems import Problem
+
+
+def _open(account: dict) -> MySQLdb.Connection:
+    return MySQLdb.connect(
+        host=account["host"], port=account["port"], user=account["login"], passwd=account["password"]
+    )
+
+
+@pytest.fixture
+def admin(mysql_server) -> dict:
+    return json.loads(mysql_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"])
+
+
+def test_it_is_a_mysql_with_the_defaults_of_its_image(admin):
+    server = _open(admin)
+    cursor = server.cursor()
+    cursor.execute("SELECT VERSION(), @@collation_server, @@performance_schema, @@log_bin")
+    version, *settings = cursor.fetchone()
+    assert "MariaDB" not in version and settings == ["utf8mb4_0900_ai_ci", 0, 0]
+    server.close()
+
+
+def test_its_first_account_is_locked_on_the_socket_too(admin):
+    server = _open(admin)
+    cursor = server.cursor()
+    cursor.execute("SELECT @@socket")
+    ((path,),) = cursor.fetchall()
+    server.close()
+    with pytest.raises(MySQLdb.OperationalError, match="locked"):
+        MySQLdb.connect(unix_socket=path, user="root", passwd="")
+    with pytest.raises(MySQLdb.OperationalError, match="not allowed|denied|locked"):
+        _open({**admin, "login": "root", "password": ""})
+
+
+def test_passwords_are_in_a_file_of_its_owner_alone(tmp_path):
+    server = mysql.Server(home=tmp_path / "mysql")
+    server.configure(dict.fromkeys(("minutemark_admin", "etl", "bi"), "secret"), tmp_path)
+    assert stat.S_IMODE((tmp_path / "mysql" / "accounts.sql").stat().st_mode) == 0o600
+    assert "secret" not in (tmp_path / "mysql" / "my.cnf").read_text()
+
+
+def test_a_system_without_apt_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(mysql, "_SERVER", tmp_path / "absent")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(Problem, match="not Debian"):
+        mysql.fetch()
+    assert mysql.main() == 0, "`make test` goes on without it"
+
+
+def test_a_failed_download_says_what_failed(monkeypatch, tmp_path):
+    monkeypatch.setattr(mysql, "_SERVER", tmp_path / "absent")
+    monkeypatch.setattr(mysql, "MYSQL", tmp_path / "mysql")
+    monkeypatch.setattr(mysql, "_mirror", lambda: f"file:{tmp_path}/mirror")
+    with pytest.raises(Problem, match=f"(?s)apt-get.*{tmp_path}/mirror"):
+        mysql.fetch()
+    assert not (tmp_path / "absent").exists()
