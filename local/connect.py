@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +72,10 @@ class Worker:
         return path
 
 
-def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS) -> None:
+def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS, also: Iterable[Path] = ()) -> None:
     """Compile a source folder, `java/` and `resources/`, into a folder of classes that Connect takes for a plugin.
+
+    `also` names folders of classes that it needs besides the jars.
 
     Raises Problem where there is no compiler: a JRE has none.
     """
@@ -83,7 +85,7 @@ def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS) -> None:
         shutil.copytree(source / "resources", into)
     into.mkdir(parents=True, exist_ok=True)
     files = [str(file) for file in sorted((source / "java").rglob("*.java"))]
-    path = os.pathsep.join(map(str, jars.glob("*.jar")))  # started this way, the compiler expands no wildcard
+    path = os.pathsep.join(map(str, [*jars.glob("*.jar"), *also]))  # started this way, the compiler expands no wildcard
     done = subprocess.run([*compiler, "-d", str(into), "-cp", path, *files], capture_output=True, text=True)
     if done.returncode != 0:
         found = f"compiling {source} failed: {(done.stderr or done.stdout).strip()[:800]}"

@@ -11,6 +11,7 @@ from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
 
 from include.connections import KAFKA
 from include.kafka.clients import complaint, of_follower
+from include.kafka.way_in import DAG
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 class FollowerHook(KafkaConsumerHook):
     """A consumer of one pipeline's topic, with the settings of a follower on top of the connection's."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, way: str = DAG) -> None:
         super().__init__(topics=[pipeline.topic], kafka_config_id=KAFKA)
-        self._pipeline = pipeline
+        self._pipeline, self._way = pipeline, way
         self.servers = ""  # as the connection names them, once there is a client
 
     def _get_client(self, config: dict) -> Consumer:
         self.servers = config.get("bootstrap.servers", "")
-        return super()._get_client({"error_cb": complaint, **config, **of_follower(self._pipeline)})
+        return super()._get_client({"error_cb": complaint, **config, **of_follower(self._pipeline, self._way)})

@@ -52,9 +52,9 @@ def settings() -> dict:
     return {"reconnect.backoff.max.ms": 1_000, **target.extra, "log_level": 2}
 
 
-def of_follower(pipeline: Pipeline) -> dict:
+def of_follower(pipeline: Pipeline, way: str = DAG) -> dict:
     """What following the topic needs on top of the connection's configuration."""
-    name = group_of(pipeline.name, DAG)
+    name = group_of(pipeline.name, way)
     return {
         "group.id": name,
         # A member that stays the same: whoever comes with this name has all partitions at once, without a rebalance,
@@ -67,12 +67,12 @@ def of_follower(pipeline: Pipeline) -> dict:
     }
 
 
-def follower(pipeline: Pipeline) -> Consumer:
+def follower(pipeline: Pipeline, way: str = DAG) -> Consumer:
     """A consumer that follows the pipeline's topic; close it. A task takes the provider's hook: plugins/topics.py."""
     from confluent_kafka import Consumer
 
     with explained():
-        consumer = Consumer({**settings(), **of_follower(pipeline), "error_cb": complaint})
+        consumer = Consumer({**settings(), **of_follower(pipeline, way), "error_cb": complaint})
         consumer.subscribe([pipeline.topic])
     return consumer
 

@@ -63,7 +63,8 @@ class TopicEvents:
 
     def _event(self, fields: dict[str, object], origin: str) -> Event:
         values = {name: _value(name, fields[name]) for name in self._pipeline.columns if name in fields}
-        if (name := self._pipeline.event_id) != "create_time" and not values.get(name):
+        name, absent = self._pipeline.event_id, ("", *self._pipeline.absent)
+        if name != "create_time" and (values.get(name) or "").strip() in absent:
             # One made of the message's place would be another one when the producer sends it again.
             raise NotAdmitted(f"{name}, the event's id, is empty")
         event = self._judge.admit(_value("create_time", fields.get("create_time")) or "", values, origin)

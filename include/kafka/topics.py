@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader
 from include.kafka.follow import gathered
-from include.kafka.way_in import CONNECT, way_in
+from include.kafka.way_in import CONNECT, dead_letters_of, way_in
 from include.pipelines import Pipeline, all_pipelines
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PATIENCE = 30.0  # seconds without a message that should be there
+# A dead letter keeps its event's timestamp, by which a broker would soon remove it. Headers make it longer than its message.
+_OF_DEAD_LETTERS = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "16777216"}
 _FOR_EVER = 100 * 365 * 86_400_000  # ms
 
 
@@ -57,7 +59,7 @@ class Limits:
 def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     """Make the topics that are missing, by default of all pipelines, replicated as the broker does by default.
 
-    Those that are there stay as they are. Raises BrokerError, or TopicMismatch for one that can't be used.
+    With Kafka Connect the topics of dead letters, too. Those that are there stay as they are. Raises BrokerError.
     """
     from confluent_kafka.admin import NewTopic
 
@@ -70,6 +72,9 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
                 _check(pipeline, len(there[pipeline.topic].partitions))
             else:
                 wanted.append(NewTopic(pipeline.topic, num_partitions=pipeline.shards))
+            letters = dead_letters_of(pipeline.topic)
+            if way_in() == CONNECT and letters not in there:
+                wanted.append(NewTopic(letters, num_partitions=1, config=_OF_DEAD_LETTERS))
         for topic, done in (client.create_topics(wanted) if wanted else {}).items():
             done.result()
             log.info("The topic %s is made.", topic)
@@ -78,13 +83,14 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
 def _check(pipeline: Pipeline, partitions: int) -> None:
     if partitions == pipeline.shards:
         return
-    found = (
-        f"Topic {pipeline.topic} has {partitions} partitions and {pipeline.lake_table} {pipeline.shards} shards: the "
-        "partition of an event should be its shard. Make a topic of as many partitions, and declare it as `topic`."
+    log.warning(
+        "Topic %s has %s partitions and %s %s shards: the partition of an event should be its shard. Make a topic of as "
+        "many partitions, and declare it as `topic`. Until then shards are computed from the events.",
+        pipeline.topic,
+        partitions,
+        pipeline.lake_table,
+        pipeline.shards,
     )
-    if way_in() == CONNECT:  # which takes the partition for the shard
-        raise TopicMismatch(found)
-    log.warning("%s Until then shards are computed from the events.", found)
 
 
 def check_topic(pipeline: Pipeline) -> None:

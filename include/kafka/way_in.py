@@ -12,6 +12,7 @@ from collections.abc import Mapping
 SETTING = "MINUTEMARK_INGEST"
 DAG = "dag"  # the DAGs <pipeline>_ingest
 CONNECT = "connect"  # Kafka Connect with the Cassandra sink
+DEAD_LETTERS = "dead_letters"  # beside it, the DAG that consumes what Connect's transform refused
 
 
 class UnknownWayIn(ValueError):
@@ -27,8 +28,10 @@ def way_in(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def group_of(pipeline_name: str, way: str) -> str:
-    """The consumer group whose committed offsets say how much of the topic is in the lake."""
+    """The consumer group whose committed offsets say how much of its topic is in the lake, or rejected."""
     name = f"minutemark-{pipeline_name}"
+    if way == DEAD_LETTERS:
+        return f"{name}-dead-letters"
     return f"connect-{name}" if way == CONNECT else name  # Connect puts its own prefix before a connector's name
 
 

@@ -1,8 +1,9 @@
 """Ingest: events of a topic into the lake, and what can be no event into the rejected ones.
 
-The DAGs `<pipeline>_ingest` and `make ingest` call this. An offset is committed only when its message is safe: its event in
-the lake and its minute in the change log, or itself among the rejected events. So whatever is killed comes again, and is
-the same rows.
+The DAGs `<pipeline>_ingest` and `make ingest` call this; with Kafka Connect the DAG minutemark_dead_letters does, for the
+messages that its transform refused. An offset is committed only when its message is safe: its event in the lake and its
+minute in the change log, or itself among the rejected events. After a kill the same messages are read again, and are the
+same rows.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from include import pipelines
 from include.connections import LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, Endpoint
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
+from include.kafka.dead_letters import original, with_dead_letters
 from include.kafka.follow import Gap, follow
 from include.kafka.messages import TopicEvents, origin_key
-from include.kafka.way_in import DAG, group_of
+from include.kafka.way_in import CONNECT, DAG, DEAD_LETTERS, group_of, way_in
 from include.lake import change_log
 from include.lake.errors import LakeError
 from include.lake.schema import check_table
@@ -104,6 +106,28 @@ def ingest(
     return summary
 
 
+def ingest_dead_letters(
+    pipeline: Pipeline,
+    open_consumer: Callable[[], Consumer] | None = None,
+    *,
+    seconds: float = SECONDS,
+    lake_writer: str | Endpoint = LAKE_WRITER,
+) -> IngestSummary:
+    """Consume the dead-letter topic up to its end, at most so long: messages become rejected events of their first place.
+
+    The transform is stricter than this code where it is not sure: what is an event after all is written to the lake.
+    `open_consumer` gives a consumer of that topic. Raises BrokerError, LakeError, WarehouseError.
+    """
+    letters = with_dead_letters(pipeline)
+    return ingest(
+        letters,
+        open_consumer or (lambda: clients.follower(letters, DEAD_LETTERS)),
+        seconds=seconds,
+        to_the_end=True,
+        lake_writer=lake_writer,
+    )
+
+
 def ingest_again(pipeline: Pipeline) -> IngestSummary:
     """Take in all that the topic still holds, whatever is committed, and commit nothing: the same rows once more."""
     summary, begun = IngestSummary(pipeline.topic), time.monotonic()
@@ -132,9 +156,9 @@ class Intake:
         self._summary = summary
 
     def take(self, messages: list[Message]) -> None:
-        """Return when each of them is safe."""
+        """Return when each of them is safe. Dead letters count at the place that they came from."""
         events, refused = [], []
-        for message in messages:
+        for message in map(original, messages):
             found = self._reader.read(message)
             if isinstance(found, Event):
                 events.append(found)
@@ -178,10 +202,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         pipeline = pipelines.get(asked.pipeline)
+        seconds = asked.seconds or float("inf")
         if asked.again:
             print(ingest_again(pipeline))
+        elif way_in() == CONNECT:  # which consumes the topic itself
+            print(ingest_dead_letters(pipeline, seconds=seconds))
         else:
-            seconds = asked.seconds or float("inf")
             print(ingest(pipeline, lambda: clients.follower(pipeline), seconds=seconds, to_the_end=not asked.seconds))
     except _REFUSALS as error:
         print(f"Ingest failed. {error.args[0]}", file=sys.stderr)

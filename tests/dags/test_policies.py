@@ -191,6 +191,7 @@ def test_topics_are_followed_by_dags_only_when_asked_for(parsed_elsewhere, way):
     assert " recruitment_ingest" in parsed_elsewhere
     found = parse(MINUTEMARK_INGEST=way)
     assert " recruitment_minute" in found and " recruitment_ingest" not in found
+    assert (" minutemark_dead_letters" in found) == (way == "connect")
 
 
 def test_form_fields_say_what_they_do(dags):

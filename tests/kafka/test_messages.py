@@ -88,6 +88,12 @@ def test_an_event_without_the_id_that_its_pipeline_declares_is_refused():
     assert isinstance(read({"create_time": ID, "id": 17}, by_order), Event)
 
 
+@pytest.mark.parametrize("blank", [" ", "\u00a0\t", "NaN", " NaN "])
+def test_a_blank_id_and_a_word_for_null_are_not_ids(blank):
+    by_order = replace(RECRUITMENT, event_id="id", absent=("NaN",))
+    assert read({"create_time": ID, "id": blank}, by_order).reason == "id, the event's id, is empty"
+
+
 def test_an_event_in_another_partition_than_its_shard_is_told():
     events, shard = TopicEvents(RECRUITMENT, CLOCK), shard_of(ID, RECRUITMENT.shards)
     for partition in range(RECRUITMENT.shards):

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from confluent_kafka.admin import ConfigResource
 
 from include import pipelines
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
-from include.kafka.topics import Reach, TopicMismatch
-from include.kafka.way_in import CONNECT, DAG, SETTING, UnknownWayIn, group_of, way_in
+from include.kafka.topics import Reach
+from include.kafka.way_in import CONNECT, DAG, SETTING, UnknownWayIn, dead_letters_of, group_of, way_in
 from include.operations import preflight, setup
 from tests.kafka.conftest import committed, take_in
 from tests.lake.conftest import event
@@ -41,14 +42,24 @@ def test_without_a_way_in_set_up_asks_no_broker(schemas, monkeypatch):
     setup.set_up()
 
 
-def test_another_number_of_partitions_is_told_where_the_partition_is_taken_for_the_shard(pipeline, monkeypatch, caplog):
+def test_another_number_of_partitions_is_reported_and_changes_nothing(pipeline, caplog):
     wider = replace(pipeline, shards=8)
     topics.make_topics([wider])
     assert f"Topic {pipeline.topic} has 4 partitions and bedan.tracking 8 shards" in caplog.text
-    monkeypatch.setenv(SETTING, CONNECT)
-    with pytest.raises(TopicMismatch, match="Make a topic of as many partitions"):
-        topics.make_topics([wider])
     assert partitions(pipeline.topic) == 4
+
+
+def test_with_connect_there_is_a_topic_of_dead_letters_that_keeps_them_by_when_they_came(pipeline, monkeypatch):
+    topics.make_topics([pipeline])
+    assert dead_letters_of(pipeline.topic) not in clients.admin().list_topics(timeout=10).topics
+    monkeypatch.setenv(SETTING, CONNECT)
+    topics.make_topics([pipeline])
+    topics.make_topics([pipeline])
+    assert partitions(dead_letters_of(pipeline.topic)) == 1
+    resource = ConfigResource(ConfigResource.Type.TOPIC, dead_letters_of(pipeline.topic))
+    admin = clients.admin()
+    (answer,) = admin.describe_configs([resource]).values()
+    assert answer.result(timeout=10)["message.timestamp.type"].value == "LogAppendTime"
 
 
 def test_it_is_known_how_far_a_group_has_come(pipeline, send):

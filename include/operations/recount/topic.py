@@ -6,14 +6,15 @@ whatever goes on meanwhile. Messages that retention has removed nobody can ask f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include.kafka import topics
+from include.kafka.dead_letters import original, with_dead_letters
 from include.kafka.messages import TopicEvents, key_of
-from include.kafka.way_in import CONNECT, group_of, way_in
+from include.kafka.way_in import CONNECT, DEAD_LETTERS, group_of, way_in
 from include.lake import change_log
 from include.lake.keys import minute_of
 from include.lake.presence import Presence
@@ -44,6 +45,7 @@ class Tally:
     missing: int = 0
     closed: int = 0  # of minutes that the lake may have forgotten
     waiting: int = 0
+    dead: int = 0  # of them dead letters that are not consumed yet
 
 
 class TopicRecount:
@@ -56,13 +58,16 @@ class TopicRecount:
         self._events = TopicEvents(replace(pipeline, lake_retention=None), self._clock)
         self._presence = Presence(session, pipeline)
         self._group = group_of(pipeline.name, way_in())
+        self._dead_letters: set[str] = set()  # places of messages whose dead letters are not consumed yet
         self.tally = Tally()
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
         """What differs, and what waits. With a range only its events are counted, and messages that are none by their time."""
         reaches = topics.reaches(self._pipeline, self._group)
-        for partition, reach in reaches.items():
-            yield from self._reach_findings(partition, reach)
+        follows = "does the connector run" if way_in() == CONNECT else f"does {self._pipeline.name}_ingest run"
+        yield from self._reach_findings(self._pipeline, reaches, follows)
+        if way_in() == CONNECT:  # after the offsets of the topic: a message before them has its dead letter by then
+            yield from self._dead_letter_findings()
         span = {number: (one.begin, one.committed or one.begin) for number, one in reaches.items()}
         if start:
             known = {number: until for number, (_, until) in span.items()}
@@ -78,24 +83,35 @@ class TopicRecount:
     def __str__(self) -> str:
         tally = self.tally
         closed = f", {tally.closed:,} of closed minutes" if tally.closed else ""
+        dead = f", {tally.dead:,} in the dead-letter topic" if tally.dead else ""
         return (
             f"{self._pipeline.topic}, up to what {self._group} has committed: {tally.messages:,} messages, {tally.in_lake:,} in "
-            f"the lake, {tally.kept:,} rejected, {tally.missing:,} missing{closed}; {tally.waiting:,} behind it wait."
+            f"the lake, {tally.kept:,} rejected, {tally.missing:,} missing{closed}{dead}; {tally.waiting:,} behind it wait."
         )
 
-    def _reach_findings(self, partition: int, reach: topics.Reach) -> Iterator[Finding]:
-        where = f"{self._pipeline.topic}/{partition}"
-        self.tally.waiting += reach.waiting
-        if reach.expired:
-            self.tally.missing += reach.expired
-            remedy = "send them again, or import them; give the topic a longer retention"
-            yield Finding(EXPIRED, None, where, {"offset": reach.committed}, {"offset": reach.begin}, remedy)
-        if reach.waiting:
-            remedy = f"does {self._pipeline.name}_ingest run? Verify again then"
-            if way_in() == CONNECT:
-                remedy = "does the connector run? Verify again then"
-            committed = reach.begin if reach.committed is None else reach.committed
-            yield Finding(WAITING, None, where, {"offset": reach.end}, {"offset": committed}, remedy)
+    def _reach_findings(
+        self, pipeline: Pipeline, reaches: Mapping[int, topics.Reach], follows: str
+    ) -> Iterator[Finding]:
+        for partition, reach in reaches.items():
+            where = f"{pipeline.topic}/{partition}"
+            if reach.expired:
+                self.tally.missing += reach.expired
+                remedy = "send them again, or import them; give the topic a longer retention"
+                yield Finding(EXPIRED, None, where, {"offset": reach.committed}, {"offset": reach.begin}, remedy)
+            if reach.waiting:
+                committed = reach.begin if reach.committed is None else reach.committed
+                remedy = f"{follows}? Verify again then"
+                yield Finding(WAITING, None, where, {"offset": reach.end}, {"offset": committed}, remedy)
+            if pipeline is self._pipeline:
+                self.tally.waiting += reach.waiting
+
+    def _dead_letter_findings(self) -> Iterator[Finding]:
+        letters, group = with_dead_letters(self._pipeline), group_of(self._pipeline.name, DEAD_LETTERS)
+        reaches = topics.reaches(letters, group)
+        yield from self._reach_findings(letters, reaches, "does minutemark_dead_letters run")
+        span = {number: (max(one.begin, one.committed or 0), one.end) for number, one in reaches.items()}
+        for chunk in topics.messages(letters, group, span):
+            self._dead_letters.update(key_of(original(letter)) for letter in chunk)
 
     def _chunk_findings(self, chunk: list[Message], start: datetime | None, end: datetime | None) -> Iterator[Finding]:
         events: list[tuple[Message, Event]] = []
@@ -118,6 +134,8 @@ class TopicRecount:
         for message, minute in others:
             if key_of(message) in kept:
                 self.tally.kept += 1
+            elif key_of(message) in self._dead_letters:
+                self.tally.dead += 1
             elif minute and self._is_closed(minute):
                 self.tally.closed += 1
             else:

@@ -109,7 +109,7 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
   public R apply(R message) {
     Map<String, String> event = fieldsOf((byte[]) message.value());
     String id = idField.equals(CREATE_TIME) ? null : event.get(idField);
-    if (!idField.equals(CREATE_TIME) && strip(id).isEmpty()) {
+    if (!idField.equals(CREATE_TIME) && (strip(id).isEmpty() || absent.contains(strip(id)))) {
       throw new DataException(idField + ", the event's id, is empty");
     }
     UUID createTime = createTimeOf(event, id);

@@ -1,0 +1,46 @@
+"""Every minute, where Kafka Connect is the way in: its dead letters become rejected events.
+
+**consume_dead_letters** reads the topic `<topic>.dead` of every pipeline up to its end. Connect puts a message there when
+the project's transform cannot make an event of it. The message is kept in `etl.rejected_events` with its reason and the
+topic, partition and offset that it was sent to. A message that is an event after all is written to the lake. The offset is
+committed only then.
+
+This DAG exists with `MINUTEMARK_INGEST=connect`.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, task
+
+from include import pipelines
+from include.chain import START
+from include.kafka.way_in import CONNECT, DEAD_LETTERS, way_in
+from plugins.notifiers import TellOfFailedRun
+
+
+@task(execution_timeout=timedelta(minutes=3))
+def consume_dead_letters() -> None:
+    from include.kafka.dead_letters import with_dead_letters
+    from include.operations.ingest import ingest_dead_letters
+    from plugins.topics import FollowerHook
+
+    for pipeline in pipelines.all_pipelines().values():
+        print(ingest_dead_letters(pipeline, FollowerHook(with_dead_letters(pipeline), DEAD_LETTERS).get_consumer))
+
+
+if way_in() == CONNECT:
+    with DAG(
+        "minutemark_dead_letters",
+        # Away from the tick of the minute DAGs, which need the cores then.
+        schedule=CronDataIntervalTimetable("* * * * * 45", timezone="UTC"),
+        start_date=START,
+        description="Keeps messages that Kafka Connect could not write as rejected events.",
+        doc_md=__doc__,
+        catchup=False,  # the group's offset says where to start
+        max_active_runs=1,
+        dagrun_timeout=timedelta(minutes=5),
+        default_args={"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=5)},
+        on_failure_callback=TellOfFailedRun(),
+        tags=["minutemark", "operations"],
+    ):
+        consume_dead_letters()

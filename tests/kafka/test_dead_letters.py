@@ -1,0 +1,130 @@
+"""Dead letters of Kafka Connect become rejected events of the place that they came from, and verify knows of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from confluent_kafka import Producer
+
+from include.kafka import clients, topics
+from include.kafka.dead_letters import with_dead_letters
+from include.kafka.way_in import CONNECT, DAG, SETTING, group_of
+from include.operations import verify
+from include.operations.ingest import ingest_dead_letters, main
+from tests.kafka.conftest import kept, lake_rows, take_in, value_of
+from tests.lake.conftest import event_id
+
+
+@pytest.fixture(autouse=True)
+def by_connect(pipeline, monkeypatch) -> None:
+    monkeypatch.setenv(SETTING, CONNECT)
+    topics.make_topics([pipeline])
+
+
+def refuse(pipeline, value: bytes | None, *, offset: int, partition: int = 2, topic: str | None = None) -> None:
+    """What Connect does with a message that its transform refuses."""
+    place = {"topic": topic or pipeline.topic, "partition": partition, "offset": offset}
+    headers = [(f"__connect.errors.{name}", str(text).encode()) for name, text in place.items()]
+    # A producer's own header of that name stands before Connect's.
+    produce(pipeline, value, [("__connect.errors.offset", b"999"), *headers])
+
+
+def produce(pipeline, value, headers) -> None:
+    producer = Producer(clients.settings())
+    producer.produce(with_dead_letters(pipeline).topic, value, headers=headers)
+    assert producer.flush(20) == 0
+
+
+def written_and_rejected(pipeline) -> tuple[int, int]:
+    summary = ingest_dead_letters(pipeline, seconds=60)
+    return summary.written, summary.refused
+
+
+def test_a_dead_letter_is_kept_with_topic_partition_and_offset_of_its_message(pipeline):
+    refuse(pipeline, b"[]", offset=41)
+    refuse(pipeline, None, offset=42)
+    assert written_and_rejected(pipeline) == (0, 2)
+    assert [(row["origin"], row["origin_key"], row["reason"]) for row in kept(pipeline)] == [
+        ("kafka", f"{pipeline.topic}/2/41", "the message is JSON, but no object of fields"),
+        ("kafka", f"{pipeline.topic}/2/42", "the message has no value"),
+    ]
+    assert written_and_rejected(pipeline) == (0, 0)  # they are committed
+
+
+def test_what_is_an_event_after_all_is_written(pipeline):
+    found = event_id("2026-09-20 10:00:00")
+    refuse(pipeline, value_of(found, custom_track="click"), offset=7)
+    assert written_and_rejected(pipeline) == (1, 0)
+    assert str(found) in lake_rows("2026-09-20 10:00:00")
+
+
+@pytest.mark.parametrize("headers", [[], [("__connect.errors.topic", None)], [("__connect.errors.offset", b"x")]])
+def test_a_message_that_somebody_else_put_there_is_kept_at_its_own_place(pipeline, headers):
+    produce(pipeline, b"[]", headers)
+    assert written_and_rejected(pipeline) == (0, 1)
+    assert [row["origin_key"] for row in kept(pipeline)] == [f"{with_dead_letters(pipeline).topic}/0/0"]
+
+
+def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic_to_connect(
+    pipeline, send, monkeypatch, capsys
+):
+    monkeypatch.setattr("include.operations.ingest.pipelines.get", lambda _: pipeline)
+    send.send(b"[]", partition=0)
+    refuse(pipeline, b"17", offset=0)
+    assert main(["--pipeline", pipeline.name]) == 0
+    assert f"{with_dead_letters(pipeline).topic}: 0 events written" in capsys.readouterr().out
+    assert [row["payload"] for row in kept(pipeline)] == [json.dumps({"line": "17"})]
+
+
+def of_topic(findings) -> dict[str, int]:
+    return {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
+
+
+def commit_as_connect(pipeline) -> None:
+    """Connect's group has passed all that is in the topic."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    group = group_of(pipeline.name, CONNECT)
+    ends = {number: one.end for number, one in topics.reaches(pipeline, group).items()}
+    client = Consumer({**clients.settings(), "group.id": group})
+    client.commit(offsets=[TopicPartition(pipeline.topic, *one) for one in ends.items()], asynchronous=False)
+    client.close()
+
+
+def test_verify_says_of_poison_that_it_waits_until_its_dead_letter_is_consumed(pipeline, send):
+    send.send(b"{not json", partition=1)
+    commit_as_connect(pipeline)
+    report = verify.verify([pipeline], patience=0).pipelines[0]
+    assert of_topic(report.differences) == {"topic_unstored": 1}  # nobody knows of it
+
+    refuse(pipeline, b"{not json", partition=1, offset=0)
+    report = verify.verify([pipeline], patience=0).pipelines[0]
+    assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {"topic_waiting": 1})
+    assert "1 in the dead-letter topic" in report.notes[0]
+    (finding,) = report.apart.kept["topic_waiting"]
+    assert "does minutemark_dead_letters run?" in str(finding)
+
+    assert written_and_rejected(pipeline) == (0, 1)
+    report = verify.verify([pipeline], patience=0).pipelines[0]
+    assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {})
+
+
+def test_the_offsets_of_dead_letters_are_those_of_no_other_topic(pipeline, send, monkeypatch):
+    refuse(pipeline, b"[]", offset=3)
+    assert written_and_rejected(pipeline) == (0, 1)
+    send.send(b"{}", partition=0)
+    monkeypatch.setenv(SETTING, DAG)
+    assert take_in(pipeline).refused == 1
+
+
+def test_dead_letters_wait_while_the_warehouse_is_away(pipeline, monkeypatch):
+    refuse(pipeline, b"[]", offset=3)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_WAREHOUSE_ETL", '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "x"}'
+    )
+    with pytest.raises(Exception, match="warehouse_etl"):
+        ingest_dead_letters(pipeline, seconds=60)
+    monkeypatch.undo()
+    monkeypatch.setenv(SETTING, CONNECT)
+    assert written_and_rejected(pipeline) == (0, 1)
