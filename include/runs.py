@@ -98,7 +98,7 @@ def open_range(pipeline: Pipeline, lake_session, conn, *, start: datetime, end: 
     if len(minutes) > MAX_RANGE:
         raise RangeRefused(
             f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} has {len(minutes)} minutes; one run takes at most {MAX_RANGE}. "
-            f"Make a backfill of the DAG {pipeline.name}_reconcile, whose runs take an hour each."
+            f"Backfill the DAG {pipeline.name}_reconcile instead; each of its runs takes an hour."
         )
     seen = look(pipeline, lake_session, conn)
     refuse_closed(pipeline, seen.clock, start)
@@ -150,7 +150,7 @@ def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
     first_open = _floor(clock - pipeline.lake_retention) + MINUTE
     raise RangeRefused(
         f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.lake_table} keeps "
-        f"{pipeline.lake_retention.days} days. Their facts stay as they are; ask for minutes from then on."
+        f"{pipeline.lake_retention.days} days. Their facts stay as they are. Choose a range after that time."
     )
 
 

@@ -71,13 +71,15 @@ def minute_or_range(minute: str | None, asked_from: str | None, asked_to: str | 
         start = _minute_in("minute", minute)
         return start, start + timedelta(minutes=1)
     if minute or not (asked_from or asked_to):
-        raise WindowRefused("Give either `minute`, or `from` and `to`, which is not included.")
+        raise WindowRefused("Set either `minute`, or both `from` and `to`.")
     return asked_range(asked_from, asked_to)
 
 
 def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, datetime]:
     if interval is None:
-        raise WindowRefused("This backfill run has no data interval, so that it names no minutes: create it again.")
+        raise WindowRefused(
+            "This backfill run has no data interval, so its minutes are unknown. Create the backfill again."
+        )
     return as_minute(interval[0]), as_minute(interval[1])
 
 
@@ -85,12 +87,12 @@ def asked_range(asked_from: str | None, asked_to: str | None) -> tuple[datetime,
     """The minutes from the one until before the other, as a form or a command line writes them, or WindowRefused."""
     if not (asked_from and asked_to):
         missing = "to" if asked_from else "from"
-        raise WindowRefused(f"`{missing}` is empty: give both `from` and `to`, or neither.")
+        raise WindowRefused(f"`{missing}` is empty. Set both `from` and `to`, or neither.")
     start, end = _minute_in("from", asked_from), _minute_in("to", asked_to)
     if start >= end:
         raise WindowRefused(
-            f"`from` ({asked_from}) must be before `to` ({asked_to}), which is not included; "
-            "for one minute give the next one as `to`."
+            f"`from` ({asked_from}) must be before `to` ({asked_to}). "
+            "`to` is exclusive; for one minute, set it to the next minute."
         )
     return start, end
 
@@ -100,6 +102,6 @@ def _minute_in(name: str, text: str) -> datetime:
         return as_minute(datetime.fromisoformat(text.strip()))
     except ValueError:
         raise WindowRefused(
-            f"`{name}` is {text!r}, which is no date and time: "
-            "write it as 2026-11-22T14:05 or 2026-11-22T14:05:00Z (UTC)."
+            f"`{name}` is {text!r}, which is not a date and time. "
+            "Write it as 2026-11-22T14:05 or 2026-11-22T14:05:00Z (UTC)."
         ) from None

@@ -115,11 +115,11 @@ def from_this_page(request: Request) -> None:
     headers = request.headers
     is_json = headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
     if not is_json or CALLER not in headers:
-        raise HTTPException(403, f"Changes are sent as application/json with the header {CALLER}: 1.")
+        raise HTTPException(403, f"Send changes as application/json with the header {CALLER}: 1.")
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     own = {headers.get("host"), urlsplit(conf.get("api", "base_url", fallback="") or "").netloc}
     if (site and site != "same-origin") or (not site and origin and urlsplit(origin).netloc not in own):
-        raise HTTPException(403, "Changes are taken from Airflow's own pages alone.")
+        raise HTTPException(403, "Changes are accepted only from Airflow's own pages.")
 
 
 Seen = Annotated[Pipeline, Depends(seen)]
@@ -154,7 +154,7 @@ def page() -> FileResponse:
 @app.get("/static/{name}")
 def file(name: str) -> FileResponse:
     if name not in FILES:
-        raise HTTPException(404, "There is no such file.")
+        raise HTTPException(404, "File not found.")
     return FileResponse(FILES[name])
 
 

@@ -34,21 +34,21 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
     pending, held, closed; and seconds of a run, None where no batch tells. Raises WindowRefused or runs.RangeRefused.
     """
     if chunk not in CHUNKS:
-        raise WindowRefused(f"`chunk` is {chunk!r}: choose one of {', '.join(CHUNKS)}.")
+        raise WindowRefused(f"`chunk` is {chunk!r}. Choose one of {', '.join(CHUNKS)}.")
     kind, step = CHUNKS[chunk]
     asked_at = now(conn)
     first, last = _floor(start, step), min(_floor(end + step - _TICK, step), _floor(asked_at, step))
     if first >= last:
         raise WindowRefused(
-            f"No whole {chunk} of this range has ended yet: ask for one before {_floor(asked_at, step):%Y-%m-%d %H:%M}."
+            f"No whole {chunk} of this range has ended yet. Choose a range before {_floor(asked_at, step):%Y-%m-%d %H:%M}."
         )
     refuse_closed(pipeline, asked_at, first)
     runs = (last - first) // step
     if runs > MOST_RUNS:
-        instead = "" if chunk == "hour" else " An hour a run takes longer ranges."
+        instead = "" if chunk == "hour" else " With one hour per run the range can be longer."
         raise WindowRefused(
-            f"These are {runs:,} runs; one backfill takes at most {MOST_RUNS}. Ask for {first:%Y-%m-%d %H:%M} until "
-            f"{first + MOST_RUNS * step:%Y-%m-%d %H:%M}, and for the rest when it has ended.{instead}"
+            f"This range has {runs:,} runs; one backfill takes at most {MOST_RUNS}. Start with {first:%Y-%m-%d %H:%M} to "
+            f"{first + MOST_RUNS * step:%Y-%m-%d %H:%M}, and backfill the rest afterwards.{instead}"
         )
     binds = {"pipeline": pipeline.name, "start": first, "end": last, "like": _LIKE}
     return {

@@ -36,10 +36,10 @@ class Released:
         if self.minutes:
             lines.append(
                 f"Released by {self.by}: {_listed(self.minutes)}. The next run of {self.pipeline}_minute reads and "
-                "publishes them; what they fail in its staging gate is a warning, once."
+                "publishes them. Checks that they fail in its staging gate count as warnings, once."
             )
         if self.before:
-            lines.append(f"Released already, and waiting for the next run: {_listed(self.before)}.")
+            lines.append(f"Already released, waiting for the next run: {_listed(self.before)}.")
         return "\n".join(lines)
 
 
@@ -153,7 +153,7 @@ def summary(conn, pipelines: Iterable[Pipeline]) -> str:
         minutes = _held(conn.cursor(), pipeline)
         held += [f"Held in {pipeline.name}: {_listed(minutes)}."] if minutes else []
     conn.rollback()
-    return f"{' '.join(held)} `make held` says why." if held else "Nothing is held."
+    return f"{' '.join(held)} `make held` shows why." if held else "Nothing is held."
 
 
 def _failures(conn, batch_id: int, attempt: int, samples: bool) -> dict[str, dict]:
@@ -201,7 +201,7 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
     ]
     held = _held(cursor, pipeline)
     instead = (
-        f"Held are: {_listed(held)}; `make held` says why." if held else f"Nothing is held in {pipeline.name} now."
+        f"Held minutes: {_listed(held)}; `make held` shows why." if held else f"Nothing is held in {pipeline.name} now."
     )
     return " ".join([asked, *released, instead])
 

@@ -30,7 +30,7 @@ def test_without_names_it_is_the_hour_before_now():
     [
         ("2026-03-01T12:00", None, "`to` is empty"),
         ("2026-03-01T12:00", "2026-03-01T12:00", "must be before"),
-        ("noon", "2026-03-01T12:00", "is no date and time"),
+        ("noon", "2026-03-01T12:00", "is not a date and time"),
         ("2026-03-01", "2026-03-02T00:01", "1441 minutes: choose 1440 at most"),
     ],
 )

@@ -80,7 +80,7 @@ def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
     page.get_by_role("button", name=re.compile("^Held")).click()
     article = page.locator(f"article[data-minute='{text(minute)}']")
     expect(article).to_contain_text("staging_no_negative found 1 row")
-    article.get_by_placeholder("Why, for those who ask later").fill("meant so")
+    article.get_by_placeholder("Reason, kept in the record").fill("meant so")
     article.get_by_role("button", name="Release").click()
     expect(page.get_by_role("status").filter(has_text="Released by ulf")).to_be_visible()
     expect(article).to_contain_text("The next run publishes it")
@@ -92,11 +92,13 @@ def test_a_viewer_finds_no_button_that_would_be_refused(visit, lab: Lab) -> None
     hold(lab, ago(lab, 5))
     _, page = visit("vera")
     page.get_by_role("button", name=re.compile("^Held")).click()
-    expect(page.locator("article")).to_contain_text("Who may edit recruitment_minute may release it.")
-    expect(page.locator("article")).to_contain_text("shown to who may read Airflow's connections")
+    expect(page.locator("article")).to_contain_text("Users with permission to edit recruitment_minute can release it.")
+    expect(page.locator("article")).to_contain_text("visible to users with permission to read Airflow's connections")
     expect(page.get_by_role("button", name="Release")).to_have_count(0)
     page.get_by_role("button", name="Backfill").click()
-    expect(page.locator("main")).to_contain_text("Who may edit recruitment_reconcile may start one.")
+    expect(page.locator("main")).to_contain_text(
+        "Users with permission to edit recruitment_reconcile can start a backfill."
+    )
 
 
 def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: Lab) -> None:
@@ -105,8 +107,8 @@ def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: 
     _, page = visit("ulf")
     page.get_by_role("button", name="Backfill").click()
     page.get_by_label("From (UTC)").fill(f"{hour:%Y-%m-%dT%H:%M}")
-    page.get_by_label("To, not included").fill(f"{hour + timedelta(hours=3):%Y-%m-%dT%H:%M}")
-    page.get_by_role("button", name="What would it do?").click()
+    page.get_by_label("To (UTC), exclusive").fill(f"{hour + timedelta(hours=3):%Y-%m-%dT%H:%M}")
+    page.get_by_role("button", name="Preview").click()
     plan = page.locator("article.would")
     expect(plan).to_contain_text("3 runs of recruitment_reconcile, one after the other")
     expect(plan).to_contain_text("The ledger knows 1 of these minutes, with 4 rows")
@@ -157,9 +159,9 @@ def test_text_from_data_stays_text(visit, lab: Lab) -> None:
 
 def test_a_recount_is_started_from_the_page_and_shown(visit, airflow: Site, lab: Lab) -> None:
     _, page = visit("ulf")
-    page.get_by_role("button", name="Lake against warehouse").click()
-    page.get_by_role("button", name="Start a recount").click()
-    expect(page.locator("main")).to_contain_text("A recount is started.")
+    page.get_by_role("button", name="Verify").click()
+    page.get_by_role("button", name="Start verification").click()
+    expect(page.locator("main")).to_contain_text("Verification has started.")
     expect(page.locator("article").first).to_contain_text("queued")
     path = "/api/v2/dags/minutemark_verify/dagRuns"
     [run] = airflow.send("GET", path, user="ada")["dag_runs"]
@@ -174,8 +176,8 @@ def test_a_recount_is_started_from_the_page_and_shown(visit, airflow: Site, lab:
     entry = {"key": "report", "value": Report([found]).as_json()}
     airflow.send("POST", f"{path}/taskInstances/recount/xcomEntries", entry, user="ada")
     airflow.send("PATCH", path, {"state": "failed"}, user="ada")
-    page.get_by_role("button", name="Lake against warehouse").click()
-    expect(page.locator("article .badge").first).to_have_text("1 differ")
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("article .badge").first).to_have_text("1 difference")
     expect(page.locator("article li")).to_contain_text("the lake: expected rows=3, found rows=2. Bring them back.")
 
 
@@ -194,4 +196,4 @@ def test_a_warehouse_that_is_away_is_said_with_a_way_to_try_again(visit, lab: La
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     tab.unroute("**/minutemark/api/pipelines/recruitment/ledger*")
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator("main")).to_contain_text("The ledger has no such minute in this range.")
+    expect(page.locator("main")).to_contain_text("The ledger has no matching minute in this range.")

@@ -139,7 +139,7 @@ def test_ledger_pages_follow_each_other_without_gap_or_overlap(ask, lab: Lab) ->
 
 
 def test_what_cannot_be_meant_is_refused_with_what_to_write(as_user, ask) -> None:
-    assert "write it as 2026-11-22T14:05" in ask("ledger", 400, **{"from": "yesterday"})["detail"]
+    assert "Write it as 2026-11-22T14:05" in ask("ledger", 400, **{"from": "yesterday"})["detail"]
     assert "choose one of all, pending" in ask("ledger", 400, state="lost")["detail"]
     assert (
         "must be before `to`"
@@ -193,7 +193,7 @@ def test_a_backfill_is_planned_in_whole_chunks_that_have_ended(ask, lab: Lab) ->
         in ask("backfill", 400, **{"from": text(ahead), "to": text(ahead + timedelta(hours=1))})["detail"]
     )
     year = {"from": "2025-01-01T00:00", "to": "2026-01-01T00:00"}
-    assert "2025-01-01 00:00 until 2025-02-01 00:00" in ask("backfill", 400, **year)["detail"]
+    assert "2025-01-01 00:00 to 2025-02-01 00:00" in ask("backfill", 400, **year)["detail"]
 
 
 def test_a_warehouse_that_is_away_is_said_with_what_to_do(as_user, lab: Lab, monkeypatch) -> None:

@@ -78,7 +78,7 @@ def test_naive_times_are_utc():
         (("2026-11-22T09:00:01", "2026-11-22T09:00:59"), "must be before"),  # one minute, not included
         (("2026-11-22T09:00", None), "`to` is empty"),
         ((None, "2026-11-22T09:00"), "`from` is empty"),
-        (("yesterday", "2026-11-22T09:00"), "write it as 2026-11-22T14:05"),
+        (("yesterday", "2026-11-22T09:00"), "Write it as 2026-11-22T14:05"),
     ],
 )
 def test_a_form_that_cannot_be_meant_is_refused_with_what_to_write(asked, said):

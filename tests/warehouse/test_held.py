@@ -249,7 +249,7 @@ def test_releasing_again_says_that_it_waits_and_keeps_one_record(lab: Lab) -> No
     release(lab)
     again = release(lab, TEN, TEN + 3 * MINUTE, by="bob")
     assert (again.minutes, again.before) == ((minute(2),), (minute(0),))
-    assert "Released already, and waiting for the next run: 2026-03-01 10:00." in str(again)
+    assert "Already released, waiting for the next run: 2026-03-01 10:00." in str(again)
     assert releases(lab) == [(minute(0), "ann", None), (minute(2), "bob", None)]
     assert lab.pending() == [minute(0), minute(2)]
 
@@ -260,7 +260,7 @@ def test_releasing_again_says_that_it_waits_and_keeps_one_record(lab: Lab) -> No
         (
             minute(1),
             minute(2),
-            "2026-03-01 10:01 of recruitment is not held. Held are: 2026-03-01 10:00; `make held` says",
+            "2026-03-01 10:01 of recruitment is not held. Held minutes: 2026-03-01 10:00; `make held` shows",
         ),
         (
             minute(1),
@@ -407,13 +407,13 @@ def test_make_release_takes_the_login_name_unless_told_otherwise(lab: Lab, monke
     [
         (["--pipeline", "nothing", "--minute", "2026-03-01T10:00"], "no pipeline 'nothing'.* recruitment"),
         (["--minute", "2026-03-01T10:00"], "PIPELINE="),
-        (["--pipeline", "recruitment"], "either `minute`, or `from` and `to`"),
+        (["--pipeline", "recruitment"], "either `minute`, or both `from` and `to`"),
         (
             ["--pipeline", "recruitment", "--from", "2026-03-01T11:00", "--to", "2026-03-01T10:00"],
             "must be before `to`",
         ),
         (["--pipeline", "recruitment", "--from", "2026-03-01T11:00"], "`to` is empty"),
-        (["--pipeline", "recruitment", "--minute", "noon"], "'noon', which is no date and time"),
+        (["--pipeline", "recruitment", "--minute", "noon"], "'noon', which is not a date and time"),
         (["--pipeline", "recruitment", "--minute", "2026-03-01T11:00"], "11:00 of recruitment is not held"),
     ],
 )

@@ -124,7 +124,7 @@ def test_make_rejected_cuts_payloads_to_a_readable_length(lab: Lab, capsys) -> N
         (["--pipeline", "nothing"], "There is no pipeline 'nothing'"),
         (["--format", "xml"], "FORMAT=xml is unknown: choose one of table, json"),
         (["--from", "2026-03-02", "--to", "2026-03-01"], "must be before `to`"),
-        (["--from", "noon"], "is no date and time"),
+        (["--from", "noon"], "is not a date and time"),
     ],
 )
 def test_make_rejected_says_what_is_wrong_in_one_line(lab: Lab, capsys, arguments: list[str], says: str) -> None:

@@ -30,7 +30,7 @@ async function send(method, url, body, headers = {}) {
       credentials: "same-origin",
     });
   } catch {
-    throw new Refused("Airflow's API server does not answer. See whether it runs, then try again.");
+    throw new Refused("Airflow's API server does not answer. Check that it is running, then try again.");
   }
   const found = await response.json().catch(() => null);
   if (response.ok) return found;
@@ -41,11 +41,11 @@ async function send(method, url, body, headers = {}) {
 
 function reason(status, found) {
   const said = typeof found?.detail === "string" ? found.detail : "";
-  if (status === 401) return "Your session has ended. Open Airflow's start page, log in, and come back.";
-  if (status === 403) return said && said !== "Forbidden" ? said : "You may not do this: ask for the permission to edit this DAG.";
+  if (status === 401) return "Your session has expired. Log in on Airflow's start page, then return here.";
+  if (status === 403) return said && said !== "Forbidden" ? said : "You do not have permission for this. Ask for permission to edit this DAG.";
   if (said) return said;
   if (Array.isArray(found?.detail)) return found.detail.map((one) => one.msg).join(" ");
-  return `The server failed (${status}). The log of Airflow's API server says why; try again.`;
+  return `The server failed (${status}). Try again, or read the log of Airflow's API server.`;
 }
 
 // A link to a page of Airflow. This frame may not move the page around it; a link in that page may.

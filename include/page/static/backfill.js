@@ -4,11 +4,11 @@ import { airflow, ask, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
 import { asField, duration, number, plural, time } from "./words.js";
 
-const CHUNKS = { hour: "an hour a run", minute: "a minute a run" };
+const CHUNKS = { hour: "one hour per run", minute: "one minute per run" };
 const AGAIN = {
-  completed: "all of them, whatever became of them before",
-  failed: "those that failed, and those that were never run",
-  none: "only those that were never run",
+  completed: "all, including successful runs",
+  failed: "failed and missing runs",
+  none: "missing runs only",
 };
 
 export function backfill({ pipeline, place, isCurrent }) {
@@ -18,11 +18,11 @@ export function backfill({ pipeline, place, isCurrent }) {
   const chunk = h("select", { name: "chunk" }, options(CHUNKS));
   const behavior = h("select", { name: "behavior" }, options(AGAIN));
   const would = h("div");
-  const list = h("div", {}, h("p", { class: "quiet" }, "Asking …"));
+  const list = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
   async function plan(event) {
     event.preventDefault();
-    would.replaceChildren(h("p", { class: "quiet" }, "Asking …"));
+    would.replaceChildren(h("p", { class: "quiet" }, "Loading …"));
     try {
       const known = await ask(`${pipeline.pipeline}/backfill`, { from: from.value, to: to.value, chunk: chunk.value });
       const asked = { dag_id: known.dag_id, from_date: known.from, to_date: known.to, reprocess_behavior: behavior.value, max_active_runs: 1 };
@@ -34,21 +34,21 @@ export function backfill({ pipeline, place, isCurrent }) {
   }
 
   function dryRun(known, runs, dag, asked) {
-    const takes = known.seconds ? ` At about ${duration(known.seconds)} a run this takes ${duration(known.seconds * runs)}, more where live minutes go first.` : "";
+    const takes = known.seconds ? ` At about ${duration(known.seconds)} per run this takes ${duration(known.seconds * runs)}, or longer because live minutes go first.` : "";
     const button = h("button", { type: "button", class: "main", disabled: !runs, onclick: () => begin(asked, dag, button) }, "Start this backfill");
     return [
       h(
         "article",
         { class: "would" },
-        h("h3", {}, "What it would do"),
-        h("p", {}, `${plural(runs, "run")} of ${known.dag_id}, one after the other, for ${time(known.first_minute)} until ${time(known.end_minute)} UTC (${plural(known.minutes, "minute")}).${takes}`),
-        runs < known.runs ? h("p", {}, `${plural(known.runs - runs, "run")} of this range would be left as they are.`) : null,
-        h("p", {}, `The ledger knows ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}: each is read from the lake and replaced, whole, whether it changed or not. A minute without events is published as empty.`),
-        known.held ? h("p", {}, `${plural(known.held, "held minute")} will be read as well: published where the checks pass, held again where not.`) : null,
-        known.closed ? h("p", {}, `${plural(known.closed, "minute")} are closed: the lake may have forgotten part of them.`) : null,
-        dag.is_paused ? h("p", { class: "alert" }, `${known.dag_id} is paused: it is unpaused with the start, since its runs would wait otherwise. From then on it also runs on its schedule.`) : null,
-        runs ? null : h("p", { class: "quiet" }, "Nothing to do: choose another range, or which runs to make again."),
-        h("p", { class: "asked" }, button, h("span", { class: "quiet" }, "Nothing has been started yet.")),
+        h("h3", {}, "Preview"),
+        h("p", {}, `${plural(runs, "run")} of ${known.dag_id}, one after the other, from ${time(known.first_minute)} to ${time(known.end_minute)} UTC (${plural(known.minutes, "minute")}).${takes}`),
+        runs < known.runs ? h("p", {}, `${plural(known.runs - runs, "run")} of this range will not run again.`) : null,
+        h("p", {}, `The ledger knows ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}. Each one is read from the lake and replaced, whether it changed or not. A minute without events is published as empty.`),
+        known.held ? h("p", {}, `${plural(known.held, "held minute")} will be read as well, and published if the checks pass.`) : null,
+        known.closed ? h("p", {}, `${plural(known.closed, "minute")} are closed: the lake may have lost some of their rows.`) : null,
+        dag.is_paused ? h("p", { class: "alert" }, `${known.dag_id} is paused. Starting the backfill unpauses it, and from then on it also runs on its schedule.`) : null,
+        runs ? null : h("p", { class: "quiet" }, "Nothing to run. Choose another range or other runs."),
+        h("p", { class: "asked" }, button, h("span", { class: "quiet" }, "Nothing has started yet.")),
       ),
     ];
   }
@@ -58,7 +58,7 @@ export function backfill({ pipeline, place, isCurrent }) {
     try {
       if (dag.is_paused) await airflow("PATCH", `dags/${asked.dag_id}?update_mask=is_paused`, { is_paused: false });
       const made = await airflow("POST", "backfills", asked);
-      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${asked.dag_id} is started.`));
+      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${asked.dag_id} has started.`));
       show();
     } catch (error) {
       would.append(problem(error.message));
@@ -72,7 +72,7 @@ export function backfill({ pipeline, place, isCurrent }) {
       const found = await Promise.all(dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)));
       const all = found.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
       const runs = await Promise.all(all.map(progress));
-      if (isCurrent()) swap(list, all.length ? backfills(all, runs) : nothing("There was no backfill of this pipeline yet."));
+      if (isCurrent()) swap(list, all.length ? backfills(all, runs) : nothing("This pipeline has no backfills yet."));
     } catch (error) {
       if (isCurrent()) list.replaceChildren(problem(error.message, show));
     }
@@ -88,7 +88,7 @@ export function backfill({ pipeline, place, isCurrent }) {
 
   function backfills(all, runs) {
     return table(
-      { Backfill: "n", DAG: "", From: "", "Last run begins": "", State: "", Waiting: "n", Running: "n", Done: "n", "Failed or cancelled": "n", "": "" },
+      { Backfill: "n", DAG: "", From: "", "Last run starts": "", State: "", Queued: "n", Running: "n", Done: "n", "Failed or cancelled": "n", "": "" },
       all.map((one, at) => [
         String(one.id),
         h("a", toAirflow(`dags/${one.dag_id}/backfills`), one.dag_id),
@@ -104,8 +104,8 @@ export function backfill({ pipeline, place, isCurrent }) {
   async function cancel(one, runs) {
     try {
       await airflow("PUT", `backfills/${one.id}/cancel`, {});
-      const rest = runs.running ? ` ${plural(runs.running, "run")} under way end${runs.running === 1 ? "s" : ""} by itself: a merge is done whole or not at all.` : "";
-      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${one.id} is cancelled: no run of it begins any more. What was merged stays.${rest}`));
+      const rest = runs.running ? ` ${plural(runs.running, "run")} in progress will finish, because a merge is all or nothing.` : "";
+      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${one.id} is cancelled. Its queued runs will not start. Merged minutes stay.${rest}`));
     } catch (error) {
       would.replaceChildren(problem(error.message));
     }
@@ -113,10 +113,10 @@ export function backfill({ pipeline, place, isCurrent }) {
   }
 
   place.replaceChildren(
-    h("p", { class: "quiet" }, "Reads minutes of the lake again and replaces what they contributed; doing it twice changes nothing. Live minutes go first. An hour a run suits days and weeks, a minute a run single minutes."),
+    h("p", { class: "quiet" }, "A backfill reads minutes of the lake again and replaces their contributions. Repeating it changes nothing. Live minutes go first. Use one hour per run for days and weeks, and one minute per run for single minutes."),
     pipeline.may_edit
-      ? h("form", { class: "asked", onsubmit: plan }, field("From (UTC)", from), field("To, not included", to), field("In chunks of", chunk), field("Which runs", behavior), h("button", { type: "submit", class: "main" }, "What would it do?"))
-      : h("p", { class: "quiet" }, `Who may edit ${pipeline.pipeline}_reconcile may start one.`),
+      ? h("form", { class: "asked", onsubmit: plan }, field("From (UTC)", from), field("To (UTC), exclusive", to), field("Chunk", chunk), field("Runs to process", behavior), h("button", { type: "submit", class: "main" }, "Preview"))
+      : h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_reconcile can start a backfill.`),
     would,
     h("h2", {}, "Backfills"),
     list,

@@ -18,7 +18,7 @@ export function rowsChart(all, say) {
     });
     return parts;
   });
-  const about = `Rows of each of the last ${all.length} minutes, at most ${number(most)}`;
+  const about = `Rows per minute over the last ${all.length} minutes, at most ${number(most)}`;
   return h(
     "figure",
     { class: "rows" },
@@ -27,7 +27,7 @@ export function rowsChart(all, say) {
       "figcaption",
       {},
       [...FATES].reverse().map((fate) => h("span", { class: `key ${fate}` }, fate)),
-      h("span", { class: "quiet" }, `the highest bar is ${number(most)} rows`),
+      h("span", { class: "quiet" }, `highest bar: ${number(most)} rows`),
     ),
   );
 }
@@ -55,6 +55,6 @@ export function dayChart(day) {
     { class: "day" },
     svg("svg", { viewBox: `0 0 ${wide} ${high + below}`, role: "img", "aria-label": "Lag over the last day" }, lines,
       day.map((one, at) => bar(one, at, "worst")), day.map((one, at) => bar(one, at, "median")), hours),
-    h("figcaption", {}, h("span", { class: "key median" }, "median"), h("span", { class: "key worst" }, "worst"), h("span", { class: "quiet" }, "of each quarter of an hour")),
+    h("figcaption", {}, h("span", { class: "key median" }, "median"), h("span", { class: "key worst" }, "worst"), h("span", { class: "quiet" }, "per 15 minutes")),
   );
 }

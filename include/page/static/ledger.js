@@ -11,7 +11,7 @@ export function ledger({ pipeline, place, isCurrent }) {
   const from = h("input", { type: "datetime-local", name: "from", value: day.from });
   const to = h("input", { type: "datetime-local", name: "to", value: day.to });
   const state = h("select", { name: "state" }, STATES.map((one) => h("option", { value: one }, one)));
-  const result = h("div", {}, h("p", { class: "quiet" }, "Asking …"));
+  const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
   let pages = [null]; // where each page begins: the minute at which the one before ended
 
   async function show() {
@@ -26,7 +26,7 @@ export function ledger({ pipeline, place, isCurrent }) {
 
   function parts({ rows, more }) {
     if (!rows.length && pages.length === 1) {
-      return [nothing("The ledger has no such minute in this range. Choose a longer range, or all states.")];
+      return [nothing("The ledger has no matching minute in this range. Choose a longer range, or all states.")];
     }
     const move = (title, disabled, go) =>
       h("button", { type: "button", disabled, onclick: () => { go(); show(); } }, title);
@@ -39,7 +39,7 @@ export function ledger({ pipeline, place, isCurrent }) {
         h("span", { class: "quiet" }, rows.length ? `page ${pages.length}: ${time(rows[rows.length - 1].minute)} to ${time(rows[0].minute)} UTC` : `page ${pages.length} is empty`),
       ),
       table(
-        { Minute: "", State: "", "Rows in": "n", Counted: "n", Ignored: "n", Rejected: "n", Merged: "", Batch: "n", "Reason, ignored kinds": "long" },
+        { Minute: "", State: "", "Rows in": "n", Counted: "n", Ignored: "n", Rejected: "n", Merged: "", Batch: "n", "Reason, or ignored rows by kind": "long" },
         rows.map((row) => [
           time(row.minute),
           [badge(row.state), row.pending && row.state !== "seen" ? badge("pending") : null].filter(Boolean),
@@ -55,7 +55,7 @@ export function ledger({ pipeline, place, isCurrent }) {
   const form = h(
     "form",
     { class: "asked", onsubmit: (event) => { event.preventDefault(); pages = [null]; show(); } },
-    field("From (UTC)", from), field("To, not included", to), field("State", state),
+    field("From (UTC)", from), field("To (UTC), exclusive", to), field("State", state),
     h("button", { type: "submit", class: "main" }, "Show"),
   );
   place.replaceChildren(form, result);

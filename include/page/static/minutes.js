@@ -7,16 +7,16 @@ import { clock, duration, number, time } from "./words.js";
 
 const MEANINGS = {
   merged: "published",
-  pending: "changed, and not yet read since; a minute is read once more when it has settled",
-  open: "still running, or not looked at since it ended",
-  held: "failed a check by itself and is not published",
-  failed: "its last run failed; the next one takes it again",
-  empty: "nothing came",
-  closed: "older than what the lake keeps",
+  pending: "changed and not read since; a minute is read once more after it has settled",
+  open: "not over yet, or the lake was not polled since it ended",
+  held: "failed a check and is not published",
+  failed: "its last run failed; the next run retries it",
+  empty: "published, without events",
+  closed: "older than the lake's retention",
 };
 
 export function minutes({ pipeline, place, isCurrent }) {
-  const detail = h("p", { class: "detail", role: "status" }, "Point at a minute; a click leads to its run.");
+  const detail = h("p", { class: "detail", role: "status" }, "Hover over a minute for details; click it to open its run.");
   async function again() {
     try {
       const found = await ask(`${pipeline.pipeline}/minutes`);
@@ -39,7 +39,7 @@ function parts(pipeline, { minutes: all, day }, detail) {
     legend(all),
     h("h2", {}, "Age of the newest published event over the last day"),
     dayChart(day),
-    h("h2", {}, "Rows of each minute"),
+    h("h2", {}, "Rows per minute"),
     table(
       { Minute: "", State: "", "Rows in": "n", Counted: "n", Ignored: "n", Rejected: "n", Merged: "", Run: "" },
       [...all].reverse().map((one) => [
@@ -57,12 +57,12 @@ function figures(one) {
   const lag = (of) => (of ? `${duration(of.median)} · ${duration(of.p95)} · ${duration(of.worst)}` : "–");
   const hour = one.lag_median === null ? null : { median: one.lag_median, p95: one.lag_p95, worst: one.lag_worst };
   const all = {
-    "Newest event, age now": duration(one.lag),
-    "Last hour: median · p95 · worst": lag(hour),
-    "Last day: median · p95 · worst": lag(one.day),
-    "Oldest change that waits": one.delay ? duration(one.delay) : "none",
+    "Age of the newest event": duration(one.lag),
+    "Age, last hour: median · p95 · worst": lag(hour),
+    "Age, last day: median · p95 · worst": lag(one.day),
+    "Oldest unmerged change": one.delay ? duration(one.delay) : "none",
     "Minutes pending · held": `${number(one.pending)} · ${number(one.held)}`,
-    "Lake looked at": one.look_age === null ? "never" : `${duration(one.look_age)} ago`,
+    "Last poll": one.look_age === null ? "never" : `${duration(one.look_age)} ago`,
   };
   return h("dl", { class: "figures" }, Object.entries(all).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }

@@ -16,7 +16,7 @@ const VIEWS = {
   held: ["Held", held],
   rejected: ["Rejected", rejected],
   gates: ["Gates", gates],
-  recount: ["Lake against warehouse", recount],
+  recount: ["Verify", recount],
   backfill: ["Backfill", backfill],
 };
 const at = (id) => document.getElementById(id);
@@ -55,8 +55,8 @@ function frame() {
   if (!all.length) {
     at("pipelines").replaceChildren(
       overview.all
-        ? nothing("You may see the runs of none of the pipelines. Ask for the permission to read their DAGs.")
-        : nothing("No pipeline is declared. A module in include/pipelines declares one."),
+        ? nothing("You have no permission to see a pipeline. Ask for permission to read the runs of its minute DAG.")
+        : nothing("No pipeline is declared. Add one to include/pipelines."),
     );
     return;
   }
@@ -78,7 +78,7 @@ function card(one) {
     },
     h("span", { class: "name" }, one.pipeline, badge(one.state)),
     h("span", { class: "big" }, one.lag === null ? "nothing published yet" : `${duration(one.lag)} behind`),
-    h("span", { class: "quiet" }, one.day ? `95 % of the last day below ${duration(one.day.p95)}` : one.description),
+    h("span", { class: "quiet" }, one.day ? `below ${duration(one.day.p95)} for 95 % of the last day` : one.description),
     h("span", { class: "quiet" }, waits.filter(Boolean).join(", ")),
     one.alerts.map((alert) => h("span", { class: "alert" }, alert.found)),
   );
@@ -102,7 +102,7 @@ function viewLink(name, title) {
 function show() {
   const own = ++turn;
   const pipeline = overview.pipelines.find((one) => one.pipeline === chosen.pipeline);
-  const place = h("section", {}, h("p", { class: "quiet" }, "Asking …"));
+  const place = h("section", {}, h("p", { class: "quiet" }, "Loading …"));
   at("view").replaceChildren(place);
   shown = VIEWS[chosen.view][1]({
     pipeline,
@@ -114,7 +114,7 @@ function show() {
 }
 
 async function start() {
-  at("pipelines").replaceChildren(h("p", { class: "quiet" }, "Asking the warehouse …"));
+  at("pipelines").replaceChildren(h("p", { class: "quiet" }, "Loading …"));
   if ((await look()) && overview.pipelines.length) show();
 }
 

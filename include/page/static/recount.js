@@ -2,7 +2,7 @@
 
 import { airflow, runPath, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
-import { asField, number, time } from "./words.js";
+import { asField, number, plural, time } from "./words.js";
 
 const DAG = "minutemark_verify";
 const SHOWN = 5;
@@ -12,7 +12,7 @@ export function recount({ pipeline, place, isCurrent }) {
   const end = new Date(Math.floor(Date.now() / 3600_000) * 3600_000);
   const from = h("input", { type: "datetime-local", name: "from", value: asField(new Date(end - 3600_000)) });
   const to = h("input", { type: "datetime-local", name: "to", value: asField(end) });
-  const result = h("div", {}, h("p", { class: "quiet" }, "Asking …"));
+  const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
   const said = h("div");
 
   async function show() {
@@ -22,7 +22,7 @@ export function recount({ pipeline, place, isCurrent }) {
       const reports = await Promise.all(own.map(report));
       if (isCurrent()) swap(result, ...parts(own, reports));
     } catch (error) {
-      const text = error.status === 404 ? `Airflow does not know ${DAG} yet: its DAG processor has not read dags/operations.py.` : error.message;
+      const text = error.status === 404 ? `Airflow has not loaded the DAG ${DAG} yet. Check that its DAG processor runs, and its import errors.` : error.message;
       if (isCurrent()) result.replaceChildren(problem(text, show));
     }
   }
@@ -42,15 +42,15 @@ export function recount({ pipeline, place, isCurrent }) {
   }
 
   function parts(runs, reports) {
-    if (!runs.length) return [nothing("Nothing was recounted from Airflow yet. Start one below; `make verify` does the same.")];
+    if (!runs.length) return [nothing("There are no verify runs yet. Start one above, or run `make verify`.")];
     return runs.map((run, at) => {
       const found = reports[at];
-      const words = !found ? run.state : found.totals.differences ? `${number(found.totals.differences)} differ` : "nothing differs";
+      const words = !found ? run.state : found.totals.differences ? plural(found.totals.differences, "difference") : "no differences";
       return h(
         "article",
         {},
         h("h3", {}, `${time(run.run_after, true)} UTC`, h("span", { class: `badge ${verdict(run, found)}` }, words)),
-        h("p", { class: "quiet" }, found ? `${found.span}. ` : run.state === "failed" ? "It ended without a report; its log says why. " : "Not done yet. ", h("a", toAirflow(runPath({ dag_id: DAG, run_id: run.dag_run_id })), "Its run and log")),
+        h("p", { class: "quiet" }, found ? `${found.span}. ` : run.state === "failed" ? "It ended without a report. Read its log. " : "Not finished yet. ", h("a", toAirflow(runPath({ dag_id: DAG, run_id: run.dag_run_id })), "Open the run")),
         found ? details(found) : null,
       );
     });
@@ -64,7 +64,7 @@ export function recount({ pipeline, place, isCurrent }) {
       if (dag.is_paused) await airflow("PATCH", `dags/${DAG}?update_mask=is_paused`, { is_paused: false }); // it has no schedule
       const span = from.value || to.value ? { from: `${from.value}:00Z`, to: `${to.value}:00Z` } : {};
       await airflow("POST", `dags/${DAG}/dagRuns`, { logical_date: null, conf: { pipeline: pipeline.pipeline, ...span } });
-      said.replaceChildren(h("p", { class: "done" }, "A recount is started. It changes nothing, and may run beside everything else."));
+      said.replaceChildren(h("p", { class: "done" }, "Verification has started. It changes nothing, and can run beside all other DAGs."));
       show();
     } catch (error) {
       said.replaceChildren(problem(error.message));
@@ -72,8 +72,8 @@ export function recount({ pipeline, place, isCurrent }) {
   }
 
   place.replaceChildren(
-    h("p", { class: "quiet" }, "A recount reads every id of the lake in its range, and compares rows and checksums with ledger, contributions and facts. This page shows what the last ones found; it recounts nothing by itself."),
-    h("form", { class: "asked", onsubmit: begin }, field("From (UTC)", from), field("To, not included", to), h("button", { type: "submit", class: "main" }, "Start a recount"), h("span", { class: "quiet" }, "both empty: everything")),
+    h("p", { class: "quiet" }, "Verify reads every event id of the lake in a range, and compares rows and checksums with ledger, contributions and facts. This page shows the results of the last runs."),
+    h("form", { class: "asked", onsubmit: begin }, field("From (UTC)", from), field("To (UTC), exclusive", to), h("button", { type: "submit", class: "main" }, "Start verification"), h("span", { class: "quiet" }, "Leave both empty to verify everything.")),
     said,
     result,
   );

@@ -4,11 +4,11 @@ import { ask, change, runPath, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./words.js";
 
-const HIDDEN = "The rows themselves are shown to who may read Airflow's connections.";
+const HIDDEN = "Samples are visible to users with permission to read Airflow's connections.";
 
 export function held({ pipeline, place, isCurrent, refresh }) {
   const said = h("p", { class: "done", role: "status", hidden: true });
-  const result = h("div", {}, h("p", { class: "quiet" }, "Asking …"));
+  const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
   async function show() {
     try {
@@ -20,10 +20,10 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   }
 
   function parts({ minutes, more, sees_rows }) {
-    if (!minutes.length) return [nothing("Nothing is held: every minute passed its checks.")];
+    if (!minutes.length) return [nothing("No minute is held. All minutes passed their checks.")];
     return [
-      h("p", { class: "quiet" }, "A held minute failed a check by itself and is not published; the others went on. A new touch, or a run that passes, lets it out. A release publishes it as it is, once."),
-      more ? h("p", { class: "quiet" }, `The oldest ${number(minutes.length)} are shown.`) : null,
+      h("p", { class: "quiet" }, "A held minute failed a check and is not published; other minutes continue. It is read again when it changes, and published if it passes. Release publishes it as it is, once."),
+      more ? h("p", { class: "quiet" }, `Showing the oldest ${number(minutes.length)}.`) : null,
       ...minutes.map((row) => heldMinute(row, sees_rows)),
     ].filter(Boolean);
   }
@@ -37,8 +37,8 @@ export function held({ pipeline, place, isCurrent, refresh }) {
       h(
         "p",
         { class: "quiet" },
-        `held since ${time(row.held_since, true)}; rows read before ${number(row.rows_before)}, now ${number(row.rows_now)}. `,
-        row.run ? h("a", toAirflow(runPath(row.run)), "The run that held it") : null,
+        `Held since ${time(row.held_since, true)}. Rows at the last good read: ${number(row.rows_before)}; now: ${number(row.rows_now)}. `,
+        row.run ? h("a", toAirflow(runPath(row.run)), "Open the run that held it") : null,
       ),
       row.checks.map((check) => h("div", {}, h("p", {}, h("code", {}, check.check_name), ` found ${plural(check.offending_rows, "row")}`), samples(check.sample, seesRows))),
       row.status === "released"
@@ -48,8 +48,8 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   }
 
   function release(row) {
-    if (!pipeline.may_edit) return h("p", { class: "quiet" }, `Who may edit ${pipeline.pipeline}_minute may release it.`);
-    const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Why, for those who ask later" });
+    if (!pipeline.may_edit) return h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_minute can release it.`);
+    const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Reason, kept in the record" });
     const button = h("button", { type: "submit", class: "main" }, "Release");
     const trouble = h("div");
     async function send(event) {
@@ -77,7 +77,7 @@ export function rejected({ pipeline, place, isCurrent }) {
   const day = lastHours(24);
   const from = h("input", { type: "datetime-local", name: "from", value: day.from });
   const to = h("input", { type: "datetime-local", name: "to", value: day.to });
-  const result = h("div", {}, h("p", { class: "quiet" }, "Asking …"));
+  const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
   async function show() {
     try {
@@ -89,15 +89,15 @@ export function rejected({ pipeline, place, isCurrent }) {
   }
 
   function parts({ groups, more, most, sees_rows }) {
-    if (!groups.length) return [nothing("Nothing was rejected in this range. Empty both fields to see all times, and rows without a minute.")];
+    if (!groups.length) return [nothing("No rejected events in this range. Clear both fields to see all of them, including rows without a minute.")];
     return [
-      more ? h("p", { class: "quiet" }, `The newest ${number(most)} rejected events of this range are grouped; a shorter range counts all of its own.`) : null,
+      more ? h("p", { class: "quiet" }, `Grouped from the newest ${number(most)} rejected events of this range. Choose a shorter range to count all of them.`) : null,
       ...groups.map((group) =>
         h(
           "article",
           {},
           h("h3", {}, `${number(group.rows)} × ${group.reason}`),
-          h("p", { class: "quiet" }, `from the ${group.origin}, in ${plural(group.minutes, "minute")}, ${time(group.first_minute)} to ${time(group.last_minute)}; rejected last at ${time(group.newest, true)}`),
+          h("p", { class: "quiet" }, `Origin: ${group.origin}. ${plural(group.minutes, "minute")} from ${time(group.first_minute)} to ${time(group.last_minute)}. Last rejected at ${time(group.newest, true)}.`),
           group.samples.map((sample) => h("div", {}, h("p", {}, h("code", {}, sample.origin_key), ` ${sample.reason}`), "payload" in sample ? h("pre", {}, sample.payload) : null)),
           sees_rows ? null : h("p", { class: "quiet" }, HIDDEN),
         ),
@@ -108,7 +108,7 @@ export function rejected({ pipeline, place, isCurrent }) {
   const form = h(
     "form",
     { class: "asked", onsubmit: (event) => { event.preventDefault(); show(); } },
-    field("From (UTC)", from), field("To, not included", to),
+    field("From (UTC)", from), field("To (UTC), exclusive", to),
     h("button", { type: "submit", class: "main" }, "Show"),
   );
   place.replaceChildren(form, result);
@@ -127,15 +127,15 @@ export function gates({ pipeline, place, isCurrent }) {
   }
 
   function parts({ checks, findings, batches, sees_rows }) {
-    if (!checks.length) return [nothing("No check has run yet. The first run of the minute DAG that finds something runs them.")];
+    if (!checks.length) return [nothing("No check has run yet. Checks run with the first batch of the minute DAG.")];
     return [
       h("h2", {}, `Checks of about the last ${number(batches)} batches`),
       table(
-        { Gate: "", Check: "", Severity: "", Runs: "n", Warnings: "n", Failures: "n", "Found something last": "", "What it asks": "long" },
+        { Gate: "", Check: "", Severity: "", Runs: "n", Warnings: "n", Failures: "n", "Last failure or warning": "", "Purpose": "long" },
         checks.map((one) => [one.gate, h("code", {}, one.check_name), one.severity, number(one.runs), number(one.warnings), number(one.failures), time(one.found_at, true), one.purpose]),
       ),
-      h("h2", {}, "What they found, the newest first"),
-      ...(findings.length ? findings.map((one) => finding(one, sees_rows)) : [nothing("Nothing: every check passed.")]),
+      h("h2", {}, "Failures and warnings, newest first"),
+      ...(findings.length ? findings.map((one) => finding(one, sees_rows)) : [nothing("None. Every check passed.")]),
     ];
   }
 
@@ -153,7 +153,7 @@ function finding(one, seesRows) {
       "p",
       { class: "quiet" },
       `${plural(one.offending_rows, "offending row")} at the ${one.gate} gate of batch ${one.batch_id}, ${time(one.checked_at, true)}. `,
-      one.run ? h("a", toAirflow(runPath(one.run)), "Its run") : null,
+      one.run ? h("a", toAirflow(runPath(one.run)), "Open the run") : null,
     ),
     samples(one.sample, seesRows),
   );
@@ -161,7 +161,7 @@ function finding(one, seesRows) {
 
 function samples(rows, seesRows) {
   if (!seesRows) return h("p", { class: "quiet" }, HIDDEN);
-  if (!rows.length) return h("p", { class: "quiet" }, "No row was kept, or housekeeping has removed it.");
+  if (!rows.length) return h("p", { class: "quiet" }, "No sample rows were kept, or housekeeping has deleted them.");
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   return table(Object.fromEntries(names.map((name) => [name, ""])), rows.map((row) => names.map((name) => String(row[name] ?? "–"))));
 }
