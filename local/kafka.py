@@ -47,8 +47,7 @@ share.coordinator.state.topic.min.isr=1
 # There is nobody to wait for before a group's first member gets its partitions.
 group.initial.rebalance.delay.ms=0
 
-# A laptop's share: so much of a partition is kept, whatever its messages' timestamps. Those are the events' own, who may
-# be of years ago, or of a clock that is ahead.
+# Limit a partition by size, not by age: messages carry the timestamps of their events, which may be years old or ahead.
 log.retention.hours=-1
 log.retention.bytes=268435456
 log.message.timestamp.after.max.ms=9223372036854775807

@@ -1,9 +1,9 @@
-"""The web app behind "Pipelines" in Airflow's UI: who may see what, and who may do what. include/page/ has the rest.
+"""The web app behind "Pipelines" in Airflow's UI: routes and permissions. include/page/ has the rest.
 
-Every answer but an error needs a user of Airflow. A pipeline is seen by who may see the runs of `<pipeline>_minute`, and
-its held minutes are released by who may edit that DAG. Samples of rows are shown to who may read the connection
-`warehouse_etl`: it is the account that can read them. Backfills and recounts are started by the page's scripts through
-Airflow's own API, which judges them itself.
+Every response except an error requires an Airflow user. Users with permission to read the runs of `<pipeline>_minute` see
+the pipeline. Users with permission to edit that DAG can release its held minutes. Samples of rows require permission to
+read the connection `warehouse_etl`, whose account can read them. The page's scripts start backfills and verify runs through
+Airflow's own API, which checks permissions itself.
 """
 
 from __future__ import annotations

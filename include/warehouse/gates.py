@@ -62,7 +62,7 @@ def run_gate(conn, batch_id: int, gate: str) -> GateResult:
 
 def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if batch.state in ("merged", "skipped"):
-        said = f"The batch is {batch.state} already: its staging is gone, and nothing is left to check."
+        said = f"The batch is {batch.state} already: its staging was deleted, and there is nothing left to check."
         return GateResult(batch.batch_id, STAGING, batch.merged_attempt, True, message=said)
     if batch.state != "open":
         raise BatchRefused(
@@ -89,7 +89,7 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
 
 def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if batch.state == "skipped":
-        said = "The batch is skipped: it has published nothing that could be checked."
+        said = "The batch is skipped. It published nothing, so there is nothing to check."
         return GateResult(batch.batch_id, WAREHOUSE, None, True, message=said)
     if batch.state != "merged":
         raise BatchRefused(
@@ -214,8 +214,8 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
         return released
     if verdict.batch_wide:
         return (
-            f"{_names(verdict.batch_wide)}. Nothing of this batch is published; its minutes stay pending. Look at the sample "
-            "in etl.check_results, mend the cause in the lake or the transform, and clear the run from transform_delta."
+            f"{_names(verdict.batch_wide)}. Nothing of this batch is published; its minutes stay pending. Read the sample "
+            "in etl.check_results, fix the cause in the lake or the transform, and clear the run from transform_delta."
         )
     remedy = (
         f"`make held` shows why. A minute is read again after a new event in it, or when {pipeline.name}_minute is triggered"

@@ -1,5 +1,5 @@
 -- severity: fail
--- Every raw row of a minute is counted, ignored or rejected, and each rejected one is kept.
+-- Every raw row of a minute is counted, ignored or rejected, and each rejected row is kept.
 SELECT c.minute, c.raw_rows, c.counted_rows, c.ignored_rows, c.rejected_rows, COALESCE(r.kept, 0) AS rejects_kept
 FROM etl.staged_counts AS c
 LEFT JOIN (

@@ -1,5 +1,5 @@
 -- severity: fail
--- At most 20 percent of a batch of 100 rows or more are rejected; where more are, these minutes are to blame.
+-- Fails when more than 20 percent of a batch of at least 100 rows are rejected; lists the minutes responsible.
 SELECT c.minute, c.raw_rows, c.rejected_rows, t.raw_rows AS batch_raw_rows, t.rejected_rows AS batch_rejected_rows
 FROM (
   SELECT SUM(raw_rows) AS raw_rows, SUM(rejected_rows) AS rejected_rows

@@ -1,5 +1,5 @@
 -- severity: warn
--- More than 5 percent of a batch of 100 rows or more being rejected is worth a look at etl.rejected_summary.
+-- Warns when more than 5 percent of a batch of at least 100 rows are rejected; see etl.rejected_summary.
 SELECT t.raw_rows, t.rejected_rows
 FROM (
   SELECT SUM(raw_rows) AS raw_rows, SUM(rejected_rows) AS rejected_rows

@@ -1,5 +1,5 @@
 -- severity: fail
--- No minute has fewer rows than were read before, unless the run says allow_shrink: the lake may have lost some.
+-- No minute has fewer rows than an earlier run read, unless the run sets allow_shrink: the lake may have lost rows.
 SELECT c.minute, l.raw_rows AS rows_before, c.raw_rows AS rows_now
 FROM etl.batches AS b
 JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s

@@ -1,5 +1,5 @@
 -- severity: fail
--- Every operation has a kind that is counted, and a department, product and brand, be it 'other'.
+-- Every operation has a counted kind, and a department, product and brand ('other' if unknown).
 SELECT minute, event_number, event_type, department, product, brand
 FROM ecommerce.operations_staged
 WHERE attempt = %(attempt)s

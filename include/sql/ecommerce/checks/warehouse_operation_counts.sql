@@ -1,6 +1,5 @@
 -- severity: fail
--- Each minute of the batch holds as many operations as its read, or a newer one, has counted, and they lie in the hours
--- that event_hours says.
+-- Each minute of the batch has as many operations as its newest read counted, in the hours that event_hours lists.
 SELECT m.minute, l.counted_rows, COALESCE(SUM(d.stored), 0) AS stored, COALESCE(SUM(d.misplaced), 0) AS misplaced
 FROM etl.batch_minutes AS m
 JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute

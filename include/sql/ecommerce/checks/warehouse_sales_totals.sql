@@ -1,6 +1,6 @@
 -- severity: fail
--- The sales of each hour that the batch touched are the sums of its operations, whichever read they are from: none has
--- other values, none is missing, none stands alone.
+-- The sales of each hour that the batch touched equal the sums of its operations: no value differs, and no row is
+-- missing or left over.
 SELECT
   d.hour, d.department, d.product, d.brand,
   SUM(d.views) AS contributed_views, SUM(d.found_views) AS views, SUM(d.carts) AS contributed_carts,

@@ -1,5 +1,5 @@
 -- severity: fail
--- The visits of each hour that the batch touched are those of its sales, and there are none without.
+-- The visits of each hour that the batch touched equal the sums of its sales, and no hour is missing or left over.
 SELECT
   t.hour, d.visits AS contributed_visits, f.visits, d.cart_additions AS contributed_cart_additions, f.cart_additions,
   d.removals AS contributed_removals, f.removals

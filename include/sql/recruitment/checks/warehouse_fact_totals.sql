@@ -1,5 +1,5 @@
 -- severity: fail
--- Each fact that the batch touched is the sum of its contributions, whichever read they are from.
+-- Each fact that the batch touched equals the sum of its contributions.
 SELECT
   d.job_id, d.dates, d.hours, d.publisher_id, d.campaign_id, d.group_id,
   d.clicks AS contributed_clicks, f.clicks, d.impressions AS contributed_impressions, f.impressions,
