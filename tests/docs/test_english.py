@@ -19,7 +19,7 @@ DIALECT = {
     r"\breckon(s|ed|ing)?\b": "calculate",
     r"\bbegun\b": "started",
     r"\basked\b": "queried, requested",
-    r"\b(is|are) no \b": "is not a",
+    r"(?<!there )\b(is|are) no ": "is not a",
     r"\bwho may\b": "users with permission to",
 }
 PAGES = ("README.md", "docs/how-it-works.md", "docs/commands.md")
