@@ -1,6 +1,7 @@
 """Real stores for tests, and what happens where there are none: skip and say so, or fail when CI=true.
 
 A session starts one Cassandra node, one MariaDB server and one Kafka broker, or uses those of `python -m tests.stores`.
+`astro dev pytest` copies dags, include, plugins, tests and .astro into the image: what needs more is skipped there.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from local import connections, mysql
-from local.layout import KAFKA_JARS, ROOT, STORE_JARS
-from local.problems import Problem
-from tests import stores as test_stores
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+IN_CHECKOUT = (ROOT / "local").is_dir()
+COPIED = ("dags", "include", "plugins", "tests", ".astro")
+OUTSIDE = "It needs the whole checkout, and this folder has only what `astro dev pytest` copies: run `make test`."
+if IN_CHECKOUT:
+    from local import connections, mysql
+    from local.layout import KAFKA_JARS, STORE_JARS
+    from local.problems import Problem
+    from tests import stores as test_stores
 
-TESTS = ROOT / "tests"
 REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
 # Fast ones first: a broken transform should not wait behind a starting node.
@@ -39,6 +45,34 @@ ORDER = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers here: pyproject.toml is not copied either."""
+    config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even where CI=true")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    """Outside a checkout skip a test file, or a folder, that needs a part of the project that is not there."""
+    report = yield
+    if report.failed and report.call.excinfo and _needs_checkout(report.call.excinfo.value):
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), None, f"Skipped: {OUTSIDE}")
+    return report
+
+
+def _needs_checkout(error: BaseException | None) -> bool:
+    """Whether it comes of a package or file of the project that `astro dev pytest` does not copy. In a checkout: never."""
+    while error is not None and not IN_CHECKOUT:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("bench", "local", "notebooks"):
+            return True
+        if isinstance(error, FileNotFoundError) and error.filename:
+            path = Path(os.fsdecode(error.filename)).absolute()
+            if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] not in COPIED:
+                return True
+        error = error.__cause__ or getattr(error, "cause", None)
+    return False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order by folder; files beside this one come first."""
 
@@ -53,9 +87,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     """Where CI=true a skipped test is a failure, but for one marked `real_data`."""
     report = yield
+    if report.failed and call.excinfo and _needs_checkout(call.excinfo.value):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1], f"Skipped: {OUTSIDE}")
     allowed = item.get_closest_marker("real_data") is not None
     if report.skipped and os.environ.get("CI") == "true" and not allowed and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -96,6 +133,8 @@ def _need_stores() -> None:
 @pytest.fixture(scope="session")
 def _environment() -> Iterator[None]:
     """Take back at the end what the stores' fixtures put into the environment."""
+    if not IN_CHECKOUT:
+        pytest.skip(OUTSIDE)
     before = dict(os.environ)
     os.environ.update(connections.spark(test_stores.SPARK_MASTER))
     yield
@@ -134,6 +173,8 @@ def mariadb_server(tmp_path_factory: pytest.TempPathFactory, _environment: None)
 @pytest.fixture(scope="session")
 def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A real MySQL server; yields its connections, which are not in the environment."""
+    if not IN_CHECKOUT:
+        pytest.skip(OUTSIDE)
     try:
         mysql.Server.unpacked()
     except Problem as problem:

@@ -1,4 +1,7 @@
-"""What tests of Kafka Connect share: the transform and the tests' own Java classes, compiled."""
+"""What tests of Kafka Connect share: the transform and the tests' own Java classes, compiled.
+
+`local` is imported in the fixtures alone: where `astro dev pytest` runs, it is not there.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from local import connect
-from local.layout import CONNECT_JARS, ROOT
-
-TESTS_JAVA = ROOT / "tests" / "docker" / "connect"
+TESTS_JAVA = Path(__file__).with_name("connect")
 
 
 @pytest.fixture(scope="session")
 def connect_jars() -> Path:
     """The worker's jars, where a compiler is there, too."""
+    from local import connect
+    from local.layout import CONNECT_JARS
+
     if not shutil.which("java") or not list(CONNECT_JARS.glob("connect-runtime-*.jar")):
         pytest.skip(f"Kafka Connect needs Java 17, and its jars in {CONNECT_JARS}: `make setup` fetches them.")
     if not connect.has_compiler():
@@ -26,6 +29,8 @@ def connect_jars() -> Path:
 @pytest.fixture(scope="session")
 def transform_classes(connect_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the transform's classes."""
+    from local import connect
+
     folder = tmp_path_factory.mktemp("java") / "lake-event"
     connect.compile_java(connect.IMAGE / "transform" / "src" / "main", folder)
     return folder
@@ -34,6 +39,8 @@ def transform_classes(connect_jars: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def test_classes(transform_classes: Path) -> Path:
     """The folder of the tests' own classes: a sink, and a program around the transform."""
+    from local import connect
+
     folder = transform_classes.with_name("test-sink")
     connect.compile_java(TESTS_JAVA, folder, also=[transform_classes])
     return folder

@@ -19,8 +19,8 @@ from include import pipelines
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.warehouse.session import warehouse
-from local.layout import ROOT
 
+PROJECT = Path(__file__).resolve().parents[2]
 RECRUITMENT = pipelines.get("recruitment")
 CHAIN = ("wait_for_changes", "transform_delta", "check_staging", "merge_into_warehouse", "check_warehouse")
 MOST_RUNS = 10  # of one catch-up
@@ -43,7 +43,7 @@ class Run:
 class Airflow:
     """A worker with an Airflow home of its own; its connections are those of the environment, its DAGs the project's."""
 
-    def __init__(self, home: Path, project: Path = ROOT, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, home: Path, project: Path = PROJECT, settings: Mapping[str, str] | None = None) -> None:
         self._home = home
         self._project = project
         self._log = home / "worker.log"

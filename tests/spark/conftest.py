@@ -21,6 +21,10 @@ def spark() -> Iterator:
 
     from include.spark import submission
 
+    try:
+        submission.spark_jars()
+    except submission.SubmissionImpossible as error:
+        pytest.skip(str(error))
     logging.getLogger("py4j").setLevel(logging.WARNING)  # it says goodbye to streams that pytest has closed by then
     before = os.environ.get("TZ")
     os.environ["TZ"] = "America/St_Johns"  # 3.5 hours and DST away

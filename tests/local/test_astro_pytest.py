@@ -1,0 +1,88 @@
+"""`astro dev pytest` in Docker mode: the tests collect, and pass or skip, in a folder that holds what it copies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.layout import ROOT
+from tests.conftest import COPIED, OUTSIDE
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("image")
+    for name in COPIED:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "standalone"))
+    return folder
+
+
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """As the container runs it: in the project's folder, with nothing of this session in the environment."""
+    foreign = ("PYTEST", "PYTHONPATH", "AIRFLOW", "MINUTEMARK")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign) and name != "CI"}
+    command = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+
+
+def test_every_test_collects_there(copied):
+    done = run_pytest(copied, "--collect-only", "-q", "--strict-markers", "tests")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    for collected in ("tests/dags/test_chain.py::", "tests/spark/test_run.py::", "tests/e2e/test_replay.py::"):
+        assert collected in done.stdout
+    assert "error" not in done.stdout.splitlines()[-1]
+
+
+def test_what_needs_no_store_passes_there_and_the_rest_is_skipped_for_a_reason(copied):
+    done = run_pytest(
+        copied,
+        "-q",
+        "tests/dags/test_astro.py",
+        "tests/dags/test_chain.py",
+        "tests/plugins",
+        "tests/warehouse/test_ledger.py",
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert skipped and all(OUTSIDE in line for line in skipped), skipped
+    passed = int(done.stdout.splitlines()[-1].partition(" passed")[0])
+    assert passed > 50
+
+
+def test_a_test_that_is_broken_still_fails_there(copied):
+    broken = copied / "tests" / "dags" / "test_broken.py"
+    broken.write_text(
+        "def test_import():\n    import include.nothing\n\n\n"
+        "def test_file():\n    open('include/nothing.sql')\n\n\n"
+        "def test_checkout_only():\n    import local\n"
+    )
+    done = run_pytest(copied, "-q", str(broken))
+    broken.unlink()
+    assert "2 failed, 1 skipped" in done.stdout, done.stdout
+
+
+def test_in_a_checkout_a_missing_module_or_file_fails(tmp_path):
+    test = tmp_path / "test_missing.py"
+    test.write_text(
+        "def test_file(request):\n"
+        "    from tests.conftest import ROOT\n    (ROOT / 'nothing.md').read_text()\n\n\n"
+        "def test_module():\n    raise ModuleNotFoundError(name='local')\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.conftest",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        str(test),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "2 failed" in done.stdout, done.stdout
