@@ -9,7 +9,7 @@ BEGUN, REMINDER, OVER = "begun", "reminder", "over"
 _HEADS = {BEGUN: "Problem", REMINDER: "Still", OVER: "Over"}
 _SAID = {
     "stale": "is stale",
-    "blind": "is not looked at",
+    "blind": "is not polled",
     "held": "has held minutes",
     "failing": "keeps failing",
     "failed": "failed",
