@@ -33,10 +33,12 @@ MASTER = "local[*]"
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of one run, and of the Spark job in it."""
+    """Seconds of one run and of its Spark job; `steps` gives the others' by name. `minutes` are those of its batch."""
 
     run: float
     job: float
+    minutes: int
+    steps: Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,8 @@ class World:
                 )
             if batch_id is None:
                 return None
-            submitted = self.submission(batch_id)
+            steps = {"open": time.perf_counter() - begun}
+            batch, submitted = self.submission(batch_id)
             try:
                 job = run.Job.read(submitted.job_file)
                 job_begun = time.perf_counter()
@@ -92,15 +95,16 @@ class World:
                 shutil.rmtree(submitted.dir)
             if status:
                 raise RuntimeError(f"The Spark job of batch {batch_id} in {self.name} answered with {status}.")
-            self._publish(batch_id)
-            return Timing(time.perf_counter() - begun, job_seconds)
+            steps["submit"] = job_begun - begun - steps["open"]
+            steps |= self._publish(batch_id)
+            return Timing(time.perf_counter() - begun, job_seconds, len(batch.minutes), steps)
 
-    def submission(self, batch_id: int) -> submission.Submission:
-        """What the transform task hands to Spark, for a new attempt at that batch."""
+    def submission(self, batch_id: int) -> tuple[batches.Batch, submission.Submission]:
+        """A batch, and what the transform task hands to Spark for a new attempt at it."""
         with warehouse(WAREHOUSE_ETL) as conn:
             batch = batches.get(conn, batch_id)
             attempt = batches.mint_attempt(conn, batch_id)
-        return submission.prepare(
+        return batch, submission.prepare(
             dataclasses.replace(batch, minutes=tuple(planned.minute for planned in batch.minutes)),
             attempt,
             lake=endpoint(LAKE_READER),
@@ -110,13 +114,18 @@ class World:
             keep=True,
         )
 
-    def _publish(self, batch_id: int) -> None:
-        for gate in ("staging", "warehouse"):
-            with warehouse(WAREHOUSE_ETL) as conn:
-                if not (result := run_gate(conn, batch_id, gate)).passed:
-                    raise RuntimeError(f"Batch {batch_id} in {self.name}: {result}")
-            if gate == "staging":
+    def _publish(self, batch_id: int) -> dict[str, float]:
+        steps = {}
+        for step in ("staging", "merge", "warehouse"):
+            started = time.perf_counter()
+            if step == "merge":
                 merge(batch_id)
+            else:
+                with warehouse(WAREHOUSE_ETL) as conn:
+                    if not (result := run_gate(conn, batch_id, step)).passed:
+                        raise RuntimeError(f"Batch {batch_id} in {self.name}: {result}")
+            steps[step] = time.perf_counter() - started
+        return steps
 
     def catch_up(self, spark, minutes: Sequence[datetime]) -> float:
         """Touch these minutes and run until none is pending; returns the seconds of the runs."""

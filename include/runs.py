@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from include.lake import change_log, counts
@@ -14,6 +14,7 @@ from include.warehouse.folded_hours import HOUR
 
 MINUTE = timedelta(minutes=1)
 MAX_RANGE = 1_440  # minutes of one run
+SAMPLED_FROM = 600  # minutes that were never read
 
 
 class RangeRefused(ValueError):
@@ -60,9 +61,8 @@ def open_delta(
     """Open a batch of what `look` and earlier polls found changed; None when nothing is pending."""
     batches.close_abandoned(conn, pipeline, dag_id, run_id)
     typical = ledger.typical_rows(conn, pipeline)
-    pending, folded = _with_folded_hours(
-        pipeline, conn, look.clock, ledger.pending_minutes(conn, pipeline, look.clock), typical
-    )
+    pending = _with_sampled_rows(pipeline, lake_session, ledger.pending_minutes(conn, pipeline, look.clock))
+    pending, folded = _with_folded_hours(pipeline, conn, look.clock, pending, typical)
     planned = plan(
         pending,
         clock=look.clock,
@@ -165,6 +165,19 @@ def _planned(minute: datetime, row: dict | None, typical_rows: float | None) -> 
     if row is None or (row["seen_changed_at"] is None and row["raw_rows"] is None):
         return PlannedMinute(minute)  # never touched: most likely empty
     return PlannedMinute(minute, row["seen_changed_at"], estimate(row["raw_rows"], typical_rows))
+
+
+def _with_sampled_rows(pipeline: Pipeline, lake_session, pending: list[Pending]) -> list[Pending]:
+    """The pending minutes; where many of them were never read, with the rows that a sample of the lake lets expect.
+
+    The average of earlier batches says nothing about a history that is about to begin: a batch of thousands of minutes
+    would be far too large, or far too small.
+    """
+    unread = [one.minute for one in pending if one.raw_rows is None]
+    if len(unread) < SAMPLED_FROM:
+        return pending
+    sampled = counts.sampled_rows(lake_session, pipeline, unread)
+    return [replace(one, raw_rows=sampled.get(one.minute, one.raw_rows)) for one in pending]
 
 
 def _with_folded_hours(

@@ -87,8 +87,10 @@ class Pipeline:
     absent: tuple[str, ...] = ()  # texts that an import takes for an empty value
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes that go first
-    max_minutes: int = 600  # of one batch
-    max_rows: int = 500_000  # of one batch, estimated from the ledger: about 20 s on two cores
+    # A batch of so many minutes without rows takes about 20 s on two cores, and so does one of so many rows in few minutes.
+    # Minutes and rows share that time: a batch may be half full of each.
+    max_minutes: int = 12_000
+    max_rows: int = 500_000
     settle: timedelta = timedelta(seconds=30)  # a touch this close before a read is read again
     future_tolerance: timedelta = timedelta(minutes=5)  # minutes further ahead of the lake's clock are backlog
     lake_retention: timedelta | None = None  # minutes older than this are closed

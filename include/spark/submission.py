@@ -29,6 +29,7 @@ _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 SMALL_DELTA_ROWS = 60_000
 # Up to here one task reads everything: a second one would compile the same code once more, for few rows.
 ONE_TASK_ROWS = 12_000
+ONE_TASK_MINUTES = 2_000  # each is a request for every shard, whether it has rows or not
 # A stale archive is no reason for a warning: the JVM goes on without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
@@ -349,7 +350,7 @@ def _job(batch: Batch, attempt: int, url: str, estimated_rows: float, session: M
         "attempt": attempt,
         "minutes": [f"{minute:%Y-%m-%dT%H:%M:%S}Z" for minute in batch.minutes],
         "options": dict(batch.options),
-        "one_task": estimated_rows <= ONE_TASK_ROWS,
+        "one_task": estimated_rows <= ONE_TASK_ROWS and len(batch.minutes) <= ONE_TASK_MINUTES,
         "session": dict(session),
         "warehouse": {"url": url},
     }

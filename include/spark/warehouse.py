@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
 _BATCH_ROWS = 5_000
+_ROWS_A_PARAMETER = 1_000  # a statement must fit the server's max_allowed_packet
 
 
 class Warehouse:
@@ -46,17 +47,21 @@ class Warehouse:
         frame.select(*texts).write.jdbc(self._url, table, mode="append", properties=options)
 
     def insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[object]]) -> None:
-        """Insert rows in one statement, hence in one transaction; `columns` gives each its SQL type, in order.
+        """Insert rows in one transaction; `columns` gives each its SQL type, in order.
 
-        The rows travel as one JSON parameter: setting them one by one is a call into the JVM per value.
+        They travel as JSON, a thousand in one parameter: setting them one by one is a call into the JVM per value.
         """
         paths = ", ".join(f"{name} {kind} PATH '$[{i}]'" for i, (name, kind) in enumerate(columns.items()))
         names = ", ".join(columns)
-        statement = self._connected().prepareStatement(
+        connection = self._connected()
+        connection.setAutoCommit(False)
+        statement = connection.prepareStatement(
             f"INSERT INTO {table} ({names}) SELECT {names} FROM JSON_TABLE(?, '$[*]' COLUMNS ({paths})) AS given"
         )
-        statement.setString(1, json.dumps(rows))
-        statement.executeUpdate()
+        for start in range(0, len(rows), _ROWS_A_PARAMETER):
+            statement.setString(1, json.dumps(rows[start : start + _ROWS_A_PARAMETER]))
+            statement.executeUpdate()
+        connection.commit()
         statement.close()
 
     def _connected(self):

@@ -19,7 +19,7 @@ class Pending:
 
     minute: datetime
     changed_at: str | None  # seen_changed_at: a time-UUID as text
-    raw_rows: int | None = None  # of its last merged read
+    raw_rows: int | None = None  # of its last merged read, or of a sample of the lake
     split_size: int | None = None  # largest batch it may join, after failing in a larger one
 
 
@@ -61,7 +61,6 @@ def plan(
 
     `folded` gives for a pending minute of a folded hour all minutes of the hour: they are taken together.
     """
-    bounds = {"rows": pipeline.max_rows, "typical_rows": typical_rows, "folded": folded}
     ordinary = [minute for minute in pending if minute.split_size is None]
     suspects = [minute for minute in pending if minute.split_size is not None]
     if suspects and (not ordinary or not last.was_suspect):
@@ -70,8 +69,8 @@ def plan(
             suspects.sort(key=lambda one: one.minute >= last.oldest_suspect)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
-        return Plan(_up_to(group, min(size, pipeline.max_minutes), **bounds), size)
-    return Plan(_up_to(_in_turn(ordinary, clock, pipeline), pipeline.max_minutes, **bounds))
+        return Plan(_that_fit(group, pipeline, typical_rows, folded, most=size), size)
+    return Plan(_that_fit(_in_turn(ordinary, clock, pipeline), pipeline, typical_rows, folded))
 
 
 def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:
@@ -83,28 +82,36 @@ def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) ->
     return live[::-1] + [one for one in oldest_first if one.minute not in taken]
 
 
-def _up_to(
+def _that_fit(
     pending: list[Pending],
-    minutes: int,
-    *,
-    rows: int,
+    pipeline: Pipeline,
     typical_rows: float | None,
     folded: Mapping[datetime, Sequence[PlannedMinute]],
+    *,
+    most: int | None = None,
 ) -> tuple[PlannedMinute, ...]:
-    """From the front, at least one minute or folded hour, as long as both limits hold."""
+    """From the front, at least one minute or folded hour, until the batch is full or has `most` minutes."""
     chosen: dict[datetime, PlannedMinute] = {}
-    total = 0
+    room = pipeline.max_minutes * pipeline.max_rows
     for one in pending:
         if one.minute in chosen:  # with its folded hour
             continue
         alone = [PlannedMinute(one.minute, one.changed_at, estimate(one.raw_rows, typical_rows))]
         together = folded.get(one.minute, alone)
-        estimated = sum(planned.estimated_rows for planned in together)
-        if chosen and (len(chosen) + len(together) > minutes or total + estimated > rows):
+        room -= _cost(together, pipeline)
+        if chosen and (room < 0 or (most is not None and len(chosen) + len(together) > most)):
             break
         chosen.update((planned.minute, planned) for planned in together)
-        total += estimated
     return tuple(chosen[minute] for minute in sorted(chosen))
+
+
+def _cost(minutes: Sequence[PlannedMinute], pipeline: Pipeline) -> int:
+    """The time that reading these minutes takes, of which a full batch has max_minutes x max_rows.
+
+    `max_minutes` empty minutes cost as much as `max_rows` rows.
+    """
+    rows = sum(minute.estimated_rows for minute in minutes)
+    return len(minutes) * pipeline.max_rows + rows * pipeline.max_minutes
 
 
 def estimate(raw_rows: int | None, typical_rows: float | None) -> int:

@@ -84,13 +84,15 @@ def submit(
 
 
 def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None:
-    done = submit(41)
+    empty = [NEXT + timedelta(minutes=number) for number in range(2_500)]  # more than one statement of counts
+    done = submit(41, minutes=[MINUTE, *empty])
     assert done.returncode == 0, done.stdout + done.stderr
     counts = "minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind, newest_create_time"
-    [busy, idle] = query(f"SELECT {counts} FROM etl.staged_counts WHERE attempt = 41 ORDER BY minute")
+    [busy, idle, *others] = query(f"SELECT {counts} FROM etl.staged_counts WHERE attempt = 41 ORDER BY minute")
     assert busy[:5] == (MINUTE, 4, 2, 1, 1) and json.loads(busy[5]) == {"alive": 1}
     assert busy[6] == MINUTE + timedelta(seconds=56, microseconds=789_012)
     assert idle == (NEXT, 0, 0, 0, 0, None, None)
+    assert [other[0] for other in others] == empty[1:]
     events = "minute, job_id, dates, hours, event_count, clicks, impressions, bid_sum, bid_count"
     [contribution] = query(f"SELECT {events} FROM recruitment.events_staged WHERE attempt = 41")
     assert contribution[:7] == (MINUTE, 258, MINUTE.date(), 12, 2, 1, 1)

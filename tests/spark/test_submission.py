@@ -6,7 +6,7 @@ import json
 import shlex
 import stat
 import subprocess
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,6 +88,17 @@ def test_large_deltas_get_the_compiler_that_small_ones_cannot_afford() -> None:
         for one in (small_job, large_job)
     ]
     assert code == ["false", "true"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "rows", "expected"),
+    [(600, 5_000, True), (600, 50_000, False), (6_000, 5_000, False)],  # many minutes are many requests
+)
+def test_one_task_reads_what_is_few_rows_in_few_minutes(minutes: int, rows: int, expected: bool) -> None:
+    of_batch = [datetime(2026, 3, 1) + timedelta(minutes=number) for number in range(minutes)]
+    batch = SimpleNamespace(**vars(BATCH) | {"minutes": of_batch})
+    submitted = submission.prepare(batch, 1, LAKE, WAREHOUSE, "local[*]", rows)
+    assert json.loads(submitted.job_file.read_text())["one_task"] is expected
 
 
 def test_what_the_connection_sets_is_not_set_again_by_the_size_of_a_job() -> None:

@@ -10,7 +10,7 @@ import pytest
 from include.warehouse.delta import UNKNOWN_ROWS, LastDelta, Pending, PlannedMinute, plan
 from tests.warehouse.lab import CLOCK, RECRUITMENT, minute
 
-SMALL = replace(RECRUITMENT, live_minutes=3, max_minutes=6, max_rows=10_000)
+SMALL = replace(RECRUITMENT, live_minutes=3, max_minutes=7, max_rows=10_000)  # room for six minutes of ten rows
 
 
 def pending(*minutes: datetime, rows: int | None = 10, split_size: int | None = None) -> list[Pending]:
@@ -32,8 +32,30 @@ def test_newest_live_minutes_go_first_and_then_the_oldest() -> None:
 
 
 def test_rows_limit_the_backlog_before_the_live_minutes() -> None:
-    backlog = pending(*(minute(number) for number in range(100)), rows=4_000)
+    backlog = pending(*(minute(number) for number in range(100)), rows=3_000)
     assert minutes_of(plan(backlog, clock=CLOCK, pipeline=SMALL)) == [minute(98), minute(99)]
+
+
+# ⚑ a minute without rows takes time too
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (0, 100),  # only minutes count
+        (10, 50),  # half of each
+        (90, 10),
+        (990, 1),
+    ],
+)
+def test_minutes_and_rows_share_the_room_of_a_batch(rows, expected) -> None:
+    shared = replace(SMALL, max_minutes=100, max_rows=1_000)
+    backlog = pending(*(minute(number) for number in range(110)), rows=rows)
+    assert len(minutes_of(plan(backlog, clock=CLOCK, pipeline=shared))) == expected
+
+
+def test_suspects_share_that_room_too() -> None:
+    shared = replace(SMALL, max_minutes=100, max_rows=1_000)
+    suspects = pending(*(minute(number) for number in range(110)), split_size=80)
+    assert len(minutes_of(plan(suspects, clock=CLOCK, pipeline=shared))) == 50
 
 
 def test_one_minute_always_goes_however_large() -> None:
@@ -58,7 +80,7 @@ def test_minutes_far_ahead_of_the_lakes_clock_are_backlog() -> None:
 
 def test_a_minute_slightly_ahead_is_live() -> None:
     nearly = CLOCK.replace(second=0) + timedelta(minutes=4)
-    narrow = replace(SMALL, live_minutes=1, max_minutes=2)
+    narrow = replace(SMALL, live_minutes=1, max_minutes=3)
     found = plan(pending(*(minute(number) for number in range(9)), nearly), clock=CLOCK, pipeline=narrow)
     assert minutes_of(found) == [minute(0), nearly]
 
@@ -103,7 +125,7 @@ def test_a_minute_of_a_folded_hour_takes_its_hour_once() -> None:
 def test_a_folded_hour_counts_for_all_of_its_minutes_and_rows() -> None:
     late = pending(minute(3), minute(63), minute(123))
     hours = folded(minute(3), minute(63), minute(123))
-    for narrow in (replace(SMALL, max_minutes=130), replace(SMALL, max_minutes=600, max_rows=125)):
+    for narrow in (replace(SMALL, max_minutes=130), replace(SMALL, max_minutes=600, max_rows=200)):
         assert len(minutes_of(plan(late, clock=CLOCK, pipeline=narrow, folded=hours))) == 120
 
 

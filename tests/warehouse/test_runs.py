@@ -9,6 +9,7 @@ import pytest
 
 from include import runs
 from include.lake import change_log, counts
+from include.lake.keys import time_uuid
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.warehouse import batches, ledger, merge
@@ -35,7 +36,10 @@ def touch(writer, *minutes: datetime) -> None:
 
 
 def delta(reader, lab: Lab, run_id: str = "run-1", pipeline=RECRUITMENT) -> int | None:
-    look = runs.look(pipeline, reader, lab.conn)
+    return open_at(reader, lab, runs.look(pipeline, reader, lab.conn), run_id, pipeline)
+
+
+def open_at(reader, lab: Lab, look: runs.Look, run_id: str, pipeline=RECRUITMENT) -> int | None:
     run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
     return runs.open_delta(pipeline, reader, lab.conn, look=look, **run)
 
@@ -85,6 +89,58 @@ def test_a_delta_takes_what_changed_and_then_waits(lab: Lab, reader, writer, now
 
 
 # ⚑ a late event for a minute long merged
+def write(writer, minutes: list[datetime], rows: int) -> None:
+    EventWriter(writer, RECRUITMENT).write(
+        Event(time_uuid(minute, f"{number}"), {"ev": "1"}) for minute in minutes for number in range(rows)
+    )
+
+
+def merged_as_if(lab: Lab, batch_id: int, rows: int) -> None:
+    """Without Spark and merge: what choosing needs to know of a merged batch of minutes of `rows` rows."""
+    lab.query(
+        "UPDATE etl.minute_ledger AS l JOIN etl.batch_minutes AS m ON m.batch_id = %s AND m.minute = l.minute SET"
+        " l.state = 'merged', l.raw_rows = %s, l.read_changed_at = l.seen_changed_at, l.read_at = l.seen_changed_time,"
+        " l.settled_before = l.seen_changed_time",
+        batch_id,
+        rows,
+    )
+    lab.query("UPDATE etl.batches SET state = 'merged' WHERE batch_id = %s", batch_id)
+
+
+# ⚑ a batch is limited by the time that it takes, not by 600 minutes
+def test_a_sparse_history_of_39_000_minutes_is_six_batches_at_most(lab: Lab, reader, writer, now) -> None:
+    history = [now - timedelta(days=30) + number * MINUTE for number in range(39_000)]
+    live = [now - number * MINUTE for number in range(10)][::-1]
+    lab.see(*history, *live, at=now - 600 * SECOND, clock=now)
+    look = runs.Look(now, "", 1)
+    sizes = []
+    while (batch_id := open_at(reader, lab, look, run_id=f"run-{len(sizes)}")) is not None:
+        minutes = opened(lab, batch_id)
+        if not sizes:
+            assert minutes[-10:] == live and minutes[:-10] == history[: len(minutes) - 10]
+        sizes.append(len(minutes))
+        merged_as_if(lab, batch_id, rows=3)
+    assert len(sizes) <= 6 and sum(sizes) == 39_010, sizes
+
+
+# Earlier batches had one row a minute; what comes now has not.
+def test_a_history_is_sampled_before_a_batch_takes_thousands_of_its_minutes(lab: Lab, reader, writer, now) -> None:
+    history = [now - timedelta(days=30) + number * MINUTE for number in range(1_200)]
+    write(writer, history[600:], rows=5)
+    lab.see(now - 600 * MINUTE, at=now - 600 * SECOND, clock=now)
+    look = runs.Look(now, "", 1)
+    narrow = replace(RECRUITMENT, max_minutes=2_000, max_rows=1_000)
+    merged_as_if(lab, open_at(reader, lab, look, run_id="before"), rows=1)
+    lab.see(*history, at=now - 600 * SECOND, clock=now)
+    batch_id = open_at(reader, lab, look, run_id="history", pipeline=narrow)
+    taken = set(opened(lab, batch_id))
+    live = set(history[-10:])
+    assert live <= taken
+    # The half without rows fills 0.3 of a batch, a minute with five rows 0.0055.
+    assert 600 + 0.64 / 0.0055 <= len(taken) <= 600 + 0.72 / 0.0055
+    assert taken - live == set(history[: len(taken) - 10])
+
+
 def test_a_late_touch_brings_a_merged_minute_back(lab: Lab, reader, writer, now) -> None:
     late = now - 3 * 1_440 * MINUTE
     touch(writer, late)

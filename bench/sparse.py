@@ -1,0 +1,125 @@
+"""A history of few rows a minute: `python -m bench.sparse` (--rows 100000 --minutes 39000 --pipelines recruitment).
+
+Starts throw-away stores, writes the rows over that many minutes, and merges the backlog as the minute DAG does, run after
+run, with ten live minutes in each batch. Prints for each run its minutes, its rows and the seconds of its steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bench.worlds import MASTER, Timing, World, minutes_before, session
+from include import pipelines
+from include.connections import LAKE_WRITER
+from include.demo.traffic import demo_of
+from include.lake.keys import time_uuid
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.operations.setup import set_up
+from include.pipelines import Pipeline
+from include.warehouse.session import warehouse
+from local import connections
+from tests import stores
+
+NEWEST = datetime(2026, 6, 1, 12)  # of the backlog
+LIVE_ROWS = 300  # of each live minute
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.sparse", description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--minutes", type=int, default=39_000)
+    parser.add_argument("--pipelines", nargs="+", default=sorted(pipelines.all_pipelines()))
+    parser.add_argument("--max-minutes", type=int, help="instead of the pipeline's own limit")
+    parser.add_argument("--runs", type=int, help="stop after so many")
+    args = parser.parse_args()
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    passwords = connections.new_passwords()
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
+        folder = Path(name)
+        node_of = stores.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with stores.mariadb_server(folder, passwords) as server, node_of as node:
+            os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
+            set_up()
+            spark = session(passwords)
+            try:
+                for pipeline in map(pipelines.get, args.pipelines):
+                    if args.max_minutes:
+                        pipeline = dataclasses.replace(pipeline, max_minutes=args.max_minutes)
+                    world = World(pipeline.name, pipeline, server)
+                    _warm_up(world, spark)
+                    _catch_up(world, spark, args)
+            finally:
+                spark.stop()
+    return 0
+
+
+def _warm_up(world: World, spark) -> None:
+    """Runs of live minutes, as a driver has had them that meets a backlog."""
+    for _ in range(3):
+        _write(world.pipeline, _now(), minutes=10, rows=10 * LIVE_ROWS)
+        _print(world.run(spark), "warm-up")
+        world.settle()
+
+
+def _catch_up(world: World, spark, args: argparse.Namespace) -> None:
+    _write(world.pipeline, NEWEST, args.minutes, args.rows)
+    runs, seconds = 0, 0.0
+    while runs != args.runs:
+        _write(world.pipeline, _now(), minutes=10, rows=10 * LIVE_ROWS)
+        timing = world.run(spark)
+        runs, seconds = runs + 1, seconds + timing.run
+        _print(timing, f"run {runs}")
+        world.settle()
+        if not _backlog(world.pipeline):
+            break
+    print(f"{world.name}: {args.rows:,} rows over {args.minutes:,} minutes: {runs} runs, {seconds:.1f} s", flush=True)
+
+
+def _print(timing: Timing, name: str) -> None:
+    steps = {"job": timing.job, **timing.steps}
+    detail = ", ".join(f"{step} {seconds:.2f}" for step, seconds in steps.items())
+    print(f"  {name}: {timing.minutes:,} minutes in {timing.run:.2f} s ({detail})", flush=True)
+
+
+def _write(pipeline: Pipeline, newest: datetime, minutes: int, rows: int) -> None:
+    with lake(LAKE_WRITER) as lake_session:
+        EventWriter(lake_session, pipeline).write(_events(pipeline, newest, minutes, rows))
+
+
+def _events(pipeline: Pipeline, newest: datetime, minutes: int, rows: int) -> Iterator[Event]:
+    """One event in each of the minutes, and the other rows anywhere among them; oldest minute first."""
+    rng, demo = random.Random(rows), demo_of(pipeline)
+    times = sorted([*range(minutes), *(rng.randrange(minutes) for _ in range(rows - minutes))])
+    oldest = minutes_before(newest, minutes)[-1]
+    for number, minute in enumerate(times):
+        at = oldest + timedelta(minutes=minute, microseconds=rng.randrange(59_000_000))
+        yield Event(time_uuid(at, f"sparse {number}"), demo.event(rng, at))
+
+
+def _backlog(pipeline: Pipeline) -> bool:
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute(
+            "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 AND minute <= %(newest)s LIMIT 1",
+            {"pipeline": pipeline.name, "newest": NEWEST},
+        )
+        return cursor.fetchone() is not None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
