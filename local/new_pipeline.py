@@ -6,6 +6,7 @@ exist for all that goes through the registry.
 
 from __future__ import annotations
 
+import functools
 import keyword
 import re
 from pathlib import Path
@@ -89,7 +90,7 @@ def _check(name: str) -> None:
         name.startswith("system") and "the names of Cassandra's system keyspaces start with it"
     ):
         raise _refused(name, why, "Choose another NAME.")
-    if keyword.iskeyword(name) or name in _sql_words():
+    if keyword.iskeyword(name) or name in sql_words():
         language = "Python" if keyword.iskeyword(name) else "SQL"
         raise _refused(name, f"it is a reserved word of {language}", f"Choose another NAME, such as {name}_log.")
     for other in pipelines.all_pipelines().values():
@@ -104,9 +105,11 @@ def _refused(name: str, found: str, remedy: str) -> Problem:
     return Problem(f"make pipeline NAME={name}", found, remedy)
 
 
-def _sql_words() -> set[str]:
+@functools.cache
+def sql_words() -> frozenset[str]:
+    """What MySQL or MariaDB reserves, in lower case."""
     lines = _SQL_WORDS.read_text("utf-8").splitlines()
-    return {word for line in lines if not line.startswith("#") for word in line.split()}
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
 def _files(name: str) -> dict[Path, str]:

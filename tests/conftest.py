@@ -45,8 +45,13 @@ ORDER = (
 )
 
 
+# What only a server can show: its own SQL, its locks, its grants, its types. Decisions in Python need one server.
+ON_BOTH_SERVERS = ("warehouse/", "page/test_views.py")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers here: pyproject.toml is not copied either."""
+    config.addinivalue_line("markers", "both_servers: runs on MySQL too, not on MariaDB alone")
     config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even where CI=true")
 
 
@@ -79,7 +84,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> tuple[int, bool]:
         folder = item.path.parts[len(TESTS.parts)] if item.path.is_relative_to(TESTS) else ""
         needs_stores = bool(
-            {"cassandra_node", "mariadb_server", "kafka_broker"} & set(getattr(item, "fixturenames", ()))
+            {"cassandra_node", "warehouse_server", "kafka_broker"} & set(getattr(item, "fixturenames", ()))
         )
         return (ORDER.index(folder) if folder in ORDER else 0, needs_stores)
 
@@ -148,8 +153,9 @@ def _environment() -> Iterator[None]:
 def cassandra_node(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Iterator[dict[str, str]]:
     """A real node; its connections (lake_reader, lake_writer, lake_admin) are in the environment."""
     if pair := _running_pair():
-        os.environ.update(pair)
-        yield {name: pair[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
+        found = {name: pair[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
+        os.environ.update(found)
+        yield found
         return
     _need_stores()
     with test_stores.cassandra_node(tmp_path_factory.mktemp("lake")) as found:
@@ -158,21 +164,19 @@ def cassandra_node(tmp_path_factory: pytest.TempPathFactory, _environment: None)
 
 
 @pytest.fixture(scope="session")
-def mariadb_server(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Iterator[dict[str, str]]:
-    """A real server; its connections (warehouse_etl, warehouse_bi, warehouse_admin) are in the environment."""
+def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real MariaDB server; yields its connections, which warehouse_server puts into the environment."""
     if pair := _running_pair():
-        os.environ.update(pair)
         yield {name: pair[name] for name in map(connections.variable, connections.WAREHOUSE_LOGINS)}
         return
     _need_stores()
     with test_stores.mariadb_server(tmp_path_factory.mktemp("warehouse")) as found:
-        os.environ.update(found)
         yield found
 
 
 @pytest.fixture(scope="session")
 def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A real MySQL server; yields its connections, which are not in the environment."""
+    """A real MySQL server; yields its connections, which warehouse_server puts into the environment."""
     if not IN_CHECKOUT:
         pytest.skip(OUTSIDE)
     try:
@@ -198,10 +202,30 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory, _environment: None) -
         yield found
 
 
-@pytest.fixture(scope="session")
-def stores(cassandra_node: dict[str, str], mariadb_server: dict[str, str]) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def warehouse_server(request: pytest.FixtureRequest, _environment: None) -> dict[str, str]:
+    """A real server; its connections (warehouse_etl, warehouse_bi, warehouse_admin) are in the environment.
+
+    Both servers of a session live until its end: a module that is tested on both only changes the connections.
+    """
+    found = request.getfixturevalue(f"{request.param}_server")
+    os.environ.update(found)
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that use a warehouse run on MariaDB; those of ON_BOTH_SERVERS or marked `both_servers` on MySQL too."""
+    if "warehouse_server" in metafunc.fixturenames:
+        path = metafunc.definition.path.relative_to(TESTS).as_posix()
+        both = path.startswith(ON_BOTH_SERVERS) or metafunc.definition.get_closest_marker("both_servers")
+        servers = ["mariadb", "mysql"] if both else ["mariadb"]
+        metafunc.parametrize("warehouse_server", servers, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def stores(cassandra_node: dict[str, str], warehouse_server: dict[str, str]) -> dict[str, str]:
     """Both stores."""
-    return {**cassandra_node, **mariadb_server}
+    return {**cassandra_node, **warehouse_server}
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +239,7 @@ def lake_schema(cassandra_node: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def warehouse_schema(mariadb_server: dict[str, str]) -> None:
+def warehouse_schema(warehouse_server: dict[str, str]) -> None:
     """The warehouse's schema, new: its databases are dropped and made again before the module's first test."""
     from include.warehouse.schema import apply_schema
     from tests import emptying
@@ -226,4 +250,7 @@ def warehouse_schema(mariadb_server: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def schemas(lake_schema: None, warehouse_schema: None) -> None:
-    """Both schemas, empty."""
+    """Both schemas, empty, also when the module begins again with the other server."""
+    from tests import emptying
+
+    emptying.empty_lake()

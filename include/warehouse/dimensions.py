@@ -41,6 +41,8 @@ def _upsert(cursor, pipeline: Pipeline, dimension: Dimension, by_key: Mapping[ob
             for _, row in sorted(by_key.items(), key=lambda item: str(item[0]))
         ],
     )
+    # MySQL allows JSON_TABLE in an UPDATE of several tables only where the session has a default database.
+    cursor.execute(f"USE {pipeline.database}")
     for statement in statements(FOLDER / pipeline.name / dimension.refresh):
         cursor.execute(statement, {"keys": json.dumps(list(by_key), default=str)})
 

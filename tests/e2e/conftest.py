@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,8 +10,21 @@ from tests.e2e.runs import Airflow
 
 
 @pytest.fixture(scope="session")
-def airflow(stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """A worker that runs this project's DAGs on the stores of this session."""
-    worker = Airflow(tmp_path_factory.mktemp("airflow"))
+def _workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Airflow]]:
+    """A worker for each warehouse's server, made when it is first needed: importing Airflow takes seconds."""
+    workers: dict[str, Airflow] = {}
+
+    def worker(server: str) -> Airflow:
+        if server not in workers:
+            workers[server] = Airflow(tmp_path_factory.mktemp("airflow"))
+        return workers[server]
+
     yield worker
-    worker.stop()
+    for started in workers.values():
+        started.stop()
+
+
+@pytest.fixture(scope="module")
+def airflow(stores: dict[str, str], _workers: Callable[[str], Airflow]) -> Airflow:
+    """A worker that runs this project's DAGs on the stores of this module."""
+    return _workers(stores["AIRFLOW_CONN_WAREHOUSE_ETL"])

@@ -81,11 +81,11 @@ def test_a_superset_that_refuses_is_told_with_what_it_said():
             dashboards._require_answers(f"http://127.0.0.1:{server.server_port}", "x")
 
 
-def test_a_warehouse_of_before_the_boards_is_told(mariadb_server, stack, monkeypatch):
+def test_a_warehouse_of_before_the_boards_is_told(warehouse_server, stack, monkeypatch):
     from tests import emptying
 
     emptying.drop_warehouse()
-    (stack / "env").write_text("".join(f"{name}='{value}'\n" for name, value in mariadb_server.items()))
+    (stack / "env").write_text("".join(f"{name}='{value}'\n" for name, value in warehouse_server.items()))
     with pytest.raises(Problem, match="cannot read the views of the boards.*\n.*make schema"):
         dashboards._require_views()
     with warehouse.reader() as connection:

@@ -53,8 +53,8 @@ def test_make_hands_on_what_was_typed(typed):
 
 
 @pytest.fixture
-def command(warehouse_schema, mariadb_server, monkeypatch):
-    monkeypatch.setattr(environment, "read", lambda: mariadb_server)
+def command(warehouse_schema, warehouse_server, monkeypatch):
+    monkeypatch.setattr(environment, "read", lambda: warehouse_server)
 
     def run(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["local", *words])

@@ -40,8 +40,8 @@ def test_what_makes_no_sense_is_refused_before_anything_is_asked(sql, form, foun
 
 
 @pytest.fixture
-def warehouse_env(mariadb_server, monkeypatch):
-    monkeypatch.setattr(environment, "read", lambda: mariadb_server)
+def warehouse_env(warehouse_server, monkeypatch):
+    monkeypatch.setattr(environment, "read", lambda: warehouse_server)
 
 
 def test_it_answers_from_the_real_server(warehouse_env, capsys):

@@ -67,11 +67,11 @@ for process in psutil.Process().children(recursive=True):
 
 
 @pytest.fixture(scope="module")
-def stores(schemas, cassandra_node, mariadb_server, tmp_path_factory) -> dict[str, str]:
+def stores(schemas, cassandra_node, warehouse_server, tmp_path_factory) -> dict[str, str]:
     """Both stores with MERGED in the facts and UNMERGED in the lake alone; the variables of all their connections."""
     history.publish(MERGED, tmp_path_factory.mktemp("merged"))
     history.write(UNMERGED, tmp_path_factory.mktemp("unmerged"))
-    return {**cassandra_node, **mariadb_server}
+    return {**cassandra_node, **warehouse_server}
 
 
 @pytest.fixture(scope="module")

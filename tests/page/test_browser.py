@@ -38,8 +38,8 @@ def chromium() -> Iterator:
 
 
 @pytest.fixture(scope="module")
-def airflow(mariadb_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site(tmp_path_factory.mktemp("site"), mariadb_server) as made:
+def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("site"), warehouse_server) as made:
         yield made
 
 

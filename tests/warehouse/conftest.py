@@ -32,14 +32,14 @@ def lab(warehouse_schema: None):
 
 
 @pytest.fixture(scope="module")
-def reader(lake_schema: None) -> Iterator:
+def reader(schemas: None) -> Iterator:
     """A session that reads the lake, whose tables were emptied before it."""
     with lake("lake_reader") as session:
         yield session
 
 
 @pytest.fixture(scope="module")
-def writer(lake_schema: None) -> Iterator:
+def writer(schemas: None) -> Iterator:
     """A session that writes into that lake."""
     with lake("lake_writer") as session:
         yield session

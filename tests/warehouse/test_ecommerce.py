@@ -362,7 +362,7 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(shop: Shop) -> No
 
     def explain(cursor) -> None:
         for statement in statements(FOLDER / "ecommerce" / "merge.sql"):
-            steps = rows(cursor, f"EXPLAIN {statement}", binds)
+            steps = rows(cursor, f"EXPLAIN FORMAT=TRADITIONAL {statement}", binds)
             scans = [
                 step for step in steps if step["type"] in ("ALL", "index") and not str(step["table"]).startswith("<")
             ]

@@ -166,7 +166,7 @@ def test_a_merge_waits_for_every_other_writer_of_the_pipeline(lab: Lab) -> None:
 
 
 # ⚑ wait_timeout 60 s in merge sessions
-def test_a_merge_session_that_falls_silent_is_ended_within_a_minute(mariadb_server: dict) -> None:
+def test_a_merge_session_that_falls_silent_is_ended_within_a_minute(warehouse_server: dict) -> None:
     with warehouse(merge=True) as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT @@wait_timeout, @@time_zone, @@sql_mode")
@@ -308,7 +308,7 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(lab: Lab) -> None
     cursor = lab.conn.cursor()
     for folder in ("recruitment", "control"):
         for statement in statements(FOLDER / folder / "merge.sql"):
-            steps = rows(cursor, f"EXPLAIN {statement}", binds)
+            steps = rows(cursor, f"EXPLAIN FORMAT=TRADITIONAL {statement}", binds)
             scans = [
                 step for step in steps if step["type"] in ("ALL", "index") and not str(step["table"]).startswith("<")
             ]

@@ -139,7 +139,7 @@ def test_without_an_administrator_etl_applies_or_says_what_it_lacks(warehouse_sc
         ({"host": ""}, "has no host"),
     ],
 )
-def test_a_connection_that_does_not_work_says_where_and_what_to_do(mariadb_server, monkeypatch, change, says) -> None:
+def test_a_connection_that_does_not_work_says_where_and_what_to_do(warehouse_server, monkeypatch, change, says) -> None:
     described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"]) | change
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
     with pytest.raises(WarehouseError, match=says) as raised, warehouse():

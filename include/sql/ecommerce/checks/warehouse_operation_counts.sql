@@ -1,12 +1,12 @@
 -- severity: fail
 -- Each minute of the batch has as many operations as its newest read counted, in the hours that event_hours lists.
-SELECT m.minute, l.counted_rows, COALESCE(SUM(d.stored), 0) AS stored, COALESCE(SUM(d.misplaced), 0) AS misplaced
+SELECT m.minute, l.counted_rows, COALESCE(SUM(d.operation_rows), 0) AS operation_rows, COALESCE(SUM(d.misplaced), 0) AS misplaced
 FROM etl.batch_minutes AS m
 JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute
 LEFT JOIN (
-  SELECT e.minute, e.hour, SUM(e.stored) AS stored, ABS(SUM(e.stored) - SUM(e.said)) AS misplaced
+  SELECT e.minute, e.hour, SUM(e.operation_rows) AS operation_rows, ABS(SUM(e.operation_rows) - SUM(e.hour_rows)) AS misplaced
   FROM (
-    SELECT o.minute, o.hour, COUNT(*) AS stored, 0 AS said
+    SELECT o.minute, o.hour, COUNT(*) AS operation_rows, 0 AS hour_rows
     FROM etl.batch_minutes AS b
     STRAIGHT_JOIN ecommerce.operations AS o ON o.minute = b.minute
     WHERE b.batch_id = %(batch_id)s
@@ -21,4 +21,4 @@ LEFT JOIN (
 ) AS d ON d.minute = m.minute
 WHERE m.batch_id = %(batch_id)s AND m.state IN ('planned', 'merged')
 GROUP BY m.minute, l.counted_rows
-HAVING NOT (l.counted_rows <=> COALESCE(SUM(d.stored), 0)) OR COALESCE(SUM(d.misplaced), 0) <> 0;
+HAVING NOT (l.counted_rows <=> COALESCE(SUM(d.operation_rows), 0)) OR COALESCE(SUM(d.misplaced), 0) <> 0;

@@ -2,16 +2,16 @@
 -- was never read has none.
 -- table: ecommerce.operations
 SELECT
-  d.minute, SUM(d.counted) AS expected_events, SUM(d.stored) AS found_events,
+  d.minute, SUM(d.counted) AS expected_events, SUM(d.operation_rows) AS found_events,
   0 AS expected_misplaced, SUM(d.misplaced) AS found_misplaced
 FROM (
-  SELECT minute, COALESCE(counted_rows, 0) AS counted, 0 AS stored, 0 AS misplaced
+  SELECT minute, COALESCE(counted_rows, 0) AS counted, 0 AS operation_rows, 0 AS misplaced
   FROM etl.minute_ledger
   WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s
   UNION ALL
-  SELECT e.minute, 0, SUM(e.stored), ABS(SUM(e.stored) - SUM(e.said))
+  SELECT e.minute, 0, SUM(e.operation_rows), ABS(SUM(e.operation_rows) - SUM(e.hour_rows))
   FROM (
-    SELECT minute, hour, COUNT(*) AS stored, 0 AS said
+    SELECT minute, hour, COUNT(*) AS operation_rows, 0 AS hour_rows
     FROM ecommerce.operations
     WHERE minute >= %(start)s AND minute < %(end)s
     GROUP BY minute, hour
@@ -21,4 +21,4 @@ FROM (
   GROUP BY e.minute, e.hour
 ) AS d
 GROUP BY d.minute
-HAVING SUM(d.counted) <> SUM(d.stored) OR SUM(d.misplaced) <> 0;
+HAVING SUM(d.counted) <> SUM(d.operation_rows) OR SUM(d.misplaced) <> 0;
