@@ -196,13 +196,15 @@ def _settle_minutes(cursor, batch: Batch, verdict: Verdict) -> None:
         "WHERE batch_id = %(batch_id)s AND state IN ('held', 'skipped', 'superseded')",
         {"batch_id": batch.batch_id},
     )
-    for state, minutes in (("held", verdict.held), ("skipped", verdict.still_open)):
-        for minute, reason in sorted(minutes.items()):
-            cursor.execute(
-                "UPDATE etl.batch_minutes SET state = %(state)s, reason = %(reason)s "
-                "WHERE batch_id = %(batch_id)s AND minute = %(minute)s",
-                {"batch_id": batch.batch_id, "minute": minute, "state": state, "reason": reason},
-            )
+    cursor.executemany(
+        "INSERT INTO etl.batch_minutes (batch_id, minute, state, reason) VALUES (%s, %s, %s, %s) "
+        "ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason)",
+        [
+            (batch.batch_id, minute, state, reason)
+            for state, minutes in (("held", verdict.held), ("skipped", verdict.still_open))
+            for minute, reason in sorted(minutes.items())
+        ],
+    )
 
 
 def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
@@ -35,18 +35,29 @@ _SEE_MINUTE = (
     "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time) VALUES (%s, %s, %s, %s) "
     "ON DUPLICATE KEY UPDATE seen_changed_at = VALUES(seen_changed_at), seen_changed_time = VALUES(seen_changed_time)"
 )
+_KNOW_MINUTE = (
+    "INSERT INTO etl.minute_ledger (pipeline, minute) VALUES (%s, %s) "
+    "ON DUPLICATE KEY UPDATE pipeline = VALUES(pipeline)"
+)
+_LOCK_MINUTES = (
+    "SELECT l.minute, l.state, l.attempt, h.held_since FROM etl.minute_ledger AS l "
+    "LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
+    "WHERE l.pipeline = %(pipeline)s AND l.minute IN ({marks}) FOR UPDATE"
+)
 _HOLD = (
+    "INSERT INTO etl.minute_ledger (pipeline, minute, state, reason, held_changed_at) VALUES (%s, %s, %s, %s, %s) "
+    "ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason), held_changed_at = VALUES(held_changed_at), "
+    "split_size = NULL"
+)
+_RECORD_HOLD = (
     "INSERT INTO etl.holds (pipeline, minute, held_since, held_at, batch_id, attempt, rows_now, failing_checks) "
-    "VALUES (%(pipeline)s, %(minute)s, CURRENT_TIMESTAMP(6), CURRENT_TIMESTAMP(6), %(batch_id)s, %(attempt)s,"
-    " (SELECT c.raw_rows FROM etl.staged_counts AS c WHERE c.attempt = %(attempt)s AND c.minute = %(minute)s),"
-    " %(failing_checks)s) "
-    "ON DUPLICATE KEY UPDATE held_since = CASE WHEN %(was_held)s = 1 THEN held_since ELSE VALUES(held_since) END, "
+    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON DUPLICATE KEY UPDATE held_since = VALUES(held_since), "
     "held_at = VALUES(held_at), batch_id = VALUES(batch_id), attempt = VALUES(attempt), rows_now = VALUES(rows_now), "
-    "failing_checks = VALUES(failing_checks)",
+    "failing_checks = VALUES(failing_checks)"
+)
+_VOID_RELEASES = (
     "UPDATE etl.releases SET used_at = CURRENT_TIMESTAMP(6) "
-    "WHERE pipeline = %(pipeline)s AND minute = %(minute)s AND used_at IS NULL",
-    "UPDATE etl.minute_ledger SET state = 'held', reason = %(reason)s, held_changed_at = %(changed_at)s, "
-    "split_size = NULL WHERE pipeline = %(pipeline)s AND minute = %(minute)s",
+    "WHERE pipeline = %(pipeline)s AND used_at IS NULL AND minute IN ({marks})"
 )
 _MOVE_CURSOR = (
     "INSERT INTO etl.day_cursors (pipeline, day, day_changed_at, drilled_at) VALUES (%s, %s, %s, %s) "
@@ -267,45 +278,51 @@ def hold(
     What the minute's last merge published and counted stays. A touch after the held change makes it pending again. A
     release that no merge has used is void: it was given for another failure.
     """
-    for minute, changed_at, reason in sorted(minutes):
-        binds = {
-            "pipeline": pipeline_name,
-            "minute": minute,
-            "changed_at": changed_at,
-            "reason": reason[:500],
-            "attempt": attempt,
-            "batch_id": batch_id,
-            "failing_checks": json.dumps(list(failing_checks.get(minute, ()))),
-        }
-        cursor.execute(
-            "INSERT INTO etl.minute_ledger (pipeline, minute) SELECT d.pipeline, d.minute FROM "
-            "(SELECT %(pipeline)s AS pipeline, %(minute)s AS minute) AS d WHERE NOT EXISTS "
-            "(SELECT 1 FROM etl.minute_ledger AS l WHERE l.pipeline = d.pipeline AND l.minute = d.minute)",
-            binds,
-        )
-        cursor.execute(
-            "SELECT state, attempt FROM etl.minute_ledger "
-            "WHERE pipeline = %(pipeline)s AND minute = %(minute)s FOR UPDATE",
-            binds,
-        )
-        state, merged_attempt = cursor.fetchone()
-        is_newer = attempt is None or merged_attempt is None or merged_attempt < attempt
-        if state == "closed" or not is_newer:
-            continue
-        for statement in _HOLD:
-            cursor.execute(statement, binds | {"was_held": int(state == "held")})
+    wanted = sorted(minutes)
+    cursor.executemany(_KNOW_MINUTE, [(pipeline_name, minute) for minute, _, _ in wanted])
+    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
+    now = cursor.fetchone()[0]
+    held_since = {}
+    for query, binds in _by_minutes(_LOCK_MINUTES, pipeline_name, [minute for minute, _, _ in wanted]):
+        cursor.execute(query, binds)
+        for minute, state, merged_attempt, since in cursor.fetchall():
+            is_newer = attempt is None or merged_attempt is None or merged_attempt < attempt
+            if state != "closed" and is_newer:
+                held_since[minute] = since if state == "held" and since is not None else now
+    cursor.execute("SELECT minute, raw_rows FROM etl.staged_counts WHERE attempt = %(attempt)s", {"attempt": attempt})
+    rows_now = dict(cursor.fetchall())
+    to_hold = [one for one in wanted if one[0] in held_since]
+    cursor.executemany(
+        _RECORD_HOLD,
+        [
+            (pipeline_name, minute, held_since[minute], now, batch_id, attempt, rows_now.get(minute), checks)
+            for minute, _, _ in to_hold
+            for checks in [json.dumps(list(failing_checks.get(minute, ())))]
+        ],
+    )
+    for query, binds in _by_minutes(_VOID_RELEASES, pipeline_name, list(held_since)):
+        cursor.execute(query, binds)
+    cursor.executemany(
+        _HOLD, [(pipeline_name, minute, "held", reason[:500], changed_at) for minute, changed_at, reason in to_hold]
+    )
 
 
 def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, dict]:
     """The ledger rows of just these minutes, by minute; one that was never seen has none."""
-    wanted, found = sorted(set(minutes)), {}
-    for start in range(0, len(wanted), _MINUTES_A_QUERY):
-        binds = {f"m{number}": minute for number, minute in enumerate(wanted[start : start + _MINUTES_A_QUERY])}
-        marks = ", ".join(f"%({name})s" for name in binds)
-        query = f"SELECT * FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute IN ({marks})"
-        found.update((row["minute"], row) for row in rows(conn.cursor(), query, binds | {"pipeline": pipeline.name}))
+    query = "SELECT * FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute IN ({marks})"
+    found = {}
+    for statement, binds in _by_minutes(query, pipeline.name, sorted(set(minutes))):
+        found.update((row["minute"], row) for row in rows(conn.cursor(), statement, binds))
     conn.rollback()  # nothing was written: let the next look see what was committed meanwhile
     return found
+
+
+def _by_minutes(query: str, pipeline: str, minutes: Sequence[datetime]) -> Iterator[tuple[str, dict]]:
+    """The query, with a place for each minute in {marks}, and its binds; for a few hundred minutes at a time."""
+    for start in range(0, len(minutes), _MINUTES_A_QUERY):
+        binds = {f"m{number}": minute for number, minute in enumerate(minutes[start : start + _MINUTES_A_QUERY])}
+        marks = ", ".join(f"%({name})s" for name in binds)
+        yield query.format(marks=marks), binds | {"pipeline": pipeline}
 
 
 def _text(value: str | bytes | None) -> str | None:

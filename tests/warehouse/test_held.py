@@ -54,6 +54,25 @@ def releases(lab: Lab, columns: str = "minute, released_by, used_by_batch") -> l
     return lab.query(f"SELECT {columns} FROM etl.releases ORDER BY release_id")
 
 
+# A statement takes some hundred minutes; a source that breaks may fill a whole batch with bad ones.
+def test_every_one_of_many_bad_minutes_is_held_for_its_own_rows(lab: Lab) -> None:
+    bad = {minute(number): [contribution(bid_sum=-1)] * (1 + number % 2) for number in range(-1_100, 0)}
+    for rows in bad.values():
+        rows[1:] = [{**row, "job_id": 8} for row in rows[1:]]
+    batch_id = hold(lab, bad)
+    held_now = lab.query("SELECT minute, rows_now, batch_id FROM etl.holds WHERE minute < %s ORDER BY minute", TEN)
+    assert held_now == [(at, len(rows), batch_id) for at, rows in bad.items()]
+    states = "SELECT COUNT(*) FROM etl.{} WHERE state = 'held' AND reason LIKE '%%staging_no_negative%%'"
+    assert [lab.one(states.format(table)) for table in ("minute_ledger", "batch_minutes")] == [1_101, 1_101]
+    assert lab.pending() == []
+    release(lab, minute(-1_100), minute(1))
+    held_since = lab.query("SELECT held_since FROM etl.holds ORDER BY minute")
+    ledger.hold(lab.conn.cursor(), "recruitment", [(at, None, "fails alone") for at in bad], None)
+    lab.conn.commit()
+    assert lab.query("SELECT held_since FROM etl.holds ORDER BY minute") == held_since
+    assert lab.one("SELECT COUNT(*) FROM etl.releases WHERE used_at IS NOT NULL AND used_by_batch IS NULL") == 1_100
+
+
 def test_a_hold_changes_nothing_that_is_published(lab: Lab) -> None:
     lab.publish({minute(0): [contribution(event_count=5, clicks=5)], minute(1): [contribution()]}, run_id="before")
     before = [lab.query(text) for text in PUBLISHED]
