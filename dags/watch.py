@@ -4,7 +4,8 @@
    - *stale* if a change that was seen in the lake is not merged within `delay_limit`,
    - *blind* if its lake was not polled within `look_limit`,
    - *failing* if two batches in a row were not merged,
-   - *held* if a gate holds some of its minutes.
+   - *held* if a gate holds some of its minutes,
+   - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`.
 
 A source that sends nothing causes no alert. Each problem is reported when it starts, once an hour while it lasts, and when
 it is over. Reports go to the log and to every channel whose connection is defined (docs/deploy.md). If Airflow's metrics
@@ -46,7 +47,7 @@ with DAG(
     # Half a minute after the minute DAGs, whose tick has the machine for itself.
     schedule=CronDataIntervalTimetable("* * * * * 30", timezone="UTC"),
     start_date=START,
-    description="Alerts when a pipeline is stale, not polled or failing, or has held minutes, and when that is over.",
+    description="Alerts when a pipeline is stale, not polled, failing, held or stuck, and when that is over.",
     doc_md=__doc__,
     catchup=False,
     max_active_runs=1,

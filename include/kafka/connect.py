@@ -24,6 +24,7 @@ from include.pipelines import Pipeline, all_pipelines
 _COMPUTED = {"minute": "_minute", "shard": "_shard"}
 _PATIENCE = 1_800.0  # seconds: the tables come with Airflow's set-up DAG, minutes after a first start
 _PAUSE = 5.0
+_REPORT_EVERY = 15.0
 
 
 class ConnectError(RuntimeError):
@@ -112,29 +113,45 @@ def register_all(
     patience: float = _PATIENCE,
     pause: float = _PAUSE,
 ) -> None:
-    """Register a connector for each pipeline, and start it again until it runs. Raises ConnectError when the time is up.
+    """Register a connector for each pipeline, and restart it until it runs. Raises ConnectError when the time is up.
 
-    What it needs may come later than Connect: tables and topics are made by set-up.
+    What it needs may come later than Connect: set-up makes tables and topics. Prints why it waits.
     """
-    deadline, waiting = time.monotonic() + patience, {name_of(one): connector(one, template) for one in pipelines}
-    registered: set[str] = set()
+    begun, configs = time.monotonic(), {name_of(one): connector(one, template) for one in pipelines}
+    waiting, registered, reports = list(configs), set(), _Reports()
     while waiting:
-        name, found = next(iter(waiting)), None
+        name, problem = waiting[0], None
         try:
             if name not in registered:
-                connect.register(name, waiting[name])
+                connect.register(name, configs[name])
                 registered.add(name)
-            found = connect.trouble(name)
-            if found is None:
+            problem = connect.trouble(name)
+            if problem is None:
                 print(f"Connector {name} runs.", flush=True)
-                del waiting[name]
+                waiting.remove(name)
                 continue
             connect.restart(name)
         except (OSError, ValueError) as error:  # not up yet, or busy with the one before
-            found = found or str(error)
-        if time.monotonic() > deadline:
-            raise ConnectError(f"Connector {name} does not run: {found}. Its log says more; was minutemark_setup run?")
+            problem = problem or str(error)
+        seconds = time.monotonic() - begun
+        if seconds > patience:
+            raise ConnectError(
+                f"Connector {name} does not run: {problem}. Read the worker's log; run minutemark_setup."
+            )
+        reports.add(f"Waiting for connector {name}: {problem}", seconds)
         time.sleep(pause)
+
+
+class _Reports:
+    """Prints a line when it differs from the one before, and every 15 seconds."""
+
+    def __init__(self) -> None:
+        self._line, self._next = "", 0.0
+
+    def add(self, line: str, seconds: float) -> None:
+        if line != self._line or seconds >= self._next:
+            print(f"{line} ({seconds:.0f} s; tables and topics come with the DAG minutemark_setup)", flush=True)
+            self._line, self._next = line, seconds + _REPORT_EVERY
 
 
 def main(arguments: list[str] | None = None) -> int:

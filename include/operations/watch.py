@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from include.connections import WAREHOUSE_ETL, Endpoint
+from include.kafka.way_in import way_in
 from include.notice import Notice
 from include.pipelines import Pipeline, get
 from include.warehouse import alerts, status
@@ -29,6 +30,10 @@ def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ET
         conn.rollback()
         problems = [problem for one in found for problem in problems_of(get(one["pipeline"]), one, now)]
         problems = [_named(conn, problem) for problem in problems]
+        if way_in():
+            from include.operations import topic_watch
+
+            problems += topic_watch.problems(conn, [get(one["pipeline"]) for one in found], now)
         for alert, notice in alerts.update(conn, problems, now):
             if tell(notice):
                 alerts.told(conn, alert, now)

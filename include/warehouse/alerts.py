@@ -28,7 +28,7 @@ class Problem:
     """What is wrong with a pipeline now."""
 
     pipeline: str
-    problem: str  # stale, blind, held or failing
+    problem: str  # stale, blind, held, failing or stuck
     since: datetime
     found: str
     remedy: str

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -17,10 +18,12 @@ TESTS_JAVA = Path(__file__).with_name("connect")
 def connect_jars() -> Path:
     """The worker's jars, where a compiler is there, too."""
     from local import connect
-    from local.layout import CONNECT_JARS
+    from local.layout import CONNECT_JARS, SPARK_JARS
 
     if not shutil.which("java") or not list(CONNECT_JARS.glob("connect-runtime-*.jar")):
         pytest.skip(f"Kafka Connect needs Java 17, and its jars in {CONNECT_JARS}: `make setup` fetches them.")
+    if not list(SPARK_JARS.glob("java-driver-core-*.jar")):
+        pytest.skip(f"The tests' sink needs the Cassandra driver of {SPARK_JARS}: `make setup` fetches it.")
     if not connect.has_compiler():
         pytest.skip("This Java has no compiler: install a JDK (Debian: apt-get install openjdk-17-jdk-headless).")
     return CONNECT_JARS
@@ -40,7 +43,28 @@ def transform_classes(connect_jars: Path, tmp_path_factory: pytest.TempPathFacto
 def test_classes(transform_classes: Path) -> Path:
     """The folder of the tests' own classes: a sink, and a program around the transform."""
     from local import connect
+    from local.layout import SPARK_JARS
 
-    folder = transform_classes.with_name("test-sink")
-    connect.compile_java(TESTS_JAVA, folder, also=[transform_classes])
+    folder = transform_classes.with_name("test-classes")
+    connect.compile_java(TESTS_JAVA, folder, also=[transform_classes, *SPARK_JARS.glob("*.jar")])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sink_plugin(test_classes: Path) -> Path:
+    """The tests' sink as a plugin of a worker: its jar, beside those of the Cassandra driver.
+
+    MINUTEMARK_TEST_SINK names the folder of the DataStax sink, where that one is there: the same tests then run with it.
+    """
+    from local.layout import SPARK_JARS
+
+    if real := os.environ.get("MINUTEMARK_TEST_SINK"):
+        return Path(real)
+    folder = test_classes.with_name("test-sink")
+    folder.mkdir()
+    jar = Path(shutil.make_archive(str(folder / "strict-sink"), "zip", test_classes))
+    jar.rename(jar.with_suffix(".jar"))
+    for driver in SPARK_JARS.glob("*.jar"):
+        if not driver.name.startswith(("spark-", "mysql-", "scala-")):
+            (folder / driver.name).symlink_to(driver)
     return folder

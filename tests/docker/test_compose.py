@@ -116,6 +116,15 @@ def test_connect_asks_the_broker_where_containers_do_and_has_the_writers_passwor
     assert SERVICES["connect"]["environment"]["LAKE_WRITER_PASSWORD"] == settings["lake_writer"]["conn_password"]
 
 
+def test_connects_log_is_bounded_by_rate_and_size():
+    options = SERVICES["connect"]["logging"]["options"]
+    assert size(options["max-size"]) * int(options["max-file"]) <= 30 * 1024**2
+    dockerfile = (PROJECT / "docker" / "connect" / "Dockerfile").read_text()
+    assert "ENV KAFKA_LOG4J_OPTS=-Dlog4j2.configurationFile=/opt/connect/log4j2.properties\n" in dockerfile
+    logging = (PROJECT / "docker" / "connect" / "log4j2.properties").read_text()
+    assert "appender.console.filter.burst.type = BurstFilter\n" in logging
+
+
 def test_grafana_asks_the_warehouse_as_the_read_only_account():
     [source] = yaml.safe_load((PROJECT / "docker" / "grafana" / "datasources.yaml").read_text())["datasources"]
     bi = next(one for one in SETTINGS["connections"] if one["conn_id"] == "warehouse_bi")

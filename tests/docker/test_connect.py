@@ -174,6 +174,20 @@ def test_a_connector_that_comes_before_its_tables_is_started_again_until_it_runs
     assert there.asked.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
 
 
+def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, capsys, monkeypatch):
+    there = worker("UNASSIGNED", "UNASSIGNED", "FAILED", "FAILED", "RUNNING")
+    monkeypatch.setattr(connect, "_REPORT_EVERY", 3600)
+    register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
+    lines = [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()]
+    waits = "Waiting for connector minutemark-recruitment: "
+    reason = "Keyspace bedan does not exist"
+    assert lines == [f"{waits}unassigned {reason}", f"{waits}failed {reason}", "Connector minutemark-recruitment runs."]
+
+    monkeypatch.setattr(connect, "_REPORT_EVERY", 0)
+    register_all(Connect(worker("FAILED", "FAILED", "RUNNING").url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 def test_one_that_never_runs_is_told_with_what_connect_says(worker):
     there = worker("FAILED")
     with pytest.raises(ConnectError, match="failed Keyspace bedan does not exist"):

@@ -11,12 +11,12 @@ from datetime import datetime
 from typing import TypeVar
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from include import pipelines
 from include.kafka import clients, topics
 from include.kafka.producer import EventProducer, producer
-from include.kafka.way_in import DAG, SETTING, group_of
+from include.kafka.way_in import CONNECT, DAG, SETTING, group_of
 from include.lake.session import lake
 from include.operations.ingest import IngestSummary, ingest
 from include.pipelines import Pipeline
@@ -63,6 +63,15 @@ def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
     client = clients.admin()  # kept until the answer is there
     for done in client.delete_records([TopicPartition(pipeline.topic, partition, offset)]).values():
         done.result(timeout=30)
+
+
+def commit_as_connect(pipeline) -> None:
+    """Connect's group has passed all that is in the topic."""
+    group = group_of(pipeline.name, CONNECT)
+    ends = {number: one.end for number, one in topics.reaches(pipeline, group).items()}
+    client = Consumer({**clients.settings(), "group.id": group})
+    client.commit(offsets=[TopicPartition(pipeline.topic, *one) for one in ends.items()], asynchronous=False)
+    client.close()
 
 
 def lake_rows(minute: str) -> dict[str, object]:

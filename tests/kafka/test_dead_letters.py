@@ -9,10 +9,10 @@ from confluent_kafka import Producer
 
 from include.kafka import clients, topics
 from include.kafka.dead_letters import with_dead_letters
-from include.kafka.way_in import CONNECT, DAG, SETTING, group_of
+from include.kafka.way_in import CONNECT, DAG, SETTING
 from include.operations import verify
 from include.operations.ingest import ingest_dead_letters, main
-from tests.kafka.conftest import kept, lake_rows, take_in, value_of
+from tests.kafka.conftest import commit_as_connect, kept, lake_rows, take_in, value_of
 from tests.lake.conftest import event_id
 
 
@@ -79,17 +79,6 @@ def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic
 
 def of_topic(findings) -> dict[str, int]:
     return {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
-
-
-def commit_as_connect(pipeline) -> None:
-    """Connect's group has passed all that is in the topic."""
-    from confluent_kafka import Consumer, TopicPartition
-
-    group = group_of(pipeline.name, CONNECT)
-    ends = {number: one.end for number, one in topics.reaches(pipeline, group).items()}
-    client = Consumer({**clients.settings(), "group.id": group})
-    client.commit(offsets=[TopicPartition(pipeline.topic, *one) for one in ends.items()], asynchronous=False)
-    client.close()
 
 
 def test_verify_says_of_poison_that_it_waits_until_its_dead_letter_is_consumed(pipeline, send):

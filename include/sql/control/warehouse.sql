@@ -243,7 +243,7 @@ CREATE TABLE IF NOT EXISTS etl.freshness (
 -- What minutemark_watch has found and told: one row per pipeline and problem, open or over.
 CREATE TABLE IF NOT EXISTS etl.alerts (
   pipeline VARCHAR(48) NOT NULL,
-  problem VARCHAR(16) NOT NULL COMMENT 'stale, blind, held or failing',
+  problem VARCHAR(16) NOT NULL COMMENT 'stale, blind, held, failing or stuck',
   state VARCHAR(8) NOT NULL COMMENT 'open or over',
   began_at DATETIME(6) NOT NULL COMMENT 'since when it is so',
   seen_at DATETIME(6) NOT NULL COMMENT 'when the watch last found it so',
@@ -251,6 +251,18 @@ CREATE TABLE IF NOT EXISTS etl.alerts (
   found VARCHAR(500) NOT NULL,
   remedy VARCHAR(500) NOT NULL,
   PRIMARY KEY (pipeline, problem)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- How far a topic's consumers have come, partition by partition, as the watch last found it.
+CREATE TABLE IF NOT EXISTS etl.topic_progress (
+  pipeline VARCHAR(48) NOT NULL,
+  topic VARCHAR(249) NOT NULL,
+  partition_number INT NOT NULL,
+  committed BIGINT NOT NULL COMMENT 'offset that the consumer group has committed',
+  waiting BIGINT NOT NULL COMMENT 'messages behind it',
+  moved_at DATETIME(6) NOT NULL COMMENT 'when it last moved, or nothing waited',
+  seen_at DATETIME(6) NOT NULL COMMENT 'when the broker last answered',
+  PRIMARY KEY (pipeline, topic, partition_number)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- The zone that dashboards show times in; one row. Written by set-up, as the next table is.

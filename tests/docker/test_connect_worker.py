@@ -1,0 +1,268 @@
+"""A real Connect worker with the project's worker.properties, template and transform, from the topic into a real lake.
+
+The sink is the tests' own and obeys the DataStax sink's rules; with MINUTEMARK_TEST_SINK it is the DataStax sink itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+from confluent_kafka import Message, Producer
+
+from include import pipelines
+from include.connections import LAKE_WRITER, endpoint
+from include.demo import traffic
+from include.kafka import clients, topics
+from include.kafka.connect import Connect, name_of, register_all
+from include.kafka.messages import TopicEvents
+from include.kafka.way_in import CONNECT, SETTING, group_of
+from include.lake.keys import minute_of, shard_of, time_uuid
+from include.lake.session import lake
+from include.lake.writer import Event, event_id
+from include.operations import verify
+from include.operations.ingest import ingest_dead_letters
+from include.pipelines import Pipeline
+from local import connect
+from local.process import Child, free_port
+from tests.kafka.conftest import kept, until
+
+EVENTS = int(os.environ.get("MINUTEMARK_TEST_EVENTS", "600"))  # of each pipeline and test
+START = datetime(2026, 10, 3, 12)
+# What does not depend on the pipeline is tried with one, unless the sink is the real one.
+SOME = [*pipelines.all_pipelines()] if "MINUTEMARK_TEST_SINK" in os.environ else ["ecommerce"]
+some_pipelines = pytest.mark.parametrize("pipeline", SOME, indirect=True)
+POISON = [
+    b'{"create_time": "2026-',
+    b'["create_time", "custom_track"]',
+    b'{"custom_track": "click", "event_type": "view"}',  # no create_time, no id
+    b'{"create_time": "yesterday", "id": "e-1"}',
+    b'{"create_time": "%s", "id": " ", "ed": {"jobId": 7}, "brand": []}' % str(time_uuid(START, "x")).encode(),
+    b"\xff\xfe\x00",
+    None,
+]
+
+
+class Worker:
+    """A worker that can be killed and started again."""
+
+    def __init__(self, folder, broker, plugin) -> None:
+        self._prepared = connect.Worker(home=folder / "connect", broker=broker, port=free_port(), plugins=(plugin,))
+        self._env = os.environ | {"LAKE_WRITER_PASSWORD": endpoint(LAKE_WRITER).password}
+        self.log = folder / "connect.log"
+        self.url = self._prepared.url
+
+    def start(self) -> None:
+        self._child = Child(self._prepared.prepare(), self.log, self._env)
+        connect.wait_until_ready(self._prepared, alive=self._child.alive, log=str(self.log))
+
+    def kill(self) -> None:
+        os.kill(self._child.pid, signal.SIGKILL)
+        until(lambda: not self._child.alive())
+
+    def stop(self) -> None:
+        self._child.stop()
+
+
+@pytest.fixture(scope="module")
+def template(cassandra_node) -> str:
+    """The project's, for the sink and the node that are here."""
+    config = json.loads((connect.IMAGE / "lake-sink.json").read_text())
+    if "MINUTEMARK_TEST_SINK" not in os.environ:
+        config["connector.class"] = "minutemark.tests.StrictSink"
+    lake_writer = endpoint(LAKE_WRITER)
+    return json.dumps(config | {"contactPoints": lake_writer.host, "port": str(lake_writer.port)})
+
+
+@pytest.fixture(scope="module")
+def worker(connect_jars, sink_plugin, kafka_broker, schemas, tmp_path_factory):
+    broker = clients.settings()["bootstrap.servers"]
+    made = Worker(tmp_path_factory.mktemp("connect"), broker, sink_plugin)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(params=pipelines.all_pipelines())
+def pipeline(request, worker, template, monkeypatch):
+    """A pipeline under another name, with topics and a running connector of its own; its lake table is the same."""
+    monkeypatch.setenv(SETTING, CONNECT)
+    name = f"{request.param}_{secrets.token_hex(4)}"
+    made = replace(pipelines.get(request.param), name=name, topic=f"{name}.events")
+    topics.make_topics([made])
+    register_all(Connect(worker.url), [made], template, patience=60, pause=0.2)
+    yield made
+    Connect(worker.url).remove(name_of(made))
+
+
+def values(pipeline: Pipeline, count: int) -> list[bytes]:
+    """Messages as producers send them: absent fields, nulls, numbers, unknown fields, some without a create_time."""
+    rng, demo = random.Random(pipeline.name), traffic.demo_of(pipelines.get(pipeline.database))
+    made = []
+    for number in range(count):
+        at = START + timedelta(seconds=rng.uniform(0, 1_800))
+        fields = {"create_time": str(time_uuid(at, f"{pipeline.name}{number}")), **demo.event(rng, at)}
+        if pipeline.event_time and number % 10 == 0:
+            del fields["create_time"]
+        if number % 7 == 0:
+            fields |= {"mood": {"deep": [1]}, pipeline.columns[0]: None}
+        text = json.dumps(fields)
+        if number % 5 == 0:  # as JsonConverter would not have kept them
+            text = f'{text[:-1]}, "{pipeline.columns[1]}": 1.50, "{pipeline.columns[2]}": 12345678901234567890}}'
+        made.append(text.encode())
+    return made
+
+
+def send(pipeline: Pipeline, messages) -> None:
+    """To any partition, at the time of sending: neither may count."""
+    rng, producer = random.Random(3), Producer(clients.settings())
+    for number, value in enumerate(messages):
+        if number % 1_000 == 0:
+            producer.flush(20)
+        producer.produce(pipeline.topic, value, partition=rng.randrange(pipeline.shards))
+    assert producer.flush(20) == 0
+
+
+def waiting(pipeline: Pipeline) -> int:
+    return topics.waiting(pipeline, group_of(pipeline.name, CONNECT))
+
+
+def drained(pipeline: Pipeline, seconds: float = 90) -> None:
+    """Return when Connect has committed all messages, and their dead letters are consumed."""
+    until(lambda: waiting(pipeline) == 0, seconds)
+    ingest_dead_letters(pipeline, seconds=60)
+
+
+def expected(pipeline: Pipeline, messages) -> dict[tuple[datetime, int], dict[str, dict[str, str]]]:
+    """The rows that Python makes of them, by partition and by event."""
+    reader = TopicEvents(pipeline, datetime.now(UTC).replace(tzinfo=None))
+    rows: dict = {}
+    for value in messages:
+        found = reader.read(Message(topic=pipeline.topic, partition=0, offset=0, value=value))
+        if isinstance(found, Event):
+            identity = event_id(pipeline, found)
+            place = minute_of(found.create_time), shard_of(identity, pipeline.shards)
+            row = {"create_time": str(found.create_time), **{name: text for name, text in found.values.items() if text}}
+            rows.setdefault(place, {})[identity] = row
+    return rows
+
+
+def in_lake(pipeline: Pipeline, places) -> dict[tuple[datetime, int], dict[str, dict[str, str]]]:
+    key = pipeline.event_id
+    with lake("lake_reader") as session:
+        select = session.prepare(f"SELECT * FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
+        found = {}
+        for place in places:
+            rows = [row._asdict() for row in session.execute(select, place)]
+            texts = [{name: str(value) for name, value in row.items() if value is not None} for row in rows]
+            found[place] = {
+                row[key]: {name: text for name, text in row.items() if name not in ("minute", "shard")} for row in texts
+            }
+        return found
+
+
+def touched(pipeline: Pipeline) -> set[datetime]:
+    with lake("lake_reader") as session:
+        rows = session.execute(
+            "SELECT minute FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s",
+            (pipeline.lake_table, START.date()),
+        )
+        return {row.minute for row in rows}
+
+
+def of_topic(pipeline: Pipeline) -> dict[str, int]:
+    """What verify says of the topic; no batch runs here, so that the lake's minutes are not looked at."""
+    report = verify.verify([pipeline], patience=0).pipelines[0]
+    counts = report.differences.counts | report.apart.counts
+    return {kind: count for kind, count in counts.items() if kind.startswith("topic_")}
+
+
+def check_all_is_safe(pipeline: Pipeline, messages) -> None:
+    rows = expected(pipeline, messages)
+    found = in_lake(pipeline, rows)
+    for place, events in rows.items():
+        assert {identity: found[place].get(identity) for identity in events} == events
+    assert {minute for minute, _ in rows} <= touched(pipeline)
+    poison = [value for value in messages if value in POISON]
+    assert len(kept(pipeline)) == len(poison)
+    assert all(row["origin_key"].startswith(f"{pipeline.topic}/") for row in kept(pipeline))
+    assert of_topic(pipeline) == {}
+
+
+def with_poison(messages: list[bytes], each: int) -> list[bytes | None]:
+    mixed = [*messages, *POISON * each]
+    random.Random(5).shuffle(mixed)
+    return mixed
+
+
+def test_every_event_is_in_the_lake_as_python_writes_it_and_poison_among_the_rejected_events(pipeline):
+    messages = with_poison(values(pipeline, EVENTS), each=5)
+    send(pipeline, messages)
+    drained(pipeline)
+    check_all_is_safe(pipeline, messages)
+    reasons = {row["reason"].partition(":")[0] for row in kept(pipeline)}
+    assert "the message has no value" in reasons and len(reasons) >= 6
+
+
+@some_pipelines
+def test_nothing_is_lost_or_stuck_when_the_worker_is_killed(pipeline, worker):
+    messages = with_poison(values(pipeline, EVENTS), each=2)
+    send(pipeline, messages[: EVENTS // 2])
+    places = expected(pipeline, messages[: EVENTS // 2])
+    until(lambda: any(in_lake(pipeline, places).values()))  # written, and not committed yet
+    send(pipeline, messages[EVENTS // 2 :])
+    worker.kill()
+    worker.start()
+    drained(pipeline)
+    check_all_is_safe(pipeline, messages)
+
+
+@some_pipelines
+def test_nothing_is_lost_or_stuck_while_the_lake_is_away(pipeline, worker):
+    messages = with_poison(values(pipeline, EVENTS), each=2)
+    with frozen(endpoint(LAKE_WRITER).port):
+        begun = worker.log.stat().st_size
+        send(pipeline, messages)
+        until(
+            lambda: any(text in worker.log.read_bytes()[begun:] for text in (b"refused a write", b"Error inserting")),
+            60,
+        )
+        assert waiting(pipeline) > 0
+    drained(pipeline)
+    check_all_is_safe(pipeline, messages)
+
+
+@contextlib.contextmanager
+def frozen(port: int):
+    """The process that listens there stands still."""
+    [pid] = {one.pid for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port}
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@some_pipelines
+def test_the_log_stays_small_where_poison_comes_without_end(pipeline, worker):
+    size = worker.log.stat().st_size
+    send(pipeline, [POISON[number % len(POISON)] for number in range(5_000)])
+    drained(pipeline)
+    assert worker.log.stat().st_size - size < 200_000
+    assert len(kept(pipeline)) == 5_000
+
+
+def test_a_message_without_a_time_of_its_own_is_not_given_the_records(pipeline):
+    """Its timestamp and partition are the producer's affair; an identity that is made of them would change when sent again."""
+    send(pipeline, [json.dumps({"id": str(uuid.uuid4()), "ev": "1"}).encode()])
+    drained(pipeline)
+    assert [row["reason"].split()[0] for row in kept(pipeline)] in (["create_time"], ["event_time"])
