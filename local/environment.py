@@ -66,10 +66,10 @@ def read(path: Path = ENV_FILE) -> dict[str, str]:
 
 
 def use(variables: Mapping[str, str]) -> None:
-    """Give this process these variables, and of our connections no others."""
-    for name in map(connections.variable, connections.IDS):
+    """Give this process these variables, and of our connections no others. It has no use for Airflow's metadata."""
+    for name in (postgres.SETTING, *map(connections.variable, connections.IDS)):
         os.environ.pop(name, None)
-    os.environ.update(variables)
+    os.environ.update({name: value for name, value in variables.items() if name != postgres.SETTING})
 
 
 def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -> Environment:
@@ -89,6 +89,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         way_in.SETTING: ingest,
         reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
+        **_metadata(ports, passwords, environ),
         "AIRFLOW__CORE__FERNET_KEY": known.get("AIRFLOW__CORE__FERNET_KEY") or _key(),
         "AIRFLOW__API_AUTH__JWT_SECRET": known.get("AIRFLOW__API_AUTH__JWT_SECRET") or _key(),
         "AIRFLOW__API__SECRET_KEY": known.get("AIRFLOW__API__SECRET_KEY") or _key(),
@@ -101,6 +102,13 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     write_private(ENV_FILE, _HEADER + exports)
     return Environment(variables, passwords, bool(own_lake), bool(own_warehouse), bool(own_kafka), ingest)
+
+
+def _metadata(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Where `astro dev start --standalone` keeps Airflow's metadata: on SQLite it meets locked databases."""
+    if _users(environ, postgres.SETTING):
+        return {}
+    return postgres.settings(ports["POSTGRES_PORT"], passwords["metadata_airflow"], postgres.STANDALONE)
 
 
 def _reporting_zone(environ: Mapping[str, str]) -> str:
@@ -185,13 +193,7 @@ def of_airflow(
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         # Whoever reaches the loopback interface is an administrator, as with `astro dev start --standalone`.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        # On SQLite Airflow refuses to create a backfill while its scheduler writes.
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url(
-            ports["POSTGRES_PORT"], environment.passwords["metadata_airflow"]
-        ),
-        # Four processes with two pools each, within the server's max_connections of 60.
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "5",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "2",
+        **postgres.settings(ports["POSTGRES_PORT"], environment.passwords["metadata_airflow"], postgres.DATABASE),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__API__BASE_URL": url,
         "MINUTEMARK_DEMO": environ.get("MINUTEMARK_DEMO", "1"),

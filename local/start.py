@@ -117,10 +117,9 @@ class Stack:
 
     def start_airflow(self) -> None:
         """Make Airflow's database and start what needs no store."""
-        self._require_ports({"api-server": ("AIRFLOW_PORT",), POSTGRES: _PORTS[POSTGRES]})
+        self._require_ports({"api-server": ("AIRFLOW_PORT",)})
         AIRFLOW_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._define_programs()
-        self._start_metadata()
+        self.start_metadata()
         self._migrate()
         supervisor.start(*EARLY)
 
@@ -137,8 +136,10 @@ class Stack:
                 log=str(LOGS),
             )
 
-    def _start_metadata(self) -> None:
-        """PostgreSQL with an empty or a known database for Airflow."""
+    def start_metadata(self) -> None:
+        """Start PostgreSQL, with databases for Airflow of `make run` and of `astro dev start --standalone`."""
+        self._require_ports({POSTGRES: _PORTS[POSTGRES]})
+        self._define_programs()
         passwords = connections.metadata_passwords(self.environment.passwords)
         if supervisor.state_of(POSTGRES) not in supervisor.COMING:
             with step("create PostgreSQL's data folder", quick=1.0):
@@ -373,14 +374,15 @@ def _declared_pools() -> list[dict]:
 
 
 def services() -> None:
-    """Only the stores, with their schema, for use before `astro dev start --standalone`."""
+    """Only the stores and Airflow's database, for use before `astro dev start --standalone`."""
     stack = Stack()
     stack.start_stores()
+    stack.start_metadata()
     stack.await_stores()
     stack.apply_schema()
     stack.resume()
-    for name in stack._stores():
-        say(f"   {name} listens on 127.0.0.1:{stack.ports[name.upper() + '_PORT']}")
+    for name in (*stack._stores(), POSTGRES):
+        say(f"   {name} listens on 127.0.0.1:{stack.ports[f'{name.upper()}_PORT']}")
     say("Load the connections with `source .local/env`. `make stop` stops the stores.")
 
 

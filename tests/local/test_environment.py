@@ -42,15 +42,18 @@ def test_each_account_has_a_password_of_its_own():
     assert len(set(passwords.values())) == len(passwords) == 8
 
 
-def test_airflows_database_is_told_to_airflow_alone(env_file):
-    made = environment.prepare(ports.DEFAULTS, {})
-    seen = environment.of_airflow(made, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, {})
-    password = made.passwords["metadata_airflow"]
-    assert (
-        seen["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-        == f"postgresql+psycopg2://airflow:{password}@127.0.0.1:15499/airflow"
-    )
-    assert "SQL_ALCHEMY" not in env_file.read_text()  # the standalone mode has a database of its own
+def test_the_stack_and_the_standalone_mode_have_a_database_each(env_file):
+    made = environment.prepare({**ports.DEFAULTS, "POSTGRES_PORT": 15499}, {})
+    seen = environment.of_airflow(made, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, made.variables)
+    server = f"postgresql+psycopg2://airflow:{made.passwords['metadata_airflow']}@127.0.0.1:15499"
+    setting = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+    assert seen[setting] == f"{server}/airflow"
+    assert environment.read(env_file)[setting] == f"{server}/airflow_standalone"
+
+
+def test_a_database_of_the_users_own_for_the_standalone_mode_is_left_to_them(env_file):
+    environment.prepare(ports.DEFAULTS, {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://db.example/airflow"})
+    assert "SQL_ALCHEMY" not in env_file.read_text()
 
 
 def test_a_file_of_before_airflows_database_keeps_its_passwords(env_file):
@@ -141,6 +144,7 @@ def test_an_administrator_that_was_sourced_is_not_used_for_a_warehouse_of_ones_o
         monkeypatch.setenv(name, value)
     environment.use(made.variables)
     assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in os.environ
+    assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in os.environ
     assert os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]
 
 

@@ -1,13 +1,15 @@
 """The PostgreSQL of Airflow's metadata, started for real: who gets in, and that it ends cleanly and comes back."""
 
+import json
 import os
 import signal
+import subprocess
 
 import psutil
 import pytest
 
-from local import connections, postgres
-from local.layout import STORE_JARS
+from local import connections, environment, ports, postgres
+from local.layout import ROOT, STORE_JARS, VENV
 from local.process import Child, free_port
 
 
@@ -47,6 +49,27 @@ def test_airflow_has_an_utf8_database_of_its_own(server, passwords):
     settings = "SELECT current_setting('server_encoding'), current_setting('TimeZone')"
     assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], settings) == ("UTF8", "UTC")
     ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], "CREATE TABLE mine (id int)")
+
+
+def test_a_sourced_env_gives_the_standalone_mode_a_database_of_its_own(server, passwords, tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ENV_FILE", tmp_path / "env")
+    monkeypatch.setattr(environment, "read", lambda file=tmp_path / "env", read=environment.read: read(file))
+    known = {
+        f"metadata_{name}": passwords[login]
+        for name, login in (("admin", postgres.ADMIN), ("airflow", postgres.AIRFLOW))
+    }
+    (tmp_path / "env").write_text(f"export MINUTEMARK_PASSWORDS='{json.dumps(known)}'\n")
+    environment.prepare({**ports.DEFAULTS, "POSTGRES_PORT": server.port}, {})
+    # As `astro dev start --standalone` calls it: the shell's environment, and a home of its own.
+    env = {"PATH": f"{VENV / 'bin'}:{os.defpath}", "AIRFLOW_HOME": str(tmp_path / "standalone"), "HOME": str(tmp_path)}
+    script = f'source "{tmp_path / "env"}" && airflow db migrate && airflow pools set spark 1 "one driver" && airflow db check'
+    done = subprocess.run(["bash", "-c", script], env=env, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    pools = "SELECT count(*) FROM slot_pool WHERE pool = 'spark'"
+    assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], pools, postgres.STANDALONE) == (1,)
+    of_stack = "SELECT to_regclass('slot_pool')"
+    assert ask(server, postgres.AIRFLOW, passwords[postgres.AIRFLOW], of_stack) == (None,)
+    assert not list(tmp_path.rglob("*.db"))
 
 
 @pytest.mark.parametrize("user", [postgres.ADMIN, postgres.AIRFLOW])
