@@ -25,7 +25,8 @@ def consume_dead_letters() -> None:
     from plugins.topics import FollowerHook
 
     for pipeline in pipelines.all_pipelines().values():
-        print(ingest_dead_letters(pipeline, FollowerHook(with_dead_letters(pipeline), DEAD_LETTERS).get_consumer))
+        hook = FollowerHook(with_dead_letters(pipeline), DEAD_LETTERS)
+        print(ingest_dead_letters(pipeline, hook.get_consumer, seconds=30))  # what is left, the next run consumes
 
 
 if way_in() == CONNECT:

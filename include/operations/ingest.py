@@ -83,19 +83,25 @@ def ingest(
     seconds: float = SECONDS,
     to_the_end: bool = False,
     lake_writer: str | Endpoint = LAKE_WRITER,
+    dead_letters: bool = False,
 ) -> IngestSummary:
     """Follow the pipeline's topic for so long, or to its end, or until the next one takes over.
 
-    `open_consumer` gives a subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
+    `open_consumer` gives a subscribed consumer, which is closed here. With `dead_letters` each message counts as the one that
+    its headers name. Raises BrokerError, LakeError, WarehouseError.
     """
     summary, begun = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
         intake = Intake(pipeline, session, summary)
+
+        def take(messages: list[Message]) -> None:
+            intake.take([original(message) for message in messages] if dead_letters else messages)
+
         consumer = open_consumer()  # only now: from here on its predecessor is shut out
         try:
             summary.taken_over = follow(
                 consumer,
-                intake.take,
+                take,
                 intake.lost,
                 lambda: time.monotonic() - begun > seconds,
                 to_the_end=to_the_end,
@@ -125,6 +131,7 @@ def ingest_dead_letters(
         seconds=seconds,
         to_the_end=True,
         lake_writer=lake_writer,
+        dead_letters=True,
     )
 
 
@@ -156,9 +163,9 @@ class Intake:
         self._summary = summary
 
     def take(self, messages: list[Message]) -> None:
-        """Return when each of them is safe. Dead letters count at the place that they came from."""
+        """Return when each of them is safe."""
         events, refused = [], []
-        for message in map(original, messages):
+        for message in messages:
             found = self._reader.read(message)
             if isinstance(found, Event):
                 events.append(found)

@@ -66,6 +66,16 @@ def test_a_message_that_somebody_else_put_there_is_kept_at_its_own_place(pipelin
     assert [row["origin_key"] for row in kept(pipeline)] == [f"{with_dead_letters(pipeline).topic}/0/0"]
 
 
+def test_headers_of_a_dead_letter_that_is_sent_to_the_topic_again_mean_nothing_there(pipeline, monkeypatch):
+    monkeypatch.setenv(SETTING, DAG)
+    headers = [(f"__connect.errors.{name}", b"9") for name in ("topic", "partition", "offset")]
+    client = Producer(clients.settings())
+    client.produce(pipeline.topic, b"[]", partition=1, headers=headers)
+    assert client.flush(20) == 0
+    assert take_in(pipeline).refused == 1
+    assert [row["origin_key"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/0"]
+
+
 def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic_to_connect(
     pipeline, send, monkeypatch, capsys
 ):
