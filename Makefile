@@ -12,6 +12,10 @@ ifdef EVENTS
 export MINUTEMARK_DEMO_EVENTS := $(EVENTS)
 endif
 
+ifdef WAREHOUSE
+export MINUTEMARK_WAREHOUSE := $(WAREHOUSE)
+endif
+
 # These commands use the project's Python, not the one that the calling shell is set to.
 unexport PYTHONPATH PYTHONHOME
 
@@ -33,7 +37,7 @@ setup: ## install missing OS packages, the Python environment and the jars
 	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) not found. Install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 1; }
 	@$(PYTHON3) -m local.bootstrap
 
-run: setup ## start everything and show the last runs until Ctrl-C | DETACH=1 (return once healthy), EVENTS=5000 (demo events a minute)
+run: setup ## start everything and show the last runs until Ctrl-C | DETACH=1 (return once healthy), EVENTS=5000 (demo events a minute), WAREHOUSE=mysql (kept)
 	@$(LOCAL) run $(if $(DETACH),--detach)
 
 services: setup ## start only the stores and write .local/env, for `astro dev start --standalone`
@@ -93,7 +97,7 @@ replay-csv: ## send a CSV through Kafka as if it happened now | PIPELINE=recruit
 ingest: ## consume a topic into the lake, up to its end | PIPELINE=recruitment (SECONDS=60: follow it for 60 s; AGAIN=1: consume all it still holds)
 	@$(LOCAL) ingest $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(AGAIN),--again)
 
-faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), SOAK=60 (random order for 60 minutes), SEED=…
+faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 held: ## list held minutes and the checks that they failed | PIPELINE=recruitment FORMAT=table|json

@@ -1,7 +1,7 @@
 """The environment of the local stack: `.local/env` for a shell or `astro dev start --standalone`, and Airflow's own.
 
 `.local/env` is made at first start with fresh passwords and kept. Connections that the user's environment brings win:
-with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, where the schema's owner is another account) no MariaDB is
+with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, where the schema's owner is another account) no warehouse is
 started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka. Without a
 way in from topics (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
 """
@@ -31,6 +31,8 @@ MARK = "MINUTEMARK_STACK"
 # Airflow gives its processes titles, which by default overwrite what /proc shows of their environment, the mark included.
 VISIBLE = {"SPT_NOENV": "1"}
 _SOURCED = "MINUTEMARK_ENV_FILE"
+_WAREHOUSE = "MINUTEMARK_WAREHOUSE"
+WAREHOUSES = ("mariadb", "mysql")
 # What describes the terminal or the calling make, not the stack: another terminal is no reason to restart a process.
 _OF_THE_TERMINAL = re.compile(
     r"(BASH|COLOR|DBUS_|GIT_|GPG_|HIST|LESS|MAKE|PYTHON|SSH_|TERM|TMUX|VSCODE_|XDG_)"
@@ -49,6 +51,7 @@ class Environment:
     own_lake: bool
     own_warehouse: bool
     own_kafka: bool
+    warehouse: str  # the server that is started for it
     ingest: str  # the way in from topics; empty: none
 
 
@@ -81,12 +84,18 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     spark, kafka = connections.variable("spark_default"), connections.variable("kafka_default")
     own_kafka = {kafka: environ[kafka]} if _users(environ, kafka) else {}
     ingest = environ.get(way_in.SETTING, way_in.DAG)
+    warehouse = environ.get(_WAREHOUSE) or known.get(_WAREHOUSE, "mariadb")
+    if warehouse not in WAREHOUSES:
+        raise Problem(
+            "Warehouse", f"WAREHOUSE={warehouse} is not a server that can be started", f"Use {' or '.join(WAREHOUSES)}."
+        )
     variables = {
         **(own_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),
         **(own_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
         **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
         **(own_kafka or connections.broker(ports["KAFKA_PORT"])),
         way_in.SETTING: ingest,
+        _WAREHOUSE: warehouse,
         reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
         **_metadata(ports, passwords, environ),
@@ -101,7 +110,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         variables["JAVA_HOME"] = java_home
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     write_private(ENV_FILE, _HEADER + exports)
-    return Environment(variables, passwords, bool(own_lake), bool(own_warehouse), bool(own_kafka), ingest)
+    return Environment(variables, passwords, bool(own_lake), bool(own_warehouse), bool(own_kafka), warehouse, ingest)
 
 
 def _metadata(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:

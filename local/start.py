@@ -21,6 +21,7 @@ from local import (
     environment,
     kafka,
     mariadb,
+    mysql,
     ports,
     postgres,
     supervisor,
@@ -33,7 +34,8 @@ from local.problems import Problem
 from local.progress import say, step
 from local.supervisor import Program
 
-CASSANDRA, MARIADB, KAFKA, POSTGRES = "cassandra", "mariadb", "kafka", "postgres"
+CASSANDRA, MARIADB, MYSQL, KAFKA, POSTGRES = "cassandra", "mariadb", "mysql", "kafka", "postgres"
+_WAREHOUSES = {MARIADB: mariadb.Server, MYSQL: mysql.Server}
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
 CLEANING = "airflow-clean"
 # What works without the stores, and what would start runs before they answer.
@@ -44,6 +46,7 @@ _BI = connections.variable("warehouse_bi")
 _PORTS = {
     CASSANDRA: ("CASSANDRA_PORT", "CASSANDRA_STORAGE_PORT"),
     MARIADB: ("MARIADB_PORT",),
+    MYSQL: ("MARIADB_PORT",),
     KAFKA: ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT"),
     POSTGRES: ("POSTGRES_PORT",),
 }
@@ -60,6 +63,9 @@ class Stack:
         STATE.mkdir(exist_ok=True)
         self.ports = ports.chosen()
         self.environment = environment.prepare(self.ports)
+        self.warehouse = self.environment.warehouse
+        if self.warehouse == MYSQL and not self.environment.own_warehouse:
+            mysql.fetch()
         self.env = environment.of_airflow(self.environment, self.ports)
         self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
         self.stopped: dict[str, list[str]] = {}
@@ -71,10 +77,10 @@ class Stack:
         self._define_programs()
         if CASSANDRA in stores:
             supervisor.start(CASSANDRA)
-        if MARIADB in stores:
-            with step("create MariaDB's data folder", quick=1.0):
-                self._mariadb().prepare(connections.warehouse_passwords(self.environment.passwords))
-            supervisor.start(MARIADB)
+        if self.warehouse in stores:
+            with step(f"create {self._warehouse().name}'s data folder", quick=1.0):
+                self._warehouse().prepare(connections.warehouse_passwords(self.environment.passwords))
+            supervisor.start(self.warehouse)
         if KAFKA in stores:
             with step("create Kafka's data folder", quick=1.0):
                 self._kafka().prepare()
@@ -83,11 +89,11 @@ class Stack:
     def await_stores(self) -> None:
         """Wait until the stores answer, and make their accounts."""
         stores = self._stores()
-        if MARIADB in stores:
+        if self.warehouse in stores:
             password = self.environment.passwords["warehouse_admin"]
-            with step("start MariaDB"):
+            with step(f"start {self._warehouse().name}"):
                 warehouse_server.wait_until_ready(
-                    self.ports["MARIADB_PORT"], password, alive=_coming(MARIADB), log=_log(MARIADB)
+                    self.ports["MARIADB_PORT"], password, alive=_coming(self.warehouse), log=_log(self.warehouse)
                 )
         if KAFKA in stores:
             with step("start Kafka"):
@@ -250,7 +256,7 @@ class Stack:
     def _stores(self) -> list[str]:
         own = {
             CASSANDRA: self.environment.own_lake,
-            MARIADB: self.environment.own_warehouse,
+            self.warehouse: self.environment.own_warehouse,
             KAFKA: self.environment.own_kafka or not self.environment.ingest,
         }
         return [name for name, is_own in own.items() if not is_own]
@@ -306,8 +312,8 @@ class Stack:
         ]
         if CASSANDRA in self._stores():
             programs.append(self._store(CASSANDRA, self._cassandra_command(), 10))
-        if MARIADB in self._stores():
-            programs.append(self._store(MARIADB, self._mariadb().command(), 10))
+        if self.warehouse in self._stores():
+            programs.append(self._store(self.warehouse, self._warehouse().command(), 10))
         if KAFKA in self._stores():
             programs.append(self._store(KAFKA, self._kafka().command(), 10))
         return programs
@@ -339,8 +345,8 @@ class Stack:
         if home := self.environment.variables.get("JAVA_HOME"):
             os.environ["JAVA_HOME"] = home
 
-    def _mariadb(self) -> mariadb.Server:
-        return mariadb.Server(home=DATA / MARIADB, port=self.ports["MARIADB_PORT"])
+    def _warehouse(self) -> warehouse_server.WarehouseServer:
+        return _WAREHOUSES[self.warehouse](home=DATA / self.warehouse, port=self.ports["MARIADB_PORT"])
 
     def _postgres(self) -> postgres.Server:
         return postgres.Server(home=DATA / POSTGRES, port=self.ports["POSTGRES_PORT"])
@@ -382,7 +388,7 @@ def services() -> None:
     stack.apply_schema()
     stack.resume()
     for name in (*stack._stores(), POSTGRES):
-        say(f"   {name} listens on 127.0.0.1:{stack.ports[f'{name.upper()}_PORT']}")
+        say(f"   {name} listens on 127.0.0.1:{stack.ports[_PORTS[name][0]]}")
     say("Load the connections with `source .local/env`. `make stop` stops the stores.")
 
 

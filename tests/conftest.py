@@ -214,11 +214,15 @@ def warehouse_server(request: pytest.FixtureRequest, _environment: None) -> dict
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests that use a warehouse run on MariaDB; those of ON_BOTH_SERVERS or marked `both_servers` on MySQL too."""
+    """Tests that use a warehouse run on MariaDB; those of ON_BOTH_SERVERS or marked `both_servers` on MySQL too.
+
+    MINUTEMARK_TEST_WAREHOUSE=mysql runs all of them there, and only there.
+    """
     if "warehouse_server" in metafunc.fixturenames:
         path = metafunc.definition.path.relative_to(TESTS).as_posix()
         both = path.startswith(ON_BOTH_SERVERS) or metafunc.definition.get_closest_marker("both_servers")
-        servers = ["mariadb", "mysql"] if both else ["mariadb"]
+        chosen = os.environ.get("MINUTEMARK_TEST_WAREHOUSE")
+        servers = [chosen] if chosen else ["mariadb", "mysql"] if both else ["mariadb"]
         metafunc.parametrize("warehouse_server", servers, indirect=True, scope="module")
 
 

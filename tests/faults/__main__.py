@@ -29,6 +29,7 @@ PORTS = (
     "SUPERSET_PORT",
     "JUPYTER_PORT",
 )
+WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 
 
 def main() -> int:
@@ -51,7 +52,7 @@ def main() -> int:
             print("\n".join(SCENARIOS))
             return 0
         chosen = [SCENARIOS[name] for name in asked.names or SCENARIOS]
-        with small_disk(state / "data" / "mariadb"):
+        with small_disk(state / "data" / os.environ.get(WAREHOUSE, "mariadb")):
             return _run(_in_random_orders(chosen, asked.soak * 60, asked.seed) if asked.soak else iter(chosen), asked)
 
 
@@ -62,7 +63,7 @@ def _isolate(folder: Path) -> Path:
     """
     from local.process import free_port
 
-    for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_"))]:
+    for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_")) and name != WAREHOUSE]:
         del os.environ[name]
     (folder / "tmp").mkdir()
     os.environ |= {name: str(free_port()) for name in PORTS}

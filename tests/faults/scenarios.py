@@ -156,7 +156,7 @@ def cassandra_killed_under_load(world: World) -> None:
 def warehouse_killed_under_load(world: World) -> None:
     world.send(world.events(500))
     run = world.trigger()
-    world.kill("mariadb")
+    world.kill(world.stack.warehouse)
     world.send(world.events(500))
     world.ended(run)
 
@@ -172,11 +172,11 @@ def _program_killed(world: World, name: str) -> None:
 
 @scenario("three minutes without a warehouse; events go on")
 def warehouse_away_for_three_minutes(world: World) -> None:
-    supervisor.stop("mariadb")
+    supervisor.stop(world.stack.warehouse)
     for _ in range(18):
         world.send(world.events(30))
         time.sleep(10)
-    supervisor.start("mariadb")
+    supervisor.start(world.stack.warehouse)
     world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
 
 
@@ -186,7 +186,7 @@ def disk_of_the_warehouse_full(world: World) -> None:
         raise NotHere("it takes a root who may mount a file system")
     large = {"ev": "2", "custom_track": "click", "job_id": "900001", "bid": "-1", "ed": "x" * 1_000_000}
     rows = world.events(200)
-    server = world.program("mariadb")
+    server = world.program(world.stack.warehouse)
     with disk.full(world.warehouse_data):
         world.send([*rows, *({**row, **large} for row in world.events(40))])
         run = world.trigger()

@@ -56,7 +56,7 @@ class World:
         self.airflow: Airflow = stack.airflow
         self.rng = random.Random(seed)
         self.sent: list[dict[str, str | None]] = []
-        self.warehouse_data = layout.DATA / start.MARIADB
+        self.warehouse_data = layout.DATA / stack.warehouse
         self._dag_of: dict[str, str] = {}  # of each run that was asked for
         self._sequence = 0
         self._lock = threading.Lock()  # of what is sent: traffic has a thread of its own

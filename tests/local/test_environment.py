@@ -152,3 +152,11 @@ def test_a_store_sees_its_ports_and_no_connection():
     seen = environment.of_store(ports.DEFAULTS, ("MARIADB_PORT",))
     assert seen["MARIADB_PORT"] == "3306"
     assert not [name for name in seen if name.startswith(("AIRFLOW", "KAFKA"))]
+
+
+def test_the_server_of_the_warehouse_is_chosen_once_and_kept(env_file):
+    assert environment.prepare(ports.DEFAULTS, {}).warehouse == "mariadb"
+    assert environment.prepare(ports.DEFAULTS, {"MINUTEMARK_WAREHOUSE": "mysql"}).warehouse == "mysql"
+    assert environment.prepare(ports.DEFAULTS, {}).warehouse == "mysql"
+    with pytest.raises(Problem, match=r"WAREHOUSE=oracle(?s:.*)mariadb or mysql"):
+        environment.prepare(ports.DEFAULTS, {"MINUTEMARK_WAREHOUSE": "oracle"})
