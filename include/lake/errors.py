@@ -14,6 +14,10 @@ class LakeError(RuntimeError):
     """The lake could not be reached, or refused. The message says where, what, and the remedy."""
 
 
+class LakePermissionMissing(LakeError):
+    """An account may not do what was asked of it."""
+
+
 class LakeTableMismatch(LakeError):
     """A lake table that is not what its pipeline declares."""
 
@@ -31,7 +35,8 @@ def explain(error: BaseException, endpoint: Endpoint) -> LakeError:
     found = _innermost(error)
     text = " ".join(str(found).split())[:400]
     kind = type(found).__name__
-    return LakeError(f"The lake at {place(endpoint)}: {_what_and_remedy(kind, text, endpoint)}")
+    made = LakePermissionMissing if kind == "Unauthorized" else LakeError
+    return made(f"The lake at {place(endpoint)}: {_what_and_remedy(kind, text, endpoint)}")
 
 
 def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, ConnectionMissing, endpoint
-from include.lake.errors import SET_UP, LakeError, LakeTableMismatch
+from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, ConnectionMissing, Endpoint, endpoint
+from include.lake.errors import SET_UP, LakeError, LakePermissionMissing, LakeTableMismatch
 from include.lake.session import lake
 from include.pipelines import Pipeline, all_pipelines
 
@@ -26,23 +26,59 @@ _KEY = {
 }
 
 
+def administrator_grants(role: str) -> Iterator[str]:
+    """The rights that set-up needs, as statements. A role may do everything in a keyspace that it has created.
+
+    The rights on a keyspace are for one that exists already.
+    """
+    yield f"GRANT CREATE ON ALL KEYSPACES TO {role};"
+    for keyspace in _keyspaces():
+        for permission in ("AUTHORIZE", "SELECT", "MODIFY"):
+            yield f"GRANT {permission} ON KEYSPACE {keyspace} TO {role};"
+
+
 def apply_schema() -> None:
     """Create what is missing of the lake, then grant. Applying it again changes nothing.
 
     Works with connection lake_admin; where that is not defined lake_writer must be allowed to create, without grants.
+    An account that lacks a right raises LakePermissionMissing with the rights that set-up needs.
     """
     try:
-        account = endpoint(LAKE_ADMIN).conn_id
+        account = endpoint(LAKE_ADMIN)
     except ConnectionMissing:
-        account = LAKE_WRITER
+        account = endpoint(LAKE_WRITER)
         log.info("Connection %s is not defined: the schema is applied as %s, without grants.", LAKE_ADMIN, LAKE_WRITER)
+    try:
+        _apply(account)
+    except LakePermissionMissing as error:
+        raise _lacking_rights(error, account) from error
+
+
+def _apply(account: Endpoint) -> None:
     with lake(account) as session:
         for statement in _schema_statements():
             session.execute(statement, timeout=60)
         for pipeline in all_pipelines().values():
             check_table(session, pipeline)
-        if account == LAKE_ADMIN:
+        if account.conn_id == LAKE_ADMIN:
             _grant(session)
+
+
+def _lacking_rights(error: LakePermissionMissing, account: Endpoint) -> LakePermissionMissing:
+    if account.conn_id == LAKE_ADMIN:
+        role, remedy = account.login, f"All rights that set-up needs of connection {LAKE_ADMIN}:"
+    else:
+        role = "minutemark_admin"
+        remedy = (
+            f"Or define connection {LAKE_ADMIN} (AIRFLOW_CONN_{LAKE_ADMIN.upper()}, or in Airflow under Admin, Connections) "
+            "with an account that has these rights:"
+        )
+    grants = "\n".join(administrator_grants(role))
+    return LakePermissionMissing(f"{error} {remedy}\n{grants}\nThose on a keyspace are needed where it exists already.")
+
+
+def _keyspaces() -> list[str]:
+    return sorted({"minutemark", *(pipeline.keyspace for pipeline in all_pipelines().values())})
 
 
 def _schema_statements() -> Iterator[str]:
@@ -85,7 +121,7 @@ def _login(conn_id: str) -> str | None:
 def _grants(reader: str | None, writer: str | None) -> Iterator[str]:
     pipelines = all_pipelines().values()
     if reader:
-        for keyspace in sorted({"minutemark", *(pipeline.keyspace for pipeline in pipelines)}):
+        for keyspace in _keyspaces():
             yield f'GRANT SELECT ON KEYSPACE {keyspace} TO "{reader}"'
     if writer:
         for table in sorted({CHANGE_LOG, *(pipeline.lake_table for pipeline in pipelines)}):

@@ -9,7 +9,7 @@ DEADLOCK, LOCK_WAIT = 1213, 1205
 LOST = frozenset({2006, 2013, 2055, 4031, 1927, 1053})  # the session is gone; what it had not committed is undone
 _UNREACHABLE = frozenset({2002, 2003, 2005, 2026, 1040})
 _REFUSED_LOGIN = frozenset({1045, 1130, 1251, 2059, 2061})
-_DENIED = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
+DENIED = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
 _MISSING = frozenset({1049, 1054, 1146})
 
 
@@ -56,7 +56,7 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
         )
     if code in _REFUSED_LOGIN:
         return "refused the login", f"Correct login and password of connection {target.conn_id}."
-    if code in _DENIED:
+    if code in DENIED:
         return "lacks a permission", f"As an administrator, {SET_UP}, which grants what each account needs."
     if code in _MISSING:
         return "lacks a table, column or database", f"To create it, {SET_UP}."

@@ -9,6 +9,7 @@ from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, Co
 from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import reporting_zone
 from include.warehouse.columns import add_missing
+from include.warehouse.errors import DENIED, WarehouseError, place
 from include.warehouse.session import warehouse
 from include.warehouse.sql import FOLDER, statements
 
@@ -40,17 +41,57 @@ _BI_READS = {
 }
 
 
+def administrator_grants(account: str) -> Iterator[str]:
+    """The rights that set-up needs, as statements; `account` as the server writes it, such as `'admin'@'%'`."""
+    for database in _databases():
+        yield (
+            f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE VIEW ON {database}.* TO {account} "
+            "WITH GRANT OPTION;"
+        )
+    yield f"GRANT SELECT ON mysql.user TO {account};"
+
+
 def apply_schema() -> None:
     """Create what is missing, tables and columns, then grant. Applying it again changes nothing.
 
     Works with connection warehouse_admin; where that is not defined warehouse_etl must be allowed to create, and
-    nothing is granted.
+    nothing is granted. An account that lacks a right raises WarehouseError with the rights that set-up needs.
     """
     try:
         account = endpoint(WAREHOUSE_ADMIN)
     except ConnectionMissing:
         account = endpoint(WAREHOUSE_ETL)
         log.info("Connection %s is not defined: applying as %s, without grants.", WAREHOUSE_ADMIN, WAREHOUSE_ETL)
+    try:
+        _apply(account)
+    except WarehouseError as error:
+        if error.code not in DENIED:
+            raise
+        raise _lacking_rights(error, account) from error
+
+
+def _lacking_rights(error: WarehouseError, account: Endpoint) -> WarehouseError:
+    found = f"The warehouse at {place(account)} lacks a permission that set-up needs: {error.__cause__.args[-1]}."
+    if account.conn_id == WAREHOUSE_ADMIN:
+        login, remedy = account.login, "Grant its account, as a user with all rights:"
+    else:
+        login = "minutemark_admin"
+        remedy = (
+            f"Connection {WAREHOUSE_ADMIN} is not defined: define it (AIRFLOW_CONN_{WAREHOUSE_ADMIN.upper()}, or in Airflow "
+            "under Admin, Connections) with an account that has these rights:"
+        )
+    grants = "\n".join(administrator_grants(f"'{login}'@'%'"))
+    accounts = (
+        f"Where the accounts of {WAREHOUSE_ETL} and {WAREHOUSE_BI} do not exist yet, it needs CREATE USER ON *.*, too."
+    )
+    return WarehouseError(f"{found} {remedy}\n{grants}\n{accounts}", error.code)
+
+
+def _databases() -> list[str]:
+    return sorted({"etl", *(pipeline.database for pipeline in all_pipelines().values())})
+
+
+def _apply(account: Endpoint) -> None:
     pipelines = all_pipelines().values()
     with warehouse(account) as conn:
         cursor = conn.cursor()
@@ -106,7 +147,7 @@ def _hosts(cursor, target: Endpoint) -> list[str]:
 
 def _etl_grants(pipelines: list[Pipeline]) -> Iterator[str]:
     """Rows of everything, tables of nothing: no CREATE, ALTER or DROP, but for tables that get a partition a day."""
-    for database in sorted({"etl", *(pipeline.database for pipeline in pipelines)}):
+    for database in _databases():
         yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.*"
     for table in sorted({output.contributions for one in pipelines for output in one.outputs if output.by_day}):
         yield f"GRANT ALTER, CREATE ON {table}"  # CREATE: MySQL asks for it, and the table is there already
