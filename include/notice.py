@@ -12,7 +12,7 @@ _SAID = {
     "blind": "is not polled",
     "held": "has held minutes",
     "failing": "keeps failing",
-    "stuck": "does not get on with its topic",
+    "stuck": "makes no progress in its topic",
     "failed": "failed",
 }
 

@@ -7,12 +7,15 @@ from datetime import datetime, timedelta
 import pytest
 
 from include.kafka import topics
+from include.kafka.clients import BrokerError
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.producer import producer
 from include.kafka.way_in import CONNECT, DAG, SETTING
 from include.operations.topic_watch import problems
+from include.operations.watch import watch
+from include.pipelines import get
 from include.warehouse.session import warehouse
-from tests.kafka.conftest import commit_as_connect, take_in, value_of
+from tests.kafka.conftest import commit_as_connect, take_in, until, value_of
 from tests.lake.conftest import event_id
 
 NOON = datetime(2026, 3, 1, 12)
@@ -23,7 +26,17 @@ SECOND = timedelta(seconds=1)
 def way(request, pipeline, monkeypatch):
     monkeypatch.setenv(SETTING, request.param)
     topics.make_topics([pipeline])
+    followed = [pipeline, with_dead_letters(pipeline)] if request.param == CONNECT else [pipeline]
+    until(lambda: all(map(answers, followed)))
     return request.param
+
+
+def answers(pipeline) -> bool:
+    """A new topic has no leader for a moment."""
+    try:
+        return bool(topics.reaches(pipeline, "any"))
+    except BrokerError:
+        return False
 
 
 @pytest.fixture
@@ -71,11 +84,41 @@ def test_dead_letters_that_nobody_consumes_are_a_problem(pipeline, look, monkeyp
     monkeypatch.setenv(SETTING, CONNECT)
     topics.make_topics([pipeline])
     letters = with_dead_letters(pipeline)
+    until(lambda: answers(letters) and answers(pipeline))
     with producer(letters) as send:
         send.send(b"[]", partition=0)
     assert look(0) == []
     [problem] = look(181)
     assert problem.found.startswith(f"DAG minutemark_dead_letters has made no progress in {letters.topic} for")
+
+
+def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schemas, pipeline, monkeypatch):
+    """By the pipelines of the registry, which have topics of their own here."""
+    monkeypatch.setenv(SETTING, CONNECT)
+    topics.make_topics()
+    recruitment, notices = get("recruitment"), []
+
+    def titles_after(seconds: int) -> list[str]:
+        notices.clear()
+        with warehouse() as conn:
+            conn.cursor().execute(
+                "UPDATE etl.topic_progress SET moved_at = moved_at - INTERVAL %(seconds)s SECOND", {"seconds": seconds}
+            )
+            conn.cursor().execute(
+                "UPDATE etl.alerts SET seen_at = seen_at - INTERVAL %(seconds)s SECOND", {"seconds": seconds}
+            )
+            conn.commit()
+        watch(lambda notice: not notices.append(notice.title))
+        return [title for title in notices if "topic" in title]
+
+    until(lambda: answers(recruitment))
+    with producer(recruitment) as send:
+        for partition in range(recruitment.shards):
+            send.send(b"[]", partition=partition)
+    assert titles_after(0) == []
+    assert titles_after(181) == ["Minutemark · Problem: recruitment makes no progress in its topic"]
+    commit_as_connect(recruitment)
+    assert titles_after(121) == ["Minutemark · Over: recruitment makes no progress in its topic"]
 
 
 def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(way, pipeline, look, monkeypatch):
