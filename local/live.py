@@ -22,7 +22,7 @@ _STATE_STYLES = {"fresh": "green", "silent": "", "new": ""}
 def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
     """What is shown for these batches; pure, for the tests."""
     shown = Table(
-        title="Minutemark: the last runs, seconds from tick to merged",
+        title="Minutemark: last runs, with seconds from tick to merge",
         title_justify="left",
         caption=note,
         caption_justify="left",
