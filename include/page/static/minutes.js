@@ -11,7 +11,7 @@ const MEANINGS = {
   open: "not over yet, or the lake was not polled since it ended",
   held: "failed a check and is not published",
   failed: "its last run failed; the next run retries it",
-  empty: "published, without events",
+  empty: "no events",
   closed: "older than the lake's retention",
 };
 
