@@ -1,8 +1,8 @@
 """Loads changed minutes of the lake into the warehouse, every minute.
 
 A scheduled run processes the minutes that the ledger lists as pending, not the minute in its name. The next run therefore
-processes a late row, however old its minute is. After an outage, each run takes the newest minutes first and then up to
-ten hours of the backlog. A backfill takes exactly the minutes of its intervals.
+processes a late row, however old its minute is. After an outage, each run takes the newest minutes first and then
+about 20 seconds' worth of the backlog. A backfill takes exactly the minutes of its intervals.
 """
 
 from airflow.sdk import CronDataIntervalTimetable
