@@ -263,6 +263,8 @@ class Stack:
 
     def _require_ports(self, names: Mapping[str, tuple[str, ...]]) -> None:
         """The ports of programs that do not run yet are free."""
+        if supervisor.running():
+            self._define_programs()  # stops what runs with another port, or in place of one of these
         for program, needed in names.items():
             if not supervisor.running() or supervisor.state_of(program) not in supervisor.COMING:
                 ports.require_free(self.ports, needed)
