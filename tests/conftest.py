@@ -52,6 +52,7 @@ ON_BOTH_SERVERS = ("warehouse/", "page/test_views.py")
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers here: pyproject.toml is not copied either."""
     config.addinivalue_line("markers", "both_servers: runs on MySQL too, not on MariaDB alone")
+    config.addinivalue_line("markers", "one_server: decides in Python what another server would not change")
     config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even where CI=true")
 
 
@@ -220,7 +221,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     if "warehouse_server" in metafunc.fixturenames:
         path = metafunc.definition.path.relative_to(TESTS).as_posix()
-        both = path.startswith(ON_BOTH_SERVERS) or metafunc.definition.get_closest_marker("both_servers")
+        test = metafunc.definition
+        both = test.get_closest_marker("both_servers") or (
+            path.startswith(ON_BOTH_SERVERS) and not test.get_closest_marker("one_server")
+        )
         chosen = os.environ.get("MINUTEMARK_TEST_WAREHOUSE")
         servers = [chosen] if chosen else ["mariadb", "mysql"] if both else ["mariadb"]
         metafunc.parametrize("warehouse_server", servers, indirect=True, scope="module")

@@ -106,8 +106,7 @@ def test_minutes_rejects_batches_and_sales_are_shown_in_the_zone(berlin: Lab) ->
         assert set(found) == {(offset,)}, view
 
 
-def test_applying_again_writes_nothing(berlin: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(reporting_zone.SETTING, BERLIN)
+def test_applying_again_writes_nothing(berlin: Lab) -> None:
     said = []
 
     class Listening:

@@ -108,6 +108,7 @@ def merged_as_if(lab: Lab, batch_id: int, rows: int) -> None:
 
 
 # ⚑ a batch is limited by the time that it takes, not by 600 minutes
+@pytest.mark.one_server
 def test_a_sparse_history_of_39_000_minutes_is_six_batches_at_most(lab: Lab, reader, writer, now) -> None:
     history = [now - timedelta(days=30) + number * MINUTE for number in range(39_000)]
     live = [now - number * MINUTE for number in range(10)][::-1]
@@ -124,6 +125,7 @@ def test_a_sparse_history_of_39_000_minutes_is_six_batches_at_most(lab: Lab, rea
 
 
 # Earlier batches had one row a minute; what comes now has not.
+@pytest.mark.one_server
 def test_a_history_is_sampled_before_a_batch_takes_thousands_of_its_minutes(lab: Lab, reader, writer, now) -> None:
     history = [now - timedelta(days=30) + number * MINUTE for number in range(1_200)]
     write(writer, history[600:], rows=5)
