@@ -1,5 +1,5 @@
 -- Control tables of every pipeline. All times are UTC; changed_at values are the lake's time-UUIDs as text.
--- Runs on MySQL 8.4 and MariaDB 10.11 to 11.4; applying it again changes nothing.
+-- Runs on MySQL 8.4 to 9.7 and MariaDB 10.11 to 11.4; applying it again changes nothing.
 
 CREATE DATABASE IF NOT EXISTS etl CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
