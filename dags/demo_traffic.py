@@ -34,7 +34,8 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         catchup=False,
         max_active_runs=1,  # it ends just before its minute does
         dagrun_timeout=timedelta(minutes=5),
-        default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=5)},
+        # On a first start minutemark_setup creates its tables meanwhile.
+        default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=5)},
         params={
             "events": Param(EVENTS, type="integer", minimum=0, description="Number of events to send in this minute."),
             "late": Param(
@@ -72,8 +73,12 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
 
         @task(execution_timeout=timedelta(minutes=2))
         def send_events(params=None) -> None:
-            from include.demo.traffic import import_demo_dimensions, run_traffic
+            from airflow.sdk.exceptions import AirflowSkipException
 
+            from include.demo.traffic import foreign_hosts, import_demo_dimensions, run_traffic
+
+            if hosts := foreign_hosts():
+                raise AirflowSkipException(f"No demo events: {', '.join(hosts)} is not a store of the demo's own.")
             if missing := import_demo_dimensions(pipeline):
                 print(f"Imported {missing} missing dimension rows.")
             shares = ("events", "late", "duplicate", "broken", "poison")

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from include.connections import LAKE_WRITER, WAREHOUSE_ETL
+from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.kafka.way_in import way_in
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# This machine, and the containers of docker-compose.override.yml.
+OWN_HOSTS = {"localhost", "127.0.0.1", "::1", "cassandra", "mysql", "kafka"}
 SLICE = 0.5  # seconds between two writes
 _MARGIN = timedelta(seconds=0.5)  # before the end of the minute
 _NODE = 0x6D6D64  # upper half of the node in every id that the demo makes; an odd first octet is no network card's
@@ -83,6 +85,15 @@ def demo_of(pipeline: Pipeline) -> ModuleType:
 def is_demo(event_id: uuid.UUID) -> bool:
     """Whether the demo made this event: nobody else's ids have its node."""
     return event_id.node >> 24 == _NODE
+
+
+def foreign_hosts() -> list[str]:
+    """Hosts of the lake, the warehouse and the broker that are not the demo's own: real events may be there."""
+    hosts = [host for conn_id in (LAKE_WRITER, WAREHOUSE_ETL) for host in endpoint(conn_id).host.split(",")]
+    if way_in():
+        brokers = endpoint(KAFKA).extra.get("bootstrap.servers", "").split(",")
+        hosts += [broker.strip().rpartition(":")[0] for broker in brokers]
+    return sorted({host.strip() for host in hosts} - OWN_HOSTS)
 
 
 def run_traffic(

@@ -88,6 +88,16 @@ def test_connection_matches_a_service_and_an_account(connection):
     assert f"'{password}'" in line
 
 
+def test_demo_traffic_is_on_and_counts_the_containers_as_its_own_stores():
+    from include.demo.traffic import OWN_HOSTS
+
+    for name in ("scheduler", "dag-processor"):
+        assert SERVICES[name]["environment"]["MINUTEMARK_DEMO"] == "${MINUTEMARK_DEMO:-1}"
+    stores = {one["conn_host"] for one in SETTINGS["connections"] if one["conn_type"] in ("cassandra", "mysql")}
+    broker = json.loads(next(one["conn_extra"] for one in SETTINGS["connections"] if one["conn_type"] == "kafka"))
+    assert stores | {broker["bootstrap.servers"].partition(":")[0]} <= OWN_HOSTS
+
+
 def test_the_way_in_is_the_same_for_airflow_and_for_the_connectors_and_only_one():
     services = ("scheduler", "dag-processor", "connectors")
     assert {SERVICES[name]["environment"]["MINUTEMARK_INGEST"] for name in services} == {

@@ -1,9 +1,12 @@
 """Demo traffic where there is a topic: all of it goes that way, and now and then what is no event."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from include.demo import recruitment as demo
-from include.demo.traffic import run_traffic
+from include.demo.traffic import foreign_hosts, run_traffic
 from include.lake import change_log
 from include.lake.counts import minute_counts
 from include.lake.session import lake
@@ -26,3 +29,26 @@ def test_events_reach_the_lake_by_the_topic_and_poison_is_rejected(pipeline, by_
     with lake() as session:
         found = minute_counts(session, pipeline, sent.minutes)
     assert sum(rows for rows, _ in found.values()) == 300
+
+
+@pytest.mark.parametrize(
+    ("lake_hosts", "warehouse_host", "brokers", "foreign"),
+    [
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1:9092", []),
+        ("cassandra", "mysql", "kafka:19092", []),
+        ("c1.example.org,c2", "mysql", "kafka:19092, k2.example.org:9093", ["c1.example.org", "c2", "k2.example.org"]),
+        ("cassandra", "db.example.org", "kafka:19092", ["db.example.org"]),
+    ],
+)
+def test_a_store_or_a_broker_of_somebody_else_gets_no_demo_events(
+    monkeypatch, lake_hosts, warehouse_host, brokers, foreign
+):
+    connections = {
+        "LAKE_WRITER": {"conn_type": "cassandra", "host": lake_hosts},
+        "WAREHOUSE_ETL": {"conn_type": "mysql", "host": warehouse_host},
+        "KAFKA_DEFAULT": {"conn_type": "kafka", "extra": {"bootstrap.servers": brokers}},
+    }
+    for conn_id, fields in connections.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id}", json.dumps(fields))
+    monkeypatch.setenv("MINUTEMARK_INGEST", "connect")
+    assert foreign_hosts() == foreign
