@@ -20,7 +20,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards notebook stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench page-bench volume shop-file faults test lint clean
+.PHONY: help setup run services dashboards notebook stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-14s%s\n", $$1, part[1]; if (n > 1) printf "%-18s%s\n", "", part[2] }'
@@ -99,6 +99,10 @@ ingest: ## consume a topic into the lake, up to its end | PIPELINE=recruitment (
 
 faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
+
+rehearse: setup ## run the services of docker-compose.override.yml without Docker until both pipelines are fresh | KEEP=1 (keep them running)
+	@$(VENV)/python -m local.mysql
+	@KEEP="$(KEEP)" $(VENV)/python -m tests.rehearsal
 
 held: ## list held minutes and the checks that they failed | PIPELINE=recruitment FORMAT=table|json
 	@$(LOCAL) held $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(FORMAT),--format "$(FORMAT)")

@@ -35,6 +35,20 @@ class Airflow:
             if error.code != 409:
                 raise
 
+    def make_connection(self, conn_id: str, fields: Mapping[str, object]) -> None:
+        """Create a connection, or give the one of that id these fields: conn_type, host, port, login, password, extra."""
+        body = {"connection_id": conn_id, **fields}
+        try:
+            self._send("POST", "/api/v2/connections", body)
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
+            self._send("PATCH", f"/api/v2/connections/{urllib.parse.quote(conn_id)}", body)
+
+    def get(self, path: str) -> dict:
+        """What any other page of the API server answers, such as one of a plugin."""
+        return self._send("GET", path)
+
     def dags(self) -> dict[str, bool]:
         """Whether each known DAG is paused."""
         found = self._send("GET", "/api/v2/dags?limit=200&exclude_stale=true")

@@ -10,8 +10,8 @@ import base64
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from local import waiting
@@ -22,6 +22,8 @@ from local.problems import Problem
 HOST = "127.0.0.1"
 _MAIN = "kafka.Kafka"
 _FORMAT = "kafka.tools.StorageTool"
+# Variables of the image that are for the JVM, for logging, or for nobody.
+_NO_SETTINGS = ("_OPTS", "_VERSION", "_LOGLEVEL", "_LOGGERS", "_JMX_HOSTNAME")
 
 _CONFIGURATION = """\
 process.roles=broker,controller
@@ -78,6 +80,7 @@ class Broker:
     port: int = 9092
     controller_port: int = 9093
     heap_mb: int = 256
+    settings: Mapping[str, str] = field(default_factory=dict)  # the whole server.properties, but for log.dirs
 
     def prepare(self, jars: Path = KAFKA_JARS) -> list[str]:
         """Write the configuration, format an empty data folder, and return the command that runs the broker."""
@@ -93,6 +96,10 @@ class Broker:
 
     def _configure(self, data: str) -> Path:
         path = self.home / "server.properties"
+        if self.settings:
+            settings = {**self.settings, "log.dirs": self.home / data}
+            path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+            return path
         path.write_text(
             _CONFIGURATION.format(
                 host=HOST,
@@ -130,6 +137,19 @@ class Broker:
             "-cp",
             f"{jars}/*",
         ]
+
+
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The server properties that Kafka's image makes of its environment: KAFKA_LOG_DIRS becomes log.dirs.
+
+    Two underscores stand for one, three for a hyphen.
+    """
+    settings = {}
+    for variable, value in environment.items():
+        if variable.startswith("KAFKA_") and not variable.endswith(_NO_SETTINGS):
+            name = variable.removeprefix("KAFKA_").lower()
+            settings[name.replace("_", ".").replace("...", "-").replace("..", "_")] = value
+    return settings
 
 
 def wait_until_ready(

@@ -67,7 +67,7 @@ class Server(WarehouseServer):
         return _SERVER
 
     def command(self) -> list[str]:
-        return [*_mysqld(_SERVER), f"--defaults-file={self.home / 'my.cnf'}"]
+        return [*mysqld(_SERVER), f"--defaults-file={self.home / 'my.cnf'}"]
 
     def configuration(self, base: Path) -> str:
         settings = _CONFIGURATION.format(
@@ -76,11 +76,11 @@ class Server(WarehouseServer):
         return "\n".join([settings, *self.options, _THROW_AWAY if self.throw_away else ""])
 
     def initialiser(self, base: Path, data: Path) -> list[str]:
-        command = [*_mysqld(base), "--no-defaults", "--initialize-insecure", f"--basedir={base}/usr"]
+        command = [*mysqld(base), "--no-defaults", "--initialize-insecure", f"--basedir={base}/usr"]
         return [*command, f"--datadir={data}", *(["--user=root"] if os.getuid() == 0 else [])]
 
 
-def _mysqld(base: Path) -> list[str]:
+def mysqld(base: Path) -> list[str]:
     """The loader of the packages' own C library, its libraries, and the server."""
     loader = next((base / "usr" / "lib").glob("*-linux-gnu*/ld-linux*.so.*"))
     return [str(loader), "--library-path", str(loader.parent), str(base / "usr" / "sbin" / "mysqld")]

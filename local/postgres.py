@@ -64,6 +64,7 @@ class Server:
     home: Path
     port: int = 15432
     throw_away: bool = False  # for tests: does not wait for the disk
+    superuser: str = ADMIN
 
     def prepare(self, passwords: Mapping[str, str], jars: Path = STORE_JARS) -> list[str]:
         """Unpack, initialise an empty data folder, write the configuration; return the command that runs the server."""
@@ -73,7 +74,7 @@ class Server:
         configuration = _CONFIGURATION.format(home=_quoted(self.home), host=HOST, port=self.port, fsync=fsync)
         (self.home / "postgresql.conf").write_text(configuration)
         if not (self.home / "data").is_dir():
-            self._initialise(base, passwords[ADMIN])
+            self._initialise(base, passwords[self.superuser])
         self._forget_the_dead()
         return self.command(jars)
 
@@ -92,7 +93,7 @@ class Server:
             *_not_as_root(),
             str(base / "bin" / "initdb"),
             f"--pgdata={draft}",
-            f"--username={ADMIN}",
+            f"--username={self.superuser}",
             f"--pwfile={password_file}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",

@@ -16,7 +16,9 @@ _GIVEN: set[int] = set()
 class Child:
     """A running server whose output goes to `log`."""
 
-    def __init__(self, command: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: list[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
         self.log = log
         with log.open("ab") as file:
             self._process = subprocess.Popen(
@@ -25,6 +27,7 @@ class Child:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=env,
+                cwd=cwd,
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
@@ -40,6 +43,10 @@ class Child:
     def exit_code(self) -> int | None:
         """None while it runs."""
         return self._process.poll()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        return self._process.wait()
 
     def stop(self, seconds: float = 30) -> None:
         """End it: politely, then not."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS_JAVA = Path(__file__).with_name("connect")
+from tests.docker import sink
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +42,7 @@ def transform_classes(connect_jars: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def test_classes(transform_classes: Path) -> Path:
     """The folder of the tests' own classes: a sink, and a program around the transform."""
-    from local import connect
-    from local.layout import SPARK_JARS
-
-    folder = transform_classes.with_name("test-classes")
-    connect.compile_java(TESTS_JAVA, folder, also=[transform_classes, *SPARK_JARS.glob("*.jar")])
-    return folder
+    return sink.compile_classes(transform_classes, transform_classes.with_name("test-classes"))
 
 
 @pytest.fixture(scope="session")
@@ -56,15 +51,6 @@ def sink_plugin(test_classes: Path) -> Path:
 
     MINUTEMARK_TEST_SINK names the folder of the DataStax sink, where that one is there: the same tests then run with it.
     """
-    from local.layout import SPARK_JARS
-
     if real := os.environ.get("MINUTEMARK_TEST_SINK"):
         return Path(real)
-    folder = test_classes.with_name("test-sink")
-    folder.mkdir()
-    jar = Path(shutil.make_archive(str(folder / "strict-sink"), "zip", test_classes))
-    jar.rename(jar.with_suffix(".jar"))
-    for driver in SPARK_JARS.glob("*.jar"):
-        if not driver.name.startswith(("spark-", "mysql-", "scala-")):
-            (folder / driver.name).symlink_to(driver)
-    return folder
+    return sink.plugin(test_classes, test_classes.with_name("test-sink"))

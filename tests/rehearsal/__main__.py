@@ -1,0 +1,231 @@
+"""`make rehearse`: what `astro dev start` starts in Docker, as processes of this machine, until both pipelines are fresh.
+
+The services, their commands, variables, order and health checks come from docker-compose.override.yml, the connections and
+pools from airflow_settings.yaml. Each image has a stand-in below: the same software from `.local/`. All of it runs in a
+sandbox (sandbox.py), where the containers' names and ports are the real ones. docs/deploy.md lists what is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import yaml
+
+from local import airflow_api
+from local.layout import ROOT, SPARK_JARS
+from local.problems import Problem
+from local.process import free_port
+from local.progress import say, step
+from tests.rehearsal import sandbox
+from tests.rehearsal.machine import HOME, LEFT_OUT, Machine, planned
+
+SETTINGS = ROOT / "airflow_settings.yaml"
+
+_AIRFLOW_PORT = 8080
+_PATIENCE = 600.0  # seconds until both pipelines are fresh
+_POISON = {"events": 200, "poison": 0.2, "broken": 0.05, "duplicate": 0.1, "late": 0.1}
+
+
+# Outside the sandbox
+
+
+def main() -> int:
+    """Run the rehearsal in a sandbox; KEEP=1 keeps it until Ctrl-C. Returns its exit status."""
+    port = int(os.environ.get("AIRFLOW_PORT") or free_port())
+    # Sockets live in it: a path below the project may be too long for them.
+    folder = tempfile.mkdtemp(prefix="minutemark-rehearsal-")
+    shutil.rmtree(HOME, ignore_errors=True)
+    _make_archive()
+    try:
+        with sandbox.outside_listener(port) as listener:
+            inside = sandbox.python("tests.rehearsal", str(listener.fileno()), str(port), folder)
+            status = sandbox.run(inside, keep_open=[listener.fileno()])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if status == 0:
+        shutil.rmtree(HOME, ignore_errors=True)
+    return status
+
+
+def _make_archive() -> None:
+    """The class archive for Spark, which the image is built with."""
+    from include.spark import submission, warm_start
+
+    os.environ.setdefault("MINUTEMARK_SPARK_JARS", str(SPARK_JARS))
+    if not submission.archive().is_file():
+        with step("class archive for Spark, as in the image"):
+            warm_start.main()
+
+
+# Inside: Airflow, as the Astro CLI and a new user see it
+
+
+def apply_settings(airflow: airflow_api.Airflow) -> None:
+    """Pools and connections by the REST API, as the Astro CLI applies airflow_settings.yaml."""
+    for pool in _settings()["pools"]:
+        airflow.make_pool(pool["pool_name"], pool["pool_slot"], pool["pool_description"])
+    for conn_id, fields in _connections().items():
+        airflow.make_connection(conn_id, fields)
+
+
+def connection_variables() -> dict[str, str]:
+    """The same connections for programs outside Airflow."""
+    return {f"AIRFLOW_CONN_{conn_id.upper()}": json.dumps(fields) for conn_id, fields in _connections().items()}
+
+
+def _settings() -> dict:
+    return yaml.safe_load(SETTINGS.read_text())["airflow"]
+
+
+def _connections() -> dict[str, dict]:
+    """The fields of each connection, under the names that Airflow has for them."""
+    connections = {}
+    for declared in _settings()["connections"]:
+        fields = {name.removeprefix("conn_"): value for name, value in declared.items()}
+        connections[fields.pop("id")] = {"conn_type": fields.pop("type"), **fields}
+    return connections
+
+
+def _rehearse(machine: Machine, airflow: airflow_api.Airflow) -> None:
+    machine.start()
+    machine.await_up("api-server", "scheduler", "triggerer", "dag-processor")
+    _until(machine, "Airflow to answer", lambda: airflow.health()["scheduler"] == "healthy")
+    machine.note("Airflow answers")
+    apply_settings(airflow)
+    machine.note("airflow_settings.yaml is applied")
+    _until(machine, "minutemark_setup", lambda: _state_of(airflow, "minutemark_setup") == "success")
+    machine.note("minutemark_setup has succeeded")
+    _until(machine, "both pipelines to be fresh", _progress(machine, airflow))
+    say(f"Both pipelines are fresh {machine.seconds():.0f} s after the start of the containers.")
+    machine.await_up(*machine.services)
+    _poison(machine)
+    _verify(machine, airflow)
+
+
+def _progress(machine: Machine, airflow: airflow_api.Airflow) -> Callable[[], bool]:
+    """A look at the Pipelines page that notes what is new; true once each pipeline has merged something and is fresh."""
+    from include.pipelines import all_pipelines
+
+    waiting = {(name, state) for name in all_pipelines() for state in ("merged", "fresh")}
+
+    def look() -> bool:
+        for one in airflow.get("/minutemark/api/pipelines")["pipelines"]:
+            reached = {"merged": one["last_merged_at"], "fresh": one["last_merged_at"] and one["state"] == "fresh"}
+            for name, state in sorted(waiting):
+                if name == one["pipeline"] and reached[state]:
+                    machine.note(f"{name} is {state}")
+                    waiting.discard((name, state))
+        return not waiting
+
+    return look
+
+
+def _state_of(airflow: airflow_api.Airflow, dag_id: str) -> str | None:
+    return next((run["state"] for run in airflow.runs(dag_id, 1)), None)
+
+
+def _poison(machine: Machine) -> None:
+    """Messages that cannot be events, broken ones, late ones and duplicates, more than the demo sends."""
+    from include.demo.traffic import run_traffic
+    from include.pipelines import all_pipelines
+
+    os.environ |= machine.services["scheduler"].environment | connection_variables()
+    for pipeline in all_pipelines().values():
+        until = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=30)
+        sent = run_traffic(pipeline, seconds=2, until=until, **_POISON)
+        machine.note(f"{pipeline.name} got {sent.poison} messages that are not events")
+        _until(
+            machine, f"rejected messages of {pipeline.name}", lambda p=pipeline, n=sent.poison: _rejected(p.name) >= n
+        )
+        machine.note(f"{pipeline.name} has them among its rejected events")
+
+
+def _rejected(pipeline: str) -> int:
+    from include.warehouse.session import warehouse
+
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT COUNT(*) FROM etl.rejected_events WHERE pipeline = %s AND origin = 'kafka'", (pipeline,))
+        return cursor.fetchone()[0]
+
+
+def _verify(machine: Machine, airflow: airflow_api.Airflow) -> None:
+    dag_id = "minutemark_verify"
+    run_id = airflow.trigger(dag_id, "Rehearsal")
+    _succeeded(machine, airflow, dag_id, run_id)
+    machine.note("verify finds no difference")
+
+
+def _succeeded(machine: Machine, airflow: airflow_api.Airflow, dag_id: str, run_id: str) -> None:
+    state = _until(
+        machine,
+        f"run {run_id} of {dag_id}",
+        lambda: (found := airflow.run_state(dag_id, run_id)) in ("success", "failed") and found,
+    )
+    if state == "failed":
+        raise Problem(f"DAG {dag_id}", f"run {run_id} failed", f"Read {HOME / 'airflow' / 'logs'}.")
+
+
+def _until(machine: Machine, what: str, condition: Callable[[], object]):
+    """The first true answer; while the API does not answer it is asked again. Raises Problem when the time is up."""
+    deadline = time.monotonic() + max(60.0, _PATIENCE - machine.seconds())
+    while True:
+        machine.must_be_well()
+        last: object = None
+        try:
+            if found := condition():
+                return found
+        except (OSError, ValueError, KeyError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise Problem("Rehearsal", f"waited in vain for {what} ({last})", f"Read the logs in {HOME / 'logs'}.")
+        time.sleep(0.5)
+
+
+def _inside(listener: int, port: int, temporary: str) -> int:
+    """The rehearsal itself, as the sandbox's only user."""
+    os.environ["TMPDIR"] = tempfile.tempdir = temporary
+    (HOME / "logs").mkdir(parents=True)
+    services = planned(os.environ)
+    names = [*services, *LEFT_OUT]
+    sandbox.set_up(names, HOME / "hosts")
+    sandbox.publish(socket.socket(fileno=listener), _AIRFLOW_PORT)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for name, reason in LEFT_OUT.items():
+        say(f"   {name} is left out: {reason}.")
+    say(f"   Airflow will be on http://127.0.0.1:{port}, the logs are in {HOME / 'logs'}.")
+    machine, airflow = Machine(services, temporary), airflow_api.Airflow(_AIRFLOW_PORT)
+    try:
+        _rehearse(machine, airflow)
+        say(f"The rehearsal took {machine.seconds():.0f} s.")
+        if os.environ.get("KEEP"):
+            say(f"Airflow is on http://127.0.0.1:{port}. Ctrl-C stops everything.")
+            while True:
+                signal.pause()
+    except Problem as problem:
+        say(f"\n{problem}")
+        return 1
+    except KeyboardInterrupt:
+        return 130 if not os.environ.get("KEEP") else 0
+    finally:
+        machine.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    if inside := sys.argv[1:]:
+        sys.exit(sandbox.as_init(lambda: _inside(int(inside[0]), int(inside[1]), inside[2])))
+    try:
+        sys.exit(main())
+    except Problem as problem:
+        say(f"\n{problem}")
+        sys.exit(1)

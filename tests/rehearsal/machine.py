@@ -1,0 +1,355 @@
+"""The services of the compose files as processes: each image has a stand-in, which is the same software from `.local/`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+
+from local import bootstrap, cassandra, connect, environment, kafka, mysql, postgres
+from local.layout import ROOT, SPARK_JARS, STATE, VENV
+from local.problems import Problem
+from local.process import Child
+from local.progress import say
+from tests.docker import sink
+from tests.rehearsal import compose
+from tests.rehearsal.compose import Service
+from tests.rehearsal.container_tools import TOOLS
+
+FILES = (ROOT / "tests" / "rehearsal" / "astro-compose.yml", ROOT / "docker-compose.override.yml")
+LEFT_OUT = {"grafana": "Grafana is not on any package registry that the project uses"}
+AIRFLOW = "minutemark/airflow"  # the image that the CLI builds from the project
+PROJECT_FOLDERS = ("dags", "include", "plugins")  # which the Astro CLI mounts
+HOME = STATE / "rehearsal"
+SINK = "MINUTEMARK_TEST_SINK"  # a folder with the jars of the DataStax sink; without it the tests' own sink is used
+
+
+class Machine:
+    """The services of the compose files as processes: how each is started, and whether it can be used."""
+
+    def __init__(self, services: Mapping[str, Service], temporary: str) -> None:
+        self.services = services
+        self.children: dict[str, Child] = {}
+        self._began = time.monotonic()
+        self.stand_ins: dict[str, Callable[[Service], list[str]]] = {
+            "cassandra": self._cassandra,
+            "mysql": self._mysql,
+            "apache/kafka": self._kafka,
+            "postgres": self._postgres,
+            AIRFLOW: self._airflow,
+            "python": self._python,
+            "connect": self._connect,
+        }
+        self._temporary = temporary
+        self._keys = {name: base64.urlsafe_b64encode(os.urandom(32)).decode() for name in ("fernet", "jwt", "secret")}
+        self._up = {name: Future() for name in services}  # healthy, or completed
+        self._started = {name: Future() for name in services}
+
+    # Starting
+
+    def start(self) -> None:
+        """Start every service in its own thread as soon as those it depends on allow it; return at once."""
+        for name in self.services:
+            threading.Thread(target=self._bring_up, args=(name,), daemon=True).start()
+
+    def await_up(self, *names: str) -> None:
+        """Until these services are healthy or have completed. Raises Problem of the first that failed."""
+        for name in names:
+            self._result(self._up[name])
+
+    def must_be_well(self) -> None:
+        """Raise the Problem of a service that failed, or of one that ended meanwhile."""
+        for future in self._up.values():
+            if future.done():
+                future.result()
+        for name, child in self.children.items():
+            if not child.alive() and child.exit_code != 0:
+                raise self._ended(name)
+
+    def log(self, name: str) -> Path:
+        return HOME / "logs" / f"{name}.log"
+
+    def note(self, what: str) -> None:
+        """A line with the seconds since the containers' start."""
+        say(f"   {time.monotonic() - self._began:6.1f} s  {what}")
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def stop(self) -> None:
+        """End the processes; the sandbox would end them anyway, but not in order."""
+        for child in reversed(list(self.children.values())):
+            child.stop(10)
+
+    def _result(self, future: Future) -> None:
+        while not future.done():
+            self.must_be_well()
+            with contextlib.suppress(TimeoutError):
+                future.result(timeout=0.5)
+        future.result()
+
+    def _bring_up(self, name: str) -> None:
+        service = self.services[name]
+        try:
+            for other, condition in service.depends_on.items():
+                (self._started if condition == compose.STARTED else self._up)[other].result()
+            command = self._stand_in(service)
+            self.children[name] = child = Child(
+                command, self.log(name), self._variables(service), self._working_folder(service)
+            )
+            self._started[name].set_result(None)
+            if self._is_awaited_to_complete(name):
+                child.wait()
+                if child.exit_code != 0:
+                    raise self._ended(name)
+                self.note(f"{name} has completed")
+            elif service.health:
+                self._await_health(service, child)
+                self.note(f"{name} is healthy")
+            else:
+                self.note(f"{name} has started")
+            self._up[name].set_result(None)
+            child.wait()  # a child gets TERM when the thread that started it ends
+        except BaseException as error:
+            for future in (self._started[name], self._up[name]):
+                if not future.done():
+                    future.set_exception(error)
+
+    def _is_awaited_to_complete(self, name: str) -> bool:
+        """Whether it is a one-off service: `restart: "no"`, or one whose end another service waits for."""
+        waited = (other.depends_on.get(name) == compose.COMPLETED for other in self.services.values())
+        return self.services[name].once or any(waited)
+
+    def _await_health(self, service: Service, child: Child) -> None:
+        check, deadline = service.health, time.monotonic() + service.health.patience
+        command = [self._here(service, word) for word in check.command]
+        while True:
+            time.sleep(check.interval)  # as Docker does, before each check
+            if not child.alive():
+                raise self._ended(service.name)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                done = subprocess.run(
+                    command, env=self._variables(service), capture_output=True, timeout=check.timeout, check=False
+                )
+                if done.returncode == 0:
+                    return
+            if time.monotonic() > deadline:
+                raise self._problem(service.name, f"not healthy after {check.patience:.0f} s")
+
+    def _ended(self, name: str) -> Problem:
+        return self._problem(name, f"ended with {self.children[name].exit_code}")
+
+    def _problem(self, name: str, found: str) -> Problem:
+        log = self.log(name)
+        lines = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
+        return Problem(
+            f"Service {name}", "\n    ".join([f"{found}; the last lines of its log:", *lines]), f"Read {log}."
+        )
+
+    # What a container has of its own
+
+    def _root(self, service: Service) -> Path:
+        """Its file system: mounts are links, volumes are folders."""
+        root = HOME / "containers" / service.name
+        for target in service.volumes:
+            (root / target.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        for target, source in service.mounts.items():
+            link = root / target.lstrip("/")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to(source)
+        return root
+
+    def _here(self, service: Service, text: str, **paths: Path) -> str:
+        """A word of a command, with the container's paths replaced by those of this machine."""
+        root = self._root(service)
+        local = {target: root / target.lstrip("/") for target in (*service.mounts, *service.volumes)} | paths
+        for target in sorted(local, key=len, reverse=True):
+            text = text.replace(target, str(local[target]))
+        return text
+
+    def _working_folder(self, service: Service) -> Path:
+        if service.image == AIRFLOW:
+            return HOME / "airflow"
+        folder = self._root(service) / (service.working_dir or "").lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _variables(self, service: Service) -> dict[str, str]:
+        """Its environment: nothing of the user's shell but where programs are."""
+        home = self._root(service) / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        variables = {
+            "PATH": f"{self._tools(service)}:{VENV / 'bin'}:{os.environ.get('PATH', os.defpath)}",
+            "HOME": str(home),
+            "TMPDIR": self._temporary,
+            "LANG": "C.UTF-8",
+        }
+        if java_home := bootstrap.find_java_home():
+            variables["JAVA_HOME"] = java_home
+        if service.image == AIRFLOW:
+            variables |= self._airflow_variables()
+        return variables | service.environment
+
+    def _tools(self, service: Service, **commands: list[str]) -> Path:
+        """A folder of commands that the image has and this machine may lack."""
+        folder = HOME / "tools" / service.name
+        folder.mkdir(parents=True, exist_ok=True)
+        known = {tool: [str(VENV / "bin" / "python"), "-m", "tests.rehearsal.container_tools", tool] for tool in TOOLS}
+        for name, command in (known | commands).items():
+            path = folder / name
+            if name in commands or not path.exists():
+                draft = folder / f".{name}.{threading.get_ident()}"
+                draft.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.join(command)} "$@"\n')
+                draft.chmod(0o755)
+                draft.replace(path)
+        return folder
+
+    # A stand-in for each image
+
+    def _stand_in(self, service: Service) -> list[str]:
+        self.log(service.name).parent.mkdir(parents=True, exist_ok=True)
+        return self.stand_ins[image_of(service)](service)
+
+    def _cassandra(self, service: Service) -> list[str]:
+        """The image's command, with the settings that its image has: `sed` turns passwords and permissions on."""
+        if self._is_awaited_to_complete(service.name):
+            return [self._here(service, word) for word in service.command]
+        node = cassandra.Node(self._root(service), heap_mb=int(service.environment["MAX_HEAP_SIZE"].rstrip("M")))
+        start, conf = node.prepare(), node.home / "conf"
+        _rewrite(conf / "cassandra.yaml", as_shipped)
+        _rewrite(conf / "jvm.options", without_haste)
+        self._tools(service, **{"docker-entrypoint.sh": ["sh", "-c", f"exec {shlex.join(start)}", "cassandra"]})
+        return [self._here(service, word, **{"/etc/cassandra": conf}) for word in service.command]
+
+    def _mysql(self, service: Service) -> list[str]:
+        """A new data folder, and the accounts' file at the first start, as the image's entry point does."""
+        base, root = mysql.Server.unpacked(), self._root(service)
+        server = [*mysql.mysqld(base), "--no-defaults", f"--basedir={base}/usr", f"--datadir={root / 'data'}"]
+        server += ["--user=root"]  # of the sandbox
+        done = subprocess.run([*server, "--initialize-insecure"], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Problem("Service mysql", f"no data folder: {done.stderr.strip()[-800:]}", "Correct what it names.")
+        accounts = root / "docker-entrypoint-initdb.d" / "accounts.sql"
+        first = root / "first-start.sql"
+        password = service.environment["MYSQL_ROOT_PASSWORD"]
+        first.write_text(f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{password}';\n{accounts.read_text()}")
+        places = {"socket": "mysqld.sock", "mysqlx-socket": "mysqlx.sock", "pid-file": "mysqld.pid"}
+        options = [f"--{option}={self._temporary}/{name}" for option, name in places.items()]
+        options += [
+            f"--plugin-dir={base}/usr/lib/mysql/plugin",
+            f"--secure-file-priv={root}",
+            f"--init-file={first}",
+            "--skip-name-resolve",
+        ]
+        return [*server, *options, *service.command]
+
+    def _kafka(self, service: Service) -> list[str]:
+        heap = re.search(r"-Xmx(\d+)m", service.environment["KAFKA_HEAP_OPTS"])[1]
+        broker = kafka.Broker(
+            self._root(service) / service.volumes[0].lstrip("/"),
+            heap_mb=int(heap),
+            settings=kafka.settings_of(service.environment),
+        )
+        return broker.prepare()
+
+    def _connect(self, service: Service) -> list[str]:
+        """The worker of the project's Dockerfile, with the sink that MINUTEMARK_TEST_SINK names or the tests' own."""
+        root = self._root(service)
+        worker = connect.Worker(root, broker="kafka:19092", plugins=(self._sink(root / "sink"),))
+        return worker.prepare()
+
+    @staticmethod
+    def _sink(folder: Path) -> Path:
+        if real := os.environ.get(SINK):
+            return Path(real)
+        folder.mkdir()
+        connect.compile_java(connect.IMAGE / "transform" / "src" / "main", folder / "transform")
+        return sink.plugin(sink.compile_classes(folder / "transform", folder / "classes"), folder / "plugin")
+
+    def _postgres(self, service: Service) -> list[str]:
+        user, password = service.environment["POSTGRES_USER"], service.environment["POSTGRES_PASSWORD"]
+        server = postgres.Server(self._root(service), port=5432, superuser=user)
+        command = server.prepare({user: password})
+        _rewrite(
+            server.home / "postgresql.conf",
+            lambda text: re.sub(r"max_connections = \d+", "max_connections = 100", text),
+        )
+        return command
+
+    def _python(self, service: Service) -> list[str]:
+        """Python without any package: the image has none."""
+        if not os.environ.get(SINK):
+            template = self._root(service) / "minutemark" / "lake-sink.json"
+            config = json.loads(template.read_text()) | {"connector.class": sink.CLASS}
+            template.unlink()
+            template.write_text(json.dumps(config))
+        self._tools(service, python=[str(Path(sys._base_executable).resolve()), "-E", "-s", "-S"])
+        return service.command
+
+    def _airflow(self, service: Service) -> list[str]:
+        project = HOME / "airflow"
+        for folder in PROJECT_FOLDERS:  # a copy: nothing else of the project is in the image
+            if not (project / folder).exists():
+                shutil.copytree(
+                    ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+                )
+        return service.command
+
+    def _airflow_variables(self) -> dict[str, str]:
+        """What Astro's image and the CLI set beside the compose file: `.env`, folders, keys."""
+        from include.spark import submission
+
+        project = HOME / "airflow"
+        return {
+            **environment.read(ROOT / ".env"),
+            "AIRFLOW_HOME": str(project),
+            "PYTHONPATH": str(project),
+            "PYTHONUNBUFFERED": "1",
+            "AIRFLOW__CORE__FERNET_KEY": self._keys["fernet"],
+            "AIRFLOW__API_AUTH__JWT_SECRET": self._keys["jwt"],
+            "AIRFLOW__API__SECRET_KEY": self._keys["secret"],
+            "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
+            "MINUTEMARK_SPARK_ARCHIVE": str(submission.archive()),
+        }
+
+
+def image_of(service: Service) -> str:
+    """The image without its tag, or the service's name where it has a Dockerfile of its own."""
+    return service.image.partition(":")[0] if service.image else service.name
+
+
+def as_shipped(text: str) -> str:
+    """The settings of cassandra.yaml as the image has them: everybody may do everything, and roles are cached for 2 s."""
+    text = text.replace("PasswordAuthenticator", "AllowAllAuthenticator").replace(
+        "CassandraAuthorizer", "AllowAllAuthorizer"
+    )
+    return re.sub(r"^(roles|permissions|credentials)_validity: .*\n", "", text, flags=re.MULTILINE)
+
+
+def without_haste(text: str) -> str:
+    """The JVM's options without those that make the local stack's node start sooner than the image's."""
+    hasty = ("superuser_setup_delay_ms", "auth_bcrypt", "skip_wait_for_gossip")
+    return "".join(line for line in text.splitlines(keepends=True) if not any(name in line for name in hasty))
+
+
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text()))
+
+
+def planned(environ: Mapping[str, str]) -> dict[str, Service]:
+    """The services that are rehearsed, in the order of their dependencies."""
+    declared = compose.read(FILES, {**environment.read(ROOT / ".env"), **environ})
+    services = {name: one for name, one in declared.items() if not one.profiles and name not in LEFT_OUT}
+    return {name: services[name] for name in compose.start_order(services)}

@@ -1,0 +1,64 @@
+"""What `make rehearse` starts is what the compose files declare: nothing is forgotten, and nothing runs with other settings."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from local import cassandra, kafka
+from local.layout import ROOT
+from tests.rehearsal import compose
+from tests.rehearsal.machine import FILES, LEFT_OUT, Machine, as_shipped, image_of, planned, without_haste
+
+
+@pytest.fixture(scope="module")
+def services():
+    return planned({})
+
+
+def test_every_service_is_rehearsed_or_left_out_for_a_reason(services, tmp_path):
+    declared = compose.read(FILES, {})
+    assert set(declared) == set(services) | set(LEFT_OUT) | {name for name, one in declared.items() if one.profiles}
+    images = Machine(services, str(tmp_path)).stand_ins
+    assert {image_of(service) for service in services.values()} == set(images)
+
+
+def test_the_docs_name_what_is_left_out():
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8").lower()
+    section = page.partition("## a rehearsal without docker")[2].partition("\n## ")[0]
+    profiles = {name for name, one in compose.read(FILES, {}).items() if one.profiles}
+    assert all(name in section for name in (*LEFT_OUT, *profiles))
+
+
+def test_kafka_gets_the_settings_that_its_image_makes_of_the_variables(services):
+    settings = kafka.settings_of(services["kafka"].environment)
+    assert settings["listeners"] == "CONTAINERS://:19092,HOST://:9092,CONTROLLER://:9093"
+    assert settings["log.message.timestamp.after.max.ms"] == "9223372036854775807"
+    assert settings["auto.create.topics.enable"] == "false"
+    assert "heap.opts" not in settings
+    assert kafka.settings_of({"KAFKA_A__B___C": "1"}) == {"a_b-c": "1"}
+
+
+def test_the_files_own_command_turns_passwords_and_permissions_on(services, tmp_path):
+    """Of a configuration in which everybody may do everything, as the image's."""
+    conf = tmp_path / "cassandra.yaml"
+    conf.write_text(as_shipped(cassandra._CONFIGURATION))
+    assert "AllowAllAuthenticator" in conf.read_text() and "AllowAllAuthorizer" in conf.read_text()
+    script = services["cassandra"].command[2].partition("&&")[0].replace("/etc/cassandra", str(tmp_path))
+    subprocess.run(["bash", "-c", script], check=True)
+    assert "authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer" in conf.read_text()
+
+
+def test_cassandra_is_as_slow_as_its_image():
+    assert "validity" not in as_shipped(cassandra._CONFIGURATION)
+    options = '"-Xss256k"\n"-Dcassandra.superuser_setup_delay_ms=0"\n"-Dcassandra.skip_wait_for_gossip_to_settle=0"\n'
+    assert without_haste(options) == '"-Xss256k"\n'
+
+
+def test_airflow_gets_the_overrides_variables_and_waits_for_the_stores(services):
+    order = list(services)
+    for store in ("cassandra-accounts", "mysql", "kafka", "db-migration"):
+        assert order.index(store) < order.index("scheduler")
+    assert services["scheduler"].environment["MINUTEMARK_INGEST"] == "connect"
+    assert services["connectors"].once and not services["scheduler"].once
