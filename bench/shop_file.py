@@ -243,11 +243,11 @@ class Unclear(ValueError):
 def _asked(rows: str, start: str, days: str, seed: str) -> Asked:
     for name, text in (("ROWS", rows), ("DAYS", days), ("SEED", seed)):
         if not (text.isascii() and text.isdigit()) or (name != "SEED" and int(text) < 1):
-            raise Unclear(f"{name}={text} is no number. Say for example ROWS=10000000 DAYS=30 SEED=1.")
+            raise Unclear(f"{name}={text} is not a number. Use for example ROWS=10000000 DAYS=30 SEED=1.")
     try:
         return Asked(int(rows), date.fromisoformat(start), int(days), int(seed))
     except ValueError:
-        raise Unclear(f"START={start} is no day. Say for example START=2019-11-01.") from None
+        raise Unclear(f"START={start} is not a date. Use for example START=2019-11-01.") from None
 
 
 def main(arguments: list[str] | None = None) -> int:

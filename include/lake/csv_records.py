@@ -152,7 +152,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
     if not path.exists():
         raise FileRefused(f"{path}: there is no such file (looked in {path.absolute().parent}).")
     if not path.is_file():
-        raise FileRefused(f"{path}: this is no file. Name one CSV file (.csv, .csv.gz or .zip).")
+        raise FileRefused(f"{path}: this is not a file. Name one CSV file (.csv, .csv.gz or .zip).")
     try:
         raw = path.open("rb")
     except OSError as error:
@@ -171,7 +171,7 @@ def _only_member(path: Path, raw: BinaryIO, stack: contextlib.ExitStack) -> Bina
     try:
         archive = stack.enter_context(zipfile.ZipFile(raw))
     except zipfile.BadZipFile as error:
-        raise FileRefused(f"{path}: it is no zip archive ({error}).") from error
+        raise FileRefused(f"{path}: it is not a zip archive ({error}).") from error
     members = [member for member in archive.namelist() if not member.endswith("/")]
     if len(members) != 1:
         raise FileRefused(f"{path}: it holds {len(members)} files. Pack one CSV file, or unpack it and import each.")

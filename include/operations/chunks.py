@@ -80,7 +80,7 @@ def _by_several(chunks: Iterable[list], read: Read, pipeline: Pipeline) -> Itera
     except BrokenProcessPool as error:
         raise ProcessEnded(
             "A process that writes to the lake ended before its time: it was killed, or memory ran out. The same command "
-            "goes on where this one was."
+            "continues where this one stopped."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

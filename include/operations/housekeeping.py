@@ -172,7 +172,7 @@ def _days(texts: list[str]) -> dict[str, float]:
         try:
             found[name] = float(value)
         except ValueError:
-            raise RetentionRefused(f"{text!r} is no retention: write NAME=DAYS, such as batches=30.") from None
+            raise RetentionRefused(f"{text!r} is not a retention. Write NAME=DAYS, such as batches=30.") from None
     return found
 
 

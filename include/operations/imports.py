@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Import failed. {error.args[0]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
         return 130
     return 0
 

@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Ingest failed. {error.args[0]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. What was not committed comes again.", file=sys.stderr)
+        print("\nStopped. Uncommitted messages will be read again.", file=sys.stderr)
         return 130
     return 0
 

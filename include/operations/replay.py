@@ -270,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     """`make replay`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make replay", description="Processes rejected events again.")
     parser.add_argument("--pipeline", required=True, help="PIPELINE= whose events")
-    parser.add_argument("--reason", default="", help="REASON= only those for this reason, or one that begins so")
+    parser.add_argument("--reason", default="", help="REASON= only events whose reason starts with this text")
     parser.add_argument("--from", dest="start", default="", help="FROM= the first minute (UTC)")
     parser.add_argument("--to", default="", help="TO= the end, not included")
     parser.add_argument("--wait", default="1", help="WAIT=0: do not wait until their minutes are merged")

@@ -165,10 +165,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Replay failed. {error.args[0]}", file=sys.stderr)
         return 1
     except _ENDINGS as error:
-        print(f"Replay failed. {error.args[0]} Then the same command goes on where this one was.", file=sys.stderr)
+        print(
+            f"Replay failed. {error.args[0]} Then the same command continues where this one stopped.", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
         return 130
     return 0
 

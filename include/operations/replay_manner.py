@@ -52,14 +52,14 @@ def _rate(text: str) -> float | None:
     except ValueError:
         found = math.nan
     if not (math.isfinite(found) and found > 0):
-        raise ReplayRefused(f"RATE={text} is no speed: say 1 for real time, 60 for an hour a minute, or max.")
+        raise ReplayRefused(f"RATE={text} is not a speed. Use 1 for real time, 60 for an hour a minute, or max.")
     return found
 
 
 def _shift(text: str) -> bool:
     if text not in ("", "now", "none"):
         raise ReplayRefused(
-            f"SHIFT={text} is unknown: say now, and the events happen now; or none, and they keep their times and ids."
+            f"SHIFT={text} is unknown. Use now to shift the events to now, or none to keep their times and ids."
         )
     return text != "none"
 
@@ -68,7 +68,9 @@ def _sample(text: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and int(text)):
-        raise ReplayRefused(f"SAMPLE={text} is no number of rows: say for example 10000, or leave it out and send all.")
+        raise ReplayRefused(
+            f"SAMPLE={text} is not a number of rows. Use for example 10000, or leave it out to send all rows."
+        )
     return int(text)
 
 
@@ -82,7 +84,7 @@ def check(how: Manner, pipeline: Pipeline, found: Survey | None, now: datetime) 
     if how.sample and found and how.sample < len(found.kinds):
         raise ReplayRefused(
             f"SAMPLE={how.sample} is too small: there are {len(found.kinds)} kinds of row, and a sample has one of each at "
-            f"least. Ask for {len(found.kinds)} rows or more."
+            f"least. Set SAMPLE to {len(found.kinds)} or more."
         )
     if found and (line := timeline(how, found, now)):
         try:

@@ -140,9 +140,9 @@ def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--file=x.csv", "--rows=many"], "ROWS=many is no number"),
-        (["--file=x.csv", "--rows=0"], "ROWS=0 is no number"),
-        (["--file=x.csv", "--rows=1", "--start=soon"], "START=soon is no day"),
+        (["--file=x.csv", "--rows=many"], "ROWS=many is not a number"),
+        (["--file=x.csv", "--rows=0"], "ROWS=0 is not a number"),
+        (["--file=x.csv", "--rows=1", "--start=soon"], "START=soon is not a date"),
         (["--file=", "--rows=1"], "Name a new file"),
         (["--file=nowhere/x.csv", "--rows=1"], "nowhere/x.csv: No such file or directory"),
     ],

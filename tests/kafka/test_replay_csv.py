@@ -394,9 +394,9 @@ ASKED = {"pipeline": "ecommerce", "file": "nope.csv"}
         ({"pipeline": "ecommerce"}, "not clear what to replay"),
         ({"pipeline": "nothing", "file": "x.csv"}, "There is no pipeline 'nothing'"),
         (ASKED, "nope.csv: there is no such file"),
-        (ASKED | {"rate": "fast"}, "RATE=fast is no speed"),
+        (ASKED | {"rate": "fast"}, "RATE=fast is not a speed"),
         (ASKED | {"shift": "later"}, "SHIFT=later is unknown"),
-        (ASKED | {"sample": "some"}, "SAMPLE=some is no number of rows"),
+        (ASKED | {"sample": "some"}, "SAMPLE=some is not a number of rows"),
     ],
 )
 def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, asked, told, capsys):
@@ -423,7 +423,7 @@ def test_without_a_connection_or_a_broker_it_says_so_before_the_file_is_gone_thr
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", away)
     assert replay_csv.main(["--pipeline=ecommerce", f"--file={path}"]) == 1
     error = capsys.readouterr().err
-    assert "127.0.0.1:1" in error and "Then the same command goes on" in error
+    assert "127.0.0.1:1" in error and "Then the same command continues" in error
     assert replays(SHOP) == []
     environment = {name: value for name, value in os.environ.items() if name != "AIRFLOW_CONN_KAFKA_DEFAULT"}
     command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}"]
@@ -449,7 +449,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(kafka_broker, shop_file):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "The same command goes on where this one was." in error and "Traceback" not in error
+    assert "The same command continues where this one stopped." in error and "Traceback" not in error
 
 
 def test_a_topic_that_is_not_there_is_told(shop, shop_file):

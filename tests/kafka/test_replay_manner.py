@@ -43,15 +43,15 @@ def test_a_manner_is_what_was_said(said, meant):
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ({"rate": "fast"}, "RATE=fast is no speed: say 1"),
-        ({"rate": "0"}, "RATE=0 is no speed"),
-        ({"rate": "-1"}, "RATE=-1 is no speed"),
-        ({"rate": "nan"}, "RATE=nan is no speed"),
-        ({"rate": "inf"}, "RATE=inf is no speed"),
-        ({"shift": "later"}, "SHIFT=later is unknown: say now"),
-        ({"sample": "0"}, "SAMPLE=0 is no number of rows"),
-        ({"sample": "1e4"}, "SAMPLE=1e4 is no number of rows"),
-        ({"sample": "²"}, "SAMPLE=² is no number of rows"),
+        ({"rate": "fast"}, "RATE=fast is not a speed. Use 1"),
+        ({"rate": "0"}, "RATE=0 is not a speed"),
+        ({"rate": "-1"}, "RATE=-1 is not a speed"),
+        ({"rate": "nan"}, "RATE=nan is not a speed"),
+        ({"rate": "inf"}, "RATE=inf is not a speed"),
+        ({"shift": "later"}, "SHIFT=later is unknown. Use now"),
+        ({"sample": "0"}, "SAMPLE=0 is not a number of rows"),
+        ({"sample": "1e4"}, "SAMPLE=1e4 is not a number of rows"),
+        ({"sample": "²"}, "SAMPLE=² is not a number of rows"),
     ],
 )
 def test_what_nobody_can_mean_is_refused_with_what_to_say_instead(said, told):

@@ -105,7 +105,7 @@ def test_an_unknown_encoding_is_told(csv_file):
 def test_an_absent_file_is_told(tmp_path):
     with pytest.raises(FileRefused, match=r"nope\.csv: there is no such file"):
         fingerprint(tmp_path / "nope.csv", "utf-8")
-    with pytest.raises(FileRefused, match="this is no file"):
+    with pytest.raises(FileRefused, match="this is not a file"):
         fingerprint(tmp_path, "utf-8")
 
 

@@ -150,7 +150,7 @@ def test_an_import_that_is_killed_leaves_nobody_behind_and_goes_on(recruitment, 
     _, said = process.communicate(timeout=60)
     assert psutil.wait_procs(writers, timeout=30)[1] == []
     if victim != "the import":
-        assert process.returncode == 1 and "goes on where this one was" in said and "Traceback" not in said
+        assert process.returncode == 1 and "continues where this one stopped" in said and "Traceback" not in said
     summary = imports.import_csv(recruitment, path)
     assert summary.resumed_at and summary.resumed_at < 40_001
     assert summary.written == 40_000

@@ -80,4 +80,4 @@ def test_the_commands_reach_the_stores(command, capsys):
     assert command("replay", "--pipeline", "nothing", "--reason=", "--from", "", "--to", "") == 1
     assert "There is no pipeline 'nothing'" in capsys.readouterr().err
     assert command("replay-csv", "--pipeline=recruitment", "--file=x.csv", "--rate=fast") == 1
-    assert "RATE=fast is no speed" in capsys.readouterr().err
+    assert "RATE=fast is not a speed" in capsys.readouterr().err
