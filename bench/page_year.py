@@ -99,7 +99,7 @@ def main() -> int:
     rounds = parser.parse_args().rounds
     os.environ["TZ"] = "UTC"
     time.tzset()
-    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, stores.mariadb_server(Path(name)) as connections:
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, stores.warehouse_server(Path(name)) as connections:
         os.environ.update(connections)
         schema.apply_schema()
         asked = _fill()

@@ -48,7 +48,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
         folder = Path(name)
         node_of = stores.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with stores.mariadb_server(folder, passwords) as server, node_of as node:
+        with stores.warehouse_server(folder, passwords) as server, node_of as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             spark = session(passwords)

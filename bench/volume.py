@@ -51,7 +51,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, Memory() as memory:
         folder = Path(name)
         node_of = stores.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with stores.mariadb_server(folder, passwords) as server, node_of as node:
+        with stores.warehouse_server(folder, passwords) as server, node_of as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             rows = _import(pipeline, asked.file)

@@ -142,7 +142,7 @@ def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, s
     """A world with an empty warehouse, whose server ends with it."""
     home = folder / name
     home.mkdir()
-    with stores.mariadb_server(home, passwords) as variables:
+    with stores.warehouse_server(home, passwords) as variables:
         made = World(name, pipeline, variables)
         with made.entered():
             schema.apply_schema()

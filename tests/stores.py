@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from local import cassandra, connections, kafka, mariadb, mysql, warehouse_server
+from local import cassandra, connections, kafka, mariadb, mysql
 from local.process import Child, free_port
+from local.warehouse_server import ADMIN, WarehouseServer, wait_until_ready
 
 SPARK_MASTER = "local[2]"
 
@@ -36,6 +38,14 @@ def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True)
         child.stop()
 
 
+def warehouse_server(
+    folder: Path, passwords: Mapping[str, str] | None = None
+) -> contextlib.AbstractContextManager[dict[str, str]]:
+    """The server that WAREHOUSE names, with empty data."""
+    start = mysql_server if os.environ.get("MINUTEMARK_WAREHOUSE") == "mysql" else mariadb_server
+    return start(folder, passwords)
+
+
 @contextlib.contextmanager
 def mariadb_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
     """A MariaDB server with empty data; yields the variables of its connections."""
@@ -53,15 +63,13 @@ def mysql_server(folder: Path, passwords: Mapping[str, str] | None = None) -> It
 
 
 @contextlib.contextmanager
-def _warehouse_server(
-    server: warehouse_server.WarehouseServer, passwords: Mapping[str, str] | None
-) -> Iterator[dict[str, str]]:
+def _warehouse_server(server: WarehouseServer, passwords: Mapping[str, str] | None) -> Iterator[dict[str, str]]:
     passwords = passwords or connections.new_passwords()
     by_account = connections.warehouse_passwords(passwords)
     child = Child(server.prepare(by_account), server.home.with_suffix(".log"))
     try:
-        password = by_account[warehouse_server.ADMIN]
-        warehouse_server.wait_until_ready(server.port, password, alive=child.alive, log=str(child.log))
+        password = by_account[ADMIN]
+        wait_until_ready(server.port, password, alive=child.alive, log=str(child.log))
         yield connections.warehouse(passwords, server.port)
     finally:
         child.stop()
@@ -84,9 +92,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="minutemark-stores-") as name, contextlib.ExitStack() as stores:
         folder = Path(name)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        print("Starting MariaDB, Kafka and Cassandra …", flush=True)
+        print("Starting the warehouse, Kafka and Cassandra …", flush=True)
         found = {
-            **stores.enter_context(mariadb_server(folder)),
+            **stores.enter_context(warehouse_server(folder)),
             **stores.enter_context(kafka_broker(folder)),
             **stores.enter_context(cassandra_node(folder)),
             **connections.spark(SPARK_MASTER),
