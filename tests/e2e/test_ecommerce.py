@@ -131,6 +131,7 @@ def published() -> dict[str, list[tuple]]:
     return {table: sorted(query(table), key=repr) for table in tables}
 
 
+@pytest.mark.both_servers
 def test_an_imported_file_becomes_the_facts_of_the_reference(airflow, csv_file):
     summary = import_csv(SHOP, csv_file)
     assert (summary.written, summary.rejected) == (len(ROWS), 1)

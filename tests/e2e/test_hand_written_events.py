@@ -60,6 +60,7 @@ def csv_file(tmp_path_factory):
     return file
 
 
+@pytest.mark.both_servers
 def test_events_become_the_facts_of_the_reference(airflow, csv_file):
     summary = import_csv(RECRUITMENT, csv_file)
     assert (summary.written, summary.rejected) == (len(FIRST), 1)
