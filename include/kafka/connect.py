@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -25,6 +26,7 @@ _COMPUTED = {"minute": "_minute", "shard": "_shard"}
 _PATIENCE = 1_800.0  # seconds: the tables come with Airflow's set-up DAG, minutes after a first start
 _PAUSE = 5.0
 _REPORT_EVERY = 15.0
+URL_SETTING = "MINUTEMARK_CONNECT_URL"
 
 
 class ConnectError(RuntimeError):
@@ -140,6 +142,24 @@ def register_all(
             )
         reports.add(f"Waiting for connector {name}: {problem}", seconds)
         time.sleep(pause)
+
+
+def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Restart what has failed of the pipeline's connector; returns what keeps it from running, None where nothing does.
+
+    Without MINUTEMARK_CONNECT_URL, the address of Connect, nothing is known and nothing is done.
+    """
+    url = environ.get(URL_SETTING, "").strip()
+    if not url:
+        return None
+    connect, name = Connect(url), name_of(pipeline)
+    try:
+        problem = connect.trouble(name)
+        if problem:
+            connect.restart(name)
+        return problem
+    except (OSError, ValueError) as error:
+        return f"Connect at {url} gives no answer: {error}"
 
 
 class _Reports:

@@ -10,6 +10,7 @@ from datetime import datetime
 from include.connections import ConnectionMissing
 from include.kafka import topics
 from include.kafka.clients import BrokerError
+from include.kafka.connect import name_of, restart_failed
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.way_in import CONNECT, DAG, DEAD_LETTERS, group_of, way_in
 from include.pipelines import Pipeline
@@ -30,9 +31,14 @@ class _Consumer:
 
 
 def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Problem]:
-    """Problems of topics at that time of the warehouse. A broker that does not answer is one after the same limit."""
+    """Problems of topics at that time of the warehouse. A broker that does not answer is one after the same limit.
+
+    What has failed of a connector is restarted first, and the log says why it had failed.
+    """
     answers = True
     for pipeline in pipelines:
+        if way_in() == CONNECT and (state := restart_failed(pipeline)):
+            log.warning("Connector %s: %s", name_of(pipeline), state)
         try:
             if answers:
                 for one in _consumers(pipeline):
@@ -48,7 +54,7 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
     if way_in() == DAG:
         remedy = f"See whether {pipeline.name}_ingest is paused or its runs fail; the log of its newest task says why."
         return [_Consumer(pipeline, group_of(pipeline.name, DAG), f"DAG {pipeline.name}_ingest", remedy)]
-    connector = f"minutemark-{pipeline.name}"
+    connector = name_of(pipeline)
     return [
         _Consumer(
             pipeline,

@@ -8,6 +8,7 @@ import re
 import pytest
 import yaml
 
+from include.kafka.connect import URL_SETTING
 from tests.airflow_home import PROJECT
 
 GIB = 1024**3
@@ -103,6 +104,11 @@ def test_the_way_in_is_the_same_for_airflow_and_for_the_connectors_and_only_one(
     assert {SERVICES[name]["environment"]["MINUTEMARK_INGEST"] for name in services} == {
         "${MINUTEMARK_INGEST:-connect}"
     }
+
+
+def test_the_watch_knows_where_connect_is():
+    [url] = [word for word in SERVICES["connectors"]["command"] if word.startswith("http")]
+    assert SERVICES["scheduler"]["environment"][URL_SETTING] == url
 
 
 def test_connectors_are_registered_when_connect_answers():

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import uuid
@@ -23,15 +24,18 @@ from include import pipelines
 from include.connections import LAKE_WRITER, endpoint
 from include.demo import traffic
 from include.kafka import clients, topics
-from include.kafka.connect import Connect, name_of, register_all
+from include.kafka.connect import URL_SETTING, Connect, connector, name_of, register_all, restart_failed
 from include.kafka.messages import TopicEvents
 from include.kafka.way_in import CONNECT, SETTING, group_of
 from include.lake.keys import minute_of, shard_of, time_uuid
+from include.lake.schema import SQL
 from include.lake.session import lake
 from include.lake.writer import Event, event_id
 from include.operations import verify
 from include.operations.ingest import ingest_dead_letters
+from include.operations.topic_watch import problems
 from include.pipelines import Pipeline
+from include.warehouse.session import warehouse
 from local import connect
 from local.process import Child, free_port
 from tests.kafka.conftest import kept, until
@@ -239,6 +243,35 @@ def test_nothing_is_lost_or_stuck_while_the_lake_is_away(pipeline, worker):
         assert waiting(pipeline) > 0
     drained(pipeline)
     check_all_is_safe(pipeline, messages)
+
+
+def test_a_task_that_failed_is_restarted_by_the_watch(worker, template, monkeypatch):
+    """Its table comes late here; a lake that is away when the worker starts fails a task in the same way."""
+    monkeypatch.setenv(SETTING, CONNECT)
+    monkeypatch.setenv(URL_SETTING, worker.url)
+    name = f"ecommerce_{secrets.token_hex(4)}"
+    late = replace(pipelines.get("ecommerce"), name=name, topic=f"{name}.events", table=name)
+    topics.make_topics([late])
+    connectors = Connect(worker.url)
+    connectors.register(name_of(late), connector(late, template))
+    until(lambda: (restart_failed(late) or "").startswith("failed"), 90)
+    make_table_of(late)
+    with warehouse() as conn:
+        until(lambda: not list(problems(conn, [late], START)) and connectors.trouble(name_of(late)) is None, 90)
+    messages = values(late, 50)
+    send(late, messages)
+    drained(late)
+    check_all_is_safe(late, messages)
+    connectors.remove(name_of(late))
+
+
+def make_table_of(late: Pipeline) -> None:
+    """As that of ecommerce; other tests truncate whatever is in the lake."""
+    text = (SQL / "ecommerce" / "lake.cql").read_text()
+    (create,) = re.findall(r"CREATE TABLE.*?\);", text, re.DOTALL)
+    with lake("lake_admin") as session:
+        session.execute(create.replace(pipelines.get("ecommerce").lake_table, late.lake_table))
+        session.execute(f'GRANT MODIFY ON TABLE {late.lake_table} TO "{endpoint(LAKE_WRITER).login}"')
 
 
 @contextlib.contextmanager
