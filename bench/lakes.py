@@ -23,13 +23,12 @@ _SETTLED_SECONDS = 5
 def make_table(name: str) -> Pipeline:
     """An empty lake table like the recruitment pipeline's, in a keyspace of that name; returns the pipeline that reads it."""
     pipeline = dataclasses.replace(pipelines.get("recruitment"), keyspace=name)
-    columns = ", ".join(f"{column} text" for column in pipeline.columns)
     with lake("lake_admin") as session:
         session.execute(
             f"CREATE KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
         )
         session.execute(
-            f"CREATE TABLE {pipeline.lake_table} (minute timestamp, shard int, create_time timeuuid, {columns}, "
+            f"CREATE TABLE {pipeline.lake_table} (minute timestamp, shard int, create_time timeuuid, payload text, "
             "PRIMARY KEY ((minute, shard), create_time))"
         )
         for account in ("lake_reader", "lake_writer"):  # Spark fills it with the account that it reads with
@@ -87,7 +86,8 @@ def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, a_minut
                 "ed": F.regexp_replace("ed", '("job[Ii]d":"?)\\d+', F.concat(F.lit("$1"), job.cast("string"))),
             }
         )
-    return written.select(*KEY, *pipeline.columns)
+    payload = F.to_json(F.struct("create_time", *pipeline.fields))  # without what is null
+    return written.select(*KEY, payload.alias("payload"))
 
 
 def await_compaction() -> None:
@@ -104,7 +104,7 @@ def _visits(spark, count: int):
     """The visits of one minute: raw columns, `us` into the minute, and the visit's number, which is also its shard's."""
     from pyspark.sql import functions as F
 
-    columns = pipelines.get("recruitment").columns
+    columns = pipelines.get("recruitment").fields
     rng, noon = random.Random(count), datetime(2026, 1, 1, 12)
     visits = [
         {"visit": number, "us": _MICROSECONDS * number // count, "shard": number % 4, **demo.event(rng, noon)}

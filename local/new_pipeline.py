@@ -62,7 +62,7 @@ def next_steps(name: str, files: list[Path]) -> str:
 {listed}
 
 What to do next:
-  1. Define its events: the raw columns in include/pipelines/{name}.py and include/sql/{name}/lake.cql, what they
+  1. Define its events: the fields in include/pipelines/{name}.py, what they
      mean in include/spark/{name}.py, the facts in warehouse.sql and merge.sql, then checks/, verify/ and fold.sql.
      docs/adding-a-pipeline.md explains them in this order. You can change any name before the schema is applied.
   2. make test

@@ -21,7 +21,7 @@ from pathlib import Path
 from include.kafka.way_in import CONNECT, dead_letters_of, way_in
 from include.pipelines import Pipeline, all_pipelines
 
-# Fields that the transform computes; the others of a row have the names of its columns.
+# Columns that the transform computes under other names; the others of a row have the names of its columns.
 _COMPUTED = {"minute": "_minute", "shard": "_shard"}
 _PATIENCE = 1_800.0  # seconds: the tables come with Airflow's set-up DAG, minutes after a first start
 _PAUSE = 5.0
@@ -40,7 +40,9 @@ def name_of(pipeline: Pipeline) -> str:
 
 def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
     """The configuration of the pipeline's connector."""
-    columns = ("minute", "shard", "create_time", *pipeline.columns)
+    own_id = [] if pipeline.event_id == "create_time" else [pipeline.event_id]
+    columns = ("minute", "shard", "create_time", *own_id, "payload")
+    computed = _COMPUTED | dict.fromkeys(own_id, "_id")
     retention = pipeline.lake_retention
     values = {
         "<topic>": pipeline.topic,
@@ -48,11 +50,10 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
         "<lake_table>": pipeline.lake_table,
         "<columns>": ", ".join(columns),
         "<variables>": ", ".join(f":{column}" for column in columns),
-        "<mapping>": ", ".join(f"{column}=value.{_COMPUTED.get(column, column)}" for column in columns),
-        "<fields>": ",".join(pipeline.columns),
+        "<mapping>": ", ".join(f"{column}=value.{computed.get(column, column)}" for column in columns),
         "<id_field>": pipeline.event_id,
         "<time_field>": pipeline.event_time or "",
-        "<absent>": ",".join(pipeline.absent),
+        "<null_words>": ",".join(pipeline.null_words),
         "<shards>": str(pipeline.shards),
         "<retention_seconds>": str(int(retention.total_seconds()) if retention else 0),
     }

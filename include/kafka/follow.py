@@ -20,6 +20,8 @@ _MOST_MESSAGES = 2_000
 _MOST_BYTES = 8_000_000
 _MESSAGES_PER_CALL = 100
 
+Offsets = dict[tuple[str, int], int]  # of a topic's partition
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -33,16 +35,19 @@ class Gap:
 
 def follow(
     consumer: Consumer,
-    take: Callable[[list[Message]], None],
+    take: Callable[[list[Message], int], None],
     lost: Callable[[list[Gap]], None],
     over: Callable[[], bool],
+    clock: Callable[[], int],
     *,
     to_the_end: bool = False,
 ) -> bool:
     """Follow until `over()`, or to the end of the topic, or until another follower takes over: only then True.
 
-    A chunk is committed when `take` has returned; whatever stops this in between, the chunk comes again. `lost` hears
-    once of what nobody can follow any more. Raises BrokerError. The consumer stays the caller's to close.
+    A chunk is committed when `take` has returned; whatever stops this in between, the chunk comes again. `take` gets the
+    time of `clock` from before the chunk was consumed, and only while no other follower has taken over since: a write as
+    of that time cannot replace what a successor wrote. `lost` hears once of what nobody can follow any more. Raises
+    BrokerError. The consumer stays the caller's to close.
     """
     from confluent_kafka import KafkaException
 
@@ -51,6 +56,7 @@ def follow(
     with explained():
         try:
             while not over():
+                as_of = clock()
                 messages = gathered(consumer, ends)
                 if not is_ours and (is_ours := bool(consumer.assignment())):
                     lost(_gaps(consumer))
@@ -60,8 +66,10 @@ def follow(
                         "(`make schema`, or the DAG minutemark_setup)? The log above has what the client said."
                     )
                 if messages:
-                    take(messages)
-                    _commit(consumer, messages)
+                    # Commits nothing new, and is refused where a successor has taken over while this process slept.
+                    _commit(consumer, _first_offsets(messages))
+                    take(messages, as_of)
+                    _commit(consumer, _ends(messages))
                 if to_the_end and is_ours and ends >= {one.partition for one in consumer.assignment()}:
                     break
         except KafkaException as error:
@@ -87,16 +95,22 @@ def gathered(consumer: Consumer, ends: set[int]) -> list[Message]:
     return found
 
 
-def _commit(consumer: Consumer, messages: list[Message]) -> None:
-    """Commit what stands behind the last message of each partition."""
+def _first_offsets(messages: list[Message]) -> Offsets:
+    """The first offset of each partition."""
+    return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}
+
+
+def _ends(messages: list[Message]) -> Offsets:
+    """What stands behind the last message of each partition."""
+    return {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
+
+
+def _commit(consumer: Consumer, offsets: Offsets) -> None:
     from confluent_kafka import KafkaException, TopicPartition
 
-    ends: dict[tuple[str, int], int] = {}
-    for message in messages:
-        ends[message.topic(), message.partition()] = message.offset() + 1  # in order, within a partition
-    offsets = [TopicPartition(topic, partition, end) for (topic, partition), end in ends.items()]
     try:
-        for done in consumer.commit(offsets=offsets, asynchronous=False):
+        wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        for done in consumer.commit(offsets=wanted, asynchronous=False):
             if done.error:
                 _mind(done.error)
     except KafkaException as error:

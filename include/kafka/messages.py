@@ -1,7 +1,7 @@
 """What a message holds: an event of the lake, or something that can be none, with the reason why.
 
-A value is a JSON object of field name to text or number, `create_time` among them. Numbers keep the digits that their
-producer wrote, because raw columns are text.
+A value is a JSON object of field name to value, which the lake keeps as it was sent. Only what identifies the event is read
+here. What other programs write for JSON (a byte order mark, a bare NaN) is made JSON first.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from include.lake.keys import shard_of
 from include.lake.writer import Event, event_id
-from include.operations.admission import Judge, NotAdmitted
+from include.operations.admission import Judge, NotAdmitted, needs_content_id
 from include.operations.import_log import Refused
 from include.pipelines import Pipeline
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_PAYLOAD = 4_000_000  # characters, of up to four bytes: a MEDIUMTEXT takes 16 MB
 _LONGEST_TOPIC_IN_KEY = 150
+_NULL = msgspec.Raw(b"null")
 
 
 def origin_key(topic: str, partition: int, offset: int) -> str:
@@ -39,6 +42,12 @@ class TopicEvents:
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
         self._judge = Judge(pipeline, clock)
+        self._identifying = tuple(
+            name for name in dict.fromkeys(("create_time", pipeline.event_id, pipeline.event_time)) if name
+        )
+        fields = [(name, msgspec.Raw, msgspec.field(default=_NULL, name=name)) for name in self._identifying]
+        names = [(f"field_{number}", *rest) for number, (_, *rest) in enumerate(fields)]
+        self._decode = msgspec.json.Decoder(msgspec.defstruct("Identifying", names)).decode
 
     def read(self, message: Message) -> Event | Refused:
         """Never raises for anything that a message may hold: one poison message must not stop the others."""
@@ -46,14 +55,14 @@ class TopicEvents:
             text = _text(message.value())
         except NotAdmitted as error:
             raw = message.value()
-            said = None if raw is None else raw.decode("utf-8", "backslashreplace")
-            return Refused(key_of(message), str(error), _as_line(said))
+            found = None if raw is None else raw.decode("utf-8", "backslashreplace")
+            return Refused(key_of(message), str(error), _as_line(found))
         try:
-            fields = _fields(text)
+            text, values = self._identified(text)
         except NotAdmitted as error:
             return Refused(key_of(message), str(error), _as_line(text))
         try:
-            return self._event(fields, key_of(message))
+            return self._event(text, values)
         except NotAdmitted as error:
             return Refused(key_of(message), str(error), text[:_LONGEST_PAYLOAD], error.minute)
 
@@ -61,16 +70,30 @@ class TopicEvents:
         """Whether its producer did not send it to the partition of its shard."""
         return message.partition() != shard_of(event_id(self._pipeline, event), self._pipeline.shards)
 
-    def _event(self, fields: dict[str, object], origin: str) -> Event:
-        values = {name: _value(name, fields[name]) for name in self._pipeline.columns if name in fields}
-        name, absent = self._pipeline.event_id, ("", *self._pipeline.absent)
-        if name != "create_time" and (values.get(name) or "").strip() in absent:
-            # One made of the message's place would be another one when the producer sends it again.
-            raise NotAdmitted(f"{name}, the event's id, is empty")
-        event = self._judge.admit(_value("create_time", fields.get("create_time")) or "", values, origin)
-        if sum(len(text.encode()) for text in values.values() if text) > LONGEST_EVENT:
+    def _identified(self, text: str) -> tuple[str, dict[str, str | None]]:
+        """The JSON object, and those of its fields that identify the event."""
+        if "\\ud" not in text and "\\uD" not in text:  # halves of characters are looked at below
+            try:
+                found = self._decode(text)
+            except (msgspec.MsgspecError, RecursionError):
+                pass  # it says too little of what is wrong, and knows no NaN
+            else:
+                values = zip(self._identifying, msgspec.structs.astuple(found), strict=True)
+                return text, {name: _value(raw) for name, raw in values}
+        text = text.removeprefix("\ufeff")
+        fields, is_json = _fields(text)
+        return (text if is_json else json.dumps(fields, ensure_ascii=False)), {
+            name: _as_text(fields.get(name)) for name in self._identifying
+        }
+
+    def _event(self, text: str, values: dict[str, str | None]) -> Event:
+        if not any(values.values()) and (place := _row_in_envelope(_fields(text)[0])):
+            raise NotAdmitted(f"the message is the envelope of a change event: unwrap {place} before it is sent")
+        if needs_content_id(self._pipeline, values):
+            values = {name: _as_text(value) for name, value in _fields(text)[0].items()}
+        if len(text.encode()) > LONGEST_EVENT:
             raise NotAdmitted(f"it is longer than {LONGEST_EVENT} bytes, which the lake refuses")
-        return event
+        return self._judge.admit(values, text=text)
 
 
 def _text(value: bytes | None) -> str:
@@ -80,39 +103,54 @@ def _text(value: bytes | None) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         found = value[error.start : error.start + 4].hex(" ")
-        raise NotAdmitted(f"the message is no UTF-8: bytes {found} at {error.start}") from None
+        raise NotAdmitted(f"the message is not UTF-8: bytes {found} at {error.start}") from None
 
 
-def _fields(text: str) -> dict[str, object]:
+def _fields(text: str) -> tuple[dict[str, object], bool]:
+    """The fields, numbers as they were written, and whether the text is JSON as it stands: NaN and Infinity are not."""
+    constants: list[str] = []
+
+    def constant(name: str) -> str:
+        constants.append(name)
+        return name
+
     try:
-        found = json.loads(text, parse_int=_Digits, parse_float=_Digits, parse_constant=_no_constant)
+        found = json.loads(text, parse_int=_Digits, parse_float=_Digits, parse_constant=constant)
     except (ValueError, RecursionError) as error:
-        raise NotAdmitted(f"the message is no JSON: {str(error) or type(error).__name__}") from None
+        raise NotAdmitted(f"the message is not JSON: {str(error) or type(error).__name__}") from None
     if not isinstance(found, dict):
-        raise NotAdmitted("the message is JSON, but no object of fields")
-    return found
+        raise NotAdmitted("the message is JSON, but not an object of fields")
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise NotAdmitted("the message holds half of a character (a lone surrogate), which no text can") from None
+    return found, not constants
 
 
 class _Digits(str):
     """A number as it was written."""
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+def _value(raw: msgspec.Raw) -> str | None:
+    """The text of a field's value as it was sent: what a string says, or the digits of a number."""
+    sent = bytes(raw)
+    if sent.startswith(b'"'):
+        return msgspec.json.decode(sent)
+    return None if sent == b"null" else sent.decode()
 
 
-def _value(name: str, found: object) -> str | None:
-    if isinstance(found, bool):
-        return json.dumps(found)
-    if found is not None and not isinstance(found, str):
-        raise NotAdmitted(f"{name} is neither text nor a number: send nested values as JSON in a text")
-    try:
-        (found or "").encode()
-    except UnicodeEncodeError:
-        raise NotAdmitted(f"{name} holds half of a character (a lone surrogate), which no text can") from None
-    return None if found is None else str(found)
+def _as_text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _as_line(said: str | None) -> str:
-    """As an import keeps a line that is no record: a replay then leaves it alone."""
-    return json.dumps({"line": (said or "")[: _LONGEST_PAYLOAD // 2]}, ensure_ascii=False)
+def _row_in_envelope(fields: dict[str, object]) -> str | None:
+    """Where a message of change data capture (Debezium's, say) has its row; None for any other message."""
+    for place, holder in (("payload.after", fields.get("payload")), ("after", fields)):
+        if isinstance(holder, dict) and isinstance(holder.get("after"), dict):
+            return place
+    return None
+
+
+def _as_line(found: str | None) -> str:
+    """As an import keeps a line that is not a record: a replay then leaves it alone."""
+    return json.dumps({"line": (found or "")[: _LONGEST_PAYLOAD // 2]}, ensure_ascii=False)

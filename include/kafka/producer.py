@@ -43,8 +43,8 @@ class EventProducer:
     def add(self, event: Event) -> None:
         """Have it sent soon; `flush()` says whether the broker has it. Raises MessageTooLong, BrokerError."""
         identity = event_id(self._pipeline, event)
-        fields = {"create_time": str(event.create_time), **event.values}
-        value = _as_json({name: text for name, text in fields.items() if text is not None})
+        fields = {**event.values, "create_time": str(event.create_time)}
+        value = _as_json({name: text for name, text in fields.items() if text})
         self._send(
             value.encode(),
             partition=shard_of(identity, self._pipeline.shards),

@@ -9,7 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -30,6 +30,7 @@ _DAY = (
 )
 _FORGET = "DELETE FROM minutemark.minute_changes USING TIMESTAMP %s WHERE lake_table = %s AND day = %s"
 _TOUCHES_PER_BATCH = 200
+_EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class DayState:
 def clock(session: Session) -> datetime:
     """The lake's clock now, in UTC: the only clock that change times are compared with."""
     return time_of(session.execute("SELECT now() AS now FROM system.local").one().now)
+
+
+def write_clock(session: Session) -> int:
+    """The same as a write timestamp: microseconds since 1970."""
+    return (clock(session) - _EPOCH) // timedelta(microseconds=1)
 
 
 def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:

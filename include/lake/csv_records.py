@@ -30,6 +30,8 @@ class Record(NamedTuple):
     end_line: int
     fields: list[str]  # of a broken record: the raw line alone
     problem: str | None = None
+    content: str | None = None  # the id that it has by what it says, where it names none
+    occurrence: int = 0  # equal records of the file before it
 
 
 @dataclass(frozen=True)

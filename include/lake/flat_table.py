@@ -1,4 +1,8 @@
-"""Reads a flat event table such as others keep, PRIMARY KEY (create_time), in token order, so that a copy can go on."""
+"""Reads a table with a column per field, in token order, so that a copy can resume.
+
+Such are the flat tables that others keep, PRIMARY KEY (create_time), and lake tables of the layout before `payload`. A lake
+table of today's layout is read, too: with another number of shards, say.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,12 @@ if TYPE_CHECKING:
 FIRST_TOKEN, LAST_TOKEN = -(2**63), 2**63 - 1
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _PAGE = 2_000
+PAYLOAD = "payload"
+_FLAT, _BY_MINUTE = ["create_time"], ["minute", "shard"]  # partition keys that can be copied
 
 
 class FlatRow(NamedTuple):
-    """One row of a flat table: its token, the text of its key, and its values as texts."""
+    """One row of a flat table: its token, the text of its create_time, and its other values as texts."""
 
     token: int
     create_time: str
@@ -29,21 +35,20 @@ class FlatRow(NamedTuple):
 
 @dataclass(frozen=True)
 class FlatTable:
-    """A flat table that a pipeline's events can be read from, and the pipeline's columns that it has."""
+    """A table that a pipeline's events can be read from: its columns beside create_time, and how they fit the pipeline."""
 
     name: str
     columns: tuple[str, ...]
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
+    _token: str
     _selected: str
 
     def rows(self, session: Session, after_token: int = FIRST_TOKEN) -> Iterator[FlatRow]:
         """Every row from that token on (included: two keys may share it), in token order."""
         from cassandra.query import SimpleStatement
 
-        query = (
-            f"SELECT token(create_time), create_time{self._selected} FROM {self.name} WHERE token(create_time) >= %s"
-        )
+        query = f"SELECT {self._token}, create_time{self._selected} FROM {self.name} WHERE {self._token} >= %s"
         for token, create_time, *values in session.execute(SimpleStatement(query, fetch_size=_PAGE), (after_token,)):
             yield FlatRow(token, str(create_time), dict(zip(self.columns, values, strict=True)))
 
@@ -51,7 +56,7 @@ class FlatTable:
 def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     """The table of that name (keyspace.table), checked. Raises LakeTableMismatch where it can't be read as events."""
     if not _NAME.fullmatch(name):
-        raise LakeTableMismatch(f"{name!r} names no table: write it as keyspace.table, in lower case.")
+        raise LakeTableMismatch(f"{name!r} does not name a table: write it as keyspace.table, in lower case.")
     if name == pipeline.lake_table:
         raise LakeTableMismatch(
             f"{name} is the lake table of pipeline {pipeline.name} itself: name the table to copy from."
@@ -60,36 +65,37 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     found = columns_of(session, keyspace, table)
     if not found:
         raise LakeTableMismatch(f"There is no table {name} in the lake: see DESCRIBE TABLES there for its name.")
-    key = [column for column, (kind, _) in found.items() if kind in ("partition_key", "clustering")]
-    if key != ["create_time"]:
+    key = sorted(column for column, (kind, _) in found.items() if kind == "partition_key")
+    clustering = {column for column, (kind, _) in found.items() if kind == "clustering"}
+    is_by_minute = key == _BY_MINUTE and "create_time" in clustering
+    if not is_by_minute and (key != _FLAT or clustering):
         raise LakeTableMismatch(
-            f"{name} has the primary key ({', '.join(sorted(key))}), and only PRIMARY KEY (create_time) can be copied: "
-            f"export it as CSV (cqlsh: COPY {name} TO 'x.csv' WITH HEADER = true) and import that."
+            f"{name} has the primary key ({', '.join([*key, *sorted(clustering)])}), and only PRIMARY KEY (create_time) can "
+            f"be copied: export it as CSV (cqlsh: COPY {name} TO 'x.csv' WITH HEADER = true) and import that."
         )
     partitioner = session.execute("SELECT partitioner FROM system.local").one().partitioner
     if not partitioner.endswith("Murmur3Partitioner"):
         raise LakeTableMismatch(
             f"The lake of {name} uses {partitioner}, and only Murmur3Partitioner can be read in token order."
         )
-    columns = tuple(column for column in pipeline.columns if column in found)
-    if not columns:
+    columns = tuple(column for column in found if column not in ("create_time", *key))
+    known = [column for column in columns if column in pipeline.fields or column == PAYLOAD]
+    if not known:
         raise LakeTableMismatch(
-            f"{name} has no column of pipeline {pipeline.name}, which wants {', '.join(pipeline.columns)}."
+            f"{name} has no column of pipeline {pipeline.name}, which wants {', '.join(pipeline.fields)}."
         )
     return FlatTable(
         name=name,
         columns=columns,
-        missing=tuple(column for column in pipeline.columns if column not in found),
-        unknown=tuple(sorted(set(found) - {"create_time", *columns})),
-        _selected="".join(f", {_as_text(name, column, found[column][1])}" for column in columns),
+        missing=tuple(name for name in pipeline.fields if name not in columns and PAYLOAD not in columns),
+        unknown=tuple(sorted(set(columns) - set(known))),
+        _token=f"token({', '.join(_BY_MINUTE if is_by_minute else _FLAT)})",
+        _selected="".join(f", {_as_text(column, found[column][1])}" for column in columns),
     )
 
 
-def _as_text(table: str, column: str, kind: str) -> str:
+def _as_text(column: str, kind: str) -> str:
+    """A text of any type: collections and the like as JSON, since Cassandra casts scalars only."""
     if kind in ("text", "varchar"):
-        return column
-    if "<" in kind or kind == "blob":
-        raise LakeTableMismatch(
-            f"{table}: column {column} is a {kind}, which has no text form: drop it, or export the table as CSV."
-        )
-    return f"CAST({column} AS text)"
+        return f'"{column}"'
+    return f'toJson("{column}")' if "<" in kind or kind in ("blob", "duration") else f'CAST("{column}" AS text)'

@@ -1,4 +1,4 @@
-"""The lake's schema: every lake.cql, the grants of the accounts, and whether a table fits its pipeline."""
+"""The lake's schema: the change log, a table of one layout for each pipeline, the grants, and whether a table fits."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ _KEY = {
     "shard": ("partition_key", "int"),
     "create_time": ("clustering", "timeuuid"),
 }
+_KEY_KINDS = ("partition_key", "clustering")
+_SHARDS = "shards="  # begins the table's comment, where every account can read it
+_PAYLOAD = {"payload": ("regular", "text")}
 
 
 def administrator_grants(role: str) -> Iterator[str]:
@@ -84,11 +87,24 @@ def _keyspaces() -> list[str]:
 def _schema_statements() -> Iterator[str]:
     import sqlparse
 
-    for folder in ("control", *all_pipelines()):
-        text = (SQL / folder / "lake.cql").read_text()
+    table = (SQL / "control" / "lake_table.cql").read_text()
+    texts = [(SQL / "control" / "lake.cql").read_text()]
+    texts += [table.format(**_names(pipeline)) for pipeline in all_pipelines().values()]
+    for text in texts:
         for statement in sqlparse.split(sqlparse.format(text, strip_comments=True)):
             if statement := statement.strip().rstrip(";"):
                 yield statement
+
+
+def _names(pipeline: Pipeline) -> dict[str, str]:
+    own_id = [name for name in _key_of(pipeline) if name not in _KEY]
+    return {
+        "keyspace": pipeline.keyspace,
+        "lake_table": pipeline.lake_table,
+        "id_column": "".join(f"\n  {name} text," for name in own_id),
+        "clustering": ", ".join(["create_time", *own_id]),
+        "shards": f"{_SHARDS}{pipeline.shards}",
+    }
 
 
 def _grant(session: Session) -> None:
@@ -143,33 +159,38 @@ def _key_of(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
 
 
 def check_table(session: Session, pipeline: Pipeline) -> None:
-    """Raise LakeTableMismatch, with the statement to run, unless the lake table is what the pipeline declares."""
+    """Raise LakeTableMismatch, with the command to run, unless the lake table has the layout that is read and written."""
     found = columns_of(session, pipeline.keyspace, pipeline.table)
     if not found:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name}: there is no table {pipeline.lake_table} in the lake. Create it: {SET_UP}."
         )
-    key = _key_of(pipeline)
-    wrong_key = [
-        f"{column} is {' '.join(found.get(column, ('missing',)))}, not {' '.join(wanted)}"
-        for column, wanted in key.items()
-        if found.get(column) != wanted
+    wanted = _key_of(pipeline) | _PAYLOAD
+    differences = [
+        f"{column} is {' '.join(found.get(column, ('missing',)))}, not {' '.join(kind)}"
+        for column, kind in wanted.items()
+        if found.get(column) != kind
     ]
-    if wrong_key:
+    differences += [
+        f"{column} is in its key" for column, (kind, _) in found.items() if kind in _KEY_KINDS and column not in wanted
+    ]
+    if differences:
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name}: {pipeline.lake_table} has another key: {'; '.join(wrong_key)}. It must be "
-            f"PRIMARY KEY ((minute, shard), {', '.join(list(key)[2:])}): declare a table of that key, and copy this one "
-            f"into it with `make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}`."
+            f"Pipeline {pipeline.name}: {pipeline.lake_table} has another layout: {'; '.join(differences)}. It must be "
+            f"PRIMARY KEY ((minute, shard), {', '.join(list(_key_of(pipeline))[2:])}) with the event in payload text. "
+            f"Declare another `table` in include/pipelines/{pipeline.name}.py, run {SET_UP}, and copy this one: "
+            f"make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}"
         )
-    missing = [column for column in pipeline.columns if column not in found]
-    if missing:
+    _check_shards(session, pipeline)
+
+
+def _check_shards(session: Session, pipeline: Pipeline) -> None:
+    """An event's shard is in its key: with another number of shards it would be written twice, or be read by nobody."""
+    query = "SELECT comment FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
+    comment = session.execute(query, (pipeline.keyspace, pipeline.table)).one().comment
+    if comment.startswith(_SHARDS) and comment != f"{_SHARDS}{pipeline.shards}":
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name}: {pipeline.lake_table} lacks {', '.join(missing)}. "
-            f"Run: ALTER TABLE {pipeline.lake_table} ADD ({', '.join(f'{column} text' for column in missing)});"
-        )
-    not_text = [f"{column} ({found[column][1]})" for column in pipeline.columns if found[column][1] != "text"]
-    if not_text:
-        raise LakeTableMismatch(
-            f"Pipeline {pipeline.name}: these columns of {pipeline.lake_table} are no text: {', '.join(not_text)}. "
-            f"Raw columns keep what the producer sent: make a table of text columns and import the old one into it."
+            f"Pipeline {pipeline.name} declares shards={pipeline.shards}, and {pipeline.lake_table} was made with {comment}: the "
+            f"number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
+            f"`table`, and copy this one into it: make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}"
         )

@@ -11,6 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
+from msgspec.json import Encoder
+
 from include.lake import change_log
 from include.lake.keys import minute_of, shard_of
 from include.pipelines import Pipeline
@@ -18,17 +20,23 @@ from include.pipelines import Pipeline
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
+encoded = Encoder().encode
+
 CONCURRENCY = 32  # statements in flight
 _ROWS_PER_BATCH = 50
-_CHARACTERS_PER_BATCH = 64_000
+_BYTES_PER_BATCH = 64_000
 _ROWS_PER_WINDOW = 5_000
 
 
 class Event(NamedTuple):
-    """One raw row: its id, and the texts that its producer sent. Absent and empty values mean the same."""
+    """One raw event: its time, its fields as texts, and the JSON object as its producer sent it, where there is one.
+
+    Without a `text` the payload is made of the fields that are not empty.
+    """
 
     create_time: UUID
     values: Mapping[str, str | None]
+    text: str | None = None
 
 
 def event_id(pipeline: Pipeline, event: Event) -> str:
@@ -36,6 +44,13 @@ def event_id(pipeline: Pipeline, event: Event) -> str:
     if pipeline.event_id == "create_time":
         return str(event.create_time)
     return event.values[pipeline.event_id] or ""
+
+
+def payload_of(event: Event) -> bytes:
+    """The event as the lake keeps it: one JSON object, whole."""
+    if event.text is not None:
+        return event.text.encode()
+    return encoded({name: text for name, text in event.values.items() if text})
 
 
 @dataclass(frozen=True)
@@ -52,21 +67,26 @@ class EventWriter:
     def __init__(self, session: Session, pipeline: Pipeline) -> None:
         self._session = session
         self._pipeline = pipeline
-        columns = ("minute", "shard", "create_time", *pipeline.columns)
+        self._own_id = None if pipeline.event_id == "create_time" else pipeline.event_id
+        columns = ["minute", "shard", "create_time", *([self._own_id] if self._own_id else []), "payload"]
         marks = ", ".join("?" * len(columns))
-        self._insert = session.prepare(f"INSERT INTO {pipeline.lake_table} ({', '.join(columns)}) VALUES ({marks})")
+        self._insert = session.prepare(
+            f"INSERT INTO {pipeline.lake_table} ({', '.join(columns)}) VALUES ({marks}) USING TIMESTAMP ?"
+        )
 
-    def write(self, events: Iterable[Event]) -> Written:
+    def write(self, events: Iterable[Event], *, as_of: int | None = None) -> Written:
         """Write all events, then touch their minutes, also those of a write that failed halfway.
 
-        The same event written twice is one row. Raises the driver's error of the first write that failed.
+        Of several versions of an event the last one stays, whole. `as_of` is their write timestamp: the lake's clock
+        (microseconds since 1970) from before they were read from their source, so that a writer that was suspended
+        cannot replace a later version with an earlier one. Raises the driver's error of the first write that failed.
         """
         minutes: set[datetime] = set()
         rows = 0
         events = iter(events)
         try:
             while window := list(islice(events, _ROWS_PER_WINDOW)):
-                self._write_window(window, minutes)
+                self._write_window(window, minutes, as_of)
                 rows += len(window)
         except BaseException:
             with contextlib.suppress(Exception):  # the first error tells more than a second one
@@ -79,48 +99,50 @@ class EventWriter:
     def _touch(self, minutes: Iterable[datetime]) -> None:
         change_log.touch(self._session, self._pipeline.lake_table, minutes)
 
-    def _write_window(self, events: list[Event], minutes: set[datetime]) -> None:
+    def _write_window(self, events: list[Event], minutes: set[datetime], as_of: int | None) -> None:
         from cassandra.concurrent import execute_concurrent
 
-        partitions: dict[tuple[datetime, int], list[Event]] = defaultdict(list)
+        # A version of an event replaces the one before here, not in the lake: two writes in flight have no order.
+        partitions: dict[tuple[datetime, int], dict[tuple[UUID, str], Event]] = defaultdict(dict)
         for event in events:
-            shard = shard_of(event_id(self._pipeline, event), self._pipeline.shards)
-            partitions[minute_of(event.create_time), shard].append(event)
+            identity = event_id(self._pipeline, event)
+            shard = shard_of(identity, self._pipeline.shards)
+            partitions[minute_of(event.create_time), shard][event.create_time, identity] = event
         minutes.update(minute for minute, _ in partitions)
         statements = (
-            (statement, ()) for key, of_key in partitions.items() for statement in self._statements(*key, of_key)
+            (statement, ())
+            for key, of_key in partitions.items()
+            for statement in self._statements(*key, of_key.values(), as_of)
         )
         for _ in execute_concurrent(
             self._session, statements, concurrency=CONCURRENCY, raise_on_first_error=True, results_generator=True
         ):
             pass
 
-    def _statements(self, minute: datetime, shard: int, events: list[Event]) -> Iterator[object]:
+    def _statements(self, minute: datetime, shard: int, events: Iterable[Event], as_of: int | None) -> Iterator[object]:
         """The events of one partition as unlogged batches: one write each, and far cheaper than row by row."""
+        from cassandra.query import UNSET_VALUE
+
         partition = self._insert.bind((minute, shard)).values[:2]
-        bound, characters = [], 0
+        stamp = UNSET_VALUE if as_of is None else as_of.to_bytes(8, "big", signed=True)
+        bound, size = [], 0
         for event in events:
-            size = sum(map(len, filter(None, event.values.values())))
-            if bound and (len(bound) == _ROWS_PER_BATCH or characters + size > _CHARACTERS_PER_BATCH):
+            payload = payload_of(event)
+            if bound and (len(bound) == _ROWS_PER_BATCH or size + len(payload) > _BYTES_PER_BATCH):
                 yield _one_write(bound)
-                bound, characters = [], 0
-            bound.append(self._bound(partition, event))
-            characters += size
+                bound, size = [], 0
+            bound.append(self._bound(partition, event, payload, stamp))
+            size += len(payload)
         if bound:
             yield _one_write(bound)
 
-    def _bound(self, partition: list[bytes], event: Event):
-        """The same as bind(): every column is text, and asking each for its type again is a bulk writer's largest cost."""
-        from cassandra.query import UNSET_VALUE, BoundStatement
+    def _bound(self, partition: list[bytes], event: Event, payload: bytes, stamp: object):
+        """The same as bind(), which asks each column for its type again: a bulk writer's largest cost."""
+        from cassandra.query import BoundStatement
 
-        # Unset, where the event says nothing: a null would be a tombstone, and a page of them fails to read.
-        texts = map(event.values.get, self._pipeline.columns)
+        own_id = [event.values[self._own_id].encode()] if self._own_id else []
         bound = BoundStatement(self._insert)
-        bound.values = [
-            *partition,
-            event.create_time.bytes,
-            *(text.encode() if text else UNSET_VALUE for text in texts),
-        ]
+        bound.values = [*partition, event.create_time.bytes, *own_id, payload, stamp]
         bound.raw_values = bound.values
         return bound
 

@@ -1,19 +1,22 @@
 """What may enter the lake: a row with a time-UUID, young enough and not too long. All else is the transform's to judge.
 
-Where a source has no id, or no create_time, they are made from what the row says and from where it stands: the same
-row imported twice is one event, and two equal rows are two.
+Where a source has no id, or no create_time, they are made from what the row says: the same row is one event, however often
+and from whichever file it comes. Equal rows of one file are told apart by their number among them.
 """
 
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
+from include import readings
 from include.lake.csv_records import FileRefused, Record
-from include.lake.flat_table import FlatRow
+from include.lake.flat_table import PAYLOAD, FlatRow
 from include.lake.keys import NotATimeUUID, minute_of, parse, time_uuid
 from include.lake.writer import Event
 from include.operations.import_log import Refused
@@ -21,8 +24,9 @@ from include.pipelines import Pipeline
 
 _LONGEST_EVENT = 4_000_000  # characters: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
-_IMPORTED = uuid.UUID("7c9de4b1-65c5-5fd2-9d8c-6d8a0e0c9a3b")  # names rows without an id; another one would double them
 YEARS = range(1970, 2101)  # whose times every store takes
+
+_OCCURRENCE = "_occurrence"  # a name that no contract has
 
 _FIRST_REASON = "; refused first for: "
 
@@ -35,6 +39,32 @@ class NotAdmitted(ValueError):
         self.minute = minute
 
 
+def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence: int = 0) -> str:
+    """The id of a row without one: a UUID of what it says, whatever order, white space and quotes it comes in.
+
+    `occurrence` counts the equal rows of its file before it.
+    """
+    own_id, null_words = pipeline.event_id, pipeline.null_words
+    parts = [
+        f"{name}\x1f{said}\x1e"
+        for name, text in sorted(values.items())
+        if name != own_id and name[:1] != "_" and (said := readings.text(text, null_words))
+    ]
+    digest = sha256("".join(parts).encode(errors="surrogatepass"))
+    if occurrence:
+        digest.update(b"%d" % occurrence)
+    bits = digest.hexdigest()
+    # A UUID of version 8 (RFC 9562), which leaves its bits to who makes it.
+    return f"{bits[:8]}-{bits[8:12]}-8{bits[12:15]}-8{bits[15:18]}-{bits[18:30]}"
+
+
+def needs_content_id(pipeline: Pipeline, values: Mapping[str, str | None]) -> bool:
+    """Whether the row says nothing that identifies it."""
+    if pipeline.event_id == "create_time" and not pipeline.event_time:
+        return False  # it is refused instead
+    return readings.text(values.get(pipeline.event_id), pipeline.null_words) is None
+
+
 class Judge:
     """Whether a row can be an event of the lake; everything else about it is the transform's to judge."""
 
@@ -42,151 +72,213 @@ class Judge:
         self._pipeline = pipeline
         self._oldest = clock - pipeline.lake_retention if pipeline.lake_retention else None
 
-    def admit(self, create_time: str, values: Mapping[str, str | None], origin: str) -> Event:
-        """The row as an event, or NotAdmitted. `origin` names the row for good, e.g. by its file's digest and its line."""
-        absent = self._pipeline.absent
-        values = {name: text for name, text in values.items() if text and text not in absent}
-        identity, event_id = origin, self._pipeline.event_id
-        if event_id != "create_time":
-            identity = values[event_id] = values.get(event_id) or str(uuid.uuid5(_IMPORTED, origin))
-        event = Event(self._create_time(create_time, values, identity), values)
+    def admit(self, values: Mapping[str, str | None], *, content: str | None = None, text: str | None = None) -> Event:
+        """The row as an event, or NotAdmitted.
+
+        `content` is its content_id, by default that of a first occurrence; `text` its JSON, where it came as such.
+        """
+        name, create_time = self._pipeline.event_id, self._said(values.get("create_time"))
+        identity = create_time if name == "create_time" else self._said(values.get(name))
+        if not identity and needs_content_id(self._pipeline, values):
+            identity = content or content_id(self._pipeline, values)
+        if name != "create_time":
+            values = {**values, name: identity}
+        event = Event(self._create_time(create_time, values, identity), values, text)
         minute = minute_of(event.create_time)
         if self._oldest and minute < self._oldest:
             raise NotAdmitted(
                 f"its minute is older than the lake keeps ({self._pipeline.lake_retention}): closed", minute
             )
-        if len(identity) > _LONGEST_ID:
-            raise NotAdmitted(f"{event_id}, the event's id, is longer than {_LONGEST_ID} characters", minute)
-        if sum(map(len, values.values())) > _LONGEST_EVENT:
+        if identity and len(identity) > _LONGEST_ID:
+            raise NotAdmitted(f"{name}, the event's id, is longer than {_LONGEST_ID} characters", minute)
+        if (len(text) if text else sum(map(len, filter(None, values.values())))) > _LONGEST_EVENT:
             raise NotAdmitted(f"it is longer than {_LONGEST_EVENT} characters, which the lake refuses", minute)
         return event
 
-    def _create_time(self, text: str, values: Mapping[str, str], identity: str) -> uuid.UUID:
+    def _said(self, text: str | None) -> str | None:
+        return readings.text(text, self._pipeline.null_words)
+
+    def _create_time(self, said: str | None, values: Mapping[str, str | None], identity: str | None) -> uuid.UUID:
         """What the row says, or else its own time made a time-UUID."""
-        own_time, text = self._pipeline.event_time, text.strip()
-        if own_time and (not text or text in self._pipeline.absent):
-            return time_uuid(time_in(own_time, values.get(own_time, "")), identity)
+        own_time = self._pipeline.event_time
+        if own_time and not said:
+            return time_uuid(time_in(own_time, values.get(own_time) or ""), identity)
         try:
-            return parse(text)
+            return parse(said or "")
         except NotATimeUUID as error:
             raise NotAdmitted(f"create_time {error}") from None
 
 
 class CsvEvents:
-    """Turns records of one CSV into events; `digest` is the file's."""
+    """Turns records of one CSV into events."""
 
-    def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime, digest: str) -> None:
+    def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime) -> None:
         self._header = header
-        self._digest = digest
-        self._create_time = header.index("create_time") if "create_time" in header else None
-        self._wanted = [(index, name) for index, name in enumerate(header) if name in pipeline.columns]
         self._judge = Judge(pipeline, clock)
 
     def read(self, record: Record) -> Event | Refused:
         if record.problem:
             return self.refused(record, f"line {record.line} is no record: {record.problem}")
-        fields = record.fields
-        values = {name: fields[index] for index, name in self._wanted}
-        create_time = "" if self._create_time is None else fields[self._create_time]
+        values = dict(zip(self._header, record.fields, strict=True))
         try:
-            return self._judge.admit(create_time, values, f"{self._digest}:{record.line}")
+            return self._judge.admit(values, content=record.content)
         except NotAdmitted as error:
             return self.refused(record, str(error), error.minute)
 
     def refused(self, record: Record, reason: str, minute: datetime | None = None) -> Refused:
-        """The record as a rejected row."""
+        """The record as a rejected row; which of several equal ones it was goes along, for StoredEvents."""
         fields = record.fields
         row = {"line": fields[0]} if record.problem else dict(zip(self._header, fields, strict=True))
+        if record.occurrence:
+            row[_OCCURRENCE] = str(record.occurrence)
         return Refused(str(record.line), reason, payload_of(row), minute)
 
 
-class TableEvents:
-    """Turns rows of the flat table of that name into events."""
+class Occurrences:
+    """Gives each record without an id its content_id, which counts the equal records before it. Use as a context manager.
 
-    def __init__(self, name: str, pipeline: Pipeline, clock: datetime) -> None:
-        self._name = name
+    The counts are kept in a temporary file beyond 64 MB: a history has more rows than memory.
+    """
+
+    def __init__(self, header: list[str], pipeline: Pipeline) -> None:
+        self._header, self._pipeline = header, pipeline
+        # An empty name makes a temporary database on disk that ends with the connection.
+        self._counts = sqlite3.connect("", isolation_level=None)
+        for setting in ("journal_mode = OFF", "cache_size = -65536"):
+            self._counts.execute(f"PRAGMA {setting}")
+        self._counts.execute("CREATE TABLE seen (content INTEGER PRIMARY KEY, times INTEGER NOT NULL)")
+        self._counts.execute("BEGIN")
+
+    def __enter__(self) -> Occurrences:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._counts.close()
+
+    def numbered(self, records: Iterable[Record]) -> Iterator[Record]:
+        for record in records:
+            if record.problem:
+                yield record
+                continue
+            values = dict(zip(self._header, record.fields, strict=True))
+            if not needs_content_id(self._pipeline, values):
+                yield record
+                continue
+            first = content_id(self._pipeline, values)
+            before = self._seen(first)
+            content = content_id(self._pipeline, values, before) if before else first
+            yield Record(record.line, record.end_line, record.fields, None, content, before)
+
+    def _seen(self, content: str) -> int:
+        # 60 bits: two rows that share them by chance only get another number than they would alone.
+        key = int(content[-12:] + content[:3], 16)
+        if self._counts.execute("INSERT OR IGNORE INTO seen VALUES (?, 1)", (key,)).rowcount:
+            return 0
+        (before,) = self._counts.execute("SELECT times FROM seen WHERE content = ?", (key,)).fetchone()
+        self._counts.execute("UPDATE seen SET times = times + 1 WHERE content = ?", (key,))
+        return before
+
+
+class TableEvents:
+    """Turns rows of a flat table into events."""
+
+    def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._judge = Judge(pipeline, clock)
 
     def read(self, row: FlatRow) -> Event | Refused:
+        text = row.values.get(PAYLOAD)
+        key = {"create_time": row.create_time, **{name: value for name, value in row.values.items() if name != PAYLOAD}}
         try:
-            return self._judge.admit(row.create_time, row.values, f"{self._name}:{row.create_time}")
+            return self._judge.admit({**(_texts(_object(text)) if text else {}), **key}, text=text)
         except NotAdmitted as error:
-            payload = payload_of({"create_time": row.create_time, **row.values})
-            return Refused(row.create_time, str(error), payload, error.minute)
+            return Refused(row.create_time, str(error), text or payload_of(key), error.minute)
 
 
 class StoredEvents:
     """Turns rows that an import had refused, and kept, into events."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
-        self._columns = pipeline.columns
+        self._pipeline = pipeline
         self._judge = Judge(pipeline, clock)
 
-    def read(self, payload: str, reason: str, origin: str) -> Event:
-        """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say.
-
-        With the origin that it had in its import, so that it is the same event should it be imported again.
-        """
+    def read(self, payload: str, reason: str) -> Event:
+        """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say."""
         try:
             fields = json.loads(payload)
         except ValueError as error:
             raise NotAdmitted(_no_json(str(error), reason)) from None
         if not isinstance(fields, dict):
-            raise NotAdmitted(_no_json("it is no object", reason))
-        if fields.keys() == {"line"} and "line" not in self._columns:
+            raise NotAdmitted(_no_json("it is not an object", reason))
+        if fields.keys() == {"line"} and "line" not in self._pipeline.fields:
             raise NotAdmitted(reason)  # a line that was no record, without the header of its file
-        texts = {
-            name: value if isinstance(value, str) else json.dumps(value)
-            for name, value in fields.items()
-            if value is not None
-        }
-        values = {name: texts[name] for name in self._columns if name in texts}
-        return self._judge.admit(texts.get("create_time", ""), values, origin)
+        texts = _texts(fields)
+        occurrence = texts.pop(_OCCURRENCE, "")
+        content = content_id(self._pipeline, texts, int(occurrence)) if occurrence.isdigit() else None
+        return self._judge.admit(texts, content=content, text=None if occurrence else payload)
+
+
+def _object(text: str) -> dict[str, object]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise NotAdmitted(f"its payload is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise NotAdmitted("its payload is JSON, but not an object")
+    return found
+
+
+def _texts(fields: Mapping[str, object]) -> dict[str, str]:
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in fields.items()
+        if value is not None
+    }
 
 
 def _no_json(problem: str, reason: str) -> str:
-    """Keeps what the import had said, however often it is judged: a payload that was cut is no JSON either."""
+    """Keeps what the import had said, however often it is judged: a payload that was cut is not JSON either."""
     first = reason.partition(_FIRST_REASON)[2] or reason
-    return f"its stored payload is no JSON: {problem}{_FIRST_REASON}{first}"
+    return f"its stored payload is not JSON: {problem}{_FIRST_REASON}{first}"
 
 
-def payload_of(values: dict[str, str | None]) -> str:
+def payload_of(values: Mapping[str, str | None]) -> str:
     """The raw row as JSON, without what is empty."""
     return json.dumps({name: value for name, value in values.items() if value}, ensure_ascii=False)
 
 
 def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(ignored, missing) columns, or FileRefused where the file can't hold this pipeline's events."""
-    known = [column for column in header if column in pipeline.columns]
+    """(unknown, missing) columns, or FileRefused where the file can't hold this pipeline's events."""
+    known = [column for column in header if column in pipeline.fields]
     times = [name for name in ("create_time", pipeline.event_time) if name]
     has_time = any(name in header for name in times)
     if not has_time or not known:
-        needed = f"any of {', '.join(pipeline.columns)}" if has_time else " or ".join(times)
+        needed = f"any of {', '.join(pipeline.fields)}" if has_time else " or ".join(times)
         raise FileRefused(
             f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. Its header names "
             f"{', '.join(header)[:500]}. The first line must name the columns, separated by commas."
         )
-    ignored = tuple(column for column in header if column not in ("create_time", *known))
-    left_empty = (column for column in pipeline.columns if column not in known and column != pipeline.event_id)
-    return ignored, tuple(left_empty)
+    unknown = tuple(column for column in header if column not in ("create_time", *known))
+    absent = (name for name in pipeline.fields if name not in known and name != pipeline.event_id)
+    return unknown, tuple(absent)
 
 
-def about_columns(source: str, ignored: Sequence[str], missing: Sequence[str]) -> list[str]:
+def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
     """Lines of a summary on what check_header has found; `source` is what people call it."""
     lines = []
     if missing:
-        lines.append(f"Columns that the {source} does not have, left empty: {', '.join(missing)}.")
-    if ignored:
-        lines.append(f"Columns of the {source} that are not wanted, ignored: {', '.join(ignored)}.")
+        lines.append(f"Columns that the {source} does not have: {', '.join(missing)}.")
+    if unknown:
+        lines.append(
+            f"Columns of the {source} that the pipeline does not declare, kept with each event: {', '.join(unknown)}."
+        )
     return lines
 
 
 def time_in(column: str, text: str) -> datetime:
-    """UTC, unless it carries another zone; leniently, since the transform judges it once more. Raises NotAdmitted."""
-    try:
-        time = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
-    except ValueError:
-        time = None
+    """The UTC time in it, of a year that every store takes. Raises NotAdmitted."""
+    time = readings.instant(text)
     if time is None or time.year not in YEARS:
-        raise NotAdmitted(f"{column} {text[:60]!r} is no time of the years 1970 to 2100, and there is no create_time")
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+        raise NotAdmitted(
+            f"{column} {text[:60]!r} is not a timestamp between 1970 and 2100, and there is no create_time"
+        )
+    return time

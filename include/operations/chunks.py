@@ -20,6 +20,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_WRITER, Endpoint, endpoint
+from include.lake import change_log
 from include.lake.session import explained, lake
 from include.lake.writer import Event, EventWriter
 from include.operations.import_log import Refused
@@ -51,17 +52,18 @@ class Outcome:
 def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session) -> Iterator[tuple[list, Outcome]]:
     """Each chunk of named tuples, in order, once its events are in the lake and their minutes in the change log.
 
-    Raises LakeError or ProcessEnded. Chunks behind one that failed may be there as well: whoever goes on from it writes
-    the same rows again. Where rows of one id differ, and are near each other, any of them may be the one that stays.
+    Raises LakeError or ProcessEnded. Chunks behind one that failed may be there as well: the next try writes the same
+    rows again. Of several versions of an event the last one in the chunks' order stays, whichever process writes it.
     """
-    chunks, own = iter(chunks), _Writer(EventWriter(session, pipeline), read)
-    for chunk in itertools.islice(chunks, ALONE):
-        yield chunk, own.write(chunk)
-    if (first := next(chunks, None)) is not None:
-        yield from _by_several(itertools.chain([first], chunks), read, pipeline)
+    own = _Writer(EventWriter(session, pipeline), read)
+    stamped = ((as_of, chunk) for as_of, chunk in enumerate(chunks, change_log.write_clock(session)))
+    for as_of, chunk in itertools.islice(stamped, ALONE):
+        yield chunk, own.write(chunk, as_of)
+    if (first := next(stamped, None)) is not None:
+        yield from _by_several(itertools.chain([first], stamped), read, pipeline)
 
 
-def _by_several(chunks: Iterable[list], read: Read, pipeline: Pipeline) -> Iterator[tuple[list, Outcome]]:
+def _by_several(chunks: Iterable[tuple[int, list]], read: Read, pipeline: Pipeline) -> Iterator[tuple[list, Outcome]]:
     processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
     # Spawned, not forked: the driver's threads and connections do not survive a fork.
     pool = ProcessPoolExecutor(
@@ -69,9 +71,9 @@ def _by_several(chunks: Iterable[list], read: Read, pipeline: Pipeline) -> Itera
     )
     waiting: deque = deque()
     try:
-        for chunk in chunks:
+        for as_of, chunk in chunks:
             # As plain tuples: each named one is packed by a call of its own.
-            waiting.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk])))
+            waiting.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk], as_of)))
             if len(waiting) > _WAITING * processes:
                 done, outcome = waiting.popleft()
                 yield done, outcome.result()
@@ -93,11 +95,11 @@ class _Writer:
         self._writer = writer
         self._read = read
 
-    def write(self, chunk: list) -> Outcome:
+    def write(self, chunk: list, as_of: int) -> Outcome:
         judged = [self._read(row) for row in chunk]
         events = [row for row in judged if isinstance(row, Event)]
         refused = [row for row in judged if isinstance(row, Refused)]
-        return Outcome(len(events), refused, self._writer.write(events).minutes)
+        return Outcome(len(events), refused, self._writer.write(events, as_of=as_of).minutes)
 
 
 # In a process of the pool
@@ -115,9 +117,9 @@ def _begin(target: Endpoint, read: Read, pipeline: Pipeline) -> None:
     _writer = _Writer(EventWriter(_held.enter_context(lake(target)), pipeline), read)
 
 
-def _write(kind: type, rows: list[tuple]) -> Outcome:
+def _write(kind: type, rows: list[tuple], as_of: int) -> Outcome:
     with explained(_target):  # the driver's own errors do not survive the way to the parent
-        return _writer.write(list(map(kind._make, rows)))
+        return _writer.write(list(map(kind._make, rows)), as_of)
 
 
 def _end_with_parent() -> None:

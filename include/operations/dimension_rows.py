@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from datetime import date
 
+from include import readings
 from include.lake.csv_records import Record
 from include.operations.import_log import Refused
 from include.pipelines import Dimension, Pipeline, all_pipelines
+from include.pipelines.declaration import NULL_WORDS
 from include.warehouse.errors import WarehouseError
 
 
@@ -33,9 +34,18 @@ def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline,
 
 
 def typed_rows(
-    conn, dimension: Dimension, header: list[str], records: Iterable[Record], refused: list[Refused]
+    conn,
+    dimension: Dimension,
+    header: list[str],
+    records: Iterable[Record],
+    refused: list[Refused],
+    unreadable: list[str],
 ) -> Iterator[dict[str, object]]:
-    """One dict of column to value for each record; an empty text is None. Those that can't be typed join `refused`."""
+    """One dict of column to value for each record; a text that says nothing is None.
+
+    A value that its column cannot take is None too, and named in `unreadable`. Records that are broken or have no usable
+    key join `refused`.
+    """
     readers = _readers(conn, dimension)
     positions = {column: header.index(column) for column in dimension.columns}
     for record in records:
@@ -44,13 +54,17 @@ def typed_rows(
             refused.append(Refused(str(record.line), f"line {record.line} is no record: {record.problem}", payload))
             continue
         texts = {column: record.fields[position] for column, position in positions.items()}
-        try:
-            row = {column: _typed(column, text, readers[column]) for column, text in texts.items()}
-            if row[dimension.key] is None:
-                raise ValueError(f"{dimension.key} is empty")
-        except ValueError as error:
-            refused.append(Refused(str(record.line), str(error), json.dumps(texts, ensure_ascii=False)))
+        row, problems = {}, {}
+        for column, text in texts.items():
+            try:
+                row[column] = _typed(column, text, readers[column])
+            except ValueError as error:
+                row[column], problems[column] = None, str(error)
+        if row[dimension.key] is None:
+            reason = problems.get(dimension.key, f"{dimension.key} is empty")
+            refused.append(Refused(str(record.line), reason, json.dumps(texts, ensure_ascii=False)))
             continue
+        unreadable += [f"line {record.line}: {problem}" for problem in problems.values()]
         yield row
 
 
@@ -73,64 +87,52 @@ def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
 
 
 def _typed(column: str, text: str, read: Callable[[str], object]) -> object:
-    text = text.strip()
-    if not text:
+    said = readings.text(text, NULL_WORDS)
+    if said is None:
         return None
     try:
-        return read(text)
-    except (ValueError, ArithmeticError) as error:
-        raise ValueError(f"{column} {text[:60]!r} {error}") from None
+        return read(said)
+    except ValueError as error:
+        raise ValueError(f"{column} {said[:60]!r} {error}") from None
 
 
 def _reader(kind: str, length: int | None) -> Callable[[str], object]:
     if kind in _WHOLE_BITS:
         return lambda text: _whole(text, _WHOLE_BITS[kind])
     if kind in ("decimal", "double", "float"):
-        return _decimal
+        return lambda text: _found(readings.amount(text), "is not a number")
     if kind in ("datetime", "timestamp"):
-        return _time
+        return lambda text: _found(readings.instant(text), "is not a time (2026-11-22 14:05:00)")
     if kind == "date":
-        return lambda text: _explained(date.fromisoformat, text, "is no date (2026-11-22)")
+        return _date
     return lambda text: _text(text, length)
 
 
 _WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 
 
+def _found(value: object, problem: str) -> object:
+    if value is None:
+        raise ValueError(problem)
+    return value
+
+
 def _whole(text: str, bits: int) -> int:
     """12, and 12.0 as spreadsheets write it."""
-    number = _decimal(text)
-    if number != number.to_integral_value():
-        raise ValueError("is no whole number")
+    number = _found(readings.whole_number(text), "is not a whole number")
     if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
         raise ValueError("is too large")
-    return int(number)
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise ValueError("is no number") from None
-    if not number.is_finite():
-        raise ValueError("is no number")
     return number
 
 
-def _time(text: str) -> datetime:
-    """UTC, unless it carries a zone."""
-    time = _explained(datetime.fromisoformat, text, "is no time (2026-11-22 14:05:00)")
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return _found(readings.instant(text), "is not a date (2026-11-22)").date()
 
 
 def _text(text: str, length: int | None) -> str:
     if length is not None and len(text) > length:
         raise ValueError(f"is longer than {length} characters")
     return text
-
-
-def _explained(read: Callable[[str], object], text: str, problem: str):
-    try:
-        return read(text)
-    except ValueError:
-        raise ValueError(problem) from None

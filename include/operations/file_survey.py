@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from include import readings
 from include.lake.csv_records import Record, csv_records, fingerprint
 from include.lake.keys import NotATimeUUID, parse, time_of
 from include.operations.admission import YEARS, NotAdmitted, check_header, time_in
@@ -43,7 +44,7 @@ class Glance:
     """The time and the kind of a record, without judging the rest of it."""
 
     def __init__(self, header: list[str], pipeline: Pipeline) -> None:
-        self._absent = ("", *pipeline.absent)
+        self._null_words = pipeline.null_words
         self._event_time = pipeline.event_time or ""
         self._create_time_at, self._event_time_at, self._kind_at = (
             header.index(name) if name in header else None
@@ -56,15 +57,15 @@ class Glance:
             return None
         if self._kind_at is None:
             return NO_KIND
-        kind = record.fields[self._kind_at].strip()
-        return NO_KIND if kind in self._absent else kind
+        return readings.text(record.fields[self._kind_at], self._null_words) or NO_KIND
 
     def time(self, record: Record) -> datetime | None:
         """When it happened, as admission reads it; None where it does not say so, or the year is none of 1970 to 2100."""
         if record.problem:
             return None
-        text = "" if self._create_time_at is None else record.fields[self._create_time_at].strip()
-        is_own = text in self._absent and self._event_time_at is not None
+        created = None if self._create_time_at is None else record.fields[self._create_time_at]
+        text = readings.text(created, self._null_words) or ""
+        is_own = not text and self._event_time_at is not None
         if is_own:
             text = record.fields[self._event_time_at]
         if text != self._last_text:

@@ -25,7 +25,7 @@ from include.lake.schema import check_table
 from include.lake.session import explained, lake
 from include.lake.writer import Event
 from include.operations import chunks
-from include.operations.admission import CsvEvents, TableEvents, about_columns, check_header
+from include.operations.admission import CsvEvents, Occurrences, TableEvents, about_columns, check_header
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.operations.file_survey import checked_fingerprint
 from include.operations.import_log import ImportLog, Refused
@@ -46,6 +46,7 @@ _REFUSALS = (
     UnknownDimension,
 )
 _ROWS_PER_CHUNK = 4_000
+_VALUES_SHOWN = 10
 _CHARACTERS_PER_CHUNK = 8_000_000
 
 
@@ -59,8 +60,10 @@ class ImportSummary:
     rejected: int = 0
     minutes: set[datetime] = field(default_factory=set)  # touched by this call
     resumed_at: int | None = None
-    ignored_columns: tuple[str, ...] = ()
+    unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
+    ignored_columns: tuple[str, ...] = ()  # of a dimension's file
+    unreadable: list[str] = field(default_factory=list)  # values of a dimension that are stored as null
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -72,7 +75,15 @@ class ImportSummary:
             lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
         if self.resumed_at is not None:
             lines.append(f"It went on behind position {self.resumed_at}, where it had been stopped.")
-        lines += about_columns("source", self.ignored_columns, self.missing_columns)
+        lines += about_columns("source", self.unknown_columns, self.missing_columns)
+        if self.ignored_columns:
+            lines.append(f"Columns that are not imported: {', '.join(self.ignored_columns)}.")
+        if self.unreadable:
+            shown = "; ".join(self.unreadable[:_VALUES_SHOWN])
+            more = f"; and {len(self.unreadable) - _VALUES_SHOWN} more" if len(self.unreadable) > _VALUES_SHOWN else ""
+            lines.append(
+                f"Warning: {len(self.unreadable)} values cannot be read and are stored as null: {shown}{more}."
+            )
         if self.rejected:
             lines.append("Rejected rows and their reasons: SELECT * FROM etl.rejected_summary WHERE origin = 'import'.")
         return "\n".join(lines)
@@ -91,7 +102,7 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
         lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
     ):
-        ignored, missing = check_header(path, file.header, pipeline)
+        unknown, missing = check_header(path, file.header, pipeline)
         check_table(session, pipeline)
         imports = ImportLog(
             conn,
@@ -102,12 +113,17 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
             first_position=0,
         )
         progress = imports.begin()
-        summary = ImportSummary(str(path), pipeline.lake_table, ignored_columns=ignored, missing_columns=missing)
+        summary = ImportSummary(str(path), pipeline.lake_table, unknown_columns=unknown, missing_columns=missing)
         summary.resumed_at = progress.position if progress.resumed else None
-        reader = CsvEvents(file.header, pipeline, change_log.clock(session), digest)
-        with Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar:
+        reader = CsvEvents(file.header, pipeline, change_log.clock(session))
+        with (
+            Occurrences(file.header, pipeline) as occurrences,
+            Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar,
+        ):
+            # From the beginning, also when it is resumed: equal rows before the position count.
+            records = occurrences.numbered(file.records())
             _write_all(
-                file.records(progress.position),
+                (record for record in records if record.line > progress.position),
                 reader.read,
                 lambda record: record.end_line,
                 session,
@@ -142,9 +158,9 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
             first_position=FIRST_TOKEN,
         )
         progress = imports.begin()
-        summary = ImportSummary(name, pipeline.lake_table, ignored_columns=table.unknown, missing_columns=table.missing)
+        summary = ImportSummary(name, pipeline.lake_table, unknown_columns=table.unknown, missing_columns=table.missing)
         summary.resumed_at = progress.position if progress.resumed else None
-        reader = TableEvents(name, pipeline, change_log.clock(session))
+        reader = TableEvents(pipeline, change_log.clock(session))
         with Bar(f"{name} into {pipeline.lake_table}", LAST_TOKEN - FIRST_TOKEN, unit="token") as bar:
             _write_all(
                 _explained_rows(table, source, progress.position),
@@ -191,11 +207,14 @@ def import_dimension(
         )
         imports.begin(anew=True)
         refused: list[Refused] = []
+        unreadable: list[str] = []
         with Bar(f"{path.name} into {dimension.table}", path.stat().st_size) as bar:
-            rows = typed_rows(conn, dimension, file.header, bar.over(file.records(), file.position), refused)
+            rows = typed_rows(
+                conn, dimension, file.header, bar.over(file.records(), file.position), refused, unreadable
+            )
             written = upsert(conn, dimension, rows)
         imports.advance(0, written, refused)
-        summary = ImportSummary(str(path), dimension.table)
+        summary = ImportSummary(str(path), dimension.table, unreadable=unreadable)
         summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
         return _finished(summary, imports, begun)
 

@@ -94,8 +94,8 @@ def ingest(
     with lake(lake_writer) as session:
         intake = Intake(pipeline, session, summary)
 
-        def take(messages: list[Message]) -> None:
-            intake.take([original(message) for message in messages] if dead_letters else messages)
+        def take(messages: list[Message], as_of: int) -> None:
+            intake.take([original(message) for message in messages] if dead_letters else messages, as_of)
 
         consumer = open_consumer()  # only now: from here on its predecessor is shut out
         try:
@@ -104,6 +104,7 @@ def ingest(
                 take,
                 intake.lost,
                 lambda: time.monotonic() - begun > seconds,
+                lambda: change_log.write_clock(session),
                 to_the_end=to_the_end,
             )
         finally:
@@ -139,15 +140,15 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
     """Take in all that the topic still holds, whatever is committed, and commit nothing: the same rows once more."""
     summary, begun = IngestSummary(pipeline.topic), time.monotonic()
     group = group_of(pipeline.name, DAG)
-    span = {number: (one.begin, one.end) for number, one in topics.reaches(pipeline, group).items()}
-    with (
-        lake(LAKE_WRITER) as session,
-        Bar(f"{pipeline.topic} again", sum(end - begin for begin, end in span.values()), unit="message") as bar,
-    ):
-        intake = Intake(pipeline, session, summary)
-        for messages in topics.messages(pipeline, group, span):
-            intake.take(messages)
-            bar.at(summary.written + summary.refused)
+    with lake(LAKE_WRITER) as session:
+        intake, as_of = Intake(pipeline, session, summary), change_log.write_clock(session)
+        # Only then: a later version that a follower writes meanwhile is behind these ends, and stays.
+        span = {number: (one.begin, one.end) for number, one in topics.reaches(pipeline, group).items()}
+        total = sum(end - begin for begin, end in span.values())
+        with Bar(f"{pipeline.topic} again", total, unit="message") as bar:
+            for messages in topics.messages(pipeline, group, span):
+                intake.take(messages, as_of)
+                bar.at(summary.written + summary.refused)
     summary.seconds = time.monotonic() - begun
     return summary
 
@@ -161,9 +162,10 @@ class Intake:
         self._writer = EventWriter(session, pipeline)
         self._reader = TopicEvents(pipeline, change_log.clock(session))
         self._summary = summary
+        self._as_of = 0
 
-    def take(self, messages: list[Message]) -> None:
-        """Return when each of them is safe."""
+    def take(self, messages: list[Message], as_of: int) -> None:
+        """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""
         events, refused = [], []
         for message in messages:
             found = self._reader.read(message)
@@ -172,8 +174,10 @@ class Intake:
                 self._summary.misplaced += self._reader.misplaced(message, found)
             else:
                 refused.append(found)
+        # One after the other, whichever node's clock was read: a later chunk has the later versions.
+        self._as_of = max(as_of, self._as_of + 1)
         if events:
-            self._summary.minutes |= self._writer.write(events).minutes
+            self._summary.minutes |= self._writer.write(events, as_of=self._as_of).minutes
         self._keep(refused)
         self._summary.written += len(events)
 

@@ -171,7 +171,7 @@ def _write_imports(session, conn, replay: Replay, imported: Iterable[tuple[int, 
         events, accepted, refused = [], [], []
         for row in rejected.stored(conn, chunk):
             try:
-                events.append(reader.read(row["payload"], row["reason"], row["origin_key"]))
+                events.append(reader.read(row["payload"], row["reason"]))
                 accepted.append(row["rejected_id"])
             except NotAdmitted as error:
                 refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))

@@ -21,7 +21,7 @@ from include.kafka.clients import BrokerError
 from include.kafka.producer import producer
 from include.kafka.way_in import SETTING, UnknownWayIn, way_in
 from include.lake.csv_records import FileRefused, csv_records
-from include.operations.admission import CsvEvents, about_columns, check_header
+from include.operations.admission import CsvEvents, Occurrences, about_columns, check_header
 from include.operations.file_survey import Glance, Sample, Survey, checked_fingerprint, survey
 from include.operations.import_log import ImportLog
 from include.operations.progress import Bar
@@ -47,7 +47,7 @@ class ReplaySummary:
     sent: int = 0
     rejected: int = 0
     resumed_at: int | None = None
-    ignored_columns: tuple[str, ...] = ()
+    unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -58,7 +58,7 @@ class ReplaySummary:
         ]
         if self.resumed_at is not None:
             lines.append(f"It went on behind line {self.resumed_at}, where it had been stopped.")
-        lines += about_columns("file", self.ignored_columns, self.missing_columns)
+        lines += about_columns("file", self.unknown_columns, self.missing_columns)
         if self.rejected:
             lines.append("Rejected lines and their reasons: make rejected.")
         return "\n".join(lines)
@@ -79,7 +79,7 @@ def replay_csv(
     found = survey(path, encoding, pipeline) if how.needs_survey else None
     check(how, pipeline, found, _utc_now())
     with csv_records(path, encoding) as file, warehouse(WAREHOUSE_ETL) as conn, producer(pipeline) as sender:
-        ignored, missing = check_header(path, file.header, pipeline)
+        unknown, missing = check_header(path, file.header, pipeline)
         replays = ImportLog(
             conn,
             pipeline=pipeline.name,
@@ -90,7 +90,7 @@ def replay_csv(
             origin=None if how.shift else digest,  # what an import of this file rejects, too
         )
         progress = replays.begin(anew=again)
-        summary = ReplaySummary(str(path), pipeline.topic, ignored_columns=ignored, missing_columns=missing)
+        summary = ReplaySummary(str(path), pipeline.topic, unknown_columns=unknown, missing_columns=missing)
         summary.resumed_at = after_line = progress.position if progress.resumed else None
         times = timeline(how, found, progress.begun_at)
         if found:
@@ -98,12 +98,15 @@ def replay_csv(
         clock = Clock(replays.clock())
         # A shifted event is not of the time that the file says: whether its minute is closed is for the way in to judge.
         admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
-        events = CsvEvents(file.header, admitting, clock.now(), digest)
+        events = CsvEvents(file.header, admitting, clock.now())
         plan = Plan(pipeline, how, events, Glance(file.header, pipeline), times)
         sample = Sample(found.kinds, how.sample, digest) if how.sample else None
-        records = file.records(0 if sample else after_line or 0)
         total, unit = (found.lines, "line") if found else (path.stat().st_size, "B")
-        with Bar(f"{path.name} into {pipeline.topic}", total, unit) as bar:
+        with (
+            Occurrences(file.header, pipeline) as occurrences,
+            Bar(f"{path.name} into {pipeline.topic}", total, unit) as bar,
+        ):
+            records = occurrences.numbered(file.records())
             feed = Feed(
                 pipeline,
                 sender,

@@ -68,7 +68,7 @@ class Shift:
     def moved(self, event: Event) -> Event:
         """The event at its new time, under its new id. One outside 1970 to 2100 keeps its time: the transform rejects it."""
         identity = event_id(self._pipeline, event) + self._name
-        values = dict(event.values)
+        values = {name: text for name, text in event.values.items() if name != "create_time"}
         if self._pipeline.event_id != "create_time":
             identity = values[self._pipeline.event_id] = str(uuid.uuid5(_SHIFTED, identity))
         time = time_of(event.create_time)

@@ -17,6 +17,9 @@ def _read_only(options: dict[str, object]) -> Mapping[str, object]:
 copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
+NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # of SQL, of exports, of Python and of data frames
+
+
 @dataclass(frozen=True)
 class Output:
     """One shape of rows that the transform stages and the merge publishes as contributions."""
@@ -68,7 +71,7 @@ class Pipeline:
     description: str
     keyspace: str
     table: str
-    columns: tuple[str, ...]  # raw text columns besides the key (minute, shard, create_time)
+    fields: tuple[str, ...]  # of an event, as its producer names them; the transform reads these
     database: str
     outputs: tuple[Output, ...]
     readable: tuple[str, ...]  # tables and views that the bi account may read
@@ -84,7 +87,7 @@ class Pipeline:
     event_time: str | None = None  # column that create_time is made from where an import has none
     fact_time: str | None = None  # column whose time facts go by; event_time where it says nothing else
     kind_column: str | None = None  # column that says what kind of event it is
-    absent: tuple[str, ...] = ()  # texts that an import takes for an empty value
+    null_words: tuple[str, ...] = NULL_WORDS  # texts that stand for an empty value
     shards: int = 4  # fixed for the life of the lake table
     live_minutes: int = 10  # newest minutes that go first
     # A batch of so many minutes without rows takes about 20 s on two cores, and so does one of so many rows in few minutes.
@@ -99,6 +102,8 @@ class Pipeline:
     look_limit: timedelta = timedelta(seconds=180)  # so is a lake that nobody has looked at for longer
 
     def __post_init__(self) -> None:
+        if reserved := {"minute", "shard", "payload", "is_object"} & set(self.fields):
+            raise ValueError(f"Pipeline {self.name}: fields cannot be named {', '.join(sorted(reserved))}.")
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")
         if not self.fact_time:

@@ -8,7 +8,7 @@ PIPELINE = Pipeline(
     description="Raw shop events to operations, and to hourly sales and visits.",
     keyspace="ecommerce_ks",
     table="operations",
-    columns=(
+    fields=(
         "brand", "category_code", "category_id", "event_time", "event_type", "id", "price", "product_id",
         "user_id", "user_session",
     ),
@@ -30,6 +30,5 @@ PIPELINE = Pipeline(
     event_id="id",
     event_time="event_time",  # the public data set has no create_time
     kind_column="event_type",
-    absent=("NaN",),  # how a data frame writes an empty value
     max_rows=250_000,  # every operation is a row of the warehouse too, and hours are summed up whole
 )  # fmt: skip

@@ -10,7 +10,7 @@ PIPELINE = Pipeline(
     description="Raw recruitment events to hourly facts per job, publisher, campaign and group.",
     keyspace="bedan",
     table="tracking",
-    columns=(
+    fields=(
         "bid", "bn", "campaign_id", "cd", "custom_track", "de", "dl", "dt", "ed", "ev", "group_id", "id", "job_id",
         "md", "publisher_id", "rl", "sr", "ts", "tz", "ua", "uid", "utm_campaign", "utm_content", "utm_medium",
         "utm_source", "utm_term", "v", "vp",

@@ -8,12 +8,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from include.spark import fate
-from include.spark.values import amount, in_range, instant, text, time_of_uuid, whole_number
+from include.spark.values import amount, in_range, instant, key, time_of_uuid
 
 VIEW, CART, REMOVAL, PURCHASE = "view", "cart", "remove_from_cart", "purchase"
 KINDS = (VIEW, CART, REMOVAL, PURCHASE)
 OTHER = "other"  # a department, product or brand that the event does not name
-NOTHING = "NaN"  # how a data frame writes an empty value
 LONGEST_NAME = 64  # characters of a department, product or brand in the warehouse
 PRICE_LIMIT = 10**10  # the whole part of DECIMAL(12, 2)
 
@@ -21,19 +20,19 @@ PRICE_LIMIT = 10**10  # the whole part of DECIMAL(12, 2)
 class Rejection(fate.Rejection):
     """Reasons in the order in which they are looked for."""
 
-    CREATE_TIME = "create_time is no time-UUID of the years 1970 to 2100"
-    EVENT_TIME = "event_time is no time of the years 1970 to 2100"
-    PRODUCT_ID = "product_id is no number"
+    CREATE_TIME = "create_time is not a time-UUID between 1970 and 2100"
+    EVENT_TIME = "event_time is not a timestamp between 1970 and 2100"
+    PRODUCT_ID = "product_id is not a positive whole number"
     CATEGORY_CODE = f"category_code has a first or last part of more than {LONGEST_NAME} characters"
     BRAND = f"brand has more than {LONGEST_NAME} characters"
-    PRICE = "price of a purchase is no number"
+    PRICE = "price of a purchase is not a number"
     PRICE_NEGATIVE = "price of a purchase is negative"
     PRICE_TOO_LARGE = f"price of a purchase is not below {PRICE_LIMIT}"
 
 
 def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
     """Adds created_at, fate, kind, reason (null unless rejected) and `event`, a struct of the row's typed values."""
-    typed = raw.withColumns(_said()).withColumns(_typed())
+    typed = raw.withColumns(_times()).withColumns(_typed())
     return typed.withColumns({"reason": _reason(), "fate": _fate(), "kind": _kind(), "event": _event()})
 
 
@@ -45,35 +44,25 @@ def operations(counted: DataFrame) -> DataFrame:
 OUTPUTS = {"operations": operations}
 
 
-def _said() -> dict[str, Column]:
-    """`said_…`: what is named more than once later: texts, null where they say nothing, and times."""
-    names = ("event_type", "category_code", "brand", "price")
-    return {
-        **{f"said_{name}": _said_text(F.col(name)) for name in names},
-        "said_created_at": time_of_uuid(F.col("create_time")),
-        # As the public data set writes it: 2019-11-01 00:00:00 UTC
-        "said_time": instant(F.replace("event_time", F.lit(" UTC"), F.lit("Z"))),
-    }
-
-
-def _said_text(column: Column) -> Column:
-    return F.when(~F.trim(column).isin("", NOTHING), F.trim(column))
+def _times() -> dict[str, Column]:
+    """Named more than once later."""
+    return {"said_created_at": time_of_uuid(F.col("create_time")), "said_time": instant(F.col("event_time"))}
 
 
 def _typed() -> dict[str, Column]:
     """created_at, and `typed_…`: the values that facts are made of, null where the text says none."""
-    kind = F.lower("said_event_type")
+    kind = F.lower("event_type")
     return {
         "created_at": in_range(F.col("said_created_at")),
         "said_kind": kind,
         "counted_kind": F.when(kind.isin(*KINDS), kind),
         "typed_time": in_range(F.col("said_time")),
-        "typed_product_id": whole_number(F.col("product_id")),
-        "typed_price": amount(F.col("said_price")),
+        "typed_product_id": key(F.col("product_id")),
+        "typed_price": amount(F.col("price")),
         # electronics.audio.headphone is a headphone of the department electronics.
-        "typed_department": _named(F.trim(F.substring_index("said_category_code", ".", 1))),
-        "typed_product": _named(F.trim(F.substring_index("said_category_code", ".", -1))),
-        "typed_brand": _named(F.col("said_brand")),
+        "typed_department": _named(F.trim(F.substring_index("category_code", ".", 1))),
+        "typed_product": _named(F.trim(F.substring_index("category_code", ".", -1))),
+        "typed_brand": _named(F.col("brand")),
     }
 
 
@@ -100,15 +89,15 @@ def _price() -> Column:
 
 def _reason() -> Column:
     """The first rule that the row breaks, in the order of the design (§9); null when it breaks none."""
-    price, said_price = F.col("typed_price"), F.col("said_price")
+    price, said_price = F.col("typed_price"), F.col("price")
     price_does_not_matter = (F.col("counted_kind") != PURCHASE) | _price().isNotNull()
     longest_part = F.greatest(F.length("typed_department"), F.length("typed_product"))
     return (
         F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
         .when(F.col("counted_kind").isNull(), F.lit(None))
         .when(F.col("typed_time").isNull(), Rejection.EVENT_TIME.saying(F.col("event_time")))
-        .when(F.col("typed_product_id").isNull(), Rejection.PRODUCT_ID.saying(text(F.col("product_id"))))
-        .when(longest_part > LONGEST_NAME, Rejection.CATEGORY_CODE.saying(F.col("said_category_code")))
+        .when(F.col("typed_product_id") == 0, Rejection.PRODUCT_ID.saying(F.col("product_id")))
+        .when(longest_part > LONGEST_NAME, Rejection.CATEGORY_CODE.saying(F.col("category_code")))
         .when(F.length("typed_brand") > LONGEST_NAME, Rejection.BRAND.saying(F.col("typed_brand")))
         .when(price_does_not_matter, F.lit(None))
         .when(price.isNull(), Rejection.PRICE.saying(said_price))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 COUNTED = "counted"
@@ -12,6 +12,7 @@ IGNORED = "ignored"
 REJECTED = "rejected"
 
 NO_KIND = "none"
+NOT_AN_OBJECT = "the event is not a JSON object"
 _SHOWN = 200  # characters of what was found; a reason has 500
 
 
@@ -22,3 +23,15 @@ class Rejection(Enum):
         """The sentence and what was found, e.g. "bid is negative: -3"."""
         shown = F.coalesce(F.substring(found, 1, _SHOWN), F.lit("nothing"))
         return F.concat(F.lit(f"{self.value}: "), shown)
+
+
+def judged(classified: DataFrame) -> DataFrame:
+    """Rejects what no transform can judge: a payload that is not a JSON object."""
+    unreadable = ~F.col("is_object")
+    reason = F.concat(F.lit(f"{NOT_AN_OBJECT}: "), F.substring(F.coalesce("payload", F.lit("nothing")), 1, _SHOWN))
+    return classified.withColumns(
+        {
+            "fate": F.when(unreadable, F.lit(REJECTED)).otherwise(F.col("fate")),
+            "reason": F.when(unreadable, reason).otherwise(F.col("reason")),
+        }
+    )

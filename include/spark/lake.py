@@ -11,17 +11,41 @@ from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.spark.problems import JobFailed, JobRefused
+from include.spark.values import text
 
 KEY = ("minute", "shard", "create_time")
+_UNREADABLE = "_unreadable"  # a payload that is not a JSON object
 
 
 def read_minutes(spark: SparkSession, pipeline: Pipeline, minutes: Sequence[datetime]) -> DataFrame:
-    """Key and declared columns of every row in these minutes (naive, UTC); lazy: the lake is read when it is used."""
+    """Key and payload of every row in these minutes (naive, UTC); lazy: the lake is read when it is used."""
     table = _table(spark, pipeline)
-    _check_columns(table, pipeline)
     shards = ", ".join(str(shard) for shard in range(pipeline.shards))
     in_partitions = F.expr(f"minute IN ({instants(minutes)}) AND shard IN ({shards})")
-    return table.where(in_partitions).select(*KEY, *pipeline.columns)
+    return table.where(in_partitions).select(*key_of(pipeline), "payload")
+
+
+def key_of(pipeline: Pipeline) -> tuple[str, ...]:
+    """The columns that identify a row of the lake table."""
+    return KEY if pipeline.event_id in KEY else (*KEY, pipeline.event_id)
+
+
+def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """Adds `is_object` and the declared fields as texts without surrounding white space, null where they say nothing.
+
+    A number has the digits that Java writes for it, a nested value is its JSON, and of a field that comes twice the last
+    one counts.
+    """
+    names = [name for name in pipeline.fields if name not in key_of(pipeline)]
+    schema = ", ".join(f"`{name}` STRING" for name in (*names, _UNREADABLE))
+    parsed = rows.withColumn("parsed", F.from_json("payload", schema, {"columnNameOfCorruptRecord": _UNREADABLE}))
+    is_object = F.col("parsed").isNotNull() & F.col(f"parsed.{_UNREADABLE}").isNull()
+    return parsed.select(
+        *key_of(pipeline),
+        "payload",
+        *(text(F.col(f"parsed.{name}"), pipeline.null_words).alias(name) for name in names),
+        F.coalesce(is_object, F.lit(False)).alias("is_object"),
+    )
 
 
 def instants(times: Sequence[datetime]) -> str:
@@ -35,19 +59,16 @@ def instants(times: Sequence[datetime]) -> str:
 def _table(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
     reader = spark.read.format("org.apache.spark.sql.cassandra")
     try:
-        return reader.options(keyspace=pipeline.keyspace, table=pipeline.table).load()
+        table = reader.options(keyspace=pipeline.keyspace, table=pipeline.table).load()
     except AnalysisException as error:
         raise JobFailed(
             f"The lake has no table {pipeline.lake_table}, or its reader may not see it ({error.desc}). "
             "Run the DAG minutemark_setup."
         ) from error
-
-
-def _check_columns(table: DataFrame, pipeline: Pipeline) -> None:
-    missing = [name for name in (*KEY, *pipeline.columns) if name not in table.columns]
-    if missing:
-        added = ", ".join(f"{name} text" for name in missing)
+    if missing := [name for name in (*key_of(pipeline), "payload") if name not in table.columns]:
         raise JobRefused(
-            f"The lake table {pipeline.lake_table} lacks {', '.join(missing)}, which include/pipelines/{pipeline.name}.py "
-            f"declares. Run in cqlsh: ALTER TABLE {pipeline.lake_table} ADD ({added});"
+            f"The lake table {pipeline.lake_table} has another layout: it lacks {', '.join(missing)}. Declare another `table` "
+            f"in include/pipelines/{pipeline.name}.py, run the DAG minutemark_setup, and copy this one: "
+            f"make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}"
         )
+    return table

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from include import pipelines
 from include.spark import fate
-from include.spark.values import amount, first_of_list, in_range, instant, text, time_of_uuid, whole_number
+from include.spark.values import amount, first_of_list, in_range, instant, key, text, time_of_uuid, whole_number
 
 CLICK, CONVERSION, QUALIFIED, UNQUALIFIED = "click", "conversion", "qualified", "unqualified"
 IMPRESSION = "impression"
@@ -22,10 +23,10 @@ BID_LIMIT = 10**14  # the whole part of DECIMAL(20, 6)
 class Rejection(fate.Rejection):
     """Reasons in the order in which they are looked for."""
 
-    CREATE_TIME = "create_time is no time-UUID of the years 1970 to 2100"
-    TS = "ts is no time of the years 1970 to 2100"
-    JOB_ID = "job_id is no number"
-    BID = "bid is no number"
+    CREATE_TIME = "create_time is not a time-UUID between 1970 and 2100"
+    TS = "ts is not a timestamp between 1970 and 2100"
+    JOB_ID = "job_id is not a whole number"
+    BID = "bid is not a number"
     BID_NEGATIVE = "bid is negative"
     BID_TOO_LARGE = f"bid is not below {BID_LIMIT}"
 
@@ -67,9 +68,9 @@ def _said(raw: DataFrame) -> DataFrame:
     return raw.withColumns(
         {
             **_said_times(),
-            "said_job": text(F.col("job_id")),
-            "said_publisher": text(F.col("publisher_id")),
-            "said_track": F.lower(text(F.col("custom_track"))),
+            "said_job": F.col("job_id"),
+            "said_publisher": F.col("publisher_id"),
+            "said_track": F.lower("custom_track"),
         }
     )
 
@@ -82,9 +83,9 @@ def _said_with_ed(raw: DataFrame) -> DataFrame:
     return read.withColumns(
         {
             **_said_times(),
-            "said_job": F.coalesce(text(F.col("job_id")), first_of_list(_ed_text("jobId"))),
-            "said_publisher": F.coalesce(text(F.col("publisher_id")), _ed_text("publisherId")),
-            "said_track": F.lower(F.coalesce(text(F.col("custom_track")), said_in_ed)),
+            "said_job": F.coalesce("job_id", first_of_list(_ed_text("jobId"))),
+            "said_publisher": F.coalesce("publisher_id", _ed_text("publisherId")),
+            "said_track": F.lower(F.coalesce("custom_track", said_in_ed)),
         }
     )
 
@@ -93,9 +94,10 @@ def _said_times() -> dict[str, Column]:
     return {"said_created_at": time_of_uuid(F.col("create_time")), "said_ts": instant(F.col("ts"))}
 
 
-def _ed_text(key: str) -> Column:
+def _ed_text(name: str) -> Column:
     """What `ed` says under this key, which comes in two spellings."""
-    return F.coalesce(*(text(F.col("ed_says")[spelled]) for spelled in (key, key.lower())))
+    null_words = pipelines.get("recruitment").null_words
+    return F.coalesce(*(text(F.col("ed_says")[spelled], null_words) for spelled in (name, name.lower())))
 
 
 def _typed() -> dict[str, Column]:
@@ -110,7 +112,6 @@ def _typed() -> dict[str, Column]:
     return {
         "created_at": in_range(F.col("said_created_at")),
         "counted_kind": counted_kind,
-        "has_job": F.coalesce(F.trim("said_job") != "", F.lit(False)),
         "typed_ts": in_range(F.col("said_ts")),
         "typed_job": whole_number(F.col("said_job")),
         "typed_bid": amount(F.col("bid")),
@@ -123,15 +124,11 @@ def _event() -> Column:
         F.col("typed_job").alias("job_id"),
         F.col("typed_ts").cast("date").alias("dates"),
         F.hour("typed_ts").alias("hours"),
-        _key(first_of_list(F.col("said_publisher"))).alias("publisher_id"),
-        _key(F.col("campaign_id")).alias("campaign_id"),
-        _key(F.col("group_id")).alias("group_id"),
+        key(first_of_list(F.col("said_publisher"))).alias("publisher_id"),
+        key(F.col("campaign_id")).alias("campaign_id"),
+        key(F.col("group_id")).alias("group_id"),
         _bid_of_click().alias("bid"),
     )
-
-
-def _key(text: Column) -> Column:
-    return F.coalesce(whole_number(text), F.lit(0))
 
 
 def _bid_of_click() -> Column:
@@ -144,26 +141,31 @@ def _is(kind: str) -> Column:
     return F.col("kind") == kind
 
 
+def _has_job() -> Column:
+    """Whether the row names a job, readable or not. Jobs count from 1: zero and below is how producers say none."""
+    said_job = F.coalesce(F.trim("said_job"), F.lit(""))
+    return (said_job != "") & (F.col("typed_job").isNull() | (F.col("typed_job") > 0))
+
+
 def _reason() -> Column:
     """The first rule that the row breaks, in the order of the design (§8); null when it breaks none."""
-    has_job, bid = F.col("has_job"), F.col("typed_bid")
-    says_no_bid = F.coalesce(F.trim("bid") == "", F.lit(True))
+    has_job, bid = _has_job(), F.col("typed_bid")
     is_click = F.col("counted_kind") == CLICK
-    bid_does_not_matter = ~has_job | ~is_click | says_no_bid | _bid_of_click().isNotNull()
+    bid_does_not_matter = ~has_job | ~is_click | F.col("bid").isNull() | _bid_of_click().isNotNull()
     return (
         F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
         .when(F.col("counted_kind").isNull(), F.lit(None))
         .when(F.col("typed_ts").isNull(), Rejection.TS.saying(F.col("ts")))
         .when(has_job & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(F.trim("said_job")))
         .when(bid_does_not_matter, F.lit(None))
-        .when(bid.isNull(), Rejection.BID.saying(F.trim("bid")))
-        .when(bid < 0, Rejection.BID_NEGATIVE.saying(F.trim("bid")))
-        .otherwise(Rejection.BID_TOO_LARGE.saying(F.trim("bid")))
+        .when(bid.isNull(), Rejection.BID.saying(F.col("bid")))
+        .when(bid < 0, Rejection.BID_NEGATIVE.saying(F.col("bid")))
+        .otherwise(Rejection.BID_TOO_LARGE.saying(F.col("bid")))
     )
 
 
 def _fate() -> Column:
-    counts = F.col("counted_kind").isNotNull() & F.col("has_job")
+    counts = F.col("counted_kind").isNotNull() & _has_job()
     return (
         F.when(_reason().isNotNull(), F.lit(fate.REJECTED))
         .when(counts, F.lit(fate.COUNTED))
@@ -173,7 +175,7 @@ def _fate() -> Column:
 
 def _kind() -> Column:
     counted_kind = F.col("counted_kind")
-    has_no_job = counted_kind.isNotNull() & ~F.col("has_job")
+    has_no_job = counted_kind.isNotNull() & ~_has_job()
     return F.when(has_no_job, F.lit(NO_JOB)).otherwise(
         F.coalesce(counted_kind, F.col("said_track"), F.lit(fate.NO_KIND))
     )

@@ -32,7 +32,7 @@ from pyspark.sql import DataFrame, Row, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from include import pipelines  # noqa: E402
-from include.spark import lake, listener, staging  # noqa: E402
+from include.spark import fate, lake, listener, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
 from include.spark.problems import FAILED, FAILED_FOR_GOOD, JobFailed, JobRefused, explained, shortly  # noqa: E402
 from include.spark.warehouse import Warehouse  # noqa: E402
@@ -115,8 +115,8 @@ def transform_of(pipeline: pipelines.Pipeline):
 
 def materialised(raw: DataFrame, transform, pipeline: pipelines.Pipeline, options: dict[str, object]) -> DataFrame:
     """The classified rows, to be kept by the first action on them: without lineage, so that nothing can read again."""
-    classified = transform.classify(staging.with_raw(raw, pipeline), {**pipeline.options, **options})
-    return staging.classified_rows(classified, pipeline).localCheckpoint(eager=False)
+    classified = transform.classify(lake.with_fields(raw, pipeline), {**pipeline.options, **options})
+    return staging.classified_rows(fate.judged(classified), pipeline).localCheckpoint(eager=False)
 
 
 @dataclass(frozen=True)

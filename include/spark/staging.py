@@ -33,14 +33,9 @@ _KIND_LENGTH = 40
 _KINDS_A_MINUTE = 20
 _OTHER_KINDS = "other"
 _REASON_LENGTH = 500
-# A statement must fit the server's max_allowed_packet, 16 MiB by default; a byte can become six in JSON (\u0000).
+# A statement must fit the server's max_allowed_packet, 16 MiB by default.
 _PAYLOAD_BYTES = 8_000_000
-_CUT_VALUE = 30_000  # characters of each value of a row whose payload is larger
-
-
-def with_raw(raw: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """Adds `raw`, the whole row, which travels through the transform as one column for the sake of rejected rows."""
-    return raw.withColumn("raw", F.struct(*KEY, *pipeline.columns))
+_CUT_CHARACTERS = 1_000_000  # of a payload that is larger
 
 
 def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
@@ -63,15 +58,15 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
         "created_at",
         F.when(is_rejected, F.concat_ws("/", *origin_key)).alias("origin_key"),
         F.when(is_rejected, F.substring("reason", 1, _REASON_LENGTH)).alias("reason"),
-        F.when(is_rejected, F.col("raw")).alias("raw"),
+        F.when(is_rejected, F.col("payload")).alias("payload"),
     )
 
 
 def rejects(rows: DataFrame) -> DataFrame:
     """Rows of etl.staged_rejects, without the attempt."""
-    written = rows.where(F.col("fate") == REJECTED).withColumn("payload", F.to_json("raw"))
-    fitting = F.when(F.octet_length("payload") <= _PAYLOAD_BYTES, F.col("payload")).otherwise(_cut(written))
-    return written.select("origin_key", "minute", "reason", fitting.alias("payload"))
+    payload = F.coalesce("payload", F.lit(""))
+    fitting = F.when(F.octet_length(payload) <= _PAYLOAD_BYTES, payload).otherwise(payload.substr(1, _CUT_CHARACTERS))
+    return rows.where(F.col("fate") == REJECTED).select("origin_key", "minute", "reason", fitting.alias("payload"))
 
 
 def count_minutes(rows: DataFrame) -> list[Row]:
@@ -137,11 +132,3 @@ def _epoch_seconds(minute: datetime) -> int:
 def _utc_text(microseconds: int | None) -> str | None:
     # Numbers until here: a datetime that Spark hands over has passed through the machine's time zone.
     return None if microseconds is None else str(datetime(1970, 1, 1) + timedelta(microseconds=microseconds))
-
-
-def _cut(rows: DataFrame) -> Column:
-    """The raw row as JSON with its values cut, where no statement could carry it whole."""
-    names = rows.schema["raw"].dataType.names
-    return F.to_json(
-        F.struct(*(F.col(f"raw.{name}").cast("string").substr(1, _CUT_VALUE).alias(name) for name in names))
-    )

@@ -1,45 +1,82 @@
-"""Typed values out of text columns: null where the text is empty or does not say one. Needs a session in UTC.
+"""Typed values out of texts: null where the text is empty or does not say one. Needs a session in UTC.
 
-Every helper cuts out what it can read before it casts: a cast of hostile text (a bid of 1e-2000000000) can take the
-whole job down. And each names its argument once, where it can: an expression that doubles at every level of nesting
-takes longer to compile than the rows to read.
+What a number and a time look like is defined once, in include/readings.py. Every helper cuts out what it can read before it
+casts: a cast of hostile text (a bid of 1e-2000000000) can take the whole job down. And each names its argument once, where
+it can: an expression that doubles at every level of nesting takes longer to compile than the rows to read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-# Each with the value as its first group, between spaces that do not matter.
-_WHOLE_NUMBER = r"^ *([0-9]{1,40})(?:\.0{0,20})? *$"
-_DECIMAL = r"^ *([+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?) *$"
-_DATE_AND_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.][0-9]{1,9})?)?"
-# Without the Z, which says nothing in a session in UTC: Spark compiles two patterns for the zone of every value.
-_INSTANT = rf"^ *({_DATE_AND_TIME}(?=Z? *$)|{_DATE_AND_TIME}[+-][0-9]{{2}}:[0-9]{{2}}(?= *$))"
+from include.readings import DATE_AND_TIME, FIRST_EPOCH, LAST_EPOCH, NUMBER, OFFSET, UTC, WHITE_SPACE
+
+_SPACE = "[" + "".join(f"\\x{{{ord(character):x}}}" for character in WHITE_SPACE) + "]*"
+_DIGITS = rf"^{_SPACE}(-?[0-9]{{1,19}})(?:\.0{{0,18}})?{_SPACE}\z"
+_NUMBER = rf"^{_SPACE}({NUMBER}){_SPACE}\z"
+_IN_UTC = rf"^{_SPACE}({DATE_AND_TIME}){UTC}{_SPACE}\z"
+_WITH_OFFSET = rf"^{_SPACE}({DATE_AND_TIME}){OFFSET}{_SPACE}\z"
 _FIRST_OF_LIST = r'^\s*\[?\s*"?([^,\]"]*)'
 _TIME_UUID = r"^(?i)[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where time-UUIDs begin, to 1970-01-01
 _FIRST, _LAST = "1970-01-01 00:00:00Z", "2100-12-31 23:59:59.999999Z"
 
 
-def text(column: Column) -> Column:
-    """The text without surrounding spaces, null where nothing is left. For columns and fields, not for expressions."""
-    return F.when(F.trim(column) != "", F.trim(column))
+def trimmed(column: Column) -> Column:
+    """The text without the white space around it."""
+    return F.btrim(column, F.lit(WHITE_SPACE))
 
 
-def whole_number(text: Column) -> Column:
-    """BIGINT of "258" and "258.0"; null for a sign, an exponent, a fraction, or a number beyond BIGINT."""
-    return F.regexp_extract(text, _WHOLE_NUMBER, 1).cast("bigint")
+def text(column: Column, null_words: Collection[str] = ()) -> Column:
+    """What the text says, null where nothing is left. For columns and fields, not for expressions."""
+    return F.when(~trimmed(column).isin("", *null_words), trimmed(column))
 
 
 def amount(text: Column) -> Column:
     """DECIMAL(38, 18) of a number as people and programs write it; null for NaN, Infinity and overflow."""
-    return F.regexp_extract(text, _DECIMAL, 1).cast("decimal(38,18)")
+    return F.regexp_extract(text, _NUMBER, 1).cast("decimal(38,18)")
+
+
+def whole_number(text: Column) -> Column:
+    """BIGINT of "258", "258.0" and "2.58e2"; null for a fraction, or a number beyond BIGINT."""
+    # Nearly every one has no more than its digits: the others take four looks at the text.
+    return F.coalesce(F.regexp_extract(text, _DIGITS, 1).cast("bigint"), _integer(amount(text)))
+
+
+def _integer(number: Column) -> Column:
+    least, most = (F.lit(bound).cast("decimal(38,0)") for bound in (-(2**63), 2**63 - 1))
+    return F.when((number == F.floor(number)) & number.between(least, most), F.floor(number).cast("bigint"))
+
+
+def key(text: Column) -> Column:
+    """BIGINT of a key of a fact; 0, for unknown, where the text is not a positive whole number."""
+    return F.greatest(F.coalesce(whole_number(text), F.lit(0)), F.lit(0))
 
 
 def instant(text: Column) -> Column:
-    """The time of `yyyy-MM-dd HH:mm[:ss[.fraction]]`, with T, Z or an offset, UTC without one. See in_range."""
-    return F.regexp_extract(F.translate(text, ",", "."), _INSTANT, 1).cast("timestamp")
+    """The time of an ISO 8601 date and time, or of seconds or milliseconds since 1970. See in_range, and readings.instant."""
+    # Nearly every time is in UTC: the other two forms are looked for where this one is not.
+    in_utc = F.regexp_extract(text, _IN_UTC, 1)
+    return F.when(in_utc != "", _local(in_utc)).otherwise(F.coalesce(_with_offset(text), _since_1970(amount(text))))
+
+
+def _with_offset(text: Column) -> Column:
+    local, sign, hours, minutes = (F.regexp_extract(text, _WITH_OFFSET, group) for group in (1, 4, 5, 6))
+    ahead = hours.cast("bigint") * 60 + F.coalesce(minutes.cast("bigint"), F.lit(0))
+    offset = ahead * F.when(sign == "-", -60_000_000).otherwise(60_000_000)
+    return F.timestamp_micros(F.unix_micros(_local(local)) - offset)
+
+
+def _local(text: Column) -> Column:
+    return F.translate(text, "tT,", "  .").cast("timestamp")
+
+
+def _since_1970(number: Column) -> Column:
+    micros = number * F.when(number < LAST_EPOCH, F.lit(1_000_000)).otherwise(F.lit(1_000))
+    return F.when((number >= FIRST_EPOCH) & (number < LAST_EPOCH * 1000), F.timestamp_micros(micros.cast("bigint")))
 
 
 def first_of_list(text: Column) -> Column:

@@ -91,11 +91,13 @@ def load(jars: Sequence[str]) -> None:
 
 def _few_rows(spark, pipeline):
     """A row that says nothing, as the lake would give it; made in the JVM, without a Python worker."""
-    columns = ", ".join(f"CAST(NULL AS STRING) AS {name}" for name in pipeline.columns)
-    key = (
-        "TIMESTAMP '2026-01-01 00:00:00Z' AS minute, 0 AS shard, '0e207ccf-156b-11f1-8000-0a0b0c0d0e0f' AS create_time"
-    )
-    return spark.sql(f"SELECT {key}, {columns} FROM range(2)")
+    from include.spark import lake
+
+    values = {
+        "minute": "TIMESTAMP '2026-01-01 00:00:00Z'", "shard": "0", "create_time": "'0e207ccf-156b-11f1-8000-0a0b0c0d0e0f'",
+    }  # fmt: skip
+    columns = ", ".join(f"{values.get(name, repr(name))} AS {name}" for name in lake.key_of(pipeline))
+    return spark.sql(f"SELECT {columns}, '{{}}' AS payload FROM range(2)")
 
 
 def _load_classes(spark, jars: Sequence[str]) -> None:

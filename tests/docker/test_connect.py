@@ -43,15 +43,12 @@ def test_every_placeholder_is_filled(pipeline):
     assert config["topics"] == pipeline.topic
 
 
-def test_an_event_is_written_with_its_whole_key_and_every_column(pipeline):
+def test_an_event_is_written_whole_under_its_whole_key(pipeline):
     table = of_table(connector(pipeline, TEMPLATE), pipeline, pipeline.lake_table)
-    columns = ["minute", "shard", "create_time", *pipeline.columns]
-    fields = mapped(table["mapping"])
-    assert list(fields) == columns
-    assert {column: field for column, field in fields.items() if field != column} == {
-        "minute": "_minute",
-        "shard": "_shard",
-    }
+    own_id = {} if pipeline.event_id == "create_time" else {pipeline.event_id: "_id"}
+    key = {"minute": "_minute", "shard": "_shard", "create_time": "create_time", **own_id}
+    columns = [*key, "payload"]
+    assert mapped(table["mapping"]) == {**key, "payload": "payload"}
     variables = ", ".join(f":{column}" for column in columns)
     assert table["query"] == f"INSERT INTO {pipeline.lake_table} ({', '.join(columns)}) VALUES ({variables})"
 
@@ -79,10 +76,9 @@ def test_the_transform_gets_the_declaration_and_the_bytes_as_they_were_sent(pipe
     assert config["transforms"] == "event"
     assert settings == {
         "type": "minutemark.connect.LakeEvent",
-        "fields": ",".join(pipeline.columns),
         "id.field": pipeline.event_id,
         "time.field": pipeline.event_time or "",
-        "absent": ",".join(pipeline.absent),
+        "null.words": ",".join(pipeline.null_words),
         "shards": str(pipeline.shards),
         "retention.seconds": "0",
     }
@@ -96,8 +92,8 @@ def test_a_lakes_retention_reaches_the_transform():
 
 
 def test_a_text_of_the_declaration_may_hold_what_json_escapes():
-    null = replace(RECRUITMENT, absent=("\\N", 'a"b'))
-    assert connector(null, TEMPLATE)["transforms.event.absent"] == '\\N,a"b'
+    null = replace(RECRUITMENT, null_words=("\\N", 'a"b'))
+    assert connector(null, TEMPLATE)["transforms.event.null.words"] == '\\N,a"b'
 
 
 def test_nothing_is_lost_when_the_lake_refuses_and_what_is_not_an_event_goes_to_the_dead_letters(pipeline):

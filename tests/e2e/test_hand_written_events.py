@@ -54,7 +54,7 @@ def csv_file(tmp_path_factory):
     rows = [*FIRST, click(NOON, create_time="no-time-uuid")]
     file = tmp_path_factory.mktemp("import") / "events.csv"
     with file.open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, ["create_time", *RECRUITMENT.columns])
+        writer = csv.DictWriter(lines, ["create_time", *RECRUITMENT.fields])
         writer.writeheader()
         writer.writerows(rows)
     return file

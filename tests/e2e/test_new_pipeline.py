@@ -65,10 +65,10 @@ FACTS = {
 }
 LEDGER = {NOON: (4, 4, 0, 0, {}), NOON + ONE: (9, 2, 2, 5, {"inquiry": 1, "none": 1})}
 REASONS = [
-    "event_time is no time of the years 1970 to 2100: yesterday",
+    "event_time is not a timestamp between 1970 and 2100: yesterday",
     "value is negative: -0.01",
-    "value is no number: nothing",
-    "value is no number: ten",
+    "value is not a number: nothing",
+    "value is not a number: ten",
     "value is not below 10000000000: 10000000000",
 ]
 LATE = [

@@ -23,6 +23,6 @@ def test_the_recount_fails_where_something_differs_and_is_not_tried_again(airflo
     change("UPDATE recruitment.events SET clicks = clicks + 1")
     run = airflow.run("minutemark_verify", conf=AT_ONCE)
     assert run.tasks == {"recount": "failed"}, "One that is tried again would be up_for_retry."
-    assert "do not agree" in run.log and "recruitment.events" in run.log
+    assert "Lake and warehouse differ" in run.log and "recruitment.events" in run.log
     report = json.loads(airflow.xcom(run, "report"))  # what the Pipelines page shows
     assert report["pipelines"]["recruitment"]["totals"]["differences"] > 0 and not report["clean"]

@@ -21,6 +21,7 @@ from include.lake.session import lake
 from include.operations.ingest import IngestSummary, ingest
 from include.pipelines import Pipeline
 from include.warehouse.session import rows, warehouse
+from tests.lake_rows import LakeRow
 
 Answer = TypeVar("Answer")
 
@@ -81,7 +82,7 @@ def lake_rows(minute: str) -> dict[str, object]:
             "SELECT * FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)",
             (datetime.fromisoformat(minute),),
         )
-        return {str(row.create_time): row for row in found}
+        return {str(row.create_time): LakeRow(row) for row in found}
 
 
 def kept(pipeline: Pipeline) -> list[dict]:

@@ -46,7 +46,7 @@ def test_a_dead_letter_is_kept_with_topic_partition_and_offset_of_its_message(pi
     refuse(pipeline, None, offset=42)
     assert written_and_rejected(pipeline) == (0, 2)
     assert [(row["origin"], row["origin_key"], row["reason"]) for row in kept(pipeline)] == [
-        ("kafka", f"{pipeline.topic}/2/41", "the message is JSON, but no object of fields"),
+        ("kafka", f"{pipeline.topic}/2/41", "the message is JSON, but not an object of fields"),
         ("kafka", f"{pipeline.topic}/2/42", "the message has no value"),
     ]
     assert written_and_rejected(pipeline) == (0, 0)  # they are committed

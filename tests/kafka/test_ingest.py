@@ -89,11 +89,11 @@ def test_poison_is_kept_with_its_place_and_the_rest_goes_on(pipeline, send):
     assert offsets == list(range(offsets[0], offsets[0] + 5))
     assert {row["origin"] for row in found} == {"kafka"}
     assert {row["reason"].partition(":")[0] for row in found} == {
-        "the message is no JSON",
+        "the message is not JSON",
         "the message has no value",
-        "the message is JSON, but no object of fields",
-        "create_time 'yesterday' is no time-UUID (version 1, 36 characters)",
-        "ua holds half of a character (a lone surrogate), which no text can",
+        "the message is JSON, but not an object of fields",
+        "create_time 'yesterday' is not a time-UUID (version 1, 36 characters)",
+        "the message holds half of a character (a lone surrogate), which no text can",
     }
     assert '{"line": "{not json"}' in {row["payload"] for row in found}
 
@@ -291,8 +291,8 @@ def test_a_message_that_is_admissible_by_now_is_replayed_into_the_lake(pipeline,
         )
         conn.commit()
     replay.start(pipeline, Choice(), lambda _: None)
-    assert lake_rows("2026-08-03 12:00")[str(identity)].job_id == "7"
-    assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is no JSON"]
+    assert lake_rows("2026-08-03 12:00")[str(identity)].job_id == 7
+    assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is not JSON"]
 
 
 def test_without_a_topic_it_says_what_to_do(pipeline, monkeypatch):

@@ -205,7 +205,7 @@ def records(*rows: list[str]) -> list[Record]:
 
 def planned(how: Manner, rows: list[Record], found, sample=None, after_line=0):
     times = timeline(how, found, BEGUN)
-    plan = Plan(SHOP, how, CsvEvents(HEADER, SHOP, BEGUN, "digest"), Glance(HEADER, SHOP), times)
+    plan = Plan(SHOP, how, CsvEvents(HEADER, SHOP, BEGUN), Glance(HEADER, SHOP), times)
     return list(plan.rows(rows, sample, after_line))
 
 
@@ -232,7 +232,7 @@ def test_when_events_have_happened_and_when_they_are_sent(shop_file, how, second
     happened = [time_of(event.create_time) for _, event, _ in rows]
     if seconds is None:
         assert happened == [FIRST + timedelta(minutes=minutes) for minutes in (0, 2, 1)]
-        imported = CsvEvents(HEADER, SHOP, BEGUN, "digest")
+        imported = CsvEvents(HEADER, SHOP, BEGUN)
         assert [event for _, event, _ in rows] == [imported.read(record) for record in records(*ROWS)]
     else:
         assert happened == [BEGUN + timedelta(seconds=after) for after in seconds]

@@ -1,4 +1,4 @@
-"""What an import makes of a row that has no id or no create_time: the same event every time, and another one for each row."""
+"""What an import makes of a row that has no id or no create_time: the same event every time, wherever it stands."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from include import pipelines
 from include.lake.csv_records import FileRefused, Record
 from include.lake.flat_table import FlatRow
 from include.lake.keys import time_of
-from include.operations.admission import CsvEvents, NotAdmitted, StoredEvents, TableEvents, check_header
+from include.lake.writer import payload_of
+from include.operations.admission import (
+    CsvEvents,
+    NotAdmitted,
+    Occurrences,
+    StoredEvents,
+    TableEvents,
+    check_header,
+    content_id,
+)
 from include.operations.import_log import Refused
 
 SHOP = replace(
     pipelines.get("recruitment"),
     name="shop",
-    columns=("brand", "event_time", "event_type", "id", "price", "user_session"),
+    fields=("brand", "event_time", "event_type", "id", "price", "user_session"),
     event_id="id",
     event_time="event_time",
-    absent=("NaN",),
 )
 CLOCK = datetime(2026, 3, 1, 12)
 HEADER = ["event_time", "event_type", "brand", "user_session"]
@@ -29,8 +37,17 @@ ROW = ["2019-11-01 00:00:07 UTC", "view", "nordlys", "s1"]
 CREATE_TIME = "0e207ccf-156b-11f1-8000-0a0b0c0d0e0f"
 
 
-def read(fields: list[str], line: int = 2, header: list[str] = HEADER, digest: str = "a-digest", pipeline=SHOP):
-    return CsvEvents(header, pipeline, CLOCK, digest).read(Record(line, line, fields))
+def read(fields: list[str], header: list[str] = HEADER, pipeline=SHOP):
+    [found] = read_all([fields], header, pipeline)
+    return found
+
+
+def read_all(rows: list[list[str]], header: list[str] = HEADER, pipeline=SHOP, first_line: int = 2):
+    """The rows of one file."""
+    records = (Record(line, line, fields) for line, fields in enumerate(rows, first_line))
+    events = CsvEvents(header, pipeline, CLOCK)
+    with Occurrences(header, pipeline) as occurrences:
+        return [events.read(record) for record in occurrences.numbered(records)]
 
 
 def test_create_time_holds_the_events_own_time() -> None:
@@ -50,20 +67,33 @@ def test_times_are_read_as_the_transform_reads_them(text: str, time: datetime) -
     assert time_of(read([text, *ROW[1:]]).create_time) == time
 
 
-def test_the_same_line_of_the_same_file_is_the_same_event() -> None:
-    assert read(ROW) == read(ROW)
+def test_the_same_rows_are_the_same_events_in_whichever_file() -> None:
+    other = ["2019-11-01 00:00:08 UTC", "cart", "nordlys", "s1"]
+    assert read_all([ROW, other]) == read_all([ROW, other], first_line=70)
+    assert {event.create_time for event in read_all([other, ROW])} == {
+        event.create_time for event in read_all([ROW, other])
+    }
 
 
-def test_equal_rows_are_two_events_and_so_are_those_of_two_files() -> None:
-    found = [read(ROW), read(ROW, line=3), read(ROW, digest="another")]
+def test_equal_rows_of_one_file_are_events_of_their_own() -> None:
+    found = read_all([ROW, ROW, ROW])
     assert len({event.values["id"] for event in found}) == len({event.create_time for event in found}) == 3
+    assert found == read_all([["too", "old", "", ""], ROW, ROW, ROW])[1:]  # other rows change nothing
+
+
+def test_order_of_columns_white_space_and_empty_columns_make_no_other_event() -> None:
+    [found] = read_all([ROW])
+    assert content_id(SHOP, dict(zip(HEADER, ROW, strict=True))) == found.values["id"]
+    order = [2, 0, 3, 1]
+    padded = [f" {ROW[at]}\u00a0" for at in order] + ["NULL"]
+    assert read(padded, [*(HEADER[at] for at in order), "mood"]).values["id"] == found.values["id"]
 
 
 def test_a_given_id_makes_the_event_the_same_wherever_it_stands() -> None:
     header, row = ["id", *HEADER], ["order-7", *ROW]
     found = read(row, header=header)
     assert found.values["id"] == "order-7"
-    assert read(row, line=9, header=header, digest="another") == found
+    assert read(row, header=header) == found
     assert read(["order-8", *ROW], header=header).create_time != found.create_time
 
 
@@ -72,31 +102,29 @@ def test_a_given_create_time_is_kept() -> None:
     assert str(found.create_time) == CREATE_TIME
 
 
-@pytest.mark.parametrize("empty", ["", "NaN", " "])
-def test_a_create_time_that_says_nothing_is_made(empty: str) -> None:
-    assert read([empty, *ROW], header=["create_time", *HEADER]) == read(ROW)
+@pytest.mark.parametrize("empty", ["", "NaN", " ", "NULL", "\\N", "None"])
+def test_a_create_time_or_id_that_says_nothing_is_made(empty: str) -> None:
+    found = read([empty, empty, *ROW], header=["create_time", "id", *HEADER])
+    assert (found.create_time, found.values["id"]) == (read(ROW).create_time, read(ROW).values["id"])
 
 
-def test_what_the_pipeline_declares_absent_does_not_reach_the_lake() -> None:
-    found = read(["NaN", *ROW[:2], "NaN", "NaN"], header=["id", *HEADER])
-    assert set(found.values) == {"event_time", "event_type", "id"}
-    assert found.values["id"] != "NaN"
-    other = replace(SHOP, absent=())
-    assert read(["7", *ROW[:2], "NaN", "s1"], header=["id", *HEADER], pipeline=other).values["brand"] == "NaN"
+def test_a_row_reaches_the_lake_as_it_was_sent() -> None:
+    found = read(["NaN", *ROW[:2], " NaN ", "s1"], header=["id", *HEADER])
+    assert json.loads(payload_of(found))["brand"] == " NaN "
 
 
-@pytest.mark.parametrize("text", ["", "NaN", "yesterday", "1969-12-31 23:59:59", "2101-01-01 00:00:00", "1572566400"])
+@pytest.mark.parametrize("text", ["", "NaN", "yesterday", "1969-12-31 23:59:59", "2101-01-01 00:00:00", "15725664"])
 def test_a_row_without_any_time_is_refused_with_what_it_says(text: str) -> None:
     found = read([text, *ROW[1:]])
     assert isinstance(found, Refused)
-    assert "is no time of the years 1970 to 2100, and there is no create_time" in found.reason
+    assert "is not a timestamp between 1970 and 2100, and there is no create_time" in found.reason
     assert json.loads(found.payload)["brand"] == "nordlys"
 
 
 @pytest.mark.parametrize("text", ["x", "0e207ccf-156b-41f1-8000-0a0b0c0d0e0f"])
 def test_a_create_time_that_is_none_is_refused_and_not_made_up(text: str) -> None:
     found = read([text, *ROW], header=["create_time", *HEADER])
-    assert isinstance(found, Refused) and "is no time-UUID" in found.reason
+    assert isinstance(found, Refused) and "is not a time-UUID" in found.reason
 
 
 def test_an_id_that_no_key_takes_is_refused() -> None:
@@ -105,17 +133,19 @@ def test_an_id_that_no_key_takes_is_refused() -> None:
     assert found.minute == datetime(2019, 11, 1)
 
 
-def test_a_refused_row_that_is_mended_and_replayed_is_the_event_that_an_import_would_make() -> None:
-    refused = read(["soon", *ROW[1:]])
+def test_a_refused_row_that_is_corrected_is_the_event_that_an_import_of_it_makes() -> None:
+    first, second = read_all([["soon", *ROW[1:]]] * 2)
     stored = StoredEvents(SHOP, CLOCK)
-    with pytest.raises(NotAdmitted, match="'soon' is no time"):
-        stored.read(refused.payload, refused.reason, "a-digest:2")
-    mended = refused.payload.replace("soon", ROW[0])
-    assert stored.read(mended, refused.reason, "a-digest:2") == read(ROW)
+    with pytest.raises(NotAdmitted, match="'soon' is not a timestamp"):
+        stored.read(first.payload, first.reason)
+    corrected = [stored.read(one.payload.replace("soon", ROW[0]), one.reason) for one in (first, second)]
+    expected = read_all([ROW, ROW])
+    assert [one.create_time for one in corrected] == [one.create_time for one in expected]
+    assert [one.values["id"] for one in corrected] == [one.values["id"] for one in expected]
 
 
-def test_rows_of_a_flat_table_without_ids_get_them_from_their_key() -> None:
-    rows = TableEvents("shop.events", SHOP, CLOCK)
+def test_rows_of_a_flat_table_without_ids_get_them_from_what_they_say() -> None:
+    rows = TableEvents(SHOP, CLOCK)
     found = rows.read(FlatRow(1, CREATE_TIME, {"event_type": "view"}))
     assert found == rows.read(FlatRow(2, CREATE_TIME, {"event_type": "view"}))
     assert str(found.create_time) == CREATE_TIME and found.values["id"]
@@ -125,7 +155,7 @@ def test_a_pipeline_that_declares_nothing_of_this_makes_nothing_up() -> None:
     plain = pipelines.get("recruitment")
     header = ["create_time", "ev", "id", "ts"]
     found = read([CREATE_TIME, "1", "", "NaN"], header=header, pipeline=plain)
-    assert dict(found.values) == {"ev": "1", "ts": "NaN"}
+    assert dict(found.values) == {"create_time": CREATE_TIME, "ev": "1", "id": "", "ts": "NaN"}
     assert isinstance(read(["", "1", "", "2019-11-01 00:00:07"], header=header, pipeline=plain), Refused)
 
 

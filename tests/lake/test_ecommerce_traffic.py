@@ -22,7 +22,7 @@ def test_the_mix_has_every_kind_and_the_gaps_of_a_real_log():
     assert kinds["view"] > 4_500 and kinds["purchase"] > 40
     assert 0.05 < sum("category_code" not in event for event in events) / 5_000 < 0.3
     assert 0.05 < sum("brand" not in event for event in events) / 5_000 < 0.4
-    assert all(set(event) <= set(SHOP.columns) for event in events)
+    assert all(set(event) <= set(SHOP.fields) for event in events)
     assert len({event["id"] for event in events}) == 5_000
 
 

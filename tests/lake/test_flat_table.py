@@ -10,6 +10,7 @@ from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.operations import imports
 from tests.lake.conftest import event_id
+from tests.lake_rows import LakeRow
 
 pytestmark = pytest.mark.usefixtures("schemas")
 
@@ -23,6 +24,13 @@ def flat(admin):
         "CREATE TABLE flat.events (create_time timeuuid PRIMARY KEY, custom_track text, bid double, mood text)"
     )
     admin.execute("CREATE TABLE flat.keyed (day date, create_time timeuuid, ev text, PRIMARY KEY (day, create_time))")
+    admin.execute(
+        "CREATE TABLE flat.doubles (create_time text PRIMARY KEY, custom_track text, job_id double, ed map<text, text>)"
+    )
+    admin.execute(
+        "CREATE TABLE flat.tracking (minute timestamp, shard int, create_time timeuuid, custom_track text, job_id text, "
+        "PRIMARY KEY ((minute, shard), create_time))"
+    )
     admin.execute("CREATE TABLE flat.odd (create_time text PRIMARY KEY, ev text)")
     admin.execute("GRANT SELECT ON KEYSPACE flat TO lake_reader")
     yield admin
@@ -39,16 +47,51 @@ def fill(session, count, day):
 
 def lake_rows(session, day):
     minute = datetime.fromisoformat(f"{day} 10:00:00")
-    return list(session.execute("SELECT * FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)", (minute,)))
+    query = "SELECT * FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)"
+    return [LakeRow(row) for row in session.execute(query, (minute,))]
 
 
 def test_every_row_is_copied_as_text(recruitment, flat, reader):
     fill(flat, 30, "2026-08-01")
     summary = imports.import_table(recruitment, "flat.events")
-    assert (summary.written, summary.rejected, summary.ignored_columns) == (30, 0, ("mood",))
+    assert (summary.written, summary.rejected, summary.unknown_columns) == (30, 0, ("mood",))
     rows = lake_rows(reader, "2026-08-01")
     assert len(rows) == 30
-    assert {(row.custom_track, row.bid, row.job_id) for row in rows} == {("click", "1.5", None)}
+    assert {(row.custom_track, row.bid, row.mood, row.job_id) for row in rows} == {("click", "1.5", "x", None)}
+
+
+def test_columns_of_any_type_are_copied(recruitment, flat, reader):
+    flat.execute(
+        f"INSERT INTO flat.doubles (create_time, custom_track, job_id, ed) VALUES ('{event_id('2026-08-05 10:00:00')}', "
+        "'click', 12345678, {'publisherId': '7'})"
+    )
+    assert imports.import_table(recruitment, "flat.doubles").written == 1
+    [row] = lake_rows(reader, "2026-08-05")
+    assert (row.custom_track, row.job_id, row.ed) == ("click", "1.2345678E7", '{"publisherId": "7"}')
+
+
+def test_a_lake_table_of_the_layout_before_is_copied(recruitment, flat, reader):
+    created = event_id("2026-08-06 10:00:00")
+    insert = flat.prepare(
+        "INSERT INTO flat.tracking (minute, shard, create_time, custom_track, job_id) VALUES (?, 3, ?, 'click', '7')"
+    )
+    flat.execute(insert, (datetime(2026, 8, 6, 10), created))
+    assert imports.import_table(recruitment, "flat.tracking").written == 1
+    [row] = lake_rows(reader, "2026-08-06")
+    assert (row.row["create_time"], row.custom_track, row.job_id) == (created, "click", "7")
+
+
+def test_a_lake_table_of_todays_layout_is_copied_as_it_is(recruitment, flat, reader):
+    created, text = event_id("2026-08-07 10:00:00"), '{"custom_track": "click", "bid": 1.50, "mood": {"a": 1}}'
+    flat.execute(
+        "CREATE TABLE flat.cells (minute timestamp, shard int, create_time timeuuid, payload text, "
+        "PRIMARY KEY ((minute, shard), create_time))"
+    )
+    insert = flat.prepare("INSERT INTO flat.cells (minute, shard, create_time, payload) VALUES (?, 7, ?, ?)")
+    flat.execute(insert, (datetime(2026, 8, 7, 10), created, text))
+    assert imports.import_table(recruitment, "flat.cells").written == 1
+    [row] = lake_rows(reader, "2026-08-07")
+    assert (row.row["create_time"], row.payload) == (created, text)
 
 
 def test_a_stopped_copy_goes_on_where_it_was(recruitment, flat, reader, monkeypatch):
@@ -56,17 +99,19 @@ def test_a_stopped_copy_goes_on_where_it_was(recruitment, flat, reader, monkeypa
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 10)
     write, written = EventWriter.write, []
 
-    def stop_in_the_third_chunk(self, events):
+    def stop_in_the_third_chunk(self, events, **stamp):
         if len(written) == 2:
             raise KeyboardInterrupt
         written.extend([events])
-        return write(self, events)
+        return write(self, events, **stamp)
 
     monkeypatch.setattr(EventWriter, "write", stop_in_the_third_chunk)
     with pytest.raises(KeyboardInterrupt):
         imports.import_table(recruitment, "flat.events")
     assert len(lake_rows(reader, "2026-08-02")) == 20
-    monkeypatch.setattr(EventWriter, "write", lambda self, events: written.append(events) or write(self, events))
+    monkeypatch.setattr(
+        EventWriter, "write", lambda self, events, **stamp: written.append(events) or write(self, events, **stamp)
+    )
     summary = imports.import_table(recruitment, "flat.events")
     assert summary.resumed_at is not None
     assert sum(len(events) for events in written[2:]) <= 11  # the row at the recorded token may come twice
@@ -90,10 +135,10 @@ def test_a_reader_without_permission_is_told_the_grant(recruitment, flat):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("flat.keyed", r"primary key \(create_time, day\).*cqlsh: COPY flat.keyed"),
+        ("flat.keyed", r"primary key \(day, create_time\).*cqlsh: COPY flat.keyed"),
         ("flat.nothing", "no table flat.nothing"),
         ("bedan.tracking", "is the lake table of pipeline recruitment itself"),
-        ("flat.events; DROP", "names no table"),
+        ("flat.events; DROP", "does not name a table"),
     ],
 )
 def test_a_table_that_cannot_be_copied_is_refused(recruitment, flat, name, told):

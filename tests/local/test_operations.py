@@ -41,8 +41,8 @@ def test_make_hands_on_what_was_typed(typed):
     release = typed("release", "PIPELINE=recruitment", "MINUTE=2026-03-01 10:00", f"WHY={WHY}", "BY=Ann Lee")
     assert release[1:5] == ["--pipeline", "recruitment", "--minute", "2026-03-01 10:00"]
     assert release[-2:] == ["--by=Ann Lee", f"--why={WHY}"]
-    replay = typed("replay", "PIPELINE=recruitment", "REASON=create_time … is no time-UUID", "WAIT=0")
-    assert "--reason=create_time … is no time-UUID" in replay
+    replay = typed("replay", "PIPELINE=recruitment", "REASON=create_time … is not a time-UUID", "WAIT=0")
+    assert "--reason=create_time … is not a time-UUID" in replay
     assert replay[-2:] == ["--wait", "0"]
     file = typed("replay-csv", "PIPELINE=recruitment", "FILE=my log.csv", "RATE=max", "SAMPLE=100", "AGAIN=1")
     assert file == [

@@ -46,7 +46,7 @@ def write(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
     """These events into the lake alone."""
     file = folder / "events.csv"
     with file.open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, ["create_time", *RECRUITMENT.columns])
+        writer = csv.DictWriter(lines, ["create_time", *RECRUITMENT.fields])
         writer.writeheader()
         writer.writerows(rows)
     assert import_csv(RECRUITMENT, file).written == len(rows)

@@ -48,7 +48,7 @@ def test_the_machinery_that_is_looked_through_is_all_of_it() -> None:
 @pytest.mark.parametrize("name", pipelines.all_pipelines())
 def test_a_pipeline_brings_all_that_the_machinery_asks_for(name: str) -> None:
     folder = ROOT / "include" / "sql" / name
-    wanted = ("lake.cql", "warehouse.sql", "merge.sql", "verify/total_facts.sql")
+    wanted = ("warehouse.sql", "merge.sql", "verify/total_facts.sql")
     assert not [file for file in wanted if not (folder / file).is_file()]
     for pattern in ("checks/staging_*.sql", "checks/warehouse_*.sql", "verify/minutes_*.sql", "verify/facts_*.sql"):
         assert list(folder.glob(pattern)), f"{folder} has no {pattern}."
@@ -56,6 +56,6 @@ def test_a_pipeline_brings_all_that_the_machinery_asks_for(name: str) -> None:
 
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
 def test_declared_columns_are_in_the_raw_row(pipeline: pipelines.Pipeline) -> None:
-    assert pipeline.event_id in ("create_time", *pipeline.columns)
+    assert pipeline.event_id in ("create_time", *pipeline.fields)
     times = (pipeline.event_time, pipeline.fact_time, pipeline.kind_column)
-    assert {name for name in times if name} <= set(pipeline.columns)
+    assert {name for name in times if name} <= set(pipeline.fields)

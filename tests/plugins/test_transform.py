@@ -214,19 +214,21 @@ def test_the_lakes_refusal_is_the_reason_of_the_failure(batch_id, monkeypatch):
         assert "lake_reader" in batches.get(conn, batch_id).reason
 
 
-def test_a_lake_without_a_declared_column_is_refused_without_another_try(batch_id, keep_driver):
+def test_a_lake_table_of_another_layout_is_refused_without_another_try(batch_id, keep_driver):
     from airflow.sdk.exceptions import AirflowFailException
 
     with lake("lake_admin") as session:
-        session.execute("ALTER TABLE bedan.tracking DROP utm_term")
+        session.execute("ALTER TABLE bedan.tracking DROP payload")
     try:
-        with pytest.raises(AirflowFailException, match=r"lacks utm_term.*ALTER TABLE bedan.tracking ADD"):
+        with pytest.raises(
+            AirflowFailException, match=r"lacks payload.*make import PIPELINE=recruitment FROM=bedan.tracking"
+        ):
             transform(batch_id).execute({})
     finally:
         with lake("lake_admin") as session:
-            session.execute("ALTER TABLE bedan.tracking ADD utm_term text")
+            session.execute("ALTER TABLE bedan.tracking ADD payload text")
     with warehouse() as conn:
-        assert "lacks utm_term" in batches.get(conn, batch_id).reason
+        assert "lacks payload" in batches.get(conn, batch_id).reason
 
 
 def test_environment_is_put_back(monkeypatch):

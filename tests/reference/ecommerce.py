@@ -70,11 +70,11 @@ class Sales:
 
 
 def lake_rows(rows: Iterable[Row]) -> list[Row]:
-    """Each event once: a redelivery has the create_time and the id of the first delivery."""
+    """Each event once, as its last delivery has it: it has the create_time and the id of the first one."""
     found: dict[object, Row] = {}
     for number, row in enumerate(rows):
         key = (row.get("create_time"), row.get("id")) if _said(row, "id") else number
-        found.setdefault(key, row)
+        found[key] = row
     return list(found.values())
 
 
@@ -130,7 +130,7 @@ def fate_of(row: Row) -> Fate:
     if event_time is None:
         return Fate("rejected", reason="event_time")
     product_id = _WHOLE.fullmatch((row.get("product_id") or "").strip(" "))
-    if not product_id or int(product_id[1]) >= 2**63:
+    if not product_id or not 0 < int(product_id[1]) < 2**63:
         return Fate("rejected", reason="product_id")
     parts = [part.strip(" ") or "other" for part in (_said(row, "category_code") or "").split(".")]
     department, product, brand = parts[0], parts[-1], _said(row, "brand") or "other"
@@ -167,7 +167,7 @@ def _hour(time: datetime) -> datetime:
 def _said(row: Row, column: str) -> str | None:
     """The text without surrounding spaces, None where it says nothing."""
     text = (row.get(column) or "").strip(" ")
-    return None if text in ("", "NaN") else text
+    return None if text in ("", "NULL", "null", "\\N", "None", "NaN", "nan") else text
 
 
 def _time(text: str | None) -> datetime | None:

@@ -35,6 +35,7 @@ _KINDS = {
 _PAGE_VIEW = "page view"
 NO_KIND = None  # an event that names no kind and is no page view; the design gives it no word
 _UNREADABLE = object()
+_NULL_WORDS = ("", "NULL", "null", "\\N", "None", "NaN", "nan")
 
 
 @dataclass(frozen=True)
@@ -102,19 +103,17 @@ def companies(job_rows: Iterable[Row]) -> dict[int, int | None]:
 
 
 def lake_rows(rows: Iterable[Row]) -> list[dict[str, str | None]]:
-    """The rows as the lake keeps them: one per create_time, later cells over earlier ones, absent cells untouched."""
+    """The rows as the lake keeps them: one per create_time, the last one, whole."""
     kept: dict[uuid.UUID, dict[str, str | None]] = {}
     for row in rows:
         event_id = _time_uuid(row.get("create_time"))
-        if event_id is None:
-            continue
-        cells = {name: text for name, text in row.items() if not _empty(text)}
-        kept.setdefault(event_id, {}).update(cells)
+        if event_id is not None:
+            kept[event_id] = {name: text for name, text in row.items() if not _empty(text)}
     return list(kept.values())
 
 
 def never_reached_the_lake(rows: Iterable[Row]) -> list[Row]:
-    """Rows whose create_time is no time-UUID: rejected on import, in no minute of the ledger."""
+    """Rows whose create_time is not a time-UUID: rejected on import, in no minute of the ledger."""
     return [row for row in rows if _time_uuid(row.get("create_time")) is None]
 
 
@@ -173,7 +172,7 @@ def fate_of(row: Row, recover: bool = True) -> Fate:
     job_id = _whole_number(raw_job)
     if job_id is _UNREADABLE:
         return Fate("rejected", kind=kind, reason="job_id")
-    if job_id is None:
+    if job_id is None or job_id <= 0:
         return Fate("ignored", kind="no_job")
     bid = _amount(row.get("bid")) if kind == "click" else None
     if bid is _UNREADABLE or (bid is not None and not 0 <= bid < _BID_LIMIT):
@@ -243,7 +242,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and value.strip() in _NULL_WORDS)
 
 
 def _text(value: str | None) -> str | None:
@@ -268,7 +267,7 @@ def _whole_number(value: object) -> object:
     found = _amount(value)
     if found is None or found is _UNREADABLE:
         return found
-    fits = 0 <= found <= _LARGEST_ID and found == found.to_integral_value()
+    fits = abs(found) <= _LARGEST_ID and found == found.to_integral_value()
     return int(found) if fits else _UNREADABLE
 
 
@@ -284,4 +283,4 @@ def _first_of_list(value: object) -> object:
 def _key(value: object) -> int:
     """A key of the fact, 0 when absent or unreadable."""
     found = _whole_number(value)
-    return found if isinstance(found, int) else 0
+    return max(found, 0) if isinstance(found, int) else 0

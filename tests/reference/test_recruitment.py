@@ -61,7 +61,8 @@ def test_a_click_without_a_bid_is_counted_but_leaves_the_average_alone():
         pytest.param({"job_id": "99999999999999999999"}, ("rejected", "job_id"), id="job_id out of range"),
         pytest.param({"job_id": None, "bid": "-1"}, ("ignored", "no_job"), id="no job before bid"),
         pytest.param({"bid": "-0.01"}, ("rejected", "bid"), id="negative bid"),
-        pytest.param({"bid": "NaN"}, ("rejected", "bid"), id="bid NaN"),
+        pytest.param({"bid": "NaN"}, ("counted", "click"), id="bid NaN"),
+        pytest.param({"job_id": "0"}, ("ignored", "no_job"), id="zero is no job"),
         pytest.param({"bid": "cheap"}, ("rejected", "bid"), id="bid no number"),
         pytest.param({"bid": "-1", "custom_track": "conversion"}, ("counted", "conversion"), id="bid of no click"),
     ],
@@ -115,9 +116,9 @@ def test_hour_and_date_are_those_of_ts_and_the_minute_that_of_create_time():
     assert list(recruitment.minutes([late])) == [datetime(2026, 3, 1, 12, 0)]
 
 
-def test_the_same_event_twice_is_one_row_and_an_absent_cell_takes_nothing_away():
+def test_of_two_versions_of_an_event_the_last_one_counts_whole():
     again = click(NOON, bid=None, group_id="41")
-    assert recruitment.facts([click(NOON), again], {}) == recruitment.facts([click(NOON, group_id="41")], {})
+    assert recruitment.facts([click(NOON), again], {}) == recruitment.facts([again], {})
     assert recruitment.minutes([click(NOON), again])[datetime(2026, 3, 1, 12, 0)].raw_rows == 1
 
 

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from include import pipelines
-from include.spark import recruitment
+from include.spark import lake, recruitment
 
 PIPELINE = pipelines.get("recruitment")
 EVENT_ID = "0e207ccf-156b-11f1-8000-0a0b0c0d0e0f"  # 2026-03-01 12:34:56.789012 UTC, and 700 ns
@@ -20,16 +20,30 @@ CLICK = {"create_time": EVENT_ID, "ts": "2026-03-01 12:34:55.130", "ev": "2", "c
 
 
 def raw(spark: SparkSession, *rows: Mapping[str, str | None], pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
-    """The rows as the lake would give them, all in MINUTE; JSON, so that no Python worker makes them."""
-    texts = json.dumps([{"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0, **row} for row in rows])
-    columns = ", ".join(f"{name}: string" for name in ("create_time", *pipeline.columns))
-    parsed = F.from_json(F.lit(texts), f"array<struct<minute: timestamp, shard: int, {columns}>>")
+    """The rows as the lake gives them, all in MINUTE: key and payload."""
+    key = {"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0}
+    payloads = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return stored(
+        spark, *({**key, **row, "payload": json.dumps(payloads[at])} for at, row in enumerate(rows)), pipeline=pipeline
+    )
+
+
+def stored(spark: SparkSession, *rows: Mapping[str, object], pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
+    """Rows of the lake table, each value by hand; JSON, so that no Python worker makes them."""
+    types = {"minute": "timestamp", "shard": "int"}
+    columns = ", ".join(f"{name}: {types.get(name, 'string')}" for name in (*lake.key_of(pipeline), "payload"))
+    parsed = F.from_json(F.lit(json.dumps(rows)), f"array<struct<{columns}>>")
     return spark.range(1).coalesce(1).select(F.inline(parsed))
+
+
+def fields_of(rows: DataFrame, pipeline: pipelines.Pipeline = PIPELINE) -> DataFrame:
+    """What a transform gets of them."""
+    return lake.with_fields(rows, pipeline)
 
 
 def classified(spark: SparkSession, *rows: Mapping[str, str | None], recover: bool = True) -> list[Row]:
     """The rows' fates, in their order."""
-    return recruitment.classify(raw(spark, *rows), {"recover": recover}).collect()
+    return recruitment.classify(fields_of(raw(spark, *rows)), {"recover": recover}).collect()
 
 
 def click(**changes: str | None) -> dict[str, str | None]:

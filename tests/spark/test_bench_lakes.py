@@ -8,6 +8,7 @@ from datetime import datetime
 from bench import lakes
 from include import pipelines
 from include.lake.keys import minute_of
+from include.spark import lake
 
 NEWEST = datetime(2026, 5, 31, 0, 1)
 RECRUITMENT = pipelines.get("recruitment")
@@ -15,7 +16,8 @@ RECRUITMENT = pipelines.get("recruitment")
 
 def events(spark, *, unique: bool = False) -> list:
     frame = lakes.events(spark, RECRUITMENT, NEWEST, 3, a_minute=40, unique=unique)
-    return frame.selectExpr("*", "date_format(minute, 'yyyy-MM-dd HH:mm') AS said").collect()
+    rows = lake.with_fields(frame, RECRUITMENT)
+    return rows.selectExpr("*", "date_format(minute, 'yyyy-MM-dd HH:mm') AS said").collect()
 
 
 def test_every_id_is_of_its_minute_and_of_nobody_else(spark) -> None:

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from include.spark import recruitment
-from tests.spark.rows import EVENT_TIME_US, classified, click, custom_event, raw
+from tests.spark.rows import EVENT_TIME_US, classified, click, custom_event, fields_of, raw
 
 
 def test_numbers_are_read_as_producers_write_them(spark: SparkSession) -> None:
@@ -32,16 +32,14 @@ def test_bids_are_exact_decimals(spark: SparkSession) -> None:
 @pytest.mark.parametrize("recover", [True, False])
 def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession, recover: bool) -> None:
     """⚑ UTC everywhere: the session's machine is in Newfoundland (tests/spark/conftest.py)."""
-    frame = recruitment.classify(
-        raw(
-            spark,
-            click(ts="2022-07-18 07:05:11.130"),
-            click(ts="2022-07-18T07:05:11Z"),
-            click(ts="2022-07-18T00:35:11-06:30"),  # the same hour, elsewhere
-            click(ts="2022-03-13 02:30:00"),  # an hour that Newfoundland does not have
-        ),
-        {"recover": recover},
+    rows = raw(
+        spark,
+        click(ts="2022-07-18 07:05:11.130"),
+        click(ts="2022-07-18T07:05:11Z"),
+        click(ts="2022-07-18T00:35:11-06:30"),  # the same hour, elsewhere
+        click(ts="2022-03-13 02:30:00"),  # an hour that Newfoundland does not have
     )
+    frame = recruitment.classify(fields_of(rows), {"recover": recover})
     found = frame.select(F.col("event.dates").cast("string"), "event.hours", F.unix_micros("created_at")).collect()
     assert [tuple(row) for row in found] == [
         ("2022-07-18", 7, EVENT_TIME_US),
@@ -92,7 +90,7 @@ def test_a_job_in_ed_is_judged_like_job_id(spark: SparkSession) -> None:
         click(job_id=None, ed="{no json"),  # nothing to recover from
     )
     assert [(r.fate, r.kind if r.fate == "ignored" else r.reason) for r in rows] == [
-        ("rejected", "job_id is no number: 52fe1ea5de"),
+        ("rejected", "job_id is not a whole number: 52fe1ea5de"),
         ("ignored", "no_job"),
         ("ignored", "no_job"),
         ("ignored", "no_job"),

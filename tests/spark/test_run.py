@@ -147,10 +147,10 @@ def test_the_lake_is_read_by_partition_key_and_once(lake_session, minutes) -> No
     assert "Cassandra" not in after and "ExistingRDD" in after, after
 
 
-def test_a_missing_column_is_named_with_the_alter_to_run(lake_session) -> None:
-    wider = replace(PIPELINE, columns=(*PIPELINE.columns, "referrer"))
-    with pytest.raises(run.JobFailed, match=r"lacks referrer.*ALTER TABLE bedan.tracking ADD \(referrer text\)"):
-        lake.read_minutes(lake_session, wider, [MINUTE])
+def test_a_lake_table_of_another_layout_is_named_with_the_command_that_copies_it(lake_session) -> None:
+    other = replace(PIPELINE, event_id="referrer")
+    with pytest.raises(run.JobFailed, match=r"lacks referrer.*make import PIPELINE=recruitment FROM=bedan\.tracking"):
+        lake.read_minutes(lake_session, other, [MINUTE])
 
 
 @pytest.mark.parametrize(

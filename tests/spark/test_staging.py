@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from include.spark import recruitment, run, staging
 from include.spark.fate import COUNTED
-from tests.spark.rows import EVENT_ID, EVENT_TIME_US, MINUTE, PIPELINE, click, raw
+from tests.spark.rows import EVENT_ID, EVENT_TIME_US, MINUTE, PIPELINE, click, raw, stored
 
 _OTHER_ID = EVENT_ID[:-1] + "0"  # the same time, another event
 
@@ -82,7 +82,31 @@ def test_a_rejected_row_is_kept_whole(spark: SparkSession) -> None:
 
 def test_a_row_that_no_statement_could_carry_is_cut(spark: SparkSession) -> None:
     [row] = staging.rejects(rows_of(spark, click(bid="-3", ua="\u0000" * 2_000_000))).collect()
-    assert len(row.payload) < 1_000_000 and json.loads(row.payload)["bid"] == "-3"
+    assert len(row.payload) == 1_000_000 and row.payload.startswith(f'{{"create_time": "{EVENT_ID}"')
+
+
+def test_what_is_not_a_json_object_rejects_its_row_and_is_kept_as_it_is(spark: SparkSession) -> None:
+    payloads = [
+        "[1]",
+        "{cut off",
+        "",
+        None,
+        "7",
+        '{"ts": "2026-03-01 12:34:55", "custom_track": "click", "job_id": 258}',
+    ]
+    key = {"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0, "create_time": EVENT_ID}
+    rows = stored(spark, *({**key, "payload": payload} for payload in payloads))
+    found = run.materialised(rows, recruitment, PIPELINE, {})
+    assert [row.fate for row in found.collect()] == ["rejected"] * 5 + ["counted"]
+    rejected = staging.rejects(found).collect()
+    assert [row.payload for row in rejected] == ["[1]", "{cut off", "", "", "7"]
+    assert rejected[0].reason == "the event is not a JSON object: [1]"
+
+
+def test_unknown_fields_are_kept_and_nested_values_are_their_json(spark: SparkSession) -> None:
+    row = click(ed={"customEvent": "click", "jobId": 259}, custom_track=None, job_id=None, mood={"a": [1, 2]}, bid=-3)
+    [kept] = staging.rejects(rows_of(spark, row)).collect()
+    assert json.loads(kept.payload)["mood"] == {"a": [1, 2]} and kept.reason == "bid is negative: -3"
 
 
 def test_the_time_inside_an_event_id_is_read_to_the_microsecond(spark: SparkSession) -> None:

@@ -37,8 +37,8 @@ def groups(conn, choice: Choice) -> dict[tuple[str, str], int]:
 def test_reasons_that_differ_in_what_was_found_are_one(lab: Lab) -> None:
     reject(lab, "bid is negative: -3", "a")
     reject(lab, "bid is negative: -4: really", "b", minute(5))
-    reject(lab, "bid is no number: 'x", "c")
-    no_uuid = "create_time {} is no time-UUID (version 1, 36 characters)"
+    reject(lab, "bid is not a number: 'x", "c")
+    no_uuid = "create_time {} is not a time-UUID (version 1, 36 characters)"
     reject(lab, no_uuid.format("'a: b'"), "sha:2", None, "import")
     reject(lab, no_uuid.format('"it\'s"'), "sha:3", None, "import")
     reject(lab, "line 4 is no record: it has 2 fields", "sha:4", None, "import")
@@ -46,8 +46,8 @@ def test_reasons_that_differ_in_what_was_found_are_one(lab: Lab) -> None:
     found = rejected.by_reason(lab.conn, [RECRUITMENT], Choice(), payloads=True)
     assert {(one["origin"], one["reason"]): one["rows"] for one in found} == {
         ("lake", "bid is negative"): 2,
-        ("lake", "bid is no number"): 1,
-        ("import", "create_time … is no time-UUID (version 1, 36 characters)"): 2,
+        ("lake", "bid is not a number"): 1,
+        ("import", "create_time … is not a time-UUID (version 1, 36 characters)"): 2,
         ("import", "line … is no record"): 2,
     }
     negative = next(one for one in found if one["reason"] == "bid is negative")
@@ -67,13 +67,13 @@ def test_a_range_of_minutes_holds_only_rows_whose_minute_is_known(lab: Lab) -> N
 @pytest.mark.parametrize("reason", ["bid is negative", "bid is neg", "bid is negative: -3"])
 def test_a_reason_is_chosen_by_its_name_or_its_beginning(lab: Lab, reason: str) -> None:
     reject(lab, "bid is negative: -3", "a")
-    reject(lab, "bid is no number: x", "b")
+    reject(lab, "bid is not a number: x", "b")
     assert rejected.lake_keys(lab.conn, RECRUITMENT, Choice(reason)) == {minute(0): {"a"}}
 
 
 def test_the_name_of_a_reason_with_a_value_in_it_chooses_its_rows(lab: Lab) -> None:
-    reject(lab, "create_time 'x' is no time-UUID", "sha:1", None, "import")
-    found, others = rejected.import_rows(lab.conn, RECRUITMENT, Choice("create_time … is no time-UUID"))
+    reject(lab, "create_time 'x' is not a time-UUID", "sha:1", None, "import")
+    found, others = rejected.import_rows(lab.conn, RECRUITMENT, Choice("create_time … is not a time-UUID"))
     assert (len(found), others) == (1, 0)
     assert rejected.import_rows(lab.conn, RECRUITMENT, Choice("create_time _ is no%"))[0] == []
 

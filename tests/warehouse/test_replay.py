@@ -95,7 +95,9 @@ def events(minute: datetime, count: int) -> list[Event]:
     return [Event(touched_at(minute + number * SECOND), {"ev": "1"}) for number in range(1, count + 1)]
 
 
-def refuse(lab: Lab, key: str, payload: dict | str, reason: str = "create_time 'x' is no time-UUID", at=None) -> None:
+def refuse(
+    lab: Lab, key: str, payload: dict | str, reason: str = "create_time 'x' is not a time-UUID", at=None
+) -> None:
     lab.query(
         "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
         "VALUES ('recruitment', 'import', %s, %s, %s, %s)",
@@ -138,8 +140,8 @@ def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, said) 
     first, second = now - 60 * MINUTE, now - 50 * MINUTE
     write(*events(first, 10), *events(second, 10))
     run(lab, broken=1)
-    lab.query("UPDATE etl.rejected_events SET reason = 'job_id is no number: x' WHERE minute = %s", second)
-    replay.start(RECRUITMENT, Choice("job_id is no number"), said.append)
+    lab.query("UPDATE etl.rejected_events SET reason = 'job_id is not a whole number: x' WHERE minute = %s", second)
+    replay.start(RECRUITMENT, Choice("job_id is not a whole number"), said.append)
     assert pending(lab) == [second]
     replay.start(RECRUITMENT, Choice(None, first, first + MINUTE), said.append)
     assert pending(lab) == [first, second]
@@ -184,12 +186,13 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     assert lake_rows(minute) == {good.create_time}
     with lake("lake_reader") as session:
         row = session.execute(
-            f"SELECT ev, bid FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard IN (0, 1, 2, 3)", (minute,)
+            f"SELECT payload FROM {RECRUITMENT.lake_table} WHERE minute = %s AND shard IN (0, 1, 2, 3)", (minute,)
         ).one()
-    assert (row.ev, row.bid) == ("2", None)
+    fields = json.loads(row.payload)
+    assert (fields["ev"], fields["mood"]) == (2, "fine")
     assert [reason for _, reason in rejected(lab)] == [
-        "create_time 'still none' is no time-UUID (version 1, 36 characters)",
-        "its stored payload is no JSON: Unterminated string starting at: line 1 column 2 (char 1)"
+        "create_time 'still none' is not a time-UUID (version 1, 36 characters)",
+        "its stored payload is not JSON: Unterminated string starting at: line 1 column 2 (char 1)"
         "; refused first for: create_time is too long",
         "line 4 is no record: it has 2 fields",
     ]
@@ -239,7 +242,7 @@ def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, sa
     with pytest.raises(KeyboardInterrupt):
         replay.start(RECRUITMENT, Choice(), said.append)
     monkeypatch.undo()
-    assert rejected(lab) == [("import", "create_time 'x' is no time-UUID")]
+    assert rejected(lab) == [("import", "create_time 'x' is not a time-UUID")]
     assert bool(lake_rows(minute)) is (killed != "before the write")
     run(lab, run_id="between")  # takes the minute where it is touched already
     started = replay.start(RECRUITMENT, Choice(), said.append)

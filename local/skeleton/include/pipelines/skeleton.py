@@ -8,7 +8,7 @@ PIPELINE = Pipeline(
     description="Raw events to hourly counts and sums for each kind of event.",
     keyspace="skeleton_lake",
     table="events",
-    columns=("event_time", "event_type", "value"),
+    fields=("event_time", "event_type", "value"),
     database="skeleton",
     outputs=(
         Output(

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from include.spark import fate
-from include.spark.values import amount, in_range, instant, text, time_of_uuid
+from include.spark.values import amount, in_range, instant, time_of_uuid
 
 KINDS = ("sale", "refund")  # values of event_type that the facts count
 FACT_KEY = ("hour", "kind")
@@ -18,9 +18,9 @@ VALUE_LIMIT = 10**10  # the whole part of DECIMAL(12, 2)
 class Rejection(fate.Rejection):
     """Reasons in the order in which they are looked for."""
 
-    CREATE_TIME = "create_time is no time-UUID of the years 1970 to 2100"
-    EVENT_TIME = "event_time is no time of the years 1970 to 2100"
-    VALUE = "value is no number"
+    CREATE_TIME = "create_time is not a time-UUID between 1970 and 2100"
+    EVENT_TIME = "event_time is not a timestamp between 1970 and 2100"
+    VALUE = "value is not a number"
     VALUE_NEGATIVE = "value is negative"
     VALUE_TOO_LARGE = f"value is not below {VALUE_LIMIT}"
 
@@ -48,7 +48,7 @@ OUTPUTS = {"events": contributions}
 
 def _typed() -> dict[str, Column]:
     """created_at, said_kind, counted_kind, and `typed_…`: the values of the facts, null where the text says none."""
-    kind = F.lower(text(F.col("event_type")))
+    kind = F.lower("event_type")
     return {
         "created_at": in_range(time_of_uuid(F.col("create_time"))),
         "said_kind": kind,
@@ -76,9 +76,9 @@ def _reason() -> Column:
         .when(F.col("counted_kind").isNull(), F.lit(None))
         .when(F.col("typed_time").isNull(), Rejection.EVENT_TIME.saying(F.col("event_time")))
         .when(_value().isNotNull(), F.lit(None))
-        .when(value.isNull(), Rejection.VALUE.saying(text(F.col("value"))))
-        .when(value < 0, Rejection.VALUE_NEGATIVE.saying(text(F.col("value"))))
-        .otherwise(Rejection.VALUE_TOO_LARGE.saying(text(F.col("value"))))
+        .when(value.isNull(), Rejection.VALUE.saying(F.col("value")))
+        .when(value < 0, Rejection.VALUE_NEGATIVE.saying(F.col("value")))
+        .otherwise(Rejection.VALUE_TOO_LARGE.saying(F.col("value")))
     )
 
 

@@ -18,7 +18,6 @@ import java.time.format.DateTimeFormatter;
 import java.time.temporal.ChronoUnit;
 import java.util.HashMap;
 import java.util.HashSet;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -39,9 +38,10 @@ import org.apache.kafka.connect.header.ConnectHeaders;
 import org.apache.kafka.connect.transforms.Transformation;
 
 /**
- * Turns the bytes of a message into the fields of a lake row: the declared fields as texts, and _minute, _shard and _day.
+ * Turns the bytes of a message into the columns of a lake row: its key, and in payload the text as it was sent. _minute,
+ * _shard and _day are computed from the event.
  *
- * <p>Every field is always there, null where the event does not have it. The rules are those of
+ * <p>The rules are those of
  * include/kafka/messages.py, include/operations/admission.py and include/lake/keys.py. Where this class is not sure, it
  * is stricter: a DataException sends the message to the dead-letter topic, and the Python code there has the last word.
  */
@@ -49,7 +49,10 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
   private static final String CREATE_TIME = "create_time";
   private static final int LONGEST_EVENT = 4_000_000; // bytes
   private static final int LONGEST_ID = 1_000; // characters
-  private static final String NESTED = new String("nested"); // compared by identity
+  // As in include/readings.py.
+  private static final String WHITE_SPACE =
+      "\t\n\u000b\f\r\u001c\u001d\u001e\u001f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
+          + "\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff\u200b";
   private static final Pattern TIME_UUID =
       Pattern.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-1[0-9a-fA-F]{3}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}");
   private static final Pattern TIME =
@@ -67,16 +70,14 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
 
   private static final ConfigDef CONFIG =
       new ConfigDef()
-          .define("fields", Type.LIST, Importance.HIGH, "Fields of an event besides create_time; others are ignored")
           .define("id.field", Type.STRING, Importance.HIGH, "Field that identifies an event")
           .define("time.field", Type.STRING, "", Importance.MEDIUM, "Field whose time stands in for a missing create_time")
-          .define("absent", Type.LIST, "", Importance.MEDIUM, "Texts that mean no value")
+          .define("null.words", Type.LIST, "", Importance.MEDIUM, "Texts that stand for an empty value")
           .define("shards", Type.INT, Importance.HIGH, "Shards of the lake table")
           .define("retention.seconds", Type.LONG, 0, Importance.MEDIUM, "Age at which the lake's minutes close; 0: never");
 
-  private List<String> fields;
-  private Set<String> declared;
-  private Set<String> absent;
+  private Set<String> identifying;
+  private Set<String> nullWords;
   private String idField;
   private String timeField;
   private int shards;
@@ -91,29 +92,28 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
   @Override
   public void configure(Map<String, ?> settings) {
     AbstractConfig config = new AbstractConfig(CONFIG, settings);
-    fields = config.getList("fields");
-    declared = new HashSet<>(fields);
-    declared.add(CREATE_TIME);
-    absent = new HashSet<>(config.getList("absent"));
+    nullWords = new HashSet<>(config.getList("null.words"));
     idField = config.getString("id.field");
     timeField = config.getString("time.field");
+    identifying = new HashSet<>(List.of(CREATE_TIME, idField, timeField));
     shards = config.getInt("shards");
     retention = Duration.ofSeconds(config.getLong("retention.seconds"));
     SchemaBuilder row = SchemaBuilder.struct().field("_minute", Schema.STRING_SCHEMA).field("_shard", Schema.INT32_SCHEMA);
-    row.field("_day", Schema.STRING_SCHEMA).field(CREATE_TIME, Schema.STRING_SCHEMA);
-    new LinkedHashSet<>(fields).forEach(name -> row.field(name, Schema.OPTIONAL_STRING_SCHEMA));
-    schema = row.build();
+    row.field("_day", Schema.STRING_SCHEMA).field("_id", Schema.STRING_SCHEMA);
+    schema = row.field(CREATE_TIME, Schema.STRING_SCHEMA).field("payload", Schema.STRING_SCHEMA).build();
   }
 
   @Override
   public R apply(R message) {
-    Map<String, String> event = fieldsOf((byte[]) message.value());
-    String id = idField.equals(CREATE_TIME) ? null : event.get(idField);
-    if (!idField.equals(CREATE_TIME) && (strip(id).isEmpty() || absent.contains(strip(id)))) {
+    String payload = text((byte[]) message.value());
+    Map<String, String> event = identifyingFieldsOf(payload);
+    String id = event.get(idField);
+    if (id == null && !idField.equals(CREATE_TIME)) {
+      // Python makes one of what the event says.
       throw new DataException(idField + ", the event's id, is empty");
     }
     UUID createTime = createTimeOf(event, id);
-    id = id == null ? createTime.toString() : id;
+    id = idField.equals(CREATE_TIME) ? createTime.toString() : id;
     if (id.codePointCount(0, id.length()) > LONGEST_ID) {
       throw new DataException(idField + ", the event's id, is longer than " + LONGEST_ID + " characters");
     }
@@ -121,35 +121,33 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     if (!retention.isZero() && minute.isBefore(LocalDateTime.now(ZoneOffset.UTC).minus(retention))) {
       throw new DataException("its minute " + MINUTE.format(minute) + " is older than the lake keeps: closed");
     }
-    Struct row = new Struct(schema);
-    fields.forEach(name -> row.put(name, event.get(name)));
-    row.put(CREATE_TIME, createTime.toString());
+    Struct row = new Struct(schema).put("payload", payload).put("_id", id).put(CREATE_TIME, createTime.toString());
     row.put("_minute", MINUTE.format(minute)).put("_day", DAY.format(minute));
     row.put("_shard", Utils.toPositive(Utils.murmur2(id.getBytes(StandardCharsets.UTF_8))) % shards);
     return message.newRecord(
         message.topic(), message.kafkaPartition(), null, null, schema, row, message.timestamp(), new ConnectHeaders());
   }
 
-  /** The declared fields of a message that have a value. Numbers keep the digits that their producer wrote. */
-  private Map<String, String> fieldsOf(byte[] value) {
-    if (value == null) {
-      throw new DataException("the message has no value");
-    }
-    if (value.length > LONGEST_EVENT) {
-      throw new DataException("the message is longer than " + LONGEST_EVENT + " bytes, which the lake refuses");
-    }
+  /** What identifies the event, as texts without the white space around them; the other fields are only parsed. */
+  private Map<String, String> identifyingFieldsOf(String payload) {
     Map<String, String> event = new HashMap<>();
-    try (JsonParser json = JSON.createParser(text(value))) {
+    try (JsonParser json = JSON.createParser(payload)) {
       if (json.nextToken() != JsonToken.START_OBJECT) {
         throw new DataException("the message is JSON, but not an object of fields");
       }
       while (json.nextToken() != JsonToken.END_OBJECT) {
         String name = json.currentName();
+        requireWhole(name);
         JsonToken token = json.nextToken();
-        json.skipChildren();
-        if (declared.contains(name)) {
-          event.put(name, token.isStructStart() ? NESTED : token == JsonToken.VALUE_NULL ? "" : json.getText());
+        if (!identifying.contains(name)) {
+          skip(json, token);
+          continue;
         }
+        if (token.isStructStart()) {
+          throw new DataException(name + " is a nested value");
+        }
+        requireWhole(json.getText());
+        event.put(name, token == JsonToken.VALUE_NULL ? "" : strip(json.getText()));
       }
       if (json.nextToken() != null) {
         throw new DataException("the message is not JSON: something follows its object");
@@ -157,12 +155,17 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     } catch (IOException error) {
       throw new DataException("the message is not JSON: " + error.getMessage(), error);
     }
-    event.forEach(LakeEvent::check);
-    event.values().removeIf(text -> text.isEmpty() || absent.contains(text));
+    event.values().removeIf(text -> text.isEmpty() || nullWords.contains(text));
     return event;
   }
 
   private static String text(byte[] value) {
+    if (value == null) {
+      throw new DataException("the message has no value");
+    }
+    if (value.length > LONGEST_EVENT) {
+      throw new DataException("the message is longer than " + LONGEST_EVENT + " bytes, which the lake refuses");
+    }
     try {
       String text = StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(value)).toString();
       if (text.startsWith("\uFEFF")) {
@@ -174,20 +177,29 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     }
   }
 
-  private static void check(String name, String text) {
-    if (text == NESTED) {
-      throw new DataException(name + " is neither text nor a number: send nested values as JSON in a text");
-    }
+  /** Parses a value, nested or not, to its end. */
+  private static void skip(JsonParser json, JsonToken first) throws IOException {
+    int depth = 0;
+    JsonToken token = first;
+    do {
+      if (token == JsonToken.FIELD_NAME || token == JsonToken.VALUE_STRING) {
+        requireWhole(json.getText());
+      }
+      depth += token.isStructStart() ? 1 : token.isStructEnd() ? -1 : 0;
+    } while (depth > 0 && (token = json.nextToken()) != null);
+  }
+
+  private static void requireWhole(String text) {
     if (text.codePoints().anyMatch(one -> one >= Character.MIN_SURROGATE && one <= Character.MAX_SURROGATE)) {
-      throw new DataException(name + " holds half of a character (a lone surrogate), which no text can");
+      throw new DataException("the message holds half of a character (a lone surrogate), which no text can");
     }
   }
 
   /** What the event says, or else its own time made a time-UUID, as an import makes it. */
   private UUID createTimeOf(Map<String, String> event, String id) {
-    String text = strip(event.get(CREATE_TIME));
-    if (!timeField.isEmpty() && (text.isEmpty() || absent.contains(text))) {
-      return timeUuid(timeOf(strip(event.get(timeField))), id);
+    String text = event.getOrDefault(CREATE_TIME, "");
+    if (!timeField.isEmpty() && text.isEmpty() && id != null) {
+      return timeUuid(timeOf(event.getOrDefault(timeField, "")), id);
     }
     if (!TIME_UUID.matcher(text).matches()) {
       throw new DataException("create_time '" + shortened(text) + "' is not a time-UUID (version 1, 36 characters)");
@@ -199,17 +211,18 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     Matcher parts = TIME.matcher(text);
     try {
       if (parts.matches()) {
-        LocalDateTime time = LocalDateTime.parse(parts.group(1) + "T" + parts.group(2));
+        String zone = parts.group(3) == null || parts.group(3).equals(" UTC") ? "Z" : parts.group(3);
+        LocalDateTime local = LocalDateTime.parse(parts.group(1) + "T" + parts.group(2));
+        LocalDateTime time = local.minusSeconds(ZoneOffset.of(zone).getTotalSeconds());
         if (time.getYear() >= 1970 && time.getYear() <= 2100) {
-          String zone = parts.group(3) == null || parts.group(3).equals(" UTC") ? "Z" : parts.group(3);
-          return time.minusSeconds(ZoneOffset.of(zone).getTotalSeconds());
+          return time;
         }
       }
     } catch (DateTimeException error) {
       // Refused below, as any other text.
     }
     throw new DataException(
-        timeField + " '" + shortened(text) + "' is not a time of the years 1970 to 2100, and there is no create_time");
+        timeField + " '" + shortened(text) + "' is not a timestamp between 1970 and 2100, and there is no create_time");
   }
 
   private static UUID timeUuid(LocalDateTime time, String identity) {
@@ -224,24 +237,16 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     }
   }
 
-  /** Without white space around it, as Python's str.strip() sees white space. */
   private static String strip(String text) {
-    if (text == null) {
-      return "";
-    }
     int begin = 0;
     int end = text.length();
-    while (begin < end && isSpace(text.charAt(begin))) {
+    while (begin < end && WHITE_SPACE.indexOf(text.charAt(begin)) >= 0) {
       begin++;
     }
-    while (begin < end && isSpace(text.charAt(end - 1))) {
+    while (begin < end && WHITE_SPACE.indexOf(text.charAt(end - 1)) >= 0) {
       end--;
     }
     return text.substring(begin, end);
-  }
-
-  private static boolean isSpace(char one) {
-    return Character.isWhitespace(one) || Character.isSpaceChar(one) || one == '\u0085';
   }
 
   private static String shortened(String text) {

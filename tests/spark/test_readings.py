@@ -1,0 +1,89 @@
+"""One reading of texts: Python and Spark read every number and every time alike."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timedelta
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import functions as F
+
+from include import readings
+from include.pipelines.declaration import NULL_WORDS
+from include.spark import values
+
+_EPOCH = datetime(1970, 1, 1)
+_LISTS = int(os.environ.get("READING_LISTS", "30"))  # of a hundred texts each, which one job reads
+
+_space = st.text(st.sampled_from(f"{readings.WHITE_SPACE}x"), max_size=2)
+_digits = st.text(st.sampled_from("0123456789"), min_size=1, max_size=32)
+_number = st.builds(
+    "".join,
+    st.tuples(
+        st.sampled_from(["", "-", "+", "--"]),
+        st.one_of(_digits, st.builds("{}.{}".format, _digits, _digits), _digits.map(".{}".format), _digits.map("{}.".format)),
+        st.one_of(st.just(""), st.builds("{}{}{}".format, st.sampled_from("eE"), st.sampled_from(["", "-", "+"]), _digits)),
+    ),
+)  # fmt: skip
+_plausible = st.one_of(
+    st.integers(-(2**66), 2**66).map(str),
+    st.floats().map(repr),
+    st.integers(0, 10**14).map(lambda one: f"{float(one)!r}"),
+)
+_two = st.integers(0, 99).map("{:02}".format)
+_usual = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map("{:%Y-%m-%d %H:%M:%S}".format)
+_odd = st.builds(
+    "{}-{}-{}{}{}:{}".format, st.integers(0, 9999).map("{:04}".format), _two, _two, st.sampled_from(" Tt"), _two, _two
+)
+_fraction = st.one_of(st.just(""), st.builds("{}{}".format, st.sampled_from(".,"), _digits))
+_zone = st.one_of(
+    st.sampled_from(
+        ["", "Z", "z", " UTC", "UTC", " Z", "+00", " +0000", "+02:00Z", " CET", "-00:00", "+23:59", "+24:00"]
+    ),
+    st.builds("{}{}{}{}".format, st.sampled_from(["+", "-", " +", " -"]), _two, st.sampled_from(["", ":"]), _two),
+)
+_time = st.builds("".join, st.tuples(st.one_of(_usual, _odd), _fraction, _zone))
+_word = st.one_of(
+    st.sampled_from([*NULL_WORDS, "Infinity", "true", "²", "１２", "1_000", "0x1f", "1,5"]),
+    st.text(st.characters(codec="utf-8"), max_size=12),
+)
+_text = st.builds("{}{}{}".format, _space, st.one_of(_number, _plausible, _time, _word), _space)
+
+
+def spark_reads(spark, texts):
+    """(text, whole number, amount, microseconds since 1970) of each as Spark reads it."""
+    text = F.explode(F.from_json(F.lit(json.dumps(texts)), "array<string>")).alias("text")
+    column = F.col("text")
+    return (
+        spark.range(1)
+        .select(text)
+        .select(
+            values.text(column, NULL_WORDS),
+            values.whole_number(column),
+            values.amount(column),
+            F.unix_micros(values.in_range(values.instant(column))),
+        )
+        .collect()
+    )
+
+
+def python_reads(text):
+    time = readings.instant(text)
+    micros = None if time is None or not 1970 <= time.year <= 2100 else (time - _EPOCH) // timedelta(microseconds=1)
+    return (readings.text(text, NULL_WORDS), readings.whole_number(text), readings.amount(text), micros)
+
+
+@settings(
+    max_examples=_LISTS,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],  # the failure names its text: a smaller list says no more
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(st.lists(_text, min_size=100, max_size=100))
+def test_python_and_spark_read_the_same_of_any_text(spark, texts):
+    for text, row in zip(texts, spark_reads(spark, texts), strict=True):
+        assert tuple(row) == python_reads(text), text
