@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,15 @@ _SAMPLES = 60
 _MOST_SAMPLED = 5_000  # rows of a minute that a sample counts: one page
 
 
-def minute_counts(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, tuple[int, int]]:
+def minute_counts(
+    session: Session,
+    pipeline: Pipeline,
+    minutes: Iterable[datetime],
+    on_row: Callable[[datetime, str], object] | None = None,
+) -> dict[datetime, tuple[int, int]]:
     """Every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
+
+    `on_row` gets the minute and the id of every row.
 
     Spark computes the same sum while it transforms: sum(crc32(cast(<event id> as binary))).
     """
@@ -50,7 +57,10 @@ def minute_counts(session: Session, pipeline: Pipeline, minutes: Iterable[dateti
         for _, answer in answers:
             for minute, event_id in answer:
                 rows[minute] += 1
-                checksum[minute] += zlib.crc32(str(event_id or "").encode())
+                text = str(event_id or "")
+                checksum[minute] += zlib.crc32(text.encode())
+                if on_row:
+                    on_row(minute, text)
     return {minute: (rows[minute], checksum[minute]) for minute in minutes}
 
 

@@ -18,7 +18,8 @@ from include.kafka.way_in import way_in
 from include.lake.errors import LakeError
 from include.lake.session import lake
 from include.operations.progress import Bar
-from include.operations.recount import rules
+from include.operations.recount import identities, rules, unread
+from include.operations.recount.identities import Identities
 from include.operations.recount.minutes import DAY, MINUTE, POLL, Minutes, chunks
 from include.operations.recount.report import Findings, PipelineReport, Report
 from include.operations.recount.verdict import PURPOSES, Look, Verdict, finding_of
@@ -60,6 +61,7 @@ class _Recount:
         self._pipeline, self._session, self._conn = pipeline, session, conn
         self._minutes = Minutes(pipeline, session, conn)
         self._unsettled: dict[datetime, Look] = {}
+        self._identities = Identities() if pipeline.event_id != "create_time" else None
         self._report = PipelineReport(pipeline.name, "all minutes", Findings(lines), Findings(lines))
 
     def report(self, start: datetime | None, end: datetime | None, patience: float, poll: float) -> PipelineReport:
@@ -77,6 +79,7 @@ class _Recount:
                     self._first_look(chunk)
                     bar.at(number * DAY // MINUTE + (chunk[-1] - first) // MINUTE)
                 self._rules(begin, until)
+        self._misplaced(start, end)
         self._facts()
         for look in self._minutes.settled(self._unsettled, patience, poll):
             self._add(look)
@@ -92,8 +95,15 @@ class _Recount:
             (self._report.apart if waits else self._report.differences).add(finding, topic.PURPOSES[finding.kind])
         self._report.notes.append(str(recount))
 
+    def _misplaced(self, start: datetime | None, end: datetime | None) -> None:
+        """What minutes do not show: partitions that nobody reads, and ids that stand twice."""
+        for finding in unread.findings(self._session, self._pipeline, start, end):
+            self._report.differences.add(finding, unread.PURPOSE)
+        for finding in self._identities.findings(self._session, self._pipeline) if self._identities else ():
+            self._report.differences.add(finding, identities.PURPOSE)
+
     def _first_look(self, minutes: list[datetime]) -> None:
-        for look in self._minutes.look(minutes).values():
+        for look in self._minutes.look(minutes, on_row=self._identities and self._identities.add).values():
             if look.settles:
                 self._unsettled[look.minute] = look
             else:

@@ -10,7 +10,7 @@ and such a touch would show.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -61,7 +61,12 @@ class Minutes:
             for output in self._pipeline.outputs
         )
 
-    def look(self, minutes: Iterable[datetime], earlier: Mapping[datetime, Look] | None = None) -> dict[datetime, Look]:
+    def look(
+        self,
+        minutes: Iterable[datetime],
+        earlier: Mapping[datetime, Look] | None = None,
+        on_row: Callable[[datetime, str], object] | None = None,
+    ) -> dict[datetime, Look]:
         """A look at each minute. With `earlier` looks the lake is counted only where it could settle something."""
         minutes = sorted(minutes)
         before, clock = self._known(minutes), change_log.clock(self._lake)
@@ -70,7 +75,7 @@ class Minutes:
             for minute in minutes
             if not self._is_closed(minute, clock) and not (earlier and before[minute].waits)
         ]
-        in_lake = counts.minute_counts(self._lake, self._pipeline, wanted)
+        in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row)
         clock = change_log.clock(self._lake)
         after = before | self._known([one for one in wanted if not before[one].agrees(in_lake[one])])
         looks = {}

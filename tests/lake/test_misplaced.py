@@ -1,0 +1,61 @@
+"""What counting minutes does not show: partitions that nobody reads, and one id under two create_times."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from include import pipelines
+from include.lake import counts
+from include.lake.writer import Event, EventWriter
+from include.operations.recount import unread
+from include.operations.recount.identities import Identities
+from tests.lake.conftest import event, event_id
+
+SHOP = pipelines.get("ecommerce")
+AT = datetime(2026, 9, 1, 10)
+
+
+def insert(admin, minute, shard, second):
+    row = "INSERT INTO bedan.tracking (minute, shard, create_time, payload) VALUES (%s, %s, %s, '{}')"
+    admin.execute(row, (minute, shard, event_id(f"2026-09-01 10:00:{second:02}")))
+
+
+def test_rows_in_partitions_that_no_run_reads_are_named(recruitment, admin, writer, reader):
+    EventWriter(writer, recruitment).write([event("2026-09-01 10:00:01", ev="1")])
+    insert(admin, AT, 6, 2)
+    insert(admin, AT, 6, 3)
+    insert(admin, AT, -1, 4)
+    insert(admin, AT + timedelta(seconds=30), 0, 31)
+    found = {
+        (one.minute, one.found["shard"]): one
+        for one in unread.findings(reader, recruitment, AT, AT + timedelta(minutes=1))
+    }
+    assert {key: one.found["rows"] for key, one in found.items()} == {
+        (AT, 6): 2,
+        (AT, -1): 1,
+        (AT + timedelta(seconds=30), 0): 1,
+    }
+    assert "expected shard=0 to 3" in str(found[AT, 6]) and "2026-09-01 10:00:30" in str(
+        found[AT + timedelta(seconds=30), 0]
+    )
+    assert not list(unread.findings(reader, recruitment, AT + timedelta(minutes=1), AT + timedelta(minutes=2)))
+
+
+def shop_event(text: str, name: str) -> Event:
+    return Event(event_id(text), {"id": name, "event_type": "purchase"})
+
+
+def test_an_id_under_two_create_times_is_named_with_both(writer, reader):
+    first, again = shop_event("2026-09-01 11:00:01", "o-77"), shop_event("2026-09-01 11:01:01", "o-77")
+    within, other = shop_event("2026-09-01 11:01:02", "o-78"), shop_event("2026-09-01 11:01:03", "o-78")
+    alone = shop_event("2026-09-01 11:00:02", "o-79")
+    EventWriter(writer, SHOP).write([first, again, within, other, alone, alone])
+    identities = Identities()
+    counts.minute_counts(reader, SHOP, [AT + timedelta(hours=1), AT + timedelta(hours=1, minutes=1)], identities.add)
+    found = {
+        one.where: (one.expected["create_time"], one.found["create_time"]) for one in identities.findings(reader, SHOP)
+    }
+    assert found == {
+        "id 'o-77'": (str(first.create_time), str(again.create_time)),
+        "id 'o-78'": (str(within.create_time), str(other.create_time)),
+    }
