@@ -1,7 +1,8 @@
 """A history of few rows a minute: `python -m bench.sparse` (--rows 100000 --minutes 39000 --pipelines recruitment).
 
 Starts throw-away stores, writes the rows over that many minutes, and merges the backlog as the minute DAG does, run after
-run, with ten live minutes in each batch. Prints for each run its minutes, its rows and the seconds of its steps.
+run, with ten live minutes in each batch. Prints for each run its minutes, the seconds of its steps, and the CPU seconds of
+all processes, stores included: those tell what a run costs on a machine that has other work too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import psutil
 
 from bench.worlds import MASTER, Timing, World, minutes_before, session
 from include import pipelines
@@ -68,7 +71,8 @@ def _warm_up(world: World, spark) -> None:
     """Runs of live minutes, as a driver has had them that meets a backlog."""
     for _ in range(3):
         _write(world.pipeline, _now(), minutes=10, rows=10 * LIVE_ROWS)
-        _print(world.run(spark), "warm-up")
+        cpu = _cpu_seconds()
+        _print(world.run(spark), "warm-up", cpu)
         world.settle()
 
 
@@ -77,19 +81,27 @@ def _catch_up(world: World, spark, args: argparse.Namespace) -> None:
     runs, seconds = 0, 0.0
     while runs != args.runs:
         _write(world.pipeline, _now(), minutes=10, rows=10 * LIVE_ROWS)
+        cpu = _cpu_seconds()
         timing = world.run(spark)
         runs, seconds = runs + 1, seconds + timing.run
-        _print(timing, f"run {runs}")
+        _print(timing, f"run {runs}", cpu)
         world.settle()
         if not _backlog(world.pipeline):
             break
     print(f"{world.name}: {args.rows:,} rows over {args.minutes:,} minutes: {runs} runs, {seconds:.1f} s", flush=True)
 
 
-def _print(timing: Timing, name: str) -> None:
+def _print(timing: Timing, name: str, cpu_before: float) -> None:
     steps = {"job": timing.job, **timing.steps}
     detail = ", ".join(f"{step} {seconds:.2f}" for step, seconds in steps.items())
-    print(f"  {name}: {timing.minutes:,} minutes in {timing.run:.2f} s ({detail})", flush=True)
+    cpu = f"CPU {_cpu_seconds() - cpu_before:.1f} s"
+    print(f"  {name}: {timing.minutes:,} minutes in {timing.run:.2f} s, {cpu} ({detail})", flush=True)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and all that it started: the stores and Spark's JVM."""
+    own = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in [own, *own.children(recursive=True)])
 
 
 def _write(pipeline: Pipeline, newest: datetime, minutes: int, rows: int) -> None:
