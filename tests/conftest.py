@@ -141,13 +141,26 @@ def _environment() -> Iterator[None]:
     """Take back at the end what the stores' fixtures put into the environment."""
     if not IN_CHECKOUT:
         pytest.skip(OUTSIDE)
-    before = dict(os.environ)
+    before = _connections()
     os.environ.update(connections.spark(test_stores.SPARK_MASTER))
     yield
-    for name in set(os.environ) - set(before):
-        if name.startswith("AIRFLOW_CONN_"):
-            del os.environ[name]
-    os.environ.update({name: value for name, value in before.items() if name.startswith("AIRFLOW_CONN_")})
+    for name in _connections():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _same_connections() -> Iterator[None]:
+    """Put back the connections that a command takes out of this process: `environment.use` keeps only its own."""
+    before = _connections()
+    yield
+    for name in _connections().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def _connections() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
 
 
 @pytest.fixture(scope="session")

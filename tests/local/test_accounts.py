@@ -76,8 +76,8 @@ def test_root_has_no_way_in_over_the_network(warehouse_server):
             _open({**admin, "login": "root", "password": password})
 
 
-def test_mariadb_speaks_utc_binary_utf8_and_strict_sql(warehouse_server):
-    server = _open(json.loads(warehouse_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"]))
+def test_mariadb_speaks_utc_binary_utf8_and_strict_sql(mariadb_server):
+    server = _open(json.loads(mariadb_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"]))
     cursor = server.cursor()
     cursor.execute("SELECT @@global.time_zone, @@global.collation_server, @@global.local_infile, @@global.sql_mode")
     zone, collation, infile, mode = cursor.fetchone()
