@@ -274,7 +274,7 @@ class Machine:
     def _sink(folder: Path) -> Path:
         if real := os.environ.get(SINK):
             return Path(real)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         connect.compile_java(connect.IMAGE / "transform" / "src" / "main", folder / "transform")
         return sink.plugin(sink.compile_classes(folder / "transform", folder / "classes"), folder / "plugin")
 
