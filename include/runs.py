@@ -14,7 +14,7 @@ from include.warehouse.folded_hours import HOUR
 
 MINUTE = timedelta(minutes=1)
 MAX_RANGE = 1_440  # minutes of one run
-SAMPLED_FROM = 600  # minutes that were never read
+SAMPLED_FROM = 60  # minutes that were never read
 
 
 class RangeRefused(ValueError):
