@@ -24,7 +24,8 @@ SAID_AGAIN_AFTER = 30.0  # seconds until the same complaint is logged once more
 _said_at: dict[int, float] = {}  # by the error's code
 _SERVERS = "bootstrap.servers"
 _READING = {
-    "enable.partition.eof": True,  # for whoever reads up to the end
+    "enable.partition.eof": True,  # tells the end, behind control records and aborted messages too
+    "isolation.level": "read_committed",  # what a transaction has aborted was never sent
     "fetch.wait.max.ms": 100,
     "queued.max.messages.kbytes": 16_384,  # read ahead: this bounds the memory, whatever a message's size
 }
@@ -32,6 +33,10 @@ _READING = {
 
 class BrokerError(RuntimeError):
     """The broker could not be reached, or refused. The message says where, what was found, and the remedy."""
+
+
+class TopicMissing(BrokerError):
+    """A topic that set-up has not made yet."""
 
 
 def complaint(error: KafkaError) -> None:
@@ -62,7 +67,7 @@ def of_follower(pipeline: Pipeline, way: str = DAG) -> dict:
         "group.instance.id": name,
         "heartbeat.interval.ms": 1_000,  # within this time the predecessor learns of it
         "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",  # nothing is skipped
+        "auto.offset.reset": "error",  # nothing is skipped: include/kafka/follow.py records what is gone
         **_READING,
     }
 
@@ -82,7 +87,7 @@ def reader(group: str) -> Iterator[Consumer]:
     """A consumer that asks and reads, but neither joins that group nor commits to it."""
     from confluent_kafka import Consumer
 
-    ours = {"group.id": group, "enable.auto.commit": False, **_READING}
+    ours = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **_READING}
     with explained():
         consumer = Consumer({**settings(), **ours, "error_cb": complaint})
         try:

@@ -1,16 +1,25 @@
-"""The dead-letter topic: messages that Connect's transform refused, with the place that each of them came from."""
+"""The dead-letter topic: messages that cannot be events, with the place that each of them came from.
+
+Connect puts there what its transform refuses. A follower puts there what it has to keep while the warehouse is away.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from include.kafka.producer import producer
 from include.kafka.way_in import dead_letters_of
+from include.operations.import_log import Refused
 from include.pipelines import Pipeline
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
+LONGEST = 16_777_216  # bytes of a dead letter, headers included
+_KEY, _REASON, _MINUTE = (f"minutemark.{name}" for name in ("origin_key", "reason", "minute"))
 _PLACE = tuple(f"__connect.errors.{name}" for name in ("topic", "partition", "offset"))
 
 
@@ -47,3 +56,23 @@ def original(message: Message) -> Message | _Original:
         return _Original((topic, int(partition), int(offset)), message.value())
     except (KeyError, AttributeError, ValueError):
         return message
+
+
+def put_aside(pipeline: Pipeline, refused: Iterable[Refused]) -> None:
+    """Put these into the pipeline's dead-letter topic, and return when the broker has them. Raises BrokerError."""
+    with producer(with_dead_letters(pipeline), **{"message.max.bytes": LONGEST}) as letters:
+        for row in refused:
+            minute = row.minute.isoformat() if row.minute else ""
+            headers = {_KEY: row.key.encode(), _REASON: row.reason.encode(), _MINUTE: minute.encode()}
+            letters.add_message(row.payload.encode(), headers=headers)
+        letters.flush()
+
+
+def put_aside_before(message: Message) -> Refused | None:
+    """What put_aside was given; None for every other message."""
+    headers = dict(message.headers() or ())
+    try:
+        key, reason, minute = (headers[name].decode() for name in (_KEY, _REASON, _MINUTE))
+        return Refused(key, reason, message.value().decode(), datetime.fromisoformat(minute) if minute else None)
+    except (KeyError, AttributeError, ValueError):
+        return None

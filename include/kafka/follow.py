@@ -1,14 +1,14 @@
-"""Following a topic: what comes is handed on chunk by chunk, and committed when whoever takes it says that it is safe."""
+"""Following a topic: messages are handed on chunk by chunk, and committed once they are safe."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from include.kafka.clients import TIMEOUT, BrokerError, explained
+from include.kafka.clients import TIMEOUT, BrokerError, TopicMissing, explained
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LINGER = 0.5  # seconds that a chunk is waited for: rows are written in batches, and nothing is much older than this
+REFRESH = 30.0  # seconds between looks for new partitions
 _MOST_MESSAGES = 2_000
 _MOST_BYTES = 8_000_000
 _MESSAGES_PER_CALL = 100
@@ -33,8 +34,19 @@ class Gap:
     end: int
 
 
+@dataclass
+class Chunk:
+    """What arrived of some partitions."""
+
+    messages: list[Message] = field(default_factory=list)
+    # By partition, the offset behind what arrived. Control records and messages of aborted transactions are passed over.
+    ends: Offsets = field(default_factory=dict)
+    out_of_range: bool = False  # a partition begins behind the offset that was fetched, or nothing says where to start
+
+
 def follow(
     consumer: Consumer,
+    topic: str,
     take: Callable[[list[Message], int], None],
     lost: Callable[[list[Gap]], None],
     over: Callable[[], bool],
@@ -46,31 +58,41 @@ def follow(
 
     A chunk is committed when `take` has returned; whatever stops this in between, the chunk comes again. `take` gets the
     time of `clock` from before the chunk was consumed, and only while no other follower has taken over since: a write as
-    of that time cannot replace what a successor wrote. `lost` hears once of what nobody can follow any more. Raises
-    BrokerError. The consumer stays the caller's to close.
+    of that time cannot replace what a successor wrote. `lost` gets what the topic's retention removed, before anything
+    behind it is committed. Raises BrokerError. The consumer stays the caller's to close.
     """
     from confluent_kafka import KafkaException
 
-    ends: set[int] = set()
-    deadline, is_ours = time.monotonic() + TIMEOUT, False
+    at_end: set[int] = set()
+    followed: set[int] = set()
+    deadline, refresh_at, lacks_start = time.monotonic() + TIMEOUT, 0.0, True
     with explained():
         try:
             while not over():
                 as_of = clock()
-                messages = gathered(consumer, ends)
-                if not is_ours and (is_ours := bool(consumer.assignment())):
-                    lost(_gaps(consumer))
-                if not is_ours and time.monotonic() > deadline:
-                    raise BrokerError(
-                        f"No partition was assigned within {TIMEOUT:.0f} s. Does the broker answer, and is the topic there "
-                        "(`make schema`, or the DAG minutemark_setup)? The log above has what the client said."
-                    )
-                if messages:
+                chunk = gathered(consumer, at_end)
+                if chunk.messages:
                     # Commits nothing new, and is refused where a successor has taken over while this process slept.
-                    _commit(consumer, _first_offsets(messages))
-                    take(messages, as_of)
-                    _commit(consumer, _ends(messages))
-                if to_the_end and is_ours and ends >= {one.partition for one in consumer.assignment()}:
+                    _commit(consumer, _first_offsets(chunk.messages))
+                    take(chunk.messages, as_of)
+                if chunk.ends:
+                    _commit(consumer, chunk.ends)
+                assigned = {one.partition for one in consumer.assignment()}
+                if not assigned:
+                    if not followed and time.monotonic() > deadline:
+                        raise BrokerError(
+                            f"No partition was assigned within {TIMEOUT:.0f} s. Does the broker answer, and is the topic "
+                            "there (`make schema`, or the DAG minutemark_setup)? The log above has what the client said."
+                        )
+                    continue
+                lacks_start |= chunk.out_of_range or assigned != followed
+                if lacks_start or time.monotonic() > refresh_at:
+                    refresh_at = time.monotonic() + REFRESH
+                    partitions = _partitions_now(consumer, topic, followed)
+                    if (lacks_start or partitions != followed) and _assign(consumer, topic, partitions, lost):
+                        followed, lacks_start = partitions, False
+                        at_end.clear()
+                elif to_the_end and at_end >= followed:
                     break
         except KafkaException as error:
             if _is_taken_over(error.args[0]):
@@ -79,30 +101,85 @@ def follow(
     return False
 
 
-def gathered(consumer: Consumer, ends: set[int]) -> list[Message]:
-    """What comes within LINGER, and no more than fits well into memory. `ends` is kept: partitions that are at theirs."""
-    found, size, deadline = [], 0, time.monotonic() + LINGER
-    while len(found) < _MOST_MESSAGES and size < _MOST_BYTES and (left := deadline - time.monotonic()) > 0:
+def gathered(consumer: Consumer, at_end: set[int]) -> Chunk:
+    """What arrives within LINGER, and no more than fits well into memory. `at_end` is kept: partitions at their end."""
+    chunk, size, deadline = Chunk(), 0, time.monotonic() + LINGER
+    while len(chunk.messages) < _MOST_MESSAGES and size < _MOST_BYTES and (left := deadline - time.monotonic()) > 0:
         for message in consumer.consume(_MESSAGES_PER_CALL, timeout=left):
+            place = message.topic(), message.partition()
             if (error := message.error()) is None:
-                found.append(message)
+                chunk.messages.append(message)
+                chunk.ends[place] = message.offset() + 1
                 size += len(message)
-                ends.discard(message.partition())
+                at_end.discard(message.partition())
             elif _is_end(error):
-                ends.add(message.partition())
+                chunk.ends[place] = message.offset()
+                at_end.add(message.partition())
+            elif _is_out_of_range(error):
+                chunk.out_of_range = True
             else:
                 _mind(error)
-    return found
+    return chunk
+
+
+def partitions_of(client, topic: str) -> set[int]:
+    """The numbers of the topic's partitions as they are now. Raises TopicMissing."""
+    metadata = client.list_topics(topic, timeout=TIMEOUT).topics[topic]
+    if metadata.error:
+        raise TopicMissing(f"Topic {topic}: {metadata.error}. Make it: `make schema`, or minutemark_setup.")
+    return set(metadata.partitions)
+
+
+def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[int]:
+    """As partitions_of; those that are followed already where the broker does not answer now."""
+    from confluent_kafka import KafkaException
+
+    try:
+        return partitions_of(consumer, topic)
+    except (KafkaException, TopicMissing) as error:
+        if not followed:
+            raise
+        log.warning("Kafka: the partitions of %s are not known now: %s", topic, error)
+        return followed
+
+
+def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable[[list[Gap]], None]) -> bool:
+    """Read each partition from its committed offset on, or from its first message where retention has passed that.
+
+    False where the broker cannot say now where that is: a new partition has no leader for a moment.
+
+    The only member of its group has all partitions. The group's own assignment lacks those that the topic has gained since
+    its first member joined: a successor takes the assignment over as it is.
+    """
+    from confluent_kafka import KafkaException, TopicPartition
+
+    try:
+        places = [TopicPartition(topic, number) for number in sorted(partitions)]
+        committed = consumer.committed(places, timeout=TIMEOUT)
+        reach = {one.partition: consumer.get_watermark_offsets(one, timeout=TIMEOUT) for one in places}
+    except KafkaException as error:
+        _mind(error.args[0])
+        return False
+    is_first = all(one.offset < 0 for one in committed)
+    starts: Offsets = {}
+    gaps: list[Gap] = []
+    for one in committed:
+        begin, end = reach[one.partition]
+        # A partition that nobody has read beside others that were: it is new, and its first message had offset 0.
+        expected = one.offset if one.offset >= 0 else (begin if is_first else 0)
+        if expected < begin:
+            gaps.append(Gap(topic, one.partition, expected, begin))
+        starts[topic, one.partition] = expected if begin <= expected <= end else begin
+    if gaps:
+        lost(gaps)
+    _commit(consumer, starts)
+    consumer.assign([TopicPartition(topic, number, offset) for (_, number), offset in starts.items()])
+    return True
 
 
 def _first_offsets(messages: list[Message]) -> Offsets:
     """The first offset of each partition."""
     return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}
-
-
-def _ends(messages: list[Message]) -> Offsets:
-    """What stands behind the last message of each partition."""
-    return {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
 
 
 def _commit(consumer: Consumer, offsets: Offsets) -> None:
@@ -117,16 +194,6 @@ def _commit(consumer: Consumer, offsets: Offsets) -> None:
         _mind(error.args[0])
 
 
-def _gaps(consumer: Consumer) -> list[Gap]:
-    """What was committed and is older than what the topic still has: its retention was faster than we were."""
-    found = []
-    for one in consumer.committed(consumer.assignment(), timeout=TIMEOUT):
-        begin, _ = consumer.get_watermark_offsets(one, timeout=TIMEOUT)
-        if 0 <= one.offset < begin:
-            found.append(Gap(one.topic, one.partition, one.offset, begin))
-    return found
-
-
 def _is_taken_over(error: KafkaError) -> bool:
     """Whether another follower has come with the same name: the client is shut out for good, and may say only that."""
     from confluent_kafka import KafkaError as codes
@@ -139,6 +206,12 @@ def _is_end(error: KafkaError) -> bool:
     from confluent_kafka import KafkaError as codes
 
     return error.code() == codes._PARTITION_EOF
+
+
+def _is_out_of_range(error: KafkaError) -> bool:
+    from confluent_kafka import KafkaError as codes
+
+    return error.code() == codes._AUTO_OFFSET_RESET
 
 
 def _mind(error: KafkaError) -> None:

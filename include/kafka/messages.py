@@ -23,13 +23,19 @@ if TYPE_CHECKING:
 
 LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_PAYLOAD = 4_000_000  # characters, of up to four bytes: a MEDIUMTEXT takes 16 MB
-_LONGEST_TOPIC_IN_KEY = 150
+_LONGEST_TOPIC_IN_KEY = 130
 _NULL = msgspec.Raw(b"null")
 
 
 def origin_key(topic: str, partition: int, offset: int) -> str:
-    """Where a message stands: its key among rejected events of origin kafka."""
+    """Where a message stands in the topic of that name."""
     return f"{topic[-_LONGEST_TOPIC_IN_KEY:]}/{partition}/{offset}"
+
+
+def with_topic_id(key: str, topic_id: str | None) -> str:
+    """An origin_key as the key among rejected events: another topic that once had the same name has others."""
+    topic, place = key.split("/", 1)
+    return key if topic_id is None or "@" in topic else f"{topic}@{topic_id}/{place}"
 
 
 def key_of(message: Message) -> str:

@@ -57,6 +57,10 @@ class EventProducer:
         self._send(value, partition=partition)
         self.flush()
 
+    def add_message(self, value: bytes, **where) -> None:
+        """Have any value sent soon, as `add` does an event. Raises MessageTooLong, BrokerError."""
+        self._send(value, **where)
+
     def _send(self, value: bytes | None, **where) -> None:
         from confluent_kafka import KafkaError, KafkaException
 
@@ -90,8 +94,8 @@ class EventProducer:
 
 
 @contextlib.contextmanager
-def producer(pipeline: Pipeline) -> Iterator[EventProducer]:
-    """A producer for the pipeline's topic."""
+def producer(pipeline: Pipeline, **options: object) -> Iterator[EventProducer]:
+    """A producer for the pipeline's topic; `options` are librdkafka's."""
     from confluent_kafka import Producer
 
     ours = {
@@ -102,5 +106,5 @@ def producer(pipeline: Pipeline) -> Iterator[EventProducer]:
         "delivery.report.only.error": True,  # flush() waits for all of them; a call for each would take longer than sending
     }
     with explained():
-        client = Producer({**settings(), **ours, "error_cb": complaint})
+        client = Producer({**settings(), **ours, **options, "error_cb": complaint})
     yield EventProducer(client, pipeline)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader
-from include.kafka.follow import gathered
-from include.kafka.way_in import CONNECT, dead_letters_of, way_in
+from include.kafka.follow import gathered, partitions_of
+from include.kafka.way_in import dead_letters_of
 from include.pipelines import Pipeline, all_pipelines
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 30.0  # seconds without a message that should be there
 # A dead letter keeps its event's timestamp, by which a broker would soon remove it. Headers make it longer than its message.
-_OF_DEAD_LETTERS = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "16777216"}
+_OF_DEAD_LETTERS = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "16777216"}  # dead_letters.LONGEST
 _FOR_EVER = 100 * 365 * 86_400_000  # ms
 
 
@@ -36,11 +36,12 @@ class Reach:
     begin: int
     committed: int | None
     end: int
+    is_empty: bool = False  # nothing but control records and aborted messages is behind the committed offset
 
     @property
     def waiting(self) -> int:
-        """Offsets that the group has still before it."""
-        return self.end - max(self.begin, self.committed or 0)
+        """Offsets that the group has still before it; 0 where none of them is a message."""
+        return 0 if self.is_empty else self.end - max(self.begin, self.committed or 0)
 
     @property
     def expired(self) -> int:
@@ -59,7 +60,7 @@ class Limits:
 def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     """Make the topics that are missing, by default of all pipelines, replicated as the broker does by default.
 
-    With Kafka Connect the topics of dead letters, too. Those that are there stay as they are. Raises BrokerError.
+    Each has a topic of dead letters. Those that are there stay as they are. Raises BrokerError.
     """
     from confluent_kafka.admin import NewTopic
 
@@ -73,7 +74,7 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
             else:
                 wanted.append(NewTopic(pipeline.topic, num_partitions=pipeline.shards))
             letters = dead_letters_of(pipeline.topic)
-            if way_in() == CONNECT and letters not in there:
+            if letters not in there:
                 wanted.append(NewTopic(letters, num_partitions=1, config=_OF_DEAD_LETTERS))
         for topic, done in (client.create_topics(wanted) if wanted else {}).items():
             done.result()
@@ -96,7 +97,7 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
 def check_topic(pipeline: Pipeline) -> None:
     """Return when the topic can take an event of every shard. Raises BrokerError, or TopicMismatch."""
     with explained():
-        found = len(_partitions(admin(), pipeline))
+        found = len(partitions_of(admin(), pipeline.topic))
     if found < pipeline.shards:
         raise TopicMismatch(
             f"Topic {pipeline.topic} has {found} partitions and {pipeline.lake_table} {pipeline.shards} shards: an event "
@@ -124,22 +125,58 @@ def _limit(entry) -> timedelta | None:
     return timedelta(milliseconds=milliseconds) if 0 <= milliseconds < _FOR_EVER else None
 
 
+def topic_id(topic: str) -> str | None:
+    """The id that Kafka gave the topic when it was made; None where there is no topic, or no id. Raises BrokerError."""
+    from confluent_kafka import KafkaError, KafkaException, TopicCollection
+
+    client = admin()  # kept until the answer is there
+    with explained():
+        try:
+            found = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result(TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+            return None
+    number = str(found.topic_id or "").rstrip("=").translate(str.maketrans("+/", "-_"))
+    return number if number.strip("A") else None  # all zeros: the broker is older than topic ids
+
+
 def waiting(pipeline: Pipeline, group: str) -> int:
-    """Messages that the group has still before it. Raises BrokerError."""
-    return sum(reach.waiting for reach in reaches(pipeline, group).values())
+    """Offsets that the group has still before it. Raises BrokerError."""
+    with reader(group) as client:
+        return sum(reach.waiting for reach in reach_of(client, pipeline).values())
 
 
 def reaches(pipeline: Pipeline, group: str) -> dict[int, Reach]:
     """Each partition of the topic, with what that group has committed. Raises BrokerError."""
     with reader(group) as client:
-        return reach_of(client, pipeline)
+        found = reach_of(client, pipeline)
+        empty = _without_messages(client, pipeline, {number: one for number, one in found.items() if one.waiting})
+    return {number: replace(one, is_empty=number in empty) for number, one in found.items()}
+
+
+def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int, Reach]) -> set[int]:
+    """Those of the partitions that hold no message behind the committed offset, though offsets are taken."""
+    from confluent_kafka import TopicPartition
+
+    if not reaches:
+        return set()
+    starts = {number: max(one.begin, one.committed or 0) for number, one in reaches.items()}
+    client.assign([TopicPartition(pipeline.topic, number, offset) for number, offset in starts.items()])
+    at_end: set[int] = set()
+    with_messages: set[int] = set()
+    deadline = time.monotonic() + TIMEOUT
+    while at_end | with_messages < set(reaches) and time.monotonic() < deadline:
+        with_messages |= {message.partition() for message in gathered(client, at_end).messages}
+    client.unassign()
+    return at_end - with_messages
 
 
 def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
-    """The same by a reader of the group. What is committed is asked before the ends."""
+    """The same by a reader of the group, with control records counted. What is committed is asked before the ends."""
     from confluent_kafka import TopicPartition
 
-    partitions = [TopicPartition(pipeline.topic, number) for number in _partitions(client, pipeline)]
+    partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]
     found = {}
     for one in client.committed(partitions, timeout=TIMEOUT):
         begin, end = client.get_watermark_offsets(TopicPartition(one.topic, one.partition), timeout=TIMEOUT)
@@ -165,28 +202,21 @@ def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]
     left = {partition: end for partition, (begin, end) in span.items() if begin < end}
     with reader(group) as client:
         client.assign([TopicPartition(pipeline.topic, partition, span[partition][0]) for partition in left])
-        moved = time.monotonic()
+        moved, at_end = time.monotonic(), set()
         while left:
-            ended: set[int] = set()
-            found = gathered(client, ended)
-            if found:
+            chunk = gathered(client, at_end)
+            if chunk.ends:
                 moved = time.monotonic()
             elif time.monotonic() - moved > _PATIENCE:
                 raise BrokerError(
                     f"Topic {pipeline.topic}: nothing came for {_PATIENCE:.0f} s. Look at the broker's log."
                 )
-            wanted = [one for one in found if one.offset() < left.get(one.partition(), 0)]
-            ended |= {one.partition() for one in found if one.offset() + 1 >= left.get(one.partition(), 0)}
+            wanted = [one for one in chunk.messages if one.offset() < left.get(one.partition(), 0)]
+            # Also at the topic's end: the last offsets of a partition may be control records, which no reader gets.
+            ended = {number for (_, number), end in chunk.ends.items() if end >= left.get(number, 0)} | at_end
             if done := [TopicPartition(pipeline.topic, partition) for partition in ended if partition in left]:
                 client.pause(done)
             if wanted:
                 yield wanted
             for partition in ended:
                 left.pop(partition, None)
-
-
-def _partitions(client, pipeline: Pipeline) -> list[int]:
-    metadata = client.list_topics(pipeline.topic, timeout=TIMEOUT).topics[pipeline.topic]
-    if metadata.error:
-        raise BrokerError(f"Topic {pipeline.topic}: {metadata.error}. Make it: `make schema`, or minutemark_setup.")
-    return sorted(metadata.partitions)

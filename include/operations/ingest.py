@@ -2,8 +2,8 @@
 
 The DAGs `<pipeline>_ingest` and `make ingest` call this; with Kafka Connect the DAG minutemark_dead_letters does, for the
 messages that its transform refused. An offset is committed only when its message is safe: its event in the lake and its
-minute in the change log, or itself among the rejected events. After a kill the same messages are read again, and are the
-same rows.
+minute in the change log, or itself among the rejected events, or in the dead-letter topic while the warehouse is away.
+After a kill the same messages are read again, and are the same rows.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include import pipelines
 from include.connections import LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, Endpoint
 from include.kafka import clients, topics
-from include.kafka.clients import BrokerError
-from include.kafka.dead_letters import original, with_dead_letters
+from include.kafka.clients import BrokerError, TopicMissing
+from include.kafka.dead_letters import original, put_aside, put_aside_before, with_dead_letters
 from include.kafka.follow import Gap, follow
-from include.kafka.messages import TopicEvents, origin_key
-from include.kafka.way_in import CONNECT, DAG, DEAD_LETTERS, group_of, way_in
+from include.kafka.messages import TopicEvents, origin_key, with_topic_id
+from include.kafka.way_in import CONNECT, DAG, DEAD_LETTERS, dead_letters_of, group_of, way_in
 from include.lake import change_log
 from include.lake.errors import LakeError
 from include.lake.schema import check_table
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 # A minute, and as long again as a successor may need to come up before its predecessor leaves.
 SECONDS = 90.0
+_SECONDS_OF_DEAD_LETTERS = 30.0
+_WAREHOUSE_AGAIN_AFTER = 15.0  # seconds: a server that is away may cost a timeout each time
 _REFUSALS = (BrokerError, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline)
 
 
@@ -54,6 +56,7 @@ class IngestSummary:
     topic: str
     written: int = 0
     refused: int = 0
+    put_aside: int = 0  # refused, and in the dead-letter topic until the warehouse answers
     misplaced: int = 0  # events whose partition is not their shard
     minutes: set[datetime] = field(default_factory=set)
     taken_over: bool = False
@@ -71,6 +74,11 @@ class IngestSummary:
                 f"{self.misplaced} events were in another partition than their shard: their producer should choose it by "
                 "murmur2 of the event's id (docs/deploy.md). They are in the right shard of the lake."
             )
+        if self.put_aside:
+            lines.append(
+                f"{self.put_aside} messages are in {dead_letters_of(self.topic)}, because the warehouse was away. The next "
+                "call that finds it keeps them as rejected."
+            )
         if self.refused:
             lines.append("Rejected messages and their reasons: make rejected.")
         return "\n".join(lines)
@@ -83,25 +91,48 @@ def ingest(
     seconds: float = SECONDS,
     to_the_end: bool = False,
     lake_writer: str | Endpoint = LAKE_WRITER,
-    dead_letters: bool = False,
 ) -> IngestSummary:
     """Follow the pipeline's topic for so long, or to its end, or until the next one takes over.
 
-    `open_consumer` gives a subscribed consumer, which is closed here. With `dead_letters` each message counts as the one that
-    its headers name. Raises BrokerError, LakeError, WarehouseError.
+    First what earlier calls put into the dead-letter topic is kept, if the warehouse answers. `open_consumer` gives a
+    subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
     """
+    kept = _keep_dead_letters(pipeline, lake_writer)
+    summary = _ingest(pipeline, open_consumer, seconds, to_the_end, lake_writer)
+    summary.refused += kept
+    return summary
+
+
+def _keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint) -> int:
+    letters = with_dead_letters(pipeline)
+    try:
+        if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):
+            return ingest_dead_letters(pipeline, seconds=_SECONDS_OF_DEAD_LETTERS, lake_writer=lake_writer).refused
+    except TopicMissing:
+        pass  # set-up of an earlier version made none: nothing can be in it
+    except (BrokerError, WarehouseError) as error:
+        log.warning("Messages may wait in %s. %s", letters.topic, error)
+    return 0
+
+
+def _ingest(
+    pipeline: Pipeline,
+    open_consumer: Callable[[], Consumer],
+    seconds: float,
+    to_the_end: bool,
+    lake_writer: str | Endpoint,
+    *,
+    of_dead_letters: bool = False,
+) -> IngestSummary:
     summary, begun = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
-        intake = Intake(pipeline, session, summary)
-
-        def take(messages: list[Message], as_of: int) -> None:
-            intake.take([original(message) for message in messages] if dead_letters else messages, as_of)
-
+        intake = Intake(pipeline, session, summary, of_dead_letters=of_dead_letters)
         consumer = open_consumer()  # only now: from here on its predecessor is shut out
         try:
             summary.taken_over = follow(
                 consumer,
-                take,
+                pipeline.topic,
+                intake.take,
                 intake.lost,
                 lambda: time.monotonic() - begun > seconds,
                 lambda: change_log.write_clock(session),
@@ -126,14 +157,8 @@ def ingest_dead_letters(
     `open_consumer` gives a consumer of that topic. Raises BrokerError, LakeError, WarehouseError.
     """
     letters = with_dead_letters(pipeline)
-    return ingest(
-        letters,
-        open_consumer or (lambda: clients.follower(letters, DEAD_LETTERS)),
-        seconds=seconds,
-        to_the_end=True,
-        lake_writer=lake_writer,
-        dead_letters=True,
-    )
+    open_consumer = open_consumer or (lambda: clients.follower(letters, DEAD_LETTERS))
+    return _ingest(letters, open_consumer, seconds, True, lake_writer, of_dead_letters=True)
 
 
 def ingest_again(pipeline: Pipeline) -> IngestSummary:
@@ -154,20 +179,30 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
 
 
 class Intake:
-    """Makes messages safe, chunk by chunk: events and their minutes in the lake, the others with their reason."""
+    """Makes messages safe, chunk by chunk: events and their minutes in the lake, the others with their reason.
 
-    def __init__(self, pipeline: Pipeline, session, summary: IngestSummary) -> None:
+    While the warehouse is away the others go to the dead-letter topic, so that they stop no event.
+    """
+
+    def __init__(self, pipeline: Pipeline, session, summary: IngestSummary, *, of_dead_letters: bool = False) -> None:
         check_table(session, pipeline)
         self._pipeline = pipeline
         self._writer = EventWriter(session, pipeline)
         self._reader = TopicEvents(pipeline, change_log.clock(session))
         self._summary = summary
+        self._of_dead_letters = of_dead_letters
         self._as_of = 0
+        self._warehouse_again_at = 0.0
 
     def take(self, messages: list[Message], as_of: int) -> None:
         """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""
         events, refused = [], []
         for message in messages:
+            if self._of_dead_letters and (kept_apart := put_aside_before(message)):
+                refused.append(kept_apart)
+                continue
+            if self._of_dead_letters:  # counts at the place that it came from
+                message = original(message)
             found = self._reader.read(message)
             if isinstance(found, Event):
                 events.append(found)
@@ -188,9 +223,34 @@ class Intake:
     def _keep(self, refused: list[Refused]) -> None:
         if not refused:
             return  # the warehouse is not needed, and may be away
-        with warehouse(WAREHOUSE_ETL) as conn:
-            rejected.keep(conn, self._pipeline, rejected.KAFKA, refused)
-        self._summary.refused += len(refused)
+        refused = _with_topic_ids(refused)
+        if time.monotonic() < self._warehouse_again_at:
+            self._put_aside(refused)
+            return
+        try:
+            with warehouse(WAREHOUSE_ETL) as conn:
+                rejected.keep(conn, self._pipeline, rejected.KAFKA, refused)
+        except WarehouseError as error:
+            if self._of_dead_letters:
+                raise  # they stay where they are
+            log.warning("Messages that are no events go to the dead-letter topic. %s", error)
+            try:
+                self._put_aside(refused)
+            except BrokerError as refusal:
+                raise BrokerError(f"{refusal} The warehouse cannot keep them now either. {error}") from error
+            self._warehouse_again_at = time.monotonic() + _WAREHOUSE_AGAIN_AFTER
+        else:
+            self._summary.refused += len(refused)
+
+    def _put_aside(self, refused: list[Refused]) -> None:
+        put_aside(self._pipeline, refused)
+        self._summary.put_aside += len(refused)
+
+
+def _with_topic_ids(refused: list[Refused]) -> list[Refused]:
+    """The same with keys that no other topic of the same name has. The id is read now: a topic may be made again."""
+    ids = {topic: topics.topic_id(topic) for topic in {row.key.split("/", 1)[0] for row in refused} if "@" not in topic}
+    return [replace(row, key=with_topic_id(row.key, ids.get(row.key.split("/", 1)[0]))) for row in refused]
 
 
 def _refused(gap: Gap) -> Refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ LAKE, IMPORT, KAFKA = "lake", "import", "kafka"
 _PAYLOAD_SHOWN = 300  # characters
 _KEYS_A_QUERY = 500
 _LONGEST_KEY = 190
+_TOPIC_ID = re.compile(r"@[^/]*")
 _LONGEST_REASON = 500
 _LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet take 16 MB
 
@@ -108,6 +110,19 @@ def keep(conn, pipeline: Pipeline, origin: str, refused: Sequence[Refusal]) -> N
 def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refusal]) -> None:
     """The same inside the caller's transaction."""
     for row in refused:
+        if origin == KAFKA and (former := without_topic_id(row.key)) != row.key:
+            # The same message, kept by a version whose keys had no topic id. Old payloads are emptied.
+            cursor.execute(
+                "UPDATE IGNORE etl.rejected_events SET origin_key = %(key)s WHERE pipeline = %(pipeline)s "
+                "AND origin = %(origin)s AND origin_key = %(former)s AND payload IN (%(payload)s, '')",
+                {
+                    "pipeline": pipeline,
+                    "origin": origin,
+                    "key": row.key[:_LONGEST_KEY],
+                    "former": former,
+                    "payload": row.payload[:_LONGEST_PAYLOAD],
+                },
+            )
         cursor.execute(
             "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
             "VALUES (%(pipeline)s, %(origin)s, %(origin_key)s, %(minute)s, %(reason)s, %(payload)s) "
@@ -121,6 +136,11 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refusal]) -> N
                 "payload": row.payload[:_LONGEST_PAYLOAD],
             },
         )
+
+
+def without_topic_id(key: str) -> str:
+    """The key of a message in versions before 1.2, which had no topic id."""
+    return _TOPIC_ID.sub("", key, count=1)
 
 
 def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set[str]:

@@ -20,6 +20,7 @@ from include.kafka.way_in import CONNECT, DAG, SETTING, group_of
 from include.lake.session import lake
 from include.operations.ingest import IngestSummary, ingest
 from include.pipelines import Pipeline
+from include.warehouse.rejected import without_topic_id
 from include.warehouse.session import rows, warehouse
 from tests.lake_rows import LakeRow
 
@@ -66,10 +67,10 @@ def remove_before(pipeline: Pipeline, partition: int, offset: int) -> None:
         done.result(timeout=30)
 
 
-def commit_as_connect(pipeline) -> None:
-    """Connect's group has passed all that is in the topic."""
+def commit_as_connect(pipeline, *, behind: int = 0) -> None:
+    """Connect's group has passed all that is in the topic, or stands so far behind."""
     group = group_of(pipeline.name, CONNECT)
-    ends = {number: one.end for number, one in topics.reaches(pipeline, group).items()}
+    ends = {number: max(0, one.end + behind) for number, one in topics.reaches(pipeline, group).items()}
     client = Consumer({**clients.settings(), "group.id": group})
     client.commit(offsets=[TopicPartition(pipeline.topic, *one) for one in ends.items()], asynchronous=False)
     client.close()
@@ -86,14 +87,15 @@ def lake_rows(minute: str) -> dict[str, object]:
 
 
 def kept(pipeline: Pipeline) -> list[dict]:
-    """The pipeline's rejected events, in the order of their keys."""
+    """The pipeline's rejected events, in the order of their keys; `place` is the key without the topic's id."""
     with warehouse() as conn:
-        return rows(
+        found = rows(
             conn.cursor(),
             "SELECT origin, origin_key, minute, reason, payload FROM etl.rejected_events "
             "WHERE pipeline = %(pipeline)s ORDER BY origin_key",
             {"pipeline": pipeline.name},
         )
+    return [{**row, "place": without_topic_id(row["origin_key"])} for row in found]
 
 
 def until(condition: Callable[[], Answer], seconds: float = 30) -> Answer:

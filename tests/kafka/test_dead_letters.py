@@ -45,7 +45,7 @@ def test_a_dead_letter_is_kept_with_topic_partition_and_offset_of_its_message(pi
     refuse(pipeline, b"[]", offset=41)
     refuse(pipeline, None, offset=42)
     assert written_and_rejected(pipeline) == (0, 2)
-    assert [(row["origin"], row["origin_key"], row["reason"]) for row in kept(pipeline)] == [
+    assert [(row["origin"], row["place"], row["reason"]) for row in kept(pipeline)] == [
         ("kafka", f"{pipeline.topic}/2/41", "the message is JSON, but not an object of fields"),
         ("kafka", f"{pipeline.topic}/2/42", "the message has no value"),
     ]
@@ -63,7 +63,7 @@ def test_what_is_an_event_after_all_is_written(pipeline):
 def test_a_message_that_somebody_else_put_there_is_kept_at_its_own_place(pipeline, headers):
     produce(pipeline, b"[]", headers)
     assert written_and_rejected(pipeline) == (0, 1)
-    assert [row["origin_key"] for row in kept(pipeline)] == [f"{with_dead_letters(pipeline).topic}/0/0"]
+    assert [row["place"] for row in kept(pipeline)] == [f"{with_dead_letters(pipeline).topic}/0/0"]
 
 
 def test_headers_of_a_dead_letter_that_is_sent_to_the_topic_again_mean_nothing_there(pipeline, monkeypatch):

@@ -23,7 +23,6 @@ from include.lake.keys import shard_of
 from include.lake.session import lake
 from include.operations import imports, replay
 from include.operations.ingest import ingest, ingest_again
-from include.warehouse.errors import WarehouseError
 from include.warehouse.rejected import Choice
 from include.warehouse.session import warehouse
 from local.layout import ROOT
@@ -83,7 +82,7 @@ def test_poison_is_kept_with_its_place_and_the_rest_goes_on(pipeline, send):
     assert (summary.written, summary.refused) == (20, 5)
     assert sorted(lake_rows("2026-08-03 10:00")) == sorted(str(one.create_time) for one in good)
     found = kept(pipeline)
-    places = [row["origin_key"].rsplit("/", 2) for row in found]
+    places = [row["place"].rsplit("/", 2) for row in found]
     assert {(topic, partition) for topic, partition, _ in places} == {(pipeline.topic, "2")}
     offsets = sorted(int(offset) for _, _, offset in places)
     assert offsets == list(range(offsets[0], offsets[0] + 5))
@@ -141,19 +140,6 @@ def test_nothing_is_committed_that_the_change_log_has_not_acknowledged(pipeline,
     refusing_change_log()
     assert take_in(pipeline).written == 1
     assert committed(pipeline) == 1
-
-
-def test_poison_is_not_committed_while_nobody_can_keep_it(pipeline, send, monkeypatch):
-    send.send(b"{not json", partition=0)
-    variable = "AIRFLOW_CONN_WAREHOUSE_ETL"
-    away = json.loads(os.environ[variable]) | {"port": 1}
-    with monkeypatch.context() as changed:
-        changed.setenv(variable, json.dumps(away))
-        with pytest.raises(WarehouseError):
-            take_in(pipeline)
-    assert committed(pipeline) == 0
-    assert take_in(pipeline).refused == 1
-    assert (committed(pipeline), len(kept(pipeline))) == (1, 1)
 
 
 def test_events_do_not_wait_for_a_warehouse_that_is_away(pipeline, send, monkeypatch):
@@ -351,7 +337,7 @@ def test_messages_that_retention_removed_before_they_were_read_are_told_and_kept
     summary = take_in(pipeline)
     assert (summary.written, summary.refused) == (1, 1)
     (row,) = kept(pipeline)
-    assert row["origin_key"] == f"{pipeline.topic}/1/1"
+    assert row["place"] == f"{pipeline.topic}/1/1"
     assert row["reason"] == "the topic's retention removed messages before they were read: 2 from offset 1 on"
 
 

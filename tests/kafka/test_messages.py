@@ -8,10 +8,11 @@ import pytest
 from confluent_kafka import Message
 
 from include import pipelines
-from include.kafka.messages import LONGEST_EVENT, TopicEvents, origin_key
+from include.kafka.messages import LONGEST_EVENT, TopicEvents, origin_key, with_topic_id
 from include.lake.keys import parse, shard_of
 from include.lake.writer import payload_of
 from include.operations.admission import content_id
+from include.warehouse.rejected import without_topic_id
 
 RECRUITMENT = pipelines.get("recruitment")
 ID = "0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f"  # of 2026-03-01 12:34:56
@@ -119,4 +120,10 @@ def test_an_event_in_another_partition_than_its_shard_is_told():
 
 
 def test_the_key_of_a_long_topic_still_names_partition_and_offset():
-    assert origin_key("t" * 249, 31, 2**62) == f"{'t' * 150}/31/{2**62}"
+    assert origin_key("t" * 249, 31, 2**62) == f"{'t' * 130}/31/{2**62}"
+
+
+def test_the_key_with_the_topics_id_fits_into_its_column():
+    key = with_topic_id(origin_key("t" * 249, 999_999, 2**63), "x" * 22)
+    assert len(key) <= 190
+    assert key == with_topic_id(key, "another") and without_topic_id(key) == origin_key("t" * 249, 999_999, 2**63)

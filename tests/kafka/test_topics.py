@@ -49,11 +49,7 @@ def test_another_number_of_partitions_is_reported_and_changes_nothing(pipeline, 
     assert partitions(pipeline.topic) == 4
 
 
-def test_with_connect_there_is_a_topic_of_dead_letters_that_keeps_them_by_when_they_came(pipeline, monkeypatch):
-    topics.make_topics([pipeline])
-    assert dead_letters_of(pipeline.topic) not in clients.admin().list_topics(timeout=10).topics
-    monkeypatch.setenv(SETTING, CONNECT)
-    topics.make_topics([pipeline])
+def test_each_topic_has_one_of_dead_letters_that_keeps_them_by_when_they_came(pipeline):
     topics.make_topics([pipeline])
     assert partitions(dead_letters_of(pipeline.topic)) == 1
     resource = ConfigResource(ConfigResource.Type.TOPIC, dead_letters_of(pipeline.topic))

@@ -1,0 +1,307 @@
+"""What could leave a hole between a topic and the lake: retention, new partitions, transactions, topics that are made again,
+and poison while the warehouse is stopped. On a real broker and real stores."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewPartitions
+
+from include import pipelines
+from include.kafka import clients, follow, topics
+from include.kafka.producer import producer
+from include.kafka.way_in import CONNECT, DAG, DEAD_LETTERS, group_of
+from include.lake.keys import shard_of
+from include.operations import verify
+from include.operations.ingest import ingest_again
+from include.warehouse import schema
+from local import connections, mariadb, warehouse_server
+from local.layout import ROOT
+from local.process import Child, free_port
+from tests.kafka.conftest import commit_as_connect, committed, kept, lake_rows, remove_before, take_in, until, value_of
+from tests.kafka.test_ingest import Follower
+from tests.lake.conftest import event_id
+
+pytestmark = pytest.mark.usefixtures("by_dag")
+
+
+def send_to(send, partition: int, minute: str, count: int) -> None:
+    for _ in range(count):
+        send.send(value_of(event_id(f"{minute}:00")), partition=partition)
+
+
+def of_topic(pipeline) -> tuple[dict[str, int], dict[str, int], str]:
+    """What verify finds of the topic: what differs, what waits, and its line."""
+    report = verify.verify([pipeline], patience=0).pipelines[0]
+    differs, apart = (
+        {kind: count for kind, count in findings.counts.items() if kind.startswith("topic_")}
+        for findings in (report.differences, report.apart)
+    )
+    return differs, apart, report.notes[0]
+
+
+# Retention
+
+
+def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas, kafka_broker):
+    recruitment = pipelines.get("recruitment")
+    topics.make_topics([recruitment])
+    take_in(recruitment)
+    before = committed(recruitment)
+    end = topics.reaches(recruitment, group_of("recruitment", DAG))[1].end
+    command = [sys.executable, "-m", "include.operations.ingest", "--pipeline", "recruitment", "--seconds", "300"]
+    follower = subprocess.Popen(command, cwd=ROOT)
+    try:
+        with producer(recruitment) as send:
+            send_to(send, 1, "2026-10-01 10:00", 3)
+            until(lambda: committed(recruitment) == before + 3, 60)
+            follower.send_signal(signal.SIGSTOP)
+            send_to(send, 1, "2026-10-01 10:01", 5)
+            remove_before(recruitment, 1, end + 3 + 4)  # one of the five is left
+            send_to(send, 1, "2026-10-01 10:02", 2)
+        follower.send_signal(signal.SIGCONT)
+        until(lambda: committed(recruitment) == before + 10, 60)
+        assert follower.poll() is None  # the same one, not a successor
+    finally:
+        follower.kill()
+        follower.wait()
+    assert [len(lake_rows(f"2026-10-01 10:0{minute}")) for minute in range(3)] == [3, 1, 2]
+    (lost,) = (row for row in kept(recruitment) if row["place"] == f"recruitment.events/1/{end + 3}")
+    assert lost["reason"] == f"the topic's retention removed messages before they were read: 4 from offset {end + 3} on"
+    assert of_topic(recruitment)[:2] == ({}, {})
+
+
+def test_messages_of_a_new_partition_that_retention_removed_unread_are_lost(pipeline, send):
+    send_to(send, 0, "2026-10-01 11:00", 1)
+    take_in(pipeline)
+    add_partitions(pipeline, 6)
+    with producer(pipeline) as new:  # knows the partitions as they are now
+        send_to(new, 5, "2026-10-01 11:01", 3)
+    remove_before(pipeline, 5, 2)
+    assert take_in(pipeline).written == 1
+    assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/5/0"]
+
+
+def test_what_a_topic_lost_before_anybody_followed_it_is_not_lost_to_its_first_follower(pipeline, send):
+    send_to(send, 0, "2026-10-01 12:00", 3)
+    remove_before(pipeline, 0, 2)
+    assert (take_in(pipeline).written, kept(pipeline)) == (1, [])
+
+
+def test_gaps_of_transactions_are_not_losses(pipeline, send):
+    for _ in range(3):
+        transaction(pipeline, 2)
+        transaction(pipeline, 2, commit=False)
+        take_in(pipeline)
+    send_to(send, 1, "2026-10-01 13:00", 1)
+    assert (take_in(pipeline).written, kept(pipeline)) == (1, [])
+
+
+# New partitions
+
+
+def add_partitions(pipeline, count: int) -> None:
+    client = clients.admin()  # kept until the answer is there
+    client.create_partitions([NewPartitions(pipeline.topic, count)])[pipeline.topic].result(30)
+    until(lambda: len(client.list_topics(pipeline.topic, timeout=10).topics[pipeline.topic].partitions) == count)
+
+
+def test_a_running_follower_reads_partitions_that_its_topic_gains(pipeline, send, monkeypatch):
+    monkeypatch.setattr(follow, "REFRESH", 1.0)
+    follower = Follower(pipeline)
+    send_to(send, 0, "2026-10-02 10:00", 1)
+    until(lambda: committed(pipeline) == 1)
+    add_partitions(pipeline, 8)
+    identity = event_id("2026-10-02 10:01:00")
+    with producer(pipeline) as new:
+        new.send(value_of(identity), partition=6)
+    until(lambda: committed(pipeline) == 2)
+    assert lake_rows("2026-10-02 10:01")[str(identity)].shard == shard_of(str(identity), pipeline.shards)
+    take_in(pipeline)
+    follower.join(30)
+    assert follower.summary.written == 2
+
+
+def test_a_successor_and_reading_again_take_new_partitions_too(pipeline, send):
+    take_in(pipeline)
+    add_partitions(pipeline, 8)
+    with producer(pipeline) as new:
+        send_to(new, 7, "2026-10-02 11:00", 2)
+    assert take_in(pipeline).written == 2
+    assert ingest_again(pipeline).written == 2
+    assert of_topic(pipeline)[:2] == ({}, {})
+
+
+# Transactions
+
+
+def transaction(pipeline, count: int, *, commit: bool = True, partition: int = 1) -> None:
+    client = Producer({**clients.settings(), "transactional.id": str(event_id("2026-10-03 10:00:00"))})
+    client.init_transactions(30)
+    client.begin_transaction()
+    for _ in range(count):
+        client.produce(pipeline.topic, value_of(event_id("2026-10-03 10:00:00")), partition=partition)
+    client.flush(30)
+    (client.commit_transaction if commit else client.abort_transaction)(30)
+
+
+def test_nothing_waits_behind_transactions_that_are_over(pipeline):
+    before = len(lake_rows("2026-10-03 10:00"))
+    transaction(pipeline, 5)
+    transaction(pipeline, 5, commit=False)
+    assert take_in(pipeline).written == 5
+    assert len(lake_rows("2026-10-03 10:00")) == before + 5
+    differs, waits, line = of_topic(pipeline)
+    assert (differs, waits) == ({}, {})
+    assert "5 messages, 5 in the lake, 0 rejected, 0 missing; 0 behind it wait" in line
+
+
+def test_an_aborted_transaction_does_not_wait_before_anybody_has_read_past_it(pipeline):
+    transaction(pipeline, 5)
+    take_in(pipeline)
+    transaction(pipeline, 5, commit=False)
+    group = group_of(pipeline.name, DAG)
+    assert sum(one.waiting for one in topics.reaches(pipeline, group).values()) == 0
+    transaction(pipeline, 1)
+    assert sum(one.waiting for one in topics.reaches(pipeline, group).values()) > 0
+
+
+def test_connects_offset_before_a_control_record_leaves_nothing_waiting(pipeline, monkeypatch):
+    transaction(pipeline, 5)
+    take_in(pipeline)
+    monkeypatch.setenv("MINUTEMARK_INGEST", CONNECT)
+    commit_as_connect(pipeline, behind=-1)  # Connect commits what it has handed on, which is no control record
+    assert of_topic(pipeline)[:2] == ({}, {})
+
+
+def test_the_recount_ends_at_control_records(pipeline, monkeypatch):
+    monkeypatch.setattr(topics, "_PATIENCE", 3.0)
+    transaction(pipeline, 3)
+    take_in(pipeline)
+    remove_before(pipeline, 1, 3)  # only the control record is left
+    differs, waits, line = of_topic(pipeline)
+    assert (differs, waits) == ({}, {}) and "0 messages" in line
+
+
+# Topics that are made again
+
+
+def make_again(pipeline) -> None:
+    client = clients.admin()
+    client.delete_topics([pipeline.topic])[pipeline.topic].result(30)
+    until(lambda: pipeline.topic not in client.list_topics(timeout=10).topics)
+    until(lambda: topics.make_topics([pipeline]) is None)
+
+
+def test_poison_of_a_topic_that_is_made_again_overwrites_nothing(pipeline, send):
+    send.send(b"{first", partition=0)
+    take_in(pipeline)
+    make_again(pipeline)
+    with producer(pipeline) as new:
+        new.send(b"{second", partition=0)
+    assert take_in(pipeline).refused == 1
+    found = kept(pipeline)
+    assert {row["place"] for row in found} == {f"{pipeline.topic}/0/0"}
+    assert sorted(row["payload"] for row in found) == ['{"line": "{first"}', '{"line": "{second"}']
+    assert of_topic(pipeline)[:2] == ({}, {})
+
+
+def test_a_message_that_was_kept_without_the_topics_id_is_not_kept_twice(pipeline, send):
+    from include.warehouse.session import warehouse
+
+    send.send(b"{first", partition=0)
+    take_in(pipeline)
+    (row,) = kept(pipeline)
+    with warehouse() as conn:
+        conn.cursor().execute(
+            "UPDATE etl.rejected_events SET origin_key = %s WHERE pipeline = %s", (row["place"], pipeline.name)
+        )
+        conn.commit()
+    assert of_topic(pipeline)[:2] == ({}, {})  # known by its former key
+    ingest_again(pipeline)
+    assert kept(pipeline) == [row]
+
+
+# The warehouse is stopped
+
+
+class StoppableWarehouse:
+    """A MariaDB server of the test's own, whose data outlives a stop."""
+
+    def __init__(self, folder) -> None:
+        self._server = mariadb.Server(home=folder / "mariadb", port=free_port(), throw_away=True)
+        self._log = folder / "mariadb.log"
+        self._passwords = connections.new_passwords()
+        by_account = connections.warehouse_passwords(self._passwords)
+        self._command, self._password = self._server.prepare(by_account), by_account[warehouse_server.ADMIN]
+        self.variables = connections.warehouse(self._passwords, self._server.port)
+
+    def start(self) -> None:
+        self._child = Child(self._command, self._log)
+        warehouse_server.wait_until_ready(
+            self._server.port, self._password, alive=self._child.alive, log=str(self._child.log)
+        )
+
+    def stop(self) -> None:
+        self._child.stop()
+
+
+@pytest.fixture
+def own_warehouse(tmp_path, schemas, monkeypatch):
+    server = StoppableWarehouse(tmp_path)
+    server.start()
+    for name, value in server.variables.items():
+        monkeypatch.setenv(name, value)
+    schema.apply_schema()
+    yield server
+    server.stop()
+
+
+def test_poison_stops_no_event_while_the_warehouse_is_stopped_and_is_kept_afterwards(own_warehouse, pipeline, send):
+    own_warehouse.stop()
+    for number in range(3):
+        send.send(b"{not json", partition=1)
+        send_to(send, 1, f"2026-10-05 10:0{number}", 2)
+    summary = take_in(pipeline)
+    assert (summary.written, summary.refused, summary.put_aside) == (6, 0, 3)
+    assert [len(lake_rows(f"2026-10-05 10:0{number}")) for number in range(3)] == [2, 2, 2]
+    assert committed(pipeline) == 9
+    own_warehouse.start()
+    differs, waits, line = of_topic(pipeline)
+    assert (differs, waits) == ({}, {"topic_waiting": 1}) and "3 in the dead-letter topic" in line
+    assert take_in(pipeline).refused == 3
+    assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/{offset}" for offset in (0, 3, 6)]
+    assert {row["reason"].partition(":")[0] for row in kept(pipeline)} == {"the message is not JSON"}
+    assert of_topic(pipeline)[:2] == ({}, {})
+
+
+def test_a_gap_is_recorded_though_the_warehouse_is_stopped(own_warehouse, pipeline, send):
+    send_to(send, 1, "2026-10-05 11:00", 1)
+    take_in(pipeline)
+    send_to(send, 1, "2026-10-05 11:01", 3)
+    remove_before(pipeline, 1, 3)
+    own_warehouse.stop()
+    summary = take_in(pipeline)
+    assert (summary.written, summary.put_aside) == (1, 1)
+    own_warehouse.start()
+    take_in(pipeline)
+    assert [row["reason"] for row in kept(pipeline)] == [
+        "the topic's retention removed messages before they were read: 2 from offset 1 on"
+    ]
+
+
+def test_dead_letters_wait_while_the_warehouse_is_stopped(own_warehouse, pipeline, send):
+    own_warehouse.stop()
+    send.send(b"{not json", partition=1)
+    take_in(pipeline)
+    assert take_in(pipeline).refused == 0
+    group = group_of(pipeline.name, DEAD_LETTERS)
+    letters = replace(pipeline, topic=f"{pipeline.topic}.dead")
+    assert sum(one.waiting for one in topics.reaches(letters, group).values()) == 1
+    own_warehouse.start()
+    assert take_in(pipeline).refused == 1
