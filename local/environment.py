@@ -54,6 +54,11 @@ class Environment:
     warehouse: str  # the server that is started for it
     ingest: str  # the way in from topics; empty: none
 
+    @property
+    def is_all_local(self) -> bool:
+        """Whether both stores and the broker are those that `make run` starts: only they get demo events unasked."""
+        return not (self.own_lake or self.own_warehouse or self.own_kafka)
+
 
 def read(path: Path = ENV_FILE) -> dict[str, str]:
     """The variables of an env file, with or without `export`."""
@@ -205,7 +210,7 @@ def of_airflow(
         **postgres.settings(ports["POSTGRES_PORT"], environment.passwords["metadata_airflow"], postgres.DATABASE),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__API__BASE_URL": url,
-        "MINUTEMARK_DEMO": environ.get("MINUTEMARK_DEMO", "1"),
+        "MINUTEMARK_DEMO": environ.get("MINUTEMARK_DEMO") or ("1" if environment.is_all_local else "0"),
         "MINUTEMARK_DEMO_EVENTS": environ.get("MINUTEMARK_DEMO_EVENTS", "300"),
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",

@@ -1,7 +1,8 @@
-"""Invented events of long ago: their minutes are closed, and then their rows leave the lake.
+"""Demo events of long ago: their minutes are closed, and then their rows leave the lake.
 
 Closed first, so that no run ever reads a minute that is half gone, or holds it for having shrunk. Facts and
-contributions stay. A minute that holds a single event of somebody else is left alone.
+contributions stay, until a new event opens the minute again (include/warehouse/ledger.py). A minute that holds a single
+event of somebody else is left alone.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from include.warehouse.session import in_transaction
 LOOK_BACK = timedelta(days=30)
 _MINUTES_PER_CHUNK = 60
 _PARTITIONS_IN_FLIGHT = 16
-_EPOCH = datetime(1970, 1, 1)
-_REMOVING = "Demo events of long ago; they are being removed from the lake."
-_REMOVED = "Demo events of long ago, removed from the lake; events of this minute that come later are not counted."
+_REMOVING = f"{ledger.DEMO_EVENTS_ONLY}; they are being removed from the lake."
+_REMOVED = f"{ledger.DEMO_EVENTS_ONLY}, removed from the lake; a new event opens the minute again."
 
 
 def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) -> int:
@@ -35,15 +35,14 @@ def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta,
     clock = change_log.clock(reader)
     oldest = (clock - age).replace(second=0, microsecond=0)
     if not dry:
-        _finish(reader, writer, conn, pipeline, clock)
+        _finish(reader, writer, conn, pipeline)
     removed, after = 0, oldest - LOOK_BACK
     while chunk := _candidates(conn, pipeline, after, oldest):
-        looked_at = change_log.clock(reader)
         theirs = _all_demo(reader, pipeline, chunk)
         minutes = {minute: changed_at for minute, changed_at in chunk.items() if minute in theirs}
         if minutes and not dry:
             in_transaction(conn, lambda cursor, minutes=minutes: _close(cursor, pipeline, minutes))
-            _finish(reader, writer, conn, pipeline, looked_at)
+            _finish(reader, writer, conn, pipeline)
         removed += len(minutes)
         after = max(chunk) + timedelta(minutes=1)
     return removed
@@ -67,8 +66,8 @@ def _close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None]) -
     ledger.close(cursor, pipeline, minutes, _REMOVING)
 
 
-def _finish(reader, writer, conn, pipeline: Pipeline, written_before: datetime) -> None:
-    """Remove the rows of the minutes that are closed for it, as they were at that time of the lake's clock."""
+def _finish(reader, writer, conn, pipeline: Pipeline) -> None:
+    """Remove the rows of the minutes that are closed for it."""
     from cassandra.concurrent import execute_concurrent_with_args
 
     cursor = conn.cursor()
@@ -83,9 +82,10 @@ def _finish(reader, writer, conn, pipeline: Pipeline, written_before: datetime) 
         minutes = closed[start : start + _MINUTES_PER_CHUNK]
         theirs = _all_demo(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
-        # An event that comes after the look is not the demo's, and newer than this.
-        stamp = (written_before - _EPOCH) // timedelta(microseconds=1)
-        partitions = [(stamp, minute, shard) for minute in theirs for shard in range(pipeline.shards)]
+        # As of the newest of them: what is written after the look carries a later time, or that of its import's beginning.
+        partitions = [
+            (stamp, minute, shard) for minute, stamp in theirs.items() if stamp for shard in range(pipeline.shards)
+        ]
         with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
             delete = writer.prepare(statement)
             execute_concurrent_with_args(
@@ -101,27 +101,28 @@ def _finish(reader, writer, conn, pipeline: Pipeline, written_before: datetime) 
         in_transaction(conn, mark)
 
 
-def _all_demo(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> list[datetime]:
-    """Those of the minutes whose events are all the demo's, those without any among them."""
+def _all_demo(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int | None]:
+    """Those of the minutes whose events are all the demo's, each with its newest write timestamp; None without events."""
     from cassandra.concurrent import execute_concurrent_with_args
 
-    minutes = list(minutes)
-    ids = reader.prepare(f"SELECT create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
-    for_one = reader.prepare(f"SELECT create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? LIMIT 1")
-    for query in (for_one, ids):  # most minutes of somebody else show it in their first event
-        partitions = [(minute, shard) for minute in minutes for shard in range(pipeline.shards)]
+    newest: dict[datetime, int | None] = dict.fromkeys(minutes)
+    query = f"SELECT create_time, WRITETIME(payload) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
+    for statement in (f"{query} LIMIT 1", query):  # most minutes of somebody else show it in their first event
+        partitions = [(minute, shard) for minute in newest for shard in range(pipeline.shards)]
         answers = execute_concurrent_with_args(
             reader,
-            query,
+            reader.prepare(statement),
             partitions,
             concurrency=_PARTITIONS_IN_FLIGHT,
             raise_on_first_error=True,
             results_generator=True,
         )
-        others = {
-            minute
-            for (minute, _), (_, answer) in zip(partitions, answers, strict=True)
-            if not all(is_demo(event_id) for (event_id,) in answer)
-        }
-        minutes = [minute for minute in minutes if minute not in others]
-    return minutes
+        others = set()
+        for (minute, _), (_, answer) in zip(partitions, answers, strict=True):
+            for event_id, written_at in answer:
+                if not is_demo(event_id):
+                    others.add(minute)
+                    break
+                newest[minute] = max(newest[minute] or 0, written_at or 0)
+        newest = {minute: stamp for minute, stamp in newest.items() if minute not in others}
+    return newest

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from include.lake.keys import time_of
 from include.pipelines import Pipeline
+from include.warehouse import folded_hours
 from include.warehouse.delta import Pending
 from include.warehouse.session import in_transaction, rows
 
@@ -59,6 +60,26 @@ _VOID_RELEASES = (
     "UPDATE etl.releases SET used_at = CURRENT_TIMESTAMP(6) "
     "WHERE pipeline = %(pipeline)s AND used_at IS NULL AND minute IN ({marks})"
 )
+# How the reasons begin for which housekeeping closes a minute that its next event opens again.
+DEMO_EVENTS_ONLY = "Demo events of long ago"
+_REOPENABLE = (
+    "SELECT minute, reason LIKE %(demo)s FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'closed' "
+    "AND minute >= %(oldest)s AND minute IN ({marks}) FOR UPDATE"
+)
+# What the demo sent is no longer in the lake: as if it had never been read.
+_FORGET_READ = (
+    "UPDATE etl.minute_ledger SET state = 'seen', reason = NULL, read_changed_at = NULL, read_at = NULL, "
+    "settled_before = NULL, raw_rows = NULL, counted_rows = NULL, ignored_rows = NULL, rejected_rows = NULL, "
+    "ignored_by_kind = NULL, id_checksum = NULL, newest_create_time = NULL "
+    "WHERE pipeline = %(pipeline)s AND state = 'closed' AND reason LIKE %(demo)s AND minute IN ({marks})"
+)
+_FORGET_REJECTED = (
+    "DELETE FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'lake' AND minute IN ({marks})"
+)
+_REOPEN = (
+    "UPDATE etl.minute_ledger SET state = IF(attempt IS NULL, 'seen', 'merged'), reason = NULL "
+    "WHERE pipeline = %(pipeline)s AND state = 'closed' AND minute IN ({marks})"
+)
 _MOVE_CURSOR = (
     "INSERT INTO etl.day_cursors (pipeline, day, day_changed_at, drilled_at) VALUES (%s, %s, %s, %s) "
     "ON DUPLICATE KEY UPDATE day_changed_at = VALUES(day_changed_at), drilled_at = VALUES(drilled_at)"
@@ -101,6 +122,7 @@ def record_poll(
 ) -> int:
     """Record the drilled `days` and the touches of their `minutes`; returns how many minutes had news.
 
+    News open a closed minute again, unless the lake may have forgotten a part of it.
     One transaction: cursors that moved without their minutes would lose those for ever. `days` must have been read
     before `minutes`, so that a touch in between moves the day again.
     """
@@ -108,6 +130,7 @@ def record_poll(
     def record(cursor) -> int:
         news = _news(cursor, pipeline, minutes)
         if news:
+            _reopen(cursor, pipeline, clock, [minute for minute, _ in news])
             cursor.executemany(
                 _SEE_MINUTE, [(pipeline.name, minute, str(uuid), time_of(uuid)) for minute, uuid in news]
             )
@@ -129,6 +152,23 @@ def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
         )
 
     in_transaction(conn, record)
+
+
+def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
+    """Open those of the minutes that are closed. Where their hour is folded, a batch needs all its minutes."""
+    oldest = clock - pipeline.lake_retention if pipeline.lake_retention else datetime(1000, 1, 1)
+    more = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": oldest}
+    demo_only: list[datetime] = []
+    others: list[datetime] = []
+    for query, binds in _by_minutes(_REOPENABLE, pipeline.name, minutes):
+        cursor.execute(query, binds | more)
+        for minute, is_demo_only in cursor.fetchall():
+            (demo_only if is_demo_only else others).append(minute)
+    folded = folded_hours.folded_among(cursor, pipeline.name, demo_only)
+    demo_only = sorted({*demo_only, *(minute for hour in folded for minute in folded_hours.minutes_of(hour))})
+    for statement, chosen in ((_FORGET_REJECTED, demo_only), (_FORGET_READ, demo_only), (_REOPEN, others)):
+        for query, binds in _by_minutes(statement, pipeline.name, chosen):
+            cursor.execute(query, binds | more)
 
 
 def _news(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[tuple[datetime, UUID]]:

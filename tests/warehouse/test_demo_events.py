@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from include.demo.traffic import _TimeUUIDs
 from include.lake import change_log, counts
 from include.lake.writer import Event, EventWriter
 from include.operations import demo_events, housekeeping
-from include.warehouse import batches, merge
+from include.warehouse import batches, ledger, merge
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
 
 MINUTE = timedelta(minutes=1)
@@ -27,11 +28,11 @@ def old(reader) -> datetime:
     return (change_log.clock(reader) - timedelta(days=8)).replace(second=0, microsecond=0)
 
 
-def send(writer, minute: datetime, *, demo: bool = True, count: int = 3) -> None:
+def send(writer, minute: datetime, *, demo: bool = True, count: int = 3, as_of: int | None = None) -> None:
     ids = _TimeUUIDs()
     times = [minute + number * SECOND for number in range(count)]
     made = [ids.at(time) if demo else touched_at(time) for time in times]
-    EventWriter(writer, RECRUITMENT).write([Event(event_id, {"ev": "1"}) for event_id in made])
+    EventWriter(writer, RECRUITMENT).write([Event(event_id, {"ev": "1"}) for event_id in made], as_of=as_of)
 
 
 def process(lab: Lab, reader, run_id: str = "run-1") -> list[datetime]:
@@ -130,16 +131,61 @@ def test_what_a_killed_call_has_closed_the_next_one_removes(
 
 def test_an_event_that_comes_after_the_look_survives(lab: Lab, reader, writer, old, monkeypatch) -> None:
     send(writer, old)
+    began = change_log.write_clock(reader)  # of an import, whose events all carry that time
     process(lab, reader)
-    close = demo_events._close
+    look = demo_events._all_demo
 
-    def close_after_a_late_event(cursor, pipeline, minutes) -> None:
-        close(cursor, pipeline, minutes)
-        send(writer, old + timedelta(seconds=40), count=1)
+    def look_before_a_late_event(*arguments) -> dict:
+        found = look(*arguments)
+        if lab.ledger(old)["state"] == "closed":
+            send(writer, old + timedelta(seconds=40), demo=False, count=1, as_of=began)
+        return found
 
-    monkeypatch.setattr(demo_events, "_close", close_after_a_late_event)
+    monkeypatch.setattr(demo_events, "_all_demo", look_before_a_late_event)
     remove(lab, reader, writer)
     assert rows(reader, old) == [1]
+
+
+def test_a_new_event_opens_its_minute_again_and_is_published(lab: Lab, reader, writer, old) -> None:
+    send(writer, old)
+    send(writer, old + MINUTE)
+    process(lab, reader)
+    remove(lab, reader, writer)
+    send(writer, old + timedelta(seconds=40), demo=False, count=1)
+    assert process(lab, reader, "run-2") == [old]  # the other one stays closed
+    found = lab.ledger(old)
+    assert (found["state"], found["reason"], found["pending"]) == ("merged", None, 0)
+    assert (found["raw_rows"], lab.ledger(old + MINUTE)["state"]) == (3, "closed")  # of the staged contribution
+
+
+def test_a_new_event_in_a_folded_hour_opens_the_demo_minutes_of_that_hour(lab: Lab, reader, writer, old) -> None:
+    hour = old.replace(minute=0)
+    minutes = [hour, hour + MINUTE, hour + 2 * MINUTE]
+    for minute in minutes:
+        send(writer, minute)
+    process(lab, reader)
+    remove(lab, reader, writer)
+    lab.query("INSERT INTO etl.folded_hours (pipeline, hour) VALUES ('recruitment', %s)", hour)
+    send(writer, minutes[1] + timedelta(seconds=40), demo=False, count=1)
+    assert set(process(lab, reader, "run-2")) == {hour + number * MINUTE for number in range(60)}
+    assert {lab.ledger(minute)["state"] for minute in minutes} == {"merged"}
+    lab.query("DELETE FROM etl.folded_hours")
+
+
+def test_a_minute_that_the_lake_may_have_forgotten_stays_closed(lab: Lab, reader, writer, old) -> None:
+    send(writer, old, demo=False)
+    process(lab, reader)
+    short = replace(RECRUITMENT, lake_retention=timedelta(days=3))
+    lab.query("UPDATE etl.minute_ledger SET read_changed_at = NULL")
+    ledger.close_expired(lab.conn, short, change_log.clock(reader))
+    assert lab.ledger(old)["state"] == "closed"
+    for pipeline, state in ((short, "closed"), (RECRUITMENT, "merged")):  # the other one keeps all
+        send(writer, old + timedelta(seconds=50), demo=False, count=1)
+        clock = change_log.clock(reader)
+        touched = change_log.minutes_of_day(reader, RECRUITMENT.lake_table, old.date())
+        ledger.record_poll(lab.conn, pipeline, clock, {}, touched)
+        assert lab.ledger(old)["state"] == state
+    assert lab.ledger(old)["pending"] == 1 and lab.ledger(old)["raw_rows"] == 3  # the shrink guard still knows
 
 
 def test_without_the_demo_nothing_is_removed(lab: Lab, reader, writer, old, monkeypatch: pytest.MonkeyPatch) -> None:
