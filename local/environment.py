@@ -31,6 +31,7 @@ MARK = "MINUTEMARK_STACK"
 # Airflow gives its processes titles, which by default overwrite what /proc shows of their environment, the mark included.
 VISIBLE = {"SPT_NOENV": "1"}
 _SOURCED = "MINUTEMARK_ENV_FILE"
+_DEMO = "MINUTEMARK_DEMO"
 _WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 WAREHOUSES = ("mariadb", "mysql")
 # What describes the terminal or the calling make, not the stack: another terminal is no reason to restart a process.
@@ -210,7 +211,7 @@ def of_airflow(
         **postgres.settings(ports["POSTGRES_PORT"], environment.passwords["metadata_airflow"], postgres.DATABASE),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__API__BASE_URL": url,
-        "MINUTEMARK_DEMO": environ.get("MINUTEMARK_DEMO") or ("1" if environment.is_all_local else "0"),
+        _DEMO: kept.get(_DEMO) or tuning.get(_DEMO) or ("1" if environment.is_all_local else "0"),
         "MINUTEMARK_DEMO_EVENTS": environ.get("MINUTEMARK_DEMO_EVENTS", "300"),
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",

@@ -228,6 +228,59 @@ def cassandra_killed_while_a_topic_is_followed(world: World) -> None:
         world.follower()
 
 
+@scenario("a correction that its successor wrote stays, when it wakes up with the version before")
+def a_follower_suspended_between_reading_and_writing(world: World) -> None:
+    with world.followed_topic():
+        world.send(world.events(50), by_topic=True)
+        follower = world.follower()
+        first, corrected = world.events(1), {"ev": "2", "custom_track": "click", "job_id": "900002", "bid": "2"}
+        world.send([{**first[0], **corrected, "bid": "1"}], by_topic=True)
+        time.sleep(0.2)  # it has the message, and gathers others for half a second
+        with world.suspend(follower):
+            world.correct({**first[0], **corrected}, by_topic=True)
+            world.until(world.topic_is_taken, "its successor to take the correction", BACK_WITHIN)
+
+
+@scenario("what is lost is among the rejected events, with partition, offset and count")
+def retention_overtakes_a_running_follower(world: World) -> None:
+    with world.followed_topic():
+        world.send(world.events(50), by_topic=True)
+        follower = world.follower()
+        world.until(world.topic_is_taken, "the topic to be taken")
+        with world.suspend(follower):
+            world.send_and_remove(30)
+            world.send(world.events(50), by_topic=True)
+    lost = runs.query("SELECT reason FROM etl.rejected_events WHERE reason LIKE '%retention%' ORDER BY rejected_id")
+    if not lost or ": 30 from offset" not in lost[-1][0]:
+        raise Broken(f"of 30 messages that were removed unread the rejected events say {lost}")
+
+
+@scenario("an event in a partition beyond the shards is in the lake within two minutes, in the shard of its id")
+def a_topic_that_gains_partitions(world: World) -> None:
+    with world.followed_topic():
+        world.send(world.events(20), by_topic=True)
+        world.follower()
+        partition = world.add_partition()
+        world.send(world.events(20), by_topic=True, partition=partition)
+        world.until(world.topic_is_taken, f"partition {partition} to be read", 120)
+
+
+@scenario("poison waits in the dead-letter topic, and stops no event")
+def poison_while_the_warehouse_is_away(world: World) -> None:
+    with world.followed_topic():
+        world.follower()
+        supervisor.stop(world.stack.warehouse)
+        try:
+            world.send_poison()
+            rows = world.events(20)
+            world.send(rows, by_topic=True)
+            world.until(lambda: world.in_lake(rows), "the events behind it in the lake", 120)
+        finally:
+            supervisor.start(world.stack.warehouse)
+        world.until(lambda: runs.count("etl.batches") >= 0, "the warehouse", 60)
+        world.until(world.dead_letters_are_taken, "the dead letter to be kept", BACK_WITHIN)
+
+
 # Everybody at once
 
 

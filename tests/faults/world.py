@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import random
 import tempfile
@@ -15,14 +16,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import NewPartitions
 
 from include import pipelines
 from include.demo import recruitment as demo
 from include.demo.traffic import import_demo_dimensions
-from include.kafka import topics
+from include.kafka import clients, topics
+from include.kafka.dead_letters import with_dead_letters
 from include.kafka.producer import producer
-from include.kafka.way_in import group_of, way_in
+from include.kafka.way_in import DEAD_LETTERS, group_of, way_in
 from include.lake import change_log, keys
+from include.lake.presence import Presence
 from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.operations.imports import import_dimension
@@ -82,15 +87,25 @@ class World:
         fields = (ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF, 0, 0, (1 << 40) + own)
         return str(uuid.UUID(fields=fields, version=1))
 
-    def send(self, rows: Sequence[Mapping[str, str | None]], *, by_topic: bool = False) -> None:
-        """Write rows as a producer does, again until the lake, or the topic, has them: they count from then on."""
+    def send(
+        self, rows: Sequence[Mapping[str, str | None]], *, by_topic: bool = False, partition: int | None = None
+    ) -> None:
+        """Write rows as a producer does, again until the lake, or the topic, has them: they count from then on.
+
+        By topic each goes to the partition of its shard, or all to that one.
+        """
         events = runs.as_events(rows)
         deadline = time.monotonic() + BACK_WITHIN
         while True:
             try:
                 if by_topic:
                     with producer(RECRUITMENT) as topic:
-                        topic.write(events)
+                        if partition is None:
+                            topic.write(events)
+                        for event in () if partition is None else events:
+                            topic.send(
+                                json.dumps({**event.values, "create_time": str(event.create_time)}).encode(), partition
+                            )
                 else:
                     with lake("lake_writer") as session:
                         EventWriter(session, RECRUITMENT).write(events)
@@ -101,6 +116,35 @@ class World:
                 time.sleep(0.5)  # a producer's back-off
         with self._lock:
             self.sent += [dict(row) for row in rows]
+
+    def correct(self, row: Mapping[str, str | None], *, by_topic: bool = False) -> None:
+        """Send another version of a row that was sent, which counts from then on in its place."""
+        with self._lock:
+            self.sent = [one for one in self.sent if one["create_time"] != row["create_time"]]
+        self.send([row], by_topic=by_topic)
+
+    def send_and_remove(self, count: int) -> None:
+        """Events of partition 0 that retention removes: they count as nothing that was sent."""
+        with producer(RECRUITMENT) as topic:
+            for row in self.events(count):
+                topic.send(json.dumps(row).encode(), partition=0)
+        client = clients.admin()  # kept until the answer is there
+        for done in client.delete_records([TopicPartition(RECRUITMENT.topic, 0, -1)]).values():
+            done.result(timeout=30)
+
+    @staticmethod
+    def add_partition() -> int:
+        """One more partition of the topic; returns its number."""
+        client = clients.admin()
+        number = len(client.list_topics(RECRUITMENT.topic, timeout=30).topics[RECRUITMENT.topic].partitions)
+        client.create_partitions([NewPartitions(RECRUITMENT.topic, number + 1)])[RECRUITMENT.topic].result(30)
+        return number
+
+    @staticmethod
+    def in_lake(rows: Sequence[Mapping[str, str | None]]) -> bool:
+        """Whether all these rows are there."""
+        with lake("lake_reader") as session:
+            return not list(Presence(session, RECRUITMENT).absent(runs.as_events(rows)))
 
     @staticmethod
     def send_poison() -> None:
@@ -206,13 +250,20 @@ class World:
         self.airflow.unpause(FOLLOWER)
         try:
             yield
-            self.until(self._topic_is_taken, "what was sent to be taken from the topic", BACK_WITHIN, every=0.5)
+            self.until(self.topic_is_taken, "what was sent to be taken from the topic", BACK_WITHIN, every=0.5)
         finally:
             self.airflow.pause(FOLLOWER)
 
     @staticmethod
-    def _topic_is_taken() -> bool:
+    def topic_is_taken() -> bool:
+        """Whether nothing waits in the topic."""
         reaches = topics.reaches(RECRUITMENT, group_of(RECRUITMENT.name, way_in()))
+        return not any(reach.waiting for reach in reaches.values())
+
+    @staticmethod
+    def dead_letters_are_taken() -> bool:
+        """Whether nothing waits in the topic of dead letters."""
+        reaches = topics.reaches(with_dead_letters(RECRUITMENT), group_of(RECRUITMENT.name, DEAD_LETTERS))
         return not any(reach.waiting for reach in reaches.values())
 
     # Processes

@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from include.kafka import clients, follow, topics
 from include.kafka.producer import producer
 from include.kafka.way_in import CONNECT, DAG, DEAD_LETTERS, group_of
 from include.lake.keys import shard_of
+from include.lake.writer import EventWriter
 from include.operations import verify
 from include.operations.ingest import ingest_again
 from include.warehouse import schema
@@ -100,6 +102,41 @@ def test_gaps_of_transactions_are_not_losses(pipeline, send):
         take_in(pipeline)
     send_to(send, 1, "2026-10-01 13:00", 1)
     assert (take_in(pipeline).written, kept(pipeline)) == (1, [])
+
+
+# A follower that is suspended
+
+
+@pytest.mark.parametrize("where", ["before its chunk is fenced", "before its events are written"])
+def test_a_suspended_follower_does_not_replace_what_its_successor_wrote(pipeline, send, monkeypatch, where):
+    identity, suspended, resumed = event_id("2026-10-01 14:00:00"), threading.Event(), threading.Event()
+
+    def stop_first(result=None):
+        if threading.current_thread() is first:
+            suspended.set()
+            assert resumed.wait(60)
+        return result
+
+    gathered, write = follow.gathered, EventWriter.write
+    if where == "before its chunk is fenced":
+
+        def stopping(consumer, at_end):
+            chunk = gathered(consumer, at_end)
+            return stop_first(chunk) if chunk.messages else chunk
+
+        monkeypatch.setattr(follow, "gathered", stopping)
+    else:
+        monkeypatch.setattr(EventWriter, "write", lambda *one, **named: stop_first() or write(*one, **named))
+    first = Follower(pipeline)
+    send.send(value_of(identity, bid="9"), partition=0)
+    assert suspended.wait(60)
+    send.send(value_of(identity, bid="10"), partition=0)
+    assert take_in(pipeline).written == 2  # the first one has committed nothing
+    resumed.set()
+    first.join(60)
+    assert first.summary.taken_over
+    assert lake_rows("2026-10-01 14:00")[str(identity)].bid == "10"
+    assert committed(pipeline) == 2
 
 
 # New partitions

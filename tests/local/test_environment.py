@@ -117,6 +117,23 @@ def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, m
     assert seen["PATH"].split(":")[0].endswith(".local/venv/bin")
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {name: value for name, value in OWN.items() if "WAREHOUSE" in name},
+        {"AIRFLOW_CONN_LAKE_READER": "cassandra://mine", "AIRFLOW_CONN_LAKE_WRITER": "cassandra://mine"},
+        {"AIRFLOW_CONN_KAFKA_DEFAULT": '{"conn_type": "kafka", "extra": {"bootstrap.servers": "localhost:9092"}}'},
+    ],
+)
+def test_no_demo_events_are_sent_beside_a_store_of_the_users_own_unless_asked_for(own):
+    def demo(environ: dict[str, str]) -> str:
+        return environment.of_airflow(environment.prepare(ports.DEFAULTS, environ), ports.DEFAULTS, environ)[
+            "MINUTEMARK_DEMO"
+        ]
+
+    assert (demo({}), demo(own), demo({**own, "MINUTEMARK_DEMO": "1"})) == ("1", "0", "1")
+
+
 def test_the_stack_sees_the_same_environment_from_every_terminal():
     made = environment.prepare(ports.DEFAULTS, {})
     shell = {"PATH": "/usr/bin", "HTTP_PROXY": "http://proxy"}

@@ -135,7 +135,7 @@ CREATE TABLE IF NOT EXISTS etl.rejected_events (
   rejected_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   pipeline VARCHAR(48) NOT NULL,
   origin VARCHAR(16) NOT NULL COMMENT 'lake, import or kafka',
-  origin_key VARCHAR(190) NOT NULL COMMENT 'lake: minute/shard/create_time; import: sha256:line; kafka: topic/partition/offset',
+  origin_key VARCHAR(190) NOT NULL COMMENT 'lake: minute/shard/create_time; import: sha256:line; kafka: topic@id/partition/offset',
   minute DATETIME NULL,
   reason VARCHAR(500) NOT NULL,
   payload MEDIUMTEXT NOT NULL,
