@@ -10,6 +10,7 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +30,35 @@ YEARS = range(1970, 2101)  # whose times every store takes
 _OCCURRENCE = "_occurrence"  # a name that no contract has
 
 _FIRST_REASON = "; refused first for: "
+
+
+_CLOSED = "its minute is older than the lake keeps"
+
+
+@dataclass
+class ClosedRows:
+    """Rows that were refused because their minute is closed."""
+
+    count: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+
+    def add(self, refused: Iterable[Refused]) -> None:
+        """Count those of the rows."""
+        minutes = [row.minute for row in refused if row.minute and row.reason.startswith(_CLOSED)]
+        if minutes:
+            self.count += len(minutes)
+            self.first = min(filter(None, [self.first, *minutes]))
+            self.last = max(filter(None, [self.last, *minutes]))
+
+    def lines(self) -> list[str]:
+        """What a summary says of them."""
+        if not self.count:
+            return []
+        return [
+            f"{self.count} rows are of closed minutes, {self.first} to {self.last} UTC, which are older than the lake keeps: "
+            "they are rejected."
+        ]
 
 
 class NotAdmitted(ValueError):
@@ -86,9 +116,7 @@ class Judge:
         event = Event(self._create_time(create_time, values, identity), values, text)
         minute = minute_of(event.create_time)
         if self._oldest and minute < self._oldest:
-            raise NotAdmitted(
-                f"its minute is older than the lake keeps ({self._pipeline.lake_retention}): closed", minute
-            )
+            raise NotAdmitted(f"{_CLOSED} ({self._pipeline.lake_retention}): closed", minute)
         if identity and len(identity) > _LONGEST_ID:
             raise NotAdmitted(f"{name}, the event's id, is longer than {_LONGEST_ID} characters", minute)
         if (len(text) if text else sum(map(len, filter(None, values.values())))) > _LONGEST_EVENT:

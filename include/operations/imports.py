@@ -25,7 +25,7 @@ from include.lake.schema import check_table
 from include.lake.session import explained, lake
 from include.lake.writer import Event
 from include.operations import chunks
-from include.operations.admission import CsvEvents, Occurrences, TableEvents, about_columns, check_header
+from include.operations.admission import ClosedRows, CsvEvents, Occurrences, TableEvents, about_columns, check_header
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.operations.file_survey import checked_fingerprint
 from include.operations.import_log import ImportLog, Refused
@@ -59,6 +59,7 @@ class ImportSummary:
     written: int = 0
     rejected: int = 0
     minutes: set[datetime] = field(default_factory=set)  # touched by this call
+    closed: ClosedRows = field(default_factory=ClosedRows)  # of this call
     resumed_at: int | None = None
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
@@ -75,6 +76,7 @@ class ImportSummary:
             lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
         if self.resumed_at is not None:
             lines.append(f"It went on behind position {self.resumed_at}, where it had been stopped.")
+        lines += self.closed.lines()
         lines += about_columns("source", self.unknown_columns, self.missing_columns)
         if self.ignored_columns:
             lines.append(f"Columns that are not imported: {', '.join(self.ignored_columns)}.")
@@ -232,6 +234,7 @@ def _write_all(
     """Chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
     for chunk, outcome in chunks.written(_chunks(rows), read, pipeline, session):
         summary.minutes |= outcome.minutes
+        summary.closed.add(outcome.refused)
         position = position_of(chunk[-1])
         imports.advance(position, outcome.events, outcome.refused)
         on_position(position)

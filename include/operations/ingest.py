@@ -30,6 +30,7 @@ from include.lake.errors import LakeError
 from include.lake.schema import check_table
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
+from include.operations.admission import ClosedRows
 from include.operations.import_log import Refused
 from include.operations.progress import Bar
 from include.pipelines import Pipeline
@@ -59,6 +60,7 @@ class IngestSummary:
     put_aside: int = 0  # refused, and in the dead-letter topic until the warehouse answers
     misplaced: int = 0  # events whose partition is not their shard
     minutes: set[datetime] = field(default_factory=set)
+    closed: ClosedRows = field(default_factory=ClosedRows)
     taken_over: bool = False
     seconds: float = 0.0
 
@@ -74,6 +76,7 @@ class IngestSummary:
                 f"{self.misplaced} events were in another partition than their shard: their producer should choose it by "
                 "murmur2 of the event's id (docs/deploy.md). They are in the right shard of the lake."
             )
+        lines += self.closed.lines()
         if self.put_aside:
             lines.append(
                 f"{self.put_aside} messages are in {dead_letters_of(self.topic)}, because the warehouse was away. The next "
@@ -223,6 +226,7 @@ class Intake:
     def _keep(self, refused: list[Refused]) -> None:
         if not refused:
             return  # the warehouse is not needed, and may be away
+        self._summary.closed.add(refused)
         refused = _with_topic_ids(refused)
         if time.monotonic() < self._warehouse_again_at:
             self._put_aside(refused)

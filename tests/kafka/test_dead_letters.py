@@ -73,7 +73,7 @@ def test_headers_of_a_dead_letter_that_is_sent_to_the_topic_again_mean_nothing_t
     client.produce(pipeline.topic, b"[]", partition=1, headers=headers)
     assert client.flush(20) == 0
     assert take_in(pipeline).refused == 1
-    assert [row["origin_key"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/0"]
+    assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/0"]
 
 
 def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic_to_connect(
@@ -102,7 +102,7 @@ def test_verify_says_of_poison_that_it_waits_until_its_dead_letter_is_consumed(p
     assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {"topic_waiting": 1})
     assert "1 in the dead-letter topic" in report.notes[0]
     (finding,) = report.apart.kept["topic_waiting"]
-    assert "does minutemark_dead_letters run?" in str(finding)
+    assert "does minutemark_dead_letters run, and does the warehouse answer?" in str(finding)
 
     assert written_and_rejected(pipeline) == (0, 1)
     report = verify.verify([pipeline], patience=0).pipelines[0]

@@ -75,7 +75,8 @@ def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas
     assert [len(lake_rows(f"2026-10-01 10:0{minute}")) for minute in range(3)] == [3, 1, 2]
     (lost,) = (row for row in kept(recruitment) if row["place"] == f"recruitment.events/1/{end + 3}")
     assert lost["reason"] == f"the topic's retention removed messages before they were read: 4 from offset {end + 3} on"
-    assert of_topic(recruitment)[:2] == ({}, {})
+    differs, waits, _ = of_topic(recruitment)  # of other tests' messages, whose lake was emptied, nothing is asked here
+    assert "topic_expired" not in differs and waits == {}
 
 
 def test_messages_of_a_new_partition_that_retention_removed_unread_are_lost(pipeline, send):

@@ -7,10 +7,10 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import pytest
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from include import pipelines
 from include.kafka import clients, topics
@@ -199,6 +199,8 @@ def test_the_hook_follows_in_the_groups_name_and_commits_nothing_by_itself(pipel
     group = group_of(pipeline.name, DAG)
     consumer = FollowerHook(pipeline).get_consumer()
     try:
+        until(lambda: consumer.consume(1, 1) and consumer.assignment(), 60)
+        consumer.assign([TopicPartition(pipeline.topic, number, 0) for number in range(pipeline.shards)])
         message = until(lambda: next((one for one in consumer.consume(1, 1) if not one.error()), None), 60)
         asking = clients.admin()  # kept until the answer is there
         (member,) = asking.describe_consumer_groups([group])[group].result(60).members
@@ -339,6 +341,13 @@ def test_messages_that_retention_removed_before_they_were_read_are_told_and_kept
     (row,) = kept(pipeline)
     assert row["place"] == f"{pipeline.topic}/1/1"
     assert row["reason"] == "the topic's retention removed messages before they were read: 2 from offset 1 on"
+
+
+def test_events_of_closed_minutes_are_rejected_and_named(pipeline, send):
+    send.send(value_of(event_id("2026-07-06 10:00:00")), partition=0)
+    summary = take_in(replace(pipeline, lake_retention=timedelta(days=1)))
+    assert (summary.written, summary.refused) == (0, 1)
+    assert "1 rows are of closed minutes, 2026-07-06 10:00:00 to" in str(summary)
 
 
 def test_the_command_takes_in_up_to_the_end(schemas, kafka_broker, capsys):

@@ -180,6 +180,7 @@ def test_rows_of_closed_minutes_are_rejected(recruitment, csv_file):
     assert (summary.written, summary.rejected) == (1, 1)
     assert rejected()[0]["minute"] == datetime(2026, 7, 6, 10)
     assert "older than the lake keeps (1 day, 0:00:00)" in rejected()[0]["reason"]
+    assert "1 rows are of closed minutes, 2026-07-06 10:00:00 to 2026-07-06 10:00:00 UTC" in str(summary)
 
 
 def test_unknown_columns_are_reported_and_kept(recruitment, csv_file):
