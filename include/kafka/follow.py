@@ -169,6 +169,10 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable
         expected = one.offset if one.offset >= 0 else (begin if is_first else 0)
         if expected < begin:
             gaps.append(Gap(topic, one.partition, expected, begin))
+        elif expected > end:
+            log.warning(
+                "%s, partition %s, ends at %s, before %s: all of it is read again.", topic, one.partition, end, expected
+            )
         starts[topic, one.partition] = expected if begin <= expected <= end else begin
     if gaps:
         lost(gaps)

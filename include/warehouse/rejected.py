@@ -139,7 +139,7 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refusal]) -> N
 
 
 def without_topic_id(key: str) -> str:
-    """The key of a message in versions before 1.2, which had no topic id."""
+    """The key of a message in earlier versions, which had no topic id."""
     return _TOPIC_ID.sub("", key, count=1)
 
 

@@ -137,7 +137,7 @@ def send(pipeline: Pipeline, messages) -> None:
 
 
 def waiting(pipeline: Pipeline) -> int:
-    return topics.waiting(pipeline, group_of(pipeline.name, CONNECT))
+    return sum(one.waiting for one in topics.reaches(pipeline, group_of(pipeline.name, CONNECT)).values())
 
 
 def drained(pipeline: Pipeline, seconds: float = 90) -> None:
@@ -193,7 +193,7 @@ def check_all_is_safe(pipeline: Pipeline, messages) -> None:
     assert {minute for minute, _ in rows} <= touched(pipeline)
     poison = [value for value in messages if value in POISON]
     assert len(kept(pipeline)) == len(poison)
-    assert all(row["origin_key"].startswith(f"{pipeline.topic}/") for row in kept(pipeline))
+    assert all(row["place"].startswith(f"{pipeline.topic}/") for row in kept(pipeline))
     assert of_topic(pipeline) == {}
 
 
@@ -223,6 +223,24 @@ def test_nothing_is_lost_or_stuck_when_the_worker_is_killed(pipeline, worker):
     worker.start()
     drained(pipeline)
     check_all_is_safe(pipeline, messages)
+
+
+@some_pipelines
+def test_what_a_transaction_aborted_is_nowhere_and_nothing_waits_behind_it(pipeline):
+    messages = values(pipeline, 40)
+    for part, is_aborted in ((messages[:20], False), (messages[20:], True)):
+        client = Producer({**clients.settings(), "transactional.id": pipeline.name})
+        client.init_transactions(30)
+        client.begin_transaction()
+        for value in part:
+            client.produce(pipeline.topic, value, partition=1)
+        client.flush(30)
+        (client.abort_transaction if is_aborted else client.commit_transaction)(30)
+    drained(pipeline)
+    check_all_is_safe(pipeline, messages[:20])
+    aborted = expected(pipeline, messages[20:])
+    found = in_lake(pipeline, aborted)
+    assert not any(events.keys() & found[place].keys() for place, events in aborted.items())
 
 
 @some_pipelines
