@@ -199,11 +199,10 @@ def _commit(consumer: Consumer, offsets: Offsets) -> None:
 
 
 def _is_taken_over(error: KafkaError) -> bool:
-    """Whether another follower has come with the same name: the client is shut out for good, and may say only that."""
+    """Whether another follower has come with the same name: no other error is fatal to a consumer of a group."""
     from confluent_kafka import KafkaError as codes
 
-    fatal = error.code() == codes._FATAL and "fenced" in error.str().lower()
-    return fatal or error.code() == codes.FENCED_INSTANCE_ID
+    return error.code() in (codes._FATAL, codes.FENCED_INSTANCE_ID)
 
 
 def _is_end(error: KafkaError) -> bool:

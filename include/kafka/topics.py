@@ -132,7 +132,7 @@ def topic_id(topic: str) -> str | None:
     client = admin()  # kept until the answer is there
     with explained():
         try:
-            found = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result(TIMEOUT)
+            found = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise

@@ -13,7 +13,7 @@ from include.kafka.producer import producer
 from include.kafka.way_in import CONNECT, DAG, SETTING
 from include.operations.topic_watch import problems
 from include.operations.watch import watch
-from include.pipelines import get
+from include.pipelines import all_pipelines, get
 from include.warehouse.session import warehouse
 from tests.kafka.conftest import commit_as_connect, take_in, until, value_of
 from tests.lake.conftest import event_id
@@ -112,6 +112,8 @@ def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schema
         return [title for title in notices if "topic" in title]
 
     until(lambda: answers(recruitment))
+    for one in all_pipelines().values():  # other tests have left messages
+        commit_as_connect(one)
     with producer(recruitment) as send:
         for partition in range(recruitment.shards):
             send.send(b"[]", partition=partition)
