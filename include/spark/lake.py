@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.spark.problems import JobFailed, JobRefused
-from include.spark.values import text
+from include.spark.values import trimmed
 
 KEY = ("minute", "shard", "create_time")
 _UNREADABLE = "_unreadable"  # a payload that is not a JSON object
@@ -40,12 +40,13 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     schema = ", ".join(f"`{name}` STRING" for name in (*names, _UNREADABLE))
     parsed = rows.withColumn("parsed", F.from_json("payload", schema, {"columnNameOfCorruptRecord": _UNREADABLE}))
     is_object = F.col("parsed").isNotNull() & F.col(f"parsed.{_UNREADABLE}").isNull()
-    return parsed.select(
-        *key_of(pipeline),
-        "payload",
-        *(text(F.col(f"parsed.{name}"), pipeline.null_words).alias(name) for name in names),
-        F.coalesce(is_object, F.lit(False)).alias("is_object"),
+    others = (*key_of(pipeline), "payload")
+    texts = parsed.select(
+        *others, *(trimmed(F.col(f"parsed.{name}")).alias(name) for name in names), is_object.alias("is_object")
     )
+    # In a second step, since what is named more than once in one is computed as often.
+    said = (F.when(~F.col(name).isin("", *pipeline.null_words), F.col(name)).alias(name) for name in names)
+    return texts.select(*others, *said, "is_object")
 
 
 def instants(times: Sequence[datetime]) -> str:
