@@ -232,7 +232,7 @@ def cassandra_killed_while_a_topic_is_followed(world: World) -> None:
 def a_follower_suspended_between_reading_and_writing(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(50), by_topic=True)
-        follower = world.follower()
+        follower = world.lone_follower()
         first, corrected = world.events(1), {"ev": "2", "custom_track": "click", "job_id": "900002", "bid": "2"}
         world.send([{**first[0], **corrected, "bid": "1"}], by_topic=True)
         time.sleep(0.2)  # it has the message, and gathers others for half a second
@@ -245,12 +245,12 @@ def a_follower_suspended_between_reading_and_writing(world: World) -> None:
 def retention_overtakes_a_running_follower(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(50), by_topic=True)
-        follower = world.follower()
+        follower = world.lone_follower()
         world.until(world.topic_is_taken, "the topic to be taken")
         with world.suspend(follower):
             world.send_and_remove(30)
             world.send(world.events(50), by_topic=True)
-    lost = runs.query("SELECT reason FROM etl.rejected_events WHERE reason LIKE '%retention%' ORDER BY rejected_id")
+    lost = runs.query("SELECT reason FROM etl.rejected_events WHERE reason LIKE '%%retention%%' ORDER BY rejected_id")
     if not lost or ": 30 from offset" not in lost[-1][0]:
         raise Broken(f"of 30 messages that were removed unread the rejected events say {lost}")
 

@@ -287,16 +287,27 @@ class World:
         return self.until(lambda: next(iter(supervisor.spark_drivers()), None), "a Spark driver", every=0.05)
 
     def follower(self) -> psutil.Process:
-        """The task that follows the topic, as soon as there is one."""
-        broker = self.stack.ports["KAFKA_PORT"]
+        """The task that follows the topic, as soon as there is one: the watch asks the broker too, but not the lake."""
+        return self.until(lambda: next(iter(self._followers()), None), "a task that follows the topic", 90, every=0.2)
+
+    def lone_follower(self) -> psutil.Process:
+        """The same in the first half of a minute, where no successor is about to come."""
 
         def find() -> psutil.Process | None:
-            talking = (
-                one for one in psutil.net_connections("tcp") if one.raddr and one.raddr.port == broker and one.pid
-            )
-            return next((psutil.Process(one.pid) for one in talking if one.pid != os.getpid()), None)
+            followers = self._followers()
+            return followers[0] if len(followers) == 1 and 5 <= now().second < 35 else None
 
-        return self.until(find, "a task that follows the topic", 90, every=0.2)
+        return self.until(find, "a task that follows the topic alone", 150, every=0.2)
+
+    def _followers(self) -> list[psutil.Process]:
+        def talking_to(port: str) -> set[int]:
+            connections = psutil.net_connections("tcp")
+            return {
+                one.pid for one in connections if one.raddr and one.raddr.port == self.stack.ports[port] and one.pid
+            }
+
+        pids = talking_to("KAFKA_PORT") & talking_to("CASSANDRA_PORT") - {os.getpid()}
+        return [psutil.Process(pid) for pid in sorted(pids)]
 
     @contextlib.contextmanager
     def driver_killed_whenever_it_reads(self, minute: datetime) -> Iterator[None]:
