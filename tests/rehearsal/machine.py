@@ -73,7 +73,7 @@ class Machine:
         for future in self._up.values():
             if future.done():
                 future.result()
-        for name, child in self.children.items():
+        for name, child in list(self.children.items()):  # services still start in other threads
             if not child.alive() and child.exit_code != 0:
                 raise self._ended(name)
 
