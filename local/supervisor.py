@@ -29,6 +29,7 @@ from local.problems import Problem
 
 STORES = {"cassandra", "kafka", "mariadb", "mysql", "postgres"}
 API_SERVER = "api-server"
+TASK_RUNNERS = {"scheduler", "triggerer"}
 _TASK_SECONDS = 5  # that tasks have to finish
 COMING = ("STARTING", "BACKOFF", "RUNNING")
 SPARK_APPLICATION = ROOT / "include" / "spark" / "run.py"
@@ -276,7 +277,8 @@ def _stop_in_order(names: set[str], seconds: float) -> list[str]:
     if not _stopped(running_tasks, _TASK_SECONDS):
         _interrupt_tasks(running_tasks)
         _stopped(running_tasks, seconds)
-    leftovers = _end_leftovers() if names - STORES else []
+    # Only these run tasks; a restart of any other program leaves a Spark driver at work alone.
+    leftovers = _end_leftovers() if names & TASK_RUNNERS else []
     for together in (names & {API_SERVER}, names & STORES):
         _request_stop(together)
         _stopped(together, seconds)

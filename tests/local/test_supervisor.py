@@ -158,6 +158,17 @@ def test_what_an_outdated_program_has_started_ends_with_it(stack):
     assert not psutil.pid_exists(stray)
 
 
+def test_a_restart_of_a_program_without_tasks_leaves_a_spark_driver_at_work(stack):
+    errand = Program("scheduler", [*STRAY[:-1], f"{SLEEP[-1]} # stray"], 90, once=True)
+    stack(errand, Program("superset", SLEEP, 90))
+    supervisor.start("scheduler", "superset")
+    supervisor.wait_for_exit("scheduler", 15)
+    [stray] = [process.pid for process in supervisor.marked_processes() if "# stray" in process.cmdline()[-1]]
+    until(lambda: pid_of("superset"))
+    assert stack(errand, Program("superset", [*SLEEP, "changed"], 90)) == {"superset": ["command"]}
+    assert psutil.pid_exists(stray)
+
+
 def test_another_command_restarts_and_a_program_that_is_not_wanted_any_more_stops(stack):
     stack(Program("first", SLEEP, 10), Program("second", SLEEP, 20))
     supervisor.start("first", "second")
