@@ -7,6 +7,7 @@ because its C library is newer than the system's. `python3 -m local.mysql` fetch
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import shutil
@@ -91,6 +92,14 @@ def fetch() -> None:
     if _SERVER.is_dir():
         return
     mirror = _mirror()
+    MYSQL.mkdir(parents=True, exist_ok=True)
+    with (MYSQL / ".fetch").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _SERVER.is_dir():  # else another fetch has unpacked it meanwhile
+            _unpack_from(mirror)
+
+
+def _unpack_from(mirror: str) -> None:
     with step("MySQL: 60 MB from Debian's unstable suite"):
         folder, draft = MYSQL / "apt", MYSQL / "server.new"
         for old in (folder, draft):

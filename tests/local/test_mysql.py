@@ -3,6 +3,8 @@
 import json
 import shutil
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import MySQLdb
 import pytest
@@ -56,6 +58,24 @@ def test_a_system_without_apt_is_named(monkeypatch, tmp_path):
     with pytest.raises(Problem, match="not Debian"):
         mysql.fetch()
     assert mysql.main() == 0, "`make test` goes on without it"
+
+
+def test_of_two_fetches_at_once_one_downloads(monkeypatch, tmp_path):
+    unpacked = []
+
+    def unpack(mirror):
+        unpacked.append(mirror)
+        (tmp_path / "server").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(mysql, "_SERVER", tmp_path / "server")
+    monkeypatch.setattr(mysql, "MYSQL", tmp_path)
+    both = threading.Barrier(2)
+    monkeypatch.setattr(mysql, "_mirror", lambda: f"mirror {both.wait(30)}")  # both have found no server by now
+    monkeypatch.setattr(mysql, "_unpack_from", unpack)
+    with ThreadPoolExecutor() as pool:
+        for fetch in [pool.submit(mysql.fetch) for _ in range(2)]:
+            fetch.result()
+    assert len(unpacked) == 1
 
 
 def test_a_failed_download_says_what_failed(monkeypatch, tmp_path):
