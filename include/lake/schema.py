@@ -85,15 +85,22 @@ def _keyspaces() -> list[str]:
 
 
 def _schema_statements() -> Iterator[str]:
+    yield from _statements((SQL / "control" / "lake.cql").read_text())
+    for pipeline in all_pipelines().values():
+        yield from table_statements(pipeline)
+
+
+def table_statements(pipeline: Pipeline) -> Iterator[str]:
+    """The statements that make the pipeline's lake table and its keyspace where they are missing."""
+    yield from _statements((SQL / "control" / "lake_table.cql").read_text().format(**_names(pipeline)))
+
+
+def _statements(text: str) -> Iterator[str]:
     import sqlparse
 
-    table = (SQL / "control" / "lake_table.cql").read_text()
-    texts = [(SQL / "control" / "lake.cql").read_text()]
-    texts += [table.format(**_names(pipeline)) for pipeline in all_pipelines().values()]
-    for text in texts:
-        for statement in sqlparse.split(sqlparse.format(text, strip_comments=True)):
-            if statement := statement.strip().rstrip(";"):
-                yield statement
+    for statement in sqlparse.split(sqlparse.format(text, strip_comments=True)):
+        if statement := statement.strip().rstrip(";"):
+            yield statement
 
 
 def _names(pipeline: Pipeline) -> dict[str, str]:

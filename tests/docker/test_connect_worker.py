@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import random
-import re
 import secrets
 import signal
 import uuid
@@ -28,7 +27,7 @@ from include.kafka.connect import URL_SETTING, Connect, connector, name_of, regi
 from include.kafka.messages import TopicEvents
 from include.kafka.way_in import CONNECT, SETTING, group_of
 from include.lake.keys import minute_of, shard_of, time_uuid
-from include.lake.schema import SQL
+from include.lake.schema import table_statements
 from include.lake.session import lake
 from include.lake.writer import Event, event_id, payload_of
 from include.operations import verify
@@ -279,11 +278,10 @@ def test_a_task_that_failed_is_restarted_by_the_watch(worker, template, monkeypa
 
 
 def make_table_of(late: Pipeline) -> None:
-    """As that of ecommerce; other tests truncate whatever is in the lake."""
-    text = (SQL / "ecommerce" / "lake.cql").read_text()
-    (create,) = re.findall(r"CREATE TABLE.*?\);", text, re.DOTALL)
+    """Other tests truncate whatever is in the lake."""
     with lake("lake_admin") as session:
-        session.execute(create.replace(pipelines.get("ecommerce").lake_table, late.lake_table))
+        for statement in table_statements(late):
+            session.execute(statement)
         session.execute(f'GRANT MODIFY ON TABLE {late.lake_table} TO "{endpoint(LAKE_WRITER).login}"')
 
 
