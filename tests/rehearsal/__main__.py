@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from urllib.error import HTTPError
 
 import yaml
 
@@ -31,6 +32,7 @@ from tests.rehearsal.machine import HOME, LEFT_OUT, Machine, planned
 SETTINGS = ROOT / "airflow_settings.yaml"
 
 _AIRFLOW_PORT = 8080
+_NAMES = ("conn_id", "conn_type")
 _PATIENCE = 600.0  # seconds until both pipelines are fresh
 _POISON = {"events": 200, "poison": 0.2, "broken": 0.05, "duplicate": 0.1, "late": 0.1}
 
@@ -90,8 +92,8 @@ def _connections() -> dict[str, dict]:
     """The fields of each connection, under the names that Airflow has for them."""
     connections = {}
     for declared in _settings()["connections"]:
-        fields = {name.removeprefix("conn_"): value for name, value in declared.items()}
-        connections[fields.pop("id")] = {"conn_type": fields.pop("type"), **fields}
+        others = {name.removeprefix("conn_"): value for name, value in declared.items() if name not in _NAMES}
+        connections[declared["conn_id"]] = {"conn_type": declared["conn_type"], **others}
     return connections
 
 
@@ -211,8 +213,8 @@ def _inside(listener: int, port: int, temporary: str) -> int:
             say(f"Airflow is on http://127.0.0.1:{port}. Ctrl-C stops everything.")
             while True:
                 signal.pause()
-    except Problem as problem:
-        say(f"\n{problem}")
+    except (Problem, HTTPError) as error:
+        say(f"\n{airflow_api.explain(error) if isinstance(error, HTTPError) else error}")
         return 1
     except KeyboardInterrupt:
         return 130 if not os.environ.get("KEEP") else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from local import cassandra, kafka
 from local.layout import ROOT
 from tests.rehearsal import compose
+from tests.rehearsal.__main__ import connection_variables
 from tests.rehearsal.machine import FILES, LEFT_OUT, Machine, as_shipped, image_of, planned, without_haste
 
 
@@ -54,6 +56,18 @@ def test_cassandra_is_as_slow_as_its_image():
     assert "validity" not in as_shipped(cassandra._CONFIGURATION)
     options = '"-Xss256k"\n"-Dcassandra.superuser_setup_delay_ms=0"\n"-Dcassandra.skip_wait_for_gossip_to_settle=0"\n'
     assert without_haste(options) == '"-Xss256k"\n'
+
+
+def test_connections_have_the_fields_that_airflow_takes():
+    variables = connection_variables()
+    assert json.loads(variables["AIRFLOW_CONN_LAKE_READER"]) == {
+        "conn_type": "cassandra",
+        "host": "cassandra",
+        "port": 9042,
+        "login": "lake_reader",
+        "password": "local-only-reader",
+    }
+    assert set(json.loads(variables["AIRFLOW_CONN_KAFKA_DEFAULT"])) == {"conn_type", "extra"}
 
 
 def test_airflow_gets_the_overrides_variables_and_waits_for_the_stores(services):
