@@ -122,7 +122,7 @@ def _progress(machine: Machine, airflow: airflow_api.Airflow) -> Callable[[], bo
     def look() -> bool:
         for one in airflow.get("/minutemark/api/pipelines")["pipelines"]:
             reached = {"merged": one["last_merged_at"], "fresh": one["last_merged_at"] and one["state"] == "fresh"}
-            for name, state in sorted(waiting):
+            for name, state in sorted(waiting, reverse=True):  # merged before fresh
                 if name == one["pipeline"] and reached[state]:
                     machine.note(f"{name} is {state}")
                     waiting.discard((name, state))
@@ -141,14 +141,14 @@ def _poison(machine: Machine) -> None:
     from include.pipelines import all_pipelines
 
     os.environ |= machine.services["scheduler"].environment | connection_variables()
-    for pipeline in all_pipelines().values():
+    poison = {}
+    for name, pipeline in all_pipelines().items():
         until = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=30)
-        sent = run_traffic(pipeline, seconds=2, until=until, **_POISON)
-        machine.note(f"{pipeline.name} got {sent.poison} messages that are not events")
-        _until(
-            machine, f"rejected messages of {pipeline.name}", lambda p=pipeline, n=sent.poison: _rejected(p.name) >= n
-        )
-        machine.note(f"{pipeline.name} has them among its rejected events")
+        poison[name] = run_traffic(pipeline, seconds=2, until=until, **_POISON).poison
+        machine.note(f"{name} got {poison[name]} messages that are not events")
+    for name, count in poison.items():
+        _until(machine, f"rejected messages of {name}", lambda name=name, count=count: _rejected(name) >= count)
+        machine.note(f"{name} has them among its rejected events")
 
 
 def _rejected(pipeline: str) -> int:
