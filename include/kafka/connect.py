@@ -2,7 +2,7 @@
 
 The connector is docker/connect/lake-sink.json, filled from the declaration. The transform in docker/connect/transform reads
 each message and computes minute and shard from the event; what cannot be an event goes to the dead-letter topic
-(include/operations/dead_letters.py). Only Python's standard library is needed here.
+(include/kafka/dead_letters.py). Only Python's standard library is needed here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _COMPUTED = {"minute": "_minute", "shard": "_shard"}
 _PATIENCE = 1_800.0  # seconds: the tables come with Airflow's set-up DAG, minutes after a first start
 _PAUSE = 5.0
 _REPORT_EVERY = 15.0
+_WATCH_TIMEOUT = 5.0  # seconds: the watch has other pipelines to look at
 URL_SETTING = "MINUTEMARK_CONNECT_URL"
 
 
@@ -69,8 +70,8 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
 class Connect:
     """Connect's REST interface."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+        self._url, self._timeout = url.rstrip("/"), timeout
 
     def register(self, name: str, config: Mapping[str, str]) -> None:
         """Make the connector, or give it this configuration."""
@@ -99,13 +100,14 @@ class Connect:
     def _send(self, method: str, path: str, body: Mapping | None = None) -> dict:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=self._timeout) as response:
             return json.loads(response.read() or b"{}")
 
 
 def _trouble(part: Mapping[str, str]) -> str:
-    reason = part.get("trace", "").strip().splitlines()[-1:]
-    return " ".join([part["state"].lower(), *reason])
+    lines = part.get("trace", "").strip().splitlines()
+    causes = [line for line in lines if line.startswith("Caused by:")]
+    return " ".join([part["state"].lower(), *(causes[-1:] or lines[:1])])
 
 
 def register_all(
@@ -133,6 +135,7 @@ def register_all(
                 print(f"Connector {name} runs.", flush=True)
                 waiting.remove(name)
                 continue
+            waiting.append(waiting.pop(0))  # what this one lacks must not keep the others waiting
             connect.restart(name)
         except (OSError, ValueError) as error:  # not up yet, or busy with the one before
             problem = problem or str(error)
@@ -153,13 +156,15 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
     url = environ.get(URL_SETTING, "").strip()
     if not url:
         return None
-    connect, name = Connect(url), name_of(pipeline)
+    connect, name = Connect(url, timeout=_WATCH_TIMEOUT), name_of(pipeline)
     try:
         problem = connect.trouble(name)
         if problem:
             connect.restart(name)
         return problem
     except (OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code == 404:
+            return "is not registered: docker compose up connectors"
         return f"Connect at {url} gives no answer: {error}"
 
 

@@ -22,6 +22,16 @@ RECRUITMENT = pipelines.get("recruitment")
 TEMPLATE = (PROJECT / "docker" / "connect" / "lake-sink.json").read_text()
 
 
+TRACE = """org.apache.kafka.connect.errors.ConnectException: the task cannot start
+\tat org.apache.kafka.connect.runtime.WorkerTask.run(WorkerTask.java:259)
+Caused by: com.datastax.oss.driver.api.core.AllNodesFailedException: no node answers
+\t... 6 more
+Caused by: Keyspace bedan does not exist
+\tat java.base/java.util.concurrent.FutureTask.run(FutureTask.java:264)
+\tat java.base/java.lang.Thread.run(Thread.java:840)
+"""
+
+
 @pytest.fixture(params=pipelines.all_pipelines())
 def pipeline(request):
     return pipelines.get(request.param)
@@ -131,12 +141,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if body:
             worker.configs.append(json.loads(body))
-        found = {}
+        found, state = {}, None
         if self.path.endswith("/status"):
             state = worker.states.pop(0) if len(worker.states) > 1 else worker.states[0]
-            task = {"state": state, "trace": "at x\nKeyspace bedan does not exist"}
+            task = {"state": state, "trace": TRACE}
             found = {"connector": {"state": "RUNNING"}, "tasks": [task]}
-        self.send_response(404 if self.command == "DELETE" else 200)
+        self.send_response(404 if self.command == "DELETE" or state == "ABSENT" else 200)
         self.end_headers()
         self.wfile.write(json.dumps(found).encode())
 
@@ -176,7 +186,7 @@ def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, c
     register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
     lines = [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()]
     waits = "Waiting for connector minutemark-recruitment: "
-    reason = "Keyspace bedan does not exist"
+    reason = "Caused by: Keyspace bedan does not exist"
     assert lines == [f"{waits}unassigned {reason}", f"{waits}failed {reason}", "Connector minutemark-recruitment runs."]
 
     monkeypatch.setattr(connect, "_REPORT_EVERY", 0)
@@ -186,8 +196,20 @@ def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, c
 
 def test_one_that_never_runs_is_told_with_what_connect_says(worker):
     there = worker("FAILED")
-    with pytest.raises(ConnectError, match="failed Keyspace bedan does not exist"):
+    with pytest.raises(ConnectError, match="failed Caused by: Keyspace bedan does not exist"):
         register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=0.1, pause=0.01)
+
+
+def test_a_connector_whose_table_is_missing_does_not_keep_the_others_waiting(worker, capsys):
+    there = worker("FAILED", "RUNNING", "FAILED")  # the first one's, the second one's, and the first one's from then on
+    with pytest.raises(ConnectError):
+        register_all(Connect(there.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
+    assert f"Connector {name_of([*pipelines.all_pipelines().values()][1])} runs." in capsys.readouterr().out
+
+
+def test_the_watch_says_of_a_connector_that_is_not_there_that_it_is_not_registered(worker):
+    found = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: worker("ABSENT").url})
+    assert found == "is not registered: docker compose up connectors"
 
 
 def test_where_dags_are_the_way_in_the_connectors_are_removed(worker, monkeypatch, tmp_path):
