@@ -47,6 +47,7 @@ def main() -> int:
     folder = tempfile.mkdtemp(prefix="minutemark-rehearsal-")
     shutil.rmtree(HOME, ignore_errors=True)
     _make_archive()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with sandbox.outside_listener(port) as listener:
             inside = sandbox.python("tests.rehearsal", str(listener.fileno()), str(port), folder)

@@ -53,11 +53,13 @@ def run(command: list[str], *, keep_open: Iterable[int] = ()) -> int:
             "kernel.unprivileged_userns_clone=1 (Debian before 11). A container needs --privileged.",
         )
     process = subprocess.Popen([*_UNSHARE, *command], pass_fds=tuple(keep_open), preexec_fn=_die_with_parent)
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue  # the command gets the signal, too, and ends in its own order
+    try:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):  # the command gets the signal, too, and ends in its own order
+                return process.wait()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _die_with_parent() -> None:
