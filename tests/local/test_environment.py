@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 
 import pytest
 
 from local import environment, ports
+from local.layout import ROOT
 from local.problems import Problem
 
 OWN = {
@@ -94,6 +96,13 @@ def test_a_broker_of_ones_own_is_used_and_ours_is_not_started():
 def test_without_a_way_in_there_is_no_broker_to_start():
     made = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": ""})
     assert made.ingest == "" == made.variables["MINUTEMARK_INGEST"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/deploy.md"])
+def test_the_documented_connections_are_all_that_own_stores_need(page):
+    documented = re.findall(r"^export (AIRFLOW_CONN_\w+)='(.*)'$", (ROOT / page).read_text(), flags=re.MULTILINE)
+    made = environment.prepare(ports.DEFAULTS, dict(documented))
+    assert made.own_lake and made.own_warehouse
 
 
 def test_half_a_warehouse_of_ones_own_is_refused():
