@@ -101,7 +101,6 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
         **(own_kafka or connections.broker(ports["KAFKA_PORT"])),
         way_in.SETTING: ingest,
-        _WAREHOUSE: warehouse,
         reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
         **_metadata(ports, passwords, environ),
@@ -115,7 +114,8 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     if java_home := bootstrap.find_java_home():
         variables["JAVA_HOME"] = java_home
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-    write_private(ENV_FILE, _HEADER + exports)
+    # Not exported: a terminal that sourced the file before another choice would undo that choice.
+    write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n")
     return Environment(variables, passwords, bool(own_lake), bool(own_warehouse), bool(own_kafka), warehouse, ingest)
 
 
@@ -171,7 +171,7 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environ.items()
-        if not _OF_THE_TERMINAL.match(name) and name not in all_ports.DEFAULTS
+        if not _OF_THE_TERMINAL.match(name) and name not in all_ports.DEFAULTS and name != _WAREHOUSE
     }
 
 

@@ -180,6 +180,15 @@ def test_a_store_sees_its_ports_and_no_connection():
     assert not [name for name in seen if name.startswith(("AIRFLOW", "KAFKA"))]
 
 
+def test_a_terminal_that_sourced_the_file_does_not_switch_the_warehouse_back(env_file):
+    environment.prepare(ports.DEFAULTS, {})
+    script = f'. "{env_file}"; env -0'
+    env = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env={}).stdout
+    sourced = dict(line.split("=", 1) for line in env.split("\0") if line)
+    environment.prepare(ports.DEFAULTS, {"MINUTEMARK_WAREHOUSE": "mysql"})
+    assert environment.prepare(ports.DEFAULTS, sourced).warehouse == "mysql"
+
+
 def test_the_server_of_the_warehouse_is_chosen_once_and_kept(env_file):
     assert environment.prepare(ports.DEFAULTS, {}).warehouse == "mariadb"
     assert environment.prepare(ports.DEFAULTS, {"MINUTEMARK_WAREHOUSE": "mysql"}).warehouse == "mysql"
