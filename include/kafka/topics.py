@@ -16,6 +16,7 @@ from include.pipelines import Pipeline, all_pipelines
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
+    from confluent_kafka.admin import AdminClient
 
 log = logging.getLogger(__name__)
 
@@ -60,25 +61,49 @@ class Limits:
 def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     """Make the topics that are missing, by default of all pipelines, replicated as the broker does by default.
 
-    Each has a topic of dead letters. Those that are there stay as they are. Raises BrokerError.
+    Each has a topic of dead letters, which gets its settings also where Connect has made it. Other topics stay as they
+    are. Raises BrokerError.
     """
     from confluent_kafka.admin import NewTopic
 
     with explained():
         client = admin()
         there = client.list_topics(timeout=TIMEOUT).topics
-        wanted = []
+        wanted, letters_there = [], []
         for pipeline in all_pipelines().values() if pipelines is None else pipelines:
             if pipeline.topic in there:
                 _check(pipeline, len(there[pipeline.topic].partitions))
             else:
                 wanted.append(NewTopic(pipeline.topic, num_partitions=pipeline.shards))
             letters = dead_letters_of(pipeline.topic)
-            if letters not in there:
+            if letters in there:
+                letters_there.append(letters)
+            else:
                 wanted.append(NewTopic(letters, num_partitions=1, config=_OF_DEAD_LETTERS))
         for topic, done in (client.create_topics(wanted) if wanted else {}).items():
             done.result()
             log.info("The topic %s is made.", topic)
+        _set_dead_letters(client, letters_there)
+
+
+def _set_dead_letters(client: AdminClient, letters: list[str]) -> None:
+    """Give these topics the settings of dead letters; a warning where the account may not alter them."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in _OF_DEAD_LETTERS.items()
+    ]
+    wanted = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries) for topic in letters]
+    for resource, done in (client.incremental_alter_configs(wanted) if wanted else {}).items():
+        try:
+            done.result(timeout=TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise
+            settings = ", ".join(f"{name}={value}" for name, value in _OF_DEAD_LETTERS.items())
+            log.warning("This account may not alter topic %s. Set there: %s.", resource.name, settings)
 
 
 def _check(pipeline: Pipeline, partitions: int) -> None:

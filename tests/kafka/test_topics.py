@@ -1,9 +1,10 @@
 """The topics themselves: made once, as their pipelines want them, and never changed."""
 
+import secrets
 from dataclasses import replace
 
 import pytest
-from confluent_kafka.admin import ConfigResource
+from confluent_kafka.admin import ConfigResource, NewTopic
 
 from include import pipelines
 from include.kafka import clients, topics
@@ -11,7 +12,7 @@ from include.kafka.clients import BrokerError
 from include.kafka.topics import Reach
 from include.kafka.way_in import CONNECT, DAG, SETTING, UnknownWayIn, dead_letters_of, group_of, way_in
 from include.operations import preflight, setup
-from tests.kafka.conftest import committed, take_in
+from tests.kafka.conftest import committed, take_in, until
 from tests.lake.conftest import event
 
 RECRUITMENT = pipelines.get("recruitment")
@@ -56,6 +57,21 @@ def test_each_topic_has_one_of_dead_letters_that_keeps_them_by_when_they_came(pi
     admin = clients.admin()
     (answer,) = admin.describe_configs([resource]).values()
     assert answer.result(timeout=10)["message.timestamp.type"].value == "LogAppendTime"
+
+
+def test_a_topic_of_dead_letters_that_connect_has_made_gets_its_settings(kafka_broker):
+    name = f"recruitment_{secrets.token_hex(6)}"
+    early = replace(RECRUITMENT, name=name, topic=f"{name}.events")
+    letters, admin = dead_letters_of(early.topic), clients.admin()
+    admin.create_topics([NewTopic(letters, num_partitions=1, config={"retention.ms": "86400000"})])[letters].result()
+    topics.make_topics([early])
+
+    def settings() -> list[str]:
+        (answer,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, letters)]).values()
+        found = answer.result(timeout=10)
+        return [found[name].value for name in ("message.timestamp.type", "max.message.bytes", "retention.ms")]
+
+    until(lambda: settings() == ["LogAppendTime", "16777216", "86400000"])  # the broker learns it from its controller
 
 
 def test_it_is_known_how_far_a_group_has_come(pipeline, send):
