@@ -69,8 +69,10 @@ def put_aside(pipeline: Pipeline, refused: Iterable[Refused]) -> None:
 
 
 def put_aside_before(message: Message) -> Refused | None:
-    """What put_aside was given; None for every other message."""
+    """What put_aside was given; None for every other message, also where Connect copied such headers of the original."""
     headers = dict(message.headers() or ())
+    if _PLACE[0] in headers:
+        return None
     try:
         key, reason, minute = (headers[name].decode() for name in (_KEY, _REASON, _MINUTE))
         return Refused(key, reason, message.value().decode(), datetime.fromisoformat(minute) if minute else None)

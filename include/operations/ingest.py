@@ -199,25 +199,28 @@ class Intake:
 
     def take(self, messages: list[Message], as_of: int) -> None:
         """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""
-        events, refused = [], []
+        events: dict[int, list[Event]] = {}  # by what they are written as of
+        refused = []
         for message in messages:
+            written_as_of = as_of
             if self._of_dead_letters and (kept_apart := put_aside_before(message)):
                 refused.append(kept_apart)
                 continue
-            if self._of_dead_letters:  # counts at the place that it came from
+            if self._of_dead_letters:  # counts at the place that it came from, and when it was refused
+                written_as_of = min(as_of, _appended_at(message) or as_of)
                 message = original(message)
             found = self._reader.read(message)
             if isinstance(found, Event):
-                events.append(found)
+                events.setdefault(written_as_of, []).append(found)
                 self._summary.misplaced += self._reader.misplaced(message, found)
             else:
                 refused.append(found)
         # One after the other, whichever node's clock was read: a later chunk has the later versions.
-        self._as_of = max(as_of, self._as_of + 1)
-        if events:
-            self._summary.minutes |= self._writer.write(events, as_of=self._as_of).minutes
+        for written_as_of, of_one_time in events.items():
+            self._as_of = max(written_as_of, self._as_of + 1)
+            self._summary.minutes |= self._writer.write(of_one_time, as_of=self._as_of).minutes
         self._keep(refused)
-        self._summary.written += len(events)
+        self._summary.written += sum(map(len, events.values()))
 
     def lost(self, gaps: list[Gap]) -> None:
         """Keep what nobody can read any more as a rejected event of its first offset."""
@@ -249,6 +252,14 @@ class Intake:
     def _put_aside(self, refused: list[Refused]) -> None:
         put_aside(self._pipeline, refused)
         self._summary.put_aside += len(refused)
+
+
+def _appended_at(message: Message) -> int | None:
+    """When the broker appended it, in microseconds since 1970; None where its topic has its producer's time."""
+    from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+
+    kind, milliseconds = message.timestamp()
+    return milliseconds * 1_000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
 
 
 def _with_topic_ids(refused: list[Refused]) -> list[Refused]:

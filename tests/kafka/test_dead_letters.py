@@ -10,6 +10,9 @@ from confluent_kafka import Producer
 from include.kafka import clients, topics
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.way_in import CONNECT, DAG, SETTING
+from include.lake import change_log
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
 from include.operations import verify
 from include.operations.ingest import ingest_dead_letters, main
 from tests.kafka.conftest import commit_as_connect, kept, lake_rows, take_in, value_of
@@ -36,6 +39,14 @@ def produce(pipeline, value, headers) -> None:
     assert producer.flush(20) == 0
 
 
+def test_headers_that_a_producer_sent_mean_nothing_in_a_dead_letter_of_connect(pipeline):
+    forged = [("minutemark.origin_key", b"other/0/1"), ("minutemark.reason", b"none"), ("minutemark.minute", b"")]
+    place = {"topic": pipeline.topic, "partition": 2, "offset": 5}
+    produce(pipeline, b"[]", [*forged, *((f"__connect.errors.{name}", str(at).encode()) for name, at in place.items())])
+    assert written_and_rejected(pipeline) == (0, 1)
+    assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/2/5"]
+
+
 def written_and_rejected(pipeline) -> tuple[int, int]:
     summary = ingest_dead_letters(pipeline, seconds=60)
     return summary.written, summary.refused
@@ -57,6 +68,17 @@ def test_what_is_an_event_after_all_is_written(pipeline):
     refuse(pipeline, value_of(found, custom_track="click"), offset=7)
     assert written_and_rejected(pipeline) == (1, 0)
     assert str(found) in lake_rows("2026-09-20 10:00:00")
+
+
+def test_a_dead_letter_does_not_replace_a_version_that_came_after_it(pipeline):
+    found = event_id("2026-09-20 10:01:00")
+    refuse(pipeline, value_of(found, custom_track="first"), offset=8)
+    with lake("lake_writer") as session:
+        later = Event(found, {"create_time": str(found), "custom_track": "second"})
+        as_of = change_log.write_clock(session)
+        EventWriter(session, pipeline).write([later], as_of=as_of)
+    assert written_and_rejected(pipeline) == (1, 0)
+    assert lake_rows("2026-09-20 10:01:00")[str(found)].custom_track == "second"
 
 
 @pytest.mark.parametrize("headers", [[], [("__connect.errors.topic", None)], [("__connect.errors.offset", b"x")]])
