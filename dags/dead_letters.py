@@ -24,9 +24,16 @@ def consume_dead_letters() -> None:
     from include.operations.ingest import ingest_dead_letters
     from plugins.topics import FollowerHook
 
+    errors = []
     for pipeline in pipelines.all_pipelines().values():
         hook = FollowerHook(with_dead_letters(pipeline), DEAD_LETTERS)
-        print(ingest_dead_letters(pipeline, hook.get_consumer, seconds=30))  # what is left, the next run consumes
+        try:
+            print(ingest_dead_letters(pipeline, hook.get_consumer, seconds=30))  # what is left, the next run consumes
+        except Exception as error:  # one pipeline's missing table or topic must not stop the others
+            print(f"{pipeline.name}: {error}")
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("Dead letters of some pipelines were not consumed.", errors)
 
 
 if way_in() == CONNECT:

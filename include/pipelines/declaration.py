@@ -104,6 +104,10 @@ class Pipeline:
     def __post_init__(self) -> None:
         if reserved := {"minute", "shard", "payload", "is_object"} & set(self.fields):
             raise ValueError(f"Pipeline {self.name}: fields cannot be named {', '.join(sorted(reserved))}.")
+        if wrong := [word for word in self.null_words if "," in word or word != word.strip()]:
+            raise ValueError(
+                f"Pipeline {self.name}: null_words {wrong} have a comma or outer spaces, which Connect's list cannot hold."
+            )
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")
         if not self.fact_time:

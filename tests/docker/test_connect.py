@@ -106,6 +106,12 @@ def test_a_text_of_the_declaration_may_hold_what_json_escapes():
     assert connector(null, TEMPLATE)["transforms.event.null.words"] == '\\N,a"b'
 
 
+@pytest.mark.parametrize("word", ["n,a", " null"])
+def test_a_null_word_that_connects_list_cannot_hold_is_refused(word):
+    with pytest.raises(ValueError, match="comma or outer spaces"):
+        replace(RECRUITMENT, null_words=(word,))
+
+
 def test_nothing_is_lost_when_the_lake_refuses_and_what_is_not_an_event_goes_to_the_dead_letters(pipeline):
     config = connector(pipeline, TEMPLATE)
     assert (config["ignoreErrors"], config["errors.tolerance"]) == ("None", "all")
