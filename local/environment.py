@@ -40,6 +40,11 @@ _OF_THE_TERMINAL = re.compile(
     r"|(_|COLUMNS|DETACH|DISPLAY|EDITOR|EVENTS|LINES|LS_COLORS|MAIL|MFLAGS|OLDPWD|PAGER|PROMPT_COMMAND|PS1|PWD|SHLVL|STY"
     r"|VISUAL|WINDOWID)$"
 )
+# What decides how the stack works: only these restart a program. Terminals differ in too many others to list.
+_COMPARED = re.compile(
+    r"(AIRFLOW|AWS_|AZURE_|FLASK|GOOGLE_|JAVA_|LC_|MINUTEMARK_|OPENLINEAGE|OTEL_|PYSPARK|REQUESTS_CA|SPARK|SSL_|SUPERSET)"
+    r"|(HOME|LANG|TMPDIR|TZ|.*_PROXY|.*_proxy)$"
+)
 _HEADER = "# Written by make run and make services. Contains passwords. Load it with: source .local/env\n"
 
 
@@ -173,6 +178,11 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if not _OF_THE_TERMINAL.match(name) and name not in all_ports.DEFAULTS and name != _WAREHOUSE
     }
+
+
+def compared(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a program whose change restarts it."""
+    return {name: value for name, value in environ.items() if _COMPARED.match(name) or name in all_ports.DEFAULTS}
 
 
 def bare() -> dict[str, str]:

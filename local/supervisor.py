@@ -172,13 +172,14 @@ def _write_definition(program: Program) -> list[str]:
     except (OSError, ValueError):
         before = {"command": program.command, "environment": {}}
     write_private(path, json.dumps(program.definition))
-    old, new = before["environment"], program.definition["environment"]
+    old, new = (environment.compared(seen) for seen in (before["environment"], program.env))
     changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     return changed + (["command"] if before["command"] != program.command else [])
 
 
 def _section(program: Program) -> str:
-    digest = hashlib.sha256(json.dumps(program.definition, sort_keys=True).encode()).hexdigest()
+    definition = {"command": program.command, "environment": environment.compared(program.env)}
+    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
     launcher = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
     return _PROGRAM.format(
         name=program.name,

@@ -123,21 +123,23 @@ RIGHT = '{"host": "127.0.0.1", "password": "100 % \'right\' \\"word\\" $PATH\nse
 
 
 def test_a_corrected_connection_reaches_what_runs_and_restarts_nothing_else(stack):
-    store = Program("mariadb", SLEEP, 10, env={"AIRFLOW_CONN_WAREHOUSE_ETL": "not for stores", "WITH_PASSWORD": "1"})
+    store = Program(
+        "mariadb", SLEEP, 10, env={"AIRFLOW_CONN_WAREHOUSE_ETL": "not for stores", "MINUTEMARK_PASSWORD": "1"}
+    )
     reader, idle = Program("scheduler", SLEEP, 90), Program("triggerer", SLEEP, 90)
-    stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=WRONG, WITH_PASSWORD="1")
+    stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=WRONG, MINUTEMARK_PASSWORD="1")
     supervisor.start("mariadb", "scheduler")
     wrong, store_pid = until(lambda: pid_of("scheduler")), until(lambda: pid_of("mariadb"))
     until(lambda: psutil.Process(wrong).environ().get("AIRFLOW_CONN_WAREHOUSE_ETL") == WRONG)
 
     corrected = stack(store, reader, idle, AIRFLOW_CONN_WAREHOUSE_ETL=RIGHT)
-    assert corrected == {"scheduler": ["AIRFLOW_CONN_WAREHOUSE_ETL", "WITH_PASSWORD"]}
+    assert corrected == {"scheduler": ["AIRFLOW_CONN_WAREHOUSE_ETL", "MINUTEMARK_PASSWORD"]}
     assert not psutil.pid_exists(wrong)
     supervisor.start("mariadb", "scheduler", "triggerer")
     for name in ("scheduler", "triggerer"):
         pid = until(lambda name=name: pid_of(name))
         until(lambda pid=pid: psutil.Process(pid).environ().get("AIRFLOW_CONN_WAREHOUSE_ETL") == RIGHT)
-        assert "WITH_PASSWORD" not in psutil.Process(pid).environ()  # taken back, not only overwritten
+        assert "MINUTEMARK_PASSWORD" not in psutil.Process(pid).environ()  # taken back, not only overwritten
     assert pid_of("mariadb") == store_pid
 
     running = pid_of("scheduler")
@@ -146,15 +148,15 @@ def test_a_corrected_connection_reaches_what_runs_and_restarts_nothing_else(stac
 
 
 def test_what_an_outdated_program_has_started_ends_with_it(stack):
-    stack(Program("scheduler", [*STRAY[:-1], f"{SLEEP[-1]} # stray"], 90, once=True), CONNECTION="old")
+    stack(Program("scheduler", [*STRAY[:-1], f"{SLEEP[-1]} # stray"], 90, once=True), AIRFLOW_CONNECTION="old")
     supervisor.start("scheduler")
     supervisor.wait_for_exit("scheduler", 15)
     [stray] = [process.pid for process in supervisor.marked_processes() if "# stray" in process.cmdline()[-1]]
-    stack(Program("scheduler", SLEEP, 90), CONNECTION="old")
+    stack(Program("scheduler", SLEEP, 90), AIRFLOW_CONNECTION="old")
     assert psutil.pid_exists(stray)  # nothing ran that had to be replaced
     supervisor.start("scheduler")
     until(lambda: pid_of("scheduler"))
-    stack(Program("scheduler", SLEEP, 90), CONNECTION="new")
+    stack(Program("scheduler", SLEEP, 90), AIRFLOW_CONNECTION="new")
     assert not psutil.pid_exists(stray)
 
 
@@ -167,6 +169,17 @@ def test_a_restart_of_a_program_without_tasks_leaves_a_spark_driver_at_work(stac
     until(lambda: pid_of("superset"))
     assert stack(errand, Program("superset", [*SLEEP, "changed"], 90)) == {"superset": ["command"]}
     assert psutil.pid_exists(stray)
+
+
+def test_a_variable_of_another_terminal_restarts_nothing_and_is_passed_on(stack):
+    stack(Program("sleeper", SLEEP, 10), WT_SESSION="1", PATH="/bin", https_proxy="http://a")
+    supervisor.start("sleeper")
+    first = until(lambda: pid_of("sleeper"))
+    until(lambda: psutil.Process(first).environ().get("WT_SESSION") == "1")
+    assert stack(Program("sleeper", SLEEP, 10), WT_SESSION="2", PATH="/usr/bin", https_proxy="http://a") == {}
+    assert pid_of("sleeper") == first
+    changed = stack(Program("sleeper", SLEEP, 10), WT_SESSION="2", PATH="/usr/bin", https_proxy="http://b")
+    assert changed == {"sleeper": ["https_proxy"]}
 
 
 def test_another_command_restarts_and_a_program_that_is_not_wanted_any_more_stops(stack):
