@@ -190,7 +190,7 @@ def test_another_command_restarts_and_a_program_that_is_not_wanted_any_more_stop
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
     supervisor.start("first")
     first = psutil.Process(until(lambda: pid_of("first")))
-    until(lambda: first.cmdline()[-1] == "changed")
+    until(lambda: first.cmdline()[-1:] == ["changed"])
     assert supervisor.state_of("second") == "UNKNOWN"
 
 
