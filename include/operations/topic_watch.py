@@ -39,20 +39,23 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
     for pipeline in pipelines:
         if way_in() == CONNECT and (state := restart_failed(pipeline)):
             log.warning("Connector %s: %s", name_of(pipeline), state)
+        is_known = True
         try:
             if answers:
                 for one in _consumers(pipeline):
                     try:
                         reaches = topics.reaches(one.pipeline, one.group)
-                    except TopicMissing:
+                    except TopicMissing as missing:
+                        # Set-up of an earlier version made no topic of dead letters.
                         if one.pipeline is pipeline or way_in() == CONNECT:
-                            raise
-                        continue  # set-up of an earlier version made no topic of dead letters
+                            log.warning("This topic is not watched now. %s", missing)
+                        is_known &= one.pipeline is not pipeline
+                        continue
                     topic_progress.record(conn, pipeline, one.pipeline.topic, reaches, now)
         except (BrokerError, ConnectionMissing) as error:  # each further question would wait as long
             log.warning("Topics are not watched now. %s", error)
             answers = False
-        yield from _problem(conn, pipeline, now, answers)
+        yield from _problem(conn, pipeline, now, answers and is_known)
 
 
 def _consumers(pipeline: Pipeline) -> list[_Consumer]:
