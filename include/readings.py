@@ -26,6 +26,7 @@ FIRST_EPOCH, LAST_EPOCH = 10**8, 10**11
 _HIDDEN = ("\ufeff", "\u200b")
 _NUMBER, _INSTANT = re.compile(NUMBER), re.compile(f"{DATE_AND_TIME}(?:{OFFSET}|{UTC})")
 _EXACT, _PLACES = Context(prec=200, rounding=ROUND_HALF_UP), Decimal(1).scaleb(-18)
+_MOST_DIGITS = 38
 _LIMIT = Decimal(10) ** 20  # the whole part of DECIMAL(38, 18)
 _BIGINT = 2**63
 _EPOCH = datetime(1970, 1, 1)
@@ -46,7 +47,10 @@ def amount(value: str) -> Decimal | None:
     value = value.strip(WHITE_SPACE)
     if not _NUMBER.fullmatch(value):
         return None
-    number = _EXACT.quantize(_EXACT.create_decimal(value), _PLACES)
+    number = _EXACT.create_decimal(value)
+    if len(number.as_tuple().digits) + number.as_tuple().exponent > _MOST_DIGITS:  # 0e99, which Spark does not read
+        return None
+    number = _EXACT.quantize(number, _PLACES)
     return number if abs(number) < _LIMIT else None
 
 

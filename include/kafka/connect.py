@@ -159,7 +159,7 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
     connect, name = Connect(url, timeout=_WATCH_TIMEOUT), name_of(pipeline)
     try:
         problem = connect.trouble(name)
-        if problem:
+        if problem and problem.startswith("failed"):  # a restart of what is only starting would start it over
             connect.restart(name)
         return problem
     except (OSError, ValueError) as error:

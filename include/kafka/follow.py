@@ -57,8 +57,8 @@ def follow(
     """Follow until `over()`, or to the end of the topic, or until another follower takes over: only then True.
 
     A chunk is committed when `take` has returned; whatever stops this in between, the chunk comes again. `take` gets the
-    time of `clock` from before the chunk was consumed, and only while no other follower has taken over since: a write as
-    of that time cannot replace what a successor wrote. `lost` gets what the topic's retention removed, before anything
+    time of `clock` at which it had the chunk and no other follower had taken over: a write as of that time cannot replace what
+    a successor wrote. `lost` gets what the topic's retention removed, before anything
     behind it is committed. Raises BrokerError. The consumer stays the caller's to close.
     """
     from confluent_kafka import KafkaException
@@ -69,11 +69,13 @@ def follow(
     with explained():
         try:
             while not over():
-                as_of = clock()
                 chunk = gathered(consumer, at_end)
+                as_of = clock() if chunk.messages else 0
+                # Commits nothing new. Where it passes, nobody had taken over when the clock was read: a successor reads a
+                # later one, whenever this process wakes up to write.
+                if chunk.messages and not _commit(consumer, _first_offsets(chunk.messages)):
+                    chunk, lacks_start = Chunk(), True
                 if chunk.messages:
-                    # Commits nothing new, and is refused where a successor has taken over while this process slept.
-                    _commit(consumer, _first_offsets(chunk.messages))
                     take(chunk.messages, as_of)
                 if chunk.ends:
                     _commit(consumer, chunk.ends)
@@ -186,7 +188,8 @@ def _first_offsets(messages: list[Message]) -> Offsets:
     return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}
 
 
-def _commit(consumer: Consumer, offsets: Offsets) -> None:
+def _commit(consumer: Consumer, offsets: Offsets) -> bool:
+    """Whether the group has them now; False while this member has to join again. Raises where it has been shut out."""
     from confluent_kafka import KafkaException, TopicPartition
 
     try:
@@ -194,8 +197,11 @@ def _commit(consumer: Consumer, offsets: Offsets) -> None:
         for done in consumer.commit(offsets=wanted, asynchronous=False):
             if done.error:
                 _mind(done.error)
+                return False
     except KafkaException as error:
         _mind(error.args[0])
+        return False
+    return True
 
 
 def _is_taken_over(error: KafkaError) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from include.lake import payload
 from include.lake.keys import shard_of
 from include.lake.writer import Event, event_id
 from include.operations.admission import Judge, NotAdmitted, needs_content_id
@@ -86,17 +87,14 @@ class TopicEvents:
             else:
                 values = zip(self._identifying, msgspec.structs.astuple(found), strict=True)
                 return text, {name: _value(raw) for name, raw in values}
-        text = text.removeprefix("\ufeff")
-        fields, is_json = _fields(text)
-        return (text if is_json else json.dumps(fields, ensure_ascii=False)), {
-            name: _as_text(fields.get(name)) for name in self._identifying
-        }
+        values, text = _parsed(text)
+        return text, {name: values.get(name) for name in self._identifying}
 
     def _event(self, text: str, values: dict[str, str | None]) -> Event:
-        if not any(values.values()) and (place := _row_in_envelope(_fields(text)[0])):
+        if not any(values.values()) and (place := _row_in_envelope(text)):
             raise NotAdmitted(f"the message is the envelope of a change event: unwrap {place} before it is sent")
         if needs_content_id(self._pipeline, values):
-            values = {name: _as_text(value) for name, value in _fields(text)[0].items()}
+            values, _ = _parsed(text)
         if len(text.encode()) > LONGEST_EVENT:
             raise NotAdmitted(f"it is longer than {LONGEST_EVENT} bytes, which the lake refuses")
         return self._judge.admit(values, text=text)
@@ -112,29 +110,11 @@ def _text(value: bytes | None) -> str:
         raise NotAdmitted(f"the message is not UTF-8: bytes {found} at {error.start}") from None
 
 
-def _fields(text: str) -> tuple[dict[str, object], bool]:
-    """The fields, numbers as they were written, and whether the text is JSON as it stands: NaN and Infinity are not."""
-    constants: list[str] = []
-
-    def constant(name: str) -> str:
-        constants.append(name)
-        return name
-
+def _parsed(text: str) -> tuple[dict[str, str | None], str]:
     try:
-        found = json.loads(text, parse_int=_Digits, parse_float=_Digits, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        raise NotAdmitted(f"the message is not JSON: {str(error) or type(error).__name__}") from None
-    if not isinstance(found, dict):
-        raise NotAdmitted("the message is JSON, but not an object of fields")
-    try:
-        json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise NotAdmitted("the message holds half of a character (a lone surrogate), which no text can") from None
-    return found, not constants
-
-
-class _Digits(str):
-    """A number as it was written."""
+        return payload.parsed(text)
+    except payload.NotAnObject as error:
+        raise NotAdmitted(f"the message {error}") from None
 
 
 def _value(raw: msgspec.Raw) -> str | None:
@@ -145,12 +125,9 @@ def _value(raw: msgspec.Raw) -> str | None:
     return None if sent == b"null" else sent.decode()
 
 
-def _as_text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _row_in_envelope(fields: dict[str, object]) -> str | None:
+def _row_in_envelope(text: str) -> str | None:
     """Where a message of change data capture (Debezium's, say) has its row; None for any other message."""
+    fields = json.loads(text)
     for place, holder in (("payload.after", fields.get("payload")), ("after", fields)):
         if isinstance(holder, dict) and isinstance(holder.get("after"), dict):
             return place

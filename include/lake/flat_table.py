@@ -31,6 +31,7 @@ class FlatRow(NamedTuple):
     token: int
     create_time: str
     values: dict[str, str | None]
+    payload: str | None = None  # of a lake table of today's layout
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class FlatTable:
     unknown: tuple[str, ...]
     _token: str
     _selected: str
+    _is_lake_table: bool
 
     def rows(self, session: Session, after_token: int = FIRST_TOKEN) -> Iterator[FlatRow]:
         """Every row from that token on (included: two keys may share it), in token order."""
@@ -50,7 +52,8 @@ class FlatTable:
 
         query = f"SELECT {self._token}, create_time{self._selected} FROM {self.name} WHERE {self._token} >= %s"
         for token, create_time, *values in session.execute(SimpleStatement(query, fetch_size=_PAGE), (after_token,)):
-            yield FlatRow(token, str(create_time), dict(zip(self.columns, values, strict=True)))
+            found = dict(zip(self.columns, values, strict=True))
+            yield FlatRow(token, str(create_time), found, found.pop(PAYLOAD, None) if self._is_lake_table else None)
 
 
 def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
@@ -79,7 +82,8 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
             f"The lake of {name} uses {partitioner}, and only Murmur3Partitioner can be read in token order."
         )
     columns = tuple(column for column in found if column not in ("create_time", *key))
-    known = [column for column in columns if column in pipeline.fields or column == PAYLOAD]
+    is_lake_table = is_by_minute and PAYLOAD in columns
+    known = [column for column in columns if column in pipeline.fields or (is_lake_table and column == PAYLOAD)]
     if not known:
         raise LakeTableMismatch(
             f"{name} has no column of pipeline {pipeline.name}, which wants {', '.join(pipeline.fields)}."
@@ -87,9 +91,10 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     return FlatTable(
         name=name,
         columns=columns,
-        missing=tuple(name for name in pipeline.fields if name not in columns and PAYLOAD not in columns),
+        missing=tuple(name for name in pipeline.fields if name not in columns and not is_lake_table),
         unknown=tuple(sorted(set(columns) - set(known))),
         _token=f"token({', '.join(_BY_MINUTE if is_by_minute else _FLAT)})",
+        _is_lake_table=is_lake_table,
         _selected="".join(f", {_as_text(column, found[column][1])}" for column in columns),
     )
 

@@ -17,17 +17,20 @@ from pathlib import Path
 
 from include import readings
 from include.lake.csv_records import FileRefused, Record
-from include.lake.flat_table import PAYLOAD, FlatRow
+from include.lake.flat_table import FlatRow
 from include.lake.keys import NotATimeUUID, minute_of, parse, time_uuid
+from include.lake.payload import NotAnObject, parsed
 from include.lake.writer import Event
+from include.lake.writer import payload_of as lake_payload
 from include.operations.import_log import Refused
 from include.pipelines import Pipeline
+from include.pipelines.declaration import OCCURRENCE
 
-_LONGEST_EVENT = 4_000_000  # characters: Cassandra refuses a row of half a commit log segment, 8 MB and more
+_MOST_BYTES_A_CHARACTER = 6  # of a control character, which JSON escapes
+_LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
 YEARS = range(1970, 2101)  # whose times every store takes
 
-_OCCURRENCE = "_occurrence"  # a name that no contract has
 
 _FIRST_REASON = "; refused first for: "
 
@@ -76,9 +79,9 @@ def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence:
     """
     own_id, null_words = pipeline.event_id, pipeline.null_words
     parts = [
-        f"{name}\x1f{said}\x1e"
+        f"{len(name)} {name} {len(said)} {said}"
         for name, text in sorted(values.items())
-        if name != own_id and name[:1] != "_" and (said := readings.text(text, null_words))
+        if name not in (own_id, OCCURRENCE) and (said := readings.text(text, null_words))
     ]
     digest = sha256("".join(parts).encode(errors="surrogatepass"))
     if occurrence:
@@ -119,8 +122,9 @@ class Judge:
             raise NotAdmitted(f"{_CLOSED} ({self._pipeline.lake_retention}): closed", minute)
         if identity and len(identity) > _LONGEST_ID:
             raise NotAdmitted(f"{name}, the event's id, is longer than {_LONGEST_ID} characters", minute)
-        if (len(text) if text else sum(map(len, filter(None, values.values())))) > _LONGEST_EVENT:
-            raise NotAdmitted(f"it is longer than {_LONGEST_EVENT} characters, which the lake refuses", minute)
+        characters = len(text) if text else sum(map(len, filter(None, values.values())))
+        if characters * _MOST_BYTES_A_CHARACTER > _LONGEST_EVENT and len(lake_payload(event)) > _LONGEST_EVENT:
+            raise NotAdmitted(f"it is longer than {_LONGEST_EVENT} bytes, which the lake refuses", minute)
         return event
 
     def _said(self, text: str | None) -> str | None:
@@ -158,7 +162,7 @@ class CsvEvents:
         fields = record.fields
         row = {"line": fields[0]} if record.problem else dict(zip(self._header, fields, strict=True))
         if record.occurrence:
-            row[_OCCURRENCE] = str(record.occurrence)
+            row[OCCURRENCE] = str(record.occurrence)
         return Refused(str(record.line), reason, payload_of(row), minute)
 
 
@@ -214,12 +218,14 @@ class TableEvents:
         self._judge = Judge(pipeline, clock)
 
     def read(self, row: FlatRow) -> Event | Refused:
-        text = row.values.get(PAYLOAD)
-        key = {"create_time": row.create_time, **{name: value for name, value in row.values.items() if name != PAYLOAD}}
+        values, text = {"create_time": row.create_time, **row.values}, None
         try:
-            return self._judge.admit({**(_texts(_object(text)) if text else {}), **key}, text=text)
+            if row.payload is not None:
+                fields, text = _object(row.payload)
+                values = {**fields, **values}
+            return self._judge.admit(values, text=text)
         except NotAdmitted as error:
-            return Refused(row.create_time, str(error), text or payload_of(key), error.minute)
+            return Refused(row.create_time, str(error), row.payload or payload_of(values), error.minute)
 
 
 class StoredEvents:
@@ -232,41 +238,27 @@ class StoredEvents:
     def read(self, payload: str, reason: str) -> Event:
         """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say."""
         try:
-            fields = json.loads(payload)
-        except ValueError as error:
+            texts, payload = parsed(payload)
+        except NotAnObject as error:
             raise NotAdmitted(_no_json(str(error), reason)) from None
-        if not isinstance(fields, dict):
-            raise NotAdmitted(_no_json("it is not an object", reason))
-        if fields.keys() == {"line"} and "line" not in self._pipeline.fields:
+        if texts.keys() == {"line"} and "line" not in self._pipeline.fields:
             raise NotAdmitted(reason)  # a line that was no record, without the header of its file
-        texts = _texts(fields)
-        occurrence = texts.pop(_OCCURRENCE, "")
+        occurrence = texts.pop(OCCURRENCE, None) or ""
         content = content_id(self._pipeline, texts, int(occurrence)) if occurrence.isdigit() else None
         return self._judge.admit(texts, content=content, text=None if occurrence else payload)
 
 
-def _object(text: str) -> dict[str, object]:
+def _object(text: str) -> tuple[dict[str, str | None], str]:
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise NotAdmitted(f"its payload is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise NotAdmitted("its payload is JSON, but not an object")
-    return found
-
-
-def _texts(fields: Mapping[str, object]) -> dict[str, str]:
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in fields.items()
-        if value is not None
-    }
+        return parsed(text)
+    except NotAnObject as error:
+        raise NotAdmitted(f"its payload {error}") from None
 
 
 def _no_json(problem: str, reason: str) -> str:
     """Keeps what the import had said, however often it is judged: a payload that was cut is not JSON either."""
     first = reason.partition(_FIRST_REASON)[2] or reason
-    return f"its stored payload is not JSON: {problem}{_FIRST_REASON}{first}"
+    return f"its stored payload {problem}{_FIRST_REASON}{first}"
 
 
 def payload_of(values: Mapping[str, str | None]) -> str:

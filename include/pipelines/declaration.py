@@ -17,6 +17,7 @@ def _read_only(options: dict[str, object]) -> Mapping[str, object]:
 copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
+OCCURRENCE = "_minutemark_occurrence"  # of a refused row among equal ones, kept in its payload
 NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # of SQL, of exports, of Python and of data frames
 
 
@@ -102,7 +103,7 @@ class Pipeline:
     look_limit: timedelta = timedelta(seconds=180)  # so is a lake that nobody has looked at for longer
 
     def __post_init__(self) -> None:
-        if reserved := {"minute", "shard", "payload", "is_object"} & set(self.fields):
+        if reserved := {"minute", "shard", "payload", "is_object", OCCURRENCE} & set(self.fields):
             raise ValueError(f"Pipeline {self.name}: fields cannot be named {', '.join(sorted(reserved))}.")
         if wrong := [word for word in self.null_words if "," in word or word != word.strip()]:
             raise ValueError(

@@ -15,6 +15,8 @@ from include.spark.values import trimmed
 
 KEY = ("minute", "shard", "create_time")
 _UNREADABLE = "_unreadable"  # a payload that is not a JSON object
+# As deep and as long as Python reads: at its defaults Spark refuses what the ways in admit.
+_JSON = {"columnNameOfCorruptRecord": _UNREADABLE, "maxNestingDepth": "2000", "maxNumLen": "4000000"}
 
 
 def read_minutes(spark: SparkSession, pipeline: Pipeline, minutes: Sequence[datetime]) -> DataFrame:
@@ -38,7 +40,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     """
     names = [name for name in pipeline.fields if name not in key_of(pipeline)]
     schema = ", ".join(f"`{name}` STRING" for name in (*names, _UNREADABLE))
-    parsed = rows.withColumn("parsed", F.from_json("payload", schema, {"columnNameOfCorruptRecord": _UNREADABLE}))
+    parsed = rows.withColumn("parsed", F.from_json("payload", schema, _JSON))
     is_object = F.col("parsed").isNotNull() & F.col(f"parsed.{_UNREADABLE}").isNull()
     others = (*key_of(pipeline), "payload")
     texts = parsed.select(

@@ -77,7 +77,9 @@ def _local(text: Column) -> Column:
 
 
 def _since_1970(number: Column) -> Column:
-    micros = number * F.when(number < LAST_EPOCH, F.lit(1_000_000)).otherwise(F.lit(1_000))
+    # Cut first: the product of decimals is rounded.
+    seconds, milliseconds = (F.call_function("floor", number, F.lit(places)) for places in (6, 3))
+    micros = F.when(number < LAST_EPOCH, seconds * 1_000_000).otherwise(milliseconds * 1_000)
     return F.when((number >= FIRST_EPOCH) & (number < LAST_EPOCH * 1000), F.timestamp_micros(micros.cast("bigint")))
 
 

@@ -26,11 +26,13 @@ def test_rows_in_partitions_that_no_run_reads_are_named(recruitment, admin, writ
     insert(admin, AT, 6, 3)
     insert(admin, AT, -1, 4)
     insert(admin, AT + timedelta(seconds=30), 0, 31)
+    insert(admin, 1_700_000_000_000_000_000, 2, 5)  # nanoseconds, which no calendar has as milliseconds
     found = {
         (one.minute, one.found["shard"]): one
         for one in unread.findings(reader, recruitment, AT, AT + timedelta(minutes=1))
     }
     assert {key: one.found["rows"] for key, one in found.items()} == {
+        (None, 2): 1,
         (AT, 6): 2,
         (AT, -1): 1,
         (AT + timedelta(seconds=30), 0): 1,
@@ -38,7 +40,8 @@ def test_rows_in_partitions_that_no_run_reads_are_named(recruitment, admin, writ
     assert "expected shard=0 to 3" in str(found[AT, 6]) and "2026-09-01 10:00:30" in str(
         found[AT + timedelta(seconds=30), 0]
     )
-    assert not list(unread.findings(reader, recruitment, AT + timedelta(minutes=1), AT + timedelta(minutes=2)))
+    later = unread.findings(reader, recruitment, AT + timedelta(minutes=1), AT + timedelta(minutes=2))
+    assert {one.minute for one in later} == {None}
 
 
 def shop_event(text: str, name: str) -> Event:

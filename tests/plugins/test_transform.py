@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -71,6 +72,13 @@ def drivers() -> list[psutil.Process]:
     return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
+def runs_the_job(child: psutil.Process, program: str = "") -> bool:
+    """False for one that has just ended."""
+    with contextlib.suppress(psutil.Error):
+        return "run.py" in " ".join(child.cmdline()) and program in child.name()
+    return False
+
+
 class Watch(threading.Thread):
     """Keeps the command lines of everything that this process starts."""
 
@@ -108,7 +116,7 @@ def test_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd
     assert any("include/spark/run.py" in line for line in watch.seen)
     assert not [password for password in passwords if password in shown]
     assert list(short_path.glob("minutemark-job-*")) == []
-    assert [child for child in drivers() if "run.py" in " ".join(child.cmdline())] == [] or keep_driver
+    assert [child for child in drivers() if runs_the_job(child)] == [] or keep_driver
 
 
 def test_the_next_batch_goes_to_the_driver_that_is_there(batch_id):
@@ -139,13 +147,13 @@ def test_killing_the_task_kills_jvm_and_python_driver(batch_id, keep_driver):
     running = threading.Thread(target=run)
     running.start()
     until = time.monotonic() + 60
-    while not any("run.py" in " ".join(child.cmdline()) and "python" in child.name() for child in drivers()):
+    while not any(runs_the_job(child, "python") for child in drivers()):
         assert time.monotonic() < until, "the Python driver never started"
         time.sleep(0.2)
     task.on_kill()
     running.join(timeout=30)
     assert ended
-    _, alive = psutil.wait_procs([child for child in drivers() if "run.py" in " ".join(child.cmdline())], timeout=20)
+    _, alive = psutil.wait_procs([child for child in drivers() if runs_the_job(child)], timeout=20)
     assert alive == []
 
 

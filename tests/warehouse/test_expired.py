@@ -237,7 +237,7 @@ def test_make_housekeeping_says_what_it_removed(lab: Lab, capsys: pytest.Capture
     assert "recruitment: 1 payloads of rejected events emptied" in capsys.readouterr().out
     assert json.loads(lab.one("SELECT payload FROM etl.rejected_events")) == {"secret": "payload"}
     assert housekeeping.main(["--keep", "rejected_payloads=soon"]) == 1
-    assert "write NAME=DAYS" in capsys.readouterr().err
+    assert "Write NAME=DAYS" in capsys.readouterr().err
 
 
 def test_open_batches_of_a_pipeline_that_is_no_longer_declared_are_given_up(lab: Lab) -> None:

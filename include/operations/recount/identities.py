@@ -36,33 +36,29 @@ class Identities:
         self._ids[digest % _BUCKETS].append(digest)
         self._minutes[digest % _BUCKETS].append((minute - _EPOCH) // _MINUTE)
 
-    def twice(self) -> Iterator[set[datetime]]:
-        """The minutes of each id that came more than once."""
-        for ids, minutes in zip(self._ids, self._minutes, strict=True):
+    def _twice(self) -> tuple[set[int], set[datetime]]:
+        """The digests that came more than once, and all their minutes."""
+        digests, minutes = set(), set()
+        for ids, of_minute in zip(self._ids, self._minutes, strict=True):
             seen: set[int] = set()
             again = {digest for digest in ids if digest in seen or seen.add(digest)}
-            found: dict[int, set[datetime]] = defaultdict(set)
-            for digest, minute in zip(ids, minutes, strict=True):
-                if digest in again:
-                    found[digest].add(_EPOCH + minute * _MINUTE)
-            yield from found.values()
+            digests |= again
+            minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in again}
+        return digests, {_EPOCH + minute * _MINUTE for minute in minutes}
 
     def findings(self, session: Session, pipeline: Pipeline) -> Iterator[Finding]:
         """Each such id once more from the lake, with its create_times."""
         query = session.prepare(
             f"SELECT {pipeline.event_id}, create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
         )
-        named: set[str] = set()
-        for minutes in self.twice():
-            times: dict[str, list] = defaultdict(list)
-            for minute in sorted(minutes):
-                for shard in range(pipeline.shards):
-                    for event_id, create_time in session.execute(query, (minute, shard)):
-                        times[event_id].append((minute, create_time))
-            for event_id, places in times.items():
-                if len(places) > 1 and event_id not in named:
-                    named.add(event_id)
-                    yield _finding(pipeline, event_id, places)
+        digests, minutes = self._twice()
+        places: dict[str, list] = defaultdict(list)
+        for minute in sorted(minutes):
+            for shard in range(pipeline.shards):
+                for event_id, create_time in session.execute(query, (minute, shard)):
+                    if _digest(event_id) in digests:
+                        places[event_id].append((minute, create_time))
+        yield from (_finding(pipeline, event_id, of_id) for event_id, of_id in places.items() if len(of_id) > 1)
 
 
 def _digest(event_id: str) -> int:
