@@ -14,7 +14,7 @@ from include.kafka.way_in import DAG, group_of
 from include.pipelines import Pipeline
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
     from confluent_kafka.admin import AdminClient
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,22 @@ def explained() -> Iterator[None]:
         yield
     except KafkaException as error:
         raise BrokerError(_explanation(error.args[0])) from error
+
+
+def watermarks(client: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """First and end offset of a partition, once it has a leader: a topic that was just made has none for a moment."""
+    from confluent_kafka import KafkaError as codes
+    from confluent_kafka import KafkaException
+
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return client.get_watermark_offsets(place, timeout=TIMEOUT)
+        except KafkaException as error:
+            leaderless = error.args[0].code() in (codes.NOT_LEADER_FOR_PARTITION, codes.LEADER_NOT_AVAILABLE)
+            if not leaderless or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _explanation(error: KafkaError) -> str:

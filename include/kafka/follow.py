@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from include.kafka.clients import TIMEOUT, BrokerError, TopicMissing, explained
+from include.kafka.clients import TIMEOUT, BrokerError, TopicMissing, explained, watermarks
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message
@@ -158,7 +158,7 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable
     try:
         places = [TopicPartition(topic, number) for number in sorted(partitions)]
         committed = consumer.committed(places, timeout=TIMEOUT)
-        reach = {one.partition: consumer.get_watermark_offsets(one, timeout=TIMEOUT) for one in places}
+        reach = {one.partition: watermarks(consumer, one) for one in places}
     except KafkaException as error:
         _mind(error.args[0])
         return False

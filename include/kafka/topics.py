@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader
+from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader, watermarks
 from include.kafka.follow import gathered, partitions_of
 from include.kafka.way_in import dead_letters_of
 from include.pipelines import Pipeline, all_pipelines
@@ -204,7 +204,7 @@ def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
     partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]
     found = {}
     for one in client.committed(partitions, timeout=TIMEOUT):
-        begin, end = client.get_watermark_offsets(TopicPartition(one.topic, one.partition), timeout=TIMEOUT)
+        begin, end = watermarks(client, TopicPartition(one.topic, one.partition))
         found[one.partition] = Reach(begin, one.offset if one.offset >= 0 else None, end)
     return found
 
