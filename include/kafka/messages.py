@@ -127,7 +127,10 @@ def _value(raw: msgspec.Raw) -> str | None:
 
 def _row_in_envelope(text: str) -> str | None:
     """Where a message of change data capture (Debezium's, say) has its row; None for any other message."""
-    fields = json.loads(text)
+    try:
+        fields = json.loads(text, parse_int=str, parse_float=str)  # Python makes no number of more than 4,300 digits
+    except (ValueError, RecursionError):
+        return None
     for place, holder in (("payload.after", fields.get("payload")), ("after", fields)):
         if isinstance(holder, dict) and isinstance(holder.get("after"), dict):
             return place

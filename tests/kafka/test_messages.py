@@ -12,6 +12,7 @@ from include.kafka.messages import LONGEST_EVENT, TopicEvents, origin_key, with_
 from include.lake.keys import parse, shard_of
 from include.lake.writer import payload_of
 from include.operations.admission import content_id
+from include.operations.import_log import Refused
 from include.warehouse.rejected import without_topic_id
 
 RECRUITMENT = pipelines.get("recruitment")
@@ -81,6 +82,16 @@ def test_what_can_be_no_event_is_refused_with_its_reason_and_place(value, reason
     assert found.key == "recruitment.events/0/7"
     assert len(found.payload.encode()) < 16_000_000  # fits into its column
     assert found.payload  # an empty one says that housekeeping has removed it
+
+
+@pytest.mark.parametrize("name", ["recruitment", "ecommerce"])
+@pytest.mark.parametrize(
+    "value", [b"1" * 5_000, b"1." + b"1" * 5_000, b"[" * 1_200 + b"]" * 1_200, b"[" * 5_000 + b"]" * 5_000]
+)
+def test_a_message_that_names_no_event_is_refused_whatever_its_value_is(name, value):
+    """Python makes no number of more than 4,300 digits, and reads no list of any depth."""
+    found = read(b'{"a": %s}' % value, pipelines.get(name))
+    assert isinstance(found, Refused) and found.reason
 
 
 def test_what_cannot_be_read_is_kept_as_a_line_and_the_rest_as_it_was_sent():
