@@ -86,13 +86,16 @@ shop-file: setup ## generate a file of shop events with the distributions of the
 	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
 	  $(if $(SEED),--seed="$(SEED)")
 
-import: ## import events or a dimension | PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252)
-	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
-	  $(if $(FROM),--from "$(FROM)") $(if $(ENCODING),--encoding "$(ENCODING)")
+FILE_OPTIONS = $(if $(ENCODING),--encoding "$(ENCODING)") $(if $(FORMAT),--format "$(FORMAT)") \
+	$(if $(MAX_REJECTED),--max-rejected "$(MAX_REJECTED)")
 
-replay-csv: ## send a CSV through Kafka as if it happened now | PIPELINE=recruitment FILE=x.csv (RATE=1|60|max SHIFT=now|none SAMPLE=10000 AGAIN=1 ENCODING=cp1252)
+import: ## import events or a dimension | PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252 FORMAT=csv,semicolon,backslash|jsonl MAX_REJECTED=20)
+	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
+	  $(if $(FROM),--from "$(FROM)") $(FILE_OPTIONS)
+
+replay-csv: ## send a CSV through Kafka as if it happened now | PIPELINE=recruitment FILE=x.csv (RATE=1|60|max SHIFT=now|none SAMPLE=10000 AGAIN=1 ENCODING=cp1252 FORMAT=… MAX_REJECTED=20)
 	@$(LOCAL) replay-csv --pipeline="$(PIPELINE)" --file="$(FILE)" --rate="$(RATE)" --shift="$(SHIFT)" --sample="$(SAMPLE)" \
-	  $(if $(ENCODING),--encoding "$(ENCODING)") $(if $(AGAIN),--again)
+	  $(FILE_OPTIONS) $(if $(AGAIN),--again)
 
 ingest: ## consume a topic into the lake, up to its end | PIPELINE=recruitment (SECONDS=60: follow it for 60 s; AGAIN=1: consume all it still holds)
 	@$(LOCAL) ingest $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(AGAIN),--again)

@@ -29,9 +29,20 @@ def apply_schema() -> None:
 
 @task(execution_timeout=timedelta(hours=12))  # a file of any size; an interrupted import resumes
 def import_rows(params=None) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.lake.csv_records import FileRefused
+    from include.operations.import_log import shortfall
     from include.operations.imports import asked_import
 
-    print(asked_import(params["pipeline"], params["table"], params["file"], params["from"], params["encoding"]))
+    source = (params["pipeline"], params["table"], params["file"], params["from"])
+    try:
+        summary = asked_import(*source, encoding=params["encoding"] or "", form=params["format"] or "")
+    except FileRefused as refused:
+        raise AirflowFailException(str(refused)) from None
+    print(summary)
+    if problem := shortfall(summary.written, summary.rejected, params["max_rejected"]):
+        raise AirflowFailException(problem)
 
 
 @task(execution_timeout=timedelta(minutes=5))
@@ -148,12 +159,13 @@ with DAG(
 with DAG(
     "minutemark_import",
     schedule=None,
-    description="Imports events from a CSV file or a Cassandra table, or a dimension from a CSV file.",
+    description="Imports events from a file or a Cassandra table, or a dimension from a CSV file.",
     doc_md=(
         "- Events from a file: set `pipeline` and `file`.\n"
         "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
         "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
-        "The file must be readable by the worker. Importing the same file again changes nothing, and an interrupted import "
+        "The file is CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip). The worker must be able to read it. "
+        "Importing the same file again changes nothing, and an interrupted import "
         "resumes where it stopped."
     ),
     tags=["minutemark", "operations"],
@@ -164,10 +176,24 @@ with DAG(
             description="Pipeline of the events. Leave empty for a dimension.",
         ),
         "table": Param(None, type=["null", "string"], description="Dimension to import the file into, such as job."),
-        "file": Param(None, type=["null", "string"], description="Path of a .csv, .csv.gz or .zip file on the worker."),
+        "file": Param(None, type=["null", "string"], description="Path of a file of CSV or JSON lines on the worker."),
         "from": Param(None, type=["null", "string"], description="Flat Cassandra table to copy, as keyspace.table."),
         "encoding": Param(
-            "utf-8", type="string", description="Character encoding of the file, such as utf-8 or cp1252."
+            None,
+            type=["null", "string"],
+            description="Character encoding of the file, such as cp1252. Empty: UTF-8, or as its byte order mark says.",
+        ),
+        "format": Param(
+            None,
+            type=["null", "string"],
+            description="Words such as csv,semicolon,backslash or jsonl. Empty: recognized from the file.",
+        ),
+        "max_rejected": Param(
+            20,
+            type="number",
+            minimum=0,
+            maximum=100,
+            description="Fail if more than this percentage of the rows is rejected.",
         ),
     },
     dagrun_timeout=timedelta(hours=13),

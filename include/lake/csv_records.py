@@ -1,26 +1,37 @@
-"""Reads a CSV of any size into records, whole or broken: a broken line costs that line, never the rest of the file."""
+"""Reads a file of any size, CSV or JSON lines, into records, whole or broken.
+
+A broken line costs that line, never the rest of the file, and memory is bounded whatever a line holds.
+"""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import csv
-import gzip
 import hashlib
 import io
-import zipfile
+import json
+import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
+
+from include.lake import file_format
+from include.lake.file_format import FileFormat
+from include.lake.packed_file import PEEK, FileRefused, Packing, unpacked
+
+__all__ = ["CsvFile", "FileRefused", "Record", "csv_records", "fingerprint"]
 
 LONGEST_VALUE = 2 * 1024 * 1024  # characters; also where a quote that is never closed stops swallowing lines
+LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an event of 4,000,000
+_LINE_COSTS = 64  # bytes beside its characters: a record of many short lines takes memory, too
+_KEPT_OF_TOO_LONG = 10_000  # characters
 _CHUNK = 1024 * 1024
-
-
-class FileRefused(ValueError):
-    """A file that cannot be imported as it is; nothing of it was written."""
+_MARKS = "lake.marks"  # error handler: makes a byte that is not in the encoding half of a character, which no text has
+_MARK = re.compile("[\udc00-\udcff]")
+_LONE_BACKSLASH = re.compile(r'\\(["\\])|\\')
 
 
 class Record(NamedTuple):
@@ -28,7 +39,7 @@ class Record(NamedTuple):
 
     line: int  # the physical line where it begins, counted from 1
     end_line: int
-    fields: list[str]  # of a broken record: the raw line alone
+    fields: list[str]  # of a broken record, and of JSON lines: the line alone
     problem: str | None = None
     content: str | None = None  # the id that it has by what it says, where it names none
     occurrence: int = 0  # equal records of the file before it
@@ -36,109 +47,267 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class CsvFile:
-    """An open CSV; `position()` is how many bytes of the (packed) file are read."""
+    """An open file; `position()` is how many bytes of the (packed) file are read."""
 
-    header: list[str]
+    header: list[str]  # of JSON lines: the fields of the first ones
+    format: FileFormat
+    packing: Packing
     position: Callable[[], int]
     _lines: _Lines
+    _columns: _Columns | None
+
+    @property
+    def recognized(self) -> str:
+        """How it is packed and written, for people."""
+        return ", ".join([*self.packing.layers, str(self.format)])
 
     def records(self, after_line: int = 0) -> Iterator[Record]:
         """The records behind that line, once."""
         self._lines.skip_to(after_line)
-        return _records(self._lines, len(self.header))
+        if self._columns is None:
+            return _json_records(self._lines)
+        return _records(self._lines, self.format, self._columns)
 
 
-def fingerprint(path: Path, encoding: str, on_bytes: Callable[[int], object] = lambda position: None) -> str:
-    """SHA-256 of the content, unpacked. Raises FileRefused where the file is absent, damaged or in another encoding."""
-    decoder = _decoder(encoding)
-    digest, line = hashlib.sha256(), 1
-    with _opened(path) as (content, position):
-        while True:
-            chunk = _read(path, content)
+def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> str:
+    """SHA-256 of the content, unpacked. Raises FileRefused where the file is absent, damaged or of another kind."""
+    digest = hashlib.sha256()
+    with unpacked(path) as (content, _, position):
+        while chunk := content.read(_CHUNK):
             digest.update(chunk)
-            try:
-                decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                line += error.object[: error.start].count(b"\n")
-                found = error.object[error.start : error.start + 4].hex(" ")
-                raise FileRefused(
-                    f"{path}: line {line} is not {encoding} (bytes {found}). Give its encoding (ENCODING=cp1252, …), "
-                    f"or convert it: iconv -f <its encoding> -t utf-8 {path.name} > converted.csv"
-                ) from None
-            if not chunk:
-                return digest.hexdigest()
-            line += chunk.count(b"\n")
             on_bytes(position())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
-def csv_records(path: Path, encoding: str) -> Iterator[CsvFile]:
-    """The file, open, behind its header."""
-    with _opened(path) as (content, position):
-        text = io.TextIOWrapper(content, encoding=_codec(encoding), newline="")
-        lines = _Lines(text)
-        yield CsvFile(_header(path, lines), position, lines)
+def csv_records(path: Path, names: Collection[str], known: FileFormat = FileFormat()) -> Iterator[CsvFile]:  # noqa: B008
+    """The file, open, behind its header; `names` are the columns that it may have, and `known` is what people say of it."""
+    with unpacked(path) as (content, packing, position):
+        head = content.peek()
+        form, mark = file_format.with_encoding(known, head)
+        content.read(mark)
+        sample = _sample(head[mark:], form.encoding)
+        _check_text(path, sample)
+        form = file_format.recognized(form, sample, names, _broken)
+        lines = _Lines(io.TextIOWrapper(content, encoding=form.encoding, errors=_MARKS, newline=""), form)
+        if form.is_json:
+            header, columns = _names_in(path, sample), None
+        else:
+            if file_format.first_line_of_excel(sample):
+                lines.skip_to(1)
+            columns = _header(path, lines, form, names)
+            header = columns.names
+        yield CsvFile(header, form, packing, position, lines, columns)
 
 
-def _records(lines: _Lines, width: int) -> Iterator[Record]:
-    # strict: a stray quote is an error here, where a lenient reader would silently swallow the following lines
-    reader = csv.reader(lines, strict=True)
+def _marked(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(_MARKS, _marked)
+
+
+def _sample(head: bytes, encoding: str) -> str:
+    """The first lines, without one that is cut off."""
+    text = codecs.getincrementaldecoder(encoding)(_MARKS).decode(head)
+    if len(head) < PEEK // 2:
+        return text
+    return text[: text.rfind("\n") + 1] or text
+
+
+def _check_text(path: Path, sample: str) -> None:
+    first = re.split(r"[\r\n]", sample, maxsplit=1)[0]
+    if not first.strip():
+        raise FileRefused(f"{path}: it is empty, or its first line is. The first line must name the columns.")
+    if "\0" in first:
+        raise FileRefused(
+            f"{path}: its first line holds NUL characters. It is binary, or UTF-16 without a byte order mark: "
+            "then give ENCODING=utf-16-le or utf-16-be."
+        )
+    if first.lstrip().startswith("["):
+        raise FileRefused(
+            f"{path}: it begins with '[', as a JSON array does. Write one object a line (jq -c '.[]'), and import that."
+        )
+
+
+def _names_in(path: Path, sample: str) -> list[str]:
+    """The fields that the first JSON lines have."""
+    lines = [line for line in sample.splitlines() if line.strip()]
+    if lines[0].strip() == "{":
+        raise FileRefused(f"{path}: it is JSON with objects over several lines. Write one object a line (jq -c .).")
+    names: dict[str, None] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(fields := json.loads(line), dict):
+                names.update(dict.fromkeys(fields))
+    return list(names)
+
+
+def _broken(form: FileFormat, sample: str) -> int:
+    """How many records of the sample are broken, by that format."""
+    lines = _Lines(io.StringIO(sample, newline=""), form)
+    try:
+        width = len(next(csv.reader(lines, **form.dialect), []))
+    except csv.Error:
+        return len(sample)
+    columns = _Columns([str(number) for number in range(width)])
+    return sum(record.problem is not None for record in _records(lines, form, columns))
+
+
+class _Columns:
+    """Which cells of a record belong to columns that have names."""
+
+    def __init__(self, header: list[str]) -> None:
+        while header and not header[-1]:
+            header = header[:-1]
+        self._width = len(header)
+        self._named = [position for position, name in enumerate(header) if name]
+        self.names = [header[position] for position in self._named]
+        self._all_named = len(self._named) == self._width
+
+    def cells(self, fields: list[str]) -> list[str]:
+        """The cells, in the order of `names`. Raises ValueError for another number of them; empty ones may follow."""
+        if len(fields) != self._width:
+            if len(fields) < self._width or any(map(str.strip, fields[self._width :])):
+                raise ValueError(f"it has {len(fields)} fields, the header has {self._width}")
+            fields = fields[: self._width]
+        return fields if self._all_named else [fields[position] for position in self._named]
+
+
+def _records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Record]:
+    reader = csv.reader(lines, **form.dialect)
     csv.field_size_limit(LONGEST_VALUE)
     while True:
-        lines.taken.clear()
-        begun = lines.number + 1
+        lines.begin_record()
+        first = lines.number + 1
         try:
             fields = next(reader)
-            problem = None if len(fields) == width else f"it has {len(fields)} fields, the header has {width}"
+            if not fields:  # a blank line
+                continue
+            if lines.problem is None:
+                yield Record(first, lines.number, columns.cells(fields))
+                continue
+            yield Record(first, lines.number, [_shown("".join(lines.taken))], lines.problem)
         except StopIteration:
             return
-        except csv.Error as error:
-            fields, problem = None, str(error)
-        if fields == []:  # a blank line
-            continue
-        if problem is None:
-            yield Record(begun, lines.number, fields)
-        else:
+        except (csv.Error, ValueError) as error:
             # Only its first line is given up: the others may be whole records that a stray quote swallowed.
-            yield Record(begun, begun, [lines.give_back_all_but_first()], problem)
+            line = lines.give_back_all_but_first()
+            problem = lines.undecodable(line) or str(error)
+            if '\\"' in line and not form.backslash:
+                problem += '. Where \\" stands for a quote, say FORMAT=backslash'
+            yield Record(first, first, [_shown(line)], problem)
 
 
-def _header(path: Path, lines: _Lines) -> list[str]:
+def _json_records(lines: _Lines) -> Iterator[Record]:
+    while True:
+        lines.begin_record()
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except _TooLong as error:
+            yield Record(lines.number, lines.number, [_shown(lines.taken[0])], str(error))
+            continue
+        if line.strip():
+            shown = line if lines.problem is None else _shown(line)
+            yield Record(lines.number, lines.number, [shown.rstrip("\r\n")], lines.problem)
+
+
+def _shown(line: str) -> str:
+    """The line as it is kept, the beginning of a very long one: bytes that are not in the encoding as \\xe9."""
+    shown = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_OF_TOO_LONG]
+    return _MARK.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", shown)
+
+
+def _header(path: Path, lines: _Lines, form: FileFormat, names: Collection[str]) -> _Columns:
     csv.field_size_limit(LONGEST_VALUE)
+    lines.begin_record()
     try:
-        header = [name.strip() for name in next(csv.reader(lines, strict=True), [])]
-    except csv.Error as error:
+        header = next(csv.reader(lines, **form.dialect), [])
+    except (csv.Error, _TooLong) as error:
         raise FileRefused(
-            f"{path}: the header cannot be read ({error}). The first line must name the columns."
+            f"{path}: the header cannot be read as {form} ({error}). The first line must name the columns."
         ) from None
-    if not any(header):
-        raise FileRefused(f"{path}: it is empty, or its first line is. The first line must name the columns.")
-    twice = sorted({name for name in header if header.count(name) > 1})
+    if lines.problem:
+        raise FileRefused(f"{path}: its first line cannot be read: {lines.problem}.")
+    columns = _Columns(file_format.named(header, names))
+    if not columns.names:
+        raise FileRefused(f"{path}: its first line is empty. The first line must name the columns.")
+    twice = sorted({name for name in columns.names if columns.names.count(name) > 1})
     if twice:
         raise FileRefused(f"{path}: the header names {', '.join(twice)} more than once. Rename or remove the others.")
-    return header
+    return columns
+
+
+class _TooLong(ValueError):
+    """A record beyond LONGEST_RECORD."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is longer than {LONGEST_RECORD} characters")
+
+
+class _Start(str):
+    """What is kept of a line that is too long."""
 
 
 class _Lines:
     """The physical lines of a text, with those of the record being read at hand, to give them back."""
 
-    def __init__(self, text: TextIO) -> None:
-        self._text = text
+    def __init__(self, text: TextIO, form: FileFormat) -> None:
+        self._text, self._form = text, form
         self._returned: deque[str] = deque()
-        self.taken: list[str] = []
         self.number = 0  # of the last line handed out
+        self.begin_record()
+
+    def begin_record(self) -> None:
+        self.taken: list[str] = []
+        self.problem: str | None = None  # a byte that is not in the encoding
+        self._size = 0
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._returned.popleft() if self._returned else next(self._text)
+        line = self._returned.popleft() if self._returned else self._next()
         self.number += 1
         self.taken.append(line)
+        self._size += len(line) + _LINE_COSTS
+        if self._size > LONGEST_RECORD or isinstance(line, _Start):
+            raise _TooLong
+        if not line.isascii():
+            self.problem = self.problem or self.undecodable(line)
+        if self._form.backslash and "\\" in line:
+            # A backslash is one where it escapes nothing: \N and \n are kept, as those who write such files mean it.
+            return _LONE_BACKSLASH.sub(lambda found: found[0] if found[1] else "\\\\", line)
         return line
 
+    def undecodable(self, line: str) -> str | None:
+        """The problem with the line's bytes, where some are not in the encoding."""
+        mark = _MARK.search(line)
+        return mark and (
+            f"it has the byte {ord(mark[0]) - 0xDC00:02x}, which is not {self._form.encoding.upper()}. "
+            "If the file has another encoding, give it (ENCODING=cp1252)"
+        )
+
+    def _next(self) -> str:
+        line = self._text.readline(LONGEST_RECORD)
+        if not line:
+            raise StopIteration
+        if len(line) < LONGEST_RECORD or line.endswith(("\n", "\r")):
+            return line
+        while (more := self._text.readline(_CHUNK)) and not more.endswith(("\n", "\r")):
+            pass
+        return _Start(line[:_KEPT_OF_TOO_LONG])
+
     def skip_to(self, number: int) -> None:
-        while self.number < number and next(self._text, None) is not None:
+        while self.number < number:
+            try:
+                self._next()
+            except StopIteration:
+                return
             self.number += 1
 
     def give_back_all_but_first(self) -> str:
@@ -146,58 +315,3 @@ class _Lines:
         self._returned.extendleft(reversed(others))
         self.number -= len(others)
         return first
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
-    """The unpacked content, and how far in the packed file the reader is."""
-    if not path.exists():
-        raise FileRefused(f"{path}: there is no such file (looked in {path.absolute().parent}).")
-    if not path.is_file():
-        raise FileRefused(f"{path}: this is not a file. Name one CSV file (.csv, .csv.gz or .zip).")
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        raise FileRefused(f"{path}: it cannot be opened ({error.strerror}).") from error
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(raw)
-        if path.suffix == ".gz":
-            yield stack.enter_context(gzip.GzipFile(fileobj=raw)), raw.tell
-        elif path.suffix == ".zip":
-            yield stack.enter_context(_only_member(path, raw, stack)), raw.tell
-        else:
-            yield raw, raw.tell
-
-
-def _only_member(path: Path, raw: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
-    try:
-        archive = stack.enter_context(zipfile.ZipFile(raw))
-    except zipfile.BadZipFile as error:
-        raise FileRefused(f"{path}: it is not a zip archive ({error}).") from error
-    members = [member for member in archive.namelist() if not member.endswith("/")]
-    if len(members) != 1:
-        raise FileRefused(f"{path}: it holds {len(members)} files. Pack one CSV file, or unpack it and import each.")
-    return archive.open(members[0])
-
-
-def _read(path: Path, content: BinaryIO) -> bytes:
-    try:
-        return content.read(_CHUNK)
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FileRefused(
-            f"{path}: it cannot be unpacked ({error}). Fetch it again: it looks cut off or damaged."
-        ) from error
-
-
-def _codec(encoding: str) -> str:
-    """utf-8 with or without a byte order mark."""
-    return "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
-
-
-def _decoder(encoding: str) -> codecs.IncrementalDecoder:
-    try:
-        return codecs.getincrementaldecoder(_codec(encoding))()
-    except LookupError:
-        raise FileRefused(
-            f"There is no encoding {encoding!r}: use one that Python knows, such as utf-8, cp1252 or utf-16."
-        ) from None

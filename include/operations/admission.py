@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -29,6 +29,7 @@ from include.pipelines.declaration import OCCURRENCE
 _MOST_BYTES_A_CHARACTER = 6  # of a control character, which JSON escapes
 _LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
+_LONGEST_LINE = 2_000_000  # characters, which JSON may write as six each: a MEDIUMTEXT takes 16 MB
 YEARS = range(1970, 2101)  # whose times every store takes
 
 
@@ -145,7 +146,7 @@ class CsvEvents:
     """Turns records of one CSV into events."""
 
     def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime) -> None:
-        self._header = header
+        self._header, self._pipeline = header, pipeline
         self._judge = Judge(pipeline, clock)
 
     def read(self, record: Record) -> Event | Refused:
@@ -159,21 +160,31 @@ class CsvEvents:
 
     def refused(self, record: Record, reason: str, minute: datetime | None = None) -> Refused:
         """The record as a rejected row; which of several equal ones it was goes along, for StoredEvents."""
-        fields = record.fields
-        row = {"line": fields[0]} if record.problem else dict(zip(self._header, fields, strict=True))
+        if record.problem:
+            return Refused(str(record.line), reason, line_payload(record.fields[0]), minute)
+        row = dict(zip(self._header, record.fields, strict=True))
         if record.occurrence:
             row[OCCURRENCE] = str(record.occurrence)
         return Refused(str(record.line), reason, payload_of(row), minute)
+
+    def unnamed(self, record: Record) -> dict[str, str] | None:
+        """What the record says, where that is what identifies it."""
+        if record.problem:
+            return None
+        values = dict(zip(self._header, record.fields, strict=True))
+        return values if needs_content_id(self._pipeline, values) else None
 
 
 class Occurrences:
     """Gives each record without an id its content_id, which counts the equal records before it. Use as a context manager.
 
+    `unnamed` is the method of the class that reads the records.
+
     The counts are kept in a temporary file beyond 64 MB: a history has more rows than memory.
     """
 
-    def __init__(self, header: list[str], pipeline: Pipeline) -> None:
-        self._header, self._pipeline = header, pipeline
+    def __init__(self, unnamed: Callable[[Record], Mapping[str, str | None] | None], pipeline: Pipeline) -> None:
+        self._unnamed, self._pipeline = unnamed, pipeline
         # An empty name makes a temporary database on disk that ends with the connection.
         self._counts = sqlite3.connect("", isolation_level=None)
         for setting in ("journal_mode = OFF", "cache_size = -65536"):
@@ -189,11 +200,8 @@ class Occurrences:
 
     def numbered(self, records: Iterable[Record]) -> Iterator[Record]:
         for record in records:
-            if record.problem:
-                yield record
-                continue
-            values = dict(zip(self._header, record.fields, strict=True))
-            if not needs_content_id(self._pipeline, values):
+            values = self._unnamed(record)
+            if values is None:
                 yield record
                 continue
             first = content_id(self._pipeline, values)
@@ -261,9 +269,19 @@ def _no_json(problem: str, reason: str) -> str:
     return f"its stored payload {problem}{_FIRST_REASON}{first}"
 
 
+def line_payload(line: str) -> str:
+    """A line that is not a record, as a rejected row keeps it: a replay leaves it alone."""
+    return json.dumps({"line": line[:_LONGEST_LINE]}, ensure_ascii=False)
+
+
 def payload_of(values: Mapping[str, str | None]) -> str:
     """The raw row as JSON, without what is empty."""
     return json.dumps({name: value for name, value in values.items() if value}, ensure_ascii=False)
+
+
+def names_of(pipeline: Pipeline) -> tuple[str, ...]:
+    """The columns that a file of the pipeline's events may have."""
+    return tuple(dict.fromkeys(("create_time", pipeline.event_id, *pipeline.fields)))
 
 
 def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -274,8 +292,8 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
     if not has_time or not known:
         needed = f"any of {', '.join(pipeline.fields)}" if has_time else " or ".join(times)
         raise FileRefused(
-            f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. Its header names "
-            f"{', '.join(header)[:500]}. The first line must name the columns, separated by commas."
+            f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. It names "
+            f"{', '.join(header)[:500] or 'nothing'}. The first line of a CSV must name the columns."
         )
     unknown = tuple(column for column in header if column not in ("create_time", *known))
     absent = (name for name in pipeline.fields if name not in known and name != pipeline.event_id)

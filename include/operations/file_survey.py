@@ -1,10 +1,11 @@
-"""What a pass over a CSV of events says before anything of it is used: that it is whole, its times, and its kinds of event.
+"""What a pass over a file of events says before anything of it is used: that it is whole, its times, and its kinds of event.
 
 A sample is chosen by it: from every kind its share, the same rows every time, in memory that does not grow with the file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -13,9 +14,11 @@ from datetime import datetime
 from pathlib import Path
 
 from include import readings
-from include.lake.csv_records import Record, csv_records, fingerprint
+from include.lake.csv_records import CsvFile, Record, csv_records, fingerprint
+from include.lake.file_format import FileFormat
 from include.lake.keys import NotATimeUUID, parse, time_of
-from include.operations.admission import YEARS, NotAdmitted, check_header, time_in
+from include.lake.payload import Fields, NotAnObject
+from include.operations.admission import YEARS, NotAdmitted, check_header, names_of, time_in
 from include.operations.progress import Bar
 from include.pipelines import Pipeline
 
@@ -41,36 +44,43 @@ class Survey:
 
 
 class Glance:
-    """The time and the kind of a record, without judging the rest of it."""
+    """The time and the kind of a record, without judging the rest of it. Without a `header`, records are JSON lines."""
 
-    def __init__(self, header: list[str], pipeline: Pipeline) -> None:
+    def __init__(self, header: list[str] | None, pipeline: Pipeline) -> None:
         self._null_words = pipeline.null_words
         self._event_time = pipeline.event_time or ""
-        self._create_time_at, self._event_time_at, self._kind_at = (
-            header.index(name) if name in header else None
-            for name in ("create_time", self._event_time, pipeline.kind_column or "")
-        )
+        names = ("create_time", self._event_time, pipeline.kind_column or "")
+        self._json, self._line = (Fields(name for name in names if name) if header is None else None), None
+        self._names = names
+        self._places = [header.index(name) if header and name in header else None for name in names]
         self._last_text, self._last_time = "", None  # neighbours often say the same
 
     def kind(self, record: Record) -> Kind:
         if record.problem:
             return None
-        if self._kind_at is None:
-            return NO_KIND
-        return readings.text(record.fields[self._kind_at], self._null_words) or NO_KIND
+        return readings.text(self._cell(record, 2), self._null_words) or NO_KIND
 
     def time(self, record: Record) -> datetime | None:
         """When it happened, as admission reads it; None where it does not say so, or the year is none of 1970 to 2100."""
         if record.problem:
             return None
-        created = None if self._create_time_at is None else record.fields[self._create_time_at]
-        text = readings.text(created, self._null_words) or ""
-        is_own = not text and self._event_time_at is not None
+        text = readings.text(self._cell(record, 0), self._null_words) or ""
+        is_own = not text and bool(self._event_time)
         if is_own:
-            text = record.fields[self._event_time_at]
+            text = self._cell(record, 1) or ""
         if text != self._last_text:
             self._last_text, self._last_time = text, self._read(text, is_own)
         return self._last_time
+
+    def _cell(self, record: Record, number: int) -> str | None:
+        if self._json is None:
+            place = self._places[number]
+            return None if place is None else record.fields[place]
+        if self._line is not record:
+            self._line, self._values = record, {}
+            with contextlib.suppress(NotAnObject):
+                self._values, _ = self._json.read(record.fields[0])
+        return self._values.get(self._names[number])
 
     def _read(self, text: str, is_own: bool) -> datetime | None:
         try:
@@ -80,13 +90,21 @@ class Glance:
         return found if found.year in YEARS else None
 
 
-def survey(path: Path, encoding: str, pipeline: Pipeline) -> Survey:
+def glance_at(file: CsvFile, pipeline: Pipeline) -> Glance:
+    """For the records of the file."""
+    return Glance(None if file.format.is_json else file.header, pipeline)
+
+
+def survey(path: Path, known: FileFormat, pipeline: Pipeline) -> Survey:
     """One pass over the whole file. Raises FileRefused where it can't be meant for the pipeline."""
     found = Survey()
     kinds = found.kinds
-    with csv_records(path, encoding) as file, Bar(f"looking through {path.name}", path.stat().st_size) as bar:
+    with (
+        csv_records(path, names_of(pipeline), known) as file,
+        Bar(f"looking through {path.name}", path.stat().st_size) as bar,
+    ):
         check_header(path, file.header, pipeline)
-        glance = Glance(file.header, pipeline)
+        glance = glance_at(file, pipeline)
         for number, record in enumerate(file.records()):
             kind = glance.kind(record)
             if kind in kinds or len(kinds) < _MOST_KINDS:
@@ -149,11 +167,11 @@ def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
     return found
 
 
-def checked_fingerprint(path: Path, encoding: str) -> str:
+def checked_fingerprint(path: Path) -> str:
     """The file's digest, with progress. Raises FileRefused."""
     size = path.stat().st_size if path.is_file() else 0
     with Bar(f"checking {path.name}", size) as bar:
-        return fingerprint(path, encoding, bar.at)
+        return fingerprint(path, bar.at)
 
 
 def _name(kind: Kind) -> str:

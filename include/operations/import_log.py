@@ -9,6 +9,21 @@ from datetime import datetime
 from include.warehouse import rejected
 from include.warehouse.session import in_transaction
 
+MAX_REJECTED = 20.0  # percent
+
+
+def shortfall(stored: int, rejected: int, most: float) -> str | None:
+    """Why an import did not do what it is for: it stored nothing, or rejected more than `most` percent of the rows."""
+    if not stored:
+        return f"All {rejected:,} rows were rejected." if rejected else "There were no rows."
+    share = 100 * rejected / (stored + rejected)
+    if share <= most:
+        return None
+    return (
+        f"{rejected:,} of {stored + rejected:,} rows were rejected: {share:.3g} %, more than MAX_REJECTED={most:g}. The others "
+        "are stored. Fix the file and give it again, which counts no row twice, or give a higher MAX_REJECTED."
+    )
+
 
 @dataclass(frozen=True)
 class Refused:

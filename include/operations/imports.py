@@ -1,4 +1,4 @@
-"""Imports: a CSV of events or of a dimension, or a flat lake table. `make import` and the DAG for imports call this.
+"""Imports: a file of events or of a dimension, or a flat lake table. `make import` and the DAG for imports call this.
 
 Whatever is refused is kept with its reason; an import that was stopped goes on where it was; one that was finished
 and is asked for again is imported again in full, which changes nothing.
@@ -17,18 +17,20 @@ from pathlib import Path
 
 from include import pipelines
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
-from include.lake import change_log
+from include.lake import change_log, file_format
 from include.lake.csv_records import FileRefused, Record, csv_records
 from include.lake.errors import LakeError
 from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
+from include.lake.presence import Presence
 from include.lake.schema import check_table
 from include.lake.session import explained, lake
 from include.lake.writer import Event
 from include.operations import chunks
-from include.operations.admission import ClosedRows, CsvEvents, Occurrences, TableEvents, about_columns, check_header
+from include.operations.admission import ClosedRows, Occurrences, TableEvents, about_columns, check_header, names_of
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.operations.file_survey import checked_fingerprint
-from include.operations.import_log import ImportLog, Refused
+from include.operations.import_log import MAX_REJECTED, ImportLog, Refused, shortfall
+from include.operations.json_events import events_of
 from include.operations.progress import Bar
 from include.pipelines import Pipeline
 from include.warehouse.errors import WarehouseError
@@ -48,6 +50,7 @@ _REFUSALS = (
 _ROWS_PER_CHUNK = 4_000
 _VALUES_SHOWN = 10
 _CHARACTERS_PER_CHUNK = 8_000_000
+_LOOKED_UP = (200, 8)  # rows of the first chunk, and of each other one: too few to take time
 
 
 @dataclass
@@ -56,6 +59,10 @@ class ImportSummary:
 
     source: str
     target: str
+    recognized: str = ""  # how a file is packed and written
+    left_out: int = 0  # bytes behind the end of what is packed
+    looked_up: int = 0  # events that were looked up in the lake before they were written
+    known: int = 0  # of these, those that were there
     written: int = 0
     rejected: int = 0
     minutes: set[datetime] = field(default_factory=set)  # touched by this call
@@ -68,10 +75,17 @@ class ImportSummary:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        lines = [
+        lines = [f"{self.source}: {self.recognized}."] if self.recognized else []
+        lines.append(
             f"{self.source} into {self.target}: {self.written} rows written, {self.rejected} rejected, "
             f"{self.seconds:.1f} s."
-        ]
+        )
+        if self.known:
+            lines.append(
+                f"Of {self.looked_up} rows that were looked up before, {self.known} were in the lake already: they count once."
+            )
+        if self.left_out:
+            lines.append(f"{self.left_out} bytes behind the end of the packed data were left out.")
         if self.minutes:
             lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
         if self.resumed_at is not None:
@@ -91,16 +105,18 @@ class ImportSummary:
         return "\n".join(lines)
 
 
-def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8") -> ImportSummary:
-    """Write the events of a CSV (.csv, .csv.gz, .zip) into the lake. Needs `create_time`, or the time column that the
-    pipeline declares, and columns of the pipeline.
+def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "", form: str = "") -> ImportSummary:
+    """Write the events of a file (CSV or JSON lines, packed or not) into the lake. Needs `create_time`, or the time column
+    that the pipeline declares, and columns of the pipeline. `encoding` and `form` are ENCODING= and FORMAT=.
 
     Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
     """
     path, begun = Path(path), time.monotonic()
-    digest = checked_fingerprint(path, encoding)
+    known = file_format.given(encoding, form)
+    digest = checked_fingerprint(path)
     with (
-        csv_records(path, encoding) as file,
+        csv_records(path, names_of(pipeline), known) as file,
+        lake(LAKE_READER) as lookup,
         lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
     ):
@@ -115,11 +131,12 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
             first_position=0,
         )
         progress = imports.begin()
-        summary = ImportSummary(str(path), pipeline.lake_table, unknown_columns=unknown, missing_columns=missing)
+        summary = ImportSummary(str(path), pipeline.lake_table, file.recognized)
+        summary.unknown_columns, summary.missing_columns = unknown, missing
         summary.resumed_at = progress.position if progress.resumed else None
-        reader = CsvEvents(file.header, pipeline, change_log.clock(session))
+        reader = events_of(file, pipeline, change_log.clock(session))
         with (
-            Occurrences(file.header, pipeline) as occurrences,
+            Occurrences(reader.unnamed, pipeline) as occurrences,
             Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar,
         ):
             # From the beginning, also when it is resumed: equal rows before the position count.
@@ -129,11 +146,13 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "utf-8")
                 reader.read,
                 lambda record: record.end_line,
                 session,
+                lookup,
                 pipeline,
                 imports,
                 summary,
                 lambda _: bar.at(file.position()),
             )
+        summary.left_out = file.packing.left_out
         return _finished(summary, imports, begun)
 
 
@@ -169,6 +188,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
                 reader.read,
                 lambda row: row.token,
                 session,
+                source,
                 pipeline,
                 imports,
                 summary,
@@ -184,15 +204,18 @@ def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[Flat
 
 
 def import_dimension(
-    table: str, path: str | Path, *, pipeline: Pipeline | None = None, encoding: str = "utf-8"
+    table: str, path: str | Path, *, pipeline: Pipeline | None = None, encoding: str = "", form: str = ""
 ) -> ImportSummary:
     """Bring a dimension, such as `job`, up to date from a CSV, and the facts"""
     from include.warehouse.dimensions import import_dimension as upsert
 
     path, begun = Path(path), time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
-    digest = checked_fingerprint(path, encoding)
-    with csv_records(path, encoding) as file, warehouse(WAREHOUSE_ETL) as conn:
+    known = file_format.given(encoding, form)
+    digest = checked_fingerprint(path)
+    with csv_records(path, dimension.columns, known) as file, warehouse(WAREHOUSE_ETL) as conn:
+        if file.format.is_json:
+            raise FileRefused(f"{path}: it is {file.recognized}. A dimension is imported from CSV: save it as such.")
         absent = [column for column in dimension.columns if column not in file.header]
         if absent:
             raise FileRefused(
@@ -216,7 +239,9 @@ def import_dimension(
             )
             written = upsert(conn, dimension, rows)
         imports.advance(0, written, refused)
-        summary = ImportSummary(str(path), dimension.table, unreadable=unreadable)
+        summary = ImportSummary(
+            str(path), dimension.table, file.recognized, file.packing.left_out, unreadable=unreadable
+        )
         summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
         return _finished(summary, imports, begun)
 
@@ -226,18 +251,37 @@ def _write_all(
     read: Callable[[object], Event | Refused],
     position_of: Callable[[object], int],
     session,
+    lookup,
     pipeline: Pipeline,
     imports: ImportLog,
     summary: ImportSummary,
     on_position: Callable[[int], None],
 ) -> None:
     """Chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
-    for chunk, outcome in chunks.written(_chunks(rows), read, pipeline, session):
+    looked_up = _looked_up(_chunks(rows), read, Presence(lookup, pipeline), summary)
+    for chunk, outcome in chunks.written(looked_up, read, pipeline, session):
         summary.minutes |= outcome.minutes
         summary.closed.add(outcome.refused)
         position = position_of(chunk[-1])
         imports.advance(position, outcome.events, outcome.refused)
         on_position(position)
+
+
+def _looked_up(
+    chunks_of_rows: Iterable[list],
+    read: Callable[[object], Event | Refused],
+    presence: Presence,
+    summary: ImportSummary,
+) -> Iterator[list]:
+    """The chunks; a few rows of each are looked up in the lake before it is written."""
+    most, others = _LOOKED_UP
+    for chunk in chunks_of_rows:
+        sample = chunk[:: -(-len(chunk) // most)]
+        events = [event for row in sample if isinstance(event := read(row), Event)]
+        summary.looked_up += len(events)
+        summary.known += len(events) - len(presence.absent(events))
+        most = others
+        yield chunk
 
 
 def _chunks(rows: Iterable) -> Iterator[list]:
@@ -265,31 +309,45 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m include.operations.imports …`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make import", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", help="PIPELINE= whose events these are, or whose dimension")
-    parser.add_argument("--file", help="FILE= the CSV (.csv, .csv.gz or .zip)")
+    parser.add_argument("--file", help="FILE= CSV or JSON lines, packed or not")
     parser.add_argument("--table", help="TABLE= the dimension to import the file into")
     parser.add_argument("--from", dest="source", metavar="KEYSPACE.TABLE", help="FROM= a flat lake table to copy")
-    parser.add_argument("--encoding", default="utf-8", help="ENCODING= of the file (default utf-8)")
+    parser.add_argument("--encoding", default="", help="ENCODING= of the file, where it is not recognized")
+    parser.add_argument("--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl")
+    parser.add_argument("--max-rejected", type=float, default=MAX_REJECTED, help="MAX_REJECTED= percent of the rows")
     asked = parser.parse_args(arguments)
     try:
-        print(asked_import(asked.pipeline, asked.table, asked.file, asked.source, asked.encoding))
+        summary = asked_import(
+            asked.pipeline, asked.table, asked.file, asked.source, encoding=asked.encoding, form=asked.format
+        )
     except _REFUSALS as error:
         print(f"Import failed. {error.args[0]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
         return 130
+    print(summary)
+    if problem := shortfall(summary.written, summary.rejected, asked.max_rejected):
+        print(f"Import incomplete. {problem}", file=sys.stderr)
+        return 1
     return 0
 
 
 def asked_import(
-    pipeline: str | None, table: str | None, file: str | None, source: str | None, encoding: str = "utf-8"
+    pipeline: str | None,
+    table: str | None,
+    file: str | None,
+    source: str | None,
+    *,
+    encoding: str = "",
+    form: str = "",
 ) -> ImportSummary:
     """The import that a command line or a form asks for: PIPELINE, TABLE, FILE and FROM of `make import`."""
     owner = pipelines.get(pipeline) if pipeline else None
     if table and file and not source:
-        return import_dimension(table, file, pipeline=owner, encoding=encoding)
+        return import_dimension(table, file, pipeline=owner, encoding=encoding, form=form)
     if owner and file and not source:
-        return import_csv(owner, file, encoding=encoding)
+        return import_csv(owner, file, encoding=encoding, form=form)
     if owner and source and not file:
         return import_table(owner, source)
     raise FileRefused(

@@ -20,10 +20,12 @@ from include.kafka import topics
 from include.kafka.clients import BrokerError
 from include.kafka.producer import producer
 from include.kafka.way_in import SETTING, UnknownWayIn, way_in
+from include.lake import file_format
 from include.lake.csv_records import FileRefused, csv_records
-from include.operations.admission import CsvEvents, Occurrences, about_columns, check_header
-from include.operations.file_survey import Glance, Sample, Survey, checked_fingerprint, survey
-from include.operations.import_log import ImportLog
+from include.operations.admission import Occurrences, about_columns, check_header, names_of
+from include.operations.file_survey import Sample, Survey, checked_fingerprint, glance_at, survey
+from include.operations.import_log import MAX_REJECTED, ImportLog, shortfall
+from include.operations.json_events import events_of
 from include.operations.progress import Bar
 from include.operations.replay_feed import Clock, Feed
 from include.operations.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
@@ -44,6 +46,8 @@ class ReplaySummary:
 
     source: str
     topic: str
+    recognized: str = ""  # how the file is packed and written
+    left_out: int = 0  # bytes behind the end of what is packed
     sent: int = 0
     rejected: int = 0
     resumed_at: int | None = None
@@ -53,9 +57,12 @@ class ReplaySummary:
 
     def __str__(self) -> str:
         lines = [
+            f"{self.source}: {self.recognized}.",
             f"{self.source} into topic {self.topic}: {self.sent} events sent, {self.rejected} lines rejected, "
-            f"{self.seconds:.1f} s."
+            f"{self.seconds:.1f} s.",
         ]
+        if self.left_out:
+            lines.append(f"{self.left_out} bytes behind the end of the packed data were left out.")
         if self.resumed_at is not None:
             lines.append(f"It went on behind line {self.resumed_at}, where it had been stopped.")
         lines += about_columns("file", self.unknown_columns, self.missing_columns)
@@ -65,9 +72,11 @@ class ReplaySummary:
 
 
 def replay_csv(
-    pipeline: Pipeline, path: str | Path, how: Manner, *, encoding: str = "utf-8", again: bool = False
+    pipeline: Pipeline, path: str | Path, how: Manner, *, encoding: str = "", form: str = "", again: bool = False
 ) -> ReplaySummary:
-    """Send the events of a CSV (.csv, .csv.gz, .zip) to the pipeline's topic, each when its time has come.
+    """Send the events of a file to the pipeline's topic, each when its time has come.
+
+    The file is recognized as an import recognizes it; `encoding` and `form` are ENCODING= and FORMAT=.
 
     Goes on with a replay of the same file in the same manner that was stopped, unless `again`. Raises ReplayRefused or
     FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call goes on.
@@ -75,10 +84,15 @@ def replay_csv(
     path, begun = Path(path), time.monotonic()
     _check_way_in(pipeline)
     check(how, pipeline, None, _utc_now())
-    digest = checked_fingerprint(path, encoding)
-    found = survey(path, encoding, pipeline) if how.needs_survey else None
+    known = file_format.given(encoding, form)
+    digest = checked_fingerprint(path)
+    found = survey(path, known, pipeline) if how.needs_survey else None
     check(how, pipeline, found, _utc_now())
-    with csv_records(path, encoding) as file, warehouse(WAREHOUSE_ETL) as conn, producer(pipeline) as sender:
+    with (
+        csv_records(path, names_of(pipeline), known) as file,
+        warehouse(WAREHOUSE_ETL) as conn,
+        producer(pipeline) as sender,
+    ):
         unknown, missing = check_header(path, file.header, pipeline)
         replays = ImportLog(
             conn,
@@ -90,7 +104,9 @@ def replay_csv(
             origin=None if how.shift else digest,  # what an import of this file rejects, too
         )
         progress = replays.begin(anew=again)
-        summary = ReplaySummary(str(path), pipeline.topic, unknown_columns=unknown, missing_columns=missing)
+        summary = ReplaySummary(
+            str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
+        )
         summary.resumed_at = after_line = progress.position if progress.resumed else None
         times = timeline(how, found, progress.begun_at)
         if found:
@@ -98,12 +114,12 @@ def replay_csv(
         clock = Clock(replays.clock())
         # A shifted event is not of the time that the file says: whether its minute is closed is for the way in to judge.
         admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
-        events = CsvEvents(file.header, admitting, clock.now())
-        plan = Plan(pipeline, how, events, Glance(file.header, pipeline), times)
+        events = events_of(file, admitting, clock.now())
+        plan = Plan(pipeline, how, events, glance_at(file, pipeline), times)
         sample = Sample(found.kinds, how.sample, digest) if how.sample else None
         total, unit = (found.lines, "line") if found else (path.stat().st_size, "B")
         with (
-            Occurrences(file.header, pipeline) as occurrences,
+            Occurrences(events.unnamed, pipeline) as occurrences,
             Bar(f"{path.name} into {pipeline.topic}", total, unit) as bar,
         ):
             records = occurrences.numbered(file.records())
@@ -119,6 +135,7 @@ def replay_csv(
                 feed.take(*row)
             feed.settle()
         replays.finish()
+        summary.left_out = file.packing.left_out
     summary.sent, summary.rejected = replays.progress.rows_written, replays.progress.rows_rejected
     summary.seconds = time.monotonic() - begun
     return summary
@@ -148,13 +165,15 @@ def main(arguments: list[str] | None = None) -> int:
     """`make replay-csv`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make replay-csv", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", default="", help="PIPELINE= whose events these are")
-    parser.add_argument("--file", default="", help="FILE= the CSV (.csv, .csv.gz or .zip)")
+    parser.add_argument("--file", default="", help="FILE= CSV or JSON lines, packed or not")
     parser.add_argument("--rate", default="", help="RATE= times as fast as they happened, or max (default 1)")
     parser.add_argument(
         "--shift", default="", help="SHIFT=now: they happen now (default); none: they keep times and ids"
     )
     parser.add_argument("--sample", default="", help="SAMPLE= so many rows, of every kind its share")
-    parser.add_argument("--encoding", default="utf-8", help="ENCODING= of the file (default utf-8)")
+    parser.add_argument("--encoding", default="", help="ENCODING= of the file, where it is not recognized")
+    parser.add_argument("--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl")
+    parser.add_argument("--max-rejected", type=float, default=MAX_REJECTED, help="MAX_REJECTED= percent of the lines")
     parser.add_argument("--again", action="store_true", help="AGAIN=1: give up one that was stopped, and begin anew")
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -163,7 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not asked.pipeline or not asked.file:
             raise ReplayRefused("It is not clear what to replay. Say PIPELINE=recruitment FILE=x.csv, for example.")
         how = manner(asked.rate, asked.shift, asked.sample)
-        print(replay_csv(pipelines.get(asked.pipeline), asked.file, how, encoding=asked.encoding, again=asked.again))
+        options = {"encoding": asked.encoding, "form": asked.format, "again": asked.again}
+        summary = replay_csv(pipelines.get(asked.pipeline), asked.file, how, **options)
     except _REFUSALS as error:
         print(f"Replay failed. {error.args[0]}", file=sys.stderr)
         return 1
@@ -175,6 +195,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
         return 130
+    print(summary)
+    if problem := shortfall(summary.sent, summary.rejected, asked.max_rejected):
+        print(f"Replay incomplete. {problem}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -13,6 +13,7 @@ from include.lake.writer import Event
 from include.operations.admission import YEARS, CsvEvents
 from include.operations.file_survey import Glance, Sample, Survey
 from include.operations.import_log import Refused
+from include.operations.json_events import JsonLineEvents
 from include.operations.time_shift import Shift, Timeline
 from include.pipelines import Pipeline
 
@@ -111,7 +112,7 @@ class Plan:
     """What becomes of each record of a file: whether it is sent, as which event, and when."""
 
     def __init__(
-        self, pipeline: Pipeline, how: Manner, events: CsvEvents, glance: Glance, line: Timeline | None
+        self, pipeline: Pipeline, how: Manner, events: CsvEvents | JsonLineEvents, glance: Glance, line: Timeline | None
     ) -> None:
         self._events, self._glance = events, glance
         self._timeline = line

@@ -12,6 +12,7 @@ import pytest
 
 from include import pipelines
 from include.lake.csv_records import Record
+from include.lake.file_format import FileFormat
 from include.lake.keys import time_of
 from include.lake.writer import Event
 from include.operations.admission import CsvEvents
@@ -148,7 +149,7 @@ def test_a_survey_finds_the_times_wherever_they_stand_and_counts_the_kinds(shop_
         ["2019-11-01 00:00:40 UTC", "view"],  # no record: it has two fields
         ["0001-01-01 00:00:00 UTC", "", "1"],
     )
-    found = survey(path, "utf-8", SHOP)
+    found = survey(path, FileFormat(), SHOP)
     assert (found.first, found.last) == (FIRST, FIRST + timedelta(seconds=30))
     assert found.kinds == {"view": 2, "cart": 1, "": 2, None: 1}
     assert found.lines == 7
@@ -157,7 +158,7 @@ def test_a_survey_finds_the_times_wherever_they_stand_and_counts_the_kinds(shop_
 
 def test_a_column_of_ids_for_a_kind_does_not_fill_the_memory(shop_file):
     path = shop_file(*(["2019-11-01 00:00:10 UTC", f"order-{number}", "1"] for number in range(1_500)))
-    kinds = survey(path, "utf-8", SHOP).kinds
+    kinds = survey(path, FileFormat(), SHOP).kinds
     assert (len(kinds), kinds[""], kinds.total()) == (1_001, 500, 1_500)
     sample = Sample(kinds, 1_100, "seed")
     assert sum(sample.takes(f"order-{number}") for number in range(1_500)) == 1_100
@@ -227,7 +228,7 @@ ROWS = [
     ],
 )
 def test_when_events_have_happened_and_when_they_are_sent(shop_file, how, seconds, due):
-    found = survey(shop_file(*ROWS), "utf-8", SHOP)
+    found = survey(shop_file(*ROWS), FileFormat(), SHOP)
     rows = planned(how, records(*ROWS), found)
     happened = [time_of(event.create_time) for _, event, _ in rows]
     if seconds is None:
@@ -242,21 +243,21 @@ def test_when_events_have_happened_and_when_they_are_sent(shop_file, how, second
 
 def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
     rows = [[f"2019-11-01 00:00:{number % 60:02} UTC", "view", "1"] for number in range(300)]
-    how, found = Manner(sample=30), survey(shop_file(*rows), "utf-8", SHOP)
+    how, found = Manner(sample=30), survey(shop_file(*rows), FileFormat(), SHOP)
     whole = planned(how, records(*rows), found, Sample(found.kinds, 30, "digest"))
     rest = planned(how, records(*rows), found, Sample(found.kinds, 30, "digest"), after_line=whole[9][0].line)
     assert len(whole) == 30 and rest == whole[10:]
 
 
 def test_a_replay_that_nobody_would_live_to_see_is_refused(shop_file):
-    found = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), "utf-8", SHOP)
+    found = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match=r"At RATE=0.0001 the rows .* would last until after 2100"):
         check(Manner(rate=0.0001), SHOP, found, BEGUN)
     check(Manner(rate=0.1), SHOP, found, BEGUN)
 
 
 def test_a_sample_of_fewer_rows_than_kinds_or_of_a_pipeline_without_kinds_is_refused(shop_file):
-    found = survey(shop_file(*ROWS), "utf-8", SHOP)
+    found = survey(shop_file(*ROWS), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match="SAMPLE=1 is too small: there are 2 kinds"):
         check(Manner(sample=1), SHOP, found, BEGUN)
     check(Manner(sample=2), SHOP, found, BEGUN)

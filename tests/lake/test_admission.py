@@ -46,7 +46,7 @@ def read_all(rows: list[list[str]], header: list[str] = HEADER, pipeline=SHOP, f
     """The rows of one file."""
     records = (Record(line, line, fields) for line, fields in enumerate(rows, first_line))
     events = CsvEvents(header, pipeline, CLOCK)
-    with Occurrences(header, pipeline) as occurrences:
+    with Occurrences(events.unnamed, pipeline) as occurrences:
         return [events.read(record) for record in occurrences.numbered(records)]
 
 

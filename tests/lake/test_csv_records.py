@@ -7,12 +7,16 @@ import pytest
 
 from include.lake import csv_records as module
 from include.lake.csv_records import FileRefused, csv_records, fingerprint
+from include.lake.file_format import given
 
 HEADER = b"create_time,ev,ed\n"
 
 
-def read(path, after_line=0, encoding="utf-8"):
-    with csv_records(path, encoding) as file:
+NAMES = ("create_time", "ev", "ed")
+
+
+def read(path, after_line=0, encoding="", form="", names=NAMES):
+    with csv_records(path, names, given(encoding, form)) as file:
         return [(record.line, record.end_line, record.problem or record.fields) for record in file.records(after_line)]
 
 
@@ -75,49 +79,95 @@ def test_nul_four_byte_characters_and_a_value_of_a_megabyte_are_fine(csv_file):
     assert fields == ["a", "\x00", "𝄞" + "x" * 1_000_000]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_header(csv_file):
-    with csv_records(csv_file(b"\xef\xbb\xbf" + HEADER + b"a,1,\n"), "utf-8") as file:
-        assert file.header == ["create_time", "ev", "ed"]
-
-
 def test_the_same_content_has_one_fingerprint_however_it_is_packed(csv_file, tmp_path):
     content = HEADER + b"a,1,\n"
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("x.csv", content)
     paths = csv_file(content), csv_file(gzip.compress(content), "x.csv.gz"), tmp_path / "x.zip"
-    assert len({fingerprint(path, "utf-8") for path in paths}) == 1
+    assert len({fingerprint(path) for path in paths}) == 1
     assert all(read(path) == [(2, 2, ["a", "1", ""])] for path in paths)
 
 
-def test_another_encoding_is_told_with_line_and_remedy(csv_file):
-    path = csv_file(HEADER + b"a,1,ok\nb,1,caf\xe9\n")
-    with pytest.raises(FileRefused, match=r"line 3 is not utf-8 \(bytes e9 0a\).*iconv"):
-        fingerprint(path, "utf-8")
-    fingerprint(path, "cp1252")
-    assert read(path, encoding="cp1252")[-1][2] == ["b", "1", "café"]
+def test_a_byte_that_is_not_in_the_encoding_rejects_its_line(csv_file):
+    path = csv_file(HEADER + b"a,1,ok\nb,1,caf\xe9\nc,1,caf\xc3\xa9\n")
+    with csv_records(path, NAMES) as file:
+        first, bad, last = file.records()
+    assert (first.fields, last.fields) == (["a", "1", "ok"], ["c", "1", "café"])
+    assert (bad.line, bad.fields) == (3, ["b,1,caf\\xe9\n"])
+    assert bad.problem.startswith("it has the byte e9, which is not UTF-8.")
+    assert "ENCODING=cp1252" in bad.problem
 
 
-def test_an_unknown_encoding_is_told(csv_file):
+def test_such_a_byte_in_a_value_of_several_lines_rejects_the_whole_record(csv_file):
+    found = read(csv_file(HEADER + b'a,1,"x\n\xe9"\nb,1,\n'))
+    assert [(line, end_line) for line, end_line, _ in found] == [(2, 3), (4, 4)]
+    assert "byte e9" in found[0][2]
+
+
+def test_the_encoding_can_be_given(csv_file):
+    path = csv_file(HEADER + b"b,1,caf\xe9\n")
+    assert read(path, encoding="cp1252") == [(2, 2, ["b", "1", "café"])]
+
+
+def test_an_unknown_encoding_is_told():
     with pytest.raises(FileRefused, match="no encoding 'latin-x'"):
-        fingerprint(csv_file(HEADER), "latin-x")
+        given("latin-x")
 
 
 def test_an_absent_file_is_told(tmp_path):
     with pytest.raises(FileRefused, match=r"nope\.csv: there is no such file"):
-        fingerprint(tmp_path / "nope.csv", "utf-8")
+        fingerprint(tmp_path / "nope.csv")
     with pytest.raises(FileRefused, match="this is not a file"):
-        fingerprint(tmp_path, "utf-8")
-
-
-def test_a_damaged_archive_is_told(csv_file):
-    whole = gzip.compress(HEADER * 1_000)
-    with pytest.raises(FileRefused, match="cannot be unpacked"):
-        fingerprint(csv_file(whole[: len(whole) // 2], "x.csv.gz"), "utf-8")
+        fingerprint(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "told"), [(b"", "empty"), (b"\n\n", "empty"), (b"a,b,a\n", "names a more than once")]
 )
 def test_a_file_without_a_usable_header_is_told(csv_file, content, told):
-    with pytest.raises(FileRefused, match=told), csv_records(csv_file(content), "utf-8"):
+    with pytest.raises(FileRefused, match=told), csv_records(csv_file(content), NAMES):
+        pass
+
+
+def test_columns_are_matched_in_any_case_and_with_spaces_and_others_keep_their_names(csv_file):
+    with csv_records(csv_file(b' Create_Time ,"EV", Mood\na,1,x\n'), NAMES) as file:
+        assert file.header == ["create_time", "ev", "Mood"]
+
+
+def test_of_two_names_that_differ_in_case_the_exact_one_is_the_column(csv_file):
+    with csv_records(csv_file(b"create_time,EV,ev\na,1,2\n"), NAMES) as file:
+        assert file.header == ["create_time", "EV", "ev"]
+
+
+@pytest.mark.parametrize("content", [b"create_time,ev,ed,,\na,1,x,,\n", b"create_time,ev,ed\na,1,x,,\n"])
+def test_empty_trailing_columns_are_left_out(csv_file, content):
+    assert read(csv_file(content)) == [(2, 2, ["a", "1", "x"])]
+
+
+def test_a_column_without_a_name_is_left_out(csv_file):
+    with csv_records(csv_file(b",create_time,ev,ed\n0,a,1,x\n"), NAMES) as file:  # the index of a data frame
+        assert file.header == list(NAMES)
+        assert [record.fields for record in file.records()] == [["a", "1", "x"]]
+
+
+@pytest.mark.parametrize("line", [b"\0" * 20_000, b"x" * 20_000, b'"' + b"x,\n" * 5_000, b"," * 20_000])
+def test_a_line_that_is_too_long_is_one_broken_line_and_its_beginning_is_kept(csv_file, monkeypatch, line):
+    monkeypatch.setattr(module, "LONGEST_RECORD", 10_000)
+    monkeypatch.setattr(module, "_KEPT_OF_TOO_LONG", 10)
+    with csv_records(csv_file(HEADER + b"a,1,\n" + line + b"\nb,1,\n"), NAMES) as file:
+        records = list(file.records())
+    assert [record.fields for record in records if record.fields[0] in ("a", "b")] == [["a", "1", ""], ["b", "1", ""]]
+    assert "longer than 10000 characters" in records[1].problem
+    assert len(records[1].fields[0]) <= 10
+    assert records[-1].line == 4 + line.count(b"\n")
+
+
+def test_lines_of_json_are_records_of_one_text(csv_file):
+    path = csv_file(b'{"ev":1}\r\n\n{"ev":2}')
+    assert read(path) == [(1, 1, ['{"ev":1}']), (3, 3, ['{"ev":2}'])]
+
+
+@pytest.mark.parametrize(("content", "remedy"), [(b'[{"ev":1}]', "jq -c '.\\[\\]'"), (b'{\n"ev":1\n}\n', "jq -c .")])
+def test_other_json_is_refused_with_the_command_that_makes_lines_of_it(csv_file, content, remedy):
+    with pytest.raises(FileRefused, match=remedy), csv_records(csv_file(content), NAMES):
         pass

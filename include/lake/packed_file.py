@@ -1,0 +1,283 @@
+"""Opens a file by its first bytes, whatever its name is: packed in one of several ways, or plain.
+
+What cannot be read is refused in one line that says what it is and how to pack it instead. Reading is streaming: no format
+needs the whole file, and no window of a packer more than _MOST_MEMORY.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import io
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from backports import zstd  # Python 3.14 has it as compression.zstd
+
+PEEK = 256 * 1024  # bytes that can be looked at before they are read
+_CHUNK = 128 * 1024
+_MOST_MEMORY = 256 * 1024 * 1024
+_MOST_LAYERS = 4
+_MOST_LEFT_OUT = 1024 * 1024  # more bytes than these behind the end are data, not garbage
+_SHOWN = 5
+
+
+class FileRefused(ValueError):
+    """A file that cannot be imported as it is; nothing of it was written."""
+
+
+@dataclass
+class Packing:
+    """How a file is packed, from the outside in, and what is behind its end."""
+
+    layers: list[str] = field(default_factory=list)
+    left_out: int = 0  # bytes
+
+
+@contextlib.contextmanager
+def unpacked(path: Path) -> Iterator[tuple[io.BufferedReader, Packing, Callable[[], int]]]:
+    """The content, how it is packed, and how far in the packed file the reader is. Raises FileRefused."""
+    if not path.exists():
+        raise FileRefused(f"{path}: there is no such file (looked in {path.absolute().parent}).")
+    if not path.is_file():
+        raise FileRefused(f"{path}: this is not a file. Name one file of CSV or JSON lines, packed or not.")
+    try:
+        raw = path.open("rb", buffering=0)
+    except OSError as error:
+        raise FileRefused(f"{path}: it cannot be opened ({error.strerror}).") from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(raw)
+        packing = Packing()
+        content = io.BufferedReader(raw, PEEK)
+        while inner := _unpacked(path, content, packing, stack):
+            if len(packing.layers) > _MOST_LAYERS:
+                raise FileRefused(f"{path}: it is packed {len(packing.layers)} times or more. {_REPACK}")
+            content = io.BufferedReader(inner, PEEK)
+        yield content, packing, raw.tell
+
+
+_REPACK = "Unpack it, and import the CSV or JSON lines file inside, plain or packed with gzip."
+_EXPORT = "Save it as CSV (UTF-8) or JSON lines, and import that."
+
+
+def _unpacked(path: Path, content: io.BufferedReader, packing: Packing, stack) -> io.RawIOBase | None:
+    """The content of the next layer, or None where this one is the data."""
+    head = content.peek()
+    for packer in _PACKERS:
+        if packer.starts(head):
+            packing.layers.append(packer.name)
+            return _Members(path, content, packer, packing)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
+        if not content.seekable():
+            raise FileRefused(f"{path}: it is a zip archive inside {packing.layers[-1]}. {_REPACK}")
+        packing.layers.append("zip")
+        return _Member(path, *_only_member(path, content, stack))
+    for what, starts, remedy in _UNREADABLE:
+        if starts(head):
+            inside = f" (inside {', '.join(packing.layers)})" if packing.layers else ""
+            raise FileRefused(f"{path}: it is {what}{inside}, which cannot be imported. {remedy}")
+    return None
+
+
+class _Packer(NamedTuple):
+    """A format of one or more members, one behind the other."""
+
+    name: str
+    starts: Callable[[bytes], bool]
+    member: Callable[[], object]  # a decompressor as bz2's and lzma's are
+
+
+class _GzipMember:
+    """zlib's decompressor in the shape that those of bz2, lzma and zstd have."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(wbits=31)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        found = self._inner.decompress(self._inner.unconsumed_tail + data, most)
+        # A full answer may have more behind it, though all of the input is consumed.
+        self.needs_input = not self._inner.unconsumed_tail and len(found) < most
+        return found
+
+
+def _is_zstd(head: bytes) -> bool:
+    is_skippable = head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F  # pzstd writes such frames
+    return head.startswith(b"\x28\xb5\x2f\xfd") or is_skippable
+
+
+_PACKERS = (
+    _Packer("gzip", lambda head: head.startswith(b"\x1f\x8b\x08"), _GzipMember),
+    _Packer("bzip2", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)").match, bz2.BZ2Decompressor),
+    _Packer(
+        "xz",
+        lambda head: head.startswith(b"\xfd7zXZ\x00"),
+        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY),
+    ),
+    _Packer("zstd", _is_zstd, zstd.ZstdDecompressor),  # refuses windows beyond 128 MiB
+)
+_DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zstd.ZstdError, zipfile.BadZipFile)
+
+
+class _Layer(io.RawIOBase):
+    """A stream whose errors are sentences."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        view, filled = memoryview(buffer), 0
+        try:
+            while filled < len(view) and (data := self._some(len(view) - filled)):
+                view[filled : filled + len(data)] = data
+                filled += len(data)
+        except FileRefused:
+            raise
+        except _DAMAGED as error:
+            raise FileRefused(
+                f"{self._path}: it is {self._name}, and cannot be unpacked: it is damaged or cut off "
+                f"({str(error) or type(error).__name__}). Fetch or pack it again."
+            ) from error
+        return filled
+
+    def _some(self, most: int) -> bytes:
+        raise NotImplementedError
+
+
+class _Members(_Layer):
+    """All members of a packed stream. Bytes behind the last one that begin no other are left out, and counted."""
+
+    def __init__(self, path: Path, packed: io.BufferedReader, packer: _Packer, packing: Packing) -> None:
+        super().__init__(path, packer.name)
+        self._packed, self._packer, self._packing = packed, packer, packing
+        self._member = packer.member()
+        self._ended = False
+
+    def _some(self, most: int) -> bytes:
+        while not self._ended:
+            data = b""
+            if self._member.eof:
+                data = self._next_member()
+                if self._ended:
+                    break
+            elif self._member.needs_input:
+                data = self._packed.read(_CHUNK)
+                if not data:
+                    raise EOFError("it ends in the middle")
+            if found := self._member.decompress(data, most):
+                return found
+        return b""
+
+    def _next_member(self) -> bytes:
+        """The first bytes of the next member; padding with zeros may stand before it."""
+        rest = self._member.unused_data.lstrip(b"\0")
+        while len(rest) < 16 and (more := self._packed.read(_CHUNK)):
+            rest = (rest + more).lstrip(b"\0")
+        if rest and self._packer.starts(rest):
+            self._member = self._packer.member()
+            return rest
+        self._ended = True
+        while rest:
+            self._packing.left_out += len(rest)
+            if self._packing.left_out > _MOST_LEFT_OUT:
+                raise EOFError("there is more behind its end than a few bytes of garbage")
+            rest = self._packed.read(_CHUNK)
+        return b""
+
+
+class _Member(_Layer):
+    """The one file of a zip archive."""
+
+    def __init__(self, path: Path, member: BinaryIO) -> None:
+        super().__init__(path, "a zip archive")
+        self._some = member.read
+
+
+# Written into archives beside what was packed, by macOS and by Windows.
+_BESIDE = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
+_METHODS = {9: "Deflate64", 93: "zstd", 95: "xz", 97: "WavPack", 98: "PPMd", 99: "AES encryption"}
+
+
+def _only_member(path: Path, content: io.BufferedReader, stack: contextlib.ExitStack) -> tuple[BinaryIO]:
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(content))
+    except (*_DAMAGED, NotImplementedError) as error:
+        raise FileRefused(
+            f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or pack it again."
+        ) from error
+    if "[Content_Types].xml" in archive.namelist():
+        raise FileRefused(f"{path}: it is an Excel or other Office document, which cannot be imported. {_EXPORT}")
+    files = [file for file in archive.infolist() if not file.is_dir() and not _BESIDE.search(file.filename)]
+    if len(files) != 1:
+        named = ", ".join(file.filename for file in files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
+        raise FileRefused(
+            f"{path}: it is a zip archive of {len(files)} files{': ' if files else ''}{named}. "
+            "Pack one file, or unpack it and import each."
+        )
+    (file,) = files
+    if file.flag_bits & 1:
+        raise FileRefused(f"{path}: it is a zip archive with a password. {_REPACK}")
+    try:
+        return (stack.enter_context(archive.open(file)),)
+    except NotImplementedError:
+        method = _METHODS.get(file.compress_type, f"method {file.compress_type}")
+        raise FileRefused(
+            f"{path}: it is a zip archive packed with {method}, which cannot be read. {_REPACK}"
+        ) from None
+    except _DAMAGED as error:
+        raise FileRefused(
+            f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or pack it again."
+        ) from error
+
+
+def _magic(magic: bytes, offset: int = 0) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magic, offset)
+
+
+def _binary(magic: bytes) -> Callable[[bytes], bool]:
+    """Letters alone might as well begin a header."""
+    return lambda head: head.startswith(magic) and _CONTROL.search(head[:4096]) is not None
+
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_UNREADABLE = (
+    ("a tar archive", _magic(b"ustar", 257), _REPACK),
+    ("a 7z archive", _magic(b"7z\xbc\xaf\x27\x1c"), _REPACK),
+    ("a RAR archive", _magic(b"Rar!\x1a\x07"), _REPACK),
+    ("packed with lz4", _magic(b"\x04\x22\x4d\x18"), _REPACK),
+    ("packed with compress (.Z)", _magic(b"\x1f\x9d"), _REPACK),
+    ("packed with LZMA (.lzma)", _magic(b"\x5d\x00\x00"), _REPACK),
+    ("packed with Snappy", _magic(b"\xff\x06\x00\x00sNaPpY"), _REPACK),
+    ("an encrypted file", _magic(b"Salted__"), "Decrypt it first."),
+    ("a Parquet file", _binary(b"PAR1"), _EXPORT),
+    ("an ORC file", _binary(b"ORC"), _EXPORT),
+    ("an Avro file", _magic(b"Obj\x01"), _EXPORT),
+    ("an Arrow file", _magic(b"ARROW1\x00"), _EXPORT),
+    ("an HDF5 file", _magic(b"\x89HDF"), _EXPORT),
+    ("an SQLite database", _magic(b"SQLite format 3\x00"), _EXPORT),
+    ("an Excel or other Office document", _magic(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), _EXPORT),
+    ("a PDF", _magic(b"%PDF-"), _EXPORT),
+    ("an XML document", re.compile(rb"(?:\xef\xbb\xbf)?\s*<\?xml", re.IGNORECASE).match, _EXPORT),
+    (
+        "a web page",
+        re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)", re.IGNORECASE).match,
+        "The download may have failed or need a login: open it, and fetch the file again.",
+    ),
+)

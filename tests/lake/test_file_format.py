@@ -1,0 +1,121 @@
+"""A file is recognized: its encoding by the byte order mark, its dialect by the columns it names and by how few records break."""
+
+import codecs
+
+import pytest
+
+from include.lake.csv_records import FileRefused, csv_records
+from include.lake.file_format import given
+
+NAMES = ("create_time", "job_id", "ed")
+
+
+@pytest.fixture
+def read(tmp_path):
+    """What was recognized, and the cells of the records; the problem of a broken one."""
+
+    def of(content: bytes, encoding: str = "", form: str = ""):
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        with csv_records(path, NAMES, given(encoding, form)) as file:
+            return file.recognized, [record.problem or record.fields for record in file.records()]
+
+    return of
+
+
+@pytest.mark.parametrize(("delimiter", "name"), [(",", "commas"), (";", "semicolons"), ("\t", "tabs"), ("|", "pipes")])
+def test_the_delimiter_is_the_one_that_splits_the_header_into_known_columns(read, delimiter, name):
+    lines = delimiter.join(NAMES) + "\n" + delimiter.join(["a", "1", '"x,y;z|t\tu"'])
+    assert read(lines.encode()) == (f"UTF-8, CSV with {name}", [["a", "1", "x,y;z|t\tu"]])
+
+
+def test_columns_that_are_known_count_more_than_columns(read):
+    told, rows = read(b"create_time;job_id;a,b,c,d,e,f\nx;1;2\n")
+    assert (told, rows) == ("UTF-8, CSV with semicolons", [["x", "1", "2"]])
+
+
+def test_excels_first_line_names_the_delimiter_and_is_not_the_header(read):
+    assert read(b"sep=;\r\ncreate_time;ed\r\na;x\r\n") == ("UTF-8, CSV with semicolons", [["a", "x"]])
+
+
+def test_a_space_after_the_delimiter_is_not_part_of_the_value(read):
+    _, rows = read(b'"create_time", "ed"\na, "x, y"\n')
+    assert rows == [["a", "x, y"]]
+
+
+def test_quotes_escaped_by_a_backslash_are_recognized(read):
+    told, rows = read(b'create_time,ed\na,"{\\"k\\":\\"v, w\\"}"\n')
+    assert (told, rows) == ("UTF-8, CSV with commas, quotes escaped by a backslash", [["a", '{"k":"v, w"}']])
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        (rb"\N", r"\N"),  # the null of such files
+        (rb'"x\ny"', r"x\ny"),
+        (rb'"x\\\"y"', r"x\"y"),
+        (b'""', ""),
+        (rb'"\\"', "\\"),
+    ],
+)
+def test_a_backslash_that_escapes_nothing_is_one(read, written, means):
+    _, (_, row) = read(b'create_time,ed\na,"\\"quoted\\""\nb,' + written + b"\n")
+    assert row == ["b", means]
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [(rb'"{""t"":""say \""hi\""""}"', r'{"t":"say \"hi\""}'), (rb'"C:\"', "C:\\"), (rb"\N", r"\N")],
+)
+def test_a_backslash_in_a_file_of_doubled_quotes_is_a_character(read, written, means):
+    told, rows = read(b"create_time,ed,job_id\na," + written + b",1\n")
+    assert (told, rows) == ("UTF-8, CSV with commas", [["a", means, "1"]])
+
+
+def test_a_later_line_of_the_other_dialect_says_what_to_give(read):
+    content = b"create_time,ed\n" + b"a,x\n" * 70_000 + b'a,"{\\"k\\":1}"\n'
+    assert "FORMAT=backslash" in read(content)[1][-1]
+    assert read(content, form="backslash")[1][-1] == ["a", '{"k":1}']
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (codecs.BOM_UTF32_LE, "utf-32-le"),
+    ],
+)
+@pytest.mark.parametrize("given_encoding", ["", "cp1252"])
+def test_a_byte_order_mark_says_the_encoding_and_is_not_part_of_the_header(read, mark, encoding, given_encoding):
+    told, rows = read(mark + "create_time,ed\na,ü𝄞\n".encode(encoding), given_encoding)
+    assert (told, rows) == (f"{encoding.upper()}, CSV with commas", [["a", "ü𝄞"]])
+
+
+def test_a_byte_that_is_missing_in_utf_16_is_a_problem_of_its_line(read):
+    content = codecs.BOM_UTF16_LE + "create_time,ed\na,x\nb,y".encode("utf-16-le")
+    _, (good, bad) = read(content[:-1])
+    assert good == ["a", "x"]
+    assert "the byte 79, which is not UTF-16-LE" in bad
+
+
+def test_utf_16_without_a_mark_is_refused_with_what_to_give(read):
+    content = "create_time,ed\na,x\n".encode("utf-16-le")
+    with pytest.raises(FileRefused, match="ENCODING=utf-16-le"):
+        read(content)
+    assert read(content, "utf-16-le")[1] == [["a", "x"]]
+
+
+def test_json_lines_are_recognized(read):
+    assert read(codecs.BOM_UTF8 + b'{"ed":1}\n') == ("UTF-8, JSON lines", [['{"ed":1}']])
+
+
+def test_the_format_can_be_forced(read):
+    told, rows = read(b"create_time;ed,x\na;b,c\n", form="csv,comma,doubled")
+    assert (told, rows) == ("UTF-8, CSV with commas", [["a;b", "c"]])
+
+
+def test_an_unknown_format_is_refused_with_the_words_there_are():
+    with pytest.raises(FileRefused, match="csv, jsonl, comma, semicolon, tab, pipe, doubled, backslash"):
+        given(words="excel")

@@ -1,0 +1,167 @@
+"""A file is what its first bytes say, whatever its name; what cannot be read is refused in one line with a remedy."""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import pytest
+from backports import zstd
+
+from include.lake.csv_records import FileRefused, csv_records, fingerprint
+
+CSV = b"create_time,ed\na,x\nb,y\n"
+PACKERS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd.compress}
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """How it was read, its rows, and how many bytes behind its end were left out; under a name that says nothing."""
+
+    def read(content: bytes):
+        path = tmp_path / "file.csv"
+        path.write_bytes(content)
+        fingerprint(path)
+        with csv_records(path, ("create_time", "ed")) as file:
+            rows = [record.fields for record in file.records()]
+            return file.recognized.removesuffix(", UTF-8, CSV with commas"), rows, file.packing.left_out
+
+    return read
+
+
+def zipped(files: dict[str, bytes], method=zipfile.ZIP_DEFLATED) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", method) as writer:
+        for name, content in files.items():
+            writer.writestr(name, content)
+    return archive.getvalue()
+
+
+ROWS = [["a", "x"], ["b", "y"]]
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_each_packing_is_recognized(packed, packer):
+    assert packed(PACKERS[packer](CSV)) == (packer, ROWS, 0)
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_all_members_are_read(packed, packer):
+    pack = PACKERS[packer]
+    assert packed(pack(CSV[:10]) + pack(b"") + pack(CSV[10:])) == (packer, ROWS, 0)
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_bytes_behind_the_end_are_left_out_and_counted(packed, packer):
+    assert packed(PACKERS[packer](CSV) + b"\0\0\0\0garbage") == (packer, ROWS, 7)
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_many_bytes_behind_the_end_are_damage_not_garbage(packed, packer):
+    with pytest.raises(FileRefused, match=f"it is {packer}.*damaged or cut off"):
+        packed(PACKERS[packer](CSV) + b"x" * 2_000_000)
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_a_file_that_is_cut_off_is_refused(packed, packer):
+    whole = PACKERS[packer](CSV * 1_000)
+    with pytest.raises(FileRefused, match=f"it is {packer}.*cut off.*Fetch or pack it again"):
+        packed(whole[:-5])
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_a_damaged_file_is_refused(packed, packer):
+    whole = bytearray(PACKERS[packer](CSV * 1_000))
+    for place in range(len(whole) // 2, len(whole) // 2 + 20):
+        whole[place] ^= 0xFF
+    with pytest.raises(FileRefused, match="damaged or cut off"):
+        packed(bytes(whole))
+
+
+def test_the_content_is_what_counts_however_it_is_packed(tmp_path):
+    prints = set()
+    for number, content in enumerate([CSV, *(pack(CSV) for pack in PACKERS.values()), zipped({"x.csv": CSV})]):
+        (tmp_path / str(number)).write_bytes(content)
+        prints.add(fingerprint(tmp_path / str(number)))
+    assert len(prints) == 1
+
+
+def test_what_macos_and_windows_add_to_a_zip_is_not_a_file_of_it(packed):
+    beside = ("__MACOSX/._x.csv", ".DS_Store", "data/.DS_Store", "data/Thumbs.db", "desktop.ini", "data/")
+    assert packed(zipped({"data/x.csv": CSV} | dict.fromkeys(beside, b"?"))) == ("zip", ROWS, 0)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_by_any_method_that_can_be_read_is_read(packed, method):
+    assert packed(zipped({"x.csv": CSV}, method)) == ("zip", ROWS, 0)
+
+
+def test_a_packed_file_in_a_zip_is_unpacked_too(packed):
+    assert packed(zipped({"x.csv.gz": gzip.compress(CSV)})) == ("zip, gzip", ROWS, 0)
+
+
+@pytest.mark.parametrize("files", [{}, {"a.csv": CSV, "b.csv": CSV}])
+def test_a_zip_holds_one_file(packed, files):
+    with pytest.raises(FileRefused, match=f"a zip archive of {len(files)} files"):
+        packed(zipped(files))
+
+
+@pytest.mark.parametrize(
+    ("flags", "method", "told"),
+    [(1, 8, "with a password"), (0, 9, "packed with Deflate64"), (0, 98, "packed with PPMd")],
+)
+def test_a_zip_that_cannot_be_read_is_refused_with_how_to_pack_it(packed, flags, method, told):
+    archive = bytearray(zipped({"x.csv": CSV}))
+    for place in (6, archive.index(b"PK\x01\x02") + 8):  # the local header's and the directory's flags and method
+        archive[place] |= flags
+        archive[place + 2] = method
+    with pytest.raises(FileRefused, match=f"{told}.*packed with gzip"):
+        packed(bytes(archive))
+
+
+def test_a_zip_without_its_end_is_refused(packed):
+    with pytest.raises(FileRefused, match="a zip archive that is damaged or cut off"):
+        packed(zipped({"x.csv": CSV})[:-30])
+
+
+def tar() -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as writer:
+        member = tarfile.TarInfo("x.csv")
+        member.size = len(CSV)
+        writer.addfile(member, io.BytesIO(CSV))
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (tar(), "a tar archive"),
+        (gzip.compress(tar()), r"a tar archive \(inside gzip\)"),
+        (gzip.compress(zipped({"x.csv": CSV})), "a zip archive inside gzip"),
+        (zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b""}), "an Excel or other Office document"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500), "an Excel or other Office document"),
+        (b"7z\xbc\xaf\x27\x1c\0\x04", "a 7z archive"),
+        (b"Rar!\x1a\x07\x01\0", "a RAR archive"),
+        (b"PAR1\x15\x04", "a Parquet file"),
+        (b"ORC\n\x0b\n\x03\0", "an ORC file"),
+        (b"Obj\x01\x04", "an Avro file"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\x04\x22\x4d\x18\x64", "packed with lz4"),
+        (b"<!DOCTYPE html>\n<html>", "a web page"),
+        (b'<?xml version="1.0"?>', "an XML document"),
+    ],
+)
+def test_other_kinds_of_file_are_refused_by_name_in_one_line(packed, content, what):
+    with pytest.raises(FileRefused, match=f"it is {what}") as refused:
+        packed(content)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("first", [b"ORCID", b"PAR1", b"BZh9", b"PK"])
+def test_a_header_of_letters_is_no_binary_file(packed, first):
+    content = first + b",create_time\n1,a\n"
+    assert packed(content)[1] == [["1", "a"]]
