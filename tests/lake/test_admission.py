@@ -23,6 +23,7 @@ from include.operations.admission import (
     content_id,
 )
 from include.operations.import_log import Refused
+from include.operations.json_events import JsonLineEvents
 
 SHOP = replace(
     pipelines.get("recruitment"),
@@ -168,3 +169,15 @@ def test_a_file_needs_create_time_or_the_declared_time(tmp_path) -> None:
         check_header(path, HEADER[1:], SHOP)
     with pytest.raises(FileRefused, match="no column create_time, which pipeline recruitment needs"):
         check_header(path, ["ts", "ev"], pipelines.get("recruitment"))
+
+
+def test_json_lines_of_equal_rows_are_events_of_their_own_also_where_they_are_corrected() -> None:
+    line = '{"event_time": "soon", "price": 5.00}'
+    events = JsonLineEvents(SHOP, CLOCK)
+    with Occurrences(events.unnamed, SHOP) as occurrences:
+        records = occurrences.numbered(Record(number, number, [line]) for number in (1, 2))
+        refused = [events.read(record) for record in records]
+    corrected = [row.payload.replace("soon", "2019-11-01 00:00:07 UTC") for row in refused]
+    stored = [StoredEvents(SHOP, CLOCK).read(payload, "") for payload in corrected]
+    values = {"event_time": "2019-11-01 00:00:07 UTC", "price": "5.00"}
+    assert [event.values["id"] for event in stored] == [content_id(SHOP, values, number) for number in (0, 1)]

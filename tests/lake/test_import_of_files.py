@@ -1,0 +1,168 @@
+"""Files as people have them, imported into real stores: what is in them counts, whatever they are packed and written as."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import datetime
+
+import pytest
+
+from include import pipelines
+from include.lake.session import lake
+from include.operations import imports
+from include.warehouse.session import rows as fetch
+from include.warehouse.session import warehouse
+from tests.lake_rows import LakeRow
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+SHOP = pipelines.get("ecommerce")
+HEADER = "event_time,event_type,product_id,price,user_session"
+
+
+def lines(minute: int, rows: int = 3) -> list[str]:
+    """Of that minute's own, so that tests share no rows."""
+    return [f"2019-12-01 10:{minute:02}:{second:02} UTC,view,{second},489.070,s" for second in range(rows)]
+
+
+def lake_rows(minute: int) -> list[LakeRow]:
+    query = "SELECT * FROM ecommerce_ks.operations WHERE minute = %s AND shard IN (0, 1, 2, 3)"
+    with lake("lake_reader") as session:
+        found = session.execute(query, (datetime(2019, 12, 1, 10, minute),))
+        return sorted((LakeRow(row) for row in found), key=lambda row: row.create_time.time)
+
+
+def refused() -> list[dict]:
+    with warehouse("warehouse_etl") as conn:
+        return fetch(conn.cursor(), "SELECT * FROM etl.rejected_events ORDER BY rejected_id DESC LIMIT 1")
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content: bytes | str, name: str = "file"):
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        return tmp_path / name
+
+    return write
+
+
+def as_json(header: str, rows: list[str]) -> str:
+    """The rows as objects whose numbers are numbers, as they are written in the CSV."""
+    digits = {"product_id", "price"}
+    return "\n".join(
+        "{" + ", ".join(f'"{name}": {text if name in digits else json.dumps(text)}' for name, text in cells) + "}"
+        for cells in (list(zip(header.split(","), row.split(","), strict=True)) for row in rows)
+    )
+
+
+FORMS = {
+    "gzip": lambda rows: gzip.compress("\n".join([HEADER, *rows]).encode()),
+    "other case and line ends": lambda rows: "\r\n".join([HEADER.upper(), *rows]),
+    "UTF-16 with semicolons": lambda rows: "\n".join([HEADER, *rows]).replace(",", " ; ").encode("utf-16"),
+    "JSON lines": lambda rows: as_json(HEADER, rows),
+}
+
+
+@pytest.mark.parametrize(("minute", "form"), [*enumerate(FORMS, 1)])
+def test_the_same_rows_are_the_same_events_in_whatever_form_they_come(file, minute, form):
+    rows = [*lines(minute), *lines(minute)[:1]]  # two equal rows are two events
+    imports.import_csv(SHOP, file("\n".join([HEADER, *rows])))
+    ids = [row.id for row in lake_rows(minute)]
+    assert len(ids) == 4
+    summary = imports.import_csv(SHOP, file(FORMS[form](rows)))
+    assert (summary.written, summary.rejected, summary.unknown_columns) == (4, 0, ())
+    assert sorted(row.id for row in lake_rows(minute)) == sorted(ids)
+
+
+def test_a_json_line_is_kept_as_it_was_sent(file):
+    imports.import_csv(SHOP, file(as_json(HEADER, lines(5, 1))))
+    [row] = lake_rows(5)
+    assert '"price": 489.070' in row.payload
+
+
+def test_a_line_that_is_not_an_object_is_rejected_by_itself(file):
+    content = as_json(HEADER, lines(6, 2)).replace("\n", '\n["no", "object"]\n')
+    summary = imports.import_csv(SHOP, file(content))
+    assert (summary.written, summary.rejected) == (2, 1)
+    [kept] = refused()
+    assert kept["origin_key"].endswith(":2")
+    assert kept["reason"] == "the line is JSON, but not an object of fields"
+    assert json.loads(kept["payload"]) == {"line": '["no", "object"]'}
+
+
+def test_a_bad_byte_rejects_its_line_and_the_rest_is_imported(file):
+    rows = [*(row.encode() for row in lines(7)), lines(7)[0].encode().replace(b"view", b"vi\xe9w")]
+    summary = imports.import_csv(SHOP, file(b"\n".join([HEADER.encode(), *rows])))
+    assert (summary.written, summary.rejected) == (3, 1)
+    [kept] = refused()
+    assert "it has the byte e9, which is not UTF-8" in kept["reason"]
+    assert "vi\\xe9w" in json.loads(kept["payload"])["line"]
+
+
+def test_the_summary_says_first_what_was_recognized(file):
+    content = "\n".join([HEADER, *lines(8)]).replace(",", ";")
+    path = file(gzip.compress(content.encode()) + b"???")
+    first, *others = str(imports.import_csv(SHOP, path)).splitlines()
+    assert first == f"{path}: gzip, UTF-8, CSV with semicolons."
+    assert "3 bytes behind the end of the packed data were left out." in others
+
+
+def test_a_file_whose_rows_are_there_already_says_so(file):
+    path = file("\n".join([HEADER, *lines(9, 10)]))
+    assert "already" not in str(imports.import_csv(SHOP, path))
+    path = file("\n".join([HEADER, *lines(9, 12)]))
+    assert "Of 12 rows that were looked up before, 10 were in the lake already" in str(imports.import_csv(SHOP, path))
+
+
+def test_only_a_few_rows_of_each_chunk_are_looked_up(file, monkeypatch):
+    monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 20)
+    monkeypatch.setattr(imports, "_LOOKED_UP", (10, 2))
+    assert imports.import_csv(SHOP, file("\n".join([HEADER, *lines(10, 60)]))).looked_up == 10 + 2 + 2
+
+
+def command(path, *arguments: str) -> int:
+    return imports.main(["--pipeline", "ecommerce", "--file", str(path), *arguments])
+
+
+def test_a_file_of_which_too_much_is_rejected_is_imported_and_fails(file, capsys):
+    path = file("\n".join([HEADER, *lines(11), "soon,view,1,1,s"]))
+    assert command(path) == 1
+    assert "1 of 4 rows were rejected: 25 %, more than MAX_REJECTED=20" in capsys.readouterr().err
+    assert len(lake_rows(11)) == 3
+    assert command(path, "--max-rejected", "25") == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"), [([], "There were no rows."), (["soon,view,1,1,s"] * 3, "All 3 rows were rejected.")]
+)
+def test_a_file_of_which_nothing_is_written_fails(file, capsys, rows, told):
+    assert command(file("\n".join([HEADER, *rows])), "--max-rejected", "100") == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_one_line(file, capsys):
+    assert command(file(b"PAR1\0\0\0")) == 1
+    error = capsys.readouterr().err
+    assert "it is a Parquet file, which cannot be imported. Save it as CSV" in error
+    assert error.count("\n") == 1
+
+
+def test_the_format_is_an_option_of_the_command(file, capsys):
+    path = file("\n".join([HEADER, *lines(12)]).replace(",", "|"))
+    assert command(path, "--format", "csv,pipe") == 0
+    assert "CSV with pipes" in capsys.readouterr().out
+    assert command(path, "--format", "comma") == 1
+    assert "it has no column create_time or event_time" in capsys.readouterr().err
+
+
+def test_a_dimension_comes_from_the_same_files(file):
+    path = file(
+        'ID;Title;status;group_id;campaign_id;company_id;created_date;last_modified_date\n990001;"b; c";1;;;7;;\n'
+    )
+    summary = imports.import_dimension("job", path)
+    assert (summary.written, summary.recognized) == (1, "UTF-8, CSV with semicolons")
+    with warehouse("warehouse_etl") as conn:
+        assert fetch(conn.cursor(), "SELECT title, company_id FROM recruitment.job WHERE id = 990001") == [
+            {"title": "b; c", "company_id": 7}
+        ]
