@@ -89,7 +89,8 @@ def csv_records(path: Path, names: Collection[str], known: FileFormat = FileForm
         sample = _sample(head[mark:], form.encoding)
         _check_text(path, sample)
         form = file_format.recognized(form, sample, names, _broken)
-        lines = _Lines(io.TextIOWrapper(content, encoding=form.encoding, errors=_MARKS, newline=""), form)
+        errors = "surrogateescape" if form.encoding == "utf-8" else _MARKS  # the same, and not in Python
+        lines = _Lines(io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""), form)
         if form.is_json:
             header, columns = _names_in(path, sample), None
         else:
