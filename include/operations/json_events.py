@@ -51,10 +51,13 @@ class JsonObjects:
 
 
 class JsonLineEvents:
-    """Turns records of a file of JSON lines into events, as CsvEvents does those of a CSV."""
+    """Turns records of a file of JSON lines into events, as CsvEvents does those of a CSV.
 
-    def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
-        self._pipeline = pipeline
+    With `as_texts` an event has all fields as texts, so that they can be changed, and is no longer the object as it was sent.
+    """
+
+    def __init__(self, pipeline: Pipeline, clock: datetime, *, as_texts: bool = False) -> None:
+        self._pipeline, self._as_texts = pipeline, as_texts
         self._objects = JsonObjects(pipeline, clock, "line")
 
     def read(self, record: Record) -> Event | Refused:
@@ -63,7 +66,10 @@ class JsonLineEvents:
         text = None
         try:
             values, text = self._objects.identified(record.fields[0])
-            return self._objects.event(text, values, record.content)
+            event = self._objects.event(text, values, record.content)
+            if self._as_texts:
+                return Event(event.create_time, {**self._objects.fields(text), **event.values})
+            return event
         except NotAdmitted as error:
             return self._refused(record, text, str(error), error.minute)
 
@@ -91,9 +97,15 @@ class JsonLineEvents:
         return Refused(str(record.line), reason, text, minute)
 
 
-def events_of(file: CsvFile, pipeline: Pipeline, clock: datetime) -> CsvEvents | JsonLineEvents:
+def events_of(
+    file: CsvFile, pipeline: Pipeline, clock: datetime, *, as_texts: bool = False
+) -> CsvEvents | JsonLineEvents:
     """Reads the records of the file as events."""
-    return JsonLineEvents(pipeline, clock) if file.format.is_json else CsvEvents(file.header, pipeline, clock)
+    return (
+        JsonLineEvents(pipeline, clock, as_texts=as_texts)
+        if file.format.is_json
+        else CsvEvents(file.header, pipeline, clock)
+    )
 
 
 def _row_in_envelope(text: str) -> str | None:

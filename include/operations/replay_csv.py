@@ -114,7 +114,7 @@ def replay_csv(
         clock = Clock(replays.clock())
         # A shifted event is not of the time that the file says: whether its minute is closed is for the way in to judge.
         admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
-        events = events_of(file, admitting, clock.now())
+        events = events_of(file, admitting, clock.now(), as_texts=True)
         plan = Plan(pipeline, how, events, glance_at(file, pipeline), times)
         sample = Sample(found.kinds, how.sample, digest) if how.sample else None
         total, unit = (found.lines, "line") if found else (path.stat().st_size, "B")

@@ -65,6 +65,7 @@ def test_what_other_programs_write_for_json_is_made_json(text, fields):
         (b"[" * 100_000, "the message is not JSON: "),
         (b'{"create_time": "caf\xe9"}', "the message is not UTF-8: bytes e9 22 7d at 20"),
         (b'["create_time"]', "the message is JSON, but not an object of fields"),
+        (b'{"n": %s}' % (b"1" * 5_000), "create_time '' is not a time-UUID"),  # more digits than Python takes
         (b"17", "the message is JSON, but not an object of fields"),
         ({"custom_track": "click"}, "create_time '' is not a time-UUID"),
         ({"create_time": "yesterday"}, "create_time 'yesterday' is not a time-UUID"),

@@ -153,6 +153,19 @@ def test_by_import_and_by_topic_a_file_counts_once_and_so_do_its_broken_lines(sh
     ]
 
 
+def test_json_lines_are_replayed_as_the_rows_of_a_csv_are(shop, tmp_path):
+    path = tmp_path / "events"
+    rows = [
+        {"event_time": f"2019-11-02 11:00:0{second} UTC", "event_type": kind, "price": second}
+        for second, kind in enumerate(["view", "cart", "view"])
+    ]
+    path.write_text("\n".join([*map(json.dumps, rows), "no object"]), encoding="utf-8")
+    summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
+    assert (summary.sent, summary.rejected, summary.recognized) == (3, 1, "UTF-8, JSON lines")
+    assert sorted(message["price"] for message in sent(shop)) == ["0", "1", "2"]
+    assert [row["payload"] for row in kept(shop)] == ['{"line": "no object"}']
+
+
 def test_as_fast_as_it_goes_the_last_event_happens_now_and_none_later(shop, shop_file):
     begun = datetime.now(UTC).replace(tzinfo=None)
     summary = replay_csv.replay_csv(shop, shop_file(600, 1, "2019-11-03 10:00:00"), MAX)

@@ -133,6 +133,18 @@ def test_a_file_of_which_too_much_is_rejected_is_imported_and_fails(file, capsys
     assert command(path, "--max-rejected", "25") == 0
 
 
+def test_the_dags_task_fails_in_the_same_case(file):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from dags.operations import import_rows
+
+    form = {"pipeline": "ecommerce", "table": None, "from": None, "encoding": None, "format": None, "max_rejected": 20}
+    path = file("\n".join([HEADER, *lines(13), "soon,view,1,1,s"]))
+    with pytest.raises(AirflowFailException, match="1 of 4 rows were rejected"):
+        import_rows.function(params=form | {"file": str(path)})
+    assert len(lake_rows(13)) == 3
+
+
 @pytest.mark.parametrize(
     ("rows", "told"), [([], "There were no rows."), (["soon,view,1,1,s"] * 3, "All 3 rows were rejected.")]
 )
