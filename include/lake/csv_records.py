@@ -49,7 +49,7 @@ class Record(NamedTuple):
 class CsvFile:
     """An open file; `position()` is how many bytes of the (packed) file are read."""
 
-    header: list[str]  # of JSON lines: the fields of the first ones
+    header: list[str]  # of JSON lines: the fields of the first ones, where these could be looked at
     format: FileFormat
     packing: Packing
     position: Callable[[], int]
@@ -141,8 +141,10 @@ def _names_in(path: Path, sample: str) -> list[str]:
     names: dict[str, None] = {}
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
-            if isinstance(fields := json.loads(line), dict):
+            if isinstance(fields := json.loads(line, parse_int=str), dict):
                 names.update(dict.fromkeys(fields))
+    if not names and len(sample) < PEEK // 2:  # else the first line may be longer than the sample
+        raise FileRefused(f"{path}: its first lines are not JSON objects. Write one object a line (jq -c .).")
     return list(names)
 
 

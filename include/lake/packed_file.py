@@ -151,6 +151,11 @@ class _Layer(io.RawIOBase):
         except FileRefused:
             raise
         except _DAMAGED as error:
+            if "memory" in str(error).lower():
+                raise FileRefused(
+                    f"{self._path}: it is {self._name} with a dictionary of more than {_MOST_MEMORY >> 20} MiB, or a window of "
+                    "more than 128 MiB. Pack it with a usual level."
+                ) from error
             raise FileRefused(
                 f"{self._path}: it is {self._name}, and cannot be unpacked: it is damaged or cut off "
                 f"({str(error) or type(error).__name__}). Fetch or pack it again."

@@ -286,6 +286,8 @@ def names_of(pipeline: Pipeline) -> tuple[str, ...]:
 
 def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(unknown, missing) columns, or FileRefused where the file can't hold this pipeline's events."""
+    if not header:  # of JSON lines
+        return (), ()
     known = [column for column in header if column in pipeline.fields]
     times = [name for name in ("create_time", pipeline.event_time) if name]
     has_time = any(name in header for name in times)

@@ -162,12 +162,20 @@ def test_a_line_that_is_too_long_is_one_broken_line_and_its_beginning_is_kept(cs
     assert records[-1].line == 4 + line.count(b"\n")
 
 
+def test_a_first_line_of_json_that_is_longer_than_a_sample_is_a_record(csv_file):
+    line = '{"ed":"' + "x" * 1_000_000 + '"}'
+    assert read(csv_file(line.encode())) == [(1, 1, [line])]
+
+
 def test_lines_of_json_are_records_of_one_text(csv_file):
     path = csv_file(b'{"ev":1}\r\n\n{"ev":2}')
     assert read(path) == [(1, 1, ['{"ev":1}']), (3, 3, ['{"ev":2}'])]
 
 
-@pytest.mark.parametrize(("content", "remedy"), [(b'[{"ev":1}]', "jq -c '.\\[\\]'"), (b'{\n"ev":1\n}\n', "jq -c .")])
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [(b'[{"ev":1}]', "jq -c '.\\[\\]'"), (b'{\n"ev":1\n}\n', "jq -c ."), (b'{"ev":1}{"ev":2}\n', "jq -c .")],
+)
 def test_other_json_is_refused_with_the_command_that_makes_lines_of_it(csv_file, content, remedy):
     with pytest.raises(FileRefused, match=remedy), csv_records(csv_file(content), NAMES):
         pass

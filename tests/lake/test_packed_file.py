@@ -80,6 +80,12 @@ def test_a_damaged_file_is_refused(packed, packer):
         packed(bytes(whole))
 
 
+def test_a_dictionary_that_would_take_all_memory_is_refused(packed):
+    huge = lzma.compress(CSV, filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 30}])
+    with pytest.raises(FileRefused, match="it is xz with a dictionary of more than 256 MiB"):
+        packed(huge)
+
+
 def test_the_content_is_what_counts_however_it_is_packed(tmp_path):
     prints = set()
     for number, content in enumerate([CSV, *(pack(CSV) for pack in PACKERS.values()), zipped({"x.csv": CSV})]):
