@@ -57,8 +57,8 @@ def read(path: Path) -> str:
     """What became of the file's records."""
     good = bad = 0
     try:
-        fingerprint(path)
-        with csv_records(path, ("create_time", "ed")) as file:
+        damage = fingerprint(path).damage
+        with csv_records(path, ("create_time", "ed"), damage=damage) as file:
             for record in file.records():
                 good, bad = good + (record.problem is None), bad + (record.problem is not None)
     except FileRefused as refused:

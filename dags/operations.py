@@ -32,7 +32,6 @@ def import_rows(params=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
     from include.lake.csv_records import FileRefused
-    from include.operations.import_log import shortfall
     from include.operations.imports import asked_import
 
     source = (params["pipeline"], params["table"], params["file"], params["from"])
@@ -41,7 +40,7 @@ def import_rows(params=None) -> None:
     except FileRefused as refused:
         raise AirflowFailException(str(refused)) from None
     print(summary)
-    if problem := shortfall(summary.written, summary.rejected, params["max_rejected"]):
+    if problem := summary.shortfall(params["max_rejected"]):
         raise AirflowFailException(problem)
 
 

@@ -20,9 +20,9 @@ from typing import NamedTuple, TextIO
 
 from include.lake import file_format
 from include.lake.file_format import FileFormat
-from include.lake.packed_file import PEEK, FileRefused, Packing, unpacked
+from include.lake.packed_file import PEEK, Damage, FileDamaged, FileRefused, Packing, unpacked
 
-__all__ = ["CsvFile", "FileRefused", "Record", "csv_records", "fingerprint"]
+__all__ = ["CsvFile", "FileRefused", "Fingerprint", "Record", "csv_records", "fingerprint"]
 
 LONGEST_VALUE = 2 * 1024 * 1024  # characters; also where a quote that is never closed stops swallowing lines
 LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an event of 4,000,000
@@ -69,28 +69,54 @@ class CsvFile:
         return _records(self._lines, self.format, self._columns)
 
 
-def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> str:
-    """SHA-256 of the content, unpacked. Raises FileRefused where the file is absent, damaged or of another kind."""
-    digest = hashlib.sha256()
-    with unpacked(path) as (content, _, position):
-        while chunk := content.read(_CHUNK):
-            digest.update(chunk)
-            on_bytes(position())
-    return digest.hexdigest()
+class Fingerprint(NamedTuple):
+    """The content of a file, and where it is damaged."""
+
+    digest: str
+    damage: Damage | None
+
+
+def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> Fingerprint:
+    """SHA-256 of the content, unpacked. Raises FileRefused where the file is absent, of another kind, or damaged at once."""
+    digest, damage = hashlib.sha256(), None
+    try:
+        with unpacked(path) as (content, _, position):
+            while chunk := content.read1(_CHUNK):
+                digest.update(chunk)
+                on_bytes(position())
+    except FileDamaged as error:
+        if not error.damage.whole:
+            raise
+        damage = error.damage
+    return Fingerprint(digest.hexdigest(), damage)
 
 
 @contextlib.contextmanager
-def csv_records(path: Path, names: Collection[str], known: FileFormat = FileFormat()) -> Iterator[CsvFile]:  # noqa: B008
-    """The file, open, behind its header; `names` are the columns that it may have, and `known` is what people say of it."""
-    with unpacked(path) as (content, packing, position):
+def csv_records(
+    path: Path,
+    names: Collection[str],
+    known: FileFormat = FileFormat(),  # noqa: B008
+    damage: Damage | None = None,
+) -> Iterator[CsvFile]:
+    """The file, open, behind its header; `names` are the columns that it may have, and `known` is what people say of it.
+
+    With a `damage`, which `fingerprint` found, it ends behind the last whole line before that.
+    """
+    with unpacked(path, damage) as (content, packing, position):
         head = content.peek()
         form, mark = file_format.with_encoding(known, head)
         content.read(mark)
         sample = _sample(head[mark:], form.encoding)
+        if damage and not re.search(r"[\r\n]", sample):
+            raise FileDamaged(path, damage)
         _check_text(path, sample)
         form = file_format.recognized(form, sample, names, _broken)
         errors = "surrogateescape" if form.encoding == "utf-8" else _MARKS  # the same, and not in Python
-        lines = _Lines(io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""), form)
+        lines = _Lines(
+            io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""),
+            form,
+            is_cut_off=damage is not None,
+        )
         if form.is_json:
             header, columns = _names_in(path, sample), None
         else:
@@ -259,8 +285,8 @@ class _Start(str):
 class _Lines:
     """The physical lines of a text, with those of the record being read at hand, to give them back."""
 
-    def __init__(self, text: TextIO, form: FileFormat) -> None:
-        self._text, self._form = text, form
+    def __init__(self, text: TextIO, form: FileFormat, *, is_cut_off: bool = False) -> None:
+        self._text, self._form, self._is_cut_off = text, form, is_cut_off
         self._returned: deque[str] = deque()
         self.number = 0  # of the last line handed out
         self.begin_record()
@@ -297,7 +323,7 @@ class _Lines:
 
     def _next(self) -> str:
         line = self._text.readline(LONGEST_RECORD)
-        if not line:
+        if not line or (self._is_cut_off and not line.endswith(("\n", "\r")) and len(line) < LONGEST_RECORD):
             raise StopIteration
         if len(line) < LONGEST_RECORD or line.endswith(("\n", "\r")):
             return line

@@ -11,6 +11,7 @@ import contextlib
 import io
 import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,11 +26,30 @@ _CHUNK = 128 * 1024
 _MOST_MEMORY = 256 * 1024 * 1024
 _MOST_LAYERS = 4
 _MOST_LEFT_OUT = 1024 * 1024  # more bytes than these behind the end are data, not garbage
+_SMALLEST_MEMBER = 18  # bytes: fewer behind the end are garbage, whatever they are
+_PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member is text alone
 _SHOWN = 5
 
 
 class FileRefused(ValueError):
     """A file that cannot be imported as it is; nothing of it was written."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Where a packed file is damaged or cut off. The bytes before it are right, as far as their checksums go."""
+
+    problem: str
+    layer: int  # from the outside in
+    whole: int  # bytes of that layer's content
+
+
+class FileDamaged(FileRefused):
+    """A packed file that is damaged or cut off."""
+
+    def __init__(self, path: Path, damage: Damage) -> None:
+        super().__init__(f"{path}: {damage.problem}. Fetch or pack it again.")
+        self.damage = damage
 
 
 @dataclass
@@ -38,11 +58,17 @@ class Packing:
 
     layers: list[str] = field(default_factory=list)
     left_out: int = 0  # bytes
+    damage: Damage | None = None  # that is known: the content ends there
 
 
 @contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[tuple[io.BufferedReader, Packing, Callable[[], int]]]:
-    """The content, how it is packed, and how far in the packed file the reader is. Raises FileRefused."""
+def unpacked(
+    path: Path, damage: Damage | None = None
+) -> Iterator[tuple[io.BufferedReader, Packing, Callable[[], int]]]:
+    """The content, how it is packed, and how far in the packed file the reader is.
+
+    Raises FileRefused, and FileDamaged unless the damage is given, as an earlier pass raised it: then the content ends there.
+    """
     if not path.exists():
         raise FileRefused(f"{path}: there is no such file (looked in {path.absolute().parent}).")
     if not path.is_file():
@@ -53,7 +79,7 @@ def unpacked(path: Path) -> Iterator[tuple[io.BufferedReader, Packing, Callable[
         raise FileRefused(f"{path}: it cannot be opened ({error.strerror}).") from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(raw)
-        packing = Packing()
+        packing = Packing(damage=damage)
         content = io.BufferedReader(raw, PEEK)
         while inner := _unpacked(path, content, packing, stack):
             if len(packing.layers) > _MOST_LAYERS:
@@ -77,7 +103,7 @@ def _unpacked(path: Path, content: io.BufferedReader, packing: Packing, stack) -
         if not content.seekable():
             raise FileRefused(f"{path}: it is a zip archive inside {packing.layers[-1]}. {_REPACK}")
         packing.layers.append("zip")
-        return _Member(path, *_only_member(path, content, stack))
+        return _archived(path, content, packing, stack)
     for what, starts, remedy in _UNREADABLE:
         if starts(head):
             inside = f" (inside {', '.join(packing.layers)})" if packing.layers else ""
@@ -89,6 +115,7 @@ class _Packer(NamedTuple):
     """A format of one or more members, one behind the other."""
 
     name: str
+    magic: bytes
     starts: Callable[[bytes], bool]
     member: Callable[[], object]  # a decompressor as bz2's and lzma's are
 
@@ -96,8 +123,8 @@ class _Packer(NamedTuple):
 class _GzipMember:
     """zlib's decompressor in the shape that those of bz2, lzma and zstd have."""
 
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+    def __init__(self, wbits: int = 31) -> None:
+        self._inner = zlib.decompressobj(wbits)
         self.needs_input = True
 
     @property
@@ -121,58 +148,85 @@ def _is_zstd(head: bytes) -> bool:
 
 
 _PACKERS = (
-    _Packer("gzip", lambda head: head.startswith(b"\x1f\x8b\x08"), _GzipMember),
-    _Packer("bzip2", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)").match, bz2.BZ2Decompressor),
+    _Packer("gzip", b"\x1f\x8b\x08", lambda head: head.startswith(b"\x1f\x8b\x08"), _GzipMember),
+    _Packer("bzip2", b"BZh", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)").match, bz2.BZ2Decompressor),
     _Packer(
         "xz",
+        b"\xfd7zXZ\x00",
         lambda head: head.startswith(b"\xfd7zXZ\x00"),
         lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY),
     ),
-    _Packer("zstd", _is_zstd, zstd.ZstdDecompressor),  # refuses windows beyond 128 MiB
+    _Packer("zstd", b"\x28\xb5\x2f\xfd", _is_zstd, zstd.ZstdDecompressor),  # refuses windows beyond 128 MiB
 )
 _DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zstd.ZstdError, zipfile.BadZipFile)
 
 
 class _Layer(io.RawIOBase):
-    """A stream whose errors are sentences."""
+    """What a packed file holds. Its errors are sentences, and come behind the bytes that are before them."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
+    def __init__(self, path: Path, packing: Packing) -> None:
+        self._path, self._packing = path, packing
+        self._layer = len(packing.layers) - 1
+        self._name = packing.layers[-1]
+        self._given = 0  # bytes of content
+        self._error: FileRefused | None = None
+        damage = packing.damage
+        self._end = damage.whole if damage and damage.layer == self._layer else None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer) -> int:
         view, filled = memoryview(buffer), 0
+        if self._end is not None:
+            view = view[: self._end - self._given]
         try:
-            while filled < len(view) and (data := self._some(len(view) - filled)):
+            while self._error is None and filled < len(view) and (data := self._some(len(view) - filled)):
                 view[filled : filled + len(data)] = data
                 filled += len(data)
-        except FileRefused:
-            raise
+                self._given += len(data)
+        except FileRefused as error:
+            self._error = error
         except _DAMAGED as error:
-            if "memory" in str(error).lower():
-                raise FileRefused(
-                    f"{self._path}: it is {self._name} with a dictionary of more than {_MOST_MEMORY >> 20} MiB, or a window of "
-                    "more than 128 MiB. Pack it with a usual level."
-                ) from error
-            raise FileRefused(
-                f"{self._path}: it is {self._name}, and cannot be unpacked: it is damaged or cut off "
-                f"({str(error) or type(error).__name__}). Fetch or pack it again."
-            ) from error
+            self._error = self._explained(error)
+        if self._error and not filled and self._packing.damage is None:
+            raise self._error
         return filled
+
+    def _explained(self, error: Exception) -> FileRefused:
+        if "memory" in str(error).lower():
+            return FileRefused(
+                f"{self._path}: it is {self._name} with a dictionary of more than {_MOST_MEMORY >> 20} MiB, or a window of "
+                "more than 128 MiB. Pack it with a usual level."
+            )
+        return FileDamaged(self._path, self._damage(error))
+
+    def _damage(self, error: Exception) -> Damage:
+        """Nothing of a member that fails its checks is trusted: damage shows only behind the bytes that it changed."""
+        problem = f"it is {self._name}, and damaged ({str(error) or type(error).__name__})"
+        return Damage(problem, self._layer, 0)
 
     def _some(self, most: int) -> bytes:
         raise NotImplementedError
 
 
+class _CutOff(EOFError):
+    """The packed bytes end in the middle of a member."""
+
+
+class _NotAMember(ValueError):
+    """Bytes behind a member that are neither another one nor garbage."""
+
+
 class _Members(_Layer):
-    """All members of a packed stream. Bytes behind the last one that begin no other are left out, and counted."""
+    """All members of a packed stream. Zeros and text behind the last one are left out, and counted."""
 
     def __init__(self, path: Path, packed: io.BufferedReader, packer: _Packer, packing: Packing) -> None:
-        super().__init__(path, packer.name)
-        self._packed, self._packer, self._packing = packed, packer, packing
+        super().__init__(path, packing)
+        self._packed, self._packer = packed, packer
         self._member = packer.member()
+        self._begins, self._whole = 0, 0  # where the member begins, in the packed bytes and in the content
+        self._taken = 0  # packed bytes
         self._ended = False
 
     def _some(self, most: int) -> bytes:
@@ -183,50 +237,110 @@ class _Members(_Layer):
                 if self._ended:
                     break
             elif self._member.needs_input:
-                data = self._packed.read(_CHUNK)
+                data = self._take()
                 if not data:
-                    raise EOFError("it ends in the middle")
+                    raise _CutOff
             if found := self._member.decompress(data, most):
                 return found
         return b""
 
+    def _take(self) -> bytes:
+        data = self._packed.read(_CHUNK)
+        self._taken += len(data)
+        return data
+
+    def _damage(self, error: Exception) -> Damage:
+        is_cut_off = isinstance(error, _CutOff)
+        problem = f"it is {self._name}, and "
+        if is_cut_off:
+            problem += f"cut off: it ends at byte {self._taken:,} in the middle of its data"
+        elif isinstance(error, _NotAMember):
+            problem += f"damaged at byte {self._begins:,}: {error}"
+        else:
+            problem += (
+                f"damaged in the part that begins at byte {self._begins:,} ({str(error) or type(error).__name__})"
+            )
+        return Damage(problem, self._layer, self._given if is_cut_off else self._whole)
+
     def _next_member(self) -> bytes:
         """The first bytes of the next member; padding with zeros may stand before it."""
         rest = self._member.unused_data.lstrip(b"\0")
-        while len(rest) < 16 and (more := self._packed.read(_CHUNK)):
+        while len(rest) < _SMALLEST_MEMBER and (more := self._take()):
             rest = (rest + more).lstrip(b"\0")
+        self._begins, self._whole = self._taken - len(rest), self._given
         if rest and self._packer.starts(rest):
             self._member = self._packer.member()
             return rest
+        if rest and self._packer.magic.startswith(rest):
+            raise _CutOff
         self._ended = True
         while rest:
             self._packing.left_out += len(rest)
+            is_short = self._packing.left_out < _SMALLEST_MEMBER
+            if not is_short and not _PLAIN_TEXT.fullmatch(rest):
+                raise _NotAMember(f"the bytes there are not {self._name}")
             if self._packing.left_out > _MOST_LEFT_OUT:
-                raise EOFError("there is more behind its end than a few bytes of garbage")
-            rest = self._packed.read(_CHUNK)
+                raise _NotAMember("there is more behind its end than a few bytes of garbage")
+            rest = self._take()
         return b""
 
 
 class _Member(_Layer):
     """The one file of a zip archive."""
 
-    def __init__(self, path: Path, member: BinaryIO) -> None:
-        super().__init__(path, "a zip archive")
+    def __init__(self, path: Path, packing: Packing, member: BinaryIO) -> None:
+        super().__init__(path, packing)
         self._some = member.read
+
+
+class _CutOffArchive(_Members):
+    """The first file of a zip archive whose directory cannot be read."""
+
+    def __init__(self, path: Path, packed: io.BufferedReader, packing: Packing) -> None:
+        packer = _Packer("zip", b"PK\x03\x04", lambda head: False, lambda: _GzipMember(-zlib.MAX_WBITS))
+        super().__init__(path, packed, packer, packing)
+        self._taken = packed.tell()
+
+    def _next_member(self) -> bytes:
+        rest = self._member.unused_data + self._take()
+        if self._packer.magic in rest[:_LONGEST_DESCRIPTOR]:
+            raise FileRefused(
+                f"{self._path}: it is a zip archive of several files that is damaged or cut off. {_REPACK}"
+            )
+        while self._take():
+            pass
+        raise _CutOff
 
 
 # Written into archives beside what was packed, by macOS and by Windows.
 _BESIDE = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
+_LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, lengths of name and extra field
+_LONGEST_DESCRIPTOR = 28  # bytes between a file of an archive and the header of the next one, header included
 _METHODS = {9: "Deflate64", 93: "zstd", 95: "xz", 97: "WavPack", 98: "PPMd", 99: "AES encryption"}
 
 
-def _only_member(path: Path, content: io.BufferedReader, stack: contextlib.ExitStack) -> tuple[BinaryIO]:
+def _archived(path: Path, content: io.BufferedReader, packing: Packing, stack: contextlib.ExitStack) -> _Layer:
     try:
         archive = stack.enter_context(zipfile.ZipFile(content))
     except (*_DAMAGED, NotImplementedError) as error:
-        raise FileRefused(
-            f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or pack it again."
-        ) from error
+        return _first_of_cut_off(path, content, packing, error)
+    return _Member(path, packing, _only_member(path, archive, stack))
+
+
+def _first_of_cut_off(path: Path, content: io.BufferedReader, packing: Packing, error: Exception) -> _CutOffArchive:
+    """The file that begins an archive whose directory, at its end, cannot be read."""
+    content.seek(0)
+    head = content.read(_LOCAL_HEADER.size)
+    if len(head) == _LOCAL_HEADER.size and head.startswith(b"PK\x03\x04"):
+        _, flags, method, name_size, extra_size = _LOCAL_HEADER.unpack(head)
+        name = content.read(name_size).decode("utf-8", "replace")
+        content.read(extra_size)
+        if method == zipfile.ZIP_DEFLATED and not flags & 1 and not name.endswith("/") and not _BESIDE.search(name):
+            return _CutOffArchive(path, content, packing)
+    raise FileRefused(f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or pack it again.")
+
+
+def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitStack) -> BinaryIO:
     if "[Content_Types].xml" in archive.namelist():
         raise FileRefused(f"{path}: it is an Excel or other Office document, which cannot be imported. {_EXPORT}")
     files = [file for file in archive.infolist() if not file.is_dir() and not _BESIDE.search(file.filename)]
@@ -240,7 +354,7 @@ def _only_member(path: Path, content: io.BufferedReader, stack: contextlib.ExitS
     if file.flag_bits & 1:
         raise FileRefused(f"{path}: it is a zip archive with a password. {_REPACK}")
     try:
-        return (stack.enter_context(archive.open(file)),)
+        return stack.enter_context(archive.open(file))
     except NotImplementedError:
         method = _METHODS.get(file.compress_type, f"method {file.compress_type}")
         raise FileRefused(

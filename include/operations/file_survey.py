@@ -14,9 +14,10 @@ from datetime import datetime
 from pathlib import Path
 
 from include import readings
-from include.lake.csv_records import CsvFile, Record, csv_records, fingerprint
+from include.lake.csv_records import CsvFile, Fingerprint, Record, csv_records, fingerprint
 from include.lake.file_format import FileFormat
 from include.lake.keys import NotATimeUUID, parse, time_of
+from include.lake.packed_file import Damage
 from include.lake.payload import Fields, NotAnObject
 from include.operations.admission import YEARS, NotAdmitted, check_header, names_of, time_in
 from include.operations.progress import Bar
@@ -95,12 +96,12 @@ def glance_at(file: CsvFile, pipeline: Pipeline) -> Glance:
     return Glance(None if file.format.is_json else file.header, pipeline)
 
 
-def survey(path: Path, known: FileFormat, pipeline: Pipeline) -> Survey:
+def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | None = None) -> Survey:
     """One pass over the whole file. Raises FileRefused where it can't be meant for the pipeline."""
     found = Survey()
     kinds = found.kinds
     with (
-        csv_records(path, names_of(pipeline), known) as file,
+        csv_records(path, names_of(pipeline), known, damage) as file,
         Bar(f"looking through {path.name}", path.stat().st_size) as bar,
     ):
         check_header(path, file.header, pipeline)
@@ -167,8 +168,8 @@ def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
     return found
 
 
-def checked_fingerprint(path: Path) -> str:
-    """The file's digest, with progress. Raises FileRefused."""
+def checked_fingerprint(path: Path) -> Fingerprint:
+    """The file's digest and damage, with progress. Raises FileRefused."""
     size = path.stat().st_size if path.is_file() else 0
     with Bar(f"checking {path.name}", size) as bar:
         return fingerprint(path, bar.at)

@@ -12,8 +12,16 @@ from include.warehouse.session import in_transaction
 MAX_REJECTED = 20.0  # percent
 
 
-def shortfall(stored: int, rejected: int, most: float) -> str | None:
-    """Why an import did not do what it is for: it stored nothing, or rejected more than `most` percent of the rows."""
+def shortfall(stored: int, rejected: int, most: float, damage: str | None = None) -> str | None:
+    """Why an import did not do what it is for.
+
+    The file is damaged, nothing was stored, or more than `most` percent of the rows were rejected.
+    """
+    if damage:
+        return (
+            f"The file cannot be read to its end: {damage}. The {stored + rejected:,} rows before that were read, {stored:,} of "
+            "them stored. Fetch or pack the file again and import it, which counts no row twice."
+        )
     if not stored:
         return f"All {rejected:,} rows were rejected." if rejected else "There were no rows."
     share = 100 * rejected / (stored + rejected)

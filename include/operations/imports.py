@@ -21,6 +21,7 @@ from include.lake import change_log, file_format
 from include.lake.csv_records import FileRefused, Record, csv_records
 from include.lake.errors import LakeError
 from include.lake.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
+from include.lake.packed_file import Damage
 from include.lake.presence import Presence
 from include.lake.schema import check_table
 from include.lake.session import explained, lake
@@ -61,6 +62,7 @@ class ImportSummary:
     target: str
     recognized: str = ""  # how a file is packed and written
     left_out: int = 0  # bytes behind the end of what is packed
+    damage: Damage | None = None  # of the file: what follows it was not read
     looked_up: int = 0  # events that were looked up in the lake before they were written
     known: int = 0  # of these, those that were there
     written: int = 0
@@ -73,6 +75,10 @@ class ImportSummary:
     ignored_columns: tuple[str, ...] = ()  # of a dimension's file
     unreadable: list[str] = field(default_factory=list)  # values of a dimension that are stored as null
     seconds: float = 0.0
+
+    def shortfall(self, max_rejected: float) -> str | None:
+        """Why it did not do what it is for."""
+        return shortfall(self.written, self.rejected, max_rejected, self.damage and self.damage.problem)
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.recognized}."] if self.recognized else []
@@ -113,9 +119,9 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "", form
     """
     path, begun = Path(path), time.monotonic()
     known = file_format.given(encoding, form)
-    digest = checked_fingerprint(path)
+    digest, damage = checked_fingerprint(path)
     with (
-        csv_records(path, names_of(pipeline), known) as file,
+        csv_records(path, names_of(pipeline), known, damage) as file,
         lake(LAKE_READER) as lookup,
         lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
@@ -152,7 +158,7 @@ def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "", form
                 summary,
                 lambda _: bar.at(file.position()),
             )
-        summary.left_out = file.packing.left_out
+        summary.left_out, summary.damage = file.packing.left_out, damage
         return _finished(summary, imports, begun)
 
 
@@ -212,8 +218,8 @@ def import_dimension(
     path, begun = Path(path), time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
     known = file_format.given(encoding, form)
-    digest = checked_fingerprint(path)
-    with csv_records(path, dimension.columns, known) as file, warehouse(WAREHOUSE_ETL) as conn:
+    digest, damage = checked_fingerprint(path)
+    with csv_records(path, dimension.columns, known, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
         if file.format.is_json:
             raise FileRefused(f"{path}: it is {file.recognized}. A dimension is imported from CSV: save it as such.")
         absent = [column for column in dimension.columns if column not in file.header]
@@ -242,6 +248,7 @@ def import_dimension(
         summary = ImportSummary(
             str(path), dimension.table, file.recognized, file.packing.left_out, unreadable=unreadable
         )
+        summary.damage = damage
         summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
         return _finished(summary, imports, begun)
 
@@ -327,7 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
         return 130
     print(summary)
-    if problem := shortfall(summary.written, summary.rejected, asked.max_rejected):
+    if problem := summary.shortfall(asked.max_rejected):
         print(f"Import incomplete. {problem}", file=sys.stderr)
         return 1
     return 0

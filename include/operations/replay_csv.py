@@ -22,6 +22,7 @@ from include.kafka.producer import producer
 from include.kafka.way_in import SETTING, UnknownWayIn, way_in
 from include.lake import file_format
 from include.lake.csv_records import FileRefused, csv_records
+from include.lake.packed_file import Damage
 from include.operations.admission import Occurrences, about_columns, check_header, names_of
 from include.operations.file_survey import Sample, Survey, checked_fingerprint, glance_at, survey
 from include.operations.import_log import MAX_REJECTED, ImportLog, shortfall
@@ -48,12 +49,17 @@ class ReplaySummary:
     topic: str
     recognized: str = ""  # how the file is packed and written
     left_out: int = 0  # bytes behind the end of what is packed
+    damage: Damage | None = None  # of the file: what follows it was not read
     sent: int = 0
     rejected: int = 0
     resumed_at: int | None = None
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    def shortfall(self, max_rejected: float) -> str | None:
+        """Why it did not do what it is for."""
+        return shortfall(self.sent, self.rejected, max_rejected, self.damage and self.damage.problem)
 
     def __str__(self) -> str:
         lines = [
@@ -85,11 +91,11 @@ def replay_csv(
     _check_way_in(pipeline)
     check(how, pipeline, None, _utc_now())
     known = file_format.given(encoding, form)
-    digest = checked_fingerprint(path)
-    found = survey(path, known, pipeline) if how.needs_survey else None
+    digest, damage = checked_fingerprint(path)
+    found = survey(path, known, pipeline, damage) if how.needs_survey else None
     check(how, pipeline, found, _utc_now())
     with (
-        csv_records(path, names_of(pipeline), known) as file,
+        csv_records(path, names_of(pipeline), known, damage) as file,
         warehouse(WAREHOUSE_ETL) as conn,
         producer(pipeline) as sender,
     ):
@@ -135,7 +141,7 @@ def replay_csv(
                 feed.take(*row)
             feed.settle()
         replays.finish()
-        summary.left_out = file.packing.left_out
+        summary.left_out, summary.damage = file.packing.left_out, damage
     summary.sent, summary.rejected = replays.progress.rows_written, replays.progress.rows_rejected
     summary.seconds = time.monotonic() - begun
     return summary
@@ -196,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
         return 130
     print(summary)
-    if problem := shortfall(summary.sent, summary.rejected, asked.max_rejected):
+    if problem := summary.shortfall(asked.max_rejected):
         print(f"Replay incomplete. {problem}", file=sys.stderr)
         return 1
     return 0

@@ -178,3 +178,21 @@ def test_a_dimension_comes_from_the_same_files(file):
         assert fetch(conn.cursor(), "SELECT title, company_id FROM recruitment.job WHERE id = 990001") == [
             {"title": "b; c", "company_id": 7}
         ]
+
+
+def test_what_is_whole_of_a_damaged_file_is_written_and_the_import_fails(file, capsys):
+    first = gzip.compress("\n".join([HEADER, *lines(14), ""]).encode())
+    path = file(first + b"\x1e" + gzip.compress("\n".join(lines(15)).encode())[1:])
+    assert command(path) == 1
+    assert f"gzip, and damaged at byte {len(first)}" in capsys.readouterr().err
+    assert (len(lake_rows(14)), len(lake_rows(15))) == (3, 0)
+
+
+def test_a_row_that_is_cut_off_is_not_written(file, capsys):
+    whole = gzip.compress("\n".join([HEADER, *lines(16), ""]).encode(), compresslevel=0)
+    assert command(file(whole[:-15])) == 1  # the last row ends in "489.0"
+    error = capsys.readouterr().err
+    assert f"it is gzip, and cut off: it ends at byte {len(whole) - 15}" in error and error.count("\n") == 1
+    assert len(lake_rows(16)) == 2
+    assert command(file("\n".join([HEADER, *lines(16)]))) == 0
+    assert len(lake_rows(16)) == 3
