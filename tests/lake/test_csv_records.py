@@ -1,9 +1,14 @@
 """Reading a CSV: a broken line costs that line, and the file is judged before anything is written."""
 
 import gzip
+import io
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
 
 from include.lake import csv_records as module
 from include.lake.csv_records import FileRefused, csv_records, fingerprint
@@ -179,3 +184,46 @@ def test_lines_of_json_are_records_of_one_text(csv_file):
 def test_other_json_is_refused_with_the_command_that_makes_lines_of_it(csv_file, content, remedy):
     with pytest.raises(FileRefused, match=remedy), csv_records(csv_file(content), NAMES):
         pass
+
+
+_ODD_LINES = [
+    "a,1,",
+    "b,2,x",
+    ' "b","2", "x"',
+    "c,1",
+    '"d,1,',
+    'd",1,',
+    "\0,,",
+    "é,1,",
+    "\udce9,1,",
+    "e\\,1,",
+    ",,",
+    " ",
+    "",
+]
+_LINE_ENDS = ["\n", "\n", "\n", "\r\n", "\r"]
+
+
+@for_all(
+    lines=st.lists(st.tuples(st.sampled_from(_ODD_LINES), st.sampled_from(_LINE_ENDS)), max_size=20),
+    batch=st.integers(1, 4),
+    piece=st.integers(3, 9),
+    form=st.sampled_from(["csv,doubled", "csv,backslash", "jsonl"]),
+    is_cut_off=st.booleans(),
+)
+def test_lines_are_read_alike_in_batches_and_pieces_as_one_by_one(lines, batch, piece, form, is_cut_off):
+    content = "create_time,ev,ed\n" + "".join(map("".join, lines))
+    form = replace(given("utf-8", form), delimiter=",")
+
+    def records():
+        text = module._Lines(io.StringIO(content, newline=""), form, is_cut_off=is_cut_off)
+        if form.is_json:
+            return list(module._json_records(text))
+        return list(module._records(text, form, module._header(Path("x"), text, form, NAMES)))
+
+    with pytest.MonkeyPatch.context() as sizes:
+        sizes.setattr(module, "_BATCH", 1_000)
+        one_by_one = records()
+        sizes.setattr(module, "_BATCH", batch)
+        sizes.setattr(module, "_PIECE", piece)
+        assert records() == one_by_one
