@@ -20,7 +20,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards notebook stop status logs query schema pipeline import replay-csv ingest held release rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
+.PHONY: help setup run services dashboards notebook stop status logs query schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-14s%s\n", $$1, part[1]; if (n > 1) printf "%-18s%s\n", "", part[2] }'
@@ -115,6 +115,12 @@ release: export RELEASE_BY = $(BY)
 release: export RELEASE_WHY = $(WHY)
 release: ## publish held minutes once and record who released them | PIPELINE=recruitment MINUTE=2026-11-22T14:05 (or FROM=… TO=…; BY=name WHY="…")
 	@$(LOCAL) release --pipeline "$(PIPELINE)" --minute "$(MINUTE)" --from "$(FROM)" --to "$(TO)" --by="$$RELEASE_BY" --why="$$RELEASE_WHY"
+
+accept: export ACCEPT_FIELD = $(FIELD)
+accept: export ACCEPT_BY = $(BY)
+accept: export ACCEPT_WHY = $(WHY)
+accept: ## accept the drift of a field, so that it holds no minutes, and record who did | PIPELINE=recruitment FIELD=job_id (KIND=disappeared BY=name WHY="…")
+	@$(LOCAL) accept --pipeline "$(PIPELINE)" --field="$$ACCEPT_FIELD" --kind "$(KIND)" --by="$$ACCEPT_BY" --why="$$ACCEPT_WHY"
 
 rejected: ## list rejected events by reason, with samples | PIPELINE=recruitment FROM=… TO=… FORMAT=table|json
 	@$(LOCAL) rejected $(if $(PIPELINE),--pipeline "$(PIPELINE)") --from "$(FROM)" --to "$(TO)" $(if $(FORMAT),--format "$(FORMAT)")

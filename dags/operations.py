@@ -1,4 +1,4 @@
-"""Operations as DAGs with forms: set-up, import, release, replay, verify, housekeeping. `make` targets call the same code."""
+"""Operations as DAGs with forms: set-up, import, release, accept, replay, verify, housekeeping; `make` calls the same code."""
 
 from dataclasses import fields
 from datetime import timedelta
@@ -56,6 +56,20 @@ def release_minutes(params=None, dag_run=None) -> None:
     try:
         print(asked_release(*minutes, by=by, why=params["why"]))
     except ReleaseRefused as refused:
+        raise AirflowFailException(str(refused)) from None
+
+
+@task(execution_timeout=timedelta(minutes=5))
+def accept_drift(params=None, dag_run=None) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from include.operations.held import asked_acceptance
+    from include.warehouse.drifts import AcceptanceRefused
+
+    by = params["by"] or getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
+    try:
+        print(asked_acceptance(params["pipeline"], params["field"], params["kind"], by=by, why=params["why"]))
+    except AcceptanceRefused as refused:
         raise AirflowFailException(str(refused)) from None
 
 
@@ -236,6 +250,36 @@ with DAG(
     release_minutes()
 
 with DAG(
+    "minutemark_accept",
+    schedule=None,
+    description="Accepts the drift of a field, so that it holds no more minutes, and records who accepted it and why.",
+    doc_md=(
+        "A field *disappeared* if no row of a minute has it although many rows had it the day before. It is *unreadable* if "
+        "its values stop being numbers or times. *ignored_rows* stands for a minute that ignores far more rows than usual. "
+        "An undeclared field has *appeared*.\n\n"
+        "After the acceptance the next run of the minute DAG reads the minutes again that are held for this drift. Other "
+        "failing checks still hold them. The acceptance ends when the field returns. `etl.drifts` keeps the record."
+    ),
+    tags=["minutemark", "operations"],
+    params={
+        "pipeline": PIPELINE,
+        "field": Param("", type="string", description="Field whose drift to accept, as `make held` shows it."),
+        "kind": Param(
+            None,
+            enum=[None, "disappeared", "unreadable", "ignored", "appeared"],
+            description="Only this kind of drift. Empty: every kind that is open for the field.",
+        ),
+        "why": Param(None, type=["null", "string"], description="Reason for the acceptance, kept in the record."),
+        "by": Param(
+            None, type=["null", "string"], description="Name to record. Empty: the user who triggers this run."
+        ),
+    },
+    dagrun_timeout=timedelta(minutes=10),
+    **SETTINGS,
+):
+    accept_drift()
+
+with DAG(
     "minutemark_replay",
     schedule=None,
     description="Reprocesses rejected events after a rule or a row was fixed.",
@@ -300,7 +344,9 @@ with DAG(
 
 
 HOUSEKEEPING = {
-    "tidy_warehouse": "Deletes staged rows of finished attempts, payloads of rejected events, check samples and old batches.",
+    "tidy_warehouse": (
+        "Deletes staged rows of finished attempts, payloads of rejected events, check samples, counts of fields and old batches."
+    ),
     "forget_change_log": "Deletes old days of the change log if all their minutes are merged.",
     "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",
     "fold_contributions": "Folds old contributions from one row per minute to one per hour. Facts do not change.",
@@ -313,6 +359,7 @@ RETENTIONS = {
     "batches": "Days to keep batches, their minutes and attempts.",
     "contributions": "Days to keep contributions by minute before they are folded by hour.",
     "demo_events": "Days to keep demo events in the lake.",
+    "field_counts": "Days to keep the counts of fields per minute.",
 }
 with DAG(
     "minutemark_housekeeping",

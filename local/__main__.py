@@ -145,6 +145,13 @@ def release(arguments: argparse.Namespace) -> int:
     return held.release_main(arguments.rest)
 
 
+def accept(arguments: argparse.Namespace) -> int:
+    _use_connections("make accept")
+    from include.operations import held
+
+    return held.accept_main(arguments.rest)
+
+
 def rejected(arguments: argparse.Namespace) -> int:
     _use_connections("make rejected")
     from include.operations import rejected
@@ -201,6 +208,7 @@ OPERATIONS = (
     ingest,
     held,
     release,
+    accept,
     rejected,
     replay,
     verify,

@@ -1,4 +1,5 @@
-"""Held minutes by hand: `make held` lists them, `make release` and the DAG `minutemark_release` let them pass."""
+"""Held minutes by hand: `make held` lists them, `make release` and the DAG `minutemark_release` let them pass; `make accept`
+and `minutemark_accept` accept the drift that they are held for."""
 
 from __future__ import annotations
 
@@ -12,13 +13,14 @@ from collections.abc import Iterable
 from include import pipelines
 from include.connections import WAREHOUSE_ETL, ConnectionMissing
 from include.operations import listing
-from include.warehouse import held
+from include.warehouse import drifts, held
 from include.warehouse.errors import BatchRefused, WarehouseError
 from include.warehouse.session import warehouse
 from include.window import WindowRefused, minute_or_range
 
 _REFUSALS = (
-    held.ReleaseRefused, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, listing.FormatRefused, BatchRefused,
+    held.ReleaseRefused, drifts.AcceptanceRefused, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline,
+    listing.FormatRefused, BatchRefused,
 )  # fmt: skip
 _COLUMNS = {
     "pipeline": "pipeline", "minute": "minute", "held_since": "held since", "rows_before": "rows before",
@@ -50,6 +52,19 @@ def asked_release(
         return held.release(conn, asked, start, end, by=by, reason=why)
 
 
+def asked_acceptance(
+    pipeline: str | None, field: str | None, kind: str | None, *, by: str, why: str | None = None
+) -> drifts.Accepted:
+    """The acceptance that a command line or a form asks for. Raises AcceptanceRefused, which says what is open instead."""
+    if not pipeline:
+        raise drifts.AcceptanceRefused("Say whose drift to accept: PIPELINE=….")
+    if kind and kind not in drifts.KINDS:
+        raise drifts.AcceptanceRefused(f"There is no drift of kind {kind!r}; there are: {', '.join(drifts.KINDS)}.")
+    asked = pipelines.get(pipeline)
+    with warehouse(WAREHOUSE_ETL, merge=True) as conn:
+        return drifts.accept(conn, asked, (field or "").strip(), kind or None, by=by, reason=why)
+
+
 def listed(pipeline: str | None, form: str = "table") -> str:
     """Every held minute, of one pipeline or of all, as text for standard output."""
     listing.checked_format(form)
@@ -71,6 +86,8 @@ def _details(row: dict) -> Iterable[str]:
     if row["status"] == "released":
         why = f": {row['released_because']}" if row["released_because"] else ""
         yield f"released by {row['released_by']} at {listing.cell(row['released_at'])}{why}; the next run publishes it"
+    elif row["status"] == "accepted":
+        yield "its drift is accepted; the next run reads it again"
     elif row["status"] == "touched":
         yield "touched since it was held; the next run reads it again"
     for check in row["checks"]:
@@ -113,6 +130,25 @@ def release_main(arguments: list[str] | None = None) -> int:
     return _say(
         "Nothing is released.",
         lambda: asked_release(asked.pipeline, asked.minute, asked.start, asked.to, by=by, why=asked.why),
+    )
+
+
+def accept_main(arguments: list[str] | None = None) -> int:
+    """`make accept`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="make accept",
+        description="Accepts the drift of a field: minutes that show it are no longer held. Records who accepted it and why.",
+    )
+    parser.add_argument("--pipeline", default="", help="PIPELINE= whose field")
+    parser.add_argument("--field", default="", help="FIELD= its name, as `make held` shows it")
+    parser.add_argument("--kind", default="", help=f"KIND= only one of {', '.join(drifts.KINDS)}")
+    parser.add_argument("--by", default="", help="BY= who accepts it (default: your login name)")
+    parser.add_argument("--why", default="", help="WHY= for those who ask later")
+    asked = parser.parse_args(arguments)
+    by = asked.by.strip() or login_name()
+    return _say(
+        "Nothing is accepted.",
+        lambda: asked_acceptance(asked.pipeline, asked.field, asked.kind, by=by, why=asked.why),
     )
 
 

@@ -51,7 +51,7 @@ class Removed:
 
 
 def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
-    """Dead staging, payloads of rejected events, samples of checks, batches: what of them is past its retention."""
+    """Dead staging, payloads of rejected events, samples of checks, counts of fields, batches: what is past its retention."""
     with warehouse(WAREHOUSE_ETL) as conn:
         kept = {name: asked(retention, days) for name, retention in expired.known_pipelines(conn).items()}
         given_up = []
@@ -66,6 +66,8 @@ def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
             yield Removed(name, "payloads of rejected events emptied", payloads)
             samples = expired.empty_samples(conn, name, retention.check_samples, dry=dry)
             yield Removed(name, "samples of check results emptied", samples)
+            counts = expired.remove_field_counts(conn, name, retention.field_counts, dry=dry)
+            yield Removed(name, "minutes of field counts removed", counts)
             removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
             yield Removed(name, "batches removed", removed)
             if name in pipelines.all_pipelines():

@@ -18,6 +18,10 @@ copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
 OCCURRENCE = "_minutemark_occurrence"  # of a refused row among equal ones, kept in its payload
+RESERVED = frozenset(
+    {"_minute", "_shard", "_day", "_lake_table", OCCURRENCE}
+)  # added on the way in: not the producer's
+EVOLVE, HOLD = "evolve", "hold"  # what an undeclared field does to its minute: nothing but a report, or a hold
 NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # of SQL, of exports, of Python and of data frames
 
 
@@ -56,6 +60,7 @@ class Retention:
     batches: timedelta = timedelta(days=90)
     contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
     demo_events: timedelta = timedelta(days=7)
+    field_counts: timedelta = timedelta(days=30)  # of fields per minute; the drift checks compare with a day of them
 
     def __post_init__(self) -> None:
         for name, kept in vars(self).items():
@@ -76,6 +81,14 @@ class Pipeline:
     database: str
     outputs: tuple[Output, ...]
     readable: tuple[str, ...]  # tables and views that the bi account may read
+    required: tuple[
+        str, ...
+    ] = ()  # fields without which an event of a counted kind is rejected; the others are optional
+    numbers: tuple[str, ...] = ()  # fields whose values are numbers: a minute whose values stop being some is held
+    times: tuple[str, ...] = ()  # the same of times
+    unknown_fields: str = (
+        EVOLVE  # undeclared fields are kept and reported; HOLD: their minute is held until they are accepted
+    )
     facts: tuple[str, ...] = ()  # database.table that the merge recomputes from contributions; lineage names them
     dimensions: tuple[Dimension, ...] = ()
     options: Mapping[str, object] = field(
@@ -103,11 +116,19 @@ class Pipeline:
     look_limit: timedelta = timedelta(seconds=180)  # so is a lake that nobody has looked at for longer
 
     def __post_init__(self) -> None:
-        if reserved := {"minute", "shard", "payload", "is_object", OCCURRENCE} & set(self.fields):
+        if reserved := ({"minute", "shard", "payload", "is_object"} | RESERVED) & set(self.fields):
             raise ValueError(f"Pipeline {self.name}: fields cannot be named {', '.join(sorted(reserved))}.")
         if wrong := [word for word in self.null_words if "," in word or word != word.strip()]:
             raise ValueError(
                 f"Pipeline {self.name}: null_words {wrong} have a comma or outer spaces, which Connect's list cannot hold."
+            )
+        if strangers := {*self.required, *self.numbers, *self.times} - set(self.fields):
+            raise ValueError(
+                f"Pipeline {self.name}: required, numbers or times name {', '.join(sorted(strangers))}: add them to fields."
+            )
+        if self.unknown_fields not in (EVOLVE, HOLD):
+            raise ValueError(
+                f"Pipeline {self.name}: unknown_fields is {self.unknown_fields!r}: write {EVOLVE!r} or {HOLD!r}."
             )
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")

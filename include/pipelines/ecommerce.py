@@ -12,6 +12,9 @@ PIPELINE = Pipeline(
         "brand", "category_code", "category_id", "event_time", "event_type", "id", "price", "product_id",
         "user_id", "user_session",
     ),
+    required=("event_time", "product_id"),
+    numbers=("price", "product_id"),
+    times=("event_time",),
     database="ecommerce",
     outputs=(
         Output(

@@ -15,6 +15,9 @@ PIPELINE = Pipeline(
         "md", "publisher_id", "rl", "sr", "ts", "tz", "ua", "uid", "utm_campaign", "utm_content", "utm_medium",
         "utm_source", "utm_term", "v", "vp",
     ),
+    required=("ts",),
+    numbers=("bid", "campaign_id", "group_id", "job_id", "publisher_id"),
+    times=("ts",),
     database="recruitment",
     outputs=(
         Output(name="events", staging="recruitment.events_staged", contributions="recruitment.events_by_minute"),

@@ -7,12 +7,15 @@ from enum import Enum
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from include.pipelines import Pipeline
+
 COUNTED = "counted"
 IGNORED = "ignored"
 REJECTED = "rejected"
 
 NO_KIND = "none"
 NOT_AN_OBJECT = "the event is not a JSON object"
+IS_MISSING = " is required, and the event does not have it"
 _SHOWN = 200  # characters of what was found; a reason has 500
 
 
@@ -25,13 +28,19 @@ class Rejection(Enum):
         return F.concat(F.lit(f"{self.value}: "), shown)
 
 
-def judged(classified: DataFrame) -> DataFrame:
-    """Rejects what no transform can judge: a payload that is not a JSON object."""
+def judged(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """Rejects what no transform judges: a payload that is not a JSON object, and an event that would count without a
+    required field.
+    """
     unreadable = ~F.col("is_object")
     reason = F.concat(F.lit(f"{NOT_AN_OBJECT}: "), F.substring(F.coalesce("payload", F.lit("nothing")), 1, _SHOWN))
+    missing = F.coalesce(
+        *(F.when(F.col(name).isNull(), F.lit(f"{name}{IS_MISSING}")) for name in pipeline.required), F.lit(None)
+    )
+    lacks_a_field = (F.col("fate") == COUNTED) & missing.isNotNull()
     return classified.withColumns(
         {
-            "fate": F.when(unreadable, F.lit(REJECTED)).otherwise(F.col("fate")),
-            "reason": F.when(unreadable, reason).otherwise(F.col("reason")),
+            "fate": F.when(unreadable | lacks_a_field, F.lit(REJECTED)).otherwise(F.col("fate")),
+            "reason": F.when(unreadable, reason).when(lacks_a_field, missing).otherwise(F.col("reason")),
         }
     )

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
+from include.spark import contract
 from include.spark.problems import JobFailed, JobRefused
 from include.spark.values import trimmed
 
@@ -33,7 +34,8 @@ def key_of(pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """Adds `is_object` and the declared fields as texts without surrounding white space, null where they say nothing.
+    """Adds `is_object`, the declared fields as texts without surrounding white space, null where they say nothing, and the
+    columns of include/spark/contract.py.
 
     A number has the digits that Java writes for it, a nested value is its JSON, and of a field that comes twice the last
     one counts.
@@ -48,7 +50,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     )
     # In a second step, since what is named more than once in one is computed as often.
     said = (F.when(~F.col(name).isin("", *pipeline.null_words), F.col(name)).alias(name) for name in names)
-    return texts.select(*others, *said, "is_object")
+    return contract.with_contract(texts.select(*others, *said, "is_object"), pipeline, key_of(pipeline))
 
 
 def instants(times: Sequence[datetime]) -> str:

@@ -32,7 +32,7 @@ from pyspark.sql import DataFrame, Row, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from include import pipelines  # noqa: E402
-from include.spark import fate, lake, listener, staging  # noqa: E402
+from include.spark import contract, fate, lake, listener, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
 from include.spark.problems import FAILED, FAILED_FOR_GOOD, JobFailed, JobRefused, explained, shortly  # noqa: E402
 from include.spark.warehouse import Warehouse  # noqa: E402
@@ -83,7 +83,8 @@ def run(spark: SparkSession, job: Job) -> None:
             if job.one_task:
                 raw = raw.coalesce(1)
             rows = materialised(raw, transform, pipeline, job.options)
-            counted = staging.count_minutes(rows)
+            counted = staging.count_minutes(rows, pipeline)
+            unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in counted) else {}
             total = _totals(counted)
             said.append(f"{len(job.minutes)} minutes, {total}")
         for output in pipeline.outputs if total.counted_rows else ():
@@ -94,7 +95,7 @@ def run(spark: SparkSession, job: Job) -> None:
             with step("stage rejected rows"):
                 warehouse.append(_of_attempt(staging.rejects(rows), job.attempt), staging.REJECTS_TABLE)
         with step("stage counts"):
-            counts = staging.counts(job.attempt, job.minutes, counted)
+            counts = staging.counts(job.attempt, job.minutes, counted, pipeline, unknown)
             warehouse.insert(staging.COUNTS_TABLE, staging.COUNTS_COLUMNS, counts)
 
 
@@ -116,7 +117,7 @@ def transform_of(pipeline: pipelines.Pipeline):
 def materialised(raw: DataFrame, transform, pipeline: pipelines.Pipeline, options: dict[str, object]) -> DataFrame:
     """The classified rows, to be kept by the first action on them: without lineage, so that nothing can read again."""
     classified = transform.classify(lake.with_fields(raw, pipeline), {**pipeline.options, **options})
-    return staging.classified_rows(fate.judged(classified), pipeline).localCheckpoint(eager=False)
+    return staging.classified_rows(fate.judged(classified, pipeline), pipeline).localCheckpoint(eager=False)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,17 @@ Every staged row carries the attempt's number, so that a zombie driver or a seco
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
+from include.spark import contract
 from include.spark.fate import COUNTED, IGNORED, REJECTED
-from include.spark.lake import KEY
+from include.spark.lake import KEY, key_of
 
 COUNTS_TABLE = "etl.staged_counts"
 REJECTS_TABLE = "etl.staged_rejects"
@@ -28,6 +30,7 @@ COUNTS_COLUMNS = {
     "ignored_by_kind": "TEXT",
     "id_checksum": "BIGINT",
     "newest_create_time": "DATETIME(6)",
+    "field_counts": "TEXT",
 }
 _KIND_LENGTH = 40
 _KINDS_A_MINUTE = 20
@@ -56,6 +59,7 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
         F.when(is_counted, F.col("event")).alias("event"),
         F.crc32(event_id.cast("string").cast("binary")).alias("id_crc"),
         "created_at",
+        *contract.COLUMNS,
         F.when(is_rejected, F.concat_ws("/", *origin_key)).alias("origin_key"),
         F.when(is_rejected, F.substring("reason", 1, _REASON_LENGTH)).alias("reason"),
         F.when(is_rejected, F.col("payload")).alias("payload"),
@@ -69,13 +73,18 @@ def rejects(rows: DataFrame) -> DataFrame:
     return rows.where(F.col("fate") == REJECTED).select("origin_key", "minute", "reason", fitting.alias("payload"))
 
 
-def count_minutes(rows: DataFrame) -> list[Row]:
-    """One row per minute that has any: where its rows went, its checksum and its newest create_time (µs)."""
+def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
+    """One row per minute that has any: where its rows went, its checksum, its newest create_time (µs), and rows by field.
+
+    `with_unknown` are rows that have undeclared fields.
+    """
     ignored_kind = F.when(F.col("fate") == IGNORED, F.col("kind"))
     by_kind = rows.groupBy(F.unix_seconds("minute").alias("minute_s"), "fate", ignored_kind.alias("kind")).agg(
         F.count(F.lit(1)).alias("rows"),
         F.sum("id_crc").alias("id_crc"),
         F.max("created_at").alias("created_at"),
+        F.count("unknown").alias("with_unknown"),
+        *(total.alias(name) for name, total in contract.sums_of_bits(pipeline, key_of(pipeline)).items()),
     )
 
     def rows_with(fate: str) -> Column:
@@ -91,18 +100,34 @@ def count_minutes(rows: DataFrame) -> list[Row]:
         F.slice(F.sort_array(kinds, asc=False), 1, _KINDS_A_MINUTE).alias("kinds"),
         F.sum("id_crc").alias("id_checksum"),
         F.unix_micros(F.max("created_at")).alias("newest_us"),
+        F.sum("with_unknown").alias("with_unknown"),
+        *(total.alias(name) for name, total in contract.sums_of_sums(pipeline, key_of(pipeline)).items()),
     ).collect()
 
 
-def counts(attempt: int, minutes: Sequence[datetime], counted: Iterable[Row]) -> list[list]:
-    """Rows of etl.staged_counts in COUNTS_COLUMNS' order: every minute of the batch, zeros for those without rows."""
+def counts(
+    attempt: int,
+    minutes: Sequence[datetime],
+    counted: Iterable[Row],
+    pipeline: Pipeline,
+    unknown: Mapping[int, Mapping[str, int]] = MappingProxyType({}),
+) -> list[list]:
+    """Rows of etl.staged_counts in COUNTS_COLUMNS' order: every minute of the batch, zeros for those without rows.
+
+    `unknown` are rows by undeclared field, as contract.unknown_by_minute counts them.
+    """
     found = {row.minute_s: row for row in counted}
-    return [_counts_row(attempt, minute, found.get(_epoch_seconds(minute))) for minute in minutes]
+    fields = {
+        second: contract.as_json(row, unknown.get(second, {}), pipeline, key_of(pipeline))
+        for second, row in found.items()
+    }
+    seconds = {minute: _epoch_seconds(minute) for minute in minutes}
+    return [_counts_row(attempt, minute, found.get(at), fields.get(at)) for minute, at in seconds.items()]
 
 
-def _counts_row(attempt: int, minute: datetime, row: Row | None) -> list:
+def _counts_row(attempt: int, minute: datetime, row: Row | None, fields: str | None) -> list:
     if row is None:
-        return [attempt, str(minute), 0, 0, 0, 0, None, 0, None]
+        return [attempt, str(minute), 0, 0, 0, 0, None, 0, None, None]
     return [
         attempt,
         str(minute),
@@ -113,6 +138,7 @@ def _counts_row(attempt: int, minute: datetime, row: Row | None) -> list:
         _kinds_json(row.kinds, row.ignored_rows),
         row.id_checksum,
         _utc_text(row.newest_us),
+        fields,
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
 _BATCH_ROWS = 5_000
-_ROWS_A_PARAMETER = 1_000  # a statement must fit the server's max_allowed_packet
+_ROWS_A_PARAMETER, _CHARACTERS_A_PARAMETER = 1_000, 2_000_000  # a statement must fit the server's max_allowed_packet
 
 
 class Warehouse:
@@ -49,7 +49,7 @@ class Warehouse:
     def insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[object]]) -> None:
         """Insert rows in one transaction; `columns` gives each its SQL type, in order.
 
-        They travel as JSON, a thousand in one parameter: setting them one by one is a call into the JVM per value.
+        They travel as JSON, up to a thousand in one parameter: setting them one by one is a call into the JVM per value.
         """
         paths = ", ".join(f"{name} {kind} PATH '$[{i}]'" for i, (name, kind) in enumerate(columns.items()))
         names = ", ".join(columns)
@@ -58,8 +58,8 @@ class Warehouse:
         statement = connection.prepareStatement(
             f"INSERT INTO {table} ({names}) SELECT {names} FROM JSON_TABLE(?, '$[*]' COLUMNS ({paths})) AS given"
         )
-        for start in range(0, len(rows), _ROWS_A_PARAMETER):
-            statement.setString(1, json.dumps(rows[start : start + _ROWS_A_PARAMETER]))
+        for given in _parameters(rows):
+            statement.setString(1, given)
             statement.executeUpdate()
         connection.commit()
         statement.close()
@@ -80,3 +80,17 @@ class Warehouse:
             self._connection = driver_class().connect(self._url, properties)
         except Exception as error:
             self._error = error
+
+
+def _parameters(rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """The rows as JSON lists of a bounded size."""
+    taken: list[str] = []
+    size = 0
+    for row in map(json.dumps, rows):
+        if taken and (len(taken) == _ROWS_A_PARAMETER or size + len(row) > _CHARACTERS_A_PARAMETER):
+            yield f"[{','.join(taken)}]"
+            taken, size = [], 0
+        taken.append(row)
+        size += len(row)
+    if taken:
+        yield f"[{','.join(taken)}]"

@@ -126,6 +126,18 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
     return _walk(conn, _OLD_BATCHES, binds, remove, dry, limit=_BATCHES_PER_CHUNK)
 
 
+def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
+    """Remove counts of fields that were merged longer than `age` ago; minutes that are read again get new ones."""
+    old = (
+        "FROM etl.minute_fields WHERE pipeline = %(pipeline)s "
+        "AND merged_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND"
+    )
+    binds = {"pipeline": pipeline, **_older(age)}
+    if dry:
+        return _one(conn, f"SELECT COUNT(*) {old}", binds)
+    return _until_none(conn, f"DELETE {old} LIMIT {CHUNK}", binds)
+
+
 def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
     """Remove what the pipeline's own housekeeping.sql names; 0 where it has none, and in a dry run."""
     path = FOLDER / pipeline.name / "housekeeping.sql"

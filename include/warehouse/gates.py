@@ -8,9 +8,10 @@ from datetime import datetime
 
 from include import pipelines
 from include.pipelines import Pipeline
-from include.warehouse import batches, held, ledger
+from include.warehouse import batches, drifts, held, ledger
 from include.warehouse.batches import Batch
 from include.warehouse.delta import is_open
+from include.warehouse.drift import Findings
 from include.warehouse.errors import BatchRefused
 from include.warehouse.merge import lock
 from include.warehouse.session import in_transaction, rows
@@ -73,7 +74,8 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if attempt is None:
         raise BatchRefused(_incomplete(conn, batch))
     outcomes = _outcomes(conn, pipeline, batch, STAGING, attempt)
-    verdict = in_transaction(conn, lambda cursor: _settle(cursor, pipeline, batch, attempt, outcomes))
+    findings = drifts.of_attempt(conn, pipeline, attempt)
+    verdict = in_transaction(conn, lambda cursor: _settle(cursor, pipeline, batch, attempt, outcomes, findings))
     return GateResult(
         batch.batch_id,
         STAGING,
@@ -144,13 +146,18 @@ def _sample(offending: list[dict]) -> list[dict]:
     return (firsts + others)[:_SAMPLE]
 
 
-def _settle(cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tuple[CheckOutcome, ...]) -> Verdict:
+def _settle(
+    cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tuple[CheckOutcome, ...], findings: Findings
+) -> Verdict:
     """Judge, store, settle the batch's minutes and let the merge take this attempt. Does not commit.
 
-    Whoever would hold a minute takes the pipeline's lock first: a release must come before that decision or after it.
+    A gate that would hold a minute takes the pipeline's lock first: a release or an acceptance comes before that decision
+    or after it.
     """
-    if any(outcome.outcome == "fail" for outcome in outcomes):
+    if any(outcome.outcome == "fail" for outcome in outcomes) or drifts.needs_lock(findings):
         lock(cursor, pipeline)
+    on_record = drifts.known(cursor, pipeline)
+    outcomes = (*outcomes, *drifts.outcomes(pipeline, findings, on_record))
     cursor.execute(
         "SELECT state FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch.batch_id}
     )
@@ -163,6 +170,7 @@ def _settle(cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tu
     _store(cursor, batch, STAGING, attempt, verdict.outcomes)
     _settle_minutes(cursor, batch, verdict)
     held.keep_passes(cursor, batch.batch_id, attempt, verdict.passes)
+    drifts.record(cursor, pipeline, findings, verdict.held, on_record)
     ledger.hold(
         cursor,
         batch.pipeline,

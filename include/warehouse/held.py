@@ -122,9 +122,10 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, m
     for pipeline in pipelines:
         found += rows(
             conn.cursor(),
-            "SELECT l.pipeline, l.minute, CASE WHEN r.release_id IS NOT NULL THEN 'released' WHEN l.pending = 1 THEN "
-            "'touched' ELSE 'held' END AS status, h.held_since, h.held_at, h.batch_id, h.attempt, l.reason, "
-            "l.raw_rows AS rows_before, h.rows_now, r.released_by, r.released_at, r.reason AS released_because, "
+            "SELECT l.pipeline, l.minute, CASE WHEN r.release_id IS NOT NULL THEN 'released' WHEN l.held_changed_at = "
+            "'released' THEN 'accepted' WHEN l.pending = 1 THEN 'touched' ELSE 'held' END AS status, h.held_since, "
+            "h.held_at, h.batch_id, h.attempt, "
+            "l.reason, l.raw_rows AS rows_before, h.rows_now, r.released_by, r.released_at, r.reason AS released_because, "
             "h.failing_checks FROM etl.minute_ledger AS l "
             "LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
             "LEFT JOIN etl.releases AS r ON r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_at IS NULL "

@@ -76,6 +76,7 @@ _FORGET_READ = (
 _FORGET_REJECTED = (
     "DELETE FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'lake' AND minute IN ({marks})"
 )
+_FORGET_FIELDS = "DELETE FROM etl.minute_fields WHERE pipeline = %(pipeline)s AND minute IN ({marks})"
 _REOPEN = (
     "UPDATE etl.minute_ledger SET state = IF(attempt IS NULL, 'seen', 'merged'), reason = NULL "
     "WHERE pipeline = %(pipeline)s AND state = 'closed' AND minute IN ({marks})"
@@ -166,7 +167,8 @@ def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datet
             (demo_only if is_demo_only else others).append(minute)
     folded = folded_hours.folded_among(cursor, pipeline.name, demo_only)
     demo_only = sorted({*demo_only, *(minute for hour in folded for minute in folded_hours.minutes_of(hour))})
-    for statement, chosen in ((_FORGET_REJECTED, demo_only), (_FORGET_READ, demo_only), (_REOPEN, others)):
+    forgetting = [(statement, demo_only) for statement in (_FORGET_REJECTED, _FORGET_FIELDS, _FORGET_READ)]
+    for statement, chosen in (*forgetting, (_REOPEN, others)):
         for query, binds in _by_minutes(statement, pipeline.name, chosen):
             cursor.execute(query, binds | more)
 

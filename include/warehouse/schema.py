@@ -25,6 +25,8 @@ _BI_READS = {
     "etl.releases": "",
     "etl.release_passes": "",
     "etl.folded_hours": "",
+    "etl.minute_fields": "",
+    "etl.drifts": "",
     "etl.rejected_summary": "",
     "etl.looks": "",
     "etl.freshness": "",

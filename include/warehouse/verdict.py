@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 _LONGEST_REASON = 500
@@ -22,6 +23,7 @@ class CheckOutcome:
     sample: list[dict]
     minutes: frozenset[datetime | None] | None  # that it blames; None for a check that names none
     purpose: str
+    reasons: Mapping[datetime, str] = MappingProxyType({})  # of minutes, where the purpose does not say enough
 
     def __str__(self) -> str:
         first = f"; first: {as_json(self.sample[0])}" if self.sample else ""
@@ -85,7 +87,7 @@ def judge(
         guilty = sorted(outcome.minutes - released.keys())
         for minute in guilty:
             names.setdefault(minute, []).append(outcome.check)
-            reasons.setdefault(minute, []).append(f"{outcome.check}: {outcome.purpose}")
+            reasons.setdefault(minute, []).append(f"{outcome.check}: {outcome.reasons.get(minute, outcome.purpose)}")
         if pardoned:
             outcomes[number] = _pardoned(outcome, released, "fail" if guilty else "warn")
     if batch_wide:  # the fault is the batch's, not these minutes'

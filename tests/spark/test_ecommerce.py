@@ -162,7 +162,7 @@ def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
 
 def test_the_checksum_of_a_minute_is_that_of_its_ids(spark: SparkSession) -> None:
     rows = [event(kind, WHEN, number) for number, kind in enumerate(("view", "wishlist", "purchase"))]
-    [counted] = staging.count_minutes(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
+    [counted] = staging.count_minutes(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}), SHOP)
     assert (counted.raw_rows, counted.counted_rows, counted.ignored_rows) == (3, 2, 1)
     assert counted.id_checksum == sum(zlib.crc32(row["id"].encode()) for row in rows)
     assert counted.newest_us // 1_000_000 == EVENT_TIME_US // 1_000_000

@@ -44,10 +44,15 @@ def test_counts_conserve_every_row_and_name_every_minute(spark: SparkSession) ->
     rows = rows_of(
         spark, click(), click(custom_track="alive"), click(job_id=None, create_time=_OTHER_ID), click(ts="x")
     )
-    counts = staging.counts(7, [MINUTE, empty], staging.count_minutes(rows))
+    counts = staging.counts(7, [MINUTE, empty], staging.count_minutes(rows, PIPELINE), PIPELINE)
     checksum = 3 * zlib.crc32(EVENT_ID.encode()) + zlib.crc32(_OTHER_ID.encode())
     [busy, idle] = [dict(zip(staging.COUNTS_COLUMNS, row, strict=True)) for row in counts]
     assert json.loads(busy.pop("ignored_by_kind")) == {"alive": 1, "no_job": 1}
+    assert json.loads(busy.pop("field_counts")) == {
+        "present": {"custom_track": 4, "ev": 4, "job_id": 3, "ts": 4},
+        "unreadable": {"ts": 1},
+        "unknown": {},
+    }
     assert busy == {
         "attempt": 7,
         "minute": "2026-03-01 12:34:00",
@@ -58,14 +63,14 @@ def test_counts_conserve_every_row_and_name_every_minute(spark: SparkSession) ->
         "id_checksum": checksum,
         "newest_create_time": "2026-03-01 12:34:56.789012",
     }
-    assert list(idle.values()) == [7, "2026-03-01 12:35:00", 0, 0, 0, 0, None, 0, None]
+    assert list(idle.values()) == [7, "2026-03-01 12:35:00", 0, 0, 0, 0, None, 0, None, None]
 
 
 def test_kinds_are_bounded_in_number_and_length(spark: SparkSession) -> None:
     many = [click(custom_track=f"kind{i:02}" + "x" * 100) for i in range(25)]
     rows = rows_of(spark, *many, click(custom_track="a"), click(custom_track="a"))
-    [counted] = staging.count_minutes(rows)
-    kinds = json.loads(staging.counts(1, [MINUTE], [counted])[0][6])
+    [counted] = staging.count_minutes(rows, PIPELINE)
+    kinds = json.loads(staging.counts(1, [MINUTE], [counted], PIPELINE)[0][6])
     assert sum(kinds.values()) == 27 and len(kinds) == 21
     assert kinds["a"] == 2 and kinds["other"] == 6 and max(map(len, kinds)) == 40
 
@@ -110,5 +115,5 @@ def test_unknown_fields_are_kept_and_nested_values_are_their_json(spark: SparkSe
 
 
 def test_the_time_inside_an_event_id_is_read_to_the_microsecond(spark: SparkSession) -> None:
-    [counted] = staging.count_minutes(rows_of(spark, click()))
+    [counted] = staging.count_minutes(rows_of(spark, click()), PIPELINE)
     assert counted.newest_us == EVENT_TIME_US

@@ -14,6 +14,17 @@ FROM etl.staged_rejects AS s
 JOIN etl.batch_minutes AS m ON m.batch_id = %(batch_id)s AND m.minute = s.minute AND m.state = 'planned'
 WHERE s.attempt = %(attempt)s;
 
+DELETE etl.minute_fields
+FROM etl.batch_minutes AS m
+STRAIGHT_JOIN etl.minute_fields ON minute_fields.pipeline = %(pipeline)s AND minute_fields.minute = m.minute
+WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
+
+INSERT INTO etl.minute_fields (pipeline, minute, field_counts, merged_at)
+SELECT %(pipeline)s, c.minute, c.field_counts, CURRENT_TIMESTAMP(6)
+FROM etl.batch_minutes AS m
+JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute AND c.field_counts IS NOT NULL
+WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
+
 -- Before the ledger is written: what it knows counts where this history has not begun. Old minutes, empty ones and those
 -- too far ahead of the lake's clock move nothing; an event of a clock that is ahead is no newer than its publication.
 INSERT INTO etl.freshness (pipeline, published_at, newest_create_time)

@@ -57,6 +57,35 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   KEY by_state (pipeline, state, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- How many rows of a minute have each field, as its newest merge counted them. Housekeeping removes what is old.
+CREATE TABLE IF NOT EXISTS etl.minute_fields (
+  pipeline VARCHAR(48) NOT NULL,
+  minute DATETIME NOT NULL,
+  field_counts TEXT NOT NULL COMMENT 'JSON object: present, unreadable and unknown, each of them fields to rows',
+  merged_at DATETIME(6) NOT NULL,
+  PRIMARY KEY (pipeline, minute),
+  KEY by_age (pipeline, merged_at)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Drift of the fields, and who accepted it. One row covers all minutes from its first one until the field returned.
+CREATE TABLE IF NOT EXISTS etl.drifts (
+  drift_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  pipeline VARCHAR(48) NOT NULL,
+  kind VARCHAR(16) NOT NULL COMMENT 'disappeared, unreadable, ignored or appeared',
+  field VARCHAR(128) NOT NULL,
+  first_minute DATETIME NOT NULL,
+  minute_rows BIGINT NOT NULL COMMENT 'rows of that minute that show it',
+  usual DOUBLE NULL COMMENT 'the share over the day before',
+  description VARCHAR(500) NOT NULL,
+  found_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  accepted_by VARCHAR(190) NULL,
+  accepted_at DATETIME(6) NULL,
+  reason VARCHAR(500) NULL COMMENT 'why it was accepted',
+  ended_minute DATETIME NULL COMMENT 'the first minute with the field as it was before',
+  PRIMARY KEY (drift_id),
+  KEY by_minute (pipeline, first_minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- One row per run that found work.
 CREATE TABLE IF NOT EXISTS etl.batches (
   batch_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
@@ -118,6 +147,7 @@ CREATE TABLE IF NOT EXISTS etl.staged_counts (
   ignored_by_kind TEXT NULL,
   id_checksum BIGINT NOT NULL,
   newest_create_time DATETIME(6) NULL,
+  field_counts TEXT NULL COMMENT 'see etl.minute_fields; NULL for a minute without rows',
   PRIMARY KEY (attempt, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 

@@ -1,0 +1,115 @@
+"""What a row says of the contract: the declared fields that it has, those whose values do not read, and undeclared fields.
+
+A row carries bits and names until its minute is counted. The texts of SQL stand for hundreds of Column objects, which cost
+round trips to the JVM in every job.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+
+from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import functions as F
+
+from include.pipelines import Pipeline
+from include.pipelines.declaration import RESERVED
+from include.spark.values import looks_like_number, looks_like_time
+
+COLUMNS = ("present", "unreadable", "unknown")
+NAMES_A_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
+OTHER_NAMES = "_other"  # stands for the rest
+_NAME_LENGTH = 64
+_NAMES_A_ROW = 100
+_BITS = 60  # of a BIGINT
+
+
+def optional_of(pipeline: Pipeline, key: Collection[str]) -> list[str]:
+    """The fields whose presence is counted: what is in the lake's key, every row has."""
+    return [name for name in pipeline.fields if name not in key]
+
+
+def typed_of(pipeline: Pipeline, key: Collection[str]) -> list[str]:
+    """The fields whose unreadable values are counted."""
+    return [name for name in (*pipeline.numbers, *pipeline.times) if name not in key]
+
+
+def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
+    """Adds COLUMNS to rows with a payload and the declared fields as texts.
+
+    present and unreadable hold a bit per field of optional_of and typed_of; unknown holds names, or is null.
+    """
+    known = ", ".join(_literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
+    names = f"filter(json_object_keys(payload), name -> name NOT IN ({known}))"
+    wrong = [
+        ~(looks_like_time if name in pipeline.times else looks_like_number)(F.col(name))
+        for name in typed_of(pipeline, key)
+    ]
+    found = rows.withColumns({"names": F.expr(names), "wrong": F.array(*wrong)})
+    present = _bits([f"`{name}` IS NOT NULL" for name in optional_of(pipeline, key)])
+    unreadable = _bits([f"wrong[{at}]" for at in range(len(wrong))])
+    unknown = f"IF(size(names) > 0, slice(names, 1, {_NAMES_A_ROW}), NULL)"
+    added = {name: F.expr(text) for name, text in zip(COLUMNS, (present, unreadable, unknown), strict=True)}
+    return found.withColumns(added).drop("names", "wrong")
+
+
+def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
+    """How many rows of a group have each bit, as arrays."""
+    counted = {"present": optional_of(pipeline, key), "unreadable": typed_of(pipeline, key)}
+    return {
+        name: F.expr(_array(f"sum(getbit({name}[{at // _BITS}], {at % _BITS}))" for at in range(len(fields))))
+        for name, fields in counted.items()
+    }
+
+
+def sums_of_sums(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
+    """The same of groups that sums_of_bits has summed."""
+    counted = {"present": optional_of(pipeline, key), "unreadable": typed_of(pipeline, key)}
+    return {name: F.expr(_array(f"sum({name}[{at}])" for at in range(len(fields)))) for name, fields in counted.items()}
+
+
+def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
+    """Rows by undeclared field, by minute in seconds since 1970."""
+    names = rows.where("unknown IS NOT NULL").select(
+        F.unix_seconds("minute").alias("minute_s"),
+        F.explode(F.array_distinct(F.expr(f"transform(unknown, name -> substr(name, 1, {_NAME_LENGTH}))"))).alias(
+            "name"
+        ),
+    )
+    by_name = names.groupBy("minute_s", "name").agg(F.count(F.lit(1)).alias("rows"))
+    by_minute = by_name.groupBy("minute_s").agg(
+        F.sum("rows").alias("rows"),
+        F.slice(F.sort_array(F.collect_list(F.struct("rows", "name")), asc=False), 1, NAMES_A_MINUTE).alias("names"),
+    )
+    found = {}
+    for row in by_minute.collect():
+        counted = {named.name: named.rows for named in row.names}
+        if rest := row.rows - sum(counted.values()):
+            counted[OTHER_NAMES] = rest
+        found[row.minute_s] = counted
+    return found
+
+
+def as_json(row: Row, unknown: Mapping[str, int], pipeline: Pipeline, key: Collection[str]) -> str:
+    """What the ledger keeps of a minute: rows by field, zeros left out."""
+    present = dict(zip(optional_of(pipeline, key), row.present, strict=True))
+    unreadable = dict(zip(typed_of(pipeline, key), row.unreadable, strict=True))
+    counts = {"present": present, "unreadable": unreadable, "unknown": unknown}
+    return json.dumps(
+        {kind: {name: rows for name, rows in by_name.items() if rows} for kind, by_name in counts.items()},
+        ensure_ascii=False,
+    )
+
+
+def _bits(conditions: Sequence[str]) -> str:
+    """SQL of an array of BIGINTs with a bit per condition; one that is null counts as false."""
+    words = (conditions[start : start + _BITS] for start in range(0, len(conditions), _BITS))
+    return _array(" + ".join(f"IF({one}, {1 << at}L, 0L)" for at, one in enumerate(word)) for word in words)
+
+
+def _array(texts) -> str:
+    return f"CAST(array({', '.join(texts)}) AS ARRAY<BIGINT>)"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

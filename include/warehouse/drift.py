@@ -1,0 +1,221 @@
+"""Drift, a decision without a store: which minutes of a batch break with the fields of the day before them.
+
+A minute is compared with the minutes of the 24 hours before it: with what the ledger counts of them, or, for those of the same
+batch, with what was just read. Minutes that drift are no part of what later ones are compared with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from include.pipelines import Pipeline
+from include.pipelines.declaration import HOLD
+
+DISAPPEARED, UNREADABLE, IGNORED, APPEARED = "disappeared", "unreadable", "ignored", "appeared"
+IGNORED_ROWS = "ignored_rows"  # stands where a drift names a field, for the share of ignored rows
+DAY = timedelta(days=1)
+LEAST_ROWS = 100  # of a minute that is judged
+HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less, there is nothing to compare with
+USUAL = 0.05  # share of rows above which a field is a regular one
+# A field that 5 % of the rows have is absent from one in 170 minutes of 100 rows by chance, and from one in 20,000 where ten
+# rows were to be expected.
+EXPECTED_ROWS = 10
+EXPECTED_KEPT = 20  # rows that are not ignored
+MANY_UNREADABLE = 0.20
+LEAST_VALUES = 20
+BACK = 5  # rows that have a field again
+
+
+@dataclass(frozen=True)
+class MinuteFields:
+    """What was counted of a minute's rows."""
+
+    minute: datetime
+    rows: int
+    ignored: int
+    present: Mapping[str, int]
+    unreadable: Mapping[str, int]
+    unknown: Mapping[str, int]
+
+    @classmethod
+    def read(cls, minute: datetime, rows: int, ignored: int, field_counts: str) -> MinuteFields:
+        """From a row of the ledger or of staging; see include/spark/contract.py."""
+        counts = json.loads(field_counts)
+        return cls(minute, rows, ignored, counts["present"], counts["unreadable"], counts["unknown"])
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A drift on record. It covers minutes from a day before the first one that showed it until the field returned."""
+
+    drift_id: int
+    kind: str
+    field: str
+    first_minute: datetime
+    usual: float | None  # the day's share before it
+    accepted_by: str | None
+    ended_minute: datetime | None
+
+    def covers(self, minute: datetime) -> bool:
+        return self.first_minute - DAY <= minute and (self.ended_minute is None or minute < self.ended_minute)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One minute that drifts in one field."""
+
+    minute: datetime
+    kind: str
+    field: str
+    rows: int  # that show it
+    usual: float | None
+    text: str  # what was found, as a sentence
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a batch shows, oldest first; accepted drift included."""
+
+    drifting: tuple[Finding, ...] = ()
+    returned: tuple[tuple[int, datetime], ...] = ()  # drift_id, and the minute that ends it
+    new_fields: tuple[Finding, ...] = ()  # undeclared, where that holds nothing, and not on record yet
+
+
+class _Window:
+    """Sums over the minutes of the last day."""
+
+    def __init__(self) -> None:
+        self._minutes: deque[MinuteFields] = deque()
+        self.rows = self.ignored = 0
+        self.present: Counter[str] = Counter()
+        self.unreadable: Counter[str] = Counter()
+
+    def add(self, fields: MinuteFields) -> None:
+        self._minutes.append(fields)
+        self._count(fields, 1)
+
+    def move_to(self, minute: datetime) -> None:
+        while self._minutes and self._minutes[0].minute < minute - DAY:
+            self._count(self._minutes.popleft(), -1)
+
+    def _count(self, fields: MinuteFields, sign: int) -> None:
+        self.rows += sign * fields.rows
+        self.ignored += sign * fields.ignored
+        for total, counts in ((self.present, fields.present), (self.unreadable, fields.unreadable)):
+            for name, count in counts.items():
+                total[name] += sign * count
+
+    def share(self, part: int, whole: int) -> float | None:
+        """Of the day, None where it has too few rows to say."""
+        enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and whole >= LEAST_ROWS
+        return part / whole if enough else None
+
+
+def find(
+    pipeline: Pipeline, batch: Iterable[MinuteFields], history: Iterable[MinuteFields], known: Sequence[Drift]
+) -> Findings:
+    """What the minutes of a batch show, compared with `history`, which are other minutes, and with what is on record."""
+    judged = {fields.minute: fields for fields in batch}
+    others = (fields for fields in history if fields.minute not in judged)
+    window, drifting, returned, new_fields = _Window(), [], {}, {}
+    records = {drift.drift_id: drift for drift in known}
+    for fields in sorted((*judged.values(), *others), key=lambda one: one.minute):
+        window.move_to(fields.minute)
+        if fields.minute in judged:
+            current = [drift for drift in records.values() if drift.covers(fields.minute)]
+            found = list(_judge(pipeline, fields, window, current))
+            for drift in current:
+                if drift.ended_minute is None and _is_back(drift, fields):
+                    records[drift.drift_id] = replace(drift, ended_minute=fields.minute)
+                    returned[drift.drift_id] = fields.minute
+            for finding in found:
+                _note(records, finding)
+            drifting += found
+            accepted = {(drift.kind, drift.field) for drift in current if drift.accepted_by}
+            if pipeline.unknown_fields != HOLD:
+                for finding in _appeared(fields):
+                    new_fields.setdefault(finding.field, finding)
+            if any((finding.kind, finding.field) not in accepted for finding in found):
+                continue
+        window.add(fields)
+    named = {drift.field for drift in known if drift.kind == APPEARED}
+    return Findings(
+        tuple(drifting),
+        tuple((drift_id, minute) for drift_id, minute in returned.items() if drift_id > 0),
+        tuple(finding for name, finding in new_fields.items() if name not in named),
+    )
+
+
+def _note(records: dict[int, Drift], finding: Finding) -> None:
+    """Later minutes of the batch are judged as if this finding were on record already."""
+    is_on_record = any(
+        (drift.kind, drift.field) == (finding.kind, finding.field) and drift.covers(finding.minute)
+        for drift in records.values()
+    )
+    if not is_on_record:
+        number = -1 - len(records)
+        records[number] = Drift(number, finding.kind, finding.field, finding.minute, finding.usual, None, None)
+
+
+def _judge(pipeline: Pipeline, fields: MinuteFields, window: _Window, current: Sequence[Drift]) -> Iterator[Finding]:
+    usual = {(drift.kind, drift.field): drift.usual for drift in current}
+    if pipeline.unknown_fields == HOLD:
+        yield from _appeared(fields)
+    if fields.rows < LEAST_ROWS:
+        return
+    for name in pipeline.fields:
+        share = _larger(window.share(window.present[name], window.rows), usual.get((DISAPPEARED, name)))
+        if not fields.present.get(name) and share and share > USUAL and share * fields.rows >= EXPECTED_ROWS:
+            text = (
+                f"{name} is in none of {fields.rows:,} rows; over the day before {_percent(share)} of the rows had it."
+            )
+            if names := ", ".join(list(fields.unknown)[:3]):
+                text += f" Undeclared fields: {names}."
+            yield Finding(fields.minute, DISAPPEARED, name, fields.rows, share, text)
+    for name in dict.fromkeys((*pipeline.numbers, *pipeline.times)):
+        values, wrong = fields.present.get(name, 0), fields.unreadable.get(name, 0)
+        share = _smaller(window.share(window.unreadable[name], window.present[name]), usual.get((UNREADABLE, name)))
+        if values >= LEAST_VALUES and wrong > MANY_UNREADABLE * values and share is not None and share <= USUAL:
+            what = "a time" if name in pipeline.times else "a number"
+            text = f"{name} is not {what} in {wrong:,} of {values:,} values; over the day before in {_percent(share)}."
+            yield Finding(fields.minute, UNREADABLE, name, wrong, share, text)
+    share = _smaller(window.share(window.ignored, window.rows), usual.get((IGNORED, IGNORED_ROWS)))
+    expected = fields.rows * (1 - share) if share is not None else 0
+    if expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < expected:
+        text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the day before {_percent(share)} were."
+        yield Finding(fields.minute, IGNORED, IGNORED_ROWS, fields.ignored, share, text)
+
+
+def _appeared(fields: MinuteFields) -> Iterator[Finding]:
+    for name, rows in fields.unknown.items():
+        yield Finding(fields.minute, APPEARED, name, rows, None, f"{name} is not declared, and {rows:,} rows have it.")
+
+
+def _is_back(drift: Drift, fields: MinuteFields) -> bool:
+    """Whether a minute after the drift's first one is as minutes were before it."""
+    if fields.minute <= drift.first_minute:
+        return False
+    present, wrong = fields.present.get(drift.field, 0), fields.unreadable.get(drift.field, 0)
+    if drift.kind == DISAPPEARED:
+        return present >= BACK and present > USUAL * fields.rows
+    if drift.kind == UNREADABLE:
+        return present >= LEAST_VALUES and wrong <= USUAL * present
+    if drift.kind == IGNORED:
+        return fields.rows >= LEAST_ROWS and (fields.rows - fields.ignored) * 2 >= fields.rows * (1 - drift.usual)
+    return False  # an undeclared field stays known
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
+
+
+def _larger(*shares: float | None) -> float | None:
+    return max((share for share in shares if share is not None), default=None)
+
+
+def _smaller(*shares: float | None) -> float | None:
+    return min((share for share in shares if share is not None), default=None)

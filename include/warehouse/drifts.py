@@ -1,0 +1,288 @@
+"""Drift in the warehouse: what a gate compares, what is on record, and its acceptance by a person, which is kept for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from include.pipelines import Pipeline
+from include.warehouse.drift import (
+    APPEARED,
+    DAY,
+    DISAPPEARED,
+    IGNORED,
+    LEAST_ROWS,
+    UNREADABLE,
+    Drift,
+    Finding,
+    Findings,
+    MinuteFields,
+    find,
+)  # fmt: skip
+from include.warehouse.held import RELEASED
+from include.warehouse.merge import lock
+from include.warehouse.session import in_transaction, rows
+from include.warehouse.verdict import CheckOutcome
+
+# Its check for each kind of drift, and what the check asks for.
+CHECKS = {
+    DISAPPEARED: (
+        "staging_field_disappeared",
+        "No field that more than 5 % of the rows of the day before had is absent from a minute of at least 100 rows.",
+    ),
+    UNREADABLE: (
+        "staging_field_unreadable",
+        "No declared number or time is unreadable in more than 20 % of its values where it was in at most 5 % the day before.",
+    ),
+    IGNORED: (
+        "staging_ignored_share",
+        "No minute of at least 100 rows ignores so much more than the day before that not a quarter of the usual rows is left.",
+    ),
+    APPEARED: ("staging_unknown_field", "No event has a field that the pipeline neither declares nor accepts."),
+}
+NEW_FIELDS = (
+    "staging_new_field",
+    "No event has a field that the pipeline does not declare; reported once for each name.",
+)
+KINDS = tuple(CHECKS)
+_SAMPLE = 10
+_NAMED = 3  # findings in the reason of a minute
+_MOST_NEW = 500  # undeclared fields on record: a producer that makes up names must not fill the table
+_LONGEST_NAME, _LONGEST_REASON, _LONGEST_FIELD = 190, 500, 128
+
+
+class AcceptanceRefused(ValueError):
+    """An acceptance that would accept nothing; the message says what is open instead."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What an acceptance did; str() is what people read."""
+
+    pipeline: str
+    by: str
+    drifts: tuple[tuple[str, str, datetime], ...]  # kind, field, first minute
+    minutes: int
+
+    def __str__(self) -> str:
+        listed = "; ".join(f"{field} {kind}, since {minute:%Y-%m-%d %H:%M}" for kind, field, minute in self.drifts)
+        waiting = (
+            f" The next run of {self.pipeline}_minute reads {self.minutes} held minutes again." if self.minutes else ""
+        )
+        return f"Accepted by {self.by}: {listed}. Minutes with this drift are no longer held.{waiting}"
+
+
+def of_attempt(conn, pipeline: Pipeline, attempt: int) -> Findings:
+    """What the minutes of this attempt show."""
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT minute, raw_rows, ignored_rows, field_counts FROM etl.staged_counts "
+        "WHERE attempt = %(attempt)s AND field_counts IS NOT NULL ORDER BY minute",
+        {"attempt": attempt},
+    )
+    batch = [MinuteFields.read(*row) for row in cursor.fetchall()]
+    on_record = known(cursor, pipeline)
+    judged = [fields.minute for fields in batch if fields.rows >= LEAST_ROWS]
+    history = [fields for start, end in _days_before(judged) for fields in _history(cursor, pipeline, start, end)]
+    conn.rollback()
+    return find(pipeline, batch, history, on_record)
+
+
+def known(cursor, pipeline: Pipeline) -> list[Drift]:
+    """What is on record of the pipeline."""
+    cursor.execute(
+        "SELECT drift_id, kind, field, first_minute, usual, accepted_by, ended_minute FROM etl.drifts "
+        "WHERE pipeline = %(pipeline)s ORDER BY drift_id",
+        {"pipeline": pipeline.name},
+    )
+    return [Drift(*row) for row in cursor.fetchall()]
+
+
+def outcomes(pipeline: Pipeline, findings: Findings, on_record: Sequence[Drift]) -> list[CheckOutcome]:
+    """The findings as results of checks, without what is accepted."""
+    accepted = [drift for drift in on_record if drift.accepted_by]
+    open_ones = [finding for finding in findings.drifting if not _is_covered(finding, accepted)]
+    found = [
+        _outcome(pipeline, name, purpose, "fail", [finding for finding in open_ones if finding.kind == kind])
+        for kind, (name, purpose) in CHECKS.items()
+    ]
+    return [*found, _outcome(pipeline, *NEW_FIELDS, "warn", findings.new_fields)]
+
+
+def record(
+    cursor, pipeline: Pipeline, findings: Findings, held: Iterable[datetime], on_record: Sequence[Drift]
+) -> None:
+    """Keep what holds minutes, what is new, and what has returned. Does not commit; take the pipeline's lock first."""
+    held = set(held)
+    records = list(on_record)
+    room = _MOST_NEW - sum(drift.kind == APPEARED for drift in records)
+    for finding in (
+        *(finding for finding in findings.drifting if finding.minute in held),
+        *(finding for finding in findings.new_fields[: max(room, 0)]),
+    ):
+        covering = next((drift for drift in records if _is_covered(finding, [drift])), None)
+        if covering is None:
+            records.append(_insert(cursor, pipeline, finding))
+        elif finding.minute < covering.first_minute:
+            cursor.execute(
+                "UPDATE etl.drifts SET first_minute = %(minute)s WHERE drift_id = %(id)s AND first_minute > %(minute)s",
+                {"minute": finding.minute, "id": covering.drift_id},
+            )
+    for drift_id, minute in findings.returned:
+        cursor.execute(
+            "UPDATE etl.drifts SET ended_minute = %(minute)s WHERE drift_id = %(id)s AND ended_minute IS NULL",
+            {"minute": minute, "id": drift_id},
+        )
+
+
+def needs_lock(findings: Findings) -> bool:
+    """Whether `record` may have something to write."""
+    return bool(findings.drifting or findings.new_fields or findings.returned)
+
+
+def accept(conn, pipeline: Pipeline, field: str, kind: str | None, *, by: str, reason: str | None = None) -> Accepted:
+    """Accept the drift of a field, of one kind or of all, under the pipeline's lock. Held minutes that show it are pending
+    then, and judged by their other checks. Raises AcceptanceRefused.
+    """
+
+    def work(cursor) -> Accepted:
+        lock(cursor, pipeline)
+        found = [
+            drift
+            for drift in known(cursor, pipeline)
+            if not drift.accepted_by and drift.field == field and kind in (None, drift.kind)
+        ]
+        if not found:
+            raise AcceptanceRefused(_nothing_open(cursor, pipeline, field))
+        minutes = 0
+        for drift in found:
+            cursor.execute(
+                "UPDATE etl.drifts SET accepted_by = %(by)s, accepted_at = CURRENT_TIMESTAMP(6), reason = %(reason)s "
+                "WHERE drift_id = %(id)s",
+                {
+                    "by": by.strip()[:_LONGEST_NAME] or "somebody",
+                    "reason": (reason or "").strip()[:_LONGEST_REASON] or None,
+                    "id": drift.drift_id,
+                },
+            )
+            minutes += _read_again(cursor, pipeline, drift)
+        return Accepted(pipeline.name, by, tuple((one.kind, one.field, one.first_minute) for one in found), minutes)
+
+    return in_transaction(conn, work)
+
+
+def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
+    """What is on record, the newest first: pipeline, kind, field, status, first_minute, rows, description, found_at,
+    accepted_by, accepted_at, reason and ended_minute.
+
+    Status: open, accepted, ended (the field is back), or reported (an undeclared field where that holds nothing).
+    """
+    found = []
+    for pipeline in pipelines:
+        found += rows(
+            conn.cursor(),
+            "SELECT pipeline, kind, field, CASE WHEN ended_minute IS NOT NULL THEN 'ended' WHEN accepted_by IS NOT NULL "
+            "THEN 'accepted' WHEN kind = 'appeared' AND %(policy)s <> 'hold' THEN 'reported' ELSE 'open' END AS status, "
+            "first_minute, minute_rows, description, found_at, accepted_by, accepted_at, reason, ended_minute "
+            "FROM etl.drifts WHERE pipeline = %(pipeline)s ORDER BY drift_id DESC LIMIT %(most)s",
+            {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most},
+        )
+    conn.rollback()
+    return found
+
+
+def _is_covered(finding: Finding, drifts: Iterable[Drift]) -> bool:
+    return any(
+        (drift.kind, drift.field) == (finding.kind, finding.field[:_LONGEST_FIELD]) and drift.covers(finding.minute)
+        for drift in drifts
+    )
+
+
+def _outcome(pipeline: Pipeline, name: str, purpose: str, severity: str, findings: Sequence[Finding]) -> CheckOutcome:
+    by_minute: dict[datetime, list[Finding]] = {}
+    for finding in findings:
+        by_minute.setdefault(finding.minute, []).append(finding)
+    sample = [
+        {"minute": one.minute, "field": one.field, "rows": one.rows, "found": one.text} for one in findings[:_SAMPLE]
+    ]
+    reasons = {minute: _reason(pipeline, of_minute) for minute, of_minute in by_minute.items()}
+    result = severity if findings else "pass"
+    minutes = frozenset(by_minute) if findings else None
+    return CheckOutcome(name, severity, result, len(findings), sample, minutes, purpose, reasons)
+
+
+def _reason(pipeline: Pipeline, findings: Sequence[Finding]) -> str:
+    """What a minute shows, and what to do."""
+    more = f" So do {len(findings) - _NAMED} other fields." if len(findings) > _NAMED else ""
+    texts = " ".join(finding.text for finding in findings[:_NAMED])
+    fields = " or ".join(finding.field for finding in findings[:_NAMED])
+    return f"{texts}{more} Fix the producer, or: make accept PIPELINE={pipeline.name} FIELD={fields}"
+
+
+def _insert(cursor, pipeline: Pipeline, finding: Finding) -> Drift:
+    field = finding.field[:_LONGEST_FIELD]
+    cursor.execute(
+        "INSERT INTO etl.drifts (pipeline, kind, field, first_minute, minute_rows, usual, description) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        (
+            pipeline.name,
+            finding.kind,
+            field,
+            finding.minute,
+            finding.rows,
+            finding.usual,
+            finding.text[:_LONGEST_REASON],
+        ),
+    )
+    return Drift(cursor.lastrowid, finding.kind, field, finding.minute, finding.usual, None, None)
+
+
+def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
+    """Make the held minutes that the drift covers, and whose check of its kind failed, pending."""
+    binds = {
+        "pipeline": pipeline.name,
+        "released": RELEASED,
+        "start": drift.first_minute - DAY,
+        "end": drift.ended_minute or datetime(9999, 12, 31),
+        "check": f'%"{CHECKS[drift.kind][0]}"%',
+    }
+    if pipeline.lake_retention is not None:  # what the lake has begun to forget stays as it is
+        cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
+        binds["start"] = max(binds["start"], cursor.fetchone()[0] - pipeline.lake_retention)
+    cursor.execute(
+        "UPDATE etl.minute_ledger AS l JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
+        "SET l.held_changed_at = %(released)s WHERE l.pipeline = %(pipeline)s AND l.state = 'held' "
+        "AND l.minute >= %(start)s AND l.minute < %(end)s AND h.failing_checks LIKE %(check)s",
+        binds,
+    )
+    return cursor.rowcount
+
+
+def _nothing_open(cursor, pipeline: Pipeline, field: str) -> str:
+    names = sorted({(drift.field, drift.kind) for drift in known(cursor, pipeline) if not drift.accepted_by})
+    shown = ", ".join(f"{name} ({kind})" for name, kind in names[:20])
+    instead = f"Drift to accept: {shown}." if names else "There is no drift to accept."
+    return f"No drift of field {field!r} of {pipeline.name} waits to be accepted. {instead}"
+
+
+def _history(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> Iterator[MinuteFields]:
+    cursor.execute(
+        "SELECT f.minute, l.raw_rows, l.ignored_rows, f.field_counts FROM etl.minute_fields AS f "
+        "JOIN etl.minute_ledger AS l ON l.pipeline = f.pipeline AND l.minute = f.minute AND l.raw_rows IS NOT NULL "
+        "WHERE f.pipeline = %(pipeline)s AND f.minute >= %(start)s AND f.minute < %(end)s ORDER BY f.minute",
+        {"pipeline": pipeline.name, "start": start, "end": end},
+    )
+    return (MinuteFields.read(*row) for row in cursor.fetchall())
+
+
+def _days_before(minutes: Sequence[datetime]) -> list[tuple[datetime, datetime]]:
+    """The ranges, from their start until before their end, that hold a day before each of these minutes."""
+    ranges: list[tuple[datetime, datetime]] = []
+    for minute in minutes:
+        start, end = minute - DAY, minute + timedelta(minutes=1)
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], end)
+        else:
+            ranges.append((start, end))
+    return ranges

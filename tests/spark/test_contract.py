@@ -1,0 +1,93 @@
+"""What is counted of a minute's fields: which are there, which do not read, and which nobody declared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from pyspark.sql import SparkSession
+
+from include.pipelines import Pipeline
+from include.spark import contract, recruitment, run, staging
+from include.spark.fate import IS_MISSING
+from tests.spark.rows import MINUTE, PIPELINE, click, raw, stored
+
+
+def counts_of(spark: SparkSession, *rows, pipeline: Pipeline = PIPELINE) -> dict[str, dict[str, int]]:
+    """What the ledger keeps of a minute with these rows."""
+    judged = run.materialised(raw(spark, *rows), recruitment, pipeline, {})
+    return counts_of_frame(judged, pipeline)
+
+
+def counts_of_frame(judged, pipeline: Pipeline) -> dict[str, dict[str, int]]:
+    counted = staging.count_minutes(judged, pipeline)
+    unknown = contract.unknown_by_minute(judged)
+    assert bool(unknown) == any(row.with_unknown for row in counted)
+    [row] = staging.counts(1, [MINUTE], counted, pipeline, unknown)
+    return json.loads(row[-1])
+
+
+def test_a_word_for_null_is_no_presence(spark: SparkSession) -> None:
+    found = counts_of(spark, click(uid=" NULL "), click(uid=""), click(uid=" u "), click(uid=None))
+    assert found["present"]["uid"] == 1
+
+
+def test_rows_of_every_fate_are_counted(spark: SparkSession) -> None:
+    found = counts_of(spark, click(), click(custom_track="alive"), click(bid="-1"))
+    assert found["present"]["job_id"] == 3 and found["present"]["bid"] == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wrong"),
+    [
+        ("publisher_id", "4", 0),
+        ("publisher_id", "4,1,2", 0),  # the first of a list is taken
+        ("publisher_id", '["4", 1]', 0),
+        ("publisher_id", "p-4", 1),
+        ("publisher_id", '{"id": 4}', 1),
+        ("bid", "1.5e2", 0),
+        ("bid", "1,5 EUR", 0),  # a list as far as this count knows: the transform rejects it
+        ("bid", "EUR 1.5", 1),
+        ("ts", "1772368496", 0),
+        ("ts", "2026-03-01T12:34:55+02:00", 0),
+        ("ts", "1.3.2026", 1),
+        ("ts", None, 0),  # absent is not unreadable
+    ],
+)
+def test_values_that_do_not_read_are_counted(spark: SparkSession, field: str, value: str | None, wrong: int) -> None:
+    assert counts_of(spark, click(**{field: value}))["unreadable"].get(field, 0) == wrong
+
+
+def test_undeclared_fields_are_counted_by_name(spark: SparkSession) -> None:
+    found = counts_of(spark, click(jobId="7", _minute="x", _minutemark_occurrence="2"), click(jobId=""), click(ua="u"))
+    assert found["unknown"] == {"jobId": 2}, "Reserved names are not the producer's."
+
+
+def test_undeclared_names_are_bounded(spark: SparkSession) -> None:
+    rows = [click(**{f"field{number}": "1"}) for number in range(130)]
+    found = counts_of(spark, *rows, click(**{"x" * 200: "1", "field7": "1"}))["unknown"]
+    assert len(found) == contract.NAMES_A_MINUTE + 1 and sum(found.values()) == 132
+    assert found["field7"] == 2 and found[contract.OTHER_NAMES] == 31
+    assert max(map(len, found)) == 64
+
+
+def test_a_payload_that_is_no_object_has_no_fields(spark: SparkSession) -> None:
+    rows = stored(spark, {**raw(spark, click()).first().asDict(), "minute": f"{MINUTE}Z", "payload": "[1]"})
+    found = counts_of_frame(run.materialised(rows, recruitment, PIPELINE, {}), PIPELINE)
+    assert found == {"present": {}, "unreadable": {}, "unknown": {}}
+
+
+def test_more_fields_than_a_number_has_bits(spark: SparkSession) -> None:
+    wide = dataclasses.replace(PIPELINE, fields=(*PIPELINE.fields, *(f"wide{number}" for number in range(100))))
+    found = counts_of(spark, click(wide0="1", wide99="1"), click(wide99="1"), pipeline=wide)["present"]
+    assert {name: rows for name, rows in found.items() if name.startswith("wide")} == {"wide0": 1, "wide99": 2}
+
+
+def test_a_counted_event_without_a_required_field_is_rejected_by_its_name(spark: SparkSession) -> None:
+    strict = dataclasses.replace(PIPELINE, required=("uid", "ua"))
+    rows = raw(spark, click(uid="u", ua="a"), click(uid="u"), click(custom_track="alive"), click(job_id="x"))
+    judged = run.materialised(rows, recruitment, strict, {}).select("fate", "reason").collect()
+    assert [row.fate for row in judged] == ["counted", "rejected", "ignored", "rejected"]
+    assert judged[1].reason == f"ua{IS_MISSING}"
+    assert judged[3].reason.startswith("job_id is not a whole number"), "The pipeline's own rules come first."

@@ -1,0 +1,154 @@
+"""What drifts in a batch, decided without a store."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from include.warehouse.drift import (
+    APPEARED,
+    DISAPPEARED,
+    IGNORED,
+    IGNORED_ROWS,
+    UNREADABLE,
+    Drift,
+    Findings,
+    MinuteFields,
+    find,
+)  # fmt: skip
+from tests.warehouse.lab import RECRUITMENT, minute
+
+HOLDING = dataclasses.replace(RECRUITMENT, unknown_fields="hold")
+
+
+def fields(
+    number: int, rows: int = 200, ignored: int = 50, *, unknown=None, unreadable=None, **present
+) -> MinuteFields:
+    """The minute of that number: all rows have job_id and ts, but what is given."""
+    counts = {"job_id": rows, "ts": rows} | present
+    return MinuteFields(minute(number), rows, ignored, counts, unreadable or {}, unknown or {})
+
+
+DAY = [fields(number) for number in range(-10, 0)]
+
+
+def found(batch, history=DAY, known=(), pipeline=RECRUITMENT) -> Findings:
+    return find(pipeline, batch, history, known)
+
+
+def shown(findings: Findings) -> list[tuple]:
+    return [(one.minute, one.kind, one.field) for one in findings.drifting]
+
+
+def on_record(kind: str, field: str, number: int, usual: float | None, accepted_by=None, ended=None) -> Drift:
+    return Drift(7, kind, field, minute(number), usual, accepted_by, None if ended is None else minute(ended))
+
+
+def test_a_regular_field_that_no_row_has_is_found() -> None:
+    findings = found([fields(0, job_id=0), fields(1)])
+    assert shown(findings) == [(minute(0), DISAPPEARED, "job_id")]
+    assert findings.drifting[0].text == "job_id is in none of 200 rows; over the day before 100 % of the rows had it."
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "is_found"),
+    [
+        (99, 1.0, False),  # too few rows
+        (100, 1.0, True),
+        (100, 0.10, True),  # ten rows were to be expected
+        (100, 0.09, False),  # by chance, once in a day of such minutes
+        (1000, 0.05, False),  # no regular field
+        (1000, 0.06, True),
+    ],
+)
+def test_when_an_absent_field_is_drift(rows: int, share: float, is_found: bool) -> None:
+    day = [fields(number, 1000, 0, group_id=round(1000 * share)) for number in range(-5, 0)]
+    assert bool(shown(found([fields(0, rows, 0)], day))) == is_found
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [],
+        DAY[:2],  # two minutes
+        [fields(number, rows=100) for number in range(-4, 0)],  # 400 rows
+        [fields(number) for number in range(-1460, -1441)],  # longer ago than a day
+        [fields(number) for number in range(1, 20)],  # later
+    ],
+    ids=["none", "few minutes", "few rows", "old", "later"],
+)
+def test_without_a_day_before_it_a_minute_is_not_judged(history) -> None:
+    assert found([fields(0, job_id=0, ignored=200)], history) == Findings()
+
+
+def test_one_row_with_the_field_is_enough() -> None:
+    assert not shown(found([fields(0, job_id=1)]))
+
+
+def test_minutes_of_the_same_batch_are_history_for_later_ones_as_the_ledger_is() -> None:
+    """⚑ Live, in a backfill and alone: the same verdict."""
+    drifting = [fields(number, job_id=0) for number in range(3)]
+    in_one_batch = shown(found([*DAY, *drifting], history=[]))
+    assert in_one_batch == shown(found(drifting)) == [(one.minute, DISAPPEARED, "job_id") for one in drifting]
+    assert [shown(found([one])) for one in drifting] == [[one] for one in in_one_batch]
+
+
+def test_what_drifts_is_not_compared_with_later() -> None:
+    """⚑ A drift of more than a day does not become what is usual, in one batch or minute by minute."""
+    two_days = [fields(number, job_id=0) for number in range(0, 2880, 5)]
+    assert len(shown(found([*DAY, *two_days], history=[]))) == len(two_days)
+    last = [fields(2880, job_id=0)]
+    assert not shown(found(last, history=[]))
+    assert shown(found(last, history=[], known=[on_record(DISAPPEARED, "job_id", 0, 1.0)]))
+
+
+def test_a_field_that_returns_ends_its_drift() -> None:
+    known = [on_record(DISAPPEARED, "job_id", 0, 1.0, "ann")]
+    findings = found([fields(5, job_id=3), fields(6, job_id=0), fields(7), fields(8, job_id=0)], known=known)
+    assert findings.returned == ((7, minute(7)),), "Three rows of a producer that lags behind are no return."
+    assert shown(findings) == [(minute(6), DISAPPEARED, "job_id"), (minute(8), DISAPPEARED, "job_id")]
+
+
+def test_a_minute_before_the_first_one_belongs_to_the_same_drift() -> None:
+    drift = on_record(DISAPPEARED, "job_id", 0, 1.0, ended=10)
+    assert drift.covers(minute(-5)) and drift.covers(minute(9))
+    assert not drift.covers(minute(10)) and not drift.covers(minute(-1441))
+
+
+def test_values_that_stop_being_numbers_are_found() -> None:
+    day = [fields(number, publisher_id=150, unreadable={"publisher_id": 5}) for number in range(-10, 0)]
+    assert shown(found([fields(0, publisher_id=150, unreadable={"publisher_id": 140})], day)) == [
+        (minute(0), UNREADABLE, "publisher_id")
+    ]
+    assert not shown(found([fields(0, publisher_id=150, unreadable={"publisher_id": 30})], day)), "20 % are not more."
+    always = [fields(number, publisher_id=150, unreadable={"publisher_id": 15}) for number in range(-10, 0)]
+    assert not shown(found([fields(0, publisher_id=150, unreadable={"publisher_id": 140})], always))
+
+
+def test_a_share_of_ignored_rows_far_above_the_days_is_found() -> None:
+    assert shown(found([fields(0, ignored=170)])) == [(minute(0), IGNORED, IGNORED_ROWS)], "A fifth of 150 is left."
+    assert not shown(found([fields(0, ignored=160)])), "More than a quarter of 150 is left."
+    mostly = [fields(number, ignored=190) for number in range(-10, 0)]
+    assert not shown(found([fields(0, ignored=200)], mostly)), "Ten of 200 can be missing by chance."
+
+
+def test_undeclared_fields_are_new_once_where_the_pipeline_evolves() -> None:
+    batch = [fields(0, unknown={"novelty": 3}), fields(1, unknown={"novelty": 9, "known": 1})]
+    findings = found(batch, known=[on_record(APPEARED, "known", -5, None)])
+    assert not findings.drifting
+    assert [(one.minute, one.field, one.rows) for one in findings.new_fields] == [(minute(0), "novelty", 3)]
+
+
+def test_undeclared_fields_hold_their_minute_where_the_pipeline_says_so() -> None:
+    findings = found([fields(0, rows=3, unknown={"novelty": 1})], history=[], pipeline=HOLDING)
+    assert shown(findings) == [(minute(0), APPEARED, "novelty")] and not findings.new_fields
+
+
+def test_an_accepted_drift_becomes_what_is_usual() -> None:
+    accepted = [on_record(IGNORED, IGNORED_ROWS, 0, 0.25, "ann")]
+    batch = [fields(number, ignored=200) for number in range(0, 1500, 5)]
+    findings = found(batch, known=accepted)
+    assert {one.kind for one in findings.drifting} == {IGNORED}
+    assert timedelta(days=1) < batch[-1].minute - batch[0].minute

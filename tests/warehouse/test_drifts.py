@@ -1,0 +1,156 @@
+"""Drift on a real server: what is counted, held, accepted and ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from include.warehouse import drifts, gates, held, merge
+from include.warehouse.drift import APPEARED, DISAPPEARED
+from tests.warehouse.lab import RECRUITMENT, Lab, contribution, minute
+
+ROWS = 200
+COUNTS = {"present": {"job_id": ROWS, "ts": ROWS}, "unreadable": {}, "unknown": {}}
+RENAMED = COUNTS | {"present": {"ts": ROWS}, "unknown": {"jobId": ROWS}}
+
+
+def staged(lab: Lab, fields: dict, run_id: str = "run-1") -> int:
+    """A batch of minutes with 200 counted rows each, and these counts of fields."""
+    rows = {at: [contribution(event_count=ROWS, clicks=ROWS)] for at in fields}
+    lab.see(*rows)
+    batch_id = lab.open(*rows, run_id=run_id)
+    lab.stage(batch_id, rows, counts={at: {"field_counts": json.dumps(counts)} for at, counts in fields.items()})
+    return batch_id
+
+
+def published(lab: Lab, fields: dict, run_id: str = "run-1") -> gates.GateResult:
+    """The chain for these minutes, as far as the gate lets it."""
+    batch_id = staged(lab, fields, run_id)
+    result = lab.check(batch_id)
+    if result.passed:
+        merge.merge(batch_id)
+        assert lab.check(batch_id, "warehouse").passed
+    return result
+
+
+@pytest.fixture
+def day(lab: Lab) -> Lab:
+    """A warehouse with ten good minutes."""
+    published(lab, {minute(number): COUNTS for number in range(-10, 0)}, "day")
+    return lab
+
+
+def test_a_merge_keeps_the_counts_of_its_newest_read(lab: Lab) -> None:
+    published(lab, {minute(0): COUNTS, minute(1): COUNTS})
+    published(lab, {minute(0): RENAMED | {"present": {"job_id": 1, "ts": 2}}}, "again")
+    kept = {at: json.loads(text) for at, text in lab.query("SELECT minute, field_counts FROM etl.minute_fields")}
+    assert kept == {minute(0): RENAMED | {"present": {"job_id": 1, "ts": 2}}, minute(1): COUNTS}
+
+
+def test_a_renamed_field_holds_its_minute_and_names_the_field_while_neighbors_pass(day: Lab) -> None:
+    """⚑ N4."""
+    result = published(day, {minute(0): COUNTS, minute(1): RENAMED, minute(2): COUNTS})
+    assert result.passed and result.held == (minute(1),)
+    row = day.ledger(minute(1))
+    assert row["state"] == "held" and day.ledger(minute(2))["state"] == "merged"
+    assert "job_id is in none of 200 rows; over the day before 100 % of the rows had it." in row["reason"]
+    assert "Undeclared fields: jobId." in row["reason"]
+    assert "make accept PIPELINE=recruitment FIELD=job_id" in row["reason"]
+    [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
+    assert (drift["field"], drift["first_minute"], drift["minute_rows"], drift["status"]) == (
+        "job_id", minute(1), ROWS, "open",
+    )  # fmt: skip
+
+
+def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day: Lab) -> None:
+    """⚑ N4."""
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    done = drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", reason="renamed on purpose")
+    assert done.minutes == 1 and "Accepted by ann: job_id disappeared" in str(done)
+    assert day.pending() == [minute(1)]
+    assert held.held_minutes(day.conn, [RECRUITMENT])[0]["status"] == "accepted"
+    result = published(day, {minute(1): RENAMED, minute(3): RENAMED}, "next")
+    assert result.held == () and day.ledger(minute(1))["state"] == "merged"
+    assert day.facts() == {(7, 0): 13 * ROWS}
+    [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
+    assert (drift["status"], drift["accepted_by"], drift["reason"]) == ("accepted", "ann", "renamed on purpose")
+
+
+def test_an_acceptance_ends_when_the_field_returns(day: Lab) -> None:
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    drifts.accept(day.conn, RECRUITMENT, "job_id", DISAPPEARED, by="ann")
+    published(day, {minute(1): RENAMED, minute(3): COUNTS}, "back")
+    assert published(day, {minute(4): RENAMED, minute(5): COUNTS}, "gone again").held == (minute(4),)
+    assert published(day, {minute(1): RENAMED}, "read again").held == (), "What was accepted stays so."
+
+
+def test_an_acceptance_pardons_no_other_check(day: Lab) -> None:
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann")
+    rows = {minute(1): [contribution(event_count=ROWS, clicks=ROWS, bid_sum=-1)]}
+    day.stage(batch_id := day.open(*rows), rows, counts={minute(1): {"field_counts": json.dumps(RENAMED)}})
+    assert not day.check(batch_id).passed
+    assert "staging_no_negative" in day.ledger(minute(1))["reason"]
+
+
+def test_an_acceptance_while_the_gate_runs_counts(day: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    batch_id, before = staged(day, {minute(3): RENAMED}, "racing"), drifts.of_attempt
+
+    def accepted_meanwhile(conn, *rest):
+        findings = before(conn, *rest)
+        drifts.accept(conn, RECRUITMENT, "job_id", None, by="ann")
+        return findings
+
+    monkeypatch.setattr(drifts, "of_attempt", accepted_meanwhile)
+    assert day.check(batch_id).held == ()
+
+
+def test_a_release_passes_drift_once_and_accepts_nothing(day: Lab) -> None:
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    held.release(day.conn, RECRUITMENT, minute(1), minute(2), by="ann")
+    result = published(day, {minute(1): RENAMED, minute(3): RENAMED}, "next")
+    assert result.released == (minute(1),) and result.held == (minute(3),)
+
+
+def test_nothing_is_accepted_that_does_not_drift(day: Lab) -> None:
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    with pytest.raises(drifts.AcceptanceRefused, match=r"field 'bid' .* Drift to accept: jobId .appeared., job_id"):
+        drifts.accept(day.conn, RECRUITMENT, "bid", None, by="ann")
+
+
+def test_a_new_field_is_reported_once(day: Lab) -> None:
+    novel = COUNTS | {"unknown": {"novelty": 3}}
+    results = [published(day, {minute(number): novel}, f"run {number}") for number in (1, 2)]
+    outcomes = [next(one for one in found.outcomes if one.check == "staging_new_field") for found in results]
+    assert [(one.outcome, one.offending_rows) for one in outcomes] == [("warn", 1), ("pass", 0)]
+    [drift] = drifts.listed(day.conn, [RECRUITMENT])
+    assert (drift["field"], drift["kind"], drift["status"]) == ("novelty", APPEARED, "reported")
+
+
+@pytest.fixture
+def holding(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    strict = dataclasses.replace(RECRUITMENT, unknown_fields="hold")
+    monkeypatch.setattr(gates.pipelines, "get", lambda name: strict)
+
+
+def test_an_undeclared_field_holds_its_minute_until_it_is_accepted(lab: Lab, holding) -> None:
+    result = published(lab, {minute(1): COUNTS | {"unknown": {"novelty": 1}}, minute(2): COUNTS})
+    assert result.held == (minute(1),)
+    assert "novelty is not declared, and 1 rows have it" in lab.ledger(minute(1))["reason"]
+    assert drifts.accept(lab.conn, RECRUITMENT, "novelty", None, by="ann").minutes == 1
+    novel = {minute(number): COUNTS | {"unknown": {"novelty": 5}} for number in (1, 3)}
+    assert published(lab, novel, "next").held == ()
+
+
+def test_a_type_change_of_a_field_whose_rows_still_count_is_held(day: Lab) -> None:
+    with_publishers = COUNTS | {"present": COUNTS["present"] | {"publisher_id": ROWS}}
+    published(day, {minute(number): with_publishers for number in range(-9, 0)}, "publishers")
+    result = published(
+        day, {minute(1): with_publishers | {"unreadable": {"publisher_id": ROWS}}, minute(2): with_publishers}
+    )
+    assert result.held == (minute(1),)
+    assert "publisher_id is not a number in 200 of 200 values" in day.ledger(minute(1))["reason"]
