@@ -1,9 +1,9 @@
 """The web app behind "Pipelines" in Airflow's UI: routes and permissions. include/page/ has the rest.
 
 Every response except an error requires an Airflow user. Users with permission to read the runs of `<pipeline>_minute` see
-the pipeline. Users with permission to edit that DAG can release its held minutes. Samples of rows require permission to
-read the connection `warehouse_etl`, whose account can read them. The page's scripts start backfills and verify runs through
-Airflow's own API, which checks permissions itself.
+the pipeline. Users with permission to edit that DAG can release its held minutes and accept its drift. Samples of rows
+require permission to read the connection `warehouse_etl`, whose account can read them. The page's scripts start backfills
+and verify runs through Airflow's own API, which checks permissions itself.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include import pipelines
 from include.connections import WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing
-from include.operations.held import asked_release
+from include.operations.held import asked_acceptance, asked_release
 from include.page import answers, backfill, ledger, minutes, overview, troubles
 from include.pipelines import Pipeline
 from include.runs import RangeRefused
+from include.warehouse.drifts import AcceptanceRefused
 from include.warehouse.errors import WarehouseError
 from include.warehouse.held import ReleaseRefused
 from include.warehouse.session import warehouse
@@ -46,7 +47,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 CALLER = "X-Minutemark-Page"  # a header that no page of another origin may send without being asked for it
-REFUSED = {ReleaseRefused: 409, WindowRefused: 400, RangeRefused: 400, ledger.StateRefused: 400,
+REFUSED = {ReleaseRefused: 409, AcceptanceRefused: 409, WindowRefused: 400, RangeRefused: 400, ledger.StateRefused: 400,
            pipelines.UnknownPipeline: 404, WarehouseError: 503, ConnectionMissing: 503}  # fmt: skip
 
 # The user is asked for here, so that no route can be added without.
@@ -188,6 +189,11 @@ def held_minutes(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows) -> Json
     return Json({"sees_rows": sees_rows, **troubles.held_minutes(conn, pipeline, samples=sees_rows)})
 
 
+@app.get("/api/pipelines/{pipeline}/drift")
+def drift(pipeline: Seen, conn: Reading) -> Json:
+    return Json(troubles.drift(conn, pipeline))
+
+
 @app.get("/api/pipelines/{pipeline}/rejected")
 def rejected_events(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows, request: Request) -> Json:
     start, end = open_range(request.query_params.get("from"), request.query_params.get("to"))
@@ -227,4 +233,23 @@ class Release(BaseModel):
 )
 def release(pipeline: Annotated[Pipeline, Depends(edited)], asked: Release, user: GetUserDep) -> Json:
     done = asked_release(pipeline.name, asked.minute, asked.start, asked.end, by=user.get_name(), why=asked.why)
+    return Json({"said": str(done), "minutes": done.minutes})
+
+
+class Acceptance(BaseModel):
+    """The drift of one field, of one kind or of every kind that is open."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    field: str = Field(max_length=128)
+    kind: str | None = None
+    why: str | None = Field(None, max_length=500)
+
+
+@app.post(
+    "/api/pipelines/{pipeline}/accept",
+    dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_accept"))],
+)
+def accept(pipeline: Annotated[Pipeline, Depends(edited)], wanted: Acceptance, user: GetUserDep) -> Json:
+    done = asked_acceptance(pipeline.name, wanted.field, wanted.kind, by=user.get_name(), why=wanted.why)
     return Json({"said": str(done), "minutes": done.minutes})

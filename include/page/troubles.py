@@ -1,4 +1,4 @@
-"""What did not go through: held minutes, rejected events, checks that found something. Samples of rows only on demand,
+"""What did not go through: held minutes, drift, rejected events, checks that found something. Samples of rows only on demand,
 with an account that may read them."""
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from datetime import datetime
 
 from include.page import batches
 from include.pipelines import Pipeline
-from include.warehouse import gates, held, rejected
+from include.warehouse import drifts, gates, held, rejected
 from include.warehouse.session import rows
 from include.warehouse.sql import checks
 
 MOST_HELD = 200
 MOST_REJECTED = 20_000  # grouped by reason in a fifth of a second
 MOST_FINDINGS = 50
+MOST_DRIFTS = 200
 JUDGED = 500  # newest batches whose checks are looked at
 
 _FINDINGS = (
@@ -39,6 +40,12 @@ def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     return {"minutes": [row | {"run": runs.get(row["batch_id"])} for row in shown], "more": len(found) > MOST_HELD}
 
 
+def drift(conn, pipeline: Pipeline) -> dict:
+    """`drifts` as drifts.listed gives them, and whether there are `more`."""
+    found = drifts.listed(conn, [pipeline], most=MOST_DRIFTS + 1)
+    return {"drifts": found[:MOST_DRIFTS], "more": len(found) > MOST_DRIFTS}
+
+
 def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datetime | None, *, payloads: bool) -> dict:
     """`groups` as rejected.by_reason makes them, and whether `more` than MOST_REJECTED events were asked for."""
     groups = rejected.by_reason(
@@ -51,7 +58,7 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     """Of the newest batches: `checks`, how often each ran and found something, and `findings`, the newest first, with the
     run and, with `samples`, the offending rows that were kept.
     """
-    purposes = {
+    purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | {
         check.name: check.purpose
         for folder in ("control", pipeline.name)
         for gate in (gates.STAGING, gates.WAREHOUSE)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.airflow_home import PROJECT, bare_environment
-from tests.page.world import CHANGE, DATA, MINUTE, USERS, ago, hold, text
+from tests.page.world import CHANGE, DATA, MINUTE, USERS, ago, drift, hold, text
 from tests.warehouse.lab import Lab
 
 RELEASE = f"{DATA}/recruitment/release"
@@ -72,6 +72,25 @@ def test_a_release_is_in_airflows_audit_log(as_user, lab: Lab, held: dict) -> No
     assert as_user("otto").post(RELEASE, json=held, headers=CHANGE).status_code == 200
     entries = as_user("ada").get("/api/v2/eventLogs", params={"event": "minutemark_release", "owner": "otto"}).json()
     assert held["minute"] in entries["event_logs"][0]["extra"]
+
+
+def test_only_users_who_may_edit_the_dag_accept_drift_and_the_record_names_them(as_user, lab: Lab) -> None:
+    drift(lab, ago(lab, 5))
+    path, body = f"{DATA}/recruitment/accept", {"field": "job_id", "kind": "disappeared", "why": "meant so"}
+    shown = {row["field"]: row["status"] for row in as_user("vera").get(f"{DATA}/recruitment/drift").json()["drifts"]}
+    assert shown == {"job_id": "open", "jobId": "reported"}
+    assert as_user("vera").post(path, json=body, headers=CHANGE).status_code == 403
+    assert as_user("ulf").post(path, json=body, headers={"Content-Type": "application/json"}).status_code == 403
+    assert lab.query("SELECT accepted_by FROM etl.drifts WHERE accepted_by IS NOT NULL") == []
+    done = as_user("ulf").post(path, json=body, headers=CHANGE)
+    assert done.status_code == 200 and done.json()["minutes"] == 1
+    assert lab.query("SELECT field, accepted_by, reason FROM etl.drifts WHERE kind = 'disappeared'") == [
+        ("job_id", "ulf", "meant so")
+    ]
+    again = as_user("ulf").post(path, json=body, headers=CHANGE)
+    assert again.status_code == 409 and "waits to be accepted" in again.json()["detail"]
+    entries = as_user("ada").get("/api/v2/eventLogs", params={"event": "minutemark_accept", "owner": "ulf"}).json()
+    assert "job_id" in entries["event_logs"][0]["extra"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from include.operations.recount.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
 from tests.page.site import Site, site
-from tests.page.world import MINUTE, ago, hold, publish, text
+from tests.page.world import MINUTE, ago, drift, hold, publish, text
 from tests.warehouse.lab import Lab
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: `make test` installs it.")
@@ -86,6 +86,26 @@ def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
     expect(article).to_contain_text("The next run publishes it")
     assert lab.query("SELECT minute, released_by, reason FROM etl.releases") == [(minute, "ulf", "meant so")]
     assert lab.pending() == [minute]
+
+
+def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:
+    minute = ago(lab, 5)
+    drift(lab, minute, new=EVIL)
+    tab, page = visit("ulf")
+    page.get_by_role("button", name="Drift").click()
+    article = page.locator("article[data-field=job_id]")
+    expect(article).to_contain_text("job_id is in none of 200 rows; over the day before 100 % of the rows had it.")
+    expect(article).to_contain_text(f"First minute: {minute:%Y-%m-%d %H:%M}, 200 rows.")
+    expect(page.locator("main img")).to_have_count(0)
+    assert "owned" not in tab.title(), "A field's name is text from data."
+    article.get_by_placeholder("Reason, kept in the record").fill("meant so")
+    article.get_by_role("button", name="Accept").click()
+    expect(page.get_by_role("status").filter(has_text="Accepted by ulf: job_id disappeared")).to_be_visible()
+    expect(article).to_contain_text("Accepted by ulf at")
+    expect(article.get_by_role("button")).to_have_count(0)
+    assert lab.pending() == [minute]
+    page.get_by_role("button", name=re.compile("^Held")).click()
+    expect(page.locator(f"article[data-minute='{text(minute)}']")).to_contain_text("Its drift is accepted.")
 
 
 def test_a_viewer_finds_no_button_that_would_be_refused(visit, lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from include.page.overview import now
@@ -46,6 +47,22 @@ def hold(lab: Lab, minute: datetime, run_id: str = "hold") -> int:
     assert lab.check(batch_id).held == (minute,)
     merge.merge(batch_id)
     return batch_id
+
+
+def drift(lab: Lab, minute: datetime, field: str = "job_id", new: str = "jobId") -> None:
+    """That minute held because a field was renamed, after four minutes that had it."""
+    rows = 200
+    for before in range(4, -1, -1):
+        at = minute - before * MINUTE
+        present, unknown = ({field: rows}, {}) if before else ({}, {new: rows})
+        see(lab, at)
+        batch_id = lab.open(at, run_id=f"fields {before}", clock=now(lab.conn))
+        counts = json.dumps({"present": present, "unreadable": {}, "unknown": unknown})
+        staged = {at: [contribution(event_count=rows, clicks=rows)]}
+        lab.stage(batch_id, staged, counts={at: {"field_counts": counts}})
+        if lab.check(batch_id).passed:
+            merge.merge(batch_id)
+    assert lab.ledger(minute)["state"] == "held"
 
 
 def utc_now() -> datetime:

@@ -3,6 +3,7 @@
 import { ask, followTheme } from "./airflow.js";
 import { backfill } from "./backfill.js";
 import { badge, h, nothing, problem, swap } from "./dom.js";
+import { drift } from "./drift.js";
 import { gates, held, rejected } from "./troubles.js";
 import { ledger } from "./ledger.js";
 import { minutes } from "./minutes.js";
@@ -14,6 +15,7 @@ const VIEWS = {
   minutes: ["Minutes", minutes],
   ledger: ["Ledger", ledger],
   held: ["Held", held],
+  drift: ["Drift", drift],
   rejected: ["Rejected", rejected],
   gates: ["Gates", gates],
   recount: ["Verify", recount],

@@ -1,0 +1,67 @@
+// Fields that are not as they were the day before, and the acceptance of that.
+
+import { ask, change } from "./airflow.js";
+import { badge, h, nothing, problem } from "./dom.js";
+import { number, plural, time } from "./words.js";
+
+export function drift({ pipeline, place, isCurrent, refresh }) {
+  const said = h("p", { class: "done", role: "status", hidden: true });
+  const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
+
+  async function show() {
+    try {
+      const found = await ask(`${pipeline.pipeline}/drift`);
+      if (isCurrent()) result.replaceChildren(...parts(found));
+    } catch (error) {
+      if (isCurrent()) result.replaceChildren(problem(error.message, show));
+    }
+  }
+
+  function parts({ drifts, more }) {
+    if (!drifts.length) return [nothing("No drift. Every minute had the fields of the day before it.")];
+    return [
+      h("p", { class: "quiet" }, "Minutes whose fields drift are held. Fix the producer, or accept the drift: its held minutes are read again by the next run, and later ones are not held until the field returns. Reported fields hold nothing."),
+      more ? h("p", { class: "quiet" }, `Showing the newest ${number(drifts.length)}.`) : null,
+      ...drifts.map(entry),
+    ].filter(Boolean);
+  }
+
+  function entry(row) {
+    return h(
+      "article",
+      { "data-field": row.field },
+      h("h3", {}, `${row.field} ${row.kind === "ignored" ? "" : row.kind}`, badge(row.status)),
+      h("p", {}, row.description),
+      h("p", { class: "quiet" }, `First minute: ${time(row.first_minute)}, ${plural(row.minute_rows, "row")}. Found at ${time(row.found_at, true)}.`),
+      row.ended_minute ? h("p", { class: "quiet" }, `The field is back since ${time(row.ended_minute)}.`) : null,
+      row.accepted_by
+        ? h("p", { class: "done" }, `Accepted by ${row.accepted_by} at ${time(row.accepted_at, true)}${row.reason ? `: ${row.reason}` : ""}.`)
+        : row.status === "reported" ? null : accept(row),
+    );
+  }
+
+  function accept(row) {
+    if (!pipeline.may_edit) return h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_minute can accept it.`);
+    const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Reason, kept in the record" });
+    const button = h("button", { type: "submit", class: "main" }, "Accept");
+    const trouble = h("div");
+    async function send(event) {
+      event.preventDefault();
+      button.disabled = true;
+      try {
+        const done = await change(`${pipeline.pipeline}/accept`, { field: row.field, kind: row.kind, why: why.value });
+        said.textContent = done.said;
+        said.hidden = false;
+        await Promise.all([show(), refresh()]);
+      } catch (error) {
+        trouble.replaceChildren(problem(error.message));
+        button.disabled = false;
+      }
+    }
+    return h("form", { class: "asked", onsubmit: send }, why, button, trouble);
+  }
+
+  place.replaceChildren(said, result);
+  show();
+  return {};
+}
