@@ -13,7 +13,7 @@ import io
 import itertools
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ _KEPT_OF_TOO_LONG = 10_000  # characters
 _CHUNK = 1024 * 1024
 _PIECE = 64 * 1024  # characters: of a longer line so many are read at a time
 _BATCH = 100  # lines
-_MARKS = "lake.marks"  # error handler: makes a byte that is not in the encoding half of a character, which no text has
+_BLANK_LINES = re.compile(r"(?:[ \t]*[\r\n])*")
 _MARK = re.compile("[\udc00-\udcff]")
 _LONE_BACKSLASH = re.compile(r'\\(["\\])|\\')
 
@@ -107,41 +107,35 @@ def csv_records(
     """
     with unpacked(path, damage) as (content, packing, position):
         head = content.peek()
-        form, mark = file_format.with_encoding(known, head)
+        form, mark = file_format.with_encoding(path, known, head)
         content.read(mark)
         sample = _sample(head[mark:], form.encoding)
         if damage and not re.search(r"[\r\n]", sample):
             raise FileDamaged(path, damage)
+        blank = _BLANK_LINES.match(sample)[0]
+        sample = sample[len(blank) :]
         _check_text(path, sample)
         form = file_format.recognized(form, sample, names, _broken)
-        errors = "surrogateescape" if form.encoding == "utf-8" else _MARKS  # the same, and not in Python
+        errors = "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS  # the same, and not in Python
         lines = _Lines(
             io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""),
             form,
             is_cut_off=damage is not None,
         )
+        lines.skip_to(len(re.findall(r"\r\n?|\n", blank)))
         if form.is_json:
             header, columns = _names_in(path, sample), None
         else:
             if file_format.first_line_of_excel(sample):
-                lines.skip_to(1)
+                lines.skip_to(lines.number + 1)
             columns = _header(path, lines, form, names)
             header = columns.names
         yield CsvFile(header, form, packing, position, lines, columns)
 
 
-def _marked(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
-
-
-codecs.register_error(_MARKS, _marked)
-
-
 def _sample(head: bytes, encoding: str) -> str:
     """The first lines, without one that is cut off."""
-    text = codecs.getincrementaldecoder(encoding)(_MARKS).decode(head)
+    text = codecs.getincrementaldecoder(encoding)(file_format.MARKS).decode(head)
     if len(head) < PEEK // 2:
         return text
     return text[: text.rfind("\n") + 1] or text
@@ -217,7 +211,7 @@ def _records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Rec
         first = lines.number + 1
         try:
             fields = next(reader)
-            if not fields:  # a blank line
+            if _is_blank(fields):
                 continue
             if lines.problem is None:
                 yield Record(first, lines.number, columns.cells(fields))
@@ -246,11 +240,16 @@ def _plain_records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterat
             return
         for number, fields in enumerate(rows, lines.number - len(batch) + 1):
             try:
-                if fields:
+                if not _is_blank(fields):
                     yield Record(number, number, columns.cells(fields))
             except ValueError as error:
                 line = batch[number - lines.number - 1]
                 yield Record(number, number, [_shown(line)], str(error))
+
+
+def _is_blank(fields: list[str]) -> bool:
+    """Whether the line holds white space alone."""
+    return not fields or (len(fields) == 1 and not fields[0].strip())
 
 
 def _json_records(lines: _Lines) -> Iterator[Record]:
@@ -292,7 +291,7 @@ def _header(path: Path, lines: _Lines, form: FileFormat, names: Collection[str])
     columns = _Columns(file_format.named(header, names))
     if not columns.names:
         raise FileRefused(f"{path}: its first line is empty. The first line must name the columns.")
-    twice = sorted({name for name in columns.names if columns.names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(columns.names).items() if times > 1)
     if twice:
         raise FileRefused(f"{path}: the header names {', '.join(twice)} more than once. Rename or remove the others.")
     return columns

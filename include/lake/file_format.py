@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from include import readings
 from include.lake.packed_file import FileRefused
 
+MARKS = "lake.marks"  # error handler: makes a byte that is not in the encoding half of a character, which no text has
+_LONGEST_HEADER = 100_000  # characters that decide on the delimiter; csv takes 131,072 in a cell
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _KINDS = {"csv": False, "jsonl": True}
 _QUOTES = {"doubled": False, "backslash": True}
@@ -55,7 +59,9 @@ def given(encoding: str = "", words: str = "") -> FileFormat:
     if encoding:
         try:
             found = replace(found, encoding=codecs.lookup(encoding).name)
-        except LookupError:
+            # Python also knows encodings that are not of text, and some that cannot be read in pieces.
+            io.TextIOWrapper(io.BytesIO(b"\xff\xfe\0\0.\0\0\0"), found.encoding, errors=MARKS).read()
+        except (LookupError, UnicodeError):
             raise FileRefused(
                 f"There is no encoding {encoding!r}: use one that Python knows, such as utf-8, cp1252 or utf-16."
             ) from None
@@ -74,11 +80,28 @@ def given(encoding: str = "", words: str = "") -> FileFormat:
     return found
 
 
-def with_encoding(known: FileFormat, sample: bytes) -> tuple[FileFormat, int]:
-    """The format with its encoding, and how many bytes its byte order mark takes. A mark is right, whatever is given."""
+def _marked(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(MARKS, _marked)
+
+
+def with_encoding(path: Path, known: FileFormat, sample: bytes) -> tuple[FileFormat, int]:
+    """The format with its encoding, and how many bytes its byte order mark takes. A mark is right, whatever is given.
+
+    Raises FileRefused.
+    """
     for mark, encoding in _BYTE_ORDER_MARKS:
         if sample.startswith(mark):
             return replace(known, encoding=encoding), len(mark)
+    if known.encoding in ("utf-16", "utf-32"):
+        raise FileRefused(
+            f"{path}: it has no byte order mark, which {known.encoding.upper()} needs. "
+            f"Give ENCODING={known.encoding}-le or {known.encoding}-be."
+        )
     return replace(known, encoding=known.encoding or "utf-8"), 0
 
 
@@ -114,7 +137,7 @@ def _delimiter(sample: str, names: Collection[str]) -> str:
     known = {name.casefold() for name in names}
 
     def columns(delimiter: str) -> tuple[int, int]:
-        found = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        found = next(csv.reader([header[:_LONGEST_HEADER]], delimiter=delimiter, skipinitialspace=True), [])
         return len(known & {readings.text(name, ()).casefold() for name in found if name.strip()}), len(found)
 
     return max(DELIMITERS.values(), key=columns)

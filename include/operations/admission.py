@@ -30,6 +30,7 @@ _MOST_BYTES_A_CHARACTER = 6  # of a control character, which JSON escapes
 _LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
 _LONGEST_LINE = 2_000_000  # characters, which JSON may write as six each: a MEDIUMTEXT takes 16 MB
+_COLUMNS_SHOWN = 50
 YEARS = range(1970, 2101)  # whose times every store takes
 
 
@@ -306,12 +307,17 @@ def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -
     """Lines of a summary on what check_header has found; `source` is what people call it."""
     lines = []
     if missing:
-        lines.append(f"Columns that the {source} does not have: {', '.join(missing)}.")
+        lines.append(f"Columns that the {source} does not have: {_listed(missing)}.")
     if unknown:
         lines.append(
-            f"Columns of the {source} that the pipeline does not declare, kept with each event: {', '.join(unknown)}."
+            f"Columns of the {source} that the pipeline does not declare, kept with each event: {_listed(unknown)}."
         )
     return lines
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = len(columns) - _COLUMNS_SHOWN
+    return ", ".join(columns[:_COLUMNS_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def time_in(column: str, text: str) -> datetime:

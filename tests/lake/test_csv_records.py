@@ -78,6 +78,14 @@ def test_blank_lines_are_no_records(csv_file):
     assert [line for line, _, _ in read(csv_file(HEADER + b"\na,1,\n\r\n\nb,1,\n\n"))] == [3, 6]
 
 
+@pytest.mark.parametrize("blank", [b"\n\r\n", b" \t\n", b"\r"])
+def test_lines_of_white_space_are_no_records_before_the_header_and_behind_it(csv_file, blank):
+    lines = 1 if blank != b"\n\r\n" else 2
+    found = read(csv_file(blank + HEADER + b"a,1,\n" + blank + b"b,1,\n"))
+    assert [line for line, _, _ in found] == [lines + 2, lines * 2 + 3]
+    assert read(csv_file(blank + b'{"ev":1}\n')) == [(lines + 1, lines + 1, ['{"ev":1}'])]
+
+
 def test_nul_four_byte_characters_and_a_value_of_a_megabyte_are_fine(csv_file):
     path = csv_file(HEADER + "a,\x00,𝄞".encode() + b"x" * 1_000_000 + b"\n")
     ((_, _, fields),) = read(path)
@@ -127,7 +135,8 @@ def test_an_absent_file_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(b"", "empty"), (b"\n\n", "empty"), (b"a,b,a\n", "names a more than once")]
+    ("content", "told"),
+    [(b"", "empty"), (b"\n\n", "empty"), (b"a,b,a\n", "names a more than once"), (b"c" * 6_000_000, "longer than")],
 )
 def test_a_file_without_a_usable_header_is_told(csv_file, content, told):
     with pytest.raises(FileRefused, match=told), csv_records(csv_file(content), NAMES):

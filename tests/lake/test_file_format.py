@@ -119,3 +119,17 @@ def test_the_format_can_be_forced(read):
 def test_an_unknown_format_is_refused_with_the_words_there_are():
     with pytest.raises(FileRefused, match="csv, jsonl, comma, semicolon, tab, pipe, doubled, backslash"):
         given(words="excel")
+
+
+@pytest.mark.parametrize("encoding", ["base64", "rot13", "idna", "punycode", "undefined"])
+def test_an_encoding_that_a_file_cannot_have_is_refused(encoding):
+    with pytest.raises(FileRefused, match=f"There is no encoding '{encoding}'"):
+        given(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_an_encoding_that_needs_a_byte_order_mark_is_refused_without_one(tmp_path, encoding):
+    path = tmp_path / "x"
+    path.write_bytes("create_time,ev\na,1\n".encode(f"{encoding}-le"))
+    with pytest.raises(FileRefused, match=f"Give ENCODING={encoding}-le"), csv_records(path, NAMES, given(encoding)):
+        pass
