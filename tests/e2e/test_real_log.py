@@ -5,6 +5,8 @@ The tests build on each other in the order of the file, because processing the l
 
 from __future__ import annotations
 
+import gzip
+import json
 from decimal import Decimal
 
 import pytest
@@ -44,3 +46,25 @@ def test_imported_again_and_recovered_it_becomes_the_facts_of_the_reference(airf
     [(clicks, conversions)] = query("SELECT SUM(clicks), SUM(conversion) FROM recruitment.events")
     assert clicks > 2 * 920
     assert conversions > 0
+
+
+def test_in_the_forms_that_people_save_it_in_it_changes_no_fact_but_the_corrected_one(
+    airflow, real_data, log, tmp_path
+):
+    content = (real_data / "tracking.csv").read_text(encoding="utf-8")
+    rows, jobs = log
+    place = next(place for place, row in enumerate(rows) if row["custom_track"] == "click" and row["bid"])
+    corrected = [*rows[:place], rows[place] | {"bid": "7.25"}, *rows[place + 1 :]]
+    as_json = [json.dumps({name: text for name, text in row.items() if text}) for row in corrected]
+    forms = {
+        "saved on Windows": content.replace("\n", "\r\n").encode("utf-8-sig"),
+        "packed": gzip.compress(content.encode()),
+        "corrected": "\n".join(as_json).encode(),
+    }
+    for form, file in forms.items():
+        (tmp_path / form).write_bytes(file)
+        summary = import_csv(RECRUITMENT, tmp_path / form)
+        assert (summary.written, summary.rejected) == (len(rows), 0)
+        airflow.catch_up()
+        must_equal_reference(corrected if form == "corrected" else rows, jobs)
+        must_conserve()
