@@ -189,7 +189,11 @@ with DAG(
             description="Pipeline of the events. Leave empty for a dimension.",
         ),
         "table": Param(None, type=["null", "string"], description="Dimension to import the file into, such as job."),
-        "file": Param(None, type=["null", "string"], description="Path of a file of CSV or JSON lines on the worker."),
+        "file": Param(
+            None,
+            type=["null", "string"],
+            description="Path on the worker of a file of CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip).",
+        ),
         "from": Param(None, type=["null", "string"], description="Flat Cassandra table to copy, as keyspace.table."),
         "encoding": Param(
             None,

@@ -316,12 +316,25 @@ def main(arguments: list[str] | None = None) -> int:
     """`python -m include.operations.imports …`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make import", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", help="PIPELINE= whose events these are, or whose dimension")
-    parser.add_argument("--file", help="FILE= CSV or JSON lines, packed or not")
+    parser.add_argument(
+        "--file",
+        help="FILE= CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip); it is recognized by its content",
+    )
     parser.add_argument("--table", help="TABLE= the dimension to import the file into")
     parser.add_argument("--from", dest="source", metavar="KEYSPACE.TABLE", help="FROM= a flat lake table to copy")
-    parser.add_argument("--encoding", default="", help="ENCODING= of the file, where it is not recognized")
-    parser.add_argument("--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl")
-    parser.add_argument("--max-rejected", type=float, default=MAX_REJECTED, help="MAX_REJECTED= percent of the rows")
+    parser.add_argument(
+        "--encoding", default="", help="ENCODING= such as cp1252 (default: UTF-8, or as the byte order mark says)"
+    )
+    parser.add_argument(
+        "--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl (default: recognized)"
+    )
+    parser.add_argument(
+        "--max-rejected",
+        type=float,
+        default=MAX_REJECTED,
+        metavar="PERCENT",
+        help="MAX_REJECTED= fail if more than this percentage of the rows is rejected (default %(default)g)",
+    )
     asked = parser.parse_args(arguments)
     try:
         summary = asked_import(

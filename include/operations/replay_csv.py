@@ -171,15 +171,29 @@ def main(arguments: list[str] | None = None) -> int:
     """`make replay-csv`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make replay-csv", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", default="", help="PIPELINE= whose events these are")
-    parser.add_argument("--file", default="", help="FILE= CSV or JSON lines, packed or not")
+    parser.add_argument(
+        "--file",
+        default="",
+        help="FILE= CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip); it is recognized by its content",
+    )
     parser.add_argument("--rate", default="", help="RATE= times as fast as they happened, or max (default 1)")
     parser.add_argument(
         "--shift", default="", help="SHIFT=now: they happen now (default); none: they keep times and ids"
     )
     parser.add_argument("--sample", default="", help="SAMPLE= so many rows, of every kind its share")
-    parser.add_argument("--encoding", default="", help="ENCODING= of the file, where it is not recognized")
-    parser.add_argument("--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl")
-    parser.add_argument("--max-rejected", type=float, default=MAX_REJECTED, help="MAX_REJECTED= percent of the lines")
+    parser.add_argument(
+        "--encoding", default="", help="ENCODING= such as cp1252 (default: UTF-8, or as the byte order mark says)"
+    )
+    parser.add_argument(
+        "--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl (default: recognized)"
+    )
+    parser.add_argument(
+        "--max-rejected",
+        type=float,
+        default=MAX_REJECTED,
+        metavar="PERCENT",
+        help="MAX_REJECTED= fail if more than this percentage of the lines is rejected (default %(default)g)",
+    )
     parser.add_argument("--again", action="store_true", help="AGAIN=1: give up one that was stopped, and begin anew")
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -166,6 +166,16 @@ def test_json_lines_are_replayed_as_the_rows_of_a_csv_are(shop, tmp_path):
     assert [row["payload"] for row in kept(shop)] == ['{"line": "no object"}']
 
 
+def test_of_a_file_that_is_damaged_the_whole_rows_are_sent_and_the_replay_fails(shop, shop_file, monkeypatch, capsys):
+    path = shop_file(5, 1, "2019-11-02 12:00:00", name="x.csv.gz")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\x1e" + gzip.compress(b"2019-11-02 12:00:09 UTC,view,1,,,1,s\n")[1:])
+    monkeypatch.setattr(replay_csv.pipelines, "get", lambda name: shop)
+    assert replay_csv.main(["--pipeline", shop.name, "--file", str(path), "--rate", "max"]) == 1
+    assert f"it is gzip, and damaged at byte {len(whole)}" in capsys.readouterr().err
+    assert len(sent(shop)) == 5
+
+
 def test_as_fast_as_it_goes_the_last_event_happens_now_and_none_later(shop, shop_file):
     begun = datetime.now(UTC).replace(tzinfo=None)
     summary = replay_csv.replay_csv(shop, shop_file(600, 1, "2019-11-03 10:00:00"), MAX)
