@@ -26,7 +26,8 @@ _CHUNK = 128 * 1024
 _MOST_MEMORY = 256 * 1024 * 1024
 _MOST_LAYERS = 4
 _MOST_LEFT_OUT = 1024 * 1024  # more bytes than these behind the end are data, not garbage
-_SMALLEST_MEMBER = 18  # bytes: fewer behind the end are garbage, whatever they are
+_LONGEST_START = 16  # bytes by which a member is recognized
+_FEW = 8  # bytes: fewer behind the end are garbage, whatever they are
 _PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member is text alone
 _SHOWN = 5
 
@@ -265,18 +266,19 @@ class _Members(_Layer):
     def _next_member(self) -> bytes:
         """The first bytes of the next member; padding with zeros may stand before it."""
         rest = self._member.unused_data.lstrip(b"\0")
-        while len(rest) < _SMALLEST_MEMBER and (more := self._take()):
+        while len(rest) < _LONGEST_START and (more := self._take()):
             rest = (rest + more).lstrip(b"\0")
         self._begins, self._whole = self._taken - len(rest), self._given
         if rest and self._packer.starts(rest):
             self._member = self._packer.member()
             return rest
-        if rest and self._packer.magic.startswith(rest):
+        magic = self._packer.magic
+        if rest and rest[: len(magic)] == magic[: len(rest)]:  # too little of a member to start with
             raise _CutOff
         self._ended = True
         while rest:
             self._packing.left_out += len(rest)
-            is_short = self._packing.left_out < _SMALLEST_MEMBER
+            is_short = self._packing.left_out < _FEW
             if not is_short and not _PLAIN_TEXT.fullmatch(rest):
                 raise _NotAMember(f"the bytes there are not {self._name}")
             if self._packing.left_out > _MOST_LEFT_OUT:
@@ -315,6 +317,7 @@ class _CutOffArchive(_Members):
 # Written into archives beside what was packed, by macOS and by Windows.
 _BESIDE = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, lengths of name and extra field
+_LONGEST_END = 22 + 65_535  # bytes: the record that ends a directory, and a comment
 _LONGEST_DESCRIPTOR = 28  # bytes between a file of an archive and the header of the next one, header included
 _METHODS = {9: "Deflate64", 93: "zstd", 95: "xz", 97: "WavPack", 98: "PPMd", 99: "AES encryption"}
 
@@ -328,10 +331,13 @@ def _archived(path: Path, content: io.BufferedReader, packing: Packing, stack: c
 
 
 def _first_of_cut_off(path: Path, content: io.BufferedReader, packing: Packing, error: Exception) -> _CutOffArchive:
-    """The file that begins an archive whose directory, at its end, cannot be read."""
+    """The file that begins an archive without the end of its directory. With it, the archive is damaged elsewhere."""
+    size = content.seek(0, io.SEEK_END)
+    content.seek(max(0, size - _LONGEST_END))
+    has_end = b"PK\x05\x06" in content.read()
     content.seek(0)
     head = content.read(_LOCAL_HEADER.size)
-    if len(head) == _LOCAL_HEADER.size and head.startswith(b"PK\x03\x04"):
+    if not has_end and len(head) == _LOCAL_HEADER.size and head.startswith(b"PK\x03\x04"):
         _, flags, method, name_size, extra_size = _LOCAL_HEADER.unpack(head)
         name = content.read(name_size).decode("utf-8", "replace")
         content.read(extra_size)

@@ -130,7 +130,7 @@ def test_what_is_before_the_end_of_a_file_that_is_cut_off_is_read(damaged, packe
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-@pytest.mark.parametrize("left", [1, 2, 3, 10])
+@pytest.mark.parametrize("left", [1, 2, 3, 6, 9, 10])
 def test_a_later_member_that_is_hardly_there_is_missed(damaged, packer, left):
     rows, problem = damaged(PACKERS[packer](FIRST) + PACKERS[packer](LATER)[:left])
     assert len(rows) == 3_000 and "cut off" in problem
@@ -162,6 +162,9 @@ def test_a_zip_that_is_damaged_is_refused(packed):
     whole = zipped({"x.csv": FIRST})
     with pytest.raises(FileRefused, match="it is zip, and damaged"):
         packed(flipped(whole, len(whole) // 2))
+    without_some_bytes = whole[: len(whole) // 2] + whole[len(whole) // 2 + 30 :]
+    with pytest.raises(FileRefused, match="a zip archive that is damaged"):
+        packed(without_some_bytes)
 
 
 def test_damage_of_the_outer_of_two_packings_ends_the_inner(damaged):
