@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 
 # All that Unicode calls white space, and what hides beside it: the byte order mark and the zero-width space.
 WHITE_SPACE = (
@@ -37,7 +38,7 @@ def text(value: str | None, null_words: Collection[str] = ()) -> str | None:
     if value is None:
         return None
     value = value.strip()  # which is four times as fast, and knows all but the hidden two
-    if value[:1] in _HIDDEN or value[-1:] in _HIDDEN:
+    if not value.isascii() and (value[:1] in _HIDDEN or value[-1:] in _HIDDEN):
         value = value.strip(WHITE_SPACE)
     return value if value and value not in null_words else None
 
@@ -62,6 +63,7 @@ def whole_number(value: str) -> int | None:
     return int(number)
 
 
+@lru_cache(maxsize=4096)  # events of one second often follow each other
 def instant(value: str) -> datetime | None:
     """The UTC time of an ISO 8601 date and time, or of seconds or milliseconds since 1970; UTC where no offset is given.
 

@@ -10,6 +10,7 @@ import re
 import struct
 import uuid
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 GREGORIAN_EPOCH = datetime(1582, 10, 15)  # time-UUIDs count 100 ns from here
 _TIME_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -42,7 +43,12 @@ def time_of(event_id: uuid.UUID) -> datetime:
 
 def minute_of(event_id: uuid.UUID) -> datetime:
     """The UTC minute inside a time-UUID."""
-    return GREGORIAN_EPOCH + timedelta(minutes=event_id.time // _TICKS_A_MINUTE)
+    return _minute(event_id.time // _TICKS_A_MINUTE)
+
+
+@lru_cache(maxsize=4096)  # events of one minute often follow each other
+def _minute(minutes: int) -> datetime:
+    return GREGORIAN_EPOCH + timedelta(minutes=minutes)
 
 
 def time_uuid(time: datetime, identity: str) -> uuid.UUID:

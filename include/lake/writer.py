@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 encoded = Encoder().encode
 
 CONCURRENCY = 32  # statements in flight
-_ROWS_PER_BATCH = 50
+_ROWS_PER_BATCH = 100
 _BYTES_PER_BATCH = 64_000
 _ROWS_PER_WINDOW = 5_000
 
