@@ -29,6 +29,9 @@ SHOP = replace(
     pipelines.get("recruitment"),
     name="shop",
     fields=("brand", "event_time", "event_type", "id", "price", "user_session"),
+    required=(),
+    numbers=(),
+    times=(),
     event_id="id",
     event_time="event_time",
 )
