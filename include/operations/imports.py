@@ -51,7 +51,7 @@ _REFUSALS = (
 _ROWS_PER_CHUNK = 4_000
 _VALUES_SHOWN = 10
 _CHARACTERS_PER_CHUNK = 8_000_000
-_LOOKED_UP = (200, 8)  # rows of the first chunk, and of each other one: too few to take time
+_LOOKED_UP = (200, 2)  # rows of the first chunk, and of each other one: too few to take time
 
 
 @dataclass
