@@ -14,9 +14,8 @@ from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.pipelines.declaration import RESERVED
-from include.spark.values import looks_like_number, looks_like_time
+from include.spark.values import FIRST_NUMBER, TIME, does_not_read
 
-COLUMNS = ("present", "unreadable", "unknown")
 NAMES_A_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
 OTHER_NAMES = "_other"  # stands for the rest
 _NAME_LENGTH = 64
@@ -34,38 +33,44 @@ def typed_of(pipeline: Pipeline, key: Collection[str]) -> list[str]:
     return [name for name in (*pipeline.numbers, *pipeline.times) if name not in key]
 
 
-def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
-    """Adds COLUMNS to rows with a payload and the declared fields as texts.
+def columns(pipeline: Pipeline, key: Collection[str]) -> list[str]:
+    """The columns that with_contract adds."""
+    return [*_words("present", optional_of(pipeline, key)), *_words("unreadable", typed_of(pipeline, key)), "unknown"]
 
-    present and unreadable hold a bit per field of optional_of and typed_of; unknown holds names, or is null.
+
+def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
+    """Adds bits for the fields of optional_of and typed_of, and `unknown`, the undeclared names, to rows with a payload and
+    the declared fields as texts.
     """
     known = ", ".join(_literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
+    fields, typed = optional_of(pipeline, key), typed_of(pipeline, key)
+    conditions = {
+        "present": [f"`{name}` IS NOT NULL" for name in fields],
+        "unreadable": [does_not_read(f"`{name}`", TIME if name in pipeline.times else FIRST_NUMBER) for name in typed],
+    }
+    bits = {
+        f"{kind}_{word}": F.expr(_bits(every[word * _BITS : (word + 1) * _BITS]))
+        for kind, every in conditions.items()
+        for word in range(len(_words(kind, every)))
+    }
     names = f"filter(json_object_keys(payload), name -> name NOT IN ({known}))"
-    wrong = [
-        ~(looks_like_time if name in pipeline.times else looks_like_number)(F.col(name))
-        for name in typed_of(pipeline, key)
-    ]
-    found = rows.withColumns({"names": F.expr(names), "wrong": F.array(*wrong)})
-    present = _bits([f"`{name}` IS NOT NULL" for name in optional_of(pipeline, key)])
-    unreadable = _bits([f"wrong[{at}]" for at in range(len(wrong))])
-    unknown = f"IF(size(names) > 0, slice(names, 1, {_NAMES_A_ROW}), NULL)"
-    added = {name: F.expr(text) for name, text in zip(COLUMNS, (present, unreadable, unknown), strict=True)}
-    return found.withColumns(added).drop("names", "wrong")
+    return rows.withColumns({**bits, "unknown": F.expr(names)})
 
 
 def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
     """How many rows of a group have each bit, as arrays."""
-    counted = {"present": optional_of(pipeline, key), "unreadable": typed_of(pipeline, key)}
     return {
-        name: F.expr(_array(f"sum(getbit({name}[{at // _BITS}], {at % _BITS}))" for at in range(len(fields))))
-        for name, fields in counted.items()
+        kind: F.expr(_array(f"sum(getbit({kind}_{at // _BITS}, {at % _BITS}))" for at in range(len(fields))))
+        for kind, fields in _counted(pipeline, key).items()
     }
 
 
 def sums_of_sums(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
     """The same of groups that sums_of_bits has summed."""
-    counted = {"present": optional_of(pipeline, key), "unreadable": typed_of(pipeline, key)}
-    return {name: F.expr(_array(f"sum({name}[{at}])" for at in range(len(fields)))) for name, fields in counted.items()}
+    return {
+        kind: F.expr(_array(f"sum({kind}[{at}])" for at in range(len(fields))))
+        for kind, fields in _counted(pipeline, key).items()
+    }
 
 
 def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
@@ -101,10 +106,18 @@ def as_json(row: Row, unknown: Mapping[str, int], pipeline: Pipeline, key: Colle
     )
 
 
+def _counted(pipeline: Pipeline, key: Collection[str]) -> dict[str, list[str]]:
+    return {"present": optional_of(pipeline, key), "unreadable": typed_of(pipeline, key)}
+
+
+def _words(kind: str, fields: Sequence[str]) -> list[str]:
+    """Columns with a bit for each of these fields."""
+    return [f"{kind}_{word}" for word in range(-(-len(fields) // _BITS))]
+
+
 def _bits(conditions: Sequence[str]) -> str:
-    """SQL of an array of BIGINTs with a bit per condition; one that is null counts as false."""
-    words = (conditions[start : start + _BITS] for start in range(0, len(conditions), _BITS))
-    return _array(" + ".join(f"IF({one}, {1 << at}L, 0L)" for at, one in enumerate(word)) for word in words)
+    """SQL of a BIGINT with a bit per condition; one that is null counts as false."""
+    return " + ".join(f"IF({one}, {1 << at}L, 0L)" for at, one in enumerate(conditions))
 
 
 def _array(texts) -> str:

@@ -59,7 +59,7 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
         F.when(is_counted, F.col("event")).alias("event"),
         F.crc32(event_id.cast("string").cast("binary")).alias("id_crc"),
         "created_at",
-        *contract.COLUMNS,
+        *contract.columns(pipeline, key_of(pipeline)),
         F.when(is_rejected, F.concat_ws("/", *origin_key)).alias("origin_key"),
         F.when(is_rejected, F.substring("reason", 1, _REASON_LENGTH)).alias("reason"),
         F.when(is_rejected, F.col("payload")).alias("payload"),
@@ -83,7 +83,7 @@ def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
         F.count(F.lit(1)).alias("rows"),
         F.sum("id_crc").alias("id_crc"),
         F.max("created_at").alias("created_at"),
-        F.count("unknown").alias("with_unknown"),
+        F.count_if(F.size("unknown") > 0).alias("with_unknown"),
         *(total.alias(name) for name, total in contract.sums_of_bits(pipeline, key_of(pipeline)).items()),
     )
 

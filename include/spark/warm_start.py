@@ -74,14 +74,15 @@ def load(jars: Sequence[str]) -> None:
     from pyspark.sql import functions as F
 
     from include import pipelines
-    from include.spark import run, staging
+    from include.spark import contract, run, staging
     from include.spark.fate import COUNTED, REJECTED
 
     spark = SparkSession.builder.getOrCreate()
     for pipeline in pipelines.all_pipelines().values():
         transform = run.transform_of(pipeline)
         rows = run.materialised(_few_rows(spark, pipeline), transform, pipeline, {})
-        staging.count_minutes(rows)
+        staging.count_minutes(rows, pipeline)
+        contract.unknown_by_minute(rows)
         for contributions in transform.OUTPUTS.values():
             contributions(rows.where(F.col("fate") == COUNTED)).collect()
         staging.rejects(rows.where(F.col("fate") == REJECTED)).collect()

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from include.pipelines import Pipeline
 from include.pipelines.declaration import HOLD
@@ -49,22 +50,6 @@ class MinuteFields:
 
 
 @dataclass(frozen=True)
-class Drift:
-    """A drift on record. It covers minutes from a day before the first one that showed it until the field returned."""
-
-    drift_id: int
-    kind: str
-    field: str
-    first_minute: datetime
-    usual: float | None  # the day's share before it
-    accepted_by: str | None
-    ended_minute: datetime | None
-
-    def covers(self, minute: datetime) -> bool:
-        return self.first_minute - DAY <= minute and (self.ended_minute is None or minute < self.ended_minute)
-
-
-@dataclass(frozen=True)
 class Finding:
     """One minute that drifts in one field."""
 
@@ -72,8 +57,62 @@ class Finding:
     kind: str
     field: str
     rows: int  # that show it
-    usual: float | None
+    usual: float | None  # the day's share before it
     text: str  # what was found, as a sentence
+
+
+class Return(NamedTuple):
+    """A minute that has a field again as it was."""
+
+    minute: datetime
+    kind: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A drift on record. It covers minutes from a day before the first one that showed it until the field returned."""
+
+    kind: str
+    field: str
+    first_minute: datetime
+    last_minute: datetime  # that showed it
+    usual: float | None
+    drift_id: int | None = None  # None: not stored yet
+    accepted_by: str | None = None
+    ended_minute: datetime | None = None
+
+    def covers(self, minute: datetime) -> bool:
+        return self.first_minute - DAY <= minute and (self.ended_minute is None or minute < self.ended_minute)
+
+
+class Records:
+    """The drifts on record, as the minutes of a batch change them."""
+
+    def __init__(self, drifts: Iterable[Drift]) -> None:
+        self.drifts = list(drifts)
+
+    def covering(self, finding: Finding) -> Drift | None:
+        of_field = (one for one in self.drifts if (one.kind, one.field) == (finding.kind, finding.field))
+        return next((drift for drift in of_field if drift.covers(finding.minute)), None)
+
+    def note(self, finding: Finding) -> None:
+        """A drift that covers the minute extends to it; where there is none, one begins."""
+        drift = self.covering(finding)
+        if drift is None:
+            self.drifts.append(Drift(finding.kind, finding.field, finding.minute, finding.minute, finding.usual))
+        else:
+            first, last = min(drift.first_minute, finding.minute), max(drift.last_minute, finding.minute)
+            self._put(drift, replace(drift, first_minute=first, last_minute=last))
+
+    def end(self, returned: Return) -> None:
+        """A drift ends with a return after all minutes that showed it: minutes are not read in their order."""
+        for drift in list(self.drifts):
+            if (drift.kind, drift.field) == (returned.kind, returned.field) and _may_end(drift, returned.minute):
+                self._put(drift, replace(drift, ended_minute=returned.minute))
+
+    def _put(self, old: Drift, new: Drift) -> None:
+        self.drifts[self.drifts.index(old)] = new
 
 
 @dataclass(frozen=True)
@@ -81,7 +120,7 @@ class Findings:
     """What a batch shows, oldest first; accepted drift included."""
 
     drifting: tuple[Finding, ...] = ()
-    returned: tuple[tuple[int, datetime], ...] = ()  # drift_id, and the minute that ends it
+    returned: tuple[Return, ...] = ()
     new_fields: tuple[Finding, ...] = ()  # undeclared, where that holds nothing, and not on record yet
 
 
@@ -121,44 +160,32 @@ def find(
     """What the minutes of a batch show, compared with `history`, which are other minutes, and with what is on record."""
     judged = {fields.minute: fields for fields in batch}
     others = (fields for fields in history if fields.minute not in judged)
-    window, drifting, returned, new_fields = _Window(), [], {}, {}
-    records = {drift.drift_id: drift for drift in known}
+    window, records = _Window(), Records(known)
+    drifting: list[Finding] = []
+    returned: list[Return] = []
+    new_fields: dict[str, Finding] = {}
     for fields in sorted((*judged.values(), *others), key=lambda one: one.minute):
         window.move_to(fields.minute)
         if fields.minute in judged:
-            current = [drift for drift in records.values() if drift.covers(fields.minute)]
+            current = [drift for drift in records.drifts if drift.covers(fields.minute)]
             found = list(_judge(pipeline, fields, window, current))
             for drift in current:
-                if drift.ended_minute is None and _is_back(drift, fields):
-                    records[drift.drift_id] = replace(drift, ended_minute=fields.minute)
-                    returned[drift.drift_id] = fields.minute
+                if _may_end(drift, fields.minute) and _is_back(drift, fields):
+                    returned.append(Return(fields.minute, drift.kind, drift.field))
+                    records.end(returned[-1])
             for finding in found:
-                _note(records, finding)
+                records.note(finding)
             drifting += found
-            accepted = {(drift.kind, drift.field) for drift in current if drift.accepted_by}
             if pipeline.unknown_fields != HOLD:
                 for finding in _appeared(fields):
                     new_fields.setdefault(finding.field, finding)
+            accepted = {(drift.kind, drift.field) for drift in current if drift.accepted_by}
             if any((finding.kind, finding.field) not in accepted for finding in found):
                 continue
         window.add(fields)
     named = {drift.field for drift in known if drift.kind == APPEARED}
-    return Findings(
-        tuple(drifting),
-        tuple((drift_id, minute) for drift_id, minute in returned.items() if drift_id > 0),
-        tuple(finding for name, finding in new_fields.items() if name not in named),
-    )
-
-
-def _note(records: dict[int, Drift], finding: Finding) -> None:
-    """Later minutes of the batch are judged as if this finding were on record already."""
-    is_on_record = any(
-        (drift.kind, drift.field) == (finding.kind, finding.field) and drift.covers(finding.minute)
-        for drift in records.values()
-    )
-    if not is_on_record:
-        number = -1 - len(records)
-        records[number] = Drift(number, finding.kind, finding.field, finding.minute, finding.usual, None, None)
+    unnamed = tuple(finding for name, finding in new_fields.items() if name not in named)
+    return Findings(tuple(drifting), tuple(returned), unnamed)
 
 
 def _judge(pipeline: Pipeline, fields: MinuteFields, window: _Window, current: Sequence[Drift]) -> Iterator[Finding]:
@@ -195,10 +222,12 @@ def _appeared(fields: MinuteFields) -> Iterator[Finding]:
         yield Finding(fields.minute, APPEARED, name, rows, None, f"{name} is not declared, and {rows:,} rows have it.")
 
 
+def _may_end(drift: Drift, minute: datetime) -> bool:
+    return drift.ended_minute is None and minute > drift.last_minute
+
+
 def _is_back(drift: Drift, fields: MinuteFields) -> bool:
-    """Whether a minute after the drift's first one is as minutes were before it."""
-    if fields.minute <= drift.first_minute:
-        return False
+    """Whether the field of this minute is as it was before the drift."""
     present, wrong = fields.present.get(drift.field, 0), fields.unreadable.get(drift.field, 0)
     if drift.kind == DISAPPEARED:
         return present >= BACK and present > USUAL * fields.rows

@@ -18,6 +18,8 @@ from include.warehouse.drift import (
     Finding,
     Findings,
     MinuteFields,
+    Records,
+    Return,
     find,
 )  # fmt: skip
 from include.warehouse.held import RELEASED
@@ -49,7 +51,7 @@ KINDS = tuple(CHECKS)
 _SAMPLE = 10
 _NAMED = 3  # findings in the reason of a minute
 _MOST_NEW = 500  # undeclared fields on record: a producer that makes up names must not fill the table
-_LONGEST_NAME, _LONGEST_REASON, _LONGEST_FIELD = 190, 500, 128
+_LONGEST_NAME, _LONGEST_REASON = 190, 500
 
 
 class AcceptanceRefused(ValueError):
@@ -92,8 +94,8 @@ def of_attempt(conn, pipeline: Pipeline, attempt: int) -> Findings:
 def known(cursor, pipeline: Pipeline) -> list[Drift]:
     """What is on record of the pipeline."""
     cursor.execute(
-        "SELECT drift_id, kind, field, first_minute, usual, accepted_by, ended_minute FROM etl.drifts "
-        "WHERE pipeline = %(pipeline)s ORDER BY drift_id",
+        "SELECT kind, field, first_minute, COALESCE(last_minute, first_minute), usual, drift_id, accepted_by, "
+        "ended_minute FROM etl.drifts WHERE pipeline = %(pipeline)s ORDER BY drift_id",
         {"pipeline": pipeline.name},
     )
     return [Drift(*row) for row in cursor.fetchall()]
@@ -102,7 +104,7 @@ def known(cursor, pipeline: Pipeline) -> list[Drift]:
 def outcomes(pipeline: Pipeline, findings: Findings, on_record: Sequence[Drift]) -> list[CheckOutcome]:
     """The findings as results of checks, without what is accepted."""
     accepted = [drift for drift in on_record if drift.accepted_by]
-    open_ones = [finding for finding in findings.drifting if not _is_covered(finding, accepted)]
+    open_ones = [finding for finding in findings.drifting if not Records(accepted).covering(finding)]
     found = [
         _outcome(pipeline, name, purpose, "fail", [finding for finding in open_ones if finding.kind == kind])
         for kind, (name, purpose) in CHECKS.items()
@@ -115,25 +117,32 @@ def record(
 ) -> None:
     """Keep what holds minutes, what is new, and what has returned. Does not commit; take the pipeline's lock first."""
     held = set(held)
-    records = list(on_record)
-    room = _MOST_NEW - sum(drift.kind == APPEARED for drift in records)
-    for finding in (
-        *(finding for finding in findings.drifting if finding.minute in held),
-        *(finding for finding in findings.new_fields[: max(room, 0)]),
-    ):
-        covering = next((drift for drift in records if _is_covered(finding, [drift])), None)
-        if covering is None:
-            records.append(_insert(cursor, pipeline, finding))
-        elif finding.minute < covering.first_minute:
+    records = Records(on_record)
+    texts: dict[tuple[str, str, datetime], Finding] = {}
+    room = _MOST_NEW - sum(drift.kind == APPEARED for drift in on_record)
+    for event in sorted((*findings.drifting, *findings.returned), key=lambda one: one.minute):
+        if isinstance(event, Return):
+            records.end(event)
+        elif event.minute in held or records.covering(event):
+            records.note(event)
+            texts[event.kind, event.field, event.minute] = event
+    for finding in findings.new_fields[: max(room, 0)]:
+        records.note(finding)
+        texts[finding.kind, finding.field, finding.minute] = finding
+    for drift in records.drifts:
+        if drift.drift_id is None:
+            _insert(cursor, pipeline, drift, texts[drift.kind, drift.field, drift.first_minute])
+        elif drift not in on_record:
             cursor.execute(
-                "UPDATE etl.drifts SET first_minute = %(minute)s WHERE drift_id = %(id)s AND first_minute > %(minute)s",
-                {"minute": finding.minute, "id": covering.drift_id},
+                "UPDATE etl.drifts SET first_minute = %(first)s, last_minute = %(last)s, ended_minute = %(ended)s "
+                "WHERE drift_id = %(id)s",
+                {
+                    "first": drift.first_minute,
+                    "last": drift.last_minute,
+                    "ended": drift.ended_minute,
+                    "id": drift.drift_id,
+                },
             )
-    for drift_id, minute in findings.returned:
-        cursor.execute(
-            "UPDATE etl.drifts SET ended_minute = %(minute)s WHERE drift_id = %(id)s AND ended_minute IS NULL",
-            {"minute": minute, "id": drift_id},
-        )
 
 
 def needs_lock(findings: Findings) -> bool:
@@ -192,13 +201,6 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     return found
 
 
-def _is_covered(finding: Finding, drifts: Iterable[Drift]) -> bool:
-    return any(
-        (drift.kind, drift.field) == (finding.kind, finding.field[:_LONGEST_FIELD]) and drift.covers(finding.minute)
-        for drift in drifts
-    )
-
-
 def _outcome(pipeline: Pipeline, name: str, purpose: str, severity: str, findings: Sequence[Finding]) -> CheckOutcome:
     by_minute: dict[datetime, list[Finding]] = {}
     for finding in findings:
@@ -220,22 +222,15 @@ def _reason(pipeline: Pipeline, findings: Sequence[Finding]) -> str:
     return f"{texts}{more} Fix the producer, or: make accept PIPELINE={pipeline.name} FIELD={fields}"
 
 
-def _insert(cursor, pipeline: Pipeline, finding: Finding) -> Drift:
-    field = finding.field[:_LONGEST_FIELD]
+def _insert(cursor, pipeline: Pipeline, drift: Drift, first: Finding) -> None:
     cursor.execute(
-        "INSERT INTO etl.drifts (pipeline, kind, field, first_minute, minute_rows, usual, description) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        "INSERT INTO etl.drifts (pipeline, kind, field, first_minute, last_minute, ended_minute, minute_rows, usual, "
+        "description) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
-            pipeline.name,
-            finding.kind,
-            field,
-            finding.minute,
-            finding.rows,
-            finding.usual,
-            finding.text[:_LONGEST_REASON],
+            pipeline.name, drift.kind, drift.field, drift.first_minute, drift.last_minute, drift.ended_minute, first.rows,
+            drift.usual, first.text[:_LONGEST_REASON],
         ),
-    )
-    return Drift(cursor.lastrowid, finding.kind, field, finding.minute, finding.usual, None, None)
+    )  # fmt: skip
 
 
 def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:

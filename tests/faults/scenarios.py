@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from include.lake import keys
 from include.lake.session import lake
+from include.operations.held import asked_acceptance
 from local import supervisor
 from tests.e2e import runs
 from tests.faults import disk
@@ -386,6 +387,92 @@ def broken_rows_of_many_kinds(world: World) -> None:
 @scenario("a field that nobody declared is kept and changes no fact")
 def a_new_field_in_the_events(world: World) -> None:
     world.send([{**row, "novelty": "x"} for row in world.events(100)])
+    world.run()
+
+
+@scenario("by topic and by file: held with the field's name among good minutes, and published by an acceptance")
+def a_producer_renames_a_field(world: World) -> None:
+    def renamed(row: dict) -> dict:
+        return {"jobId" if name == "job_id" else name: value for name, value in row.items()}
+
+    _drift(world, renamed, "staging_field_disappeared: job_id is in none of")
+    _accept(world, "job_id")
+    if runs.count("etl.drifts WHERE kind = 'appeared' AND field = 'jobId'") < 1:
+        raise Broken("the new name is not on record")
+
+
+@scenario(
+    "by topic and by file: held with the field's name among good minutes, and published when the producer is fixed"
+)
+def a_producer_drops_a_field(world: World) -> None:
+    def without(row: dict) -> dict:
+        return {name: value for name, value in row.items() if name != "campaign_id"}
+
+    for good, sent in _drift(world, without, "staging_field_disappeared: campaign_id is in none of"):
+        world.replace(sent, good)
+
+
+@scenario("by topic and by file: values that would count as 0 are held, and published by an acceptance")
+def a_producer_changes_a_type(world: World) -> None:
+    def retyped(row: dict) -> dict:
+        return {**row, "publisher_id": f"p-{row['publisher_id']}"} if row.get("publisher_id") else row
+
+    _drift(world, retyped, "staging_field_unreadable: publisher_id is not a number in")
+    _accept(world, "publisher_id")
+
+
+@scenario("by topic and by file: reported once, and published")
+def a_producer_adds_a_field(world: World) -> None:
+    name = f"added{world.rng.getrandbits(40):x}"
+    day = world.other_day()
+    with world.followed_topic():
+        world.send([{**row, name: "x"} for row in world.events(150, at=day)], by_topic=True)
+        world.send([{**row, name: "x"} for row in world.events(150, at=day + timedelta(minutes=5))], by_file=True)
+    world.must_be_right()
+    if (known := runs.count(f"etl.drifts WHERE kind = 'appeared' AND field = '{name}'")) != 1:
+        raise Broken(f"the field is on record {known} times")
+    warned = (
+        f"etl.check_results WHERE check_name = 'staging_new_field' AND outcome = 'warn' AND LOCATE('{name}', sample)"
+    )
+    if (warnings := runs.count(warned)) != 1:
+        raise Broken(f"{warnings} warnings name the field")
+
+
+def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[tuple[list[dict], list[dict]]]:
+    """A minute by topic and one by file with changed events, among good ones: they alone are held, for that reason.
+
+    Returns their events, good and as they were sent.
+    """
+    day = world.other_day()
+    for at in range(4):
+        world.send(world.events(200, at=day + timedelta(minutes=at)))
+    world.must_be_right()
+    drifted = []
+    with world.followed_topic():
+        for at, way in ((10, {"by_topic": True}), (20, {"by_file": True})):
+            good = world.events(200, at=day + timedelta(minutes=at))
+            sent = [changed(row) for row in good]
+            drifted.append((good, sent))
+            world.send(sent, **way)
+            world.send(world.events(200, at=day + timedelta(minutes=at + 5)), **way)
+    hour = f"minute >= '{day:%Y-%m-%d %H}:00' AND minute < '{day + timedelta(hours=1):%Y-%m-%d %H}:00'"
+    held, merged = (f"etl.minute_ledger WHERE state = '{state}' AND {hour}" for state in ("held", "merged"))
+
+    def is_held() -> bool:
+        world.run()
+        return runs.count(held) == 2 and runs.count(merged) == 6
+
+    world.until(is_held, "two minutes to be held, and their neighbors to be merged", BACK_WITHIN)
+    for minute, why in runs.query(f"SELECT minute, reason FROM {held}"):
+        if not why.startswith(reason):
+            raise Broken(f"{minute} is held because of {why!r}")
+    return drifted
+
+
+def _accept(world: World, field: str) -> None:
+    done = asked_acceptance("recruitment", field, None, by="fault matrix", why="meant so")
+    if done.minutes != 2:
+        raise Broken(f"the acceptance has {done.minutes} minutes read again")
     world.run()
 
 

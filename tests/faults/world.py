@@ -30,7 +30,7 @@ from include.lake import change_log, keys
 from include.lake.presence import Presence
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from include.operations.imports import import_dimension
+from include.operations.imports import import_csv, import_dimension
 from include.operations.verify import asked_verify
 from include.spark import submission, warm_start
 from include.warehouse.session import warehouse
@@ -64,6 +64,7 @@ class World:
         self.warehouse_data = layout.DATA / stack.warehouse
         self._dag_of: dict[str, str] = {}  # of each run that was asked for
         self._sequence = 0
+        self._days_back = 0
         self._lock = threading.Lock()  # of what is sent: traffic has a thread of its own
         import_demo_dimensions(RECRUITMENT)
         self._jobs = {row["id"]: row["company_id"] for row in demo.dimension_rows()["job"]}
@@ -88,17 +89,27 @@ class World:
         return str(uuid.UUID(fields=fields, version=1))
 
     def send(
-        self, rows: Sequence[Mapping[str, str | None]], *, by_topic: bool = False, partition: int | None = None
+        self,
+        rows: Sequence[Mapping[str, str | None]],
+        *,
+        by_topic: bool = False,
+        by_file: bool = False,
+        partition: int | None = None,
     ) -> None:
         """Write rows as a producer does, again until the lake, or the topic, has them: they count from then on.
 
-        By topic each goes to the partition of its shard, or all to that one.
+        By topic each goes to the partition of its shard, or all to that one. By file they are imported.
         """
         events = runs.as_events(rows)
         deadline = time.monotonic() + BACK_WITHIN
         while True:
             try:
-                if by_topic:
+                if by_file:
+                    with tempfile.TemporaryDirectory() as folder:
+                        file = Path(folder) / "events.jsonl"
+                        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+                        import_csv(RECRUITMENT, file)
+                elif by_topic:
                     with producer(RECRUITMENT) as topic:
                         if partition is None:
                             topic.write(events)
@@ -122,6 +133,18 @@ class World:
         with self._lock:
             self.sent = [one for one in self.sent if one["create_time"] != row["create_time"]]
         self.send([row], by_topic=by_topic)
+
+    def replace(self, sent: Sequence[Mapping], rows: Sequence[Mapping[str, str | None]]) -> None:
+        """Send these rows, which have the ids of others that were sent, in their place."""
+        ids = {row["create_time"] for row in sent}
+        with self._lock:
+            self.sent = [one for one in self.sent if one["create_time"] not in ids]
+        self.send(rows)
+
+    def other_day(self) -> datetime:
+        """Noon of a day that nothing was sent for, two days before the one of the last call."""
+        self._days_back += 2
+        return now().replace(hour=12, minute=0, second=30, microsecond=0) - timedelta(days=self._days_back)
 
     def send_and_remove(self, count: int) -> None:
         """Events of partition 0 that retention removes: they count as nothing that was sent."""

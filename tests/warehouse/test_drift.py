@@ -43,7 +43,8 @@ def shown(findings: Findings) -> list[tuple]:
 
 
 def on_record(kind: str, field: str, number: int, usual: float | None, accepted_by=None, ended=None) -> Drift:
-    return Drift(7, kind, field, minute(number), usual, accepted_by, None if ended is None else minute(ended))
+    first = minute(number)
+    return Drift(kind, field, first, first, usual, 7, accepted_by, None if ended is None else minute(ended))
 
 
 def test_a_regular_field_that_no_row_has_is_found() -> None:
@@ -107,7 +108,9 @@ def test_what_drifts_is_not_compared_with_later() -> None:
 def test_a_field_that_returns_ends_its_drift() -> None:
     known = [on_record(DISAPPEARED, "job_id", 0, 1.0, "ann")]
     findings = found([fields(5, job_id=3), fields(6, job_id=0), fields(7), fields(8, job_id=0)], known=known)
-    assert findings.returned == ((7, minute(7)),), "Three rows of a producer that lags behind are no return."
+    assert findings.returned == ((minute(7), DISAPPEARED, "job_id"),), (
+        "Three rows of a producer that lags behind are no return."
+    )
     assert shown(findings) == [(minute(6), DISAPPEARED, "job_id"), (minute(8), DISAPPEARED, "job_id")]
 
 
@@ -152,3 +155,9 @@ def test_an_accepted_drift_becomes_what_is_usual() -> None:
     findings = found(batch, known=accepted)
     assert {one.kind for one in findings.drifting} == {IGNORED}
     assert timedelta(days=1) < batch[-1].minute - batch[0].minute
+
+
+def test_minutes_that_are_read_in_any_order_end_a_drift_behind_its_last_one() -> None:
+    known = [dataclasses.replace(on_record(DISAPPEARED, "job_id", 10, 1.0), last_minute=minute(20))]
+    assert not found([fields(15)], known=known).returned
+    assert found([fields(25)], known=known).returned == ((minute(25), DISAPPEARED, "job_id"),)

@@ -61,13 +61,13 @@ def test_a_renamed_field_holds_its_minute_and_names_the_field_while_neighbors_pa
     assert "make accept PIPELINE=recruitment FIELD=job_id" in row["reason"]
     [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
     assert (drift["field"], drift["first_minute"], drift["minute_rows"], drift["status"]) == (
-        "job_id", minute(1), ROWS, "open",
+        "job_id", minute(1), ROWS, "ended",
     )  # fmt: skip
 
 
 def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day: Lab) -> None:
     """⚑ N4."""
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    published(day, {minute(0): COUNTS, minute(1): RENAMED})
     done = drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", reason="renamed on purpose")
     assert done.minutes == 1 and "Accepted by ann: job_id disappeared" in str(done)
     assert day.pending() == [minute(1)]
@@ -80,7 +80,7 @@ def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day:
 
 
 def test_an_acceptance_ends_when_the_field_returns(day: Lab) -> None:
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    published(day, {minute(0): COUNTS, minute(1): RENAMED})
     drifts.accept(day.conn, RECRUITMENT, "job_id", DISAPPEARED, by="ann")
     published(day, {minute(1): RENAMED, minute(3): COUNTS}, "back")
     assert published(day, {minute(4): RENAMED, minute(5): COUNTS}, "gone again").held == (minute(4),)
@@ -88,7 +88,7 @@ def test_an_acceptance_ends_when_the_field_returns(day: Lab) -> None:
 
 
 def test_an_acceptance_pardons_no_other_check(day: Lab) -> None:
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    published(day, {minute(0): COUNTS, minute(1): RENAMED})
     drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann")
     rows = {minute(1): [contribution(event_count=ROWS, clicks=ROWS, bid_sum=-1)]}
     day.stage(batch_id := day.open(*rows), rows, counts={minute(1): {"field_counts": json.dumps(RENAMED)}})
@@ -97,7 +97,7 @@ def test_an_acceptance_pardons_no_other_check(day: Lab) -> None:
 
 
 def test_an_acceptance_while_the_gate_runs_counts(day: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    published(day, {minute(0): COUNTS, minute(1): RENAMED})
     batch_id, before = staged(day, {minute(3): RENAMED}, "racing"), drifts.of_attempt
 
     def accepted_meanwhile(conn, *rest):
@@ -110,7 +110,7 @@ def test_an_acceptance_while_the_gate_runs_counts(day: Lab, monkeypatch: pytest.
 
 
 def test_a_release_passes_drift_once_and_accepts_nothing(day: Lab) -> None:
-    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    published(day, {minute(0): COUNTS, minute(1): RENAMED})
     held.release(day.conn, RECRUITMENT, minute(1), minute(2), by="ann")
     result = published(day, {minute(1): RENAMED, minute(3): RENAMED}, "next")
     assert result.released == (minute(1),) and result.held == (minute(3),)
@@ -154,3 +154,21 @@ def test_a_type_change_of_a_field_whose_rows_still_count_is_held(day: Lab) -> No
     )
     assert result.held == (minute(1),)
     assert "publisher_id is not a number in 200 of 200 values" in day.ledger(minute(1))["reason"]
+
+
+def test_a_drift_that_ended_while_its_minutes_are_held_is_accepted_too(day: Lab) -> None:
+    published(day, {minute(1): RENAMED, minute(2): COUNTS, minute(3): RENAMED, minute(4): COUNTS})
+    assert day.query("SELECT first_minute, last_minute, ended_minute FROM etl.drifts WHERE kind = 'disappeared'") == [
+        (minute(1), minute(1), minute(2)),
+        (minute(3), minute(3), minute(4)),
+    ]
+    assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann").minutes == 2
+
+
+def test_a_drift_whose_minutes_are_read_backwards_is_one(day: Lab) -> None:
+    for number in (9, 5, 7):
+        published(day, {minute(number): RENAMED, minute(-1): COUNTS}, f"run {number}")
+    published(day, {minute(6): COUNTS}, "between them")
+    [record] = day.query("SELECT first_minute, last_minute, ended_minute FROM etl.drifts WHERE kind = 'disappeared'")
+    assert record == (minute(5), minute(9), None)
+    assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann").minutes == 3
