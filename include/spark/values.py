@@ -49,7 +49,7 @@ def does_not_read(name: str, pattern: str) -> str:
     one has a quick look that spares it the pattern, so that odd ends of a date are not noticed here.
     """
     is_date = f"substring({name}, 5, 1) = '-' AND substring({name}, 8, 1) = '-'"
-    quick = is_date if pattern == TIME else f"try_cast({name} AS BIGINT) IS NOT NULL"
+    quick = is_date if pattern == TIME else f"bigint({name}) IS NOT NULL"
     escaped = pattern.replace("\\", "\\\\").replace("'", "\\'")
     return f"{name} IS NOT NULL AND NOT ({quick}) AND NOT {name} RLIKE '{escaped}'"
 
