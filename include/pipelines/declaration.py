@@ -116,7 +116,9 @@ class Pipeline:
     look_limit: timedelta = timedelta(seconds=180)  # so is a lake that nobody has looked at for longer
 
     def __post_init__(self) -> None:
-        if reserved := ({"minute", "shard", "payload", "is_object"} | RESERVED) & set(self.fields):
+        if reserved := ({"minute", "shard", "payload", "is_object", "_names", "_unknown"} | RESERVED) & set(
+            self.fields
+        ):
             raise ValueError(f"Pipeline {self.name}: fields cannot be named {', '.join(sorted(reserved))}.")
         if wrong := [word for word in self.null_words if "," in word or word != word.strip()]:
             raise ValueError(

@@ -14,12 +14,12 @@ from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.pipelines.declaration import RESERVED
+from include.readings import WHITE_SPACE
 from include.spark.values import FIRST_NUMBER, TIME, does_not_read
 
 NAMES_A_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
 OTHER_NAMES = "_other"  # stands for the rest
 _NAME_LENGTH = 64
-_NAMES_A_ROW = 100
 _BITS = 60  # of a BIGINT
 
 
@@ -35,32 +35,46 @@ def typed_of(pipeline: Pipeline, key: Collection[str]) -> list[str]:
 
 def columns(pipeline: Pipeline, key: Collection[str]) -> list[str]:
     """The columns that with_contract adds."""
-    return [*_words("present", optional_of(pipeline, key)), *_words("unreadable", typed_of(pipeline, key)), "unknown"]
+    return [
+        *_words("_present", optional_of(pipeline, key)),
+        *_words("_unreadable", typed_of(pipeline, key)),
+        "_unknown",
+    ]
+
+
+def presence(pipeline: Pipeline, key: Sequence[str]) -> list[Column]:
+    """Bits for the fields of optional_of, out of what the payload says, white space and words for null included.
+
+    Most values begin with no letter of such a word: none but the fields that a transform uses need be trimmed.
+    """
+    words = ", ".join(_literal(word) for word in ("", *pipeline.null_words))
+    first = ", ".join(_literal(one) for one in sorted({"", *WHITE_SPACE, *(word[0] for word in pipeline.null_words)}))
+    space = _literal(WHITE_SPACE)
+    return _bits(
+        "_present",
+        [
+            f"substring(`{name}`, 1, 1) NOT IN ({first}) OR btrim(`{name}`, {space}) NOT IN ({words})"
+            for name in optional_of(pipeline, key)
+        ],
+    )
 
 
 def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
-    """Adds bits for the fields of optional_of and typed_of, and `unknown`, the undeclared names, to rows with a payload and
-    the declared fields as texts.
+    """Adds bits for the fields of typed_of, and `_unknown`, the undeclared ones of `_names` or null, to rows with the declared
+    fields as texts.
     """
     known = ", ".join(_literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
-    fields, typed = optional_of(pipeline, key), typed_of(pipeline, key)
-    conditions = {
-        "present": [f"`{name}` IS NOT NULL" for name in fields],
-        "unreadable": [does_not_read(f"`{name}`", TIME if name in pipeline.times else FIRST_NUMBER) for name in typed],
-    }
-    bits = {
-        f"{kind}_{word}": F.expr(_bits(every[word * _BITS : (word + 1) * _BITS]))
-        for kind, every in conditions.items()
-        for word in range(len(_words(kind, every)))
-    }
-    names = f"filter(json_object_keys(payload), name -> name NOT IN ({known}))"
-    return rows.withColumns({**bits, "unknown": F.expr(names)})
+    patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_of(pipeline, key)}
+    unreadable = _bits("_unreadable", [does_not_read(f"`{name}`", pattern) for name, pattern in patterns.items()])
+    found = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
+    unknown = F.expr("IF(size(_names) > 0, _names, NULL)").alias("_unknown")
+    return found.select("*", *unreadable, unknown).drop("_names")
 
 
 def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
     """How many rows of a group have each bit, as arrays."""
     return {
-        kind: F.expr(_array(f"sum(getbit({kind}_{at // _BITS}, {at % _BITS}))" for at in range(len(fields))))
+        kind: F.expr(_array(f"sum(getbit(_{kind}_{at // _BITS}, {at % _BITS}))" for at in range(len(fields))))
         for kind, fields in _counted(pipeline, key).items()
     }
 
@@ -75,9 +89,9 @@ def sums_of_sums(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
 
 def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
     """Rows by undeclared field, by minute in seconds since 1970."""
-    names = rows.where("unknown IS NOT NULL").select(
+    names = rows.where("_unknown IS NOT NULL").select(
         F.unix_seconds("minute").alias("minute_s"),
-        F.explode(F.array_distinct(F.expr(f"transform(unknown, name -> substr(name, 1, {_NAME_LENGTH}))"))).alias(
+        F.explode(F.array_distinct(F.expr(f"transform(_unknown, name -> substr(name, 1, {_NAME_LENGTH}))"))).alias(
             "name"
         ),
     )
@@ -115,9 +129,13 @@ def _words(kind: str, fields: Sequence[str]) -> list[str]:
     return [f"{kind}_{word}" for word in range(-(-len(fields) // _BITS))]
 
 
-def _bits(conditions: Sequence[str]) -> str:
-    """SQL of a BIGINT with a bit per condition; one that is null counts as false."""
-    return " + ".join(f"IF({one}, {1 << at}L, 0L)" for at, one in enumerate(conditions))
+def _bits(kind: str, conditions: Sequence[str]) -> list[Column]:
+    """BIGINTs with a bit per condition, which is SQL; one that is null counts as false."""
+    numbers = []
+    for word, name in enumerate(_words(kind, conditions)):
+        own = conditions[word * _BITS : (word + 1) * _BITS]
+        numbers.append(F.expr(" + ".join(f"IF({one}, {1 << at}L, 0L)" for at, one in enumerate(own))).alias(name))
+    return numbers
 
 
 def _array(texts) -> str:

@@ -15,9 +15,10 @@ from include.spark.problems import JobFailed, JobRefused
 from include.spark.values import trimmed
 
 KEY = ("minute", "shard", "create_time")
-_UNREADABLE = "_unreadable"  # a payload that is not a JSON object
 # As deep and as long as Python reads: at its defaults Spark refuses what the ways in admit.
-_JSON = {"columnNameOfCorruptRecord": _UNREADABLE, "maxNestingDepth": "2000", "maxNumLen": "4000000"}
+_JSON = {"maxNestingDepth": "2000", "maxNumLen": "4000000"}
+# Of equal keys in a map a look finds the first, and map_concat keeps the last, as reading_settings say.
+_LAST_OF_EQUAL_KEYS = "IF(size(array_distinct(map_keys(_all))) = size(_all), _all, map_concat(_all, map()))"
 
 
 def read_minutes(spark: SparkSession, pipeline: Pipeline, minutes: Sequence[datetime]) -> DataFrame:
@@ -41,16 +42,23 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     one counts.
     """
     names = [name for name in pipeline.fields if name not in key_of(pipeline)]
-    schema = ", ".join(f"`{name}` STRING" for name in (*names, _UNREADABLE))
-    parsed = rows.withColumn("parsed", F.from_json("payload", schema, _JSON))
-    is_object = F.col("parsed").isNotNull() & F.col(f"parsed.{_UNREADABLE}").isNull()
+    # A map, since a struct drops what its schema does not name, and takes twice as long.
+    parsed = rows.withColumn("_all", F.from_json("payload", "map<string,string>", _JSON))
+    parsed = parsed.withColumn("_parsed", F.expr(_LAST_OF_EQUAL_KEYS))
     others = (*key_of(pipeline), "payload")
-    texts = parsed.select(
-        *others, *(trimmed(F.col(f"parsed.{name}")).alias(name) for name in names), is_object.alias("is_object")
+    found = parsed.select(
+        *others,
+        *(F.element_at("_parsed", name).alias(name) for name in names),
+        F.map_keys("_parsed").alias("_names"),
+        F.col("_parsed").isNotNull().alias("is_object"),
     )
-    # In a second step, since what is named more than once in one is computed as often.
+    presence = contract.presence(pipeline, key_of(pipeline))
+    others = (*others, "_names", "is_object")
+    # Step by step, since what is named more than once in one is computed as often.
+    texts = found.select(*others, *presence, *(trimmed(F.col(name)).alias(name) for name in names))
     said = (F.when(~F.col(name).isin("", *pipeline.null_words), F.col(name)).alias(name) for name in names)
-    return contract.with_contract(texts.select(*others, *said, "is_object"), pipeline, key_of(pipeline))
+    kept = [name for name in texts.columns if name not in names]
+    return contract.with_contract(texts.select(*kept, *said), pipeline, key_of(pipeline))
 
 
 def instants(times: Sequence[datetime]) -> str:

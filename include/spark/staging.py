@@ -83,7 +83,7 @@ def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
         F.count(F.lit(1)).alias("rows"),
         F.sum("id_crc").alias("id_crc"),
         F.max("created_at").alias("created_at"),
-        F.count_if(F.size("unknown") > 0).alias("with_unknown"),
+        F.count("_unknown").alias("with_unknown"),
         *(total.alias(name) for name, total in contract.sums_of_bits(pipeline, key_of(pipeline)).items()),
     )
 

@@ -262,6 +262,8 @@ def reading_settings() -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "false",
         "spark.sql.caseSensitive": "false",
+        "spark.sql.mapKeyDedupPolicy": "LAST_WIN",  # of equal keys in an event
+        "spark.sql.json.enablePartialResults": "false",  # an object is whole, or none
         "spark.cassandra.input.consistency.level": "LOCAL_QUORUM",
         "spark.cassandra.sql.inClauseToJoinConversionThreshold": "1",
     }

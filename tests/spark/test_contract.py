@@ -72,6 +72,26 @@ def test_undeclared_names_are_bounded(spark: SparkSession) -> None:
     assert max(map(len, found)) == 64
 
 
+def test_of_equal_keys_the_last_one_counts(spark: SparkSession) -> None:
+    row = raw(spark, click()).first().asDict()
+    payload = row["payload"].replace('"job_id": "258"', '"job_id": "9", "jobId": 1, "job_id": "258", "jobId": 2')
+    rows = stored(spark, {**row, "minute": f"{MINUTE}Z", "payload": payload})
+    judged = run.materialised(rows, recruitment, PIPELINE, {})
+    assert judged.first().event.job_id == 258
+    assert counts_of_frame(judged, PIPELINE)["unknown"] == {"jobId": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_present"),
+    [
+        ("NULL", 0), ("null ", 0), ("\u00a0NaN", 0), ("\\N", 0), ("\ufeff", 0), ("  ", 0), ("", 0),
+        ("NULLS", 1), ("nano", 1), (" \u2003x", 1), ("0", 1), ("'", 1),
+    ],
+)  # fmt: skip
+def test_presence_is_that_of_the_text_that_a_transform_gets(spark: SparkSession, text: str, is_present: int) -> None:
+    assert counts_of(spark, click(uid=text))["present"].get("uid", 0) == is_present
+
+
 def test_a_payload_that_is_no_object_has_no_fields(spark: SparkSession) -> None:
     rows = stored(spark, {**raw(spark, click()).first().asDict(), "minute": f"{MINUTE}Z", "payload": "[1]"})
     found = counts_of_frame(run.materialised(rows, recruitment, PIPELINE, {}), PIPELINE)
