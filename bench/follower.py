@@ -34,7 +34,7 @@ _SPAN = timedelta(hours=3)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.follower", description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=300_000)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     pipeline = pipelines.get("ecommerce")
     os.environ["TZ"] = "UTC"
     time.tzset()
@@ -44,7 +44,7 @@ def main() -> int:
         with stores.warehouse_server(folder) as server, stores.kafka_broker(folder) as broker, node_of as node:
             os.environ |= {**server, **broker, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": "dag"}
             set_up()
-            for rows in (_WARM_UP, asked.rows):
+            for rows in (_WARM_UP, arguments.rows):
                 with producer(pipeline) as target:
                     target.write(_events(pipeline, rows))
                 before = time.process_time()
@@ -54,7 +54,7 @@ def main() -> int:
     print(
         f"  follower: {summary.written / summary.seconds:,.0f} messages/s, {cpu / summary.written * 1e6:.0f} µs of its CPU each"
     )
-    return 0 if summary.written == asked.rows else 1
+    return 0 if summary.written == arguments.rows else 1
 
 
 def _events(pipeline: Pipeline, rows: int) -> Iterator[Event]:

@@ -63,7 +63,7 @@ def given(encoding: str = "", words: str = "") -> FileFormat:
             io.TextIOWrapper(io.BytesIO(b"\xff\xfe\0\0.\0\0\0"), found.encoding, errors=MARKS).read()
         except (LookupError, UnicodeError):
             raise FileRefused(
-                f"There is no encoding {encoding!r}: use one that Python knows, such as utf-8, cp1252 or utf-16."
+                f"Unknown encoding {encoding!r}: use one that Python supports, such as utf-8, cp1252 or utf-16."
             ) from None
     for word in filter(None, re.split(r"[,\s]+", words.lower())):
         for values, name in ((_KINDS, "is_json"), (DELIMITERS, "delimiter"), (_QUOTES, "backslash")):
@@ -124,7 +124,7 @@ def recognized(
 
 
 def first_line_of_excel(sample: str) -> str | None:
-    """The delimiter, where the first line is `sep=;`, with which Excel is told of it."""
+    """The delimiter that a first line such as `sep=;` declares for Excel; None without one."""
     match = _EXCELS_FIRST_LINE.match(sample)
     return match[1] if match else None
 

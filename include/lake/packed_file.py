@@ -71,7 +71,7 @@ def unpacked(
     Raises FileRefused, and FileDamaged unless the damage is given, as an earlier pass raised it: then the content ends there.
     """
     if not path.exists():
-        raise FileRefused(f"{path}: there is no such file (looked in {path.absolute().parent}).")
+        raise FileRefused(f"{path}: file not found (looked in {path.absolute().parent}).")
     if not path.is_file():
         raise FileRefused(f"{path}: this is not a file. Name one file of CSV or JSON lines, packed or not.")
     try:

@@ -169,7 +169,7 @@ class CsvEvents:
         return Refused(str(record.line), reason, payload_of(row), minute)
 
     def unnamed(self, record: Record) -> dict[str, str] | None:
-        """What the record says, where that is what identifies it."""
+        """The fields of a record without an id, from which its id is computed; None for a record that has one."""
         if record.problem:
             return None
         values = dict(zip(self._header, record.fields, strict=True))

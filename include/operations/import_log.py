@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +11,23 @@ from include.warehouse import rejected
 from include.warehouse.session import in_transaction
 
 MAX_REJECTED = 20.0  # percent
+
+
+def add_file_options(parser: ArgumentParser) -> None:
+    """Add ENCODING=, FORMAT= and MAX_REJECTED=, the options of every command that reads a file of events."""
+    parser.add_argument(
+        "--encoding", default="", help="ENCODING= such as cp1252 (default: UTF-8, or as the byte order mark says)"
+    )
+    parser.add_argument(
+        "--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl (default: recognized)"
+    )
+    parser.add_argument(
+        "--max-rejected",
+        type=float,
+        default=MAX_REJECTED,
+        metavar="PERCENT",
+        help="MAX_REJECTED= fail if more than this percentage of the rows is rejected (default %(default)g)",
+    )
 
 
 def shortfall(stored: int, rejected: int, most: float, damage: str | None = None) -> str | None:

@@ -30,7 +30,7 @@ from include.operations import chunks
 from include.operations.admission import ClosedRows, Occurrences, TableEvents, about_columns, check_header, names_of
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.operations.file_survey import checked_fingerprint
-from include.operations.import_log import MAX_REJECTED, ImportLog, Refused, shortfall
+from include.operations.import_log import ImportLog, Refused, add_file_options, shortfall
 from include.operations.json_events import events_of
 from include.operations.progress import Bar
 from include.pipelines import Pipeline
@@ -322,19 +322,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--table", help="TABLE= the dimension to import the file into")
     parser.add_argument("--from", dest="source", metavar="KEYSPACE.TABLE", help="FROM= a flat lake table to copy")
-    parser.add_argument(
-        "--encoding", default="", help="ENCODING= such as cp1252 (default: UTF-8, or as the byte order mark says)"
-    )
-    parser.add_argument(
-        "--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl (default: recognized)"
-    )
-    parser.add_argument(
-        "--max-rejected",
-        type=float,
-        default=MAX_REJECTED,
-        metavar="PERCENT",
-        help="MAX_REJECTED= fail if more than this percentage of the rows is rejected (default %(default)g)",
-    )
+    add_file_options(parser)
     asked = parser.parse_args(arguments)
     try:
         summary = asked_import(

@@ -79,7 +79,7 @@ class JsonLineEvents:
         return self._refused(record, text, reason)
 
     def unnamed(self, record: Record) -> dict[str, str] | None:
-        """What the record says, where that is what identifies it."""
+        """The fields of a record without an id, from which its id is computed; None for a record that has one."""
         if record.problem:
             return None
         try:

@@ -25,7 +25,7 @@ from include.lake.csv_records import FileRefused, csv_records
 from include.lake.packed_file import Damage
 from include.operations.admission import Occurrences, about_columns, check_header, names_of
 from include.operations.file_survey import Sample, Survey, checked_fingerprint, glance_at, survey
-from include.operations.import_log import MAX_REJECTED, ImportLog, shortfall
+from include.operations.import_log import ImportLog, add_file_options, shortfall
 from include.operations.json_events import events_of
 from include.operations.progress import Bar
 from include.operations.replay_feed import Clock, Feed
@@ -181,19 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--shift", default="", help="SHIFT=now: they happen now (default); none: they keep times and ids"
     )
     parser.add_argument("--sample", default="", help="SAMPLE= so many rows, of every kind its share")
-    parser.add_argument(
-        "--encoding", default="", help="ENCODING= such as cp1252 (default: UTF-8, or as the byte order mark says)"
-    )
-    parser.add_argument(
-        "--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl (default: recognized)"
-    )
-    parser.add_argument(
-        "--max-rejected",
-        type=float,
-        default=MAX_REJECTED,
-        metavar="PERCENT",
-        help="MAX_REJECTED= fail if more than this percentage of the lines is rejected (default %(default)g)",
-    )
+    add_file_options(parser)
     parser.add_argument("--again", action="store_true", help="AGAIN=1: give up one that was stopped, and begin anew")
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

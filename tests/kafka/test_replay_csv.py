@@ -170,7 +170,7 @@ def test_of_a_file_that_is_damaged_the_whole_rows_are_sent_and_the_replay_fails(
     path = shop_file(5, 1, "2019-11-02 12:00:00", name="x.csv.gz")
     whole = path.read_bytes()
     path.write_bytes(whole + b"\x1e" + gzip.compress(b"2019-11-02 12:00:09 UTC,view,1,,,1,s\n")[1:])
-    monkeypatch.setattr(replay_csv.pipelines, "get", lambda name: shop)
+    monkeypatch.setitem(replay_csv.pipelines.all_pipelines(), shop.name, shop)
     assert replay_csv.main(["--pipeline", shop.name, "--file", str(path), "--rate", "max"]) == 1
     assert f"it is gzip, and damaged at byte {len(whole)}" in capsys.readouterr().err
     assert len(sent(shop)) == 5
@@ -422,7 +422,7 @@ ASKED = {"pipeline": "ecommerce", "file": "nope.csv"}
         ({"file": "x.csv"}, "not clear what to replay. Say PIPELINE="),
         ({"pipeline": "ecommerce"}, "not clear what to replay"),
         ({"pipeline": "nothing", "file": "x.csv"}, "There is no pipeline 'nothing'"),
-        (ASKED, "nope.csv: there is no such file"),
+        (ASKED, "nope.csv: file not found"),
         (ASKED | {"rate": "fast"}, "RATE=fast is not a speed"),
         (ASKED | {"shift": "later"}, "SHIFT=later is unknown"),
         (ASKED | {"sample": "some"}, "SAMPLE=some is not a number of rows"),

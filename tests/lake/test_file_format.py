@@ -123,7 +123,7 @@ def test_an_unknown_format_is_refused_with_the_words_there_are():
 
 @pytest.mark.parametrize("encoding", ["base64", "rot13", "idna", "punycode", "undefined"])
 def test_an_encoding_that_a_file_cannot_have_is_refused(encoding):
-    with pytest.raises(FileRefused, match=f"There is no encoding '{encoding}'"):
+    with pytest.raises(FileRefused, match=f"Unknown encoding '{encoding}'"):
         given(encoding)
 
 

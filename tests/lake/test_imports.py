@@ -250,7 +250,7 @@ def test_an_unknown_table_is_told_with_those_there_are(tmp_path):
     ("arguments", "told"),
     [
         (["--pipeline", "nothing", "--file", "x.csv"], "There is no pipeline 'nothing'"),
-        (["--pipeline", "recruitment", "--file", "nope.csv"], "there is no such file"),
+        (["--pipeline", "recruitment", "--file", "nope.csv"], "file not found"),
         (["--file", "x.csv"], "not clear what to import"),
         (["--pipeline", "recruitment", "--file", "x.csv", "--from", "a.b"], "not clear what to import"),
         (["--pipeline", "recruitment", "--from", "bedan.nothing"], "no table bedan.nothing"),

@@ -134,7 +134,7 @@ def test_a_new_field_is_reported_once(day: Lab) -> None:
 @pytest.fixture
 def holding(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     strict = dataclasses.replace(RECRUITMENT, unknown_fields="hold")
-    monkeypatch.setattr(gates.pipelines, "get", lambda name: strict)
+    monkeypatch.setitem(gates.pipelines.all_pipelines(), strict.name, strict)
 
 
 def test_an_undeclared_field_holds_its_minute_until_it_is_accepted(lab: Lab, holding) -> None:
