@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,7 +22,14 @@ OCCURRENCE = "_minutemark_occurrence"  # of a refused row among equal ones, kept
 RESERVED = frozenset(
     {"_minute", "_shard", "_day", "_lake_table", OCCURRENCE}
 )  # added on the way in: not the producer's
+# Columns of the rows between the lake and the counts, and what the names of further ones begin with.
+_OWN_COLUMNS = frozenset(
+    {"minute", "shard", "payload", "is_object", "_all", "_parsed", "_names", "_unknown"}
+    | {"created_at", "fate", "kind", "reason", "event"}  # that every transform adds
+)
+_OWN_PREFIXES = ("_present_", "_unreadable_")
 EVOLVE, HOLD = "evolve", "hold"  # what an undeclared field does to its minute: nothing but a report, or a hold
+_READ_PAYLOAD = "Leave it out: the transform can still read it from payload."
 NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # of SQL, of exports, of Python and of data frames
 
 
@@ -116,10 +124,7 @@ class Pipeline:
     look_limit: timedelta = timedelta(seconds=180)  # so is a lake that nobody has looked at for longer
 
     def __post_init__(self) -> None:
-        if reserved := ({"minute", "shard", "payload", "is_object", "_names", "_unknown"} | RESERVED) & set(
-            self.fields
-        ):
-            raise ValueError(f"Pipeline {self.name}: fields cannot be named {', '.join(sorted(reserved))}.")
+        self._check_fields()
         if wrong := [word for word in self.null_words if "," in word or word != word.strip()]:
             raise ValueError(
                 f"Pipeline {self.name}: null_words {wrong} have a comma or outer spaces, which Connect's list cannot hold."
@@ -137,7 +142,29 @@ class Pipeline:
         if not self.fact_time:
             object.__setattr__(self, "fact_time", self.event_time)
 
+    def _check_fields(self) -> None:
+        """Spark knows columns by their names, whatever their case, and reads a dot in one as a path."""
+        names = Counter(name.casefold() for name in self.fields)
+        if doubled := [name for name in self.fields if names[name.casefold()] > 1]:
+            raise ValueError(
+                f"Pipeline {self.name}: fields name {', '.join(doubled)}, which Spark cannot tell apart: leave one."
+            )
+        if unfit := [name for name in self.fields if not name or "." in name or "`" in name]:
+            raise ValueError(
+                f"Pipeline {self.name}: fields name {', '.join(map(repr, unfit))}: an empty name, a dot or a backtick is not "
+                f"possible there. {_READ_PAYLOAD}"
+            )
+        if taken := [name for name in self.fields if _is_taken(name.casefold())]:
+            raise ValueError(
+                f"Pipeline {self.name}: fields cannot be named {', '.join(taken)}: the pipeline's own columns have these "
+                f"names. {_READ_PAYLOAD}"
+            )
+
     @property
     def lake_table(self) -> str:
         """keyspace.table, as the change log names it."""
         return f"{self.keyspace}.{self.table}"
+
+
+def _is_taken(name: str) -> bool:
+    return name in _OWN_COLUMNS or name in RESERVED or name.startswith(_OWN_PREFIXES)

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from include.pipelines import Pipeline
-from include.spark import contract, recruitment, run, staging
+from include.spark import contract, lake, recruitment, run, staging
 from include.spark.fate import IS_MISSING
 from tests.spark.rows import MINUTE, PIPELINE, click, raw, stored
 
@@ -111,3 +111,21 @@ def test_a_counted_event_without_a_required_field_is_rejected_by_its_name(spark:
     assert [row.fate for row in judged] == ["counted", "rejected", "ignored", "rejected"]
     assert judged[1].reason == f"ua{IS_MISSING}"
     assert judged[3].reason.startswith("job_id is not a whole number"), "The pipeline's own rules come first."
+
+
+def test_a_declaration_refuses_the_name_of_every_column_beside_the_fields(spark: SparkSession) -> None:
+    judged = recruitment.classify(lake.with_fields(raw(spark, click()), PIPELINE), {})
+    own = {name for name in (*judged.columns, "_all", "_parsed", "_names") if not name.startswith(("said_", "typed_"))}
+    own -= {*PIPELINE.fields, "create_time", "ed_says", "counted_kind"}  # the rest belongs to this transform
+    assert {"_present_0", "is_object", "event"} <= own
+    for name in own:
+        with pytest.raises(ValueError, match="cannot be named"):
+            dataclasses.replace(PIPELINE, fields=(*PIPELINE.fields, name))
+
+
+def test_declared_names_need_not_be_words_of_sql(spark: SparkSession) -> None:
+    names = ("order", "user-agent", "a'b", "a\\b", "Straße", "1st", "select *")
+    odd = dataclasses.replace(PIPELINE, fields=(*PIPELINE.fields, *names), numbers=("bid", *names))
+    found = counts_of(spark, click(**dict.fromkeys(names, "x")), click(**dict.fromkeys(names, "1")), pipeline=odd)
+    assert {name: found["present"].get(name) for name in names} == dict.fromkeys(names, 2)
+    assert found["unreadable"] == dict.fromkeys(names, 1) and not found["unknown"]

@@ -1,0 +1,57 @@
+"""What a declaration refuses: a name that the machinery would take for another one fails when it is declared, not in a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from include import pipelines
+from include.pipelines import Pipeline
+from include.spark import contract
+from include.spark.lake import key_of
+
+SHOP = pipelines.get("ecommerce")
+
+
+def with_fields(*names: str) -> Pipeline:
+    return replace(SHOP, fields=(*SHOP.fields, *names))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["_all", "_parsed", "_names", "_unknown", "_present_0", "_unreadable_other", "is_object", "payload", "minute", "shard"]
+    + ["created_at", "fate", "kind", "reason", "event"]
+    + ["_minute", "_shard", "_day", "_lake_table", "_minutemark_occurrence"],
+)  # fmt: skip
+def test_a_field_with_the_name_of_an_own_column_is_refused(name):
+    for spelled in (name, name.upper()):
+        with pytest.raises(ValueError, match=f"cannot be named {spelled}: .* read it from payload"):
+            with_fields(spelled)
+
+
+def test_every_column_of_the_contract_is_refused():
+    """More fields than fit into one word of bits."""
+    wide = replace(SHOP, fields=(*SHOP.fields, *(f"f{number}" for number in range(200))), numbers=("price",))
+    for name in contract.columns(wide, key_of(wide)):
+        with pytest.raises(ValueError, match="cannot be named"):
+            with_fields(name)
+
+
+@pytest.mark.parametrize("names", [("brand",), ("Brand",), ("mood", "MOOD")])
+def test_fields_that_differ_in_case_only_are_refused(names):
+    with pytest.raises(ValueError, match=f"{names[-1]}, which Spark cannot tell apart"):
+        with_fields(*names)
+
+
+@pytest.mark.parametrize("name", ["geo.city", "a`b", ""])
+def test_a_name_that_is_not_one_column_is_refused(name):
+    with pytest.raises(ValueError, match="a dot or a backtick"):
+        with_fields(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["create_time", "event_date", "kinds", "_present", "Straße", "order", "user-agent", "a'b"]
+)
+def test_other_names_are_taken(name):
+    assert name in with_fields(name).fields
