@@ -349,7 +349,8 @@ with DAG(
 
 HOUSEKEEPING = {
     "tidy_warehouse": (
-        "Deletes staged rows of finished attempts, payloads of rejected events, check samples, counts of fields and old batches."
+        "Deletes staged rows of finished attempts, payloads of rejected events, check samples, counts of fields, ended drift and "
+        "old batches."
     ),
     "forget_change_log": "Deletes old days of the change log if all their minutes are merged.",
     "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",
@@ -360,7 +361,7 @@ RETENTIONS = {
     "change_log": "Days to keep a day of the change log after its last change.",
     "rejected_payloads": "Days to keep the payloads of rejected events.",
     "check_samples": "Days to keep the sample rows of check results.",
-    "batches": "Days to keep batches, their minutes and attempts.",
+    "batches": "Days to keep batches, their minutes and attempts, and records of drift that is over.",
     "contributions": "Days to keep contributions by minute before they are folded by hour.",
     "demo_events": "Days to keep demo events in the lake.",
     "field_counts": "Days to keep the counts of fields per minute.",

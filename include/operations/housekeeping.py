@@ -51,7 +51,7 @@ class Removed:
 
 
 def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
-    """Dead staging, payloads of rejected events, samples of checks, counts of fields, batches: what is past its retention."""
+    """Dead staging, payloads of rejected events, samples of checks, counts of fields, drift and batches past their retention."""
     with warehouse(WAREHOUSE_ETL) as conn:
         kept = {name: asked(retention, days) for name, retention in expired.known_pipelines(conn).items()}
         given_up = []
@@ -68,6 +68,8 @@ def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
             yield Removed(name, "samples of check results emptied", samples)
             counts = expired.remove_field_counts(conn, name, retention.field_counts, dry=dry)
             yield Removed(name, "minutes of field counts removed", counts)
+            over = expired.remove_drifts(conn, name, retention.batches, dry=dry)
+            yield Removed(name, "records of drift that is over removed", over)
             removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
             yield Removed(name, "batches removed", removed)
             if name in pipelines.all_pipelines():

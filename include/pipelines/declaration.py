@@ -65,7 +65,7 @@ class Retention:
     change_log: timedelta = timedelta(days=30)  # after a day's last touch; all of it is merged by then, or it stays
     rejected_payloads: timedelta = timedelta(days=90)
     check_samples: timedelta = timedelta(days=30)
-    batches: timedelta = timedelta(days=90)
+    batches: timedelta = timedelta(days=90)  # and records of drift that is over
     contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
     demo_events: timedelta = timedelta(days=7)
     field_counts: timedelta = timedelta(days=30)  # of fields per minute; the drift checks compare with a day of them

@@ -5,11 +5,13 @@ With `dry` each function counts what it would change, and changes nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from include.pipelines import Pipeline, Retention, all_pipelines
-from include.warehouse import batches
+from include.warehouse import batches, drifts
+from include.warehouse.drift import APPEARED
 from include.warehouse.merge import oldest_kept_batch, staging_tables
 from include.warehouse.session import in_transaction
 from include.warehouse.sql import FOLDER, statements
@@ -33,6 +35,19 @@ _OLD_BATCHES = (
     "SELECT batch_id FROM etl.batches WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s "
     "AND state <> 'open' AND (state <> 'merged' OR batch_id < %(kept_merged)s) "
     "AND opened_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND ORDER BY batch_id LIMIT %(limit)s"
+)
+# The minutes that it covers and that are still held for it are judged by it when they are read again.
+_OVER_DRIFTS = (
+    "SELECT d.drift_id, d.kind, d.field FROM etl.drifts AS d WHERE d.pipeline = %(pipeline)s AND d.accepted_by IS NULL "
+    "AND (d.ended_minute IS NOT NULL OR d.kind = %(appeared)s) "
+    "AND GREATEST(d.found_at, COALESCE(d.ended_minute, d.last_minute, d.first_minute)) "
+    "< CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND "
+    "AND NOT EXISTS (SELECT 1 FROM etl.minute_ledger AS l JOIN etl.holds AS h ON h.pipeline = l.pipeline "
+    "AND h.minute = l.minute WHERE l.pipeline = d.pipeline AND l.state = 'held' "
+    "AND l.minute >= d.first_minute - INTERVAL 1 DAY AND l.minute < COALESCE(d.ended_minute, '9999-12-31') "
+    "AND h.failing_checks LIKE CASE d.kind "
+    + " ".join(f"WHEN '{kind}' THEN %(check_{kind})s" for kind in drifts.KINDS)
+    + " END)"
 )
 
 
@@ -136,6 +151,39 @@ def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = Fals
     if dry:
         return _one(conn, f"SELECT COUNT(*) {old}", binds)
     return _until_none(conn, f"DELETE {old} LIMIT {CHUNK}", binds)
+
+
+def remove_drifts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
+    """Remove drift that ended longer than `age` ago, and undeclared fields that no kept count of fields has; the others hold
+    minutes, or are reported once. What was accepted stays: it decides about its minutes whenever they are read again.
+
+    Under the pipeline's lock, as gates take it.
+    """
+
+    def remove(cursor) -> int:
+        cursor.execute("SELECT pipeline FROM etl.pipelines WHERE pipeline = %(pipeline)s FOR UPDATE", binds)
+        cursor.fetchall()
+        cursor.execute(_OVER_DRIFTS, binds)
+        over = cursor.fetchall()
+        seen = _undeclared_fields(cursor, pipeline) if any(kind == APPEARED for _, kind, _ in over) else set()
+        ids = [drift_id for drift_id, kind, field in over if kind != APPEARED or field not in seen]
+        if ids and not dry:
+            _execute_in(cursor, "DELETE FROM etl.drifts WHERE drift_id", ids)
+        return len(ids)
+
+    checks = {f"check_{kind}": f'%"{name}"%' for kind, (name, _) in drifts.CHECKS.items()}
+    binds = {"pipeline": pipeline, "appeared": APPEARED, **_older(age), **checks}
+    return in_transaction(conn, remove)
+
+
+def _undeclared_fields(cursor, pipeline: str) -> set[str]:
+    """The names that minutes of the pipeline had, as long as their counts are kept."""
+    cursor.execute(
+        "SELECT field_counts FROM etl.minute_fields WHERE pipeline = %(pipeline)s "
+        "AND field_counts NOT LIKE '%%\"unknown\": {}%%'",
+        {"pipeline": pipeline},
+    )
+    return {name for (counts,) in cursor.fetchall() for name in json.loads(counts)["unknown"]}
 
 
 def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
-from include.warehouse import drifts, gates, held, merge
+from include.warehouse import drifts, expired, gates, held, merge
 from include.warehouse.drift import APPEARED, DISAPPEARED
 from tests.warehouse.lab import RECRUITMENT, Lab, contribution, minute
 
@@ -172,3 +173,68 @@ def test_a_drift_whose_minutes_are_read_backwards_is_one(day: Lab) -> None:
     [record] = day.query("SELECT first_minute, last_minute, ended_minute FROM etl.drifts WHERE kind = 'disappeared'")
     assert record == (minute(5), minute(9), None)
     assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann").minutes == 3
+
+
+def aged(lab: Lab, days: int) -> None:
+    """All drift on record is so many days older."""
+    lab.query(
+        "UPDATE etl.drifts SET found_at = found_at - INTERVAL %s DAY, first_minute = first_minute - INTERVAL %s DAY, "
+        "last_minute = last_minute - INTERVAL %s DAY, ended_minute = ended_minute - INTERVAL %s DAY",
+        *[days] * 4,
+    )
+
+
+def removed(lab: Lab, *, dry: bool = False) -> int:
+    return expired.remove_drifts(lab.conn, RECRUITMENT.name, timedelta(days=90), dry=dry)
+
+
+def on_record(lab: Lab) -> list[tuple[str, str]]:
+    return lab.query("SELECT field, kind FROM etl.drifts ORDER BY drift_id")
+
+
+def test_drift_that_is_over_is_removed_after_its_retention(day: Lab) -> None:
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    published(day, {minute(1): COUNTS}, "fixed")
+    day.query("DELETE FROM etl.minute_fields")
+    assert on_record(day) == [("job_id", DISAPPEARED), ("jobId", APPEARED)]
+    assert removed(day) == 0, "The retention counts from when it was found: these minutes are old."
+    aged(day, 100)
+    assert removed(day, dry=True) == 2 and len(on_record(day)) == 2
+    assert removed(day) == 2 and on_record(day) == []
+
+
+def test_drift_that_decides_about_minutes_is_never_removed(day: Lab) -> None:
+    published(day, {minute(1): RENAMED})
+    aged(day, 100)
+    assert removed(day) == 1 and on_record(day) == [("job_id", DISAPPEARED)], "It is open."
+    assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann")
+    published(day, {minute(3): COUNTS}, "back")
+    day.query("UPDATE etl.drifts SET ended_minute = %s", minute(-100_000))
+    aged(day, 100)
+    assert removed(day) == 0 and on_record(day) == [("job_id", DISAPPEARED)], "It is accepted."
+
+
+def test_drift_that_ended_stays_while_a_minute_is_held_for_it(day: Lab) -> None:
+    """Without the record it would be published by its next read: the counts of the day before it are gone."""
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    day.query("UPDATE etl.drifts SET found_at = found_at - INTERVAL 100 DAY")
+    day.query("DELETE FROM etl.minute_fields")
+    assert removed(day) == 1 and on_record(day) == [("job_id", DISAPPEARED)]
+    assert published(day, {minute(1): RENAMED}, "read again").held == (minute(1),)
+
+
+def test_an_undeclared_field_stays_on_record_while_minutes_have_it(day: Lab) -> None:
+    """It would be reported a second time."""
+    published(day, {minute(1): COUNTS | {"unknown": {'it\'s "new"': 3}}})
+    aged(day, 100)
+    assert removed(day) == 0
+    day.query("UPDATE etl.minute_fields SET field_counts = %s", json.dumps(COUNTS))
+    assert removed(day) == 1
+
+
+def test_an_undeclared_field_that_holds_a_minute_stays_on_record(lab: Lab, holding) -> None:
+    published(lab, {minute(1): COUNTS | {"unknown": {"novelty": 1}}})
+    aged(lab, 100)
+    assert removed(lab) == 0
+    published(lab, {minute(1): COUNTS}, "fixed")
+    assert removed(lab) == 1

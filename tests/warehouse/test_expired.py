@@ -230,7 +230,7 @@ def test_a_retention_that_cannot_be_meant_is_refused_before_anything_goes(lab: L
         housekeeping.run_step("tidy_warehouse", days)
 
 
-def test_make_housekeeping_says_what_it_removed(lab: Lab, capsys: pytest.CaptureFixture) -> None:
+def test_make_housekeeping_says_what_it_removed(lab: Lab, schemas: None, capsys: pytest.CaptureFixture) -> None:
     lab.publish({minute(0): []}, rejects=[(minute(0), "bid is negative")], ignored=9)
     age(lab, 2)
     assert housekeeping.main(["--dry-run", "--keep", "rejected_payloads=1"]) == 0
