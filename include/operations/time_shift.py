@@ -10,18 +10,20 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from include import readings
 from include.lake.keys import time_of, time_uuid
 from include.lake.writer import Event, event_id
 from include.operations.admission import YEARS
 from include.pipelines import Pipeline
+from include.readings import DATE_AND_TIME, LAST_EPOCH, OFFSET, UTC, WHITE_SPACE
 
 _SHIFTED = uuid.UUID(
     "5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42"
 )  # names shifted events; another one would double a resumed replay
-_TIME = re.compile(
-    r"(?P<before>\s*)(?P<day>\d{4}-\d\d-\d\d)(?P<between>[ T])(?P<minute>\d\d:\d\d)"
-    r"(?:(?P<second>:\d\d)(?:(?P<point>[.,])(?P<fraction>\d{1,9}))?)?(?P<zone>Z| UTC|[+-]\d\d:\d\d)?(?P<after>\s*)"
-)
+_EPOCH = datetime(1970, 1, 1)
+_SPACE = f"[{WHITE_SPACE}]*"
+_TIME = re.compile(rf"{_SPACE}{DATE_AND_TIME}(?:{OFFSET}|{UTC}){_SPACE}")
+_PLAIN_NUMBER = re.compile(rf"(?P<before>{_SPACE})[0-9]+(?:\.(?P<fraction>[0-9]*))?(?P<after>{_SPACE})")
 
 
 @dataclass(frozen=True)
@@ -37,24 +39,19 @@ class Timeline:
         return self.begun_at + (time - self.origin) / self.rate
 
     def text(self, text: str) -> str:
-        """A time as a file writes it, moved, in the same format and zone; anything else as it is."""
-        match = _TIME.fullmatch(text)
-        if not match:
+        """A time as a file writes it, moved, in the same format and zone; anything else as it is.
+
+        It reads what include/readings.py reads. Seconds or milliseconds since 1970 stay such a number.
+        """
+        time = readings.instant(text)
+        if time is None:
             return text
-        fraction = match["fraction"] or ""
-        second = match["second"] or ":00"
-        zone = _zone(match["zone"])
         try:
-            local = datetime.fromisoformat(f"{match['day']}T{match['minute']}{second}.{fraction[:6].ljust(6, '0')}")
-            moved = self.at(local - zone) + zone
-        except (ValueError, OverflowError):
+            moved = self.at(time)
+            match = _TIME.fullmatch(text)
+            return _written(text, match, moved) if match else _since_1970(text, moved)
+        except OverflowError:
             return text
-        seconds = f":{moved:%S}" if match["second"] else ""
-        digits = f"{match['point']}{moved:%f}"[: len(fraction) + 1].ljust(len(fraction) + 1, "0") if fraction else ""
-        return (
-            f"{match['before']}{moved.date().isoformat()}{match['between']}{moved:%H:%M}{seconds}{digits}"
-            f"{match['zone'] or ''}{match['after']}"
-        )
 
 
 class Shift:
@@ -80,8 +77,24 @@ class Shift:
         return Event(time_uuid(time, identity), values)
 
 
-def _zone(text: str | None) -> timedelta:
-    if text in (None, "Z", " UTC"):
-        return timedelta()
-    hours, minutes = text[1:].split(":")
-    return (-1 if text[0] == "-" else 1) * timedelta(hours=int(hours), minutes=int(minutes))
+def _written(text: str, match: re.Match, moved: datetime) -> str:
+    """The text with another date and time at the places of its own."""
+    _, clock, sign, hours, minutes = match.groups()
+    ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    local = moved - ahead if sign == "-" else moved + ahead
+    written = f"{local:%H:%M:%S.%f}"[: len(clock)].ljust(len(clock), "0")
+    written = written.replace(".", ",") if "," in clock else written
+    return "".join(
+        (text[: match.start(1)], local.date().isoformat(), text[match.end(1) : match.start(2)], written, text[match.end(2) :])
+    )  # fmt: skip
+
+
+def _since_1970(text: str, moved: datetime) -> str:
+    """Seconds or milliseconds, whichever the text is, with as many decimals; without an exponent."""
+    match = _PLAIN_NUMBER.fullmatch(text)
+    before, fraction, after = match.group("before", "fraction", "after") if match else ("", None, "")
+    micros = (moved - _EPOCH) // timedelta(microseconds=1)
+    unit = 1_000_000 if readings.amount(text) < LAST_EPOCH else 1_000
+    decimals = f"{micros % unit:0{len(str(unit)) - 1}}"
+    point = "" if fraction is None else "." + decimals[: len(fraction)].ljust(len(fraction), "0")
+    return f"{before}{micros // unit}{point}{after}"
