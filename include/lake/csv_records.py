@@ -158,7 +158,7 @@ def _check_text(path: Path, sample: str) -> None:
 
 def _names_in(path: Path, sample: str) -> list[str]:
     """The fields that the first JSON lines have."""
-    lines = [line for line in sample.splitlines() if line.strip()]
+    lines = [line for line in re.split(r"[\r\n]", sample) if line.strip()]  # others are characters of a value
     if lines[0].strip() == "{":
         raise FileRefused(f"{path}: it is JSON with objects over several lines. Write one object a line (jq -c .).")
     names: dict[str, None] = {}

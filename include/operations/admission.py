@@ -296,7 +296,8 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
         needed = f"any of {', '.join(pipeline.fields)}" if has_time else " or ".join(times)
         raise FileRefused(
             f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. It names "
-            f"{', '.join(header)[:500] or 'nothing'}. The first line of a CSV must name the columns."
+            f"{', '.join(header)[:500] or 'nothing'}. "
+            + (_other_case(header, names_of(pipeline)) or "The first line of a CSV must name the columns.")
         )
     unknown = tuple(column for column in header if column not in ("create_time", *known))
     absent = (name for name in pipeline.fields if name not in known and name != pipeline.event_id)
@@ -312,7 +313,18 @@ def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -
         lines.append(
             f"Columns of the {source} that the pipeline does not declare, kept with each event: {_listed(unknown)}."
         )
+    if other_case := _other_case(unknown, missing):
+        lines.append(other_case)
     return lines
+
+
+def _other_case(names: Iterable[str], declared: Iterable[str]) -> str | None:
+    """That some of the names are declared in another case. The header of a CSV has been matched in any case before."""
+    by_case = {name.casefold(): name for name in declared}
+    found = [
+        f"{name} is not {by_case[name.casefold()]}" for name in names if by_case.get(name.casefold(), name) != name
+    ]
+    return f"Names in JSON are matched exactly: {_listed(found)}." if found else None
 
 
 def _listed(columns: Sequence[str]) -> str:

@@ -1,13 +1,15 @@
-"""Turns the records of a CSV into typed rows of a dimension: the types are those of its columns in the warehouse."""
+"""Turns the records of a file into typed rows of a dimension: the types are those of its columns in the warehouse."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import date
 
 from include import readings
-from include.lake.csv_records import Record
+from include.lake.csv_records import CsvFile, Record
+from include.lake.payload import NotAnObject, parsed
+from include.operations.admission import line_payload
 from include.operations.import_log import Refused
 from include.pipelines import Dimension, Pipeline, all_pipelines
 from include.pipelines.declaration import NULL_WORDS
@@ -36,28 +38,31 @@ def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline,
 def typed_rows(
     conn,
     dimension: Dimension,
-    header: list[str],
+    file: CsvFile,
     records: Iterable[Record],
     refused: list[Refused],
     unreadable: list[str],
+    null_words: Collection[str] = NULL_WORDS,
 ) -> Iterator[dict[str, object]]:
-    """One dict of column to value for each record; a text that says nothing is None.
+    """One dict of column to value for each record of the file; a text that says nothing is None.
 
     A value that its column cannot take is None too, and named in `unreadable`. Records that are broken or have no usable
     key join `refused`.
     """
     readers = _readers(conn, dimension)
-    positions = {column: header.index(column) for column in dimension.columns}
+    texts_of = _json_texts(dimension) if file.format.is_json else _csv_texts(dimension, file.header)
     for record in records:
-        if record.problem:
-            payload = json.dumps({"line": record.fields[0]}, ensure_ascii=False)
-            refused.append(Refused(str(record.line), f"line {record.line} is no record: {record.problem}", payload))
+        try:
+            if record.problem:
+                raise ValueError(f"line {record.line} is no record: {record.problem}")
+            texts = texts_of(record)
+        except ValueError as error:
+            refused.append(Refused(str(record.line), str(error), line_payload(record.fields[0])))
             continue
-        texts = {column: record.fields[position] for column, position in positions.items()}
         row, problems = {}, {}
         for column, text in texts.items():
             try:
-                row[column] = _typed(column, text, readers[column])
+                row[column] = _typed(column, text, readers[column], null_words)
             except ValueError as error:
                 row[column], problems[column] = None, str(error)
         if row[dimension.key] is None:
@@ -66,6 +71,22 @@ def typed_rows(
             continue
         unreadable += [f"line {record.line}: {problem}" for problem in problems.values()]
         yield row
+
+
+def _csv_texts(dimension: Dimension, header: list[str]) -> Callable[[Record], dict[str, str | None]]:
+    positions = {column: header.index(column) for column in dimension.columns}
+    return lambda record: {column: record.fields[position] for column, position in positions.items()}
+
+
+def _json_texts(dimension: Dimension) -> Callable[[Record], dict[str, str | None]]:
+    def read(record: Record) -> dict[str, str | None]:
+        try:
+            fields, _ = parsed(record.fields[0])
+        except NotAnObject as error:
+            raise ValueError(f"the line {error}") from None
+        return {column: fields.get(column) for column in dimension.columns}
+
+    return read
 
 
 def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
@@ -86,8 +107,8 @@ def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
     return found
 
 
-def _typed(column: str, text: str, read: Callable[[str], object]) -> object:
-    said = readings.text(text, NULL_WORDS)
+def _typed(column: str, text: str | None, read: Callable[[str], object], null_words: Collection[str]) -> object:
+    said = readings.text(text, null_words)
     if said is None:
         return None
     try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from include import readings
 from include.warehouse import rejected
 from include.warehouse.session import in_transaction
 
@@ -23,11 +24,19 @@ def add_file_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-rejected",
-        type=float,
+        type=percentage,
         default=MAX_REJECTED,
         metavar="PERCENT",
         help="MAX_REJECTED= fail if more than this percentage of the rows is rejected (default %(default)g)",
     )
+
+
+def percentage(text: str) -> float:
+    """20 of "20" and of "20 %". Raises ArgumentTypeError."""
+    number = readings.amount(text.strip().removesuffix("%"))
+    if number is None or not 0 <= number <= 100:
+        raise ArgumentTypeError(f"MAX_REJECTED={text} is not a percentage: give a number from 0 to 100.")
+    return float(number)
 
 
 def shortfall(stored: int, rejected: int, most: float, damage: str | None = None) -> str | None:

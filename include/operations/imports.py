@@ -212,7 +212,7 @@ def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[Flat
 def import_dimension(
     table: str, path: str | Path, *, pipeline: Pipeline | None = None, encoding: str = "", form: str = ""
 ) -> ImportSummary:
-    """Bring a dimension, such as `job`, up to date from a CSV, and the facts"""
+    """Bring a dimension, such as `job`, up to date from a file, and the facts that refer to it."""
     from include.warehouse.dimensions import import_dimension as upsert
 
     path, begun = Path(path), time.monotonic()
@@ -220,13 +220,11 @@ def import_dimension(
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
     with csv_records(path, dimension.columns, known, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
-        if file.format.is_json:
-            raise FileRefused(f"{path}: it is {file.recognized}. A dimension is imported from CSV: save it as such.")
         absent = [column for column in dimension.columns if column not in file.header]
         if absent:
             raise FileRefused(
                 f"{path}: it has no column {', '.join(absent)}, which {dimension.table} needs. "
-                f"Its header names {', '.join(file.header)}; add the column, or rename the one that is meant."
+                f"It names {', '.join(file.header)}; add the column, or rename the one that is meant."
             )
         imports = ImportLog(
             conn,
@@ -241,7 +239,13 @@ def import_dimension(
         unreadable: list[str] = []
         with Bar(f"{path.name} into {dimension.table}", path.stat().st_size) as bar:
             rows = typed_rows(
-                conn, dimension, file.header, bar.over(file.records(), file.position), refused, unreadable
+                conn,
+                dimension,
+                file,
+                bar.over(file.records(), file.position),
+                refused,
+                unreadable,
+                owner.null_words,
             )
             written = upsert(conn, dimension, rows)
         imports.advance(0, written, refused)

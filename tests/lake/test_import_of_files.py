@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -81,6 +82,21 @@ def test_a_json_line_is_kept_as_it_was_sent(file):
     assert '"price": 489.070' in row.payload
 
 
+def test_other_line_ends_of_unicode_are_characters_of_a_json_value(file):
+    row = as_json(HEADER, lines(17, 1)).replace('"event_type"', '"note\u2028\x85": 1, "event_type"')
+    summary = imports.import_csv(SHOP, file(row))
+    assert (summary.written, summary.rejected, summary.unknown_columns) == (1, 0, ("note\u2028\x85",))
+    assert len(lake_rows(17)) == 1
+
+
+def test_names_of_json_are_matched_exactly_and_the_import_says_so(file, capsys):
+    content = as_json(HEADER, lines(18, 1))
+    assert command(file(content.replace('"event_time"', '"Event_Time"'))) == 1
+    assert "Names in JSON are matched exactly: Event_Time is not event_time." in capsys.readouterr().err
+    assert command(file(content.replace('"price"', '"PRICE"'))) == 0
+    assert "Names in JSON are matched exactly: PRICE is not price." in capsys.readouterr().out
+
+
 def test_a_line_that_is_not_an_object_is_rejected_by_itself(file):
     content = as_json(HEADER, lines(6, 2)).replace("\n", '\n["no", "object"]\n')
     summary = imports.import_csv(SHOP, file(content))
@@ -133,6 +149,18 @@ def test_a_file_of_which_too_much_is_rejected_is_imported_and_fails(file, capsys
     assert command(path, "--max-rejected", "25") == 0
 
 
+@pytest.mark.parametrize("percent", ["-1", "101", "nan", "inf", "many"])
+def test_a_share_that_is_not_a_percentage_is_refused_before_anything_is_written(file, capsys, percent):
+    with pytest.raises(SystemExit):
+        command(file("\n".join([HEADER, *lines(19)])), f"--max-rejected={percent}")
+    assert f"MAX_REJECTED={percent} is not a percentage" in capsys.readouterr().err
+    assert not lake_rows(19)
+
+
+def test_a_percentage_may_have_its_sign(file):
+    assert command(file("\n".join([HEADER, *lines(20), "soon,view,1,1,s"])), "--max-rejected=25 %") == 0
+
+
 def test_the_dags_task_fails_in_the_same_case(file):
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -178,6 +206,38 @@ def test_a_dimension_comes_from_the_same_files(file):
         assert fetch(conn.cursor(), "SELECT title, company_id FROM recruitment.job WHERE id = 990001") == [
             {"title": "b; c", "company_id": 7}
         ]
+
+
+def test_a_dimension_may_come_as_json_lines(file):
+    names = ("title", "status", "group_id", "campaign_id", "company_id", "created_date", "last_modified_date")
+    empty = dict.fromkeys(names)
+    rows = [
+        json.dumps({"id": 990002.0, **empty, "title": "b; c", "company_id": "7", "created_date": 1772366400000}),
+        json.dumps({"id": 990003, "title": ["x"], "company_id": True}),  # what is left out is null
+        "[1]",
+        json.dumps({**empty, "id": None}),
+    ]
+    summary = imports.import_dimension("job", file("\n".join(rows)))
+    assert (summary.written, summary.rejected, summary.recognized) == (2, 2, "UTF-8, JSON lines")
+    assert summary.unreadable == ["line 2: company_id 'true' is not a whole number"]
+    with warehouse("warehouse_etl") as conn:
+        found = fetch(
+            conn.cursor(),
+            "SELECT id, title, company_id, created_date FROM recruitment.job WHERE id IN (990002, 990003) ORDER BY id",
+        )
+    assert [tuple(row.values()) for row in found] == [
+        (990002, "b; c", 7, datetime(2026, 3, 1, 12)),
+        (990003, '["x"]', None, None),
+    ]
+
+
+def test_the_words_for_null_of_a_dimension_are_its_pipelines(file):
+    jobs = replace(pipelines.get("recruitment"), null_words=("n/a",))
+    header = "id,title,status,group_id,campaign_id,company_id,created_date,last_modified_date"
+    imports.import_dimension("job", file(f"{header}\n990004,n/a,,,,,,\n990005,NULL,,,,,,\n"), pipeline=jobs)
+    with warehouse("warehouse_etl") as conn:
+        found = fetch(conn.cursor(), "SELECT title FROM recruitment.job WHERE id IN (990004, 990005) ORDER BY id")
+    assert [row["title"] for row in found] == [None, "NULL"]
 
 
 def test_what_is_whole_of_a_damaged_file_is_written_and_the_import_fails(file, capsys):

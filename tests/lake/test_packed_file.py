@@ -6,6 +6,7 @@ import io
 import lzma
 import tarfile
 import zipfile
+import zlib
 
 import pytest
 from backports import zstd
@@ -253,6 +254,10 @@ def tar() -> bytes:
         (b"%PDF-1.7\n", "a PDF"),
         (b"SQLite format 3\0", "an SQLite database"),
         (b"\x04\x22\x4d\x18\x64", "packed with lz4"),
+        (b"LZIP\x01\x0c" + bytes(9), "packed with lzip"),
+        (b"\x89LZO\0\r\n\x1a\n\x10", "packed with lzop"),
+        (zlib.compress(CSV), "a zlib stream"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d", "a pointer of Git LFS"),
         (b"<!DOCTYPE html>\n<html>", "a web page"),
         (b'<?xml version="1.0"?>', "an XML document"),
     ],
@@ -263,7 +268,7 @@ def test_other_kinds_of_file_are_refused_by_name_in_one_line(packed, content, wh
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("first", [b"ORCID", b"PAR1", b"BZh9", b"PK"])
+@pytest.mark.parametrize("first", [b"ORCID", b"PAR1", b"BZh9", b"PK", b"LZIP", b"x", b"version https"])
 def test_a_header_of_letters_is_no_binary_file(packed, first):
     content = first + b",create_time\n1,a\n"
     assert packed(content)[1] == [["1", "a"]]
