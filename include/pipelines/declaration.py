@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -143,7 +144,7 @@ class Pipeline:
             object.__setattr__(self, "fact_time", self.event_time)
 
     def _check_fields(self) -> None:
-        """Spark knows columns by their names, whatever their case, and reads a dot in one as a path."""
+        """Spark finds columns by name in any case, and reads a dot in a name as a path."""
         names = Counter(name.casefold() for name in self.fields)
         if doubled := [name for name in self.fields if names[name.casefold()] > 1]:
             raise ValueError(
@@ -158,6 +159,12 @@ class Pipeline:
             raise ValueError(
                 f"Pipeline {self.name}: fields cannot be named {', '.join(taken)}: the pipeline's own columns have these "
                 f"names. {_READ_PAYLOAD}"
+            )
+
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.event_id):
+            raise ValueError(
+                f"Pipeline {self.name}: event_id is {self.event_id!r}. It names a column of the lake too: use lower-case "
+                "letters, digits and underscores."
             )
 
     @property

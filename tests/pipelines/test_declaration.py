@@ -55,3 +55,9 @@ def test_a_name_that_is_not_one_column_is_refused(name):
 )
 def test_other_names_are_taken(name):
     assert name in with_fields(name).fields
+
+
+@pytest.mark.parametrize("name", ["eventId", "event-id", "_id", "1st", ""])
+def test_an_id_that_cannot_name_a_column_of_the_lake_is_refused(name):
+    with pytest.raises(ValueError, match="event_id is .* lower-case letters"):
+        replace(SHOP, event_id=name, fields=(*SHOP.fields, "eventId"))
