@@ -13,7 +13,7 @@ import secrets
 import signal
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import psutil
 import pytest
@@ -31,12 +31,14 @@ from include.lake.schema import table_statements
 from include.lake.session import lake
 from include.lake.writer import Event, event_id, payload_of
 from include.operations import verify
+from include.operations.held import asked_acceptance
 from include.operations.ingest import ingest_dead_letters
 from include.operations.topic_watch import problems
 from include.pipelines import Pipeline
 from include.warehouse.session import warehouse
 from local import connect
 from local.process import Child, free_port
+from tests.e2e import runs
 from tests.kafka.conftest import kept, until
 
 EVENTS = int(os.environ.get("MINUTEMARK_TEST_EVENTS", "600"))  # of each pipeline and test
@@ -107,6 +109,24 @@ def pipeline(request, worker, template, monkeypatch):
     Connect(worker.url).remove(name_of(made))
 
 
+@pytest.fixture
+def recruitment(worker, template, monkeypatch):
+    """The pipeline under its own name, which its DAG knows, with a topic of this test's own."""
+    monkeypatch.setenv(SETTING, CONNECT)
+    made = replace(pipelines.get("recruitment"), topic=f"drift_{secrets.token_hex(4)}")
+    topics.make_topics([made])
+    register_all(Connect(worker.url), [made], template, patience=60, pause=0.2)
+    yield made
+    Connect(worker.url).remove(name_of(made))
+
+
+@pytest.fixture
+def airflow(worker, tmp_path):
+    running = runs.Airflow(tmp_path)
+    yield running
+    running.stop()
+
+
 def values(pipeline: Pipeline, count: int) -> list[bytes]:
     """Messages as producers send them: absent fields, nulls, numbers, unknown fields, some without a create_time."""
     rng, demo = random.Random(pipeline.name), traffic.demo_of(pipelines.get(pipeline.database))
@@ -168,11 +188,11 @@ def in_lake(pipeline: Pipeline, places) -> dict[tuple[datetime, int], dict[str, 
         }
 
 
-def touched(pipeline: Pipeline) -> set[datetime]:
+def touched(pipeline: Pipeline, day: date) -> set[datetime]:
     with lake("lake_reader") as session:
         rows = session.execute(
             "SELECT minute FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s",
-            (pipeline.lake_table, START.date()),
+            (pipeline.lake_table, day),
         )
         return {row.minute for row in rows}
 
@@ -189,7 +209,8 @@ def check_all_is_safe(pipeline: Pipeline, messages) -> None:
     found = in_lake(pipeline, rows)
     for place, events in rows.items():
         assert {identity: found[place].get(identity) for identity in events} == events
-    assert {minute for minute, _ in rows} <= touched(pipeline)
+    [day] = {minute.date() for minute, _ in rows}
+    assert {minute for minute, _ in rows} <= touched(pipeline, day)
     poison = [value for value in messages if value in POISON]
     assert len(kept(pipeline)) == len(poison)
     assert all(row["place"].startswith(f"{pipeline.topic}/") for row in kept(pipeline))
@@ -310,3 +331,52 @@ def test_a_message_without_a_time_of_its_own_is_not_given_the_records(pipeline):
     send(pipeline, [json.dumps({"id": str(uuid.uuid4()), "ev": "1"}).encode()])
     drained(pipeline)
     assert [row["reason"].split()[0] for row in kept(pipeline)] in (["create_time"], ["event_time"])
+
+
+def test_drift_that_comes_through_connect_is_held_by_name_until_a_person_accepts_it(recruitment, airflow):
+    """Renamed, retyped, dropped and added: the lake has what was sent, and only the added field lets its minute count."""
+    noon = START + timedelta(days=2)
+    rng, demo = random.Random(7), traffic.demo_of(recruitment)
+
+    def minute(number: int, changed=dict) -> list[bytes]:
+        at = [noon + timedelta(minutes=number, seconds=rng.uniform(0, 59)) for _ in range(200)]
+        rows = ({"create_time": str(time_uuid(time, secrets.token_hex(8))), **demo.event(rng, time)} for time in at)
+        return [json.dumps(changed(row)).encode() for row in rows]
+
+    def renamed(row: dict) -> dict:
+        return {"jobId" if name == "job_id" else name: value for name, value in row.items()}
+
+    def retyped(row: dict) -> dict:
+        return {**row, "publisher_id": {"id": row["publisher_id"]}} if row.get("publisher_id") else row
+
+    def dropped(row: dict) -> dict:
+        return {name: value for name, value in row.items() if name != "campaign_id"}
+
+    good = [message for number in (0, 1, 2, 3, 15) for message in minute(number)]
+    drifted = [*minute(10, renamed), *minute(20, retyped), *minute(25, dropped)]
+    messages = [*good, *drifted, *minute(30, lambda row: {**row, "novelty": [1]})]
+    send(recruitment, messages)
+    drained(recruitment)
+    check_all_is_safe(recruitment, messages)
+
+    renamed_at, retyped_at, dropped_at = (noon + timedelta(minutes=number) for number in (10, 20, 25))
+    ledger = (
+        "SELECT minute, reason FROM etl.minute_ledger WHERE pipeline = 'recruitment' AND state = %(state)s "
+        "AND minute >= %(noon)s"
+    )
+    airflow.catch_up()
+    held = dict(runs.query(ledger, state="held", noon=noon))
+    assert held.keys() == {renamed_at, retyped_at, dropped_at}
+    assert held[renamed_at].startswith("staging_field_disappeared: job_id is in none of 200 rows")
+    assert "jobId" in held[renamed_at]
+    assert held[retyped_at].startswith("staging_field_unreadable: publisher_id is not a number in")
+    assert held[dropped_at].startswith("staging_field_disappeared: campaign_id is in none of 200 rows")
+    assert runs.count("etl.drifts WHERE kind = 'appeared' AND field = 'novelty'") == 1
+    published = "SELECT DISTINCT minute FROM recruitment.events_by_minute WHERE minute >= %(noon)s"
+    assert not held.keys() & {at for (at,) in runs.query(published, noon=noon)}
+
+    for field in ("job_id", "publisher_id", "campaign_id"):
+        assert asked_acceptance("recruitment", field, None, by="test").minutes == 1
+    airflow.catch_up()
+    assert len(runs.query(ledger, state="merged", noon=noon)) == 9
+    assert verify.verify([recruitment], start=noon, end=noon + timedelta(hours=1)).clean
