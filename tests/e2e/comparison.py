@@ -60,7 +60,7 @@ def _ledger() -> dict[datetime, tuple]:
     # A range that was read again leaves a line of zeros for each of its empty minutes.
     rows = query(
         "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger "
-        "WHERE COALESCE(raw_rows, 1) > 0"
+        "WHERE pipeline = 'recruitment' AND COALESCE(raw_rows, 1) > 0"
     )
     return {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in rows}
 
@@ -71,4 +71,5 @@ def _as_ledger(line: reference.Minute) -> tuple:
 
 
 def _rejected() -> dict[datetime, int]:
-    return dict(Counter(minute for (minute,) in query("SELECT minute FROM etl.rejected_events WHERE origin = 'lake'")))
+    rows = query("SELECT minute FROM etl.rejected_events WHERE pipeline = 'recruitment' AND origin = 'lake'")
+    return dict(Counter(minute for (minute,) in rows))

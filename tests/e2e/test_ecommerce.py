@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import secrets
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -29,6 +28,7 @@ from include.operations.verify import verify
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
 from tests.e2e.runs import CHAIN, as_events, as_if_settled, change, count, query, text
+from tests.e2e.shop_comparison import must_equal_reference, visits
 from tests.kafka.conftest import take_in
 from tests.reference import ecommerce as reference
 from tests.reference.shop import event, purchase, view
@@ -83,38 +83,6 @@ def topic(kafka_broker, monkeypatch):
     made = replace(SHOP, topic=f"shop_{secrets.token_hex(6)}")
     make_topics([made])
     return made
-
-
-def must_equal_reference(rows) -> None:
-    """Operations, hours, ledger and rejected rows are those of these rows, and there are no others."""
-    columns = "minute, event_time, event_type, department, product, brand, price, revenue"
-    assert Counter(query(f"SELECT {columns} FROM ecommerce.operations")) == reference.operations(rows)
-    sales = query(
-        "SELECT hour, department, product, brand, views, carts, removals, purchases, revenue FROM ecommerce.sales_hourly"
-    )
-    assert {row[:4]: reference.Sales(*row[4:]) for row in sales} == reference.sales(rows)
-    assert visits() == reference.visits(rows)
-    ledger = query(
-        "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger "
-        "WHERE pipeline = 'ecommerce'"
-    )
-    minutes = reference.minutes(rows)
-    assert {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in ledger} == {
-        minute: (
-            one.raw_rows, one.counted_rows, one.ignored_by_kind.total(), one.rejected_by_reason.total(),
-            dict(one.ignored_by_kind),
-        )
-        for minute, one in minutes.items()
-    }  # fmt: skip
-    rejected = query("SELECT minute, reason FROM etl.rejected_events WHERE pipeline = 'ecommerce' AND origin = 'lake'")
-    assert Counter((minute, reason.split()[0]) for minute, reason in rejected) == Counter(
-        {(minute, why): times for minute, one in minutes.items() for why, times in one.rejected_by_reason.items()}
-    )
-
-
-def visits() -> dict[datetime, tuple]:
-    found = query("SELECT hour, visits, cart_additions, removals FROM ecommerce.visits_hourly")
-    return {hour: tuple(numbers) for hour, *numbers in found}
 
 
 def published() -> dict[str, list[tuple]]:

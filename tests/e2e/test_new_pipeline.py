@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ import pytest
 
 from include.spark import submission
 from local import cassandra, connections, new_pipeline
-from local.layout import ROOT
 from tests.e2e.runs import CHAIN, Airflow, as_if_settled, change, count, query, text
+from tests.project_copy import NOT_COPIED, copy_to
 from tests.reference.rows import event_id
 
 pytestmark = pytest.mark.usefixtures("schemas")
@@ -31,7 +30,6 @@ pytestmark = pytest.mark.usefixtures("schemas")
 NAME = "turnover_of_all_shops_in_every_town_we_know"
 NOON = datetime(2026, 3, 1, 12)
 ONE = timedelta(minutes=1)
-NOT_COPIED = (".git", ".local", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "logs")
 HEADER = ("create_time", "event_time", "event_type", "value")
 
 
@@ -86,8 +84,7 @@ class Project:
     """A copy of this project's sources, whose commands find this one's environment and the stores of the tests."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        self.folder = copy_to(folder)
 
     def files(self) -> dict[str, bytes]:
         paths = (path for path in self.folder.rglob("*") if path.is_file() and not set(path.parts) & set(NOT_COPIED))

@@ -1,6 +1,6 @@
 """`python -m tests.faults [names …] [--soak MINUTES] [--seed N] [--list]`: starts a stack of its own, does the damage, prints
 a table. A soak keeps events coming all the time, and goes through the faults in one random order after the other until its
-minutes are over."""
+minutes are over. The stack runs from a copy of the sources, in which the shop holds undeclared fields."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import project_copy
 from tests.faults.disk import small_disk
 
 PORTS = (
@@ -30,6 +31,11 @@ PORTS = (
     "JUPYTER_PORT",
 )
 WAREHOUSE = "MINUTEMARK_WAREHOUSE"
+STRICT_SHOP = """
+from dataclasses import replace
+
+PIPELINE = replace(PIPELINE, unknown_fields="hold")
+"""
 
 
 def main() -> int:
@@ -41,6 +47,7 @@ def main() -> int:
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-faults-") as folder:
+        _work_in_copy(Path(folder) / "project")
         state = _isolate(Path(folder))
         from tests.faults.scenarios import SCENARIOS
 
@@ -54,6 +61,16 @@ def main() -> int:
         chosen = [SCENARIOS[name] for name in asked.names or SCENARIOS]
         with small_disk(state / "data" / os.environ.get(WAREHOUSE, "mariadb")):
             return _run(_in_random_orders(chosen, asked.soak * 60, asked.seed) if asked.soak else iter(chosen), asked)
+
+
+def _work_in_copy(project: Path) -> None:
+    """Import the project from a copy from now on."""
+    project_copy.copy_to(project)
+    (project / ".local").symlink_to(project_copy.ROOT / ".local")
+    with (project / "include" / "pipelines" / "ecommerce.py").open("a", encoding="utf-8") as declaration:
+        declaration.write(STRICT_SHOP)
+    os.chdir(project)
+    sys.path[0] = str(project)  # -m puts the current folder there
 
 
 def _isolate(folder: Path) -> Path:
@@ -95,6 +112,7 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
     with running(asked.seed) as world:
         begun_at = time.monotonic()
         world.send(world.events(300))
+        world.visit_shop(100)
         world.must_be_right()
         for number, one in enumerate(scenarios, 1):
             world.rng.seed(f"{asked.seed} {number} {one.name}")
@@ -103,6 +121,7 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
             try:
                 with world.traffic() if asked.soak else contextlib.nullcontext():
                     one.do(world)
+                world.visit_shop(20)
                 world.must_be_right()
                 result, mark = "right", "✓"
             except NotHere as why:
@@ -116,7 +135,7 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
             results.append(mark)
         minutes = (time.monotonic() - begun_at) / 60
         recount = asked_verify(None, None, None, patience=120) if asked.soak else None
-        sent = len(world.sent)
+        sent = len(world.sent) + len(world.sent_to_shop)
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
     if recount:
         print(recount)

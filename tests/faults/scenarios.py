@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from include.lake import keys
 from include.lake.session import lake
 from include.operations.held import asked_acceptance
+from include.pipelines import Pipeline
 from local import supervisor
 from tests.e2e import runs
 from tests.faults import disk
-from tests.faults.world import BACK_WITHIN, Broken, NotHere, World, meanwhile, now
+from tests.faults.world import BACK_WITHIN, RECRUITMENT, SHOP, Broken, NotHere, World, meanwhile, now
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def triggerer_killed(world: World) -> None:
 
 @scenario()
 def cassandra_killed_under_load(world: World) -> None:
+    world.visit_shop(200)
     run = world.trigger()
     world.kill("cassandra")
     world.send(world.events(500))  # waits until it is back
@@ -156,6 +158,7 @@ def cassandra_killed_under_load(world: World) -> None:
 @scenario()
 def warehouse_killed_under_load(world: World) -> None:
     world.send(world.events(500))
+    world.visit_shop(200)
     run = world.trigger()
     world.kill(world.stack.warehouse)
     world.send(world.events(500))
@@ -164,6 +167,7 @@ def warehouse_killed_under_load(world: World) -> None:
 
 def _program_killed(world: World, name: str) -> None:
     world.send(world.events(200))
+    world.visit_shop(200)
     run = world.trigger()
     world.until(lambda: runs.count("etl.batches WHERE state = 'open'"), "an open batch")
     world.kill(name)
@@ -438,6 +442,23 @@ def a_producer_adds_a_field(world: World) -> None:
         raise Broken(f"{warnings} warnings name the field")
 
 
+@scenario(
+    "by topic and by file, of a shop that holds undeclared fields: these minutes alone, and published by an acceptance"
+)
+def a_producer_adds_a_field_that_is_held(world: World) -> None:
+    name, day = f"added{world.rng.getrandbits(40):x}", world.other_day()
+    with world.followed_topic(SHOP):
+        for at, way in ((0, {"by_topic": True}), (10, {"by_file": True})):
+            first, *others = world.events(20, at=day + timedelta(minutes=at), pipeline=SHOP)
+            world.send([{**first, name: "x"}, *others], pipeline=SHOP, **way)
+            world.send(world.events(20, at=day + timedelta(minutes=at + 5), pipeline=SHOP), pipeline=SHOP, **way)
+    _must_hold_two(world, SHOP, day, merged=2, reason=f"staging_unknown_field: {name} is not declared, and 1 rows")
+    _accept(world, name, SHOP)
+    world.send(
+        [{**row, name: "y"} for row in world.events(20, at=day + timedelta(minutes=20), pipeline=SHOP)], pipeline=SHOP
+    )
+
+
 def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[tuple[list[dict], list[dict]]]:
     """A minute by topic and one by file with changed events, among good ones: they alone are held, for that reason.
 
@@ -455,25 +476,33 @@ def _drift(world: World, changed: Callable[[dict], dict], reason: str) -> list[t
             drifted.append((good, sent))
             world.send(sent, **way)
             world.send(world.events(200, at=day + timedelta(minutes=at + 5)), **way)
-    hour = f"minute >= '{day:%Y-%m-%d %H}:00' AND minute < '{day + timedelta(hours=1):%Y-%m-%d %H}:00'"
-    held, merged = (f"etl.minute_ledger WHERE state = '{state}' AND {hour}" for state in ("held", "merged"))
+    _must_hold_two(world, RECRUITMENT, day, merged=6, reason=reason)
+    return drifted
+
+
+def _must_hold_two(world: World, pipeline: Pipeline, day: datetime, *, merged: int, reason: str) -> None:
+    """Of the hour of `day` two minutes are held for that reason, and so many are merged."""
+    hour = (
+        f"pipeline = '{pipeline.name}' AND minute >= '{day:%Y-%m-%d %H}:00' "
+        f"AND minute < '{day + timedelta(hours=1):%Y-%m-%d %H}:00'"
+    )
+    held, published = (f"etl.minute_ledger WHERE state = '{state}' AND {hour}" for state in ("held", "merged"))
 
     def is_held() -> bool:
-        world.run()
-        return runs.count(held) == 2 and runs.count(merged) == 6
+        world.run(dag_id=f"{pipeline.name}_minute")
+        return runs.count(held) == 2 and runs.count(published) == merged
 
     world.until(is_held, "two minutes to be held, and their neighbors to be merged", BACK_WITHIN)
     for minute, why in runs.query(f"SELECT minute, reason FROM {held}"):
         if not why.startswith(reason):
             raise Broken(f"{minute} is held because of {why!r}")
-    return drifted
 
 
-def _accept(world: World, field: str) -> None:
-    done = asked_acceptance("recruitment", field, None, by="fault matrix", why="meant so")
+def _accept(world: World, field: str, pipeline: Pipeline = RECRUITMENT) -> None:
+    done = asked_acceptance(pipeline.name, field, None, by="fault matrix", why="meant so")
     if done.minutes != 2:
         raise Broken(f"the acceptance has {done.minutes} minutes read again")
-    world.run()
+    world.run(dag_id=f"{pipeline.name}_minute")
 
 
 @scenario("the batch fails, naming the column that lacks; afterwards nothing is lost")

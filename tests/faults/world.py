@@ -21,7 +21,7 @@ from confluent_kafka.admin import NewPartitions
 
 from include import pipelines
 from include.demo import recruitment as demo
-from include.demo.traffic import import_demo_dimensions
+from include.demo.traffic import demo_of, import_demo_dimensions
 from include.kafka import clients, topics
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.producer import producer
@@ -32,17 +32,17 @@ from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.operations.imports import import_csv, import_dimension
 from include.operations.verify import asked_verify
+from include.pipelines import Pipeline
 from include.spark import submission, warm_start
 from include.warehouse.session import warehouse
 from local import layout, start, supervisor
 from local.airflow_api import Airflow
-from tests.e2e import comparison, runs
+from tests.e2e import comparison, runs, shop_comparison
 
-RECRUITMENT = pipelines.get("recruitment")
+RECRUITMENT, SHOP = pipelines.get("recruitment"), pipelines.get("ecommerce")
 DAG = "recruitment_minute"
-FOLLOWER = "recruitment_ingest"
 BACK_WITHIN = 180  # seconds until everything that was sent is published
-STAGING = ("etl.staged_counts", "etl.staged_rejects", "recruitment.events_staged")
+STAGING = ("etl.staged_counts", "etl.staged_rejects", "recruitment.events_staged", "ecommerce.operations_staged")
 
 
 class Broken(AssertionError):
@@ -61,6 +61,7 @@ class World:
         self.airflow: Airflow = stack.airflow
         self.rng = random.Random(seed)
         self.sent: list[dict[str, str | None]] = []
+        self.sent_to_shop: list[dict[str, str | None]] = []
         self.warehouse_data = layout.DATA / stack.warehouse
         self._dag_of: dict[str, str] = {}  # of each run that was asked for
         self._sequence = 0
@@ -72,12 +73,18 @@ class World:
     # Producers
 
     def events(
-        self, count: int, *, at: datetime | None = None, spread: float = 5.0, rng: random.Random | None = None
+        self,
+        count: int,
+        *,
+        at: datetime | None = None,
+        spread: float = 5.0,
+        rng: random.Random | None = None,
+        pipeline: Pipeline = RECRUITMENT,
     ) -> list[dict[str, str | None]]:
         """Rows of a busy site around that time (UTC, default now), each with an id of its own."""
         at, rng = at or now(), rng or self.rng
         times = sorted(at - timedelta(seconds=rng.uniform(0, spread)) for _ in range(count))
-        return [{"create_time": self.event_id(time), **demo.event(rng, time)} for time in times]
+        return [{"create_time": self.event_id(time), **demo_of(pipeline).event(rng, time)} for time in times]
 
     def event_id(self, time: datetime) -> str:
         """A time-UUID of that time that nobody else has."""
@@ -95,6 +102,7 @@ class World:
         by_topic: bool = False,
         by_file: bool = False,
         partition: int | None = None,
+        pipeline: Pipeline = RECRUITMENT,
     ) -> None:
         """Write rows as a producer does, again until the lake, or the topic, has them: they count from then on.
 
@@ -108,9 +116,9 @@ class World:
                     with tempfile.TemporaryDirectory() as folder:
                         file = Path(folder) / "events.jsonl"
                         file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-                        import_csv(RECRUITMENT, file)
+                        import_csv(pipeline, file)
                 elif by_topic:
-                    with producer(RECRUITMENT) as topic:
+                    with producer(pipeline) as topic:
                         if partition is None:
                             topic.write(events)
                         for event in () if partition is None else events:
@@ -119,14 +127,19 @@ class World:
                             )
                 else:
                     with lake("lake_writer") as session:
-                        EventWriter(session, RECRUITMENT).write(events)
+                        EventWriter(session, pipeline).write(events)
                 break
             except Exception:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)  # a producer's back-off
         with self._lock:
-            self.sent += [dict(row) for row in rows]
+            of_pipeline = self.sent if pipeline == RECRUITMENT else self.sent_to_shop
+            of_pipeline += [dict(row) for row in rows]
+
+    def visit_shop(self, count: int) -> None:
+        """Write events of the second pipeline, around now."""
+        self.send(self.events(count, pipeline=SHOP), pipeline=SHOP)
 
     def correct(self, row: Mapping[str, str | None], *, by_topic: bool = False) -> None:
         """Send another version of a row that was sent, which counts from then on in its place."""
@@ -177,9 +190,14 @@ class World:
 
     @contextlib.contextmanager
     def traffic(self, events: int = 5) -> Iterator[None]:
-        """Meanwhile some events come every second, whatever else happens: what a store refuses is sent again."""
+        """Meanwhile some events of each pipeline come every second, whatever else happens: what a store refuses is sent again."""
         rng = random.Random(self.rng.random())
-        with meanwhile(1, lambda: self.send(self.events(events, spread=1.0, rng=rng))):
+
+        def send() -> None:
+            for pipeline in (RECRUITMENT, SHOP):
+                self.send(self.events(events, spread=1.0, rng=rng, pipeline=pipeline), pipeline=pipeline)
+
+        with meanwhile(1, send):
             yield
 
     def change_jobs(self) -> None:
@@ -268,19 +286,21 @@ class World:
         raise Broken(f"waited {seconds:.0f} s in vain for {what}" + (f" ({last})" if last else ""))
 
     @contextlib.contextmanager
-    def followed_topic(self) -> Iterator[None]:
+    def followed_topic(self, pipeline: Pipeline = RECRUITMENT) -> Iterator[None]:
         """The topic is followed meanwhile, and to its end."""
-        self.airflow.unpause(FOLLOWER)
+        follower = f"{pipeline.name}_ingest"
+        self.airflow.unpause(follower)
         try:
             yield
-            self.until(self.topic_is_taken, "what was sent to be taken from the topic", BACK_WITHIN, every=0.5)
+            what = "what was sent to be taken from the topic"
+            self.until(lambda: self.topic_is_taken(pipeline), what, BACK_WITHIN, every=0.5)
         finally:
-            self.airflow.pause(FOLLOWER)
+            self.airflow.pause(follower)
 
     @staticmethod
-    def topic_is_taken() -> bool:
+    def topic_is_taken(pipeline: Pipeline = RECRUITMENT) -> bool:
         """Whether nothing waits in the topic."""
-        reaches = topics.reaches(RECRUITMENT, group_of(RECRUITMENT.name, way_in()))
+        reaches = topics.reaches(pipeline, group_of(pipeline.name, way_in()))
         return not any(reach.waiting for reach in reaches.values())
 
     @staticmethod
@@ -395,33 +415,45 @@ class World:
             left = BACK_WITHIN - (time.monotonic() - began)
             self.until(lambda: runs.count("etl.batches WHERE state = 'open'") == 0, "open batches to end", left)
             runs.as_if_settled()
-            all_seen = self.until(lambda: (self._all_seen(),), "the lake's change log", max(left, 1))[0]
-            if all_seen and runs.count("etl.minute_ledger WHERE pending = 1") == 0:
+            behind = self.until(lambda: (self._behind(),), "the lake's change log", max(left, 1))[0]
+            if not behind:
                 break
             if left < 0:
-                raise Broken(f"minutes are still pending after {BACK_WITHIN} s")
-            self.run()
+                raise Broken(f"minutes of {', '.join(behind)} are still pending after {BACK_WITHIN} s")
+            for name in behind:
+                self.run(dag_id=f"{name}_minute")
         try:
             comparison.must_equal_reference(self.sent, self._jobs)
+            shop_comparison.must_equal_reference(self.sent_to_shop)
             comparison.must_conserve()
         except AssertionError as error:
             raise Broken(f"the warehouse is not what was sent: {str(error)[:1500]}") from None
-        if not (report := asked_verify(None, None, None, patience=0)).clean:
+        report = asked_verify(None, None, None, patience=0)
+        if not report.clean:
             raise Broken(f"the recount finds differences: {str(report)[:1500]}")
+        if empty := [recount.pipeline for recount in report.pipelines if not recount.totals["lake_rows"]]:
+            raise Broken(f"the recount of {', '.join(empty)} found no rows in the lake")
         self._must_be_tidy()
 
-    def _all_seen(self) -> bool:
-        """Whether the ledger knows every touch that the lake has: a minute that was merged may have been touched since."""
+    @staticmethod
+    def _behind() -> list[str]:
+        """The pipelines with pending minutes, or with a touch in the lake that the ledger does not know: a minute that was
+        merged may have been touched since.
+        """
         seen = {
-            minute: str(changed)
-            for minute, changed in runs.query("SELECT minute, seen_changed_at FROM etl.minute_ledger")
-        }
-        with lake("lake_reader") as session:
-            return all(
-                seen.get(minute) == str(changed)
-                for day in change_log.changed_days(session, RECRUITMENT.lake_table)
-                for minute, changed in change_log.minutes_of_day(session, RECRUITMENT.lake_table, day).items()
+            (name, minute): (str(changed), pending)
+            for name, minute, changed, pending in runs.query(
+                "SELECT pipeline, minute, seen_changed_at, pending FROM etl.minute_ledger"
             )
+        }
+        behind = {name for (name, _), (_, pending) in seen.items() if pending}
+        with lake("lake_reader") as session:
+            for pipeline in pipelines.all_pipelines().values():
+                for day in change_log.changed_days(session, pipeline.lake_table):
+                    for minute, changed in change_log.minutes_of_day(session, pipeline.lake_table, day).items():
+                        if seen.get((pipeline.name, minute), ("", 0))[0] != str(changed):
+                            behind.add(pipeline.name)
+        return sorted(behind)
 
     def _must_be_tidy(self) -> None:
         left = {table: runs.count(table) for table in STAGING}

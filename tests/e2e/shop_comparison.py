@@ -1,0 +1,44 @@
+"""The warehouse of the shop against the reference: operations, hours, the ledger and rejected rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+
+from tests.e2e.runs import query
+from tests.reference import ecommerce as reference
+
+
+def must_equal_reference(rows: Iterable) -> None:
+    """Operations, hours, ledger and rejected rows are those of these rows, and there are no others."""
+    rows = list(rows)
+    columns = "minute, event_time, event_type, department, product, brand, price, revenue"
+    assert Counter(query(f"SELECT {columns} FROM ecommerce.operations")) == reference.operations(rows)
+    sales = query(
+        "SELECT hour, department, product, brand, views, carts, removals, purchases, revenue FROM ecommerce.sales_hourly"
+    )
+    assert {row[:4]: reference.Sales(*row[4:]) for row in sales} == reference.sales(rows)
+    assert visits() == reference.visits(rows)
+    ledger = query(
+        "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger "
+        "WHERE pipeline = 'ecommerce'"
+    )
+    minutes = reference.minutes(rows)
+    assert {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in ledger} == {
+        minute: (
+            one.raw_rows, one.counted_rows, one.ignored_by_kind.total(), one.rejected_by_reason.total(),
+            dict(one.ignored_by_kind),
+        )
+        for minute, one in minutes.items()
+    }  # fmt: skip
+    rejected = query("SELECT minute, reason FROM etl.rejected_events WHERE pipeline = 'ecommerce' AND origin = 'lake'")
+    assert Counter((minute, reason.split()[0]) for minute, reason in rejected) == Counter(
+        {(minute, why): times for minute, one in minutes.items() for why, times in one.rejected_by_reason.items()}
+    )
+
+
+def visits() -> dict[datetime, tuple]:
+    found = query("SELECT hour, visits, cart_additions, removals FROM ecommerce.visits_hourly")
+    return {hour: tuple(numbers) for hour, *numbers in found}
