@@ -26,6 +26,7 @@ USUAL = 0.05  # share of rows above which a field is a regular one
 # rows were to be expected.
 EXPECTED_ROWS = 10
 EXPECTED_KEPT = 20  # rows that are not ignored
+LONGER = 2  # times as many rows in a row without a field as ever over the day before: many fields come in bursts
 MANY_UNREADABLE = 0.20
 LEAST_VALUES = 20
 BACK = 5  # rows that have a field again
@@ -148,6 +149,24 @@ class _Window:
             for name, count in counts.items():
                 total[name] += sign * count
 
+    def gaps(self, name: str, drifts: Iterable[Drift]) -> tuple[int, int]:
+        """The most rows in a row without the field, and those since the last row with it, minute by minute.
+
+        Minutes whose lack of it is on record do not count.
+        """
+        known = [drift for drift in drifts if (drift.kind, drift.field) == (DISAPPEARED, name)]
+        longest = current = 0
+        for fields in self._minutes:
+            if fields.present.get(name):
+                longest, current = max(longest, current), 0
+            elif not any(drift.first_minute <= fields.minute <= drift.last_minute for drift in known):
+                current += fields.rows
+        return longest, current
+
+    def kept_a_minute(self) -> float | None:
+        """Rows of an average minute that were not ignored."""
+        return (self.rows - self.ignored) / len(self._minutes) if self._minutes else None
+
     def share(self, part: int, whole: int) -> float | None:
         """Of the day, None where it has too few rows to say."""
         enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and whole >= LEAST_ROWS
@@ -168,7 +187,7 @@ def find(
         window.move_to(fields.minute)
         if fields.minute in judged:
             current = [drift for drift in records.drifts if drift.covers(fields.minute)]
-            found = list(_judge(pipeline, fields, window, current))
+            found = list(_judge(pipeline, fields, window, current, records.drifts))
             for drift in current:
                 if _may_end(drift, fields.minute) and _is_back(drift, fields):
                     returned.append(Return(fields.minute, drift.kind, drift.field))
@@ -188,7 +207,9 @@ def find(
     return Findings(tuple(drifting), tuple(returned), unnamed)
 
 
-def _judge(pipeline: Pipeline, fields: MinuteFields, window: _Window, current: Sequence[Drift]) -> Iterator[Finding]:
+def _judge(
+    pipeline: Pipeline, fields: MinuteFields, window: _Window, current: Sequence[Drift], on_record: Sequence[Drift]
+) -> Iterator[Finding]:
     usual = {(drift.kind, drift.field): drift.usual for drift in current}
     if pipeline.unknown_fields == HOLD:
         yield from _appeared(fields)
@@ -196,7 +217,8 @@ def _judge(pipeline: Pipeline, fields: MinuteFields, window: _Window, current: S
         return
     for name in pipeline.fields:
         share = _larger(window.share(window.present[name], window.rows), usual.get((DISAPPEARED, name)))
-        if not fields.present.get(name) and share and share > USUAL and share * fields.rows >= EXPECTED_ROWS:
+        is_absent = not fields.present.get(name) and share and share > USUAL and share * fields.rows >= EXPECTED_ROWS
+        if is_absent and _is_longer(fields, *window.gaps(name, on_record)):
             text = (
                 f"{name} is in none of {fields.rows:,} rows; over the day before {_percent(share)} of the rows had it."
             )
@@ -212,9 +234,16 @@ def _judge(pipeline: Pipeline, fields: MinuteFields, window: _Window, current: S
             yield Finding(fields.minute, UNREADABLE, name, wrong, share, text)
     share = _smaller(window.share(window.ignored, window.rows), usual.get((IGNORED, IGNORED_ROWS)))
     expected = fields.rows * (1 - share) if share is not None else 0
-    if expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < expected:
+    # A burst of ignored rows beside as many others as usual loses nothing.
+    fewest = min(expected, window.kept_a_minute() or expected)
+    if expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < fewest:
         text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the day before {_percent(share)} were."
         yield Finding(fields.minute, IGNORED, IGNORED_ROWS, fields.ignored, share, text)
+
+
+def _is_longer(fields: MinuteFields, longest: int, before: int) -> bool:
+    """Whether the field has been absent for so many rows as it never was over the day before."""
+    return before + fields.rows > LONGER * longest
 
 
 def _appeared(fields: MinuteFields) -> Iterator[Finding]:

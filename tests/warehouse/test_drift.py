@@ -84,6 +84,41 @@ def test_without_a_day_before_it_a_minute_is_not_judged(history) -> None:
     assert found([fields(0, job_id=0, ignored=200)], history) == Findings()
 
 
+def bursts(*present: int) -> list[MinuteFields]:
+    """Minutes of 200 rows, of which so many have a group."""
+    return [fields(number, group_id=rows) for number, rows in enumerate(present, -len(present))]
+
+
+@pytest.mark.parametrize(
+    ("day", "without", "is_held"),
+    [  # how many rows of each minute of the day have it; the minutes without it behind them; whether the last is held
+        ((60, 60, 60, 60), 1, True),  # every minute has it
+        ((60, 0, 60, 60), 1, False),  # it was absent for a minute before
+        ((60, 0, 60, 60), 2, False),
+        ((60, 0, 60, 60), 3, True),  # for more than twice as long as ever
+        ((200, 0, 0, 0, 0, 200), 8, False),
+        ((200, 0, 0, 0, 0, 200), 9, True),
+    ],
+)
+def test_a_field_that_comes_in_bursts_is_found_when_it_is_absent_for_longer_than_ever(day, without, is_held) -> None:
+    """⚑ A held minute without drift is as bad as drift that nobody sees."""
+    batch = [fields(number, group_id=0) for number in range(without)]
+    held = [one.minute for one in found(batch, bursts(*day)).drifting]
+    assert held == ([minute(without - 1)] if is_held else [])
+
+
+def test_an_absence_on_record_does_not_make_absences_usual() -> None:
+    accepted = [
+        dataclasses.replace(on_record(DISAPPEARED, "group_id", -4, 0.3, "ann", ended=-2), last_minute=minute(-3))
+    ]
+    assert shown(found([fields(0, group_id=0)], bursts(60, 60, 0, 0, 60, 60), accepted))
+
+
+def test_a_burst_of_ignored_rows_beside_the_usual_ones_is_no_drift() -> None:
+    assert not shown(found([fields(0, rows=2000, ignored=1850)])), "150 rows a minute are not ignored, as ever."
+    assert shown(found([fields(0, rows=2000, ignored=1970)])), "30 are less than a quarter of them."
+
+
 def test_one_row_with_the_field_is_enough() -> None:
     assert not shown(found([fields(0, job_id=1)]))
 
