@@ -52,6 +52,7 @@ def _pipeline(row: dict) -> dict:
         **{name: None if value is None else round(value, 1) for name, value in seconds.items()},
         "pending_minutes": int(row["pending"]),
         "held_minutes": int(row["held"]),
+        "new_fields": row["new_fields"],
     }
 
 
@@ -147,4 +148,8 @@ def _freshness(pipeline: str, row: dict) -> list[str]:
     if row["lag_p95_seconds"] is not None:
         hour = ", ".join(f"{name} {row[f'lag_{name}_seconds']} s" for name in ("median", "p95", "worst"))
         lines.append(f"  age of the newest event over the last hour: {hour}")
+    if row["new_fields"]:
+        from include.warehouse.status import named_fields
+
+        lines.append(f"  undeclared fields, first sent within the last day: {named_fields(row['new_fields'])}")
     return lines

@@ -237,12 +237,13 @@ def release(pipeline: Annotated[Pipeline, Depends(edited)], asked: Release, user
 
 
 class Acceptance(BaseModel):
-    """The drift of one field, of one kind or of every kind that is open."""
+    """The drift of one field, of one kind or of every kind that is open; with a `drift_id` that record only."""
 
     model_config = ConfigDict(extra="forbid")
 
     field: str = Field(max_length=128)
     kind: str | None = None
+    drift_id: int | None = None
     why: str | None = Field(None, max_length=500)
 
 
@@ -251,5 +252,6 @@ class Acceptance(BaseModel):
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_accept"))],
 )
 def accept(pipeline: Annotated[Pipeline, Depends(edited)], wanted: Acceptance, user: GetUserDep) -> Json:
-    done = asked_acceptance(pipeline.name, wanted.field, wanted.kind, by=user.get_name(), why=wanted.why)
+    who = {"by": user.get_name(), "why": wanted.why}
+    done = asked_acceptance(pipeline.name, wanted.field, wanted.kind, drift_id=wanted.drift_id, **who)
     return Json({"said": str(done), "minutes": done.minutes})

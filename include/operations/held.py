@@ -53,7 +53,13 @@ def asked_release(
 
 
 def asked_acceptance(
-    pipeline: str | None, field: str | None, kind: str | None, *, by: str, why: str | None = None
+    pipeline: str | None,
+    field: str | None,
+    kind: str | None,
+    *,
+    by: str,
+    why: str | None = None,
+    drift_id: int | None = None,
 ) -> drifts.Accepted:
     """The acceptance that a command line or a form asks for. Raises AcceptanceRefused, which says what is open instead."""
     if not pipeline:
@@ -62,7 +68,7 @@ def asked_acceptance(
         raise drifts.AcceptanceRefused(f"There is no drift of kind {kind!r}; there are: {', '.join(drifts.KINDS)}.")
     asked = pipelines.get(pipeline)
     with warehouse(WAREHOUSE_ETL, merge=True) as conn:
-        return drifts.accept(conn, asked, (field or "").strip(), kind or None, by=by, reason=why)
+        return drifts.accept(conn, asked, field or "", kind or None, by=by, reason=why, drift_id=drift_id)
 
 
 def listed(pipeline: str | None, form: str = "table") -> str:

@@ -98,6 +98,7 @@ def line_of(found: dict) -> str:
         f"{found['pipeline']}: {found['state']}; lag {seconds('lag')}, over the last hour median {seconds('lag_median')}, "
         f"p95 {seconds('lag_p95')}, worst {seconds('lag_worst')}; delay {seconds('delay')}, {found['pending']} minutes pending, "
         f"{found['held']} held; polled {seconds('look_age')} ago"
+        + (f"; new undeclared fields: {status.named_fields(found['new_fields'])}" if found["new_fields"] else "")
     )
 
 

@@ -20,7 +20,9 @@ _NUMBER = rf"^{_SPACE}({NUMBER}){_SPACE}\z"
 _IN_UTC = rf"^{_SPACE}({DATE_AND_TIME}){UTC}{_SPACE}\z"
 _WITH_OFFSET = rf"^{_SPACE}({DATE_AND_TIME}){OFFSET}{_SPACE}\z"
 FIRST_NUMBER = rf'^\s*\[?\s*"?{_SPACE}(?:{NUMBER}){_SPACE}(?:[,\]"]|\z)'
-TIME = rf"^{_SPACE}(?:{DATE_AND_TIME}(?:{OFFSET}|{UTC})|{NUMBER}){_SPACE}\z"
+# Of numbers those that may be seconds or milliseconds since 1970; microseconds are not read.
+_EPOCH = rf"(?!-|[+]?(?:[0-9]{{1,8}}|[0-9]{{15,}})(?:\.[0-9]*)?{_SPACE}\z){NUMBER}"
+TIME = rf"^{_SPACE}(?:{DATE_AND_TIME}(?:{OFFSET}|{UTC})|{_EPOCH}){_SPACE}\z"
 _FIRST_OF_LIST = r'^\s*\[?\s*"?([^,\]"]*)'
 _TIME_UUID = r"^(?i)[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where time-UUIDs begin, to 1970-01-01

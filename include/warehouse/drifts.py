@@ -150,18 +150,31 @@ def needs_lock(findings: Findings) -> bool:
     return bool(findings.drifting or findings.new_fields or findings.returned)
 
 
-def accept(conn, pipeline: Pipeline, field: str, kind: str | None, *, by: str, reason: str | None = None) -> Accepted:
+def accept(
+    conn,
+    pipeline: Pipeline,
+    field: str,
+    kind: str | None,
+    *,
+    by: str,
+    reason: str | None = None,
+    drift_id: int | None = None,
+) -> Accepted:
     """Accept the drift of a field, of one kind or of all, under the pipeline's lock. Held minutes that show it are pending
-    then, and judged by their other checks. Raises AcceptanceRefused.
+    then, and judged by their other checks. With a `drift_id` it accepts that record only: the one that a person looked at.
+    Raises AcceptanceRefused.
     """
 
     def work(cursor) -> Accepted:
         lock(cursor, pipeline)
-        found = [
+        waiting = [
             drift
             for drift in known(cursor, pipeline)
-            if not drift.accepted_by and drift.field == field and kind in (None, drift.kind)
+            if not drift.accepted_by and kind in (None, drift.kind) and drift_id in (None, drift.drift_id)
         ]
+        # Spaces around the name are a slip of the keyboard, unless a producer sends such a name.
+        named = ([drift for drift in waiting if drift.field == name] for name in (field, field.strip()))
+        found = next(filter(None, named), [])
         if not found:
             raise AcceptanceRefused(_nothing_open(cursor, pipeline, field))
         minutes = 0
@@ -182,7 +195,7 @@ def accept(conn, pipeline: Pipeline, field: str, kind: str | None, *, by: str, r
 
 
 def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
-    """What is on record, the newest first: pipeline, kind, field, status, first_minute, rows, description, found_at,
+    """What is on record, the newest first: drift_id, pipeline, kind, field, status, first_minute, rows, description, found_at,
     accepted_by, accepted_at, reason and ended_minute.
 
     Status: open, accepted, ended (the field is back), or reported (an undeclared field where that holds nothing).
@@ -191,9 +204,10 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     for pipeline in pipelines:
         found += rows(
             conn.cursor(),
-            "SELECT pipeline, kind, field, CASE WHEN ended_minute IS NOT NULL THEN 'ended' WHEN accepted_by IS NOT NULL "
-            "THEN 'accepted' WHEN kind = 'appeared' AND %(policy)s <> 'hold' THEN 'reported' ELSE 'open' END AS status, "
-            "first_minute, minute_rows, description, found_at, accepted_by, accepted_at, reason, ended_minute "
+            "SELECT drift_id, pipeline, kind, field, first_minute, minute_rows, description, found_at, accepted_by, "
+            "accepted_at, reason, ended_minute, CASE WHEN ended_minute IS NOT NULL THEN 'ended' "
+            "WHEN accepted_by IS NOT NULL THEN 'accepted' "
+            "WHEN kind = 'appeared' AND %(policy)s <> 'hold' THEN 'reported' ELSE 'open' END AS status "
             "FROM etl.drifts WHERE pipeline = %(pipeline)s ORDER BY drift_id DESC LIMIT %(most)s",
             {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most},
         )

@@ -5,6 +5,7 @@ All ages are by the clock of the warehouse's server, which is taken to agree wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline, all_pipelines
@@ -21,6 +22,7 @@ FRESH = "fresh"
 
 _MOST = 1_000  # pending minutes that are looked at for the oldest change: the newest ones
 _FAILURES = 100  # of delta batches in a row that are counted
+_SHOWN = 10
 _MICROSECOND = timedelta(microseconds=1)
 
 _COUNTS = (
@@ -53,6 +55,10 @@ _HELD_NEWER = (
     "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND minute > %(newest)s"
     " AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND LIMIT 1"
 )
+_NEW_FIELDS = (
+    "SELECT field FROM etl.drifts WHERE pipeline = %(pipeline)s AND kind = 'appeared' AND accepted_by IS NULL"
+    " AND found_at >= %(now)s - INTERVAL 1 DAY ORDER BY drift_id"
+)
 _DELTAS = (
     "SELECT state, opened_at, reason FROM etl.batches WHERE pipeline = %(pipeline)s AND is_delta = 1 AND state <> 'open'"
     " ORDER BY batch_id DESC LIMIT %(failures)s"
@@ -81,6 +87,7 @@ def freshness(conn) -> list[dict]:
     waiting_since       the change that makes it stale, live or not
     looked_at, look_age when the lake was last looked at
     pending, held       minutes; last_merged_at of any run, merge_age of it
+    new_fields          undeclared fields that were first found within the last day
     failures            delta batches in a row that did not merge, failing_since the first of them, failure the last reason
     """
     return [freshness_of(conn, pipeline) for pipeline in all_pipelines().values()]
@@ -116,6 +123,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
         "waiting_since": waiting_since,
         "look_age": _seconds(counted["looked_at"], now),
         "merge_age": _seconds(counted["last_merged_at"], now),
+        "new_fields": [row["field"] for row in rows(cursor, _NEW_FIELDS, binds)],
         **_failures(cursor, binds, counted["pending"]),
     }
     held_newer = bool(rows(cursor, _HELD_NEWER, binds | {"newest": newest or datetime(1000, 1, 1)}))
@@ -129,6 +137,14 @@ def open_alerts(conn) -> list[dict]:
         "SELECT pipeline, problem, began_at, told_at, found, remedy FROM etl.alerts WHERE state = 'open'"
         " ORDER BY began_at, pipeline, problem",
     )
+
+
+def named_fields(names: Sequence[str]) -> str:
+    """The new_fields for people; names come from data."""
+    shown = ", ".join(
+        name if name.isprintable() and name == name.strip() != "" else repr(name) for name in names[:_SHOWN]
+    )
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_at: datetime | None) -> datetime | None:

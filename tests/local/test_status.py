@@ -10,6 +10,7 @@ from local import status
 FRESHNESS = {
     "pipeline": "recruitment", "state": "stale", "lag": 412.34, "lag_median": 35.0, "lag_p95": 301.25, "lag_worst": 412.34,
     "delay": 230.02, "look_age": 12.0, "pending": 3, "held": 1,
+    "new_fields": ["jobId", " x\n"],
 }  # fmt: skip
 ALERT = {
     "pipeline": "recruitment", "problem": "stale", "began_at": dt.datetime(2026, 3, 1, 12, 0, 5, 1), "told_at": None,
@@ -29,6 +30,7 @@ def test_json_has_every_figure_in_seconds():
         "looked_seconds_ago": 12.0,
         "pending_minutes": 3,
         "held_minutes": 1,
+        "new_fields": ["jobId", " x\n"],
     }
     assert json.loads(json.dumps(status._alert(ALERT)))["since"] == "2026-03-01T12:00:05Z"
 
@@ -39,6 +41,7 @@ def test_people_read_state_lag_and_what_to_do(capsys):
     said = capsys.readouterr().out
     assert "recruitment is stale: newest event 412.3 s old, 3 minutes pending, 1 held" in said
     assert "over the last hour: median 35.0 s, p95 301.2 s, worst 412.3 s" in said
+    assert "undeclared fields, first sent within the last day: jobId, ' x\\n'\n" in said
     assert "ALERT recruitment is stale since 2026-03-01T12:00:05Z: A change waits.\n  What to do: Open the run." in said
 
 

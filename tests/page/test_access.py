@@ -82,6 +82,9 @@ def test_only_users_who_may_edit_the_dag_accept_drift_and_the_record_names_them(
     assert as_user("vera").post(path, json=body, headers=CHANGE).status_code == 403
     assert as_user("ulf").post(path, json=body, headers={"Content-Type": "application/json"}).status_code == 403
     assert lab.query("SELECT accepted_by FROM etl.drifts WHERE accepted_by IS NOT NULL") == []
+    assert as_user("ulf").post(path, json=body | {"drift_id": 10**9}, headers=CHANGE).status_code == 409, (
+        "Not that one."
+    )
     done = as_user("ulf").post(path, json=body, headers=CHANGE)
     assert done.status_code == 200 and done.json()["minutes"] == 1
     assert lab.query("SELECT field, accepted_by, reason FROM etl.drifts WHERE kind = 'disappeared'") == [

@@ -50,6 +50,11 @@ def test_rows_of_every_fate_are_counted(spark: SparkSession) -> None:
         ("bid", "1,5 EUR", 0),  # a list as far as this count knows: the transform rejects it
         ("bid", "EUR 1.5", 1),
         ("ts", "1772368496", 0),
+        ("ts", "1772368496000.5", 0),
+        ("ts", "1.772368496E9", 0),
+        ("ts", "1772368496000000", 1),  # microseconds
+        ("ts", "-1772368496", 1),
+        ("ts", "20260301", 1),
         ("ts", "2026-03-01T12:34:55+02:00", 0),
         ("ts", "1.3.2026", 1),
         ("ts", None, 0),  # absent is not unreadable

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from include.warehouse import drifts, expired, gates, held, merge
+from include.warehouse import drifts, expired, gates, held, merge, status
 from include.warehouse.drift import APPEARED, DISAPPEARED
 from tests.warehouse.lab import RECRUITMENT, Lab, contribution, minute
 
@@ -130,6 +130,9 @@ def test_a_new_field_is_reported_once(day: Lab) -> None:
     assert [(one.outcome, one.offending_rows) for one in outcomes] == [("warn", 1), ("pass", 0)]
     [drift] = drifts.listed(day.conn, [RECRUITMENT])
     assert (drift["field"], drift["kind"], drift["status"]) == ("novelty", APPEARED, "reported")
+    assert status.freshness_of(day.conn, RECRUITMENT)["new_fields"] == ["novelty"], (
+        "What make status and the watch show."
+    )
 
 
 @pytest.fixture
@@ -145,6 +148,22 @@ def test_an_undeclared_field_holds_its_minute_until_it_is_accepted(lab: Lab, hol
     assert drifts.accept(lab.conn, RECRUITMENT, "novelty", None, by="ann").minutes == 1
     novel = {minute(number): COUNTS | {"unknown": {"novelty": 5}} for number in (1, 3)}
     assert published(lab, novel, "next").held == ()
+
+
+def test_a_name_with_spaces_can_be_accepted_as_it_is_sent(lab: Lab, holding) -> None:
+    published(lab, {minute(1): COUNTS | {"unknown": {" novelty ": 1, "plain": 1}}, minute(2): COUNTS})
+    assert drifts.accept(lab.conn, RECRUITMENT, " plain", None, by="ann").minutes == 1
+    assert drifts.accept(lab.conn, RECRUITMENT, " novelty ", None, by="ann").drifts[0][1] == " novelty "
+
+
+def test_an_acceptance_of_one_record_accepts_no_later_one_of_the_field(day: Lab) -> None:
+    published(day, {minute(1): RENAMED, minute(2): COUNTS})
+    [seen] = [one["drift_id"] for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
+    published(day, {minute(3): RENAMED, minute(4): COUNTS}, "later")
+    assert drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann", drift_id=seen).minutes == 1
+    with pytest.raises(drifts.AcceptanceRefused, match="job_id .disappeared."):
+        drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="bob", drift_id=seen)
+    assert day.ledger(minute(3))["state"] == "held"
 
 
 def test_a_type_change_of_a_field_whose_rows_still_count_is_held(day: Lab) -> None:

@@ -30,7 +30,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
     return h(
       "article",
       { "data-field": row.field },
-      h("h3", {}, `${row.field} ${row.kind === "ignored" ? "" : row.kind}`, badge(row.status)),
+      h("h3", {}, `${/^\s|\s$|^$/.test(row.field) ? JSON.stringify(row.field) : row.field} ${row.kind === "ignored" ? "" : row.kind}`, badge(row.status)),
       h("p", {}, row.description),
       h("p", { class: "quiet" }, `First minute: ${time(row.first_minute)}, ${plural(row.minute_rows, "row")}. Found at ${time(row.found_at, true)}.`),
       row.ended_minute ? h("p", { class: "quiet" }, `The field is back since ${time(row.ended_minute)}.`) : null,
@@ -49,7 +49,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
       event.preventDefault();
       button.disabled = true;
       try {
-        const done = await change(`${pipeline.pipeline}/accept`, { field: row.field, kind: row.kind, why: why.value });
+        const done = await change(`${pipeline.pipeline}/accept`, { field: row.field, kind: row.kind, drift_id: row.drift_id, why: why.value });
         said.textContent = done.said;
         said.hidden = false;
         await Promise.all([show(), refresh()]);
