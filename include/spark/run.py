@@ -3,7 +3,8 @@
 1. read the batch's minutes once and decide every row's fate (the open minute moves: nothing is read twice)
 2. stage the contributions
 3. stage the rejected rows
-4. stage the counts of every minute, which mark the attempt as complete
+4. stage ids under two create_times, where the pipeline has an id of its own
+5. stage the counts of every minute, which mark the attempt as complete
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ def run(spark: SparkSession, job: Job) -> None:
         if total.rejected_rows:
             with step("stage rejected rows"):
                 warehouse.append(_of_attempt(staging.rejects(rows), job.attempt), staging.REJECTS_TABLE)
+        if pipeline.event_id not in lake.KEY and total.raw_rows > 1:
+            with step("stage repeated ids"):
+                repeats = [[job.attempt, number, *row] for number, row in enumerate(staging.repeats(rows))]
+                if repeats:
+                    warehouse.insert(staging.REPEATS_TABLE, staging.REPEATS_COLUMNS, repeats)
         with step("stage counts"):
             counts = staging.counts(job.attempt, job.minutes, counted, pipeline, unknown)
             warehouse.insert(staging.COUNTS_TABLE, staging.COUNTS_COLUMNS, counts)

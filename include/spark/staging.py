@@ -20,6 +20,7 @@ from include.spark.lake import KEY, key_of
 
 COUNTS_TABLE = "etl.staged_counts"
 REJECTS_TABLE = "etl.staged_rejects"
+REPEATS_TABLE = "etl.staged_repeats"
 COUNTS_COLUMNS = {
     "attempt": "BIGINT UNSIGNED",
     "minute": "DATETIME",
@@ -32,6 +33,17 @@ COUNTS_COLUMNS = {
     "newest_create_time": "DATETIME(6)",
     "field_counts": "TEXT",
 }
+REPEATS_COLUMNS = {
+    "attempt": "BIGINT UNSIGNED",
+    "number": "INT",
+    "minute": "DATETIME",
+    "event_id": "VARCHAR(100)",
+    "create_time": "CHAR(36)",
+    "first_create_time": "CHAR(36)",
+}
+_EPOCH = datetime(1970, 1, 1)
+_MOST_REPEATS = 100  # ids under several create_times that are named
+_ID_LENGTH = 100
 _KIND_LENGTH = 40
 _KINDS_A_MINUTE = 20
 _OTHER_KINDS = "other"
@@ -46,6 +58,7 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
     is_counted, is_ignored, is_rejected = (F.col("fate") == fate for fate in (COUNTED, IGNORED, REJECTED))
     kind = F.when(is_ignored, F.substring("kind", 1, _KIND_LENGTH)).otherwise(F.when(is_counted, F.col("kind")))
     event_id = F.col(pipeline.event_id)
+    own_id = [] if pipeline.event_id in KEY else [event_id.alias("own_id"), F.col("create_time")]
     minute_text = F.date_format("minute", "yyyy-MM-dd'T'HH:mm'Z'")
     origin_key = [minute_text, F.col("shard"), F.col("create_time")]
     if pipeline.event_id not in KEY:
@@ -59,6 +72,7 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
         F.when(is_counted, F.col("event")).alias("event"),
         F.crc32(event_id.cast("string").cast("binary")).alias("id_crc"),
         "created_at",
+        *own_id,
         *contract.columns(pipeline, key_of(pipeline)),
         F.when(is_rejected, F.concat_ws("/", *origin_key)).alias("origin_key"),
         F.when(is_rejected, F.substring("reason", 1, _REASON_LENGTH)).alias("reason"),
@@ -71,6 +85,25 @@ def rejects(rows: DataFrame) -> DataFrame:
     payload = F.coalesce("payload", F.lit(""))
     fitting = F.when(F.octet_length(payload) <= _PAYLOAD_BYTES, payload).otherwise(payload.substr(1, _CUT_CHARACTERS))
     return rows.where(F.col("fate") == REJECTED).select("origin_key", "minute", "reason", fitting.alias("payload"))
+
+
+def repeats(rows: DataFrame) -> list[list]:
+    """Rows of etl.staged_repeats without attempt and number: the ids of the batch that stand under several create_times."""
+    digest = F.xxhash64("own_id")
+    twice = rows.groupBy(digest.alias("digest")).count().where("count > 1").limit(_MOST_REPEATS).collect()
+    if not twice:
+        return []
+    places: dict[str, list[tuple[int, str, int]]] = {}
+    at = F.unix_micros("created_at").alias("at"), F.unix_seconds("minute").alias("minute_s")
+    named = rows.where(digest.isin([row.digest for row in twice])).select("own_id", "create_time", *at)
+    for row in named.limit(10 * _MOST_REPEATS).collect():
+        places.setdefault(row.own_id, []).append((row.at or 0, row.create_time, row.minute_s))
+    found = []
+    for own_id, of_id in sorted(places.items()):
+        (_, first, _), *others = sorted(of_id)
+        for _, create_time, minute_s in others:
+            found.append([str(_EPOCH + timedelta(seconds=minute_s)), own_id[:_ID_LENGTH], create_time, first])
+    return found
 
 
 def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
@@ -157,4 +190,4 @@ def _epoch_seconds(minute: datetime) -> int:
 
 def _utc_text(microseconds: int | None) -> str | None:
     # Numbers until here: a datetime that Spark hands over has passed through the machine's time zone.
-    return None if microseconds is None else str(datetime(1970, 1, 1) + timedelta(microseconds=microseconds))
+    return None if microseconds is None else str(_EPOCH + timedelta(microseconds=microseconds))

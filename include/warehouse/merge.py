@@ -21,7 +21,7 @@ from include.warehouse.sql import FOLDER, statements
 
 log = logging.getLogger(__name__)
 
-_SHARED_STAGING = ("etl.staged_rejects", "etl.staged_counts")
+_SHARED_STAGING = ("etl.staged_rejects", "etl.staged_repeats", "etl.staged_counts")
 _MICROSECOND = timedelta(microseconds=1)
 FRESHNESS_DAYS = 7  # how long etl.freshness remembers
 

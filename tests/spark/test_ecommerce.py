@@ -160,6 +160,22 @@ def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
     assert max(map(len, found.values())) <= 190
 
 
+def test_an_id_under_several_create_times_is_named_with_them(spark: SparkSession) -> None:
+    names = ["order-7", "order-8", "order-7", "order-9", "order-7", "x" * 300, "x" * 300]
+    rows = [purchase(WHEN, number, id=name) for number, name in enumerate(names)]
+    rows.append(event("wishlist", WHEN, 7, id="order-9"))  # whatever becomes of them
+    found = staging.repeats(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
+    time = [row["create_time"] for row in rows]
+    assert found == [
+        [str(MINUTE), "order-7", time[2], time[0]],
+        [str(MINUTE), "order-7", time[4], time[0]],
+        [str(MINUTE), "order-9", time[7], time[3]],
+        [str(MINUTE), "x" * 100, time[6], time[5]],
+    ]
+    once = run.materialised(raw(spark, *rows[:2], pipeline=SHOP), ecommerce, SHOP, {})
+    assert staging.repeats(once) == []
+
+
 def test_the_checksum_of_a_minute_is_that_of_its_ids(spark: SparkSession) -> None:
     rows = [event(kind, WHEN, number) for number, kind in enumerate(("view", "wishlist", "purchase"))]
     [counted] = staging.count_minutes(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}), SHOP)

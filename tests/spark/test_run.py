@@ -104,7 +104,7 @@ def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None
         assert line in done.stdout + done.stderr
 
 
-def test_a_time_is_staged_to_the_microsecond_in_utc(schemas: None, query) -> None:
+def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(schemas: None, query) -> None:
     from include.lake.session import lake as connected
     from include.lake.writer import Event, EventWriter
 
@@ -115,6 +115,13 @@ def test_a_time_is_staged_to_the_microsecond_in_utc(schemas: None, query) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     staged = query("SELECT minute, event_time, hour FROM ecommerce.operations_staged WHERE attempt = 45")
     assert staged == [(MINUTE, datetime(2026, 3, 1, 12, 0, 0, 250_001), datetime(2026, 3, 1, 12))]
+    assert query("SELECT COUNT(*) FROM etl.staged_repeats WHERE attempt = 45") == [(0,)]
+    later = EVENT_ID.replace("0e207ccf", "0e207cd0")
+    with connected("lake_writer") as session:
+        EventWriter(session, pipelines.get("ecommerce")).write([Event(UUID(later), values)])
+    assert submit(46, pipeline="ecommerce").returncode == 0
+    repeats = "SELECT minute, event_id, create_time, first_create_time FROM etl.staged_repeats WHERE attempt = 46"
+    assert query(repeats) == [(MINUTE, "1", later, EVENT_ID)]
 
 
 def test_an_attempt_number_is_never_used_twice(written: None, query) -> None:

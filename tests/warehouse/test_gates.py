@@ -173,6 +173,23 @@ def test_the_share_of_rejected_rows(lab: Lab, counted: int, rejected: int, expec
     assert result.held == ((minute(0),) if expected == "fail" else ())
 
 
+def test_an_id_under_two_create_times_warns_and_names_both(lab: Lab) -> None:
+    batch_id = staged(lab, GOOD)
+    times = ("0e207cd0-156b-11f1-8000-0a0b0c0d0e0f", "0e207ccf-156b-11f1-8000-0a0b0c0d0e0f")
+    values = (minute(1), *times, batch_id)
+    attempts = "SELECT attempt, 0, %s, 'order-7', %s, %s FROM etl.attempts WHERE batch_id = %s"
+    lab.conn.cursor().execute(f"INSERT INTO etl.staged_repeats {attempts}", values)
+    lab.conn.commit()
+    result = lab.check(batch_id)
+    found = outcome(result, "staging_id_twice")
+    assert result.passed and found.outcome == "warn"
+    assert list(found.sample) == [
+        {"minute": minute(1), "event_id": "order-7", "create_time": times[0], "first_create_time": times[1]}
+    ]
+    merge.merge(batch_id)
+    assert lab.one("SELECT COUNT(*) FROM etl.staged_repeats") == 0
+
+
 def test_unknown_jobs_only_warn(lab: Lab) -> None:
     lab.query("INSERT INTO recruitment.job (id) VALUES (7)")
     result = lab.check(staged(lab, {minute(0): [contribution(7), contribution(8), contribution(9)]}))

@@ -161,6 +161,17 @@ CREATE TABLE IF NOT EXISTS etl.staged_rejects (
   PRIMARY KEY (attempt, origin_key)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- Ids of the batch that stand under two create_times: one event to its producer, two to everybody else.
+CREATE TABLE IF NOT EXISTS etl.staged_repeats (
+  attempt BIGINT UNSIGNED NOT NULL,
+  number INT NOT NULL,
+  minute DATETIME NOT NULL,
+  event_id VARCHAR(100) NOT NULL COMMENT 'its first 100 characters',
+  create_time CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  first_create_time CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'the earlier one',
+  PRIMARY KEY (attempt, number)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- Rows that broke the contract. A merge replaces those of origin lake; the others never reached the lake.
 CREATE TABLE IF NOT EXISTS etl.rejected_events (
   rejected_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
