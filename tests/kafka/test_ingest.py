@@ -66,6 +66,14 @@ def test_an_event_that_was_mended_and_sent_again_replaces_its_row(pipeline, send
     assert lake_rows("2026-08-02 11:00")[str(one.create_time)].bid == "1"
 
 
+def test_of_two_versions_that_wait_together_the_last_one_stays_whole(pipeline, send):
+    one = event("2026-08-02 11:30:00", custom_track="click", bid="9")
+    send.write([one, one._replace(values={"custom_track": "conversion"})])
+    assert take_in(pipeline).written == 2
+    row = lake_rows("2026-08-02 11:30")[str(one.create_time)]
+    assert (row.custom_track, row.bid) == ("conversion", None)
+
+
 def test_poison_is_kept_with_its_place_and_the_rest_goes_on(pipeline, send):
     good = [event("2026-08-03 10:00:00") for _ in range(20)]
     send.write(good[:10])

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tracemalloc
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,18 @@ def test_a_line_that_is_too_long_is_one_broken_line_and_its_beginning_is_kept(cs
     assert "longer than 10000 characters" in records[1].problem
     assert len(records[1].fields[0]) <= 10
     assert records[-1].line == 4 + line.count(b"\n")
+
+
+def test_a_hole_of_zeros_takes_no_memory(csv_file):
+    path = csv_file(HEADER + b"a,1,\n" + bytes(40_000_000) + b"\nb,1,\n")
+    tracemalloc.start()
+    try:
+        records = read(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [fields[0] for _, _, fields in records if fields[0] in ("a", "b")] == ["a", "b"] and len(records) == 3
+    assert peak < 40_000_000, "a character of a str takes a byte: less than the line itself"
 
 
 def test_a_first_line_of_json_that_is_longer_than_a_sample_is_a_record(csv_file):

@@ -87,3 +87,51 @@ def python_reads(text):
 def test_python_and_spark_read_the_same_of_any_text(spark, texts):
     for text, row in zip(texts, spark_reads(spark, texts), strict=True):
         assert tuple(row) == python_reads(text), text
+
+
+_NINE = (datetime(2026, 11, 20, 9) - _EPOCH) // timedelta(microseconds=1)
+# What people mean by a text: (text, whole number, time in microseconds since 1970).
+MEANT = [
+    ("258", 258, None),
+    ("258.0", 258, None),
+    ("2.58e2", 258, None),
+    ("1.2345678E7", 12345678, None),
+    ("+007", 7, None),
+    ("\u00a0-3\u200b", -3, None),
+    ("9223372036854775807", 2**63 - 1, None),
+    ("9223372036854775808", None, None),
+    ("2.58", None, None),
+    ("1,000", None, None),
+    ("0x1f", None, None),
+    ("１２", None, None),
+    ("NaN", None, None),
+    ("2026-11-20 09:00:00", None, _NINE),
+    ("2026-11-20T09:00Z", None, _NINE),
+    ("2026-11-20 09:00:00 UTC", None, _NINE),
+    ("2026-11-20 09:00:00+00", None, _NINE),
+    ("2026-11-20 09:00:00.000+0000", None, _NINE),
+    ("2026-11-20 09:00:00 +0000", None, _NINE),
+    ("2026-11-20T11:00:00.000+0200", None, _NINE),
+    ("2026-11-20T11:00:00 +02", None, _NINE),
+    ("2026-11-20t03:30:00-05:30", None, _NINE),
+    ("2026-11-20 09:00:00,25", None, _NINE + 250_000),
+    ("1795165200", 1795165200, _NINE),
+    ("1795165200000", 1795165200000, _NINE),
+    ("1.7951652E9", 1795165200, _NINE),
+    ("1795165200.25", None, _NINE + 250_000),
+    ("1795165200000000", 1795165200000000, None),
+    ("20261120", 20261120, None),
+    ("20.11.2026 09:00", None, None),
+    ("2026-11-20", None, None),
+    ("2026-11-31 09:00:00", None, None),
+    ("2026-11-20 09:00:00 CET", None, None),
+    ("2026-11-20 24:00:00", None, None),
+]
+
+
+def test_texts_mean_what_people_mean_by_them(spark):
+    """Beside the property: that two readers agree does not make them right."""
+    texts = [text for text, *_ in MEANT]
+    for (text, number, micros), row in zip(MEANT, spark_reads(spark, texts), strict=True):
+        assert (row[1], row[3]) == (number, micros), text
+        assert python_reads(text)[1::2] == (number, micros), text

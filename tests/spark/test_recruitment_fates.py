@@ -35,6 +35,7 @@ TABLE = [
     pytest.param({"job_id": "-258"}, "ignored", "no_job", None, id="a negative job is none"),
     pytest.param({"job_id": "0.0"}, "ignored", "no_job", None, id="a zero job is none"),
     pytest.param({"job_id": None, "ed": '{"jobId": 0}'}, "ignored", "no_job", None, id="a zero job in ed is none"),
+    pytest.param({"job_id": "00"}, "ignored", "no_job", None, id="zeros are none"),
     pytest.param({"job_id": "2.58"}, "rejected", None, "job_id is not a whole number: 2.58", id="job with a fraction"),
     pytest.param({"job_id": "1.2345678E7"}, "counted", "click", None, id="job with an exponent"),
     pytest.param({"job_id": "\u00a0258\t"}, "counted", "click", None, id="white space of every kind"),

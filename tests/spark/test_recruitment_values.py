@@ -56,12 +56,14 @@ def test_recover_fills_gaps_from_ed(spark: SparkSession) -> None:
         custom_event(customEvent="click", jobId="191", publisherId="4,1,2,3,5"),  # a list as text: its first
         custom_event(customevent="conversion", jobid=7, publisherid=[5, 6]),  # lower-case keys, a list
         custom_event(customEvent="click", jobId=8.0, publisherId="1\\"),  # a float, and nonsense
+        custom_event(customEvent="click", jobId=12345678.0, publisherId=10000000.0),  # Java writes 1.2345678E7
     )
     assert [(r.fate, r.kind, r.event.job_id, r.event.publisher_id) for r in rows] == [
         ("counted", "click", 10, 0),
         ("counted", "click", 191, 4),
         ("counted", "conversion", 7, 5),
         ("counted", "click", 8, 0),
+        ("counted", "click", 12345678, 10000000),
     ]
 
 
