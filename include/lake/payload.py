@@ -60,15 +60,32 @@ def parsed(text: str) -> tuple[dict[str, str | None], str]:
     if not isinstance(found, dict):
         raise NotAnObject("is JSON, but not an object of fields")
     try:
-        as_json = json.dumps(found, ensure_ascii=False)
-        as_json.encode()
+        json.dumps(found, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
         raise NotAnObject("holds half of a character (a lone surrogate), which no text can") from None
-    return {name: _text(value) for name, value in found.items()}, as_json if constants else text
+    return {name: _text(value) for name, value in found.items()}, _written(found) if constants else text
 
 
 def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if value is None or isinstance(value, str) else _written(value)
+
+
+def _written(value: object) -> str:
+    """The value as JSON, with its numbers as they were written; as texts where it is nested deeper than Python calls."""
+    try:
+        return _as_json(value)
+    except RecursionError:
+        return json.dumps(value, ensure_ascii=False)
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, _Digits):
+        return value
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_as_json(name)}: {_as_json(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_as_json, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _sent(raw: msgspec.Raw) -> str | None:

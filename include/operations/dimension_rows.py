@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import date
+from datetime import date, datetime
 
 from include import readings
 from include.lake.csv_records import CsvFile, Record
@@ -123,12 +124,13 @@ def _reader(kind: str, length: int | None) -> Callable[[str], object]:
     if kind in ("decimal", "double", "float"):
         return lambda text: _found(readings.amount(text), "is not a number")
     if kind in ("datetime", "timestamp"):
-        return lambda text: _found(readings.instant(text), "is not a time (2026-11-22 14:05:00)")
+        return _time
     if kind == "date":
         return _date
     return lambda text: _text(text, length)
 
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 
 
@@ -144,6 +146,12 @@ def _whole(text: str, bits: int) -> int:
     if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
         raise ValueError("is too large")
     return number
+
+
+def _time(text: str) -> datetime:
+    """A day alone is its midnight, as exporters and servers mean it."""
+    day = f"{text} 00:00:00" if _DAY.fullmatch(text) else text
+    return _found(readings.instant(day), "is not a time (2026-11-22 14:05:00)")
 
 
 def _date(text: str) -> date:

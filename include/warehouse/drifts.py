@@ -70,9 +70,11 @@ class Accepted:
     def __str__(self) -> str:
         listed = "; ".join(f"{field} {kind}, since {minute:%Y-%m-%d %H:%M}" for kind, field, minute in self.drifts)
         waiting = (
-            f" The next run of {self.pipeline}_minute reads {self.minutes} held minutes again." if self.minutes else ""
+            f" The next run of {self.pipeline}_minute reads {self.minutes} held minutes again, which other checks may still hold."
+            if self.minutes
+            else ""
         )
-        return f"Accepted by {self.by}: {listed}. Minutes with this drift are no longer held.{waiting}"
+        return f"Accepted by {self.by}: {listed}. This drift holds no minutes.{waiting}"
 
 
 def of_attempt(conn, pipeline: Pipeline, attempt: int) -> Findings:

@@ -46,13 +46,22 @@ def test_an_event_is_kept_as_its_producer_wrote_it(text):
 @pytest.mark.parametrize(
     ("text", "fields"),
     [
-        ('{"create_time": "%s", "bid": NaN, "v": 1.50}', {"bid": "NaN", "v": "1.50"}),
+        ('{"create_time": "%s", "bid": NaN, "v": 1.50}', {"bid": "NaN", "v": 1.5}),
+        (
+            '{"create_time": "%s", "bid": NaN, "ed": {"jobId": [7, 1e400]}}',
+            {"bid": "NaN", "ed": {"jobId": [7, float("inf")]}},
+        ),
         ('{"create_time": "%s", "bid": -Infinity}', {"bid": "-Infinity"}),
         ('\ufeff{"create_time": "%s", "bid": 2}', {"bid": 2}),
     ],
 )
 def test_what_other_programs_write_for_json_is_made_json(text, fields):
     assert json.loads(payload_of(read((text % ID).encode()))) == {"create_time": ID, **fields}
+
+
+def test_the_numbers_beside_it_stay_as_they_were_written():
+    text = f'{{"create_time": "{ID}", "bid": NaN, "v": 1.50, "ed": {{"jobId": [12345678901234567890, 1E2]}}}}'
+    assert payload_of(read(text.encode())).decode() == text.replace("NaN", '"NaN"')
 
 
 @pytest.mark.parametrize(

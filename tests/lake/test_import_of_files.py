@@ -213,7 +213,9 @@ def test_a_dimension_may_come_as_json_lines(file):
     empty = dict.fromkeys(names)
     rows = [
         json.dumps({"id": 990002.0, **empty, "title": "b; c", "company_id": "7", "created_date": 1772366400000}),
-        json.dumps({"id": 990003, "title": ["x"], "company_id": True}),  # what is left out is null
+        json.dumps(
+            {"id": 990003, "title": ["x", 1.5], "company_id": True, "created_date": "2026-03-01"}
+        ),  # null is left out
         "[1]",
         json.dumps({**empty, "id": None}),
     ]
@@ -227,7 +229,7 @@ def test_a_dimension_may_come_as_json_lines(file):
         )
     assert [tuple(row.values()) for row in found] == [
         (990002, "b; c", 7, datetime(2026, 3, 1, 12)),
-        (990003, '["x"]', None, None),
+        (990003, '["x", 1.5]', None, datetime(2026, 3, 1)),
     ]
 
 
