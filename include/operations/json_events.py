@@ -15,6 +15,10 @@ from include.pipelines.declaration import OCCURRENCE
 
 LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 
+# By the place of the row.
+_ENVELOPES = dict.fromkeys(("payload.after", "after"), "the envelope of a change event")
+_ENVELOPES["payload"] = "the envelope of Kafka Connect, with its schema (schemas.enable=false writes none)"
+
 
 class JsonObjects:
     """Turns JSON objects into events; `what` people call them."""
@@ -42,7 +46,7 @@ class JsonObjects:
     def event(self, text: str, values: dict[str, str | None], content: str | None = None) -> Event:
         """The event of an `identified` object, or NotAdmitted."""
         if not any(values.values()) and (place := _row_in_envelope(text)):
-            raise NotAdmitted(f"the {self._what} is the envelope of a change event: unwrap {place} before it is sent")
+            raise NotAdmitted(f"the {self._what} is {_ENVELOPES[place]}: unwrap {place} before it is sent")
         if content is None and needs_content_id(self._pipeline, values):
             values = self.fields(text)
         if len(text.encode()) > LONGEST_EVENT:
@@ -109,7 +113,7 @@ def events_of(
 
 
 def _row_in_envelope(text: str) -> str | None:
-    """Where a message of change data capture (Debezium's, say) has its row; None for any other message."""
+    """Where a message of change data capture (Debezium's, say), or one with its schema, has its row; None for any other."""
     try:
         fields = json.loads(text, parse_int=str, parse_float=str)  # Python makes no number of more than 4,300 digits
     except (ValueError, RecursionError):
@@ -117,4 +121,4 @@ def _row_in_envelope(text: str) -> str | None:
     for place, holder in (("payload.after", fields.get("payload")), ("after", fields)):
         if isinstance(holder, dict) and isinstance(holder.get("after"), dict):
             return place
-    return None
+    return "payload" if "schema" in fields and isinstance(fields.get("payload"), dict) else None

@@ -83,6 +83,7 @@ def test_the_numbers_beside_it_stay_as_they_were_written():
         ({"create_time": ID, "ua": "\ud800"}, "the message holds half of a character"),
         ({"payload": {"after": {"create_time": ID}, "op": "c"}}, "the message is the envelope of a change event"),
         ({"before": None, "after": {"create_time": ID}, "op": "c"}, "the message is the envelope of a change event"),
+        ({"schema": {"type": "struct"}, "payload": {"create_time": ID}}, "the message is the envelope of Kafka Connect"),
         ({"create_time": ID, "ua": "x" * (LONGEST_EVENT + 1)}, f"it is longer than {LONGEST_EVENT}"),
         ({"create_time": ID, "ua": "\u20ac" * (LONGEST_EVENT // 3 + 1)}, f"it is longer than {LONGEST_EVENT} bytes"),
     ],
