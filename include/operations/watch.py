@@ -74,8 +74,9 @@ def problems_of(pipeline: Pipeline, found: dict, now: datetime) -> Iterator[Prob
             "1 minute is held: it failed a gate and is not published."
             if found["held"] == 1
             else f"{found['held']} minutes are held: they failed a gate and are not published.",
-            "Read etl.check_results, fix the cause in the lake or the transform, and run "
-            f"{minute_dag} with `from` and `to` (and allow_shrink, if rows were removed on purpose).",
+            "`make held` or the Pipelines page shows why. Fix the cause in the lake or the transform, and run "
+            f"{minute_dag} with `from` and `to` (and allow_shrink, if rows were removed on purpose); or accept the drift of a "
+            "field (make accept), or publish the minutes as they are (make release).",
         )
     if found["failures"] >= FAILURES_IN_A_ROW:
         reason = f" The last reason: {found['failure']}" if found["failure"] else ""

@@ -358,7 +358,7 @@ def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> No
     good.conn.commit()
     report = recount()
     assert (kinds(report), report.apart.counts) == ({}, {"held": 1})
-    assert report.apart.kept["held"][0].remedy.startswith("staging_x: broken; mend it, then trigger")
+    assert report.apart.kept["held"][0].remedy.startswith("staging_x: broken. Fix the cause, then trigger")
 
 
 def test_the_open_minute_is_apart_and_nobody_waits_for_it(good: Lab, reader, writer) -> None:

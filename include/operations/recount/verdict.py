@@ -127,10 +127,11 @@ def finding_of(pipeline: Pipeline, look: Look) -> Finding:
     """What to say of a minute that is not the same."""
     known, name = look.known, pipeline.name
     soon = f"{name}_minute reads it next" if known.waits else "it changed while it was looked at"
+    reason = (known.reason or "No reason is kept").removesuffix(".")
     remedies = {
         Verdict.PENDING: f"{soon}; verify again then",
         Verdict.OPEN: "it is read when it is over; verify again then",
-        Verdict.HELD: f"{known.reason or 'no reason is kept'}; mend it, then {again(name, look.minute)}",
+        Verdict.HELD: f"{reason}. Fix the cause, then {again(name, look.minute)}",
     }
     kind = look.verdict.value
     remedy = remedies.get(look.verdict)
