@@ -67,6 +67,7 @@ class World:
         self._sequence = 0
         self._days_back = 0
         self._lock = threading.Lock()  # of what is sent: traffic has a thread of its own
+        self.quiet = threading.RLock()  # traffic stops while a scenario holds it
         import_demo_dimensions(RECRUITMENT)
         self._jobs = {row["id"]: row["company_id"] for row in demo.dimension_rows()["job"]}
 
@@ -194,8 +195,9 @@ class World:
         rng = random.Random(self.rng.random())
 
         def send() -> None:
-            for pipeline in (RECRUITMENT, SHOP):
-                self.send(self.events(events, spread=1.0, rng=rng, pipeline=pipeline), pipeline=pipeline)
+            with self.quiet:
+                for pipeline in (RECRUITMENT, SHOP):
+                    self.send(self.events(events, spread=1.0, rng=rng, pipeline=pipeline), pipeline=pipeline)
 
         with meanwhile(1, send):
             yield
@@ -410,18 +412,26 @@ class World:
 
     def must_be_right(self) -> None:
         """All that was sent is published exactly once, in time, and nothing is left behind. Raises Broken."""
+        with self.quiet:
+            self._must_catch_up()
+            self._must_equal_reference()
+            self._must_be_tidy()
+
+    def _must_catch_up(self) -> None:
         began = time.monotonic()
         while True:
             left = BACK_WITHIN - (time.monotonic() - began)
-            self.until(lambda: runs.count("etl.batches WHERE state = 'open'") == 0, "open batches to end", left)
+            self.until(self._is_idle, "open batches to end", max(left, 1))
             runs.as_if_settled()
             behind = self.until(lambda: (self._behind(),), "the lake's change log", max(left, 1))[0]
             if not behind:
-                break
+                return
             if left < 0:
                 raise Broken(f"minutes of {', '.join(behind)} are still pending after {BACK_WITHIN} s")
             for name in behind:
                 self.run(dag_id=f"{name}_minute")
+
+    def _must_equal_reference(self) -> None:
         try:
             comparison.must_equal_reference(self.sent, self._jobs)
             shop_comparison.must_equal_reference(self.sent_to_shop)
@@ -433,7 +443,10 @@ class World:
             raise Broken(f"the recount finds differences: {str(report)[:1500]}")
         if empty := [recount.pipeline for recount in report.pipelines if not recount.totals["lake_rows"]]:
             raise Broken(f"the recount of {', '.join(empty)} found no rows in the lake")
-        self._must_be_tidy()
+
+    @staticmethod
+    def _is_idle() -> bool:
+        return runs.count("etl.batches WHERE state = 'open'") == 0
 
     @staticmethod
     def _behind() -> list[str]:
