@@ -14,7 +14,6 @@ from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.pipelines.declaration import RESERVED
-from include.readings import WHITE_SPACE
 from include.spark.values import FIRST_NUMBER, TIME, does_not_read
 
 NAMES_A_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
@@ -42,33 +41,17 @@ def columns(pipeline: Pipeline, key: Collection[str]) -> list[str]:
     ]
 
 
-def presence(pipeline: Pipeline, key: Sequence[str]) -> list[Column]:
-    """Bits for the fields of optional_of, out of what the payload says, white space and words for null included.
-
-    Most values begin with no letter of such a word: none but the fields that a transform uses need be trimmed.
-    """
-    words = ", ".join(_literal(word) for word in ("", *pipeline.null_words))
-    first = ", ".join(_literal(one) for one in sorted({"", *WHITE_SPACE, *(word[0] for word in pipeline.null_words)}))
-    space = _literal(WHITE_SPACE)
-    return _bits(
-        "_present",
-        [
-            f"substring(`{name}`, 1, 1) NOT IN ({first}) OR btrim(`{name}`, {space}) NOT IN ({words})"
-            for name in optional_of(pipeline, key)
-        ],
-    )
-
-
 def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
-    """Adds bits for the fields of typed_of, and `_unknown`, the undeclared ones of `_names` or null, to rows with the declared
-    fields as texts.
+    """Adds bits for the fields of optional_of and of typed_of, and `_unknown`, the undeclared ones of `_names` or null, to rows
+    with the declared fields as texts.
     """
     known = ", ".join(_literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
     patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_of(pipeline, key)}
     unreadable = _bits("_unreadable", [does_not_read(f"`{name}`", pattern) for name, pattern in patterns.items()])
+    present = _bits("_present", [f"`{name}` IS NOT NULL" for name in optional_of(pipeline, key)])
     found = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
     unknown = F.expr("IF(size(_names) > 0, _names, NULL)").alias("_unknown")
-    return found.select("*", *unreadable, unknown).drop("_names")
+    return found.select("*", *present, *unreadable, unknown).drop("_names")
 
 
 def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
@@ -17,8 +17,6 @@ from include.spark.values import trimmed
 KEY = ("minute", "shard", "create_time")
 # As deep and as long as Python reads: at its defaults Spark refuses what the ways in admit.
 _JSON = {"maxNestingDepth": "2000", "maxNumLen": "4000000"}
-# Of equal keys in a map a look finds the first, and map_concat keeps the last, as reading_settings say.
-_LAST_OF_EQUAL_KEYS = "IF(size(array_distinct(map_keys(_all))) = size(_all), _all, map_concat(_all, map()))"
 
 
 def read_minutes(spark: SparkSession, pipeline: Pipeline, minutes: Sequence[datetime]) -> DataFrame:
@@ -42,23 +40,29 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     one counts.
     """
     names = [name for name in pipeline.fields if name not in key_of(pipeline)]
-    # A map, since a struct drops what its schema does not name, and takes twice as long.
-    parsed = rows.withColumn("_all", F.from_json("payload", "map<string,string>", _JSON))
-    parsed = parsed.withColumn("_parsed", F.expr(_LAST_OF_EQUAL_KEYS))
+    # A map, since a struct drops what its schema does not name. It is parsed once: what all columns of one step have in common
+    # is computed once, and a column of its own would be copied from step to step.
+    parsed = F.from_json("payload", "map<string,string>", _JSON)
+    last = _last_of_equal_keys(parsed)
     others = (*key_of(pipeline), "payload")
-    found = parsed.select(
+    found = rows.select(
         *others,
-        *(F.element_at("_parsed", name).alias(name) for name in names),
-        F.map_keys("_parsed").alias("_names"),
-        F.col("_parsed").isNotNull().alias("is_object"),
+        *(F.element_at(last, name).alias(name) for name in names),
+        F.map_keys(parsed).alias("_names"),
+        parsed.isNotNull().alias("is_object"),
     )
-    presence = contract.presence(pipeline, key_of(pipeline))
     others = (*others, "_names", "is_object")
-    # Step by step, since what is named more than once in one is computed as often.
-    texts = found.select(*others, *presence, *(trimmed(F.col(name)).alias(name) for name in names))
+    # Step by step: a condition's branches share nothing, and what is named twice there is computed twice.
+    texts = found.select(*others, *(trimmed(F.col(name)).alias(name) for name in names))
     said = (F.when(~F.col(name).isin("", *pipeline.null_words), F.col(name)).alias(name) for name in names)
     kept = [name for name in texts.columns if name not in names]
     return contract.with_contract(texts.select(*kept, *said), pipeline, key_of(pipeline))
+
+
+def _last_of_equal_keys(parsed: Column) -> Column:
+    """A look into a map finds the first of equal keys, and map_concat keeps the last, as reading_settings say."""
+    keys_differ = F.size(F.array_distinct(F.map_keys(parsed))) == F.size(parsed)
+    return F.when(keys_differ, parsed).otherwise(F.map_concat(parsed, F.create_map()))
 
 
 def instants(times: Sequence[datetime]) -> str:

@@ -217,8 +217,6 @@ def _session(small: bool) -> dict[str, str]:
     """What depends on the size of a job, and may be changed by spark-defaults.conf or by the connection."""
     return {
         "spark.sql.shuffle.partitions": "1" if small else "4",
-        # Generated code pays when rows are many: compiling it takes seconds in a cold JVM.
-        "spark.sql.codegen.wholeStage": "false" if small else "true",
     }
 
 
@@ -230,6 +228,9 @@ def _tuning(master: str) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.eventLog.enabled": "false",
         "spark.sql.adaptive.enabled": "false",
+        # As one method the code of a whole stage has 400 kB: compiling it takes longer than reading a million rows, and it
+        # runs half as fast as a method for each expression.
+        "spark.sql.codegen.wholeStage": "false",
         # Each connection is a login, which the lake makes slow on purpose; one carries thousands of requests.
         "spark.cassandra.connection.localConnectionsPerExecutor": "1",
         # 512 by default: a long backlog would ask a small node for that many pages at once, and get none in time.

@@ -79,15 +79,10 @@ def test_jars_travel_only_to_a_cluster() -> None:
 
 
 def test_large_deltas_get_the_compiler_that_small_ones_cannot_afford() -> None:
-    small_job, small = prepared(rows=15_000)
-    large_job, large = prepared(rows=300_000)
+    _, small = prepared(rows=15_000)
+    _, large = prepared(rows=300_000)
     assert "TieredStopAtLevel=1" in small["spark.driver.extraJavaOptions"]
     assert "TieredStopAtLevel" not in large["spark.driver.extraJavaOptions"]
-    code = [
-        json.loads(one.job_file.read_text())["session"]["spark.sql.codegen.wholeStage"]
-        for one in (small_job, large_job)
-    ]
-    assert code == ["false", "true"]
 
 
 @pytest.mark.parametrize(
