@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from include.pipelines import Pipeline
 from include.pipelines.declaration import RESERVED
-from include.spark.values import FIRST_NUMBER, TIME, does_not_read
+from include.spark.values import FIRST_NUMBER, TIME, does_not_read, literal
 
 NAMES_A_MINUTE = 100  # undeclared fields that are counted by name: the most frequent ones
 OTHER_NAMES = "_other"  # stands for the rest
@@ -45,7 +45,7 @@ def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> Da
     """Adds bits for the fields of optional_of and of typed_of, and `_unknown`, the undeclared ones of `_names` or null, to rows
     with the declared fields as texts.
     """
-    known = ", ".join(_literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
+    known = ", ".join(literal(name) for name in sorted({*pipeline.fields, *key, *RESERVED}))
     patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_of(pipeline, key)}
     unreadable = _bits("_unreadable", [does_not_read(f"`{name}`", pattern) for name, pattern in patterns.items()])
     present = _bits("_present", [f"`{name}` IS NOT NULL" for name in optional_of(pipeline, key)])
@@ -123,7 +123,3 @@ def _bits(kind: str, conditions: Sequence[str]) -> list[Column]:
 
 def _array(texts) -> str:
     return f"CAST(array({', '.join(texts)}) AS ARRAY<BIGINT>)"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from include.pipelines import Pipeline
 from include.spark import contract
 from include.spark.problems import JobFailed, JobRefused
-from include.spark.values import trimmed
+from include.spark.values import text, trimmed
 
 KEY = ("minute", "shard", "create_time")
 # As deep and as long as Python reads: at its defaults Spark refuses what the ways in admit.
@@ -53,10 +53,9 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     )
     others = (*others, "_names", "is_object")
     # Step by step: a condition's branches share nothing, and what is named twice there is computed twice.
-    texts = found.select(*others, *(trimmed(F.col(name)).alias(name) for name in names))
-    said = (F.when(~F.col(name).isin("", *pipeline.null_words), F.col(name)).alias(name) for name in names)
-    kept = [name for name in texts.columns if name not in names]
-    return contract.with_contract(texts.select(*kept, *said), pipeline, key_of(pipeline))
+    texts = found.selectExpr(*others, *(f"{trimmed(f'`{name}`')} AS `{name}`" for name in names))
+    words = texts.selectExpr(*others, *(f"{text(f'`{name}`', pipeline.null_words)} AS `{name}`" for name in names))
+    return contract.with_contract(words, pipeline, key_of(pipeline))
 
 
 def _last_of_equal_keys(parsed: Column) -> Column:

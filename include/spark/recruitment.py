@@ -9,7 +9,17 @@ from pyspark.sql import functions as F
 
 from include import pipelines
 from include.spark import fate
-from include.spark.values import amount, first_of_list, in_range, instant, key, text, time_of_uuid, whole_number
+from include.spark.values import (
+    amount,
+    first_of_list,
+    in_range,
+    instant,
+    key,
+    text,
+    time_of_uuid,
+    trimmed,
+    whole_number,
+)
 
 CLICK, CONVERSION, QUALIFIED, UNQUALIFIED = "click", "conversion", "qualified", "unqualified"
 IMPRESSION = "impression"
@@ -97,7 +107,8 @@ def _said_times() -> dict[str, Column]:
 def _ed_text(name: str) -> Column:
     """What `ed` says under this key, which comes in two spellings."""
     null_words = pipelines.get("recruitment").null_words
-    return F.coalesce(*(text(F.col("ed_says")[spelled], null_words) for spelled in (name, name.lower())))
+    says = (text(trimmed(f"ed_says['{spelled}']"), null_words) for spelled in (name, name.lower()))
+    return F.expr(f"coalesce({', '.join(says)})")
 
 
 def _typed() -> dict[str, Column]:

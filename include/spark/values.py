@@ -29,18 +29,22 @@ _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where time-UUI
 _FIRST, _LAST = "1970-01-01 00:00:00Z", "2100-12-31 23:59:59.999999Z"
 
 
-def trimmed(column: Column) -> Column:
-    """The text without the white space around it. For columns: it is named four times."""
+def trimmed(text: str) -> str:
+    """SQL for the text without the white space around it. For columns and fields: it is named four times."""
     # btrim looks at every character of the text, and substring counts them: bytes tell for nearly every text that it needs
     # neither, since it begins and ends with a visible character of ASCII.
-    last_byte = F.substring(column.cast("binary"), -1, 1)
-    is_plain = column.between("!", "~") & last_byte.between(F.lit(b"!"), F.lit(b"~"))
-    return F.when(is_plain, column).otherwise(F.btrim(column, F.lit(WHITE_SPACE)))
+    is_plain = f"{text} BETWEEN '!' AND '~' AND substring(binary({text}), -1, 1) BETWEEN X'21' AND X'7E'"
+    return f"IF({is_plain}, {text}, btrim({text}, {literal(WHITE_SPACE)}))"
 
 
-def text(column: Column, null_words: Collection[str] = ()) -> Column:
-    """What the text says, null where nothing is left. For columns and fields, not for expressions."""
-    return F.when(~trimmed(column).isin("", *null_words), trimmed(column))
+def text(trimmed: str, null_words: Collection[str] = ()) -> str:
+    """SQL for what a trimmed text says, null where nothing is left. For columns: it is named twice."""
+    return f"IF({trimmed} IN ({', '.join(map(literal, ('', *null_words)))}), NULL, {trimmed})"
+
+
+def literal(text: str) -> str:
+    """The text in SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def amount(text: Column) -> Column:

@@ -60,7 +60,7 @@ def spark_reads(spark, texts):
         spark.range(1)
         .select(text)
         .select(
-            values.text(column, NULL_WORDS),
+            F.expr(values.text(values.trimmed("text"), NULL_WORDS)),
             values.whole_number(column),
             values.amount(column),
             F.unix_micros(values.in_range(values.instant(column))),
