@@ -34,11 +34,12 @@ def typed_of(pipeline: Pipeline, key: Collection[str]) -> list[str]:
 
 def columns(pipeline: Pipeline, key: Collection[str]) -> list[str]:
     """The columns that with_contract adds."""
-    return [
-        *_words("_present", optional_of(pipeline, key)),
-        *_words("_unreadable", typed_of(pipeline, key)),
-        "_unknown",
-    ]
+    return [*words_of_bits(pipeline, key), "_unknown"]
+
+
+def words_of_bits(pipeline: Pipeline, key: Collection[str]) -> list[str]:
+    """Those of them that have a bit for each field."""
+    return [*_words("_present", optional_of(pipeline, key)), *_words("_unreadable", typed_of(pipeline, key))]
 
 
 def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> DataFrame:
@@ -55,9 +56,9 @@ def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> Da
 
 
 def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
-    """How many rows of a group have each bit, as arrays."""
+    """How many rows of a group have each bit, as arrays; the group's rows are counted in `rows` by their words of bits."""
     return {
-        kind: F.expr(_array(f"sum(getbit(_{kind}_{at // _BITS}, {at % _BITS}))" for at in range(len(fields))))
+        kind: F.expr(_array(f"sum(getbit(_{kind}_{at // _BITS}, {at % _BITS}) * rows)" for at in range(len(fields))))
         for kind, fields in _counted(pipeline, key).items()
     }
 
