@@ -129,7 +129,7 @@ def fate_of(row: Row) -> Fate:
     event_time = _time(row.get("event_time"))
     if event_time is None:
         return Fate("rejected", reason="event_time")
-    product_id = _WHOLE.fullmatch((row.get("product_id") or "").strip(" "))
+    product_id = _WHOLE.fullmatch(str(row.get("product_id") or "").strip(" "))
     if not product_id or not 0 < int(product_id[1]) < 2**63:
         return Fate("rejected", reason="product_id")
     parts = [part.strip(" ") or "other" for part in (_said(row, "category_code") or "").split(".")]
