@@ -121,8 +121,8 @@ def recruitment(worker, template, monkeypatch):
 
 
 @pytest.fixture
-def airflow(worker, tmp_path):
-    running = runs.Airflow(tmp_path)
+def airflow(worker, tmp_path_factory):
+    running = runs.Airflow(tmp_path_factory.mktemp("airflow"))  # short: a socket's path has a limit
     yield running
     running.stop()
 
