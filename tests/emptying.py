@@ -23,7 +23,8 @@ def empty_lake() -> None:
         for keyspace, table in [(row.keyspace_name, row.table_name) for row in tables]:
             if keyspace.startswith("system"):
                 continue
-            if session.execute(f'SELECT * FROM "{keyspace}"."{table}" LIMIT 1').one() is not None:
+            # As text, since the driver cannot read every value: tests write minutes beyond Python's calendar.
+            if session.execute(f'SELECT JSON * FROM "{keyspace}"."{table}" LIMIT 1').one() is not None:
                 session.execute(f'TRUNCATE "{keyspace}"."{table}"')
     finally:
         cluster.shutdown()
