@@ -63,12 +63,12 @@ def release_minutes(params=None, dag_run=None) -> None:
 def accept_drift(params=None, dag_run=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.operations.held import asked_acceptance
+    from include.operations import held
     from include.warehouse.drifts import AcceptanceRefused
 
     by = params["by"] or getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
     try:
-        print(asked_acceptance(params["pipeline"], params["field"], params["kind"], by=by, why=params["why"]))
+        print(held.accept_drift(params["pipeline"], params["field"], params["kind"], by=by, why=params["why"]))
     except AcceptanceRefused as refused:
         raise AirflowFailException(str(refused)) from None
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include import pipelines
 from include.connections import WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing
-from include.operations.held import asked_acceptance, asked_release
+from include.operations.held import accept_drift, asked_release
 from include.page import answers, backfill, ledger, minutes, overview, troubles
 from include.pipelines import Pipeline
 from include.runs import RangeRefused
@@ -253,5 +253,5 @@ class Acceptance(BaseModel):
 )
 def accept(pipeline: Annotated[Pipeline, Depends(edited)], wanted: Acceptance, user: GetUserDep) -> Json:
     who = {"by": user.get_name(), "why": wanted.why}
-    done = asked_acceptance(pipeline.name, wanted.field, wanted.kind, drift_id=wanted.drift_id, **who)
+    done = accept_drift(pipeline.name, wanted.field, wanted.kind, drift_id=wanted.drift_id, **who)
     return Json({"said": str(done), "minutes": done.minutes})

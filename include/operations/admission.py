@@ -152,7 +152,7 @@ class CsvEvents:
 
     def read(self, record: Record) -> Event | Refused:
         if record.problem:
-            return self.refused(record, f"line {record.line} is no record: {record.problem}")
+            return self.refused(record, f"line {record.line} is not a record: {record.problem}")
         values = dict(zip(self._header, record.fields, strict=True))
         try:
             return self._judge.admit(values, content=record.content)

@@ -55,7 +55,7 @@ def typed_rows(
     for record in records:
         try:
             if record.problem:
-                raise ValueError(f"line {record.line} is no record: {record.problem}")
+                raise ValueError(f"line {record.line} is not a record: {record.problem}")
             texts = texts_of(record)
         except ValueError as error:
             refused.append(Refused(str(record.line), str(error), line_payload(record.fields[0])))

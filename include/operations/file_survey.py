@@ -23,7 +23,7 @@ from include.operations.admission import YEARS, NotAdmitted, check_header, names
 from include.operations.progress import Bar
 from include.pipelines import Pipeline
 
-Kind = str | None  # None: a line that is no record
+Kind = str | None  # None: a line that is not a record
 NO_KIND = ""  # the event does not say what it is
 _MOST_KINDS = 1_000  # that are told apart; a column of ids would fill the memory
 _ROWS_PER_LOOK = 5_000

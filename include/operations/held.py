@@ -52,7 +52,7 @@ def asked_release(
         return held.release(conn, asked, start, end, by=by, reason=why)
 
 
-def asked_acceptance(
+def accept_drift(
     pipeline: str | None,
     field: str | None,
     kind: str | None,
@@ -66,9 +66,9 @@ def asked_acceptance(
         raise drifts.AcceptanceRefused("Say whose drift to accept: PIPELINE=….")
     if kind and kind not in drifts.KINDS:
         raise drifts.AcceptanceRefused(f"There is no drift of kind {kind!r}; there are: {', '.join(drifts.KINDS)}.")
-    asked = pipelines.get(pipeline)
+    owner = pipelines.get(pipeline)
     with warehouse(WAREHOUSE_ETL, merge=True) as conn:
-        return drifts.accept(conn, asked, field or "", kind or None, by=by, reason=why, drift_id=drift_id)
+        return drifts.accept(conn, owner, field or "", kind or None, by=by, reason=why, drift_id=drift_id)
 
 
 def listed(pipeline: str | None, form: str = "table") -> str:
@@ -154,7 +154,7 @@ def accept_main(arguments: list[str] | None = None) -> int:
     by = asked.by.strip() or login_name()
     return _say(
         "Nothing is accepted.",
-        lambda: asked_acceptance(asked.pipeline, asked.field, asked.kind, by=by, why=asked.why),
+        lambda: accept_drift(asked.pipeline, asked.field, asked.kind, by=by, why=asked.why),
     )
 
 

@@ -66,7 +66,7 @@ class JsonLineEvents:
 
     def read(self, record: Record) -> Event | Refused:
         if record.problem:
-            return self.refused(record, f"line {record.line} is no record: {record.problem}")
+            return self.refused(record, f"line {record.line} is not a record: {record.problem}")
         text = None
         try:
             values, text = self._objects.identified(record.fields[0])

@@ -31,7 +31,7 @@ from include.lake.schema import table_statements
 from include.lake.session import lake
 from include.lake.writer import Event, event_id, payload_of
 from include.operations import verify
-from include.operations.held import asked_acceptance
+from include.operations.held import accept_drift
 from include.operations.ingest import ingest_dead_letters
 from include.operations.topic_watch import problems
 from include.pipelines import Pipeline
@@ -376,7 +376,7 @@ def test_drift_that_comes_through_connect_is_held_by_name_until_a_person_accepts
     assert not held.keys() & {at for (at,) in runs.query(published, noon=noon)}
 
     for field in ("job_id", "publisher_id", "campaign_id"):
-        assert asked_acceptance("recruitment", field, None, by="test").minutes == 1
+        assert accept_drift("recruitment", field, None, by="test").minutes == 1
     airflow.catch_up()
     assert len(runs.query(ledger, state="merged", noon=noon)) == 9
     assert verify.verify([recruitment], start=noon, end=noon + timedelta(hours=1)).clean

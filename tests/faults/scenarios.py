@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from include.lake import keys
 from include.lake.session import lake
-from include.operations.held import asked_acceptance
+from include.operations.held import accept_drift
 from include.pipelines import Pipeline
 from local import supervisor
 from tests.e2e import runs
@@ -500,7 +500,7 @@ def _must_hold_two(world: World, pipeline: Pipeline, day: datetime, *, merged: i
 
 
 def _accept(world: World, field: str, pipeline: Pipeline = RECRUITMENT) -> None:
-    done = asked_acceptance(pipeline.name, field, None, by="fault matrix", why="meant so")
+    done = accept_drift(pipeline.name, field, None, by="fault matrix", why="meant so")
     if done.minutes != 2:
         raise Broken(f"the acceptance has {done.minutes} minutes read again")
     world.run(dag_id=f"{pipeline.name}_minute")

@@ -149,7 +149,7 @@ def test_by_import_and_by_topic_a_file_counts_once_and_so_do_its_broken_lines(sh
     assert (len(before[0]), len(before[1])) == (302, 2)
     assert [row["reason"].split(":")[0] for row in before[1]] == [
         "event_time 'soon' is not a timestamp between 1970 and 2100, and there is no create_time",
-        "line 305 is no record",
+        "line 305 is not a record",
     ]
 
 
@@ -413,7 +413,7 @@ def test_an_event_from_the_future_that_the_topic_refuses_is_kept_and_stops_nothi
     assert "further ahead than topic" in kept(shop)[0]["reason"]
 
 
-ASKED = {"pipeline": "ecommerce", "file": "nope.csv"}
+OPTIONS = {"pipeline": "ecommerce", "file": "nope.csv"}
 
 
 @pytest.mark.parametrize(
@@ -422,10 +422,10 @@ ASKED = {"pipeline": "ecommerce", "file": "nope.csv"}
         ({"file": "x.csv"}, "not clear what to replay. Say PIPELINE="),
         ({"pipeline": "ecommerce"}, "not clear what to replay"),
         ({"pipeline": "nothing", "file": "x.csv"}, "There is no pipeline 'nothing'"),
-        (ASKED, "nope.csv: file not found"),
-        (ASKED | {"rate": "fast"}, "RATE=fast is not a speed"),
-        (ASKED | {"shift": "later"}, "SHIFT=later is unknown"),
-        (ASKED | {"sample": "some"}, "SAMPLE=some is not a number of rows"),
+        (OPTIONS, "nope.csv: file not found"),
+        (OPTIONS | {"rate": "fast"}, "RATE=fast is not a speed"),
+        (OPTIONS | {"shift": "later"}, "SHIFT=later is unknown"),
+        (OPTIONS | {"sample": "some"}, "SAMPLE=some is not a number of rows"),
     ],
 )
 def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, asked, told, capsys):

@@ -41,14 +41,14 @@ def test_reasons_that_differ_in_what_was_found_are_one(lab: Lab) -> None:
     no_uuid = "create_time {} is not a time-UUID (version 1, 36 characters)"
     reject(lab, no_uuid.format("'a: b'"), "sha:2", None, "import")
     reject(lab, no_uuid.format('"it\'s"'), "sha:3", None, "import")
-    reject(lab, "line 4 is no record: it has 2 fields", "sha:4", None, "import")
-    reject(lab, "line 17 is no record: it has 9 fields", "sha:17", None, "import")
+    reject(lab, "line 4 is not a record: it has 2 fields", "sha:4", None, "import")
+    reject(lab, "line 17 is not a record: it has 9 fields", "sha:17", None, "import")
     found = rejected.by_reason(lab.conn, [RECRUITMENT], Choice(), payloads=True)
     assert {(one["origin"], one["reason"]): one["rows"] for one in found} == {
         ("lake", "bid is negative"): 2,
         ("lake", "bid is not a number"): 1,
         ("import", "create_time … is not a time-UUID (version 1, 36 characters)"): 2,
-        ("import", "line … is no record"): 2,
+        ("import", "line … is not a record"): 2,
     }
     negative = next(one for one in found if one["reason"] == "bid is negative")
     assert (negative["minutes"], negative["first_minute"], negative["last_minute"]) == (2, minute(0), minute(5))

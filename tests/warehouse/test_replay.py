@@ -176,7 +176,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     minute = minute_of(good.create_time)
     refuse(lab, "sha:2", {"create_time": f" {good.create_time} ", "ev": 2, "mood": "fine", "bid": None}, at=None)
     refuse(lab, "sha:3", {"create_time": "still none", "ev": "1"})
-    refuse(lab, "sha:4", {"line": "too,few"}, "line 4 is no record: it has 2 fields")
+    refuse(lab, "sha:4", {"line": "too,few"}, "line 4 is not a record: it has 2 fields")
     refuse(lab, "sha:5", '{"cut off', "create_time is too long")
     started = replay.start(RECRUITMENT, Choice(), said.append)
     assert said == [
@@ -194,7 +194,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
         "create_time 'still none' is not a time-UUID (version 1, 36 characters)",
         "its stored payload is not JSON: Unterminated string starting at: line 1 column 2 (char 1)"
         "; refused first for: create_time is too long",
-        "line 4 is no record: it has 2 fields",
+        "line 4 is not a record: it has 2 fields",
     ]
     before = rejected(lab)
     replay.start(RECRUITMENT, Choice(), said.append)
