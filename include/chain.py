@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, Param, chain
 
+from include.options import json_type
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
 from plugins.merge import MergeIntoWarehouse
@@ -105,7 +106,10 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
     )
     options = {
         name: Param(
-            default, title=name, description=pipeline.option_help.get(name, f"Option of the {pipeline.name} transform.")
+            default,
+            type=json_type(default),
+            title=name,
+            description=pipeline.option_help.get(name, f"Option of the {pipeline.name} transform."),
         )
         for name, default in pipeline.options.items()
     }

@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TaskSkippedEvent, TriggerEvent
 
 from include import pipelines
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint_in_trigger
+from include.options import OptionRefused, options_of_run
 from include.window import Window, WindowRefused, window_of_run
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class WaitForChanges(BaseSensorOperator):
         try:
             window = self._window(context)
             batch_id, digest = self._open(pipeline, window, context)
-        except (WindowRefused, RangeRefused) as refused:
+        except (WindowRefused, RangeRefused, OptionRefused) as refused:
             raise AirflowFailException(str(refused)) from None
         if batch_id is not None:
             self.log.info("Opened batch %s of %s (%s).", batch_id, pipeline.name, _described(window))
@@ -90,14 +91,15 @@ class WaitForChanges(BaseSensorOperator):
         from include.lake.session import lake
         from include.warehouse.session import warehouse
 
-        dag_run, params = context["dag_run"], context["params"]
+        dag_run = context["dag_run"]
+        options, allow_shrink = options_of_run(pipeline, context["params"])
         batch = {
             "kind": window.kind,
             "dag_id": dag_run.dag_id,
             "run_id": dag_run.run_id,
             "tick": dag_run.run_after.astimezone(UTC).replace(tzinfo=None),
-            "options": {name: params.get(name, default) for name, default in pipeline.options.items()},
-            "allow_shrink": bool(params.get("allow_shrink")),
+            "options": options,
+            "allow_shrink": allow_shrink,
         }
         with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
             if window.what == "range":

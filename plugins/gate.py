@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.connections import WAREHOUSE_ETL
+from plugins.batch import batch_id_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,9 +30,10 @@ class QualityGate(BaseOperator):
         from include.warehouse.gates import run_gate
         from include.warehouse.session import warehouse
 
+        batch_id = batch_id_of(self.batch_id)
         try:
             with warehouse(WAREHOUSE_ETL) as conn:
-                result = run_gate(conn, int(self.batch_id), self.gate)
+                result = run_gate(conn, batch_id, self.gate)
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         for line in str(result).splitlines():

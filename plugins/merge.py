@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from include import metrics, pipelines
 from include.connections import WAREHOUSE_ETL, endpoint
 from plugins import lineage
+from plugins.batch import batch_id_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,9 +30,10 @@ class MergeIntoWarehouse(lineage.TellsLineage, BaseOperator):
         from include.warehouse.errors import BatchRefused
         from include.warehouse.merge import merge
 
+        batch_id = batch_id_of(self.batch_id)
         target = endpoint(WAREHOUSE_ETL)
         try:
-            result = merge(int(self.batch_id), target)
+            result = merge(batch_id, target)
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         self.log.info("%s", result)

@@ -21,6 +21,7 @@ from include.spark.kept_driver import DriverEnded, KeptDriver
 from include.spark.listener import end_with_parent
 from include.spark.problems import FAILED, FAILED_FOR_GOOD
 from plugins import lineage
+from plugins.batch import batch_id_of
 
 with lineage.left_out_while_idle():
     from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
@@ -55,6 +56,7 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
         from include.warehouse.errors import BatchRefused
         from include.warehouse.session import warehouse
 
+        batch_id = batch_id_of(self.batch_id)
         spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host
         if problem := java_problem():
@@ -62,7 +64,7 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
         lake, target = endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL)
         try:
             with warehouse(target) as conn:
-                batch = batches.get(conn, int(self.batch_id))
+                batch = batches.get(conn, batch_id)
                 if batch.state in ("merged", "skipped"):
                     self.log.info("Batch %s is %s already: nothing to transform.", batch.batch_id, batch.state)
                     return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from airflow.exceptions import ParamValidationError
 
 from include import pipelines
 from tests.airflow_home import PROJECT
@@ -65,3 +66,10 @@ def test_factory_names_no_pipeline():
     ):
         text = (PROJECT / path).read_text()
         assert not [name for name in pipelines.all_pipelines() if name in text], path
+
+
+def test_the_form_refuses_an_option_of_another_type(dags):
+    option = dags["recruitment_minute"].params.get_param("recover")
+    assert option.resolve(value=False) is False
+    with pytest.raises(ParamValidationError, match="is not of type 'boolean'"):
+        option.resolve(value="false")

@@ -1,0 +1,38 @@
+"""Options of a run, as a trigger form, an API call or a backfill gives them. Their types are those of the declared defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+
+from include.pipelines import Pipeline
+
+ALLOW_SHRINK = "allow_shrink"
+
+
+class OptionRefused(ValueError):
+    """A value of another type than the option's default; the message names the option."""
+
+
+def options_of_run(pipeline: Pipeline, params: Mapping[str, object]) -> tuple[dict[str, object], bool]:
+    """The transform's options, and allow_shrink; what `params` leave out has its default. Raises OptionRefused."""
+    defaults = {**pipeline.options, ALLOW_SHRINK: False}
+    values = {name: _checked(name, params.get(name, default), default) for name, default in defaults.items()}
+    return values, bool(values.pop(ALLOW_SHRINK))
+
+
+def json_type(default: object) -> str:
+    """The type in JSON Schema of an option with this default."""
+    if isinstance(default, bool):
+        return "boolean"
+    if isinstance(default, Real):
+        return "number"
+    return "string"
+
+
+def _checked(name: str, value: object, default: object) -> object:
+    declared = json_type(default)
+    if not isinstance(value, (bool, Real, str)) or json_type(value) != declared:
+        example = {"boolean": "true or false, without quotes", "number": "a number, without quotes"}
+        raise OptionRefused(f"Option `{name}` is {value!r}: set it to {example.get(declared, 'a text')}.")
+    return value
