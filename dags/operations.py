@@ -9,7 +9,7 @@ from include import pipelines
 from include.chain import START
 from plugins.notifiers import TellOfFailedRun
 
-POOLS = ("spark", "merge")
+POOLS = ("spark",)
 DEFAULTS = {"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=10)}
 SETTINGS = {
     "start_date": START,
@@ -348,6 +348,7 @@ with DAG(
 
 
 HOUSEKEEPING = {
+    "make_partitions": "Makes the partitions of the next seven days in tables that have one for each day.",
     "tidy_warehouse": (
         "Deletes staged rows of finished attempts, payloads of rejected events, check samples, counts of fields, ended drift and "
         "old batches."

@@ -75,8 +75,8 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
         merge_into_warehouse = MergeIntoWarehouse(
             task_id="merge_into_warehouse",
             batch_id=BATCH_ID,
-            pool="merge",
-            # The largest batch merges in seconds, and a merge that hangs keeps every other one from the pool's slot.
+            # No pool: its pipeline's row lock orders the merges of one pipeline, and other pipelines never wait for it.
+            # The largest batch merges in seconds; one that hangs must not keep that lock.
             execution_timeout=timedelta(minutes=3),
         )
         check_warehouse = QualityGate(

@@ -24,7 +24,7 @@ from include.lake.session import lake
 from include.operations.change_log_days import forget_days
 from include.operations.demo_events import remove_demo_events
 from include.pipelines import Retention
-from include.warehouse import expired
+from include.warehouse import expired, partitions
 from include.warehouse.errors import WarehouseError
 from include.warehouse.folding import fold
 from include.warehouse.session import warehouse
@@ -112,7 +112,16 @@ def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[Removed
             yield Removed(pipeline.name, "hours of contributions folded", fold(conn, pipeline, now, age, dry=dry))
 
 
+def make_partitions(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Partitions of the next days, before there are rows for them: no merge waits for DDL."""
+    with warehouse(WAREHOUSE_ETL) as conn:
+        for pipeline in pipelines.all_pipelines().values():
+            if partitions.tables_by_day(pipeline):
+                yield Removed(pipeline.name, "partitions made", partitions.make_ahead(conn, pipeline, dry=dry))
+
+
 STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {
+    "make_partitions": make_partitions,
     "tidy_warehouse": tidy_warehouse,
     "forget_change_log": forget_change_log,
     "remove_demo_traffic": remove_demo_traffic,

@@ -41,7 +41,7 @@ class Output:
     name: str  # key of OUTPUTS in include/spark/<pipeline>.py
     staging: str  # database.table that Spark fills; its key starts with (attempt, minute)
     contributions: str  # database.table that the merge replaces minute by minute
-    by_day: bool = False  # contributions has a partition a day, PARTITION BY LIST (TO_DAYS(minute)): merges add them
+    by_day: bool = False  # contributions is PARTITION BY RANGE (TO_DAYS(minute)): a partition a day, made a week ahead
 
 
 @dataclass(frozen=True)

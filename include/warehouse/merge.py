@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from include import pipelines
 from include.connections import WAREHOUSE_ETL, Endpoint
 from include.pipelines import Pipeline
-from include.warehouse import folded_hours, partitions
+from include.warehouse import folded_hours
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, SET_UP, BatchRefused, code_of
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER, statements
@@ -67,7 +67,6 @@ def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult
 
     with warehouse(conn_id) as conn:
         in_transaction(conn, lambda cursor: _count_try(cursor, batch_id))
-        partitions.add_missing(conn, batch_id)
     again = Retrying(
         retry=retry_if_exception(lambda error: code_of(error) in {DEADLOCK, LOCK_WAIT, *LOST}),
         stop=stop_after_attempt(4),

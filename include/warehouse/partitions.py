@@ -1,69 +1,191 @@
-"""Day partitions of contributions that are too many for one B-tree (`by_day` of an Output), made before they are needed.
+"""Partitions of contributions that are too many for one B-tree (`by_day` of an Output): RANGE (TO_DAYS(minute)).
 
-One value a partition, LIST (TO_DAYS(minute)): a day can be added in whatever order days come, and no row moves.
+A partition is made while it is empty, a week before its day, by set-up and by housekeeping; never by a merge, since DDL
+waits for every reader. Rows of other days are in partitions of a month or a year, and beyond those in the first or the
+last one. A partition that has rows is never split, so that no DDL copies them.
 """
 
 from __future__ import annotations
 
-from datetime import date
+import logging
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
 
-from include import pipelines
-from include.pipelines import Output
-from include.warehouse.errors import code_of
+from include.pipelines import Pipeline
+from include.warehouse.errors import LOCK_WAIT, WarehouseError, code_of
 from include.warehouse.session import in_transaction
 
-# DDL waits for every reader of the table, and whoever comes later waits behind it: give up before that is noticed.
-_PATIENCE = 10  # seconds
-_ALREADY_THERE = frozenset({1495, 1517})  # the same value, the same name: another merge was quicker
+log = logging.getLogger(__name__)
+
+DAYS_AHEAD = 7
+_YEARS_FROM = 2000
+_MONTHS = 12  # so many before and after the current one
+_MOST_ROWS_TO_COPY = 1_000  # of a partition that is split: some milliseconds
+_MOST_PARTITIONS = 8_000  # of 8,192 that a table can have: 20 years of days, then months
+# Statements that come later wait behind DDL that waits for a reader.
+_PATIENCE = 1  # second
+_REBUILD_PATIENCE = 10  # seconds
+_ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date less its ordinal
 
 
-def add_missing(conn, batch_id: int) -> None:
-    """Make the partitions that a merge of this batch needs. DDL commits, so call it outside of its transaction."""
+@dataclass(frozen=True)
+class Partition:
+    """Rows from `start` until before `end`; None where there is no bound."""
+
+    name: str
+    start: date | None
+    end: date | None
+
+
+def boundaries(today: date) -> list[date]:
+    """Where partitions should begin: years since 2000, months around today, and each day of the next week."""
+    this_month = today.year * 12 + today.month - 1
+    months = (divmod(month, 12) for month in range(this_month - _MONTHS, this_month + _MONTHS + 2))
+    return sorted(
+        {
+            *(date(year, 1, 1) for year in range(_YEARS_FROM, today.year + 1)),
+            *(date(year, month + 1, 1) for year, month in months),
+            *(today + timedelta(days=ahead) for ahead in range(DAYS_AHEAD + 2)),
+        }
+    )
+
+
+def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
+    """Split empty partitions at the boundaries of today, by the server's clock; returns how many were made.
+
+    Gives up where the table is in use for longer than a second, and logs it: the next call tries again. DDL commits.
+    """
+    made = 0
+    for table in tables_by_day(pipeline):
+        existing = partitions_of(conn, table)
+        wanted = boundaries(_today(conn))[: max(_MOST_PARTITIONS - len(existing), 0)]
+        for partition in existing:
+            inside = [day for day in wanted if _is_inside(day, partition)]
+            if not inside or _has_many_rows(conn, table, partition):
+                continue
+            pieces = _pieces(partition, inside)
+            if not dry and not _alter(
+                conn, table, f"REORGANIZE PARTITION {partition.name} INTO ({_definitions(pieces)})"
+            ):
+                return made
+            made += len(inside)
+    return made
+
+
+def by_range(conn, pipeline: Pipeline) -> None:
+    """Rebuild tables of an earlier version, which had a list of days. Rows are copied, and merges wait meanwhile."""
+    for table in tables_by_day(pipeline):
+        if _method(conn, table) != "LIST":
+            continue
+        log.info("Rebuilding %s with partitions by range. Merges into it wait meanwhile.", table)
+        pieces = _pieces(Partition("future", None, None), boundaries(_today(conn)))
+        if not _alter(
+            conn, table, f"PARTITION BY RANGE (TO_DAYS(minute)) ({_definitions(pieces)})", patience=_REBUILD_PATIENCE
+        ):
+            raise WarehouseError(
+                f"{table} was in use for {_REBUILD_PATIENCE} seconds, so that it could not be rebuilt with partitions by "
+                "range. Run the set-up again when its readers are done: SHOW PROCESSLIST lists them.",
+                LOCK_WAIT,
+            )
+
+
+def partitions_of(conn, table: str) -> list[Partition]:
+    """The partitions of a table by range, oldest first."""
+    found, start = [], None
+    if _method(conn, table) != "RANGE":
+        return found
+    for name, until in _described(conn, table, "partition_name, partition_description"):
+        end = None if until == "MAXVALUE" else date.fromordinal(int(until) - _ORDINAL_OF_DAY_0)
+        found.append(Partition(name, start, end))
+        start = end
+    return found
+
+
+def tables_by_day(pipeline: Pipeline) -> list[str]:
+    """Its tables of contributions that have these partitions."""
+    return sorted({output.contributions for output in pipeline.outputs if output.by_day})
+
+
+def _method(conn, table: str) -> str | None:
+    return _described(conn, table, "partition_method, partition_name")[0][0]
+
+
+def _described(conn, table: str, columns: str) -> list[tuple]:
+    database, name = table.split(".")
     cursor = conn.cursor()
-    cursor.execute("SELECT pipeline FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
-    found = cursor.fetchone()
-    outputs = [output for output in pipelines.get(found[0]).outputs if output.by_day] if found else []
-    days = _days_with_rows(cursor, batch_id) if outputs else []
-    there = {output: _existing(cursor, output) for output in outputs}
+    cursor.execute(
+        f"SELECT {columns} FROM information_schema.partitions "
+        "WHERE table_schema = %(database)s AND table_name = %(name)s ORDER BY partition_ordinal_position",
+        {"database": database, "name": name},
+    )
+    found = [tuple(_text(value) for value in row) for row in cursor.fetchall()]
     conn.rollback()
-    for output, existing in there.items():
-        for day in days:
-            if _name(day) not in existing:
-                in_transaction(conn, lambda cursor, output=output, day=day: _add(cursor, output, day))
+    return found
 
 
-def _days_with_rows(cursor, batch_id: int) -> list[date]:
-    """The days of the batch's minutes of which any attempt has counted a row."""
+def _today(conn) -> date:
+    cursor = conn.cursor()
+    cursor.execute("SELECT UTC_DATE()")
+    today = cursor.fetchone()[0]
+    conn.rollback()
+    return today
+
+
+def _has_many_rows(conn, table: str, partition: Partition) -> bool:
+    cursor = conn.cursor()
     cursor.execute(
-        "SELECT DISTINCT DATE(c.minute) AS day FROM etl.attempts AS a "
-        "JOIN etl.staged_counts AS c ON c.attempt = a.attempt AND c.counted_rows > 0 "
-        "WHERE a.batch_id = %(batch_id)s ORDER BY day",
-        {"batch_id": batch_id},
+        f"SELECT COUNT(*) FROM (SELECT 1 FROM {table} PARTITION ({partition.name}) LIMIT {_MOST_ROWS_TO_COPY + 1}) AS r"
     )
-    return [day for (day,) in cursor.fetchall()]
+    rows = cursor.fetchone()[0]
+    conn.rollback()  # an open transaction would keep the DDL waiting
+    return rows > _MOST_ROWS_TO_COPY
 
 
-def _existing(cursor, output: Output) -> set[str]:
-    database, table = output.contributions.split(".")
-    cursor.execute(
-        "SELECT partition_name FROM information_schema.partitions "
-        "WHERE table_schema = %(database)s AND table_name = %(table)s",
-        {"database": database, "table": table},
+def _is_inside(day: date, partition: Partition) -> bool:
+    return (partition.start is None or partition.start < day) and (partition.end is None or day < partition.end)
+
+
+def _pieces(partition: Partition, inside: Iterable[date]) -> list[Partition]:
+    """The partition cut at these days; a piece is named for its first day, the first and the last one for what they hold."""
+    starts = [partition.start, *inside]
+    ends = [*inside, partition.end]
+    return [Partition(_name(start, end), start, end) for start, end in zip(starts, ends, strict=True)]
+
+
+def _name(start: date | None, end: date | None) -> str:
+    if end is None:
+        return "future"
+    return "past" if start is None else f"p{start:%Y%m%d}"
+
+
+def _definitions(pieces: Collection[Partition]) -> str:
+    bounds = [f"(TO_DAYS('{piece.end}'))" if piece.end else "MAXVALUE" for piece in pieces]
+    return ", ".join(
+        f"PARTITION {piece.name} VALUES LESS THAN {bound}" for piece, bound in zip(pieces, bounds, strict=True)
     )
-    return {name for (name,) in cursor.fetchall()}
 
 
-def _add(cursor, output: Output, day: date) -> None:
-    cursor.execute("SET SESSION lock_wait_timeout = %(seconds)s", {"seconds": _PATIENCE})
+def _alter(conn, table: str, what: str, patience: int = _PATIENCE) -> bool:
+    """Whether it was done; False where the table was in use for so many seconds."""
+
+    def alter(cursor) -> None:
+        cursor.execute("SET SESSION lock_wait_timeout = %(seconds)s", {"seconds": patience})
+        try:
+            cursor.execute(f"ALTER TABLE {table} {what}")
+        finally:
+            cursor.execute("SET SESSION lock_wait_timeout = DEFAULT")
+
     try:
-        cursor.execute(
-            f"ALTER TABLE {output.contributions} ADD PARTITION (PARTITION {_name(day)} VALUES IN (TO_DAYS(%(day)s)))",
-            {"day": day.isoformat()},
-        )
+        in_transaction(conn, alter, tries=1)
     except Exception as error:
-        if code_of(error) not in _ALREADY_THERE:
+        if code_of(error) != LOCK_WAIT:
             raise
+        log.warning("%s is in use: its partitions stay as they are, and the next housekeeping tries again.", table)
+        return False
+    return True
 
 
-def _name(day: date) -> str:
-    return f"p{day:%Y%m%d}"
+def _text(value):
+    """Client libraries give some columns of information_schema as bytes."""
+    return value.decode() if isinstance(value, bytes | bytearray) else value

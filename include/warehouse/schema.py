@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
 from include.pipelines import Pipeline, all_pipelines
-from include.warehouse import reporting_zone
+from include.warehouse import partitions, reporting_zone
 from include.warehouse.columns import add_missing
 from include.warehouse.errors import DENIED, WarehouseError, place
 from include.warehouse.session import warehouse
@@ -103,6 +103,9 @@ def _apply(account: Endpoint) -> None:
                 cursor.execute(statement)
                 for added in add_missing(conn, statement):
                     log.info("Added %s, which %s/warehouse.sql declares.", added, folder.name)
+        for pipeline in pipelines:
+            partitions.by_range(conn, pipeline)
+            partitions.make_ahead(conn, pipeline)
         reporting_zone.write(cursor)
         for views in [folder / "views.sql" for folder in folders if (folder / "views.sql").is_file()]:
             for statement in statements(views):
@@ -151,7 +154,7 @@ def _etl_grants(pipelines: list[Pipeline]) -> Iterator[str]:
     """Rows of everything, tables of nothing: no CREATE, ALTER or DROP, but for tables that get a partition a day."""
     for database in _databases():
         yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.*"
-    for table in sorted({output.contributions for one in pipelines for output in one.outputs if output.by_day}):
+    for table in sorted({table for pipeline in pipelines for table in partitions.tables_by_day(pipeline)}):
         yield f"GRANT ALTER, CREATE ON {table}"  # CREATE: MySQL asks for it, and the table is there already
 
 

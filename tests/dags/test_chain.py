@@ -25,12 +25,12 @@ def test_five_steps_one_after_the_other(dag):
     assert edges == {step: [following] for step, following in zip(CHAIN, CHAIN[1:], strict=False)} | {CHAIN[-1]: []}
 
 
-def test_one_driver_and_one_merge_at_a_time(dag):
+def test_drivers_share_a_pool_and_no_merge_waits_for_another_pipeline(dag):
     assert {task.task_id: task.pool for task in dag.tasks} == {
         "wait_for_changes": "default_pool",
         "transform_delta": "spark",
         "check_staging": "default_pool",
-        "merge_into_warehouse": "merge",
+        "merge_into_warehouse": "default_pool",
         "check_warehouse": "default_pool",
     }
 

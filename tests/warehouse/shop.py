@@ -38,11 +38,3 @@ class Shop(Lab):
             row[0]: row[1:]
             for row in self.query("SELECT HOUR(hour), visits, cart_additions, removals FROM ecommerce.visits_hourly")
         }
-
-    def partitions(self) -> list[str]:
-        """Those of days that have been added, oldest first."""
-        found = self.query(
-            "SELECT partition_name FROM information_schema.partitions WHERE table_schema = 'ecommerce' "
-            "AND table_name = 'operations' AND partition_name <> 'p0' ORDER BY partition_name"
-        )
-        return [name for (name,) in found]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
-import threading
 from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
 from include.operations.recount import rules
-from include.warehouse import expired, folding, merge, partitions
+from include.warehouse import expired, folding, merge
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER, statements
 from tests.warehouse.lab import CLOCK, DAY, Lab, minute
@@ -145,59 +144,12 @@ def test_random_batches_end_in_the_sums_of_what_was_read_last(shop: Shop) -> Non
     assert wrong(shop) == []
 
 
-def test_days_get_their_partition_in_whatever_order_they_come(shop: Shop) -> None:
-    before = set(shop.partitions())
-    days = [date(2024, 2, 29), date(2023, 12, 31), date(2024, 1, 7)]
-    for day in days:
-        at = datetime(day.year, day.month, day.day, 23, 59)
-        shop.publish({at: [operation(event_time=at)], at + timedelta(days=90): []}, run_id=str(day))
-    assert set(shop.partitions()) - before == {"p20240229", "p20231231", "p20240107"}, (
-        "None for a day without an event."
-    )
-    held = shop.query("SELECT COUNT(*) FROM ecommerce.operations PARTITION (p20240107)")
-    assert (held, shop.one("SELECT COUNT(*) FROM ecommerce.operations")) == ([(1,)], 3)
-
-
-def test_a_day_that_another_merge_has_added_meanwhile_is_no_failure(shop: Shop, monkeypatch) -> None:
-    at = datetime(2022, 5, 1, 12)
-    batch_id = shop.open(at)
-    shop.stage(batch_id, {at: [operation(event_time=at)]})
-    assert shop.check(batch_id).passed
-    existing = partitions._existing
-
-    def added_by_another_once_it_was_read(cursor, output) -> set[str]:
-        found = existing(cursor, output)
-        monkeypatch.setattr(partitions, "_existing", existing)
-        with warehouse() as other:
-            partitions.add_missing(other, batch_id)
-        return found
-
-    monkeypatch.setattr(partitions, "_existing", added_by_another_once_it_was_read)
-    assert merge.merge(batch_id).minutes == 1
-    assert "p20220501" in shop.partitions()
-
-
-def test_a_reader_of_the_table_holds_up_a_new_day_only_for_a_while(shop: Shop, monkeypatch) -> None:
-    """DDL waits for readers, and later readers wait behind it: it must give up, and be tried again."""
-    monkeypatch.setattr(partitions, "_PATIENCE", 1)
-    at = datetime(2022, 6, 1, 12)
-    batch_id = shop.open(at)
-    shop.stage(batch_id, {at: [operation(event_time=at)]})
-    assert shop.check(batch_id).passed
-    with warehouse("warehouse_bi") as reader:
-        reader.cursor().execute("SELECT COUNT(*) FROM ecommerce.operations")  # and no commit yet
-        leave = threading.Timer(1.5, reader.rollback)
-        leave.start()
-        assert merge.merge(batch_id).minutes == 1
-        leave.join()
-
-
 def test_merging_works_with_the_other_client_library(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mysql.connector")
     described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
     described["extra"] = {"client": "mysql-connector-python"}
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
-    at = datetime(2022, 7, 1, 12)  # a day without a partition
+    at = datetime(2022, 7, 1, 12)
     with warehouse() as conn:
         other = Shop(conn)
         other.publish({at: [operation("purchase", event_time=at)]})
@@ -356,8 +308,6 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(shop: Shop) -> No
     at = datetime(DAY.year, DAY.month, DAY.day, 0, 7)
     batch_id = shop.open(at)
     attempt = shop.stage(batch_id, {at: [operation(event_time=at)]})
-    with warehouse() as conn:
-        partitions.add_missing(conn, batch_id)
     binds = {"pipeline": "ecommerce", "batch_id": batch_id, "attempt": attempt, "oldest_kept_batch": 0}
 
     def explain(cursor) -> None:

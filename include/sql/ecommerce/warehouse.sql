@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS ecommerce.operations_staged (
   PRIMARY KEY (attempt, minute, event_number)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Merges add a partition for each day of create_time that has events; p0 only lets the table begin without one.
+-- Set-up and housekeeping make a partition for each day of create_time, a week ahead: include/warehouse/partitions.py.
 CREATE TABLE IF NOT EXISTS ecommerce.operations (
   minute DATETIME NOT NULL COMMENT 'of create_time',
   event_number BIGINT NOT NULL COMMENT 'tells the rows of one read of the minute apart, and says nothing else',
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS ecommerce.operations (
   revenue DECIMAL(12, 2) AS (CASE WHEN event_type = 'purchase' THEN price ELSE 0 END) VIRTUAL,
   PRIMARY KEY (minute, event_number)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
-PARTITION BY LIST (TO_DAYS(minute)) (PARTITION p0 VALUES IN (0));
+PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE);
 
 -- Which minutes hold the events of an hour, so that no index on the operations is needed to find them.
 CREATE TABLE IF NOT EXISTS ecommerce.event_hours (

@@ -1,0 +1,159 @@
+"""Partitions of operations are made ahead, and nothing that reads, writes or keeps a table open holds up a merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+
+import pytest
+
+from include.operations import housekeeping
+from include.warehouse import merge, partitions
+from include.warehouse.schema import apply_schema
+from include.warehouse.session import warehouse
+from tests.warehouse.lab import Lab, contribution, minute
+from tests.warehouse.shop import Shop, operation
+
+TABLE = "ecommerce.operations"
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def shop(lab: Lab) -> Iterator[Shop]:
+    """The partitions of set-up, also after a test that has changed them."""
+    yield Shop(lab.conn)
+    lab.query(f"DELETE FROM {TABLE}")
+    admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
+    apply_schema()
+
+
+def admin(*statements: str) -> None:
+    with warehouse("warehouse_admin") as conn:
+        for statement in statements:
+            conn.cursor().execute(statement)
+        conn.commit()
+
+
+def of_table(shop: Shop) -> list[partitions.Partition]:
+    return partitions.partitions_of(shop.conn, TABLE)
+
+
+def of(shop: Shop, at: datetime) -> partitions.Partition:
+    """The partition of that time."""
+    day = at.date()
+    return next(
+        one for one in of_table(shop) if (one.start is None or one.start <= day) and (one.end is None or day < one.end)
+    )
+
+
+def today(shop: Shop) -> datetime:
+    day = shop.one("SELECT UTC_DATE()")
+    return datetime(day.year, day.month, day.day)
+
+
+def merged(shop: Shop, at: datetime) -> None:
+    shop.publish({at: [operation(event_time=at)]}, run_id=str(at))
+
+
+@pytest.mark.one_server
+def test_boundaries_are_years_then_months_then_days_of_a_week() -> None:
+    found = partitions.boundaries(date(2026, 12, 30))
+    assert found[0] == date(2000, 1, 1) and found[-1] == date(2028, 1, 1)
+    assert [day for day in found if day.day > 1] == [date(2026, 12, 30), date(2026, 12, 31)] + [
+        date(2027, 1, day) for day in range(2, 8)
+    ]
+    assert date(2025, 12, 1) in found and date(2025, 11, 1) not in found
+
+
+def test_set_up_makes_a_partition_for_each_day_of_the_next_week(shop: Shop) -> None:
+    for ahead in range(partitions.DAYS_AHEAD + 1):
+        day = today(shop).date() + ahead * DAY
+        partition = of(shop, today(shop) + ahead * DAY)
+        assert (partition.start, partition.end) == (day, day + DAY)
+
+
+def test_a_merge_of_any_day_makes_no_partition(shop: Shop) -> None:
+    before = of_table(shop)
+    for at in (datetime(1999, 5, 1), datetime(2019, 11, 1, 12), datetime(2040, 2, 29)):
+        merged(shop, at)
+    assert of_table(shop) == before
+    assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (past)") == 1
+    assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (future)") == 1
+
+
+def test_housekeeping_makes_what_days_have_brought_and_nothing_twice(shop: Shop) -> None:
+    """As after a week: the days that set-up has made are gone."""
+    admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
+    (planned,) = housekeeping.run_step("make_partitions", {}, dry=True)
+    assert len(of_table(shop)) == 1
+    (made,) = housekeeping.run_step("make_partitions", {})
+    assert made.count == planned.count == len(of_table(shop)) - 1
+    (again,) = housekeeping.run_step("make_partitions", {})
+    assert again.count == 0
+
+
+def test_few_rows_move_when_their_partition_is_split_and_many_stay(shop: Shop, monkeypatch) -> None:
+    merged(shop, datetime(2019, 11, 1, 12))
+    merged(shop, today(shop))
+    admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
+    monkeypatch.setattr(partitions, "_MOST_ROWS_TO_COPY", 1)
+    assert partitions.make_ahead(shop.conn, shop.pipeline) == 0
+    monkeypatch.undo()
+    assert partitions.make_ahead(shop.conn, shop.pipeline) > 0
+    assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (p{today(shop):%Y%m%d})") == 1
+    assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (p20190101)") == 1
+
+
+def test_set_up_rebuilds_the_list_of_days_of_an_earlier_version_with_its_rows(shop: Shop) -> None:
+    days = [datetime(2024, 2, 29, 23, 59), datetime(2019, 11, 1), today(shop)]
+    for at in days:
+        merged(shop, at)
+    before = shop.query(f"SELECT * FROM {TABLE} ORDER BY minute, event_number")
+    listed = ", ".join(f"PARTITION p{at:%Y%m%d} VALUES IN (TO_DAYS('{at.date()}'))" for at in days)
+    admin(f"ALTER TABLE {TABLE} PARTITION BY LIST (TO_DAYS(minute)) (PARTITION p0 VALUES IN (0), {listed})")
+    apply_schema()
+    assert shop.query(f"SELECT * FROM {TABLE} ORDER BY minute, event_number") == before
+    ranged = of_table(shop)
+    assert shop.one(f"SELECT COUNT(*) FROM {TABLE} PARTITION (p{today(shop):%Y%m%d})") == 1
+    apply_schema()
+    assert of_table(shop) == ranged
+    merged(shop, datetime(2024, 3, 1))
+
+
+def test_an_idle_reader_over_midnight_holds_up_no_merge(shop: Shop, lab: Lab) -> None:
+    """It keeps the table open: what waits for it would wait until the test ends."""
+    merged(shop, today(shop))
+    with warehouse("warehouse_bi") as reader:
+        reader.cursor().execute(f"SELECT * FROM {TABLE}")  # and no commit
+        for ahead in (1, 2, 40):
+            merged(shop, today(shop) + ahead * DAY)
+        lab.publish({minute(0): [contribution()]}, run_id="beside")
+
+
+def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop) -> None:
+    """As a backup does, the reader keeps its snapshot; the merge and a second reader come while it is open."""
+    admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
+    with warehouse("warehouse_bi") as backup, warehouse("warehouse_bi") as other:
+        cursor = backup.cursor()
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        cursor.execute(f"SELECT COUNT(*) FROM {TABLE}")
+        (made,) = housekeeping.run_step("make_partitions", {})
+        assert made.count == 0
+        merged(shop, today(shop))
+        other.cursor().execute(f"SELECT COUNT(*) FROM {TABLE}")
+    (made,) = housekeeping.run_step("make_partitions", {})
+    assert made.count > 0
+
+
+def test_a_pipeline_merges_while_the_merge_of_another_is_open(shop: Shop, lab: Lab) -> None:
+    batch_id = shop.open(minute(0))
+    shop.stage(batch_id, {minute(0): [operation()]})
+    assert shop.check(batch_id).passed
+    with warehouse(merge=True) as stuck:
+        cursor = stuck.cursor()
+        merge.lock(cursor, shop.pipeline)
+        merge._publish(cursor, shop.pipeline, batch_id)  # and no commit
+        lab.publish({minute(0): [contribution()]}, run_id="beside")
+    assert lab.facts() == {(7, 0): 1}
+    assert merge.merge(batch_id).changed
