@@ -1,6 +1,7 @@
 """The change log: which minutes of a lake table were written, and when last. Writers touch, pollers look.
 
-`day_changed_at` is static: one row per day tells whether anything in that day is new, whatever the lake holds.
+`changed_days` has one partition for each lake table and one row for each day, with the day's newest touch: a poll reads
+that partition. `minute_changes` has the minutes of a day.
 """
 
 from __future__ import annotations
@@ -18,17 +19,30 @@ from include.lake.keys import time_of
 if TYPE_CHECKING:
     from cassandra.cluster import Session
 
-_TOUCH = (
-    "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at, day_changed_at) "
-    "VALUES (?, ?, ?, now(), now())"
-)
-_DAYS = "SELECT DISTINCT lake_table, day, day_changed_at FROM minutemark.minute_changes"
+_TOUCH_MINUTE = "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at) VALUES (?, ?, ?, now())"
+_TOUCH_DAY = "INSERT INTO minutemark.changed_days (lake_table, day, changed_at) VALUES (?, ?, now())"
+_DAYS = "SELECT day, changed_at FROM minutemark.changed_days WHERE lake_table = %s"
 _MINUTES = "SELECT minute, changed_at FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s"
-_DAY = (
-    "SELECT day_changed_at, minute, changed_at, WRITETIME(day_changed_at) AS day_written, WRITETIME(changed_at) AS written "
-    "FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s"
+_DAY_WRITTEN = (
+    "SELECT changed_at, WRITETIME(changed_at) AS written FROM minutemark.changed_days "
+    "WHERE lake_table = %s AND day = %s"
 )
-_FORGET = "DELETE FROM minutemark.minute_changes USING TIMESTAMP %s WHERE lake_table = %s AND day = %s"
+_MINUTES_WRITTEN = (
+    "SELECT minute, changed_at, WRITETIME(changed_at) AS written FROM minutemark.minute_changes "
+    "WHERE lake_table = %s AND day = %s"
+)
+_FORGET_MINUTES = "DELETE FROM minutemark.minute_changes USING TIMESTAMP %s WHERE lake_table = %s AND day = %s"
+_FORGET_DAY = "DELETE FROM minutemark.changed_days USING TIMESTAMP %s WHERE lake_table = %s AND day = %s"
+# Former versions kept the newest touch of a day as a static column of its minutes.
+_FORMER_COLUMN = (
+    "SELECT column_name FROM system_schema.columns WHERE keyspace_name = 'minutemark' AND table_name = 'minute_changes' "
+    "AND column_name = 'day_changed_at'"
+)
+_FORMER_DAYS = (
+    "SELECT DISTINCT lake_table, day, day_changed_at, WRITETIME(day_changed_at) AS written "
+    "FROM minutemark.minute_changes"
+)
+_COPY_DAY = "INSERT INTO minutemark.changed_days (lake_table, day, changed_at) VALUES (?, ?, ?) USING TIMESTAMP ?"
 _TOUCHES_PER_BATCH = 200
 _EPOCH = datetime(1970, 1, 1)
 
@@ -54,9 +68,8 @@ def write_clock(session: Session) -> int:
 
 
 def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:
-    """The newest touch of every day of that lake table that was ever touched."""
-    rows = session.execute(_DAYS)
-    return {row.day.date(): row.day_changed_at for row in rows if row.lake_table == lake_table and row.day_changed_at}
+    """The newest touch of every day of that lake table that was ever touched. Reads one partition."""
+    return {row.day.date(): row.changed_at for row in session.execute(_DAYS, (lake_table,)) if row.changed_at}
 
 
 def minutes_of_day(session: Session, lake_table: str, day: date) -> dict[datetime, UUID]:
@@ -66,43 +79,73 @@ def minutes_of_day(session: Session, lake_table: str, day: date) -> dict[datetim
 
 def state_of_day(session: Session, lake_table: str, day: date) -> DayState | None:
     """The day's touches and when they were written; None for a day that the change log does not have."""
-    rows = list(session.execute(_DAY, (lake_table, day)))
-    if not rows or rows[0].day_changed_at is None:
+    of_day = session.execute(_DAY_WRITTEN, (lake_table, day)).one()
+    if of_day is None or of_day.changed_at is None:
         return None
-    stamps = [stamp for row in rows for stamp in (row.day_written, row.written) if stamp is not None]
-    minutes = {row.minute: row.changed_at for row in rows if row.changed_at}
-    return DayState(day, rows[0].day_changed_at, minutes, max(stamps))
+    rows = [row for row in session.execute(_MINUTES_WRITTEN, (lake_table, day)) if row.changed_at]
+    minutes = {row.minute: row.changed_at for row in rows}
+    return DayState(day, of_day.changed_at, minutes, max([of_day.written, *(row.written for row in rows)]))
 
 
 def forget(session: Session, lake_table: str, state: DayState) -> None:
     """Remove what that look has seen of the day, and nothing that was written since.
 
-    The deletion carries the write timestamp of the newest cell seen: a later touch has a later one, and survives,
-    whichever of the two arrives first.
+    Both deletions carry the write timestamp of the newest cell seen: a later touch has a later one, and survives,
+    whichever of the two arrives first. The minutes go first: a day without minutes is removed by the next run, and
+    minutes without their day would stay for ever.
     """
-    session.execute(_FORGET, (state.written_at, lake_table, state.day))
+    for statement in (_FORGET_MINUTES, _FORGET_DAY):
+        session.execute(statement, (state.written_at, lake_table, state.day))
+
+
+def copy_former_days(reader: Session, writer: Session) -> int:
+    """Copy the days that a writer of a former version has touched; returns how many. Scans the whole change log.
+
+    The copies keep their write timestamps: a day that was touched since or forgotten since stays as it is, so that
+    copying again changes nothing. A lake that was made by this version has no such days.
+    """
+    from cassandra.concurrent import execute_concurrent_with_args
+
+    if reader.execute(_FORMER_COLUMN).one() is None:
+        return 0
+    days = [tuple(row) for row in reader.execute(_FORMER_DAYS) if row.day_changed_at]
+    if days:
+        execute_concurrent_with_args(writer, writer.prepare(_COPY_DAY), days, concurrency=32)
+    return len(days)
 
 
 def touch(session: Session, lake_table: str, minutes: Iterable[datetime]) -> None:
     """Say that these minutes were written. Call it after the events are acknowledged, never before.
 
+    A writer that fails or ends before it returns must write its events again: their minutes may be touched without
+    their days.
+
     The session must leave the write timestamp to the server, as those of include/lake/session.py do: with a client's,
     a touch from a clock that is ahead would beat all later ones.
     """
-    from cassandra.query import BatchStatement, BatchType
-
     if session.use_client_timestamp:
         raise ValueError("This session sends client timestamps: set use_client_timestamp=False, or use lake().")
     days: dict[date, list[datetime]] = defaultdict(list)
     for minute in sorted(set(minutes)):
         days[minute.date()].append(minute)
-    statement = session.prepare(_TOUCH) if days else None
+    if not days:
+        return
+    statement = session.prepare(_TOUCH_MINUTE)
     for day, of_day in days.items():
-        for start in range(0, len(of_day), _TOUCHES_PER_BATCH):
-            batch = BatchStatement(BatchType.UNLOGGED)  # one partition: a single write, all or nothing
-            for minute in of_day[start : start + _TOUCHES_PER_BATCH]:
-                batch.add(statement, (lake_table, day, minute))
-            session.execute(batch)
+        _in_one_partition(session, statement, [(lake_table, day, minute) for minute in of_day])
+    # After the minutes, never before: a poll that has seen the day's new touch must find the minute's.
+    _in_one_partition(session, session.prepare(_TOUCH_DAY), [(lake_table, day) for day in days])
+
+
+def _in_one_partition(session: Session, statement: object, rows: list[tuple]) -> None:
+    """Unlogged batches of rows of one partition: each is a single write, all or nothing."""
+    from cassandra.query import BatchStatement, BatchType
+
+    for start in range(0, len(rows), _TOUCHES_PER_BATCH):
+        batch = BatchStatement(BatchType.UNLOGGED)
+        for row in rows[start : start + _TOUCHES_PER_BATCH]:
+            batch.add(statement, row)
+        session.execute(batch)
 
 
 def digest(days: Mapping[date, UUID]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, ConnectionMissing, Endpoint, endpoint
+from include.lake import change_log
 from include.lake.errors import SET_UP, LakeError, LakePermissionMissing, LakeTableMismatch
 from include.lake.session import lake
 from include.pipelines import Pipeline, all_pipelines
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SQL = Path(__file__).parents[1] / "sql"
-CHANGE_LOG = "minutemark.minute_changes"
+CHANGE_LOG = ("minutemark.minute_changes", "minutemark.changed_days")
 _KEY = {
     "minute": ("partition_key", "timestamp"),
     "shard": ("partition_key", "int"),
@@ -61,6 +62,8 @@ def _apply(account: Endpoint) -> None:
     with lake(account) as session:
         for statement in _schema_statements():
             session.execute(statement, timeout=60)
+        if copied := change_log.copy_former_days(session, session):
+            log.info("%d days of the change log are in minutemark.changed_days, where polls read them.", copied)
         for pipeline in all_pipelines().values():
             check_table(session, pipeline)
         if account.conn_id == LAKE_ADMIN:
@@ -147,7 +150,7 @@ def _grants(reader: str | None, writer: str | None) -> Iterator[str]:
         for keyspace in _keyspaces():
             yield f'GRANT SELECT ON KEYSPACE {keyspace} TO "{reader}"'
     if writer:
-        for table in sorted({CHANGE_LOG, *(pipeline.lake_table for pipeline in pipelines)}):
+        for table in sorted({*CHANGE_LOG, *(pipeline.lake_table for pipeline in pipelines)}):
             yield f'GRANT MODIFY ON TABLE {table} TO "{writer}"'
 
 

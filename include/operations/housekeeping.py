@@ -17,10 +17,10 @@ from datetime import timedelta
 from importlib.util import find_spec
 
 from include import pipelines
-from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
-from include.lake.change_log import clock
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
+from include.lake.change_log import clock, copy_former_days
 from include.lake.errors import LakeError
-from include.lake.session import lake
+from include.lake.session import explained, lake
 from include.operations.change_log_days import forget_days
 from include.operations.demo_events import remove_demo_events
 from include.pipelines import Retention
@@ -83,6 +83,9 @@ def forget_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]
     for pipeline in pipelines.all_pipelines().values():
         readers.setdefault(pipeline.lake_table, []).append(pipeline)
     with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
+        if not dry:
+            with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+                copy_former_days(reader, writer)
         for lake_table, of_table in readers.items():
             age = max(asked(pipeline.retention, days).change_log for pipeline in of_table)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)

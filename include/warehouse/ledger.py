@@ -104,7 +104,7 @@ def days_to_drill(
 ) -> list[date]:
     """Days with news, and days whose newest touch was so fresh at the last look that another may hide behind it.
 
-    The static cell keeps one of two simultaneous touches, which need not be the one that became visible last.
+    The row of a day keeps one of two simultaneous touches, which need not be the one that became visible last.
     """
     due = []
     for day, changed_at in sorted(days.items()):

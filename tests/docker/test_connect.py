@@ -65,10 +65,19 @@ def test_an_event_is_written_whole_under_its_whole_key(pipeline):
 
 def test_a_touch_is_the_one_of_our_own_writers(pipeline):
     """now() stands in values only, so that a redelivery is another touch of the same minute."""
-    table = of_table(connector(pipeline, TEMPLATE), pipeline, "minutemark.minute_changes")
-    ours = re.sub(r"\?, \?, \?", f"'{pipeline.lake_table}', :day, :minute", change_log._TOUCH)
+    config = connector(pipeline, TEMPLATE)
+    table = of_table(config, pipeline, "minutemark.minute_changes")
+    ours = re.sub(r"\?, \?, \?", f"'{pipeline.lake_table}', :day, :minute", change_log._TOUCH_MINUTE)
     assert table["query"] == ours
     assert mapped(table["mapping"]) == {"day": "_day", "minute": "_minute"}
+    table = of_table(config, pipeline, "minutemark.changed_days")
+    assert table["query"] == re.sub(r"\?, \?", f"'{pipeline.lake_table}', :day", change_log._TOUCH_DAY)
+    assert mapped(table["mapping"]) == {"day": "_day"}
+
+
+def test_the_three_writes_of_a_message_are_acknowledged_within_the_settle_time(pipeline):
+    """They are in flight together: a poll that sees the day first looks for the minute until the day has settled."""
+    assert int(connector(pipeline, TEMPLATE)["queryExecutionTimeout"]) < pipeline.settle.total_seconds()
 
 
 def test_write_timestamps_are_the_servers(pipeline):
@@ -117,7 +126,7 @@ def test_nothing_is_lost_when_the_lake_refuses_and_what_is_not_an_event_goes_to_
     assert (config["ignoreErrors"], config["errors.tolerance"]) == ("None", "all")
     assert config["errors.deadletterqueue.topic.name"] == f"{pipeline.topic}.dead"
     assert config["errors.deadletterqueue.context.headers.enable"] == "true"
-    for table in (pipeline.lake_table, "minutemark.minute_changes"):
+    for table in (pipeline.lake_table, "minutemark.minute_changes", "minutemark.changed_days"):
         found = of_table(config, pipeline, table)
         assert (found["consistencyLevel"], found["deletesEnabled"]) == ("LOCAL_QUORUM", "false")
 

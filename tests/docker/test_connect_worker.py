@@ -26,6 +26,7 @@ from include.kafka import clients, topics
 from include.kafka.connect import URL_SETTING, Connect, connector, name_of, register_all, restart_failed
 from include.kafka.messages import TopicEvents
 from include.kafka.way_in import CONNECT, SETTING, group_of
+from include.lake import change_log
 from include.lake.keys import minute_of, shard_of, time_uuid
 from include.lake.schema import table_statements
 from include.lake.session import lake
@@ -189,12 +190,10 @@ def in_lake(pipeline: Pipeline, places) -> dict[tuple[datetime, int], dict[str, 
 
 
 def touched(pipeline: Pipeline, day: date) -> set[datetime]:
+    """As a poll finds them: the day first."""
     with lake("lake_reader") as session:
-        rows = session.execute(
-            "SELECT minute FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s",
-            (pipeline.lake_table, day),
-        )
-        return {row.minute for row in rows}
+        assert day in change_log.changed_days(session, pipeline.lake_table)
+        return set(change_log.minutes_of_day(session, pipeline.lake_table, day))
 
 
 def of_topic(pipeline: Pipeline) -> dict[str, int]:

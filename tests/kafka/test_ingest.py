@@ -20,6 +20,7 @@ from include.kafka.way_in import DAG, group_of
 from include.lake import change_log
 from include.lake.errors import LakeError
 from include.lake.keys import shard_of
+from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
 from include.operations import imports, replay
 from include.operations.ingest import ingest, ingest_again
@@ -122,9 +123,9 @@ def touching_is_refused() -> bool:
     return False
 
 
-@pytest.fixture
-def refusing_change_log(schemas):
-    """The lake takes events and refuses to touch their minutes, until the fixture's function is called."""
+@pytest.fixture(params=CHANGE_LOG)
+def refusing_change_log(schemas, request):
+    """The lake takes events and refuses to touch their minutes, or their days, until the fixture's function is called."""
 
     def change(statement: str, refused: bool) -> None:
         with lake("lake_admin") as session:
@@ -132,18 +133,20 @@ def refusing_change_log(schemas):
         until(lambda: touching_is_refused() is refused)  # permissions are cached for half a second
 
     def allow() -> None:
-        change("GRANT MODIFY ON TABLE minutemark.minute_changes TO lake_writer", refused=False)
+        change(f"GRANT MODIFY ON TABLE {request.param} TO lake_writer", refused=False)
 
-    change("REVOKE MODIFY ON TABLE minutemark.minute_changes FROM lake_writer", refused=True)
+    change(f"REVOKE MODIFY ON TABLE {request.param} FROM lake_writer", refused=True)
     yield allow
     allow()
 
 
 def test_nothing_is_committed_that_the_change_log_has_not_acknowledged(pipeline, send, refusing_change_log):
-    send.write([event("2026-08-04 10:00:00")])
+    sent = event("2026-08-04 10:00:00")
+    send.write([sent])
     with pytest.raises(LakeError, match="lacks a permission"):
         take_in(pipeline)
-    assert len(lake_rows("2026-08-04 10:00")) == 1  # written, and yet not safe: nobody would look at its minute
+    # Written, and yet not safe: no poll would look at its minute.
+    assert str(sent.create_time) in lake_rows("2026-08-04 10:00")
     assert committed(pipeline) == 0
     refusing_change_log()
     assert take_in(pipeline).written == 1

@@ -21,7 +21,7 @@ def test_a_touch_shows_in_its_day_and_its_minute(writer, reader):
     assert before - timedelta(seconds=1) <= time_of(minutes[MINUTE]) <= change_log.clock(reader)
 
 
-def test_day_changed_at_follows_the_newest_touch(writer, reader):
+def test_the_days_row_follows_the_newest_touch(writer, reader):
     change_log.touch(writer, "test.newest", [MINUTE])
     seen = [change_log.changed_days(reader, "test.newest")[DAY]]
     for minute in (MINUTE + timedelta(minutes=7), MINUTE - timedelta(minutes=7), MINUTE):
@@ -98,3 +98,32 @@ def test_the_clock_is_utc(reader):
 def test_days_are_dates_of_the_minute(writer, reader):
     change_log.touch(writer, "test.day", [datetime(2026, 3, 1, 23, 59), datetime(2026, 3, 2, 0, 0)])
     assert sorted(change_log.changed_days(reader, "test.day")) == [date(2026, 3, 1), date(2026, 3, 2)]
+
+
+# ⚑ a poll between the two writes of a touch
+def test_a_day_is_touched_after_its_minutes(writer, reader, monkeypatch):
+    change_log.touch(writer, "test.order", [MINUTE])
+    before, looks = change_log.changed_days(reader, "test.order"), []
+    write = change_log._in_one_partition
+
+    def look_and_write(session, statement, rows):
+        looks.append(
+            (change_log.changed_days(reader, "test.order"), change_log.minutes_of_day(reader, "test.order", DAY))
+        )
+        write(session, statement, rows)
+
+    monkeypatch.setattr(change_log, "_in_one_partition", look_and_write)
+    change_log.touch(writer, "test.order", [MINUTE + timedelta(minutes=1)])
+    (days_first, minutes_first), (days_between, minutes_between) = looks
+    assert days_first == days_between == before
+    assert list(minutes_first) == [MINUTE]
+    assert list(minutes_between) == [MINUTE, MINUTE + timedelta(minutes=1)]
+    assert change_log.changed_days(reader, "test.order")[DAY] != before[DAY]
+
+
+def test_a_poll_reads_one_partition_of_the_lake_table(writer, reader, admin):
+    change_log.touch(writer, "test.other_table", [MINUTE])
+    assert change_log.changed_days(reader, "test.one_table") == {}
+    trace = admin.execute(change_log._DAYS, ("test.other_table",), trace=True).get_query_trace()
+    steps = [event.description for event in trace.events]
+    assert any("single-partition query on changed_days" in step for step in steps), steps

@@ -9,6 +9,7 @@ import pytest
 
 from include import runs
 from include.lake import change_log
+from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
 from include.operations import change_log_days
 from include.warehouse import batches, ledger, merge
@@ -23,7 +24,8 @@ TABLE = RECRUITMENT.lake_table
 def old(reader) -> datetime:
     """A minute of a day long past; the change log is empty."""
     with lake("lake_admin") as admin:  # whole: touches of the past would hide behind the last test's deletions
-        admin.execute("TRUNCATE minutemark.minute_changes")
+        for table in CHANGE_LOG:
+            admin.execute(f"TRUNCATE {table}")
     return (change_log.clock(reader) - timedelta(days=40)).replace(hour=10, minute=0, second=0, microsecond=0)
 
 
@@ -34,9 +36,13 @@ def touch_long_ago(*minutes: datetime) -> None:
             written = minute + timedelta(minutes=2)
             stamp = (written - datetime(1970, 1, 1)) // timedelta(microseconds=1)
             admin.execute(
-                "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at, day_changed_at) "
-                "VALUES (%s, %s, %s, %s, %s) USING TIMESTAMP %s",
-                (TABLE, minute.date(), minute, touched_at(written), touched_at(written), stamp),
+                "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at) "
+                "VALUES (%s, %s, %s, %s) USING TIMESTAMP %s",
+                (TABLE, minute.date(), minute, touched_at(written), stamp),
+            )
+            admin.execute(
+                "INSERT INTO minutemark.changed_days (lake_table, day, changed_at) VALUES (%s, %s, %s) USING TIMESTAMP %s",
+                (TABLE, minute.date(), touched_at(written), stamp),
             )
 
 
@@ -126,7 +132,7 @@ def test_a_day_that_is_not_all_merged_stays(lab: Lab, reader, writer, old, why: 
         lab.conn.commit()
     if why == "check failed":
         lab.query("UPDATE etl.minute_ledger SET read_changed_at = NULL, read_at = NULL, settled_before = NULL")
-    if why == "one minute unseen":  # visible late, without moving the day's static cell
+    if why == "one minute unseen":  # visible late, without its day's touch
         with lake("lake_admin") as admin:
             admin.execute(
                 "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at) VALUES (%s, %s, %s, %s) "

@@ -157,7 +157,7 @@ def test_a_late_touch_brings_a_merged_minute_back(lab: Lab, reader, writer, now)
 def test_a_day_is_drilled_again_until_its_touch_has_settled(lab: Lab, reader, writer, now) -> None:
     touch(writer, now - MINUTE)
     first = runs.look(RECRUITMENT, reader, lab.conn)
-    hidden = now - 2 * MINUTE  # visible later, without moving the day's static cell
+    hidden = now - 2 * MINUTE  # visible later, without its day's touch
     with lake("lake_admin") as admin:
         admin.execute(
             "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at) VALUES (%s, %s, %s, %s)",

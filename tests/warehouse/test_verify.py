@@ -14,6 +14,7 @@ import pytest
 from include import runs
 from include.lake import change_log, counts
 from include.lake.keys import minute_of, shard_of
+from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.operations import verify
@@ -65,7 +66,8 @@ def empty_lake(writer) -> None:
             writer.execute("DELETE FROM bedan.tracking WHERE minute = %s AND shard = %s", (at, shard))
     for day in {at.date() for at in WRITTEN}:
         log = (RECRUITMENT.lake_table, day)
-        writer.execute("DELETE FROM minutemark.minute_changes WHERE lake_table = %s AND day = %s", log)
+        for table in CHANGE_LOG:
+            writer.execute(f"DELETE FROM {table} WHERE lake_table = %s AND day = %s", log)
     WRITTEN.clear()
 
 
