@@ -1,21 +1,30 @@
-"""Loads changed minutes of the lake into the warehouse, every minute.
+"""Loads changed minutes of the lake into the warehouse, every minute or continuously.
 
 A scheduled run processes the minutes that the ledger lists as pending, not the minute in its name. The next run therefore
 processes a late row, however old its minute is. After an outage, each run takes the newest minutes first and then
 about 20 seconds' worth of the backlog. A backfill takes exactly the minutes of its intervals.
+
+With `MINUTEMARK_SCHEDULE=continuous`, or `schedule="continuous"` in the declaration, the next run begins as the last one
+ends. It waits in the triggerer for a change, up to two minutes.
 """
 
 from airflow.sdk import CronDataIntervalTimetable
 
 from include import pipelines
 from include.chain import chain_dag
+from include.schedule import continuous_wait, is_continuous
+from plugins.changes import PATIENCE
+from plugins.timetable import ContinuousWithBackfills
 
 for pipeline in pipelines.all_pipelines().values():
+    continuous = is_continuous(pipeline)
     # A bare cron string would give runs an empty data interval, and a backfill nothing to take.
+    every_minute = CronDataIntervalTimetable("* * * * *", timezone="UTC")
     dag = chain_dag(
         pipeline,
         "minute",
-        schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
+        schedule=ContinuousWithBackfills() if continuous else every_minute,
+        patience=continuous_wait(pipeline) if continuous else PATIENCE,
         doc=__doc__,
         priority=100,
     )

@@ -1,8 +1,8 @@
 """The chain of every pipeline: from changed minutes of the lake to facts in the warehouse.
 
 1. **wait_for_changes** polls the lake's change log. Changed minutes, newest first, become a *batch*; the next tasks get
-   its id. If nothing changed, a scheduled run waits in the triggerer for up to 45 seconds and is then skipped. A run that
-   was triggered manually is skipped at once.
+   its id. If nothing changed, a scheduled run waits in the triggerer and is then skipped: up to 45 seconds, or two minutes
+   with continuous runs. A run that was triggered manually is skipped at once.
 2. **transform_delta** reads the batch's minutes with one spark-submit and fills staging, as a new *attempt*.
 3. **check_staging** checks that every raw row is counted, ignored or rejected, and that the figures are plausible.
 4. **merge_into_warehouse** replaces the contributions of these minutes and recomputes their facts, in one transaction.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, Param, chain
 
 from include.options import json_type
-from plugins.changes import WaitForChanges
+from plugins.changes import PATIENCE, WaitForChanges
 from plugins.gate import QualityGate
 from plugins.merge import MergeIntoWarehouse
 from plugins.notifiers import TellOfFailedRun
@@ -38,8 +38,13 @@ LIVE_BEFORE_REPLAY = "plugins.priority.LiveBeforeReplay"
 TASK_DEFAULTS = {"retries": 2, "retry_delay": timedelta(seconds=10), "weight_rule": LIVE_BEFORE_REPLAY}
 
 
-def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: int) -> DAG:
-    """The DAG `<pipeline>_<kind>`; among live runs the higher priority takes the pools first."""
+def chain_dag(
+    pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: int, patience: timedelta = PATIENCE
+) -> DAG:
+    """The DAG `<pipeline>_<kind>`; among live runs the higher priority takes the pools first.
+
+    Its scheduled runs wait for a change up to `patience` after they are due.
+    """
     with DAG(
         f"{pipeline.name}_{kind}",
         description=pipeline.description,
@@ -58,6 +63,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
             task_id="wait_for_changes",
             pipeline=pipeline.name,
             kind=kind,
+            patience=patience,
             execution_timeout=timedelta(minutes=5),
         )
         transform_delta = TransformDelta(

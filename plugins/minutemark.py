@@ -7,6 +7,7 @@ import importlib
 from airflow.plugins_manager import AirflowPlugin
 
 from plugins.priority import LiveBeforeReplay
+from plugins.timetable import ContinuousWithBackfills
 
 
 class Later:
@@ -25,6 +26,7 @@ class Later:
 class MinutemarkPlugin(AirflowPlugin):
     name = "minutemark"
     priority_weight_strategies = [LiveBeforeReplay]
+    timetables = [ContinuousWithBackfills]
     fastapi_apps = [{"name": "Pipelines", "app": Later("plugins.pipelines_page:app"), "url_prefix": "/minutemark"}]
     external_views = [
         {

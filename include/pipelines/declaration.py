@@ -30,6 +30,7 @@ _OWN_COLUMNS = frozenset(
 )
 _OWN_PREFIXES = ("_present_", "_unreadable_")
 EVOLVE, HOLD = "evolve", "hold"  # what an undeclared field does to its minute: nothing but a report, or a hold
+MINUTE, CONTINUOUS = SCHEDULES = "minute", "continuous"  # when runs begin: each minute, or as the last one ends
 _READ_PAYLOAD = "Leave it out: the transform can still read it from payload."
 NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # of SQL, of exports, of Python and of data frames
 
@@ -105,6 +106,7 @@ class Pipeline:
     )  # of the transform, with defaults
     option_help: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # texts of the trigger form
     tags: tuple[str, ...] = ()
+    schedule: str = ""  # MINUTE or CONTINUOUS; empty: as MINUTEMARK_SCHEDULE says
     topic: str = ""  # of its events in Kafka, a partition for each shard; <name>.events where it says nothing else
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
     event_time: str | None = None  # column that create_time is made from where an import has none
@@ -137,6 +139,10 @@ class Pipeline:
         if self.unknown_fields not in (EVOLVE, HOLD):
             raise ValueError(
                 f"Pipeline {self.name}: unknown_fields is {self.unknown_fields!r}: write {EVOLVE!r} or {HOLD!r}."
+            )
+        if self.schedule not in ("", *SCHEDULES):
+            raise ValueError(
+                f"Pipeline {self.name}: schedule is {self.schedule!r}: write {MINUTE!r} or {CONTINUOUS!r}, or leave it out."
             )
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")

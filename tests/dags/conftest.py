@@ -1,4 +1,4 @@
-"""The DAGs as Airflow parses them, the demo's and those of either way in from topics among them."""
+"""The DAGs as Airflow parses them with either schedule, the demo's and those of either way in from topics among them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import pytest
 from tests.airflow_home import PROJECT
 
 
-def parsed(path: str, way_in: str):
+def parsed(path: str, way_in: str, schedule: str):
     from airflow.models import DagBag
 
-    with mock.patch.dict(os.environ, {"MINUTEMARK_DEMO": "1", "MINUTEMARK_INGEST": way_in}):
+    settings = {"MINUTEMARK_DEMO": "1", "MINUTEMARK_INGEST": way_in, "MINUTEMARK_SCHEDULE": schedule}
+    with mock.patch.dict(os.environ, settings):
         return DagBag(str(PROJECT / path))
 
 
+@pytest.fixture(scope="session", params=["minute", "continuous"])
+def schedule(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def dag_bag():
-    bag, by_connect = parsed("dags", "dag"), parsed("dags/dead_letters.py", "connect")
+def dag_bag(schedule):
+    bag, by_connect = parsed("dags", "dag", schedule), parsed("dags/dead_letters.py", "connect", schedule)
     bag.dags.update(by_connect.dags)
     bag.import_errors.update(by_connect.import_errors)
     return bag

@@ -52,6 +52,22 @@ def test_form_offers_times_shrinking_and_the_options_of_the_pipeline(dags):
         assert form == {"from": None, "to": None, "allow_shrink": False, **pipeline.options}
 
 
+def test_runs_begin_each_minute_or_as_the_last_one_ends(dags, schedule):
+    summary, wait = {"minute": ("* * * * *", 45), "continuous": ("continuous", 120)}[schedule]
+    for name in pipelines.all_pipelines():
+        minute, reconcile = dags[f"{name}_minute"], dags[f"{name}_reconcile"]
+        assert serialized(minute).timetable.summary == summary
+        assert serialized(minute).timetable.periodic, "Airflow would refuse a backfill of it."
+        assert minute.get_task("wait_for_changes").patience == timedelta(seconds=wait)
+        assert serialized(reconcile).timetable.summary != "continuous"
+
+
+def serialized(dag):
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return DagSerialization.from_dict(DagSerialization.to_dict(dag))
+
+
 def test_documentation_in_the_ui_tells_every_step(dag):
     assert all(f"**{step}**" in dag.doc_md for step in CHAIN)
 

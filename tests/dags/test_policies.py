@@ -108,12 +108,12 @@ def test_pool_of_every_task_is_in_airflow_settings(dags):
 
 def test_periodic_dag_has_intervals_that_a_backfill_can_take(dags):
     def complaint(dag):
-        if not dag.timetable.__class__.__name__.startswith("Cron"):
-            return None
         import pendulum
         from airflow.serialization.serialized_objects import DagSerialization
 
         timetable = DagSerialization.from_dict(DagSerialization.to_dict(dag)).timetable
+        if not timetable.periodic:
+            return None
         interval = timetable.infer_manual_data_interval(run_after=pendulum.now("UTC"))
         return (
             interval.start >= interval.end
@@ -192,6 +192,12 @@ def test_topics_are_followed_by_dags_only_when_asked_for(parsed_elsewhere, way):
     found = parse(MINUTEMARK_INGEST=way)
     assert " recruitment_minute" in found and " recruitment_ingest" not in found
     assert (" minutemark_dead_letters" in found) == (way == "connect")
+
+
+def test_a_schedule_that_does_not_exist_is_an_import_error_with_what_is_possible():
+    errors = re.findall(r"^ERROR .*|^\S*UnknownSchedule.*", parse(MINUTEMARK_SCHEDULE="hourly"), re.MULTILINE)
+    assert len([line for line in errors if line.startswith("ERROR")]) == 1
+    assert "MINUTEMARK_SCHEDULE is 'hourly'. Set it to minute or continuous, or leave it empty." in errors[-1]
 
 
 def test_form_fields_say_what_they_do(dags):

@@ -18,19 +18,8 @@ from pathlib import Path
 
 from tests import project_copy
 from tests.faults.disk import small_disk
+from tests.faults.isolation import WAREHOUSE, isolate
 
-PORTS = (
-    "AIRFLOW_PORT",
-    "CASSANDRA_PORT",
-    "CASSANDRA_STORAGE_PORT",
-    "MARIADB_PORT",
-    "POSTGRES_PORT",
-    "KAFKA_PORT",
-    "KAFKA_CONTROLLER_PORT",
-    "SUPERSET_PORT",
-    "JUPYTER_PORT",
-)
-WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 STRICT_SHOP = """
 from dataclasses import replace
 
@@ -48,7 +37,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-faults-") as folder:
         _work_in_copy(Path(folder) / "project")
-        state = _isolate(Path(folder))
+        state = isolate(Path(folder))
         from tests.faults.scenarios import SCENARIOS
 
         unknown = [name for name in asked.names if name not in SCENARIOS]
@@ -71,24 +60,6 @@ def _work_in_copy(project: Path) -> None:
         declaration.write(STRICT_SHOP)
     os.chdir(project)
     sys.path[0] = str(project)  # -m puts the current folder there
-
-
-def _isolate(folder: Path) -> Path:
-    """State, temporary files and ports of our own; connections are this stack's, whatever the shell has set.
-
-    Returns the folder of the state.
-    """
-    from local.process import free_port
-
-    for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_")) and name != WAREHOUSE]:
-        del os.environ[name]
-    (folder / "tmp").mkdir()
-    os.environ |= {name: str(free_port()) for name in PORTS}
-    os.environ |= {"MINUTEMARK_STATE": str(folder / "state"), "TMPDIR": str(folder / "tmp"), "MINUTEMARK_DEMO": "0"}
-    tempfile.tempdir = None  # read again from TMPDIR
-    for module in [name for name in sys.modules if name.startswith("local.")]:
-        del sys.modules[module]  # what has read the environment reads it again
-    return folder / "state"
 
 
 def _in_random_orders(chosen: list, seconds: float, seed: int) -> Iterator:

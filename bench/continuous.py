@@ -1,0 +1,234 @@
+"""How fresh the facts are, and at what cost: `python -m bench.continuous --minutes 60 [--schedule minute] [--kills SEED]`.
+
+Starts a throw-away stack with demo traffic of one pipeline, 5,000 events a minute through its topic, and measures over the
+given minutes: the age of the newest published event at every instant, the seconds from one merge to the next, and the CPU of
+each part of the stack. With a seed it kills at random moments, without warning, the worker of a task of the chain, the
+scheduler with all its tasks, or the Spark driver. At the end the traffic stops and everything is recounted; a difference, or
+minutes that stay pending, give exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from tests.faults.isolation import isolate
+
+PAUSE_OF_KILLS = 100, 300  # seconds between two kills, at least and at most
+_WARM_UP = 90.0  # seconds: until the driver has compiled what it runs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.continuous", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10.0, help="to measure, after a warm-up")
+    parser.add_argument("--schedule", choices=("minute", "continuous"), default="continuous")
+    parser.add_argument("--pipeline", default="recruitment")
+    parser.add_argument("--events", type=int, default=5_000, help="a minute")
+    parser.add_argument(
+        "--kills", type=int, metavar="SEED", help="kill tasks, scheduler and driver, in this random order"
+    )
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as folder:
+        isolate(Path(folder))
+        os.environ |= {
+            "MINUTEMARK_SCHEDULE": args.schedule,
+            "MINUTEMARK_DEMO": "1",
+            "MINUTEMARK_DEMO_EVENTS": str(args.events),
+        }
+        return _measure(args)
+
+
+def _measure(args: argparse.Namespace) -> int:
+    from include import pipelines
+    from include.operations.verify import asked_verify
+    from include.warehouse.session import warehouse
+    from local import start, supervisor
+
+    pipeline = pipelines.get(args.pipeline)
+    try:
+        airflow = start.run().airflow
+        for dag_id in airflow.dags():
+            if dag_id.startswith(tuple(f"{name}_" for name in pipelines.all_pipelines() if name != pipeline.name)):
+                airflow.pause(dag_id)
+        time.sleep(_WARM_UP)
+        with warehouse() as conn:
+            begin = _now(conn)
+            cpu, kills = _Cpu(), Counter()
+            deadline = time.monotonic() + args.minutes * 60
+            killer = _kills(args.kills, pipeline.name) if args.kills is not None else iter(())
+            pauses = random.Random(args.kills)
+            next_kill = time.monotonic() + pauses.uniform(0, PAUSE_OF_KILLS[0])
+            while (left := deadline - time.monotonic()) > 0:
+                time.sleep(min(1.0, left))
+                cpu.look()
+                if time.monotonic() >= next_kill and (name := next(killer, None)):
+                    kills[name] += 1
+                    next_kill = time.monotonic() + pauses.uniform(*PAUSE_OF_KILLS)
+            figures = _figures(conn, pipeline, begin, _now(conn))
+            figures["cpu_cores"] = cpu.cores()
+        _end_traffic(airflow, pipeline)
+        report = asked_verify(pipeline.name, None, None, patience=240)
+        clean = report.clean and not any(report.pipelines[0].totals[name] for name in ("pending", "open"))
+        figures |= {"kills": dict(kills), "seed": args.kills, "clean": clean}
+        print(json.dumps({"schedule": args.schedule, "events_a_minute": args.events, **figures}, indent=1))
+        print(report)
+        return 0 if clean else 1
+    finally:
+        supervisor.shut_down()
+
+
+def _end_traffic(airflow, pipeline) -> None:
+    """Return when everything that was sent is in the lake, and the minute of the last event is over."""
+    from include.kafka import topics
+    from include.kafka.way_in import group_of, way_in
+
+    traffic, deadline = f"{pipeline.name}_demo_traffic", time.monotonic() + 240
+    airflow.pause(traffic)
+    for run in airflow.runs(traffic):
+        while airflow.run_state(traffic, run["dag_run_id"]) in ("queued", "running") and time.monotonic() < deadline:
+            time.sleep(1)
+    while time.monotonic() < deadline:
+        if not any(reach.waiting for reach in topics.reaches(pipeline, group_of(pipeline.name, way_in())).values()):
+            break
+        time.sleep(1)
+    time.sleep(60 - time.time() % 60)
+
+
+def _now(conn):
+    cursor = conn.cursor()
+    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
+    [(now,)] = cursor.fetchall()
+    conn.rollback()
+    return now
+
+
+def _figures(conn, pipeline, begin, end) -> dict:
+    from include.warehouse import freshness
+
+    lag = freshness.lag_between(freshness.history(conn, pipeline, begin), begin, end)
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT opened_at, merged_at, raw_rows, minutes FROM etl.batches WHERE pipeline = %(pipeline)s "
+        "AND merged_at >= %(begin)s AND kind = 'minute' ORDER BY merged_at",
+        {"pipeline": pipeline.name, "begin": begin},
+    )
+    batches = list(cursor.fetchall())
+    merged = [merged_at for _, merged_at, *_ in batches]
+    apart = [(later - earlier).total_seconds() for earlier, later in zip(merged, merged[1:], strict=False)]
+    return {
+        "seconds": round((end - begin).total_seconds()),
+        "age_p50": lag and round(lag.median, 1),
+        "age_p95": lag and round(lag.p95, 1),
+        "age_worst": lag and round(lag.worst, 1),
+        "merges": len(batches),
+        "seconds_between_merges": round(statistics.median(apart), 1) if apart else None,
+        "seconds_from_batch_to_merge": round(statistics.median((m - o).total_seconds() for o, m, *_ in batches), 1),
+        "rows_a_batch": statistics.median(int(rows) for *_, rows, _ in batches),
+    }
+
+
+class _Cpu:
+    """CPU seconds by part of the stack. Of processes that ended, their parent has the time; drivers have no parent here."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._drivers: dict[tuple[int, float], float] = {}
+        self._machine = _busy_seconds()
+        self.look()
+        self._first = self._by_part()
+
+    def look(self) -> None:
+        """Keep what drivers have used: one that is killed takes its figure along."""
+        from local import supervisor
+
+        for driver in supervisor.spark_drivers():
+            with contextlib.suppress(psutil.Error):
+                self._drivers[driver.pid, driver.create_time()] = _seconds_of(driver)
+
+    def cores(self) -> dict[str, float]:
+        """Average number of busy cores by part; `machine` is everything on it, other work included."""
+        self.look()
+        seconds = time.monotonic() - self._began
+        used = self._by_part()
+        used.subtract(self._first)
+        used["all"] = used.total()
+        used["machine"] = _busy_seconds() - self._machine
+        return {name: round(spent / seconds, 2) for name, spent in sorted(used.items())}
+
+    def _by_part(self) -> Counter[str]:
+        from local import supervisor
+
+        used = Counter({"spark": sum(self._drivers.values())})
+        programs = {one["pid"]: one["name"] for one in supervisor.processes() if one["pid"]}
+        [parent] = {psutil.Process(pid).ppid() for pid in programs}
+        for pid in (parent, *programs):
+            # A program that was killed has left its time to supervisord; here only the scheduler is.
+            name = "scheduler and tasks" if programs.get(pid, "scheduler") == "scheduler" else programs[pid]
+            program = psutil.Process(pid)
+            for process in (program, *(program.children(recursive=True) if pid != parent else ())):
+                with contextlib.suppress(psutil.Error):
+                    if (process.pid, process.create_time()) not in self._drivers:
+                        used[name] += _seconds_of(process)
+        return used
+
+
+def _seconds_of(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:4])  # of itself, and of children that ended
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system
+
+
+def _kills(seed: int, pipeline: str) -> Iterator[str]:
+    """Kills something each time it is advanced, and yields what."""
+    from local import supervisor
+
+    rng = random.Random(seed)
+    while True:
+        victim = rng.choice(("task", "task", "scheduler", "driver"))
+        processes: list[psutil.Process] = []
+        while not processes:
+            if victim == "driver":
+                processes = supervisor.spark_drivers()
+            elif victim == "scheduler":
+                pids = [one["pid"] for one in supervisor.processes() if one["name"] == "scheduler" and one["pid"]]
+                processes = [psutil.Process(pid) for pid in pids]
+            else:
+                processes = _tasks_of(f"{pipeline}_minute")
+            time.sleep(0.05)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for one in (*process.children(recursive=True), process):
+                    one.kill()
+        yield victim
+
+
+def _tasks_of(dag_id: str) -> list[psutil.Process]:
+    """The processes that supervise a running task of that DAG, as they call themselves."""
+    from local import supervisor
+
+    found = []
+    for process in supervisor.marked_processes():
+        with contextlib.suppress(psutil.Error):
+            title = " ".join(process.cmdline())
+            if title.startswith("airflow supervisor:") and dag_id in title:
+                found.append(process)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

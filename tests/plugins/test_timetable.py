@@ -1,0 +1,85 @@
+"""Continuous runs: when they begin, and what a backfill beside them takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from tests import airflow_home  # noqa: F401  (before Airflow)
+
+START = datetime(2026, 11, 1, 10, tzinfo=UTC)
+LAST = datetime(2026, 11, 1, 10, 2, tzinfo=UTC)
+
+
+@pytest.fixture
+def dag():
+    """A continuous DAG as the scheduler has it."""
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from plugins.timetable import ContinuousWithBackfills
+
+    with DAG(
+        "continuous", schedule=ContinuousWithBackfills(), start_date=START, catchup=False, max_active_runs=1
+    ) as made:
+        pass
+    return DagSerialization.from_dict(DagSerialization.to_dict(made))
+
+
+def test_a_backfill_has_a_run_for_each_minute(dag):
+    intervals = [tuple(info.data_interval) for info in dag.iter_dagrun_infos_between(START, LAST)]
+    minute = timedelta(minutes=1)
+    assert intervals == [(START + number * minute, START + (number + 1) * minute) for number in range(3)]
+
+
+def test_airflow_allows_backfills_of_it(dag):
+    assert dag.timetable.periodic
+
+
+def test_the_first_and_every_further_run_is_due_at_once(dag):
+    from airflow.timetables.base import DagRunInfo
+
+    before = datetime.now(UTC)
+    for last in (None, DagRunInfo.exact(before - timedelta(hours=3)), DagRunInfo.interval(START, LAST)):
+        info = dag.next_dagrun_info(last_automated_run_info=last)
+        assert before <= info.run_after <= datetime.now(UTC)
+
+
+def test_a_run_is_due_when_it_is_created_however_long_the_run_before_took(dag):
+    planned = datetime.now(UTC) - timedelta(minutes=10)
+    model = SimpleNamespace(
+        next_dagrun=planned,
+        next_dagrun_create_after=planned,
+        next_dagrun_data_interval=None,
+        next_dagrun_partition_date=None,
+        next_dagrun_partition_key=None,
+    )
+    before = datetime.now(UTC)
+    info = dag.timetable.next_run_info_from_dag_model(dag_model=model)
+    assert before <= info.run_after <= datetime.now(UTC)
+    assert info.logical_date == info.run_after
+
+
+def test_a_run_never_has_the_logical_date_of_a_backfill(dag, clock_at):
+    clock_at(datetime(2026, 11, 1, 12, 0, tzinfo=UTC))
+    assert dag.next_dagrun_info(last_automated_run_info=None).logical_date == datetime(2026, 11, 1, 12, 0, 0, 1, UTC)
+
+
+def test_no_run_begins_before_the_start_or_after_the_end_of_the_dag(dag):
+    from airflow.timetables.base import TimeRestriction
+
+    later, earlier = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
+    plan = dag.timetable.next_dagrun_info
+    waits = plan(last_automated_data_interval=None, restriction=TimeRestriction(later, None, False))
+    assert waits.run_after == later
+    assert plan(last_automated_data_interval=None, restriction=TimeRestriction(None, earlier, False)) is None
+
+
+@pytest.fixture
+def clock_at(monkeypatch):
+    def at(time: datetime) -> None:
+        monkeypatch.setattr("plugins.timetable.utcnow", lambda: time)
+
+    return at
