@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, T
 from airflow.triggers.base import BaseTrigger, TaskSkippedEvent, TriggerEvent
 
 from include import pipelines
-from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint_in_trigger
+from include.connections import LAKE_READER, WAREHOUSE_ETL, Endpoint, endpoint_in_trigger
 from include.options import OptionRefused, options_of_run
 from include.window import Window, WindowRefused, window_of_run
 
@@ -120,20 +120,18 @@ class LakeChangeTrigger(BaseTrigger):
         self.lake_table = lake_table
         self.digest = digest
         self.deadline = deadline  # ISO, with zone
-        self._open_lake = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         names = ("conn_id", "lake_table", "digest", "deadline")
         return f"plugins.changes.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self):
-        """One session for the whole wait. What the lake answers with an error, the task fails with."""
+        """All triggers of a process share one session. What the lake answers with an error, the task fails with."""
         deadline = datetime.fromisoformat(self.deadline)
         try:
             endpoint = await endpoint_in_trigger(self.conn_id)
-            session = await asyncio.to_thread(self._connect, endpoint)
             while datetime.now(UTC) < deadline:
-                if await asyncio.to_thread(self._digest, session) != self.digest:
+                if await self._digest(endpoint) != self.digest:
                     yield TriggerEvent({"deadline": self.deadline})
                     return
                 await asyncio.sleep(POLL_SECONDS)
@@ -143,22 +141,12 @@ class LakeChangeTrigger(BaseTrigger):
             return
         yield TaskSkippedEvent()
 
-    async def cleanup(self) -> None:
-        """Also when the wait is cancelled: a Cluster that is left open keeps its threads and sockets."""
-        if self._open_lake is not None:
-            await asyncio.to_thread(self._open_lake.__exit__, None, None, None)
-            self._open_lake = None
-
-    def _connect(self, endpoint):
-        from include.lake.session import lake
-
-        self._open_lake = lake(endpoint)
-        return self._open_lake.__enter__()
-
-    def _digest(self, session) -> str:
+    async def _digest(self, endpoint: Endpoint) -> str:
         from include.lake import change_log
+        from include.lake.shared_session import shared_lake
 
-        return change_log.digest(change_log.changed_days(session, self.lake_table))
+        async with shared_lake(endpoint) as session:
+            return change_log.digest(await change_log.changed_days_in_trigger(session, self.lake_table))
 
 
 def _described(window: Window) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from include.lake.keys import time_of
+from include.lake.shared_session import rows_of
 
 if TYPE_CHECKING:
     from cassandra.cluster import Session
@@ -69,7 +70,16 @@ def write_clock(session: Session) -> int:
 
 def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:
     """The newest touch of every day of that lake table that was ever touched. Reads one partition."""
-    return {row.day.date(): row.changed_at for row in session.execute(_DAYS, (lake_table,)) if row.changed_at}
+    return _by_day(session.execute(_DAYS, (lake_table,)))
+
+
+async def changed_days_in_trigger(session: Session, lake_table: str) -> dict[date, UUID]:
+    """The same inside a trigger, whose event loop must not wait for the lake's answer."""
+    return _by_day(await rows_of(session, _DAYS, (lake_table,)))
+
+
+def _by_day(rows: Iterable) -> dict[date, UUID]:
+    return {row.day.date(): row.changed_at for row in rows if row.changed_at}
 
 
 def minutes_of_day(session: Session, lake_table: str, day: date) -> dict[datetime, UUID]:

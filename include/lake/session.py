@@ -15,7 +15,7 @@ from include.connections import LAKE_READER, Endpoint, endpoint
 from include.lake.errors import LakeError, explain
 
 if TYPE_CHECKING:
-    from cassandra.cluster import Session
+    from cassandra.cluster import Cluster, Session
 
 TIMEOUT = 10.0  # seconds that a request may take
 PAGE = 5_000  # rows
@@ -31,7 +31,7 @@ def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
     target = endpoint(conn_id)
     with explained(target):
         try:
-            cluster, session = _open(target)
+            cluster, session = open_session(target)
         except OSError as error:  # a file of ssl_options that is not there, say
             raise explain(error, target) from error
     try:
@@ -54,7 +54,8 @@ def explained(target: Endpoint) -> Iterator[None]:
         raise explain(error, target) from error
 
 
-def _open(target: Endpoint):
+def open_session(target: Endpoint) -> tuple[Cluster, Session]:
+    """A cluster and its session, with the settings that all of ours have; errors are the driver's. Shut the cluster down."""
     from cassandra.cluster import NoHostAvailable
 
     logging.getLogger("cassandra").setLevel(logging.ERROR)  # what matters arrives as an exception

@@ -1,0 +1,158 @@
+"""The session that all triggers of a process share: one login, no wait for another's poll, and a new one after an error."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import pytest
+
+from include.connections import LAKE_READER, Endpoint, endpoint
+from include.lake import change_log
+from include.lake.errors import LakeError
+from include.lake.shared_session import shared_lake
+from tests.kafka.conftest import until
+
+MINUTE = datetime(2026, 3, 1, 10, 5)
+POLLS = 60
+
+
+@pytest.fixture
+def account(admin) -> Endpoint:
+    """Of a role of its own, so that its connections can be counted."""
+    admin.execute("CREATE ROLE IF NOT EXISTS triggers WITH PASSWORD = 'its-secret' AND LOGIN = true")
+    admin.execute("GRANT SELECT ON KEYSPACE minutemark TO triggers")
+    yield replace(endpoint(LAKE_READER), login="triggers", password="its-secret")
+    admin.execute("DROP ROLE triggers")
+
+
+def connections(admin) -> int:
+    return sum(row.username == "triggers" for row in admin.execute("SELECT username FROM system_views.clients"))
+
+
+async def poll(target: Endpoint, lake_table: str) -> dict[date, object]:
+    async with shared_lake(target) as session:
+        return await change_log.changed_days_in_trigger(session, lake_table)
+
+
+def test_many_polls_of_many_tables_share_one_session(account, writer, admin):
+    for number in range(POLLS):
+        change_log.touch(writer, f"test.shared_{number}", [MINUTE + timedelta(days=number)])
+
+    async def polls():
+        found = await asyncio.gather(*(poll(account, f"test.shared_{number}") for number in range(POLLS)))
+        return found, connections(admin)
+
+    found, open_connections = asyncio.run(polls())
+    assert [list(days) for days in found] == [[(MINUTE + timedelta(days=number)).date()] for number in range(POLLS)]
+    assert open_connections == 2  # the session's, and the one by which the driver hears of nodes
+
+
+def test_a_table_of_more_days_than_a_page_is_read_whole(account, writer):
+    days = [MINUTE + timedelta(days=number) for number in range(6_000)]
+    change_log.touch(writer, "test.pages", days)
+    assert list(asyncio.run(poll(account, "test.pages"))) == [day.date() for day in days]
+
+
+def test_polls_that_wait_for_a_lake_that_does_not_answer_delay_no_other(account, writer):
+    change_log.touch(writer, "test.beside", [MINUTE])
+    with silent_server() as port:
+        silent = replace(account, conn_id="silent", port=port)
+
+        async def polls():
+            waiting = [asyncio.create_task(poll(silent, "test.beside")) for _ in range(POLLS)]
+            found = await poll(account, "test.beside")
+            was_waiting = not any(task.done() for task in waiting)
+            return found, was_waiting, await asyncio.gather(*waiting, return_exceptions=True)
+
+        found, was_waiting, errors = asyncio.run(polls())
+    assert list(found) == [MINUTE.date()] and was_waiting
+    assert {type(error) for error in errors} == {LakeError}
+
+
+def test_after_an_error_the_next_poll_has_a_new_session(account, writer, admin):
+    change_log.touch(writer, "test.again", [MINUTE])
+
+    async def polls():
+        async with shared_lake(account) as former:
+            await poll(account, "test.again")
+        with pytest.raises(LakeError, match="no such table"):
+            async with shared_lake(account) as session:
+                session.execute("SELECT * FROM minutemark.nothing")
+        async with shared_lake(account) as session:
+            return former, session, await change_log.changed_days_in_trigger(session, "test.again")
+
+    former, session, found = asyncio.run(polls())
+    assert former.is_shutdown and not session.is_shutdown
+    assert list(found) == [MINUTE.date()]
+
+
+def test_a_lake_that_comes_back_is_polled_again(account, writer):
+    change_log.touch(writer, "test.back", [MINUTE])
+
+    async def polls():
+        relay = Relay(account.port)
+        through = replace(account, conn_id="relayed", port=await relay.start())
+        assert await poll(through, "test.back")
+        await relay.stop()
+        with pytest.raises(LakeError, match="connection relayed"):
+            await poll(through, "test.back")
+        with pytest.raises(LakeError, match="connection relayed"):  # a new session, which finds no node
+            await poll(through, "test.back")
+        await relay.start(through.port)
+        found = await poll(through, "test.back")
+        await relay.stop()
+        return found
+
+    assert list(asyncio.run(polls())) == [MINUTE.date()]
+
+
+def test_an_edited_connection_ends_the_session_of_the_former_one(account, admin):
+    async def polls():
+        await poll(account, "test.edited")
+        await poll(replace(account, extra={"local_dc": "datacenter1"}), "test.edited")
+
+    asyncio.run(polls())
+    until(lambda: connections(admin) == 2)
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[int]:
+    """Takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+class Relay:
+    """A port in front of the node that can go away with all its connections."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._server, self._writers = port, None, []
+
+    async def start(self, port: int = 0) -> int:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
+        return self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+        await asyncio.sleep(0)
+
+    async def _connected(self, reader, writer) -> None:
+        node_reader, node_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, node_writer]
+        await asyncio.gather(_copy(reader, node_writer), _copy(node_reader, writer))
+
+
+async def _copy(reader, writer) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
