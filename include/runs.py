@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from include.lake import change_log, counts
 from include.pipelines import Pipeline
-from include.warehouse import batches, folded_hours, ledger
+from include.warehouse import batches, folded_hours, ledger, rejected_share
 from include.warehouse.delta import Pending, PlannedMinute, estimate, plan
 from include.warehouse.folded_hours import HOUR
 
@@ -41,6 +41,7 @@ def look(pipeline: Pipeline, lake_session, conn) -> Look:
     if due:
         ledger.record_poll(conn, pipeline, clock, {day: days[day] for day in due}, minutes)
     ledger.close_expired(conn, pipeline, clock)
+    rejected_share.judge_waiting(conn, pipeline, clock)
     ledger.record_look(conn, pipeline, clock)
     return Look(clock, change_log.digest(days), ledger.pending_count(conn, pipeline))
 

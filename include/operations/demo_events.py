@@ -16,7 +16,7 @@ from include.lake import change_log
 from include.lake.session import explained
 from include.pipelines import Pipeline
 from include.warehouse import ledger
-from include.warehouse.merge import lock
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
 
 # Minutes longer past were looked at when they were younger. It spares a lake with events of one's own a daily reading.

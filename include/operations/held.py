@@ -94,6 +94,10 @@ def _details(row: dict) -> Iterable[str]:
         yield f"released by {row['released_by']} at {listing.cell(row['released_at'])}{why}; the next run publishes it"
     elif row["status"] == "accepted":
         yield "its drift is accepted; the next run reads it again"
+    elif row["status"] == "waiting":
+        yield "waits for the other rows of its hour; it is published without a release unless too many are rejected"
+    elif row["status"] == "due":
+        yield "its hour is read; the next run reads it again"
     elif row["status"] == "touched":
         yield "touched since it was held; the next run reads it again"
     for check in row["checks"]:

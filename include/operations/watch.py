@@ -109,7 +109,7 @@ def _named(conn, problem: Problem) -> Problem:
         return problem
     found = rows(
         conn.cursor(),
-        "SELECT minute, reason FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' "
+        "SELECT minute, reason FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0 "
         "ORDER BY minute DESC LIMIT 1",
         {"pipeline": problem.pipeline},
     )

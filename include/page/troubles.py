@@ -8,7 +8,7 @@ from datetime import datetime
 
 from include.page import batches
 from include.pipelines import Pipeline
-from include.warehouse import drifts, gates, held, rejected
+from include.warehouse import drifts, gates, held, rejected, rejected_share
 from include.warehouse.session import rows
 from include.warehouse.sql import checks
 
@@ -58,12 +58,16 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     """Of the newest batches: `checks`, how often each ran and found something, and `findings`, the newest first, with the
     run and, with `samples`, the offending rows that were kept.
     """
-    purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | {
-        check.name: check.purpose
-        for folder in ("control", pipeline.name)
-        for gate in (gates.STAGING, gates.WAREHOUSE)
-        for check in checks(folder, gate)
-    }
+    purposes = (
+        dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS))
+        | rejected_share.PURPOSES
+        | {
+            check.name: check.purpose
+            for folder in ("control", pipeline.name)
+            for gate in (gates.STAGING, gates.WAREHOUSE)
+            for check in checks(folder, gate)
+        }
+    )
     binds = batches.newest(pipeline, JUDGED)
     tally = [row | {"purpose": purposes.get(row["check_name"], "")} for row in rows(conn.cursor(), _TALLY, binds)]
     sample = "c.sample" if samples else "NULL AS sample"

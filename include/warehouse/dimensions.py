@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from include.pipelines import Dimension, Pipeline, all_pipelines
-from include.warehouse.merge import lock
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
 from include.warehouse.sql import FOLDER, statements
 

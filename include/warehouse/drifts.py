@@ -23,7 +23,7 @@ from include.warehouse.drift import (
     find,
 )  # fmt: skip
 from include.warehouse.held import RELEASED
-from include.warehouse.merge import lock
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
 from include.warehouse.verdict import CheckOutcome
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
 from include.warehouse.folded_hours import HOUR, hour_of
-from include.warehouse.merge import lock
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
 from include.warehouse.sql import FOLDER, statements
 

@@ -8,12 +8,12 @@ from datetime import datetime
 
 from include import pipelines
 from include.pipelines import Pipeline
-from include.warehouse import batches, drifts, held, ledger
+from include.warehouse import batches, drifts, held, ledger, rejected_share
 from include.warehouse.batches import Batch
 from include.warehouse.delta import is_open
 from include.warehouse.drift import Findings
 from include.warehouse.errors import BatchRefused
-from include.warehouse.merge import lock
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
 from include.warehouse.sql import Check, checks
 from include.warehouse.verdict import CheckOutcome, Verdict, as_json, judge
@@ -34,6 +34,7 @@ class GateResult:
     outcomes: tuple[CheckOutcome, ...] = ()
     held: tuple[datetime, ...] = ()
     skipped: tuple[datetime, ...] = ()
+    waiting: tuple[datetime, ...] = ()
     released: tuple[datetime, ...] = ()
     message: str = ""
 
@@ -84,6 +85,7 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         verdict.outcomes,
         tuple(sorted(verdict.held)),
         tuple(sorted(verdict.still_open)),
+        tuple(sorted(verdict.waiting)),
         tuple(sorted({one.minute for one in verdict.passes})),
         _staging_message(pipeline, verdict),
     )
@@ -154,19 +156,22 @@ def _settle(
     A gate that would hold a minute takes the pipeline's lock first: a release or an acceptance comes before that decision
     or after it.
     """
-    if any(outcome.outcome == "fail" for outcome in outcomes) or drifts.needs_lock(findings):
+    changed_at = {planned.minute: planned.changed_at for planned in batch.minutes}
+    shares = rejected_share.of_batch(cursor, pipeline, changed_at, batch.lake_clock, attempt)
+    may_hold = shares.waiting or any(outcome.outcome == "fail" for outcome in (*outcomes, *shares.outcomes))
+    if may_hold or drifts.needs_lock(findings):
         lock(cursor, pipeline)
+        shares = rejected_share.of_batch(cursor, pipeline, changed_at, batch.lake_clock, attempt)
     on_record = drifts.known(cursor, pipeline)
-    outcomes = (*outcomes, *drifts.outcomes(pipeline, findings, on_record))
+    outcomes = (*outcomes, *shares.outcomes, *drifts.outcomes(pipeline, findings, on_record))
     cursor.execute(
         "SELECT state FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch.batch_id}
     )
     if (state := cursor.fetchone()[0]) != "open":
         raise BatchRefused(f"Batch {batch.batch_id} became {state} while its gate ran: another run of it has ended it.")
-    changed_at = {planned.minute: planned.changed_at for planned in batch.minutes}
     still_open = {minute for minute in changed_at if is_open(minute, batch.lake_clock, pipeline)}
     released = held.outstanding(cursor, pipeline, changed_at)
-    verdict = judge(outcomes, changed_at, still_open, released)
+    verdict = judge(outcomes, changed_at, still_open, released, shares.waiting)
     _store(cursor, batch, STAGING, attempt, verdict.outcomes)
     _settle_minutes(cursor, batch, verdict)
     held.keep_passes(cursor, batch.batch_id, attempt, verdict.passes)
@@ -174,11 +179,13 @@ def _settle(
     ledger.hold(
         cursor,
         batch.pipeline,
-        [(minute, changed_at[minute], reason) for minute, reason in verdict.held.items()],
+        [(minute, changed_at[minute], reason) for minute, reason in {**verdict.held, **verdict.waiting}.items()],
         attempt,
         batch_id=batch.batch_id,
         failing_checks=verdict.blamed,
+        waiting=verdict.waiting,
     )
+    rejected_share.judge_again(cursor, pipeline, [*verdict.held, *verdict.waiting], batch.lake_clock)
     cursor.execute(
         "UPDATE etl.batches SET checked_attempt = %(attempt)s WHERE batch_id = %(batch_id)s",
         {"batch_id": batch.batch_id, "attempt": attempt if verdict.passed else None},
@@ -209,7 +216,7 @@ def _settle_minutes(cursor, batch: Batch, verdict: Verdict) -> None:
         "ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason)",
         [
             (batch.batch_id, minute, state, reason)
-            for state, minutes in (("held", verdict.held), ("skipped", verdict.still_open))
+            for state, minutes in (("held", verdict.held), ("held", verdict.waiting), ("skipped", verdict.still_open))
             for minute, reason in sorted(minutes.items())
         ],
     )
@@ -220,8 +227,10 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
         f"{one.minute:%Y-%m-%d %H:%M} passes {one.check} as released by {one.release.released_by}."
         for one in verdict.passes[:_SHOWN]
     )
+    listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.waiting)[:_SHOWN])
+    waiting = f"Waiting for the other rows of their hour: {len(verdict.waiting)} minutes ({listed})." if listed else ""
     if not verdict.failed:
-        return released
+        return " ".join(filter(None, (released, waiting)))
     if verdict.batch_wide:
         return (
             f"{_names(verdict.batch_wide)}. Nothing of this batch is published; its minutes stay pending. Read the sample "
@@ -237,7 +246,7 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
         return f"{_names(verdict.failed)}. No minute is left to publish. {what_next}"
     listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.held)[:_SHOWN]) or "none"
     passing = f"Held: {len(verdict.held)} minutes ({listed}); the other {verdict.left} pass."
-    return " ".join(filter(None, (f"{_names(verdict.failed)}.", passing, released, remedy)))
+    return " ".join(filter(None, (f"{_names(verdict.failed)}.", passing, waiting, released, remedy)))
 
 
 def _names(outcomes: Iterable[CheckOutcome]) -> str:

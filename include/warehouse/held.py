@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
-from include.warehouse.merge import lock
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
 from include.warehouse.verdict import Pass, Release
 
@@ -123,7 +123,8 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, m
         found += rows(
             conn.cursor(),
             "SELECT l.pipeline, l.minute, CASE WHEN r.release_id IS NOT NULL THEN 'released' WHEN l.held_changed_at = "
-            "'released' THEN 'accepted' WHEN l.pending = 1 THEN 'touched' ELSE 'held' END AS status, h.held_since, "
+            "'released' THEN 'accepted' WHEN l.held_changed_at = 'judged again' THEN 'due' "
+            "WHEN l.pending = 1 THEN 'touched' WHEN l.waiting = 1 THEN 'waiting' ELSE 'held' END AS status, h.held_since, "
             "h.held_at, h.batch_id, h.attempt, "
             "l.reason, l.raw_rows AS rows_before, h.rows_now, r.released_by, r.released_at, r.reason AS released_because, "
             "h.failing_checks FROM etl.minute_ledger AS l "

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
@@ -46,15 +46,34 @@ _LOCK_MINUTES = (
     "WHERE l.pipeline = %(pipeline)s AND l.minute IN ({marks}) FOR UPDATE"
 )
 _HOLD = (
-    "INSERT INTO etl.minute_ledger (pipeline, minute, state, reason, held_changed_at) VALUES (%s, %s, %s, %s, %s) "
-    "ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason), held_changed_at = VALUES(held_changed_at), "
-    "split_size = NULL"
+    "INSERT INTO etl.minute_ledger (pipeline, minute, state, reason, held_changed_at, waiting) "
+    "VALUES (%s, %s, %s, %s, %s, %s) ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason), "
+    "held_changed_at = VALUES(held_changed_at), waiting = VALUES(waiting), split_size = NULL"
 )
-_RECORD_HOLD = (
-    "INSERT INTO etl.holds (pipeline, minute, held_since, held_at, batch_id, attempt, rows_now, failing_checks) "
-    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON DUPLICATE KEY UPDATE held_since = VALUES(held_since), "
-    "held_at = VALUES(held_at), batch_id = VALUES(batch_id), attempt = VALUES(attempt), rows_now = VALUES(rows_now), "
-    "failing_checks = VALUES(failing_checks)"
+_RECORDED = (
+    "ON DUPLICATE KEY UPDATE held_since = VALUES(held_since), held_at = VALUES(held_at), batch_id = VALUES(batch_id), "
+    "attempt = VALUES(attempt), changed_at = VALUES(changed_at), rows_now = VALUES(rows_now), "
+    "rejected_now = VALUES(rejected_now), failing_checks = VALUES(failing_checks)"
+)
+_HELD = "etl.holds (pipeline, minute, held_since, held_at, batch_id, attempt, changed_at, rows_now, rejected_now, failing_checks)"
+_RECORD_HOLD = f"INSERT INTO {_HELD} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) {_RECORDED}"
+_RECORD_HOLD_AS_READ = (
+    f"INSERT INTO {_HELD} SELECT d.* FROM (SELECT l.pipeline, l.minute, CURRENT_TIMESTAMP(6) AS since, "
+    "CURRENT_TIMESTAMP(6) AS at, IF(l.state = 'held', h.batch_id, l.batch_id) AS batch, "
+    "IF(l.state = 'held', h.attempt, l.attempt) AS attempt, l.seen_changed_at, "
+    "IF(l.state = 'held', h.rows_now, l.raw_rows) AS raw, IF(l.state = 'held', h.rejected_now, l.rejected_rows) AS rejected, "
+    "%s AS checks FROM etl.minute_ledger AS l "
+    "LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
+    f"WHERE l.pipeline = %s AND l.minute = %s) AS d {_RECORDED}"
+)
+_HOLD_AS_READ = (
+    "UPDATE etl.minute_ledger SET state = 'held', reason = %s, held_changed_at = seen_changed_at, waiting = 0, "
+    "split_size = NULL WHERE pipeline = %s AND minute = %s"
+)
+JUDGED_AGAIN = "judged again"  # as held_changed_at, where it differs from every change, so that the minute is pending
+_READ_AGAIN = (
+    f"UPDATE etl.minute_ledger SET held_changed_at = '{JUDGED_AGAIN}' WHERE pipeline = %(pipeline)s AND state = 'held' "
+    "AND pending = 0 AND minute IN ({marks})"
 )
 _VOID_RELEASES = (
     "UPDATE etl.releases SET used_at = CURRENT_TIMESTAMP(6) "
@@ -314,11 +333,13 @@ def hold(
     *,
     batch_id: int | None = None,
     failing_checks: Mapping[datetime, Iterable[str]] = MappingProxyType({}),
+    waiting: Collection[datetime] = (),
 ) -> None:
     """Hold (minute, the change that was read, reason) unless a newer attempt has merged the minute. Does not commit.
 
     What the minute's last merge published and counted stays. A touch after the held change makes it pending again. A
-    release that no merge has used is void: it was given for another failure.
+    release that no merge has used is void: it was given for another failure. `waiting` minutes are held until their hour
+    is read.
     """
     wanted = sorted(minutes)
     cursor.executemany(_KNOW_MINUTE, [(pipeline_name, minute) for minute, _, _ in wanted])
@@ -331,22 +352,58 @@ def hold(
             is_newer = attempt is None or merged_attempt is None or merged_attempt < attempt
             if state != "closed" and is_newer:
                 held_since[minute] = since if state == "held" and since is not None else now
-    cursor.execute("SELECT minute, raw_rows FROM etl.staged_counts WHERE attempt = %(attempt)s", {"attempt": attempt})
-    rows_now = dict(cursor.fetchall())
+    cursor.execute(
+        "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s",
+        {"attempt": attempt},
+    )
+    counts = {minute: (raw, rejected) for minute, raw, rejected in cursor.fetchall()}
     to_hold = [one for one in wanted if one[0] in held_since]
     cursor.executemany(
         _RECORD_HOLD,
         [
-            (pipeline_name, minute, held_since[minute], now, batch_id, attempt, rows_now.get(minute), checks)
-            for minute, _, _ in to_hold
+            (
+                pipeline_name,
+                minute,
+                held_since[minute],
+                now,
+                batch_id,
+                attempt,
+                changed_at,
+                *counts.get(minute, (None, None)),
+                checks,
+            )
+            for minute, changed_at, _ in to_hold
             for checks in [json.dumps(list(failing_checks.get(minute, ())))]
         ],
     )
     for query, binds in _by_minutes(_VOID_RELEASES, pipeline_name, list(held_since)):
         cursor.execute(query, binds)
     cursor.executemany(
-        _HOLD, [(pipeline_name, minute, "held", reason[:500], changed_at) for minute, changed_at, reason in to_hold]
+        _HOLD,
+        [
+            (pipeline_name, minute, "held", reason[:500], changed_at, int(minute in waiting))
+            for minute, changed_at, reason in to_hold
+        ],
     )
+
+
+def hold_as_read(
+    cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str]], failing_checks: Sequence[str]
+) -> None:
+    """Hold (minute, reason) for what its newest read counted, without another read. Does not commit.
+
+    Take the pipeline's lock first, and give minutes only that are merged or held, and not pending.
+    """
+    wanted = sorted(minutes)
+    checks = json.dumps(list(failing_checks))
+    cursor.executemany(_RECORD_HOLD_AS_READ, [(checks, pipeline_name, minute) for minute, _ in wanted])
+    cursor.executemany(_HOLD_AS_READ, [(reason[:500], pipeline_name, minute) for minute, reason in wanted])
+
+
+def read_again(cursor, pipeline_name: str, minutes: Sequence[datetime]) -> None:
+    """Make these held minutes pending: their gate may let them pass now. Does not commit."""
+    for query, binds in _by_minutes(_READ_AGAIN, pipeline_name, minutes):
+        cursor.execute(query, binds)
 
 
 def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, dict]:

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from include import pipelines
 from include.connections import WAREHOUSE_ETL, Endpoint
 from include.pipelines import Pipeline
-from include.warehouse import folded_hours
-from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, SET_UP, BatchRefused, code_of
+from include.warehouse import folded_hours, rejected_share
+from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, BatchRefused, code_of
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER, statements
 
@@ -75,15 +76,6 @@ def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult
         reraise=True,
     )
     return again(_merge_once, batch_id, conn_id)
-
-
-def lock(cursor, pipeline: Pipeline) -> None:
-    """Take the lock of every writer of this pipeline's contributions or facts, until commit or rollback."""
-    cursor.execute(
-        "SELECT pipeline FROM etl.pipelines WHERE pipeline = %(pipeline)s FOR UPDATE", {"pipeline": pipeline.name}
-    )
-    if cursor.fetchone() is None:
-        raise BatchRefused(f"etl.pipelines has no row for {pipeline.name}. To add it, {SET_UP}.")
 
 
 def _count_try(cursor, batch_id: int) -> None:
@@ -149,6 +141,8 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
                 cursor.execute(statement, binds)
                 if (table := _contributions_of(statement, pipeline)) is not None:
                     inserted[table] = inserted.get(table, 0) + cursor.rowcount
+        cursor.execute("SELECT minute FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'merged'", binds)
+        rejected_share.judge_again(cursor, pipeline, [minute for (minute,) in cursor.fetchall()], batch["lake_clock"])
     _remove_staged(cursor, pipeline, batch_id)
     return _result(cursor, batch_id, changed=True, inserted=inserted)
 

@@ -29,7 +29,7 @@ _COUNTS = (
     "SELECT CURRENT_TIMESTAMP(6) AS asked_at,"
     " (SELECT looked_at FROM etl.looks WHERE pipeline = %(pipeline)s) AS looked_at,"
     " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1) AS pending,"
-    " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held') AS held,"
+    " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0) AS held,"
     " (SELECT MAX(merged_at) FROM (SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s"
     "  AND state = 'merged' ORDER BY batch_id DESC LIMIT 10) AS b) AS last_merged_at,"
     " (SELECT MAX(merged_at) FROM (SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s"
@@ -38,8 +38,9 @@ _COUNTS = (
 # A change is live when its minute was among the newest at that time; one of a minute long past is backlog, as an import
 # brings it. A minute that check_warehouse gave back waits since its merge. Both halves walk the index pending_minutes.
 _WAITING = (
-    "(SELECT minute, seen_changed_time, CASE WHEN read_at IS NULL AND merged_at > seen_changed_time THEN merged_at"
-    " ELSE seen_changed_time END AS since FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1"
+    "(SELECT minute, seen_changed_time, CASE WHEN held_changed_at = 'judged again' THEN NULL"
+    " WHEN read_at IS NULL AND merged_at > seen_changed_time THEN merged_at ELSE seen_changed_time END AS since"
+    " FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1"
     " AND {condition} AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND ORDER BY minute DESC LIMIT %(most)s)"
 )
 _CHANGES = (
@@ -52,7 +53,7 @@ _NEWEST_IN_LEDGER = (
     " AND minute <= %(now)s ORDER BY minute DESC LIMIT 1"
 )
 _HELD_NEWER = (
-    "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND minute > %(newest)s"
+    "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0 AND minute > %(newest)s"
     " AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND LIMIT 1"
 )
 _NEW_FIELDS = (

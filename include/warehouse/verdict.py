@@ -55,12 +55,13 @@ class Verdict:
     blamed: Mapping[datetime, tuple[str, ...]]  # minute to names of the checks that it fails, released ones left out
     held: Mapping[datetime, str]
     still_open: Mapping[datetime, str]  # left out of this batch, but not held
+    waiting: Mapping[datetime, str]  # not published before all rows of their hour are read
     passes: tuple[Pass, ...]
     left: int  # minutes to publish
 
     @property
     def passed(self) -> bool:
-        return not self.batch_wide and self.left > 0
+        return not self.batch_wide and (self.left > 0 or bool(self.waiting and not self.held))
 
     @property
     def failed(self) -> list[CheckOutcome]:
@@ -72,8 +73,12 @@ def judge(
     minutes: Collection[datetime],
     still_open: Collection[datetime],
     released: Mapping[datetime, Release],
+    undecided: Mapping[datetime, str] = MappingProxyType({}),
 ) -> Verdict:
-    """The verdict over a batch of `minutes`. A failure that names none of them, or any other, is the batch's as a whole."""
+    """The verdict over a batch of `minutes`. A failure that names none of them, or any other, is the batch's as a whole.
+
+    `undecided` minutes wait, with that reason, unless a check fails or a release publishes them.
+    """
     outcomes, minutes = list(outcomes), frozenset(minutes)
     batch_wide, reasons, names, passes = [], {}, {}, []
     for number, outcome in enumerate(outcomes):
@@ -91,16 +96,21 @@ def judge(
         if pardoned:
             outcomes[number] = _pardoned(outcome, released, "fail" if guilty else "warn")
     if batch_wide:  # the fault is the batch's, not these minutes'
-        return Verdict(tuple(outcomes), tuple(batch_wide), {}, {}, {}, (), 0)
+        return Verdict(tuple(outcomes), tuple(batch_wide), {}, {}, {}, {}, (), 0)
     blamed = {minute: " ".join(found)[:_LONGEST_REASON] for minute, found in reasons.items()}
+    waiting = {
+        minute: reason for minute, reason in undecided.items() if minute not in blamed and minute not in released
+    }
+    left_out = waiting | blamed
     return Verdict(
         outcomes=tuple(outcomes),
         batch_wide=(),
         blamed={minute: tuple(found) for minute, found in names.items()},
         held={minute: reason for minute, reason in blamed.items() if minute not in still_open},
-        still_open={minute: reason for minute, reason in blamed.items() if minute in still_open},
+        still_open={minute: reason for minute, reason in left_out.items() if minute in still_open},
+        waiting={minute: reason for minute, reason in waiting.items() if minute not in still_open},
         passes=tuple(passes),
-        left=len(minutes) - len(blamed),
+        left=len(minutes) - len(left_out),
     )
 
 

@@ -384,9 +384,10 @@ def broken_rows_of_many_kinds(world: World) -> None:
         {"dt": "😀" * 50, "job_id": "😀"},
         {"ed": "x" * 1_000_000, "bid": "-2"},
     ]
-    rows = world.events(200)
-    base = {"ev": "2", "custom_track": "click", "job_id": "900001", "ts": f"{now():%Y-%m-%d %H:%M:%S}"}
-    world.send([*rows, *({**base, "create_time": world.event_id(now()), **change} for change in odd)])
+    at = now()  # one minute: a minute of broken rows alone would wait for its hour
+    rows = world.events(200, at=at, spread=0)
+    base = {"ev": "2", "custom_track": "click", "job_id": "900001", "ts": f"{at:%Y-%m-%d %H:%M:%S}"}
+    world.send([*rows, *({**base, "create_time": world.event_id(at), **change} for change in odd)])
 
 
 @scenario("a field that nobody declared is kept and changes no fact")

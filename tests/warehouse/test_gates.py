@@ -154,25 +154,6 @@ def test_a_gate_that_outlives_its_batch_changes_nothing(lab: Lab, monkeypatch: p
     assert lab.one("SELECT COUNT(*) FROM etl.check_results") == 0
 
 
-@pytest.mark.parametrize(
-    ("counted", "rejected", "expected"),
-    [
-        (95, 5, "pass"),  # 5 percent
-        (94, 6, "warn"),
-        (80, 20, "warn"),  # 20 percent
-        (79, 21, "fail"),
-        (40, 40, "pass"),  # fewer than 100 rows
-    ],
-)
-def test_the_share_of_rejected_rows(lab: Lab, counted: int, rejected: int, expected: str) -> None:
-    rows = {minute(0): [contribution(event_count=counted)], minute(1): []}
-    result = lab.check(staged(lab, rows, rejects=[(minute(0), "bid is negative")] * rejected))
-    share, warning = outcome(result, "staging_rejected_share"), outcome(result, "staging_rejected_share_warn")
-    assert (share.outcome, warning.outcome) == {
-        "pass": ("pass", "pass"), "warn": ("pass", "warn"), "fail": ("fail", "warn")}[expected]  # fmt: skip
-    assert result.held == ((minute(0),) if expected == "fail" else ())
-
-
 def test_an_id_under_two_create_times_warns_and_names_both(lab: Lab) -> None:
     batch_id = staged(lab, GOOD)
     times = ("0e207cd0-156b-11f1-8000-0a0b0c0d0e0f", "0e207ccf-156b-11f1-8000-0a0b0c0d0e0f")

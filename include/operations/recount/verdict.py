@@ -39,6 +39,7 @@ class Known:
 
     state: str | None = None
     pending: bool = False
+    waiting: bool = False  # held until the other rows of its hour are read
     reason: str | None = None
     read: tuple[int, int] | None = None  # rows and id checksum of the last merged read
     fates: tuple[int, int, int] = (0, 0, 0)  # counted, ignored, rejected
@@ -113,6 +114,7 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
     return Known(
         state=row["state"],
         pending=bool(row["pending"]),
+        waiting=bool(row["waiting"]),
         reason=row["reason"],
         read=None if row["raw_rows"] is None else (row["raw_rows"], row["id_checksum"] or 0),
         fates=tuple(row[name] or 0 for name in ("counted_rows", "ignored_rows", "rejected_rows")),
@@ -131,7 +133,7 @@ def finding_of(pipeline: Pipeline, look: Look) -> Finding:
     remedies = {
         Verdict.PENDING: f"{soon}; verify again then",
         Verdict.OPEN: "it is read when it is over; verify again then",
-        Verdict.HELD: f"{reason}. Fix the cause, then {again(name, look.minute)}",
+        Verdict.HELD: reason if known.waiting else f"{reason}. Fix the cause, then {again(name, look.minute)}",
     }
     kind = look.verdict.value
     remedy = remedies.get(look.verdict)

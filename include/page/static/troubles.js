@@ -41,7 +41,9 @@ export function held({ pipeline, place, isCurrent, refresh }) {
         row.run ? h("a", toAirflow(runPath(row.run)), "Open the run that held it") : null,
       ),
       row.checks.map((check) => h("div", {}, h("p", {}, h("code", {}, check.check_name), ` found ${plural(check.offending_rows, "row")}`), samples(check.sample, seesRows))),
-      row.status === "accepted" ? h("p", { class: "done" }, "Its drift is accepted. The next run reads it again.") : row.status === "released"
+      row.status === "accepted" ? h("p", { class: "done" }, "Its drift is accepted. The next run reads it again.")
+        : row.status === "due" ? h("p", { class: "done" }, "All rows of its hour are read. The next run reads it again.")
+        : row.status === "released"
         ? h("p", { class: "done" }, `Released by ${row.released_by} at ${time(row.released_at, true)}${row.released_because ? `: ${row.released_because}` : ""}. The next run publishes it.`)
         : release(row),
     );

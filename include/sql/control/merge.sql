@@ -80,7 +80,7 @@ ON DUPLICATE KEY UPDATE
   read_changed_at = d.changed_at, read_at = d.lake_clock, settled_before = d.settled_before, batch_id = d.batch_id,
   attempt = d.attempt, raw_rows = d.raw_rows, counted_rows = d.counted_rows, ignored_rows = d.ignored_rows,
   rejected_rows = d.rejected_rows, ignored_by_kind = d.ignored_by_kind, id_checksum = d.id_checksum,
-  newest_create_time = d.newest_create_time, state = 'merged', reason = NULL, held_changed_at = NULL,
+  newest_create_time = d.newest_create_time, state = 'merged', reason = NULL, held_changed_at = NULL, waiting = 0,
   split_size = NULL, merged_at = d.merged_at;
 
 UPDATE etl.batches AS b

@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   newest_create_time DATETIME(6) NULL,
   state VARCHAR(16) NOT NULL DEFAULT 'seen' COMMENT 'seen, merged, held or closed',
   reason VARCHAR(500) NULL COMMENT 'why it is held or closed',
-  held_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held; ''released'' to have it read again',
+  held_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held; ''released'' or ''judged again'' to have it read again',
+  waiting TINYINT NOT NULL DEFAULT 0 COMMENT '1: held only until the other rows of its hour are read',
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
   pending TINYINT AS (CASE
@@ -211,7 +212,9 @@ CREATE TABLE IF NOT EXISTS etl.holds (
   held_at DATETIME(6) NOT NULL COMMENT 'the newest one',
   batch_id BIGINT UNSIGNED NULL,
   attempt BIGINT UNSIGNED NULL COMMENT 'whose read failed the gate; NULL for a minute that fails alone in Spark or merge',
+  changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at of that read',
   rows_now BIGINT NULL COMMENT 'rows of that read',
+  rejected_now BIGINT NULL COMMENT 'rejected ones among them',
   failing_checks TEXT NOT NULL COMMENT 'JSON list of their names',
   PRIMARY KEY (pipeline, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

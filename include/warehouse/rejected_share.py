@@ -1,0 +1,290 @@
+"""The rejected share of an hour of create_time, by which minutes with many rejected rows are judged (ADR 29).
+
+A minute alone has too few rows for a share, and a batch is an accident. So a minute that rejects many of its rows is judged
+by all rows of its hour, as the newest read of each minute counted them, published or not. While some of them are unread,
+the minute waits. The verdict therefore depends on what the lake holds, and not on the order or the size of the reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.pipelines import Pipeline
+from include.warehouse import ledger
+from include.warehouse.folded_hours import HOUR, hour_of
+from include.warehouse.pipeline_lock import lock
+from include.warehouse.session import in_transaction, rows
+from include.warehouse.verdict import CheckOutcome
+
+CHECK, WARNING = "staging_rejected_share", "staging_rejected_share_warn"
+PERCENT = 20  # of the rows of an hour: with more, its minutes with more are held
+WARN_PERCENT = 5
+LEAST_ROWS = 100  # of an hour that holds minutes
+_SAMPLE = 10
+_PURPOSE = f"At most {PERCENT} percent of the rows of an hour of at least {LEAST_ROWS} rows are rejected."
+_WARNING_PURPOSE = (
+    f"At most {WARN_PERCENT} percent of the rows of an hour of at least {LEAST_ROWS} rows are rejected, "
+    f"and at most {PERCENT} percent of those of a minute; see etl.rejected_summary."
+)
+
+PURPOSES = {CHECK: _PURPOSE, WARNING: _WARNING_PURPOSE}
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the newest read of a minute counted, and what became of it. `state` is the ledger's."""
+
+    minute: datetime
+    rows: int = 0
+    rejected: int = 0
+    is_read: bool = True  # False: its rows have changed since, or were never read
+    state: str = "seen"
+    is_waiting: bool = False
+    is_blamed: bool = False  # held, and for its rejected share among others
+    is_settled: bool = False  # nothing is going to read it again, and no person has released what is published
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the hour decides about it."""
+        return _above(self.rejected, self.rows, PERCENT)
+
+
+@dataclass(frozen=True)
+class Hour:
+    """The reads of an hour's minutes."""
+
+    hour: datetime
+    reads: tuple[Read, ...]
+    is_over: bool
+
+    @property
+    def rows(self) -> int:
+        return sum(read.rows for read in self.reads if read.is_read)
+
+    @property
+    def rejected(self) -> int:
+        return sum(read.rejected for read in self.reads if read.is_read)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there are rows of it that nothing has counted."""
+        return self.is_over and all(read.is_read for read in self.reads)
+
+    @property
+    def is_bad(self) -> bool:
+        """Of the rows so far: a producer that breaks is noticed at once, and a better rest of the hour acquits."""
+        return self.rows >= LEAST_ROWS and _above(self.rejected, self.rows, PERCENT)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the hours of a batch say of its minutes: the results of both checks, and the minutes that wait."""
+
+    outcomes: tuple[CheckOutcome, CheckOutcome]
+    waiting: Mapping[datetime, str]
+
+
+def judge_batch(hours: Iterable[Hour], batch: Collection[datetime]) -> Shares:
+    """The verdict of a batch's minutes; reasons name figures of the minute only, so that they do not depend on the order."""
+    offending, reasons, warnings, waiting = [], {}, [], {}
+    for hour in hours:
+        figures = {"hour": hour.hour, "hour_rows": hour.rows, "hour_rejected": hour.rejected}
+        suspects = [read for read in hour.reads if read.minute in batch and read.is_suspect]
+        for read in suspects:
+            row = {"minute": read.minute, "raw_rows": read.rows, "rejected_rows": read.rejected, **figures}
+            if hour.is_bad:
+                offending.append(row)
+                reasons[read.minute] = _reason(read)
+            else:
+                warnings.append(row)
+            if not hour.is_bad and not hour.is_complete:
+                waiting[read.minute] = _reason_to_wait(read)
+        if not suspects and hour.rows >= LEAST_ROWS and _above(hour.rejected, hour.rows, WARN_PERCENT):
+            warnings.append(figures)
+    failed = CheckOutcome(
+        CHECK, "fail", "fail" if offending else "pass", len(offending), offending[:_SAMPLE],
+        frozenset(reasons) if offending else None, _PURPOSE, reasons,
+    )  # fmt: skip
+    warned = CheckOutcome(
+        WARNING, "warn", "warn" if warnings else "pass", len(warnings), warnings[:_SAMPLE], None, _WARNING_PURPOSE
+    )
+    return Shares((failed, warned), waiting)
+
+
+def changed_verdicts(hour: Hour) -> tuple[list[Read], list[Read]]:
+    """Minutes of the hour to hold, as their rows are known, and minutes to read again, since they may be published."""
+    to_hold, to_read = [], []
+    is_certain = hour.is_complete
+    for read in hour.reads:
+        if not read.is_settled:
+            continue
+        if read.is_waiting:
+            if hour.is_bad:
+                to_hold.append(read)
+            elif is_certain:
+                to_read.append(read)
+        elif is_certain and read.is_suspect and read.state == "merged" and hour.is_bad:
+            to_hold.append(read)  # what it published stays
+        elif is_certain and read.state == "held" and read.is_blamed != (read.is_suspect and hour.is_bad):
+            to_read.append(read)
+    return to_hold, to_read
+
+
+def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: datetime, attempt: int) -> Shares:
+    """The verdict of a batch's minutes by what this attempt counted, and the ledger for the rest of their hours."""
+    cursor.execute(
+        "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s",
+        {"attempt": attempt},
+    )
+    counted = {minute: Read(minute, raw, rejected) for minute, raw, rejected in cursor.fetchall()}
+    in_hours: dict[datetime, list[Read]] = {}
+    for minute, read in counted.items():
+        in_hours.setdefault(hour_of(minute), []).append(read)
+    # The ledger is read for these hours only: a batch of a long sound history has none.
+    notable = {hour for hour, reads in in_hours.items() if _is_notable(reads)}
+    batch = {minute: read for minute, read in counted.items() if hour_of(minute) in notable}
+    return judge_batch(_hours(cursor, pipeline, notable, clock, batch), frozenset(minutes))
+
+
+def judge_again(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> None:
+    """Change the verdicts of other minutes in the hours of these, which were just read. Does not commit.
+
+    Take the pipeline's lock first.
+    """
+    affected = _with_suspects(cursor, pipeline, {hour_of(minute) for minute in minutes})
+    for hour in _hours(cursor, pipeline, affected, clock):
+        to_hold, to_read = changed_verdicts(hour)
+        ledger.hold_as_read(
+            cursor, pipeline.name, [(read.minute, f"{CHECK}: {_reason(read)}") for read in to_hold], [CHECK]
+        )
+        ledger.read_again(cursor, pipeline.name, [read.minute for read in to_read])
+
+
+def judge_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
+    """Judge the minutes whose hour is over since they began to wait."""
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 1 "
+        "AND pending = 0",
+        {"pipeline": pipeline.name},
+    )
+    minutes = [minute for (minute,) in cursor.fetchall()]
+    hours = _hours(cursor, pipeline, {hour_of(minute) for minute in minutes}, clock)
+    is_due = any(any(changed_verdicts(hour)) for hour in hours)
+    conn.rollback()
+    if not is_due:  # the lock would wait for every merge
+        return
+
+    def judge(cursor) -> None:
+        lock(cursor, pipeline)
+        judge_again(cursor, pipeline, minutes, clock)
+
+    in_transaction(conn, judge)
+
+
+def _above(part: int, whole: int, percent: int) -> bool:
+    return part * 100 > whole * percent
+
+
+def _is_notable(reads: Collection[Read]) -> bool:
+    rejected, raw = sum(read.rejected for read in reads), sum(read.rows for read in reads)
+    return _above(rejected, raw, WARN_PERCENT) or any(read.is_suspect for read in reads)
+
+
+def _reason(read: Read) -> str:
+    return f"{read.rejected:,} of {read.rows:,} rows are rejected, and more than {PERCENT} % of the rows of its hour."
+
+
+def _reason_to_wait(read: Read) -> str:
+    return (
+        f"{CHECK}: {read.rejected:,} of {read.rows:,} rows are rejected. The minute waits until all rows of its hour are "
+        f"read. It is held if more than {PERCENT} % of them are rejected."
+    )
+
+
+def _hours(
+    cursor,
+    pipeline: Pipeline,
+    hours: Collection[datetime],
+    clock: datetime,
+    counted: Mapping[datetime, Read] | None = None,
+) -> list[Hour]:
+    reads: dict[datetime, list[Read]] = {hour: [] for hour in sorted(hours)}
+    known = {}
+    for start, end in _ranges(reads):
+        known.update((row["minute"], _read(row)) for row in rows(cursor, _READS, _binds(pipeline, start, end)))
+    for minute, read in (known | dict(counted or {})).items():
+        reads[hour_of(minute)].append(read)
+    return [Hour(hour, tuple(found), _is_over(hour, clock, pipeline)) for hour, found in reads.items()]
+
+
+_READS = (
+    "SELECT l.minute, l.state, l.waiting, l.pending, l.seen_changed_at <=> l.read_changed_at AS is_read_seen, "
+    "l.seen_changed_at <=> h.changed_at AS is_held_seen, l.read_at, l.raw_rows, l.rejected_rows, h.attempt, h.rows_now, "
+    "h.rejected_now, h.failing_checks, EXISTS (SELECT 1 FROM etl.releases AS r WHERE r.pipeline = l.pipeline "
+    "AND r.minute = l.minute AND r.used_by_batch = l.batch_id) AS is_released "
+    "FROM etl.minute_ledger AS l LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
+    "WHERE l.pipeline = %(pipeline)s AND l.minute >= %(start)s AND l.minute < %(end)s ORDER BY l.minute"
+)
+_SUSPECTS = (
+    "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s "
+    "AND (state = 'held' OR (state = 'merged' AND rejected_rows * 100 > raw_rows * %(percent)s))"
+)
+
+
+def _read(row: dict) -> Read:
+    pending = bool(row["pending"])
+    if row["state"] == "held":
+        was_counted = row["attempt"] is not None  # a minute that fails alone in Spark has no counts
+        return Read(
+            row["minute"],
+            row["rows_now"] or 0,
+            row["rejected_now"] or 0,
+            is_read=not pending or (was_counted and bool(row["is_held_seen"])),
+            state="held",
+            is_waiting=bool(row["waiting"]),
+            is_blamed=CHECK in json.loads(row["failing_checks"] or "[]"),
+            is_settled=was_counted and not pending,
+        )
+    is_given_back = row["state"] == "merged" and row["read_at"] is None and bool(row["is_read_seen"])
+    return Read(
+        row["minute"],
+        row["raw_rows"] or 0,
+        row["rejected_rows"] or 0,
+        is_read=not pending or is_given_back,
+        state=row["state"],
+        is_settled=not pending and not row["is_released"],
+    )
+
+
+def _is_over(hour: datetime, clock: datetime, pipeline: Pipeline) -> bool:
+    """Whether none of its minutes is open. Nothing is gained by waiting for an hour far ahead of the clock."""
+    is_past = hour + HOUR <= clock.replace(second=0, microsecond=0)
+    return is_past or hour > clock + pipeline.future_tolerance
+
+
+def _with_suspects(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> set[datetime]:
+    """Those of the hours with a minute about which they decide: few, and most batches have none."""
+    found = set()
+    for start, end in _ranges(hours):
+        cursor.execute(_SUSPECTS, {**_binds(pipeline, start, end), "percent": PERCENT})
+        found |= {hour_of(minute) for (minute,) in cursor.fetchall()}
+    return found & set(hours)
+
+
+def _ranges(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
+    """Hours that follow each other as one range, its end not included."""
+    ranges: list[tuple[datetime, datetime]] = []
+    for hour in sorted(hours):
+        if ranges and ranges[-1][1] == hour:
+            ranges[-1] = (ranges[-1][0], hour + HOUR)
+        else:
+            ranges.append((hour, hour + HOUR))
+    return ranges
+
+
+def _binds(pipeline: Pipeline, start: datetime, end: datetime) -> dict[str, object]:
+    return {"pipeline": pipeline.name, "start": start, "end": end}
