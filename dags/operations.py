@@ -20,6 +20,11 @@ SETTINGS = {
 }
 
 
+def triggering_user(dag_run) -> str:
+    """The name that a record keeps: whoever is logged in, whatever the form says."""
+    return getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
+
+
 @task(retries=18, execution_timeout=timedelta(minutes=3))  # three minutes for the stores to come up
 def apply_schema() -> None:
     from include.operations.setup import set_up
@@ -48,13 +53,12 @@ def import_rows(params=None) -> None:
 def release_minutes(params=None, dag_run=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.operations.held import asked_release
+    from include.operations.held import asked_release, reason
     from include.warehouse.held import ReleaseRefused
 
-    by = params["by"] or getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
     minutes = (params["pipeline"], params["minute"], params["from"], params["to"])
     try:
-        print(asked_release(*minutes, by=by, why=params["why"]))
+        print(asked_release(*minutes, by=triggering_user(dag_run), why=reason(params["why"], params["by"])))
     except ReleaseRefused as refused:
         raise AirflowFailException(str(refused)) from None
 
@@ -66,9 +70,9 @@ def accept_drift(params=None, dag_run=None) -> None:
     from include.operations import held
     from include.warehouse.drifts import AcceptanceRefused
 
-    by = params["by"] or getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
+    who = {"by": triggering_user(dag_run), "why": held.reason(params["why"], params["by"])}
     try:
-        print(held.accept_drift(params["pipeline"], params["field"], params["kind"], by=by, why=params["why"]))
+        print(held.accept_drift(params["pipeline"], params["field"], params["kind"], **who))
     except AcceptanceRefused as refused:
         raise AirflowFailException(str(refused)) from None
 
@@ -245,7 +249,9 @@ with DAG(
         "to": time_param("End of the range to release (UTC), not included."),
         "why": Param(None, type=["null", "string"], description="Reason for the release, kept in the record."),
         "by": Param(
-            None, type=["null", "string"], description="Name to record. Empty: the user who triggers this run."
+            None,
+            type=["null", "string"],
+            description="Name to note beside the reason. The record names the user who triggers.",
         ),
     },
     dagrun_timeout=timedelta(minutes=10),
@@ -275,7 +281,9 @@ with DAG(
         ),
         "why": Param(None, type=["null", "string"], description="Reason for the acceptance, kept in the record."),
         "by": Param(
-            None, type=["null", "string"], description="Name to record. Empty: the user who triggers this run."
+            None,
+            type=["null", "string"],
+            description="Name to note beside the reason. The record names the user who triggers.",
         ),
     },
     dagrun_timeout=timedelta(minutes=10),

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Mapping
 from datetime import datetime
 
+from local import login
 from local.loopback import answer, json_request
 from local.problems import Problem
 
@@ -15,7 +16,7 @@ TIMEOUT = 90.0  # seconds; a write waits for those of a scheduler that has just 
 
 
 class Airflow:
-    """The API server on loopback, where everyone is an administrator."""
+    """The API server on loopback, as its administrator."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -127,7 +128,8 @@ class Airflow:
 
     def _log_in(self) -> str:
         if self._token is None:
-            self._token = answer(json_request("GET", f"{self.url}/auth/token"), TIMEOUT)["access_token"]
+            request = json_request("POST", f"{self.url}/auth/token", login.credentials())
+            self._token = answer(request, TIMEOUT)["access_token"]
         return self._token
 
 

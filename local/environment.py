@@ -20,7 +20,7 @@ from pathlib import Path
 
 from include.kafka import way_in
 from include.warehouse import reporting_zone
-from local import bootstrap, connections, postgres
+from local import bootstrap, connections, login, postgres
 from local import ports as all_ports
 from local.files import write_private
 from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
@@ -216,8 +216,7 @@ def of_airflow(
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        # Whoever reaches the loopback interface is an administrator, as with `astro dev start --standalone`.
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        **login.settings({**tuning, **kept}),
         **postgres.settings(ports["POSTGRES_PORT"], environment.passwords["metadata_airflow"], postgres.DATABASE),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__API__BASE_URL": url,

@@ -20,6 +20,7 @@ from local import (
     connections,
     environment,
     kafka,
+    login,
     mariadb,
     mysql,
     ports,
@@ -125,9 +126,16 @@ class Stack:
         """Make Airflow's database and start what needs no store."""
         self._require_ports({"api-server": ("AIRFLOW_PORT",)})
         AIRFLOW_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+        login.make_passwords(self.env)
         self.start_metadata()
         self._migrate()
         supervisor.start(*EARLY)
+
+    def login_hint(self) -> str:
+        """How people get into Airflow."""
+        if not login.is_required(self.env):
+            return f"{login.SETTING}=none: every user of this machine is an administrator of Airflow."
+        return "Log in as {username}, password {password}.".format(**login.credentials())
 
     def start_scheduling(self) -> None:
         """Start what runs tasks, when the stores are ready for them; return when all of Airflow is healthy."""
@@ -410,6 +418,7 @@ def run() -> Stack:
     stack.start_scheduling()
     stack.start_pipelines()
     say(f"   Airflow: {stack.airflow.url}   ({time.monotonic() - began:.0f} s since the start)")
+    say(f"   {stack.login_hint()}")
     return stack
 
 

@@ -6,6 +6,7 @@ import importlib
 
 from airflow.plugins_manager import AirflowPlugin
 
+from plugins.access import KnownHosts, OperationsPermissions
 from plugins.priority import LiveBeforeReplay
 from plugins.timetable import ContinuousWithBackfills
 
@@ -28,6 +29,11 @@ class MinutemarkPlugin(AirflowPlugin):
     priority_weight_strategies = [LiveBeforeReplay]
     timetables = [ContinuousWithBackfills]
     fastapi_apps = [{"name": "Pipelines", "app": Later("plugins.pipelines_page:app"), "url_prefix": "/minutemark"}]
+    # The last is the outermost.
+    fastapi_root_middlewares = [
+        {"name": "Permissions of operations", "middleware": OperationsPermissions},
+        {"name": "Known hosts", "middleware": KnownHosts},
+    ]
     external_views = [
         {
             "name": "Pipelines",

@@ -34,6 +34,7 @@ from include.warehouse.errors import WarehouseError
 from include.warehouse.held import ReleaseRefused
 from include.warehouse.session import warehouse
 from include.window import WindowRefused, asked_range, open_range
+from plugins.access import VERIFY
 
 STATIC = Path(overview.__file__).parent / "static"
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in (".css", ".js", ".svg")}
@@ -88,6 +89,13 @@ def may(user: Any, method: str, pipeline: Pipeline, entity: DagAccessEntity | No
     dag_id = minute_dag(pipeline)
     details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
     return get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
+
+
+def may_operate(user: Any, dag_id: str, pipeline: Pipeline) -> bool:
+    """Whether the user can run that operations DAG on the pipeline: what the page requires for the same."""
+    if dag_id == VERIFY:
+        return may(user, "GET", pipeline, DagAccessEntity.RUN)
+    return may(user, "PUT", pipeline)
 
 
 def seen(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:

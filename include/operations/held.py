@@ -106,6 +106,12 @@ def _details(row: dict) -> Iterable[str]:
             yield f"  {json.dumps(one, default=str, ensure_ascii=False)}"
 
 
+def reason(why: str | None, by: str | None) -> str | None:
+    """The reason that a record keeps, with the name in `by` as a note: the record itself names the logged-in user."""
+    note = f"(by {by.strip()})" if by and by.strip() else ""
+    return " ".join(filter(None, ((why or "").strip(), note))) or None
+
+
 def login_name() -> str:
     """Who sits at this command line, as the machine knows them."""
     try:
@@ -133,13 +139,13 @@ def release_main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minute", default="", help="MINUTE= one minute, as 2026-11-22T14:05 (UTC)")
     parser.add_argument("--from", dest="start", default="", help="FROM= the first of several")
     parser.add_argument("--to", default="", help="TO= their end, not included")
-    parser.add_argument("--by", default="", help="BY= who releases them (default: your login name)")
+    parser.add_argument("--by", default="", help="BY= a name to note beside the reason; the record names your login")
     parser.add_argument("--why", default="", help="WHY= for those who ask later")
     asked = parser.parse_args(arguments)
-    by = asked.by.strip() or login_name()
+    who = {"by": login_name(), "why": reason(asked.why, asked.by)}
     return _say(
         "Nothing is released.",
-        lambda: asked_release(asked.pipeline, asked.minute, asked.start, asked.to, by=by, why=asked.why),
+        lambda: asked_release(asked.pipeline, asked.minute, asked.start, asked.to, **who),
     )
 
 
@@ -152,13 +158,13 @@ def accept_main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pipeline", default="", help="PIPELINE= whose field")
     parser.add_argument("--field", default="", help="FIELD= its name, as `make held` shows it")
     parser.add_argument("--kind", default="", help=f"KIND= only one of {', '.join(drifts.KINDS)}")
-    parser.add_argument("--by", default="", help="BY= who accepts it (default: your login name)")
+    parser.add_argument("--by", default="", help="BY= a name to note beside the reason; the record names your login")
     parser.add_argument("--why", default="", help="WHY= for those who ask later")
     asked = parser.parse_args(arguments)
-    by = asked.by.strip() or login_name()
+    who = {"by": login_name(), "why": reason(asked.why, asked.by)}
     return _say(
         "Nothing is accepted.",
-        lambda: accept_drift(asked.pipeline, asked.field, asked.kind, by=by, why=asked.why),
+        lambda: accept_drift(asked.pipeline, asked.field, asked.kind, **who),
     )
 
 

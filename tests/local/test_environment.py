@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from local import environment, ports
+from local import environment, login, ports
 from local.layout import ROOT
 from local.problems import Problem
 
@@ -195,3 +195,22 @@ def test_the_server_of_the_warehouse_is_chosen_once_and_kept(env_file):
     assert environment.prepare(ports.DEFAULTS, {}).warehouse == "mysql"
     with pytest.raises(Problem, match=r"WAREHOUSE=oracle(?s:.*)mariadb or mysql"):
         environment.prepare(ports.DEFAULTS, {"MINUTEMARK_WAREHOUSE": "oracle"})
+
+
+def test_the_local_airflow_has_a_login_unless_none_is_wanted(monkeypatch, tmp_path):
+    monkeypatch.setattr(login, "PASSWORDS", tmp_path / "passwords.json")
+    made = environment.prepare(ports.DEFAULTS, {})
+    users = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"
+    seen = environment.of_airflow(made, ports.DEFAULTS, {users: "vera:viewer,admin:viewer"})
+    assert seen["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "False"
+    assert seen[users] == "admin:admin,vera:viewer"
+    login.make_passwords(seen)
+    known = login.PASSWORDS.read_text()
+    assert stat.S_IMODE(login.PASSWORDS.stat().st_mode) == 0o600
+    assert set(json.loads(known)) == {"admin", "vera"} and login.credentials()["password"] in known
+    login.make_passwords(seen)
+    assert login.PASSWORDS.read_text() == known
+    unlocked = environment.of_airflow(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "none"})
+    assert unlocked["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == "True"
+    with pytest.raises(Problem, match="MINUTEMARK_LOGIN=off is not a mode"):
+        environment.of_airflow(made, ports.DEFAULTS, {"MINUTEMARK_LOGIN": "off"})

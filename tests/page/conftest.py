@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests import airflow_home  # noqa: F401  (before Airflow)
+from tests.page.auth_manager import RITA
 from tests.page.world import USERS
 from tests.warehouse.conftest import lab  # noqa: F401
 
 SETTINGS = {
-    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
+    "AIRFLOW__CORE__AUTH_MANAGER": "tests.page.auth_manager.PermissionsOfDags",
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+        f"{name}:{role}" for name, role in (USERS | {RITA: "user"}).items()
+    ),
     "AIRFLOW__API_AUTH__JWT_SECRET": "a secret that the tokens of these tests are signed with, no other",
 }
 
@@ -44,7 +48,7 @@ def as_user(api) -> Callable:
     passwords = json.loads(Path(SimpleAuthManager.get_generated_password_file()).read_text())
 
     def client(name: str | None) -> TestClient:
-        made = TestClient(api, raise_server_exceptions=False)
+        made = TestClient(api, "http://localhost", raise_server_exceptions=False)
         if name is not None:
             answer = made.post("/auth/token", json={"username": name, "password": passwords[name]})
             made.cookies.set("_token", answer.json()["access_token"])

@@ -113,7 +113,7 @@ def test_another_site_cannot_make_a_users_browser_release(as_user, lab: Lab, hel
 
 
 def test_the_page_itself_may_release(as_user, lab: Lab, held: dict) -> None:
-    own = CHANGE | {"Sec-Fetch-Site": "same-origin", "Origin": "http://testserver"}
+    own = CHANGE | {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
     assert as_user("ada").post(RELEASE, json=held, headers=own).status_code == 200
 
 

@@ -408,7 +408,7 @@ def test_make_held_prints_a_table_and_json(lab: Lab, capsys) -> None:
     assert (row["minute"], row["status"], row["rows_now"]) == ("2026-03-01 10:00:00", "released", 1)
 
 
-def test_make_release_takes_the_login_name_unless_told_otherwise(lab: Lab, monkeypatch, capsys) -> None:
+def test_make_release_records_the_login_name_and_notes_another(lab: Lab, monkeypatch, capsys) -> None:
     monkeypatch.setenv("LOGNAME", "carol")
     hold(lab, {minute(2): BAD})
     assert operation.release_main(["--pipeline", "recruitment", "--minute", "2026-03-01T10:00Z"]) == 0
@@ -416,7 +416,7 @@ def test_make_release_takes_the_login_name_unless_told_otherwise(lab: Lab, monke
     assert operation.release_main(["--pipeline", "recruitment", *range_, "--by", "dora", "--why=-- it's right"]) == 0
     assert releases(lab, "minute, released_by, reason") == [
         (minute(0), "carol", None),
-        (minute(2), "dora", "-- it's right"),
+        (minute(2), "carol", "-- it's right (by dora)"),
     ]
     assert "Released by carol: 2026-03-01 10:00." in capsys.readouterr().out
 

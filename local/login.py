@@ -1,0 +1,54 @@
+"""Accounts of the local Airflow: an administrator with a generated password, or no login with MINUTEMARK_LOGIN=none.
+
+AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS in the caller's environment adds users, each with a password of its own here.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+
+from local.files import write_private
+from local.layout import AIRFLOW_HOME
+from local.problems import Problem
+
+SETTING = "MINUTEMARK_LOGIN"
+ADMIN = "admin"
+PASSWORDS = AIRFLOW_HOME / "passwords.json"
+_PASSWORD, _NONE = "password", "none"
+_USERS = "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"
+
+
+def is_required(environ: Mapping[str, str]) -> bool:
+    """Whether users log in. Raises Problem for another value of MINUTEMARK_LOGIN."""
+    mode = environ.get(SETTING) or _PASSWORD
+    if mode not in (_PASSWORD, _NONE):
+        raise Problem("Login", f"{SETTING}={mode} is not a mode", f"Use {_PASSWORD} or {_NONE}, or unset it.")
+    return mode == _PASSWORD
+
+
+def settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Airflow's settings for it."""
+    users = [user for user in environ.get(_USERS, "").split(",") if user and user.split(":")[0] != ADMIN]
+    return {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(not is_required(environ)),
+        _USERS: ",".join([f"{ADMIN}:admin", *users]),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(PASSWORDS),
+    }
+
+
+def make_passwords(airflow: Mapping[str, str]) -> None:
+    """A password for each user without one, before Airflow makes it and prints it to its log."""
+    known = _known()
+    names = [user.split(":")[0] for user in airflow[_USERS].split(",")]
+    write_private(PASSWORDS, json.dumps({name: secrets.token_urlsafe(12) for name in names} | known) + "\n")
+
+
+def credentials() -> dict[str, str]:
+    """What to log in with as the administrator. Airflow without a login takes any."""
+    return {"username": ADMIN, "password": _known().get(ADMIN, "")}
+
+
+def _known() -> dict[str, str]:
+    return json.loads(PASSWORDS.read_text()) if PASSWORDS.exists() else {}

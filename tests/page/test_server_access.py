@@ -1,0 +1,126 @@
+"""What Airflow's API server refuses before its own checks: other hosts, frames, operations on other people's pipelines."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from plugins.access import OPERATIONS, VERIFY
+from tests.page.auth_manager import RITA
+
+PAGES = (
+    "/", "/auth/login", "/api/v2/version", "/minutemark/pipelines", "/static/x.js", "/docs", "/no/such/page",
+)  # fmt: skip
+FOREIGN_HOSTS = ("evil.example:8080", "127.0.0.1.evil.example", "evil.example@localhost", "", "[", "0.0.0.0")
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+def test_a_request_for_another_host_is_refused_everywhere(as_user, path: str, host: str) -> None:
+    answer = as_user("ada").get(path, headers={"Host": host})
+    assert answer.status_code == 421 and "MINUTEMARK_HOSTS" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8080", "127.0.0.1:8080", "project.localhost:6563", "[::1]:8080", "LOCALHOST"]
+)
+def test_this_machines_names_are_known(as_user, host: str) -> None:
+    assert as_user("ada").get("/api/v2/version", headers={"Host": host}).status_code == 200
+
+
+def test_a_probe_of_health_needs_no_known_host(as_user) -> None:
+    assert as_user(None).get("/api/v2/monitor/health", headers={"Host": "10.1.2.3:8080"}).status_code == 200
+
+
+def test_added_and_configured_hosts_are_known(monkeypatch) -> None:
+    from plugins import access
+
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.org/team")
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://api-server:8080/execution/")
+    monkeypatch.setenv(access.HOSTS, "10.1.2.3, *.inside.example")
+    assert {"airflow.example.org", "api-server", "10.1.2.3", "*.inside.example", "localhost"} <= set(access.hosts())
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_other_site_frames_a_page(as_user, path: str) -> None:
+    headers = as_user("ada").get(path).headers
+    assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
+    assert headers["X-Frame-Options"] == "SAMEORIGIN"
+
+
+@pytest.fixture
+def run_of(api):
+    """Stores a run of an operations DAG, as its owner has triggered it; returns its id."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    def make(dag_id: str, owner: str, conf: dict) -> str:
+        run_id = f"manual__{uuid.uuid4()}"
+        with create_session() as session:
+            run = DagRun(dag_id=dag_id, run_id=run_id, run_type=DagRunType.MANUAL, conf=conf)
+            run.triggering_user_name, run.triggered_by = owner, DagRunTriggeredByType.REST_API
+            session.add(run)
+        return run_id
+
+    return make
+
+
+def trigger(client, dag_id: str, conf: dict | None):
+    return client.post(f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+
+
+@pytest.mark.parametrize("dag_id", sorted(OPERATIONS))
+def test_an_operation_requires_the_permission_of_the_page(as_user, dag_id: str) -> None:
+    rita = as_user(RITA)
+    refused = trigger(rita, dag_id, {"pipeline": "ecommerce"})
+    need = "see the runs of" if dag_id == VERIFY else "edit"
+    assert refused.status_code == 403
+    assert f"{dag_id} on pipeline ecommerce requires permission to {need} ecommerce_minute" in refused.json()["detail"]
+    for everything in (None, {}, {"pipeline": None}, {"pipeline": "ecommerc"}, {"pipeline": ["recruitment"]}):
+        assert trigger(rita, dag_id, everything).status_code == 403, "Without a pipeline it concerns them all."
+    # No DAG is parsed here: Airflow looks for it once it is permitted.
+    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == 404
+    assert trigger(as_user("ulf"), dag_id, {}).status_code == 404
+
+
+def test_a_viewer_triggers_nothing_and_nobody_nothing(as_user) -> None:
+    for dag_id in OPERATIONS:
+        assert trigger(as_user("vera"), dag_id, {"pipeline": "recruitment"}).status_code == 403
+        assert trigger(as_user(None), dag_id, {"pipeline": "recruitment"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("{dag}/dagRuns/{run}/clear", {"dry_run": False}),
+        ("{dag}/dagRuns/{run}", {"state": "queued"}),
+        ("{dag}/clearTaskInstances", {"dry_run": False, "dag_run_id": "{run}"}),
+        ("{dag}/clearDagRuns", {"dry_run": False, "dag_runs": [{"dag_run_id": "{run}"}]}),
+        ("~/clearDagRuns", {"dry_run": False, "dag_runs": [{"dag_run_id": "{run}", "dag_id": "{dag}"}]}),
+        ("{dag}/dagRuns/{run}/taskInstances/import_rows/xcomEntries", {"key": "report", "value": "x"}),
+    ],
+)
+def test_what_was_triggered_for_another_pipeline_is_not_run_again(as_user, run_of, path: str, body: dict) -> None:
+    dag_id = "minutemark_import"
+    run_id = run_of(dag_id, "ada", {"pipeline": "ecommerce", "file": "x.csv"})
+    method = "PATCH" if path.endswith("{run}") else "POST"
+    named = json.loads(json.dumps(body).replace("{run}", run_id).replace("{dag}", dag_id))
+    answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(dag=dag_id, run=run_id)}", json=named)
+    assert answer.status_code == 403 and "ecommerce_minute" in answer.json()["detail"]
+
+
+def test_nobody_repeats_a_release_in_another_users_name(as_user, run_of) -> None:
+    run_id = run_of("minutemark_release", "ada", {"pipeline": "recruitment"})
+    path = f"/api/v2/dags/minutemark_release/dagRuns/{run_id}/clear"
+    refused = as_user("ulf").post(path, json={"dry_run": False})
+    assert refused.status_code == 403 and "Trigger a run of your own" in refused.json()["detail"]
+    assert as_user("ada").post(path, json={"dry_run": False}).status_code == 404
+
+
+def test_other_dags_are_airflows_own_affair(as_user) -> None:
+    assert trigger(as_user(RITA), "recruitment_minute", {}).status_code == 404
+    listed = as_user(RITA).post("/api/v2/dags/~/dagRuns/list", json={"dag_ids": ["minutemark_import"]})
+    assert listed.status_code == 200
