@@ -24,10 +24,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.isolation import isolate
+from tests.faults.isolation import isolate, work_in_copy
 
-PAUSE_OF_KILLS = 100, 300  # seconds between two kills, at least and at most
-_WARM_UP = 90.0  # seconds: until the driver has compiled what it runs
+PAUSE_OF_KILLS = 60, 180  # seconds between two kills, at least and at most
+_WARM_UP = 60.0  # seconds: until the driver has compiled what it runs
 
 
 def main() -> int:
@@ -41,6 +41,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as folder:
+        work_in_copy(Path(folder) / "project")
         isolate(Path(folder))
         os.environ |= {
             "MINUTEMARK_SCHEDULE": args.schedule,

@@ -12,8 +12,7 @@ from airflow.sdk import CronDataIntervalTimetable
 
 from include import pipelines
 from include.chain import chain_dag
-from include.schedule import continuous_wait, is_continuous
-from plugins.changes import PATIENCE
+from include.schedule import is_continuous
 from plugins.timetable import ContinuousWithBackfills
 
 for pipeline in pipelines.all_pipelines().values():
@@ -24,7 +23,7 @@ for pipeline in pipelines.all_pipelines().values():
         pipeline,
         "minute",
         schedule=ContinuousWithBackfills() if continuous else every_minute,
-        patience=continuous_wait(pipeline) if continuous else PATIENCE,
+        continuous=continuous,
         doc=__doc__,
         priority=100,
     )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, Param, chain
 
 from include.options import json_type
-from plugins.changes import PATIENCE, WaitForChanges
+from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
 from plugins.merge import MergeIntoWarehouse
 from plugins.notifiers import TellOfFailedRun
@@ -38,12 +38,10 @@ LIVE_BEFORE_REPLAY = "plugins.priority.LiveBeforeReplay"
 TASK_DEFAULTS = {"retries": 2, "retry_delay": timedelta(seconds=10), "weight_rule": LIVE_BEFORE_REPLAY}
 
 
-def chain_dag(
-    pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: int, patience: timedelta = PATIENCE
-) -> DAG:
+def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: int, continuous: bool = False) -> DAG:
     """The DAG `<pipeline>_<kind>`; among live runs the higher priority takes the pools first.
 
-    Its scheduled runs wait for a change up to `patience` after they are due.
+    Where runs are `continuous`, the sensor waits longer, and `schedule` makes the next run begin as the last one ends.
     """
     with DAG(
         f"{pipeline.name}_{kind}",
@@ -63,7 +61,7 @@ def chain_dag(
             task_id="wait_for_changes",
             pipeline=pipeline.name,
             kind=kind,
-            patience=patience,
+            continuous=continuous,
             execution_timeout=timedelta(minutes=5),
         )
         transform_delta = TransformDelta(

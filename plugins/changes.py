@@ -16,12 +16,13 @@ from airflow.triggers.base import BaseTrigger, TaskSkippedEvent, TriggerEvent
 from include import pipelines
 from include.connections import LAKE_READER, WAREHOUSE_ETL, Endpoint, endpoint_in_trigger
 from include.options import OptionRefused, options_of_run
+from include.schedule import continuous_wait
 from include.window import Window, WindowRefused, window_of_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-PATIENCE = timedelta(seconds=45)  # leaves the rest of the minute to the chain
+PATIENCE = timedelta(seconds=45)  # of a run a minute: leaves the rest of the minute to the chain
 GRACE = timedelta(seconds=60)  # for a triggerer that is down or busy: then the wait fails instead of lasting for ever
 POLL_SECONDS = 1.5
 
@@ -32,13 +33,17 @@ class WaitForChanges(BaseSensorOperator):
     A `minute` DAG takes what has changed; a `reconcile` DAG what differs from the ledger; a backfill run, or a manual
     run with `from` and `to`, exactly its minutes. Only scheduled runs of the first ever wait: who triggers a run is told at
     once that there is nothing to do.
+
+    A continuous run waits longer. It also waits where nothing has changed since the last read, until the minutes that were
+    read too close to their last change have settled: reading them again after a few seconds would settle nothing.
     """
 
-    def __init__(self, *, pipeline: str, kind: str, patience: timedelta = PATIENCE, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, kind: str, continuous: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.kind = kind
-        self.patience = patience
+        self.continuous = continuous
+        self.patience = continuous_wait(pipelines.get(pipeline)) if continuous else PATIENCE
 
     def execute(self, context: Context) -> int:
         # From the tick, not from now: a run that began late must not make the next one late as well.
@@ -56,7 +61,7 @@ class WaitForChanges(BaseSensorOperator):
         pipeline = pipelines.get(self.pipeline)
         try:
             window = self._window(context)
-            batch_id, digest = self._open(pipeline, window, context)
+            batch_id, digest, settles_in = self._open(pipeline, window, context)
         except (WindowRefused, RangeRefused, OptionRefused) as refused:
             raise AirflowFailException(str(refused)) from None
         if batch_id is not None:
@@ -67,9 +72,14 @@ class WaitForChanges(BaseSensorOperator):
         remaining = deadline - datetime.now(UTC)
         if remaining <= timedelta(0) or window.kind == "manual":
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
-        self.log.info("No minute of %s is pending; waiting %.0f s.", pipeline.lake_table, remaining.total_seconds())
+        wake = None
+        if settles_in is not None and settles_in < remaining:
+            wake = (datetime.now(UTC) + settles_in).isoformat()
+        why = "changed" if settles_in is None else "changed since its last read, and some have not settled"
+        wait = remaining if wake is None else settles_in
+        self.log.info("No minute of %s has %s; waiting %.0f s.", pipeline.lake_table, why, wait.total_seconds())
         raise TaskDeferred(
-            trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, digest, deadline.isoformat()),
+            trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, digest, deadline.isoformat(), wake),
             method_name="execute_complete",
             timeout=remaining + GRACE,
         )
@@ -86,9 +96,13 @@ class WaitForChanges(BaseSensorOperator):
             asked_to=params.get("to"),
         )
 
-    def _open(self, pipeline: pipelines.Pipeline, window: Window, context: Context) -> tuple[int | None, str]:
+    def _open(
+        self, pipeline: pipelines.Pipeline, window: Window, context: Context
+    ) -> tuple[int | None, str, timedelta | None]:
+        """The batch, or None; the change log's digest; the time until minutes settle, where nothing else is pending."""
         from include import runs
         from include.lake.session import lake
+        from include.warehouse import ledger
         from include.warehouse.session import warehouse
 
         dag_run = context["dag_run"]
@@ -103,34 +117,43 @@ class WaitForChanges(BaseSensorOperator):
         }
         with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
             if window.what == "range":
-                return runs.open_range(pipeline, session, conn, start=window.start, end=window.end, **batch), ""
+                return runs.open_range(pipeline, session, conn, start=window.start, end=window.end, **batch), "", None
             if window.what == "differs":
-                return runs.open_reconcile(pipeline, session, conn, start=window.start, end=window.end, **batch), ""
+                return (
+                    runs.open_reconcile(pipeline, session, conn, start=window.start, end=window.end, **batch),
+                    "",
+                    None,
+                )
             look = runs.look(pipeline, session, conn)
+            if self.continuous and window.kind == "minute":
+                settles_at = ledger.settles_at(conn, pipeline)
+                if settles_at is not None and settles_at > look.clock:
+                    return None, look.digest, settles_at - look.clock
             batch_id = runs.open_delta(pipeline, session, conn, look=look, **batch) if look.pending_count else None
-            return batch_id, look.digest
+            return batch_id, look.digest, None
 
 
 class LakeChangeTrigger(BaseTrigger):
-    """Fires when the lake's change log differs from `digest`; skips its task at the deadline, without a worker."""
+    """Fires when the lake's change log differs from `digest`, and at `wake`; skips its task at the deadline, without a worker."""
 
-    def __init__(self, conn_id: str, lake_table: str, digest: str, deadline: str) -> None:
+    def __init__(self, conn_id: str, lake_table: str, digest: str, deadline: str, wake: str | None = None) -> None:
         super().__init__()
         self.conn_id = conn_id
         self.lake_table = lake_table
         self.digest = digest
         self.deadline = deadline  # ISO, with zone
+        self.wake = wake  # the same, before the deadline
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("conn_id", "lake_table", "digest", "deadline")
+        names = ("conn_id", "lake_table", "digest", "deadline", "wake")
         return f"plugins.changes.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self):
         """All triggers of a process share one session. What the lake answers with an error, the task fails with."""
-        deadline = datetime.fromisoformat(self.deadline)
+        until = datetime.fromisoformat(self.wake or self.deadline)
         try:
             endpoint = await endpoint_in_trigger(self.conn_id)
-            while datetime.now(UTC) < deadline:
+            while datetime.now(UTC) < until:
                 if await self._digest(endpoint) != self.digest:
                     yield TriggerEvent({"deadline": self.deadline})
                     return
@@ -139,7 +162,7 @@ class LakeChangeTrigger(BaseTrigger):
             self.log.exception("The lake could not be asked for changes.")
             yield TriggerEvent({"error": f"{type(error).__name__}: {error}"})
             return
-        yield TaskSkippedEvent()
+        yield TriggerEvent({"deadline": self.deadline}) if self.wake else TaskSkippedEvent()
 
     async def _digest(self, endpoint: Endpoint) -> str:
         from include.lake import change_log

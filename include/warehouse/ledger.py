@@ -32,6 +32,16 @@ PENDING_COUNT = (
     "WHERE pipeline = %(pipeline)s AND pending = 1 LIMIT %(limit)s) AS found"
 )
 
+# Merged, with no change since: pending for its settle time alone.
+_IS_SETTLING = (
+    "state = 'merged' AND read_at IS NOT NULL AND settled_before IS NOT NULL AND read_changed_at = seen_changed_at "
+    "AND split_size IS NULL"
+)
+SETTLES = (
+    "SELECT MAX(seen_changed_time) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 "
+    f"HAVING SUM(CASE WHEN {_IS_SETTLING} THEN 0 ELSE 1 END) = 0"
+)
+
 _SEE_MINUTE = (
     "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time) VALUES (%s, %s, %s, %s) "
     "ON DUPLICATE KEY UPDATE seen_changed_at = VALUES(seen_changed_at), seen_changed_time = VALUES(seen_changed_time)"
@@ -230,6 +240,14 @@ def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
     cursor = conn.cursor()
     cursor.execute(PENDING_COUNT, {"pipeline": pipeline.name, "limit": limit})
     return cursor.fetchone()[0]
+
+
+def settles_at(conn, pipeline: Pipeline) -> datetime | None:
+    """When all pending minutes have settled, by the lake's clock; None where one of them has news, or none is pending."""
+    cursor = conn.cursor()
+    cursor.execute(SETTLES, {"pipeline": pipeline.name})
+    found = cursor.fetchone()
+    return found[0] + pipeline.settle if found and found[0] is not None else None
 
 
 def typical_rows(conn, pipeline: Pipeline) -> float | None:

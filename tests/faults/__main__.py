@@ -16,9 +16,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests import project_copy
 from tests.faults.disk import small_disk
-from tests.faults.isolation import WAREHOUSE, isolate
+from tests.faults.isolation import WAREHOUSE, isolate, work_in_copy
 
 STRICT_SHOP = """
 from dataclasses import replace
@@ -36,7 +35,7 @@ def main() -> int:
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-faults-") as folder:
-        _work_in_copy(Path(folder) / "project")
+        _copy_with_strict_shop(Path(folder) / "project")
         state = isolate(Path(folder))
         from tests.faults.scenarios import SCENARIOS
 
@@ -52,14 +51,10 @@ def main() -> int:
             return _run(_in_random_orders(chosen, asked.soak * 60, asked.seed) if asked.soak else iter(chosen), asked)
 
 
-def _work_in_copy(project: Path) -> None:
-    """Import the project from a copy from now on."""
-    project_copy.copy_to(project)
-    (project / ".local").symlink_to(project_copy.ROOT / ".local")
+def _copy_with_strict_shop(project: Path) -> None:
+    work_in_copy(project)
     with (project / "include" / "pipelines" / "ecommerce.py").open("a", encoding="utf-8") as declaration:
         declaration.write(STRICT_SHOP)
-    os.chdir(project)
-    sys.path[0] = str(project)  # -m puts the current folder there
 
 
 def _in_random_orders(chosen: list, seconds: float, seed: int) -> Iterator:

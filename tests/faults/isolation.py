@@ -1,4 +1,5 @@
-"""State, ports and settings of a stack that shares nothing with others on the machine."""
+"""Sources, state, ports and settings of a stack that shares nothing with others. Nothing of the project is imported at the
+top: what is imported before there is a copy stays the original."""
 
 from __future__ import annotations
 
@@ -7,8 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from include.schedule import SETTING as SCHEDULE
-from local.process import free_port
+from tests import project_copy
 
 PORTS = (
     "AIRFLOW_PORT",
@@ -22,7 +22,15 @@ PORTS = (
     "JUPYTER_PORT",
 )
 WAREHOUSE = "MINUTEMARK_WAREHOUSE"
-_KEPT = (WAREHOUSE, SCHEDULE)
+_KEPT = (WAREHOUSE, "MINUTEMARK_SCHEDULE")
+
+
+def work_in_copy(project: Path) -> None:
+    """Import the project from a copy from now on: whoever edits it meanwhile disturbs nothing."""
+    project_copy.copy_to(project)
+    (project / ".local").symlink_to(project_copy.ROOT / ".local")
+    os.chdir(project)
+    sys.path[0] = str(project)  # -m puts the current folder there
 
 
 def isolate(folder: Path) -> Path:
@@ -30,6 +38,8 @@ def isolate(folder: Path) -> Path:
 
     Returns the folder of the state.
     """
+    from local.process import free_port  # of the copy, where there is one
+
     for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_")) and name not in _KEPT]:
         del os.environ[name]
     (folder / "tmp").mkdir()

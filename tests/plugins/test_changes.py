@@ -106,6 +106,50 @@ def test_a_run_that_began_late_does_not_make_the_next_one_late(nothing_pending):
         sensor().execute(context(late=timedelta(minutes=5)))
 
 
+def read_just_now() -> None:
+    """What is pending was merged, and read too close to its last change to have settled."""
+    with warehouse("warehouse_admin") as conn:
+        conn.cursor().execute(
+            "UPDATE etl.minute_ledger SET state = 'merged', read_changed_at = seen_changed_at, read_at = seen_changed_time, "
+            "settled_before = seen_changed_time - INTERVAL 30 SECOND WHERE pending = 1"
+        )
+        conn.commit()
+
+
+def test_a_continuous_run_waits_for_two_minutes(nothing_pending):
+    from airflow.sdk.exceptions import TaskDeferred
+
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(continuous=True).execute(context())
+    left = datetime.fromisoformat(deferred.value.trigger.deadline) - datetime.now(UTC)
+    assert timedelta(seconds=100) < left <= timedelta(seconds=120)
+    assert deferred.value.trigger.wake is None
+
+
+def test_a_continuous_run_reads_again_only_after_a_change_or_when_minutes_have_settled(nothing_pending):
+    from airflow.sdk.exceptions import TaskDeferred
+
+    touch(minutes_ago(2))
+    assert sensor(continuous=True).execute(context())
+    read_just_now()
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(continuous=True).execute(context())
+    wake = datetime.fromisoformat(deferred.value.trigger.wake)
+    assert timedelta(0) < wake - datetime.now(UTC) <= PIPELINE.settle
+    assert sensor().execute(context()), "A run a minute reads it again."
+    read_just_now()
+    touch(minutes_ago(2))
+    assert sensor(continuous=True).execute(context())
+    with warehouse("warehouse_admin") as conn:
+        conn.cursor().execute(
+            "UPDATE etl.minute_ledger SET state = 'merged', read_changed_at = seen_changed_at, "
+            "seen_changed_time = seen_changed_time - INTERVAL 31 SECOND, read_at = seen_changed_time, "
+            "settled_before = seen_changed_time - INTERVAL 1 SECOND WHERE pending = 1"
+        )
+        conn.commit()
+    assert sensor(continuous=True).execute(context()), "It has settled: one more read makes it final."
+
+
 def test_a_triggered_run_is_told_at_once_that_nothing_has_changed(nothing_pending):
     from airflow.sdk.exceptions import AirflowSkipException
 
@@ -148,11 +192,12 @@ def test_a_refused_window_is_not_tried_again(asked, said):
         sensor().execute(context("manual", **dict(zip(("from", "to"), asked, strict=True))))
 
 
-def trigger(digest: str, seconds: float):
+def trigger(digest: str, seconds: float, wake: float | None = None):
     from plugins.changes import LakeChangeTrigger
 
-    deadline = datetime.now(UTC) + timedelta(seconds=seconds)
-    made = LakeChangeTrigger("lake_reader", PIPELINE.lake_table, digest, deadline.isoformat())
+    now = datetime.now(UTC)
+    times = [(now + timedelta(seconds=left)).isoformat() for left in (seconds, wake) if left is not None]
+    made = LakeChangeTrigger("lake_reader", PIPELINE.lake_table, digest, *times)
     classpath, kwargs = made.serialize()
     assert classpath == "plugins.changes.LakeChangeTrigger"
     return LakeChangeTrigger(**kwargs)
@@ -187,6 +232,11 @@ def test_trigger_skips_the_task_at_the_deadline():
     from airflow.triggers.base import TaskSkippedEvent
 
     assert isinstance(first_event(trigger(digest_now(), 2)), TaskSkippedEvent)
+
+
+def test_trigger_wakes_the_task_before_the_deadline():
+    waiting = trigger(digest_now(), 60, wake=2)
+    assert first_event(waiting).payload == {"deadline": waiting.deadline}
 
 
 def test_triggers_of_a_process_share_their_threads():

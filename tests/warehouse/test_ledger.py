@@ -53,6 +53,30 @@ def test_a_touch_within_the_settle_time_before_the_read_is_read_again(lab: Lab) 
     assert lab.pending() == []
 
 
+def test_minutes_settle_after_the_last_change_where_none_has_news(lab: Lab) -> None:
+    settles_at = CLOCK - 10 * SECOND + RECRUITMENT.settle
+    assert ledger.settles_at(lab.conn, RECRUITMENT) is None  # nothing is pending
+    lab.see(minute(0), at=CLOCK - 20 * SECOND)
+    lab.see(minute(1), at=CLOCK - 10 * SECOND)
+    lab.see(minute(2), at=LONG_AGO)
+    assert ledger.settles_at(lab.conn, RECRUITMENT) is None  # none was read
+    lab.publish({minute(number): [contribution()] for number in range(3)})
+    assert lab.pending() == [minute(0), minute(1)]
+    assert ledger.settles_at(lab.conn, RECRUITMENT) == settles_at
+    lab.see(minute(2), at=CLOCK - 15 * SECOND)
+    assert ledger.settles_at(lab.conn, RECRUITMENT) is None  # a change after its read
+
+
+@pytest.mark.parametrize("news", ["read_at = NULL", "state = 'seen'", "split_size = 1", "state = 'held'"])
+def test_a_minute_that_waits_for_more_than_time_does_not_settle(lab: Lab, news: str) -> None:
+    lab.see(minute(0), at=CLOCK - 10 * SECOND)
+    lab.publish({minute(0): [contribution()]})
+    assert ledger.settles_at(lab.conn, RECRUITMENT) is not None
+    lab.conn.cursor().execute(f"UPDATE etl.minute_ledger SET {news}")
+    assert lab.pending() == [minute(0)]
+    assert ledger.settles_at(lab.conn, RECRUITMENT) is None
+
+
 # ⚑ a touch after the hold makes a held minute pending again
 def test_a_held_minute_waits_for_the_next_touch(lab: Lab) -> None:
     lab.see(minute(0), at=LONG_AGO)
