@@ -37,10 +37,12 @@ def import_rows(params=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
     from include.lake.csv_records import FileRefused
+    from include.operations.import_root import file_below_root
     from include.operations.imports import asked_import
 
-    source = (params["pipeline"], params["table"], params["file"], params["from"])
     try:
+        file = params["file"] and str(file_below_root(params["file"]))
+        source = (params["pipeline"], params["table"], file, params["from"])
         summary = asked_import(*source, encoding=params["encoding"] or "", form=params["format"] or "")
     except FileRefused as refused:
         raise AirflowFailException(str(refused)) from None
@@ -181,7 +183,8 @@ with DAG(
         "- Events from a file: set `pipeline` and `file`.\n"
         "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
         "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
-        "The file is CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip). The worker must be able to read it. "
+        "The file is CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip). It must be in the folder "
+        "`MINUTEMARK_IMPORT_ROOT` of the worker, by default the project's `data/`. "
         "Importing the same file again changes nothing, and an interrupted import "
         "resumes where it stopped."
     ),
@@ -196,7 +199,7 @@ with DAG(
         "file": Param(
             None,
             type=["null", "string"],
-            description="Path on the worker of a file of CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip).",
+            description="Path below MINUTEMARK_IMPORT_ROOT on the worker of a file of CSV or JSON lines, plain or packed.",
         ),
         "from": Param(None, type=["null", "string"], description="Flat Cassandra table to copy, as keyspace.table."),
         "encoding": Param(

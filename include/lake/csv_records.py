@@ -293,7 +293,10 @@ def _header(path: Path, lines: _Lines, form: FileFormat, names: Collection[str])
         raise FileRefused(f"{path}: its first line is empty. The first line must name the columns.")
     twice = sorted(name for name, times in Counter(columns.names).items() if times > 1)
     if twice:
-        raise FileRefused(f"{path}: the header names {', '.join(twice)} more than once. Rename or remove the others.")
+        known = (
+            ", ".join(name for name in twice if name in names) or "a column"
+        )  # what it does not know it does not quote
+        raise FileRefused(f"{path}: the header names {known} more than once. Rename or remove the others.")
     return columns
 
 

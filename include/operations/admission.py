@@ -30,7 +30,7 @@ _MOST_BYTES_A_CHARACTER = 6  # of a control character, which JSON escapes
 _LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
 _LONGEST_LINE = 2_000_000  # characters, which JSON may write as six each: a MEDIUMTEXT takes 16 MB
-_COLUMNS_SHOWN = 50
+_COLUMNS_SHOWN, _EXPECTED_SHOWN = 50, 12
 YEARS = range(1970, 2101)  # whose times every store takes
 
 
@@ -295,9 +295,12 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
     if not has_time or not known:
         needed = f"any of {', '.join(pipeline.fields)}" if has_time else " or ".join(times)
         raise FileRefused(
-            f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. It names "
-            f"{', '.join(header)[:500] or 'nothing'}. "
-            + (_other_case(header, names_of(pipeline)) or "The first line of a CSV must name the columns.")
+            f"{path}: it has no column {needed}, which pipeline {pipeline.name} needs. "
+            + (
+                _other_case(header, names_of(pipeline))
+                or "The first line of a CSV must name the columns, "
+                f"such as {', '.join(names_of(pipeline)[:_EXPECTED_SHOWN])}."
+            )
         )
     unknown = tuple(column for column in header if column not in ("create_time", *known))
     absent = (name for name in pipeline.fields if name not in known and name != pipeline.event_id)

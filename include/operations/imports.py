@@ -224,7 +224,8 @@ def import_dimension(
         if absent:
             raise FileRefused(
                 f"{path}: it has no column {', '.join(absent)}, which {dimension.table} needs. "
-                f"It names {', '.join(file.header)}; add the column, or rename the one that is meant."
+                f"The first line of a CSV must name {', '.join(dimension.columns)}: add the column, or rename the one that "
+                "is meant."
             )
         imports = ImportLog(
             conn,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -16,7 +18,8 @@ def test_the_form_of_import_leaves_the_file_to_be_recognized(dags) -> None:
     assert (form["encoding"], form["format"], form["max_rejected"]) == (None, None, 20)
 
 
-def test_an_import_that_is_refused_fails_with_its_reason_and_is_not_tried_again(dags, tmp_path) -> None:
+def test_an_import_that_is_refused_fails_with_its_reason_and_is_not_tried_again(dags, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MINUTEMARK_IMPORT_ROOT", str(tmp_path))
     file = tmp_path / "x.csv"
     file.write_bytes(b"PAR1\0")
     form = dags["minutemark_import"].params.dump() | {"pipeline": "ecommerce", "file": str(file)}
@@ -43,3 +46,31 @@ def test_every_dag_whose_form_names_a_pipeline_requires_its_permission(dags) -> 
     from plugins.access import OPERATIONS
 
     assert {dag_id for dag_id, dag in dags.items() if "pipeline" in dag.params} <= OPERATIONS <= set(dags)
+
+
+def test_an_import_reads_files_of_its_folder_only(dags, tmp_path, monkeypatch) -> None:
+    root, outside = tmp_path / "data", tmp_path / "secret.csv"
+    monkeypatch.setenv("MINUTEMARK_IMPORT_ROOT", str(root))
+    (root / "folder").mkdir(parents=True)
+    outside.write_text("root:x:0:0,password\n")
+    (root / "link.csv").symlink_to(outside)
+    (root / "loop").symlink_to("loop")
+    os.mkfifo(root / "pipe")
+    run = dags["minutemark_import"].get_task("import_rows").python_callable
+    form = dags["minutemark_import"].params.dump()
+    for target in ({"pipeline": "ecommerce"}, {"table": "job"}):
+        for file in (
+            "/etc/passwd",
+            "/proc/self/environ",
+            "../secret.csv",
+            str(outside),
+            "link.csv",
+            "folder/../../x",
+            "a\0b",
+        ):
+            with pytest.raises(AirflowFailException, match="is not below .*the only folder") as refused:
+                run(params=form | target | {"file": file})
+            assert "password" not in str(refused.value)
+        for file in ("pipe", "folder", "absent.csv", ".", "loop"):
+            with pytest.raises(AirflowFailException, match="not a regular file|not below"):
+                run(params=form | target | {"file": file})

@@ -137,7 +137,12 @@ def test_an_absent_file_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"", "empty"), (b"\n\n", "empty"), (b"a,b,a\n", "names a more than once"), (b"c" * 6_000_000, "longer than")],
+    [
+        (b"", "empty"),
+        (b"\n\n", "empty"),
+        (b"a,b,a\n", "names a column more than once"),
+        (b"c" * 6_000_000, "longer than"),
+    ],
 )
 def test_a_file_without_a_usable_header_is_told(csv_file, content, told):
     with pytest.raises(FileRefused, match=told), csv_records(csv_file(content), NAMES):

@@ -161,13 +161,22 @@ def test_a_percentage_may_have_its_sign(file):
     assert command(file("\n".join([HEADER, *lines(20), "soon,view,1,1,s"])), "--max-rejected=25 %") == 0
 
 
-def test_the_dags_task_fails_in_the_same_case(file):
+@pytest.mark.parametrize("target", [("--pipeline", "ecommerce"), ("--table", "job")])
+def test_an_unknown_header_is_not_quoted(file, capsys, target):
+    for text in ("root:$6$secret:0:0\n1:2:3:4\n", "secret,secret\n1,2\n", "\0SECRET=secret\0", "secret\n"):
+        assert imports.main([*target, "--file", str(file(text))]) == 1
+        error = capsys.readouterr().err
+        assert "Import failed. " in error and "secret" not in error.lower(), "It may be any file of the worker."
+
+
+def test_the_dags_task_fails_in_the_same_case(file, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
     from dags.operations import import_rows
 
     form = {"pipeline": "ecommerce", "table": None, "from": None, "encoding": None, "format": None, "max_rejected": 20}
     path = file("\n".join([HEADER, *lines(13), "soon,view,1,1,s"]))
+    monkeypatch.setenv("MINUTEMARK_IMPORT_ROOT", str(path.parent))
     with pytest.raises(AirflowFailException, match="1 of 4 rows were rejected"):
         import_rows.function(params=form | {"file": str(path)})
     assert len(lake_rows(13)) == 3
