@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import folded_hours, ledger
 from include.warehouse.delta import LastDelta, PlannedMinute, is_open
 from include.warehouse.errors import BatchRefused
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
 
 FAILURES_BEFORE_SPLIT = 2
@@ -101,6 +102,7 @@ def open_batch(
     }
 
     def record(cursor) -> int:
+        replaced = _locked(cursor, pipeline, lambda: _open_of_run(cursor, pipeline, dag_id, run_id))
         cursor.execute(
             f"INSERT INTO etl.batches ({', '.join(batch)}) VALUES ({', '.join(f'%({name})s' for name in batch)})", batch
         )
@@ -110,7 +112,7 @@ def open_batch(
             [(batch_id, planned.minute, planned.changed_at) for planned in sorted(minutes, key=lambda one: one.minute)],
         )
         folded_hours.complete(cursor, pipeline.name, batch_id, [planned.minute for planned in minutes])
-        _close(cursor, pipeline, _replaced(cursor, pipeline, dag_id, run_id, batch_id), f"replaced by batch {batch_id}")
+        _close(cursor, pipeline, replaced, f"replaced by batch {batch_id}")
         return batch_id
 
     return in_transaction(conn, record)
@@ -183,16 +185,19 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
     Minutes of a batch that kept failing in Spark or in the merge are split from then on, or held; see `_judge`.
     """
 
-    def close(cursor) -> list[int]:
+    def of_other_runs(cursor) -> list[int]:
         found = rows(
             cursor,
             "SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'open' AND is_delta = 1 "
             "AND dag_id = %(dag_id)s AND run_id <> %(run_id)s ORDER BY batch_id",
             {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id},
         )
-        batch_ids = [row["batch_id"] for row in found]
+        return [row["batch_id"] for row in found]
+
+    def close(cursor) -> list[int]:
+        batch_ids = _locked(cursor, pipeline, lambda: of_other_runs(cursor))
         _close(cursor, pipeline, batch_ids, "its run ended without a merge")
-        batch_ids_of_run = _replaced(cursor, pipeline, dag_id, run_id, None)
+        batch_ids_of_run = _locked(cursor, pipeline, lambda: _open_of_run(cursor, pipeline, dag_id, run_id))
         _close(cursor, pipeline, batch_ids_of_run, "its run was cleared")
         return batch_ids + batch_ids_of_run
 
@@ -211,18 +216,20 @@ def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
 def give_up(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
     """Close an overdue batch as failed; False when it is none any more. Whoever clears its run is told to open a new one.
 
-    The batch's row is locked first, as a merge and a new attempt do, so that neither is cut off in the middle.
+    The pipeline and the batch's row are locked first, as a merge does, so that it is not cut off in the middle.
     """
+    declared = all_pipelines().get(pipeline_name)
 
     def close(cursor) -> bool:
         binds = {"pipeline": pipeline_name, "age": age // _MICROSECOND, "batch_id": batch_id}
+        if declared is not None:
+            lock(cursor, declared)
         cursor.execute("SELECT batch_id FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", binds)
         cursor.fetchall()
         cursor.execute(f"{_OVERDUE} AND b.batch_id = %(batch_id)s", binds)
         if cursor.fetchone() is None:
             return False
         why = f"no run has worked on it for {age.days} days"
-        declared = all_pipelines().get(pipeline_name)
         if declared is not None:
             _close(cursor, declared, [batch_id], why)
         else:  # nothing will ever process its minutes: there is nothing to judge
@@ -235,12 +242,20 @@ def give_up(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
     return in_transaction(conn, close)
 
 
-def _replaced(cursor, pipeline: Pipeline, dag_id: str, run_id: str, before: int | None) -> list[int]:
+def _locked(cursor, pipeline: Pipeline, find: Callable[[], list[int]]) -> list[int]:
+    """The batches that `find` finds, under the pipeline's lock: until it is taken, a merge of one of them may commit."""
+    if not find():  # the lock would wait for every merge
+        return []
+    lock(cursor, pipeline)
+    return find()
+
+
+def _open_of_run(cursor, pipeline: Pipeline, dag_id: str, run_id: str) -> list[int]:
     found = rows(
         cursor,
         "SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'open' AND dag_id = %(dag_id)s "
-        "AND run_id = %(run_id)s AND (%(before)s IS NULL OR batch_id < %(before)s) ORDER BY batch_id",
-        {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id, "before": before},
+        "AND run_id = %(run_id)s ORDER BY batch_id",
+        {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id},
     )
     return [row["batch_id"] for row in found]
 
@@ -259,7 +274,7 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     """Split the minutes of a delta that failed twice in Spark or merge; hold one that fails alone while others pass.
 
     A still-open minute is tried again instead: it will be another one by then. A gate's verdict is no such failure: it has
-    held the minutes that it blames.
+    held the minutes that it blames. Take the pipeline's lock first.
     """
     batch = rows(
         cursor,
@@ -278,15 +293,16 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     is_folded_hour = folded_hours.is_one(cursor, pipeline.name, batch_id)
     is_one_minute = batch["minutes"] == 1 and not is_open(batch["minute"], batch["lake_clock"], pipeline)
     is_alone = is_one_minute or is_folded_hour
-    if is_alone and _others_passed(cursor, pipeline, batch_id, batch["opened_at"], batch["minutes"]):
+    newest_day = min(batch["minute"], batch["lake_clock"]).date()
+    if is_alone and _others_passed(cursor, pipeline, batch_id, batch["opened_at"], batch["minutes"], newest_day):
         step = "merge_into_warehouse" if failed_in_merge else "transform_delta"
         cause = batch["reason"] or f"the log of {step} in run {batch['run_id']} says why"
         planned = rows(
             cursor,
-            "SELECT m.minute, m.changed_at FROM etl.batch_minutes AS m LEFT JOIN etl.minute_ledger AS l "
+            "SELECT m.minute, m.changed_at FROM etl.batch_minutes AS m JOIN etl.minute_ledger AS l "
             "ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
-            "WHERE m.batch_id = %(batch_id)s AND (l.pending = 1 OR NOT %(is_folded_hour)s)",
-            {"pipeline": pipeline.name, "batch_id": batch_id, "is_folded_hour": int(is_folded_hour)},
+            "WHERE m.batch_id = %(batch_id)s AND l.pending = 1",
+            {"pipeline": pipeline.name, "batch_id": batch_id},
         )
         minutes = [(row["minute"], row["changed_at"], f"fails alone in {step}: {cause}") for row in planned]
         ledger.hold(cursor, pipeline.name, minutes, None, batch_id=batch_id)
@@ -299,10 +315,12 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
     )
 
 
-def _others_passed(cursor, pipeline: Pipeline, batch_id: int, opened_at: datetime, minutes: int) -> bool:
+def _others_passed(cursor, pipeline: Pipeline, batch_id: int, opened_at: datetime, minutes: int, day: date) -> bool:
     """Whether a batch was merged while this one failed, or since its one minute, or folded hour, had failed alone before.
 
-    Without that the fault is the platform's, not the minute's. Failures before the minute's last merge do not count.
+    Without that the fault is the platform's, not the minute's. Only batches with a minute of that `day` or a later one
+    count: what is wrong with a new day, such as a missing partition, does not touch old minutes. Failures before the minute's
+    last merge do not count.
     """
     cursor.execute(
         "SELECT MIN(f.opened_at) FROM etl.batch_minutes AS m "
@@ -315,9 +333,10 @@ def _others_passed(cursor, pipeline: Pipeline, batch_id: int, opened_at: datetim
     )
     first_failure = cursor.fetchone()[0] or opened_at
     cursor.execute(
-        "SELECT 1 FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'merged' AND merged_at > %(since)s "
-        "ORDER BY batch_id DESC LIMIT 1",
-        {"pipeline": pipeline.name, "since": first_failure},
+        "SELECT 1 FROM etl.batches AS b WHERE b.pipeline = %(pipeline)s AND b.state = 'merged' AND b.merged_at > %(since)s "
+        "AND EXISTS (SELECT 1 FROM etl.batch_minutes AS m WHERE m.batch_id = b.batch_id AND m.state = 'merged' "
+        "AND m.minute >= %(day)s) ORDER BY b.batch_id DESC LIMIT 1",
+        {"pipeline": pipeline.name, "since": first_failure, "day": day},
     )
     return cursor.fetchone() is not None
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from datetime import timedelta
+
 import pytest
 
 from include.warehouse import batches, ledger, merge
 from include.warehouse.delta import LastDelta
 from include.warehouse.errors import BatchRefused
+from include.warehouse.session import warehouse
 from tests.warehouse.lab import CLOCK, RECRUITMENT, SECOND, Lab, contribution, minute
 
 FOUR = [minute(number) for number in range(4)]
@@ -137,6 +141,55 @@ def test_a_minute_that_failed_alone_before_and_after_others_passed_is_held(lab: 
     fail_in_spark(lab, lab.open(minute(0), split_size=1, run_id="second"))
     next_run(lab)
     assert lab.ledger(minute(0))["state"] == "held"
+
+
+# What is wrong with a new day, such as a missing partition, does not touch the minutes before it.
+def test_a_minute_is_not_held_because_minutes_of_earlier_days_pass(lab: Lab) -> None:
+    lab.see(minute(0))
+    for run_id in ("first", "second"):
+        fail_in_spark(lab, lab.open(minute(0), split_size=1, run_id=run_id))
+        lab.publish({minute(0) - timedelta(days=1): [contribution()]}, run_id=f"beside {run_id}", is_delta=False)
+        next_run(lab, f"after {run_id}")
+        assert lab.pending() == [minute(0)]
+    fail_in_spark(lab, lab.open(minute(0), split_size=1, run_id="third"))
+    lab.publish({minute(1): [contribution()]}, run_id="of that day", is_delta=False)
+    next_run(lab)
+    assert lab.ledger(minute(0))["state"] == "held"
+
+
+# ⚑ a verdict that holds takes the pipeline's lock
+def test_a_merge_that_commits_while_its_batch_is_closed_leaves_its_minute_merged(lab: Lab) -> None:
+    lab.see(minute(0))
+    alone = lab.open(minute(0))
+    lab.stage(alone, {minute(0): [contribution()]})
+    assert lab.check(alone).passed
+    lab.query("UPDATE etl.batches SET merge_tries = 2 WHERE batch_id = %s", alone)
+    lab.publish({minute(1): [contribution()]}, run_id="other", is_delta=False)
+
+    def close() -> None:
+        with warehouse() as conn:
+            batches.close_abandoned(conn, RECRUITMENT, "recruitment_minute", "next")
+
+    cursor = lab.conn.cursor()
+    merge.lock(cursor, RECRUITMENT)
+    merge._publish(cursor, RECRUITMENT, alone)
+    closing = threading.Thread(target=close)
+    closing.start()
+    closing.join(0.5)
+    assert closing.is_alive(), "The next run did not wait for the merge."
+    lab.conn.commit()
+    closing.join(20)
+    assert lab.ledger(minute(0))["state"] == "merged"
+    assert lab.one("SELECT COUNT(*) FROM etl.holds") == 0
+
+
+# A backfill may merge the minute while a batch of it fails.
+def test_a_minute_that_another_batch_has_merged_is_not_held(lab: Lab) -> None:
+    lab.see(minute(0))
+    fail_in_spark(lab, lab.open(minute(0), split_size=1))
+    lab.publish({minute(0): [contribution()]}, run_id="backfill", is_delta=False)
+    next_run(lab)
+    assert lab.ledger(minute(0))["state"] == "merged"
 
 
 def test_the_reason_names_the_run_when_nothing_else_is_known(lab: Lab) -> None:
