@@ -21,7 +21,7 @@ STATES = {
 }
 _PAGE = (
     "SELECT minute, state, pending, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind, "
-    "newest_create_time, merged_at, batch_id FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND {state} "
+    "newest_create_time, merged_at, batch_id, set_options FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND {state} "
     "AND minute >= %(start)s AND minute < %(end)s ORDER BY minute DESC LIMIT %(limit)s"
 )
 _FIRST, _LAST = datetime(1000, 1, 1), datetime(9999, 1, 1)
@@ -41,7 +41,8 @@ def page(
     state: str = "all",
 ) -> dict:
     """`rows` from `start` until before `end`, or before the minute `before` where the last page ended, and whether there
-    are `more`. Each row: minute, state, pending, reason, counts, ignored_by_kind, newest_create_time, merged_at, batch_id, run.
+    are `more`. Each row: minute, state, pending, reason, counts, ignored_by_kind, newest_create_time, merged_at, batch_id,
+    run, and the `options` of its merged read that differ from the defaults.
     """
     if state not in STATES:
         raise StateRefused(f"`state` is {state!r}: choose one of {', '.join(STATES)}.")
@@ -60,5 +61,6 @@ def page(
     for row in shown:
         row["run"] = runs.get(row["batch_id"])
         row["pending"] = bool(row["pending"])
+        row["options"] = json.loads(row.pop("set_options") or "{}")
         row["ignored_by_kind"] = json.loads(row["ignored_by_kind"] or "{}")
     return {"rows": shown, "more": len(found) > ROWS}

@@ -99,7 +99,7 @@ _REOPENABLE = (
 _FORGET_READ = (
     "UPDATE etl.minute_ledger SET state = 'seen', reason = NULL, read_changed_at = NULL, read_at = NULL, "
     "settled_before = NULL, raw_rows = NULL, counted_rows = NULL, ignored_rows = NULL, rejected_rows = NULL, "
-    "ignored_by_kind = NULL, id_checksum = NULL, newest_create_time = NULL "
+    "ignored_by_kind = NULL, id_checksum = NULL, newest_create_time = NULL, set_options = NULL "
     "WHERE pipeline = %(pipeline)s AND state = 'closed' AND reason LIKE %(demo)s AND minute IN ({marks})"
 )
 _FORGET_REJECTED = (

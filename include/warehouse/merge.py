@@ -6,6 +6,7 @@ without the other's contributions.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
         "ahead_microseconds": pipeline.future_tolerance // _MICROSECOND,
         "oldest_kept_freshness": _oldest_kept_freshness(cursor, pipeline),
         "oldest_kept_batch": oldest_kept_batch(cursor),
+        "set_options": _set_options(pipeline, batch),
     }
     _drop_superseded(cursor, binds)
     folded_hours.unfold(cursor, pipeline.name, batch_id)
@@ -152,6 +154,13 @@ def _contributions_of(statement: str, pipeline: Pipeline) -> str | None:
     words = statement.split(maxsplit=3)
     tables = {output.contributions for output in pipeline.outputs}
     return words[2] if words[:2] == ["INSERT", "INTO"] and words[2] in tables else None
+
+
+def _set_options(pipeline: Pipeline, batch: dict) -> str | None:
+    """The batch's options that differ from the declared defaults, as JSON; None where none does."""
+    options = json.loads(batch["options"]) | ({"allow_shrink": True} if batch["allow_shrink"] else {})
+    found = {name: value for name, value in options.items() if pipeline.options.get(name) != value}
+    return json.dumps(found, sort_keys=True) if found else None
 
 
 def _attempt_of(batch: dict) -> int:

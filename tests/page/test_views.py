@@ -136,6 +136,12 @@ def test_ledger_pages_follow_each_other_without_gap_or_overlap(ask, lab: Lab) ->
         text(first + number * MINUTE) for number in (200, 100, 0)
     ]
     assert shown and pages[0]["rows"][0]["ignored_by_kind"] == {"alive": 1}
+    assert pages[0]["rows"][0]["options"] == {}
+
+
+def test_the_ledger_shows_the_options_of_a_manual_run(ask, lab: Lab) -> None:
+    publish(lab, ago(lab, 30), "manual", kind="manual", allow_shrink=True)
+    assert [row["options"] for row in ask("ledger")["rows"]] == [{"allow_shrink": True}]
 
 
 def test_what_cannot_be_meant_is_refused_with_what_to_write(as_user, ask) -> None:

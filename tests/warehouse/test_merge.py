@@ -297,7 +297,7 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(lab: Lab) -> None
     batch_id = lab.open(minute(0), minute(1))
     attempt = lab.stage(batch_id, {minute(0): [contribution()], minute(1): [contribution()]})
     binds = {"pipeline": "recruitment", "batch_id": batch_id, "attempt": attempt}
-    binds |= {"settle_microseconds": 1, "oldest_kept_batch": 0, "ahead_microseconds": 1}
+    binds |= {"settle_microseconds": 1, "oldest_kept_batch": 0, "ahead_microseconds": 1, "set_options": None}
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     binds["oldest_kept_freshness"] = now - 7 * 86_400 * SECOND
     week = [now - 60 * number * SECOND for number in range(10_090)]
@@ -314,3 +314,15 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(lab: Lab) -> None
             ]
             assert not [step for step in scans if int(step["rows"] or 0) > 50], f"{statement}\n{steps}"
             cursor.execute(statement, binds)
+
+
+def test_the_ledger_keeps_the_options_that_a_minute_was_read_with(lab: Lab) -> None:
+    lab.publish({minute(0): [contribution()]}, run_id="scheduled")
+    assert lab.ledger(minute(0))["set_options"] is None, "The defaults are not worth a word."
+    batch_id = lab.open(minute(0), run_id="manual", options={"recover": False}, allow_shrink=True)
+    lab.stage(batch_id, {minute(0): [contribution()]})
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    assert json.loads(lab.ledger(minute(0))["set_options"]) == {"allow_shrink": True, "recover": False}
+    lab.publish({minute(0): [contribution()]}, run_id="again")
+    assert lab.ledger(minute(0))["set_options"] is None

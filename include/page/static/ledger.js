@@ -39,14 +39,18 @@ export function ledger({ pipeline, place, isCurrent }) {
         h("span", { class: "quiet" }, rows.length ? `page ${pages.length}: ${time(rows[rows.length - 1].minute)} to ${time(rows[0].minute)} UTC` : `page ${pages.length} is empty`),
       ),
       table(
-        { Minute: "", State: "", "Rows in": "n", Counted: "n", Ignored: "n", Rejected: "n", Merged: "", Batch: "n", "Reason, or ignored rows by kind": "long" },
+        { Minute: "", State: "", "Rows in": "n", Counted: "n", Ignored: "n", Rejected: "n", Merged: "", Batch: "n", "Reason, options, ignored rows by kind": "long" },
         rows.map((row) => [
           time(row.minute),
           [badge(row.state), row.pending && row.state !== "seen" ? badge("pending") : null].filter(Boolean),
           ...["raw_rows", "counted_rows", "ignored_rows", "rejected_rows"].map((name) => number(row[name])),
           time(row.merged_at, true),
           row.run ? h("a", toAirflow(runPath(row.run)), String(row.batch_id)) : row.batch_id ? String(row.batch_id) : "–",
-          row.reason ?? Object.entries(row.ignored_by_kind).map(([kind, rows]) => `${kind} ${number(rows)}`).join(", "),
+          [
+            row.reason,
+            ...Object.entries(row.options).map(([name, value]) => `${name} = ${value}`),
+            ...(row.reason ? [] : Object.entries(row.ignored_by_kind).map(([kind, rows]) => `${kind} ${number(rows)}`)),
+          ].filter(Boolean).join(", "),
         ]).map((cells) => cells.map((cell) => (Array.isArray(cell) ? h("span", {}, cell) : cell))),
       ),
     ];

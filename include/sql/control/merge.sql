@@ -1,5 +1,5 @@
 -- What every pipeline's merge does after its own merge.sql: rejected events, ledger, batch, staging.
--- Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds, oldest_kept_freshness.
+-- Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds, oldest_kept_freshness, set_options.
 
 -- Only what came from the lake: a line that an import could not place is not in these minutes' reads.
 DELETE etl.rejected_events
@@ -59,17 +59,17 @@ WHERE pipeline = %(pipeline)s AND published_at < %(oldest_kept_freshness)s;
 
 INSERT INTO etl.minute_ledger (
   pipeline, minute, read_changed_at, read_at, settled_before, batch_id, attempt, raw_rows, counted_rows, ignored_rows,
-  rejected_rows, ignored_by_kind, id_checksum, newest_create_time, state, merged_at
+  rejected_rows, ignored_by_kind, id_checksum, newest_create_time, set_options, state, merged_at
 )
 SELECT
   d.pipeline, d.minute, d.changed_at, d.lake_clock, d.settled_before, d.batch_id, d.attempt, d.raw_rows, d.counted_rows,
-  d.ignored_rows, d.rejected_rows, d.ignored_by_kind, d.id_checksum, d.newest_create_time, 'merged', d.merged_at
+  d.ignored_rows, d.rejected_rows, d.ignored_by_kind, d.id_checksum, d.newest_create_time, d.set_options, 'merged', d.merged_at
 FROM (
   SELECT
     b.pipeline, m.minute, m.changed_at, b.lake_clock,
     b.lake_clock - INTERVAL %(settle_microseconds)s MICROSECOND AS settled_before,
     b.batch_id, c.attempt, c.raw_rows, c.counted_rows, c.ignored_rows, c.rejected_rows, c.ignored_by_kind,
-    c.id_checksum, c.newest_create_time, CURRENT_TIMESTAMP(6) AS merged_at
+    c.id_checksum, c.newest_create_time, %(set_options)s AS set_options, CURRENT_TIMESTAMP(6) AS merged_at
   FROM etl.batches AS b
   JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id AND m.state = 'planned'
   JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute
@@ -80,7 +80,7 @@ ON DUPLICATE KEY UPDATE
   read_changed_at = d.changed_at, read_at = d.lake_clock, settled_before = d.settled_before, batch_id = d.batch_id,
   attempt = d.attempt, raw_rows = d.raw_rows, counted_rows = d.counted_rows, ignored_rows = d.ignored_rows,
   rejected_rows = d.rejected_rows, ignored_by_kind = d.ignored_by_kind, id_checksum = d.id_checksum,
-  newest_create_time = d.newest_create_time, state = 'merged', reason = NULL, held_changed_at = NULL, waiting = 0,
+  newest_create_time = d.newest_create_time, set_options = d.set_options, state = 'merged', reason = NULL, held_changed_at = NULL, waiting = 0,
   split_size = NULL, merged_at = d.merged_at;
 
 UPDATE etl.batches AS b

@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   ignored_by_kind TEXT NULL COMMENT 'JSON object: kind to rows',
   id_checksum BIGINT NULL COMMENT 'sum of CRC32 over the event ids',
   newest_create_time DATETIME(6) NULL,
+  set_options TEXT NULL COMMENT 'JSON object: options of the merged read that differ from the defaults, allow_shrink among them',
   state VARCHAR(16) NOT NULL DEFAULT 'seen' COMMENT 'seen, merged, held or closed',
   reason VARCHAR(500) NULL COMMENT 'why it is held or closed',
   held_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held; ''released'' or ''judged again'' to have it read again',
