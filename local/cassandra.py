@@ -78,6 +78,12 @@ truncate_request_timeout: 120s
 request_timeout: 30s
 """
 
+# What a guarded cluster refuses, so that tests meet it: statements for many partitions, reads past many deleted rows.
+_GUARDED = """\
+partition_keys_in_select_fail_threshold: 10
+tombstone_failure_threshold: 5000
+"""
+
 _LOGGING = """\
 <configuration>
   <appender name="stdout" class="ch.qos.logback.core.ConsoleAppender">
@@ -133,6 +139,7 @@ class Node:
             (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         (conf / "cassandra.yaml").write_text(
             _CONFIGURATION.format(host=HOST, port=self.port, storage_port=self.storage_port, home=self.home)
+            + (_GUARDED if self.throw_away else "")
         )
         (conf / "logback.xml").write_text(_LOGGING)
         (conf / "jvm.options").write_text("\n".join(_quoted(option) for option in self._options(conf, jars)) + "\n")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
+from include.lake.errors import is_of_a_partition
 from include.pipelines import Pipeline
 
 if TYPE_CHECKING:
@@ -15,9 +17,8 @@ if TYPE_CHECKING:
 
 _REQUESTS_IN_FLIGHT = 8
 _REQUESTS_AT_ONCE = 32  # the driver goes on asking whether answers are taken or not: this bounds those that wait
-_PARTITIONS_PER_REQUEST = (
-    24  # most minutes are small, and asking for each partition by itself costs more than reading it
-)
+# Most minutes are small, and asking for each partition by itself costs more than reading it. Clusters warn or refuse from 20 on.
+PARTITIONS_PER_REQUEST = 10
 _SAMPLES = 60
 _MOST_SAMPLED = 5_000  # rows of a minute that a sample counts: one page
 
@@ -27,62 +28,128 @@ def minute_counts(
     pipeline: Pipeline,
     minutes: Iterable[datetime],
     on_row: Callable[[datetime, str], object] | None = None,
+    on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
 ) -> dict[datetime, tuple[int, int]]:
     """Every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
 
-    `on_row` gets the minute and the id of every row.
+    `on_row` gets the minute and the id of every row. With `on_unreadable` a minute that cannot be read is left out: it gets
+    the minute, the shard and the driver's error of each such partition. Without it that error is raised.
 
     Spark computes the same sum while it transforms: sum(crc32(cast(<event id> as binary))).
     """
-    from cassandra.concurrent import execute_concurrent_with_args
-
     minutes = sorted(set(minutes))
-    shards = list(range(pipeline.shards))
-    size = max(1, _PARTITIONS_PER_REQUEST // pipeline.shards)
-    requests = [(minutes[start : start + size], shards) for start in range(0, len(minutes), size)]
     query = session.prepare(
         f"SELECT minute, {pipeline.event_id} FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ?"
     )
-    rows: dict[datetime, int] = defaultdict(int)
-    checksum: dict[datetime, int] = defaultdict(int)
-    for start in range(0, len(requests), _REQUESTS_AT_ONCE):
-        answers = execute_concurrent_with_args(
-            session,
-            query,
-            requests[start : start + _REQUESTS_AT_ONCE],
-            concurrency=_REQUESTS_IN_FLIGHT,
-            raise_on_first_error=True,
-            results_generator=True,
-        )
-        for _, answer in answers:
-            for minute, event_id in answer:
-                rows[minute] += 1
-                text = str(event_id or "")
-                checksum[minute] += zlib.crc32(text.encode())
-                if on_row:
-                    on_row(minute, text)
-    return {minute: (rows[minute], checksum[minute]) for minute in minutes}
+    found = dict.fromkeys(minutes, (0, 0))
+    again, unreadable = [], []
+    for request, answer in _answers(session, query, _requests(minutes, pipeline.shards)):
+        try:
+            _add(answer, found, on_row)
+        except Exception as error:
+            if on_unreadable is None or not is_of_a_partition(error):
+                raise
+            again += _single_partitions(*request)
+    for (of_minute, of_shard), answer in _answers(session, query, again):
+        try:
+            _add(answer, found, on_row)
+        except Exception as error:
+            if not is_of_a_partition(error):
+                raise
+            unreadable.append(of_minute[0])
+            on_unreadable(of_minute[0], of_shard[0], error)
+    return {minute: counted for minute, counted in found.items() if minute not in unreadable}
 
 
 def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int]:
     """Every given minute to the rows of the minute in the middle of its sixtieth of them; sixty small reads.
 
-    More than 5,000 rows count as 5,000.
+    More than 5,000 rows count as 5,000. Minutes whose sample cannot be read are left out.
     """
-    from cassandra.concurrent import execute_concurrent_with_args
-
     minutes = sorted(set(minutes))
     size = max(1, -(-len(minutes) // _SAMPLES))
-    groups = [minutes[start : start + size] for start in range(0, len(minutes), size)]
+    groups = {group[len(group) // 2]: group for group in _parts(minutes, size)}
     query = session.prepare(
-        f"SELECT shard FROM {pipeline.lake_table} WHERE minute = ? AND shard IN ? LIMIT {_MOST_SAMPLED}"
+        f"SELECT shard FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ? LIMIT {_MOST_SAMPLED}"
     )
-    answers = execute_concurrent_with_args(
-        session,
-        query,
-        [(group[len(group) // 2], list(range(pipeline.shards))) for group in groups],
-        concurrency=_REQUESTS_IN_FLIGHT,
-        raise_on_first_error=True,
-    )
-    rows = [sum(1 for _ in answer) for _, answer in answers]
-    return {minute: count for group, count in zip(groups, rows, strict=True) for minute in group}
+    rows: dict[datetime, int] = dict.fromkeys(groups, 0)
+    requests = [
+        ([minute], shards) for minute in groups for shards in _parts(range(pipeline.shards), PARTITIONS_PER_REQUEST)
+    ]
+    for ([minute], _), answer in _answers(session, query, requests):
+        try:
+            count = sum(1 for _ in answer())
+        except Exception as error:
+            if not is_of_a_partition(error):
+                raise
+            rows.pop(minute, None)
+        else:
+            if minute in rows:
+                rows[minute] = min(rows[minute] + count, _MOST_SAMPLED)
+    return {minute: count for sample, count in rows.items() for minute in groups[sample]}
+
+
+Request = tuple[list[datetime], list[int]]  # partitions: each of these minutes with each of these shards
+
+
+def _requests(minutes: Sequence[datetime], shards: int) -> list[Request]:
+    size = max(1, PARTITIONS_PER_REQUEST // shards)
+    return [
+        (of_minutes, of_shards)
+        for of_minutes in _parts(minutes, size)
+        for of_shards in _parts(range(shards), PARTITIONS_PER_REQUEST)
+    ]
+
+
+def _single_partitions(minutes: list[datetime], shards: list[int]) -> list[Request]:
+    return [([minute], [shard]) for minute in minutes for shard in shards]
+
+
+def _answers(
+    session: Session, query: object, requests: Sequence[Request]
+) -> Iterator[tuple[Request, Callable[[], Iterable]]]:
+    """Each request with a function that returns its rows, or raises what the driver says."""
+    from cassandra.concurrent import execute_concurrent_with_args
+
+    def rows_of(is_read: bool, answer: object) -> Iterable:
+        if not is_read:
+            raise answer
+        return answer
+
+    for some in _parts(requests, _REQUESTS_AT_ONCE):
+        answers = execute_concurrent_with_args(
+            session,
+            query,
+            some,
+            concurrency=_REQUESTS_IN_FLIGHT,
+            raise_on_first_error=False,
+            results_generator=True,
+        )
+        for request, answer in zip(some, answers, strict=True):
+            yield request, partial(rows_of, *answer)
+
+
+def _add(
+    answer: Callable[[], Iterable],
+    found: dict[datetime, tuple[int, int]],
+    on_row: Callable[[datetime, str], object] | None,
+) -> None:
+    """Add the rows of one request, all of them or, where a later page fails, none."""
+    rows: dict[datetime, int] = defaultdict(int)
+    checksum: dict[datetime, int] = defaultdict(int)
+    ids: list[tuple[datetime, str]] = []
+    for minute, event_id in answer():
+        rows[minute] += 1
+        text = str(event_id or "")
+        checksum[minute] += zlib.crc32(text.encode())
+        if on_row:
+            ids.append((minute, text))
+    for minute, count in rows.items():
+        found[minute] = (found[minute][0] + count, found[minute][1] + checksum[minute])
+    for minute, text in ids:
+        on_row(minute, text)
+
+
+def _parts(items: Sequence, size: int) -> Iterator[list]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])

@@ -22,6 +22,14 @@ class LakeTableMismatch(LakeError):
     """A lake table that is not what its pipeline declares."""
 
 
+_OF_A_PARTITION = {"ReadFailure", "ReadTimeout", "OperationTimedOut", "Unavailable"}
+
+
+def is_of_a_partition(error: BaseException) -> bool:
+    """Whether a read failed for what it read, or for a replica of that, so that other partitions may answer."""
+    return type(_innermost(error)).__name__ in _OF_A_PARTITION
+
+
 def place(endpoint: Endpoint) -> str:
     """`connection lake_reader (host:9042, account etl)`."""
     where = f"{endpoint.host or '(no host)'}:{endpoint.port or 9042}"
@@ -57,8 +65,13 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
         return f"has too few live replicas ({text}). Bring its nodes up; every read and write asks for LOCAL_QUORUM."
     if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:
         return f"did not answer in time, retry included ({text or kind}). Look at its load and log, then try again."
+    if "too_many_tombstones" in lower or "tombstone" in lower:
+        return (
+            f"has too many deleted rows in one place ({text}). After gc_grace_seconds of the table, `nodetool garbagecollect` "
+            "removes them. Until then, raise tombstone_failure_threshold in cassandra.yaml to read past them."
+        )
     if kind in {"ReadFailure", "WriteFailure"}:
-        return f"failed inside ({text}). Its log says why; a read may have met too many tombstones."
+        return f"failed inside ({text}). Its log says why."
     return (
         f"cannot be reached ({kind}: {text}). Start it (`make services`), "
         f"or correct host and port of connection {endpoint.conn_id}."

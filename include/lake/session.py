@@ -111,13 +111,16 @@ def _retry_once():
     from cassandra.policies import RetryPolicy
 
     class RetryOnce(RetryPolicy):
-        def on_read_timeout(self, query, consistency, required, received, data_retrieved, retry_num):
+        # The driver gives most of these by name.
+        def on_read_timeout(
+            self, query, consistency, required_responses, received_responses, data_retrieved, retry_num
+        ):
             return (self.RETRY, consistency) if retry_num == 0 else (self.RETHROW, None)
 
-        def on_write_timeout(self, query, consistency, write_type, required, received, retry_num):
+        def on_write_timeout(self, query, consistency, write_type, required_responses, received_responses, retry_num):
             return (self.RETRY, consistency) if retry_num == 0 else (self.RETHROW, None)
 
-        def on_unavailable(self, query, consistency, required, alive, retry_num):
+        def on_unavailable(self, query, consistency, required_replicas, alive_replicas, retry_num):
             return (self.RETRY_NEXT_HOST, None) if retry_num == 0 else (self.RETHROW, None)
 
         def on_request_error(self, query, consistency, error, retry_num):

@@ -1,7 +1,11 @@
 """Counts of lake minutes, as the reconcile compares them with the ledger."""
 
 import zlib
+from dataclasses import replace
 from datetime import datetime, timedelta
+
+import pytest
+from cassandra import InvalidRequest, ReadFailure
 
 from include.lake import counts
 from include.lake.counts import minute_counts
@@ -53,3 +57,36 @@ def test_every_minute_is_counted_however_many_are_asked_for_and_however_answers_
     )
     found = minute_counts(reader, recruitment, asked)
     assert {minute: number for minute, (number, _) in found.items()} == rows
+
+
+def test_a_minute_of_many_shards_is_counted_and_sampled_whole(recruitment, writer, reader):
+    """The tests' node refuses a statement for more than ten partitions, as a guarded cluster does."""
+    wide = replace(recruitment, shards=23)
+    minute = datetime(2026, 5, 5, 8, 0)
+    EventWriter(writer, wide).write([event(str(minute), ev="1") for _ in range(200)])
+    assert minute_counts(reader, wide, [minute])[minute][0] == 200
+    assert counts.sampled_rows(reader, wide, [minute]) == {minute: 200}
+
+
+def test_a_request_for_more_partitions_than_a_guarded_cluster_allows_is_refused_here(reader):
+    query = "SELECT minute FROM bedan.tracking WHERE minute IN (1, 2, 3) AND shard IN (0, 1, 2, 3)"
+    with pytest.raises(InvalidRequest, match="partition_keys_in_select|partition keys"):
+        reader.execute(query)
+
+
+def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(recruitment, writer, reader, deleted_rows):
+    first = datetime(2026, 5, 6, 8, 0)
+    asked = [first + timedelta(minutes=number) for number in range(4)]
+    EventWriter(writer, recruitment).write([event(str(minute), ev="1") for minute in asked for _ in range(5)])
+    unreadable = deleted_rows(recruitment, asked[1], shard=2)
+    with pytest.raises(ReadFailure):
+        minute_counts(reader, recruitment, asked)
+    named, ids = [], []
+    found = minute_counts(
+        reader, recruitment, asked, lambda minute, _: ids.append(minute), lambda *place: named.append(place)
+    )
+    assert {minute: rows for minute, (rows, _) in found.items()} == {asked[0]: 5, asked[2]: 5, asked[3]: 5}
+    assert [(minute, shard) for minute, shard, _ in named] == [unreadable]
+    assert isinstance(named[0][2], ReadFailure)
+    assert {minute: ids.count(minute) for minute in found} == dict.fromkeys(found, 5), "Each row once."
+    assert counts.sampled_rows(reader, recruitment, asked) == {asked[0]: 5, asked[2]: 5, asked[3]: 5}

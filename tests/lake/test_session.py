@@ -1,5 +1,6 @@
 """Sessions: what a broken connection says, and what every session has."""
 
+import inspect
 import subprocess
 import sys
 import time
@@ -100,3 +101,26 @@ def test_importing_the_lake_imports_neither_airflow_nor_the_driver():
     )
     check = f"import sys, {modules}; sys.exit(bool({{'airflow', 'cassandra'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_lake_with_too_few_replicas_is_named_with_its_remedy(admin):
+    """What the driver tells our retry policy is taken as it gives it: Unavailable once came as a TypeError."""
+    replication = "{'class': 'SimpleStrategy', 'replication_factor': 3}"
+    admin.execute(f"CREATE KEYSPACE IF NOT EXISTS three WITH replication = {replication}")
+    try:
+        admin.execute("CREATE TABLE IF NOT EXISTS three.rows (key int PRIMARY KEY)")
+        with pytest.raises(LakeError, match="too few live replicas"), lake("lake_admin") as session:
+            session.execute("SELECT * FROM three.rows WHERE key = 1")
+    finally:
+        admin.execute("DROP KEYSPACE three")
+
+
+def test_the_retry_policy_takes_the_drivers_arguments():
+    """The driver gives them by name, and a TypeError in its thread would hide what happened."""
+    from cassandra.policies import RetryPolicy
+
+    from include.lake.session import _retry_once
+
+    for name in ("on_read_timeout", "on_write_timeout", "on_unavailable", "on_request_error"):
+        ours, drivers = getattr(type(_retry_once()), name), getattr(RetryPolicy, name)
+        assert set(inspect.signature(ours).parameters) == set(inspect.signature(drivers).parameters)
