@@ -20,7 +20,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards notebook stop status logs query schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
+.PHONY: help setup run services dashboards notebook stop status logs query sql schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-14s%s\n", $$1, part[1]; if (n > 1) printf "%-18s%s\n", "", part[2] }'
@@ -62,6 +62,9 @@ logs: ## follow the logs | NAME=scheduler (only this one)
 query: export QUERY_SQL = $(SQL)
 query: ## run SQL on the warehouse with the read-only account | SQL="SELECT …" (FORMAT=table|tsv|json)
 	@$(LOCAL) query --sql "$$QUERY_SQL" $(if $(FORMAT),--format "$(FORMAT)")
+
+sql: ## print the SQL of a pipeline as it is run: its own files, and the templates of its facts, filled | PIPELINE=recruitment
+	@$(LOCAL) sql --pipeline="$(PIPELINE)"
 
 schema: ## create missing tables, topics and grants in Cassandra, MySQL and Kafka; leaves existing ones as they are
 	@$(LOCAL) schema

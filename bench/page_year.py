@@ -43,7 +43,7 @@ _LEDGER = (
     " newest_create_time, state, reason, held_changed_at, merged_at) SELECT 'recruitment', m, 'u', m, IF(n < 3, 'v', 'u'),"
     " m + INTERVAL 9 MINUTE, m + INTERVAL 8 MINUTE, IF(n < %(batches)s, %(batches)s - n, NULL), 1, 5000, 2400, 2590, 10,"
     " '{\"alive\": 2000, \"no_job\": 590}', 1, m + INTERVAL 59 SECOND, IF(n %% 5000 = 4999, 'held', 'merged'),"
-    " IF(n %% 5000 = 4999, 'staging_no_negative found 1 row', NULL), IF(n %% 5000 = 4999, 'u', NULL), m + INTERVAL 1 MINUTE"
+    " IF(n %% 5000 = 4999, 'staging_shrink found 1 row', NULL), IF(n %% 5000 = 4999, 'u', NULL), m + INTERVAL 1 MINUTE"
     " FROM (SELECT n, %(newest)s - INTERVAL n MINUTE AS m FROM {numbers} AS x WHERE n < %(year)s) AS y ORDER BY m"
 )
 _BATCHES = (

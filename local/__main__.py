@@ -177,6 +177,20 @@ def verify(arguments: argparse.Namespace) -> int:
     return verify.main(arguments.rest)
 
 
+def sql(arguments: argparse.Namespace) -> int:
+    from include import pipelines
+    from include.warehouse.sql import FOLDER, files
+
+    try:
+        chosen = pipelines.get(arguments.pipeline)
+    except pipelines.UnknownPipeline as error:
+        raise Problem(f"make sql PIPELINE={arguments.pipeline}", str(error), "Name one of these.") from error
+    for file in files(chosen, "**/*.sql"):
+        name = file.source.relative_to(FOLDER.parent.parent).with_stem(file.name)
+        print(f"-- {'=' * 100}\n-- {name}\n\n{file.text.strip()}\n")
+    return 0
+
+
 def schema(_: argparse.Namespace) -> int:
     _use_connections("make schema")
     from include.operations import setup
@@ -267,6 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     asked = command(query, help="run SQL on the warehouse")
     asked.add_argument("--sql", default="")
     asked.add_argument("--format", default="table")
+    command(sql, help="print the SQL of a pipeline").add_argument("--pipeline", default="")
     command(schema, help="create missing tables, topics and grants")
     command(pipeline, help="create a new pipeline from a working skeleton").add_argument("--name", default="")
     for operation in OPERATIONS:
@@ -287,6 +302,9 @@ def main() -> int:
     except Problem as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # its reader has seen enough: `make sql … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise

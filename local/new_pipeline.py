@@ -62,9 +62,9 @@ def next_steps(name: str, files: list[Path]) -> str:
 {listed}
 
 What to do next:
-  1. Define its events: the fields in include/pipelines/{name}.py, what they
-     mean in include/spark/{name}.py, the facts in warehouse.sql and merge.sql, then checks/, verify/ and fold.sql.
-     docs/adding-a-pipeline.md explains them in this order. You can change any name before the schema is applied.
+  1. Define its events: fields and facts in include/pipelines/{name}.py, what the fields mean in
+     include/spark/{name}.py, then checks/. docs/adding-a-pipeline.md explains them in this order.
+     `make sql PIPELINE={name}` prints the SQL that follows. You can change any name before the schema is applied.
   2. make test
   3. make run, which applies its schema and starts {name}_minute, with demo events from include/demo/{name}.py.
      If the stack is running, run `make stop` first. Elsewhere: deploy, then trigger minutemark_setup.

@@ -46,16 +46,16 @@ def of_ingest(pipeline: Pipeline, servers: str, lake: Endpoint, rows: int) -> Li
 
 def of_transform(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lineage:
     """Lake table to staging tables."""
-    return Lineage((_of_lake(pipeline, lake),), _of_warehouse(warehouse, (one.staging for one in pipeline.outputs)))
+    return Lineage((_of_lake(pipeline, lake),), _of_warehouse(warehouse, (one.staging for one in pipeline.staged)))
 
 
 def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
     """Staging tables and dimensions to contributions and facts; `rows` inserted into contributions by table."""
-    staging = [output.staging for output in pipeline.outputs]
-    contributions = [output.contributions for output in pipeline.outputs]
+    staging = [output.staging for output in pipeline.staged]
+    published = [*pipeline.contribution_tables, *(fact.table for fact in pipeline.facts)]
     return Lineage(
         _of_warehouse(warehouse, [*staging, *(dimension.table for dimension in pipeline.dimensions)]),
-        _of_warehouse(warehouse, [*contributions, *pipeline.facts], rows),
+        _of_warehouse(warehouse, published, rows),
     )
 
 

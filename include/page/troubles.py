@@ -58,16 +58,9 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     """Of the newest batches: `checks`, how often each ran and found something, and `findings`, the newest first, with the
     run and, with `samples`, the offending rows that were kept.
     """
-    purposes = (
-        dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS))
-        | rejected_share.PURPOSES
-        | {
-            check.name: check.purpose
-            for folder in ("control", pipeline.name)
-            for gate in (gates.STAGING, gates.WAREHOUSE)
-            for check in checks(folder, gate)
-        }
-    )
+    purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | rejected_share.PURPOSES
+    for gate in (gates.STAGING, gates.WAREHOUSE):
+        purposes |= {check.name: check.purpose for check in checks(pipeline, gate)}
     binds = batches.newest(pipeline, JUDGED)
     tally = [row | {"purpose": purposes.get(row["check_name"], "")} for row in rows(conn.cursor(), _TALLY, binds)]
     sample = "c.sample" if samples else "NULL AS sample"

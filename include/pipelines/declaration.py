@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
 
+from include.pipelines.summed_fact import SummedFact
+
 
 def _read_only(options: dict[str, object]) -> Mapping[str, object]:
     return MappingProxyType(options)
@@ -37,7 +39,7 @@ NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # of SQL, of exports
 
 @dataclass(frozen=True)
 class Output:
-    """One shape of rows that the transform stages and the merge publishes as contributions."""
+    """Rows that the transform stages and the merge publishes as they are; contributions of a SummedFact need none."""
 
     name: str  # key of OUTPUTS in include/spark/<pipeline>.py
     staging: str  # database.table that Spark fills; its key starts with (attempt, minute)
@@ -89,8 +91,9 @@ class Pipeline:
     table: str
     fields: tuple[str, ...]  # of an event, as its producer names them; the transform reads these
     database: str
-    outputs: tuple[Output, ...]
     readable: tuple[str, ...]  # tables and views that the bi account may read
+    facts: tuple[SummedFact, ...] = ()
+    outputs: tuple[Output, ...] = ()  # rows that are published beside the facts
     required: tuple[
         str, ...
     ] = ()  # fields without which an event of a counted kind is rejected; the others are optional
@@ -99,7 +102,6 @@ class Pipeline:
     unknown_fields: str = (
         EVOLVE  # undeclared fields are kept and reported; HOLD: their minute is held until they are accepted
     )
-    facts: tuple[str, ...] = ()  # database.table that the merge recomputes from contributions; lineage names them
     dimensions: tuple[Dimension, ...] = ()
     options: Mapping[str, object] = field(
         default_factory=lambda: MappingProxyType({})
@@ -144,6 +146,10 @@ class Pipeline:
             raise ValueError(
                 f"Pipeline {self.name}: schedule is {self.schedule!r}: write {MINUTE!r} or {CONTINUOUS!r}, or leave it out."
             )
+        if strangers := {one.output for one in self.facts if one.output} - {one.name for one in self.outputs}:
+            raise ValueError(
+                f"Pipeline {self.name}: a fact sums up the output {', '.join(sorted(strangers))}: declare it in outputs."
+            )
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")
         if not self.fact_time:
@@ -172,6 +178,21 @@ class Pipeline:
                 f"Pipeline {self.name}: event_id is {self.event_id!r}. It names a column of the lake too: use lower-case "
                 "letters, digits and underscores."
             )
+
+    @property
+    def staged(self) -> tuple[Output, ...]:
+        """All that the transform stages: the declared outputs, and contributions of facts that sum up none of them."""
+        own = (Output(one.name, one.staging, one.contributions) for one in self.facts if not one.output)
+        return (*self.outputs, *own)
+
+    @property
+    def contribution_tables(self) -> tuple[str, ...]:
+        """Every table that a merge replaces minute by minute."""
+        return (*(one.contributions for one in self.outputs), *(one.contributions for one in self.facts))
+
+    def staging_of(self, fact: SummedFact) -> Output:
+        """The output whose staged rows are the fact's contributions, or add up to them."""
+        return next(one for one in self.staged if one.name == (fact.output or fact.name))
 
     @property
     def lake_table(self) -> str:

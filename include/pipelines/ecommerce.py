@@ -1,6 +1,9 @@
 """E-commerce: what visitors of a shop view, put into their carts and buy, event by event and per hour."""
 
 from include.pipelines.declaration import Output, Pipeline
+from include.pipelines.summed_fact import Key, Measure, SummedFact
+
+_HOUR = Key("hour", "DATETIME", "of event_time, UTC")
 
 PIPELINE = Pipeline(
     name="ecommerce",
@@ -28,10 +31,41 @@ PIPELINE = Pipeline(
         "ecommerce.operations", "ecommerce.sales_hourly", "ecommerce.visits_hourly", "ecommerce.board_sales",
         "ecommerce.board_funnel",
     ),
-    facts=("ecommerce.sales_hourly", "ecommerce.visits_hourly"),
+    facts=(
+        SummedFact(
+            name="sales",
+            table="ecommerce.sales_hourly",
+            output="operations",
+            key=(
+                _HOUR,
+                Key("department", "VARCHAR(64)"), Key("product", "VARCHAR(64)"), Key("brand", "VARCHAR(64)"),
+            ),
+            measures=(
+                Measure("views", of="s.event_type = 'view'"),
+                Measure("carts", of="s.event_type = 'cart'"),
+                Measure("removals", of="s.event_type = 'remove_from_cart'"),
+                Measure("purchases", of="s.event_type = 'purchase'"),
+                Measure(
+                    "revenue", "DECIMAL(24, 2)", "sum of the prices of purchases",
+                    of="CASE WHEN s.event_type = 'purchase' THEN s.price ELSE 0 END",
+                ),
+            ),
+        ),
+        SummedFact(
+            name="visits",
+            table="ecommerce.visits_hourly",
+            output="operations",
+            key=(_HOUR,),
+            measures=(
+                Measure("visits", comment="views", of="s.event_type = 'view'"),
+                Measure("cart_additions", of="s.event_type = 'cart'"),
+                Measure("removals", comment="from carts", of="s.event_type = 'remove_from_cart'"),
+            ),
+        ),
+    ),
     tags=("ecommerce",),
     event_id="id",
     event_time="event_time",  # the public data set has no create_time
     kind_column="event_type",
-    max_rows=250_000,  # every operation is a row of the warehouse too, and hours are summed up whole
+    max_rows=250_000,  # every operation is a row of the warehouse too
 )  # fmt: skip

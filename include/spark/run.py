@@ -88,7 +88,7 @@ def run(spark: SparkSession, job: Job) -> None:
             unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in counted) else {}
             total = _totals(counted)
             said.append(f"{len(job.minutes)} minutes, {total}")
-        for output in pipeline.outputs if total.counted_rows else ():
+        for output in pipeline.staged if total.counted_rows else ():
             with step(f"stage {output.name}"):
                 contributions = transform.OUTPUTS[output.name](rows.where(F.col("fate") == COUNTED))
                 warehouse.append(_of_attempt(contributions, job.attempt), output.staging)

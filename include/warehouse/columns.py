@@ -65,6 +65,11 @@ def add_missing(conn, statement: str) -> list[str]:
     return missing + unindexed
 
 
+def exists(conn, table: str) -> bool:
+    """Whether there is such a table; `table` is database.table."""
+    return bool(_existing(conn, table))
+
+
 def _split(body: str) -> list[str]:
     """The parts of a list between its own commas."""
     parts, depth = [""], 0

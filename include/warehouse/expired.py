@@ -14,7 +14,7 @@ from include.warehouse import batches, drifts
 from include.warehouse.drift import APPEARED
 from include.warehouse.merge import oldest_kept_batch, staging_tables
 from include.warehouse.session import in_transaction
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import files
 
 CHUNK = 1_000  # rows of one transaction; where a batch brings its own rows, fewer batches
 _BATCHES_PER_CHUNK = 20
@@ -187,14 +187,14 @@ def _undeclared_fields(cursor, pipeline: str) -> set[str]:
 
 
 def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
-    """Remove what the pipeline's own housekeeping.sql names; 0 where it has none, and in a dry run."""
-    path = FOLDER / pipeline.name / "housekeeping.sql"
-    if dry or not path.exists():
+    """Remove what housekeeping.sql of the pipeline and of its facts names; 0 in a dry run."""
+    if dry:
         return 0
     cursor = conn.cursor()
     binds = {"oldest_kept_batch": oldest_kept_batch(cursor)}
     conn.rollback()
-    return sum(_until_none(conn, statement, binds) for statement in statements(path))
+    found = [statement for file in files(pipeline, "housekeeping.sql") for statement in file.statements]
+    return sum(_until_none(conn, statement, binds) for statement in found)
 
 
 def _attempts_in(conn, table: str) -> Iterator[int]:

@@ -1,7 +1,6 @@
 """Folding: the contributions of an old hour of create_time become one row per fact key. Facts do not change by it.
 
-What a pipeline's contributions look like is its own: include/sql/<pipeline>/fold.sql folds one hour. A pipeline without
-that file is not folded.
+include/sql/summed_fact/fold.sql folds one hour of each summed fact. A pipeline without such facts is not folded.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from include.pipelines import Pipeline
 from include.warehouse.folded_hours import HOUR, hour_of
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import files
 
 _WINDOW = timedelta(days=31)  # of the ledger, looked at by one SELECT
 
@@ -41,7 +40,7 @@ def fold(conn, pipeline: Pipeline, clock: datetime, age: timedelta, *, dry: bool
 
     Each hour is a transaction of its own under the pipeline's lock. Raises FoldingWrong.
     """
-    if not (FOLDER / pipeline.name / "fold.sql").exists():
+    if not pipeline.facts:
         return 0
     folded = 0
     for hour in _foldable(conn, pipeline, hour_of(clock - age)):
@@ -64,13 +63,14 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
     if _is_in_use(cursor, binds):
         raise _HourInUse
     before = _contributed(cursor, pipeline, binds)
-    for statement in statements(FOLDER / pipeline.name / "fold.sql"):
+    folds = files(pipeline, "fold.sql")
+    for statement in (statement for file in folds for statement in file.statements):
         cursor.execute(statement, binds)
     after = _contributed(cursor, pipeline, binds)
     if [events for events, _ in before] != [events for events, _ in after] or any(elsewhere for _, elsewhere in after):
         raise FoldingWrong(
-            f"include/sql/{pipeline.name}/fold.sql makes (events, rows beyond the first minute) of {hour:%Y-%m-%d %H}:00 "
-            f"{after} where they were {before}. Nothing of this hour is folded: mend the file."
+            f"{', '.join(str(file.source) for file in folds)}: (events, rows beyond the first minute) of "
+            f"{hour:%Y-%m-%d %H}:00 would be {after}, and are {before}. Nothing of this hour is folded: correct the file."
         )
     return True
 
@@ -110,11 +110,11 @@ def _is_in_use(cursor, binds: dict) -> bool:
 
 
 def _contributed(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int]]:
-    """For each output the events of the hour, and how many rows lie beyond its first minute."""
+    """For each fact the events of the hour, and how many rows lie beyond its first minute."""
     found = []
-    for output in pipeline.outputs:
+    for fact in pipeline.facts:
         cursor.execute(
-            f"SELECT COALESCE(SUM(event_count), 0), COALESCE(SUM(minute <> %(hour)s), 0) FROM {output.contributions} "
+            f"SELECT COALESCE(SUM(event_count), 0), COALESCE(SUM(minute <> %(hour)s), 0) FROM {fact.contributions} "
             "WHERE minute >= %(hour)s AND minute < %(next_hour)s",
             binds,
         )

@@ -125,8 +125,7 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
 
 def _outcomes(conn, pipeline: Pipeline, batch: Batch, gate: str, attempt: int) -> tuple[CheckOutcome, ...]:
     binds = {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt}
-    found = [check for folder in ("control", pipeline.name) for check in checks(folder, gate)]
-    outcomes = tuple(_outcome(check, rows(conn.cursor(), check.query, binds)) for check in found)
+    outcomes = tuple(_outcome(check, rows(conn.cursor(), check.query, binds)) for check in checks(pipeline, gate))
     conn.rollback()
     return outcomes
 

@@ -19,7 +19,7 @@ from include.warehouse import folded_hours, rejected_share
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, BatchRefused, code_of
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows, warehouse
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import control, files
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +138,8 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
     if planned == 0:
         cursor.execute("UPDATE etl.batches SET state = 'skipped' WHERE batch_id = %(batch_id)s", binds)
     else:
-        for path in (FOLDER / pipeline.name / "merge.sql", FOLDER / "control" / "merge.sql"):
-            for statement in statements(path):
+        for file in (*files(pipeline, "merge.sql"), *control("merge.sql")):
+            for statement in file.statements:
                 cursor.execute(statement, binds)
                 if (table := _contributions_of(statement, pipeline)) is not None:
                     inserted[table] = inserted.get(table, 0) + cursor.rowcount
@@ -152,8 +152,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
 def _contributions_of(statement: str, pipeline: Pipeline) -> str | None:
     """The table of contributions that a statement inserts into; None for every other statement."""
     words = statement.split(maxsplit=3)
-    tables = {output.contributions for output in pipeline.outputs}
-    return words[2] if words[:2] == ["INSERT", "INTO"] and words[2] in tables else None
+    return words[2] if words[:2] == ["INSERT", "INTO"] and words[2] in pipeline.contribution_tables else None
 
 
 def _set_options(pipeline: Pipeline, batch: dict) -> str | None:
@@ -209,7 +208,7 @@ def oldest_kept_batch(cursor) -> int:
 
 def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
     """Every table that a transform of these pipelines fills."""
-    return [*_SHARED_STAGING, *(output.staging for pipeline in pipelines_ for output in pipeline.outputs)]
+    return [*_SHARED_STAGING, *(output.staging for pipeline in pipelines_ for output in pipeline.staged)]
 
 
 def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime:

@@ -1,17 +1,20 @@
-"""The warehouse's schema: every warehouse.sql, also in older tables; every views.sql; a lock row for each pipeline; grants."""
+"""The warehouse's schema: control tables, and for each pipeline its own tables and those of its facts, also where older ones
+are there; then views, a lock row for each pipeline, and grants.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
 from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import partitions, reporting_zone
-from include.warehouse.columns import add_missing
+from include.warehouse.columns import add_missing, exists
 from include.warehouse.errors import DENIED, WarehouseError, place
+from include.warehouse.merge import lock
 from include.warehouse.session import warehouse
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import FOLDER, SqlFile, control, files
 
 log = logging.getLogger(__name__)
 
@@ -97,18 +100,14 @@ def _apply(account: Endpoint) -> None:
     pipelines = all_pipelines().values()
     with warehouse(account) as conn:
         cursor = conn.cursor()
-        folders = [FOLDER / name for name in ("control", *(pipeline.name for pipeline in pipelines))]
-        for folder in folders:
-            for statement in statements(folder / "warehouse.sql"):
-                cursor.execute(statement)
-                for added in add_missing(conn, statement):
-                    log.info("Added %s, which %s/warehouse.sql declares.", added, folder.name)
+        _tables(conn, control("warehouse.sql"))
         for pipeline in pipelines:
+            _tables_of(conn, account, pipeline)
             partitions.by_range(conn, pipeline)
             partitions.make_ahead(conn, pipeline)
         reporting_zone.write(cursor)
-        for views in [folder / "views.sql" for folder in folders if (folder / "views.sql").is_file()]:
-            for statement in statements(views):
+        for views in (*control("views.sql"), *(file for one in pipelines for file in files(one, "views.sql"))):
+            for statement in views.statements:
                 cursor.execute(statement)
         for pipeline in pipelines:
             cursor.execute(
@@ -120,6 +119,40 @@ def _apply(account: Endpoint) -> None:
         if account.conn_id == WAREHOUSE_ADMIN:
             for conn_id in (WAREHOUSE_ETL, WAREHOUSE_BI):
                 _grant(cursor, conn_id, account)
+
+
+def _tables(conn, sources: Iterable[SqlFile]) -> None:
+    cursor = conn.cursor()
+    for file in sources:
+        for statement in file.statements:
+            cursor.execute(statement)
+            for added in add_missing(conn, statement):
+                log.info("Added %s, which %s declares.", added, file.source.relative_to(FOLDER))
+
+
+def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
+    """Its tables. Contributions that are summed up from an output begin with the sums of the rows that it has published.
+
+    Until they do, the pipeline's lock keeps merges away.
+    """
+    conn.cursor().execute(
+        f"CREATE DATABASE IF NOT EXISTS {pipeline.database} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    )
+    published = {output.contributions for output in pipeline.outputs if exists(conn, output.contributions)}
+    new = [fact for fact in pipeline.facts if fact.output and not exists(conn, fact.contributions)]
+    to_fill = [fact for fact in new if pipeline.staging_of(fact).contributions in published]
+    with warehouse(account) as other:
+        cursor = other.cursor()
+        if to_fill:
+            tables = ", ".join(fact.contributions for fact in to_fill)
+            log.info("Filling %s from what %s has published.", tables, pipeline.name)
+            lock(cursor, pipeline)
+        _tables(conn, files(pipeline, "warehouse.sql"))
+        _tables(conn, files(pipeline, "retired.sql"))
+        for file in files(pipeline, "from_output.sql") if to_fill else ():
+            for statement in file.statements:
+                cursor.execute(statement)
+        other.commit()
 
 
 def _grant(cursor, conn_id: str, admin: Endpoint) -> None:

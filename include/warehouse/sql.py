@@ -1,12 +1,45 @@
-"""SQL files: their statements, and what their header says. Binds are written %(name)s, so no other percent sign."""
+"""SQL files: their statements, and what their header says. Binds are written %(name)s, so no other percent sign.
+
+A pipeline has the files of its own folder, and for each of its summed facts the templates of include/sql/summed_fact/,
+filled from the declaration. A file of the same name in include/sql/<pipeline>/<fact>/ replaces a template.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.pipelines import Pipeline
+from include.pipelines.summed_fact import SummedFact
+
 FOLDER = Path(__file__).parents[1] / "sql"
+CONTROL, TEMPLATES = "control", "summed_fact"
+
+
+@dataclass(frozen=True)
+class SqlFile:
+    """A file as it is run."""
+
+    name: str  # without folder and suffix
+    source: Path  # what to edit
+    text: str
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Without comments and final semicolons."""
+        return _statements(self.text)
+
+    @property
+    def header(self) -> list[str]:
+        """The lines of the comment that it begins with."""
+        found = []
+        for line in self.text.lstrip().splitlines():
+            if not line.startswith("--"):
+                break
+            found.append(line.removeprefix("--").strip())
+        return found
 
 
 @dataclass(frozen=True)
@@ -23,35 +56,76 @@ class MisnamedCheck(ValueError):
     """A check file that does not say what it is."""
 
 
-@functools.cache
 def statements(path: Path) -> tuple[str, ...]:
     """The statements of a file, without comments and final semicolons."""
+    return _read(path).statements
+
+
+def control(pattern: str) -> list[SqlFile]:
+    """The files of include/sql/control that match, by name: those of every pipeline."""
+    return [_read(path) for path in sorted((FOLDER / CONTROL).glob(pattern))]
+
+
+def files(pipeline: Pipeline, pattern: str) -> list[SqlFile]:
+    """The pipeline's own files that match, then those of its facts: filled templates, or what replaces them."""
+    own = [_read(path) for path in sorted((FOLDER / pipeline.name).glob(pattern))]
+    return [*own, *(file for fact in pipeline.facts for file in _of_fact(pipeline, fact, pattern))]
+
+
+def checks(pipeline: Pipeline, gate: str) -> list[Check]:
+    """The checks of a gate, those of every pipeline first."""
+    pattern = f"checks/{gate}_*.sql"
+    return [_check(file) for file in (*control(pattern), *files(pipeline, pattern))]
+
+
+def _of_fact(pipeline: Pipeline, fact: SummedFact, pattern: str) -> Iterator[SqlFile]:
+    folder = FOLDER / pipeline.name / fact.name
+    replaced = {path.relative_to(folder): path for path in folder.glob(pattern)}
+    for path in sorted((FOLDER / TEMPLATES).glob(pattern)):
+        named = Path(str(path.relative_to(FOLDER / TEMPLATES)).format(fact=fact.name, table=fact.table.split(".")[1]))
+        if own := replaced.pop(named, None):
+            yield _read(own)
+        elif (text := _filled(pipeline, fact, path)).strip():
+            yield SqlFile(named.stem, path, text)
+    yield from map(_read, sorted(replaced.values()))
+
+
+def _filled(pipeline: Pipeline, fact: SummedFact, path: Path) -> str:
+    template = _templates().get_template(str(path.relative_to(FOLDER / TEMPLATES)))
+    output = pipeline.staging_of(fact)
+    return template.render(fact=fact, staging=output.staging, published=output.contributions).lstrip()
+
+
+@functools.cache
+def _templates():
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(  # noqa: S701 - it makes SQL out of declarations, not HTML
+        loader=FileSystemLoader(FOLDER / TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _read(path: Path) -> SqlFile:
+    return SqlFile(path.stem, path, path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _statements(text: str) -> tuple[str, ...]:
     import sqlparse
 
-    text = sqlparse.format(path.read_text(encoding="utf-8"), strip_comments=True)
+    text = sqlparse.format(text, strip_comments=True)
     return tuple(stripped for part in sqlparse.split(text) if (stripped := part.strip().rstrip(";").strip()))
 
 
-def checks(folder: str, gate: str) -> list[Check]:
-    """The checks of a gate in include/sql/<folder>/checks, by name."""
-    return [_check(path) for path in sorted((FOLDER / folder / "checks").glob(f"{gate}_*.sql"))]
-
-
-def _check(path: Path) -> Check:
-    header = [
-        line.removeprefix("--").strip()
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.startswith("--")
-    ]
-    severity = next((line.partition(":")[2].strip() for line in header if line.startswith("severity:")), None)
-    purpose = " ".join(line for line in header if not line.startswith("severity:"))
+def _check(file: SqlFile) -> Check:
+    severity = next((line.partition(":")[2].strip() for line in file.header if line.startswith("severity:")), None)
+    purpose = " ".join(line for line in file.header if not line.startswith("severity:"))
     if severity not in ("fail", "warn"):
         raise MisnamedCheck(
-            f"{path}: its header must say `-- severity: fail` or `-- severity: warn`, not {severity!r}."
+            f"{file.source}: its header must say `-- severity: fail` or `-- severity: warn`, not {severity!r}."
         )
-    found = statements(path)
-    if len(found) != 1:
+    if len(file.statements) != 1:
         raise MisnamedCheck(
-            f"{path}: a check is one SELECT, so that it sees one snapshot; here are {len(found)} statements."
+            f"{file.source}: a check is one SELECT, so that it sees one snapshot; here are {len(file.statements)} statements."
         )
-    return Check(path.stem, severity, purpose, found[0])
+    return Check(file.name, severity, purpose, file.statements[0])

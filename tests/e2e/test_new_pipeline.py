@@ -223,7 +223,7 @@ def test_the_recount_is_clean_and_finds_what_is_changed_by_hand(project: Project
         f"DELETE FROM {NAME}.events_by_minute WHERE kind = 'refund' AND HOUR(hour) = 11",
     )
     found = {one["kind"]: one["count"] for one in project.verify(expected=1)["differences"]}
-    assert found == {"minutes_event_counts": 1, "facts_events_hourly": 2}
+    assert found == {"minutes_events_counts": 1, "facts_events_hourly": 2}
     conf = {"from": text(NOON - ONE), "to": text(NOON + 2 * ONE)}
     worker.run(f"{NAME}_minute", conf=conf).must_succeed()
     assert facts() == FACTS_WITH_LATE

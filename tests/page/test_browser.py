@@ -79,7 +79,7 @@ def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
     _, page = visit("ulf")
     page.get_by_role("button", name=re.compile("^Held")).click()
     article = page.locator(f"article[data-minute='{text(minute)}']")
-    expect(article).to_contain_text("staging_no_negative found 1 row")
+    expect(article).to_contain_text("staging_events_no_negative found 1 row")
     article.get_by_placeholder("Reason, kept in the record").fill("meant so")
     article.get_by_role("button", name="Release").click()
     expect(page.get_by_role("status").filter(has_text="Released by ulf")).to_be_visible()

@@ -92,7 +92,7 @@ def test_the_strip_tells_of_each_minute_what_became_of_it_and_by_which_run(ask, 
         "pending": ("pending", None, None),
         "gone": ("empty", None, None),
     }
-    assert "staging_no_negative" in strip[text(held)]["reason"]
+    assert "staging_events_no_negative" in strip[text(held)]["reason"]
     assert strip[max(strip)]["state"] == "open"
 
 
@@ -175,7 +175,7 @@ def test_checks_are_told_with_what_they_ask_and_what_they_found(ask, lab: Lab) -
     batch_id = hold(lab, ago(lab, 5))
     found = ask("gates")
     tally = {one["check_name"]: one for one in found["checks"]}
-    assert (tally["staging_no_negative"]["runs"], tally["staging_no_negative"]["failures"]) == (1, 1)
+    assert (tally["staging_events_no_negative"]["runs"], tally["staging_events_no_negative"]["failures"]) == (1, 1)
     assert tally["staging_conservation"]["failures"] == 0 and tally["staging_conservation"]["purpose"]
     [finding] = [one for one in found["findings"] if one["outcome"] == "fail"]
     assert (finding["batch_id"], finding["run"]["run_id"], finding["offending_rows"]) == (batch_id, "hold", 1)

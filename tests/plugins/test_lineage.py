@@ -10,7 +10,7 @@ import pytest
 
 from include import pipelines
 from include.connections import Endpoint
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import files
 from tests.airflow_home import PROJECT, bare_environment
 
 RECRUITMENT = pipelines.get("recruitment")
@@ -80,11 +80,11 @@ def test_rows_that_were_written_are_an_output_statistic():
 
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
 def test_declared_facts_and_dimensions_are_those_of_the_merge(pipeline):
-    merge = statements(FOLDER / pipeline.name / "merge.sql")
+    merge = [statement for file in files(pipeline, "merge.sql") for statement in file.statements]
     inserted = {table for statement in merge for table in INSERTED.findall(statement)}
-    contributions = {output.contributions for output in pipeline.outputs}
-    assert contributions | set(pipeline.facts) <= inserted
-    unnamed = inserted & set(pipeline.readable) - contributions - set(pipeline.facts)
+    declared = {*pipeline.contribution_tables, *(fact.table for fact in pipeline.facts)}
+    assert declared <= inserted
+    unnamed = inserted & set(pipeline.readable) - declared
     assert not unnamed, f"People read {unnamed}, which the merge writes: declare it in facts= of {pipeline.name}."
     assert all(any(dimension.table in statement for statement in merge) for dimension in pipeline.dimensions)
 

@@ -105,7 +105,7 @@ class Lab:
             for number, row in enumerate(contributions):
                 full = {"attempt": attempt, "minute": at, **self.staged(at, number, row)}
                 cursor.execute(
-                    f"INSERT INTO {self.pipeline.outputs[0].staging} ({', '.join(full)}) "
+                    f"INSERT INTO {self.pipeline.staged[0].staging} ({', '.join(full)}) "
                     f"VALUES ({', '.join(['%s'] * len(full))})",
                     list(full.values()),
                 )

@@ -4,48 +4,39 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from include import pipelines
 from include.operations.recount import rules
-from include.pipelines import all_pipelines
-from include.warehouse import columns, merge
+from include.pipelines import Pipeline, all_pipelines
+from include.warehouse import columns, merge, schema
 from include.warehouse.errors import WarehouseError
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import control, files
 from tests.reference import ecommerce as reference
 from tests.reference.shop import event, purchase, view
 from tests.warehouse.lab import Lab
-from tests.warehouse.shop import Shop
+from tests.warehouse.shop import Shop, operation
 
+FILES = [*control("warehouse.sql"), *(file for one in all_pipelines().values() for file in files(one, "warehouse.sql"))]
 STATEMENTS = {
-    found[0]: statement
-    for folder in ("control", *all_pipelines())
-    for statement in statements(FOLDER / folder / "warehouse.sql")
-    if (found := columns.declared(statement))
+    found[0]: statement for file in FILES for statement in file.statements if (found := columns.declared(statement))
 }
+FACTS = "recruitment.events"  # its column company_id may be NULL
 VISITS = "ecommerce.visits_hourly"
 
-# As they were before there were removals.
-OLD_TABLE = """
-    CREATE TABLE ecommerce.visits_hourly (
-      hour DATETIME NOT NULL,
-      visits BIGINT NOT NULL COMMENT 'views',
-      cart_additions BIGINT NOT NULL,
-      PRIMARY KEY (hour)
-    ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
-"""
-OLD_MERGE = """
-    INSERT INTO ecommerce.visits_hourly (hour, visits, cart_additions)
-    SELECT t.hour, SUM(f.views), SUM(f.carts)
-    FROM ecommerce.hours_touched AS t
-    STRAIGHT_JOIN ecommerce.sales_hourly AS f ON f.hour = t.hour
-    WHERE t.batch_id = %(batch_id)s
-    GROUP BY t.hour
-"""
+# The shop as it was before there were removals, and with them as a metric that was added later.
+ECOMMERCE = all_pipelines()["ecommerce"]
+SALES, OF_VISITS = ECOMMERCE.facts
+OLD = replace(ECOMMERCE, facts=(SALES, replace(OF_VISITS, measures=OF_VISITS.measures[:2])))
+REMOVALS = replace(OF_VISITS.measures[2], added=True)
+NEW = replace(ECOMMERCE, facts=(SALES, replace(OF_VISITS, measures=(*OF_VISITS.measures[:2], REMOVALS))))
 
 TEN = datetime(2026, 3, 1, 10, 0, 5)
 ELEVEN, TWELVE = TEN + timedelta(hours=1), TEN + timedelta(hours=2)
@@ -81,12 +72,7 @@ def add_missing(statement: str) -> list[str]:
 
 
 def test_of_every_table_all_columns_are_known_in_their_order(lab: Lab) -> None:
-    made = [
-        statement
-        for folder in ("control", *all_pipelines())
-        for statement in statements(FOLDER / folder / "warehouse.sql")
-        if "TABLE" in statement.split("(")[0].upper()
-    ]
+    made = [statement for file in FILES for statement in file.statements if "TABLE" in statement.split("(")[0].upper()]
     assert made == list(STATEMENTS.values()), "Write CREATE TABLE IF NOT EXISTS database.table (…) ENGINE = InnoDB …"
     for table, statement in STATEMENTS.items():
         found = lab.query(
@@ -120,76 +106,72 @@ def test_a_column_that_a_table_lacks_comes_back_as_it_was(lab: Lab, column: str)
 
 
 def test_a_column_that_has_no_value_for_the_rows_that_are_there_is_refused(lab: Lab) -> None:
-    before = shown(VISITS)
-    new = "returns BIGINT NOT NULL COMMENT 'of what has no DEFAULT , yet', removals BIGINT NULL"
+    before = shown(FACTS)
+    new = "returns BIGINT NOT NULL COMMENT 'of what has no DEFAULT , yet', company_id BIGINT NULL"
     with pytest.raises(
-        columns.ColumnRefused, match="visits_hourly has no column returns yet.*Declare it NULL, or with"
+        columns.ColumnRefused, match="recruitment.events has no column returns yet.*Declare it NULL, or with"
     ):
-        add_missing(STATEMENTS[VISITS].replace("removals BIGINT NULL", new))
-    assert shown(VISITS) == before
+        add_missing(STATEMENTS[FACTS].replace("company_id BIGINT NULL", new))
+    assert shown(FACTS) == before
 
 
 def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab) -> None:
-    before = shown(VISITS)
-    admin(f"ALTER TABLE {VISITS} DROP COLUMN removals")
+    before = shown(FACTS)
+    admin(f"ALTER TABLE {FACTS} DROP COLUMN company_id")
     waiting = (
-        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE info LIKE 'ALTER TABLE ecommerce.visits_hourly ADD%'"
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE info LIKE 'ALTER TABLE recruitment.events ADD%'"
     )
     with warehouse("warehouse_bi") as reader, ThreadPoolExecutor() as pool:
-        reader.cursor().execute(f"SELECT COUNT(*) FROM {VISITS}")  # both have looked before either may add it
-        set_ups = [pool.submit(add_missing, STATEMENTS[VISITS]) for _ in range(2)]
+        reader.cursor().execute(f"SELECT COUNT(*) FROM {FACTS}")  # both have looked before either may add it
+        set_ups = [pool.submit(add_missing, STATEMENTS[FACTS]) for _ in range(2)]
         while admin(waiting) != [(2,)]:
             assert not any(one.done() for one in set_ups)
         reader.rollback()
-        assert [one.result() for one in set_ups] == [["removals"], ["removals"]]
-    assert shown(VISITS) == before
+        assert [one.result() for one in set_ups] == [["company_id"], ["company_id"]]
+    assert shown(FACTS) == before
 
 
 @pytest.mark.parametrize(("seconds", "added"), [(1.5, True), (30, False)])
 def test_a_reader_holds_up_a_new_column_for_a_while_and_is_never_cut_off(lab: Lab, monkeypatch, seconds, added) -> None:
     """DDL waits for readers, and later readers wait behind it: it gives up, is tried again, and says who is to be asked."""
     monkeypatch.setattr(columns, "_PATIENCE", 1)
-    admin(f"ALTER TABLE {VISITS} DROP COLUMN removals")
+    admin(f"ALTER TABLE {FACTS} DROP COLUMN company_id")
     with warehouse("warehouse_bi") as reader:
-        reader.cursor().execute(f"SELECT COUNT(*) FROM {VISITS}")  # and no commit yet
+        reader.cursor().execute(f"SELECT COUNT(*) FROM {FACTS}")  # and no commit yet
         leave = threading.Timer(seconds, reader.rollback)
         leave.start()
         if added:
-            assert add_missing(STATEMENTS[VISITS]) == ["removals"]
+            assert add_missing(STATEMENTS[FACTS]) == ["company_id"]
             leave.join()
         else:
             with pytest.raises(
-                WarehouseError, match="visits_hourly was in use all the time.*removals.*Run the set-up again"
+                WarehouseError, match="recruitment.events was in use all the time.*company_id.*Run the set-up again"
             ):
-                add_missing(STATEMENTS[VISITS])
+                add_missing(STATEMENTS[FACTS])
             leave.cancel()
     apply_schema()
-    assert "removals" in shown(VISITS)
+    assert "company_id" in shown(FACTS)
 
 
 @pytest.fixture
-def old_shop(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def old_shop(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """A shop of the older version, with its events merged."""
-    admin(f"DROP TABLE {VISITS}", OLD_TABLE)
+    admin(f"DROP TABLE {VISITS}", f"DROP TABLE {OF_VISITS.contributions}")
+    declare(OLD, monkeypatch)
+    apply_schema()
     shop = Shop(lab.conn)
-    merge_old(shop, monkeypatch, "old")
-    return shop
+    shop.publish(staged(ROWS), run_id="old")
+    yield shop
+    monkeypatch.undo()
+    admin(f"DROP TABLE {VISITS}", f"DROP TABLE {OF_VISITS.contributions}")
+    apply_schema()
 
 
-def merge_old(shop: Shop, monkeypatch: pytest.MonkeyPatch, run_id: str) -> None:
-    """What the older version's merge does with the rows."""
-    ours = "INSERT INTO ecommerce.visits_hourly"
-
-    def older(path) -> list[str]:
-        return [OLD_MERGE if one.startswith(ours) else one for one in statements(path)]
-
-    minutes = staged(ROWS)
-    batch_id = shop.open(*minutes, run_id=run_id)
-    shop.stage(batch_id, minutes)
-    assert shop.check(batch_id).passed
-    with monkeypatch.context() as patch:
-        patch.setattr(merge, "statements", older)
-        merge.merge(batch_id)
+def declare(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this is the declaration of the shop."""
+    declared = all_pipelines() | {"ecommerce": pipeline}
+    for module in (pipelines, schema):
+        monkeypatch.setattr(module, "all_pipelines", lambda: declared)
 
 
 def staged(rows) -> dict[datetime, list[dict]]:
@@ -211,68 +193,119 @@ def visits(shop: Shop) -> dict[datetime, tuple]:
 
 def published(shop: Shop) -> list[list[tuple]]:
     """All that the shop and its ledger say, in the columns that both versions have."""
-    tables = (
-        "ecommerce.operations",
-        "ecommerce.event_hours",
-        "ecommerce.sales_hourly",
-        "etl.minute_ledger",
-        "etl.batches",
-    )
-    asked = [f"SELECT hour, visits, cart_additions FROM {VISITS}", *(f"SELECT * FROM {table}" for table in tables)]
-    return [sorted(shop.query(one), key=repr) for one in asked]
+    tables = ("ecommerce.operations", "ecommerce.sales_hourly", "etl.minute_ledger", "etl.batches")
+    queries = [f"SELECT hour, visits, cart_additions FROM {VISITS}", *(f"SELECT * FROM {table}" for table in tables)]
+    return [sorted(shop.query(query), key=repr) for query in queries]
 
 
-def wrong_visits(shop: Shop) -> dict[datetime, tuple]:
-    """What the recount expects and finds in the hours whose visits differ, and the remedy."""
-    found = [one for one, rule in rules.broken_facts(shop.conn, shop.pipeline, lambda: None)]
-    assert {one.kind for one in found} <= {"facts_visits_hourly"}
-    return {one.minute: (dict(one.expected), dict(one.found), one.remedy) for one in found}
+def uncounted_minutes(shop: Shop) -> dict[datetime, str]:
+    """The minutes that the recount names because the metric is not counted in them, and the remedy."""
+    start, end = datetime(1970, 1, 1), datetime(2100, 1, 1)
+    found = [*rules.broken_minutes(shop.conn, NEW, start, end), *rules.broken_facts(shop.conn, NEW, lambda: None)]
+    assert {rule.name for _, rule in found} <= {"minutes_visits_added"}
+    return {finding.minute: finding.remedy for finding, _ in found}
 
 
 EXPECTED = reference.visits(ROWS)
 UNCOUNTED = {hour: (*numbers[:2], None) for hour, numbers in EXPECTED.items()}
 
 
-def test_applying_the_schema_adds_the_metric_and_changes_nothing_that_is_published(old_shop: Shop) -> None:
+def test_applying_the_schema_adds_the_metric_and_changes_nothing_that_is_published(old_shop, monkeypatch) -> None:
     before = published(old_shop)
+    declare(NEW, monkeypatch)
     for _ in range(2):
         apply_schema()
         assert published(old_shop) == before
         assert visits(old_shop) == UNCOUNTED
 
 
-def test_a_table_that_was_extended_is_the_table_that_is_made_new(old_shop: Shop) -> None:
+def test_a_table_that_was_extended_is_the_table_that_is_made_new(old_shop: Shop, monkeypatch) -> None:
+    declare(NEW, monkeypatch)
     apply_schema()
-    extended = shown(VISITS)
-    admin(f"DROP TABLE {VISITS}", STATEMENTS[VISITS])
-    assert shown(VISITS) == extended
+    extended = shown(VISITS), shown(OF_VISITS.contributions)
+    admin(f"DROP TABLE {VISITS}", f"DROP TABLE {OF_VISITS.contributions}")
+    apply_schema()
+    assert (shown(VISITS), shown(OF_VISITS.contributions)) == extended
 
 
 def test_the_older_merge_goes_on_working_until_it_is_replaced(old_shop: Shop, monkeypatch) -> None:
+    declare(NEW, monkeypatch)
     apply_schema()
-    merge_old(old_shop, monkeypatch, "still old")
+    declare(OLD, monkeypatch)
+    old_shop.publish(staged(ROWS), run_id="still old")
     assert visits(old_shop) == UNCOUNTED
 
 
-def test_the_recount_names_each_hour_that_has_not_been_counted_and_what_to_do(old_shop: Shop) -> None:
+def test_the_recount_names_each_minute_that_has_not_been_counted_and_what_to_do(old_shop: Shop, monkeypatch) -> None:
+    declare(NEW, monkeypatch)
     apply_schema()
-    found = wrong_visits(old_shop)
-    hours = {minute.replace(minute=0): (expected, there) for minute, (expected, there, _) in found.items()}
-    assert hours == {hour: ({"removals": EXPECTED[hour][2]}, {"removals": None}) for hour in EXPECTED}
-    remedy = found[TEN.replace(second=0)][2]
-    assert 'trigger ecommerce_minute with {"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:08Z"}' in remedy
-    assert "backfill ecommerce_reconcile" in remedy
+    found = uncounted_minutes(old_shop)
+    assert set(found) == set(staged(ROWS))
+    remedy = found[TEN.replace(second=0)]
+    assert 'trigger ecommerce_minute with {"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:01Z"}' in remedy
 
 
-def test_minutes_that_are_processed_again_bring_the_metric_hour_by_hour(old_shop: Shop) -> None:
+def test_minutes_that_are_processed_again_bring_the_metric_hour_by_hour(old_shop: Shop, monkeypatch) -> None:
+    declare(NEW, monkeypatch)
     apply_schema()
     minutes = staged(ROWS)
-    at_ten = {minute: rows for minute, rows in minutes.items() if minute.hour == TEN.hour}
-    old_shop.publish(at_ten, run_id="ten again")  # both gates among it
     ten = min(EXPECTED)
+    at_ten = {minute: rows for minute, rows in minutes.items() if minute.hour == ten.hour}
+    first = min(at_ten)
+    old_shop.publish({first: at_ten[first]}, run_id="a part of ten again")  # both gates among it
+    assert visits(old_shop) == UNCOUNTED, "An hour's sum over minutes of which one is not counted is unknown."
+    old_shop.publish(at_ten, run_id="ten again")
     assert visits(old_shop) == UNCOUNTED | {ten: EXPECTED[ten]}
-    assert ten not in {minute.replace(minute=0) for minute in wrong_visits(old_shop)}
+    assert not set(at_ten) & set(uncounted_minutes(old_shop))
     old_shop.publish(minutes, run_id="all again")
     assert visits(old_shop) == EXPECTED
     assert EXPECTED[ten] == (1, 1, 2)
-    assert wrong_visits(old_shop) == {}
+    assert uncounted_minutes(old_shop) == {}
+
+
+def test_contributions_that_come_to_tables_with_rows_begin_with_what_was_published(lab: Lab) -> None:
+    """A late event of an hour from before them adds to that hour; it does not replace it."""
+    shop = Shop(lab.conn)
+    shop.publish(staged(ROWS))
+    facts = shop.query("SELECT * FROM ecommerce.sales_hourly"), visits(shop)
+    admin(
+        *(f"DROP TABLE {fact.contributions}" for fact in ECOMMERCE.facts),
+        "CREATE TABLE ecommerce.event_hours (minute DATETIME)",  # the version before had it
+    )
+    apply_schema()
+    assert admin("SHOW TABLES IN ecommerce LIKE 'event%'") == [], "An older merge fails instead of leaving them behind."
+    assert (shop.query("SELECT * FROM ecommerce.sales_hourly"), visits(shop)) == facts
+    late = {TWELVE.replace(minute=59, second=0): [operation("cart", event_time=TEN)]}
+    shop.publish(late, run_id="late")  # both gates among it
+    ten = min(EXPECTED)
+    carts = EXPECTED[ten][1] + 1
+    assert visits(shop)[ten] == (EXPECTED[ten][0], carts, EXPECTED[ten][2])
+    assert list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None)) == []
+
+
+def test_while_contributions_are_filled_no_merge_publishes(lab: Lab, monkeypatch) -> None:
+    shop = Shop(lab.conn)
+    shop.publish(staged(ROWS))
+    batch_id = shop.open(TEN.replace(second=0), run_id="meanwhile", allow_shrink=True)
+    shop.stage(batch_id, {TEN.replace(second=0): [operation(event_time=TEN)]})
+    assert shop.check(batch_id).passed
+    admin(*(f"DROP TABLE {fact.contributions}" for fact in ECOMMERCE.facts))
+    add, merged = schema.add_missing, []
+
+    def merge_meanwhile(conn, statement: str) -> list[str]:
+        if SALES.contributions in statement and not merged:
+            merged.append(pool.submit(merge.merge, batch_id))
+            while not admin(
+                "SELECT 1 FROM information_schema.PROCESSLIST WHERE info LIKE 'SELECT pipeline%FOR UPDATE'"
+            ):
+                assert not merged[0].done()
+        return add(conn, statement)
+
+    monkeypatch.setattr(schema, "add_missing", merge_meanwhile)
+    with ThreadPoolExecutor() as pool:
+        apply_schema()
+        assert merged[0].result().minutes == 1
+    assert list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None)) == []
+    assert (
+        sum(numbers[0] for numbers in visits(shop).values()) == 2
+    )  # of TEN's minute its one event, and that of TWELVE

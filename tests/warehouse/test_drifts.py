@@ -94,7 +94,7 @@ def test_an_acceptance_pardons_no_other_check(day: Lab) -> None:
     rows = {minute(1): [contribution(event_count=ROWS, clicks=ROWS, bid_sum=-1)]}
     day.stage(batch_id := day.open(*rows), rows, counts={minute(1): {"field_counts": json.dumps(RENAMED)}})
     assert not day.check(batch_id).passed
-    assert "staging_no_negative" in day.ledger(minute(1))["reason"]
+    assert "staging_events_no_negative" in day.ledger(minute(1))["reason"]
 
 
 def test_an_acceptance_while_the_gate_runs_counts(day: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

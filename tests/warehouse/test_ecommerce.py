@@ -14,14 +14,17 @@ import pytest
 from include.operations.recount import rules
 from include.warehouse import expired, folding, merge
 from include.warehouse.session import in_transaction, rows, warehouse
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import files
 from tests.warehouse.lab import CLOCK, DAY, Lab, minute
 from tests.warehouse.shop import Shop, operation
 
 TEN, ELEVEN = datetime(2026, 3, 1, 10, 5), datetime(2026, 3, 1, 11, 5)
 PRICE = Decimal("489.07")
 PHONE = ("smartphone", "nordlys")
-TABLES = {"operations": "1, 2", "event_hours": "1, 2", "sales_hourly": "1, 2, 3, 4", "visits_hourly": "1"}  # by key
+TABLES = {
+    "operations": "1, 2", "sales_by_minute": "1, 2, 3, 4, 5", "visits_by_minute": "1, 2", "sales_hourly": "1, 2, 3, 4",
+    "visits_hourly": "1",
+}  # by key  # fmt: skip
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_an_empty_minute_clears_its_operations(shop: Shop) -> None:
     shop.publish({minute(0): [operation()]})
     shop.publish({minute(0): []}, run_id="run-2", allow_shrink=True)
     assert (shop.sales(), shop.visits()) == ({}, {})
-    assert [shop.one(f"SELECT COUNT(*) FROM ecommerce.{table}") for table in TABLES] == [0] * 4
+    assert [shop.one(f"SELECT COUNT(*) FROM ecommerce.{table}") for table in TABLES] == [0] * 5
 
 
 def test_merging_again_changes_nothing(shop: Shop) -> None:
@@ -194,18 +197,14 @@ DAMAGES = [
     ("warehouse_sales_totals", "UPDATE ecommerce.sales_hourly SET views = views + 1, carts = carts - 1"),
     ("warehouse_sales_totals", "UPDATE ecommerce.sales_hourly SET brand = 'pika'"),
     ("warehouse_sales_totals", "DELETE FROM ecommerce.sales_hourly"),
-    (
-        "warehouse_sales_totals",
-        "INSERT INTO ecommerce.sales_hourly VALUES ('2026-03-01 10:00', 'a', 'b', 'c', 0, 0, 0, 0, 0)",
-    ),
     ("warehouse_visits_totals", "UPDATE ecommerce.visits_hourly SET visits = visits + 1"),
     ("warehouse_visits_totals", "UPDATE ecommerce.visits_hourly SET removals = removals + 1"),
-    ("warehouse_visits_totals", "UPDATE ecommerce.visits_hourly SET removals = NULL"),
     ("warehouse_visits_totals", "DELETE FROM ecommerce.visits_hourly"),
     ("warehouse_operation_counts", "DELETE FROM ecommerce.operations WHERE event_type = 'view'"),
     ("warehouse_operation_counts", "DELETE FROM ecommerce.operations"),
-    ("warehouse_operation_counts", "DELETE FROM ecommerce.event_hours"),
-    ("warehouse_operation_counts", "UPDATE ecommerce.event_hours SET hour = '2026-03-01 11:00'"),
+    ("warehouse_sales_totals", "DELETE FROM ecommerce.sales_by_minute"),
+    ("warehouse_sales_totals", "UPDATE ecommerce.sales_by_minute SET carts = carts + 1"),
+    ("warehouse_visits_totals", "DELETE FROM ecommerce.visits_by_minute"),
     ("warehouse_ledger_complete", "DELETE FROM etl.minute_ledger"),
 ]
 
@@ -241,21 +240,23 @@ def good(shop: Shop) -> Shop:
     ("damage", "found"),
     [
         ("UPDATE ecommerce.sales_hourly SET revenue = revenue - 0.01 WHERE HOUR(hour) = 10", ["facts_sales_hourly"]),
-        ("UPDATE ecommerce.sales_hourly SET removals = 1", ["facts_sales_hourly", "facts_visits_hourly"]),
-        ("DELETE FROM ecommerce.sales_hourly WHERE HOUR(hour) = 11", ["facts_sales_hourly", "facts_visits_hourly"]),
+        ("UPDATE ecommerce.sales_hourly SET removals = 1", ["facts_sales_hourly"]),
+        ("DELETE FROM ecommerce.sales_hourly WHERE HOUR(hour) = 11", ["facts_sales_hourly"]),
         (
             "INSERT INTO ecommerce.sales_hourly VALUES ('2026-03-02 10:00', 'a', 'b', 'c', 0, 0, 0, 0, 0)",
-            ["facts_sales_hourly", "facts_visits_hourly"],
+            ["facts_sales_hourly"],
         ),
         ("UPDATE ecommerce.visits_hourly SET cart_additions = 7 WHERE HOUR(hour) = 11", ["facts_visits_hourly"]),
         ("UPDATE ecommerce.visits_hourly SET removals = 1 WHERE HOUR(hour) = 11", ["facts_visits_hourly"]),
-        ("UPDATE ecommerce.visits_hourly SET removals = NULL WHERE HOUR(hour) = 11", ["facts_visits_hourly"]),
         ("DELETE FROM ecommerce.visits_hourly", ["facts_visits_hourly"]),
-        ("UPDATE ecommerce.event_hours SET hour = '2026-03-01 12:00' WHERE HOUR(hour) = 11",
-         ["minutes_event_counts"]),
-        ("DELETE FROM ecommerce.operations WHERE event_type = 'purchase'", ["facts_sales_hourly", "minutes_event_counts"]),
-        ("UPDATE ecommerce.operations SET brand = 'pika' WHERE event_type = 'cart'", ["facts_sales_hourly"]),
-        ("DELETE FROM etl.minute_ledger", ["minutes_event_counts"]),
+        ("UPDATE ecommerce.sales_by_minute SET carts = carts + 1 WHERE HOUR(hour) = 11", ["facts_sales_hourly"]),
+        ("UPDATE ecommerce.sales_by_minute SET brand = 'pika' WHERE carts = 1", ["facts_sales_hourly"]),
+        ("DELETE FROM ecommerce.visits_by_minute WHERE HOUR(hour) = 11", ["facts_visits_hourly", "minutes_visits_counts"]),
+        ("DELETE FROM ecommerce.operations WHERE event_type = 'purchase'", ["minutes_operation_counts"]),
+        (
+            "DELETE FROM etl.minute_ledger",
+            ["minutes_operation_counts", "minutes_sales_counts", "minutes_visits_counts"],
+        ),
     ],
 )  # fmt: skip
 def test_the_recount_finds_what_is_wrong(good: Shop, damage: str, found: list[str]) -> None:
@@ -282,21 +283,25 @@ def test_slices_cover_every_hour(shop: Shop, monkeypatch: pytest.MonkeyPatch) ->
     assert len(slices) > 8
 
 
-def test_folding_leaves_operations_alone(shop: Shop) -> None:
-    shop.publish({minute(0): [operation()], minute(1): [operation()]})
+def test_folding_changes_contributions_and_neither_operations_nor_facts(shop: Shop) -> None:
+    shop.publish({minute(0): [operation()], minute(1): [operation(), operation(event_time=ELEVEN)]})
     shop.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY")
-    before = published(shop)
-    assert folding.fold(shop.conn, shop.pipeline, CLOCK + timedelta(days=100), timedelta(days=90)) == 0
-    assert published(shop) == before
-    assert shop.query("SELECT * FROM etl.folded_hours") == []
+    operations, _, _, *facts = published(shop)
+    assert folding.fold(shop.conn, shop.pipeline, CLOCK + timedelta(days=100), timedelta(days=90)) == 1
+    assert shop.query("SELECT minute, HOUR(hour), event_count, views FROM ecommerce.sales_by_minute ORDER BY 2") == [
+        (minute(0), 10, 2, 2),
+        (minute(0), 11, 1, 1),
+    ]
+    assert (published(shop)[0], published(shop)[3:]) == (operations, facts)
+    assert wrong(shop) == []
 
 
-def test_housekeeping_removes_the_touched_hours_of_old_batches_alone(shop: Shop) -> None:
+def test_housekeeping_removes_the_touched_keys_of_old_batches_alone(shop: Shop) -> None:
     old = shop.publish({minute(0): [operation()]})
     young = shop.publish({minute(1): [operation()]}, run_id="run-2")
     shop.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 2 DAY")
-    assert expired.remove_of_pipeline(shop.conn, shop.pipeline) == 1
-    assert shop.query("SELECT DISTINCT batch_id FROM ecommerce.hours_touched") == [(young,)]
+    assert expired.remove_of_pipeline(shop.conn, shop.pipeline) == 2  # a key of each fact
+    assert shop.query("SELECT DISTINCT batch_id FROM ecommerce.sales_touched") == [(young,)]
     assert old < young
     assert wrong(shop) == []
 
@@ -311,7 +316,8 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(shop: Shop) -> No
     binds = {"pipeline": "ecommerce", "batch_id": batch_id, "attempt": attempt, "oldest_kept_batch": 0}
 
     def explain(cursor) -> None:
-        for statement in statements(FOLDER / "ecommerce" / "merge.sql"):
+        merges = files(shop.pipeline, "merge.sql")
+        for statement in (statement for file in merges for statement in file.statements):
             steps = rows(cursor, f"EXPLAIN FORMAT=TRADITIONAL {statement}", binds)
             scans = [
                 step for step in steps if step["type"] in ("ALL", "index") and not str(step["table"]).startswith("<")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,10 +12,10 @@ import pytest
 
 from include import runs
 from include.lake import change_log
-from include.warehouse import batches, folding, held, ledger, merge
+from include.warehouse import batches, folding, held, ledger, merge, sql
 from include.warehouse.folded_hours import HOUR, minutes_of
 from include.warehouse.session import in_transaction, warehouse
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import files
 from tests.warehouse.lab import CLOCK, RECRUITMENT, SECOND, TEN, Lab, contribution, minute
 
 AGE = timedelta(days=90)
@@ -38,7 +39,8 @@ def folded(lab: Lab) -> list[datetime]:
 
 def differing_hours(lab: Lab) -> list:
     """Where contributions and ledger disagree, as `make verify` asks: by minute, and by hour where it is folded."""
-    (query,) = statements(FOLDER / "recruitment" / "verify" / "minutes_event_counts.sql")
+    [file] = files(RECRUITMENT, "verify/minutes_*_counts.sql")
+    (query,) = file.statements
     cursor = lab.conn.cursor()
     cursor.execute(query, {"pipeline": "recruitment", "start": datetime(2000, 1, 1), "end": datetime(2100, 1, 1)})
     found = list(cursor.fetchall())
@@ -181,7 +183,7 @@ def test_an_hour_that_lacks_a_minute_is_left_out_whole_and_stays_pending(lab: La
 
 def clicks_of(facts: list) -> dict:
     """(job_id, publisher_id) to clicks."""
-    return {(row[0], row[3]): row[10] for row in facts}
+    return {(row[0], row[3]): row[9] for row in facts}
 
 
 # Only a batch that somehow lacks minutes gets here: folding waits for open batches, and batches for folding.
@@ -345,22 +347,25 @@ def test_a_range_into_a_folded_hour_whose_start_is_closed_is_refused(lab: Lab, r
 
 def test_a_fold_that_changes_what_an_hour_contributes_is_refused(lab: Lab, tmp_path, monkeypatch) -> None:
     two_minutes_to_fold(lab)
-    (tmp_path / "recruitment").mkdir()
-    right = (FOLDER / "recruitment" / "fold.sql").read_text()
-    for wrong in (right.replace("SUM(c.event_count)", "MAX(c.event_count)"), right.partition("DELETE FROM")[0]):
-        path = tmp_path / "recruitment" / "fold.sql"
-        path.write_text(wrong)
-        monkeypatch.setattr(folding, "FOLDER", tmp_path)
-        folding.statements.cache_clear()
-        with pytest.raises(folding.FoldingWrong, match="include/sql/recruitment/fold.sql"):
+    [right] = files(RECRUITMENT, "fold.sql")
+    shutil.copytree(sql.FOLDER, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(sql, "FOLDER", tmp_path)
+    own = tmp_path / "recruitment" / "events" / "fold.sql"  # in place of the template
+    own.parent.mkdir()
+    for wrong in (
+        right.text.replace("SUM(c.event_count)", "MAX(c.event_count)"),
+        right.text.partition("DELETE FROM")[0],
+    ):
+        own.write_text(wrong)
+        with pytest.raises(folding.FoldingWrong, match="recruitment/events/fold.sql"):
             fold(lab)
         assert (folded(lab), lab.one("SELECT COUNT(*) FROM recruitment.events_by_minute")) == ([], 2)
 
 
-def test_a_pipeline_without_a_fold_is_not_folded(lab: Lab, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipeline_without_summed_facts_is_not_folded(lab: Lab) -> None:
     two_minutes_to_fold(lab)
-    monkeypatch.setattr(folding, "FOLDER", tmp_path)
-    assert (fold(lab), folded(lab)) == (0, [])
+    clock = CLOCK + timedelta(days=100)
+    assert folding.fold(lab.conn, replace(RECRUITMENT, facts=()), clock, timedelta(days=90)) == 0
 
 
 def test_a_folding_that_was_killed_goes_on_with_the_next_hour(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ def outcome(result, check: str):
 # A good minute 1 stands beside a minute 0 that breaks exactly one rule.
 BROKEN = {
     "staging_conservation": {"rows": [contribution()], "counts": {minute(0): {"raw_rows": 5}}},
-    "staging_event_counts": {"rows": [contribution()], "counts": {minute(0): {"raw_rows": 2, "counted_rows": 2}}},
-    "staging_no_negative": {"rows": [contribution(bid_sum=-1)]},
+    "staging_events_counts": {"rows": [contribution()], "counts": {minute(0): {"raw_rows": 2, "counted_rows": 2}}},
+    "staging_events_no_negative": {"rows": [contribution(bid_sum=-1)]},
     "staging_keys_present": {"rows": [contribution(job_id=0)]},
 }
 
@@ -93,7 +93,7 @@ def test_the_gate_fails_when_no_minute_is_left(lab: Lab) -> None:
     batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)]})
     result = lab.check(batch_id)
     assert not result.passed
-    assert "staging_no_negative found 1 offending rows, first" in str(result)
+    assert "staging_events_no_negative found 1 offending rows, first" in str(result)
     assert "No minute is left to publish" in str(result)
     assert lab.pending() == [], "A minute that is held does not fail the next run, too."
     with pytest.raises(BatchRefused, match="has passed the staging gate"):
@@ -133,7 +133,7 @@ def test_a_failing_check_that_names_anything_but_minutes_of_the_batch_stops_it(
 
 def test_the_sample_shows_a_row_of_each_minute_before_a_second_one_of_any(lab: Lab) -> None:
     bad = {minute(0): [contribution(job, bid_sum=-1) for job in range(1, 31)], minute(2): [contribution(bid_sum=-1)]}
-    sample = outcome(lab.check(staged(lab, bad | GOOD)), "staging_no_negative").sample
+    sample = outcome(lab.check(staged(lab, bad | GOOD)), "staging_events_no_negative").sample
     assert [row["minute"] for row in sample[:3]] == [minute(0), minute(2), minute(0)]
 
 
@@ -184,7 +184,7 @@ def test_every_result_is_stored_whatever_the_verdict(lab: Lab) -> None:
     result = lab.check(batch_id)
     stored = lab.query("SELECT check_name, outcome, offending_rows, gate, attempt, sample FROM etl.check_results")
     assert {row[0] for row in stored} == {found.check for found in result.outcomes}
-    negative = next(row for row in stored if row[0] == "staging_no_negative")
+    negative = next(row for row in stored if row[0] == "staging_events_no_negative")
     assert negative[1:5] == ("fail", 1, "staging", result.attempt)
     assert '"job_id": 7' in negative[5]
 
@@ -220,9 +220,9 @@ def test_the_warehouse_gate_wants_a_merged_batch(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("check", "damage"),
     [
-        ("warehouse_fact_totals", "UPDATE recruitment.events SET clicks = clicks + 1"),
-        ("warehouse_fact_totals", "DELETE FROM recruitment.events"),
-        ("warehouse_no_orphan_facts", "DELETE FROM recruitment.events_by_minute"),
+        ("warehouse_events_totals", "UPDATE recruitment.events SET clicks = clicks + 1"),
+        ("warehouse_events_totals", "DELETE FROM recruitment.events"),
+        ("warehouse_events_totals", "DELETE FROM recruitment.events_by_minute"),
         ("warehouse_ledger_complete", "DELETE FROM etl.minute_ledger"),
         ("warehouse_ledger_complete", "UPDATE etl.minute_ledger SET ignored_rows = 9"),
     ],

@@ -62,7 +62,7 @@ def test_every_one_of_many_bad_minutes_is_held_for_its_own_rows(lab: Lab) -> Non
     batch_id = hold(lab, bad)
     held_now = lab.query("SELECT minute, rows_now, batch_id FROM etl.holds WHERE minute < %s ORDER BY minute", TEN)
     assert held_now == [(at, len(rows), batch_id) for at, rows in bad.items()]
-    states = "SELECT COUNT(*) FROM etl.{} WHERE state = 'held' AND reason LIKE '%%staging_no_negative%%'"
+    states = "SELECT COUNT(*) FROM etl.{} WHERE state = 'held' AND reason LIKE '%%staging_events_no_negative%%'"
     assert [lab.one(states.format(table)) for table in ("minute_ledger", "batch_minutes")] == [1_101, 1_101]
     assert lab.pending() == []
     release(lab, minute(-1_100), minute(1))
@@ -102,19 +102,20 @@ def test_a_check_that_only_a_released_minute_breaks_is_a_warning_that_names_who(
     release(lab, reason="a refund of the agency")
     batch_id, result = gate(lab, {minute(0): BAD, **GOOD}, run_id="next")
     stored = lab.query(
-        "SELECT severity, outcome, sample FROM etl.check_results WHERE batch_id = %s AND check_name = 'staging_no_negative'",
+        "SELECT severity, outcome, sample FROM etl.check_results "
+        "WHERE batch_id = %s AND check_name = 'staging_events_no_negative'",
         batch_id,
     )
     assert stored[0][:2] == ("fail", "warn")
     assert json.loads(stored[0][2])[0]["released_by"] == "ann"
-    assert "2026-03-01 10:00 passes staging_no_negative as released by ann." in str(result)
+    assert "2026-03-01 10:00 passes staging_events_no_negative as released by ann." in str(result)
     merge.merge(batch_id)
     assert lab.query("SELECT batch_id, minute, check_name FROM etl.release_passes") == [
-        (batch_id, minute(0), "staging_no_negative")
+        (batch_id, minute(0), "staging_events_no_negative")
     ]
     [(held_reason, why, by, used)] = releases(lab, "held_reason, reason, released_by, used_by_batch")
     assert (why, by, used) == ("a refund of the agency", "ann", batch_id)
-    assert held_reason.startswith("staging_no_negative: ")
+    assert held_reason.startswith("staging_events_no_negative: ")
 
 
 def test_a_release_lets_no_other_minute_pass(lab: Lab) -> None:
@@ -122,7 +123,7 @@ def test_a_release_lets_no_other_minute_pass(lab: Lab) -> None:
     release(lab)
     batch_id, result = gate(lab, {minute(0): BAD, minute(2): BAD, **GOOD}, run_id="next", see=True)
     assert (result.passed, result.held, result.released) == (True, (minute(2),), (minute(0),))
-    [found] = [one for one in result.outcomes if one.check == "staging_no_negative"]
+    [found] = [one for one in result.outcomes if one.check == "staging_events_no_negative"]
     assert found.outcome == "fail"
     merge.merge(batch_id)
     states = dict(lab.query("SELECT minute, state FROM etl.minute_ledger"))
@@ -347,7 +348,7 @@ def test_the_list_shows_since_when_how_many_rows_and_what_failed(lab: Lab) -> No
     assert (first["minute"], first["status"], first["rows_before"], first["rows_now"]) == (minute(0), "held", 5, 1)
     assert (first["batch_id"], second["rows_before"], second["rows_now"]) == (batch_id, None, 1)
     assert first["held_since"] == first["held_at"]
-    assert [check["check_name"] for check in first["checks"]] == ["staging_shrink", "staging_no_negative"]
+    assert [check["check_name"] for check in first["checks"]] == ["staging_shrink", "staging_events_no_negative"]
     assert [row["minute"] for row in second["checks"][0]["sample"]] == [str(minute(2))]
     lab.see(minute(0), at=CLOCK - SECOND)
     release(lab, minute(2))
@@ -380,7 +381,7 @@ def test_holding_and_releasing_works_with_the_other_client_library(lab: Lab, mon
         other = Lab(conn)
         hold(other)
         [row] = held.held_minutes(conn, [RECRUITMENT])
-        assert (row["status"], row["checks"][0]["check_name"]) == ("held", "staging_no_negative")
+        assert (row["status"], row["checks"][0]["check_name"]) == ("held", "staging_events_no_negative")
         release(other, by="größer")
         batch_id, result = gate(other, {minute(0): BAD}, run_id="next")
         assert result.released == (minute(0),)
@@ -399,7 +400,7 @@ def test_make_held_prints_a_table_and_json(lab: Lab, capsys) -> None:
         "2026-03-01 10:00",
         "released by ann",
         "checked with the agency",
-        "staging_no_negative found 1",
+        "staging_events_no_negative found 1",
         '"job_id": 7',
     ):
         assert part in shown

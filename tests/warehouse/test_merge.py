@@ -13,7 +13,7 @@ import pytest
 from include.warehouse import batches, merge
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import in_transaction, rows, warehouse
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import control, files
 from tests.warehouse.lab import KEY, RECRUITMENT, SECOND, Lab, contribution, minute
 
 
@@ -306,8 +306,8 @@ def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(lab: Lab) -> None
         [(time, time) for time in week],
     )
     cursor = lab.conn.cursor()
-    for folder in ("recruitment", "control"):
-        for statement in statements(FOLDER / folder / "merge.sql"):
+    for file in (*files(lab.pipeline, "merge.sql"), *control("merge.sql")):
+        for statement in file.statements:
             steps = rows(cursor, f"EXPLAIN FORMAT=TRADITIONAL {statement}", binds)
             scans = [
                 step for step in steps if step["type"] in ("ALL", "index") and not str(step["table"]).startswith("<")

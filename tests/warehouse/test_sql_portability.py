@@ -12,10 +12,15 @@ from include.warehouse.columns import declared, declared_keys
 from local.new_pipeline import SKELETON, sql_words
 
 INCLUDE = sql.FOLDER.parent
-FILES = sorted(sql.FOLDER.rglob("*.sql"))
+# As they are run: templates of summed facts are filled from the declarations.
+FILES = [
+    *sql.control("**/*.sql"),
+    *(file for pipeline in pipelines.all_pipelines().values() for file in sql.files(pipeline, "**/*.sql")),
+]
+NAMED = "{0.source.parent.name}/{0.name}".format  # a file's test, by its folder and name
 # Python and boards hold statements too: their keywords are in capitals, so that prose is not taken for SQL.
 SOURCES = [
-    *FILES,
+    *(file.source for file in FILES),
     *sorted(SKELETON.rglob("*.sql")),
     *sorted(INCLUDE.rglob("*.py")),
     *sorted((INCLUDE.parent / "dashboards").rglob("*.json")),
@@ -85,11 +90,19 @@ def names_in(text: str) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(INCLUDE.parent)))
 def test_no_name_is_reserved_by_either_server(path) -> None:
-    found = names_in(path.read_text())
-    if path.suffix == ".sql":
-        for statement in sql.statements(path):
-            if table := declared(statement):
-                found |= {*table[0].split("."), *table[1], *declared_keys(statement)}
+    _refuse_reserved(path, names_in(path.read_text()))
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMED)
+def test_no_name_of_a_table_or_column_is_reserved_by_either_server(file) -> None:
+    found = names_in(file.text)
+    for statement in file.statements:
+        if table := declared(statement):
+            found |= {*table[0].split("."), *table[1], *declared_keys(statement)}
+    _refuse_reserved(file.source, found)
+
+
+def _refuse_reserved(path, found: set[str]) -> None:
     reserved = {word for word in found if word.lower() in sql_words()}
     assert not reserved, f"{path}: {sorted(reserved)} is reserved by MySQL or MariaDB (local/sql_words.txt): rename it."
 
@@ -101,24 +114,23 @@ def test_reserved_names_are_found() -> None:
     }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_percent_signs_are_binds(path) -> None:
-    statements = sql.statements(path)
-    assert statements, f"{path} has no statement."
-    stray = [found for text in statements for found in re.findall(r"%(?!\([a-z_]+\)s).?", text)]
-    assert not stray, f"{path}: the drivers take every other percent sign for a bind: {stray}."
+@pytest.mark.parametrize("file", FILES, ids=NAMED)
+def test_percent_signs_are_binds(file) -> None:
+    assert file.statements, f"{file.source} has no statement."
+    stray = [found for text in file.statements for found in re.findall(r"%(?!\([a-z_]+\)s).?", text)]
+    assert not stray, f"{file.source}: the drivers take every other percent sign for a bind: {stray}."
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_every_file_says_what_it_is_for(path) -> None:
-    assert path.read_text().startswith("-- "), f"{path}: begin with `-- ` and its purpose."
+@pytest.mark.parametrize("file", FILES, ids=NAMED)
+def test_every_file_says_what_it_is_for(file) -> None:
+    assert file.text.startswith("-- "), f"{file.source}: begin with `-- ` and its purpose."
 
 
 @pytest.mark.parametrize("gate", ["staging", "warehouse"])
-@pytest.mark.parametrize("folder", ["control", *pipelines.all_pipelines()])
-def test_every_check_is_one_select_with_purpose_and_severity(folder: str, gate: str) -> None:
-    found = sql.checks(folder, gate)
-    assert found, f"include/sql/{folder}/checks has no {gate}_*.sql."
+@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
+def test_every_check_is_one_select_with_purpose_and_severity(pipeline, gate: str) -> None:
+    found = sql.checks(pipeline, gate)
+    assert len({check.name for check in found}) == len(found) > 1
     for check in found:
         assert check.severity in ("fail", "warn")
         assert check.purpose, f"{check.name}: say in its header what is right."
@@ -126,11 +138,14 @@ def test_every_check_is_one_select_with_purpose_and_severity(folder: str, gate: 
 
 
 def test_no_check_file_is_left_out() -> None:
-    folders = [folder.name for folder in sql.FOLDER.iterdir()]
     known = {
-        check.name for folder in folders for gate in ("staging", "warehouse") for check in sql.checks(folder, gate)
+        check.name
+        for pipeline in pipelines.all_pipelines().values()
+        for gate in ("staging", "warehouse")
+        for check in sql.checks(pipeline, gate)
     }
-    assert {path.stem for path in sql.FOLDER.glob("*/checks/*.sql")} == known, "A check's name begins with its gate."
+    written = {file.name for file in FILES if file.source.parent.name == "checks"}
+    assert written == known, "A check's name begins with its gate."
 
 
 @pytest.mark.parametrize(("text", "found"), [("SELECT 1;", "None"), ("-- severity: fatal\nSELECT 1;", "'fatal'")])
@@ -138,11 +153,11 @@ def test_a_check_without_severity_is_refused(tmp_path, text: str, found: str) ->
     path = tmp_path / "staging_x.sql"
     path.write_text(text)
     with pytest.raises(sql.MisnamedCheck, match=f"severity: fail.*{found}"):
-        sql._check(path)
+        sql._check(sql._read(path))
 
 
 def test_a_check_of_two_statements_is_refused(tmp_path) -> None:
     path = tmp_path / "staging_y.sql"
     path.write_text("-- severity: fail\nSELECT 1; SELECT 2;")
     with pytest.raises(sql.MisnamedCheck, match="one SELECT"):
-        sql._check(path)
+        sql._check(sql._read(path))

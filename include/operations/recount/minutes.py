@@ -37,7 +37,7 @@ class Minutes:
         found = set(change_log.changed_days(self._lake, self._pipeline.lake_table))
         kept = "SELECT DISTINCT minute FROM {table} WHERE pipeline = %(pipeline)s AND minute IS NOT NULL"
         sources = [kept.format(table="etl.minute_ledger"), kept.format(table="etl.rejected_events")]
-        sources += [f"SELECT DISTINCT minute FROM {output.contributions}" for output in self._pipeline.outputs]
+        sources += [f"SELECT DISTINCT minute FROM {table}" for table in self._pipeline.contribution_tables]
         for source in sources:
             found.update(self._column(f"SELECT DISTINCT DATE(m.minute) FROM ({source}) AS m"))
         return sorted(found)
@@ -48,7 +48,7 @@ class Minutes:
         found = set(change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day))
         within = "minute >= %(start)s AND minute < %(end)s"
         sources = [f"etl.minute_ledger WHERE pipeline = %(pipeline)s AND {within}"]
-        sources += [f"{output.contributions} WHERE {within}" for output in self._pipeline.outputs]
+        sources += [f"{table} WHERE {within}" for table in self._pipeline.contribution_tables]
         for source in sources:
             found.update(self._column(f"SELECT DISTINCT minute FROM {source}", start=start, end=start + DAY))
         return sorted(found)
@@ -57,8 +57,8 @@ class Minutes:
         """Stored contributions of the minutes from `start` until before `end`."""
         within = "minute >= %(start)s AND minute < %(end)s"
         return sum(
-            self._column(f"SELECT COUNT(*) FROM {output.contributions} WHERE {within}", start=start, end=end)[0]
-            for output in self._pipeline.outputs
+            self._column(f"SELECT COUNT(*) FROM {table} WHERE {within}", start=start, end=end)[0]
+            for table in self._pipeline.contribution_tables
         )
 
     def look(

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from include.operations.recount.report import Finding, again
 from include.pipelines import Pipeline
 from include.warehouse.session import rows
-from include.warehouse.sql import FOLDER, statements
+from include.warehouse.sql import SqlFile, control, files
 
 SLICE_ROWS = 50_000  # contributions, or facts, that one SELECT compares
 _STATEMENTS = {"minutes": 1, "facts": 2, "total": 1}
@@ -51,12 +50,8 @@ class Rule:
 
 def rules(pipeline: Pipeline, kind: str) -> list[Rule]:
     """The rules of that kind (minutes, facts or total): those of all pipelines, and its own."""
-    paths = [
-        path
-        for folder in ("control", pipeline.name)
-        for path in sorted((FOLDER / folder / "verify").glob(f"{kind}_*.sql"))
-    ]
-    return [_rule(path) for path in paths]
+    pattern = f"verify/{kind}_*.sql"
+    return [_rule(file) for file in (*control(pattern), *files(pipeline, pattern))]
 
 
 def broken_minutes(conn, pipeline: Pipeline, start: datetime, end: datetime) -> Iterator[tuple[Finding, Rule]]:
@@ -82,11 +77,12 @@ def broken_facts(conn, pipeline: Pipeline, on_slice: Callable[[], None]) -> Iter
 
 
 def totals(conn, pipeline: Pipeline) -> dict[str, int]:
-    """The number of each total_*.sql by its name."""
+    """The number of each total_*.sql by its name, summed up over the facts."""
     found = {}
     for rule in rules(pipeline, "total"):
         (number,) = _fetched(conn, rule.queries[0], {"pipeline": pipeline.name})[0].values()
-        found[rule.name.removeprefix("total_")] = int(number or 0)
+        name = rule.name.removeprefix("total_")
+        found[name] = found.get(name, 0) + int(number or 0)
     return found
 
 
@@ -101,23 +97,17 @@ def _there(values: dict, differing: list[str]) -> dict:
     return {} if all(value is None for value in values.values()) else {name: values[name] for name in differing}
 
 
-def _rule(path: Path) -> Rule:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    header = []
-    for line in lines:
-        if not line.startswith("--"):
-            break
-        header.append(line.removeprefix("--").strip())
-    said = {key: _after(header, f"{key}:") for key in ("table", "remedy")}
-    purpose = " ".join(line for line in header if not line.startswith(("table:", "remedy:")))
-    kind = path.stem.partition("_")[0]
-    found = statements(path)
-    if len(found) != _STATEMENTS.get(kind):
+def _rule(file: SqlFile) -> Rule:
+    said = {key: _after(file.header, f"{key}:") for key in ("table", "remedy")}
+    purpose = " ".join(line for line in file.header if not line.startswith(("table:", "remedy:")))
+    kind = file.name.partition("_")[0]
+    if len(file.statements) != _STATEMENTS.get(kind):
         raise MisnamedRule(
-            f"{path}: it has {len(found)} statements. A file in verify/ is called minutes_*.sql or total_*.sql and is one "
-            "SELECT, or facts_*.sql and is two: where a slice of keys ends, and the rows in it that are wrong."
+            f"{file.source}: it has {len(file.statements)} statements. A file in verify/ is called minutes_*.sql or "
+            "total_*.sql and is one SELECT, or facts_*.sql and is two: where a slice of keys ends, and the rows in it that "
+            "are wrong."
         )
-    return Rule(path.stem, purpose, said["table"] or path.stem, said["remedy"] or "{again}", found)
+    return Rule(file.name, purpose, said["table"] or file.name, said["remedy"] or "{again}", file.statements)
 
 
 def _after(header: list[str], key: str) -> str | None:

@@ -1,6 +1,7 @@
 """Skeleton: sales and refunds to hourly counts and sums. Say here what it carries."""
 
-from include.pipelines.declaration import Output, Pipeline
+from include.pipelines.declaration import Pipeline
+from include.pipelines.summed_fact import Key, Measure, SummedFact
 
 PIPELINE = Pipeline(
     name="skeleton",
@@ -10,15 +11,16 @@ PIPELINE = Pipeline(
     table="events",
     fields=("event_time", "event_type", "value"),
     database="skeleton",
-    outputs=(
-        Output(
+    facts=(
+        SummedFact(
             name="events",
-            staging="skeleton.events_staged",
-            contributions="skeleton.events_by_minute",
+            table="skeleton.events_hourly",
+            key=(Key("hour", "DATETIME", "of event_time, UTC"), Key("kind", "VARCHAR(16)")),
+            measures=(Measure("value_sum", "DECIMAL(22, 2)", "of values rounded to the cent, each by itself"),),
+            events="events",
         ),
     ),
     readable=("skeleton.events_hourly",),
-    facts=("skeleton.events_hourly",),
     tags=("skeleton",),
     event_time="event_time",  # create_time is made from it where a file has none
 )

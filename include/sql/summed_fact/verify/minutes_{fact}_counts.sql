@@ -1,12 +1,12 @@
--- The contributions of a minute hold exactly its counted rows, and a minute that was never read has none.
+-- The contributions of a minute to {{ fact.table }} hold exactly its counted rows, and a minute that was never read has none.
 -- Those of a folded hour stand at its first minute, and hold the counted rows of all 60.
--- table: skeleton.events_by_minute
+-- table: {{ fact.contributions }}
 SELECT l.minute, COALESCE(l.counted_rows, 0) AS expected_events, COALESCE(c.events, 0) AS found_events
 FROM etl.minute_ledger AS l
 LEFT JOIN etl.folded_hours AS f ON f.pipeline = l.pipeline AND f.hour = l.minute - INTERVAL MINUTE(l.minute) MINUTE
 LEFT JOIN (
   SELECT minute, SUM(event_count) AS events
-  FROM skeleton.events_by_minute
+  FROM {{ fact.contributions }}
   WHERE minute >= %(start)s AND minute < %(end)s
   GROUP BY minute
 ) AS c ON c.minute = l.minute
@@ -14,7 +14,7 @@ WHERE l.pipeline = %(pipeline)s AND l.minute >= %(start)s AND l.minute < %(end)s
   AND COALESCE(l.counted_rows, 0) <> COALESCE(c.events, 0)
 UNION ALL
 SELECT c.minute, NULL, SUM(c.event_count)
-FROM skeleton.events_by_minute AS c
+FROM {{ fact.contributions }} AS c
 LEFT JOIN etl.folded_hours AS f ON f.pipeline = %(pipeline)s AND f.hour = c.minute - INTERVAL MINUTE(c.minute) MINUTE
 WHERE c.minute >= %(start)s AND c.minute < %(end)s AND f.hour IS NULL
   AND NOT EXISTS (SELECT 1 FROM etl.minute_ledger AS l WHERE l.pipeline = %(pipeline)s AND l.minute = c.minute)
@@ -26,7 +26,7 @@ FROM (
     f.hour,
     (SELECT COALESCE(SUM(l.counted_rows), 0) FROM etl.minute_ledger AS l
      WHERE l.pipeline = f.pipeline AND l.minute >= f.hour AND l.minute < f.hour + INTERVAL 1 HOUR) AS counted,
-    (SELECT COALESCE(SUM(c.event_count), 0) FROM skeleton.events_by_minute AS c
+    (SELECT COALESCE(SUM(c.event_count), 0) FROM {{ fact.contributions }} AS c
      WHERE c.minute >= f.hour AND c.minute < f.hour + INTERVAL 1 HOUR) AS contributed
   FROM etl.folded_hours AS f
   WHERE f.pipeline = %(pipeline)s AND f.hour >= %(start)s AND f.hour < %(end)s

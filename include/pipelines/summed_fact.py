@@ -1,0 +1,107 @@
+"""A fact that is a sum, by declaration: its tables, merge, fold, checks and verify queries follow from key and measures.
+
+include/sql/summed_fact/ has the SQL as templates; `make sql PIPELINE=…` prints it filled.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+SUM, MAX = "SUM", "MAX"  # how the contributions of a key become its fact
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A column that identifies a fact; NOT NULL in every table."""
+
+    name: str
+    type: str  # of SQL
+    comment: str = ""
+    of: str = ""  # SQL over a staged row `s`; empty: its column of this name
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of a fact: what a minute contributes to it, and how contributions add up."""
+
+    name: str  # column of the contributions
+    type: str = "BIGINT"
+    comment: str = ""
+    of: str = ""  # SQL over one staged row `s` of the output that is summed; empty: its column of this name
+    column: str = ""  # of the fact; empty: the same name
+    combine: str = SUM  # or MAX
+    signed: bool = False  # may be negative
+    added: bool = False  # to tables with rows: NULL where no merge has counted it yet
+
+    @property
+    def fact_column(self) -> str:
+        return self.column or self.name
+
+    @property
+    def null(self) -> str:
+        return "NULL" if self.added else "NOT NULL"
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A column of the fact that follows from its sums, `d`, or from what `joins` of the fact joins to them."""
+
+    name: str
+    type: str  # of SQL, with NULL or NOT NULL
+    value: str  # SQL
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class SummedFact:
+    """A table of facts. Each is the sum of the contributions of its key, a row for each minute that has events of it.
+
+    The transform stages contributions under this name, or rows of another `output`, which the merge sums up.
+    """
+
+    name: str  # staging is <database>.<name>_staged, contributions <database>.<name>_by_minute
+    table: str  # database.table
+    key: tuple[Key, ...]
+    measures: tuple[Measure, ...]
+    output: str = ""  # name of the declared output whose staged rows are summed; empty: staged as contributions
+    events: str = ""  # column of the fact for the number of its events; empty: it has none
+    derived: tuple[Derived, ...] = ()
+    joins: str = ""  # SQL behind the sums `d`, for derived columns
+    definitions: tuple[str, ...] = ()  # further columns and keys of the table, as CREATE TABLE has them
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in (*self.key, *self.measures)]
+        if wrong := [name for name in (self.name, *names) if not _NAME.fullmatch(name)]:
+            raise ValueError(
+                f"Fact {self.table}: {wrong[0]!r} is not a column name: use lower-case letters, digits, underscores."
+            )
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"Fact {self.table}: {', '.join(doubled)} is declared twice.")
+        if wrong := [one.combine for one in self.measures if one.combine not in (SUM, MAX)]:
+            raise ValueError(f"Fact {self.table}: combine is {wrong[0]!r}: write {SUM!r} or {MAX!r}.")
+        if not self.key or not self.measures:
+            raise ValueError(f"Fact {self.table} needs a key and at least one measure.")
+
+    @property
+    def summed(self) -> tuple[Measure, ...]:
+        """The measures that become columns of the fact."""
+        return (*([Measure("event_count", column=self.events)] if self.events else []), *self.measures)
+
+    @property
+    def database(self) -> str:
+        return self.table.partition(".")[0]
+
+    @property
+    def staging(self) -> str:
+        return f"{self.database}.{self.name}_staged"
+
+    @property
+    def contributions(self) -> str:
+        return f"{self.database}.{self.name}_by_minute"
+
+    @property
+    def touched(self) -> str:
+        """Fact keys that a batch touched: written by its merge, read by check_warehouse."""
+        return f"{self.database}.{self.name}_touched"

@@ -1,0 +1,5 @@
+-- Tables of older versions. Set-up drops them once nothing needs them: an older merge then fails, and cannot leave the
+-- contributions behind.
+
+DROP TABLE IF EXISTS ecommerce.hours_touched;
+DROP TABLE IF EXISTS ecommerce.event_hours;

@@ -1,2 +1,0 @@
--- How many facts there are.
-SELECT COUNT(*) AS facts FROM recruitment.events;

@@ -1,0 +1,9 @@
+{% if not fact.output %}
+{% import "macros.jinja" as m %}
+-- severity: fail
+-- Every contribution to {{ fact.table }} has an event, and no negative measure.
+SELECT minute, {{ m.key(fact) }}, {{ m.contributed(fact) }}
+FROM {{ fact.staging }}
+WHERE attempt = %(attempt)s AND (event_count < 1
+{%- for one in fact.measures if one.combine == "SUM" and not one.signed %} OR {{ one.name }} < 0{% endfor %});
+{% endif %}

@@ -1,0 +1,12 @@
+{% set added = fact.measures | selectattr("added") | list %}
+{% if added %}
+-- No contribution lacks a measure that was added later: those that do are to be read again.
+-- table: {{ fact.contributions }}
+SELECT
+  c.minute{% for one in added %}, COUNT(*) AS expected_{{ one.name }}, COUNT(c.{{ one.name }}) AS found_{{ one.name }}{% endfor %}
+
+FROM {{ fact.contributions }} AS c
+WHERE c.minute >= %(start)s AND c.minute < %(end)s
+GROUP BY c.minute
+HAVING COUNT(*) > LEAST({% for one in added %}COUNT(c.{{ one.name }}), {% endfor %}COUNT(*));
+{% endif %}

@@ -1,0 +1,2 @@
+-- How many facts there are.
+SELECT COUNT(*) AS facts FROM {{ fact.table }};

@@ -1,0 +1,87 @@
+"""Summed facts by declaration: what is refused, and which file a statement comes from."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from include import pipelines
+from include.pipelines.summed_fact import Key, Measure, SummedFact
+from include.warehouse import sql
+from include.warehouse.columns import declared
+from local.layout import ROOT
+
+RECRUITMENT, ECOMMERCE = pipelines.get("recruitment"), pipelines.get("ecommerce")
+HOUR, CLICKS = Key("hour", "DATETIME"), Measure("clicks")
+
+
+def fact(**values) -> SummedFact:
+    return SummedFact(**{"name": "hits", "table": "shop.hits_hourly", "key": (HOUR,), "measures": (CLICKS,)} | values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"measures": (Measure("clicks; DROP TABLE t"),)}, "is not a column name"),
+        ({"name": "Hits"}, "'Hits' is not a column name"),
+        ({"measures": (CLICKS, Measure("hour"))}, "hour is declared twice"),
+        ({"measures": (Measure("clicks", combine="AVG"),)}, "combine is 'AVG': write 'SUM' or 'MAX'"),
+        ({"key": ()}, "needs a key and at least one measure"),
+        ({"measures": ()}, "needs a key and at least one measure"),
+    ],
+)
+def test_a_declaration_that_cannot_be_summed_is_refused(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"shop.hits_hourly.*{message}"):
+        fact(**values)
+
+
+def test_a_fact_of_an_output_that_nobody_declares_is_refused() -> None:
+    with pytest.raises(ValueError, match="sums up the output baskets: declare it in outputs"):
+        replace(ECOMMERCE, facts=(fact(output="baskets"),))
+
+
+def test_one_line_of_a_declaration_is_a_column_of_every_table_and_statement() -> None:
+    """A metric is a line of the transform and this one."""
+    [events] = RECRUITMENT.facts
+    views = Measure("views", column="page_views", added=True)
+    more = replace(RECRUITMENT, facts=(replace(events, measures=(*events.measures, views)),))
+    tables = dict(filter(None, (declared(one) for file in sql.files(more, "warehouse.sql") for one in file.statements)))
+    assert "views" in tables[events.staging] and "views" in tables[events.contributions]
+    assert tables[events.table]["page_views"] == "BIGINT NULL"
+    for pattern in ("merge.sql", "fold.sql", "checks/warehouse_*.sql", "verify/facts_*.sql", "verify/*_added.sql"):
+        assert any("views" in file.text for file in sql.files(more, pattern)), pattern
+
+
+def test_a_file_of_the_pipeline_replaces_a_template_and_another_one_is_added(tmp_path, monkeypatch) -> None:
+    shutil.copytree(sql.FOLDER, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(sql, "FOLDER", tmp_path)
+    own = tmp_path / "recruitment" / "events" / "checks"
+    own.mkdir(parents=True)
+    before = [check.name for check in sql.checks(RECRUITMENT, "warehouse")]
+    (own / "warehouse_events_totals.sql").write_text("-- severity: warn\n-- Mine.\nSELECT 1 FROM t WHERE 1 = 0;")
+    (own / "warehouse_more.sql").write_text("-- severity: fail\n-- More.\nSELECT 2;")
+    found = {check.name: check for check in sql.checks(RECRUITMENT, "warehouse")}
+    assert list(found) == [*before, "warehouse_more"]
+    assert (found["warehouse_events_totals"].purpose, found["warehouse_events_totals"].severity) == ("Mine.", "warn")
+
+
+def test_make_sql_prints_every_statement_with_the_file_that_it_comes_from() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "local", "sql", "--pipeline", "ecommerce"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert printed.returncode == 0, printed.stderr
+    assert "include/sql/summed_fact/checks/warehouse_sales_totals.sql" in printed.stdout
+    assert "include/sql/ecommerce/merge.sql" in printed.stdout
+    assert "INSERT INTO ecommerce.visits_hourly" in printed.stdout and "{{" not in printed.stdout
+
+
+def test_make_sql_of_an_unknown_pipeline_names_those_there_are() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "local", "sql", "--pipeline", "shop"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (printed.returncode, printed.stdout) == (1, "")
+    assert "ecommerce, recruitment" in printed.stderr
