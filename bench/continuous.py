@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,7 @@ def main() -> int:
         "--kills", type=int, metavar="SEED", help="kill tasks, scheduler and driver, in this random order"
     )
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as folder:
         work_in_copy(Path(folder) / "project")
         isolate(Path(folder))
@@ -128,16 +130,21 @@ def _figures(conn, pipeline, begin, end) -> dict:
     batches = list(cursor.fetchall())
     merged = [merged_at for _, merged_at, *_ in batches]
     apart = [(later - earlier).total_seconds() for earlier, later in zip(merged, merged[1:], strict=False)]
+    lengths = [(merged_at - opened_at).total_seconds() for opened_at, merged_at, *_ in batches]
     return {
         "seconds": round((end - begin).total_seconds()),
         "age_p50": lag and round(lag.median, 1),
         "age_p95": lag and round(lag.p95, 1),
         "age_worst": lag and round(lag.worst, 1),
         "merges": len(batches),
-        "seconds_between_merges": round(statistics.median(apart), 1) if apart else None,
-        "seconds_from_batch_to_merge": round(statistics.median((m - o).total_seconds() for o, m, *_ in batches), 1),
-        "rows_a_batch": statistics.median(int(rows) for *_, rows, _ in batches),
+        "seconds_between_merges": _median(apart),
+        "seconds_from_batch_to_merge": _median(lengths),
+        "rows_a_batch": _median([int(rows) for *_, rows, _ in batches]),
     }
+
+
+def _median(values: list[float]) -> float | None:
+    return round(statistics.median(values), 1) if values else None
 
 
 class _Cpu:
