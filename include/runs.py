@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from include.connections import LAKE_READER, endpoint
 from include.lake import change_log, counts
+from include.lake.errors import LakeUnreadable, explain
 from include.pipelines import Pipeline
 from include.warehouse import batches, folded_hours, ledger, rejected_share
 from include.warehouse.delta import Pending, PlannedMinute, estimate, plan
 from include.warehouse.folded_hours import HOUR
+
+log = logging.getLogger(__name__)
 
 MINUTE = timedelta(minutes=1)
 MAX_RANGE = 1_440  # minutes of one run
@@ -116,6 +121,7 @@ def open_reconcile(pipeline: Pipeline, lake_session, conn, *, start: datetime, e
     """Open a batch of the minutes from `start` until before `end` whose rows or ids in the lake are not the ledger's.
 
     For writers that never touch the change log. Held minutes stay held, live ones that are pending are the minute DAG's.
+    Minutes that cannot be read are left out and logged. Where no other minute differs they raise LakeUnreadable.
     """
     seen = look(pipeline, lake_session, conn)
     if pipeline.lake_retention is not None:
@@ -127,9 +133,27 @@ def open_reconcile(pipeline: Pipeline, lake_session, conn, *, start: datetime, e
     live = _floor(seen.clock) - pipeline.live_minutes * MINUTE
     candidates = [minute for minute in minutes if not _left_alone(known.get(minute), minute >= live)]
     conn.rollback()  # counting may take long: keep no transaction open meanwhile
-    found = counts.minute_counts(lake_session, pipeline, candidates)
-    differing = [minute for minute in candidates if found[minute] != _read_before(known.get(minute))]
+    unreadable: dict[datetime, Exception] = {}
+    found = counts.minute_counts(
+        lake_session, pipeline, candidates, on_unreadable=lambda minute, _, error: unreadable.setdefault(minute, error)
+    )
+    differing = [minute for minute in found if found[minute] != _read_before(known.get(minute))]
+    if unreadable:
+        refused = _unreadable(pipeline, unreadable)
+        if not differing:
+            raise refused
+        log.error("%s", refused)
     return _open_exactly(pipeline, conn, seen, differing, batch) if differing else None
+
+
+def _unreadable(pipeline: Pipeline, errors: Mapping[datetime, Exception]) -> LakeUnreadable:
+    minutes = sorted(errors)
+    named = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in minutes[:10])
+    more = f" and {len(minutes) - 10} more" if len(minutes) > 10 else ""
+    why = explain(errors[minutes[0]], endpoint(LAKE_READER))
+    return LakeUnreadable(
+        f"Minutes of {pipeline.lake_table} cannot be read: {named}{more}. All other minutes were compared. {why}"
+    )
 
 
 def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:

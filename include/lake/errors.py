@@ -18,6 +18,10 @@ class LakePermissionMissing(LakeError):
     """An account may not do what was asked of it."""
 
 
+class LakeUnreadable(LakeError):
+    """Partitions of a lake table that cannot be read; all others were."""
+
+
 class LakeTableMismatch(LakeError):
     """A lake table that is not what its pipeline declares."""
 

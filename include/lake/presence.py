@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from include.lake.errors import is_of_a_partition
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, event_id
 from include.pipelines import Pipeline
@@ -29,8 +30,14 @@ class Presence:
             "AND create_time >= minTimeuuid(?) AND create_time <= maxTimeuuid(?)"
         )
 
-    def absent(self, events: Iterable[Event]) -> list[Event]:
-        """Those of the events that have no row."""
+    def absent(
+        self, events: Iterable[Event], on_unreadable: Callable[[list[Event], Exception], object] | None = None
+    ) -> list[Event]:
+        """Those of the events that have no row.
+
+        With `on_unreadable` it gets the events of each partition that cannot be read, and the driver's error, which is raised
+        without it.
+        """
         from cassandra.concurrent import execute_concurrent_with_args
 
         wanted: dict[tuple[datetime, int], list[Event]] = defaultdict(list)
@@ -44,12 +51,20 @@ class Presence:
             self._query,
             binds,
             concurrency=_REQUESTS_IN_FLIGHT,
-            raise_on_first_error=True,
+            raise_on_first_error=False,
             results_generator=True,
         )
         missing = []
-        for (_, of_key), (_, rows) in zip(asked, answers, strict=True):
-            there = {(create_time, str(identity or "")) for create_time, identity in rows}
+        for (_, of_key), (is_read, answer) in zip(asked, answers, strict=True):
+            try:
+                if not is_read:
+                    raise answer
+                there = {(create_time, str(identity or "")) for create_time, identity in answer}
+            except Exception as error:
+                if on_unreadable is None or not is_of_a_partition(error):
+                    raise
+                on_unreadable(of_key, error)
+                continue
             missing += [one for one in of_key if (one.create_time, event_id(self._pipeline, one)) not in there]
         return missing
 

@@ -47,7 +47,8 @@ def verify(
 
     Facts are compared over all their keys either way, and all messages that a topic still holds where there is a way in
     from topics. Minutes that differ are looked at again, see recount/minutes.py.
-    Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be asked.
+    A partition of the lake that cannot be read is a difference, with its remedy; everything else is verified.
+    Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be asked at all.
     """
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
@@ -97,9 +98,10 @@ class _Recount:
 
     def _misplaced(self, start: datetime | None, end: datetime | None) -> None:
         """What minutes do not show: partitions that nobody reads, and ids that stand twice."""
-        for finding in unread.findings(self._session, self._pipeline, start, end):
-            self._report.differences.add(finding, unread.PURPOSE)
-        for finding in self._identities.findings(self._session, self._pipeline) if self._identities else ():
+        unreadable = self._minutes.unreadable
+        for finding in unread.findings(self._session, self._pipeline, start, end, unreadable):
+            self._report.differences.add(finding, unread.PURPOSES[finding.kind])
+        for finding in self._identities.findings(self._session, self._pipeline, unreadable) if self._identities else ():
             self._report.differences.add(finding, identities.PURPOSE)
 
     def _first_look(self, minutes: list[datetime]) -> None:
@@ -118,7 +120,8 @@ class _Recount:
         if look.verdict in (Verdict.SAME, Verdict.CLOSED):
             return
         found = finding_of(self._pipeline, look)
-        findings = self._report.differences if look.verdict is Verdict.DIFFERENT else self._report.apart
+        differs = look.verdict in (Verdict.DIFFERENT, Verdict.UNREADABLE)
+        findings = self._report.differences if differs else self._report.apart
         findings.add(found, PURPOSES[found.kind])
 
     def _rules(self, start: datetime, end: datetime) -> None:

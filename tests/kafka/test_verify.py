@@ -14,6 +14,7 @@ from include.operations.ingest import ingest_again
 from include.warehouse.session import warehouse
 from tests.kafka.conftest import remove_before, take_in, value_of
 from tests.lake.conftest import event, event_id
+from tests.unreadable import unreadable_partition
 
 pytestmark = pytest.mark.usefixtures("by_dag")
 
@@ -64,6 +65,17 @@ def test_a_committed_message_whose_row_is_gone_is_found_and_can_be_taken_in_agai
     assert finding.remedy == f"make ingest PIPELINE={pipeline.name} AGAIN=1"
     ingest_again(pipeline)
     assert of_topic(recount(pipeline).differences) == {}
+
+
+def test_messages_of_a_partition_that_cannot_be_read_are_named_and_the_others_are_verified(pipeline, events):
+    remove(pipeline, events[4])
+    at, shard = minute_of(events[0].create_time), shard_of(str(events[0].create_time), pipeline.shards)
+    with lake("lake_writer") as session, unreadable_partition(session, pipeline, at, shard):
+        report = recount(pipeline)
+    assert of_topic(report.differences) == {"topic_unreadable": 1, "topic_unstored": 1}
+    (finding,) = report.differences.kept["topic_unreadable"]
+    assert finding.minute == at and f"shard {shard}" in finding.where and "garbagecollect" in finding.remedy
+    assert "of partitions that cannot be read" in report.notes[0]
 
 
 def test_a_committed_poison_message_that_is_not_kept_is_found(pipeline, events):

@@ -9,14 +9,12 @@ from datetime import datetime
 from itertools import count
 
 import pytest
-from cassandra.concurrent import execute_concurrent_with_args
 
 from include import pipelines
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
 from include.lake.writer import Event
 
-TOMBSTONES_READ = 5_000  # tombstone_failure_threshold of the tests' node
 _sequence = count(1)
 
 
@@ -52,25 +50,6 @@ def writer(lake_schema) -> Iterator:
 def admin(lake_schema) -> Iterator:
     with lake("lake_admin") as session:
         yield session
-
-
-@pytest.fixture
-def deleted_rows(writer) -> Iterator[Callable[..., tuple[datetime, int]]]:
-    """Make a partition unreadable: it gets more deleted rows than the tests' node reads past."""
-    made = []
-
-    def delete(pipeline: pipelines.Pipeline, minute: datetime, shard: int) -> tuple[datetime, int]:
-        statement = writer.prepare(
-            f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time = ?"
-        )
-        rows = [(minute, shard, event_id(str(minute))) for _ in range(TOMBSTONES_READ + 1)]
-        execute_concurrent_with_args(writer, statement, rows, concurrency=100)
-        made.append((pipeline.lake_table, minute, shard))
-        return minute, shard
-
-    yield delete
-    for table, *place in made:  # as one deletion, which is newer than each of them
-        writer.execute(f"DELETE FROM {table} WHERE minute = %s AND shard = %s", place)
 
 
 @pytest.fixture

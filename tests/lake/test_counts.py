@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 import pytest
 from cassandra import InvalidRequest, ReadFailure
 
-from include.lake import counts
+from include.connections import LAKE_READER, endpoint
+from include.lake import counts, schema
 from include.lake.counts import minute_counts
+from include.lake.errors import explain
 from include.lake.writer import EventWriter
 from tests.lake.conftest import event
+from tests.unreadable import unreadable_partition
 
 
 def test_rows_and_checksum_of_every_asked_minute(recruitment, writer, reader):
@@ -74,19 +77,36 @@ def test_a_request_for_more_partitions_than_a_guarded_cluster_allows_is_refused_
         reader.execute(query)
 
 
-def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(recruitment, writer, reader, deleted_rows):
+def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(recruitment, writer, reader):
     first = datetime(2026, 5, 6, 8, 0)
     asked = [first + timedelta(minutes=number) for number in range(4)]
     EventWriter(writer, recruitment).write([event(str(minute), ev="1") for minute in asked for _ in range(5)])
-    unreadable = deleted_rows(recruitment, asked[1], shard=2)
-    with pytest.raises(ReadFailure):
-        minute_counts(reader, recruitment, asked)
-    named, ids = [], []
-    found = minute_counts(
-        reader, recruitment, asked, lambda minute, _: ids.append(minute), lambda *place: named.append(place)
-    )
-    assert {minute: rows for minute, (rows, _) in found.items()} == {asked[0]: 5, asked[2]: 5, asked[3]: 5}
-    assert [(minute, shard) for minute, shard, _ in named] == [unreadable]
-    assert isinstance(named[0][2], ReadFailure)
-    assert {minute: ids.count(minute) for minute in found} == dict.fromkeys(found, 5), "Each row once."
-    assert counts.sampled_rows(reader, recruitment, asked) == {asked[0]: 5, asked[2]: 5, asked[3]: 5}
+    with unreadable_partition(writer, recruitment, asked[1], 2):
+        with pytest.raises(ReadFailure):
+            minute_counts(reader, recruitment, asked)
+        named, ids = [], []
+        found = minute_counts(
+            reader, recruitment, asked, lambda minute, _: ids.append(minute), lambda *place: named.append(place)
+        )
+        assert {minute: rows for minute, (rows, _) in found.items()} == {asked[0]: 5, asked[2]: 5, asked[3]: 5}
+        assert [(minute, shard) for minute, shard, _ in named] == [(asked[1], 2)]
+        assert isinstance(named[0][2], ReadFailure)
+        assert {minute: ids.count(minute) for minute in found} == dict.fromkeys(found, 5), "Each row once."
+        assert counts.sampled_rows(reader, recruitment, asked) == {asked[0]: 5, asked[2]: 5, asked[3]: 5}
+
+
+def test_partitions_whose_replicas_are_away_are_named(recruitment, reader, admin):
+    """Three replicas on one node: two of them never answer."""
+    replication = "{'class': 'SimpleStrategy', 'replication_factor': 3}"
+    admin.execute(f"CREATE KEYSPACE IF NOT EXISTS away WITH replication = {replication}")
+    try:
+        away = replace(recruitment, keyspace="away", table="tracking")
+        for statement in schema.table_statements(away):
+            admin.execute(statement)
+        admin.execute('GRANT SELECT ON KEYSPACE away TO "lake_reader"')
+        named, minute = [], datetime(2026, 5, 7, 8, 0)
+        assert minute_counts(reader, away, [minute], on_unreadable=lambda *place: named.append(place)) == {}
+        assert [(at, shard) for at, shard, _ in named] == [(minute, shard) for shard in range(away.shards)]
+        assert "too few live replicas" in str(explain(named[0][2], endpoint(LAKE_READER)))
+    finally:
+        admin.execute("DROP KEYSPACE away", timeout=60)

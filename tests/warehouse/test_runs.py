@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -9,10 +10,12 @@ import pytest
 
 from include import runs
 from include.lake import change_log, counts
+from include.lake.errors import LakeUnreadable
 from include.lake.keys import time_uuid
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.warehouse import batches, ledger, merge
+from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
 
 MINUTE = timedelta(minutes=1)
@@ -212,6 +215,25 @@ def test_reconcile_opens_the_minutes_that_differ(lab: Lab, reader, writer, now) 
     lab.query("UPDATE etl.minute_ledger SET id_checksum = 0, state = 'held' WHERE minute = %s", held)
     reconciled = range_of(reader, lab, start, start + 10 * MINUTE, runs.open_reconcile, kind="reconcile")
     assert opened(lab, reconciled) == [more, gone]
+
+
+def test_reconcile_names_a_minute_that_cannot_be_read_and_opens_the_others(
+    lab: Lab, reader, writer, now, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = now - 120 * MINUTE
+    unreadable, differing = start, start + MINUTE
+    EventWriter(writer, RECRUITMENT).write([Event(touched_at(differing + SECOND), {"ev": "1"})])
+    reconcile = (reader, lab, start, start + 10 * MINUTE, runs.open_reconcile)
+    with unreadable_partition(writer, RECRUITMENT, unreadable, 0):
+        reconciled = range_of(*reconcile, kind="reconcile")
+        assert opened(lab, reconciled) == [differing]
+        named = rf"cannot be read: {unreadable:%Y-%m-%d %H:%M}\. All other minutes were compared\. .*garbagecollect"
+        assert re.search(named, caplog.text)
+        publish(lab, reconciled)
+        as_in_the_lake = counts.minute_counts(reader, RECRUITMENT, [differing])[differing]
+        lab.query("UPDATE etl.minute_ledger SET raw_rows = %s, id_checksum = %s", *as_in_the_lake)
+        with pytest.raises(LakeUnreadable, match=named):
+            range_of(*reconcile, kind="reconcile")
 
 
 def test_reconcile_leaves_fresh_pending_minutes_to_the_minute_dag(lab: Lab, reader, writer, now) -> None:

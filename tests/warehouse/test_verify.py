@@ -23,6 +23,7 @@ from include.operations.recount.minutes import Minutes
 from include.operations.recount.verdict import Known, Verdict, judge
 from include.warehouse import ledger, merge
 from include.warehouse.sql import SqlFile
+from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, minute, touched_at
 
 QUICK = replace(RECRUITMENT, settle=timedelta(seconds=0.3))
@@ -143,6 +144,25 @@ def test_empty_stores_differ_in_nothing(lab: Lab, writer) -> None:
     empty_lake(writer)
     report = recount()
     assert (kinds(report), report.totals["minutes"]) == ({}, 0)
+
+
+# ⚑ 120,000 rows of a minute that were deleted one by one: nothing at all was verified
+def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verified(
+    good: Lab, writer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remove(writer, EVENTS[0])  # a difference of the other minute
+    with unreadable_partition(writer, RECRUITMENT, minute(1), 3):
+        report = recount()
+        assert kinds(report) == {"unreadable": 1, "vanished_rows": 1}
+        found = only(report, "unreadable")
+        assert found.minute == minute(1) and "shard 3" in found.where
+        assert "nodetool garbagecollect" in found.remedy and "tombstone_failure_threshold" in found.remedy
+        assert only(report, "vanished_rows").minute == minute(0)
+        assert report.totals["facts"] == 2
+        span = ["--from", f"{minute(0):%Y-%m-%dT%H:%M}", "--to", f"{minute(2):%Y-%m-%dT%H:%M}"]
+        assert verify.main(["--pipeline", "recruitment", "--patience", "0", *span]) == 1
+        assert "cannot be read" in capsys.readouterr().out
+    assert kinds(recount()).get("unreadable") is None
 
 
 # Negative controls: the lake.
@@ -582,7 +602,7 @@ def test_a_store_that_is_away_is_no_verdict(good: Lab, capsys, monkeypatch) -> N
     ],
 )
 def test_verdicts(known: Known, in_lake, verdict: Verdict) -> None:
-    assert judge(known, in_lake, is_open=False, is_closed=False) is verdict
+    assert judge(known, in_lake, is_open=False, is_closed=False, is_unreadable=False) is verdict
 
 
 def test_files_of_rules_say_what_they_are_and_every_pipeline_compares_its_facts() -> None:

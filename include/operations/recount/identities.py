@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -46,8 +46,10 @@ class Identities:
             minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in again}
         return digests, {_EPOCH + minute * _MINUTE for minute in minutes}
 
-    def findings(self, session: Session, pipeline: Pipeline) -> Iterator[Finding]:
-        """Each such id once more from the lake, with its create_times."""
+    def findings(
+        self, session: Session, pipeline: Pipeline, unreadable: Collection[tuple[datetime, int]] = ()
+    ) -> Iterator[Finding]:
+        """Each such id once more from the lake, with its create_times, but of partitions that are `unreadable`."""
         query = session.prepare(
             f"SELECT {pipeline.event_id}, create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
         )
@@ -55,6 +57,8 @@ class Identities:
         places: dict[str, list] = defaultdict(list)
         for minute in sorted(minutes):
             for shard in range(pipeline.shards):
+                if (minute, shard) in unreadable:
+                    continue
                 for event_id, create_time in session.execute(query, (minute, shard)):
                     if _digest(event_id) in digests:
                         places[event_id].append((minute, create_time))

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
+from include.connections import LAKE_READER, endpoint
 from include.lake import change_log, counts
+from include.lake.errors import explain
 from include.operations.progress import Bar
 from include.operations.recount.verdict import Known, Look, Verdict, judge, known_of
 from include.pipelines import Pipeline
@@ -30,6 +32,7 @@ class Minutes:
 
     def __init__(self, pipeline: Pipeline, lake_session, conn) -> None:
         self._pipeline, self._lake, self._conn = pipeline, lake_session, conn
+        self.unreadable: set[tuple[datetime, int]] = set()  # partitions, minute and shard
         self._opened = change_log.clock(lake_session).replace(second=0, microsecond=0)
 
     def days(self) -> list[date]:
@@ -75,20 +78,30 @@ class Minutes:
             for minute in minutes
             if not self._is_closed(minute, clock) and not (earlier and before[minute].waits)
         ]
-        in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row)
+        unreadable: dict[datetime, tuple[int, str]] = {}
+
+        def note(minute: datetime, shard: int, error: Exception) -> None:
+            self.unreadable.add((minute, shard))
+            unreadable.setdefault(minute, (shard, str(explain(error, endpoint(LAKE_READER)))))
+
+        in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row, note)
         clock = change_log.clock(self._lake)
-        after = before | self._known([one for one in wanted if not before[one].agrees(in_lake[one])])
+        after = before | self._known([one for one in wanted if one in in_lake and not before[one].agrees(in_lake[one])])
         looks = {}
         for minute in minutes:
             known, found = after[minute], in_lake.get(minute)
             verdict = judge(
-                known, found, is_open=self._is_open(minute, clock), is_closed=self._is_closed(minute, clock)
+                known,
+                found,
+                is_open=self._is_open(minute, clock),
+                is_closed=self._is_closed(minute, clock),
+                is_unreadable=minute in unreadable,
             )
             if verdict is Verdict.DIFFERENT and known.mark != before[minute].mark:
                 verdict = Verdict.PENDING  # it was counted for another read than this: evidence of nothing
             if found is None and earlier and minute in earlier:
                 found = earlier[minute].in_lake
-            looks[minute] = Look(minute, verdict, known, found, clock)
+            looks[minute] = Look(minute, verdict, known, found, clock, unreadable.get(minute))
         return looks
 
     def settled(self, unsettled: Mapping[datetime, Look], patience: float, poll: float = POLL) -> Iterator[Look]:

@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from include.connections import LAKE_READER, endpoint
 from include.kafka import topics
 from include.kafka.clients import TopicMissing
 from include.kafka.dead_letters import original, put_aside_before, with_dead_letters
 from include.kafka.messages import TopicEvents, key_of, with_topic_id
 from include.kafka.way_in import CONNECT, DEAD_LETTERS, group_of, way_in
 from include.lake import change_log
-from include.lake.keys import minute_of
+from include.lake.errors import explain
+from include.lake.keys import minute_of, shard_of
 from include.lake.presence import Presence
-from include.lake.writer import Event
+from include.lake.writer import Event, event_id
 from include.operations.progress import Bar
 from include.operations.recount.report import Finding
 from include.pipelines import Pipeline
@@ -28,10 +30,11 @@ from include.warehouse import rejected
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-UNSTORED, EXPIRED, WAITING = "topic_unstored", "topic_expired", "topic_waiting"
+UNSTORED, EXPIRED, WAITING, UNREADABLE = "topic_unstored", "topic_expired", "topic_waiting", "topic_unreadable"
 PURPOSES = {
     UNSTORED: "The group has committed past the message, and it is neither in the lake nor kept as rejected.",
     EXPIRED: "Retention has removed messages that the group has not come to.",
+    UNREADABLE: "The lake has a partition that cannot be read: nobody can say whether it has the messages.",
     WAITING: "Sent, and not yet committed: those who follow the topic take them next.",
 }
 
@@ -44,6 +47,7 @@ class Tally:
     in_lake: int = 0
     kept: int = 0  # among the rejected events
     missing: int = 0
+    unreadable: int = 0  # of partitions of the lake that cannot be read
     closed: int = 0  # of minutes that the lake may have forgotten
     waiting: int = 0
     dead: int = 0  # of them dead letters that are not consumed yet
@@ -85,10 +89,12 @@ class TopicRecount:
     def __str__(self) -> str:
         tally = self.tally
         closed = f", {tally.closed:,} of closed minutes" if tally.closed else ""
+        unreadable = f", {tally.unreadable:,} of partitions that cannot be read" if tally.unreadable else ""
         dead = f", {tally.dead:,} in the dead-letter topic" if tally.dead else ""
         return (
             f"{self._pipeline.topic}, up to what {self._group} has committed: {tally.messages:,} messages, {tally.in_lake:,} in "
-            f"the lake, {tally.kept:,} rejected, {tally.missing:,} missing{closed}{dead}; {tally.waiting:,} behind it wait."
+            f"the lake, {tally.kept:,} rejected, {tally.missing:,} missing{unreadable}{closed}{dead}; "
+            f"{tally.waiting:,} behind it wait."
         )
 
     def _reach_findings(
@@ -136,8 +142,12 @@ class TopicRecount:
                 events.append((message, found))
             else:
                 others.append((message, minute))
-        absent = {id(one) for one in self._presence.absent(event for _, event in events)}
-        self.tally.in_lake += len(events) - len(absent)
+        unreadable: list[tuple[list[Event], Exception]] = []
+        missing = self._presence.absent((event for _, event in events), lambda *place: unreadable.append(place))
+        absent = {id(one) for one in missing}
+        for of_partition, error in unreadable:
+            yield self._unreadable(of_partition, error)
+        self.tally.in_lake += len(events) - len(absent) - sum(len(of_partition) for of_partition, _ in unreadable)
         # What was an event when it came may be too old for one now, and the other way round.
         others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
         keys = {id(one): {key_of(one), with_topic_id(key_of(one), self._topic_id)} for one, _ in others}
@@ -154,6 +164,15 @@ class TopicRecount:
             else:
                 self.tally.missing += 1
                 yield self._unstored(message, minute)
+
+    def _unreadable(self, events: list[Event], error: Exception) -> Finding:
+        """Once for each partition and chunk."""
+        self.tally.unreadable += len(events)
+        minute = minute_of(events[0].create_time)
+        shard = shard_of(event_id(self._pipeline, events[0]), self._pipeline.shards)
+        where = f"{self._pipeline.lake_table}, partition (minute {minute}, shard {shard})"
+        why = str(explain(error, endpoint(LAKE_READER)))
+        return Finding(UNREADABLE, minute, where, {"messages": len(events)}, {"messages": "unreadable"}, why)
 
     def _unstored(self, message: Message, minute: datetime | None) -> Finding:
         remedy = f"make ingest PIPELINE={self._pipeline.name} AGAIN=1"

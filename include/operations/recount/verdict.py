@@ -11,7 +11,7 @@ from include.pipelines import Pipeline
 
 
 class Verdict(StrEnum):
-    """What one look says of a minute. Only `different` can become a difference."""
+    """What one look says of a minute. Only `different` and `unreadable` can become a difference."""
 
     SAME = "same"
     DIFFERENT = "different"
@@ -19,6 +19,7 @@ class Verdict(StrEnum):
     OPEN = "open"
     HELD = "held"
     CLOSED = "closed"
+    UNREADABLE = "unreadable"
 
 
 PURPOSES = {
@@ -27,6 +28,7 @@ PURPOSES = {
     "unread_rows": "The lake has rows that no read has counted, and no touch that would bring them to the next run.",
     "vanished_rows": "The lake no longer has all the rows that were read.",
     "other_rows": "The lake has as many rows as were read, but not the same ones.",
+    Verdict.UNREADABLE: "The lake has a partition of the minute that cannot be read. Everything else was verified.",
     Verdict.PENDING: "Not yet read, or written again since: the next runs take them.",
     Verdict.OPEN: "Not over yet: events are still being written.",
     Verdict.HELD: "Held by a gate: what was published before stays.",
@@ -74,6 +76,7 @@ class Look:
     known: Known
     in_lake: tuple[int, int] | None
     clock: datetime
+    unreadable: tuple[int, str] | None = None  # the shard that cannot be read, and why
 
     @property
     def settles(self) -> bool:
@@ -82,12 +85,16 @@ class Look:
         return differs and self.verdict in (Verdict.DIFFERENT, Verdict.PENDING)
 
 
-def judge(known: Known, in_lake: tuple[int, int] | None, *, is_open: bool, is_closed: bool) -> Verdict:
+def judge(
+    known: Known, in_lake: tuple[int, int] | None, *, is_open: bool, is_closed: bool, is_unreadable: bool
+) -> Verdict:
     """What to make of a minute. The open minute, pending and held ones are never different."""
     if is_closed or known.state == "closed":
         return Verdict.CLOSED
     if known.state == "held" and not known.waits:
         return Verdict.HELD
+    if is_unreadable:
+        return Verdict.UNREADABLE
     if is_open:
         return Verdict.OPEN
     if known.waits or in_lake is None:
@@ -128,6 +135,10 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
 def finding_of(pipeline: Pipeline, look: Look) -> Finding:
     """What to say of a minute that is not the same."""
     known, name = look.known, pipeline.name
+    if look.verdict is Verdict.UNREADABLE:
+        shard, why = look.unreadable
+        where = f"{pipeline.lake_table}, partition (minute {look.minute}, shard {shard})"
+        return Finding(look.verdict.value, look.minute, where, _rows(known.read), {"rows": "unreadable"}, why)
     soon = f"{name}_minute reads it next" if known.waits else "it changed while it was looked at"
     reason = (known.reason or "No reason is kept").removesuffix(".")
     remedies = {

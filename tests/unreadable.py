@@ -1,0 +1,26 @@
+"""A partition of the lake that cannot be read: it has more deleted rows than the tests' node reads past."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+
+from cassandra.concurrent import execute_concurrent_with_args
+
+from include.pipelines import Pipeline
+from tests.lake.conftest import event_id
+
+TOMBSTONES_READ = 5_000  # tombstone_failure_threshold of the tests' node
+
+
+@contextlib.contextmanager
+def unreadable_partition(writer, pipeline: Pipeline, minute: datetime, shard: int) -> Iterator[None]:
+    """Until the end, when one deletion of the whole partition, newer than each of them, makes it empty and readable."""
+    delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time = ?")
+    rows = [(minute, shard, event_id(str(minute))) for _ in range(TOMBSTONES_READ + 1)]
+    execute_concurrent_with_args(writer, delete, rows, concurrency=100)
+    try:
+        yield
+    finally:
+        writer.execute(f"DELETE FROM {pipeline.lake_table} WHERE minute = %s AND shard = %s", (minute, shard))
