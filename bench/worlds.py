@@ -156,7 +156,9 @@ def session(passwords: Mapping[str, str]):
     from include.spark import run
 
     os.environ.update(connections.warehouse(passwords, port=1))  # the account counts; each job names its server
-    nothing = SimpleNamespace(batch_id=0, pipeline="recruitment", minutes=(), options={})
+    nothing = SimpleNamespace(
+        batch_id=0, pipeline="recruitment", minutes=(), lake_clock=datetime(2000, 1, 1), options={}
+    )
     submitted = submission.prepare(
         nothing, 0, endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), MASTER, estimated_rows=10**7, keep=True
     )

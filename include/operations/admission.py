@@ -105,6 +105,7 @@ class Judge:
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
+        self._clock = clock
         self._oldest = clock - pipeline.lake_retention if pipeline.lake_retention else None
 
     def admit(self, values: Mapping[str, str | None], *, content: str | None = None, text: str | None = None) -> Event:
@@ -120,6 +121,8 @@ class Judge:
             values = {**values, name: identity}
         event = Event(self._create_time(create_time, values, identity), values, text)
         minute = minute_of(event.create_time)
+        if reason := self._pipeline.out_of_range(minute, self._clock):
+            raise NotAdmitted(reason, minute)
         if self._oldest and minute < self._oldest:
             raise NotAdmitted(f"{_CLOSED} ({self._pipeline.lake_retention}): closed", minute)
         if identity and len(identity) > _LONGEST_ID:

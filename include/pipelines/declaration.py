@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from include.pipelines.summed_fact import SummedFact
@@ -123,6 +123,10 @@ class Pipeline:
     max_rows: int = 500_000
     settle: timedelta = timedelta(seconds=30)  # a touch this close before a read is read again
     future_tolerance: timedelta = timedelta(minutes=5)  # minutes further ahead of the lake's clock are backlog
+    earliest: datetime = datetime(2000, 1, 1)  # a create_time before it rejects its event
+    most_ahead: timedelta = timedelta(
+        days=1
+    )  # so does one that is further ahead of the lake's clock, until its time comes
     lake_retention: timedelta | None = None  # minutes older than this are closed
     retention: Retention = Retention()
     delay_limit: timedelta = timedelta(seconds=180)  # a change seen in the lake and not merged for longer is an alert
@@ -193,6 +197,26 @@ class Pipeline:
     def staging_of(self, fact: SummedFact) -> Output:
         """The output whose staged rows are the fact's contributions, or add up to them."""
         return next(one for one in self.staged if one.name == (fact.output or fact.name))
+
+    @property
+    def too_early(self) -> str:
+        """The reason of an event from before `earliest`."""
+        return f"create_time is before {self.earliest:%Y-%m-%d}, where this pipeline begins"
+
+    @property
+    def too_late(self) -> str:
+        """The reason of an event from beyond `most_ahead`."""
+        hours = self.most_ahead / timedelta(hours=1)
+        return f"create_time is more than {hours:g} hours ahead of the lake's clock"
+
+    def out_of_range(self, minute: datetime, clock: datetime) -> str | None:
+        """Why events of this minute are rejected while the lake's clock says `clock`; None if they are not.
+
+        The minute alone decides, so one minute never has both kinds of events.
+        """
+        if minute < self.earliest:
+            return self.too_early
+        return self.too_late if minute > clock + self.most_ahead else None
 
     @property
     def lake_table(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum
 
 from pyspark.sql import Column, DataFrame
@@ -28,19 +29,32 @@ class Rejection(Enum):
         return F.concat(F.lit(f"{self.value}: "), shown)
 
 
-def judged(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """Rejects what no transform judges: a payload that is not a JSON object, and an event that would count without a
-    required field.
+def judged(classified: DataFrame, pipeline: Pipeline, clock: datetime | None = None) -> DataFrame:
+    """Rejects what no transform judges: a payload that is not a JSON object, a minute outside the pipeline's range at that
+    time of the lake's clock, and an event that would count without a required field.
     """
     unreadable = ~F.col("is_object")
     reason = F.concat(F.lit(f"{NOT_AN_OBJECT}: "), F.substring(F.coalesce("payload", F.lit("nothing")), 1, _SHOWN))
     missing = F.coalesce(
         *(F.when(F.col(name).isNull(), F.lit(f"{name}{IS_MISSING}")) for name in pipeline.required), F.lit(None)
     )
+    out_of_range = F.when(F.col("minute") < _instant(pipeline.earliest), F.lit(pipeline.too_early))
+    if clock is not None:
+        is_too_late = F.col("minute") > _instant(clock + pipeline.most_ahead)
+        out_of_range = out_of_range.when(is_too_late, F.lit(pipeline.too_late))
     lacks_a_field = (F.col("fate") == COUNTED) & missing.isNotNull()
     return classified.withColumns(
         {
-            "fate": F.when(unreadable | lacks_a_field, F.lit(REJECTED)).otherwise(F.col("fate")),
-            "reason": F.when(unreadable, reason).when(lacks_a_field, missing).otherwise(F.col("reason")),
+            "fate": F.when(unreadable | out_of_range.isNotNull() | lacks_a_field, F.lit(REJECTED)).otherwise(
+                F.col("fate")
+            ),
+            "reason": F.when(unreadable, reason)
+            .when(out_of_range.isNotNull(), out_of_range)
+            .when(lacks_a_field, missing)
+            .otherwise(F.col("reason")),
         }
     )
+
+
+def _instant(time: datetime) -> Column:
+    return F.expr(f"TIMESTAMP '{time:%Y-%m-%d %H:%M:%S.%f}Z'")

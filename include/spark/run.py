@@ -53,6 +53,7 @@ class Job:
     batch_id: int
     attempt: int
     minutes: tuple[datetime, ...]  # naive, UTC
+    lake_clock: datetime  # naive, UTC
     options: dict[str, object]
     one_task: bool
     session: dict[str, str]  # Spark SQL's settings for a job of this size
@@ -67,6 +68,7 @@ class Job:
             batch_id=said["batch_id"],
             attempt=said["attempt"],
             minutes=tuple(_utc(text) for text in said["minutes"]),
+            lake_clock=_utc(said["lake_clock"]),
             options=said["options"],
             one_task=said["one_task"],
             session=said["session"],
@@ -83,7 +85,7 @@ def run(spark: SparkSession, job: Job) -> None:
             raw = lake.read_minutes(spark, pipeline, job.minutes)
             if job.one_task:
                 raw = raw.coalesce(1)
-            rows = materialised(raw, transform, pipeline, job.options)
+            rows = materialised(raw, transform, pipeline, job.options, job.lake_clock)
             counted = staging.count_minutes(rows, pipeline)
             unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in counted) else {}
             total = _totals(counted)
@@ -120,10 +122,16 @@ def transform_of(pipeline: pipelines.Pipeline):
     return importlib.import_module(f"include.spark.{pipeline.name}")
 
 
-def materialised(raw: DataFrame, transform, pipeline: pipelines.Pipeline, options: dict[str, object]) -> DataFrame:
+def materialised(
+    raw: DataFrame,
+    transform,
+    pipeline: pipelines.Pipeline,
+    options: dict[str, object],
+    clock: datetime | None = None,
+) -> DataFrame:
     """The classified rows, to be kept by the first action on them: without lineage, so that nothing can read again."""
     classified = transform.classify(lake.with_fields(raw, pipeline), {**pipeline.options, **options})
-    return staging.classified_rows(fate.judged(classified, pipeline), pipeline).localCheckpoint(eager=False)
+    return staging.classified_rows(fate.judged(classified, pipeline, clock), pipeline).localCheckpoint(eager=False)
 
 
 @dataclass(frozen=True)

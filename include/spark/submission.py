@@ -58,6 +58,7 @@ class Batch(Protocol):
     batch_id: int
     pipeline: str
     minutes: Sequence[datetime]  # naive, UTC
+    lake_clock: datetime  # naive, UTC
     options: Mapping[str, object]
 
 
@@ -352,6 +353,7 @@ def _job(batch: Batch, attempt: int, url: str, estimated_rows: float, session: M
         "batch_id": batch.batch_id,
         "attempt": attempt,
         "minutes": [f"{minute:%Y-%m-%dT%H:%M:%S}Z" for minute in batch.minutes],
+        "lake_clock": f"{batch.lake_clock:%Y-%m-%dT%H:%M:%S.%f}Z",
         "options": dict(batch.options),
         "one_task": estimated_rows <= ONE_TASK_ROWS and len(batch.minutes) <= ONE_TASK_MINUTES,
         "session": dict(session),

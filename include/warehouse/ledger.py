@@ -110,6 +110,14 @@ _REOPEN = (
     "UPDATE etl.minute_ledger SET state = IF(attempt IS NULL, 'seen', 'merged'), reason = NULL "
     "WHERE pipeline = %(pipeline)s AND state = 'closed' AND minute IN ({marks})"
 )
+_CAME_INTO_RANGE = (
+    "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'merged' "
+    "AND minute > %(start)s AND minute <= %(until)s AND read_at < minute - INTERVAL %(ahead_seconds)s SECOND"
+)
+_READ_AGAIN = (
+    "UPDATE etl.minute_ledger SET read_changed_at = NULL, read_at = NULL, settled_before = NULL "
+    "WHERE pipeline = %(pipeline)s AND state = 'merged' AND minute IN ({marks})"
+)
 _MOVE_CURSOR = (
     "INSERT INTO etl.day_cursors (pipeline, day, day_changed_at, drilled_at) VALUES (%s, %s, %s, %s) "
     "ON DUPLICATE KEY UPDATE day_changed_at = VALUES(day_changed_at), drilled_at = VALUES(drilled_at)"
@@ -175,6 +183,7 @@ def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
     """Record that the change log was looked at, whatever was found: without that silence and a dead scheduler look alike."""
 
     def record(cursor) -> None:
+        _read_again_what_came_into_range(cursor, pipeline, clock)
         cursor.execute(
             "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES (%(pipeline)s, CURRENT_TIMESTAMP(6), %(clock)s) "
             "ON DUPLICATE KEY UPDATE looked_at = VALUES(looked_at), lake_clock = VALUES(lake_clock)",
@@ -182,6 +191,23 @@ def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
         )
 
     in_transaction(conn, record)
+
+
+def _read_again_what_came_into_range(cursor, pipeline: Pipeline, clock: datetime) -> None:
+    """Minutes whose events were rejected as too far ahead become pending when they are no longer. See out_of_range."""
+    cursor.execute("SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name})
+    looked = cursor.fetchone()
+    cursor.execute(
+        _CAME_INTO_RANGE,
+        {
+            "pipeline": pipeline.name,
+            "start": min(looked[0], clock) if looked else clock,
+            "until": clock + pipeline.most_ahead,
+            "ahead_seconds": pipeline.most_ahead // timedelta(seconds=1),
+        },
+    )
+    for query, binds in _by_minutes(_READ_AGAIN, pipeline.name, [minute for (minute,) in cursor.fetchall()]):
+        cursor.execute(query, binds)
 
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:

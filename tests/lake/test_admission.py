@@ -184,3 +184,25 @@ def test_json_lines_of_equal_rows_are_events_of_their_own_also_where_they_are_co
     stored = [StoredEvents(SHOP, CLOCK).read(payload, "") for payload in corrected]
     values = {"event_time": "2019-11-01 00:00:07 UTC", "price": "5.00"}
     assert [event.values["id"] for event in stored] == [content_id(SHOP, values, number) for number in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        ("1999-12-31 23:59:59", "create_time is before 2000-01-01"),
+        ("2000-01-01 00:00:00", None),
+        ("2026-03-02 12:00:59", None),  # CLOCK and a day is in this minute
+        ("2026-03-02 12:01:00", "create_time is more than 24 hours ahead of the lake's clock"),
+        ("2093-01-01 00:00:00", "create_time is more than 24 hours ahead of the lake's clock"),
+    ],
+)
+def test_an_event_outside_the_declared_range_is_refused_before_the_lake(time: str, reason: str | None) -> None:
+    found = read([time, *ROW[1:]])
+    assert (found.reason.startswith(reason) and found.minute) if reason else not isinstance(found, Refused)
+
+
+def test_an_event_that_was_too_far_ahead_is_admitted_when_its_time_comes() -> None:
+    refused = read(["2026-03-04 00:00:00", *ROW[1:]])
+    with pytest.raises(NotAdmitted, match="24 hours ahead"):
+        StoredEvents(SHOP, CLOCK).read(refused.payload, refused.reason)
+    assert StoredEvents(SHOP, CLOCK.replace(day=3)).read(refused.payload, refused.reason)

@@ -66,7 +66,7 @@ def submit(
     pipeline: str = "recruitment",
 ):
     """What SparkSubmitOperator does, on a machine whose time zone is not UTC."""
-    batch = SimpleNamespace(batch_id=1, pipeline=pipeline, minutes=list(minutes), options={})
+    batch = SimpleNamespace(batch_id=1, pipeline=pipeline, minutes=list(minutes), lake_clock=NEXT, options={})
     warehouse, source = warehouse or endpoint("warehouse_etl"), source or endpoint("lake_reader")
     prepared = submission.prepare(batch, attempt, source, warehouse, _MASTER, 10)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -17,7 +17,13 @@ from include.spark import submission
 from include.spark.kept_driver import folder_of
 from local.cassandra import java
 
-BATCH = SimpleNamespace(batch_id=5, pipeline="recruitment", minutes=[datetime(2026, 3, 1, 12, 34)], options={})
+BATCH = SimpleNamespace(
+    batch_id=5,
+    pipeline="recruitment",
+    minutes=[datetime(2026, 3, 1, 12, 34)],
+    lake_clock=datetime(2026, 3, 1, 12, 35),
+    options={},
+)
 LAKE = Endpoint("lake_reader", "cassandra", "lake.example", 9042, "reader", "s3cret\\ é", extra={"local_dc": "dc2"})
 WAREHOUSE = Endpoint("warehouse_etl", "mysql", "warehouse.example", 3306, "etl", "pa=ss#word")
 

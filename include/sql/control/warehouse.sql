@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   seen_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL,
   seen_changed_time DATETIME(6) NULL COMMENT 'the time inside seen_changed_at',
   read_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the merged read began',
-  read_at DATETIME(6) NULL COMMENT 'clock of the lake before the merged read; NULL after a failed check_warehouse',
+  read_at DATETIME(6) NULL COMMENT 'clock of the lake before the merged read; NULL after a failed check_warehouse, and when it was too far ahead then',
   settled_before DATETIME(6) NULL COMMENT 'read_at less the settle time',
   batch_id BIGINT UNSIGNED NULL,
   attempt BIGINT UNSIGNED NULL,

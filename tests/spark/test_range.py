@@ -1,0 +1,34 @@
+"""Events outside the pipeline's range of create_time are rejected, whatever else they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from pyspark.sql import SparkSession
+
+from include.spark import recruitment, run
+from tests.spark.rows import MINUTE, PIPELINE, click, raw
+
+DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
+
+
+def fates(spark: SparkSession, clock: datetime, earliest: datetime = PIPELINE.earliest) -> list[tuple]:
+    """Fate and reason of a click, of an event that is not counted, and of a bid that is negative; all in MINUTE."""
+    pipeline = replace(PIPELINE, earliest=earliest)
+    rows = raw(spark, click(), click(custom_track="alive"), click(bid="-3"))
+    judged = run.materialised(rows, recruitment, pipeline, {}, clock)
+    return [(row.fate, row.reason) for row in judged.select("fate", "reason").collect()]
+
+
+def test_a_minute_is_in_range_up_to_a_day_ahead_of_the_lakes_clock(spark: SparkSession) -> None:
+    assert [fate for fate, _ in fates(spark, MINUTE - DAY)] == ["counted", "ignored", "rejected"]
+    too_late = ("rejected", "create_time is more than 24 hours ahead of the lake's clock")
+    assert fates(spark, MINUTE - DAY - SECOND) == [too_late] * 3
+
+
+def test_a_minute_before_the_pipeline_begins_is_rejected(spark: SparkSession) -> None:
+    assert [fate for fate, _ in fates(spark, MINUTE, earliest=MINUTE)] == ["counted", "ignored", "rejected"]
+    too_early = ("rejected", "create_time is before 2026-03-02, where this pipeline begins")
+    assert fates(spark, MINUTE, earliest=datetime(2026, 3, 2)) == [too_early] * 3
