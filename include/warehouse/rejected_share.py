@@ -139,7 +139,13 @@ def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: d
         "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s",
         {"attempt": attempt},
     )
-    counted = {minute: Read(minute, raw, rejected) for minute, raw, rejected in cursor.fetchall()}
+    counted = {
+        minute: Read(minute, raw, rejected)
+        for minute, raw, rejected in cursor.fetchall()
+        if not pipeline.out_of_range(
+            minute, clock
+        )  # all its rows are rejected for that, and nobody is to blame (ADR 25)
+    }
     in_hours: dict[datetime, list[Read]] = {}
     for minute, read in counted.items():
         in_hours.setdefault(hour_of(minute), []).append(read)
@@ -215,7 +221,11 @@ def _hours(
     reads: dict[datetime, list[Read]] = {hour: [] for hour in sorted(hours)}
     known = {}
     for start, end in _ranges(reads):
-        known.update((row["minute"], _read(row)) for row in rows(cursor, _READS, _binds(pipeline, start, end)))
+        known.update(
+            (row["minute"], _read(row))
+            for row in rows(cursor, _READS, _binds(pipeline, start, end))
+            if not pipeline.out_of_range(row["minute"], row["read_at"] or clock)
+        )
     for minute, read in (known | dict(counted or {})).items():
         reads[hour_of(minute)].append(read)
     return [Hour(hour, tuple(found), _is_over(hour, clock, pipeline)) for hour, found in reads.items()]

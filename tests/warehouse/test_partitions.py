@@ -11,7 +11,7 @@ from include.operations import housekeeping
 from include.warehouse import merge, partitions
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
-from tests.warehouse.lab import Lab, contribution, minute
+from tests.warehouse.lab import CLOCK, Lab, contribution, minute
 from tests.warehouse.shop import Shop, operation
 
 TABLE = "ecommerce.operations"
@@ -157,3 +157,25 @@ def test_a_pipeline_merges_while_the_merge_of_another_is_open(shop: Shop, lab: L
         lab.publish({minute(0): [contribution()]}, run_id="beside")
     assert lab.facts() == {(7, 0): 1}
     assert merge.merge(batch_id).changed
+
+
+@pytest.mark.one_server
+def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: Shop, lab: Lab) -> None:
+    """They are rejected, whole minutes of them, also beside good minutes of the same hour and batch."""
+    before = of_table(shop)
+    limit = CLOCK.replace(second=0) + shop.pipeline.most_ahead
+    junk = [limit + number * DAY for number in range(1, 9_000)] + [limit + timedelta(minutes=1)]
+    good = [limit - timedelta(minutes=number) for number in range(3)]
+    batch_id = shop.open(*good, *junk)
+    shop.stage(
+        batch_id,
+        {at: [operation(event_time=at)] for at in good},
+        rejects=[(at, shop.pipeline.too_late) for at in junk for _ in range(150 if at == junk[-1] else 1)],
+    )
+    checked = shop.check(batch_id)
+    assert checked.passed and not checked.held and not checked.waiting
+    merge.merge(batch_id)
+    assert shop.check(batch_id, "warehouse").passed
+    assert of_table(shop) == before
+    assert shop.query("SELECT state, COUNT(*) FROM etl.minute_ledger GROUP BY state") == [("merged", 9_003)]
+    assert shop.one(f"SELECT COUNT(*) FROM {TABLE}") == 3
