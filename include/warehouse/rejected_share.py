@@ -160,7 +160,8 @@ def judge_again(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock: 
 
     Take the pipeline's lock first.
     """
-    affected = _with_suspects(cursor, pipeline, {hour_of(minute) for minute in minutes})
+    in_range = {hour_of(minute) for minute in minutes if not pipeline.out_of_range(minute, clock)}
+    affected = _with_suspects(cursor, pipeline, in_range)
     for hour in _hours(cursor, pipeline, affected, clock):
         to_hold, to_read = changed_verdicts(hour)
         ledger.hold_as_read(

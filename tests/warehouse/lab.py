@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -114,9 +115,10 @@ class Lab:
                 "INSERT INTO etl.staged_rejects (attempt, origin_key, minute, reason, payload) VALUES (%s, %s, %s, %s, %s)",
                 (attempt, f"{at}/0/{number}", at, reason, '{"secret": "payload"}'),
             )
+        rejected_rows = Counter(at for at, _ in rejects)
         for planned in batches.get(self.conn, batch_id).minutes:
             counted = sum(row.get("event_count", 1) for row in rows.get(planned.minute, []))
-            rejected = sum(at == planned.minute for at, _ in rejects)
+            rejected = rejected_rows[planned.minute]
             count = {
                 "attempt": attempt, "minute": planned.minute, "raw_rows": counted + ignored + rejected, "counted_rows": counted,
                 "ignored_rows": ignored, "rejected_rows": rejected, "ignored_by_kind": "{}", "id_checksum": counted,
