@@ -358,8 +358,13 @@ with DAG(
     recount()
 
 
+def _default(kept: timedelta | None) -> str:
+    return "for ever" if kept is None else str(kept.days)
+
+
 HOUSEKEEPING = {
     "make_partitions": "Makes the partitions of the next seven days in tables that have one for each day.",
+    "drop_days": "Drops old days of such tables, for pipelines that declare `rows_by_day`. Facts do not change.",
     "tidy_warehouse": (
         "Deletes staged rows of finished attempts, payloads of rejected events, check samples, counts of fields, ended drift and "
         "old batches."
@@ -377,6 +382,7 @@ RETENTIONS = {
     "contributions": "Days to keep contributions by minute before they are folded by hour.",
     "demo_events": "Days to keep demo events in the lake.",
     "field_counts": "Days to keep the counts of fields per minute.",
+    "rows_by_day": "Days to keep rows of events, for pipelines that declare it.",
 }
 with DAG(
     "minutemark_housekeeping",
@@ -396,7 +402,7 @@ with DAG(
                 type=["null", "number"],
                 minimum=1,
                 title=f"keep_{field.name}",
-                description=f"{RETENTIONS[field.name]} Empty: as declared, {field.default.days} by default.",
+                description=f"{RETENTIONS[field.name]} Empty: as declared, {_default(field.default)} by default.",
             )
             for field in fields(pipelines.Retention)
         },

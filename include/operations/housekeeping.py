@@ -123,8 +123,18 @@ def make_partitions(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
                 yield Removed(pipeline.name, "partitions made", partitions.make_ahead(conn, pipeline, dry=dry))
 
 
+def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Old days of tables with a partition for each day, where their pipeline declares `rows_by_day`. Facts do not change."""
+    with warehouse(WAREHOUSE_ETL) as conn:
+        for pipeline in pipelines.all_pipelines().values():
+            if pipeline.retention.rows_by_day:  # else the account may not drop them
+                age = asked(pipeline.retention, days).rows_by_day
+                yield Removed(pipeline.name, "partitions dropped", partitions.drop_before(conn, pipeline, age, dry=dry))
+
+
 STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {
     "make_partitions": make_partitions,
+    "drop_days": drop_days,
     "tidy_warehouse": tidy_warehouse,
     "forget_change_log": forget_change_log,
     "remove_demo_traffic": remove_demo_traffic,

@@ -73,10 +73,11 @@ class Retention:
     contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
     demo_events: timedelta = timedelta(days=7)
     field_counts: timedelta = timedelta(days=30)  # of fields per minute; the drift checks compare with a day of them
+    rows_by_day: timedelta | None = None  # days of outputs with by_day, of which no fact is computed; None: for ever
 
     def __post_init__(self) -> None:
         for name, kept in vars(self).items():
-            if kept < timedelta(days=1):
+            if kept is not None and kept < timedelta(days=1):
                 raise ValueError(f"Retention {name} is {kept}: keep a day or more.")
 
 

@@ -14,6 +14,7 @@ from datetime import date, timedelta
 
 from include.pipelines import Pipeline
 from include.warehouse.errors import LOCK_WAIT, WarehouseError, code_of
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,11 @@ def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
 
     Gives up where the table is in use for longer than a second, and logs it: the next call tries again. DDL commits.
     """
-    made = 0
+    made, kept_from = 0, _kept_from(conn, pipeline)
     for table in tables_by_day(pipeline):
         existing = partitions_of(conn, table)
-        wanted = boundaries(_today(conn))[: max(_MOST_PARTITIONS - len(existing), 0)]
+        wanted = [day for day in boundaries(_today(conn)) if kept_from is None or day > kept_from]
+        wanted = wanted[: max(_MOST_PARTITIONS - len(existing), 0)]
         for partition in existing:
             inside = [day for day in wanted if _is_inside(day, partition)]
             if not inside or _has_many_rows(conn, table, partition):
@@ -71,6 +73,26 @@ def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
                 return made
             made += len(inside)
     return made
+
+
+def drop_before(conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) -> int:
+    """Drop partitions whose days are all older than `age`, by the server's clock; returns how many. DDL commits.
+
+    First `rows_kept_from` moves, under the pipeline's lock: from then on no merge adds rows before it, and no check
+    misses them. A drop that gives up, or never comes, leaves rows that nothing looks at, and the next call drops them.
+    """
+    dropped = 0
+    for table in tables_by_day(pipeline):
+        oldest = _today(conn) - age
+        expired = [one for one in partitions_of(conn, table) if one.end is not None and one.end <= oldest]
+        if not expired:
+            continue
+        if not dry:
+            in_transaction(conn, lambda cursor, end=expired[-1].end: _keep_from(cursor, pipeline, end))
+            if not _alter(conn, table, f"DROP PARTITION {', '.join(one.name for one in expired)}"):
+                continue
+        dropped += len(expired)
+    return dropped
 
 
 def by_range(conn, pipeline: Pipeline) -> None:
@@ -105,6 +127,25 @@ def partitions_of(conn, table: str) -> list[Partition]:
 def tables_by_day(pipeline: Pipeline) -> list[str]:
     """Its tables of contributions that have these partitions."""
     return sorted({output.contributions for output in pipeline.outputs if output.by_day})
+
+
+def _kept_from(conn, pipeline: Pipeline) -> date | None:
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT DATE(rows_kept_from) FROM etl.pipelines WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}
+    )
+    found = cursor.fetchone()
+    conn.rollback()
+    return found[0] if found else None
+
+
+def _keep_from(cursor, pipeline: Pipeline, day: date) -> None:
+    lock(cursor, pipeline)
+    cursor.execute(
+        "UPDATE etl.pipelines SET rows_kept_from = %(day)s "
+        "WHERE pipeline = %(pipeline)s AND (rows_kept_from IS NULL OR rows_kept_from < %(day)s)",
+        {"pipeline": pipeline.name, "day": day},
+    )
 
 
 def _method(conn, table: str) -> str | None:

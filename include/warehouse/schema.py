@@ -187,8 +187,11 @@ def _etl_grants(pipelines: list[Pipeline]) -> Iterator[str]:
     """Rows of everything, tables of nothing: no CREATE, ALTER or DROP, but for tables that get a partition a day."""
     for database in _databases():
         yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.*"
-    for table in sorted({table for pipeline in pipelines for table in partitions.tables_by_day(pipeline)}):
-        yield f"GRANT ALTER, CREATE ON {table}"  # CREATE: MySQL asks for it, and the table is there already
+    for pipeline in pipelines:
+        for table in partitions.tables_by_day(pipeline):
+            yield f"GRANT ALTER, CREATE ON {table}"  # CREATE: MySQL asks for it, and the table is there already
+            if pipeline.retention.rows_by_day:
+                yield f"GRANT DROP ON {table}"  # for its partitions
 
 
 def _bi_grants(pipelines: list[Pipeline]) -> Iterator[str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import pytest
 
+from include import pipelines
 from include.operations import housekeeping
-from include.warehouse import merge, partitions
+from include.operations.recount import rules
+from include.pipelines import Retention
+from include.warehouse import merge, partitions, schema
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import CLOCK, Lab, contribution, minute
@@ -23,8 +27,24 @@ def shop(lab: Lab) -> Iterator[Shop]:
     """The partitions of set-up, also after a test that has changed them."""
     yield Shop(lab.conn)
     lab.query(f"DELETE FROM {TABLE}")
+    lab.query("UPDATE etl.pipelines SET rows_kept_from = NULL")
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
     apply_schema()
+
+
+@pytest.fixture
+def keeping_400_days(shop: Shop, monkeypatch) -> Iterator[None]:
+    """The pipeline declares it, and set-up has granted the drop."""
+    declared = replace(shop.pipeline, retention=Retention(rows_by_day=timedelta(days=400)))
+    monkeypatch.setattr(pipelines, "all_pipelines", lambda: {"ecommerce": declared})
+    monkeypatch.setattr(schema, "all_pipelines", pipelines.all_pipelines)
+    apply_schema()
+    yield
+    with warehouse("warehouse_admin") as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT user, host FROM mysql.user WHERE user = 'etl'")
+        for account in cursor.fetchall():
+            cursor.execute(f"REVOKE DROP ON {TABLE} FROM %s@%s", account)
 
 
 def admin(*statements: str) -> None:
@@ -49,6 +69,13 @@ def of(shop: Shop, at: datetime) -> partitions.Partition:
 def today(shop: Shop) -> datetime:
     day = shop.one("SELECT UTC_DATE()")
     return datetime(day.year, day.month, day.day)
+
+
+def wrong(shop: Shop) -> list[str]:
+    """What the recount finds, by rule."""
+    found = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
+    found += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
+    return sorted({rule.name for _, rule in found})
 
 
 def merged(shop: Shop, at: datetime) -> None:
@@ -179,3 +206,36 @@ def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: S
     assert of_table(shop) == before
     assert shop.query("SELECT state, COUNT(*) FROM etl.minute_ledger GROUP BY state") == [("merged", 9_003)]
     assert shop.one(f"SELECT COUNT(*) FROM {TABLE}") == 3
+
+
+def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, keeping_400_days: None) -> None:
+    """A late event of such a day still counts, and its row is not kept."""
+    old, young = datetime(2019, 11, 1, 12), today(shop) - 2 * DAY
+    merged(shop, old)
+    merged(shop, young)
+    before = shop.query("SELECT * FROM ecommerce.sales_hourly")
+    (planned,) = housekeeping.run_step("drop_days", {}, dry=True)
+    assert shop.query(f"SELECT minute FROM {TABLE} ORDER BY minute") == [(old,), (young,)]
+    (dropped,) = housekeeping.run_step("drop_days", {})
+    assert dropped.count == planned.count > 0
+    assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
+    assert shop.query("SELECT * FROM ecommerce.sales_hourly") == before
+    assert wrong(shop) == []
+    shop.publish({old: [operation(event_time=old), operation("cart", event_time=old)]}, run_id="late")
+    assert shop.one("SELECT SUM(views + carts) FROM ecommerce.sales_hourly WHERE hour = %s", old) == 2
+    assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
+    assert wrong(shop) == []
+    assert [one.count for step in ("make_partitions", "drop_days") for one in housekeeping.run_step(step, {})] == [0, 0]
+
+
+def test_a_drop_behind_a_reader_gives_up_and_is_consistent_meanwhile(shop: Shop, keeping_400_days: None) -> None:
+    old = datetime(2019, 11, 1, 12)
+    merged(shop, old)
+    with warehouse("warehouse_bi") as reader:
+        reader.cursor().execute(f"SELECT COUNT(*) FROM {TABLE}")  # and no commit
+        (dropped,) = housekeeping.run_step("drop_days", {})
+        assert dropped.count == 0
+        shop.publish({old: [operation(event_time=old)] * 2}, run_id="late")
+        assert wrong(shop) == []
+    (dropped,) = housekeeping.run_step("drop_days", {})
+    assert dropped.count > 0 and shop.one(f"SELECT COUNT(*) FROM {TABLE}") == 0

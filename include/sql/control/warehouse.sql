@@ -7,6 +7,7 @@ CREATE DATABASE IF NOT EXISTS etl CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 CREATE TABLE IF NOT EXISTS etl.pipelines (
   pipeline VARCHAR(48) NOT NULL,
   created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+  rows_kept_from DATETIME NULL COMMENT 'minutes before it have no rows in the tables with a partition a day; NULL: all have',
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
