@@ -42,3 +42,32 @@ def draw(results: Path, picture: Path = PICTURE) -> None:
     axes.legend(frameon=False)
     figure.savefig(picture, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
+
+
+LATE_PICTURE = PICTURE.with_name("late-events.svg")
+
+
+def draw_late_events(results: Path, picture: Path = LATE_PICTURE) -> None:
+    """Draw seconds of a merge of one minute, in the first hour and in the last one, and of its gate."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "late-events"
+    from matplotlib import pyplot
+
+    with results.open(newline="") as opened:
+        rows = [row for row in csv.DictReader(opened) if row["minutes"] == "1"]
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for column, label, colour in (("merge_seconds", "merge", "#2d5fb3"), ("gate_seconds", "gate", "#7fa6e0")):
+        axes.scatter(
+            [int(row["minute"]) / 60 for row in rows],
+            [float(row[column]) for row in rows],
+            s=9,
+            label=label,
+            color=colour,
+        )
+    axes.set(xlabel="hours since the first event", ylabel="seconds of a minute of 5,000 events", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(picture, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)

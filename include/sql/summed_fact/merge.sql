@@ -27,15 +27,7 @@ STRAIGHT_JOIN {{ staging }} AS s ON s.attempt = %(attempt)s AND s.minute = m.min
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'
 {{- m.grouped(fact) }};
 
--- … or gain one.
-INSERT INTO {{ fact.touched }} (batch_id, {{ m.key(fact) }})
-SELECT DISTINCT %(batch_id)s, {{ m.key(fact, "c") }}
-FROM etl.batch_minutes AS m
-STRAIGHT_JOIN {{ fact.contributions }} AS c ON c.minute = m.minute
-LEFT JOIN {{ fact.touched }} AS t ON t.batch_id = %(batch_id)s AND {{ m.same(fact, "t", "c") }}
-WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND t.batch_id IS NULL;
-
--- Facts left empty.
+-- … of which some are left with none …
 DELETE {{ fact.table }}
 FROM {{ fact.touched }} AS t
 STRAIGHT_JOIN {{ fact.table }} FORCE INDEX (PRIMARY)
@@ -44,6 +36,14 @@ WHERE t.batch_id = %(batch_id)s AND NOT EXISTS (
   SELECT 1 FROM {{ fact.contributions }} AS c
   WHERE {{ m.same(fact, "c", "t") }}
 );
+
+-- … or gain one.
+INSERT INTO {{ fact.touched }} (batch_id, {{ m.key(fact) }})
+SELECT DISTINCT %(batch_id)s, {{ m.key(fact, "c") }}
+FROM etl.batch_minutes AS m
+STRAIGHT_JOIN {{ fact.contributions }} AS c ON c.minute = m.minute
+LEFT JOIN {{ fact.touched }} AS t ON t.batch_id = %(batch_id)s AND {{ m.same(fact, "t", "c") }}
+WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND t.batch_id IS NULL;
 
 INSERT INTO {{ fact.table }} (
   {{ m.key(fact) }}

@@ -1,0 +1,176 @@
+"""Whether a merge costs more when events come late: `python -m bench.late_events` (--minutes 2880 --events 5000 --late 0.01).
+
+Stages shop events minute by minute, a share of them up to a day late, in a throw-away MariaDB, and merges them: the first
+and the last hour minute by minute, what is between in batches. Prints for both hours the median seconds of the merge and
+of its gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it touched. Leaves
+each merge in bench/results/late-events.csv and the plot in docs/pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from bench import plot, shop_file
+from include import pipelines
+from include.warehouse import batches
+from include.warehouse.delta import PlannedMinute
+from include.warehouse.gates import run_gate
+from include.warehouse.merge import merge
+from include.warehouse.schema import apply_schema
+from include.warehouse.session import in_transaction, warehouse
+from tests import stores
+
+START = datetime(2026, 3, 1)
+MINUTE, HOUR = timedelta(minutes=1), 60
+BATCH = 50  # minutes, between the measured hours
+LATEST = 86_400  # seconds
+RESULTS = Path(__file__).parent / "results" / "late-events.csv"
+COLUMNS = ("minute", "minutes", "merge_seconds", "gate_seconds", "rows_read", "contributions_of_touched_keys")
+SHOP = pipelines.get("ecommerce")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.late_events", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=int, default=2_880)
+    parser.add_argument("--events", type=int, default=5_000, help="a minute")
+    parser.add_argument("--late", type=float, default=0.01, help="share that is up to a day late")
+    args = parser.parse_args()
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, stores.mariadb_server(Path(name)) as server:
+        os.environ.update(server)
+        apply_schema()
+        with warehouse() as conn, warehouse("warehouse_admin") as admin:
+            events = Events(args.events, args.late)
+            measured = [one_batch(conn, admin, events, numbers) for numbers in _batches(args.minutes)]
+    with RESULTS.open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *measured])
+    first, last = ([row for row in measured if row[0] in span] for span in _hours(args.minutes))
+    for title, rows in (("first hour", first), ("last hour", last)):
+        print(f"{title}: {_figures(rows)}")
+    print(
+        f"last / first: merge {_median(last, 2) / _median(first, 2):.2f}, gate {_median(last, 3) / _median(first, 3):.2f}"
+    )
+    plot.draw_late_events(RESULTS)
+    return 0
+
+
+class Events:
+    """Staged operations of a minute, the same in every run."""
+
+    def __init__(self, events: int, late: float) -> None:
+        self._events, self._late, self._rng = events, late, random.Random("late events")
+        catalogue, self._weights = shop_file._catalogue(random.Random("shop 1"), shop_file.PRODUCTS)
+        self._names = [_names(text) for text in catalogue]
+
+    def of(self, minute: datetime) -> list[tuple]:
+        """event_time, event_type, department, product, brand and price of each event of this create_time."""
+        kinds = self._rng.choices(
+            ("view", "cart", "purchase"), cum_weights=(1 - shop_file.CARTS, 1 - shop_file.PURCHASES, 1), k=self._events
+        )
+        names = self._rng.choices(self._names, cum_weights=self._weights, k=self._events)
+        return [(self._time(minute), kind, *named) for kind, named in zip(kinds, names, strict=True)]
+
+    def _time(self, minute: datetime) -> datetime:
+        is_late = self._rng.random() < self._late
+        seconds = -self._rng.uniform(0, LATEST) if is_late else self._rng.uniform(0, 60)
+        return minute + timedelta(seconds=seconds)
+
+
+def _names(text: str) -> tuple[str, str, str, Decimal]:
+    _, _, code, brand, price = text.rstrip(",").split(",")
+    parts = code.split(".")
+    return parts[0] or "other", parts[-1] or "other", brand or "other", Decimal(price)
+
+
+def _hours(minutes: int) -> tuple[range, range]:
+    """The numbers of the minutes that are merged one by one."""
+    return range(min(HOUR, minutes)), range(max(0, minutes - HOUR), minutes)
+
+
+def _batches(minutes: int) -> Iterator[Sequence[int]]:
+    first, last = _hours(minutes)
+    yield from ([number] for number in first)
+    for start in range(first.stop, last.start, BATCH):
+        yield range(start, min(start + BATCH, last.start))
+    yield from ([number] for number in last if number not in first)
+
+
+def one_batch(conn, admin, events: Events, numbers: Sequence[int]) -> tuple:
+    """Stage, merge and check these minutes; returns a row of COLUMNS."""
+    minutes = [START + number * MINUTE for number in numbers]
+    batch_id = batches.open_batch(
+        conn, SHOP, minutes=[PlannedMinute(minute, None, 0) for minute in minutes], kind="minute",
+        dag_id="bench", run_id=str(numbers[0]), tick=minutes[-1], lake_clock=minutes[-1] + 2 * MINUTE, options={},
+    )  # fmt: skip
+    in_transaction(conn, lambda cursor: _stage(cursor, batches.mint_attempt(conn, batch_id), minutes, events))
+    if not run_gate(conn, batch_id, "staging").passed:
+        raise RuntimeError(f"The staging gate refused batch {batch_id}.")
+    before, began = _rows_read(admin), time.perf_counter()
+    merge(batch_id)
+    merged, after = time.perf_counter(), _rows_read(admin)
+    if not run_gate(conn, batch_id, "warehouse").passed:
+        raise RuntimeError(f"The warehouse gate refused batch {batch_id}.")
+    gate = time.perf_counter() - merged
+    return numbers[0], len(minutes), merged - began, gate, after - before, _contributions(conn, batch_id)
+
+
+def _stage(cursor, attempt: int, minutes: Sequence[datetime], events: Events) -> None:
+    for minute in minutes:
+        rows = events.of(minute)
+        cursor.executemany(
+            "INSERT INTO ecommerce.operations_staged (attempt, minute, event_number, event_time, event_type, department, "
+            "product, brand, price) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [(attempt, minute, number, *row) for number, row in enumerate(rows)],
+        )
+        cursor.execute(
+            "INSERT INTO etl.staged_counts (attempt, minute, raw_rows, counted_rows, ignored_rows, rejected_rows, id_checksum)"
+            " VALUES (%s, %s, %s, %s, 0, 0, 1)",
+            (attempt, minute, len(rows), len(rows)),
+        )
+
+
+def _rows_read(admin) -> int:
+    """Rows that the server has read since it was started: nothing else works on it."""
+    cursor = admin.cursor()
+    cursor.execute("SHOW GLOBAL STATUS LIKE 'Handler_read%'")
+    return sum(int(value) for _, value in cursor.fetchall())
+
+
+def _contributions(conn, batch_id: int) -> int:
+    found = 0
+    for fact in SHOP.facts:
+        keys = " AND ".join(f"c.{column.name} = t.{column.name}" for column in fact.key)
+        query = f"SELECT COUNT(*) FROM {fact.touched} AS t STRAIGHT_JOIN {fact.contributions} AS c ON {keys} "
+        cursor = conn.cursor()
+        cursor.execute(f"{query} WHERE t.batch_id = %s", (batch_id,))
+        found += cursor.fetchone()[0]
+        conn.rollback()
+    return found
+
+
+def _median(rows: Sequence[tuple], column: int) -> float:
+    return statistics.median(row[column] for row in rows)
+
+
+def _figures(rows: Sequence[tuple]) -> str:
+    ratio = _median(rows, 4) / _median(rows, 5)
+    return (
+        f"merge {_median(rows, 2):.2f} s, gate {_median(rows, 3):.2f} s, {_median(rows, 4):,.0f} rows read, {ratio:.1f} times "
+        f"the {_median(rows, 5):,.0f} contributions of the touched keys (medians of {len(rows)} merges)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
