@@ -7,6 +7,7 @@ import re
 import pytest
 
 from include import pipelines
+from include.warehouse.sql import files
 from local.layout import ROOT
 
 MACHINES = ("include", "plugins", "dags", "local", "docker", "dashboards")
@@ -45,13 +46,13 @@ def test_the_machinery_that_is_looked_through_is_all_of_it() -> None:
     assert len(names) > 100
 
 
-@pytest.mark.parametrize("name", pipelines.all_pipelines())
-def test_a_pipeline_brings_all_that_the_machinery_asks_for(name: str) -> None:
-    folder = ROOT / "include" / "sql" / name
-    wanted = ("warehouse.sql", "merge.sql", "verify/total_facts.sql")
-    assert not [file for file in wanted if not (folder / file).is_file()]
-    for pattern in ("checks/staging_*.sql", "checks/warehouse_*.sql", "verify/minutes_*.sql", "verify/facts_*.sql"):
-        assert list(folder.glob(pattern)), f"{folder} has no {pattern}."
+@pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
+def test_a_pipeline_has_all_that_the_machinery_looks_for(pipeline: pipelines.Pipeline) -> None:
+    for pattern in (
+        "warehouse.sql", "merge.sql", "fold.sql", "checks/staging_*.sql", "checks/warehouse_*.sql", "verify/minutes_*.sql",
+        "verify/facts_*.sql", "verify/total_facts.sql",
+    ):  # fmt: skip
+        assert files(pipeline, pattern), f"{pipeline.name} has no {pattern}."
 
 
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
