@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, ConnectionMissing, Endpoint, endpoint
 from include.lake import change_log
+from include.lake.cluster import SINGLE, replication
 from include.lake.errors import SET_UP, LakeError, LakePermissionMissing, LakeTableMismatch
 from include.lake.session import lake
 from include.pipelines import Pipeline, all_pipelines
@@ -60,7 +61,7 @@ def apply_schema() -> None:
 
 def _apply(account: Endpoint) -> None:
     with lake(account) as session:
-        for statement in _schema_statements():
+        for statement in _schema_statements(replication(session, account, _keyspaces())):
             session.execute(statement, timeout=60)
         if copied := change_log.copy_former_days(session, session):
             log.info("%d days of the change log are in minutemark.changed_days, where polls read them.", copied)
@@ -87,15 +88,16 @@ def _keyspaces() -> list[str]:
     return sorted({"minutemark", *(pipeline.keyspace for pipeline in all_pipelines().values())})
 
 
-def _schema_statements() -> Iterator[str]:
-    yield from _statements((SQL / "control" / "lake.cql").read_text())
+def _schema_statements(replication: str) -> Iterator[str]:
+    yield from _statements((SQL / "control" / "lake.cql").read_text().replace("<replication>", replication))
     for pipeline in all_pipelines().values():
-        yield from table_statements(pipeline)
+        yield from table_statements(pipeline, replication)
 
 
-def table_statements(pipeline: Pipeline) -> Iterator[str]:
+def table_statements(pipeline: Pipeline, replication: str = SINGLE) -> Iterator[str]:
     """The statements that make the pipeline's lake table and its keyspace where they are missing."""
-    yield from _statements((SQL / "control" / "lake_table.cql").read_text().format(**_names(pipeline)))
+    text = (SQL / "control" / "lake_table.cql").read_text()
+    yield from _statements(text.format(**_names(pipeline), replication=replication))
 
 
 def _statements(text: str) -> Iterator[str]:

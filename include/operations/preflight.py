@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from include.connections import (
@@ -34,8 +34,10 @@ def preflight() -> list[str]:
         problems.append(problem) if problem else found.append(f"{name}: there")
     kafka = (KAFKA,) if way_in() else ()
     for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK, *kafka):
-        problem = connection_problem(conn_id)
-        problems.append(problem) if problem else found.append(f"connection {conn_id}: answers")
+        more = connection_problems(conn_id)
+        problems.extend(more)
+        if not more:
+            found.append(f"connection {conn_id}: answers")
     if problems:
         raise PreflightFailed("\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, 1)))
     return found
@@ -62,17 +64,30 @@ def jars_problem() -> str | None:
     return None
 
 
-def connection_problem(conn_id: str) -> str | None:
-    """Whether it is defined and, for a store, whether it answers with this account."""
+def connection_problems(conn_id: str) -> list[str]:
+    """Whether it is defined and, for a store, whether it answers with this account and has the settings that are needed."""
     try:
         target = endpoint(conn_id)
         if conn_id == SPARK:
-            return _spark_problem(target)
-        return _answers(target)
+            problem = _spark_problem(target)
+            return [problem] if problem else []
+        return [*_password_problem(target), *_of_store(target)]
     except ConnectionMissing as missing:
-        return str(missing)
+        return [str(missing)]
     except Exception as error:
-        return f"Connection {conn_id}: {error}"
+        return [f"Connection {conn_id}: {error}"]
+
+
+def _password_problem(target: Endpoint) -> Iterator[str]:
+    """A client certificate may stand for a password."""
+    certificate = any(
+        name in ("cert", "certfile") for options in ("ssl", "ssl_options") for name in target.extra.get(options) or ()
+    )
+    if target.login and not target.password and target.conn_id != KAFKA and not certificate:
+        yield (
+            f"Connection {target.conn_id}: the account {target.login} has no password: anyone who reaches the server can use "
+            "it. Set one in the server and in the connection."
+        )
 
 
 def _spark_problem(target: Endpoint) -> str | None:
@@ -83,23 +98,24 @@ def _spark_problem(target: Endpoint) -> str | None:
     return None
 
 
-def _answers(target: Endpoint) -> None:
+def _of_store(target: Endpoint) -> list[str]:
+    """What is wrong with a store that answers. Raises the error of one that does not."""
     if target.conn_type == "cassandra":
-        from include.lake.change_log import clock
+        from include.lake import cluster
         from include.lake.session import lake
 
         with lake(target) as session:
-            clock(session)
-        return
+            return list(cluster.problems(session, target))
     if target.conn_id == KAFKA:
         from include.kafka import clients
 
         clients.answers()
-        return
+        return []
+    from include.warehouse import server
     from include.warehouse.session import warehouse
 
     with warehouse(target) as conn:
-        conn.cursor().execute("SELECT 1")
+        return server.problems(conn, target)
 
 
 def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) -> None:

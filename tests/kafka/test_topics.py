@@ -110,7 +110,7 @@ def test_a_broker_that_does_not_answer_is_told_with_its_connection(monkeypatch):
     monkeypatch.setattr(clients, "TIMEOUT", 1.0)
     with pytest.raises(BrokerError, match=r"The broker of connection kafka_default \(127\.0\.0\.1:1\)"):
         clients.answers()
-    assert "kafka_default (127.0.0.1:1)" in preflight.connection_problem("kafka_default")
+    assert "kafka_default (127.0.0.1:1)" in preflight.connection_problems("kafka_default")[0]
 
 
 def test_a_connection_without_a_broker_is_told(monkeypatch):
@@ -131,7 +131,7 @@ def test_tls_and_sasl_of_the_connection_reach_the_client(monkeypatch):
 
 
 def test_the_broker_of_the_session_answers(kafka_broker):
-    assert preflight.connection_problem("kafka_default") is None
+    assert preflight.connection_problems("kafka_default") == []
 
 
 def test_a_client_that_goes_on_complaining_is_logged_once_in_a_while(caplog, monkeypatch):

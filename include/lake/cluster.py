@@ -1,0 +1,136 @@
+"""The cluster behind a connection, as far as it decides whether events survive: replicas, data centers, clocks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.connections import Endpoint
+from include.lake.errors import LakeError
+from include.lake.keys import time_of
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+SETTING = "MINUTEMARK_REPLICATION_FACTOR"
+SINGLE = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+NODES = 3  # from that many on, one replica is a choice to declare
+MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
+_KEYSPACE = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
+
+
+class ReplicationRefused(LakeError):
+    """Set-up would keep each event on one node of several; the message says what to set."""
+
+
+def data_centers(session: Session) -> Counter[str]:
+    """The nodes of each data center, as the driver found them when it connected."""
+    return Counter(host.datacenter or "" for host in session.cluster.metadata.all_hosts())
+
+
+def local_data_center(session: Session, target: Endpoint) -> str:
+    """The one that the connection names; otherwise that of the node that was met first."""
+    return target.extra.get("local_dc") or next(iter(data_centers(session)), "")
+
+
+def replication(session: Session, target: Endpoint, keyspaces: list[str]) -> str:
+    """The replication of keyspaces that set-up creates. Raises ReplicationRefused, see `refusal`."""
+    factor, local = os.environ.get(SETTING, "").strip(), local_data_center(session, target)
+    if factor and not (factor.isascii() and factor.isdigit() and int(factor)):
+        raise ReplicationRefused(f"{SETTING}={factor} is not a number of replicas: give a whole number from 1 on.")
+    nodes = data_centers(session)[local]
+    if refused := refusal(nodes, factor, replicas(session, local, keyspaces)):
+        raise ReplicationRefused(refused)
+    if not factor:
+        return SINGLE
+    name = local.replace("'", "''")
+    return f"{{'class': 'NetworkTopologyStrategy', '{name}': {int(factor)}}}"
+
+
+def replicas(session: Session, local: str, keyspaces: list[str]) -> dict[str, int | None]:
+    """The replicas of each keyspace in that data center; None where there is no such keyspace."""
+    found: dict[str, int | None] = {}
+    for keyspace in keyspaces:
+        row = session.execute(_KEYSPACE, (keyspace,)).one()
+        found[keyspace] = None if row is None else replicas_of(row.replication, local)
+    return found
+
+
+def replicas_of(options: Mapping[str, str], local: str) -> int:
+    """From a keyspace's options: of the whole cluster with SimpleStrategy, of the data center with NetworkTopologyStrategy."""
+    is_simple = options.get("class", "").endswith("SimpleStrategy")
+    return int(str(options.get("replication_factor" if is_simple else local, 0)).partition("/")[0])
+
+
+def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str | None:
+    """Why set-up does not go on: a keyspace has, or would get, one replica on a cluster of three nodes or more."""
+    if nodes < NODES or factor == "1":
+        return None
+    missing = [keyspace for keyspace, count in replicas.items() if count is None and not factor]
+    single = [keyspace for keyspace, count in replicas.items() if count is not None and count < 2]
+    if not missing and not single:
+        return None
+    parts = []
+    if missing:
+        parts.append(
+            f"Keyspaces that do not exist yet: {', '.join(missing)}. Set {SETTING}=3 where set-up runs, or create them yourself "
+            "with your own replication."
+        )
+    if single:
+        parts.append(
+            f"Keyspaces with one replica: {', '.join(single)}. Give each more with ALTER KEYSPACE … WITH replication, then run "
+            "`nodetool repair --full` on every node."
+        )
+    return (
+        f"The lake has {nodes} nodes, and one replica would lose events with one disk. {' '.join(parts)} {SETTING}=1 accepts one "
+        "replica."
+    )
+
+
+def problems(session: Session, target: Endpoint) -> Iterator[str]:
+    """What preflight reports of a cluster that answers."""
+    names = sorted(data_centers(session))
+    if len(names) > 1 and not target.extra.get("local_dc"):
+        yield (
+            f"Connection {target.conn_id}: the cluster has the data centers {', '.join(names)}, and the connection names none. "
+            "Each session then uses the one that it meets first. A minute could then be read before its events arrive. Set "
+            f'the extra {{"local_dc": "{names[0]}"}}, the same one for all readers and writers.'
+        )
+    if late := clock_problem(clocks(session)):
+        yield f"Connection {target.conn_id}: {late}"
+
+
+def clocks(session: Session) -> dict[str, timedelta]:
+    """Each coordinator's now() less this machine's, to half a round trip. Nodes that do not answer are left out."""
+    from cassandra.cluster import NoHostAvailable
+    from cassandra.query import SimpleStatement
+
+    query, found = SimpleStatement("SELECT now() AS now FROM system.local"), {}
+    for host in session.cluster.metadata.all_hosts():
+        before = time.time()
+        try:
+            now = session.execute(query, host=host).one().now
+        except NoHostAvailable:
+            continue
+        middle = datetime.fromtimestamp((before + time.time()) / 2, UTC).replace(tzinfo=None)
+        found[str(host.endpoint)] = time_of(now) - middle
+    return found
+
+
+def clock_problem(differences: Mapping[str, timedelta]) -> str | None:
+    """Whether two coordinators are too far apart: the settle time covers 30 s, and a clock that drifts gets there."""
+    if not differences:
+        return None
+    slowest, fastest = min(differences, key=differences.get), max(differences, key=differences.get)
+    apart = differences[fastest] - differences[slowest]
+    if apart <= MAX_CLOCK_DIFFERENCE:
+        return None
+    return (
+        f"the clocks of its nodes {slowest} and {fastest} are {apart.total_seconds():.1f} s apart, and at most "
+        f"{MAX_CLOCK_DIFFERENCE.total_seconds():g} s are safe: beyond the settle time a touch can be "
+        "lost. Run NTP (chrony) on both."
+    )

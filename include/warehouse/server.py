@@ -1,0 +1,36 @@
+"""Settings of the warehouse's server that a merge needs, for preflight: the server's own errors do not name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from include.connections import Endpoint
+
+MIN_PACKET = 16 * 1024 * 1024  # bytes: a rejected event of the longest payload that is kept
+# By SHOW, since a server that no longer has one of them answers with the others.
+_SETTINGS = "SHOW VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet')"
+
+
+def problems(conn, target: Endpoint) -> list[str]:
+    """What keeps this server from taking merges."""
+    cursor = conn.cursor()
+    cursor.execute(_SETTINGS)
+    settings = {name.lower(): value for name, value in cursor.fetchall()}
+    conn.rollback()
+    return [f"Connection {target.conn_id}: {problem}" for problem in setting_problems(settings)]
+
+
+def setting_problems(settings: Mapping[str, str]) -> Iterator[str]:
+    """Each with the setting and the value that it needs."""
+    has_binlog = settings.get("log_bin", "OFF").upper() in ("ON", "1")
+    if has_binlog and settings.get("binlog_format", "ROW").upper() == "STATEMENT":
+        yield (
+            "the server has binlog_format=STATEMENT, with which it refuses the merge's READ COMMITTED (error 1665). Set "
+            "binlog_format=ROW in its configuration and with SET GLOBAL."
+        )
+    packet = int(settings.get("max_allowed_packet", MIN_PACKET))
+    if packet < MIN_PACKET:
+        yield (
+            f"the server has max_allowed_packet={packet} and ends connections that send more (error 2006). Set "
+            f"max_allowed_packet={MIN_PACKET} (16 MiB) or more in its configuration and with SET GLOBAL."
+        )
