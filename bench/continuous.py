@@ -70,7 +70,7 @@ def _measure(args: argparse.Namespace) -> int:
             begin = _now(conn)
             cpu, kills = _Cpu(), Counter()
             deadline = time.monotonic() + args.minutes * 60
-            killer = _kills(args.kills, pipeline.name) if args.kills is not None else iter(())
+            killer = _kills(args.kills, airflow, f"{pipeline.name}_minute") if args.kills is not None else iter(())
             pauses = random.Random(args.kills)
             next_kill = time.monotonic() + pauses.uniform(0, PAUSE_OF_KILLS[0])
             while (left := deadline - time.monotonic()) > 0:
@@ -201,40 +201,51 @@ def _busy_seconds() -> float:
     return times.user + times.nice + times.system
 
 
-def _kills(seed: int, pipeline: str) -> Iterator[str]:
-    """Kills something each time it is advanced, and yields what."""
+def _kills(seed: int, airflow, dag_id: str) -> Iterator[str]:
+    """Kills something each time it is advanced, and yields what: a task of the DAG, the scheduler or the driver."""
     from local import supervisor
 
+    victims = {
+        "task": lambda: _tasks(airflow, dag_id),
+        "scheduler": lambda: [
+            one["pid"] for one in supervisor.processes() if one["name"] == "scheduler" and one["pid"]
+        ],
+        "driver": lambda: [driver.pid for driver in supervisor.spark_drivers()],
+    }
     rng = random.Random(seed)
     while True:
-        victim = rng.choice(("task", "task", "scheduler", "driver"))
-        processes: list[psutil.Process] = []
-        while not processes:
-            if victim == "driver":
-                processes = supervisor.spark_drivers()
-            elif victim == "scheduler":
-                pids = [one["pid"] for one in supervisor.processes() if one["name"] == "scheduler" and one["pid"]]
-                processes = [psutil.Process(pid) for pid in pids]
-            else:
-                processes = _tasks_of(f"{pipeline}_minute")
+        name = rng.choice(("task", "task", "scheduler", "driver"))
+        deadline, killed = time.monotonic() + 20, False
+        while not killed and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # the API may be late
+                killed = _kill(victims[name]())
             time.sleep(0.05)
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for one in (*process.children(recursive=True), process):
-                    one.kill()
-        yield victim
+        yield name if killed else f"{name} not found"
 
 
-def _tasks_of(dag_id: str) -> list[psutil.Process]:
-    """The processes that supervise a running task of that DAG, as they call themselves."""
+def _kill(pids: list[int]) -> bool:
+    killed = False
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            for one in (*process.children(recursive=True), process):
+                one.kill()
+                killed = True
+    return killed
+
+
+def _tasks(airflow, dag_id: str) -> list[int]:
+    """The processes of running tasks of that DAG, and those that supervise them: their titles end in the task's id."""
     from local import supervisor
 
+    page = airflow.get(f"/api/v2/dags/{dag_id}/dagRuns/~/taskInstances?state=running")
+    ids = {task["id"] for task in page["task_instances"]}
     found = []
     for process in supervisor.marked_processes():
         with contextlib.suppress(psutil.Error):
-            title = " ".join(process.cmdline())
-            if title.startswith("airflow supervisor:") and dag_id in title:
-                found.append(process)
+            title = " ".join(process.cmdline()).strip()
+            if title.startswith("airflow worker") and title.split()[-1] in ids:
+                found.append(process.pid)
     return found
 
 
