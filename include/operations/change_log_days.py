@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from uuid import UUID
 
 from include.connections import LAKE_WRITER, endpoint
 from include.lake import change_log
@@ -18,6 +17,7 @@ from include.warehouse import ledger
 
 _EPOCH = datetime(1970, 1, 1)  # of Cassandra's write timestamps
 _MICROSECOND = timedelta(microseconds=1)
+_JUNK_AGE = timedelta(days=1)  # a poll reads a row a day, and a broken clock can make thousands
 
 
 def forget_days(
@@ -25,15 +25,20 @@ def forget_days(
 ) -> tuple[int, int]:
     """Forget the days of a lake table that nobody touched for `age` and all of its `pipelines` have merged.
 
+    A day that is outside the range of all of them is forgotten a day after its last touch: its events are rejected, and
+    the ledger knows when to read those of the future again.
     Returns how many were forgotten, and how many of that age had to stay: a minute is pending or held, or a touch
     carries a write timestamp that is no server's.
     """
-    oldest = change_log.clock(reader) - age
+    clock = change_log.clock(reader)
     forgotten = kept = 0
-    days = change_log.changed_days(reader, lake_table)
-    for day in sorted(day for day, changed_at in days.items() if is_old(day, changed_at, oldest)):
+    for day, changed_at in sorted(change_log.changed_days(reader, lake_table).items()):
+        is_junk = all(_is_out_of_range(pipeline, day, clock) for pipeline in pipelines)
+        oldest = clock - (min(age, _JUNK_AGE) if is_junk else age)
+        if not (is_junk or day < oldest.date()) or time_of(changed_at) >= oldest:
+            continue
         state = change_log.state_of_day(reader, lake_table, day)
-        if state is None or not is_old(day, state.day_changed_at, oldest):
+        if state is None or time_of(state.day_changed_at) >= oldest:
             continue
         # Every touch from now on must be newer than the deletion: one from a clock far ahead would hide those.
         is_covered = state.written_at < (oldest - _EPOCH) // _MICROSECOND and all(
@@ -52,6 +57,7 @@ def forget_days(
     return forgotten, kept
 
 
-def is_old(day: date, changed_at: UUID, oldest: datetime) -> bool:
-    """A day that is over since then, and that nobody touched since then either."""
-    return day < oldest.date() and time_of(changed_at) < oldest
+def _is_out_of_range(pipeline: Pipeline, day: date, clock: datetime) -> bool:
+    """Whether all of the day's minutes are."""
+    first = datetime(day.year, day.month, day.day)
+    return all(pipeline.out_of_range(minute, clock) for minute in (first, first + timedelta(hours=23, minutes=59)))

@@ -31,9 +31,14 @@ def old(reader) -> datetime:
 
 def touch_long_ago(*minutes: datetime) -> None:
     """Touches as they were written soon after their minutes: then, and not now."""
+    for minute in minutes:
+        touch_at(minute + timedelta(minutes=2), minute)
+
+
+def touch_at(written: datetime, *minutes: datetime) -> None:
+    """Touches as they were written at that time."""
     with lake("lake_admin") as admin:
         for minute in minutes:
-            written = minute + timedelta(minutes=2)
             stamp = (written - datetime(1970, 1, 1)) // timedelta(microseconds=1)
             admin.execute(
                 "INSERT INTO minutemark.minute_changes (lake_table, day, minute, changed_at) "
@@ -182,3 +187,27 @@ def test_a_day_goes_only_when_every_pipeline_of_its_table_has_merged_it(lab: Lab
     lab.query("UPDATE etl.minute_ledger SET state = 'closed' WHERE pipeline = 'newcomer'")
     assert change_log_days.forget_days(reader, writer, lab.conn, TABLE, both, AGE) == (1, 0)
     assert lab.one("SELECT COUNT(*) FROM etl.day_cursors") == 0
+
+
+def test_days_of_a_broken_clock_are_forgotten_a_day_after_their_last_touch(lab: Lab, reader, writer, old) -> None:
+    """Those of the future, too, which never grow old; they are read again by the ledger when their time comes."""
+    clock = change_log.clock(reader).replace(second=0, microsecond=0)
+    far, soon, early = clock + timedelta(days=20_000), clock + timedelta(hours=12), datetime(1999, 5, 1, 12)
+    touch_at(clock - timedelta(hours=25), far, soon, early)
+    assert set(process(lab, reader)) == {far, soon, early}
+    assert forget(lab, reader, writer) == (2, 0)
+    assert list(change_log.changed_days(reader, TABLE)) == [soon.date()]
+    assert process(lab, reader, "run-2") == []
+    touch_at(clock - timedelta(hours=23), far)
+    process(lab, reader, "run-3")
+    assert forget(lab, reader, writer) == (0, 0)
+
+
+def test_a_day_of_the_future_that_is_touched_again_in_its_time_is_read(lab: Lab, reader, writer, old) -> None:
+    clock = change_log.clock(reader).replace(second=0, microsecond=0)
+    far = clock + timedelta(days=3)
+    touch_at(clock - timedelta(hours=25), far)
+    process(lab, reader)
+    assert forget(lab, reader, writer) == (1, 0)
+    change_log.touch(writer, TABLE, [far])
+    assert process(lab, reader, "run-2") == [far]
