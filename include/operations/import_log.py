@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +10,11 @@ from datetime import datetime
 
 from include import readings
 from include.warehouse import rejected
+from include.warehouse.errors import WarehouseError
 from include.warehouse.session import in_transaction
 
 MAX_REJECTED = 20.0  # percent
+TAKE_OVER_SECONDS = 5  # in which a server notices that a client was killed
 
 
 def add_file_options(parser: ArgumentParser) -> None:
@@ -81,8 +84,12 @@ class Progress:
     begun_at: datetime | None = None  # UTC, by the warehouse's clock
 
 
+class ImportRunning(WarehouseError):
+    """Another import of the same source is at work; the message says where it is and what to do."""
+
+
 class ImportLog:
-    """The progress of one source into one target, in the warehouse.
+    """The progress of one source into one target, in the warehouse. It belongs to the connection that has begun it.
 
     `origin` is what the keys of its rejected rows begin with, where that is another source's: they are that source's rows.
     """
@@ -107,7 +114,12 @@ class ImportLog:
         self.progress = Progress(first_position, 0, 0, resumed=False)
 
     def begin(self, *, anew: bool = False) -> Progress:
-        """Go on where an unfinished import of this source stopped, unless `anew`; a finished one begins anew anyhow."""
+        """Go on where an unfinished import of this source stopped, unless `anew`; a finished one begins anew anyhow.
+
+        Raises ImportRunning while another connection imports this source. The server ends that ownership with the connection,
+        so that the successor of a killed import takes over.
+        """
+        self._own()
         self.progress = in_transaction(self._conn, lambda cursor: self._begin(cursor, anew))
         return self.progress
 
@@ -130,6 +142,32 @@ class ImportLog:
             return cursor.fetchone()[0]
 
         return in_transaction(self._conn, ask)
+
+    def _own(self) -> None:
+        """Two imports of one source would overwrite each other's position and counts."""
+        digest = hashlib.blake2b("\n".join(self._key.values()).encode(), digest_size=16).hexdigest()
+        name = f"minutemark.import.{digest}"
+        cursor = self._conn.cursor()
+        cursor.execute("SELECT GET_LOCK(%s, %s)", (name, TAKE_OVER_SECONDS))
+        if cursor.fetchone()[0] == 1:
+            return
+        cursor.execute("SELECT IS_USED_LOCK(%s)", (name,))
+        owner = cursor.fetchone()[0]
+        cursor.execute(
+            "SELECT started_at, rows_written, rows_rejected FROM etl.imports "
+            "WHERE target = %(target)s AND source_key = %(source_key)s",
+            self._key,
+        )
+        begun = cursor.fetchone()
+        self._conn.rollback()
+        so_far = (
+            f", since {begun[0]:%Y-%m-%d %H:%M} UTC, {begun[1]:,} rows written, {begun[2]:,} rejected" if begun else ""
+        )
+        raise ImportRunning(
+            f"{self._source_name} is being read by another import or replay (connection {owner} of the warehouse{so_far}). "
+            "Wait until it has finished. If it was killed, run the same command again: it continues there. If its machine is "
+            f"gone, run KILL {owner} in the warehouse first."
+        )
 
     def _begin(self, cursor, anew: bool) -> Progress:
         cursor.execute(

@@ -25,7 +25,7 @@ from include.lake.csv_records import FileRefused, csv_records
 from include.lake.packed_file import Damage
 from include.operations.admission import Occurrences, about_columns, check_header, names_of
 from include.operations.file_survey import Sample, Survey, checked_fingerprint, glance_at, survey
-from include.operations.import_log import ImportLog, add_file_options, shortfall
+from include.operations.import_log import ImportLog, ImportRunning, add_file_options, shortfall
 from include.operations.json_events import events_of
 from include.operations.progress import Bar
 from include.operations.replay_feed import Clock, Feed
@@ -37,7 +37,7 @@ from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
 
-_REFUSALS = (ReplayRefused, FileRefused, ConnectionMissing, UnknownWayIn, pipelines.UnknownPipeline)
+_REFUSALS = (ReplayRefused, FileRefused, ImportRunning, ConnectionMissing, UnknownWayIn, pipelines.UnknownPipeline)
 _ENDINGS = (BrokerError, WarehouseError)  # what may end a replay that has begun
 
 

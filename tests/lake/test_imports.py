@@ -17,6 +17,8 @@ from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.operations import chunks, imports
 from include.operations.dimension_rows import UnknownDimension
+from include.operations.file_survey import checked_fingerprint
+from include.operations.import_log import ImportLog, ImportRunning
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
 from local.layout import ROOT
@@ -65,6 +67,27 @@ def test_events_arrive_and_their_minutes_are_touched(recruitment, csv_file):
     with lake("lake_reader") as session:
         minutes = change_log.minutes_of_day(session, "bedan.tracking", datetime(2026, 7, 1).date())
     assert {datetime(2026, 7, 1, 10, 0), datetime(2026, 7, 1, 10, 3)} <= set(minutes)
+
+
+# ⚑ two imports of one file at once overwrote each other's position and counts
+def test_a_second_import_of_a_file_stops_and_a_successor_takes_over(recruitment, csv_file):
+    lines = [f"{event_id('2026-07-01 11:00:00')},click,7," for _ in range(3)]
+    path = csv_file(*lines)
+    digest, _ = checked_fingerprint(path)
+    source = {"source_key": digest, "source_name": path.name, "first_position": 0}
+    with warehouse("warehouse_etl") as conn:
+        first = ImportLog(conn, pipeline="recruitment", target="recruitment", **source)
+        first.begin()
+        first.advance(2, 1, [])
+        running = r"events\.csv is being read by another import or replay \(connection \d+ .* 1 rows written, 0 rejected\).*KILL"
+        with pytest.raises(ImportRunning, match=running):
+            imports.import_csv(recruitment, path)
+        assert first.begin().resumed, "It owns its own import."
+        other = csv_file(*lines[:2])
+        assert imports.import_csv(recruitment, other).written == 2, "Another file is another import."
+        path = csv_file(*lines)
+    summary = imports.import_csv(recruitment, path)  # the connection of the first one has ended
+    assert (summary.resumed_at, summary.written) == (2, 3)
 
 
 def test_rows_without_a_usable_id_are_kept_with_line_reason_and_payload(recruitment, csv_file):
