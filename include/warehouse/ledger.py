@@ -81,7 +81,7 @@ _HOLD_AS_READ = (
     "split_size = NULL WHERE pipeline = %s AND minute = %s"
 )
 JUDGED_AGAIN = "judged again"  # as held_changed_at, where it differs from every change, so that the minute is pending
-_READ_AGAIN = (
+_JUDGE_AGAIN = (
     f"UPDATE etl.minute_ledger SET held_changed_at = '{JUDGED_AGAIN}' WHERE pipeline = %(pipeline)s AND state = 'held' "
     "AND pending = 0 AND minute IN ({marks})"
 )
@@ -446,7 +446,7 @@ def hold_as_read(
 
 def read_again(cursor, pipeline_name: str, minutes: Sequence[datetime]) -> None:
     """Make these held minutes pending: their gate may let them pass now. Does not commit."""
-    for query, binds in _by_minutes(_READ_AGAIN, pipeline_name, minutes):
+    for query, binds in _by_minutes(_JUDGE_AGAIN, pipeline_name, minutes):
         cursor.execute(query, binds)
 
 
