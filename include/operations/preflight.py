@@ -95,7 +95,10 @@ def _spark_problem(target: Endpoint) -> str | None:
         return (
             "Connection spark_default has no host: set it to a Spark master, such as local[*] or spark://spark-master."
         )
-    return None
+    from include.spark import submission
+
+    master = f"{target.host}:{target.port}" if target.port else target.host
+    return submission.authentication_problem(master, target.extra.get("conf"))
 
 
 def _of_store(target: Endpoint) -> list[str]:

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,7 +42,6 @@ log = logging.getLogger("minutemark")
 LOG_FORMAT, LOG_TIME = "%(asctime)s minutemark %(message)s", "%H:%M:%S"
 # What pyspark asks py4j for, by bare names, all the time.
 _LOOKED_UP = ("functions", "PythonSQLUtils", "PythonUtils", "SparkSession", "org", "java", "scala")
-SECRETS = "spark.minutemark.warehouse."  # properties under this prefix are the JDBC driver's
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,9 @@ class Job:
     options: dict[str, object]
     one_task: bool
     session: dict[str, str]  # Spark SQL's settings for a job of this size
+    lake: dict[str, str] = field(repr=False)  # the connector's settings, its account among them
     warehouse_url: str
+    warehouse_properties: dict[str, str] = field(repr=False)  # the JDBC driver's, its account among them
 
     @classmethod
     def read(cls, file: Path) -> Job:
@@ -72,7 +73,9 @@ class Job:
             options=said["options"],
             one_task=said["one_task"],
             session=said["session"],
+            lake=said["lake"],
             warehouse_url=said["warehouse"]["url"],
+            warehouse_properties=said["warehouse"]["properties"],
         )
 
 
@@ -80,7 +83,7 @@ def run(spark: SparkSession, job: Job) -> None:
     """Fill staging for one attempt."""
     pipeline = pipelines.get(job.pipeline)
     transform = transform_of(pipeline)
-    with Warehouse(spark, job.warehouse_url, _warehouse_properties(spark)) as warehouse:
+    with Warehouse(spark, job.warehouse_url, job.warehouse_properties) as warehouse:
         with step("read") as said:
             raw = lake.read_minutes(spark, pipeline, job.minutes)
             if job.one_task:
@@ -193,11 +196,12 @@ def attempt(spark: SparkSession, job: Job) -> int:
     """One job, whose failure is said in the log; 0 when the attempt is complete."""
     log.info("%s batch %d attempt %d", job.pipeline, job.batch_id, job.attempt)
     try:
-        for name, value in job.session.items():
+        # A session's settings are not the driver's properties, which it serves.
+        for name, value in {**job.session, **job.lake}.items():
             spark.conf.set(name, value)
         run(spark, job)
     except Exception as error:
-        where = _where(spark, job)
+        where = _where(job)
         remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explained(error, **where)
         failed = FAILED_FOR_GOOD if isinstance(error, JobRefused) else FAILED
         if remedy is None:
@@ -212,14 +216,8 @@ def _of_attempt(frame: DataFrame, attempt: int) -> DataFrame:
     return frame.select(F.lit(attempt).alias("attempt"), "*")
 
 
-def _warehouse_properties(spark: SparkSession) -> dict[str, str]:
-    settings = spark.sparkContext.getConf().getAll()
-    return {key.removeprefix(SECRETS): value for key, value in settings if key.startswith(SECRETS)}
-
-
-def _where(spark: SparkSession, job: Job) -> dict[str, str]:
-    conf = spark.sparkContext.getConf()
-    host, port = conf.get("spark.cassandra.connection.host", "?"), conf.get("spark.cassandra.connection.port", "9042")
+def _where(job: Job) -> dict[str, str]:
+    host, port = (job.lake[f"spark.cassandra.connection.{name}"] for name in ("host", "port"))
     return {"lake": f"{host}:{port}", "warehouse": job.warehouse_url.split("/")[2]}
 
 

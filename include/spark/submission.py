@@ -1,22 +1,28 @@
 """What spark-submit needs for one attempt: the job, the stores' addresses and accounts, flags that make it fast.
 
-Accounts go into a properties file that only this user can read: arguments and --conf are visible to everybody in `ps`.
+Accounts go into the job's file, which only this user can read. Arguments and --conf are visible to everybody in `ps`, and a
+driver serves its properties to its executors: to whoever reaches its port, where Spark does not authenticate.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import json
 import os
 import re
+import shutil
+import stat
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from include.connections import Endpoint
 from include.spark.kept_driver import folder_of
@@ -42,7 +48,10 @@ _LATE_C2 = (
     "-XX:Tier4BackEdgeThreshold=400000",
     "-XX:Tier3DelayOn=0",  # while C2 has anything to do, C1's code does without the slow counting for it
 )
-_WAREHOUSE = "spark.minutemark.warehouse."
+_AUTHENTICATE, _SECRET = "spark.authenticate", "spark.authenticate.secret"
+_CONNECTOR = "spark.cassandra."
+_FOLDERS = "minutemark-job-"
+_YOUNG_SECONDS = 60  # a folder may have no lock yet
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CONCATENATED = ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions")
 _CLASS_PATHS = ("spark.driver.extraClassPath",)
@@ -77,6 +86,7 @@ class Submission:
     jars: str | None  # that have to travel to a cluster; None when the master is this machine
     env_vars: dict[str, str]
     dir: Path = field(repr=False)
+    lock: IO = field(repr=False)  # held while the submitting process lives: sweep() leaves the folder alone
 
 
 def prepare(
@@ -91,27 +101,32 @@ def prepare(
 ) -> Submission:
     """Write properties and job into a private folder. `settings` (extra `conf` of spark_default) win over defaults.
 
-    With `keep` it is a submission to a driver that stays, where the master is this machine.
+    With `keep` it is a submission to a driver that stays, where the master is this machine. Raises SubmissionImpossible.
     """
     jars = spark_jars()
-    folder = Path(tempfile.mkdtemp(prefix="minutemark-job-"))  # mode 0700
+    chosen = _chosen(settings)
+    if problem := authentication_problem(master, settings):
+        raise SubmissionImpossible(problem)
+    sweep()
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDERS))  # mode 0700
     url = jdbc_url(warehouse)
     keep = keep and is_local(master)  # on a cluster it would hold executors that others wait for
     small = estimated_rows <= SMALL_DELTA_ROWS
-    chosen = _merged(_spark_defaults(), {key: str(value) for key, value in (settings or {}).items()})
+    connector, others = _split(lake_settings(lake))
+    stores = {"lake": connector, "warehouse": jdbc_properties(warehouse)}
     properties = _merged(
         _tuning(master),
+        _secrecy(master),
         chosen,
-        _correctness(),
+        _correctness(master),
         runtime(jars, short_lived=small and not keep),
-        lake_settings(lake),
-        warehouse_settings(warehouse),
+        others,
     )
     session = {key: value for key, value in _session(small).items() if key not in chosen}
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
     _write_private(properties_file, properties_text(properties))
-    _write_private(job_file, json.dumps(_job(batch, attempt, url, estimated_rows, session)))
-    key = _driver_key(master, properties) if keep else None
+    _write_private(job_file, json.dumps(_job(batch, attempt, url, estimated_rows, session, stores)))
+    key = _driver_key(master, properties, stores) if keep else None
     return Submission(
         application=str(APPLICATION),
         properties_file=str(properties_file),
@@ -121,12 +136,41 @@ def prepare(
         jars=None if is_local(master) else ",".join(jars),
         env_vars=environment(master),
         dir=folder,
+        lock=_locked(folder),
     )
+
+
+def sweep() -> None:
+    """Remove the folders of tasks that were killed: they hold passwords, and nobody else removes them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*"):
+        with contextlib.suppress(OSError):
+            about = folder.lstat()
+            is_ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
+            if is_ours and time.time() - about.st_mtime > _YOUNG_SECONDS:
+                with _locked(folder):
+                    shutil.rmtree(folder)
+
+
+def _locked(folder: Path) -> IO:
+    """The lock of the folder; the kernel lets go of it when its process ends. Raises BlockingIOError where one holds it."""
+    lock = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise
+    return lock
 
 
 def session_settings(master: str) -> dict[str, str]:
     """What a session needs without stores: for notebooks and tests, and for making the archive."""
-    return _merged(_tuning(master), _session(small=True), _correctness(), runtime(spark_jars(), short_lived=True))
+    return _merged(
+        _tuning(master),
+        _secrecy(master),
+        _session(small=True),
+        _correctness(master),
+        runtime(spark_jars(), short_lived=True),
+    )
 
 
 def properties_text(properties: Mapping[str, str]) -> str:
@@ -253,9 +297,42 @@ def _tuning(master: str) -> dict[str, str]:
     return tuning
 
 
-def _correctness() -> dict[str, str]:
-    """What nobody may change: results depend on it."""
-    return {"spark.speculation": "false", **reading_settings()}
+def _secrecy(master: str) -> dict[str, str]:
+    """Who may connect to driver and executors, and what others on the network read of it."""
+    local = {_AUTHENTICATE: "true"}
+    return (
+        local
+        if is_local(master)
+        else local | {"spark.network.crypto.enabled": "true", "spark.io.encryption.enabled": "true"}
+    )
+
+
+def _correctness(master: str) -> dict[str, str]:
+    """What nobody may change: results depend on it, and on this machine who gets them."""
+    own = {_AUTHENTICATE: "true", "spark.ui.enabled": "false"} if is_local(master) else {}
+    return {"spark.speculation": "false", **own, **reading_settings()}
+
+
+def authentication_problem(master: str, settings: Mapping[str, object] | None = None) -> str | None:
+    """Spark makes the secret itself but for a standalone cluster, whose master and workers have it, too."""
+    chosen = _chosen(settings)
+    if not master.startswith("spark://") or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
+        return None
+    return (
+        f"{master} is a standalone cluster, and {_SECRET} is not set: the driver could not tell its executors from anybody "
+        f"else. Start master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or in "
+        f'extra `conf` of connection spark_default. {{"{_AUTHENTICATE}": "false"}} there does without, in a network of your own.'
+    )
+
+
+def _chosen(settings: Mapping[str, object] | None) -> dict[str, str]:
+    return _merged(_spark_defaults(), {key: str(value) for key, value in (settings or {}).items()})
+
+
+def _split(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(settings of the connector, which it takes from a session too; all others)."""
+    connector = {key: value for key, value in settings.items() if key.startswith(_CONNECTOR)}
+    return connector, {key: value for key, value in settings.items() if key not in connector}
 
 
 def reading_settings() -> dict[str, str]:
@@ -285,11 +362,6 @@ def lake_settings(lake: Endpoint) -> dict[str, str]:
     if extra.get("ssl_options"):
         settings["spark.cassandra.connection.ssl.enabled"] = "true"
     return settings | {key: str(value) for key, value in (extra.get("spark") or {}).items()}
-
-
-def warehouse_settings(warehouse: Endpoint) -> dict[str, str]:
-    """The JDBC driver's properties, under the prefix that the job looks for."""
-    return {_WAREHOUSE + key: value for key, value in jdbc_properties(warehouse).items()}
 
 
 def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
@@ -334,12 +406,12 @@ def jdbc_url(warehouse: Endpoint) -> str:
     return f"jdbc:mysql://{host}:{warehouse.port or 3306}/etl?{encoded}"
 
 
-def _driver_key(master: str, properties: Mapping[str, str]) -> str:
-    """Names a kept driver by all that it was started with: settings, accounts, interpreter, and the code that it runs."""
+def _driver_key(master: str, properties: Mapping[str, str], stores: Mapping[str, Mapping[str, str]]) -> str:
+    """Names a kept driver by all that it works with: settings, accounts, interpreter, and the code that it runs."""
     digest = hashlib.sha256()
     # A new archive only makes starting quicker.
     settings = properties_text(properties).replace(f" {_escaped(_option(_archive_flag()))}", "")
-    for part in (master, settings, sys.executable, os.environ.get("JAVA_HOME", ""), str(ROOT)):
+    for part in (master, settings, json.dumps(stores), sys.executable, os.environ.get("JAVA_HOME", ""), str(ROOT)):
         digest.update(part.encode() + b"\0")
     for folder in _DRIVER_CODE:
         for file in sorted(folder.glob("*.py")):
@@ -347,7 +419,14 @@ def _driver_key(master: str, properties: Mapping[str, str]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _job(batch: Batch, attempt: int, url: str, estimated_rows: float, session: Mapping[str, str]) -> dict[str, object]:
+def _job(
+    batch: Batch,
+    attempt: int,
+    url: str,
+    estimated_rows: float,
+    session: Mapping[str, str],
+    stores: Mapping[str, Mapping[str, str]],
+) -> dict[str, object]:
     return {
         "pipeline": batch.pipeline,
         "batch_id": batch.batch_id,
@@ -357,7 +436,8 @@ def _job(batch: Batch, attempt: int, url: str, estimated_rows: float, session: M
         "options": dict(batch.options),
         "one_task": estimated_rows <= ONE_TASK_ROWS and len(batch.minutes) <= ONE_TASK_MINUTES,
         "session": dict(session),
-        "warehouse": {"url": url},
+        "lake": stores["lake"],
+        "warehouse": {"url": url, "properties": stores["warehouse"]},
     }
 
 

@@ -175,9 +175,14 @@ def _hosts(cursor, target: Endpoint) -> list[str]:
     cursor.execute("SELECT host FROM mysql.user WHERE user = %(login)s ORDER BY host", {"login": target.login})
     hosts = [row[0].decode() if isinstance(row[0], bytes | bytearray) else row[0] for row in cursor.fetchall()]
     if not hosts:
+        if not target.password:
+            raise WarehouseError(
+                f"The warehouse has no account {target.login!r}, and connection {target.conn_id} has no password: an account "
+                f"is not created without one. Set the password of connection {target.conn_id}, or create the account yourself."
+            )
         cursor.execute(
             "CREATE USER %(login)s@%(host)s IDENTIFIED BY %(password)s",
-            {"login": target.login, "host": "%", "password": target.password or ""},
+            {"login": target.login, "host": "%", "password": target.password},
         )
         hosts = ["%"]
     return hosts

@@ -11,8 +11,9 @@ import pytest
 
 from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.page.auth_manager import RITA
-from tests.page.world import USERS
+from tests.page.world import MINUTE, SECRET, USERS, ago, hold, text
 from tests.warehouse.conftest import lab  # noqa: F401
+from tests.warehouse.lab import Lab
 
 SETTINGS = {
     "AIRFLOW__CORE__AUTH_MANAGER": "tests.page.auth_manager.PermissionsOfDags",
@@ -55,3 +56,17 @@ def as_user(api) -> Callable:
         return made
 
     return client
+
+
+@pytest.fixture
+def held(lab: Lab) -> dict:  # noqa: F811  (a fixture by its name)
+    """A held minute, and a rejected event of the one before it; the body of its release."""
+    minute = ago(lab, 5)
+    hold(lab, minute)
+    lab.query(
+        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+        "VALUES ('recruitment', 'lake', 'k1', %s, 'bid is negative: -1', %s)",
+        minute - MINUTE,
+        SECRET,
+    )
+    return {"minute": text(minute), "why": "meant so"}

@@ -8,26 +8,11 @@ import sys
 import pytest
 
 from tests.airflow_home import PROJECT, bare_environment
-from tests.page.world import CHANGE, DATA, MINUTE, USERS, ago, drift, hold, text
+from tests.page.world import CHANGE, DATA, SECRET, USERS, ago, drift
 from tests.warehouse.lab import Lab
 
 RELEASE = f"{DATA}/recruitment/release"
 HEAVY = ("plugins.pipelines_page", "pipelines_page", "include.page", "include.pipelines", "MySQLdb")
-SECRET = '{"secret": "payload"}'
-
-
-@pytest.fixture
-def held(lab: Lab) -> dict:
-    """A held minute, and a rejected event of the one before it; the body of its release."""
-    minute = ago(lab, 5)
-    hold(lab, minute)
-    lab.query(
-        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
-        "VALUES ('recruitment', 'lake', 'k1', %s, 'bid is negative: -1', %s)",
-        minute - MINUTE,
-        SECRET,
-    )
-    return {"minute": text(minute), "why": "meant so"}
 
 
 def releases(lab: Lab) -> list[tuple]:

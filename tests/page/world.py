@@ -13,6 +13,7 @@ USERS = {"vera": "viewer", "ulf": "user", "otto": "op", "ada": "admin"}
 DATA = "/minutemark/api/pipelines"
 CHANGE = {"X-Minutemark-Page": "1"}
 MINUTE = timedelta(minutes=1)
+SECRET = '{"secret": "payload"}'  # a rejected row
 GOOD, BAD = contribution(), contribution(bid_sum=-1)
 
 

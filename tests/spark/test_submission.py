@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import stat
 import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +30,8 @@ BATCH = SimpleNamespace(
 LAKE = Endpoint("lake_reader", "cassandra", "lake.example", 9042, "reader", "s3cret\\ é", extra={"local_dc": "dc2"})
 WAREHOUSE = Endpoint("warehouse_etl", "mysql", "warehouse.example", 3306, "etl", "pa=ss#word")
 
+STANDALONE = {"spark.authenticate.secret": "of the cluster"}
+
 
 @pytest.fixture(autouse=True)
 def jars(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,9 +52,53 @@ def test_secrets_are_in_private_files_and_nowhere_else() -> None:
     found, properties = prepared()
     assert stat.S_IMODE(found.dir.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in found.dir.iterdir()} == {0o600}
-    assert properties["spark.minutemark.warehouse.password"] == "pa=ss#word"
-    assert properties["spark.cassandra.auth.password"] == "s3cret\\\\ \\u00e9"  # as java.util.Properties reads it
-    assert "pa=ss#word" not in str(found) + (found.dir / "job.json").read_text()
+    job = json.loads(found.job_file.read_text())
+    assert job["warehouse"]["properties"]["password"] == WAREHOUSE.password
+    assert job["lake"]["spark.cassandra.auth.password"] == LAKE.password
+    seen = str(found) + str(properties)
+    assert "pa=ss" not in seen and "s3cret" not in seen, "A driver serves its properties to its executors."
+
+
+@pytest.mark.parametrize("master", ["local[*]", "yarn", "k8s://https://k8s.example"])
+def test_nobody_connects_to_a_driver_without_its_secret(master: str) -> None:
+    _, properties = prepared(master)
+    assert properties["spark.authenticate"] == "true" and properties["spark.ui.enabled"] == "false"
+    encrypted = [properties.get(f"spark.{what}.enabled") for what in ("network.crypto", "io.encryption")]
+    assert encrypted == ([None, None] if master.startswith("local") else ["true", "true"])
+
+
+def test_on_this_machine_nobody_can_turn_authentication_off() -> None:
+    _, properties = prepared(settings={"spark.authenticate": False, "spark.ui.enabled": True})
+    assert (properties["spark.authenticate"], properties["spark.ui.enabled"]) == ("true", "false")
+
+
+def test_a_standalone_cluster_needs_a_secret_of_its_own(tmp_path) -> None:
+    with pytest.raises(submission.SubmissionImpossible, match=r"spark\.authenticate\.secret is not set.*spark_default"):
+        submission.prepare(BATCH, 9, LAKE, WAREHOUSE, "spark://host:7077", 5_000)
+    assert not list(tmp_path.glob("minutemark-job-*"))
+    _, with_secret = prepared("spark://host:7077", settings=STANDALONE)
+    assert (with_secret["spark.authenticate"], with_secret["spark.network.crypto.enabled"]) == ("true", "true")
+    _, without = prepared("spark://host:7077", settings={"spark.authenticate": False})
+    assert without["spark.authenticate"] == "False"
+
+
+def test_the_folder_of_a_killed_task_is_swept_and_that_of_a_running_one_is_not(tmp_path) -> None:
+    running, _ = prepared()
+    code = (
+        "import os, signal, tempfile\nfrom tests.spark.test_submission import BATCH, LAKE, WAREHOUSE\n"
+        "from include.spark import submission\n"
+        f"tempfile.tempdir = {str(tmp_path)!r}\n"
+        "submission.prepare(BATCH, 9, LAKE, WAREHOUSE, 'local[*]', 10)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=submission.ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    [left] = [folder for folder in tmp_path.glob("minutemark-job-*") if folder != running.dir]
+    prepared()
+    assert left.exists(), "It is too young: another task may be making it."
+    for folder in (left, running.dir):
+        os.utime(folder, (0, 0))
+    prepared()
+    assert not left.exists() and running.job_file.exists()
 
 
 def test_speculation_stays_off_and_times_stay_utc(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +128,7 @@ def test_the_machine_s_defaults_are_kept(tmp_path, monkeypatch: pytest.MonkeyPat
 
 def test_jars_travel_only_to_a_cluster() -> None:
     local, local_properties = prepared("local[2]")
-    cluster, cluster_properties = prepared("spark://host:7077")
+    cluster, cluster_properties = prepared("spark://host:7077", settings=STANDALONE)
     assert local.jars is None and local_properties["spark.driver.host"] == "127.0.0.1"
     assert cluster.jars.endswith("connector.jar") and "spark.driver.host" not in cluster_properties
 
@@ -161,14 +210,15 @@ def test_a_driver_is_kept_when_the_archive_for_its_successors_is_made(tmp_path, 
 
 
 def test_no_driver_is_kept_on_a_cluster() -> None:
-    assert prepared("spark://host:7077", keep=True)[0].driver_key is None
+    assert prepared("spark://host:7077", settings=STANDALONE, keep=True)[0].driver_key is None
 
 
 def test_tls_is_what_the_connection_says() -> None:
     extra = {"ssl_mode": "verify_ca", "jdbc": {"trustCertificateKeyStoreUrl": "file:/trust.p12"}}
-    _, properties = prepared(warehouse=Endpoint("warehouse_etl", "mysql", "w.example", 3306, "etl", "x", extra=extra))
-    assert properties["spark.minutemark.warehouse.sslMode"] == "VERIFY_CA"
-    assert properties["spark.minutemark.warehouse.trustCertificateKeyStoreUrl"] == "file:/trust.p12"
+    found, _ = prepared(warehouse=Endpoint("warehouse_etl", "mysql", "w.example", 3306, "etl", "x", extra=extra))
+    properties = json.loads(found.job_file.read_text())["warehouse"]["properties"]
+    assert properties["sslMode"] == "VERIFY_CA"
+    assert properties["trustCertificateKeyStoreUrl"] == "file:/trust.p12"
 
 
 def test_missing_jars_are_named_with_the_remedy(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

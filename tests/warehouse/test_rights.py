@@ -103,3 +103,15 @@ def test_the_documentation_lists_exactly_these_rights() -> None:
     section = (PROJECT / "docs" / "deploy.md").read_text().partition("\n## MySQL\n")[2].partition("\n## ")[0]
     granted = [line for line in section.splitlines() if line.startswith("GRANT")]
     assert granted == list(administrator_grants("'minutemark_admin'@'%'"))
+
+
+@pytest.mark.parametrize("password", [{}, {"password": ""}], ids=["none", "empty"])
+@pytest.mark.parametrize("conn_id", ["warehouse_etl", "warehouse_bi"])
+def test_no_account_is_created_without_a_password(warehouse_schema: None, monkeypatch, conn_id: str, password) -> None:
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    known = json.loads(os.environ[variable])
+    del known["password"]
+    monkeypatch.setenv(variable, json.dumps(known | {"login": "newcomer"} | password))
+    with pytest.raises(WarehouseError, match=f"no account 'newcomer', and connection {conn_id} has no password"):
+        apply_schema()
+    assert run("warehouse_admin", "SELECT user FROM mysql.user WHERE user = 'newcomer'") == []
