@@ -265,7 +265,7 @@ def test_demo_traffic_is_counted_ignored_and_rejected(project: Project, worker: 
         "from include.demo.traffic import import_demo_dimensions, run_traffic\n"
         "assert import_demo_dimensions(pipeline) == 0\n"
         "until = datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=5)\n"
-        "sent = run_traffic(pipeline, events=60, seconds=1, broken=0.2, duplicate=0.1, late=0.1, until=until, seed=7)\n"
+        "sent = run_traffic(pipeline, events=60, seconds=1, broken=0.1, duplicate=0.1, late=0, until=until, seed=7)\n"
         "print(sent.events, sent.broken)"
     )
     sent, broken = map(int, said.split())
