@@ -59,7 +59,7 @@ PIPELINE = Pipeline(
             measures=(
                 Measure("visits", comment="views", of="s.event_type = 'view'"),
                 Measure("cart_additions", of="s.event_type = 'cart'"),
-                Measure("removals", comment="from carts", of="s.event_type = 'remove_from_cart'"),
+                Measure("removals", comment="from carts", of="s.event_type = 'remove_from_cart'", added=True),
             ),
         ),
     ),
