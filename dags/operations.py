@@ -21,7 +21,7 @@ SETTINGS = {
 
 
 def triggering_user(dag_run) -> str:
-    """The name that a record keeps: whoever is logged in, whatever the form says."""
+    """The name that a record keeps: the logged-in user, whatever the form says."""
     return getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
 
 

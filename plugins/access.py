@@ -2,7 +2,7 @@
 
 - A request for another host is refused: a foreign page that resolves its own name to this server reaches nothing.
 - No page of another site can frame one of Airflow.
-- Whoever triggers or clears a run of an operations DAG needs the permission that the Pipelines page requires: to edit
+- Users who trigger or clear a run of an operations DAG need the permission that the Pipelines page requires: to edit
   `<pipeline>_minute`, or to see its runs for minutemark_verify. Without a pipeline: that permission on every pipeline.
 
 Every Airflow process imports this module, only the API server runs it: heavy imports are inside functions.

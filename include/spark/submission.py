@@ -1,7 +1,7 @@
 """What spark-submit needs for one attempt: the job, the stores' addresses and accounts, flags that make it fast.
 
 Accounts go into the job's file, which only this user can read. Arguments and --conf are visible to everybody in `ps`, and a
-driver serves its properties to its executors: to whoever reaches its port, where Spark does not authenticate.
+driver serves its properties to its executors, and without authentication to everybody who reaches its port.
 """
 
 from __future__ import annotations

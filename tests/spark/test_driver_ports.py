@@ -1,4 +1,4 @@
-"""What the driver's JVM gives to whoever connects to its ports without its secrets: nothing."""
+"""What the driver's JVM gives to a client without its secrets: nothing."""
 
 from __future__ import annotations
 
