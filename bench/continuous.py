@@ -93,9 +93,10 @@ def _measure(args: argparse.Namespace) -> int:
 
 
 def _end_traffic(airflow, pipeline) -> None:
-    """Return when everything that was sent is in the lake, and the minute of the last event is over."""
+    """Return when all that was sent is in the lake, the last event's minute is over, and every minute has settled."""
     from include.kafka import topics
     from include.kafka.way_in import group_of, way_in
+    from include.warehouse.session import warehouse
 
     traffic, deadline = f"{pipeline.name}_demo_traffic", time.monotonic() + 240
     airflow.pause(traffic)
@@ -107,14 +108,23 @@ def _end_traffic(airflow, pipeline) -> None:
             break
         time.sleep(1)
     time.sleep(60 - time.time() % 60)
+    pending = "SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %s AND pending = 1"
+    deadline = time.monotonic() + 240
+    with warehouse() as conn:
+        while _one(conn, pending, pipeline.name) and time.monotonic() < deadline:
+            time.sleep(1)
 
 
 def _now(conn):
+    return _one(conn, "SELECT CURRENT_TIMESTAMP(6)")
+
+
+def _one(conn, sql: str, *binds):
     cursor = conn.cursor()
-    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
-    [(now,)] = cursor.fetchall()
-    conn.rollback()
-    return now
+    cursor.execute(sql, binds)
+    [(value,)] = cursor.fetchall()
+    conn.rollback()  # so that the next one sees what was committed meanwhile
+    return value
 
 
 def _figures(conn, pipeline, begin, end) -> dict:
