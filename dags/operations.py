@@ -25,7 +25,7 @@ def triggering_user(dag_run) -> str:
     return getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
 
 
-@task(retries=18, execution_timeout=timedelta(minutes=3))  # three minutes for the stores to come up
+@task(retries=18, execution_timeout=timedelta(hours=12))  # an upgrade may sum up all published rows
 def apply_schema() -> None:
     from include.operations.setup import set_up
 
@@ -159,7 +159,7 @@ with DAG(
         "it adds columns that a newer version declares."
     ),
     tags=["minutemark", "operations"],
-    dagrun_timeout=timedelta(minutes=30),
+    dagrun_timeout=timedelta(hours=13),
     **SETTINGS,
 ):
     chain(apply_schema(), preflight_tasks())

@@ -183,9 +183,17 @@ def operations(path: str, body: bytes) -> Iterator[Operation]:
             yield Operation(dag_id, run_conf if isinstance(run_conf, dict) else {}, None)
         else:
             run_id = _TASKS_OF_RUN.sub("", run_id) if run_id else isinstance(said, dict) and said.get("dag_run_id")
-            yield _known_run(dag_id, run_id) if isinstance(run_id, str) else Operation(dag_id, {})
-    elif dag_id in (None, "~"):
-        yield from (Operation(named, {}) for named in sorted(OPERATIONS.intersection(_texts(said))))
+            of_one_run = isinstance(run_id, str) and not _goes_beyond_one_run(said)
+            yield _known_run(dag_id, run_id) if of_one_run else Operation(dag_id, {})
+    if dag_id in (None, "~") or _goes_beyond_one_run(
+        said
+    ):  # Airflow takes the names in the body before that of the path
+        yield from (Operation(named, {}) for named in sorted(OPERATIONS.intersection(_texts(said)) - {dag_id}))
+
+
+def _goes_beyond_one_run(said: Any) -> bool:
+    """Whether the body names runs of its own, or asks for those before and after the run."""
+    return isinstance(said, dict) and any(said.get(name) for name in ("actions", "include_past", "include_future"))
 
 
 def _known_run(dag_id: str, run_id: str) -> Operation:

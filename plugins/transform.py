@@ -93,7 +93,7 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
                 batches.note(conn, batch.batch_id, f"transform_delta: {reason}")
             raise (AirflowFailException if self._for_good else AirflowException)(reason) from error
         finally:
-            shutil.rmtree(submitted.dir)  # it holds the passwords
+            shutil.rmtree(submitted.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker
 
     def on_kill(self) -> None:
         """The provider kills spark-submit alone; its Python driver is a child of it."""

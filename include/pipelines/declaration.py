@@ -151,6 +151,10 @@ class Pipeline:
             raise ValueError(
                 f"Pipeline {self.name}: schedule is {self.schedule!r}: write {MINUTE!r} or {CONTINUOUS!r}, or leave it out."
             )
+        for what in ("name", "table"):
+            used = [getattr(fact, what) for fact in self.facts]
+            if doubled := sorted({one for one in used if used.count(one) > 1}):
+                raise ValueError(f"Pipeline {self.name}: two facts have the {what} {doubled[0]}: choose another.")
         if strangers := {one.output for one in self.facts if one.output} - {one.name for one in self.outputs}:
             raise ValueError(
                 f"Pipeline {self.name}: a fact sums up the output {', '.join(sorted(strangers))}: declare it in outputs."

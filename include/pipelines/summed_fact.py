@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 SUM, MAX = "SUM", "MAX"  # how the contributions of a key become its fact
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_OWN_COLUMNS = frozenset({"attempt", "batch_id", "minute", "event_count", "last_minute"})
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Measure:
     name: str  # column of the contributions
     type: str = "BIGINT"
     comment: str = ""
-    of: str = ""  # SQL over one staged row `s` of the output that is summed; empty: its column of this name
+    of: str = ""  # SQL over one staged row `s` of the output that is summed; empty: its column of this name. NULL adds nothing
     column: str = ""  # of the fact; empty: the same name
-    combine: str = SUM  # or MAX
+    combine: str = SUM  # or MAX, of values that are never NULL
     signed: bool = False  # may be negative
     added: bool = False  # to tables with rows: NULL where no merge has counted it yet
 
@@ -77,6 +78,8 @@ class SummedFact:
             raise ValueError(
                 f"Fact {self.table}: {wrong[0]!r} is not a column name: use lower-case letters, digits, underscores."
             )
+        if taken := sorted(_OWN_COLUMNS.intersection(names)):
+            raise ValueError(f"Fact {self.table}: every fact has columns named {', '.join(taken)}: choose other names.")
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"Fact {self.table}: {', '.join(doubled)} is declared twice.")
         if wrong := [one.combine for one in self.measures if one.combine not in (SUM, MAX)]:

@@ -50,7 +50,7 @@ _LATE_C2 = (
 )
 _AUTHENTICATE, _SECRET = "spark.authenticate", "spark.authenticate.secret"
 _CONNECTOR = "spark.cassandra."
-_FOLDERS = "minutemark-job-"
+_FOLDERS = "minutemark-spark-job-"
 _YOUNG_SECONDS = 60  # a folder may have no lock yet
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CONCATENATED = ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions")

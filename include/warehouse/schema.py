@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
 from include.pipelines import Pipeline, all_pipelines
+from include.pipelines.summed_fact import SummedFact
 from include.warehouse import partitions, reporting_zone
 from include.warehouse.columns import add_missing, exists
 from include.warehouse.errors import DENIED, WarehouseError, place
@@ -131,28 +133,49 @@ def _tables(conn, sources: Iterable[SqlFile]) -> None:
 
 
 def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
-    """Its tables. Contributions that are summed up from an output begin with the sums of the rows that it has published.
-
-    Until they do, the pipeline's lock keeps merges away.
-    """
+    """Its tables. Contributions that are summed up from an output begin with the sums of the rows that it has published."""
     conn.cursor().execute(
         f"CREATE DATABASE IF NOT EXISTS {pipeline.database} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     )
-    published = {output.contributions for output in pipeline.outputs if exists(conn, output.contributions)}
-    new = [fact for fact in pipeline.facts if fact.output and not exists(conn, fact.contributions)]
-    to_fill = [fact for fact in new if pipeline.staging_of(fact).contributions in published]
-    with warehouse(account) as other:
-        cursor = other.cursor()
-        if to_fill:
-            tables = ", ".join(fact.contributions for fact in to_fill)
-            log.info("Filling %s from what %s has published.", tables, pipeline.name)
-            lock(cursor, pipeline)
-        _tables(conn, files(pipeline, "warehouse.sql"))
-        _tables(conn, files(pipeline, "retired.sql"))
-        for file in files(pipeline, "from_output.sql") if to_fill else ():
-            for statement in file.statements:
-                cursor.execute(statement)
-        other.commit()
+    if _to_fill(conn, pipeline):
+        with warehouse(account) as other:
+            lock(other.cursor(), pipeline)  # of merges and of another set-up
+            _tables(conn, files(pipeline, "retired.sql"))
+            for fact in _to_fill(conn, pipeline):
+                _fill(conn, pipeline, fact)
+    _tables(conn, files(pipeline, "warehouse.sql"))
+    _tables(conn, files(pipeline, "retired.sql"))
+
+
+def _to_fill(conn, pipeline: Pipeline) -> list[SummedFact]:
+    """Facts without a table of contributions, whose output has one of published rows."""
+    return [
+        fact
+        for fact in pipeline.facts
+        if fact.output
+        and exists(conn, pipeline.staging_of(fact).contributions)
+        and not exists(conn, fact.contributions)
+    ]
+
+
+def _fill(conn, pipeline: Pipeline, fact: SummedFact) -> None:
+    """Make its contributions under another name, which goes when they are whole: set-up may be killed at any point."""
+    published, unfinished = pipeline.staging_of(fact).contributions, f"{fact.contributions}_unfinished"
+    log.info("Filling %s from %s. Merges of %s wait meanwhile.", fact.contributions, published, pipeline.name)
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT rows_kept_from FROM etl.pipelines WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}
+    )
+    if (kept_from := cursor.fetchone()[0]) is not None:
+        log.warning("%s begins at %s: rows of %s before it were removed.", fact.table, kept_from, published)
+    cursor.execute(f"DROP TABLE IF EXISTS {unfinished}")
+    alone = replace(pipeline, facts=(fact,))
+    for file in (*files(alone, "warehouse.sql"), *files(alone, "from_output.sql")):
+        for statement in file.statements:
+            if f" {fact.contributions} (" in statement:
+                cursor.execute(statement.replace(f" {fact.contributions} (", f" {unfinished} (", 1))
+    conn.commit()
+    cursor.execute(f"RENAME TABLE {unfinished} TO {fact.contributions}")
 
 
 def _grant(cursor, conn_id: str, admin: Endpoint) -> None:

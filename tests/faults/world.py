@@ -472,7 +472,7 @@ class World:
         left = {table: runs.count(table) for table in STAGING}
         if any(left.values()):
             raise Broken(f"staging is not empty: {left}")
-        folders = [path.name for path in Path(tempfile.gettempdir()).glob("minutemark-job-*")]
+        folders = [path.name for path in Path(tempfile.gettempdir()).glob("minutemark-spark-job-*")]
         if folders:
             raise Broken(f"folders of jobs are left: {folders}")
 

@@ -112,6 +112,38 @@ def test_what_was_triggered_for_another_pipeline_is_not_run_again(as_user, run_o
     assert answer.status_code == 403 and "ecommerce_minute" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        (
+            "POST",
+            "minutemark_import/clearTaskInstances",
+            {"dag_run_id": "{run}", "dry_run": False, "include_past": True},
+        ),
+        (
+            "POST",
+            "minutemark_import/clearTaskInstances",
+            {"dag_run_id": "{run}", "dry_run": False, "include_future": True},
+        ),
+        (
+            "PATCH",
+            "recruitment_minute/dagRuns",
+            {"actions": [{"action": "delete", "entities": [{"dag_id": "minutemark_import", "dag_run_id": "any"}]}]},
+        ),
+        (
+            "PATCH",
+            "minutemark_import/dagRuns/{run}/taskInstances",
+            {"actions": [{"action": "delete", "entities": [{"task_id": "import_rows", "dag_run_id": "another"}]}]},
+        ),
+    ],
+)
+def test_a_run_of_ones_own_is_no_way_to_runs_of_others(as_user, run_of, method: str, path: str, body: dict) -> None:
+    run_id = run_of("minutemark_import", RITA, {"pipeline": "recruitment", "file": "x.csv"})
+    named = json.loads(json.dumps(body).replace("{run}", run_id))
+    answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(run=run_id)}", json=named)
+    assert answer.status_code == 403 and "ecommerce_minute" in answer.json()["detail"]
+
+
 def test_nobody_repeats_a_release_in_another_users_name(as_user, run_of) -> None:
     run_id = run_of("minutemark_release", "ada", {"pipeline": "recruitment"})
     path = f"/api/v2/dags/minutemark_release/dagRuns/{run_id}/clear"

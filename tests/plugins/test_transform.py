@@ -115,7 +115,7 @@ def test_completes_an_attempt_and_shows_no_password(batch_id, keep_driver, capfd
     )
     assert any("include/spark/run.py" in line for line in watch.seen)
     assert not [password for password in passwords if password in shown]
-    assert list(short_path.glob("minutemark-job-*")) == []
+    assert list(short_path.glob("minutemark-spark-job-*")) == []
     assert [child for child in drivers() if runs_the_job(child)] == [] or keep_driver
 
 

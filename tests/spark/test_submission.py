@@ -75,7 +75,7 @@ def test_on_this_machine_nobody_can_turn_authentication_off() -> None:
 def test_a_standalone_cluster_needs_a_secret_of_its_own(tmp_path) -> None:
     with pytest.raises(submission.SubmissionImpossible, match=r"spark\.authenticate\.secret is not set.*spark_default"):
         submission.prepare(BATCH, 9, LAKE, WAREHOUSE, "spark://host:7077", 5_000)
-    assert not list(tmp_path.glob("minutemark-job-*"))
+    assert not list(tmp_path.glob("minutemark-spark-job-*"))
     _, with_secret = prepared("spark://host:7077", settings=STANDALONE)
     assert (with_secret["spark.authenticate"], with_secret["spark.network.crypto.enabled"]) == ("true", "true")
     _, without = prepared("spark://host:7077", settings={"spark.authenticate": False})
@@ -92,7 +92,7 @@ def test_the_folder_of_a_killed_task_is_swept_and_that_of_a_running_one_is_not(t
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=submission.ROOT, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    [left] = [folder for folder in tmp_path.glob("minutemark-job-*") if folder != running.dir]
+    [left] = [folder for folder in tmp_path.glob("minutemark-spark-job-*") if folder != running.dir]
     prepared()
     assert left.exists(), "It is too young: another task may be making it."
     for folder in (left, running.dir):

@@ -14,11 +14,12 @@ import pytest
 from include import pipelines
 from include.operations.recount import rules
 from include.pipelines import Pipeline, all_pipelines
-from include.warehouse import columns, merge, schema
+from include.pipelines.summed_fact import Measure, SummedFact
+from include.warehouse import columns, folding, merge, schema
 from include.warehouse.errors import WarehouseError
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
-from include.warehouse.sql import control, files
+from include.warehouse.sql import SqlFile, control, files
 from tests.reference import ecommerce as reference
 from tests.reference.shop import event, purchase, view
 from tests.warehouse.lab import Lab
@@ -290,18 +291,18 @@ def test_while_contributions_are_filled_no_merge_publishes(lab: Lab, monkeypatch
     shop.stage(batch_id, {TEN.replace(second=0): [operation(event_time=TEN)]})
     assert shop.check(batch_id).passed
     admin(*(f"DROP TABLE {fact.contributions}" for fact in ECOMMERCE.facts))
-    add, merged = schema.add_missing, []
+    fill, merged = schema._fill, []
 
-    def merge_meanwhile(conn, statement: str) -> list[str]:
-        if SALES.contributions in statement and not merged:
+    def merge_meanwhile(conn, pipeline: Pipeline, fact: SummedFact) -> None:
+        fill(conn, pipeline, fact)
+        if not merged:
             merged.append(pool.submit(merge.merge, batch_id))
             while not admin(
                 "SELECT 1 FROM information_schema.PROCESSLIST WHERE info LIKE 'SELECT pipeline%FOR UPDATE'"
             ):
                 assert not merged[0].done()
-        return add(conn, statement)
 
-    monkeypatch.setattr(schema, "add_missing", merge_meanwhile)
+    monkeypatch.setattr(schema, "_fill", merge_meanwhile)
     with ThreadPoolExecutor() as pool:
         apply_schema()
         assert merged[0].result().minutes == 1
@@ -309,3 +310,60 @@ def test_while_contributions_are_filled_no_merge_publishes(lab: Lab, monkeypatch
     assert (
         sum(numbers[0] for numbers in visits(shop).values()) == 2
     )  # of TEN's minute its one event, and that of TWELVE
+
+
+def test_contributions_that_were_filled_in_part_are_filled_again(lab: Lab, monkeypatch) -> None:
+    """What set-up leaves when it is killed: a merge must not take a part for the whole."""
+    shop = Shop(lab.conn)
+    shop.publish(staged(ROWS))
+    facts = visits(shop)
+    admin(*(f"DROP TABLE {fact.contributions}" for fact in ECOMMERCE.facts))
+
+    def without_visits(pipeline: Pipeline, pattern: str) -> list[SqlFile]:
+        found = files(pipeline, pattern)
+        if pattern == "from_output.sql" and pipeline.facts == (OF_VISITS,):
+            return [
+                SqlFile(one.name, one.source, one.text.replace("FROM ecommerce.operations", "FROM nowhere.at_all"))
+                for one in found
+            ]
+        return found
+
+    with monkeypatch.context() as patched, pytest.raises(WarehouseError):
+        patched.setattr(schema, "files", without_visits)
+        apply_schema()
+    assert not admin("SHOW TABLES IN ecommerce LIKE 'visits_by_minute'")
+    apply_schema()
+    assert not admin("SHOW TABLES IN ecommerce LIKE '%unfinished'")
+    late = {TWELVE.replace(minute=59, second=0): [operation("cart", event_time=TEN)]}
+    shop.publish(late, run_id="late")
+    ten = min(EXPECTED)
+    assert visits(shop) == facts | {ten: (facts[ten][0], facts[ten][1] + 1, facts[ten][2])}
+    assert list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None)) == []
+
+
+def test_a_fact_that_comes_later_leaves_folded_hours_of_the_others_alone(lab: Lab, monkeypatch) -> None:
+    """Its own begins with every row that was published; prices that no event names add nothing."""
+    shop = Shop(lab.conn)
+    shop.publish(
+        {TEN.replace(second=0): [operation(), operation(price=None)], ELEVEN.replace(second=0): [operation(price=None)]}
+    )
+    shop.publish({TEN.replace(second=0) + timedelta(minutes=1): [operation("cart")]}, run_id="second")
+    shop.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 3 DAY")
+    assert folding.fold(shop.conn, ECOMMERCE, TEN + timedelta(days=100), timedelta(days=90)) == 1
+    before = shop.query("SELECT * FROM ecommerce.visits_by_minute ORDER BY 1, 2")
+    shown_prices = SummedFact(
+        name="prices", table="ecommerce.prices_hourly", output="operations", key=OF_VISITS.key,
+        measures=(Measure("shown", "DECIMAL(24, 2)", of="s.price"),),
+    )  # fmt: skip
+    declare(replace(ECOMMERCE, facts=(*ECOMMERCE.facts, shown_prices)), monkeypatch)
+    try:
+        apply_schema()
+        assert shop.query("SELECT * FROM ecommerce.visits_by_minute ORDER BY 1, 2") == before
+        found = shop.query("SELECT event_count, shown FROM ecommerce.prices_by_minute ORDER BY minute")
+        price = operation()["price"]
+        assert found == [(2, price), (1, price), (1, 0)]
+    finally:
+        monkeypatch.undo()
+        admin(
+            *(f"DROP TABLE {table}" for table in (shown_prices.contributions, shown_prices.touched, shown_prices.table))
+        )
