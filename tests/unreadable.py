@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -18,7 +19,10 @@ TOMBSTONES_READ = 5_000  # tombstone_failure_threshold of the tests' node
 def unreadable_partition(writer, pipeline: Pipeline, minute: datetime, shard: int) -> Iterator[None]:
     """Until the end, when one deletion of the whole partition, newer than each of them, makes it empty and readable."""
     delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time = ?")
-    rows = [(minute, shard, event_id(str(minute))) for _ in range(TOMBSTONES_READ + 1)]
+    # All around the ids that a test makes in this minute: readers ask for the milliseconds of their events alone.
+    around = event_id(str(minute))
+    near = (around.int + (step << 96) for step in range(-2 * TOMBSTONES_READ, 2 * TOMBSTONES_READ))
+    rows = [(minute, shard, uuid.UUID(int=one)) for one in near]
     execute_concurrent_with_args(writer, delete, rows, concurrency=100)
     try:
         yield
