@@ -31,7 +31,9 @@ _OF_A_PARTITION = {"ReadFailure", "ReadTimeout", "OperationTimedOut", "Unavailab
 
 def is_of_a_partition(error: BaseException) -> bool:
     """Whether a read failed for what it read, or for a replica of that, so that other partitions may answer."""
-    return type(_innermost(error)).__name__ in _OF_A_PARTITION
+    innermost = _innermost(error)
+    # The driver may report that no host is left before it has noted why: NoHostAvailable without errors.
+    return type(innermost).__name__ in _OF_A_PARTITION or getattr(innermost, "errors", None) == {}
 
 
 def place(endpoint: Endpoint) -> str:

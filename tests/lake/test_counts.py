@@ -10,7 +10,7 @@ from cassandra import InvalidRequest, ReadFailure
 from include.connections import LAKE_READER, endpoint
 from include.lake import counts, schema
 from include.lake.counts import minute_counts
-from include.lake.errors import explain
+from include.lake.errors import explain, is_of_a_partition
 from include.lake.writer import EventWriter
 from tests.lake.conftest import event
 from tests.unreadable import unreadable_partition
@@ -93,6 +93,15 @@ def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(rec
         assert isinstance(named[0][2], ReadFailure)
         assert {minute: ids.count(minute) for minute in found} == dict.fromkeys(found, 5), "Each row once."
         assert counts.sampled_rows(reader, recruitment, asked) == {asked[0]: 5, asked[2]: 5, asked[3]: 5}
+
+
+def test_no_host_without_a_reason_may_be_the_partition():
+    from cassandra import Unauthorized, Unavailable
+    from cassandra.cluster import NoHostAvailable
+
+    assert is_of_a_partition(NoHostAvailable("no host is left", {}))
+    assert is_of_a_partition(NoHostAvailable("no host is left", {"host": Unavailable("too few")}))
+    assert not is_of_a_partition(NoHostAvailable("no host is left", {"host": Unauthorized("no")}))
 
 
 def test_partitions_whose_replicas_are_away_are_named(recruitment, reader, admin):
