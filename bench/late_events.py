@@ -1,9 +1,9 @@
 """Whether a merge costs more when events come late: `python -m bench.late_events` (--minutes 2880 --events 5000 --late 0.01).
 
 Stages shop events minute by minute, a share of them up to a day late, in a throw-away MariaDB, and merges them: the first
-and the last hour minute by minute, what is between in batches. Prints for both hours the median seconds of the merge and
-of its gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it touched. Leaves
-each merge in bench/results/late-events.csv and the plot in docs/pictures.
+and the last hour minute by minute, the others in batches. Prints for both hours the median seconds of the merge and of its
+gate, the rows that the merge read (Handler_read_%), and the contributions of the fact keys that it touched. Leaves each
+merge in bench/results/late-events.csv and the plot in docs/pictures.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Events:
 
     def __init__(self, events: int, late: float) -> None:
         self._events, self._late, self._rng = events, late, random.Random("late events")
-        catalogue, self._weights = shop_file._catalogue(random.Random("shop 1"), shop_file.PRODUCTS)
+        catalogue, self._weights = shop_file.product_catalogue(random.Random("shop 1"), shop_file.PRODUCTS)
         self._names = [_names(text) for text in catalogue]
 
     def of(self, minute: datetime) -> list[tuple]:

@@ -83,7 +83,7 @@ class Asked:
 def lines(asked: Asked, products: int = PRODUCTS) -> Iterator[tuple[int, str]]:
     """(rows, their text) minute by minute, without the header; minutes without rows are left out."""
     rng = random.Random(f"shop {asked.seed}")
-    catalogue, weights = _catalogue(rng, products)
+    catalogue, weights = product_catalogue(rng, products)
     sessions = _Sessions(rng, asked)
     carts, purchases = _Due(CARTS), _Due(PURCHASES)
     looked_at, carted = (catalogue[0], sessions.tails[0]), None
@@ -166,7 +166,7 @@ class _Sessions:
         return f"{user},{name[:8]}-{name[8:12]}-4{name[13:16]}-a{name[17:20]}-{name[20:]}\n"
 
 
-def _catalogue(rng: random.Random, products: int) -> tuple[list[str], list[float]]:
+def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], list[float]]:
     """The middles of a row, product to price, the most wanted first, and their cumulative weights: a few get most."""
     codes = [f"{part}.{rest}" for part, others in _PARTS.items() for rest in others.split()]
     identities = rng.sample(range(2053013550000000000, 2053013569999999999), len(codes) + 300)

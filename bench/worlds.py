@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 from include import pipelines, runs
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
@@ -105,7 +104,7 @@ class World:
             batch = batches.get(conn, batch_id)
             attempt = batches.mint_attempt(conn, batch_id)
         return batch, submission.prepare(
-            dataclasses.replace(batch, minutes=tuple(planned.minute for planned in batch.minutes)),
+            submission.Delta.of(batch),
             attempt,
             lake=endpoint(LAKE_READER),
             warehouse=endpoint(WAREHOUSE_ETL),
@@ -156,9 +155,7 @@ def session(passwords: Mapping[str, str]):
     from include.spark import run
 
     os.environ.update(connections.warehouse(passwords, port=1))  # the account counts; each job names its server
-    nothing = SimpleNamespace(
-        batch_id=0, pipeline="recruitment", minutes=(), lake_clock=datetime(2000, 1, 1), options={}
-    )
+    nothing = submission.Delta(0, "recruitment", (), datetime(2000, 1, 1), {})
     submitted = submission.prepare(
         nothing, 0, endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), MASTER, estimated_rows=10**7, keep=True
     )

@@ -55,12 +55,12 @@ def import_rows(params=None) -> None:
 def release_minutes(params=None, dag_run=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.operations.held import asked_release, reason
+    from include.operations import held
     from include.warehouse.held import ReleaseRefused
 
     minutes = (params["pipeline"], params["minute"], params["from"], params["to"])
     try:
-        print(asked_release(*minutes, by=triggering_user(dag_run), why=reason(params["why"], params["by"])))
+        print(held.release_minutes(*minutes, by=triggering_user(dag_run), why=held.reason(params["why"], params["by"])))
     except ReleaseRefused as refused:
         raise AirflowFailException(str(refused)) from None
 

@@ -171,29 +171,33 @@ class Operation(NamedTuple):
 def operations(path: str, body: bytes) -> Iterator[Operation]:
     """The runs of operations DAGs that the request creates or changes."""
     try:
-        said = json.loads(body) if body else {}
+        message = json.loads(body) if body else {}
     except ValueError:
-        said = {}  # Airflow refuses it
+        message = {}  # Airflow refuses it
     found = _RUNS.search(path)
     dag_id, run_id = (found["dag"], found["run"]) if found else (None, None)
     if dag_id in OPERATIONS:
         is_trigger = path.rstrip("/").endswith("/dagRuns")
-        if is_trigger and isinstance(said, dict) and "actions" not in said:
-            run_conf = said.get("conf")
+        if is_trigger and isinstance(message, dict) and "actions" not in message:
+            run_conf = message.get("conf")
             yield Operation(dag_id, run_conf if isinstance(run_conf, dict) else {}, None)
         else:
-            run_id = _TASKS_OF_RUN.sub("", run_id) if run_id else isinstance(said, dict) and said.get("dag_run_id")
-            of_one_run = isinstance(run_id, str) and not _goes_beyond_one_run(said)
+            run_id = (
+                _TASKS_OF_RUN.sub("", run_id) if run_id else isinstance(message, dict) and message.get("dag_run_id")
+            )
+            of_one_run = isinstance(run_id, str) and not _goes_beyond_one_run(message)
             yield _known_run(dag_id, run_id) if of_one_run else Operation(dag_id, {})
     if dag_id in (None, "~") or _goes_beyond_one_run(
-        said
+        message
     ):  # Airflow takes the names in the body before that of the path
-        yield from (Operation(named, {}) for named in sorted(OPERATIONS.intersection(_texts(said)) - {dag_id}))
+        yield from (Operation(named, {}) for named in sorted(OPERATIONS.intersection(_texts(message)) - {dag_id}))
 
 
-def _goes_beyond_one_run(said: Any) -> bool:
+def _goes_beyond_one_run(message: Any) -> bool:
     """Whether the body names runs of its own, or asks for those before and after the run."""
-    return isinstance(said, dict) and any(said.get(name) for name in ("actions", "include_past", "include_future"))
+    return isinstance(message, dict) and any(
+        message.get(name) for name in ("actions", "include_past", "include_future")
+    )
 
 
 def _known_run(dag_id: str, run_id: str) -> Operation:

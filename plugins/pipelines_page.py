@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from include import pipelines
 from include.connections import WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing
-from include.operations.held import accept_drift, asked_release
+from include.operations.held import accept_drift, release_minutes
 from include.page import answers, backfill, ledger, minutes, overview, troubles
 from include.pipelines import Pipeline
 from include.runs import RangeRefused
@@ -240,7 +240,7 @@ class Release(BaseModel):
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_release"))],
 )
 def release(pipeline: Annotated[Pipeline, Depends(edited)], asked: Release, user: GetUserDep) -> Json:
-    done = asked_release(pipeline.name, asked.minute, asked.start, asked.end, by=user.get_name(), why=asked.why)
+    done = release_minutes(pipeline.name, asked.minute, asked.start, asked.end, by=user.get_name(), why=asked.why)
     return Json({"said": str(done), "minutes": done.minutes})
 
 

@@ -9,6 +9,8 @@ from airflow.timetables.base import DagRunInfo
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.models.dag import DagModel
     from airflow.timetables.base import DataInterval, TimeRestriction
     from pendulum import DateTime
@@ -53,6 +55,9 @@ class ContinuousWithBackfills(CronDataIntervalTimetable):
 
 
 def _now() -> DateTime:
-    """Never a full minute, whose logical date belongs to a backfill."""
-    now = coerce_datetime(utcnow())
-    return now if now.second or now.microsecond else now.replace(microsecond=1)
+    return off_the_minute(coerce_datetime(utcnow()))
+
+
+def off_the_minute(time: datetime) -> datetime:
+    """The time, or a microsecond later: the logical date of a full minute belongs to a backfill."""
+    return time if time.second or time.microsecond else time.replace(microsecond=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 import shutil
@@ -75,7 +74,7 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
         self.lineage = lineage.of_transform(pipelines.get(batch.pipeline), lake, target)
         self.name = f"{batch.pipeline}-batch-{batch.batch_id}-attempt-{attempt}"
         submitted = submission.prepare(
-            dataclasses.replace(batch, minutes=tuple(planned.minute for planned in batch.minutes)),
+            submission.Delta.of(batch),
             attempt,
             lake=lake,
             warehouse=target,

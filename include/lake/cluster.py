@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ def replication(session: Session, target: Endpoint, keyspaces: list[str]) -> str
 
 
 def replicas(session: Session, local: str, keyspaces: list[str]) -> dict[str, int | None]:
-    """The replicas of each keyspace in that data center; None where there is no such keyspace."""
+    """The replicas of each keyspace in that data center; None if the keyspace does not exist."""
     found: dict[str, int | None] = {}
     for keyspace in keyspaces:
         row = session.execute(_KEYSPACE, (keyspace,)).one()
@@ -67,7 +67,7 @@ def replicas_of(options: Mapping[str, str], local: str) -> int:
 
 
 def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str | None:
-    """Why set-up does not go on: a keyspace has, or would get, one replica on a cluster of three nodes or more."""
+    """The reason why set-up stops: a keyspace has, or would get, one replica on a cluster of three nodes or more."""
     if nodes < NODES or factor == "1":
         return None
     missing = [keyspace for keyspace, count in replicas.items() if count is None and not factor]
@@ -93,15 +93,20 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
 
 def problems(session: Session, target: Endpoint) -> Iterator[str]:
     """What preflight reports of a cluster that answers."""
-    names = sorted(data_centers(session))
-    if len(names) > 1 and not target.extra.get("local_dc"):
-        yield (
-            f"Connection {target.conn_id}: the cluster has the data centers {', '.join(names)}, and the connection names none. "
-            "Each session then uses the one that it meets first. A minute could then be read before its events arrive. Set "
-            f'the extra {{"local_dc": "{names[0]}"}}, the same one for all readers and writers.'
-        )
-    if late := clock_problem(clocks(session)):
-        yield f"Connection {target.conn_id}: {late}"
+    found = (data_center_problem(data_centers(session), target.extra.get("local_dc")), clock_problem(clocks(session)))
+    yield from (f"Connection {target.conn_id}: {problem}" for problem in found if problem)
+
+
+def data_center_problem(names: Collection[str], local: str | None) -> str | None:
+    """Whether it is left to chance which of several data centers a session uses."""
+    if len(names) < 2 or local:
+        return None
+    first, *_ = sorted(names)
+    return (
+        f"the cluster has the data centers {', '.join(sorted(names))}, and the connection names none. Each session then uses "
+        "the one that it meets first. A minute could then be read before its events arrive. Set the extra "
+        f'{{"local_dc": "{first}"}}, the same one for all readers and writers.'
+    )
 
 
 def clocks(session: Session) -> dict[str, timedelta]:

@@ -44,8 +44,8 @@ class Presence:
         for event in events:
             shard = shard_of(event_id(self._pipeline, event), self._pipeline.shards)
             wanted[minute_of(event.create_time), shard].append(event)
-        asked = list(wanted.items())
-        binds = [(*key, *_span(of_key)) for key, of_key in asked]
+        requests = list(wanted.items())
+        binds = [(*key, *_span(of_key)) for key, of_key in requests]
         answers = execute_concurrent_with_args(
             self._session,
             self._query,
@@ -55,7 +55,7 @@ class Presence:
             results_generator=True,
         )
         missing = []
-        for (_, of_key), (is_read, answer) in zip(asked, answers, strict=True):
+        for (_, of_key), (is_read, answer) in zip(requests, answers, strict=True):
             try:
                 if not is_read:
                     raise answer

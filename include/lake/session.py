@@ -30,10 +30,7 @@ def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
     """
     target = endpoint(conn_id)
     with explained(target):
-        try:
-            cluster, session = open_session(target)
-        except OSError as error:  # a file of ssl_options that is not there, say
-            raise explain(error, target) from error
+        cluster, session = open_session(target)
     try:
         with explained(target):
             yield session
@@ -56,6 +53,13 @@ def explained(target: Endpoint) -> Iterator[None]:
 
 def open_session(target: Endpoint) -> tuple[Cluster, Session]:
     """A cluster and its session, with the settings that all of ours have; errors are the driver's. Shut the cluster down."""
+    try:
+        return _open(target)
+    except OSError as error:  # a file of ssl_options that does not exist, for example
+        raise explain(error, target) from error
+
+
+def _open(target: Endpoint) -> tuple[Cluster, Session]:
     from cassandra.cluster import NoHostAvailable
 
     logging.getLogger("cassandra").setLevel(logging.ERROR)  # what matters arrives as an exception

@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.connections import Endpoint
-from include.lake.errors import LakeError, explain
+from include.lake.errors import LakeError
 from include.lake.session import explained, open_session
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ def _is_over(opening: asyncio.Future[_Shared]) -> bool:
 
 def _open(target: Endpoint) -> _Shared:
     with explained(target):
-        try:
-            return _Shared(target.conn_id, *open_session(target))
-        except OSError as error:  # a file of ssl_options that is not there, say
-            raise explain(error, target) from error
+        return _Shared(target.conn_id, *open_session(target))
 
 
 async def _retire_others(conn_id: str, current: str) -> None:

@@ -1,6 +1,6 @@
 """Days of the change log that everything was merged of: what a poll reads, a row a day, must not grow for ever.
 
-A late touch of a forgotten day makes the day appear anew, with that minute alone: the next poll takes it.
+A late touch of a forgotten day adds the day again, with that minute alone: the next poll takes it.
 """
 
 from __future__ import annotations

@@ -29,27 +29,27 @@ _COLUMNS = {
 _SHOWN_ROWS = 2  # of a check's sample, in a table
 
 
-def asked_release(
+def release_minutes(
     pipeline: str | None,
     minute: str | None,
-    asked_from: str | None,
-    asked_to: str | None,
+    start: str | None,
+    end: str | None,
     *,
     by: str,
     why: str | None = None,
 ) -> held.Released:
-    """The release that a command line or a form asks for. Raises ReleaseRefused, which says what is held instead."""
+    """Release the minutes that a command line or a form names. Raises ReleaseRefused, which says what is held instead."""
     with warehouse(WAREHOUSE_ETL, merge=True) as conn:
         try:
             if not pipeline:
                 raise WindowRefused("Say whose minutes to release: PIPELINE=….")
-            asked = pipelines.get(pipeline)
-            start, end = minute_or_range(minute, asked_from, asked_to)
+            owner = pipelines.get(pipeline)
+            first, until = minute_or_range(minute, start, end)
         except (WindowRefused, pipelines.UnknownPipeline) as refused:
             known = pipelines.all_pipelines()
             among = [known[pipeline]] if pipeline in known else known.values()
             raise held.ReleaseRefused(f"{refused.args[0]} {held.summary(conn, among)}") from None
-        return held.release(conn, asked, start, end, by=by, reason=why)
+        return held.release(conn, owner, first, until, by=by, reason=why)
 
 
 def accept_drift(
@@ -61,7 +61,7 @@ def accept_drift(
     why: str | None = None,
     drift_id: int | None = None,
 ) -> drifts.Accepted:
-    """The acceptance that a command line or a form asks for. Raises AcceptanceRefused, which says what is open instead."""
+    """Accept the drift that a command line or a form names. Raises AcceptanceRefused, which says what is open instead."""
     if not pipeline:
         raise drifts.AcceptanceRefused("Say whose drift to accept: PIPELINE=….")
     if kind and kind not in drifts.KINDS:
@@ -74,13 +74,13 @@ def accept_drift(
 def listed(pipeline: str | None, form: str = "table") -> str:
     """Every held minute, of one pipeline or of all, as text for standard output."""
     listing.checked_format(form)
-    asked = pipelines.asked(pipeline)
+    chosen = pipelines.asked(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:
-        found = held.held_minutes(conn, asked)
+        found = held.held_minutes(conn, chosen)
     if form == "json":
         return listing.as_json(found)
     if not found:
-        return f"Nothing is held in {', '.join(sorted(one.name for one in asked))}."
+        return f"Nothing is held in {', '.join(sorted(one.name for one in chosen))}."
     titles, *lines = listing.table(found, _COLUMNS)
     text = [titles]
     for line, row in zip(lines, found, strict=True):
@@ -113,7 +113,7 @@ def reason(why: str | None, by: str | None) -> str | None:
 
 
 def login_name() -> str:
-    """Who sits at this command line, as the machine knows them."""
+    """The login name of the user at this command line."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # an account without a name, as in containers
@@ -125,8 +125,16 @@ def list_main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make held", description="Lists the minutes that are held, and why.")
     parser.add_argument("--pipeline", help="PIPELINE= only those of this one")
     parser.add_argument("--format", default="table", help="FORMAT= table or json")
-    asked = parser.parse_args(arguments)
-    return _say("List failed.", lambda: listed(asked.pipeline or None, asked.format))
+    args = parser.parse_args(arguments)
+    return _say("List failed.", lambda: listed(args.pipeline or None, args.format))
+
+
+def _recorded(parser: argparse.ArgumentParser, arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
+    """The arguments, and who and why as the record keeps them."""
+    parser.add_argument("--by", default="", help="BY= a name to note beside the reason; the record names your login")
+    parser.add_argument("--why", default="", help="WHY= the reason, kept in the record")
+    args = parser.parse_args(arguments)
+    return args, {"by": login_name(), "why": reason(args.why, args.by)}
 
 
 def release_main(arguments: list[str] | None = None) -> int:
@@ -139,13 +147,10 @@ def release_main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minute", default="", help="MINUTE= one minute, as 2026-11-22T14:05 (UTC)")
     parser.add_argument("--from", dest="start", default="", help="FROM= the first of several")
     parser.add_argument("--to", default="", help="TO= their end, not included")
-    parser.add_argument("--by", default="", help="BY= a name to note beside the reason; the record names your login")
-    parser.add_argument("--why", default="", help="WHY= for those who ask later")
-    asked = parser.parse_args(arguments)
-    who = {"by": login_name(), "why": reason(asked.why, asked.by)}
+    args, who = _recorded(parser, arguments)
     return _say(
         "Nothing is released.",
-        lambda: asked_release(asked.pipeline, asked.minute, asked.start, asked.to, **who),
+        lambda: release_minutes(args.pipeline, args.minute, args.start, args.to, **who),
     )
 
 
@@ -158,13 +163,10 @@ def accept_main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pipeline", default="", help="PIPELINE= whose field")
     parser.add_argument("--field", default="", help="FIELD= its name, as `make held` shows it")
     parser.add_argument("--kind", default="", help=f"KIND= only one of {', '.join(drifts.KINDS)}")
-    parser.add_argument("--by", default="", help="BY= a name to note beside the reason; the record names your login")
-    parser.add_argument("--why", default="", help="WHY= for those who ask later")
-    asked = parser.parse_args(arguments)
-    who = {"by": login_name(), "why": reason(asked.why, asked.by)}
+    args, who = _recorded(parser, arguments)
     return _say(
         "Nothing is accepted.",
-        lambda: accept_drift(asked.pipeline, asked.field, asked.kind, **who),
+        lambda: accept_drift(args.pipeline, args.field, args.kind, **who),
     )
 
 

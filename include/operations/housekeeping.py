@@ -53,7 +53,7 @@ class Removed:
 def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
     """Dead staging, payloads of rejected events, samples of checks, counts of fields, drift and batches past their retention."""
     with warehouse(WAREHOUSE_ETL) as conn:
-        kept = {name: asked(retention, days) for name, retention in expired.known_pipelines(conn).items()}
+        kept = {name: kept_for(retention, days) for name, retention in expired.known_pipelines(conn).items()}
         given_up = []
         for name, retention in kept.items():
             overdue = expired.give_up_batches(conn, name, retention.staging, dry=dry)
@@ -87,7 +87,7 @@ def forget_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]
             with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
                 copy_former_days(reader, writer)
         for lake_table, of_table in readers.items():
-            age = max(asked(pipeline.retention, days).change_log for pipeline in of_table)
+            age = max(kept_for(pipeline.retention, days).change_log for pipeline in of_table)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)
             yield Removed(lake_table, "days of its change log forgotten", forgotten)
             yield Removed(lake_table, "days kept although they are old: minutes of theirs are pending or held", kept)
@@ -100,7 +100,7 @@ def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[Remove
     with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             if find_spec(f"include.demo.{pipeline.name}"):
-                age = asked(pipeline.retention, days).demo_events
+                age = kept_for(pipeline.retention, days).demo_events
                 count = remove_demo_events(reader, writer, conn, pipeline, age, dry=dry)
                 yield Removed(pipeline.name, "minutes of demo events closed, and removed from the lake", count)
 
@@ -111,7 +111,7 @@ def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[Removed
         now = clock(reader)
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
-            age = asked(pipeline.retention, days).contributions
+            age = kept_for(pipeline.retention, days).contributions
             yield Removed(pipeline.name, "hours of contributions folded", fold(conn, pipeline, now, age, dry=dry))
 
 
@@ -128,7 +128,7 @@ def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             if pipeline.retention.rows_by_day:  # else the account may not drop them
-                age = asked(pipeline.retention, days).rows_by_day
+                age = kept_for(pipeline.retention, days).rows_by_day
                 yield Removed(pipeline.name, "partitions dropped", partitions.drop_before(conn, pipeline, age, dry=dry))
 
 
@@ -151,7 +151,7 @@ def run_step(name: str, days: Mapping[str, float | None], *, dry: bool = False) 
     return done
 
 
-def asked(retention: Retention, days: Mapping[str, float]) -> Retention:
+def kept_for(retention: Retention, days: Mapping[str, float]) -> Retention:
     """The declared retention with what was asked for instead."""
     try:
         return dataclasses.replace(retention, **{name: timedelta(days=value) for name, value in days.items()})
@@ -164,7 +164,7 @@ def _given(days: Mapping[str, float | None]) -> dict[str, float]:
     if unknown:
         raise RetentionRefused(f"There is no retention {unknown[0]!r}; there are: {', '.join(RETENTIONS)}.")
     given = {name: value for name, value in days.items() if value is not None}
-    asked(Retention(), given)  # refused before anything is removed
+    kept_for(Retention(), given)  # refused before anything is removed
     return given
 
 

@@ -89,7 +89,7 @@ class ImportRunning(WarehouseError):
 
 
 class ImportLog:
-    """The progress of one source into one target, in the warehouse. It belongs to the connection that has begun it.
+    """The progress of one source into one target, in the warehouse. It belongs to the connection that started it.
 
     `origin` is what the keys of its rejected rows begin with, where that is another source's: they are that source's rows.
     """
@@ -113,14 +113,14 @@ class ImportLog:
         self._first_position = first_position
         self.progress = Progress(first_position, 0, 0, resumed=False)
 
-    def begin(self, *, anew: bool = False) -> Progress:
-        """Go on where an unfinished import of this source stopped, unless `anew`; a finished one begins anew anyhow.
+    def begin(self, *, again: bool = False) -> Progress:
+        """Resume an unfinished import of this source, unless `again`; a finished one starts over in any case.
 
         Raises ImportRunning while another connection imports this source. The server ends that ownership with the connection,
         so that the successor of a killed import takes over.
         """
         self._own()
-        self.progress = in_transaction(self._conn, lambda cursor: self._begin(cursor, anew))
+        self.progress = in_transaction(self._conn, lambda cursor: self._begin(cursor, again))
         return self.progress
 
     def advance(self, position: int, written: int, refused: Sequence[Refused]) -> None:
@@ -158,10 +158,12 @@ class ImportLog:
             "WHERE target = %(target)s AND source_key = %(source_key)s",
             self._key,
         )
-        begun = cursor.fetchone()
+        running = cursor.fetchone()
         self._conn.rollback()
         so_far = (
-            f", since {begun[0]:%Y-%m-%d %H:%M} UTC, {begun[1]:,} rows written, {begun[2]:,} rejected" if begun else ""
+            f", since {running[0]:%Y-%m-%d %H:%M} UTC, {running[1]:,} rows written, {running[2]:,} rejected"
+            if running
+            else ""
         )
         raise ImportRunning(
             f"{self._source_name} is being read by another import or replay (connection {owner} of the warehouse{so_far}). "
@@ -169,14 +171,14 @@ class ImportLog:
             f"gone, run KILL {owner} in the warehouse first."
         )
 
-    def _begin(self, cursor, anew: bool) -> Progress:
+    def _begin(self, cursor, again: bool) -> Progress:
         cursor.execute(
             "SELECT position, rows_written, rows_rejected, state, started_at FROM etl.imports "
             "WHERE target = %(target)s AND source_key = %(source_key)s FOR UPDATE",
             self._key,
         )
         found = cursor.fetchone()
-        if found and found[3] == "running" and not anew:
+        if found and found[3] == "running" and not again:
             return Progress(*found[:3], resumed=found[0] != self._first_position, begun_at=found[4])
         cursor.execute(
             "INSERT INTO etl.imports (target, source_key, source_name, position) "
@@ -187,7 +189,7 @@ class ImportLog:
             self._key | {"source_name": self._source_name, "position": self._first_position},
         )
         if self._origin == self._key["source_key"]:
-            # What an earlier import of the same source refused is judged anew, and would be refused again.
+            # What an earlier import of the same source refused is judged again.
             cursor.execute(
                 "DELETE FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'import' "
                 "AND origin_key LIKE %(prefix)s",

@@ -235,7 +235,7 @@ def import_dimension(
             source_name=path.name,
             first_position=0,
         )
-        imports.begin(anew=True)
+        imports.begin(again=True)
         refused: list[Refused] = []
         unreadable: list[str] = []
         with Bar(f"{path.name} into {dimension.table}", path.stat().st_size) as bar:

@@ -109,7 +109,7 @@ def replay_csv(
             first_position=0,
             origin=None if how.shift else digest,  # what an import of this file rejects, too
         )
-        progress = replays.begin(anew=again)
+        progress = replays.begin(again=again)
         summary = ReplaySummary(
             str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
         )
@@ -182,7 +182,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--sample", default="", help="SAMPLE= so many rows, of every kind its share")
     add_file_options(parser)
-    parser.add_argument("--again", action="store_true", help="AGAIN=1: give up one that was stopped, and begin anew")
+    parser.add_argument(
+        "--again", action="store_true", help="AGAIN=1: start over instead of resuming one that was stopped"
+    )
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("include.operations").setLevel(logging.INFO)

@@ -48,7 +48,7 @@ def verify(
     Facts are compared over all their keys either way, and all messages that a topic still holds where there is a way in
     from topics. Minutes that differ are looked at again, see recount/minutes.py.
     A partition of the lake that cannot be read is a difference, with its remedy; everything else is verified.
-    Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be asked at all.
+    Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be reached at all.
     """
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")

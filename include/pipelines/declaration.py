@@ -43,8 +43,8 @@ class Output:
 
     name: str  # key of OUTPUTS in include/spark/<pipeline>.py
     staging: str  # database.table that Spark fills; its key starts with (attempt, minute)
-    contributions: str  # database.table that the merge replaces minute by minute
-    by_day: bool = False  # contributions is PARTITION BY RANGE (TO_DAYS(minute)): a partition a day, made a week ahead
+    published: str  # database.table that the merge replaces minute by minute
+    by_day: bool = False  # it is PARTITION BY RANGE (TO_DAYS(minute)): a partition a day, made a week ahead
 
 
 @dataclass(frozen=True)
@@ -197,9 +197,9 @@ class Pipeline:
     @property
     def contribution_tables(self) -> tuple[str, ...]:
         """Every table that a merge replaces minute by minute."""
-        return (*(one.contributions for one in self.outputs), *(one.contributions for one in self.facts))
+        return (*(one.published for one in self.outputs), *(one.contributions for one in self.facts))
 
-    def staging_of(self, fact: SummedFact) -> Output:
+    def output_of(self, fact: SummedFact) -> Output:
         """The output whose staged rows are the fact's contributions, or add up to them."""
         return next(one for one in self.staged if one.name == (fact.output or fact.name))
 

@@ -23,7 +23,7 @@ PIPELINE = Pipeline(
         Output(
             name="operations",
             staging="ecommerce.operations_staged",
-            contributions="ecommerce.operations",
+            published="ecommerce.operations",
             by_day=True,
         ),
     ),

@@ -22,10 +22,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING
 
 from include.connections import Endpoint
 from include.spark.kept_driver import folder_of
+
+if TYPE_CHECKING:
+    from include.warehouse.batches import Batch
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLICATION = ROOT / "include" / "spark" / "run.py"
@@ -61,7 +64,8 @@ class SubmissionImpossible(RuntimeError):
     """Something that spark-submit needs is not there; says what, and how to get it."""
 
 
-class Batch(Protocol):
+@dataclass(frozen=True)
+class Delta:
     """What a submission needs to know of a batch."""
 
     batch_id: int
@@ -70,10 +74,15 @@ class Batch(Protocol):
     lake_clock: datetime  # naive, UTC
     options: Mapping[str, object]
 
+    @classmethod
+    def of(cls, batch: Batch) -> Delta:
+        minutes = [planned.minute for planned in batch.minutes]
+        return cls(batch.batch_id, batch.pipeline, minutes, batch.lake_clock, batch.options)
+
 
 @dataclass(frozen=True)
 class Submission:
-    """Arguments of SparkSubmitOperator. `dir` holds secrets: whoever submits removes it afterwards.
+    """Arguments of SparkSubmitOperator. `dir` holds secrets: the caller removes it afterwards.
 
     With a `driver_key` they start the kept driver of that key, and `job_file` is what it is asked to do.
     """
@@ -90,7 +99,7 @@ class Submission:
 
 
 def prepare(
-    batch: Batch,
+    delta: Delta,
     attempt: int,
     lake: Endpoint,
     warehouse: Endpoint,
@@ -125,7 +134,7 @@ def prepare(
     session = {key: value for key, value in _session(small).items() if key not in chosen}
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
     _write_private(properties_file, properties_text(properties))
-    _write_private(job_file, json.dumps(_job(batch, attempt, url, estimated_rows, session, stores)))
+    _write_private(job_file, json.dumps(_job(delta, attempt, url, estimated_rows, session, stores)))
     key = _driver_key(master, properties, stores) if keep else None
     return Submission(
         application=str(APPLICATION),
@@ -308,7 +317,7 @@ def _secrecy(master: str) -> dict[str, str]:
 
 
 def _correctness(master: str) -> dict[str, str]:
-    """What nobody may change: results depend on it, and on this machine who gets them."""
+    """Settings that a connection cannot change: results depend on them, and on this machine their secrecy."""
     own = {_AUTHENTICATE: "true", "spark.ui.enabled": "false"} if is_local(master) else {}
     return {"spark.speculation": "false", **own, **reading_settings()}
 
@@ -420,7 +429,7 @@ def _driver_key(master: str, properties: Mapping[str, str], stores: Mapping[str,
 
 
 def _job(
-    batch: Batch,
+    delta: Delta,
     attempt: int,
     url: str,
     estimated_rows: float,
@@ -428,13 +437,13 @@ def _job(
     stores: Mapping[str, Mapping[str, str]],
 ) -> dict[str, object]:
     return {
-        "pipeline": batch.pipeline,
-        "batch_id": batch.batch_id,
+        "pipeline": delta.pipeline,
+        "batch_id": delta.batch_id,
         "attempt": attempt,
-        "minutes": [f"{minute:%Y-%m-%dT%H:%M:%S}Z" for minute in batch.minutes],
-        "lake_clock": f"{batch.lake_clock:%Y-%m-%dT%H:%M:%S.%f}Z",
-        "options": dict(batch.options),
-        "one_task": estimated_rows <= ONE_TASK_ROWS and len(batch.minutes) <= ONE_TASK_MINUTES,
+        "minutes": [f"{minute:%Y-%m-%dT%H:%M:%S}Z" for minute in delta.minutes],
+        "lake_clock": f"{delta.lake_clock:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "options": dict(delta.options),
+        "one_task": estimated_rows <= ONE_TASK_ROWS and len(delta.minutes) <= ONE_TASK_MINUTES,
         "session": dict(session),
         "lake": stores["lake"],
         "warehouse": {"url": url, "properties": stores["warehouse"]},

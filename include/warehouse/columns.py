@@ -88,14 +88,19 @@ def _existing(conn, table: str, of: str = "column") -> set[str]:
         "column": ("columns", "column_name"),
         "key": ("statistics", "index_name"),
     }[of]
+    return {name for (name,) in described(conn, table, source, f"DISTINCT {name_of}")}
+
+
+def described(conn, table: str, view: str, columns: str, order: str = "") -> list[tuple]:
+    """What a view of information_schema says of database.table, such as its columns or partitions."""
     database, name = table.split(".")
     cursor = conn.cursor()
     cursor.execute(
-        f"SELECT DISTINCT {name_of} FROM information_schema.{source} "
-        "WHERE table_schema = %(database)s AND table_name = %(name)s",
+        f"SELECT {columns} FROM information_schema.{view} "
+        f"WHERE table_schema = %(database)s AND table_name = %(name)s {order}",
         {"database": database, "name": name},
     )
-    found = {column for (column,) in cursor.fetchall()}
+    found = list(cursor.fetchall())
     conn.rollback()
     return found
 

@@ -1,4 +1,4 @@
-"""Partitions of contributions that are too many for one B-tree (`by_day` of an Output): RANGE (TO_DAYS(minute)).
+"""Partitions of published rows that are too many for one B-tree (`by_day` of an Output): RANGE (TO_DAYS(minute)).
 
 A partition is made while it is empty, a week before its day, by set-up and by housekeeping; never by a merge, since DDL
 waits for every reader. Rows of other days are in partitions of a month or a year, and beyond those in the first or the
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from include.pipelines import Pipeline
+from include.warehouse.columns import described
 from include.warehouse.errors import LOCK_WAIT, WarehouseError, code_of
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
@@ -126,8 +127,8 @@ def partitions_of(conn, table: str) -> list[Partition]:
 
 
 def tables_by_day(pipeline: Pipeline) -> list[str]:
-    """Its tables of contributions that have these partitions."""
-    return sorted({output.contributions for output in pipeline.outputs if output.by_day})
+    """Its tables that have these partitions."""
+    return sorted({output.published for output in pipeline.outputs if output.by_day})
 
 
 def _kept_from(conn, pipeline: Pipeline) -> date | None:
@@ -154,16 +155,8 @@ def _method(conn, table: str) -> str | None:
 
 
 def _described(conn, table: str, columns: str) -> list[tuple]:
-    database, name = table.split(".")
-    cursor = conn.cursor()
-    cursor.execute(
-        f"SELECT {columns} FROM information_schema.partitions "
-        "WHERE table_schema = %(database)s AND table_name = %(name)s ORDER BY partition_ordinal_position",
-        {"database": database, "name": name},
-    )
-    found = [tuple(_text(value) for value in row) for row in cursor.fetchall()]
-    conn.rollback()
-    return found
+    rows = described(conn, table, "partitions", columns, "ORDER BY partition_ordinal_position")
+    return [tuple(_text(value) for value in row) for row in rows]
 
 
 def _today(conn) -> date:

@@ -44,7 +44,7 @@ class Read:
     state: str = "seen"
     is_waiting: bool = False
     is_blamed: bool = False  # held, and for its rejected share among others
-    is_settled: bool = False  # nothing is going to read it again, and no person has released what is published
+    is_settled: bool = False  # no run will read it again, and it was not released
 
     @property
     def is_suspect(self) -> bool:
@@ -70,7 +70,7 @@ class Hour:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there are rows of it that nothing has counted."""
+        """Whether every row of it has been counted."""
         return self.is_over and all(read.is_read for read in self.reads)
 
     @property
@@ -117,18 +117,17 @@ def judge_batch(hours: Iterable[Hour], batch: Collection[datetime]) -> Shares:
 def changed_verdicts(hour: Hour) -> tuple[list[Read], list[Read]]:
     """Minutes of the hour to hold, as their rows are known, and minutes to read again, since they may be published."""
     to_hold, to_read = [], []
-    is_certain = hour.is_complete
     for read in hour.reads:
         if not read.is_settled:
             continue
         if read.is_waiting:
             if hour.is_bad:
                 to_hold.append(read)
-            elif is_certain:
+            elif hour.is_complete:
                 to_read.append(read)
-        elif is_certain and read.is_suspect and read.state == "merged" and hour.is_bad:
+        elif hour.is_complete and read.is_suspect and read.state == "merged" and hour.is_bad:
             to_hold.append(read)  # what it published stays
-        elif is_certain and read.state == "held" and read.is_blamed != (read.is_suspect and hour.is_bad):
+        elif hour.is_complete and read.state == "held" and read.is_blamed != (read.is_suspect and hour.is_bad):
             to_read.append(read)
     return to_hold, to_read
 
@@ -139,12 +138,11 @@ def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: d
         "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s",
         {"attempt": attempt},
     )
+    # Outside the range all rows of a minute are rejected, whatever its producer sends (ADR 25).
     counted = {
         minute: Read(minute, raw, rejected)
         for minute, raw, rejected in cursor.fetchall()
-        if not pipeline.out_of_range(
-            minute, clock
-        )  # all its rows are rejected for that, and nobody is to blame (ADR 25)
+        if not pipeline.out_of_range(minute, clock)
     }
     in_hours: dict[datetime, list[Read]] = {}
     for minute, read in counted.items():

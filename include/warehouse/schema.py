@@ -14,7 +14,7 @@ from include.pipelines.summed_fact import SummedFact
 from include.warehouse import partitions, reporting_zone
 from include.warehouse.columns import add_missing, exists
 from include.warehouse.errors import DENIED, WarehouseError, place
-from include.warehouse.merge import lock
+from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import warehouse
 from include.warehouse.sql import FOLDER, SqlFile, control, files
 
@@ -137,14 +137,13 @@ def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
     conn.cursor().execute(
         f"CREATE DATABASE IF NOT EXISTS {pipeline.database} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     )
+    _tables(conn, files(pipeline, "retired.sql"))
     if _to_fill(conn, pipeline):
         with warehouse(account) as other:
-            lock(other.cursor(), pipeline)  # of merges and of another set-up
-            _tables(conn, files(pipeline, "retired.sql"))
+            lock(other.cursor(), pipeline)  # merges and another set-up wait
             for fact in _to_fill(conn, pipeline):
                 _fill(conn, pipeline, fact)
     _tables(conn, files(pipeline, "warehouse.sql"))
-    _tables(conn, files(pipeline, "retired.sql"))
 
 
 def _to_fill(conn, pipeline: Pipeline) -> list[SummedFact]:
@@ -152,15 +151,13 @@ def _to_fill(conn, pipeline: Pipeline) -> list[SummedFact]:
     return [
         fact
         for fact in pipeline.facts
-        if fact.output
-        and exists(conn, pipeline.staging_of(fact).contributions)
-        and not exists(conn, fact.contributions)
+        if fact.output and exists(conn, pipeline.output_of(fact).published) and not exists(conn, fact.contributions)
     ]
 
 
 def _fill(conn, pipeline: Pipeline, fact: SummedFact) -> None:
     """Make its contributions under another name, which goes when they are whole: set-up may be killed at any point."""
-    published, unfinished = pipeline.staging_of(fact).contributions, f"{fact.contributions}_unfinished"
+    published, unfinished = pipeline.output_of(fact).published, f"{fact.contributions}_unfinished"
     log.info("Filling %s from %s. Merges of %s wait meanwhile.", fact.contributions, published, pipeline.name)
     cursor = conn.cursor()
     cursor.execute(

@@ -92,8 +92,8 @@ def _of_fact(pipeline: Pipeline, fact: SummedFact, pattern: str) -> Iterator[Sql
 
 def _filled(pipeline: Pipeline, fact: SummedFact, path: Path) -> str:
     template = _templates().get_template(str(path.relative_to(FOLDER / TEMPLATES)))
-    output = pipeline.staging_of(fact)
-    return template.render(fact=fact, staging=output.staging, published=output.contributions).lstrip()
+    output = pipeline.output_of(fact)
+    return template.render(fact=fact, staging=output.staging, published=output.published).lstrip()
 
 
 @functools.cache

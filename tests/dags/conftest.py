@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from unittest import mock
-
 import pytest
 
 from tests.airflow_home import PROJECT
@@ -14,7 +11,9 @@ def parsed(path: str, way_in: str, schedule: str):
     from airflow.models import DagBag
 
     settings = {"MINUTEMARK_DEMO": "1", "MINUTEMARK_INGEST": way_in, "MINUTEMARK_SCHEDULE": schedule}
-    with mock.patch.dict(os.environ, settings):
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in settings.items():
+            environment.setenv(name, value)
         return DagBag(str(PROJECT / path))
 
 

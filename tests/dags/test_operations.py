@@ -27,21 +27,6 @@ def test_an_import_that_is_refused_fails_with_its_reason_and_is_not_tried_again(
         dags["minutemark_import"].get_task("import_rows").python_callable(params=form)
 
 
-def test_the_record_names_the_user_who_triggered_the_run_whatever_the_form_says(dags, monkeypatch) -> None:
-    from types import SimpleNamespace
-
-    from include.operations import held
-
-    recorded = []
-    monkeypatch.setattr(held, "asked_release", lambda *minutes, **who: recorded.append(who))
-    monkeypatch.setattr(held, "accept_drift", lambda *field, **who: recorded.append(who))
-    run = SimpleNamespace(triggering_user_name="ulf")
-    for name, task_id in (("minutemark_release", "release_minutes"), ("minutemark_accept", "accept_drift")):
-        form = dags[name].params.dump() | {"by": "the CFO", "why": "refund"}
-        dags[name].get_task(task_id).python_callable(params=form, dag_run=run)
-    assert recorded == [{"by": "ulf", "why": "refund (by the CFO)"}] * 2
-
-
 def test_every_dag_whose_form_names_a_pipeline_requires_its_permission(dags) -> None:
     from plugins.access import OPERATIONS
 

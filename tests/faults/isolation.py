@@ -26,7 +26,7 @@ _KEPT = (WAREHOUSE, "MINUTEMARK_SCHEDULE")
 
 
 def work_in_copy(project: Path) -> None:
-    """Import the project from a copy from now on: whoever edits it meanwhile disturbs nothing."""
+    """Import the project from a copy from now on: edits made meanwhile have no effect."""
     project_copy.copy_to(project)
     (project / ".local").symlink_to(project_copy.ROOT / ".local")
     os.chdir(project)

@@ -1,4 +1,4 @@
-"""What a cluster is asked before it gets events: replicas, data centers, clocks."""
+"""What set-up and preflight check of a cluster: replicas, data centers, clocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from include.connections import LAKE_ADMIN, LAKE_READER, endpoint
 from include.lake import cluster, schema
-from include.lake.cluster import clock_problem, refusal, replicas_of
+from include.lake.cluster import clock_problem, data_center_problem, refusal, replicas_of
 
 ONE, THREE = {"minutemark": 1}, {"minutemark": 3}
 
@@ -77,10 +77,8 @@ def test_clocks_that_are_apart_are_named():
     assert "10.0.0.1 and 10.0.0.3 are 9.5 s apart" in found and "NTP" in found
 
 
-def test_several_data_centers_need_a_name_in_the_connection(reader, monkeypatch):
-    target = endpoint(LAKE_READER)
-    monkeypatch.setattr(cluster, "data_centers", lambda _: {"east": 3, "west": 3})
-    (problem,) = cluster.problems(reader, target)
+def test_several_data_centers_need_a_name_in_the_connection():
+    problem = data_center_problem({"west": 3, "east": 3}, None)
     assert "east, west" in problem and '{"local_dc": "east"}' in problem
-    target.extra["local_dc"] = "west"
-    assert list(cluster.problems(reader, target)) == []
+    assert data_center_problem({"west": 3, "east": 3}, "west") is None
+    assert data_center_problem({"east": 3}, None) is None

@@ -19,24 +19,24 @@ from tests.unreadable import unreadable_partition
 def test_rows_and_checksum_of_every_asked_minute(recruitment, writer, reader):
     full = [event("2026-05-01 08:00:00", ev="1") for _ in range(25)]
     EventWriter(writer, recruitment).write([*full, event("2026-05-01 08:02:00", ev="1")])
-    asked = [datetime(2026, 5, 1, 8, 0), datetime(2026, 5, 1, 8, 1)]
-    assert minute_counts(reader, recruitment, asked) == {
-        asked[0]: (25, sum(zlib.crc32(str(one.create_time).encode()) for one in full)),
-        asked[1]: (0, 0),
+    minutes = [datetime(2026, 5, 1, 8, 0), datetime(2026, 5, 1, 8, 1)]
+    assert minute_counts(reader, recruitment, minutes) == {
+        minutes[0]: (25, sum(zlib.crc32(str(one.create_time).encode()) for one in full)),
+        minutes[1]: (0, 0),
     }
     assert minute_counts(reader, recruitment, []) == {}
 
 
 def test_a_sample_gives_every_minute_the_rows_of_one_near_it(recruitment, writer, reader):
     first = datetime(2026, 5, 3, 8, 0)
-    asked = [first + timedelta(minutes=number) for number in range(600)]
+    minutes = [first + timedelta(minutes=number) for number in range(600)]
     EventWriter(writer, recruitment).write(
-        [event(str(minute), ev="1") for minute in asked[300:] for _ in range(3)]  # nothing before
+        [event(str(minute), ev="1") for minute in minutes[300:] for _ in range(3)]  # nothing before
     )
-    found = counts.sampled_rows(reader, recruitment, reversed(asked))
-    assert list(found) == asked
+    found = counts.sampled_rows(reader, recruitment, reversed(minutes))
+    assert list(found) == minutes
     assert set(found.values()) == {0, 3} and sum(found.values()) == 900
-    assert counts.sampled_rows(reader, recruitment, asked[299:301]) == {asked[299]: 0, asked[300]: 3}
+    assert counts.sampled_rows(reader, recruitment, minutes[299:301]) == {minutes[299]: 0, minutes[300]: 3}
     assert counts.sampled_rows(reader, recruitment, []) == {}
 
 
@@ -53,12 +53,12 @@ def test_every_minute_is_counted_however_many_are_asked_for_and_however_answers_
     monkeypatch.setattr(reader, "default_fetch_size", 3)
     monkeypatch.setattr(counts, "_REQUESTS_AT_ONCE", 2)
     first = datetime(2026, 5, 2, 8, 0)
-    asked = [first + timedelta(minutes=number) for number in range(30)]
-    rows = {minute: number % 5 * 4 for number, minute in enumerate(asked)}
+    minutes = [first + timedelta(minutes=number) for number in range(30)]
+    rows = {minute: number % 5 * 4 for number, minute in enumerate(minutes)}
     EventWriter(writer, recruitment).write(
         [event(str(minute), ev="1") for minute, number in rows.items() for _ in range(number)]
     )
-    found = minute_counts(reader, recruitment, asked)
+    found = minute_counts(reader, recruitment, minutes)
     assert {minute: number for minute, (number, _) in found.items()} == rows
 
 
@@ -79,20 +79,20 @@ def test_a_request_for_more_partitions_than_a_guarded_cluster_allows_is_refused_
 
 def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(recruitment, writer, reader):
     first = datetime(2026, 5, 6, 8, 0)
-    asked = [first + timedelta(minutes=number) for number in range(4)]
-    EventWriter(writer, recruitment).write([event(str(minute), ev="1") for minute in asked for _ in range(5)])
-    with unreadable_partition(writer, recruitment, asked[1], 2):
+    minutes = [first + timedelta(minutes=number) for number in range(4)]
+    EventWriter(writer, recruitment).write([event(str(minute), ev="1") for minute in minutes for _ in range(5)])
+    with unreadable_partition(writer, recruitment, minutes[1], 2):
         with pytest.raises(ReadFailure):
-            minute_counts(reader, recruitment, asked)
+            minute_counts(reader, recruitment, minutes)
         named, ids = [], []
         found = minute_counts(
-            reader, recruitment, asked, lambda minute, _: ids.append(minute), lambda *place: named.append(place)
+            reader, recruitment, minutes, lambda minute, _: ids.append(minute), lambda *place: named.append(place)
         )
-        assert {minute: rows for minute, (rows, _) in found.items()} == {asked[0]: 5, asked[2]: 5, asked[3]: 5}
-        assert [(minute, shard) for minute, shard, _ in named] == [(asked[1], 2)]
+        assert {minute: rows for minute, (rows, _) in found.items()} == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
+        assert [(minute, shard) for minute, shard, _ in named] == [(minutes[1], 2)]
         assert isinstance(named[0][2], ReadFailure)
         assert {minute: ids.count(minute) for minute in found} == dict.fromkeys(found, 5), "Each row once."
-        assert counts.sampled_rows(reader, recruitment, asked) == {asked[0]: 5, asked[2]: 5, asked[3]: 5}
+        assert counts.sampled_rows(reader, recruitment, minutes) == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
 
 
 def test_no_host_without_a_reason_may_be_the_partition():

@@ -1,4 +1,4 @@
-"""A tour of everything that Airflow's API server answers, as nobody and as each role: no password, and no row but for those
+"""A tour of everything that Airflow's API server answers, without a login and as each role: no password, and no row but for those
 roles that may read the connection whose account reads them."""
 
 from __future__ import annotations

@@ -57,10 +57,14 @@ def minutes_ago(count: int) -> datetime:
 @pytest.fixture
 def nothing_pending(schemas):
     """Everything seen so far counts as merged long ago."""
+    merged("read_at = '2099-01-01', settled_before = '2099-01-01'")
+
+
+def merged(read: str) -> None:
+    """What was seen counts as merged, with these values of its read."""
     with warehouse("warehouse_admin") as conn:
         conn.cursor().execute(
-            "UPDATE etl.minute_ledger SET state = 'merged', read_changed_at = seen_changed_at, "
-            "read_at = '2099-01-01', settled_before = '2099-01-01'"
+            f"UPDATE etl.minute_ledger SET state = 'merged', read_changed_at = seen_changed_at, {read}"
         )
         conn.commit()
 
@@ -108,12 +112,7 @@ def test_a_run_that_began_late_does_not_make_the_next_one_late(nothing_pending):
 
 def read_just_now() -> None:
     """What is pending was merged, and read too close to its last change to have settled."""
-    with warehouse("warehouse_admin") as conn:
-        conn.cursor().execute(
-            "UPDATE etl.minute_ledger SET state = 'merged', read_changed_at = seen_changed_at, read_at = seen_changed_time, "
-            "settled_before = seen_changed_time - INTERVAL 30 SECOND WHERE pending = 1"
-        )
-        conn.commit()
+    merged("read_at = seen_changed_time, settled_before = seen_changed_time - INTERVAL 30 SECOND WHERE pending = 1")
 
 
 def test_a_continuous_run_waits_for_two_minutes(nothing_pending):
@@ -140,13 +139,10 @@ def test_a_continuous_run_reads_again_only_after_a_change_or_when_minutes_have_s
     read_just_now()
     touch(minutes_ago(2))
     assert sensor(continuous=True).execute(context())
-    with warehouse("warehouse_admin") as conn:
-        conn.cursor().execute(
-            "UPDATE etl.minute_ledger SET state = 'merged', read_changed_at = seen_changed_at, "
-            "seen_changed_time = seen_changed_time - INTERVAL 31 SECOND, read_at = seen_changed_time, "
-            "settled_before = seen_changed_time - INTERVAL 1 SECOND WHERE pending = 1"
-        )
-        conn.commit()
+    merged(
+        "seen_changed_time = seen_changed_time - INTERVAL 31 SECOND, read_at = seen_changed_time, "
+        "settled_before = seen_changed_time - INTERVAL 1 SECOND WHERE pending = 1"
+    )
     assert sensor(continuous=True).execute(context()), "It has settled: one more read makes it final."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 
@@ -49,22 +48,21 @@ def test_the_first_and_every_further_run_is_due_at_once(dag):
 
 def test_a_run_is_due_when_it_is_created_however_long_the_run_before_took(dag):
     planned = datetime.now(UTC) - timedelta(minutes=10)
-    model = SimpleNamespace(
-        next_dagrun=planned,
-        next_dagrun_create_after=planned,
-        next_dagrun_data_interval=None,
-        next_dagrun_partition_date=None,
-        next_dagrun_partition_key=None,
-    )
+    from airflow.models.dag import DagModel
+
+    model = DagModel(dag_id=dag.dag_id, next_dagrun=planned, next_dagrun_create_after=planned)
     before = datetime.now(UTC)
     info = dag.timetable.next_run_info_from_dag_model(dag_model=model)
     assert before <= info.run_after <= datetime.now(UTC)
     assert info.logical_date == info.run_after
 
 
-def test_a_run_never_has_the_logical_date_of_a_backfill(dag, clock_at):
-    clock_at(datetime(2026, 11, 1, 12, 0, tzinfo=UTC))
-    assert dag.next_dagrun_info(last_automated_run_info=None).logical_date == datetime(2026, 11, 1, 12, 0, 0, 1, UTC)
+def test_a_run_never_has_the_logical_date_of_a_backfill():
+    from plugins.timetable import off_the_minute
+
+    noon = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    assert off_the_minute(noon) == noon.replace(microsecond=1)
+    assert off_the_minute(noon.replace(second=5)) == noon.replace(second=5)
 
 
 def test_no_run_begins_before_the_start_or_after_the_end_of_the_dag(dag):
@@ -75,11 +73,3 @@ def test_no_run_begins_before_the_start_or_after_the_end_of_the_dag(dag):
     waits = plan(last_automated_data_interval=None, restriction=TimeRestriction(later, None, False))
     assert waits.run_after == later
     assert plan(last_automated_data_interval=None, restriction=TimeRestriction(None, earlier, False)) is None
-
-
-@pytest.fixture
-def clock_at(monkeypatch):
-    def at(time: datetime) -> None:
-        monkeypatch.setattr("plugins.timetable.utcnow", lambda: time)
-
-    return at

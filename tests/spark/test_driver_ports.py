@@ -36,8 +36,8 @@ def fetched(spark, port: int, block: str) -> str:
     blocks[0] = block
     try:
         client = clients.createClient("127.0.0.1", port)
-        asked = shuffle.OpenBlocks(spark.sparkContext.applicationId, "driver", blocks).toByteBuffer()
-        answer = client.sendRpcSync(asked, int(SECONDS * 1000))
+        request = shuffle.OpenBlocks(spark.sparkContext.applicationId, "driver", blocks).toByteBuffer()
+        answer = client.sendRpcSync(request, int(SECONDS * 1000))
         return f"{shuffle.BlockTransferMessage.Decoder.fromByteBuffer(answer)}"
     except Exception as error:
         return f"refused: {error}"

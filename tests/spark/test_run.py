@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -66,9 +65,9 @@ def submit(
     pipeline: str = "recruitment",
 ):
     """What SparkSubmitOperator does, on a machine whose time zone is not UTC."""
-    batch = SimpleNamespace(batch_id=1, pipeline=pipeline, minutes=list(minutes), lake_clock=NEXT, options={})
+    delta = submission.Delta(1, pipeline, list(minutes), NEXT, {})
     warehouse, source = warehouse or endpoint("warehouse_etl"), source or endpoint("lake_reader")
-    prepared = submission.prepare(batch, attempt, source, warehouse, _MASTER, 10)
+    prepared = submission.prepare(delta, attempt, source, warehouse, _MASTER, 10)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["spark-submit", "--master", _MASTER, "--properties-file", prepared.properties_file]
     try:

@@ -9,9 +9,9 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -20,13 +20,7 @@ from include.spark import submission
 from include.spark.kept_driver import folder_of
 from local.cassandra import java
 
-BATCH = SimpleNamespace(
-    batch_id=5,
-    pipeline="recruitment",
-    minutes=[datetime(2026, 3, 1, 12, 34)],
-    lake_clock=datetime(2026, 3, 1, 12, 35),
-    options={},
-)
+DELTA = submission.Delta(5, "recruitment", [datetime(2026, 3, 1, 12, 34)], datetime(2026, 3, 1, 12, 35), {})
 LAKE = Endpoint("lake_reader", "cassandra", "lake.example", 9042, "reader", "s3cret\\ é", extra={"local_dc": "dc2"})
 WAREHOUSE = Endpoint("warehouse_etl", "mysql", "warehouse.example", 3306, "etl", "pa=ss#word")
 
@@ -43,7 +37,7 @@ def jars(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prepared(master: str = "local[*]", rows: float = 5_000, settings=None, warehouse: Endpoint = WAREHOUSE, keep=False):
-    found = submission.prepare(BATCH, 9, LAKE, warehouse, master, rows, settings, keep)
+    found = submission.prepare(DELTA, 9, LAKE, warehouse, master, rows, settings, keep)
     lines = Path(found.properties_file).read_text().splitlines()
     return found, dict(line.split("=", 1) for line in lines)
 
@@ -74,7 +68,7 @@ def test_on_this_machine_nobody_can_turn_authentication_off() -> None:
 
 def test_a_standalone_cluster_needs_a_secret_of_its_own(tmp_path) -> None:
     with pytest.raises(submission.SubmissionImpossible, match=r"spark\.authenticate\.secret is not set.*spark_default"):
-        submission.prepare(BATCH, 9, LAKE, WAREHOUSE, "spark://host:7077", 5_000)
+        submission.prepare(DELTA, 9, LAKE, WAREHOUSE, "spark://host:7077", 5_000)
     assert not list(tmp_path.glob("minutemark-spark-job-*"))
     _, with_secret = prepared("spark://host:7077", settings=STANDALONE)
     assert (with_secret["spark.authenticate"], with_secret["spark.network.crypto.enabled"]) == ("true", "true")
@@ -85,10 +79,10 @@ def test_a_standalone_cluster_needs_a_secret_of_its_own(tmp_path) -> None:
 def test_the_folder_of_a_killed_task_is_swept_and_that_of_a_running_one_is_not(tmp_path) -> None:
     running, _ = prepared()
     code = (
-        "import os, signal, tempfile\nfrom tests.spark.test_submission import BATCH, LAKE, WAREHOUSE\n"
+        "import os, signal, tempfile\nfrom tests.spark.test_submission import DELTA, LAKE, WAREHOUSE\n"
         "from include.spark import submission\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\n"
-        "submission.prepare(BATCH, 9, LAKE, WAREHOUSE, 'local[*]', 10)\nos.kill(os.getpid(), signal.SIGKILL)"
+        "submission.prepare(DELTA, 9, LAKE, WAREHOUSE, 'local[*]', 10)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=submission.ROOT, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -146,8 +140,7 @@ def test_large_deltas_get_the_compiler_that_small_ones_cannot_afford() -> None:
 )
 def test_one_task_reads_what_is_few_rows_in_few_minutes(minutes: int, rows: int, expected: bool) -> None:
     of_batch = [datetime(2026, 3, 1) + timedelta(minutes=number) for number in range(minutes)]
-    batch = SimpleNamespace(**vars(BATCH) | {"minutes": of_batch})
-    submitted = submission.prepare(batch, 1, LAKE, WAREHOUSE, "local[*]", rows)
+    submitted = submission.prepare(replace(DELTA, minutes=of_batch), 1, LAKE, WAREHOUSE, "local[*]", rows)
     assert json.loads(submitted.job_file.read_text())["one_task"] is expected
 
 

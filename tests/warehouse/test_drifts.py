@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from airflow.models import DagRun
 
+from dags import operations
 from include.warehouse import drifts, expired, gates, held, merge, status
 from include.warehouse.drift import APPEARED, DISAPPEARED
 from tests.warehouse.lab import RECRUITMENT, Lab, contribution, minute
@@ -78,6 +80,15 @@ def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day:
     assert day.facts() == {(7, 0): 13 * ROWS}
     [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
     assert (drift["status"], drift["accepted_by"], drift["reason"]) == ("accepted", "ann", "renamed on purpose")
+
+
+def test_the_dag_records_the_user_who_triggered_its_run_whatever_the_form_says(day: Lab) -> None:
+    published(day, {minute(0): COUNTS, minute(1): RENAMED})
+    run = DagRun(dag_id="minutemark_accept", run_id="manual", triggering_user_name="ulf")
+    form = {"pipeline": "recruitment", "field": "job_id", "kind": None, "by": "the CFO", "why": "renamed"}
+    operations.accept_drift.function(params=form, dag_run=run)
+    [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]
+    assert (drift["accepted_by"], drift["reason"]) == ("ulf", "renamed (by the CFO)")
 
 
 def test_an_acceptance_ends_when_the_field_returns(day: Lab) -> None:

@@ -11,7 +11,9 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from airflow.models import DagRun
 
+from dags import operations
 from include.operations import held as operation
 from include.warehouse import batches, held, ledger, merge
 from include.warehouse.errors import BatchRefused
@@ -52,6 +54,14 @@ def release(lab: Lab, start=TEN, end=None, by: str = "ann", **values) -> held.Re
 
 def releases(lab: Lab, columns: str = "minute, released_by, used_by_batch") -> list[tuple]:
     return lab.query(f"SELECT {columns} FROM etl.releases ORDER BY release_id")
+
+
+def test_the_dag_records_the_user_who_triggered_its_run_whatever_the_form_says(lab: Lab) -> None:
+    hold(lab)
+    run = DagRun(dag_id="minutemark_release", run_id="manual", triggering_user_name="ulf")
+    form = dict.fromkeys(("from", "to")) | {"pipeline": "recruitment", "minute": "2026-03-01T10:00"}
+    operations.release_minutes.function(params=form | {"by": "the CFO", "why": "refund"}, dag_run=run)
+    assert releases(lab, "minute, released_by, reason") == [(minute(0), "ulf", "refund (by the CFO)")]
 
 
 # A statement takes some hundred minutes; a source that breaks may fill a whole batch with bad ones.

@@ -12,7 +12,7 @@ from include import pipelines
 from include.operations import housekeeping
 from include.operations.recount import rules
 from include.pipelines import Retention
-from include.warehouse import merge, partitions, schema
+from include.warehouse import merge, partitions
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import CLOCK, Lab, contribution, minute
@@ -36,8 +36,7 @@ def shop(lab: Lab) -> Iterator[Shop]:
 def keeping_400_days(shop: Shop, monkeypatch) -> Iterator[None]:
     """The pipeline declares it, and set-up has granted the drop."""
     declared = replace(shop.pipeline, retention=Retention(rows_by_day=timedelta(days=400)))
-    monkeypatch.setattr(pipelines, "all_pipelines", lambda: {"ecommerce": declared})
-    monkeypatch.setattr(schema, "all_pipelines", pipelines.all_pipelines)
+    monkeypatch.setitem(pipelines.all_pipelines(), "ecommerce", declared)
     apply_schema()
     yield
     with warehouse("warehouse_admin") as conn:

@@ -98,7 +98,7 @@ def _there(values: dict, differing: list[str]) -> dict:
 
 
 def _rule(file: SqlFile) -> Rule:
-    said = {key: _after(file.header, f"{key}:") for key in ("table", "remedy")}
+    table, remedy = (_after(file.header, f"{key}:") for key in ("table", "remedy"))
     purpose = " ".join(line for line in file.header if not line.startswith(("table:", "remedy:")))
     kind = file.name.partition("_")[0]
     if len(file.statements) != _STATEMENTS.get(kind):
@@ -107,7 +107,7 @@ def _rule(file: SqlFile) -> Rule:
             "total_*.sql and is one SELECT, or facts_*.sql and is two: where a slice of keys ends, and the rows in it that "
             "are wrong."
         )
-    return Rule(file.name, purpose, said["table"] or file.name, said["remedy"] or "{again}", file.statements)
+    return Rule(file.name, purpose, table or file.name, remedy or "{again}", file.statements)
 
 
 def _after(header: list[str], key: str) -> str | None:

@@ -34,7 +34,7 @@ UNSTORED, EXPIRED, WAITING, UNREADABLE = "topic_unstored", "topic_expired", "top
 PURPOSES = {
     UNSTORED: "The group has committed past the message, and it is neither in the lake nor kept as rejected.",
     EXPIRED: "Retention has removed messages that the group has not come to.",
-    UNREADABLE: "The lake has a partition that cannot be read: nobody can say whether it has the messages.",
+    UNREADABLE: "The lake has a partition that cannot be read, so it is unknown whether it has the messages.",
     WAITING: "Sent, and not yet committed: those who follow the topic take them next.",
 }
 

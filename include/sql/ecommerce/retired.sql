@@ -1,4 +1,4 @@
--- Tables of older versions. Set-up drops them once nothing needs them: an older merge then fails, and cannot leave the
+-- Tables of older versions. Set-up drops them before anything else: an older merge then fails, and cannot leave the
 -- contributions behind.
 
 DROP TABLE IF EXISTS ecommerce.hours_touched;
