@@ -37,9 +37,11 @@ _IS_SETTLING = (
     "state = 'merged' AND read_at IS NOT NULL AND settled_before IS NOT NULL AND read_changed_at = seen_changed_at "
     "AND split_size IS NULL"
 )
-SETTLES = (
-    "SELECT MAX(seen_changed_time) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 "
-    f"HAVING SUM(CASE WHEN {_IS_SETTLING} THEN 0 ELSE 1 END) = 0"
+# Of a backlog the first minute with news ends the search, however many are pending.
+_LAST_TO_SETTLE = (
+    "SELECT MAX(seen_changed_time) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS ("
+    "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 "
+    f"AND CASE WHEN {_IS_SETTLING} THEN 0 ELSE 1 END = 1)"
 )
 
 _SEE_MINUTE = (
@@ -271,7 +273,7 @@ def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
 def settles_at(conn, pipeline: Pipeline) -> datetime | None:
     """When all pending minutes have settled, by the lake's clock; None where one of them has news, or none is pending."""
     cursor = conn.cursor()
-    cursor.execute(SETTLES, {"pipeline": pipeline.name})
+    cursor.execute(_LAST_TO_SETTLE, {"pipeline": pipeline.name})
     found = cursor.fetchone()
     return found[0] + pipeline.settle if found and found[0] is not None else None
 
