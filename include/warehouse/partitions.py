@@ -66,7 +66,14 @@ def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
         wanted = wanted[: max(_MOST_PARTITIONS - len(existing), 0)]
         for partition in existing:
             inside = [day for day in wanted if _is_inside(day, partition)]
-            if not inside or _has_many_rows(conn, table, partition):
+            if not inside:
+                continue
+            if _has_many_rows(conn, table, partition):
+                log.warning(
+                    "Partition %s of %s has more than %s rows and is not split. Its days stay together, and retention "
+                    "drops them together.",
+                    *(partition.name, table, _MOST_ROWS_TO_COPY),
+                )
                 continue
             pieces = _pieces(partition, inside)
             if not dry and not _alter(
