@@ -21,7 +21,8 @@ METADATA_LOGINS = {"metadata_admin": postgres.ADMIN, "metadata_airflow": postgre
 
 def new_passwords() -> dict[str, str]:
     """A fresh password for each connection id and for the accounts of Airflow's database, of letters, digits, - and _."""
-    return {conn_id: secrets.token_urlsafe(24) for conn_id in (*LAKE_LOGINS, *WAREHOUSE_LOGINS, *METADATA_LOGINS)}
+    names = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "kafka_default", *METADATA_LOGINS)
+    return {name: secrets.token_urlsafe(24) for name in names}
 
 
 def lake_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
@@ -67,9 +68,9 @@ def spark(master: str) -> dict[str, str]:
     return {variable("spark_default"): json.dumps({"conn_type": "spark", "host": master})}
 
 
-def broker(port: int) -> dict[str, str]:
+def broker(passwords: Mapping[str, str], port: int) -> dict[str, str]:
     """Variable of the Kafka connection, whose extra is the client's configuration."""
-    extra = {"bootstrap.servers": f"{kafka.HOST}:{port}"}
+    extra = kafka.client_settings(port, passwords["kafka_default"])
     return {variable("kafka_default"): json.dumps({"conn_type": "kafka", "extra": extra})}
 
 

@@ -104,7 +104,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         **(own_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),
         **(own_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
         **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
-        **(own_kafka or connections.broker(ports["KAFKA_PORT"])),
+        **(own_kafka or connections.broker(passwords, ports["KAFKA_PORT"])),
         way_in.SETTING: ingest,
         reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),

@@ -1,12 +1,13 @@
 """A real Kafka broker from Maven jars: its folder, its command line, and when it answers.
 
-One node in KRaft mode, broker and controller in one process, on loopback, sized for a laptop. The topics belong to
-include/kafka/topics.py.
+One node in KRaft mode, broker and controller in one process, on loopback, sized for a laptop. Both listeners require a
+login. The topics belong to include/kafka/topics.py.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import shutil
 import subprocess
 import uuid
@@ -16,10 +17,12 @@ from pathlib import Path
 
 from local import waiting
 from local.cassandra import java
+from local.files import write_private
 from local.layout import KAFKA_JARS
 from local.problems import Problem
 
 HOST = "127.0.0.1"
+ACCOUNT = "minutemark"
 _MAIN = "kafka.Kafka"
 _FORMAT = "kafka.tools.StorageTool"
 # Variables of the image that are for the JVM, for logging, or for nobody.
@@ -33,7 +36,13 @@ listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
 advertised.listeners=BROKER://{host}:{port}
 inter.broker.listener.name=BROKER
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT
+# PLAIN keeps the account in this file alone: SCRAM keeps it in the data, which a controller cannot read before it starts.
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.broker.plain.sasl.jaas.config={login}
+listener.name.controller.plain.sasl.jaas.config={login}
 log.dirs={data}
 
 # A topic that set-up did not make would have another number of partitions.
@@ -60,6 +69,12 @@ background.threads=2
 log.cleaner.dedupe.buffer.size=16777216
 """
 
+# One account, as which the node also logs in to itself.
+_LOGIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    ' username="{account}" password="{password}" user_{account}="{password}";'
+)
+
 _LOGGING = """\
 appender.console.type = Console
 appender.console.name = console
@@ -77,6 +92,7 @@ class Broker:
     """Where a broker keeps its data and what it listens on."""
 
     home: Path
+    password: str = field(default="", repr=False)  # of ACCOUNT; letters, digits, - and _
     port: int = 9092
     controller_port: int = 9093
     heap_mb: int = 256
@@ -94,21 +110,27 @@ class Broker:
         """What runs the prepared broker in the foreground; TERM ends it cleanly."""
         return [*self._java(jars), _MAIN, str(self.home / "server.properties")]
 
+    @property
+    def digest(self) -> str:
+        """Changes with the configuration, password included."""
+        return hashlib.sha256(self._configuration("data").encode()).hexdigest()
+
     def _configure(self, data: str) -> Path:
         path = self.home / "server.properties"
+        write_private(path, self._configuration(data))
+        return path
+
+    def _configuration(self, data: str) -> str:
         if self.settings:
             settings = {**self.settings, "log.dirs": self.home / data}
-            path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-            return path
-        path.write_text(
-            _CONFIGURATION.format(
-                host=HOST,
-                port=self.port,
-                controller_port=self.controller_port,
-                data=self.home / data,
-            )
+            return "".join(f"{name}={value}\n" for name, value in settings.items())
+        return _CONFIGURATION.format(
+            host=HOST,
+            port=self.port,
+            controller_port=self.controller_port,
+            data=self.home / data,
+            login=_LOGIN.format(account=ACCOUNT, password=self.password),
         )
-        return path
 
     def _format(self, jars: Path) -> None:
         """Format a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
@@ -152,8 +174,19 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
     return settings
 
 
+def client_settings(port: int, password: str) -> dict[str, str]:
+    """A client's configuration for this broker, as librdkafka takes it."""
+    return {
+        "bootstrap.servers": f"{HOST}:{port}",
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": ACCOUNT,
+        "sasl.password": password,
+    }
+
+
 def wait_until_ready(
-    port: int, *, seconds: float = 60, alive: Callable[[], bool] = lambda: True, log: str = ""
+    port: int, password: str, *, seconds: float = 60, alive: Callable[[], bool] = lambda: True, log: str = ""
 ) -> None:
     """Return when the broker answers. Raises Problem when it does not."""
     from confluent_kafka import KafkaException
@@ -161,7 +194,7 @@ def wait_until_ready(
 
     # Its cries while nobody listens yet tell nothing.
     quietly = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
-    client = AdminClient({"bootstrap.servers": f"{HOST}:{port}", **quietly})
+    client = AdminClient({**client_settings(port, password), **quietly})
 
     def ask() -> None:
         if not client.list_topics(timeout=2).brokers:

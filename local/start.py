@@ -6,6 +6,7 @@ What takes long runs side by side: Cassandra starts while Airflow's database is 
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import datetime as dt
 import os
 import time
@@ -98,7 +99,8 @@ class Stack:
                 )
         if KAFKA in stores:
             with step("start Kafka"):
-                kafka.wait_until_ready(self.ports["KAFKA_PORT"], alive=_coming(KAFKA), log=_log(KAFKA))
+                password = self.environment.passwords["kafka_default"]
+                kafka.wait_until_ready(self.ports["KAFKA_PORT"], password, alive=_coming(KAFKA), log=_log(KAFKA))
         if CASSANDRA in stores:
             with step("start Cassandra"):
                 cassandra.bootstrap(
@@ -325,7 +327,7 @@ class Stack:
         if self.warehouse in self._stores():
             programs.append(self._store(self.warehouse, self._warehouse().command(), 10))
         if KAFKA in self._stores():
-            programs.append(self._store(KAFKA, self._kafka().command(), 10))
+            programs.append(self._kafka_program())
         return programs
 
     def _airflow(self, name: str, command: list[str], priority: int, **settings: bool) -> Program:
@@ -343,10 +345,17 @@ class Stack:
         )
         return node.prepare()
 
+    def _kafka_program(self) -> Program:
+        """A broker that runs with another configuration is restarted: its clients may have another password."""
+        broker = self._kafka()
+        program = self._store(KAFKA, broker.command(), 10)
+        return dataclasses.replace(program, env={**program.env, "MINUTEMARK_KAFKA_SETTINGS": broker.digest})
+
     def _kafka(self) -> kafka.Broker:
         self._use_java()
         return kafka.Broker(
             home=DATA / KAFKA,
+            password=self.environment.passwords["kafka_default"],
             port=self.ports["KAFKA_PORT"],
             controller_port=self.ports["KAFKA_CONTROLLER_PORT"],
         )

@@ -78,11 +78,12 @@ def _warehouse_server(server: WarehouseServer, passwords: Mapping[str, str] | No
 @contextlib.contextmanager
 def kafka_broker(folder: Path) -> Iterator[dict[str, str]]:
     """A broker without topics; yields the variable of its connection."""
-    broker = kafka.Broker(home=folder / "kafka", port=free_port(), controller_port=free_port())
+    passwords = connections.new_passwords()
+    broker = kafka.Broker(folder / "kafka", passwords["kafka_default"], port=free_port(), controller_port=free_port())
     child = Child(broker.prepare(), folder / "kafka.log")
     try:
-        kafka.wait_until_ready(broker.port, alive=child.alive, log=str(child.log))
-        yield connections.broker(broker.port)
+        kafka.wait_until_ready(broker.port, broker.password, alive=child.alive, log=str(child.log))
+        yield connections.broker(passwords, broker.port)
     finally:
         child.stop()
 

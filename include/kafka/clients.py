@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIMEOUT = 20.0  # seconds that a broker may take to answer
+_REFUSAL_WAIT = 3.0  # seconds that a broker may take to refuse a login
 SAID_AGAIN_AFTER = 30.0  # seconds until the same complaint is logged once more
 _said_at: dict[int, float] = {}  # by the error's code
 _SERVERS = "bootstrap.servers"
@@ -139,11 +140,31 @@ def watermarks(client: Consumer, place: TopicPartition) -> tuple[int, int]:
 def _explanation(error: KafkaError) -> str:
     from confluent_kafka import KafkaError as codes
 
+    if error.code() in (codes._TRANSPORT, codes._TIMED_OUT, codes._ALL_BROKERS_DOWN):
+        error = _refusal_of_login() or error
     found = f"The broker of connection {KAFKA} ({endpoint(KAFKA).extra.get(_SERVERS)}): {error.str()}."
     if error.code() in (codes.UNKNOWN_TOPIC_OR_PART, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION):
         return f"{found} Make the topics: `make schema`, or the DAG minutemark_setup."
     if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
         return f"{found} Allow its account Read on topics and on groups minutemark-*, and Write where it produces."
-    if error.code() in (codes._AUTHENTICATION, codes.SASL_AUTHENTICATION_FAILED):
+    if _is_of_login(error):
         return f"{found} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."
-    return f"{found} Start it (`make services`), or correct the extra of connection {KAFKA}."
+    return (
+        f"{found} Start it (`make services`), or correct the extra of connection {KAFKA}: the address, and "
+        "security.protocol and sasl.* where the broker requires a login."
+    )
+
+
+def _refusal_of_login() -> KafkaError | None:
+    """The broker's refusal of this login: only the client's callback has it, the call itself just times out."""
+    from confluent_kafka.admin import AdminClient
+
+    errors: list[KafkaError] = []
+    AdminClient({**settings(), "error_cb": errors.append}).poll(_REFUSAL_WAIT)
+    return next((error for error in errors if _is_of_login(error)), None)
+
+
+def _is_of_login(error: KafkaError) -> bool:
+    from confluent_kafka import KafkaError as codes
+
+    return error.code() in (codes._AUTHENTICATION, codes.SASL_AUTHENTICATION_FAILED)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from include.kafka.connect import URL_SETTING
+from local import kafka
 from tests.airflow_home import PROJECT
 
 GIB = 1024**3
@@ -127,9 +128,26 @@ def test_connect_and_broker_are_of_one_version():
 def test_connect_asks_the_broker_where_containers_do_and_has_the_writers_password():
     worker = (PROJECT / "docker" / "connect" / "worker.properties").read_text()
     settings = {one["conn_id"]: one for one in SETTINGS["connections"]}
-    broker = json.loads(settings["kafka_default"]["conn_extra"])["bootstrap.servers"]
-    assert f"bootstrap.servers={broker}\n" in worker
-    assert SERVICES["connect"]["environment"]["LAKE_WRITER_PASSWORD"] == settings["lake_writer"]["conn_password"]
+    broker = json.loads(settings["kafka_default"]["conn_extra"])
+    assert f"bootstrap.servers={broker['bootstrap.servers']}\n" in worker
+    passwords = SERVICES["connect"]["environment"]
+    assert passwords["LAKE_WRITER_PASSWORD"] == settings["lake_writer"]["conn_password"]
+    assert passwords["KAFKA_PASSWORD"] == broker["sasl.password"]
+    for client in ("", "producer.", "consumer.", "admin."):
+        assert f"\n{client}security.protocol={broker['security.protocol']}\n" in worker
+        assert f"\n{client}sasl.jaas.config=" in worker
+
+
+def test_every_listener_of_the_broker_requires_the_login_of_the_connection():
+    settings = kafka.settings_of(SERVICES["kafka"]["environment"])
+    extra = next(one["conn_extra"] for one in SETTINGS["connections"] if one["conn_id"] == "kafka_default")
+    account, password = (json.loads(extra)[name] for name in ("sasl.username", "sasl.password"))
+    protocols = dict(pair.split(":") for pair in settings["listener.security.protocol.map"].split(","))
+    assert set(protocols) == {listener.partition(":")[0] for listener in settings["listeners"].split(",")}
+    for listener, protocol in protocols.items():
+        assert protocol == "SASL_PLAINTEXT"
+        login = settings[f"listener.name.{listener.lower()}.plain.sasl.jaas.config"]
+        assert f'user_{account}="{password}"' in login
 
 
 def test_connects_log_is_bounded_by_rate_and_size():

@@ -63,7 +63,10 @@ class Worker:
 
     def __init__(self, folder, broker, plugin) -> None:
         self._prepared = connect.Worker(home=folder / "connect", broker=broker, port=free_port(), plugins=(plugin,))
-        self._env = os.environ | {"LAKE_WRITER_PASSWORD": endpoint(LAKE_WRITER).password}
+        self._env = os.environ | {
+            "LAKE_WRITER_PASSWORD": endpoint(LAKE_WRITER).password,
+            "KAFKA_PASSWORD": clients.settings()["sasl.password"],
+        }
         self.log = folder / "connect.log"
         self.url = self._prepared.url
 

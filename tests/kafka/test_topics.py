@@ -1,5 +1,6 @@
 """The topics themselves: made once, as their pipelines want them, and never changed."""
 
+import json
 import secrets
 from dataclasses import replace
 
@@ -111,6 +112,26 @@ def test_a_broker_that_does_not_answer_is_told_with_its_connection(monkeypatch):
     with pytest.raises(BrokerError, match=r"The broker of connection kafka_default \(127\.0\.0\.1:1\)"):
         clients.answers()
     assert "kafka_default (127.0.0.1:1)" in preflight.connection_problems("kafka_default")[0]
+
+
+@pytest.mark.parametrize(
+    ("login", "message"),
+    [
+        (
+            {"sasl.password": "not-the-password"},
+            "Invalid username or password .* Correct sasl.username and sasl.password",
+        ),
+        ({"security.protocol": "PLAINTEXT"}, r"security.protocol and sasl\.\* where the broker requires a login"),
+    ],
+)
+def test_a_wrong_or_missing_login_is_explained(kafka_broker, monkeypatch, login, message):
+    connection = json.loads(kafka_broker["AIRFLOW_CONN_KAFKA_DEFAULT"])
+    connection["extra"] |= login
+    monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr(clients, "TIMEOUT", 2.0)
+    with pytest.raises(BrokerError, match=message) as error:
+        clients.answers()
+    assert "not-the-password" not in str(error.value)
 
 
 def test_a_connection_without_a_broker_is_told(monkeypatch):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from local import environment, login, ports
+from local import environment, kafka, login, ports
 from local.layout import ROOT
 from local.problems import Problem
 
@@ -41,7 +41,7 @@ def test_passwords_and_keys_stay_when_ports_change():
 
 def test_each_account_has_a_password_of_its_own():
     passwords = environment.prepare(ports.DEFAULTS, {}).passwords
-    assert len(set(passwords.values())) == len(passwords) == 8
+    assert len(set(passwords.values())) == len(passwords) == 9
 
 
 def test_the_stack_and_the_standalone_mode_have_a_database_each(env_file):
@@ -58,11 +58,11 @@ def test_a_database_of_the_users_own_for_the_standalone_mode_is_left_to_them(env
     assert "SQL_ALCHEMY" not in env_file.read_text()
 
 
-def test_a_file_of_before_airflows_database_keeps_its_passwords(env_file):
+def test_a_file_of_before_an_account_keeps_its_passwords(env_file):
     old = {"lake_admin": "kept"}
     env_file.write_text(f"export MINUTEMARK_PASSWORDS='{json.dumps(old)}'\n")
     passwords = environment.prepare(ports.DEFAULTS, {}).passwords
-    assert passwords["lake_admin"] == "kept" and passwords["metadata_airflow"]
+    assert passwords["lake_admin"] == "kept" and passwords["metadata_airflow"] and passwords["kafka_default"]
 
 
 def test_a_shell_reads_what_we_wrote(env_file):
@@ -83,7 +83,7 @@ def test_the_topics_are_followed_by_dags_on_a_broker_of_this_stack():
     made = environment.prepare({**ports.DEFAULTS, "KAFKA_PORT": 9999}, {})
     assert (made.own_kafka, made.ingest, made.variables["MINUTEMARK_INGEST"]) == (False, "dag", "dag")
     connection = json.loads(made.variables["AIRFLOW_CONN_KAFKA_DEFAULT"])
-    assert connection == {"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:9999"}}
+    assert connection == {"conn_type": "kafka", "extra": kafka.client_settings(9999, made.passwords["kafka_default"])}
 
 
 def test_a_broker_of_ones_own_is_used_and_ours_is_not_started():

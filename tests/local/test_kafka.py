@@ -2,33 +2,36 @@
 
 import dataclasses
 import signal
+import stat
 
 import psutil
 import pytest
 
-from local import kafka
+from local import connections, kafka
 from local.layout import KAFKA_JARS, STORE_JARS
 from local.problems import Problem
 from local.process import Child, free_port
+
+PASSWORD = connections.new_passwords()["kafka_default"]
 
 
 @pytest.fixture
 def broker(tmp_path):
     if not list(KAFKA_JARS.glob("kafka_*.jar")):
         pytest.skip(f"Its jars are not in {KAFKA_JARS}: `make setup` fetches them.")
-    return kafka.Broker(home=tmp_path / "it's" / "kafka", port=free_port(), controller_port=free_port())
+    return kafka.Broker(tmp_path / "it's" / "kafka", PASSWORD, port=free_port(), controller_port=free_port())
 
 
 def running(broker, log):
     child = Child(broker.prepare(), log)
-    kafka.wait_until_ready(broker.port, alive=child.alive, log=str(log))
+    kafka.wait_until_ready(broker.port, broker.password, alive=child.alive, log=str(log))
     return child
 
 
 def topics(broker):
     from confluent_kafka.admin import AdminClient
 
-    return set(AdminClient({"bootstrap.servers": f"{kafka.HOST}:{broker.port}"}).list_topics(timeout=10).topics)
+    return set(AdminClient(kafka.client_settings(broker.port, broker.password)).list_topics(timeout=10).topics)
 
 
 def test_it_comes_back_with_its_data_even_after_a_kill_and_listens_on_loopback_only(broker, tmp_path):
@@ -40,7 +43,7 @@ def test_it_comes_back_with_its_data_even_after_a_kill_and_listens_on_loopback_o
         listening = [one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
         ours = [one.ip for one in listening if one.port in (broker.port, broker.controller_port)]
         assert len(ours) == 2 and all(ip.removeprefix("::ffff:") == "127.0.0.1" for ip in ours), ours
-        client = AdminClient({"bootstrap.servers": f"{kafka.HOST}:{broker.port}"})
+        client = AdminClient(kafka.client_settings(broker.port, broker.password))
         client.create_topics([NewTopic("kept", num_partitions=2)])["kept"].result()
         psutil.Process(child.pid).send_signal(signal.SIGKILL)
     finally:
@@ -53,10 +56,18 @@ def test_it_comes_back_with_its_data_even_after_a_kill_and_listens_on_loopback_o
     assert not child.alive()
 
 
+def test_its_password_is_for_the_owner_alone_and_a_new_one_changes_its_digest(broker):
+    command = broker.prepare()
+    [file] = [path for path in broker.home.iterdir() if path.is_file() and PASSWORD in path.read_text()]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert PASSWORD not in " ".join(command) and PASSWORD not in repr(broker)
+    assert dataclasses.replace(broker, password="another").digest != broker.digest
+
+
 def test_a_broker_that_ends_while_it_starts_is_told_with_its_log(tmp_path):
     child = Child(["false"], tmp_path / "log")
     with pytest.raises(Problem, match="its process ended during start-up"):
-        kafka.wait_until_ready(free_port(), seconds=20, alive=child.alive, log="kafka.log")
+        kafka.wait_until_ready(free_port(), PASSWORD, seconds=20, alive=child.alive, log="kafka.log")
 
 
 def test_without_its_jars_it_says_so(tmp_path):
