@@ -7,23 +7,22 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime
 
-from cassandra.concurrent import execute_concurrent_with_args
-
 from include.pipelines import Pipeline
 from tests.lake.conftest import event_id
 
 TOMBSTONES_READ = 5_000  # tombstone_failure_threshold of the tests' node
+_DELETED_AT_ONCE = 500
 
 
 @contextlib.contextmanager
 def unreadable_partition(writer, pipeline: Pipeline, minute: datetime, shard: int) -> Iterator[None]:
     """Until the end, when one deletion of the whole partition, newer than each of them, makes it empty and readable."""
-    delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time = ?")
+    delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time IN ?")
     # All around the ids that a test makes in this minute: readers ask for the milliseconds of their events alone.
     around = event_id(str(minute))
-    near = (around.int + (step << 96) for step in range(-2 * TOMBSTONES_READ, 2 * TOMBSTONES_READ))
-    rows = [(minute, shard, uuid.UUID(int=one)) for one in near]
-    execute_concurrent_with_args(writer, delete, rows, concurrency=100)
+    near = [uuid.UUID(int=around.int + (step << 96)) for step in range(-2 * TOMBSTONES_READ, 2 * TOMBSTONES_READ)]
+    for start in range(0, len(near), _DELETED_AT_ONCE):
+        writer.execute(delete, (minute, shard, near[start : start + _DELETED_AT_ONCE]))
     try:
         yield
     finally:

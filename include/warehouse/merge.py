@@ -240,15 +240,15 @@ def _sweep(conn, pipeline: Pipeline) -> None:
         for table in staging_tables([pipeline]):
             cursor.execute(f"SELECT DISTINCT attempt FROM {table}")  # a skip scan of the key
             left.update(row[0] for row in cursor.fetchall())
-        for attempt in sorted(left):
-            cursor.execute(
-                "SELECT b.state FROM etl.attempts AS a JOIN etl.batches AS b ON b.batch_id = a.batch_id "
-                "WHERE a.attempt = %(attempt)s AND b.pipeline = %(pipeline)s",
-                {"attempt": attempt, "pipeline": pipeline.name},
-            )
-            found = cursor.fetchone()
-            if found and found[0] != "open":
-                _remove_attempt(cursor, pipeline, attempt)
+        if not left:
+            return
+        cursor.execute(
+            "SELECT a.attempt FROM etl.attempts AS a JOIN etl.batches AS b ON b.batch_id = a.batch_id "
+            f"WHERE a.attempt IN ({', '.join(['%s'] * len(left))}) AND b.pipeline = %s AND b.state <> 'open'",
+            [*sorted(left), pipeline.name],
+        )
+        for (attempt,) in cursor.fetchall():
+            _remove_attempt(cursor, pipeline, attempt)
 
     try:
         in_transaction(conn, remove)
