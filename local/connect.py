@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.kafka.connect import Connect
 from local import waiting
 from local.cassandra import java
 from local.layout import CONNECT_JARS, ROOT
@@ -30,6 +29,7 @@ class Worker:
 
     home: Path
     broker: str  # host:port
+    logins: Path  # accounts of its REST interface: name=password, a line for each
     port: int = 8083
     plugins: tuple[Path, ...] = ()  # folders of further plugins, each of jars or of classes
     heap_mb: int = 256
@@ -56,6 +56,7 @@ class Worker:
             "-XX:TieredStopAtLevel=1",
             "-Djava.net.preferIPv4Stack=true",
             f"-Dlog4j2.configurationFile={IMAGE / 'log4j2.properties'}",
+            f"-Djava.security.auth.login.config={self._name_logins()}",
             "-cp",
             f"{jars}/*",
             _MAIN,
@@ -69,6 +70,13 @@ class Worker:
         kept = [line for line in lines if line.partition("=")[0] not in places]
         path = self.home / "worker.properties"
         path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in places.items()), ""]))
+        return path
+
+    def _name_logins(self) -> Path:
+        """The image's jaas.conf, but for the place of the accounts."""
+        text = (IMAGE / "jaas.conf").read_text().replace("/opt/connect/logins.properties", str(self.logins))
+        path = self.home / "jaas.conf"
+        path.write_text(text)
         return path
 
 
@@ -100,12 +108,9 @@ def has_compiler() -> bool:
 
 
 def wait_until_ready(
-    worker: Worker, *, seconds: float = 90, alive: Callable[[], bool] = lambda: True, log: str = ""
+    worker: Worker, login: str, *, seconds: float = 90, alive: Callable[[], bool] = lambda: True, log: str = ""
 ) -> None:
-    """Return when the worker takes connectors. Raises Problem when it does not."""
-
-    def request() -> None:
-        urllib.request.urlopen(f"{worker.url}/connectors", timeout=10).close()
-
+    """Return when the worker takes connectors of this login, `name:password`. Raises Problem when it does not."""
+    connect = Connect(worker.url, login, timeout=10)
     what = f"Kafka Connect on {worker.url}"
-    waiting.until(request, what=what, seconds=seconds, errors=(urllib.error.URLError, OSError), alive=alive, log=log)
+    waiting.until(connect.names, what=what, seconds=seconds, errors=(OSError,), alive=alive, log=log)

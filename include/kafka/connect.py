@@ -8,6 +8,7 @@ each message and computes minute and shard from the event; what cannot be an eve
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import sys
@@ -28,10 +29,11 @@ _PAUSE = 5.0
 _REPORT_EVERY = 15.0
 _WATCH_TIMEOUT = 5.0  # seconds: the watch has other pipelines to look at
 URL_SETTING = "MINUTEMARK_CONNECT_URL"
+LOGIN_SETTING = "MINUTEMARK_CONNECT_LOGIN"  # name:password
 
 
 class ConnectError(RuntimeError):
-    """A connector that does not run; the message has what Connect says of it."""
+    """A connector that does not run, or a refused login; the message has what Connect says of it."""
 
 
 def name_of(pipeline: Pipeline) -> str:
@@ -68,10 +70,17 @@ def connector(pipeline: Pipeline, template: str) -> dict[str, str]:
 
 
 class Connect:
-    """Connect's REST interface."""
+    """Connect's REST interface; `login` is `name:password`, or empty."""
 
-    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+    def __init__(self, url: str, login: str = "", *, timeout: float = 30.0) -> None:
         self._url, self._timeout = url.rstrip("/"), timeout
+        self._headers = {"Content-Type": "application/json"}
+        if login:
+            self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+
+    def names(self) -> list[str]:
+        """The connectors that are registered."""
+        return self._send("GET", "/connectors")
 
     def register(self, name: str, config: Mapping[str, str]) -> None:
         """Make the connector, or give it this configuration."""
@@ -97,11 +106,20 @@ class Connect:
         """Start again what has failed of it."""
         self._send("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")
 
-    def _send(self, method: str, path: str, body: Mapping | None = None) -> dict:
+    def _send(self, method: str, path: str, body: Mapping | None = None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=self._timeout) as response:
-            return json.loads(response.read() or b"{}")
+        request = urllib.request.Request(self._url + path, data, self._headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                return json.loads(response.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            if error.code != 401:
+                raise
+            found = "is refused" if "Authorization" in self._headers else "is not set"
+            raise ConnectError(
+                f"Kafka Connect at {self._url} requires a login, and {LOGIN_SETTING} {found} (status 401). "
+                f"Set {LOGIN_SETTING}=name:password as in the worker's logins.properties."
+            ) from None
 
 
 def _trouble(part: Mapping[str, str]) -> str:
@@ -151,12 +169,13 @@ def register_all(
 def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) -> str | None:
     """Restart what has failed of the pipeline's connector; returns what keeps it from running, None where nothing does.
 
-    Without MINUTEMARK_CONNECT_URL, the address of Connect, nothing is known and nothing is done.
+    Without MINUTEMARK_CONNECT_URL, the address of Connect, nothing is known and nothing is done. Its login is
+    MINUTEMARK_CONNECT_LOGIN.
     """
     url = environ.get(URL_SETTING, "").strip()
     if not url:
         return None
-    connect, name = Connect(url, timeout=_WATCH_TIMEOUT), name_of(pipeline)
+    connect, name = Connect(url, environ.get(LOGIN_SETTING, ""), timeout=_WATCH_TIMEOUT), name_of(pipeline)
     try:
         problem = connect.trouble(name)
         if problem and problem.startswith("failed"):  # a restart of what is only starting would start it over
@@ -166,6 +185,8 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
         if isinstance(error, urllib.error.HTTPError) and error.code == 404:
             return "is not registered: docker compose up connectors"
         return f"Connect at {url} gives no answer: {error}"
+    except ConnectError as error:
+        return str(error)
 
 
 class _Reports:
@@ -181,12 +202,15 @@ class _Reports:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Register the connectors where they are the way in, else remove them: two ways in would do everything twice."""
+    """Register the connectors where they are the way in, else remove them: two ways in would do everything twice.
+
+    The login of Connect is MINUTEMARK_CONNECT_LOGIN, `name:password`.
+    """
     parser = argparse.ArgumentParser(prog="python -m include.kafka.connect", description=main.__doc__)
     parser.add_argument("url", help="of Kafka Connect, such as http://connect:8083")
     parser.add_argument("template", type=Path, help="the connector, such as docker/connect/lake-sink.json")
     asked = parser.parse_args(arguments)
-    connect, pipelines = Connect(asked.url), all_pipelines().values()
+    connect, pipelines = Connect(asked.url, os.environ.get(LOGIN_SETTING, "")), all_pipelines().values()
     try:
         if way_in() == CONNECT:
             register_all(connect, pipelines, asked.template.read_text(encoding="utf-8"))

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.docker import sink
+
+if TYPE_CHECKING:
+    from tests.docker.worker import Worker
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +59,20 @@ def sink_plugin(test_classes: Path) -> Path:
     if real := os.environ.get("MINUTEMARK_TEST_SINK"):
         return Path(real)
     return sink.plugin(test_classes, test_classes.with_name("test-sink"))
+
+
+@pytest.fixture(scope="package")
+def connect_worker(
+    connect_jars: Path,
+    sink_plugin: Path,
+    kafka_broker: dict[str, str],
+    cassandra_node: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Worker]:
+    """A real worker, without connectors."""
+    from tests.docker.worker import Worker
+
+    worker = Worker(tmp_path_factory.mktemp("connect"), sink_plugin)
+    worker.start()
+    yield worker
+    worker.stop()

@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-from include.kafka.connect import URL_SETTING
+from include.kafka.connect import LOGIN_SETTING, URL_SETTING
 from local import kafka
 from tests.airflow_home import PROJECT
 
@@ -17,6 +17,7 @@ ASTRO = {"postgres", "db-migration", "scheduler", "dag-processor", "api-server",
 ONE_SHOT = {"db-migration", "cassandra-accounts", "connectors"}  # end before the others start
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.override.yml").read_text())
 SERVICES = COMPOSE["services"]
+CONNECT_IMAGE = PROJECT / "docker" / "connect" / "Dockerfile"
 SETTINGS = yaml.safe_load((PROJECT / "airflow_settings.yaml").read_text())["airflow"]
 
 
@@ -112,6 +113,18 @@ def test_the_watch_knows_where_connect_is():
     assert SERVICES["scheduler"]["environment"][URL_SETTING] == url
 
 
+def test_the_login_of_connect_is_one_of_its_accounts_wherever_it_is_used():
+    logins = (PROJECT / "docker" / "connect-logins.properties").read_text().splitlines()
+    accounts = [line.replace("=", ":", 1) for line in logins if line and not line.startswith("#")]
+    used = {SERVICES[name]["environment"][LOGIN_SETTING] for name in ("connectors", "scheduler", "dag-processor")}
+    assert used == set(accounts), "Connect lets everybody in where there is no account."
+    [mount] = SERVICES["connect"]["volumes"]
+    place = mount.split(":")[1]
+    assert f'file="{place}"' in (PROJECT / "docker" / "connect" / "jaas.conf").read_text()
+    assert "-Djava.security.auth.login.config=/opt/connect/jaas.conf\n" in CONNECT_IMAGE.read_text()
+    assert "BasicAuthSecurityRestExtension\n" in (PROJECT / "docker" / "connect" / "worker.properties").read_text()
+
+
 def test_connectors_are_registered_when_connect_answers():
     assert SERVICES["connectors"]["depends_on"]["connect"] == {"condition": "service_healthy"}
     assert SERVICES["connectors"]["command"][:3] == ["python", "-m", "include.kafka.connect"]
@@ -119,7 +132,7 @@ def test_connectors_are_registered_when_connect_answers():
 
 def test_connect_and_broker_are_of_one_version():
     image = SERVICES["kafka"]["image"]
-    assert f"\nFROM {image}\n" in (PROJECT / "docker" / "connect" / "Dockerfile").read_text()
+    assert f"\nFROM {image}\n" in CONNECT_IMAGE.read_text()
     version = f"<version>{image.rpartition(':')[2]}</version>"
     for pom in ("docker/connect/transform/pom.xml", "local/connect-pom.xml", "local/kafka-pom.xml"):
         assert version in (PROJECT / pom).read_text(), pom
@@ -153,7 +166,7 @@ def test_every_listener_of_the_broker_requires_the_login_of_the_connection():
 def test_connects_log_is_bounded_by_rate_and_size():
     options = SERVICES["connect"]["logging"]["options"]
     assert size(options["max-size"]) * int(options["max-file"]) <= 30 * 1024**2
-    dockerfile = (PROJECT / "docker" / "connect" / "Dockerfile").read_text()
+    dockerfile = CONNECT_IMAGE.read_text()
     assert "ENV KAFKA_LOG4J_OPTS=-Dlog4j2.configurationFile=/opt/connect/log4j2.properties\n" in dockerfile
     logging = (PROJECT / "docker" / "connect" / "log4j2.properties").read_text()
     assert "appender.console.filter.burst.type = BurstFilter\n" in logging

@@ -23,7 +23,7 @@ from include import pipelines
 from include.connections import LAKE_WRITER, endpoint
 from include.demo import traffic
 from include.kafka import clients, topics
-from include.kafka.connect import URL_SETTING, Connect, connector, name_of, register_all, restart_failed
+from include.kafka.connect import LOGIN_SETTING, URL_SETTING, connector, name_of, register_all, restart_failed
 from include.kafka.messages import TopicEvents
 from include.kafka.way_in import CONNECT, SETTING, group_of
 from include.lake import change_log
@@ -38,7 +38,6 @@ from include.operations.topic_watch import problems
 from include.pipelines import Pipeline
 from include.warehouse.session import warehouse
 from local import connect
-from local.process import Child, free_port
 from tests.e2e import runs
 from tests.kafka.conftest import kept, until
 
@@ -58,30 +57,6 @@ POISON = [
 ]
 
 
-class Worker:
-    """A worker that can be killed and started again."""
-
-    def __init__(self, folder, broker, plugin) -> None:
-        self._prepared = connect.Worker(home=folder / "connect", broker=broker, port=free_port(), plugins=(plugin,))
-        self._env = os.environ | {
-            "LAKE_WRITER_PASSWORD": endpoint(LAKE_WRITER).password,
-            "KAFKA_PASSWORD": clients.settings()["sasl.password"],
-        }
-        self.log = folder / "connect.log"
-        self.url = self._prepared.url
-
-    def start(self) -> None:
-        self._child = Child(self._prepared.prepare(), self.log, self._env)
-        connect.wait_until_ready(self._prepared, alive=self._child.alive, log=str(self.log))
-
-    def kill(self) -> None:
-        os.kill(self._child.pid, signal.SIGKILL)
-        until(lambda: not self._child.alive())
-
-    def stop(self) -> None:
-        self._child.stop()
-
-
 @pytest.fixture(scope="module")
 def template(cassandra_node) -> str:
     """The project's, for the sink and the node that are here."""
@@ -93,12 +68,8 @@ def template(cassandra_node) -> str:
 
 
 @pytest.fixture(scope="module")
-def worker(connect_jars, sink_plugin, kafka_broker, schemas, tmp_path_factory):
-    broker = clients.settings()["bootstrap.servers"]
-    made = Worker(tmp_path_factory.mktemp("connect"), broker, sink_plugin)
-    made.start()
-    yield made
-    made.stop()
+def worker(connect_worker, schemas):
+    return connect_worker
 
 
 @pytest.fixture(params=pipelines.all_pipelines())
@@ -108,9 +79,9 @@ def pipeline(request, worker, template, monkeypatch):
     name = f"{request.param}_{secrets.token_hex(4)}"
     made = replace(pipelines.get(request.param), name=name, topic=f"{name}.events")
     topics.make_topics([made])
-    register_all(Connect(worker.url), [made], template, patience=60, pause=0.2)
+    register_all(worker.rest, [made], template, patience=60, pause=0.2)
     yield made
-    Connect(worker.url).remove(name_of(made))
+    worker.rest.remove(name_of(made))
 
 
 @pytest.fixture
@@ -119,9 +90,9 @@ def recruitment(worker, template, monkeypatch):
     monkeypatch.setenv(SETTING, CONNECT)
     made = replace(pipelines.get("recruitment"), topic=f"drift_{secrets.token_hex(4)}")
     topics.make_topics([made])
-    register_all(Connect(worker.url), [made], template, patience=60, pause=0.2)
+    register_all(worker.rest, [made], template, patience=60, pause=0.2)
     yield made
-    Connect(worker.url).remove(name_of(made))
+    worker.rest.remove(name_of(made))
 
 
 @pytest.fixture
@@ -284,20 +255,20 @@ def test_a_task_that_failed_is_restarted_by_the_watch(worker, template, monkeypa
     """Its table comes late here; a lake that is away when the worker starts fails a task in the same way."""
     monkeypatch.setenv(SETTING, CONNECT)
     monkeypatch.setenv(URL_SETTING, worker.url)
+    monkeypatch.setenv(LOGIN_SETTING, worker.login)
     name = f"ecommerce_{secrets.token_hex(4)}"
     late = replace(pipelines.get("ecommerce"), name=name, topic=f"{name}.events", table=name)
     topics.make_topics([late])
-    connectors = Connect(worker.url)
-    connectors.register(name_of(late), connector(late, template))
+    worker.rest.register(name_of(late), connector(late, template))
     until(lambda: (restart_failed(late) or "").startswith("failed"), 90)
     make_table_of(late)
     with warehouse() as conn:
-        until(lambda: not list(problems(conn, [late], START)) and connectors.trouble(name_of(late)) is None, 90)
+        until(lambda: not list(problems(conn, [late], START)) and worker.rest.trouble(name_of(late)) is None, 90)
     messages = values(late, 50)
     send(late, messages)
     drained(late)
     check_all_is_safe(late, messages)
-    connectors.remove(name_of(late))
+    worker.rest.remove(name_of(late))
 
 
 def make_table_of(late: Pipeline) -> None:

@@ -9,7 +9,6 @@ import argparse
 import re
 import socket
 import sys
-import urllib.request
 from pathlib import Path
 
 
@@ -21,21 +20,6 @@ def nc(arguments: list[str]) -> int:
     parser.add_argument("port", type=int)
     args = parser.parse_args(arguments)
     return 0 if _listens(args.host, args.port) else 1
-
-
-def wget(arguments: list[str]) -> int:
-    """wget -q -O FILE URL."""
-    parser = argparse.ArgumentParser(prog="wget")
-    parser.add_argument("-q", action="store_true")
-    parser.add_argument("-O", dest="file", type=Path, required=True)
-    parser.add_argument("url")
-    args = parser.parse_args(arguments)
-    try:
-        with urllib.request.urlopen(args.url, timeout=10) as response:
-            args.file.write_bytes(response.read())
-    except OSError:
-        return 1
-    return 0
 
 
 def nodetool(arguments: list[str]) -> int:
@@ -97,7 +81,7 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-TOOLS = {tool.__name__: tool for tool in (nc, wget, nodetool, mysqladmin, cqlsh)}
+TOOLS = {tool.__name__: tool for tool in (nc, nodetool, mysqladmin, cqlsh)}
 
 if __name__ == "__main__":
     sys.exit(TOOLS[sys.argv[1]](sys.argv[2:]))

@@ -267,7 +267,8 @@ class Machine:
     def _connect(self, service: Service) -> list[str]:
         """The worker of the project's Dockerfile, with the sink that MINUTEMARK_TEST_SINK names or the tests' own."""
         root = self._root(service)
-        worker = connect.Worker(root, broker="kafka:19092", plugins=(self._sink(root / "sink"),))
+        logins = Path(self._here(service, "/opt/connect/logins.properties"))
+        worker = connect.Worker(root, "kafka:19092", logins, plugins=(self._sink(root / "sink"),))
         return worker.prepare()
 
     @staticmethod
