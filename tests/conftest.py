@@ -164,7 +164,14 @@ def _connections() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def cassandra_node(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Iterator[dict[str, str]]:
+def _data_folder(_environment: None) -> Iterator[Path]:
+    """Where this process's stores keep their data."""
+    with test_stores.data_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def cassandra_node(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real node; its connections (lake_reader, lake_writer, lake_admin) are in the environment."""
     if pair := _running_pair():
         found = {name: pair[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
@@ -172,37 +179,35 @@ def cassandra_node(tmp_path_factory: pytest.TempPathFactory, _environment: None)
         yield found
         return
     _need_stores()
-    with test_stores.cassandra_node(tmp_path_factory.mktemp("lake")) as found:
+    with test_stores.cassandra_node(_data_folder) as found:
         os.environ.update(found)
         yield found
 
 
 @pytest.fixture(scope="session")
-def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def mariadb_server(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real MariaDB server; yields its connections, which warehouse_server puts into the environment."""
     if pair := _running_pair():
         yield {name: pair[name] for name in map(connections.variable, connections.WAREHOUSE_LOGINS)}
         return
     _need_stores()
-    with test_stores.mariadb_server(tmp_path_factory.mktemp("warehouse")) as found:
+    with test_stores.mariadb_server(_data_folder) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
-def mysql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def mysql_server(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real MySQL server; yields its connections, which warehouse_server puts into the environment."""
-    if not IN_CHECKOUT:
-        pytest.skip(OUTSIDE)
     try:
         mysql.Server.unpacked()
     except Problem as problem:
         pytest.skip(f"MySQL is left out. {problem}")
-    with test_stores.mysql_server(tmp_path_factory.mktemp("warehouse")) as found:
+    with test_stores.mysql_server(_data_folder) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
-def kafka_broker(tmp_path_factory: pytest.TempPathFactory, _environment: None) -> Iterator[dict[str, str]]:
+def kafka_broker(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real broker; its connection (kafka_default) is in the environment, the way in (MINUTEMARK_INGEST) is not."""
     variable = connections.variable("kafka_default")
     if (running := _running_pair()) and variable in running:
@@ -211,7 +216,7 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory, _environment: None) -
         return
     if not shutil.which("java") or not list(KAFKA_JARS.glob("kafka_*.jar")):
         pytest.skip(f"The broker needs Java 17, and its jars in {KAFKA_JARS}: `make setup` fetches them.")
-    with test_stores.kafka_broker(tmp_path_factory.mktemp("kafka")) as found:
+    with test_stores.kafka_broker(_data_folder) as found:
         os.environ.update(found)
         yield found
 

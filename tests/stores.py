@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,6 +20,16 @@ from local.process import Child, free_port
 from local.warehouse_server import ADMIN, WarehouseServer, wait_until_ready
 
 SPARK_MASTER = "local[2]"
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30  # bytes: the stores of two processes take half of them
+
+
+@contextlib.contextmanager
+def data_folder() -> Iterator[Path]:
+    """A new folder for the data of stores: in memory where that has room, because DDL waits for a disk."""
+    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
+    with tempfile.TemporaryDirectory(prefix="minutemark-stores-", dir=_MEMORY if in_memory else None) as name:
+        yield Path(name)
 
 
 @contextlib.contextmanager
@@ -35,7 +46,7 @@ def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True)
         )
         yield connections.lake(passwords, node.port)
     finally:
-        child.stop()
+        child.stop(0)
 
 
 def warehouse_server(
@@ -72,7 +83,7 @@ def _warehouse_server(server: WarehouseServer, passwords: Mapping[str, str] | No
         wait_until_ready(server.port, password, alive=child.alive, log=str(child.log))
         yield connections.warehouse(passwords, server.port)
     finally:
-        child.stop()
+        child.stop(0)
 
 
 @contextlib.contextmanager
@@ -85,13 +96,12 @@ def kafka_broker(folder: Path) -> Iterator[dict[str, str]]:
         kafka.wait_until_ready(broker.port, broker.password, alive=child.alive, log=str(child.log))
         yield connections.broker(passwords, broker.port)
     finally:
-        child.stop()
+        child.stop(0)
 
 
 def main() -> None:
     """Start them, say where they are, keep them until Ctrl-C."""
-    with tempfile.TemporaryDirectory(prefix="minutemark-stores-") as name, contextlib.ExitStack() as stores:
-        folder = Path(name)
+    with data_folder() as folder, contextlib.ExitStack() as stores:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print("Starting the warehouse, Kafka and Cassandra …", flush=True)
         found = {

@@ -177,7 +177,7 @@ def worker():
 
     def start(*states: str) -> Worker:
         made.append(Worker(*states))
-        threading.Thread(target=made[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=made[-1].serve_forever, args=[0.02], daemon=True).start()  # ends within 0.02 s
         return made[-1]
 
     yield start

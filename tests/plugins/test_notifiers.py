@@ -42,6 +42,10 @@ class Receiver(http.server.ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/hooks/secret-path"
 
+    def serve_forever(self, poll_interval: float = 0.02) -> None:
+        """Ends as soon as shutdown() is called: every test waits for that."""
+        super().serve_forever(poll_interval)
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
