@@ -170,7 +170,7 @@ def _settle(
         raise BatchRefused(f"Batch {batch.batch_id} became {state} while its gate ran: another run of it has ended it.")
     still_open = {minute for minute in changed_at if is_open(minute, batch.lake_clock, pipeline)}
     released = held.outstanding(cursor, pipeline, changed_at)
-    verdict = judge(outcomes, changed_at, still_open, released, shares.waiting)
+    verdict = judge(outcomes, changed_at, still_open, released, shares.waiting, rejected_share.CHECK)
     _store(cursor, batch, STAGING, attempt, verdict.outcomes)
     _settle_minutes(cursor, batch, verdict)
     held.keep_passes(cursor, batch.batch_id, attempt, verdict.passes)

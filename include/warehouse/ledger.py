@@ -37,11 +37,13 @@ _IS_SETTLING = (
     "state = 'merged' AND read_at IS NOT NULL AND settled_before IS NOT NULL AND read_changed_at = seen_changed_at "
     "AND split_size IS NULL"
 )
-# Of a backlog the first minute with news ends the search, however many are pending.
+# Of a backlog the first minute with news ends the search, however many are pending. A minute of a folded hour is no news: it
+# may be pending for as long as another minute of its hour is held.
 _LAST_TO_SETTLE = (
     "SELECT MAX(seen_changed_time) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS ("
-    "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 "
-    f"AND CASE WHEN {_IS_SETTLING} THEN 0 ELSE 1 END = 1)"
+    "SELECT 1 FROM etl.minute_ledger AS l WHERE l.pipeline = %(pipeline)s AND l.pending = 1 "
+    f"AND CASE WHEN {_IS_SETTLING} THEN 0 ELSE 1 END = 1 AND NOT EXISTS (SELECT 1 FROM etl.folded_hours AS f "
+    "WHERE f.pipeline = l.pipeline AND f.hour = l.minute - INTERVAL MINUTE(l.minute) MINUTE))"
 )
 
 _SEE_MINUTE = (
@@ -213,17 +215,21 @@ def _read_again_what_came_into_range(cursor, pipeline: Pipeline, clock: datetime
 
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
-    """Open those of the minutes that are closed. Where their hour is folded, a batch needs all its minutes."""
+    """Open those of the minutes that are closed, and in a folded hour all that held demo events only: a batch needs them."""
     oldest = clock - pipeline.lake_retention if pipeline.lake_retention else datetime(1000, 1, 1)
     more = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": oldest}
+    touched = set(minutes)
+    folded = folded_hours.folded_among(cursor, pipeline.name, touched)
+    together = touched.union(*map(folded_hours.minutes_of, folded))
     demo_only: list[datetime] = []
     others: list[datetime] = []
-    for query, binds in _by_minutes(_REOPENABLE, pipeline.name, minutes):
+    for query, binds in _by_minutes(_REOPENABLE, pipeline.name, sorted(together)):
         cursor.execute(query, binds | more)
         for minute, is_demo_only in cursor.fetchall():
-            (demo_only if is_demo_only else others).append(minute)
-    folded = folded_hours.folded_among(cursor, pipeline.name, demo_only)
-    demo_only = sorted({*demo_only, *(minute for hour in folded for minute in folded_hours.minutes_of(hour))})
+            if is_demo_only:
+                demo_only.append(minute)
+            elif minute in touched:
+                others.append(minute)
     forgetting = [(statement, demo_only) for statement in (_FORGET_REJECTED, _FORGET_FIELDS, _FORGET_READ)]
     for statement, chosen in (*forgetting, (_REOPEN, others)):
         for query, binds in _by_minutes(statement, pipeline.name, chosen):

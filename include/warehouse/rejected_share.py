@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
 from include.warehouse import ledger
@@ -24,6 +24,7 @@ PERCENT = 20  # of the rows of an hour: with more, its minutes with more are hel
 WARN_PERCENT = 5
 LEAST_ROWS = 100  # of an hour that holds minutes
 _SAMPLE = 10
+_RECENT = timedelta(days=1)
 _PURPOSE = f"At most {PERCENT} percent of the rows of an hour of at least {LEAST_ROWS} rows are rejected."
 _WARNING_PURPOSE = (
     f"At most {WARN_PERCENT} percent of the rows of an hour of at least {LEAST_ROWS} rows are rejected, "
@@ -169,12 +170,15 @@ def judge_again(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock: 
 
 
 def judge_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
-    """Judge the minutes whose hour is over since they began to wait."""
+    """Judge held minutes whose hour is over since they were held: those that wait, and those of an hour that was bad so far.
+
+    No read of the hour needs to follow its end. Hours of more than a day ago were judged when they were read.
+    """
     cursor = conn.cursor()
     cursor.execute(
-        "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 1 "
-        "AND pending = 0",
-        {"pipeline": pipeline.name},
+        "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND pending = 0 "
+        "AND (waiting = 1 OR minute > %(since)s)",
+        {"pipeline": pipeline.name, "since": clock - _RECENT},
     )
     minutes = [minute for (minute,) in cursor.fetchall()]
     hours = _hours(cursor, pipeline, {hour_of(minute) for minute in minutes}, clock)

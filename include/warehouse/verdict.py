@@ -74,10 +74,12 @@ def judge(
     still_open: Collection[datetime],
     released: Mapping[datetime, Release],
     undecided: Mapping[datetime, str] = MappingProxyType({}),
+    undecided_by: str = "",
 ) -> Verdict:
     """The verdict over a batch of `minutes`. A failure that names none of them, or any other, is the batch's as a whole.
 
-    `undecided` minutes wait, with that reason, unless a check fails or a release publishes them.
+    The check `undecided_by` has no verdict yet of `undecided` minutes. They wait, with that reason, unless another check
+    fails or a release publishes them.
     """
     outcomes, minutes = list(outcomes), frozenset(minutes)
     batch_wide, reasons, names, passes = [], {}, {}, []
@@ -97,6 +99,7 @@ def judge(
             outcomes[number] = _pardoned(outcome, released, "fail" if guilty else "warn")
     if batch_wide:  # the fault is the batch's, not these minutes'
         return Verdict(tuple(outcomes), tuple(batch_wide), {}, {}, {}, {}, (), 0)
+    passes += [Pass(minute, undecided_by, released[minute]) for minute in sorted(undecided.keys() & released.keys())]
     blamed = {minute: " ".join(found)[:_LONGEST_REASON] for minute, found in reasons.items()}
     waiting = {
         minute: reason for minute, reason in undecided.items() if minute not in blamed and minute not in released

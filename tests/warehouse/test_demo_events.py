@@ -172,6 +172,19 @@ def test_a_new_event_in_a_folded_hour_opens_the_demo_minutes_of_that_hour(lab: L
     lab.query("DELETE FROM etl.folded_hours")
 
 
+def test_a_late_event_of_another_minute_of_a_folded_hour_opens_the_demo_minutes(lab: Lab, reader, writer, old) -> None:
+    hour = old.replace(minute=0)
+    send(writer, hour)
+    send(writer, hour + MINUTE, demo=False)
+    process(lab, reader)
+    remove(lab, reader, writer)
+    lab.query("INSERT INTO etl.folded_hours (pipeline, hour) VALUES ('recruitment', %s)", hour)
+    send(writer, hour + MINUTE + timedelta(seconds=40), demo=False, count=1)
+    assert set(process(lab, reader, "run-2")) == {hour + number * MINUTE for number in range(60)}
+    assert [lab.ledger(hour + number * MINUTE)["state"] for number in range(2)] == ["merged", "merged"]
+    lab.query("DELETE FROM etl.folded_hours")
+
+
 def test_a_minute_that_the_lake_may_have_forgotten_stays_closed(lab: Lab, reader, writer, old) -> None:
     send(writer, old, demo=False)
     process(lab, reader)

@@ -77,6 +77,16 @@ def test_a_minute_that_waits_for_more_than_time_does_not_settle(lab: Lab, news: 
     assert ledger.settles_at(lab.conn, RECRUITMENT) is None
 
 
+def test_news_of_a_folded_hour_that_waits_for_a_held_minute_lets_others_settle(lab: Lab) -> None:
+    old = minute(0) - timedelta(days=100)
+    lab.see(minute(0), at=CLOCK - 10 * SECOND)
+    lab.publish({minute(0): [contribution()]})
+    lab.query("INSERT INTO etl.folded_hours (pipeline, hour) VALUES ('recruitment', %s)", old)
+    lab.see(old, at=CLOCK - 20 * SECOND)
+    assert lab.pending() == [old, minute(0)]
+    assert ledger.settles_at(lab.conn, RECRUITMENT) == CLOCK - 10 * SECOND + RECRUITMENT.settle
+
+
 # ⚑ a touch after the hold makes a held minute pending again
 def test_a_held_minute_waits_for_the_next_touch(lab: Lab) -> None:
     lab.see(minute(0), at=LONG_AGO)

@@ -256,6 +256,18 @@ def test_a_producer_that_breaks_is_noticed_before_the_hour_is_over(lab: Lab) -> 
     assert {lab.ledger(at)["state"] for at in lake} == {"merged"}, "A better rest of the hour acquits."
 
 
+def test_a_minute_of_an_hour_that_was_bad_so_far_is_acquitted_by_its_end_without_a_further_read(lab: Lab) -> None:
+    lake = {at_noon(0): Rows(40, 60), **{at_noon(number): Rows(100) for number in range(1, 21)}}
+    for at in lake:
+        lab.see(at, at=at + 50 * SECOND, clock=at + 100 * SECOND)
+        read(lab, lake, [at], clock=at + 100 * SECOND)
+    assert (lab.ledger(at_noon(0))["state"], lab.ledger(at_noon(0))["waiting"]) == ("held", 0)
+    rejected_share.judge_waiting(lab.conn, lab.pipeline, at_noon(59))
+    assert lab.pending() == []
+    finish(lab, lake, at_noon(60))
+    assert lab.facts() == {(job_of(at), 0): rows.good for at, rows in lake.items()}
+
+
 def test_a_published_minute_is_held_when_its_hour_turns_out_bad_unless_a_person_released_it(lab: Lab) -> None:
     first, second = MIDNIGHT, MIDNIGHT + MINUTE
     lake = {first: Rows(1, 1), second: Rows(1, 1)}
@@ -282,6 +294,19 @@ def test_a_released_minute_does_not_wait(lab: Lab) -> None:
     held.release(lab.conn, lab.pipeline, at_noon(1), at_noon(2), by="ann")
     finish(lab, lake, at_noon(4))
     assert lab.facts() == {(job_of(at_noon(1)), 0): 2}
+
+
+def test_of_two_batches_that_pass_by_one_release_of_a_waiting_minute_one_publishes(lab: Lab) -> None:
+    at = at_noon(1)
+    lab.see(at, at=at_noon(3), clock=at_noon(4))
+    read(lab, {at: Rows(2, 1)}, [at], clock=at_noon(4))
+    held.release(lab.conn, lab.pipeline, at, at_noon(2), by="ann")
+    batches = []
+    for run_id in ("first", "second"):
+        batches.append(lab.open(at, run_id=run_id, clock=at_noon(4), kind="backfill", is_delta=False))
+        lab.stage(batches[-1], {at: [contribution(event_count=2, clicks=2)]}, rejects=[(at, "bid is negative")])
+        assert lab.check(batches[-1]).released == (at,)
+    assert [merge.merge(batch_id).state for batch_id in batches] == ["merged", "skipped"]
 
 
 @pytest.mark.parametrize(
