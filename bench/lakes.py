@@ -62,7 +62,7 @@ def events(spark, pipeline: Pipeline, newest: datetime, minutes: int, *, a_minut
     ticks = (begin + F.col("us") + gregorian) * 10
     job = F.col("number") * a_minute + F.col("visit") + 10_000_000
     written = (
-        spark.range(0, minutes, 1, 64)
+        spark.range(0, minutes, 1, min(minutes, 64))
         .withColumnRenamed("id", "number")
         .crossJoin(F.broadcast(_visits(spark, a_minute)))
         .withColumns(
