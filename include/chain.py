@@ -66,18 +66,21 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
         )
         transform_delta = TransformDelta(
             task_id="transform_delta",
+            pipeline=pipeline.name,
             batch_id=BATCH_ID,
             pool="spark",
             execution_timeout=timedelta(minutes=15),
         )
         check_staging = QualityGate(
             task_id="check_staging",
+            pipeline=pipeline.name,
             gate="staging",
             batch_id=BATCH_ID,
             execution_timeout=timedelta(minutes=2),
         )
         merge_into_warehouse = MergeIntoWarehouse(
             task_id="merge_into_warehouse",
+            pipeline=pipeline.name,
             batch_id=BATCH_ID,
             # No pool: its pipeline's row lock orders the merges of one pipeline, and other pipelines never wait for it.
             # The largest batch merges in seconds; one that hangs must not keep that lock.
@@ -85,6 +88,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
         )
         check_warehouse = QualityGate(
             task_id="check_warehouse",
+            pipeline=pipeline.name,
             gate="warehouse",
             batch_id=BATCH_ID,
             execution_timeout=timedelta(minutes=2),

@@ -20,8 +20,9 @@ class QualityGate(BaseOperator):
     template_fields = ("batch_id",)
     ui_color = "#f2ead9"
 
-    def __init__(self, *, gate: str, batch_id: str, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, gate: str, batch_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.pipeline = pipeline
         self.gate = gate
         self.batch_id = batch_id
 
@@ -30,7 +31,7 @@ class QualityGate(BaseOperator):
         from include.warehouse.gates import run_gate
         from include.warehouse.session import warehouse
 
-        batch_id = batch_id_of(self.batch_id)
+        batch_id = batch_id_of(self.batch_id, self.pipeline)
         try:
             with warehouse(WAREHOUSE_ETL) as conn:
                 result = run_gate(conn, batch_id, self.gate)

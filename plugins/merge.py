@@ -22,15 +22,16 @@ class MergeIntoWarehouse(lineage.TellsLineage, BaseOperator):
     template_fields = ("batch_id",)
     ui_color = "#d9eaf2"
 
-    def __init__(self, *, batch_id: str, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, batch_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.pipeline = pipeline
         self.batch_id = batch_id
 
     def execute(self, context: Context) -> None:
         from include.warehouse.errors import BatchRefused
         from include.warehouse.merge import merge
 
-        batch_id = batch_id_of(self.batch_id)
+        batch_id = batch_id_of(self.batch_id, self.pipeline)
         target = endpoint(WAREHOUSE_ETL)
         try:
             result = merge(batch_id, target)

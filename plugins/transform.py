@@ -44,8 +44,9 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
 
     template_fields = (*SparkSubmitOperator.template_fields, "batch_id")
 
-    def __init__(self, *, batch_id: str, **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, batch_id: str, **kwargs: Any) -> None:
         super().__init__(conn_id=SPARK, **kwargs)
+        self.pipeline = pipeline
         self.batch_id = batch_id
 
     def execute(self, context: Context) -> None:
@@ -55,7 +56,7 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
         from include.warehouse.errors import BatchRefused
         from include.warehouse.session import warehouse
 
-        batch_id = batch_id_of(self.batch_id)
+        batch_id = batch_id_of(self.batch_id, self.pipeline)
         spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host
         if problem := java_problem():

@@ -1,21 +1,43 @@
-"""The steps after a sensor that returned no batch, as when it was marked as success in the UI."""
+"""The batches that the steps after the sensor refuse, because their XCom names none, or one of another pipeline."""
 
 from __future__ import annotations
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from plugins.gate import QualityGate
-from plugins.merge import MergeIntoWarehouse
-from plugins.transform import TransformDelta
+from include import pipelines
+from include.chain import chain_dag
+from tests.warehouse.conftest import lab  # noqa: F401
+from tests.warehouse.lab import Lab, contribution, minute
+
+SHOP = chain_dag(pipelines.get("ecommerce"), "minute", schedule=None, doc="", priority=1)
+STEPS = ["transform_delta", "check_staging", "merge_into_warehouse", "check_warehouse"]
+
+
+def run(step: str, rendered: str) -> None:
+    """That step of ecommerce_minute, with this text as the id of its batch."""
+    task = SHOP.get_task(step)
+    task.batch_id = rendered
+    task.execute({})
 
 
 @pytest.mark.parametrize("rendered", ["None", ""])
-@pytest.mark.parametrize(
-    ("step", "values"), [(TransformDelta, {}), (QualityGate, {"gate": "staging"}), (MergeIntoWarehouse, {})]
-)
-def test_a_step_without_a_batch_fails_at_once_and_names_the_remedy(step, values, rendered):
-    task = step(task_id="step", batch_id=rendered, **values)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_without_a_batch_fails_at_once_and_names_the_remedy(step: str, rendered: str) -> None:
     # Airflow retries every other exception.
     with pytest.raises(AirflowFailException, match="This run opened no batch: clear wait_for_changes"):
-        task.execute({})
+        run(step, rendered)
+
+
+def test_no_step_processes_a_batch_of_another_pipeline(lab: Lab) -> None:  # noqa: F811
+    batch_id = lab.open(minute(0))
+    lab.stage(batch_id, {minute(0): [contribution()]})
+    for step in STEPS:
+        with pytest.raises(AirflowFailException, match=f"Batch {batch_id} is of pipeline recruitment.*ecommerce only"):
+            run(step, str(batch_id))
+    assert lab.query("SELECT state, checked_attempt, merge_tries FROM etl.batches") == [("open", None, 0)]
+    assert lab.one("SELECT COUNT(*) FROM etl.attempts") == 1, "No attempt beside the one that was staged."
+    assert lab.check(batch_id).passed
+    with pytest.raises(AirflowFailException, match="is of pipeline recruitment"):
+        run("merge_into_warehouse", str(batch_id))
+    assert lab.facts() == {}

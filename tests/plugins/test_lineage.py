@@ -69,7 +69,7 @@ def test_rows_that_were_written_are_an_output_statistic():
     from plugins import lineage
     from plugins.merge import MergeIntoWarehouse
 
-    task = MergeIntoWarehouse(task_id="merge_into_warehouse", batch_id="1")
+    task = MergeIntoWarehouse(task_id="merge_into_warehouse", pipeline="recruitment", batch_id="1")
     assert task.get_openlineage_facets_on_complete(None) is None  # it was refused before it knew anything
     task.lineage = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     told = task.get_openlineage_facets_on_complete(None)

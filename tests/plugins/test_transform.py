@@ -56,7 +56,7 @@ def keep_driver(request, monkeypatch) -> bool:
 def transform(batch_id: int):
     from plugins.transform import TransformDelta
 
-    return TransformDelta(task_id="transform_delta", batch_id=str(batch_id))
+    return TransformDelta(task_id="transform_delta", pipeline=PIPELINE.name, batch_id=str(batch_id))
 
 
 def attempts(batch_id: int) -> tuple[int, int | None]:

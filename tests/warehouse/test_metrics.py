@@ -43,7 +43,7 @@ def statsd(monkeypatch) -> Iterator[Listener]:
 def run_merge(batch_id: int) -> None:
     from plugins.merge import MergeIntoWarehouse
 
-    MergeIntoWarehouse(task_id="merge_into_warehouse", batch_id=str(batch_id)).execute({})
+    MergeIntoWarehouse(task_id="merge_into_warehouse", pipeline="recruitment", batch_id=str(batch_id)).execute({})
 
 
 def checked_batch(lab: Lab) -> int:
