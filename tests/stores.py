@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from local import cassandra, connections, kafka, mariadb, mysql
+from local import cassandra, connections, kafka, mariadb, mysql, postgres
 from local.process import Child, free_port
 from local.warehouse_server import ADMIN, WarehouseServer, wait_until_ready
 
@@ -97,6 +97,19 @@ def kafka_broker(folder: Path) -> Iterator[dict[str, str]]:
         yield connections.broker(passwords, broker.port)
     finally:
         child.stop(0)
+
+
+@contextlib.contextmanager
+def postgres_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[postgres.Server]:
+    """A PostgreSQL server with an empty database for Airflow's metadata."""
+    passwords = passwords or connections.metadata_passwords(connections.new_passwords())
+    server = postgres.Server(home=folder / "postgres", port=free_port(), throw_away=True)
+    child = Child(server.prepare(passwords), folder / "postgres.log")
+    try:
+        postgres.wait_until_ready(server.port, passwords, alive=child.alive, log=str(child.log))
+        yield server
+    finally:
+        child.stop()
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import pytest
 from local import connections, environment, ports, postgres
 from local.layout import ROOT, STORE_JARS, VENV
 from local.process import Child, free_port
+from tests import stores
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +23,8 @@ def passwords():
 def server(tmp_path_factory, passwords):
     if not list(STORE_JARS.glob("embedded-postgres-binaries-*.jar")):
         pytest.skip(f"Its jar is not in {STORE_JARS}: `make setup` fetches it.")
-    made = postgres.Server(home=tmp_path_factory.mktemp("it's") / "postgres", port=free_port(), throw_away=True)
-    with_log = made.home.parent / "postgres.log"
-    child = Child(made.prepare(passwords), with_log)
-    try:
-        postgres.wait_until_ready(made.port, passwords, alive=child.alive, log=str(with_log))
+    with stores.postgres_server(tmp_path_factory.mktemp("it's"), passwords) as made:
         yield made
-    finally:
-        child.stop()
 
 
 def ask(server, user, password, statement, database=postgres.DATABASE):
