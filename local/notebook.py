@@ -7,11 +7,13 @@ opens it needs the token that it makes and prints.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 from include.connections import LAKE_READER, WAREHOUSE_BI
 from local import bootstrap, connections, environment, ports, supervisor
-from local.layout import DATA, JUPYTER, ROOT, SPARK_JARS
+from local.layout import DATA, JUPYTER, ROOT, SPARK_JARS, socket_path
 from local.problems import Problem
 from local.progress import say
 
@@ -37,6 +39,11 @@ def start() -> None:
     os.execve(line[0], line, environment_of_jupyter(environment.read()))
 
 
+def runtime() -> Path:
+    """The private folder of its token and of its kernels' sockets."""
+    return socket_path(f"kernel-{uuid.UUID(int=0)}-ipc-9", HOME / "run").parent
+
+
 def command(port: int) -> list[str]:
     """What starts it; nothing of it is secret."""
     options = [f"--config={FOLDER / 'jupyter_server_config.py'}", f"--ServerApp.port={port}"]
@@ -56,7 +63,7 @@ def environment_of_jupyter(known: Mapping[str, str], environ: Mapping[str, str] 
         # Nothing of the user's own Jupyter: its settings could open this one to others.
         "JUPYTER_CONFIG_DIR": str(HOME / "config"),
         "JUPYTER_DATA_DIR": str(HOME / "share"),
-        "JUPYTER_RUNTIME_DIR": str(HOME / "run"),
+        "JUPYTER_RUNTIME_DIR": str(runtime()),
         "IPYTHONDIR": str(HOME / "ipython"),
         "PATH": f"{JUPYTER / 'venv' / 'bin'}:{environ.get('PATH', os.defpath)}",
     }

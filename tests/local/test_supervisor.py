@@ -61,6 +61,15 @@ def test_what_dies_is_started_again(stack):
     assert until(lambda: (pid := pid_of("sleeper")) and pid != first)
 
 
+def test_it_listens_on_a_socket_of_its_owner_alone(stack):
+    stack(Program("sleeper", SLEEP, 10))
+    supervisord = psutil.Process(supervisor._call().supervisor.getPID())
+    assert not supervisord.net_connections("inet")
+    places = {one.laddr.partition(".sock")[0] for one in supervisord.net_connections("unix") if one.laddr}
+    assert places == {str(supervisor.socket()).removesuffix(".sock")}
+    assert stat.S_IMODE(supervisor.socket().stat().st_mode) == 0o600
+
+
 def test_a_program_can_join_later_and_the_first_goes_on(stack):
     stack(Program("first", SLEEP, 10))
     supervisor.start("first")

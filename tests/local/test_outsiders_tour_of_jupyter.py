@@ -1,0 +1,181 @@
+"""A tour of JupyterLab without its token: no notebook, no file, no kernel, and no output of one."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import subprocess
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local import connections, notebook, waiting
+from local.layout import JUPYTER
+from local.process import Child, free_port
+from tests.local.test_supervisor import until
+
+PASSWORDS = connections.new_passwords()
+CHANNELS = 5  # of a kernel
+FILE = "hours.py"  # one that is there
+# The login, the version, and the files of every JupyterLab. Its licenses need the token too, but a refusal never ends.
+PUBLIC = re.compile(r"/(login|logout|api|robots\.txt|favicon\.ico|(static|lab/extensions|lab/api/licenses)/.*)")
+_GROUP = re.compile(r"\((?:\?P<\w+>|\?:)?([^()]*)\)\??")
+
+
+class Jupyter:
+    """A running server."""
+
+    def __init__(self, child: Child, port: int, token: str) -> None:
+        self.child, self.port, self.token = child, port, token
+
+    def request(self, method: str, path: str, token: str | None = None, body: object = None) -> tuple[int, str, str]:
+        """Status, place of a redirect, and text of an answer."""
+        headers = {"Authorization": f"token {token}"} if token is not None else {}
+        data = None if body is None else json.dumps(body).encode()
+        sent = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
+        try:
+            with urllib.request.build_opener(_Stay).open(sent, timeout=30) as answer:
+                return answer.status, "", answer.read().decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers.get("Location") or "", error.read().decode(errors="replace")
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object) -> None:
+        """A redirect is an answer."""
+
+
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory):
+    """What `make notebook` shows to Jupyter, with a home of its own."""
+    if not (JUPYTER / "venv" / "bin" / "jupyter-lab").exists():
+        pytest.skip(f"JupyterLab is not in {JUPYTER}: `make notebook` installs it.")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(notebook, "HOME", tmp_path_factory.mktemp("jupyter"))
+        yield notebook.environment_of_jupyter(
+            {**connections.lake(PASSWORDS, 9042), **connections.warehouse(PASSWORDS, 3306)}
+        )
+
+
+@pytest.fixture(scope="module")
+def jupyter(environ, tmp_path_factory):
+    """The server that `make notebook` starts."""
+    port = free_port()
+    child = Child(notebook.command(port), tmp_path_factory.mktemp("log") / "log", environ, notebook.FOLDER)
+    try:
+        runtime = notebook.runtime()
+        file = waiting.until(
+            lambda: next(runtime.glob("jpserver-*.json")),
+            what="JupyterLab",
+            seconds=60,
+            errors=(StopIteration,),
+            alive=child.alive,
+            log=str(child.log),
+        )
+        server = Jupyter(child, port, json.loads(file.read_text())["token"])
+        waiting.until(
+            lambda: server.request("GET", "/api"),
+            what="JupyterLab",
+            seconds=60,
+            errors=(OSError,),
+            alive=child.alive,
+            log=str(child.log),
+        )
+        yield server
+    finally:
+        child.stop()
+
+
+@pytest.fixture(scope="module")
+def paths(environ):
+    """A path for each route, of a file that is there."""
+    options = notebook.command(free_port())[1:]
+    command = [str(JUPYTER / "venv" / "bin" / "python"), "-m", "tests.local.routes_of_jupyter", *options]
+    done = subprocess.run(command, env=environ, cwd=notebook.FOLDER, capture_output=True, text=True, check=True)
+    return sorted({filled(pattern) for pattern in json.loads(done.stdout)})
+
+
+def filled(pattern: str) -> str:
+    """A path that the pattern matches."""
+
+    def one(group: re.Match) -> str:
+        inner = group[1]
+        return str(uuid.UUID(int=0)) if inner.count(r"\w+") == 5 else inner.partition("|")[0]
+
+    text = pattern.removesuffix("$").replace("(?:(?:/[^/]+)+|/?)", f"/{FILE}")
+    while _GROUP.search(text):
+        text = _GROUP.sub(one, text)
+    for regex, sample in ((".*", FILE), (".+", FILE), (r"[\w\.\-%]+", "python3"), ("[a-zA-Z0-9\\-\\_]+", "x"),
+                          (r"[\w-]+", "x"), (r"\w+", "x"), ("/?", "/"), ("\\.", ".")):  # fmt: skip
+        text = text.replace(regex, sample)
+    return text if text.startswith("/") else f"/{text}"
+
+
+@pytest.mark.parametrize("token", [None, "", "not-the-token"])
+def test_every_route_needs_the_token(jupyter, paths, token):
+    toured = [path for path in paths if not PUBLIC.fullmatch(path)]
+    assert len(toured) > 40 and f"/files/{FILE}" in toured and f"/api/contents/{FILE}" in toured
+    answered = {}
+    for path in toured:
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if token is None else ("GET",):
+            status, place, text = jupyter.request(method, path, token)
+            refused = status in (401, 403, 404, 405) or (status in (301, 302) and leads_to_login(place, toured))
+            shown = [word for word in (*PASSWORDS.values(), jupyter.token, "import ") if word in text]
+            if not refused or shown:
+                answered[method, path] = (status, place, shown)
+    assert answered == {}
+
+
+def leads_to_login(place: str, toured: list[str]) -> bool:
+    """A redirect to the login, or to a path that is part of this tour."""
+    return place.startswith("/login") or place.partition("?")[0] in (*toured, "/lab", "/lab/")
+
+
+def test_with_the_token_its_files_are_there(jupyter):
+    """Else the tour would pass a server that refuses everything."""
+    status, _, text = jupyter.request("GET", f"/files/{FILE}", jupyter.token)
+    assert status == 200 and text == (notebook.FOLDER / FILE).read_text()
+
+
+def test_no_port_of_a_kernel_hands_out_anything(jupyter):
+    """Each user of the machine could read what a cell shows from a port: Jupyter signs its messages and encrypts none."""
+    status, _, text = jupyter.request("POST", "/api/kernels", jupyter.token, {"name": "python3"})
+    assert status == 201, text
+    try:
+        until(lambda: len(opened(jupyter)) >= CHANNELS + 1, 60)  # and one for the output of the kernel's children
+        places = opened(jupyter)
+        sockets = [place for place in places if isinstance(place, str)]
+        assert len(sockets) >= CHANNELS
+        assert {str(Path(place).parent) for place in sockets} == {str(notebook.runtime())}
+        assert notebook.runtime().stat().st_mode & 0o077 == 0
+        assert {kind_of(place) for place in places if isinstance(place, int)} <= {b"PULL"}  # takes, and never sends
+    finally:
+        jupyter.request("DELETE", f"/api/kernels/{json.loads(text)['id']}", jupyter.token)
+
+
+def opened(jupyter: Jupyter) -> list[int | str]:
+    """What the server's kernels listen on: ports, and sockets in the file system."""
+    found: list[int | str] = []
+    for kernel in psutil.Process(jupyter.child.pid).children(recursive=True):
+        found += [one.laddr.port for one in kernel.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        found += [one.laddr for one in kernel.net_connections("unix") if one.laddr]
+    return found
+
+
+def kind_of(port: int) -> bytes:
+    """The type that a ZeroMQ socket declares to its peers."""
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+    ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 4) + b"PUSH"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(greeting + b"\x04" + bytes([len(ready)]) + ready)
+        answer = b""
+        while b"Socket-Type" not in answer or len(answer.partition(b"Socket-Type")[2]) < 8:
+            answer += connection.recv(256)
+    [size] = struct.unpack(">I", answer.partition(b"Socket-Type")[2][:4])
+    return answer.partition(b"Socket-Type")[2][4 : 4 + size]
