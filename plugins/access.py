@@ -4,6 +4,7 @@
 - No page of another site can frame one of Airflow.
 - Users who trigger or clear a run of an operations DAG need the permission that the Pipelines page requires: to edit
   `<pipeline>_minute`, or to see its runs for minutemark_verify. Without a pipeline: that permission on every pipeline.
+  minutemark_import with `from` also needs it on each pipeline whose keyspace the table is in.
 
 Every Airflow process imports this module, only the API server runs it: heavy imports are inside functions.
 """
@@ -14,11 +15,14 @@ import fnmatch
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
+
+if TYPE_CHECKING:
+    from include.pipelines import Pipeline
 
 HOSTS = "MINUTEMARK_HOSTS"
 HEALTH = "/api/v2/monitor/health"  # probes of an orchestrator send the address of their container
@@ -26,25 +30,17 @@ _LOOPBACK = ("127.0.0.1", "localhost", "*.localhost", "::1")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?")
 _FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-options", b"SAMEORIGIN"))
 
-VERIFY = "minutemark_verify"
-OPERATIONS = frozenset(
-    {
-        VERIFY,
-        "minutemark_accept",
-        "minutemark_housekeeping",
-        "minutemark_import",
-        "minutemark_release",
-        "minutemark_replay",
-        "minutemark_setup",
-    }
-)
-NAMED = ("minutemark_accept", "minutemark_release")  # their records name the user who triggered the run
-# Everything below a DAG that creates, clears or changes runs and their tasks.
-_RUNS = re.compile(r"/api/v2/dags/(?P<dag>[^/]+)/(dagRuns|clear\w+|taskInstances)(/(?P<run>.+?))?/?$")
-_BACKFILLS = re.compile(r"/api/v2/backfills/?$")
-_READS = re.compile(r"/(list|dry_run)/?$")
-_TASKS_OF_RUN = re.compile(r"/(clear|taskInstances|taskGroupInstances|xcomEntries|hitlDetails)(/.*)?$")
-_CHANGES = ("POST", "PATCH", "PUT", "DELETE")
+VERIFY, IMPORT = "minutemark_verify", "minutemark_import"
+WHOLE = frozenset(
+    {"minutemark_housekeeping", "minutemark_setup"}
+)  # they concern every pipeline, whatever a run's conf names
+NAMED = frozenset({"minutemark_accept", "minutemark_release"})  # their records name the user who triggered the run
+OPERATIONS = frozenset({VERIFY, IMPORT, "minutemark_replay", *WHOLE, *NAMED})
+# Routes of Airflow that create, clear or change runs and their tasks; a POST to a route of READS only reads.
+RUNS = re.compile(r"/api/v2/(dags/\{dag_id\}/(dagRuns|clear\w+)(/.*)?|backfills)")
+READS = re.compile(r".*/(list|dry_run)")
+TRIGGER = "/api/v2/dags/{dag_id}/dagRuns"
+CHANGES = ("POST", "PATCH", "PUT", "DELETE")
 
 
 def hosts() -> list[str]:
@@ -83,7 +79,7 @@ class KnownHosts:
                 message["headers"] = [*message["headers"], *(one for one in _FRAMES if one[0] not in names)]
             await send(message)
 
-        if is_known or scope["path"].endswith(HEALTH):
+        if is_known or scope["path"] in (HEALTH, scope.get("root_path", "") + HEALTH):
             return await self._app(scope, receive, send_framed)
         from starlette.responses import JSONResponse
 
@@ -99,9 +95,8 @@ class OperationsPermissions:
         self._app = app
 
     async def __call__(self, scope, receive, send) -> None:
-        path = scope.get("path", "")
-        is_change = scope["type"] == "http" and scope["method"] in _CHANGES and not _READS.search(path)
-        if not is_change or not (_RUNS.search(path) or _BACKFILLS.search(path)):
+        route = route_of(scope) if scope["type"] == "http" and scope["method"] in CHANGES else None
+        if route is None or not RUNS.fullmatch(route.path) or READS.fullmatch(route.path):
             return await self._app(scope, receive, send)
         from starlette.concurrency import run_in_threadpool
         from starlette.requests import Request
@@ -110,9 +105,28 @@ class OperationsPermissions:
         request = Request(scope, receive)
         body = await request.body()
         user = await _user(request)
-        if user is not None and (refusal := await run_in_threadpool(_refusal, path, body, user)):
+        if user is not None and (refusal := await run_in_threadpool(_refusal, route, body, user)):
             return await JSONResponse({"detail": refusal}, status_code=403)(scope, receive, send)
         return await self._app(scope, _replayed(body, receive), send)
+
+
+class Route(NamedTuple):
+    """The route of Airflow that answers a request: its method, its path with place holders, and their values."""
+
+    method: str
+    path: str
+    values: Mapping[str, str]
+
+
+def route_of(scope: MutableMapping) -> Route | None:
+    """The route that Airflow's own router chooses: no spelling of a path is read in two ways. None: there is none."""
+    from starlette.routing import Match
+
+    for route in scope["app"].routes:
+        match, found = route.matches(scope)
+        if match is Match.FULL:
+            return Route(scope["method"], route.path, found.get("path_params", {}))
+    return None
 
 
 def _replayed(body: bytes, receive):
@@ -135,29 +149,33 @@ async def _user(request) -> Any:
         return None
 
 
-def _refusal(path: str, body: bytes, user: Any) -> str | None:
+def _refusal(route: Route, body: bytes, user: Any) -> str | None:
     """Why this user may not do this, or None."""
     from plugins.pipelines_page import may_operate
 
-    for dag_id, run_conf, owner in operations(path, body):
-        if dag_id in NAMED and owner not in (None, user.get_name()):
+    for operation in operations(route, body):
+        dag_id = operation.dag_id
+        if dag_id in NAMED and operation.owner not in (None, user.get_name()):
             return f"The record of {dag_id} names the user who triggered the run. Trigger a run of your own instead."
-        for pipeline in _pipelines(run_conf.get("pipeline")):
+        for pipeline in pipelines_of(dag_id, operation.conf):
             if not may_operate(user, dag_id, pipeline):
                 need = "see the runs of" if dag_id == VERIFY else "edit"
                 return (
                     f"{dag_id} on pipeline {pipeline.name} requires permission to {need} {pipeline.name}_minute, which "
-                    f"user {user.get_name()} does not have. Ask an administrator for it, or name another pipeline."
+                    f"user {user.get_name()} does not have. Ask an administrator for it, or choose another pipeline or table."
                 )
     return None
 
 
-def _pipelines(name: Any) -> list:
-    """The pipeline of that name; all of them where none, or an unknown one, is named."""
+def pipelines_of(dag_id: str, run_conf: Mapping) -> list[Pipeline]:
+    """The pipelines that such a run reads or changes: all of them where it names none, or an unknown one."""
     from include import pipelines
 
-    known = pipelines.all_pipelines()
-    return [known[name]] if isinstance(name, str) and name in known else [*known.values()]
+    known, name, source = pipelines.all_pipelines(), run_conf.get("pipeline"), run_conf.get("from")
+    if dag_id in WHOLE or not isinstance(name, str) or name not in known:
+        return [*known.values()]
+    keyspace = source.partition(".")[0] if dag_id == IMPORT and isinstance(source, str) else None
+    return [known[name], *(other for other in known.values() if other.keyspace == keyspace and other.name != name)]
 
 
 class Operation(NamedTuple):
@@ -168,28 +186,23 @@ class Operation(NamedTuple):
     owner: str | None = ""  # who triggered it; None: the request does
 
 
-def operations(path: str, body: bytes) -> Iterator[Operation]:
+def operations(route: Route, body: bytes) -> Iterator[Operation]:
     """The runs of operations DAGs that the request creates or changes."""
     try:
         message = json.loads(body) if body else {}
     except ValueError:
         message = {}  # Airflow refuses it
-    found = _RUNS.search(path)
-    dag_id, run_id = (found["dag"], found["run"]) if found else (None, None)
+    dag_id = route.values.get("dag_id")
+    is_trigger = route.method == "POST" and route.path == TRIGGER
     if dag_id in OPERATIONS:
-        is_trigger = path.rstrip("/").endswith("/dagRuns")
-        if is_trigger and isinstance(message, dict) and "actions" not in message:
-            run_conf = message.get("conf")
+        if is_trigger:
+            run_conf = message.get("conf") if isinstance(message, dict) else None
             yield Operation(dag_id, run_conf if isinstance(run_conf, dict) else {}, None)
         else:
-            run_id = (
-                _TASKS_OF_RUN.sub("", run_id) if run_id else isinstance(message, dict) and message.get("dag_run_id")
-            )
+            run_id = route.values.get("dag_run_id") or (isinstance(message, dict) and message.get("dag_run_id"))
             of_one_run = isinstance(run_id, str) and not _goes_beyond_one_run(message)
             yield _known_run(dag_id, run_id) if of_one_run else Operation(dag_id, {})
-    if dag_id in (None, "~") or _goes_beyond_one_run(
-        message
-    ):  # Airflow takes the names in the body before that of the path
+    if not is_trigger:  # Airflow takes the names in the body before that of the path
         yield from (Operation(named, {}) for named in sorted(OPERATIONS.intersection(_texts(message)) - {dag_id}))
 
 

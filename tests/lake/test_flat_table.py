@@ -137,6 +137,7 @@ def test_a_reader_without_permission_is_told_the_grant(recruitment, flat):
     [
         ("flat.keyed", r"primary key \(day, create_time\).*cqlsh: COPY flat.keyed"),
         ("flat.nothing", "no table flat.nothing"),
+        ("minutemark.minute_changes", "has the primary key"),
         ("bedan.tracking", "is the lake table of pipeline recruitment itself"),
         ("flat.events; DROP", "does not name a table"),
     ],

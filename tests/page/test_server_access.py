@@ -7,7 +7,8 @@ import uuid
 
 import pytest
 
-from plugins.access import OPERATIONS, VERIFY
+from include import pipelines
+from plugins.access import OPERATIONS, VERIFY, WHOLE
 from tests.page.auth_manager import RITA
 
 PAGES = (
@@ -82,8 +83,54 @@ def test_an_operation_requires_the_permission_of_the_page(as_user, dag_id: str) 
     for everything in (None, {}, {"pipeline": None}, {"pipeline": "ecommerc"}, {"pipeline": ["recruitment"]}):
         assert trigger(rita, dag_id, everything).status_code == 403, "Without a pipeline it concerns them all."
     # No DAG is parsed here: Airflow looks for it once it is permitted.
-    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == 404
+    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == (403 if dag_id in WHOLE else 404)
     assert trigger(as_user("ulf"), dag_id, {}).status_code == 404
+
+
+def test_an_import_requires_permission_on_the_pipeline_whose_table_it_copies(as_user, run_of) -> None:
+    def copy(source: str) -> dict:
+        return {"pipeline": "recruitment", "from": source}
+
+    rita, shop = as_user(RITA), pipelines.get("ecommerce")
+    for source in (shop.lake_table, f"{shop.keyspace}.operations_before"):
+        refused = trigger(rita, "minutemark_import", copy(source))
+        assert refused.status_code == 403 and "edit ecommerce_minute" in refused.json()["detail"]
+        assert trigger(as_user("ulf"), "minutemark_import", copy(source)).status_code == 404
+        run_id = run_of("minutemark_import", "ada", copy(source))
+        cleared = rita.post(f"/api/v2/dags/minutemark_import/dagRuns/{run_id}/clear", json={"dry_run": False})
+        assert cleared.status_code == 403 and "edit ecommerce_minute" in cleared.json()["detail"]
+    own = (f"{pipelines.get('recruitment').keyspace}.tracking_before", "my_keyspace.tracking")
+    assert {trigger(rita, "minutemark_import", copy(source)).status_code for source in own} == {404}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "minutemark_release/dagRuns%0A"),
+        ("POST", "minutemark_release/dagRuns%0a/"),
+        ("POST", "minutemark_release%2FdagRuns"),
+        ("POST", "minutemark%5Frelease/dagRuns"),
+        ("POST", "~/../minutemark_release/dagRuns"),
+        ("POST", "minutemark_release/dagRuns/"),
+        ("POST", "minutemark_release//dagRuns"),
+        ("POST", "minutemark_release/dagruns"),
+        ("POST", "minutemark_release/dagRuns?x=/list"),
+        ("POST", "minutemark_release/dagRuns#/list"),
+        ("DELETE", "minutemark_release/dagRuns/list"),
+        ("DELETE", "minutemark_release/dagRuns/dry_run%0A"),
+        ("DELETE", "minutemark_release/dagRuns/{run}/taskInstances/release_minutes/xcomEntries/list"),
+        ("PUT", "minutemark_release/dagRuns/{run}/taskInstances/release_minutes/state-store/dry_run"),
+        ("PATCH", "minutemark_release/dagRuns/{run}/taskInstances/dry_run"),
+    ],
+)
+def test_no_spelling_of_a_path_avoids_the_permission(as_user, run_of, method: str, path: str) -> None:
+    run_id = run_of("minutemark_release", "ada", {"pipeline": "ecommerce"})
+    own = run_of("minutemark_release", RITA, {"pipeline": "recruitment"})
+    body = {"logical_date": None, "conf": {"pipeline": "ecommerce"}, "dag_run_id": own}
+    answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(run=run_id)}", json=body)
+    # Airflow looks for the DAG or the run only once it is permitted, and names them if they are missing.
+    assert answer.status_code in (403, 404, 405) and "`minutemark_release`" not in answer.text, answer.text
+    assert answer.status_code == 403 or "'minutemark_release" not in answer.text, answer.text
 
 
 def test_a_viewer_triggers_nothing_and_nobody_nothing(as_user) -> None:
