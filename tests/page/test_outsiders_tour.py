@@ -31,7 +31,7 @@ def endpoints(api) -> list[str]:
     found += [f"/minutemark{route.path}" for route in app.routes if "GET" in route.methods]
     for place, name in names.items():
         found = [path.replace(place, name) for path in found]
-    return sorted({path for path in found if "{" not in path})
+    return sorted({path for path in found if "{" not in path} | {"/api/v2/connections/kafka_default"})
 
 
 def passwords() -> list[str]:
@@ -40,6 +40,22 @@ def passwords() -> list[str]:
         for name, value in os.environ.items()
         if name.startswith("AIRFLOW_CONN_") and value.startswith("{") and json.loads(value).get("password")
     ]
+
+
+@pytest.fixture
+def stored(as_user) -> list[str]:
+    """Connections in Airflow's own database, where its API finds them; their passwords."""
+    broker = json.dumps({"bootstrap.servers": "k:9092", "sasl.username": "minutemark", "sasl.password": "kafka-secret"})
+    bodies = [
+        {"connection_id": "kafka_default", "conn_type": "kafka", "extra": broker},
+        {"connection_id": "warehouse_etl", "conn_type": "mysql", "login": "etl", "password": "etl-secret"},
+    ]
+    for body in bodies:
+        assert as_user("ada").post("/api/v2/connections", json=body, headers=CHANGE).status_code == 201
+    assert "minutemark" in as_user("ada").get("/api/v2/connections/kafka_default").text
+    yield ["kafka-secret", "etl-secret"]
+    for body in bodies:
+        as_user("ada").delete(f"/api/v2/connections/{body['connection_id']}", headers=CHANGE)
 
 
 def test_without_a_login_nothing_answers_but_health_version_and_the_login(api, as_user, held) -> None:
@@ -58,11 +74,12 @@ def test_no_role_gets_a_password_and_rows_are_for_those_who_may_read_the_connect
     as_user,
     lab: Lab,
     held,
+    stored: list[str],
     name: str,
 ) -> None:
     client = as_user(name)
-    secrets = passwords()
-    assert secrets, "The warehouse of these tests has accounts with passwords."
+    secrets = [*passwords(), *stored]
+    assert passwords(), "The warehouse of these tests has accounts with passwords."
     with_rows = set()
     for path in set(endpoints(api)) - {"/api/v2/auth/logout"}:
         text = client.get(path).text
