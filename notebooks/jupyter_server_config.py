@@ -13,7 +13,7 @@ def without_outputs(model: dict, **_: object) -> None:
 c = get_config()  # noqa: F821 - Jupyter runs this file
 c.ContentsManager.pre_save_hook = without_outputs
 c.ServerApp.ip = "127.0.0.1"
-# Kernels listen on sockets in a private folder: each user of the machine can read the output of cells from a kernel's port.
+# Kernels listen on sockets in a private folder: from a port, each user of the machine could read the output of cells.
 c.KernelManager.transport = "ipc"
 c.ServerApp.port_retries = 0  # `make notebook` has looked that the port is free
 c.ServerApp.open_browser = False
