@@ -34,6 +34,8 @@ def apply_schema() -> None:
 
 @task(execution_timeout=timedelta(hours=12))  # a file of any size; an interrupted import resumes
 def import_rows(params=None) -> None:
+    import contextlib
+
     from airflow.sdk.exceptions import AirflowFailException
 
     from include.lake.csv_records import FileRefused
@@ -41,9 +43,10 @@ def import_rows(params=None) -> None:
     from include.operations.imports import asked_import
 
     try:
-        file = params["file"] and str(file_below_root(params["file"]))
-        source = (params["pipeline"], params["table"], file, params["from"])
-        summary = asked_import(*source, encoding=params["encoding"] or "", form=params["format"] or "")
+        with contextlib.ExitStack() as stack:
+            file = params["file"] and stack.enter_context(file_below_root(params["file"]))
+            source = (params["pipeline"], params["table"], file, params["from"])
+            summary = asked_import(*source, encoding=params["encoding"] or "", form=params["format"] or "")
     except FileRefused as refused:
         raise AirflowFailException(str(refused)) from None
     print(summary)

@@ -31,6 +31,7 @@ from include.operations.admission import ClosedRows, Occurrences, TableEvents, a
 from include.operations.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.operations.file_survey import checked_fingerprint
 from include.operations.import_log import ImportLog, Refused, add_file_options, shortfall
+from include.operations.import_root import OpenedFile
 from include.operations.json_events import events_of
 from include.operations.progress import Bar
 from include.pipelines import Pipeline
@@ -111,13 +112,15 @@ class ImportSummary:
         return "\n".join(lines)
 
 
-def import_csv(pipeline: Pipeline, path: str | Path, *, encoding: str = "", form: str = "") -> ImportSummary:
+def import_csv(
+    pipeline: Pipeline, path: str | Path | OpenedFile, *, encoding: str = "", form: str = ""
+) -> ImportSummary:
     """Write the events of a file (CSV or JSON lines, packed or not) into the lake. Needs `create_time`, or the time column
     that the pipeline declares, and columns of the pipeline. `encoding` and `form` are ENCODING= and FORMAT=.
 
     Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
     """
-    path, begun = Path(path), time.monotonic()
+    path, begun = Path(path) if isinstance(path, str) else path, time.monotonic()
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
     with (
@@ -210,12 +213,12 @@ def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[Flat
 
 
 def import_dimension(
-    table: str, path: str | Path, *, pipeline: Pipeline | None = None, encoding: str = "", form: str = ""
+    table: str, path: str | Path | OpenedFile, *, pipeline: Pipeline | None = None, encoding: str = "", form: str = ""
 ) -> ImportSummary:
     """Bring a dimension, such as `job`, up to date from a file, and the facts that refer to it."""
     from include.warehouse.dimensions import import_dimension as upsert
 
-    path, begun = Path(path), time.monotonic()
+    path, begun = Path(path) if isinstance(path, str) else path, time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
@@ -349,7 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
 def asked_import(
     pipeline: str | None,
     table: str | None,
-    file: str | None,
+    file: str | OpenedFile | None,
     source: str | None,
     *,
     encoding: str = "",

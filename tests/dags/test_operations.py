@@ -41,6 +41,7 @@ def test_an_import_reads_files_of_its_folder_only(dags, tmp_path, monkeypatch) -
     (root / "link.csv").symlink_to(outside)
     (root / "loop").symlink_to("loop")
     os.mkfifo(root / "pipe")
+    os.link(outside, root / "hard.csv")
     run = dags["minutemark_import"].get_task("import_rows").python_callable
     form = dags["minutemark_import"].params.dump()
     for target in ({"pipeline": "ecommerce"}, {"table": "job"}):
@@ -59,3 +60,6 @@ def test_an_import_reads_files_of_its_folder_only(dags, tmp_path, monkeypatch) -
         for file in ("pipe", "folder", "absent.csv", ".", "loop"):
             with pytest.raises(AirflowFailException, match="not a regular file|not below"):
                 run(params=form | target | {"file": file})
+        with pytest.raises(AirflowFailException, match="is a hard link: the file has 2 names") as refused:
+            run(params=form | target | {"file": "hard.csv"})
+        assert "password" not in str(refused.value)

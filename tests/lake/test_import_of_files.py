@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import tempfile
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from include import pipelines
 from include.lake.session import lake
-from include.operations import imports
+from include.operations import import_root, imports
+from include.operations.import_root import file_below_root
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
 from tests.lake_rows import LakeRow
@@ -180,6 +184,35 @@ def test_the_dags_task_fails_in_the_same_case(file, monkeypatch):
     with pytest.raises(AirflowFailException, match="1 of 4 rows were rejected"):
         import_rows.function(params=form | {"file": str(path)})
     assert len(lake_rows(13)) == 3
+
+
+@pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode())], ids=["plain", "gzip"])
+def test_a_file_that_is_replaced_after_the_check_is_read_as_it_was_checked(file, tmp_path, monkeypatch, pack):
+    monkeypatch.setenv("MINUTEMARK_IMPORT_ROOT", str(tmp_path))
+    path = file(pack("\n".join([HEADER, *lines(21)])))
+    with tempfile.NamedTemporaryFile("w") as secret, file_below_root(path.name) as opened:
+        secret.write("\n".join([HEADER, "a secret,view,1,1,s"]))
+        secret.flush()
+        path.unlink()
+        path.symlink_to(secret.name)
+        summary = imports.asked_import("ecommerce", None, opened, None)
+        assert (summary.written, summary.rejected) == (3, 0)
+        assert "secret" not in str(refused())
+        assert summary.source == str(path), "The log names the file, not its descriptor."
+        with pytest.raises(TypeError):
+            Path(opened)
+
+
+@pytest.mark.parametrize("name", ["link.csv", "folder/x.csv"])
+def test_a_link_that_comes_after_its_path_was_resolved_is_not_followed(tmp_path, name):
+    root, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "x.csv").write_text("a secret")
+    (root / "link.csv").symlink_to(elsewhere / "x.csv")
+    (root / "folder").symlink_to(elsewhere)
+    with contextlib.ExitStack() as stack, pytest.raises(OSError):
+        import_root._opened(root, Path(name).parts, stack)
 
 
 @pytest.mark.parametrize(
