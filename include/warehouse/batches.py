@@ -308,7 +308,8 @@ def _judge(cursor, pipeline: Pipeline, batch_id: int) -> None:
         ledger.hold(cursor, pipeline.name, minutes, None, batch_id=batch_id)
         return
     cursor.execute(
-        "UPDATE etl.batch_minutes AS m JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
+        "UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY) "
+        "STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
         "SET l.split_size = LEAST(COALESCE(l.split_size, %(size)s), %(size)s) "
         "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND l.state <> 'held'",
         {"pipeline": pipeline.name, "batch_id": batch_id, "size": max(1, batch["minutes"] // 2)},

@@ -6,18 +6,20 @@ a column that is no longer declared stays. Why it is done so: docs/adr/0014-colu
 
 from __future__ import annotations
 
+import logging
 import re
 
-from include.warehouse.errors import LOCK_WAIT, WarehouseError, code_of
-from include.warehouse.session import in_transaction
+from include.warehouse import ddl
+from include.warehouse.errors import code_of
+
+log = logging.getLogger(__name__)
 
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+\.\w+)\s*\((.*)\)\s*ENGINE\b", re.DOTALL)
 _PIECE = re.compile(r"'(?:[^']|'')*'|[(),]|[^'(),]+")  # a comment's text may hold commas and brackets
 _KEYS = frozenset({"PRIMARY", "UNIQUE", "KEY", "INDEX", "CONSTRAINT", "FOREIGN", "CHECK", "FULLTEXT", "SPATIAL"})
 _KEY = re.compile(r"(?:KEY|INDEX) (\w+) ?\(.*\)", re.DOTALL)
-_ALREADY_THERE = frozenset({1060, 1061})  # the column, the key: another set-up was quicker
-# DDL waits for every reader of the table, and whoever comes later waits behind it: give up before that is noticed.
-_PATIENCE = 10  # seconds
+_PRIMARY = re.compile(r"PRIMARY KEY \((.*)\)", re.DOTALL)
+_ALREADY_DONE = frozenset({1060, 1061, 1091})  # column or key added, key dropped: another set-up was quicker
 
 
 class ColumnRefused(RuntimeError):
@@ -40,11 +42,18 @@ def declared_keys(statement: str) -> dict[str, str]:
     return {key[1]: key[0] for key in keys if key}
 
 
+def declared_primary(statement: str) -> list[str]:
+    """The columns of the primary key of a CREATE TABLE."""
+    found = _TABLE.match(statement)
+    keys = (_PRIMARY.fullmatch(part) for part in (_split(found[2]) if found else ()))
+    return next(([column.strip() for column in key[1].split(",")] for key in keys if key), [])
+
+
 def add_missing(conn, statement: str) -> list[str]:
     """Add what the table of this CREATE TABLE lacks of it, each column where it is declared, then keys; returns their names.
 
-    Rows that are there get NULL or the default. DDL commits. Raises ColumnRefused for one that has neither, and
-    WarehouseError for a table that is in use for too long.
+    Rows that are there get NULL or the default. A unique key that is now declared the primary one becomes it. DDL commits.
+    Raises ColumnRefused for a column without a default that is NOT NULL, and WarehouseError for a table that is in use.
     """
     found = declared(statement)
     if not found:
@@ -62,7 +71,7 @@ def add_missing(conn, statement: str) -> list[str]:
     unindexed = [name for name in keys if name not in _existing(conn, table, of="key")] if keys else []
     for name in unindexed:
         _add(conn, table, keys[name])
-    return missing + unindexed
+    return missing + unindexed + _promote(conn, table, declared_primary(statement))
 
 
 def exists(conn, table: str) -> bool:
@@ -114,22 +123,31 @@ def _check(table: str, name: str, definition: str) -> None:
         )
 
 
-def _add(conn, table: str, what: str) -> None:
-    def alter(cursor) -> None:
-        cursor.execute("SET SESSION lock_wait_timeout = %(seconds)s", {"seconds": _PATIENCE})
-        try:
-            cursor.execute(f"ALTER TABLE {table} ADD {what}")
-        except Exception as error:
-            if code_of(error) not in _ALREADY_THERE:
-                raise
+def _promote(conn, table: str, primary: list[str]) -> list[str]:
+    """Make the unique key of these columns the primary one, which locks no gaps between rows when a row is inserted again."""
+    keys: dict[str, list[str]] = {}
+    unique = "AND non_unique = 0 ORDER BY index_name, seq_in_index"
+    for name, column in described(conn, table, "statistics", "index_name, column_name", unique):
+        keys.setdefault(name, []).append(column)
+    former = next((name for name, columns in keys.items() if columns == primary and name != "PRIMARY"), None)
+    if former is None or keys.get("PRIMARY") == primary:
+        return []
+    log.info("Rebuilding %s with another primary key. It can be read and written meanwhile.", table)
+    what = f"DROP PRIMARY KEY, DROP KEY {former}, ADD PRIMARY KEY ({', '.join(primary)})"
+    _alter(conn, table, what, "its new primary key could not be made", ddl.REBUILD_PATIENCE)
+    return ["PRIMARY KEY"]
 
+
+def _add(conn, table: str, what: str) -> None:
+    _alter(conn, table, f"ADD {what}", f"its new {' '.join(what.split()[:2])} could not be added")
+
+
+def _alter(conn, table: str, what: str, failed: str, patience: str | None = None) -> None:
     try:
-        in_transaction(conn, alter)
+        done = ddl.execute(conn, f"ALTER TABLE {table} {what}", patience)
     except Exception as error:
-        if code_of(error) != LOCK_WAIT:
+        if code_of(error) not in _ALREADY_DONE:
             raise
-        raise WarehouseError(
-            f"{table} was in use all the time, so that its new {' '.join(what.split()[:2])} could not be added. Run the set-up "
-            "again when whoever reads it is done: SHOW PROCESSLIST tells who that is.",
-            LOCK_WAIT,
-        ) from error
+        done = True
+    if not done:
+        raise ddl.in_use(conn, table, failed)

@@ -262,7 +262,8 @@ def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
         cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
         binds["start"] = max(binds["start"], cursor.fetchone()[0] - pipeline.lake_retention)
     cursor.execute(
-        "UPDATE etl.minute_ledger AS l JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
+        "UPDATE etl.minute_ledger AS l FORCE INDEX (by_state) "
+        "STRAIGHT_JOIN etl.holds AS h FORCE INDEX (PRIMARY) ON h.pipeline = l.pipeline AND h.minute = l.minute "
         "SET l.held_changed_at = %(released)s WHERE l.pipeline = %(pipeline)s AND l.state = 'held' "
         "AND l.minute >= %(start)s AND l.minute < %(end)s AND h.failing_checks LIKE %(check)s",
         binds,

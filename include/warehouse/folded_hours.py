@@ -20,15 +20,14 @@ def minutes_of(hour: datetime) -> list[datetime]:
     return [hour + timedelta(minutes=number) for number in range(_MINUTES)]
 
 
-def folded_among(cursor, pipeline: str, minutes: Iterable[datetime], *, locked: bool = False) -> list[datetime]:
-    """The folded ones of the hours that these minutes lie in, oldest first. `locked` waits for one that is being folded."""
+def folded_among(cursor, pipeline: str, minutes: Iterable[datetime]) -> list[datetime]:
+    """The folded ones of the hours that these minutes lie in, oldest first."""
     hours = sorted({hour_of(minute) for minute in minutes})
     if not hours:
         return []
     marks = ", ".join(["%s"] * len(hours))
     cursor.execute(
-        f"SELECT hour FROM etl.folded_hours WHERE pipeline = %s AND hour IN ({marks}) ORDER BY hour"
-        + (" FOR UPDATE" if locked else ""),
+        f"SELECT hour FROM etl.folded_hours WHERE pipeline = %s AND hour IN ({marks}) ORDER BY hour",
         [pipeline, *hours],
     )
     return [hour for (hour,) in cursor.fetchall()]
@@ -41,7 +40,13 @@ def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) 
     the two always sees the other.
     """
     taken = set(minutes)
-    hours = folded_among(cursor, pipeline, taken, locked=True)
+    cursor.execute(
+        # Locked, so that it waits for an hour that is being folded; by key, so that it waits for no other pipeline.
+        "SELECT f.hour FROM etl.batch_minutes AS m STRAIGHT_JOIN etl.folded_hours AS f FORCE INDEX (PRIMARY) "
+        "ON f.pipeline = %s AND f.hour = m.minute - INTERVAL MINUTE(m.minute) MINUTE WHERE m.batch_id = %s FOR UPDATE",
+        (pipeline, batch_id),
+    )
+    hours = sorted({hour for (hour,) in cursor.fetchall()})
     missing = [minute for hour in hours for minute in minutes_of(hour) if minute not in taken]
     if not missing:
         return 0
@@ -52,11 +57,13 @@ def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) 
         [(batch_id, minute, pipeline) for minute in missing],
     )
     cursor.execute(
-        "UPDATE etl.batches AS b JOIN (SELECT m.batch_id, COUNT(*) AS minutes, COALESCE(SUM(l.raw_rows), 0) AS known_rows "
-        " FROM etl.batch_minutes AS m LEFT JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute"
-        " WHERE m.batch_id = %(batch_id)s GROUP BY m.batch_id) AS t ON t.batch_id = b.batch_id "
-        "SET b.minutes = t.minutes, b.estimated_rows = GREATEST(b.estimated_rows, t.known_rows)",
-        {"pipeline": pipeline, "batch_id": batch_id},
+        "SELECT COUNT(*), COALESCE(SUM(l.raw_rows), 0) FROM etl.batch_minutes AS m "
+        "LEFT JOIN etl.minute_ledger AS l ON l.pipeline = %s AND l.minute = m.minute WHERE m.batch_id = %s",
+        (pipeline, batch_id),
+    )
+    cursor.execute(
+        "UPDATE etl.batches SET minutes = %s, estimated_rows = GREATEST(estimated_rows, %s) WHERE batch_id = %s",
+        (*cursor.fetchone(), batch_id),
     )
     return len(missing)
 

@@ -95,7 +95,8 @@ def _foldable(conn, pipeline: Pipeline, before: datetime) -> Iterator[datetime]:
 def _is_in_use(cursor, binds: dict) -> bool:
     cursor.execute(
         # Locked: it waits for a batch that is being opened.
-        "SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'open' FOR UPDATE",
+        "SELECT batch_id FROM etl.batches FORCE INDEX (by_pipeline) "
+        "WHERE pipeline = %(pipeline)s AND state = 'open' FOR UPDATE",
         binds,
     )
     for (batch_id,) in cursor.fetchall():

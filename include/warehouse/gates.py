@@ -108,7 +108,8 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
 
     def pend(cursor) -> int:
         cursor.execute(
-            "UPDATE etl.batch_minutes AS m JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
+            "UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY) "
+            "STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
             "SET l.read_changed_at = NULL, l.read_at = NULL, l.settled_before = NULL "
             "WHERE m.batch_id = %(batch_id)s AND l.attempt = %(attempt)s",
             {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt},

@@ -55,8 +55,8 @@ _KNOW_MINUTE = (
     "ON DUPLICATE KEY UPDATE pipeline = VALUES(pipeline)"
 )
 _LOCK_MINUTES = (
-    "SELECT l.minute, l.state, l.attempt, h.held_since FROM etl.minute_ledger AS l "
-    "LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
+    "SELECT l.minute, l.state, l.attempt, h.held_since FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) "
+    "LEFT JOIN etl.holds AS h FORCE INDEX (PRIMARY) ON h.pipeline = l.pipeline AND h.minute = l.minute "
     "WHERE l.pipeline = %(pipeline)s AND l.minute IN ({marks}) FOR UPDATE"
 )
 _HOLD = (

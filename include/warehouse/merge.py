@@ -178,7 +178,8 @@ def _attempt_of(batch: dict) -> int:
 def _drop_superseded(cursor, binds: dict) -> None:
     """Leave out minutes that a newer attempt has merged, that were closed meanwhile, or whose release is gone."""
     cursor.execute(
-        "UPDATE etl.batch_minutes AS m JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
+        "UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY) "
+        "STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
         "SET m.state = 'superseded', m.reason = CASE WHEN l.state = 'closed' THEN l.reason "
         "ELSE CONCAT('attempt ', l.attempt, ' is newer and merged') END "
         "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND (l.attempt > %(attempt)s OR l.state = 'closed')",
@@ -186,9 +187,10 @@ def _drop_superseded(cursor, binds: dict) -> None:
     )
     # Its gate let this minute pass for a release that another batch has used up meanwhile.
     cursor.execute(
-        "UPDATE etl.batch_minutes AS m "
-        "JOIN etl.release_passes AS p ON p.batch_id = m.batch_id AND p.attempt = %(attempt)s AND p.minute = m.minute "
-        "JOIN etl.releases AS r ON r.release_id = p.release_id AND r.used_at IS NOT NULL "
+        "UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY) "
+        "STRAIGHT_JOIN etl.release_passes AS p FORCE INDEX (PRIMARY) "
+        "ON p.batch_id = m.batch_id AND p.attempt = %(attempt)s AND p.minute = m.minute "
+        "STRAIGHT_JOIN etl.releases AS r FORCE INDEX (PRIMARY) ON r.release_id = p.release_id AND r.used_at IS NOT NULL "
         "SET m.state = 'superseded', m.reason = CONCAT('the release by ', r.released_by, ' is used up', "
         "CASE WHEN r.used_by_batch IS NULL THEN '' ELSE CONCAT(' by batch ', r.used_by_batch) END) "
         "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'",
@@ -211,14 +213,14 @@ def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
     return [*_SHARED_STAGING, *(output.staging for pipeline in pipelines_ for output in pipeline.staged)]
 
 
-def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime:
-    """What was in force when the last week began is kept too: it tells how old the newest event was then."""
+def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime | None:
+    """What was in force when the last week began is kept too: it tells how old the newest event was then. None: keep all."""
     cursor.execute(
         "SELECT MAX(published_at) FROM etl.freshness WHERE pipeline = %(pipeline)s "
         "AND published_at < CURRENT_TIMESTAMP(6) - INTERVAL %(days)s DAY",
         {"pipeline": pipeline.name, "days": FRESHNESS_DAYS},
     )
-    return cursor.fetchone()[0] or datetime(1970, 1, 1)
+    return cursor.fetchone()[0]
 
 
 def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:
@@ -229,7 +231,9 @@ def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:
 
 def _remove_attempt(cursor, pipeline: Pipeline, attempt: int) -> None:
     for table in staging_tables([pipeline]):
-        cursor.execute(f"DELETE FROM {table} WHERE attempt = %(attempt)s", {"attempt": attempt})
+        cursor.execute(
+            f"DELETE {table} FROM {table} FORCE INDEX (PRIMARY) WHERE attempt = %(attempt)s", {"attempt": attempt}
+        )
 
 
 def _sweep(conn, pipeline: Pipeline) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from include.pipelines import Pipeline
+from include.warehouse import ddl
 from include.warehouse.columns import described
-from include.warehouse.errors import LOCK_WAIT, WarehouseError, code_of
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
 
@@ -25,10 +25,6 @@ _YEARS_FROM = 2000
 _MONTHS = 12  # so many before and after the current one
 _MOST_ROWS_TO_COPY = 1_000  # of a partition that is split: some milliseconds
 _MOST_PARTITIONS = 8_000  # of 8,192 that a table can have: 20 years of days, then months
-# Statements that come later wait behind DDL that waits for a reader. MariaDB waits twice, and can do without waiting;
-# MySQL waits for one second at least.
-_PATIENCE = "IF(VERSION() LIKE '%%MariaDB%%', 0, 1)"  # seconds
-_REBUILD_PATIENCE = "10"
 _ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date less its ordinal
 
 
@@ -111,14 +107,9 @@ def by_range(conn, pipeline: Pipeline) -> None:
             continue
         log.info("Rebuilding %s with partitions by range. Merges into it wait meanwhile.", table)
         pieces = _pieces(Partition("future", None, None), boundaries(_today(conn)))
-        if not _alter(
-            conn, table, f"PARTITION BY RANGE (TO_DAYS(minute)) ({_definitions(pieces)})", patience=_REBUILD_PATIENCE
-        ):
-            raise WarehouseError(
-                f"{table} was in use for {_REBUILD_PATIENCE} seconds, so that it could not be rebuilt with partitions by "
-                "range. Run the set-up again when its readers are done: SHOW PROCESSLIST lists them.",
-                LOCK_WAIT,
-            )
+        rebuild = f"ALTER TABLE {table} PARTITION BY RANGE (TO_DAYS(minute)) ({_definitions(pieces)})"
+        if not ddl.execute(conn, rebuild, ddl.REBUILD_PATIENCE):
+            raise ddl.in_use(conn, table, "it could not be rebuilt with partitions by range")
 
 
 def partitions_of(conn, table: str) -> list[Partition]:
@@ -208,24 +199,12 @@ def _definitions(pieces: Collection[Partition]) -> str:
     )
 
 
-def _alter(conn, table: str, what: str, patience: str = _PATIENCE) -> bool:
-    """Whether it was done; False where the table was in use for so long."""
-
-    def alter(cursor) -> None:
-        cursor.execute(f"SET SESSION lock_wait_timeout = {patience}", {})
-        try:
-            cursor.execute(f"ALTER TABLE {table} {what}")
-        finally:
-            cursor.execute("SET SESSION lock_wait_timeout = DEFAULT")
-
-    try:
-        in_transaction(conn, alter, tries=1)
-    except Exception as error:
-        if code_of(error) != LOCK_WAIT:
-            raise
+def _alter(conn, table: str, what: str) -> bool:
+    """Whether it was done; False where the table was in use."""
+    done = ddl.execute(conn, f"ALTER TABLE {table} {what}")
+    if not done:
         log.warning("%s is in use: its partitions stay as they are, and the next housekeeping tries again.", table)
-        return False
-    return True
+    return done
 
 
 def _text(value):

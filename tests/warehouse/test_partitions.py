@@ -174,19 +174,6 @@ def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop)
     assert made.count > 0
 
 
-def test_a_pipeline_merges_while_the_merge_of_another_is_open(shop: Shop, lab: Lab) -> None:
-    batch_id = shop.open(minute(0))
-    shop.stage(batch_id, {minute(0): [operation()]})
-    assert shop.check(batch_id).passed
-    with warehouse(merge=True) as stuck:
-        cursor = stuck.cursor()
-        merge.lock(cursor, shop.pipeline)
-        merge._publish(cursor, shop.pipeline, batch_id)  # and no commit
-        lab.publish({minute(0): [contribution()]}, run_id="beside")
-    assert lab.facts() == {(7, 0): 1}
-    assert merge.merge(batch_id).changed
-
-
 @pytest.mark.one_server
 def test_9_000_days_of_a_broken_clock_hold_nothing_and_make_no_partition(shop: Shop, lab: Lab) -> None:
     """They are rejected, whole minutes of them, also beside good minutes of the same hour and batch."""

@@ -1,4 +1,6 @@
 -- What every pipeline's merge does after its own merge.sql: rejected events, ledger, batch, staging.
+-- Every pipeline's rows are in these tables, and a merge waits for no other pipeline. So a statement that locks rows names
+-- its index and compares with =: a scan, and a range up to the pipeline's last row, also lock the next pipeline's first one.
 -- Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds, oldest_kept_freshness, set_options.
 
 -- Only what came from the lake: a line that an import could not place is not in these minutes' reads.
@@ -16,7 +18,8 @@ WHERE s.attempt = %(attempt)s;
 
 DELETE etl.minute_fields
 FROM etl.batch_minutes AS m
-STRAIGHT_JOIN etl.minute_fields ON minute_fields.pipeline = %(pipeline)s AND minute_fields.minute = m.minute
+STRAIGHT_JOIN etl.minute_fields FORCE INDEX (PRIMARY)
+  ON minute_fields.pipeline = %(pipeline)s AND minute_fields.minute = m.minute
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 INSERT INTO etl.minute_fields (pipeline, minute, field_counts, merged_at)
@@ -54,7 +57,8 @@ FROM (
 ) AS d
 WHERE d.newest_create_time > d.newest_before;
 
-DELETE FROM etl.freshness
+DELETE etl.freshness
+FROM etl.freshness FORCE INDEX (PRIMARY)
 WHERE pipeline = %(pipeline)s AND published_at < %(oldest_kept_freshness)s;
 
 INSERT INTO etl.minute_ledger (
@@ -100,14 +104,15 @@ WHERE b.batch_id = %(batch_id)s;
 
 -- A release is used up by the merge of its minute, whether or not a check needed it.
 UPDATE etl.batch_minutes AS m
-STRAIGHT_JOIN etl.releases AS r ON r.pipeline = %(pipeline)s AND r.used_at IS NULL AND r.minute = m.minute
+STRAIGHT_JOIN etl.releases AS r FORCE INDEX (by_minute)
+  ON r.pipeline = %(pipeline)s AND r.minute = m.minute AND r.used_at IS NULL
 SET r.used_by_batch = %(batch_id)s, r.used_at = CURRENT_TIMESTAMP(6)
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 UPDATE etl.batch_minutes SET state = 'merged' WHERE batch_id = %(batch_id)s AND state = 'planned';
 
 -- A group that failed as a part of something larger has passed: let the other suspects travel in larger groups again.
-UPDATE etl.minute_ledger AS l
+UPDATE etl.minute_ledger AS l FORCE INDEX (pending_minutes)
 JOIN etl.batches AS b ON b.batch_id = %(batch_id)s AND b.split_size IS NOT NULL
 SET l.split_size = LEAST(l.split_size * 2, 100000)
-WHERE l.pipeline = %(pipeline)s AND l.pending = 1 AND l.split_size IS NOT NULL;
+WHERE l.pipeline = %(pipeline)s AND l.pending = 1 AND COALESCE(l.split_size, 0) > 0;

@@ -176,6 +176,8 @@ CREATE TABLE IF NOT EXISTS etl.staged_repeats (
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Rows that broke the contract. A merge replaces those of origin lake; the others never reached the lake.
+-- The unique key is the primary one: a row that is inserted again after its deletion locks the gaps beside it in any other
+-- unique key, and the next pipeline's merge would wait for this one's.
 CREATE TABLE IF NOT EXISTS etl.rejected_events (
   rejected_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   pipeline VARCHAR(48) NOT NULL,
@@ -186,8 +188,8 @@ CREATE TABLE IF NOT EXISTS etl.rejected_events (
   payload MEDIUMTEXT NOT NULL,
   batch_id BIGINT UNSIGNED NULL,
   rejected_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-  PRIMARY KEY (rejected_id),
-  UNIQUE KEY by_origin (pipeline, origin, origin_key),
+  PRIMARY KEY (pipeline, origin, origin_key),
+  KEY by_id (rejected_id),
   KEY by_minute (pipeline, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 

@@ -1,0 +1,66 @@
+"""DDL on tables in use. It waits for every open transaction of the table, and later statements wait behind it: so it gives
+up soon, and names who to wait for.
+"""
+
+from __future__ import annotations
+
+from include.warehouse.errors import DENIED, LOCK_WAIT, WarehouseError, code_of
+from include.warehouse.session import in_transaction
+
+# MariaDB waits twice, and can do without waiting; MySQL waits for one second at least.
+PATIENCE = "IF(VERSION() LIKE '%%MariaDB%%', 0, 1)"  # seconds
+REBUILD_PATIENCE = "10"  # the last step of a rebuild waits too, and all its copying is lost if it gives up
+_NAMED = 5  # sessions
+_SESSIONS = (
+    "SELECT p.id, p.user, p.command, p.time FROM information_schema.innodb_trx AS t "
+    "JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id "
+    f"WHERE p.id <> CONNECTION_ID() ORDER BY t.trx_started LIMIT {_NAMED}"
+)
+
+
+def execute(conn, statement: str, patience: str | None = None) -> bool:
+    """Run the statement, once, and commit; False if what it changes was in use for `patience` seconds."""
+
+    def run(cursor) -> None:
+        cursor.execute(f"SET SESSION lock_wait_timeout = {patience or PATIENCE}", {})
+        try:
+            cursor.execute(statement)
+        finally:
+            cursor.execute("SET SESSION lock_wait_timeout = DEFAULT")
+
+    try:
+        in_transaction(conn, run, tries=1)
+    except Exception as error:
+        if code_of(error) != LOCK_WAIT:
+            raise
+        return False
+    return True
+
+
+def in_use(conn, name: str, what: str) -> WarehouseError:
+    """The error for a table or view in use: `what` could not be done, and which sessions to wait for."""
+    return WarehouseError(
+        f"{name} is in use, and {what}: to wait longer would stop later reads and merges. {_whom_to_wait_for(conn)} "
+        "End them or wait for them, then run the set-up again.",
+        LOCK_WAIT,
+    )
+
+
+def _whom_to_wait_for(conn) -> str:
+    cursor = conn.cursor()
+    try:
+        cursor.execute(_SESSIONS)
+        sessions = cursor.fetchall()
+    except Exception as error:
+        if code_of(error) not in DENIED:
+            raise
+        sessions = []  # this account does not see those of others
+    finally:
+        conn.rollback()
+    if not sessions:
+        return "SHOW PROCESSLIST, as an account with the PROCESS privilege, lists the sessions."
+    listed = "; ".join(
+        f"session {session} of {user} ({'idle' if command == 'Sleep' else command} for {seconds} s)"
+        for session, user, command, seconds in sessions
+    )
+    return f"Sessions with an open transaction, the oldest first: {listed}."
