@@ -328,11 +328,11 @@ def test_a_replay_that_was_stopped_can_be_given_up(shop, shop_file, monkeypatch)
 
 @pytest.mark.parametrize(
     ("rows", "words"),
-    [  # a second apart; where it goes by the clock, for ten seconds
+    [  # a second apart; where it goes by the clock, for five seconds
         (40_000, ["--rate=max", "--shift=none"]),
         (40_000, ["--rate=max", "--shift=now"]),
-        (12_000, ["--rate=1200", "--shift=now"]),
-        (12_000, ["--rate=1200", "--shift=now", "--sample=3000"]),
+        (6_000, ["--rate=1200", "--shift=now"]),
+        (6_000, ["--rate=1200", "--shift=now", "--sample=3000"]),
     ],
 )
 def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_sends(shop, shop_file, rows, words):
