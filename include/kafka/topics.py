@@ -64,6 +64,7 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     Each has a topic of dead letters, which gets its settings also where Connect has made it. Other topics stay as they
     are. Raises BrokerError.
     """
+    from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
     with explained():
@@ -81,7 +82,11 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
             else:
                 wanted.append(NewTopic(letters, num_partitions=1, config=_OF_DEAD_LETTERS))
         for topic, done in (client.create_topics(wanted) if wanted else {}).items():
-            done.result()
+            try:
+                done.result()
+            except KafkaException as error:  # another set-up was faster than the broker's list of topics
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
             log.info("The topic %s is made.", topic)
         _set_dead_letters(client, letters_there)
 
