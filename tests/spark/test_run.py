@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,7 +18,8 @@ import pytest
 
 from include import pipelines
 from include.connections import Endpoint, endpoint
-from include.spark import lake, recruitment, run, submission
+from include.spark import kept_driver, lake, recruitment, run, submission
+from include.spark.kept_driver import KeptDriver
 from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE, click
 
 NEXT = MINUTE + timedelta(minutes=1)  # holds nothing
@@ -57,27 +59,38 @@ def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
     connection.close()
 
 
+@pytest.fixture(scope="module")
+def kept_drivers() -> Iterator[None]:
+    """They stay in a folder of these tests' own, and end with it."""
+    with tempfile.TemporaryDirectory(prefix="mm-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+        kept_driver.end_all()
+
+
 def submit(
     attempt: int,
     warehouse: Endpoint | None = None,
     source: Endpoint | None = None,
     minutes=(MINUTE, NEXT),
     pipeline: str = "recruitment",
+    keep: bool = False,
 ):
-    """What SparkSubmitOperator does, on a machine whose time zone is not UTC."""
+    """What the task does, on a machine whose time zone is not UTC: with `keep` in a driver that is there for the next one."""
     delta = submission.Delta(1, pipeline, list(minutes), NEXT, {})
     warehouse, source = warehouse or endpoint("warehouse_etl"), source or endpoint("lake_reader")
-    prepared = submission.prepare(delta, attempt, source, warehouse, _MASTER, 10)
+    prepared = submission.prepare(delta, attempt, source, warehouse, _MASTER, 10, keep=keep)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, **prepared.env_vars, "PATH": path, "TZ": "America/St_Johns"}
     command = ["spark-submit", "--master", _MASTER, "--properties-file", prepared.properties_file]
+    command += [prepared.application, *prepared.application_args]
     try:
-        return subprocess.run(
-            [*command, prepared.application, *prepared.application_args],
-            env={**os.environ, **prepared.env_vars, "PATH": path, "TZ": "America/St_Johns"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        if not keep:
+            return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        with KeptDriver(prepared.driver_key, command, env) as driver:
+            lines: list[str] = []
+            status = driver.run(prepared.job_file, lines.append)
+            return subprocess.CompletedProcess(command, status, "\n".join(lines), "")
     finally:
         shutil.rmtree(prepared.dir)
 
@@ -103,14 +116,14 @@ def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None
         assert line in done.stdout + done.stderr
 
 
-def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(schemas: None, query) -> None:
+def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(schemas: None, query, kept_drivers) -> None:
     from include.lake.session import lake as connected
     from include.lake.writer import Event, EventWriter
 
     values = {"id": "1", "event_type": "view", "product_id": "7", "event_time": "2026-03-01 12:00:00.250001 UTC"}
     with connected("lake_writer") as session:
         EventWriter(session, pipelines.get("ecommerce")).write([Event(UUID(EVENT_ID), values)])
-    done = submit(45, pipeline="ecommerce")
+    done = submit(45, pipeline="ecommerce", keep=True)
     assert done.returncode == 0, done.stdout + done.stderr
     staged = query("SELECT minute, event_time, hour FROM ecommerce.operations_staged WHERE attempt = 45")
     assert staged == [(MINUTE, datetime(2026, 3, 1, 12, 0, 0, 250_001), datetime(2026, 3, 1, 12))]
@@ -118,15 +131,15 @@ def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(sche
     later = EVENT_ID.replace("0e207ccf", "0e207cd0")
     with connected("lake_writer") as session:
         EventWriter(session, pipelines.get("ecommerce")).write([Event(UUID(later), values)])
-    assert submit(46, pipeline="ecommerce").returncode == 0
+    assert submit(46, pipeline="ecommerce", keep=True).returncode == 0
     repeats = "SELECT minute, event_id, create_time, first_create_time FROM etl.staged_repeats WHERE attempt = 46"
     assert query(repeats) == [(MINUTE, "1", later, EVENT_ID)]
 
 
-def test_an_attempt_number_is_never_used_twice(written: None, query) -> None:
+def test_an_attempt_number_is_never_used_twice(written: None, query, kept_drivers) -> None:
     """⚑ A zombie driver or a second submit of one attempt stops at the primary key."""
-    assert submit(42).returncode == 0
-    assert submit(42).returncode != 0
+    assert submit(42, keep=True).returncode == 0
+    assert submit(42, keep=True).returncode != 0
     assert query("SELECT COUNT(*), SUM(raw_rows) FROM etl.staged_counts WHERE attempt = 42") == [(2, 4)]
 
 
