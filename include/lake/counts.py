@@ -43,14 +43,14 @@ def minute_counts(
     )
     found = dict.fromkeys(minutes, (0, 0))
     again, unreadable = [], []
-    for request, answer in _answers(session, query, _requests(minutes, pipeline.shards)):
+    for request, answer in answers_of(session, query, requests_for(minutes, pipeline.shards)):
         try:
             _add(answer, found, on_row)
         except Exception as error:
             if on_unreadable is None or not is_of_a_partition(error):
                 raise
             again += _single_partitions(*request)
-    for (of_minute, of_shard), answer in _answers(session, query, again):
+    for (of_minute, of_shard), answer in answers_of(session, query, again):
         try:
             _add(answer, found, on_row)
         except Exception as error:
@@ -76,7 +76,7 @@ def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetim
     requests = [
         ([minute], shards) for minute in groups for shards in _parts(range(pipeline.shards), PARTITIONS_PER_REQUEST)
     ]
-    for ([minute], _), answer in _answers(session, query, requests):
+    for ([minute], _), answer in answers_of(session, query, requests):
         try:
             count = sum(1 for _ in answer())
         except Exception as error:
@@ -92,7 +92,7 @@ def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetim
 Request = tuple[list[datetime], list[int]]  # partitions: each of these minutes with each of these shards
 
 
-def _requests(minutes: Sequence[datetime], shards: int) -> list[Request]:
+def requests_for(minutes: Sequence[datetime], shards: int) -> list[Request]:
     size = max(1, PARTITIONS_PER_REQUEST // shards)
     return [
         (of_minutes, of_shards)
@@ -105,7 +105,7 @@ def _single_partitions(minutes: list[datetime], shards: list[int]) -> list[Reque
     return [([minute], [shard]) for minute in minutes for shard in shards]
 
 
-def _answers(
+def answers_of(
     session: Session, query: object, requests: Sequence[Request]
 ) -> Iterator[tuple[Request, Callable[[], Iterable]]]:
     """Each request with a function that returns its rows, or raises what the driver says."""

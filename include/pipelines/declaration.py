@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from include.pipelines.lakehouse import Lakehouse
 from include.pipelines.summed_fact import SummedFact
 
 
@@ -104,6 +105,7 @@ class Pipeline:
         EVOLVE  # undeclared fields are kept and reported; HOLD: their minute is held until they are accepted
     )
     dimensions: tuple[Dimension, ...] = ()
+    lakehouse: Lakehouse | None = None  # a copy of its events for other engines
     options: Mapping[str, object] = field(
         default_factory=lambda: MappingProxyType({})
     )  # of the transform, with defaults
@@ -158,6 +160,10 @@ class Pipeline:
         if strangers := {one.output for one in self.facts if one.output} - {one.name for one in self.outputs}:
             raise ValueError(
                 f"Pipeline {self.name}: a fact sums up the output {', '.join(sorted(strangers))}: declare it in outputs."
+            )
+        if self.lakehouse and self.lakehouse.fact not in {one.name for one in self.facts}:
+            raise ValueError(
+                f"Pipeline {self.name}: lakehouse counts the fact {self.lakehouse.fact}: declare it in facts."
             )
         if not self.topic:
             object.__setattr__(self, "topic", f"{self.name}.events")

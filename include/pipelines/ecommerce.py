@@ -1,6 +1,7 @@
 """E-commerce: what visitors of a shop view, put into their carts and buy, event by event and per hour."""
 
 from include.pipelines.declaration import Output, Pipeline
+from include.pipelines.lakehouse import Lakehouse
 from include.pipelines.summed_fact import Key, Measure, SummedFact
 
 _HOUR = Key("hour", "DATETIME", "of event_time, UTC")
@@ -63,6 +64,7 @@ PIPELINE = Pipeline(
             ),
         ),
     ),
+    lakehouse=Lakehouse(table="ecommerce.events", fact="visits", measures=("visits", "cart_additions")),
     tags=("ecommerce",),
     event_id="id",
     event_time="event_time",  # the public data set has no create_time

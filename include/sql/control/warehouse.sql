@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   waiting TINYINT NOT NULL DEFAULT 0 COMMENT '1: held only until the other rows of its hour are read',
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
+  lakehouse_attempt BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lakehouse has; NULL: none',
   pending TINYINT AS (CASE
     WHEN state = 'closed' THEN 0
     WHEN state = 'held' THEN (CASE WHEN seen_changed_at <=> held_changed_at THEN 0 ELSE 1 END)
@@ -55,9 +56,29 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
     WHEN read_changed_at IS NULL OR seen_changed_at <> read_changed_at THEN 1
     WHEN settled_before IS NULL OR seen_changed_time > settled_before THEN 1
     ELSE 0 END) STORED,
+  to_lakehouse TINYINT AS (CASE
+    WHEN state <> 'merged' OR read_at IS NULL THEN 0
+    WHEN seen_changed_at IS NOT NULL AND seen_changed_time > settled_before THEN 0
+    WHEN lakehouse_attempt <=> attempt THEN 0
+    ELSE 1 END) STORED COMMENT '1: settled, and its newest merged read is not in the lakehouse',
   PRIMARY KEY (pipeline, minute),
   KEY pending_minutes (pipeline, pending, split_size, minute),
+  KEY lakehouse_minutes (pipeline, to_lakehouse, minute),
   KEY by_state (pipeline, state, minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Hours whose events in the lakehouse changed, and what was counted of them there. A write raises `changes`; the
+-- database derives `to_count`.
+CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
+  pipeline VARCHAR(48) NOT NULL,
+  hour DATETIME NOT NULL COMMENT 'of the fact',
+  changes BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'number of writes with events of this hour',
+  counted_change BIGINT UNSIGNED NULL COMMENT 'changes when it was counted; also the attempt in its file',
+  counts TEXT NULL COMMENT 'JSON object: measure to count',
+  counted_at DATETIME(6) NULL,
+  to_count TINYINT AS (CASE WHEN counted_change <=> changes THEN 0 ELSE 1 END) STORED,
+  PRIMARY KEY (pipeline, hour),
+  KEY hours_to_count (pipeline, to_count, hour)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- How many rows of a minute have each field, as its newest merge counted them. Housekeeping removes what is old.

@@ -1,0 +1,62 @@
+"""Events of the lake as columns: read by key, one minute like any other, and typed by the rules of include/readings.py."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from include import readings
+from include.lake.counts import answers_of, requests_for
+from include.lake.payload import Fields, NotAnObject
+from include.lakehouse.table import KEY, schema
+from include.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    import pyarrow
+    from cassandra.cluster import Session
+
+Counts = Mapping[datetime, tuple[int, int]]  # rows and checksum of the ids, as the ledger has them
+
+
+def events_of(session: Session, pipeline: Pipeline, minutes: Collection[datetime]) -> tuple[pyarrow.Table, Counts]:
+    """The events of these minutes in the columns of the table, and what the ledger would say of them."""
+    import pyarrow
+
+    columns = schema(pipeline).as_arrow()
+    values: dict[str, list] = {name: [] for name in columns.names}
+    counts = dict.fromkeys(minutes, (0, 0))
+    read = _reader(pipeline)
+    names = [name for name in columns.names if name not in KEY]
+    identified_by = "" if pipeline.event_id == "create_time" else f", {pipeline.event_id}"
+    query = session.prepare(
+        f"SELECT minute, create_time, payload{identified_by} FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ?"
+    )
+    for _, rows in answers_of(session, query, requests_for(sorted(minutes), pipeline.shards)):
+        for minute, create_time, payload, *identity in rows():
+            event_id = str((identity[0] if identity else create_time) or "")
+            number, checksum = counts[minute]
+            counts[minute] = number + 1, checksum + zlib.crc32(event_id.encode())
+            values["minute"].append(minute)
+            values["create_time"].append(str(create_time))
+            found = read(payload or "")
+            for name in names:
+                values[name].append(found.get(name))
+    return pyarrow.table(values, schema=columns), counts
+
+
+def _reader(pipeline: Pipeline) -> Callable[[str], dict[str, object]]:
+    """Reads the fields of a payload; of one that is no object, none."""
+    fields = Fields(pipeline.fields)
+    typed = dict.fromkeys(pipeline.numbers, readings.amount) | dict.fromkeys(pipeline.times, readings.instant)
+
+    def read(payload: str) -> dict[str, object]:
+        try:
+            found, _ = fields.read(payload)
+        except NotAnObject:
+            return {}
+        texts = {name: readings.text(value, pipeline.null_words) for name, value in found.items()}
+        return {name: typed[name](text) if text and name in typed else text for name, text in texts.items()}
+
+    return read

@@ -1,0 +1,17 @@
+"""What a pipeline declares to have a copy of its events in the lakehouse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Lakehouse:
+    """An Apache Iceberg table of the pipeline's events, and a fact whose hours are counted from that table alone.
+
+    include/sql/<pipeline>/lakehouse/<fact>.sql counts them, as DuckDB reads it.
+    """
+
+    table: str  # namespace.table
+    fact: str  # name of a SummedFact with the key `hour`
+    measures: tuple[str, ...]  # of the fact, which the query counts

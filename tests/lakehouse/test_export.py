@@ -1,0 +1,198 @@
+"""Events of settled minutes in the Iceberg table, and hours that are counted from it alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pyarrow.parquet
+import pytest
+
+from include.lake import counts
+from include.lake.keys import time_uuid
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.lakehouse import events, hourly, table
+from include.lakehouse.export import export
+from tests import emptying
+from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
+from tests.warehouse.lab import TEN, Lab, minute
+from tests.warehouse.shop import Shop, operation
+
+SHOP = Shop.pipeline
+
+
+@pytest.fixture
+def shop(schemas, lab: Lab, lakehouse) -> Shop:  # noqa: F811
+    emptying.empty_lake()
+    return Shop(lab.conn)
+
+
+def sent(at: datetime, number: int, kind: str = "view", **values: str) -> Event:
+    """A shop event of that minute, as its producer sent it."""
+    fields = {
+        "event_type": kind,
+        "event_time": f"{at:%Y-%m-%d %H:%M:%S} UTC",
+        "product_id": "7",
+        "id": f"{at}/{number}",
+    }
+    return Event(time_uuid(at + timedelta(seconds=number), fields["id"]), fields | values)
+
+
+def in_lake(*events: Event) -> None:
+    with lake("lake_writer") as session:
+        EventWriter(session, SHOP).write(events)
+
+
+def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datetime | None = None, **values) -> None:
+    """Merge these operations as what the lake has of their minutes, long after their last change but for `seen_at`."""
+    with lake() as session:
+        in_lake_now = counts.minute_counts(session, SHOP, operations)
+    read = {at: {"id_checksum": checksum} for at, (_, checksum) in in_lake_now.items()}
+    shop.see(*operations, **({"at": seen_at, "clock": seen_at} if seen_at else {}))
+    shop.publish(operations, counts=read, **values)
+
+
+def counted() -> dict[datetime, tuple[int, ...]]:
+    """Visits and additions to carts of the hours that changed, counted now."""
+    return {one.hour: tuple(one.values.values()) for one in hourly.count(SHOP)}
+
+
+def in_table() -> list[tuple]:
+    found = table.table(SHOP).scan(selected_fields=("minute", "event_type", "product_id")).to_arrow().to_pylist()
+    return sorted((row["minute"], row["event_type"], row["product_id"] and int(row["product_id"])) for row in found)
+
+
+def test_events_of_merged_minutes_are_in_the_table_and_counted_as_the_warehouse_does(shop: Shop) -> None:
+    in_lake(sent(TEN, 1), sent(TEN, 2, "cart"), sent(minute(1), 1, "VIEW ", price="12.5"))
+    merged(shop, {TEN: [operation(), operation("cart")], minute(1): [operation()]})
+    export(SHOP)
+    assert in_table() == [(TEN, "cart", 7), (TEN, "view", 7), (minute(1), "VIEW", 7)]
+    assert counted() == {TEN: (2, 1)}
+    assert export(SHOP).minutes == 0
+    assert counted() == {}
+
+
+def test_a_minute_that_was_merged_again_is_replaced_whole(shop: Shop) -> None:
+    in_lake(sent(TEN, 1), sent(TEN, 2))
+    merged(shop, {TEN: [operation(), operation()]})
+    export(SHOP)
+    in_lake(sent(TEN, 1, "cart"), sent(TEN, 3, "purchase", price="5"))
+    merged(shop, {TEN: [operation("cart"), operation(), operation("purchase")]}, run_id="again")
+    export(SHOP)
+    assert in_table() == [(TEN, "cart", 7), (TEN, "purchase", 7), (TEN, "view", 7)]
+    assert counted() == {TEN: (1, 1)}
+
+
+def test_an_hour_that_loses_its_last_event_is_counted_again(shop: Shop) -> None:
+    elsewhere = TEN + timedelta(hours=3)
+    in_lake(sent(TEN, 1))
+    merged(shop, {TEN: [operation()]})
+    export(SHOP)
+    assert counted() == {TEN: (1, 0)}
+    in_lake(sent(TEN, 1, event_time=f"{elsewhere:%Y-%m-%d %H:%M:%S} UTC"))
+    merged(shop, {TEN: [operation(event_time=elsewhere)]}, run_id="again")
+    export(SHOP)
+    assert counted() == {TEN: (0, 0), elsewhere: (1, 0)}
+
+
+def test_what_the_contract_rejects_is_in_the_table_and_not_in_the_counts(shop: Shop) -> None:
+    in_lake(
+        sent(TEN, 1),
+        sent(TEN, 2, product_id="none"),
+        sent(TEN, 3, event_time="yesterday"),
+        sent(TEN, 4, brand="x" * 65),
+        sent(TEN, 5, "scroll"),
+    )
+    rejects = [(TEN, "product_id"), (TEN, "event_time"), (TEN, "brand")]
+    merged(shop, {TEN: [operation()]}, rejects=rejects, ignored=1)
+    assert export(SHOP).events == 5
+    assert counted() == {TEN: (1, 0)}
+
+
+def test_a_minute_that_has_not_settled_waits(shop: Shop) -> None:
+    in_lake(sent(TEN, 1))
+    merged(shop, {TEN: [operation()]}, clock=TEN + timedelta(seconds=70), seen_at=TEN + timedelta(seconds=69))
+    assert export(SHOP).minutes == 0
+    merged(shop, {TEN: [operation()]}, run_id="settled")
+    assert export(SHOP).minutes == 1
+
+
+def test_a_minute_that_the_lake_holds_otherwise_by_now_is_left_to_its_next_merge(shop: Shop) -> None:
+    in_lake(sent(TEN, 1), sent(minute(1), 1))
+    merged(shop, {TEN: [operation()], minute(1): [operation()]})
+    in_lake(sent(TEN, 2))
+    done = export(SHOP)
+    assert (done.minutes, done.changed_since) == (1, 1)
+    assert in_table() == [(minute(1), "view", 7)]
+    assert counted() == {TEN: (1, 0)}
+
+
+def test_an_export_that_was_killed_before_it_was_recorded_is_repeated(shop: Shop) -> None:
+    in_lake(sent(TEN, 1), sent(TEN, 2))
+    merged(shop, {TEN: [operation(), operation()]})
+    with shop.refusing("UPDATE", "etl.minute_ledger"), pytest.raises(Exception, match="UPDATE refused"):
+        export(SHOP)
+    assert len(in_table()) == 2
+    assert export(SHOP).minutes == 1
+    assert len(in_table()) == 2
+    assert counted() == {TEN: (2, 0)}
+
+
+def test_an_hour_that_lost_its_events_is_counted_also_after_a_kill(shop: Shop) -> None:
+    elsewhere = TEN + timedelta(hours=3)
+    in_lake(sent(TEN, 1))
+    merged(shop, {TEN: [operation()]})
+    export(SHOP)
+    counted()
+    in_lake(sent(TEN, 1, event_time=f"{elsewhere:%Y-%m-%d %H:%M:%S} UTC"))
+    merged(shop, {TEN: [operation(event_time=elsewhere)]}, run_id="again")
+    with shop.refusing("UPDATE", "etl.minute_ledger"), pytest.raises(Exception, match="UPDATE refused"):
+        export(SHOP)
+    export(SHOP)
+    assert counted() == {TEN: (0, 0), elsewhere: (1, 0)}
+
+
+def test_of_two_exports_of_one_minute_at_once_the_later_commit_is_refused(shop: Shop) -> None:
+    """As after a task that was taken for dead and woke up: it has an older read."""
+    from pyiceberg.exceptions import ValidationException
+
+    in_lake(sent(TEN, 1))
+    merged(shop, {TEN: [operation()]})
+    asleep = table.table(SHOP)
+    with lake() as session:
+        old, _ = events.events_of(session, SHOP, [TEN])
+    export(SHOP)
+    with pytest.raises(ValidationException):
+        table.replace(asleep, [TEN], old)
+    assert len(in_table()) == 1
+
+
+def test_an_hour_that_differs_is_named_with_both_figures_and_the_others_are_counted(shop: Shop, lakehouse) -> None:
+    later = minute(60)
+    in_lake(sent(TEN, 1), sent(TEN, 2), sent(later, 1))
+    merged(shop, {TEN: [operation(), operation()], later: [operation(event_time=later)]})
+    export(SHOP)
+    shop.query("UPDATE ecommerce.visits_hourly SET visits = 3 WHERE hour = %s", TEN)
+    with pytest.raises(
+        hourly.HoursDiffer, match="2026-03-01 10:00: 2 visits and 0 cart_additions there, 3 visits and 0"
+    ):
+        counted()
+    shop.query("UPDATE ecommerce.visits_hourly SET visits = 2 WHERE hour = %s", TEN)
+    assert counted() == {TEN: (2, 0)}
+    found = [pyarrow.parquet.read_table(file).to_pylist() for file in sorted((lakehouse / "hourly").rglob("*.parquet"))]
+    assert found == [
+        [{"hour": TEN, "attempt": 1, "visits": 2, "cart_additions": 0}],
+        [{"hour": later, "attempt": 1, "visits": 1, "cart_additions": 0}],
+    ]
+
+
+def test_a_field_that_is_declared_later_becomes_a_column(shop: Shop) -> None:
+    in_lake(sent(TEN, 1, coupon="SPRING"))
+    merged(shop, {TEN: [operation()]})
+    export(SHOP)
+    wider = replace(SHOP, fields=(*SHOP.fields, "coupon"))
+    into = table.table(wider)
+    with lake() as session:
+        table.replace(into, [TEN], events.events_of(session, wider, [TEN])[0])
+    assert into.scan(selected_fields=("coupon",)).to_arrow().to_pylist() == [{"coupon": "SPRING"}]
