@@ -18,6 +18,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, chain, task
 
 from include import pipelines
 from include.chain import START
+from include.lakehouse.settings import SETTING
 from plugins.notifiers import TellOfFailedRun
 
 
@@ -59,7 +60,7 @@ def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str) -> DAG:
     )
 
 
-if os.environ.get("MINUTEMARK_LAKEHOUSE"):
+if os.environ.get(SETTING):
     for pipeline in pipelines.all_pipelines().values():
         if pipeline.lakehouse:
             # Away from the tick of the minute DAGs, which need the cores then.

@@ -24,6 +24,7 @@ from local.progress import say, step
 
 PACKAGES = ROOT / "local" / "packages.txt"
 LOCK = ROOT / "local" / "requirements.lock"
+LAKEHOUSE_LOCK = ROOT / "include" / "lakehouse" / "requirements.lock"
 JAVA_VERSION = 17
 # The versions the lock was made for, the better one first: 3.12 is what the Airflow image runs.
 PYTHONS = ("3.12", "3.11")
@@ -160,6 +161,18 @@ def install_environment() -> None:
         if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
             _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", offline)
         _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", offline)
+        (VENV / ".lakehouse-of").unlink(missing_ok=True)
+        stamp.write()
+
+
+def install_lakehouse() -> None:
+    """What the lakehouse needs beside, where MINUTEMARK_LAKEHOUSE turns it on; only when its lock changed."""
+    stamp = Stamp(VENV / ".lakehouse-of", LAKEHOUSE_LOCK)
+    if not os.environ.get("MINUTEMARK_LAKEHOUSE") or stamp.fits():
+        return
+    with step("packages of the lakehouse (320 MB)"):
+        command = [str(install_uv()), "pip", "install", "-q", "--python", str(VENV / "bin" / "python")]
+        _run([*command, "-r", str(LAKEHOUSE_LOCK)], "uv")
         stamp.write()
 
 
@@ -287,6 +300,7 @@ def set_up() -> None:
             ]
             for work in works:
                 work.result()
+        install_lakehouse()
 
 
 @contextlib.contextmanager

@@ -14,13 +14,17 @@ WAREHOUSE_LOGINS = {
     "warehouse_etl": warehouse_server.ETL,
     "warehouse_bi": warehouse_server.BI,
 }
-IDS = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "spark_default", "kafka_default")
-# No connections of Airflow's: its own database.
-METADATA_LOGINS = {"metadata_admin": postgres.ADMIN, "metadata_airflow": postgres.AIRFLOW}
+IDS = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "spark_default", "kafka_default", "lakehouse_catalog")
+# Accounts of PostgreSQL; only the last one is of a connection.
+METADATA_LOGINS = {
+    "metadata_admin": postgres.ADMIN,
+    "metadata_airflow": postgres.AIRFLOW,
+    "lakehouse_catalog": postgres.LAKEHOUSE,
+}
 
 
 def new_passwords() -> dict[str, str]:
-    """A fresh password for each connection id and for the accounts of Airflow's database, of letters, digits, - and _."""
+    """A fresh password for each connection id and for the accounts of PostgreSQL, of letters, digits, - and _."""
     names = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "kafka_default", *METADATA_LOGINS)
     return {name: secrets.token_urlsafe(24) for name in names}
 
@@ -36,7 +40,7 @@ def warehouse_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
 
 
 def metadata_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
-    """The same passwords by the account names of Airflow's database."""
+    """The same passwords by the account names of PostgreSQL."""
     return {login: passwords[name] for name, login in METADATA_LOGINS.items()}
 
 
@@ -72,6 +76,12 @@ def broker(passwords: Mapping[str, str], port: int) -> dict[str, str]:
     """Variable of the Kafka connection, whose extra is the client's configuration."""
     extra = kafka.client_settings(port, passwords["kafka_default"])
     return {variable("kafka_default"): json.dumps({"conn_type": "kafka", "extra": extra})}
+
+
+def lakehouse(passwords: Mapping[str, str], port: int) -> dict[str, str]:
+    """Variable of the connection of the lakehouse's catalog."""
+    conn_id = "lakehouse_catalog"
+    return {variable(conn_id): _json("postgres", postgres.HOST, port, postgres.LAKEHOUSE, passwords[conn_id])}
 
 
 def _json(kind: str, host: str, port: int, login: str, password: str, extra: Mapping[str, object] | None = None) -> str:

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from include.kafka import way_in
+from include.lakehouse import settings as lakehouse
 from include.warehouse import reporting_zone
 from local import bootstrap, connections, login, postgres
 from local import ports as all_ports
 from local.files import write_private
-from local.layout import AIRFLOW_HOME, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
+from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
 from local.problems import Problem
 
 # Set for everything that the supervisor starts, so that `make stop` finds what outlives its parent.
@@ -108,6 +109,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         way_in.SETTING: ingest,
         reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
+        **_lakehouse(ports, passwords, environ),
         **_metadata(ports, passwords, environ),
         "AIRFLOW__CORE__FERNET_KEY": known.get("AIRFLOW__CORE__FERNET_KEY") or _key(),
         "AIRFLOW__API_AUTH__JWT_SECRET": known.get("AIRFLOW__API_AUTH__JWT_SECRET") or _key(),
@@ -122,6 +124,17 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     # Not exported: a terminal that sourced the file before another choice would undo that choice.
     write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n")
     return Environment(variables, passwords, bool(own_lake), bool(own_warehouse), bool(own_kafka), warehouse, ingest)
+
+
+def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Place and catalog of the lakehouse, where it is on: a folder and a database of this machine, or the user's own."""
+    place = environ.get(lakehouse.SETTING)
+    if not place:
+        return {}
+    catalog = connections.variable(lakehouse.CATALOG)
+    own = {catalog: environ[catalog]} if _users(environ, catalog) else {}
+    place = (DATA / "lakehouse").as_uri() if place == "local" else place
+    return {lakehouse.SETTING: place, **(own or connections.lakehouse(passwords, ports["POSTGRES_PORT"]))}
 
 
 def _metadata(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from local.problems import Problem
 HOST = "127.0.0.1"
 ADMIN = "minutemark_admin"
 AIRFLOW = "airflow"
+LAKEHOUSE = "lakehouse"  # account and database of the lakehouse's catalog
 DATABASE = "airflow"
 # For `astro dev start --standalone`, whose Airflow may be of another version and keeps its task logs elsewhere.
 STANDALONE = "airflow_standalone"
@@ -180,7 +181,7 @@ def wait_until_ready(
     alive: Callable[[], bool] = lambda: True,
     log: str = "",
 ) -> None:
-    """Return when Airflow's account and database are there, made now if need be. Raises Problem when they can't be."""
+    """Return when the accounts and their databases are there, made now if need be. Raises Problem when they can't be."""
     import psycopg2
 
     def log_in():
@@ -199,19 +200,20 @@ def wait_until_ready(
     try:
         connection.autocommit = True  # CREATE DATABASE wants no transaction around it
         with connection.cursor() as cursor:
-            _make_databases(cursor, passwords[AIRFLOW])
+            for account, databases in {AIRFLOW: (DATABASE, STANDALONE), LAKEHOUSE: (LAKEHOUSE,)}.items():
+                _make_databases(cursor, account, passwords[account], databases)
     finally:
         connection.close()
 
 
-def _make_databases(cursor, password: str) -> None:
-    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [AIRFLOW])
+def _make_databases(cursor, account: str, password: str, databases: Iterable[str]) -> None:
+    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [account])
     verb = "ALTER" if cursor.fetchone() else "CREATE"
-    cursor.execute(f"{verb} ROLE {AIRFLOW} LOGIN PASSWORD %s", [password])
-    for database in (DATABASE, STANDALONE):
+    cursor.execute(f"{verb} ROLE {account} LOGIN PASSWORD %s", [password])
+    for database in databases:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database])
         if not cursor.fetchone():
-            cursor.execute(f"CREATE DATABASE {database} OWNER {AIRFLOW}")
+            cursor.execute(f"CREATE DATABASE {database} OWNER {account}")
             cursor.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from include.connections import WAREHOUSE_ETL
 from include.lakehouse import table
+from include.lakehouse.settings import location
 from include.pipelines import Pipeline
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER
@@ -99,7 +100,7 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
 
 def file_of(pipeline: Pipeline, hour: datetime, attempt: int) -> str:
     """The URL of an hour's file."""
-    return f"{table.location()}/hourly/{pipeline.lakehouse.table}/{hour:%Y-%m-%dT%H}/{attempt}.parquet"
+    return f"{location()}/hourly/{pipeline.lakehouse.table}/{hour:%Y-%m-%dT%H}/{attempt}.parquet"
 
 
 def write_file(pipeline: Pipeline, one: HourlyCount) -> None:

@@ -6,12 +6,12 @@ does not say, or says unreadably, is null. Minutes are replaced whole, in one co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include.connections import endpoint
+from include.lakehouse.settings import CATALOG, location
 from include.pipelines import Pipeline
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
 
-SETTING = (
-    "MINUTEMARK_LAKEHOUSE"  # folder or bucket of the files, as fsspec writes it: file:///data/lakehouse, gs://bucket/x
-)
-CATALOG = "lakehouse_catalog"  # Airflow connection: of type postgres, or http for a REST catalog
 KEY = ("minute", "create_time")
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
@@ -31,20 +27,6 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
-
-
-class LakehouseError(RuntimeError):
-    """The lakehouse is not set up, or refused. The message says where, what was found, and the remedy."""
-
-
-def location() -> str:
-    """Where the files are. Raises LakehouseError where MINUTEMARK_LAKEHOUSE is not set."""
-    found = os.environ.get(SETTING, "").rstrip("/")
-    if "://" not in found:
-        raise LakehouseError(
-            f"{SETTING} is {found!r}: set it to the folder or bucket of the lakehouse, such as file:///data/lakehouse."
-        )
-    return found
 
 
 def catalog() -> Catalog:

@@ -1,0 +1,23 @@
+"""Whether there is a lakehouse, and where: MINUTEMARK_LAKEHOUSE and connection lakehouse_catalog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+SETTING = "MINUTEMARK_LAKEHOUSE"  # where the files are, as fsspec writes it: file:///data/lakehouse, gs://bucket/folder
+CATALOG = "lakehouse_catalog"  # Airflow connection: of type postgres, or http for a REST catalog
+
+
+class LakehouseError(RuntimeError):
+    """The lakehouse is not set up, or refused. The message says where, what was found, and the remedy."""
+
+
+def location(environ: Mapping[str, str] = os.environ) -> str:
+    """Where the files are. Raises LakehouseError where MINUTEMARK_LAKEHOUSE does not say it."""
+    found = environ.get(SETTING, "").rstrip("/")
+    if "://" not in found:
+        raise LakehouseError(
+            f"{SETTING} is {found!r}. Set it to the folder or bucket of the lakehouse, such as file:///data/lakehouse."
+        )
+    return found
