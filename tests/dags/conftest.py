@@ -1,4 +1,4 @@
-"""The DAGs as Airflow parses them with either schedule, the demo's and those of either way in from topics among them."""
+"""The DAGs as Airflow parses them with either schedule, the demo's, the lakehouse's and those of either way in from topics among them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from tests.airflow_home import PROJECT
 def parsed(path: str, way_in: str, schedule: str):
     from airflow.models import DagBag
 
-    settings = {"MINUTEMARK_DEMO": "1", "MINUTEMARK_INGEST": way_in, "MINUTEMARK_SCHEDULE": schedule}
+    settings = {
+        "MINUTEMARK_DEMO": "1",
+        "MINUTEMARK_INGEST": way_in,
+        "MINUTEMARK_LAKEHOUSE": "file:///lakehouse",
+        "MINUTEMARK_SCHEDULE": schedule,
+    }
     with pytest.MonkeyPatch.context() as environment:
         for name, value in settings.items():
             environment.setenv(name, value)

@@ -1,0 +1,21 @@
+"""The DAGs of the lakehouse: outside the chain and its pool, and only where it is on."""
+
+from tests.airflow_home import PROJECT
+
+
+def test_events_are_written_and_counted_outside_the_pool_of_spark(dags):
+    dag = dags["ecommerce_lakehouse"]
+    assert [(task.task_id, task.downstream_task_ids) for task in dag.tasks] == [
+        ("write_events", {"count_hours"}),
+        ("count_hours", set()),
+    ]
+    assert {task.pool for task in dag.tasks} == {"default_pool"}
+    assert [task.task_id for task in dags["ecommerce_lakehouse_upkeep"].tasks] == ["upkeep"]
+
+
+def test_a_pipeline_without_the_declaration_and_an_airflow_without_the_setting_have_none(dags, monkeypatch):
+    from airflow.models import DagBag
+
+    assert "recruitment_lakehouse" not in dags
+    monkeypatch.delenv("MINUTEMARK_LAKEHOUSE", raising=False)
+    assert DagBag(str(PROJECT / "dags" / "lakehouse.py")).dags == {}
