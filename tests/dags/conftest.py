@@ -1,4 +1,4 @@
-"""The DAGs as Airflow parses them with either schedule, the demo's, the lakehouse's and those of either way in from topics among them."""
+"""The DAGs as Airflow parses them with either schedule: all of them, of the demo, the lakehouse and both ways in too."""
 
 from __future__ import annotations
 
