@@ -41,7 +41,7 @@ def test_passwords_and_keys_stay_when_ports_change():
 
 def test_each_account_has_a_password_of_its_own():
     passwords = environment.prepare(ports.DEFAULTS, {}).passwords
-    assert len(set(passwords.values())) == len(passwords) == 9
+    assert len(set(passwords.values())) == len(passwords) == 10
 
 
 def test_the_stack_and_the_standalone_mode_have_a_database_each(env_file):
