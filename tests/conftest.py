@@ -37,6 +37,7 @@ ORDER = (
     "stores",
     "lake",
     "warehouse",
+    "lakehouse",
     "page",
     "kafka",
     "spark",
