@@ -165,18 +165,23 @@ def note(conn, batch_id: int, reason: str) -> None:
 
 def last_delta(conn, pipeline: Pipeline) -> LastDelta:
     """What the newest delta batch and the newest one of suspects were: whose turn it is follows from that."""
+    ordinary = _newest_delta(conn, pipeline, "IS NULL")
+    suspect = _newest_delta(conn, pipeline, "IS NOT NULL")
+    if suspect is None:
+        return LastDelta()
+    cursor = conn.cursor()
+    cursor.execute("SELECT MIN(minute) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s", {"batch_id": suspect})
+    return LastDelta(suspect > (ordinary or 0), cursor.fetchone()[0])
+
+
+def _newest_delta(conn, pipeline: Pipeline, split_size: str) -> int | None:
     cursor = conn.cursor()
     cursor.execute(
-        "SELECT split_size FROM etl.batches WHERE pipeline = %(pipeline)s AND is_delta = 1 ORDER BY batch_id DESC LIMIT 1",
+        "SELECT MAX(batch_id) FROM etl.batches FORCE INDEX (by_split) "
+        f"WHERE pipeline = %(pipeline)s AND is_delta = 1 AND split_size {split_size}",
         {"pipeline": pipeline.name},
     )
-    newest = cursor.fetchone()
-    cursor.execute(
-        "SELECT MIN(m.minute) FROM (SELECT batch_id FROM etl.batches WHERE pipeline = %(pipeline)s AND is_delta = 1 "
-        "AND split_size IS NOT NULL ORDER BY batch_id DESC LIMIT 1) AS b JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id",
-        {"pipeline": pipeline.name},
-    )
-    return LastDelta(bool(newest) and newest[0] is not None, cursor.fetchone()[0])
+    return cursor.fetchone()[0]
 
 
 def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[int]:

@@ -109,9 +109,14 @@ def described(conn, table: str, view: str, columns: str, order: str = "") -> lis
         f"WHERE table_schema = %(database)s AND table_name = %(name)s {order}",
         {"database": database, "name": name},
     )
-    found = list(cursor.fetchall())
+    found = [tuple(_text(value) for value in row) for row in cursor.fetchall()]
     conn.rollback()
     return found
+
+
+def _text(value):
+    """Client libraries give some columns of information_schema as bytes."""
+    return value.decode() if isinstance(value, bytes | bytearray) else value
 
 
 def _check(table: str, name: str, definition: str) -> None:

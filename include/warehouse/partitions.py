@@ -153,8 +153,7 @@ def _method(conn, table: str) -> str | None:
 
 
 def _described(conn, table: str, columns: str) -> list[tuple]:
-    rows = described(conn, table, "partitions", columns, "ORDER BY partition_ordinal_position")
-    return [tuple(_text(value) for value in row) for row in rows]
+    return described(conn, table, "partitions", columns, "ORDER BY partition_ordinal_position")
 
 
 def _today(conn) -> date:
@@ -205,8 +204,3 @@ def _alter(conn, table: str, what: str) -> bool:
     if not done:
         log.warning("%s is in use: its partitions stay as they are, and the next housekeeping tries again.", table)
     return done
-
-
-def _text(value):
-    """Client libraries give some columns of information_schema as bytes."""
-    return value.decode() if isinstance(value, bytes | bytearray) else value

@@ -11,8 +11,8 @@ from dataclasses import replace
 from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
 from include.pipelines import Pipeline, all_pipelines
 from include.pipelines.summed_fact import SummedFact
-from include.warehouse import partitions, reporting_zone
-from include.warehouse.columns import add_missing, exists
+from include.warehouse import partitions, reporting_zone, views
+from include.warehouse.columns import add_missing, declared, exists
 from include.warehouse.errors import DENIED, WarehouseError, place
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import warehouse
@@ -102,15 +102,16 @@ def _apply(account: Endpoint) -> None:
     pipelines = all_pipelines().values()
     with warehouse(account) as conn:
         cursor = conn.cursor()
-        _tables(conn, control("warehouse.sql"))
+        _apply_files(conn, control("warehouse.sql"))
         for pipeline in pipelines:
             _tables_of(conn, account, pipeline)
             partitions.by_range(conn, pipeline)
             partitions.make_ahead(conn, pipeline)
         reporting_zone.write(cursor)
-        for views in (*control("views.sql"), *(file for one in pipelines for file in files(one, "views.sql"))):
-            for statement in views.statements:
-                cursor.execute(statement)
+        conn.commit()
+        _apply_files(conn, control("views.sql"))
+        for pipeline in pipelines:
+            _apply_files(conn, files(pipeline, "views.sql"))
         for pipeline in pipelines:
             cursor.execute(
                 "INSERT INTO etl.pipelines (pipeline) SELECT d.pipeline FROM (SELECT %(pipeline)s AS pipeline) AS d "
@@ -123,11 +124,15 @@ def _apply(account: Endpoint) -> None:
                 _grant(cursor, conn_id, account)
 
 
-def _tables(conn, sources: Iterable[SqlFile]) -> None:
-    cursor = conn.cursor()
+def _apply_files(conn, sources: Iterable[SqlFile]) -> None:
     for file in sources:
         for statement in file.statements:
-            cursor.execute(statement)
+            if views.declared(statement):
+                views.replace_changed(conn, statement)
+                continue
+            table = declared(statement)
+            if not table or not exists(conn, table[0]):  # MySQL waits for readers also IF it EXISTS
+                conn.cursor().execute(statement)
             for added in add_missing(conn, statement):
                 log.info("Added %s, which %s declares.", added, file.source.relative_to(FOLDER))
 
@@ -137,13 +142,13 @@ def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
     conn.cursor().execute(
         f"CREATE DATABASE IF NOT EXISTS {pipeline.database} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     )
-    _tables(conn, files(pipeline, "retired.sql"))
+    _apply_files(conn, files(pipeline, "retired.sql"))
     if _to_fill(conn, pipeline):
         with warehouse(account) as other:
             lock(other.cursor(), pipeline)  # merges and another set-up wait
             for fact in _to_fill(conn, pipeline):
                 _fill(conn, pipeline, fact)
-    _tables(conn, files(pipeline, "warehouse.sql"))
+    _apply_files(conn, files(pipeline, "warehouse.sql"))
 
 
 def _to_fill(conn, pipeline: Pipeline) -> list[SummedFact]:

@@ -11,7 +11,7 @@ from include.lake.session import lake
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import Lab
 
-_KEPT = {"pipelines", "reporting_zone", "reporting_days"}
+_KEPT = {"pipelines", "view_definitions", "reporting_zone", "reporting_days"}
 
 
 @pytest.fixture

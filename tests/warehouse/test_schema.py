@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from include.pipelines import all_pipelines
+from include.warehouse import views
 from include.warehouse.errors import WarehouseError
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
@@ -55,6 +57,61 @@ READABLE = [
 @pytest.mark.parametrize("statement", READABLE)
 def test_bi_reads_facts_and_bookkeeping(warehouse_schema: None, statement: str) -> None:
     run("warehouse_bi", statement)
+
+
+@pytest.fixture
+def waiting_fails(warehouse_schema: None) -> Iterator[None]:
+    """DDL that waits without a bound of its own fails after a second, not after a day."""
+    with warehouse("warehouse_admin") as admin:
+        cursor = admin.cursor()
+        cursor.execute("SELECT @@GLOBAL.lock_wait_timeout")
+        before = cursor.fetchone()[0]
+        cursor.execute("SET GLOBAL lock_wait_timeout = 1")
+        yield
+        cursor.execute(f"SET GLOBAL lock_wait_timeout = {before}")
+
+
+def test_set_up_again_waits_for_no_reader(waiting_fails: None) -> None:
+    with warehouse("warehouse_bi") as reader, warehouse("warehouse_etl") as poll:
+        for statement in READABLE:
+            reader.cursor().execute(statement)  # and no commit
+        poll.cursor().execute("SELECT * FROM etl.rejected_events")
+        apply_schema()
+
+
+VIEW = "etl.board_pipelines"
+
+
+def definition() -> str:
+    return run("warehouse_admin", f"SHOW CREATE VIEW {VIEW}")[0][1]
+
+
+def test_a_view_that_was_changed_or_dropped_is_made_again(warehouse_schema: None) -> None:
+    before = definition()
+    for change in (f"ALTER VIEW {VIEW} AS SELECT 1 AS pipeline", f"DROP VIEW {VIEW}"):
+        run("warehouse_admin", change)
+        apply_schema()
+        assert definition() == before
+
+
+def test_a_view_with_a_new_definition_does_not_wait_for_a_reader_and_names_it(waiting_fails: None) -> None:
+    """Later readers would wait behind it."""
+    new = f"CREATE OR REPLACE VIEW {VIEW} AS SELECT pipeline, 'UTC' AS reporting_zone FROM etl.pipelines"
+    with warehouse("warehouse_admin") as admin:
+        with warehouse("warehouse_bi") as reader, warehouse("warehouse_bi") as later:
+            cursor = reader.cursor()
+            cursor.execute(f"SELECT CONNECTION_ID(), v.* FROM {VIEW} AS v")  # and no commit
+            session = cursor.fetchone()[0]
+            with pytest.raises(
+                WarehouseError, match=f"{VIEW} is in use.*session {session} of bi .*run the set-up again"
+            ):
+                views.replace_changed(admin, new)
+            later.cursor().execute(f"SELECT * FROM {VIEW}")
+        assert views.replace_changed(admin, new)
+        assert "'UTC'" in definition()
+        assert not views.replace_changed(admin, new)
+    apply_schema()
+    assert "'UTC'" not in definition()
 
 
 FORBIDDEN_TO_BI = [

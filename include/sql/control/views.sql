@@ -15,8 +15,14 @@ SELECT
     WHERE f.pipeline = p.pipeline ORDER BY f.published_at DESC LIMIT 1
   ), UTC_TIMESTAMP(6)) AS newest_event_age,
   TIMESTAMPDIFF(SECOND, l.looked_at, UTC_TIMESTAMP(6)) AS looked_age,
-  (SELECT COUNT(*) FROM etl.minute_ledger AS m WHERE m.pipeline = p.pipeline AND m.pending = 1) AS pending_minutes,
-  (SELECT COUNT(*) FROM etl.minute_ledger AS m WHERE m.pipeline = p.pipeline AND m.state = 'held' AND m.waiting = 0) AS held_minutes,
+  (
+    SELECT COUNT(*) FROM etl.minute_ledger AS m FORCE INDEX (pending_minutes)
+    WHERE m.pipeline = p.pipeline AND m.pending = 1
+  ) AS pending_minutes,
+  (
+    SELECT COUNT(*) FROM etl.minute_ledger AS m FORCE INDEX (by_state)
+    WHERE m.pipeline = p.pipeline AND m.state = 'held' AND m.waiting = 0
+  ) AS held_minutes,
   COALESCE((
     SELECT GROUP_CONCAT(a.problem ORDER BY a.problem SEPARATOR ', ')
     FROM etl.alerts AS a WHERE a.pipeline = p.pipeline AND a.state = 'open'

@@ -140,6 +140,8 @@ CREATE TABLE IF NOT EXISTS etl.batches (
   rejected_rows BIGINT NULL,
   PRIMARY KEY (batch_id),
   KEY by_pipeline (pipeline, state, batch_id),
+  KEY by_split (pipeline, is_delta, split_size, batch_id),
+  KEY by_age (opened_at),
   KEY by_run (dag_id(100), run_id(100))
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
@@ -348,6 +350,14 @@ CREATE TABLE IF NOT EXISTS etl.reporting_days (
   changes_at DATETIME NOT NULL COMMENT 'in UTC',
   offset_after INT NOT NULL,
   PRIMARY KEY (day)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The views as set-up last made them: one is made again if its definition has changed, here or on the server.
+CREATE TABLE IF NOT EXISTS etl.view_definitions (
+  view_name VARCHAR(129) NOT NULL COMMENT 'database.view',
+  statement_digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'SHA-256 of its CREATE statement',
+  stored_digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'SHA-256 of the definition that the server then showed',
+  PRIMARY KEY (view_name)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- What the bi account sees of rejected events: never the payload.

@@ -1,0 +1,53 @@
+"""Views, made again only if their definition has changed: to replace one waits for every reader of it, and later readers
+wait behind that.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+from include.warehouse import ddl
+from include.warehouse.columns import described
+
+_VIEW = re.compile(r"CREATE OR REPLACE VIEW (\w+\.\w+)\s")
+
+
+def declared(statement: str) -> str | None:
+    """database.view of a CREATE OR REPLACE VIEW; None for any other statement."""
+    found = _VIEW.match(statement)
+    return found[1] if found else None
+
+
+def replace_changed(conn, statement: str) -> bool:
+    """Run this CREATE OR REPLACE VIEW unless the view is as it last made it; whether it ran. DDL commits.
+
+    Raises WarehouseError for a view in use.
+    """
+    view, digest = declared(statement), _digest(statement)
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT stored_digest FROM etl.view_definitions WHERE view_name = %s AND statement_digest = %s", (view, digest)
+    )
+    recorded = cursor.fetchone()
+    if recorded and recorded[0] == _stored(conn, view):
+        return False
+    if not ddl.execute(conn, statement):
+        raise ddl.in_use(conn, view, "its definition could not be replaced")
+    cursor.execute(
+        "INSERT INTO etl.view_definitions (view_name, statement_digest, stored_digest) VALUES (%s, %s, %s) "
+        "ON DUPLICATE KEY UPDATE statement_digest = VALUES(statement_digest), stored_digest = VALUES(stored_digest)",
+        (view, digest, _stored(conn, view)),
+    )
+    conn.commit()
+    return True
+
+
+def _stored(conn, view: str) -> str | None:
+    """Digest of the definition as the server shows it; None if there is no such view."""
+    found = described(conn, view, "views", "view_definition")
+    return _digest(found[0][0]) if found else None
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
