@@ -2,11 +2,14 @@
 
 One job without stores goes through the same code as a real one, and every class of the connector and of the JDBC
 driver is loaded by name; the JVM then writes down what it has loaded. A job that finds no archive runs without.
+Making it takes most of a minute of CPU, so it stays until Java or a jar changes.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,8 +25,29 @@ def make_archives() -> Iterator[tuple[Path, float]]:
     """Make both archives, yielding each with its seconds; the old one is replaced at the end, in one step."""
     archive, launcher = submission.archive(), submission.launcher_archive()
     archive.parent.mkdir(parents=True, exist_ok=True)
+    made_of = source()
     yield launcher, _replaced(launcher, _launcher_run)
     yield archive, _replaced(archive, _spark_run)
+    _source_file().write_text(made_of, encoding="utf-8")
+
+
+def are_current() -> bool:
+    """Whether both archives are there, made by this Java of these jars: no JVM takes them for others."""
+    files = (submission.archive(), submission.launcher_archive(), _source_file())
+    return all(file.is_file() for file in files) and _source_file().read_text(encoding="utf-8") == source()
+
+
+def _source_file() -> Path:
+    return submission.archive().with_suffix(".json")
+
+
+def source() -> str:
+    """Java and every jar of the class path, each with its size and time."""
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    jars = [*map(Path, submission.spark_jars()), *sorted((submission.spark_home() / "jars").glob("*.jar"))]
+    files = [*([Path(java).resolve()] if java else []), *jars]
+    return json.dumps([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files], indent=1)
 
 
 def _replaced(archive: Path, run) -> float:
@@ -119,11 +143,14 @@ def _class_names(jars: Sequence[str]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Make the archives and say what they are; 1 with the reason when that is impossible."""
+    """Make the archives that are missing or outdated, and say what they are; 1 with the reason when that is impossible."""
     if sys.argv[1:2] == ["--load"]:
         load(sys.argv[2:])
         return 0
     try:
+        if are_current():
+            print(f"{submission.archive()} is up to date.")
+            return 0
         for archive, seconds in make_archives():
             print(f"{archive}: {archive.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s", flush=True)
     except (submission.SubmissionImpossible, OSError) as error:

@@ -33,7 +33,7 @@ from include.lake.writer import EventWriter
 from include.operations.imports import import_csv, import_dimension
 from include.operations.verify import asked_verify
 from include.pipelines import Pipeline
-from include.spark import submission, warm_start
+from include.spark import warm_start
 from include.warehouse.session import warehouse
 from local import layout, start, supervisor
 from local.airflow_api import Airflow
@@ -522,8 +522,7 @@ def now() -> datetime:
 def running(seed: int) -> Iterator[World]:
     """A stack that is up, and down again at the end. The environment says where its state is: see __main__."""
     try:
-        if not submission.archive().is_file():
-            warm_start.main()  # `make run` has it made; a third of the scenarios start a driver
+        warm_start.main()  # `make run` has it made; a third of the scenarios start a driver
         stack = start.run()
         stack.airflow.unpause("recruitment_reconcile")
         for pipeline in pipelines.all_pipelines():  # which cost two tasks a minute: where a scenario needs them

@@ -61,12 +61,11 @@ def main() -> int:
 
 def _make_archive() -> None:
     """The class archive for Spark, which the image is built with."""
-    from include.spark import submission, warm_start
+    from include.spark import warm_start
 
     os.environ.setdefault("MINUTEMARK_SPARK_JARS", str(SPARK_JARS))
-    if not submission.archive().is_file():
-        with step("class archive for Spark, as in the image"):
-            warm_start.main()
+    with step("class archive for Spark, as in the image"):
+        warm_start.main()
 
 
 # Inside: Airflow, as the Astro CLI and a new user see it

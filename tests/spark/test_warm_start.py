@@ -1,0 +1,43 @@
+"""The class archive is made again when the JVM would refuse the one that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.spark import submission, warm_start
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Archives of a Java, a jar of the connector and one of Spark."""
+    files = {
+        "java": tmp_path / "bin" / "java",
+        "connector": tmp_path / "own" / "a.jar",
+        "spark": tmp_path / "jars" / "b.jar",
+    }
+    for file in files.values():
+        file.parent.mkdir()
+        file.write_bytes(b"1")
+    files["java"].chmod(0o755)
+    for name, folder in (("JAVA_HOME", ""), ("SPARK_HOME", ""), ("MINUTEMARK_SPARK_JARS", "own")):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.setenv("MINUTEMARK_SPARK_ARCHIVE", str(tmp_path / "spark.jsa"))
+    assert not warm_start.are_current()
+    for archive in (submission.archive(), submission.launcher_archive()):
+        archive.write_bytes(b"classes")
+    submission.archive().with_suffix(".json").write_text(warm_start.source())
+    assert warm_start.are_current()
+    return files
+
+
+@pytest.mark.parametrize("changed", ["java", "connector", "spark"])
+def test_it_is_outdated_once_java_or_a_jar_changes(made: dict[str, Path], changed: str) -> None:
+    made[changed].write_bytes(b"12")
+    assert not warm_start.are_current()
+
+
+def test_it_is_made_again_where_one_of_the_two_is_missing(made: dict[str, Path]) -> None:
+    submission.launcher_archive().unlink()
+    assert not warm_start.are_current()
