@@ -11,7 +11,7 @@ import pytest
 
 from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.page.auth_manager import RITA
-from tests.page.world import MINUTE, SECRET, USERS, ago, hold, text
+from tests.page.world import USERS, reject_and_hold, text
 from tests.warehouse.conftest import lab  # noqa: F401
 from tests.warehouse.lab import Lab
 
@@ -40,7 +40,7 @@ def api() -> Iterator:
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def as_user(api) -> Callable:
     """A browser's client, logged in under that name; None: not logged in."""
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
@@ -61,12 +61,4 @@ def as_user(api) -> Callable:
 @pytest.fixture
 def held(lab: Lab) -> dict:  # noqa: F811  (a fixture by its name)
     """A held minute, and a rejected event of the one before it; the body of its release."""
-    minute = ago(lab, 5)
-    hold(lab, minute)
-    lab.query(
-        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
-        "VALUES ('recruitment', 'lake', 'k1', %s, 'bid is negative: -1', %s)",
-        minute - MINUTE,
-        SECRET,
-    )
-    return {"minute": text(minute), "why": "meant so"}
+    return {"minute": text(reject_and_hold(lab)), "why": "meant so"}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 
 import pytest
 
 from include import pipelines
-from plugins.access import OPERATIONS, VERIFY, WHOLE
+from plugins.access import OPERATIONS, RUNS, VERIFY, WHOLE
 from tests.page.auth_manager import RITA
+from tests.page.tour import CHANGES, routes
 
 PAGES = (
     "/", "/auth/login", "/api/v2/version", "/minutemark/pipelines", "/static/x.js", "/docs", "/no/such/page",
@@ -131,6 +133,20 @@ def test_no_spelling_of_a_path_avoids_the_permission(as_user, run_of, method: st
     # Airflow looks for the DAG or the run only once it is permitted, and names them if they are missing.
     assert answer.status_code in (403, 404, 405) and "`minutemark_release`" not in answer.text, answer.text
     assert answer.status_code == 403 or "'minutemark_release" not in answer.text, answer.text
+
+
+def test_every_route_that_changes_a_run_is_checked(api) -> None:
+    changing = {path for method, path in routes(api) if method in CHANGES and path.startswith("/api/v2/")}
+    others = {path for path in changing if not RUNS.fullmatch(path) and re.search("dags|backfill|asset", path)}
+    # They change the DAG itself, what is the user's own, assets, which no operation has, and backfills that were permitted.
+    assert others == {
+        "/api/v2/dags", "/api/v2/dags/{dag_id}", "/api/v2/dags/{dag_id}/favorite", "/api/v2/dags/{dag_id}/unfavorite",
+        "/api/v2/dags/{dag_id}/assets/queuedEvents", "/api/v2/dags/{dag_id}/assets/{asset_id}/queuedEvents",
+        "/api/v2/assets/events", "/api/v2/assets/{asset_id}/materialize", "/api/v2/assets/{asset_id}/queuedEvents",
+        "/api/v2/assets/{asset_id}/state-store", "/api/v2/assets/{asset_id}/state-store/{key:path}",
+        "/api/v2/backfills/dry_run", "/api/v2/backfills/{backfill_id}/cancel", "/api/v2/backfills/{backfill_id}/pause",
+        "/api/v2/backfills/{backfill_id}/unpause",
+    }  # fmt: skip
 
 
 def test_a_viewer_triggers_nothing_and_nobody_nothing(as_user) -> None:

@@ -50,6 +50,19 @@ def hold(lab: Lab, minute: datetime, run_id: str = "hold") -> int:
     return batch_id
 
 
+def reject_and_hold(lab: Lab) -> datetime:
+    """A held minute, and a rejected event of the one before it."""
+    minute = ago(lab, 5)
+    hold(lab, minute)
+    lab.query(
+        "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
+        "VALUES ('recruitment', 'lake', 'k1', %s, 'bid is negative: -1', %s)",
+        minute - MINUTE,
+        SECRET,
+    )
+    return minute
+
+
 def drift(lab: Lab, minute: datetime, field: str = "job_id", new: str = "jobId") -> None:
     """That minute held because a field was renamed, after four minutes that had it."""
     rows = 200
