@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from include import pipelines
-from plugins.access import OPERATIONS, RUNS, VERIFY, WHOLE
+from plugins.access import OPERATIONS, RUNS, TRIGGER, VERIFY, WHOLE, route_of
 from tests.page.auth_manager import RITA
 from tests.page.tour import CHANGES, routes
 
@@ -133,6 +133,14 @@ def test_no_spelling_of_a_path_avoids_the_permission(as_user, run_of, method: st
     # Airflow looks for the DAG or the run only once it is permitted, and names them if they are missing.
     assert answer.status_code in (403, 404, 405) and "`minutemark_release`" not in answer.text, answer.text
     assert answer.status_code == 403 or "'minutemark_release" not in answer.text, answer.text
+
+
+@pytest.mark.parametrize("prefix", ["", "/team"])
+def test_a_route_is_found_below_the_path_of_base_url_too(api, prefix: str) -> None:
+    path = f"{prefix}/api/v2/dags/minutemark_release/dagRuns"
+    for root in {prefix, "/team"}:  # a proxy leaves the prefix in the path, or takes it away
+        route = route_of({"type": "http", "method": "POST", "path": path, "root_path": root, "app": api})
+        assert route == ("POST", TRIGGER, {"dag_id": "minutemark_release"})
 
 
 def test_every_route_that_changes_a_run_is_checked(api) -> None:
