@@ -146,6 +146,10 @@ class Node:
     heap_mb: int = 640
     throw_away: bool = False  # starts faster with less memory, for tests: C1 only
 
+    @property
+    def configuration_file(self) -> Path:
+        return self.home / "conf" / "cassandra.yaml"
+
     def prepare(self, jars: Path = STORE_JARS) -> list[str]:
         """Write the configuration and return the command that runs the node in the foreground."""
         conf = self.home / "conf"
@@ -159,7 +163,7 @@ class Node:
             keys=self._keys(),
             keys_password=_KEYS_PASSWORD,
         )
-        (conf / "cassandra.yaml").write_text(configuration + (_GUARDED if self.throw_away else ""))
+        self.configuration_file.write_text(configuration + (_GUARDED if self.throw_away else ""))
         (conf / "logback.xml").write_text(_LOGGING)
         (conf / "jvm.options").write_text("\n".join(_quoted(option) for option in self._options(conf, jars)) + "\n")
         return [java(), f"@{conf / 'jvm.options'}", _MAIN]

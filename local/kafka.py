@@ -7,7 +7,6 @@ login. The topics belong to include/kafka/topics.py.
 from __future__ import annotations
 
 import base64
-import hashlib
 import shutil
 import subprocess
 import uuid
@@ -110,17 +109,13 @@ class Broker:
         """What runs the prepared broker in the foreground; TERM ends it cleanly."""
         return [*self._java(jars), _MAIN, str(self.home / "server.properties")]
 
-    @property
-    def digest(self) -> str:
-        """Changes with the configuration, password included."""
-        return hashlib.sha256(self._configuration("data").encode()).hexdigest()
-
     def _configure(self, data: str) -> Path:
         path = self.home / "server.properties"
-        write_private(path, self._configuration(data))
+        write_private(path, self.configuration(data))
         return path
 
-    def _configuration(self, data: str) -> str:
+    def configuration(self, data: str = "data") -> str:
+        """The text of server.properties, password included."""
         if self.settings:
             settings = {**self.settings, "log.dirs": self.home / data}
             return "".join(f"{name}={value}\n" for name, value in settings.items())

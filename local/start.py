@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import datetime as dt
+import hashlib
 import os
 import time
 import urllib.error
@@ -56,6 +57,12 @@ _PORTS = {
 # Beside the database that they tell of.
 _UNPAUSED = DATA / POSTGRES / "unpaused"
 _MIGRATED = DATA / POSTGRES / "database-of"
+
+
+def _with_settings(program: Program, configuration: str) -> Program:
+    """The same program, restarted where it runs with another configuration."""
+    digest = hashlib.sha256(configuration.encode()).hexdigest()
+    return dataclasses.replace(program, env={**program.env, "MINUTEMARK_STORE_SETTINGS": digest})
 
 
 class Stack:
@@ -323,7 +330,7 @@ class Stack:
             self._airflow("triggerer", [airflow, "triggerer", "--skip-serve-logs"], 90),
         ]
         if CASSANDRA in self._stores():
-            programs.append(self._store(CASSANDRA, self._cassandra_command(), 10))
+            programs.append(self._cassandra_program())
         if self.warehouse in self._stores():
             programs.append(self._store(self.warehouse, self._warehouse().command(), 10))
         if KAFKA in self._stores():
@@ -336,20 +343,19 @@ class Stack:
     def _store(self, name: str, command: list[str], priority: int, **settings) -> Program:
         return Program(name, command, priority, env=environment.of_store(self.ports, _PORTS[name]), **settings)
 
-    def _cassandra_command(self) -> list[str]:
+    def _cassandra_program(self) -> Program:
         self._use_java()
         node = cassandra.Node(
             home=DATA / CASSANDRA,
             port=self.ports["CASSANDRA_PORT"],
             storage_port=self.ports["CASSANDRA_STORAGE_PORT"],
         )
-        return node.prepare()
+        command = node.prepare()
+        return _with_settings(self._store(CASSANDRA, command, 10), node.configuration_file.read_text())
 
     def _kafka_program(self) -> Program:
-        """A broker that runs with another configuration is restarted: its clients may have another password."""
         broker = self._kafka()
-        program = self._store(KAFKA, broker.command(), 10)
-        return dataclasses.replace(program, env={**program.env, "MINUTEMARK_KAFKA_SETTINGS": broker.digest})
+        return _with_settings(self._store(KAFKA, broker.command(), 10), broker.configuration())
 
     def _kafka(self) -> kafka.Broker:
         self._use_java()
