@@ -171,7 +171,7 @@ def _fill(conn, pipeline: Pipeline, fact: SummedFact) -> None:
     if (kept_from := cursor.fetchone()[0]) is not None:
         log.warning("%s begins at %s: rows of %s before it were removed.", fact.table, kept_from, published)
     cursor.execute(f"DROP TABLE IF EXISTS {unfinished}")
-    alone = replace(pipeline, facts=(fact,))
+    alone = replace(pipeline, facts=(fact,), lakehouse=None)
     for file in (*files(alone, "warehouse.sql"), *files(alone, "from_output.sql")):
         for statement in file.statements:
             if f" {fact.contributions} (" in statement:

@@ -141,8 +141,14 @@ def test_a_new_column_does_not_wait_for_a_reader_and_names_it(lab: Lab) -> None:
         refused = (
             f"{FACTS} is in use, and its new COLUMN company_id could not be added.*session {session} of bi .idle for"
         )
-        with pytest.raises(WarehouseError, match=f"{refused}.*run the set-up again"):
-            add_missing(STATEMENTS[FACTS])
+        with warehouse("warehouse_admin") as conn:
+            with pytest.raises(WarehouseError, match=f"{refused}.*run the set-up again"):
+                columns.add_missing(conn, STATEMENTS[FACTS])
+            own = conn.cursor()
+            own.execute("SHOW SESSION STATUS LIKE 'Com_alter_table'")
+            assert own.fetchone()[1] == "1", "It is tried once."
+            own.execute(f"SELECT {ddl.PATIENCE} <= 1", {})
+            assert own.fetchone()[0] == 1
         later.cursor().execute(f"SELECT COUNT(*) FROM {FACTS}")
     apply_schema()
     assert "company_id" in shown(FACTS)
