@@ -50,11 +50,15 @@ ORDER = (
 ON_BOTH_SERVERS = ("warehouse/", "page/test_views.py")
 
 
+_MAY_BE_SKIPPED = ("real_data", "optional_install")  # markers
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers here: pyproject.toml is not copied either."""
     config.addinivalue_line("markers", "both_servers: runs on MySQL too, not on MariaDB alone")
     config.addinivalue_line("markers", "one_server: decides in Python what another server would not change")
     config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even where CI=true")
+    config.addinivalue_line("markers", "optional_install: needs `make dashboards` or `make notebook` before; the same")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -95,16 +99,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Where CI=true a skipped test is a failure, but for one marked `real_data`."""
+    """Where CI=true a skipped test is a failure, but for one with a marker of _MAY_BE_SKIPPED."""
     report = yield
     if report.failed and call.excinfo and _needs_checkout(call.excinfo.value):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1], f"Skipped: {OUTSIDE}")
-    allowed = item.get_closest_marker("real_data") is not None
+    allowed = any(item.get_closest_marker(name) for name in _MAY_BE_SKIPPED)
     if report.skipped and os.environ.get("CI") == "true" and not allowed and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and CI=true allows that only to tests marked real_data. {reason}"
+        report.longrepr = (
+            f"{item.nodeid} was skipped, and CI=true allows that only to {', '.join(_MAY_BE_SKIPPED)}. {reason}"
+        )
     return report
 
 

@@ -20,6 +20,7 @@ from local.layout import JUPYTER
 from local.process import Child, free_port
 from tests.local.test_supervisor import until
 
+pytestmark = pytest.mark.optional_install
 PASSWORDS = connections.new_passwords()
 CHANNELS = 5  # of a kernel
 FILE = "hours.py"  # one that is there

@@ -11,6 +11,7 @@ import pytest
 from local import connections, dashboards, environment
 from local.layout import ROOT, SUPERSET
 
+pytestmark = pytest.mark.optional_install
 # The login's page, the probes, the version, and a picture that no account has.
 PUBLIC = {"/login/", "/register/", "/ping", "/healthcheck", "/health", "/version", "/api/v1/user/1/avatar.png"}
 # An unknown language, and an answer of another server that is not one.
