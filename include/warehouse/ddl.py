@@ -1,5 +1,5 @@
 """DDL on tables in use. It waits for every open transaction of the table, and later statements wait behind it: so it gives
-up soon, and names who to wait for.
+up soon, and names the sessions to wait for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from include.warehouse.session import in_transaction
 
 # MariaDB waits twice, and can do without waiting; MySQL waits for one second at least.
 PATIENCE = "IF(VERSION() LIKE '%%MariaDB%%', 0, 1)"  # seconds
+_TRIES = 8  # without waiting: MariaDB itself uses a table for a moment after a DELETE, and nothing waits behind a try
 REBUILD_PATIENCE = "10"  # the last step of a rebuild waits too, and all its copying is lost if it gives up
 _NAMED = 5  # sessions
 _SESSIONS = (
@@ -19,17 +20,20 @@ _SESSIONS = (
 
 
 def execute(conn, statement: str, patience: str | None = None) -> bool:
-    """Run the statement, once, and commit; False if what it changes was in use for `patience` seconds."""
+    """Run the statement and commit; False if what it changes was in use for `patience` seconds."""
+    cursor = conn.cursor()
+    cursor.execute(f"SELECT {patience or PATIENCE}", {})
+    seconds = cursor.fetchone()[0]
 
     def run(cursor) -> None:
-        cursor.execute(f"SET SESSION lock_wait_timeout = {patience or PATIENCE}", {})
+        cursor.execute("SET SESSION lock_wait_timeout = %(seconds)s", {"seconds": seconds})
         try:
             cursor.execute(statement)
         finally:
             cursor.execute("SET SESSION lock_wait_timeout = DEFAULT")
 
     try:
-        in_transaction(conn, run, tries=1)
+        in_transaction(conn, run, tries=1 if seconds else _TRIES)
     except Exception as error:
         if code_of(error) != LOCK_WAIT:
             raise
