@@ -6,6 +6,7 @@ With MINUTEMARK_TEST_STORES=<the file it names> in the environment, test session
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -21,15 +22,30 @@ from local.warehouse_server import ADMIN, WarehouseServer, wait_until_ready
 
 SPARK_MASTER = "local[2]"
 _MEMORY = Path("/dev/shm")
+_PREFIX, _LOCK = "minutemark-stores-", "lock"
 _ROOM = 4 << 30  # bytes: the stores of two processes take half of them
 
 
 @contextlib.contextmanager
 def data_folder() -> Iterator[Path]:
     """A new folder for the data of stores: in memory where that has room, because DDL waits for a disk."""
+    if _MEMORY.is_dir():
+        _remove_leftovers()
     in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
-    with tempfile.TemporaryDirectory(prefix="minutemark-stores-", dir=_MEMORY if in_memory else None) as name:
-        yield Path(name)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_MEMORY if in_memory else None) as name:
+        draft = Path(name) / "lock.new"
+        with draft.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            draft.rename(Path(name) / _LOCK)
+            yield Path(name)
+
+
+def _remove_leftovers() -> None:
+    """Sessions that were killed leave their folders, which nobody has locked."""
+    for file in _MEMORY.glob(f"{_PREFIX}*/{_LOCK}"):
+        with contextlib.suppress(OSError), file.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(file.parent)
 
 
 @contextlib.contextmanager
