@@ -1,4 +1,7 @@
-"""A lakehouse of its own for each test: a folder, and a catalog in a real PostgreSQL."""
+"""A lakehouse of its own for each test: a folder, and a catalog in a real PostgreSQL.
+
+`local` is imported in the fixtures alone: where `astro dev pytest` runs, it is not there.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from local import connections, postgres
-from local.process import Child, free_port
-
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory) -> Iterator[tuple[postgres.Server, dict[str, str]]]:
+def postgres_server(tmp_path_factory) -> Iterator[tuple]:
     """A server and the passwords of its connections."""
+    from local import connections, postgres
+    from local.process import Child, free_port
+
     passwords = connections.new_passwords()
     by_account = connections.metadata_passwords(passwords)
     server = postgres.Server(home=tmp_path_factory.mktemp("catalog") / "postgres", port=free_port(), throw_away=True)
@@ -31,6 +34,8 @@ def postgres_server(tmp_path_factory) -> Iterator[tuple[postgres.Server, dict[st
 @pytest.fixture
 def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Path:
     """The folder of an empty lakehouse, which the environment names."""
+    from local import connections
+
     server, passwords = postgres_server
     for name, value in connections.lakehouse(passwords, server.port).items():
         monkeypatch.setenv(name, value)
