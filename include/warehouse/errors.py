@@ -10,7 +10,7 @@ LOST = frozenset({2006, 2013, 2055, 4031, 1927, 1053})  # the session is gone; w
 _UNREACHABLE = frozenset({2002, 2003, 2005, 2026, 1040})
 _REFUSED_LOGIN = frozenset({1045, 1130, 1251, 2059, 2061})
 DENIED = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
-_MISSING = frozenset({1049, 1054, 1146})
+_MISSING = frozenset({1049, 1054, 1146, 1176})
 
 
 class WarehouseError(RuntimeError):
@@ -59,7 +59,7 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
     if code in DENIED:
         return "lacks a permission", f"As an administrator, {SET_UP}, which grants what each account needs."
     if code in _MISSING:
-        return "lacks a table, column or database", f"To create it, {SET_UP}."
+        return "lacks a table, column, key or database", f"To create it, {SET_UP}."
     if code in LOST:
         return "closed the session", "What was not committed is undone: run the step again, and see the server's log."
     return None

@@ -204,9 +204,10 @@ def test_a_connection_that_does_not_work_says_where_and_what_to_do(warehouse_ser
     assert str(described["password"]) not in str(raised.value) or described["password"] == "wrong"
 
 
-def test_a_missing_table_names_the_set_up(warehouse_schema: None) -> None:
+@pytest.mark.parametrize("table", ["etl.no_such_table", "etl.batches FORCE INDEX (no_such_key)"])
+def test_a_missing_table_or_key_names_the_set_up(warehouse_schema: None, table: str) -> None:
     with pytest.raises(WarehouseError, match="lacks a table.*To create it, run"):
-        run("warehouse_admin", "SELECT * FROM etl.no_such_table")
+        run("warehouse_admin", f"SELECT * FROM {table}")
 
 
 # ⚑ UTC is forced; DATETIME(6)
