@@ -349,7 +349,7 @@ def a_thousand_events_of_one_instant_across_a_batch_border(world: World) -> None
     world.ended(run)
 
 
-@scenario()
+@scenario("events of another century are rejected, the others counted")
 def writers_whose_clocks_are_wrong(world: World) -> None:
     for at in (now() - timedelta(minutes=5), now() + timedelta(minutes=5)):
         world.send(world.events(50, at=at))
