@@ -28,7 +28,8 @@ if IN_CHECKOUT:
 
 REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
-# Fast ones first: a broken transform should not wait behind a starting node.
+# Fast ones first: a broken transform should not wait behind a starting node. Files that take minutes are not last, where one
+# process would work alone.
 ORDER = (
     "docs",
     "dags",
@@ -37,12 +38,12 @@ ORDER = (
     "stores",
     "lake",
     "warehouse",
-    "lakehouse",
-    "page",
-    "kafka",
+    "e2e",
     "spark",
     "notebooks",
-    "e2e",
+    "kafka",
+    "lakehouse",
+    "page",
 )
 
 
