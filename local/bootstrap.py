@@ -170,7 +170,7 @@ def install_lakehouse() -> None:
     stamp = Stamp(VENV / ".lakehouse-of", LAKEHOUSE_LOCK)
     if not os.environ.get("MINUTEMARK_LAKEHOUSE") or stamp.fits():
         return
-    with step("packages of the lakehouse (320 MB)"):
+    with step("packages of the lakehouse (250 MB)"):
         command = [str(install_uv()), "pip", "install", "-q", "--python", str(VENV / "bin" / "python")]
         _run([*command, "-r", str(LAKEHOUSE_LOCK)], "uv")
         stamp.write()

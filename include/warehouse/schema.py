@@ -30,6 +30,7 @@ _BI_READS = {
     "etl.releases": "",
     "etl.release_passes": "",
     "etl.folded_hours": "",
+    "etl.lakehouse_hours": "",
     "etl.minute_fields": "",
     "etl.drifts": "",
     "etl.rejected_summary": "",
