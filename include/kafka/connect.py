@@ -209,11 +209,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m include.kafka.connect", description=main.__doc__)
     parser.add_argument("url", help="of Kafka Connect, such as http://connect:8083")
     parser.add_argument("template", type=Path, help="the connector, such as docker/connect/lake-sink.json")
-    asked = parser.parse_args(arguments)
-    connect, pipelines = Connect(asked.url, os.environ.get(LOGIN_SETTING, "")), all_pipelines().values()
+    args = parser.parse_args(arguments)
+    connect, pipelines = Connect(args.url, os.environ.get(LOGIN_SETTING, "")), all_pipelines().values()
     try:
         if way_in() == CONNECT:
-            register_all(connect, pipelines, asked.template.read_text(encoding="utf-8"))
+            register_all(connect, pipelines, args.template.read_text(encoding="utf-8"))
         else:
             for pipeline in pipelines:
                 connect.remove(name_of(pipeline))

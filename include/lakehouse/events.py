@@ -47,7 +47,7 @@ def events_of(session: Session, pipeline: Pipeline, minutes: Collection[datetime
 
 
 def _reader(pipeline: Pipeline) -> Callable[[str], dict[str, object]]:
-    """Reads the fields of a payload; of one that is no object, none."""
+    """A function that reads the declared fields of a payload. A payload that is not a JSON object has none of them."""
     fields = Fields(pipeline.fields)
     typed = dict.fromkeys(pipeline.numbers, readings.amount) | dict.fromkeys(pipeline.times, readings.instant)
 

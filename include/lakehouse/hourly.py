@@ -1,8 +1,8 @@
 """Counts of hours from the table alone, compared with the fact of the warehouse: two independent ways to one number.
 
-The warehouse goes on merging meanwhile. So both sides leave out the minutes whose newest merged read the table does not
-have: the query by their events, the fact by their contributions. An hour that agrees gets a small Parquet file, named for
-its attempt; one that differs is counted again.
+The warehouse keeps merging while hours are counted. Both sides therefore leave out the minutes whose newest merged read is
+not in the table: the query leaves out their events, the fact their contributions. An hour that agrees gets a small Parquet
+file, named for its attempt; one that differs is counted again.
 """
 
 from __future__ import annotations
@@ -83,16 +83,17 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
             if one.values == expected.get(hour, none):
                 counted.append(one)
             else:
+                published = _listed(expected.get(hour, none))
                 differing.append(
-                    f"{hour:%Y-%m-%d %H:%M}: {_said(one.values)} there, {_said(expected.get(hour, none))} here"
+                    f"{hour:%Y-%m-%d %H:%M}: {_listed(one.values)} in the lakehouse, {published} in the warehouse"
                 )
         for one in counted:
             write_file(pipeline, one)
         in_transaction(conn, lambda cursor: _note(cursor, pipeline, counted))
     if differing:
         raise HoursDiffer(
-            f"{pipeline.lakehouse.table} in the lakehouse and the warehouse count {len(differing)} hours differently. "
-            f"{'; '.join(differing[:5])}. They are counted again by the next run. If they stay, run "
+            f"{len(differing)} hours of {pipeline.lakehouse.table} are counted differently. "
+            f"{'; '.join(differing[:5])}. The next run counts them again. If they still differ, run "
             f"`make verify PIPELINE={pipeline.name}` to see which side is wrong."
         )
     return counted
@@ -208,5 +209,5 @@ def _readable(connection, files: list[str]) -> list[str]:
     return files
 
 
-def _said(values: Mapping[str, int]) -> str:
+def _listed(values: Mapping[str, int]) -> str:
     return " and ".join(f"{value:,} {name}" for name, value in values.items())

@@ -85,7 +85,10 @@ def table(pipeline: Pipeline) -> Table:
 
 
 def replace(into: Table, minutes: Collection[datetime], events: pyarrow.Table) -> None:
-    """Replace the events of these minutes in one commit. A commit that comes after another's of the same minutes fails."""
+    """Replace the events of these minutes in one commit.
+
+    Raises pyiceberg's ValidationException if another writer has committed the same minutes since `into` was loaded.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Delete operation did not match")  # of minutes that are new
         into.overwrite(events, overwrite_filter=within(minutes))

@@ -74,7 +74,7 @@ def accept_drift(
 def listed(pipeline: str | None, form: str = "table") -> str:
     """Every held minute, of one pipeline or of all, as text for standard output."""
     listing.checked_format(form)
-    chosen = pipelines.asked(pipeline)
+    chosen = pipelines.named_or_all(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:
         found = held.held_minutes(conn, chosen)
     if form == "json":

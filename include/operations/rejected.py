@@ -26,7 +26,7 @@ def listed(
 ) -> str:
     """Rejected events of one pipeline or of all, of a range of minutes or of all, as text for standard output."""
     listing.checked_format(form)
-    asked = pipelines.asked(pipeline)
+    asked = pipelines.named_or_all(pipeline)
     account, payloads = _account()
     with warehouse(account) as conn:
         found = rejected.by_reason(conn, asked, Choice(None, *open_range(asked_from, asked_to)), payloads=payloads)

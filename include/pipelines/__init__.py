@@ -35,6 +35,6 @@ def get(name: str) -> Pipeline:
         raise UnknownPipeline(f"There is no pipeline {name!r} in include/pipelines; there is: {known}.") from None
 
 
-def asked(name: str | None) -> list[Pipeline]:
-    """The pipeline of that name, or all of them where none is named. Raises UnknownPipeline."""
+def named_or_all(name: str | None) -> list[Pipeline]:
+    """The pipeline of that name, or all of them without a name. Raises UnknownPipeline."""
     return [get(name)] if name else list(all_pipelines().values())

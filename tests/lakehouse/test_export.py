@@ -53,6 +53,18 @@ def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datet
     shop.publish(operations, counts=read, **values)
 
 
+def moved_to_another_hour(shop: Shop) -> datetime:
+    """The hour that the only event of ten o'clock has moved to, after it was exported and counted where it was."""
+    elsewhere = TEN + timedelta(hours=3)
+    in_lake(sent(TEN, 1))
+    merged(shop, {TEN: [operation()]})
+    export(SHOP)
+    assert counted() == {TEN: (1, 0)}
+    in_lake(sent(TEN, 1, event_time=f"{elsewhere:%Y-%m-%d %H:%M:%S} UTC"))
+    merged(shop, {TEN: [operation(event_time=elsewhere)]}, run_id="again")
+    return elsewhere
+
+
 def counted() -> dict[datetime, tuple[int, ...]]:
     """Visits and additions to carts of the hours that changed, counted now."""
     return {one.hour: tuple(one.values.values()) for one in hourly.count(SHOP)}
@@ -85,13 +97,7 @@ def test_a_minute_that_was_merged_again_is_replaced_whole(shop: Shop) -> None:
 
 
 def test_an_hour_that_loses_its_last_event_is_counted_again(shop: Shop) -> None:
-    elsewhere = TEN + timedelta(hours=3)
-    in_lake(sent(TEN, 1))
-    merged(shop, {TEN: [operation()]})
-    export(SHOP)
-    assert counted() == {TEN: (1, 0)}
-    in_lake(sent(TEN, 1, event_time=f"{elsewhere:%Y-%m-%d %H:%M:%S} UTC"))
-    merged(shop, {TEN: [operation(event_time=elsewhere)]}, run_id="again")
+    elsewhere = moved_to_another_hour(shop)
     export(SHOP)
     assert counted() == {TEN: (0, 0), elsewhere: (1, 0)}
 
@@ -140,13 +146,7 @@ def test_an_export_that_was_killed_before_it_was_recorded_is_repeated(shop: Shop
 
 
 def test_an_hour_that_lost_its_events_is_counted_also_after_a_kill(shop: Shop) -> None:
-    elsewhere = TEN + timedelta(hours=3)
-    in_lake(sent(TEN, 1))
-    merged(shop, {TEN: [operation()]})
-    export(SHOP)
-    counted()
-    in_lake(sent(TEN, 1, event_time=f"{elsewhere:%Y-%m-%d %H:%M:%S} UTC"))
-    merged(shop, {TEN: [operation(event_time=elsewhere)]}, run_id="again")
+    elsewhere = moved_to_another_hour(shop)
     with shop.refusing("UPDATE", "etl.minute_ledger"), pytest.raises(Exception, match="UPDATE refused"):
         export(SHOP)
     export(SHOP)
@@ -175,7 +175,7 @@ def test_an_hour_that_differs_is_named_with_both_figures_and_the_others_are_coun
     export(SHOP)
     shop.query("UPDATE ecommerce.visits_hourly SET visits = 3 WHERE hour = %s", TEN)
     with pytest.raises(
-        hourly.HoursDiffer, match="2026-03-01 10:00: 2 visits and 0 cart_additions there, 3 visits and 0"
+        hourly.HoursDiffer, match="2026-03-01 10:00: 2 visits and 0 cart_additions in the lakehouse, 3 visits and 0"
     ):
         counted()
     shop.query("UPDATE ecommerce.visits_hourly SET visits = 2 WHERE hour = %s", TEN)

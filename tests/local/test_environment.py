@@ -44,6 +44,14 @@ def test_each_account_has_a_password_of_its_own():
     assert len(set(passwords.values())) == len(passwords) == 10
 
 
+def test_a_local_lakehouse_has_a_folder_and_a_catalog_and_is_off_by_default():
+    assert "LAKEHOUSE" not in " ".join(environment.prepare(ports.DEFAULTS, {}).variables)
+    made = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_LAKEHOUSE": "local"})
+    assert made.variables["MINUTEMARK_LAKEHOUSE"] == (environment.DATA / "lakehouse").as_uri()
+    catalog = json.loads(made.variables["AIRFLOW_CONN_LAKEHOUSE_CATALOG"])
+    assert (catalog["login"], catalog["password"]) == ("lakehouse", made.passwords["lakehouse_catalog"])
+
+
 def test_the_stack_and_the_standalone_mode_have_a_database_each(env_file):
     made = environment.prepare({**ports.DEFAULTS, "POSTGRES_PORT": 15499}, {})
     seen = environment.of_airflow(made, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, made.variables)
