@@ -30,7 +30,7 @@ PIPELINE = Pipeline(
     ),
     readable=(
         "ecommerce.operations", "ecommerce.sales_hourly", "ecommerce.visits_hourly", "ecommerce.board_sales",
-        "ecommerce.board_funnel",
+        "ecommerce.board_funnel", "ecommerce.bi_sales", "ecommerce.bi_visits",
     ),
     facts=(
         SummedFact(

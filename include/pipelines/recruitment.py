@@ -20,7 +20,10 @@ PIPELINE = Pipeline(
     numbers=("bid", "campaign_id", "group_id", "job_id", "publisher_id"),
     times=("ts",),
     database="recruitment",
-    readable=("recruitment.events", "recruitment.job", "recruitment.board_events", "recruitment.board_contributions"),
+    readable=(
+        "recruitment.events", "recruitment.job", "recruitment.board_events", "recruitment.board_contributions",
+        "recruitment.bi_events",
+    ),
     facts=(
         SummedFact(
             name="events",

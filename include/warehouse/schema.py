@@ -112,7 +112,7 @@ def _apply(account: Endpoint) -> None:
         conn.commit()
         _apply_files(conn, control("views.sql"))
         for pipeline in pipelines:
-            _apply_files(conn, files(pipeline, "views.sql"))
+            _apply_files(conn, files(pipeline, "*views.sql"))
         for pipeline in pipelines:
             cursor.execute(
                 "INSERT INTO etl.pipelines (pipeline) SELECT d.pipeline FROM (SELECT %(pipeline)s AS pipeline) AS d "

@@ -1,0 +1,191 @@
+"""The views for BI tools: they are what their descriptions say, as the read-only account, and a day of them reads a day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from include import pipelines
+from include.warehouse import bi_views
+from include.warehouse.session import rows, warehouse
+from include.warehouse.sql import SqlFile
+from tests.warehouse.lab import DAY, Lab, contribution, minute
+from tests.warehouse.shop import Shop, operation
+from tests.warehouse.test_bookkeeping_cost import rows_read
+
+VIEWS = {view.name: view for view in bi_views.of_pipelines(pipelines.all_pipelines().values())}
+FACTS = {
+    "recruitment.bi_events": "recruitment.events",
+    "ecommerce.bi_sales": "ecommerce.sales_hourly",
+    "ecommerce.bi_visits": "ecommerce.visits_hourly",
+}
+DAYS = 60
+
+
+@pytest.fixture
+def ask(lab: Lab):
+    """Ask as the account that BI tools have."""
+
+    def asked(query: str) -> list[dict]:
+        with warehouse("warehouse_bi") as conn:
+            return rows(conn.cursor(), query)
+
+    return asked
+
+
+@pytest.fixture
+def full(lab: Lab) -> Lab:
+    """Facts of a known job and of an unknown one, with and without a bid, and sales without a category."""
+    lab.query(
+        "INSERT INTO recruitment.job (id, title, status, company_id) VALUES (7, 'Baker', 'open', 3), (9, NULL, NULL, NULL)"
+    )
+    lab.publish(
+        {
+            minute(0): [
+                contribution(7, publisher_id=4, clicks=3, bid_count=2, bid_sum=Decimal("0.75"), event_count=3),
+                contribution(
+                    8,
+                    clicks=0,
+                    impressions=2,
+                    qualified=1,
+                    unqualified=2,
+                    conversions=1,
+                    event_count=6,
+                    bid_count=0,
+                    bid_sum=0,
+                ),
+                contribution(9),
+            ]
+        }
+    )
+    shop = Shop(lab.conn)
+    kinds = ("view", "view", "cart", "remove_from_cart", "purchase")
+    nameless = {"department": "other", "product": "other", "brand": "other", "price": None}
+    shop.publish({minute(0): [*map(operation, kinds), operation("view", **nameless)]}, run_id="shop")
+    return lab
+
+
+def test_the_views_are_those_of_the_facts() -> None:
+    assert VIEWS.keys() == FACTS.keys()
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_names_and_types_are_those_described(name: str, ask: Callable) -> None:
+    schema, table = name.split(".")
+    found = ask(
+        "SELECT column_name AS name, column_type AS type FROM information_schema.columns "
+        f"WHERE table_schema = '{schema}' AND table_name = '{table}' ORDER BY ordinal_position"
+    )
+    served = [(row["name"], plain(row["type"])) for row in found]
+    assert served == [(column.name, column.type.replace(" ", "")) for column in VIEWS[name].columns]
+
+
+def plain(served: str | bytes) -> str:
+    """A type as it is described: MariaDB adds the width that it shows an integer in, and the format of a time."""
+    text = served.decode() if isinstance(served, bytes) else served
+    return "BIGINT" if text.startswith("bigint") else text.removesuffix(" /* mariadb-5.3 */").upper()
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_no_column_is_null_and_no_row_is_lost_or_doubled(name: str, full: Lab, ask: Callable) -> None:
+    counts = ", ".join(f"COUNT({column.name}) AS {column.name}" for column in VIEWS[name].columns)
+    [facts] = ask(f"SELECT COUNT(*) AS number FROM {FACTS[name]}")
+    [found] = ask(f"SELECT {counts} FROM {name}")
+    assert set(found.values()) == {facts["number"]} and facts["number"] > 0
+
+
+def test_events_have_names_and_figures(full: Lab, ask: Callable) -> None:
+    [known, unknown, untitled] = ask("SELECT * FROM recruitment.bi_events ORDER BY job_id")
+    ten = datetime(DAY.year, DAY.month, DAY.day, 10)
+    assert known == {
+        "hour_utc": ten, "hour_local": ten, "job_id": 7, "job_title": "Baker", "job_status": "open", "company_id": 3,
+        "publisher_id": 4, "campaign_id": 0, "group_id": 0, "impressions": 0, "clicks": 3, "conversions": 0,
+        "qualified_applications": 0, "disqualified_applications": 0, "applications": 0, "paid_clicks": 2,
+        "spend": Decimal("0.75"), "newest_event_at": minute(0) + timedelta(seconds=30),
+    }  # fmt: skip
+    assert (unknown["job_title"], unknown["job_status"], unknown["company_id"]) == ("job 8", "unknown", 0)
+    assert (unknown["conversions"], unknown["qualified_applications"], unknown["applications"]) == (1, 1, 3)
+    assert (untitled["job_title"], untitled["job_status"]) == ("job 9", "unknown")
+
+
+def test_sales_and_visits_count_the_same_events(full: Lab, ask: Callable) -> None:
+    figures = "hour_utc, SUM(views) AS visits, SUM(cart_additions) AS cart_additions"
+    sales = ask(f"SELECT {figures} FROM ecommerce.bi_sales GROUP BY hour_utc")
+    assert sales == ask("SELECT hour_utc, visits, cart_additions FROM ecommerce.bi_visits")
+    assert [(row["visits"], row["cart_additions"]) for row in sales] == [(3, 1)]
+    [sold] = ask("SELECT cart_removals, purchases, revenue FROM ecommerce.bi_sales WHERE brand = 'nordlys'")
+    assert tuple(sold.values()) == (1, 1, Decimal("489.07"))
+
+
+@pytest.fixture
+def many_days(lab: Lab) -> Lab:
+    """Ten facts in each hour of sixty days."""
+    hours = f"SELECT n FROM ({numbers(24 * DAYS)}) AS hours"
+    tens = f"SELECT n FROM ({numbers(10)}) AS tens"
+    both = f"FROM ({hours}) AS h CROSS JOIN ({tens}) AS t"
+    hour = "TIMESTAMP('2026-01-01') + INTERVAL h.n HOUR"
+    lab.query(
+        "INSERT INTO recruitment.events (job_id, dates, hours, publisher_id, campaign_id, group_id, latest_update_time,"
+        " disqualified_application, qualified_application, conversion, clicks, impressions, bid_sum, bid_count, spend_hour,"
+        f" sources) SELECT t.n + 1, DATE({hour}), h.n % 24, 0, 0, 0, {hour}, 0, 0, 0, 1, 0, 0, 0, 0, 'Cassandra' {both}"
+    )
+    lab.query(
+        "INSERT INTO ecommerce.sales_hourly (hour, department, product, brand, views, carts, removals, purchases, revenue)"
+        f" SELECT {hour}, 'electronics', 'phone', t.n, 1, 0, 0, 0, 0 {both}"
+    )
+    lab.query(
+        "INSERT INTO ecommerce.visits_hourly (hour, visits, cart_additions, removals)"
+        f" SELECT TIMESTAMP('2026-01-01') + INTERVAL n HOUR, 1, 0, 0 FROM ({hours}) AS h"
+    )
+    lab.conn.commit()
+    for table in FACTS.values():
+        lab.query(f"ANALYZE TABLE {table}")
+    return lab
+
+
+def numbers(until: int) -> str:
+    """A query of the numbers below a limit of at most 2,000."""
+    digits = [f"SELECT {digit} AS d" for digit in range(20)]
+    each = " UNION ALL ".join(digits)
+    thousands = f"SELECT a.d + 20 * b.d + 400 * c.d AS n FROM ({each}) AS a JOIN ({each}) AS b JOIN ({each}) AS c"
+    return f"SELECT n FROM ({thousands}) AS numbers WHERE n < {until}"
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_filter_on_a_day_reads_the_rows_of_that_day(name: str, many_days: Lab) -> None:
+    """As the server counts them, with the look-ups of joins; in the manner in which BI tools nest a view."""
+    a_day = f"SELECT * FROM (SELECT * FROM {name}) AS v WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
+    found = []
+    read = rows_read(many_days, lambda: found.extend(many_days.query(a_day)))
+    everything = many_days.one(f"SELECT COUNT(*) FROM {FACTS[name]}")
+    assert len(found) == everything / DAYS
+    assert read <= 4 * len(found) < everything / 10
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_plan_of_a_day_takes_the_index(name: str, many_days: Lab) -> None:
+    """EXPLAIN of a view needs its owner."""
+    a_day = f"SELECT * FROM {name} WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
+    with warehouse("warehouse_admin") as conn:
+        plan = rows(conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {a_day}")
+    assert (plan[0]["type"], plan[0]["key"]) == ("range", "by_time" if "events" in name else "PRIMARY"), plan
+
+
+@pytest.mark.one_server
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-- The sales.\nCREATE OR REPLACE VIEW shop.bi_x AS\nSELECT\n  x\nFROM t;\n", "lacks its grain.*One row per"),
+        (
+            "-- One row per x.\nCREATE OR REPLACE VIEW shop.bi_x AS\nSELECT\n  -- BIGINT: X.\n  x,\n  -- Y.\n  y\nFROM t;\n",
+            "shop.bi_x has no description at `-- Y.`.*TYPE: meaning",
+        ),
+    ],
+)
+def test_a_view_that_is_not_described_is_refused(text: str, message: str) -> None:
+    with pytest.raises(bi_views.ViewNotDescribed, match=message):
+        list(bi_views.described(SqlFile("bi_views", Path("bi_views.sql"), text)))
