@@ -72,6 +72,14 @@ def notebook(_: argparse.Namespace) -> int:
     return 0
 
 
+def tableau(arguments: argparse.Namespace) -> int:
+    _use_connections("make tableau")
+    from local import tableau
+
+    tableau.extract(arguments.rest)
+    return 0
+
+
 def stop(_: argparse.Namespace) -> int:
     from local import supervisor
 
@@ -227,6 +235,7 @@ OPERATIONS = (
     replay,
     verify,
     housekeeping,
+    tableau,
 )  # each reads its own arguments
 
 

@@ -23,6 +23,7 @@ CONNECT_JARS = LOCAL / "connect"
 MYSQL = LOCAL / "mysql"
 SUPERSET = LOCAL / "superset"
 JUPYTER = LOCAL / "jupyter"
+TABLEAU = LOCAL / "tableau"
 
 STATE = Path(os.environ.get("MINUTEMARK_STATE") or LOCAL).absolute()
 DATA = STATE / "data"

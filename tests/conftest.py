@@ -59,7 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_servers: runs on MySQL too, not on MariaDB alone")
     config.addinivalue_line("markers", "one_server: decides in Python what another server would not change")
     config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even where CI=true")
-    config.addinivalue_line("markers", "optional_install: needs `make dashboards` or `make notebook` before; the same")
+    config.addinivalue_line(
+        "markers", "optional_install: needs `make dashboards`, `notebook` or `tableau` before; the same"
+    )
 
 
 @pytest.hookimpl(wrapper=True)

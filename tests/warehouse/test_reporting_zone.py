@@ -87,6 +87,7 @@ def test_hours_over_a_change_of_the_clock(berlin: Lab) -> None:
         datetime(2026, 10, 25, 1): datetime(2026, 10, 25, 2),  # the clock shows this hour twice
         datetime(2026, 10, 25, 2): datetime(2026, 10, 25, 3),
     }
+    assert dict(berlin.query("SELECT hour_utc, hour_local FROM recruitment.bi_events")) == found
     assert berlin.query("SELECT SUM(clicks) FROM recruitment.board_events GROUP BY hour ORDER BY hour") == [
         (1,),
         (2,),
@@ -100,6 +101,8 @@ def test_minutes_rejects_batches_and_sales_are_shown_in_the_zone(berlin: Lab) ->
     assert set(berlin.query("SELECT minute FROM etl.board_minutes")) == {(minute(0) + HOUR,)}
     assert berlin.query("SELECT minute FROM etl.board_rejected") == [(minute(0) + HOUR,)]
     assert berlin.query("SELECT hour, hour_of_day FROM ecommerce.board_sales") == [(datetime(2026, 3, 1, 11), "11h")]
+    for view in ("bi_sales", "bi_visits"):
+        assert berlin.query(f"SELECT hour_local FROM ecommerce.{view}") == [(datetime(2026, 3, 1, 11),)], view
     offset = int(ZoneInfo(BERLIN).utcoffset(datetime.now()).total_seconds())
     for view, column in (("board_batches", "opened"), ("board_lag", "published")):
         found = berlin.query(f"SELECT TIMESTAMPDIFF(SECOND, {column}_utc, {column}) FROM etl.{view}")

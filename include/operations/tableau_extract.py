@@ -1,0 +1,172 @@
+"""`make tableau`: the views for BI tools as a Tableau extract, a .hyper file.
+
+It runs where tableauhyperapi is installed, which is an environment of its own. All views show one moment, and rows are
+streamed. A file of the same name is replaced only when the new one is complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from include import pipelines
+from include.connections import WAREHOUSE_BI, ConnectionMissing
+from include.warehouse import bi_views
+from include.warehouse.bi_views import View
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+from include.window import WindowRefused, open_range
+
+SUFFIX = ".hyper"
+ROWS_AT_ONCE = 10_000
+# Exact sums of more than 18 digits need it. Tableau Desktop 2022.4.1, Server 2023.1 and later read it.
+FILE_VERSION = "3"
+
+
+class ExtractRefused(ValueError):
+    """An extract that cannot be written as requested; the message says what to change."""
+
+
+_REFUSALS = (ExtractRefused, WindowRefused, WarehouseError, ConnectionMissing, bi_views.ViewNotDescribed)
+
+
+def write(file: Path, views: list[View], start: datetime | None, end: datetime | None) -> dict[str, int]:
+    """Write the hours from `start` until before `end` of these views; an open side is None. Returns rows by view.
+
+    Raises ExtractRefused, WarehouseError.
+    """
+    hyper_api = _hyper_api()
+    if file.suffix != SUFFIX or not file.parent.is_dir():
+        raise ExtractRefused(
+            f"FILE={file} cannot be written: name a file that ends in {SUFFIX}, in an existing folder."
+        )
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        with _hyper_file(hyper_api, unfinished) as hyper, warehouse(WAREHOUSE_BI) as conn:
+            cursor = conn.cursor()
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            rows = {view.name: _copy(hyper_api, hyper, view, _selected(conn, view, start, end)) for view in views}
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return rows
+
+
+def chosen_views(names: str) -> list[View]:
+    """The views with these names, which commas or spaces separate; all where there are none. Raises ExtractRefused."""
+    views = {view.name: view for view in bi_views.of_pipelines(pipelines.all_pipelines().values())}
+    wanted = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
+    if unknown := [name for name in wanted if name not in views]:
+        raise ExtractRefused(f"VIEWS={names} names {', '.join(unknown)}; the views are: {', '.join(views)}.")
+    return [views[name] for name in wanted]
+
+
+def _hyper_api():
+    try:
+        import tableauhyperapi
+    except ImportError as error:
+        raise ExtractRefused(
+            f"Tableau's Hyper API is not installed here ({error}). Run `make tableau`, which installs it into an environment "
+            "of its own, or install the package tableauhyperapi: it has builds for Linux on x86-64, macOS and Windows."
+        ) from error
+    return tableauhyperapi
+
+
+@contextmanager
+def _hyper_file(hyper_api, file: Path) -> Iterator[Any]:
+    """A new, empty file, and the connection that fills it. Hyper sends nothing to Tableau, and writes no log."""
+    settings = {"log_config": "", "default_database_version": FILE_VERSION}
+    telemetry = hyper_api.Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU
+    with (
+        hyper_api.HyperProcess(telemetry, parameters=settings) as process,
+        hyper_api.Connection(process.endpoint, str(file), hyper_api.CreateMode.CREATE_AND_REPLACE) as connection,
+    ):
+        yield connection
+
+
+def _selected(conn, view: View, start: datetime | None, end: datetime | None) -> Iterator[list[tuple]]:
+    """Its rows, some at a time."""
+    names = ", ".join(column.name for column in view.columns)
+    bounds = [("hour_utc >= %(start)s", start), ("hour_utc < %(end)s", end)]
+    where = " AND ".join(["1 = 1", *(condition for condition, bound in bounds if bound is not None)])
+    cursor = _streaming_cursor(conn)
+    cursor.execute(f"SELECT {names} FROM {view.name} WHERE {where}", {"start": start, "end": end})
+    while rows := cursor.fetchmany(ROWS_AT_ONCE):
+        yield rows
+    cursor.close()
+
+
+def _streaming_cursor(conn):
+    """A cursor that leaves rows on the server until they are fetched; mysqlclient's usual one takes all of them."""
+    if type(conn).__module__.startswith("MySQLdb"):
+        from MySQLdb.cursors import SSCursor
+
+        return conn.cursor(SSCursor)
+    return conn.cursor()
+
+
+def _copy(hyper_api, hyper, view: View, parts: Iterator[list[tuple]]) -> int:
+    """Make the view's table and fill it; returns its rows."""
+    database, name = view.name.split(".")
+    hyper.catalog.create_schema_if_not_exists(database)
+    table = hyper_api.TableDefinition(
+        hyper_api.TableName(database, name),
+        [
+            hyper_api.TableDefinition.Column(column.name, _type(hyper_api, column.type), hyper_api.NOT_NULLABLE)
+            for column in view.columns
+        ],
+    )
+    hyper.catalog.create_table(table)
+    number = 0
+    with hyper_api.Inserter(hyper, table) as inserter:
+        for rows in parts:
+            inserter.add_rows(rows)
+            number += len(rows)
+        inserter.execute()
+    return number
+
+
+def _type(hyper_api, declared: str):
+    """Hyper's type for one of MySQL's."""
+    kind, *sizes = re.findall(r"\w+", declared)
+    of = {
+        "DATETIME": lambda *_: hyper_api.SqlType.timestamp(),
+        "BIGINT": lambda *_: hyper_api.SqlType.big_int(),
+        "DECIMAL": hyper_api.SqlType.numeric,
+        "VARCHAR": lambda *_: hyper_api.SqlType.text(),
+    }
+    return of[kind](*map(int, sizes))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`make tableau`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="make tableau", description="Writes the views for BI tools to a Tableau extract."
+    )
+    parser.add_argument("--file", type=Path, required=True, help=f"FILE= to write; it ends in {SUFFIX}")
+    parser.add_argument("--views", default="", help="VIEWS= only these")
+    parser.add_argument("--from", dest="start", default="", help="FROM= the first hour (UTC)")
+    parser.add_argument("--to", default="", help="TO= the end (UTC), not included")
+    chosen = parser.parse_args(arguments)
+    began = time.monotonic()
+    try:
+        rows = write(chosen.file, chosen_views(chosen.views), *open_range(chosen.start, chosen.to))
+    except _REFUSALS as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    for name, number in rows.items():
+        print(f"{name}: {number:,} rows")
+    print(f"Wrote {chosen.file} ({chosen.file.stat().st_size:,} bytes) in {time.monotonic() - began:.1f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""`make tableau`: the views for BI tools as a Tableau extract, written in an environment that has Tableau's Hyper API.
+
+The command sees the read-only account's connection and no other, in its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+
+from include.connections import WAREHOUSE_BI
+from local import bootstrap, connections, environment
+from local.layout import ROOT, TABLEAU
+from local.problems import Problem
+
+LOCK = ROOT / "dashboards" / "tableau" / "requirements.lock"
+NOT_INHERITED = ("MINUTEMARK_", "AIRFLOW", "PYTHON")
+
+
+def extract(arguments: list[str]) -> None:
+    """Become the command that writes the file. Raises Problem."""
+    install()
+    line = command(arguments)
+    os.execve(line[0], line, environment_of_extract(environment.read()))
+
+
+def install() -> None:
+    """The environment with Tableau's Hyper API, as its lock says. Raises Problem where there is no build of it."""
+    machine = platform.machine()
+    if sys.platform == "linux" and machine != "x86_64":
+        raise Problem(
+            "make tableau",
+            f"Tableau's Hyper API has no build for Linux on {machine}",
+            "Run it on Linux on x86-64, macOS or Windows, with a connection to this warehouse.",
+        )
+    bootstrap.install_beside(TABLEAU, LOCK, "Tableau's Hyper API", "90 MB, seconds the first time")
+
+
+def command(arguments: list[str]) -> list[str]:
+    """What writes the file; nothing secret is in it."""
+    return [str(TABLEAU / "venv" / "bin" / "python"), "-m", "include.operations.tableau_extract", *arguments]
+
+
+def environment_of_extract(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What it sees: the project, and of the connections in `known` the read-only account's."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(NOT_INHERITED)}
+    bi = connections.variable(WAREHOUSE_BI)
+    return {**kept, bi: known[bi], "PYTHONPATH": str(ROOT)}

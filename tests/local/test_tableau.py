@@ -1,0 +1,189 @@
+"""The extract for Tableau: written from a real warehouse by the command itself, and read again with Tableau's Hyper API."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from include import pipelines
+from include.operations import tableau_extract
+from include.warehouse import bi_views
+from include.warehouse.session import warehouse
+from local import bootstrap, connections, tableau
+from local.layout import TABLEAU
+from tests.warehouse.lab import Lab, contribution, minute
+from tests.warehouse.shop import Shop, operation
+
+DAY = timedelta(days=1)
+VIEWS = bi_views.of_pipelines(pipelines.all_pipelines().values())
+READ = """
+import json, sys
+from tableauhyperapi import Connection, HyperProcess, Telemetry
+found = {}
+with HyperProcess(Telemetry.DO_NOT_SEND_USAGE_DATA_TO_TABLEAU, parameters={"log_config": ""}) as hyper:
+    with Connection(hyper.endpoint, sys.argv[1]) as connection:
+        for schema in connection.catalog.get_schema_names():
+            for table in connection.catalog.get_table_names(schema):
+                columns = connection.catalog.get_table_definition(table).columns
+                name = f"{schema.name.unescaped}.{table.name.unescaped}"
+                found[name] = {
+                    "columns": [[column.name.unescaped, str(column.type), column.nullability.name] for column in columns],
+                    "rows": [[str(value) for value in row] for row in connection.execute_list_query(f"SELECT * FROM {table}")],
+                }
+print(json.dumps(found))
+"""
+
+
+def extract(
+    *arguments: str, environ: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess:
+    """`make tableau` without make."""
+    env = environ or tableau.environment_of_extract(os.environ)
+    return subprocess.run(tableau.command([*arguments]), env=env, cwd=cwd, capture_output=True, text=True)
+
+
+def read(file: Path) -> dict[str, dict]:
+    """Columns and rows of each table of an extract."""
+    python = TABLEAU / "venv" / "bin" / "python"
+    done = subprocess.run([python, "-c", READ, file], cwd=file.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def hyper_api() -> None:
+    if not bootstrap.Stamp(TABLEAU / ".made-of", tableau.LOCK, str(bootstrap.find_python())).fits():
+        pytest.skip(f"{TABLEAU} does not have what {tableau.LOCK.name} says: `make tableau` installs it.")
+
+
+@pytest.fixture(scope="module")
+def facts(hyper_api: None, warehouse_schema: None) -> None:
+    """Two days of both pipelines, with a large sum and a title that is not ASCII."""
+    with warehouse() as conn:
+        lab, shop = Lab(conn), Shop(conn)
+        lab.query("INSERT INTO recruitment.job (id, title, status, company_id) VALUES (7, 'Bäcker 面包师', 'open', 3)")
+        conn.commit()
+        large = Decimal("123456789012345.123456")
+        days = [contribution(dates=minute(0).date() + number * DAY, bid_sum=large, bid_count=1) for number in range(2)]
+        lab.publish({minute(0): days})
+        sold = [operation("purchase", event_time=minute(0) + number * DAY) for number in range(2)]
+        shop.publish({minute(0): [*sold, operation("view")]}, run_id="shop")
+
+
+@pytest.mark.optional_install
+@pytest.mark.both_servers
+def test_an_extract_has_the_views_as_they_are_described(facts, tmp_path: Path) -> None:
+    file = tmp_path / "all.hyper"
+    done = extract(f"--file={file}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ecommerce.bi_sales: 2 rows" in done.stdout and [*tmp_path.iterdir()] == [file]
+    found = read(file)
+    types = {
+        "DATETIME": "TIMESTAMP",
+        "DATETIME(6)": "TIMESTAMP",
+        "BIGINT": "BIG_INT",
+        "DECIMAL(30, 6)": "NUMERIC(30, 6)",
+    }
+    types |= {"DECIMAL(24, 2)": "NUMERIC(24, 2)", "VARCHAR(500)": "TEXT", "VARCHAR(64)": "TEXT", "VARCHAR(40)": "TEXT"}
+    assert {name: table["columns"] for name, table in found.items()} == {
+        view.name: [[column.name, types[column.type], "NOT_NULLABLE"] for column in view.columns] for view in VIEWS
+    }
+
+
+@pytest.mark.optional_install
+@pytest.mark.both_servers
+def test_an_extract_has_the_rows_of_the_warehouse(facts, tmp_path: Path) -> None:
+    file = tmp_path / "all.hyper"
+    assert extract(f"--file={file}").returncode == 0
+    found = read(file)
+    with warehouse("warehouse_bi") as conn:
+        cursor = conn.cursor()
+        for view in VIEWS:
+            cursor.execute(f"SELECT * FROM {view.name}")
+            assert sorted(found[view.name]["rows"]) == sorted(
+                [str(value) for value in row] for row in cursor.fetchall()
+            )
+    [title] = {row[3] for row in found["recruitment.bi_events"]["rows"]}
+    assert title == "Bäcker 面包师"
+
+
+@pytest.mark.optional_install
+def test_a_range_and_chosen_views(facts, tmp_path: Path) -> None:
+    file = tmp_path / "day.hyper"
+    day = minute(0).date()
+    done = extract(
+        f"--file={file}", "--views=ecommerce.bi_visits, recruitment.bi_events", f"--from={day}", f"--to={day + DAY}"
+    )
+    assert done.returncode == 0, done.stderr
+    found = read(file)
+    hours = {name: [row[0] for row in table["rows"]] for name, table in found.items()}
+    ten = str(datetime(day.year, day.month, day.day, 10))
+    assert hours == {"ecommerce.bi_visits": [ten], "recruitment.bi_events": [ten]}
+
+
+@pytest.mark.optional_install
+def test_a_failed_extract_leaves_the_former_one_and_says_why(facts, tmp_path: Path) -> None:
+    file = tmp_path / "former.hyper"
+    file.write_text("former")
+    variable = connections.variable("warehouse_bi")
+    known = json.loads(os.environ[variable])
+    environ = tableau.environment_of_extract({**os.environ, variable: json.dumps({**known, "password": "wrong"})})
+    done = extract(f"--file={file}", environ=environ)
+    assert done.returncode == 1 and "refused the login" in done.stderr and "wrong" not in done.stderr
+    assert file.read_text() == "former" and [*tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.optional_install
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--file=x.csv"], "name a file that ends in .hyper, in an existing folder"),
+        (["--file=none/x.hyper"], "name a file that ends in .hyper, in an existing folder"),
+        (["--file=x.hyper", "--views=etl.board_now"], "names etl.board_now; the views are: ecommerce.bi_sales, "),
+        (["--file=x.hyper", "--from=yesterday"], "`from` is 'yesterday', which is not a date and time"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(hyper_api, tmp_path: Path, arguments: list[str], message: str) -> None:
+    environ = tableau.environment_of_extract({connections.variable("warehouse_bi"): "{}"})
+    done = extract(*arguments, environ=environ, cwd=tmp_path)
+    assert done.returncode == 1 and message in done.stderr
+    assert not [*tmp_path.iterdir()]
+
+
+def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) -> None:
+    """Also where the driver is mysqlclient, as in Airflow's own environment."""
+    [view] = tableau_extract.chosen_views("ecommerce.bi_visits")
+    with warehouse() as conn:
+        Shop(conn).publish({minute(2): [operation()]}, run_id="one more")
+    with warehouse("warehouse_bi") as conn:
+        cursor = tableau_extract._streaming_cursor(conn)
+        cursor.execute("SELECT 1 UNION ALL SELECT 2")
+        assert cursor.rowcount == -1  # not known yet
+        assert len(cursor.fetchall()) == 2
+        [rows] = tableau_extract._selected(conn, view, None, None)
+        assert len(rows) >= 1 and len(rows[0]) == len(view.columns)
+
+
+def test_without_the_hyper_api_it_says_how_to_get_it(capfd, tmp_path: Path) -> None:
+    assert "tableauhyperapi" not in sys.modules
+    assert tableau_extract.main([f"--file={tmp_path / 'x.hyper'}"]) == 1
+    assert "Hyper API is not installed here" in (said := capfd.readouterr().err) and "Run `make tableau`" in said
+
+
+def test_the_command_sees_one_account_and_shows_no_secret() -> None:
+    passwords = connections.new_passwords()
+    known = {**connections.lake(passwords, 9042), **connections.warehouse(passwords, 3306)}
+    environ = tableau.environment_of_extract(
+        known, {**known, "PYTHONPATH": "/x", "HOME": "/h", "MINUTEMARK_PASSWORDS": "{}"}
+    )
+    shown = [name for name, password in passwords.items() if password in "\n".join(environ.values())]
+    assert shown == ["warehouse_bi"] and environ["HOME"] == "/h"
+    line = " ".join(tableau.command(["--file=x.hyper"]))
+    assert not [password for password in passwords.values() if password in line]
