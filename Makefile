@@ -43,7 +43,7 @@ run: setup ## start everything and show the last runs until Ctrl-C | DETACH=1 (r
 services: setup ## start only the stores and write .local/env, for `astro dev start --standalone`
 	@$(LOCAL) services
 
-dashboards: ## start Apache Superset with three boards on the running warehouse; the first start installs it (700 MB)
+dashboards: ## start Apache Superset with the boards on the running warehouse; the first start installs it (700 MB)
 	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make run" >&2; exit 3; }; $(LOCAL) dashboards
 
 notebook: ## start JupyterLab on the stores of the running stack, until Ctrl-C; the first start installs it (600 MB)

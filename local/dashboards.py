@@ -12,8 +12,7 @@ import secrets
 import urllib.error
 from collections.abc import Mapping
 
-import yaml
-
+from dashboards.superset import tabs
 from local import bootstrap, environment, ports, supervisor, waiting, warehouse
 from local.files import write_private
 from local.layout import DATA, ROOT, STATE, SUPERSET
@@ -63,15 +62,15 @@ def start() -> None:
         )
     with step("query each view through Superset"):
         _require_answers(url, known["password"])
-    for title, slug in boards():
-        say(f"   {title:<14} {url}/superset/dashboard/{slug}/")
+    for title, path in addresses():
+        say(f"   {title:<14} {url}{path}")
     say(f"   Log in as {ACCOUNT}, password {known['password']}. `make stop` also stops Superset.")
 
 
-def boards() -> list[tuple[str, str]]:
-    """Title and slug of each board."""
-    found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*/dashboards/*.yaml"))]
-    return sorted((board["dashboard_title"], board["slug"]) for board in found)
+def addresses() -> list[tuple[str, str]]:
+    """Title and path of each tab of the dashboard."""
+    page = f"/superset/dashboard/{tabs.SLUG}/"
+    return [(board["dashboard_title"], f"{page}#{tabs.tab_id(folder)}") for folder, board in tabs.boards().items()]
 
 
 def install() -> None:

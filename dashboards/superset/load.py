@@ -9,22 +9,35 @@ import os
 import secrets
 from pathlib import Path
 
+import tabs
 import yaml
 from superset.app import create_app
 
 FOLDER = Path(__file__).parent
-KINDS = ("databases", "datasets", "charts", "dashboards")
+KINDS = ("databases", "datasets", "charts")
 # The boards belong to an account that nobody can log in with: people look at them, and change copies.
 OWNER = "minutemark"
 
 
 def bundle() -> dict[str, str]:
-    """Every YAML file of <folder>/<kind>/ by the name that an export would give it."""
+    """Every YAML file of <folder>/<kind>/ by the name that an export would give it, and the boards as one dashboard."""
     found = {"metadata.yaml": yaml.safe_dump({"version": "1.0.0", "type": "assets"})}
     for kind in KINDS:
         for path in sorted(FOLDER.glob(f"*/{kind}/*.yaml")):
             found[f"{kind}/{path.parts[-3]}_{path.name}"] = path.read_text(encoding="utf-8")
+    found[f"dashboards/{tabs.SLUG}.yaml"] = yaml.safe_dump(tabs.dashboard(tabs.boards()))
     return found
+
+
+def remove_single_boards() -> None:
+    """Earlier versions loaded each board as a dashboard of its own."""
+    from superset.extensions import db
+    from superset.models.dashboard import Dashboard
+
+    for board in tabs.boards().values():
+        for found in db.session.query(Dashboard).filter_by(uuid=board["uuid"]):
+            db.session.delete(found)
+    db.session.commit()
 
 
 def migrate() -> None:
@@ -67,6 +80,7 @@ def main() -> None:
         account("analyst", ["Alpha", "sql_lab"], os.environ["MINUTEMARK_SUPERSET_PASSWORD"], active=True)
         with override_user(owner):
             ImportAssetsCommand(bundle()).run()
+            remove_single_boards()
     print("The boards are in.")
 
 

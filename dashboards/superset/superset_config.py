@@ -35,11 +35,22 @@ TALISMAN_CONFIG = {
 }
 
 
-def FLASK_APP_MUTATOR(app: object) -> None:  # noqa: N802, Superset's name for it
+def FLASK_APP_MUTATOR(app) -> None:  # noqa: N802, Superset's name for it
     """Superset names the types of a result by the constants of MySQLdb, whichever driver it is told to take."""
     import pymysql
 
     pymysql.install_as_MySQLdb()
+    app.before_request(_open_tab)
+
+
+def _open_tab():
+    """/superset/dashboard/minutemark-<folder>/ was a board of its own, and opens that tab now."""
+    from flask import redirect, request
+
+    parent, _, name = request.path.rstrip("/").rpartition("/")
+    if request.method == "GET" and parent == "/superset/dashboard" and name.startswith("minutemark-"):
+        return redirect(f"/superset/dashboard/minutemark/#TAB-{name.removeprefix('minutemark-')}")
+    return None
 
 
 def DB_CONNECTION_MUTATOR(uri: URL, params: dict, *_: object) -> tuple[URL, dict]:  # noqa: N802, Superset's name for it

@@ -22,7 +22,7 @@ PIPELINE = Pipeline(
     database="recruitment",
     readable=(
         "recruitment.events", "recruitment.job", "recruitment.board_events", "recruitment.board_contributions",
-        "recruitment.bi_events",
+        "recruitment.board_decisions", "recruitment.board_cost_trend", "recruitment.bi_events",
     ),
     facts=(
         SummedFact(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import tabs  # of dashboards/superset, which the test puts on the path
 from superset.app import create_app
 
 BOARD = "1"  # each kind of asset has one of this id or more
@@ -39,6 +40,10 @@ def main(file: str) -> None:
             answer.headers.get("Location"),
             answer.get_data(as_text=True),
         )
+    for board in tabs.boards().values():
+        path = f"/superset/dashboard/{board['slug']}/"
+        answer = app.test_client().get(path)
+        answers[f"GET {path}"] = answer.status_code, answer.headers.get("Location"), answer.get_data(as_text=True)
     wrong = [
         ("analyst", ""),
         ("analyst", "analyst"),
@@ -48,8 +53,20 @@ def main(file: str) -> None:
     ]
     logins = {f"{account}:{password}": login(account, password).status_code for account, password in wrong}
     token = login("analyst", os.environ["MINUTEMARK_SUPERSET_PASSWORD"]).json["access_token"]
-    boards = client.get("/api/v1/dashboard/", headers={"Authorization": f"Bearer {token}"}).json["result"]
-    result = {"answers": answers, "logins": logins, "boards": [board["slug"] for board in boards]}
+    headers = {"Authorization": f"Bearer {token}"}
+    boards = client.get("/api/v1/dashboard/", headers=headers).json["result"]
+    position = json.loads(client.get(f"/api/v1/dashboard/{tabs.SLUG}", headers=headers).json["result"]["position_json"])
+    components = [one for one in position.values() if isinstance(one, dict)]
+    charts = [one for one in components if one["type"] == "CHART"]
+    result = {
+        "answers": answers,
+        "logins": logins,
+        "boards": [board["slug"] for board in boards],
+        "tabs": {one["id"]: one["meta"]["text"] for one in components if one["type"] == "TAB"},
+        "charts_of_tabs": {
+            folder: sum(tabs.tab_id(folder) in one["parents"] for one in charts) for folder in tabs.boards()
+        },
+    }
     Path(file).write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from dashboards.superset import tabs
 from local import connections, dashboards, environment
 from local.layout import ROOT, SUPERSET
 
@@ -17,6 +18,7 @@ PUBLIC = {"/login/", "/register/", "/ping", "/healthcheck", "/health", "/version
 # An unknown language, and an answer of another server that is not one.
 FAILS = {"GET /lang/1", "GET /api/v1/database/oauth2/"}
 HOME = re.compile(r"/|/login/.*|/superset/welcome/")  # which leads to the login
+BOARDS = tabs.boards()
 BI = json.dumps({"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "bi", "password": "bi-secret"})
 
 
@@ -32,6 +34,7 @@ def result(tmp_path_factory):
         patched.setattr(environment, "read", lambda: {connections.variable("warehouse_bi"): BI})
         environ = dashboards.environment_of_superset()
         secrets = [*dashboards.own_secrets().values(), "bi-secret"]
+    environ["PYTHONPATH"] = str(dashboards.FOLDER)  # for the tour, which names the tabs
     file = folder / "result.json"
     tour = [
         str(SUPERSET / "venv" / "bin" / "python"),
@@ -52,14 +55,17 @@ def test_every_route_needs_a_login(result):
     open_ones = {
         request: (status, place)
         for request, (status, place, _) in answers.items()
-        if status not in (400, 401, 403, 404) and not (status in (302, 308) and HOME.fullmatch(place))
+        if status not in (400, 401, 403, 404)
+        and not (
+            status in (302, 308) and (HOME.fullmatch(place) or place.startswith(f"/superset/dashboard/{tabs.SLUG}/#"))
+        )
     }
     assert set(open_ones) <= FAILS, open_ones
 
 
 def test_no_answer_without_a_login_shows_a_secret_or_a_board(result):
     texts = {request: text for request, (_, _, text) in result["answers"].items()}
-    words = [*result["secrets"], *(title for title, _ in dashboards.boards())]
+    words = [*result["secrets"], *(title for title, _ in dashboards.addresses())]
     assert {request: word for request, text in texts.items() for word in words if word in text} == {}
 
 
@@ -69,4 +75,12 @@ def test_accounts_have_no_default_password(result):
 
 def test_with_the_login_the_boards_are_there(result):
     """Else the tour would pass a Superset without boards."""
-    assert set(result["boards"]) == {slug for _, slug in dashboards.boards()}
+    assert result["boards"] == [tabs.SLUG]
+    assert result["tabs"] == {tabs.tab_id(folder): board["dashboard_title"] for folder, board in BOARDS.items()}
+    assert set(result["charts_of_tabs"]) == set(BOARDS) and min(result["charts_of_tabs"].values()) > 5
+
+
+def test_the_address_of_a_former_board_opens_its_tab(result):
+    for folder, board in BOARDS.items():
+        status, place, _ = result["answers"][f"GET /superset/dashboard/{board['slug']}/"]
+        assert (status, place) == (302, f"/superset/dashboard/{tabs.SLUG}/#{tabs.tab_id(folder)}")

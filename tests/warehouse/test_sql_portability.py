@@ -84,7 +84,7 @@ def test_the_patterns_find_what_they_forbid() -> None:
 def names_in(text: str) -> set[str]:
     """Aliases and names of common table expressions, as they are declared: AS word, WITH word AS."""
     text = re.sub(r"--.*", "", text)
-    aliases = {word.lower() for word in re.findall(r"\bAS\s+([A-Za-z_]\w*)", text)} - TYPES - {"select"}
+    aliases = {word.lower() for word in re.findall(r"\bAS\s+([A-Za-z_]\w*)", text)} - TYPES - {"select", "with"}
     return aliases | {word.lower() for word in re.findall(r"(?:\bWITH|\),)\s+([a-z_]\w*)\s+AS\s*\(", text)}
 
 

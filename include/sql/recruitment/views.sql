@@ -31,3 +31,125 @@ SELECT
   c.clicks,
   c.bid_sum AS spend
 FROM recruitment.events_by_minute AS c;
+
+-- The two weeks behind each decision, in 14 spans of 24 full hours: days_ago 0 ends with the last full hour, UTC. The running
+-- hour is in none of them. A fact without a campaign counts for the campaign of its job.
+CREATE OR REPLACE VIEW recruitment.board_cost_days AS
+WITH days AS (
+  SELECT
+    COALESCE(NULLIF(e.campaign_id, 0), j.campaign_id, 0) AS campaign_id,
+    e.publisher_id,
+    (TIMESTAMPDIFF(HOUR, e.hour, UTC_DATE() + INTERVAL HOUR(UTC_TIME()) HOUR) - 1) DIV 24 AS days_ago,
+    SUM(e.spend_hour) AS spend,
+    SUM(e.clicks) AS clicks,
+    SUM(e.qualified_application + e.disqualified_application) AS applications,
+    SUM(e.qualified_application) AS qualified
+  FROM recruitment.events AS e FORCE INDEX (by_time)
+  LEFT JOIN recruitment.job AS j ON j.id = e.job_id
+  WHERE e.hour >= UTC_DATE() + INTERVAL HOUR(UTC_TIME()) - 336 HOUR
+    AND e.hour < UTC_DATE() + INTERVAL HOUR(UTC_TIME()) HOUR
+  GROUP BY 1, 2, 3
+)
+SELECT
+  k.kind,
+  CASE k.kind WHEN 'campaign' THEN d.campaign_id ELSE d.publisher_id END AS id,
+  d.days_ago, d.spend, d.clicks, d.applications, d.qualified
+FROM days AS d
+CROSS JOIN (SELECT 'campaign' AS kind UNION ALL SELECT 'publisher') AS k;
+
+-- Where the next money should go: what a qualified application costs, by campaign and by publisher, in the last 7 x 24 full
+-- hours and in the 168 hours before them. Rates are sums divided by sums.
+--
+-- The rule: the first line that fits decides. `average` is the cost of all named campaigns (or publishers) in both weeks.
+-- 1. watch: no spend in the last week.
+-- 2. watch: of all qualified applications of both weeks, more than 20 % name no campaign (no publisher). Costs would mislead.
+-- 3. stop: no qualified application, at a spend of 3 times the average or more. watch: none yet, at less.
+-- 4. watch: fewer than 30 qualified applications in one of the weeks, too few to judge.
+-- 5. watch: no spend in the week before, nothing to compare with.
+-- 6. raise: the cost fell by 25 % or more, and is not above average.
+-- 7. stop: the cost rose by 50 % or more, and is above average.
+-- 8. watch: everything else.
+-- Why these: if an application costs the average and chance alone decides when it comes, a spend of 3 times the average
+-- brings none in 5 % of all cases (e^-3). With 30 in each week, chance alone moves the cost by about a quarter (the square
+-- root of 1/30 + 1/30).
+CREATE OR REPLACE VIEW recruitment.board_decisions AS
+WITH rule AS (
+  SELECT 0.20 AS most_unnamed, 3 AS averages_without, 30 AS enough, -0.25 AS raise_from, 0.50 AS stop_from
+),
+sums AS (
+  SELECT
+    d.kind, d.id,
+    SUM(CASE WHEN d.days_ago < 7 THEN d.spend ELSE 0 END) AS spend,
+    SUM(CASE WHEN d.days_ago < 7 THEN d.clicks ELSE 0 END) AS clicks,
+    SUM(CASE WHEN d.days_ago < 7 THEN d.applications ELSE 0 END) AS applications,
+    SUM(CASE WHEN d.days_ago < 7 THEN d.qualified ELSE 0 END) AS qualified,
+    SUM(CASE WHEN d.days_ago < 7 THEN 0 ELSE d.spend END) AS spend_before,
+    SUM(CASE WHEN d.days_ago < 7 THEN 0 ELSE d.clicks END) AS clicks_before,
+    SUM(CASE WHEN d.days_ago < 7 THEN 0 ELSE d.applications END) AS applications_before,
+    SUM(CASE WHEN d.days_ago < 7 THEN 0 ELSE d.qualified END) AS qualified_before
+  FROM recruitment.board_cost_days AS d
+  GROUP BY d.kind, d.id
+),
+costs AS (
+  SELECT
+    s.*,
+    s.spend / NULLIF(s.qualified, 0) AS cost,
+    s.spend_before / NULLIF(s.qualified_before, 0) AS cost_before,
+    (s.spend / NULLIF(s.qualified, 0)) / NULLIF(s.spend_before / NULLIF(s.qualified_before, 0), 0) - 1 AS cost_change,
+    SUM(CASE WHEN s.id <> 0 THEN s.spend + s.spend_before END) OVER (PARTITION BY s.kind)
+      / NULLIF(SUM(CASE WHEN s.id <> 0 THEN s.qualified + s.qualified_before END) OVER (PARTITION BY s.kind), 0) AS average,
+    SUM(CASE WHEN s.id = 0 THEN s.qualified + s.qualified_before ELSE 0 END) OVER (PARTITION BY s.kind)
+      / NULLIF(SUM(s.qualified + s.qualified_before) OVER (PARTITION BY s.kind), 0) AS unnamed
+  FROM sums AS s
+),
+judged AS (
+  SELECT
+    c.*,
+    CASE WHEN LEAST(c.qualified, c.qualified_before) >= r.enough THEN 'yes' ELSE 'no' END AS enough_data,
+    CASE
+      WHEN c.spend = 0 THEN 'watch: no spend in the last week'
+      WHEN c.unnamed > r.most_unnamed THEN CONCAT('watch: too many qualified applications without a ', c.kind)
+      WHEN c.qualified = 0 AND c.spend >= r.averages_without * c.average THEN 'stop: high spend, no qualified application'
+      WHEN c.qualified = 0 THEN 'watch: no qualified application yet'
+      WHEN LEAST(c.qualified, c.qualified_before) < r.enough THEN 'watch: too few applications to judge'
+      WHEN c.spend_before = 0 THEN 'watch: no spend in the week before'
+      WHEN c.cost_change <= r.raise_from AND c.cost <= c.average THEN 'raise: much cheaper, not above average'
+      WHEN c.cost_change <= r.raise_from THEN 'watch: much cheaper, still above average'
+      WHEN c.cost_change >= r.stop_from AND c.cost > c.average THEN 'stop: much dearer, above average'
+      WHEN c.cost_change >= r.stop_from THEN 'watch: much dearer, not above average'
+      ELSE 'watch: no large change'
+    END AS verdict
+  FROM costs AS c
+  CROSS JOIN rule AS r
+)
+SELECT
+  kind,
+  CASE WHEN id = 0 THEN 'none' ELSE CONCAT(kind, ' ', id) END AS name,
+  SUBSTRING_INDEX(verdict, ': ', 1) AS decision,
+  SUBSTRING_INDEX(verdict, ': ', -1) AS reason,
+  cost AS cost_per_qualified,
+  cost_before AS cost_per_qualified_before,
+  cost_change,
+  enough_data,
+  average AS average_cost,
+  spend, clicks, applications, qualified,
+  spend_before, clicks_before, applications_before, qualified_before
+FROM judged;
+
+-- How the cost moved: the 168 hours up to now, and those up to each of the seven days before. The first point is
+-- cost_per_qualified_before of a decision, the last one its cost_per_qualified.
+CREATE OR REPLACE VIEW recruitment.board_cost_trend AS
+SELECT
+  d.kind,
+  CASE WHEN d.id = 0 THEN 'none' ELSE CONCAT(d.kind, ' ', d.id) END AS name,
+  UTC_DATE() + INTERVAL HOUR(UTC_TIME()) - 24 * p.days_ago HOUR AS until_utc,
+  SUM(d.spend) AS spend,
+  SUM(d.clicks) AS clicks,
+  SUM(d.applications) AS applications,
+  SUM(d.qualified) AS qualified
+FROM recruitment.board_cost_days AS d
+INNER JOIN (
+  SELECT 0 AS days_ago UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3
+  UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7
+) AS p ON d.days_ago BETWEEN p.days_ago AND p.days_ago + 6
+GROUP BY d.kind, d.id, p.days_ago;
