@@ -20,7 +20,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards notebook tableau stop status logs query sql schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
+.PHONY: help setup run services dashboards notebook tableau stop status logs query sql lineage schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-14s%s\n", $$1, part[1]; if (n > 1) printf "%-18s%s\n", "", part[2] }'
@@ -69,6 +69,14 @@ query: ## run SQL on the warehouse with the read-only account | SQL="SELECT …"
 
 sql: ## print the SQL of a pipeline as it is run: its own files, and the templates of its facts, filled | PIPELINE=recruitment
 	@$(LOCAL) sql --pipeline="$(PIPELINE)"
+
+lineage: ## print where a column comes from, or derive the lineage of all columns after a change | COLUMN=recruitment.events.spend_hour
+ifdef COLUMN
+	@$(LOCAL) lineage --column="$(COLUMN)"
+else
+	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
+	@$(VENV)/python -m tests.lineage.derive
+endif
 
 schema: ## create missing tables, topics and grants in Cassandra, MySQL and Kafka; leaves existing ones as they are
 	@$(LOCAL) schema

@@ -199,6 +199,18 @@ def sql(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def lineage(arguments: argparse.Namespace) -> int:
+    from include import column_lineage
+
+    try:
+        print(column_lineage.as_text(arguments.column))
+    except column_lineage.ColumnUnknown as error:
+        raise Problem(
+            f"make lineage COLUMN={arguments.column}", str(error), "Name one as database.table.column."
+        ) from error
+    return 0
+
+
 def schema(_: argparse.Namespace) -> int:
     _use_connections("make schema")
     from include.operations import setup
@@ -291,6 +303,7 @@ def _parser() -> argparse.ArgumentParser:
     asked.add_argument("--sql", default="")
     asked.add_argument("--format", default="table")
     command(sql, help="print the SQL of a pipeline").add_argument("--pipeline", default="")
+    command(lineage, help="print where a column comes from").add_argument("--column", required=True)
     command(schema, help="create missing tables, topics and grants")
     command(pipeline, help="create a new pipeline from a working skeleton").add_argument("--name", default="")
     for operation in OPERATIONS:

@@ -27,6 +27,7 @@ class DataSet:
 
     namespace: str  # store://host:port
     name: str  # keyspace.table, database.table or topic
+    key: str  # in include/lineage/<pipeline>.json
     rows: int | None = None
 
 
@@ -34,40 +35,49 @@ class DataSet:
 class Lineage:
     """What one run of a task read and wrote."""
 
+    pipeline: str
     reads: tuple[DataSet, ...]
     writes: tuple[DataSet, ...]
 
 
 def of_ingest(pipeline: Pipeline, servers: str, lake: Endpoint, rows: int) -> Lineage:
     """Topic to lake table; `servers` as librdkafka takes them, `rows` events written."""
-    topic = DataSet(f"kafka://{_address(servers, None, KAFKA_PORT)}", pipeline.topic)
-    return Lineage((topic,), (_of_lake(pipeline, lake, rows),))
+    topic = DataSet(f"kafka://{_address(servers, None, KAFKA_PORT)}", pipeline.topic, f"kafka {pipeline.topic}")
+    return Lineage(pipeline.name, (topic,), (_of_lake(pipeline, lake, rows),))
 
 
 def of_transform(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lineage:
     """Lake table to staging tables."""
-    return Lineage((_of_lake(pipeline, lake),), _of_warehouse(warehouse, (one.staging for one in pipeline.staged)))
+    staging = _of_warehouse(warehouse, (one.staging for one in pipeline.staged))
+    return Lineage(pipeline.name, (_of_lake(pipeline, lake),), staging)
 
 
 def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
-    """Staging tables and dimensions to contributions and facts; `rows` inserted into contributions by table."""
+    """Staging tables to contributions, and contributions and dimensions to facts; `rows` are those that it inserted, by table.
+
+    Contributions are read too: a fact is the sum of those of all minutes.
+    """
     staging = [output.staging for output in pipeline.staged]
+    contributions = [fact.contributions for fact in pipeline.facts]
+    dimensions = [dimension.table for dimension in pipeline.dimensions]
     published = [*pipeline.contribution_tables, *(fact.table for fact in pipeline.facts)]
     return Lineage(
-        _of_warehouse(warehouse, [*staging, *(dimension.table for dimension in pipeline.dimensions)]),
+        pipeline.name,
+        _of_warehouse(warehouse, [*staging, *contributions, *dimensions]),
         _of_warehouse(warehouse, published, rows),
     )
 
 
 def _of_lake(pipeline: Pipeline, lake: Endpoint, rows: int | None = None) -> DataSet:
-    return DataSet(f"cassandra://{_address(lake.host, lake.port, CASSANDRA_PORT)}", pipeline.lake_table, rows)
+    namespace = f"cassandra://{_address(lake.host, lake.port, CASSANDRA_PORT)}"
+    return DataSet(namespace, pipeline.lake_table, f"cassandra {pipeline.lake_table}", rows)
 
 
 def _of_warehouse(
     target: Endpoint, tables: Iterable[str], rows: Mapping[str, int] | None = None
 ) -> tuple[DataSet, ...]:
     namespace = f"mysql://{_address(target.host, target.port, MYSQL_PORT)}"
-    return tuple(DataSet(namespace, table, (rows or {}).get(table)) for table in tables)
+    return tuple(DataSet(namespace, table, f"mysql {table}", (rows or {}).get(table)) for table in tables)
 
 
 def _address(hosts: str, port: int | None, default: int) -> str:
@@ -112,17 +122,6 @@ class TellsLineage:
         """The provider calls this by its name, after a failure too."""
         if self.lineage is None:
             return None
-        from airflow.providers.openlineage.extractors import OperatorLineage
-        from openlineage.client.event_v2 import InputDataset, OutputDataset
-        from openlineage.client.facet_v2 import output_statistics_output_dataset as statistics
+        from plugins.lineage_facets import operator_lineage
 
-        def written(one: DataSet) -> OutputDataset:
-            if one.rows is None:
-                return OutputDataset(one.namespace, one.name)
-            counted = statistics.OutputStatisticsOutputDatasetFacet(rowCount=one.rows)
-            return OutputDataset(one.namespace, one.name, outputFacets={"outputStatistics": counted})
-
-        return OperatorLineage(
-            inputs=[InputDataset(one.namespace, one.name) for one in self.lineage.reads],
-            outputs=[written(one) for one in self.lineage.writes],
-        )
+        return operator_lineage(self.lineage)

@@ -13,6 +13,7 @@ import pytest
 from include.connections import endpoint
 from local import connections
 from tests.e2e.runs import Airflow, Run, query, write
+from tests.lineage.facets import column_lineage
 from tests.reference.rows import click
 from tests.statsd import Listener
 
@@ -64,6 +65,16 @@ def names(sets: list[dict]) -> list[tuple[str, str]]:
     return [(one["namespace"], one["name"]) for one in sets]
 
 
+def origins(event: dict, table: str, column: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """Type and subtype of the transformation, by table and column that the column comes from; one of each here."""
+    [output] = [one for one in event["outputs"] if one["name"] == table]
+    return {
+        (one.name, one.field): (how.type, how.subtype)
+        for one in column_lineage(output["facets"]["columnLineage"]).fields[column].inputFields
+        for how in one.transformations
+    }
+
+
 def test_lineage_leads_from_the_lake_by_staging_to_the_facts(run, events_file):
     lake, target = endpoint("lake_reader"), endpoint("warehouse_etl")
     in_lake = f"cassandra://{lake.host}:{lake.port}"
@@ -72,12 +83,40 @@ def test_lineage_leads_from_the_lake_by_staging_to_the_facts(run, events_file):
     transform, merge = events["transform_delta"], events["merge_into_warehouse"]
     assert names(transform["inputs"]) == [(in_lake, "bedan.tracking")]
     assert names(transform["outputs"]) == [(in_warehouse, "recruitment.events_staged")]
-    assert names(merge["inputs"]) == [(in_warehouse, "recruitment.events_staged"), (in_warehouse, "recruitment.job")]
+    assert names(merge["inputs"]) == [
+        (in_warehouse, "recruitment.events_staged"),
+        (in_warehouse, "recruitment.events_by_minute"),
+        (in_warehouse, "recruitment.job"),
+    ]
     assert names(merge["outputs"]) == [
         (in_warehouse, "recruitment.events_by_minute"),
         (in_warehouse, "recruitment.events"),
     ]
     assert merge["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 2
+
+
+def test_lineage_of_columns_leads_from_a_fact_to_the_field_of_the_payload(run, events_file):
+    events = ended(events_file)
+    spent = origins(events["merge_into_warehouse"], "recruitment.events", "spend_hour")
+    assert spent == {("recruitment.events_by_minute", "bid_sum"): ("DIRECT", "AGGREGATION")}
+    summed = origins(events["merge_into_warehouse"], "recruitment.events_by_minute", "bid_sum")
+    assert summed == {("recruitment.events_staged", "bid_sum"): ("DIRECT", "IDENTITY")}
+    staged = origins(events["transform_delta"], "recruitment.events_staged", "bid_sum")
+    assert staged["bedan.tracking", "payload.bid"] == ("DIRECT", "AGGREGATION")
+    assert staged["bedan.tracking", "payload.custom_track"] == ("INDIRECT", "CONDITIONAL")
+
+
+def test_the_columns_of_the_events_are_those_of_the_tables(run, events_file):
+    merge = ended(events_file)["merge_into_warehouse"]
+    for one in (*merge["inputs"], *merge["outputs"]):
+        database, table = one["name"].split(".")
+        columns = query(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = %(database)s AND table_name = %(table)s "
+            "ORDER BY ordinal_position",
+            database=database,
+            table=table,
+        )
+        assert [field["name"] for field in one["facets"]["schema"]["fields"]] == [name for (name,) in columns]
 
 
 def test_no_event_holds_a_password(run, events_file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -43,7 +44,10 @@ def test_names_follow_the_naming_convention_of_each_store():
     transformed = lineage.of_transform(RECRUITMENT, LAKE, WAREHOUSE)
     assert (pairs(transformed.reads), pairs(transformed.writes)) == (named(table), named(staged))
     merged = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
-    assert (pairs(merged.reads), pairs(merged.writes)) == (named(staged, job), named(by_minute, facts))
+    assert (pairs(merged.reads), pairs(merged.writes)) == (
+        named(staged, by_minute, job),
+        named(by_minute, facts),
+    )
     assert [one.rows for one in (*ingested.writes, *merged.writes)] == [5, 2, None]
     assert "not-to-be-told" not in repr([ingested, transformed, merged])
 
@@ -76,6 +80,38 @@ def test_rows_that_were_written_are_an_output_statistic():
     by_minute, facts = told.outputs
     assert by_minute.outputFacets["outputStatistics"].rowCount == 2
     assert not facts.outputFacets
+
+
+def test_columns_are_those_of_the_data_sets_that_the_task_reads_and_writes():
+    from plugins import lineage
+    from plugins.lineage_facets import operator_lineage
+
+    merged = lineage.of_merge(RECRUITMENT, WAREHOUSE, {})
+    facts = operator_lineage(merged).outputs[-1]
+    [spent] = facts.facets["columnLineage"].fields["spend_hour"].inputFields
+    assert (spent.namespace, spent.name, spent.field) == (
+        "mysql://db.example.org:3306",
+        "recruitment.events_by_minute",
+        "bid_sum",
+    )
+    assert [(how.type, how.subtype) for how in spent.transformations] == [("DIRECT", "AGGREGATION")]
+    indirect = {
+        (one.name, one.field): {(how.type, how.subtype) for how in one.transformations}
+        for one in facts.facets["columnLineage"].dataset
+    }
+    assert indirect["recruitment.job", "id"] == {("INDIRECT", "JOIN")}
+    assert ("INDIRECT", "GROUP_BY") in indirect["recruitment.events_by_minute", "job_id"]
+    assert [column.name for column in facts.facets["schema"].fields][:2] == ["job_id", "dates"]
+
+
+def test_a_pipeline_without_derived_columns_names_its_data_sets_alone():
+    from plugins import lineage
+    from plugins.lineage_facets import operator_lineage
+
+    new = dataclasses.replace(RECRUITMENT, name="turnover")
+    told = operator_lineage(lineage.of_merge(new, WAREHOUSE, {"recruitment.events_by_minute": 2}))
+    assert [one.name for one in told.outputs] == ["recruitment.events_by_minute", "recruitment.events"]
+    assert not any(one.facets for one in (*told.inputs, *told.outputs))
 
 
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)

@@ -1,0 +1,49 @@
+"""The lineage of columns, as `make lineage` derives it from declarations, SQL and Spark's plans, and one column's as text.
+
+include/lineage/<pipeline>.json names data sets by store and name. Each column has its origins by data set, with the subtype
+of OpenLineage's transformation; `rows` are the columns that decide which rows there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from include import pipelines
+
+FOLDER = Path(__file__).parent / "lineage"
+DIRECT = frozenset({"IDENTITY", "TRANSFORMATION", "AGGREGATION"})  # subtypes; the others are INDIRECT
+
+
+class ColumnUnknown(LookupError):
+    """A column that no data set of any pipeline has."""
+
+
+def of_pipeline(name: str) -> dict[str, dict]:
+    """Data sets of the pipeline by store and name; empty if `make lineage` has not derived them yet."""
+    file = FOLDER / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def as_text(column: str) -> str:
+    """Where `database.table.column` comes from, step by step. Raises ColumnUnknown."""
+    found = []
+    for name in pipelines.all_pipelines():
+        data_sets = of_pipeline(name)
+        for key, described in data_sets.items():
+            own = column.removeprefix(f"{key.partition(' ')[2]}.")
+            if own != column and own in described["columns"]:
+                kind = described["columns"][own].get("type")
+                found += [f"{key}: {own}{f', {kind}' if kind else ''}", *_origins(data_sets, key, own, "  ")]
+    if not found:
+        raise ColumnUnknown(f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}.")
+    return "\n".join(found)
+
+
+def _origins(data_sets: dict[str, dict], key: str, column: str, indent: str) -> Iterator[str]:
+    origins = data_sets.get(key, {}).get("columns", {}).get(column, {}).get("from", {})
+    for source, columns in origins.items():
+        for name, subtype in columns.items():
+            yield f"{indent}{subtype} {'of' if subtype in DIRECT else 'on'} {source}: {name}"
+            yield from _origins(data_sets, source, name, indent + "  ")

@@ -1,0 +1,85 @@
+"""A task's data sets with OpenLineage's facets: schema, columnLineage, rows written.
+
+Columns and their origins come from include/lineage/<pipeline>.json, which `make lineage` derives from declarations, SQL and
+Spark's plans: docs/adr/0037-derived-column-lineage.md. Imported only when the OpenLineage provider collects a task's lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow.providers.openlineage.extractors import OperatorLineage
+from openlineage.client.event_v2 import InputDataset, OutputDataset
+from openlineage.client.facet_v2 import column_lineage_dataset, output_statistics_output_dataset, schema_dataset
+
+from include import column_lineage
+from plugins.lineage import DataSet, Lineage
+
+
+def operator_lineage(lineage: Lineage) -> OperatorLineage:
+    """The lineage as the provider takes it. A data set that is not in the pipeline's file has no columns."""
+    described = column_lineage.of_pipeline(lineage.pipeline)
+    known = {one.key: one for one in (*lineage.reads, *lineage.writes)}
+
+    def facets(one: DataSet) -> dict:
+        return _schema(described[one.key]["columns"]) if one.key in described else {}
+
+    def written(one: DataSet) -> OutputDataset:
+        own = {**facets(one), **_column_lineage(described.get(one.key, {}), known)}
+        counted = (
+            {}
+            if one.rows is None
+            else {
+                "outputStatistics": output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
+                    rowCount=one.rows
+                )
+            }
+        )
+        return OutputDataset(one.namespace, one.name, facets=own, outputFacets=counted)
+
+    return OperatorLineage(
+        inputs=[InputDataset(one.namespace, one.name, facets=facets(one)) for one in lineage.reads],
+        outputs=[written(one) for one in lineage.writes],
+    )
+
+
+def _schema(columns: Mapping[str, Mapping]) -> dict[str, schema_dataset.SchemaDatasetFacet]:
+    fields = [
+        schema_dataset.SchemaDatasetFacetFields(name, type=column.get("type"), description=column.get("comment"))
+        for name, column in columns.items()
+    ]
+    return {"schema": schema_dataset.SchemaDatasetFacet(fields=fields)}
+
+
+def _column_lineage(
+    described: Mapping[str, Mapping], known: Mapping[str, DataSet]
+) -> dict[str, column_lineage_dataset.ColumnLineageDatasetFacet]:
+    """Of the columns that come from data sets of this task; a column of constants has no lineage."""
+    fields = {
+        name: column_lineage_dataset.Fields(inputFields=inputs)
+        for name, column in described.get("columns", {}).items()
+        if (inputs := _inputs(column.get("from", {}), known))
+    }
+    if not fields:
+        return {}
+    of_rows = _inputs(described.get("rows", {}), known)
+    return {"columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(fields=fields, dataset=of_rows)}
+
+
+def _inputs(
+    origins: Mapping[str, Mapping[str, str]], known: Mapping[str, DataSet]
+) -> list[column_lineage_dataset.InputField]:
+    return [
+        column_lineage_dataset.InputField(
+            known[key].namespace,
+            known[key].name,
+            column,
+            [
+                column_lineage_dataset.Transformation("DIRECT" if one in column_lineage.DIRECT else "INDIRECT", one)
+                for one in subtypes.split()
+            ],
+        )
+        for key, columns in origins.items()
+        if key in known
+        for column, subtypes in columns.items()
+    ]

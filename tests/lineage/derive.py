@@ -1,0 +1,167 @@
+"""Writes include/lineage/<pipeline>.json: the columns of every data set that the pipeline's tasks report, and their origins.
+
+Nothing in it is written by hand. SQL comes from the files and templates that the merge runs, a transform's lineage from
+Spark's plan of it, the rest from the declaration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from include import pipelines
+from include.column_lineage import FOLDER
+from include.pipelines import Pipeline
+from include.spark import fate, lake, run
+from include.warehouse import columns as ddl
+from include.warehouse.sql import files
+from tests.lineage import of_plan, of_sql
+from tests.lineage.origins import IDENTITY, TRANSFORMATION, Origins, Relation, union
+
+MYSQL = "mysql"
+
+
+def document(pipeline: Pipeline, spark) -> dict:
+    """Data sets by store and name; each has its columns, and the sources that decide which rows it has."""
+    return {
+        name: {"columns": columns, **({"rows": rows} if rows else {})}
+        for name, columns, rows in _data_sets(pipeline, spark)
+    }
+
+
+def text(pipeline: Pipeline, spark) -> str:
+    """The file as it is kept: a line for each column."""
+    lines = ["{"]
+    for name, described in document(pipeline, spark).items():
+        lines += [f" {json.dumps(name)}: {{", '  "columns": {']
+        lines.append(
+            ",\n".join(f"   {json.dumps(column)}: {json.dumps(of)}" for column, of in described["columns"].items())
+        )
+        lines.append("  }" + ("," if "rows" in described else ""))
+        if "rows" in described:
+            lines.append(f'  "rows": {json.dumps(described["rows"])}')
+        lines.append(" },")
+    return "\n".join([*lines[:-1], " }", "}", ""])
+
+
+def _data_sets(pipeline: Pipeline, spark) -> Iterator[tuple[str, dict, dict]]:
+    topic, lake_table = f"kafka {pipeline.topic}", f"cassandra {pipeline.lake_table}"
+    own_id = () if pipeline.event_id in lake.KEY else (pipeline.event_id,)
+    yield _described(topic, {name: {} for name in dict.fromkeys(("create_time", *own_id, *pipeline.fields))})
+    yield _described(lake_table, _lake_columns(pipeline), _ingested(pipeline, topic))
+    yield from _warehouse_tables(pipeline, _staged(pipeline, lake_table, spark))
+
+
+def _lake_columns(pipeline: Pipeline) -> dict[str, dict]:
+    """The columns of the lake table, and the payload's members as `payload.<field>`."""
+    types = {"minute": "timestamp", "shard": "int", "create_time": "timeuuid"}
+    columns = {name: {"type": types.get(name, "text")} for name in (*lake.key_of(pipeline), "payload")}
+    return columns | {f"payload.{name}": {} for name in pipeline.fields}
+
+
+def _ingested(pipeline: Pipeline, topic: str) -> Relation:
+    """A message becomes the payload as it is; the fields that identify it make the key (include/operations/admission.py)."""
+    timed_by = ["create_time", *([pipeline.event_time] if pipeline.event_time else [])]
+    identified_by = [*timed_by, pipeline.event_id] if pipeline.event_time else timed_by
+
+    def of(names: list[str]) -> Origins:
+        return {(topic, name): TRANSFORMATION for name in names}
+
+    columns = {"minute": of(timed_by), "shard": of([pipeline.event_id]), "create_time": of(identified_by)}
+    if pipeline.event_id not in columns:
+        columns[pipeline.event_id] = of([pipeline.event_id])
+    return Relation(columns | {f"payload.{name}": {(topic, name): IDENTITY} for name in pipeline.fields})
+
+
+def _staged(pipeline: Pipeline, lake_table: str, spark) -> dict[str, Relation]:
+    """What the transform stages, by table: the plan of classify, of the judgement of its rows, and of its outputs."""
+    transform = run.transform_of(pipeline)
+    keys = lake.key_of(pipeline)
+    types = {"minute": "timestamp", "shard": "int"}
+    schema = ", ".join(f"{name} {types.get(name, 'string')}" for name in (*keys, "payload"))
+    source = {name: {(lake_table, name): IDENTITY} for name in (*keys, "payload")}
+    rows = lake.with_fields(spark.createDataFrame([], schema), pipeline)
+    judged = fate.judged(transform.classify(rows, pipeline.options), pipeline)
+    counted = judged.where(f"fate = '{fate.COUNTED}'")
+    return {
+        output.staging: of_plan.lineage_of(transform.OUTPUTS[output.name](counted), source)
+        for output in pipeline.staged
+    }
+
+
+def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterator[tuple[str, dict, dict]]:
+    """Staging, dimensions, contributions and facts."""
+    created = dict(
+        table
+        for file in files(pipeline, "warehouse.sql")
+        for statement in file.statements
+        if (table := ddl.declared(statement))
+    )
+    reported = [*staged, *(one.table for one in pipeline.dimensions), *pipeline.contribution_tables]
+    reported = list(dict.fromkeys([*reported, *(fact.table for fact in pipeline.facts)]))
+    columns = {table: of_sql.columns_of(created[table], MYSQL) for table in reported}
+    filled = {table: _with_generated(relation, columns[table]) for table, relation in staged.items()}
+
+    def read(table: str) -> Relation | None:
+        """A reported table by its own columns; another one, such as the keys that a batch touched, by what fills it."""
+        if table in columns:
+            return Relation({name: {(f"{MYSQL} {table}", name): IDENTITY} for name in columns[table]})
+        return filled.get(table)
+
+    for file in files(pipeline, "merge.sql"):
+        for statement in file.statements:
+            if found := of_sql.inserted(statement, read, MYSQL):
+                table, relation = found
+                known = filled.get(table, Relation())
+                known.columns = {name: union(known.columns.get(name, {}), of) for name, of in relation.columns.items()}
+                known.include_rows(relation)
+                filled[table] = known
+    for table in reported:
+        relation = _with_generated(filled.get(table, Relation()), columns[table])
+        described = {
+            name: {"type": kind, **({"comment": comment} if comment else {})}
+            for name, (kind, comment, _) in columns[table].items()
+        }
+        yield _described(f"{MYSQL} {table}", described, relation)
+
+
+def _with_generated(relation: Relation, columns: dict) -> Relation:
+    """With the columns that the table computes from its others."""
+    for name, (_, _, computed) in columns.items():
+        if computed:
+            relation.columns[name] = computed(relation.columns)
+    return relation
+
+
+def _described(name: str, columns: dict[str, dict], relation: Relation | None = None) -> tuple[str, dict, dict]:
+    """A data set as the file has it."""
+    relation = relation or Relation()
+    described = {
+        column: {**kind, **({"from": _by_table(origins)} if (origins := relation.columns.get(column)) else {})}
+        for column, kind in columns.items()
+    }
+    return name, described, _by_table({source: " ".join(sorted(kinds)) for source, kinds in relation.rows.items()})
+
+
+def _by_table(origins: Origins) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for (table, column), how in sorted(origins.items()):
+        found.setdefault(table, {})[column] = how
+    return found
+
+
+def main() -> None:
+    from pyspark.sql import SparkSession
+
+    from include.spark import submission
+
+    spark = SparkSession.builder.master("local[1]").config(map=submission.session_settings("local[1]")).getOrCreate()
+    for pipeline in pipelines.all_pipelines().values():
+        file = FOLDER / f"{pipeline.name}.json"
+        file.write_text(text(pipeline, spark), encoding="utf-8")
+        print(file)
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The lineage of a SELECT or an INSERT … SELECT, as sqlglot parses it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import sqlglot
+from sqlglot import exp
+
+from tests.lineage.origins import (
+    AGGREGATION,
+    CONDITIONAL,
+    FILTER,
+    GROUP_BY,
+    IDENTITY,
+    JOIN,
+    TRANSFORMATION,
+    WINDOW,
+    Origins,
+    Relation,
+    by,
+    union,
+)
+
+Tables = Callable[[str], Relation | None]  # a table by its name; None: its columns are not reported
+_BIND = re.compile(r"%\((\w+)\)s")
+
+
+class NotUnderstood(ValueError):
+    """A statement whose lineage this module cannot derive. The message names the part."""
+
+
+def inserted(statement: str, tables: Tables, dialect: str) -> tuple[str, Relation] | None:
+    """The table that the statement inserts into, and what it inserts; None for any other statement."""
+    parsed = _parsed(statement, dialect)
+    if not isinstance(parsed, exp.Insert):
+        return None
+    target, names = parsed.this.this, [column.name for column in parsed.this.expressions]
+    return _name(target), _of_query(parsed.expression, tables, names)
+
+
+def selected(query: str, tables: Tables, dialect: str) -> Relation:
+    """What the query returns."""
+    return _of_query(_parsed(query, dialect), tables)
+
+
+def columns_of(definitions: Mapping[str, str], dialect: str) -> dict[str, tuple[str, str, Callable]]:
+    """Type, comment and, of a generated column, a function from the table's other columns to its origins."""
+    found = {}
+    for name, definition in definitions.items():
+        [column] = _parsed(f"CREATE TABLE t ({name} {definition})", dialect).this.expressions
+        kinds = {type(constraint.kind): constraint.kind.this for constraint in column.constraints}
+        comment = kinds.get(exp.CommentColumnConstraint)
+        computed = kinds.get(exp.ComputedColumnConstraint)
+        found[name] = (
+            column.kind.sql(dialect),
+            comment.name if comment else "",
+            computed and (lambda own, computed=computed: _origins(computed, {"": Relation(own)})),
+        )
+    return found
+
+
+def _parsed(statement: str, dialect: str) -> exp.Expression:
+    return sqlglot.parse_one(_BIND.sub(r":\1", statement), dialect=dialect)
+
+
+def _name(table: exp.Table) -> str:
+    return ".".join(part.name for part in table.parts)
+
+
+def _of_query(query: exp.Expression, tables: Tables, names: Sequence[str] | None = None) -> Relation:
+    """`names` are those of its columns, where an INSERT has them."""
+    if isinstance(query, exp.Subquery):
+        return _of_query(query.this, tables)
+    if not isinstance(query, exp.Select):
+        raise NotUnderstood(f"{type(query).__name__} is not a SELECT: {query.sql()[:200]}")
+    scope, relation = {}, Relation()
+    for source in _sources(query):
+        inner = _of_source(source, tables)
+        scope[source.alias_or_name] = inner
+        relation.include_rows(inner)
+    for number, column in enumerate(query.expressions):
+        if names:
+            relation.columns[names[number]] = _origins(column, scope)
+        elif isinstance(column, exp.Star):
+            excluded = {name.name for name in column.args.get("except_") or ()}
+            for inner in scope.values():
+                relation.columns.update({name: of for name, of in inner.columns.items() if name not in excluded})
+        else:
+            relation.columns[column.alias_or_name or str(number)] = _origins(column, scope)
+    _note_conditions(query, relation, scope)
+    return relation
+
+
+def _sources(query: exp.Select) -> list[exp.Expression]:
+    first = query.args.get("from_") or query.args.get("from")
+    return [*([first.this] if first else []), *(join.this for join in query.args.get("joins") or ())]
+
+
+def _of_source(source: exp.Expression, tables: Tables) -> Relation:
+    if isinstance(source, exp.Table):
+        return tables(_name(source)) or Relation()
+    return _of_query(source, tables)
+
+
+def _note_conditions(query: exp.Select, relation: Relation, scope: Mapping[str, Relation]) -> None:
+    for how, place in ((FILTER, "where"), (FILTER, "having"), (FILTER, "qualify")):
+        if clause := query.args.get(place):
+            relation.depends(how, _origins(clause.this, scope))
+    for join in query.args.get("joins") or ():
+        if condition := join.args.get("on"):
+            relation.depends(JOIN, _origins(condition, scope))
+    if group := query.args.get("group"):
+        for column in group.expressions:
+            if isinstance(column, exp.Literal):  # GROUP BY 1
+                column = query.expressions[int(column.name) - 1]
+            relation.depends(GROUP_BY, _origins(column, scope))
+
+
+def _origins(expression: exp.Expression, scope: Mapping[str, Relation]) -> Origins:
+    if isinstance(expression, exp.Column):
+        return _of_column(expression, scope)
+    if isinstance(expression, (exp.Alias, exp.Paren)):
+        return _origins(expression.this, scope)
+    if isinstance(expression, exp.Subquery | exp.Exists):
+        return {}  # it reads tables of its own
+    if isinstance(expression, exp.Case | exp.If):
+        return _of_case(expression, scope)
+    if isinstance(expression, exp.Filter):  # an aggregate with FILTER (WHERE …)
+        condition = by(CONDITIONAL, _origins(expression.expression.this, scope))
+        return union(_origins(expression.this, scope), condition)
+    if isinstance(expression, exp.Window):
+        ordered = [expression.args.get("order"), *(expression.args.get("partition_by") or ())]
+        return union(
+            _origins(expression.this, scope),
+            *(by(WINDOW, _origins(one, scope)) for one in ordered if one is not None),
+        )
+    step = AGGREGATION if isinstance(expression, exp.AggFunc) else TRANSFORMATION
+    return by(step, union(*(_origins(child, scope) for child in expression.iter_expressions())))
+
+
+def _of_case(expression: exp.Case | exp.If, scope: Mapping[str, Relation]) -> Origins:
+    branches = expression.args.get("ifs") or [expression]
+    conditions = [branch.this for branch in branches] + ([expression.this] if expression.args.get("ifs") else [])
+    values = [branch.args.get("true") for branch in branches]
+    values.append(expression.args.get("default") or expression.args.get("false"))
+    return union(
+        *(by(CONDITIONAL, _origins(one, scope)) for one in conditions if one is not None),
+        *(by(TRANSFORMATION, _origins(one, scope)) for one in values if one is not None),
+    )
+
+
+def _of_column(column: exp.Column, scope: Mapping[str, Relation]) -> Origins:
+    candidates = [scope[column.table]] if column.table else list(scope.values())
+    for relation in candidates:
+        if column.name in relation.columns:
+            return by(IDENTITY, relation.columns[column.name])
+    if column.table and not candidates[0].columns:
+        return {}  # of a table whose columns are not reported
+    raise NotUnderstood(f"No table of the query has the column {column.sql()}.")
