@@ -7,7 +7,7 @@ LOCAL := $(VENV)/python -m local
 UV := .local/tools/uv/bin/uv
 
 # Variables of the command line (make run AIRFLOW_PORT=8081) reach the commands as environment variables.
-export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT SUPERSET_PORT JUPYTER_PORT
+export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT SUPERSET_PORT JUPYTER_PORT BIGQUERY_PORT
 ifdef EVENTS
 export MINUTEMARK_DEMO_EVENTS := $(EVENTS)
 endif
@@ -20,14 +20,14 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards notebook tableau stop status logs query sql lineage schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
+.PHONY: help setup run services dashboards notebook tableau stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-14s%s\n", $$1, part[1]; if (n > 1) printf "%-18s%s\n", "", part[2] }'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-15s%s\n", $$1, part[1]; if (n > 1) printf "%-19s%s\n", "", part[2] }'
 	@echo
 	@echo "  Ports (saved in .local/ports): AIRFLOW_PORT=8080 CASSANDRA_PORT=9042 CASSANDRA_STORAGE_PORT=7000"
 	@echo "  MARIADB_PORT=3306 POSTGRES_PORT=15432 (Airflow's metadata) KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093"
-	@echo "  SUPERSET_PORT=8088 JUPYTER_PORT=8888"
+	@echo "  SUPERSET_PORT=8088 JUPYTER_PORT=8888 BIGQUERY_PORT=9050 (its emulator)"
 	@echo "  To use your own MySQL, set AIRFLOW_CONN_WAREHOUSE_ETL and _BI (and _ADMIN for set-up)."
 	@echo "  To use your own Cassandra, set AIRFLOW_CONN_LAKE_READER and _WRITER (and _ADMIN for set-up)."
 	@echo "  To use your own Spark or Kafka, set AIRFLOW_CONN_SPARK_DEFAULT or AIRFLOW_CONN_KAFKA_DEFAULT."
@@ -66,6 +66,13 @@ logs: ## follow the logs | NAME=scheduler (only this one)
 query: export QUERY_SQL = $(SQL)
 query: ## run SQL on the warehouse with the read-only account | SQL="SELECT …" (FORMAT=table|tsv|json)
 	@$(LOCAL) query --sql "$$QUERY_SQL" $(if $(FORMAT),--format "$(FORMAT)")
+
+bigquery: export QUERY_SQL = $(SQL)
+bigquery: ## run SQL on BigQuery, or on the emulator of `make run MINUTEMARK_BIGQUERY=local` | SQL="SELECT …" (FORMAT=table|tsv|json)
+	@$(LOCAL) bigquery --sql "$$QUERY_SQL" $(if $(FORMAT),--format "$(FORMAT)")
+
+cloud-function: ## write the source folder of the Cloud Function that loads hours into BigQuery, for `gcloud functions deploy`
+	@$(LOCAL) cloud-function
 
 sql: ## print the SQL of a pipeline as it is run: its own files, and the templates of its facts, filled | PIPELINE=recruitment
 	@$(LOCAL) sql --pipeline="$(PIPELINE)"
@@ -155,6 +162,7 @@ housekeeping: ## delete data past its retention | DRY=1 (only count it), KEEP="b
 test: setup ## run the test suite in two processes | ARGS="-k merge" (only these tests)
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/python -m local.mysql
+	@$(VENV)/python -m local.bigquery_emulator
 	@$(VENV)/python -m include.spark.warm_start || true
 	@$(VENV)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 

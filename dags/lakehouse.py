@@ -4,6 +4,8 @@
    in the table, in one commit. Most minutes are written once, a minute or two after their merge.
 2. **count_hours** counts the hours whose events changed, with DuckDB over the table's files, and compares them with the
    fact of the warehouse. An hour that agrees gets a small Parquet file; if one differs, the task fails and names it.
+3. **load_into_bigquery**, where `MINUTEMARK_BIGQUERY` names a dataset, starts a load job for the file of each hour that was
+   counted since its last load.
 
 Every hour, **upkeep** makes one file of each old hour, expires snapshots and deletes files that no snapshot names.
 
@@ -17,6 +19,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronDataIntervalTimetable, chain, task
 
 from include import pipelines
+from include.bigquery.settings import SETTING as BIGQUERY
 from include.chain import START
 from include.lakehouse.settings import SETTING
 from plugins.notifiers import TellOfFailedRun
@@ -35,6 +38,13 @@ def count_hours(pipeline: str) -> None:
 
     for one in hourly.count(pipelines.get(pipeline)):
         print(one)
+
+
+@task(execution_timeout=timedelta(minutes=10))
+def load_into_bigquery(pipeline: str) -> None:
+    from include.bigquery.due import load_due
+
+    print(load_due(pipelines.get(pipeline)))
 
 
 @task(execution_timeout=timedelta(minutes=30))
@@ -65,7 +75,8 @@ if os.environ.get(SETTING):
         if pipeline.lakehouse:
             # Away from the tick of the minute DAGs, which need the cores then.
             with lakehouse_dag(pipeline, "lakehouse", "* * * * * 25") as dag:
-                chain(write_events(pipeline.name), count_hours(pipeline.name))
+                steps = [write_events, count_hours, *([load_into_bigquery] if os.environ.get(BIGQUERY) else [])]
+                chain(*(step(pipeline.name) for step in steps))
             globals()[dag.dag_id] = dag
             with lakehouse_dag(pipeline, "lakehouse_upkeep", "35 * * * *") as dag:
                 upkeep(pipeline.name)

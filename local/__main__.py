@@ -118,6 +118,23 @@ def query(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def bigquery(arguments: argparse.Namespace) -> int:
+    _use_connections("make bigquery")
+    from local import query
+
+    query.on_bigquery(arguments.sql, arguments.format)
+    return 0
+
+
+def cloud_function(_: argparse.Namespace) -> int:
+    from local import cloud_function
+
+    say(
+        f"Written: {os.path.relpath(cloud_function.write_source(), ROOT)}. docs/bigquery.md has the command that deploys it."
+    )
+    return 0
+
+
 def import_(arguments: argparse.Namespace) -> int:
     _use_connections("make import")
     from include.operations import imports
@@ -299,9 +316,11 @@ def _parser() -> argparse.ArgumentParser:
     followed = command(logs, help="follow the logs")
     followed.add_argument("--name", default="")
     followed.add_argument("--no-follow", action="store_true")
-    asked = command(query, help="run SQL on the warehouse")
-    asked.add_argument("--sql", default="")
-    asked.add_argument("--format", default="table")
+    for function, target in ((query, "the warehouse"), (bigquery, "BigQuery or its emulator")):
+        statement = command(function, help=f"run SQL on {target}")
+        statement.add_argument("--sql", default="")
+        statement.add_argument("--format", default="table")
+    command(cloud_function, help="write the source folder of the Cloud Function")
     command(sql, help="print the SQL of a pipeline").add_argument("--pipeline", default="")
     command(lineage, help="print where a column comes from").add_argument("--column", required=True)
     command(schema, help="create missing tables, topics and grants")

@@ -25,6 +25,7 @@ from local.progress import say, step
 PACKAGES = ROOT / "local" / "packages.txt"
 LOCK = ROOT / "local" / "requirements.lock"
 LAKEHOUSE_LOCK = ROOT / "include" / "lakehouse" / "requirements.lock"
+BIGQUERY_LOCK = ROOT / "include" / "bigquery" / "requirements.lock"
 JAVA_VERSION = 17
 # The versions the lock was made for, the better one first: 3.12 is what the Airflow image runs.
 PYTHONS = ("3.12", "3.11")
@@ -161,18 +162,26 @@ def install_environment() -> None:
         if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
             _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", offline)
         _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", offline)
-        (VENV / ".lakehouse-of").unlink(missing_ok=True)
+        for added in (".lakehouse-of", ".bigquery-of"):
+            (VENV / added).unlink(missing_ok=True)
         stamp.write()
 
 
-def install_lakehouse() -> None:
-    """What the lakehouse needs beside, where MINUTEMARK_LAKEHOUSE turns it on; only when its lock changed."""
-    stamp = Stamp(VENV / ".lakehouse-of", LAKEHOUSE_LOCK)
-    if not os.environ.get("MINUTEMARK_LAKEHOUSE") or stamp.fits():
+def install_optional() -> None:
+    """What the lakehouse and BigQuery need in addition, where a setting turns them on; only when their lock changed."""
+    if os.environ.get("MINUTEMARK_LAKEHOUSE"):
+        _install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
+    if os.environ.get("MINUTEMARK_BIGQUERY"):
+        _install_more(BIGQUERY_LOCK, ".bigquery-of", "client of BigQuery")
+
+
+def _install_more(lock: Path, stamp_name: str, what: str) -> None:
+    stamp = Stamp(VENV / stamp_name, lock)
+    if stamp.fits():
         return
-    with step("packages of the lakehouse (250 MB)"):
+    with step(what):
         command = [str(install_uv()), "pip", "install", "-q", "--python", str(VENV / "bin" / "python")]
-        _run([*command, "-r", str(LAKEHOUSE_LOCK)], "uv")
+        _run([*command, "-r", str(lock)], "uv")
         stamp.write()
 
 
@@ -300,7 +309,7 @@ def set_up() -> None:
             ]
             for work in works:
                 work.result()
-        install_lakehouse()
+        install_optional()
 
 
 @contextlib.contextmanager

@@ -18,10 +18,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.bigquery import settings as bigquery
 from include.kafka import way_in
 from include.lakehouse import settings as lakehouse
 from include.warehouse import reporting_zone
-from local import bootstrap, connections, login, postgres
+from local import bigquery_emulator, bootstrap, connections, login, postgres
 from local import ports as all_ports
 from local.files import write_private
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
@@ -43,7 +44,7 @@ _OF_THE_TERMINAL = re.compile(
 )
 # What decides how the stack works: only these restart a program. Terminals differ in too many others to list.
 _COMPARED = re.compile(
-    r"(AIRFLOW|AWS_|AZURE_|FLASK|GOOGLE_|JAVA_|LC_|MINUTEMARK_|OPENLINEAGE|OTEL_|PYSPARK|REQUESTS_CA|SPARK|SSL_|SUPERSET)"
+    r"(AIRFLOW|AWS_|AZURE_|BIGQUERY_|FLASK|GOOGLE_|JAVA_|LC_|MINUTEMARK_|OPENLINEAGE|OTEL_|PYSPARK|REQUESTS_CA|SPARK|SSL_|SUPERSET)"
     r"|(HOME|LANG|TMPDIR|TZ|.*_PROXY|.*_proxy)$"
 )
 _HEADER = "# Written by make run and make services. Contains passwords. Load it with: source .local/env\n"
@@ -110,6 +111,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
         **_lakehouse(ports, passwords, environ),
+        **_bigquery(ports, known, environ),
         **_metadata(ports, passwords, environ),
         "AIRFLOW__CORE__FERNET_KEY": known.get("AIRFLOW__CORE__FERNET_KEY") or _key(),
         "AIRFLOW__API_AUTH__JWT_SECRET": known.get("AIRFLOW__API_AUTH__JWT_SECRET") or _key(),
@@ -135,6 +137,24 @@ def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: 
     own = {catalog: environ[catalog]} if _users(environ, catalog) else {}
     place = (DATA / "lakehouse").as_uri() if place == "local" else place
     return {lakehouse.SETTING: place, **(own or connections.lakehouse(passwords, ports["POSTGRES_PORT"]))}
+
+
+def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The dataset of the lakehouse's counts, where there is one: in an emulator of this machine, or the user's own."""
+    dataset = environ.get(bigquery.SETTING)
+    if not dataset:
+        return {}
+    if not environ.get(lakehouse.SETTING):
+        found = f"{bigquery.SETTING} is set, but not {lakehouse.SETTING}"
+        raise Problem("BigQuery", found, f"Set {lakehouse.SETTING} too: what is loaded are counts of the lakehouse.")
+    if bigquery_emulator.is_local(environ):
+        return emulator(ports, known.get(bigquery_emulator.TOKEN) or _key()).variables()
+    return {bigquery.SETTING: dataset}
+
+
+def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator:
+    """The stack's emulator of BigQuery, which `make run` starts where it is wanted."""
+    return bigquery_emulator.Emulator(home=DATA / bigquery_emulator.NAME, port=ports["BIGQUERY_PORT"], token=token)
 
 
 def _metadata(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:

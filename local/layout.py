@@ -24,6 +24,7 @@ MYSQL = LOCAL / "mysql"
 SUPERSET = LOCAL / "superset"
 JUPYTER = LOCAL / "jupyter"
 TABLEAU = LOCAL / "tableau"
+BIGQUERY = LOCAL / "bigquery"
 
 STATE = Path(os.environ.get("MINUTEMARK_STATE") or LOCAL).absolute()
 DATA = STATE / "data"

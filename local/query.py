@@ -1,4 +1,7 @@
-"""`make query`: one statement as the read-only account, printed as a table, as TSV or as JSON."""
+"""`make query` and `make bigquery`: one statement, its rows printed as a table, as TSV or as JSON.
+
+The warehouse runs it as the read-only account.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,7 @@ def query(statement: str, form: str) -> None:
     """Run one statement and print what it returns. Raises Problem when the server refuses it."""
     import MySQLdb
 
-    if not statement.strip():
-        raise Problem(
-            "make query", "no statement", 'Write one: make query SQL="SELECT * FROM recruitment.events LIMIT 5"'
-        )
-    if form not in FORMATS:
-        raise Problem("make query", f"FORMAT={form} is unknown", f"Choose one of {', '.join(FORMATS)}.")
+    _check("make query", statement, form, "SELECT * FROM recruitment.events LIMIT 5")
     with warehouse.reader() as connection:
         cursor = connection.cursor()
         try:
@@ -33,6 +31,35 @@ def query(statement: str, form: str) -> None:
             raise Problem("make query", f"the warehouse rejected the statement: {message} ({code})", remedy) from error
         names = [column[0] for column in cursor.description or ()]
         show(names, cursor.fetchall(), form)
+
+
+def on_bigquery(statement: str, form: str) -> None:
+    """Run one statement on BigQuery, or on its emulator, and print what it returns. Raises Problem if it is refused."""
+    _check("make bigquery", statement, form, "SELECT * FROM lakehouse.visits_hourly ORDER BY hour DESC LIMIT 5")
+    from include.bigquery import settings
+
+    try:
+        settings.dataset()
+        from google.api_core.exceptions import ClientError
+
+        from include.bigquery.tables import client
+    except (settings.BigQueryError, ModuleNotFoundError) as error:
+        remedy = "Run `make run MINUTEMARK_LAKEHOUSE=local MINUTEMARK_BIGQUERY=local`; docs/bigquery.md describes both."
+        raise Problem("make bigquery", str(error), remedy) from error
+    try:
+        rows = client().query_and_wait(statement)
+    except ClientError as error:
+        raise Problem(
+            "make bigquery", f"BigQuery rejected the statement: {error.message}", "Fix the statement."
+        ) from error
+    show([field.name for field in rows.schema], [row.values() for row in rows], form)
+
+
+def _check(command: str, statement: str, form: str, example: str) -> None:
+    if not statement.strip():
+        raise Problem(command, "no statement", f'Write one: {command} SQL="{example}"')
+    if form not in FORMATS:
+        raise Problem(command, f"FORMAT={form} is unknown", f"Choose one of {', '.join(FORMATS)}.")
 
 
 def show(names: list[str], rows: list[tuple], form: str) -> None:

@@ -18,6 +18,7 @@ import yaml
 
 from local import (
     airflow_api,
+    bigquery_emulator,
     cassandra,
     connections,
     environment,
@@ -38,6 +39,7 @@ from local.progress import say, step
 from local.supervisor import Program
 
 CASSANDRA, MARIADB, MYSQL, KAFKA, POSTGRES = "cassandra", "mariadb", "mysql", "kafka", "postgres"
+BIGQUERY = bigquery_emulator.NAME
 _WAREHOUSES = {MARIADB: mariadb.Server, MYSQL: mysql.Server}
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
 CLEANING = "airflow-clean"
@@ -52,6 +54,7 @@ _PORTS = {
     MYSQL: ("MARIADB_PORT",),
     KAFKA: ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT"),
     POSTGRES: ("POSTGRES_PORT",),
+    BIGQUERY: ("BIGQUERY_PORT",),
 }
 
 # Beside the database that they tell of.
@@ -82,6 +85,8 @@ class Stack:
     def start_stores(self) -> None:
         """Start the stores that are not the user's own; return before they answer."""
         stores = self._stores()
+        if BIGQUERY in stores:
+            bigquery_emulator.install()
         self._require_ports({name: _PORTS[name] for name in stores})
         self._define_programs()
         if CASSANDRA in stores:
@@ -94,6 +99,8 @@ class Stack:
             with step("create Kafka's data folder", quick=1.0):
                 self._kafka().prepare()
             supervisor.start(KAFKA)
+        if BIGQUERY in stores:
+            supervisor.start(BIGQUERY)
 
     def await_stores(self) -> None:
         """Wait until the stores answer, and make their accounts."""
@@ -117,6 +124,9 @@ class Stack:
                     alive=_coming(CASSANDRA),
                     log=_log(CASSANDRA),
                 )
+        if BIGQUERY in stores:
+            with step("start the emulator of BigQuery"):
+                self._bigquery().wait_until_ready(_coming(BIGQUERY), _log(BIGQUERY))
 
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
@@ -275,6 +285,7 @@ class Stack:
             CASSANDRA: self.environment.own_lake,
             self.warehouse: self.environment.own_warehouse,
             KAFKA: self.environment.own_kafka or not self.environment.ingest,
+            BIGQUERY: not bigquery_emulator.is_local(self.environment.variables),
         }
         return [name for name, is_own in own.items() if not is_own]
 
@@ -335,6 +346,8 @@ class Stack:
             programs.append(self._store(self.warehouse, self._warehouse().command(), 10))
         if KAFKA in self._stores():
             programs.append(self._kafka_program())
+        if BIGQUERY in self._stores():
+            programs.append(self._bigquery_program())
         return programs
 
     def _airflow(self, name: str, command: list[str], priority: int, **settings: bool) -> Program:
@@ -356,6 +369,14 @@ class Stack:
     def _kafka_program(self) -> Program:
         broker = self._kafka()
         return _with_settings(self._store(KAFKA, broker.command(), 10), broker.configuration())
+
+    def _bigquery_program(self) -> Program:
+        emulator = self._bigquery()
+        program = self._store(BIGQUERY, emulator.command(), 10)
+        return dataclasses.replace(program, env={**program.env, **emulator.variables()})
+
+    def _bigquery(self) -> bigquery_emulator.Emulator:
+        return environment.emulator(self.ports, self.environment.variables[bigquery_emulator.TOKEN])
 
     def _kafka(self) -> kafka.Broker:
         self._use_java()

@@ -27,7 +27,7 @@ from local.files import write_private
 from local.layout import LOGS, ROOT, RUN, STATE, VENV, socket_path
 from local.problems import Problem
 
-STORES = {"cassandra", "kafka", "mariadb", "mysql", "postgres"}
+STORES = {"bigquery", "cassandra", "kafka", "mariadb", "mysql", "postgres"}
 API_SERVER = "api-server"
 TASK_RUNNERS = {"scheduler", "triggerer"}
 _TASK_SECONDS = 5  # that tasks have to finish

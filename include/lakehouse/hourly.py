@@ -11,11 +11,11 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from include.connections import WAREHOUSE_ETL
 from include.lakehouse import table
-from include.lakehouse.settings import location
+from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER
@@ -99,21 +99,16 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
     return counted
 
 
-def file_of(pipeline: Pipeline, hour: datetime, attempt: int) -> str:
-    """The URL of an hour's file."""
-    return f"{location()}/hourly/{pipeline.lakehouse.table}/{hour:%Y-%m-%dT%H}/{attempt}.parquet"
-
-
 def write_file(pipeline: Pipeline, one: HourlyCount) -> None:
-    """One row: hour, attempt and the counts. Written again it is the same."""
+    """One row: hour, attempt, the counts, and when they were counted. Times are UTC."""
     import fsspec
     import pyarrow
     import pyarrow.parquet
 
-    row = {"hour": one.hour, "attempt": one.attempt, **one.values}
-    types = {"hour": pyarrow.timestamp("us")}
+    row = {"hour": one.hour.replace(tzinfo=UTC), "attempt": one.attempt, **one.values, "counted_at": datetime.now(UTC)}
+    types = dict.fromkeys(("hour", "counted_at"), pyarrow.timestamp("us", tz="UTC"))
     schema = pyarrow.schema([(name, types.get(name, pyarrow.int64())) for name in row])
-    with fsspec.open(file_of(pipeline, one.hour, one.attempt), "wb", auto_mkdir=True) as file:
+    with fsspec.open(HourFile.of(pipeline, one.hour, one.attempt).url, "wb", auto_mkdir=True) as file:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row], schema=schema), file)
 
 

@@ -13,6 +13,7 @@ def parsed(path: str, way_in: str, schedule: str):
     settings = {
         "MINUTEMARK_DEMO": "1",
         "MINUTEMARK_INGEST": way_in,
+        "MINUTEMARK_BIGQUERY": "project.lakehouse",
         "MINUTEMARK_LAKEHOUSE": "file:///lakehouse",
         "MINUTEMARK_SCHEDULE": schedule,
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,46 @@ def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Path:
 
     if table.catalog().table_exists(Shop.pipeline.lakehouse.table):
         table.catalog().drop_table(Shop.pipeline.lakehouse.table)
+
+
+@pytest.fixture(scope="session")
+def bigquery_emulator(tmp_path_factory) -> Iterator:
+    """An emulator of BigQuery, in the environment that its lock describes."""
+    from local import bigquery_emulator
+    from local.process import Child, free_port
+
+    bigquery_emulator.install()
+    emulator = bigquery_emulator.Emulator(tmp_path_factory.mktemp("bigquery"), free_port(), "secret")
+    child = Child(emulator.command(), emulator.home / "log", {**os.environ, **emulator.variables()})
+    try:
+        emulator.wait_until_ready(child.alive, str(child.log))
+        yield emulator
+    finally:
+        child.stop()
+
+
+@pytest.fixture
+def bigquery(bigquery_emulator, monkeypatch):
+    """A client whose dataset is the test's own, as the environment names it."""
+    from include.bigquery import tables
+
+    for name, value in bigquery_emulator.variables(f"minutemark-test.d{uuid.uuid4().hex}").items():
+        monkeypatch.setenv(name, value)
+    client = tables.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(bigquery_emulator, tmp_path: Path) -> Path:
+    """A bucket of the test's own, as the folder that the emulator reads it from."""
+    folder = bigquery_emulator.buckets / f"bucket-{uuid.uuid4().hex}"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch) -> Path:
+    """The folder of a lakehouse of which only the hours' files are there."""
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{tmp_path}")
+    return tmp_path

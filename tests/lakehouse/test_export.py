@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow.parquet
 import pytest
@@ -180,10 +180,11 @@ def test_an_hour_that_differs_is_named_with_both_figures_and_the_others_are_coun
         counted()
     shop.query("UPDATE ecommerce.visits_hourly SET visits = 2 WHERE hour = %s", TEN)
     assert counted() == {TEN: (2, 0)}
-    found = [pyarrow.parquet.read_table(file).to_pylist() for file in sorted((lakehouse / "hourly").rglob("*.parquet"))]
-    assert found == [
-        [{"hour": TEN, "attempt": 1, "visits": 2, "cart_additions": 0}],
-        [{"hour": later, "attempt": 1, "visits": 1, "cart_additions": 0}],
+    files = [pyarrow.parquet.read_table(file).to_pylist() for file in sorted((lakehouse / "hourly").rglob("*.parquet"))]
+    assert [[row.pop("counted_at").tzname() for row in rows] for rows in files] == [["UTC"], ["UTC"]]
+    assert files == [
+        [{"hour": TEN.replace(tzinfo=UTC), "attempt": 1, "visits": 2, "cart_additions": 0}],
+        [{"hour": later.replace(tzinfo=UTC), "attempt": 1, "visits": 1, "cart_additions": 0}],
     ]
 
 

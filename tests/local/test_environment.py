@@ -52,6 +52,28 @@ def test_a_local_lakehouse_has_a_folder_and_a_catalog_and_is_off_by_default():
     assert (catalog["login"], catalog["password"]) == ("lakehouse", made.passwords["lakehouse_catalog"])
 
 
+def test_a_local_bigquery_is_the_emulator_also_for_a_shell_that_sourced_the_file():
+    local = {"MINUTEMARK_LAKEHOUSE": "local", "MINUTEMARK_BIGQUERY": "local"}
+    made = environment.prepare({**ports.DEFAULTS, "BIGQUERY_PORT": 9059}, local).variables
+    assert made["MINUTEMARK_BIGQUERY"] == "minutemark-local.lakehouse"
+    assert made["BIGQUERY_EMULATOR_HOST"] == "http://127.0.0.1:9059"
+    again = environment.prepare(ports.DEFAULTS, made).variables
+    assert again["BIGQUERY_EMULATOR_HOST"] == "http://127.0.0.1:9050"
+
+
+def test_another_dataset_needs_no_emulator_and_bigquery_is_off_by_default():
+    assert "BIGQUERY" not in " ".join(environment.prepare(ports.DEFAULTS, {}).variables)
+    own = {"MINUTEMARK_LAKEHOUSE": "gs://bucket", "MINUTEMARK_BIGQUERY": "project.counts"}
+    made = environment.prepare(ports.DEFAULTS, own).variables
+    assert made["MINUTEMARK_BIGQUERY"] == "project.counts"
+    assert "BIGQUERY_EMULATOR_HOST" not in made
+
+
+def test_bigquery_without_the_lakehouse_is_refused():
+    with pytest.raises(Problem, match="MINUTEMARK_BIGQUERY is set, but not MINUTEMARK_LAKEHOUSE"):
+        environment.prepare(ports.DEFAULTS, {"MINUTEMARK_BIGQUERY": "local"})
+
+
 def test_the_stack_and_the_standalone_mode_have_a_database_each(env_file):
     made = environment.prepare({**ports.DEFAULTS, "POSTGRES_PORT": 15499}, {})
     seen = environment.of_airflow(made, {**ports.DEFAULTS, "POSTGRES_PORT": 15499}, made.variables)

@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Hours whose events in the lakehouse changed, and what was counted of them there. A write raises `changes`; the
--- database derives `to_count`.
+-- database derives `to_count`, and `to_load` for BigQuery.
 CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   pipeline VARCHAR(48) NOT NULL,
   hour DATETIME NOT NULL COMMENT 'of the fact',
@@ -76,9 +76,13 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   counted_change BIGINT UNSIGNED NULL COMMENT 'changes when it was counted; also the attempt in its file',
   counts TEXT NULL COMMENT 'JSON object: measure to count',
   counted_at DATETIME(6) NULL,
+  loaded_change BIGINT UNSIGNED NULL COMMENT 'counted_change that BigQuery has; NULL: none',
+  loaded_at DATETIME(6) NULL,
   to_count TINYINT AS (CASE WHEN counted_change <=> changes THEN 0 ELSE 1 END) STORED,
+  to_load TINYINT AS (CASE WHEN counted_change IS NULL OR counted_change <=> loaded_change THEN 0 ELSE 1 END) STORED,
   PRIMARY KEY (pipeline, hour),
-  KEY hours_to_count (pipeline, to_count, hour)
+  KEY hours_to_count (pipeline, to_count, hour),
+  KEY hours_to_load (pipeline, to_load, loaded_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- How many rows of a minute have each field, as its newest merge counted them. Housekeeping removes what is old.

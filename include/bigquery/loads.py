@@ -1,0 +1,78 @@
+"""Load jobs: each appends the file of one hour, under an id that names the hour and the attempt.
+
+BigQuery keeps ids of jobs and refuses a second job of the same id. A load that is repeated therefore finds the first one,
+waits for it, and starts another only if that one failed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.bigquery.settings import BigQueryError, dataset
+from include.lakehouse.hour_file import HourFile
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client, LoadJob, Table
+
+MOST_JOBS = 20  # of one file, all but the last of them failed
+
+
+def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
+    """Append the file to the table, and return the job that did, now or earlier.
+
+    Raises BigQueryError if the job fails; the next call then starts another one.
+    """
+    from google.api_core.exceptions import Conflict, GoogleAPICallError
+
+    for number in range(1, MOST_JOBS + 1):
+        name = job_id(file, number)
+        try:
+            job, is_new = _start(bigquery, table, file, name), True
+        except Conflict:
+            job, is_new = bigquery.get_job(name, location=table.location), False
+        try:
+            job.result()
+        except GoogleAPICallError as error:
+            if not job.error_result:
+                raise  # the connection failed, not the job
+            if is_new:
+                raise BigQueryError(
+                    f"Load job {name} of {file.url} into {table.full_table_id} failed: {error.message} Fix the cause. "
+                    "The next run starts another job."
+                ) from error
+        else:
+            return job
+    raise BigQueryError(
+        f"{MOST_JOBS} load jobs of {file.url} have failed, the last one is {name}. Fix the cause, then count the hour "
+        "again as docs/bigquery.md describes."
+    )
+
+
+def job_id(file: HourFile, number: int = 1) -> str:
+    """The id of the first job of a file, or of a later one after failures. A job's id is unique in its project."""
+    names = (*dataset().split(".")[-1:], file.pipeline.name, file.pipeline.lakehouse.fact)
+    base = re.sub(r"[^\w-]", "-", f"{'-'.join(names)}-{file.hour:%Y%m%dT%H}-{file.attempt}")
+    return base if number == 1 else f"{base}-retry{number - 1}"
+
+
+def _start(bigquery: Client, table: Table, file: HourFile, name: str) -> LoadJob:
+    from google.cloud.bigquery import LoadJobConfig
+
+    options = {
+        "job_id": name,
+        "location": table.location,
+        "job_config": LoadJobConfig(
+            source_format="PARQUET", write_disposition="WRITE_APPEND", create_disposition="CREATE_NEVER"
+        ),
+    }
+    scheme, _, path = file.url.partition("://")
+    if scheme == "gs":
+        return bigquery.load_table_from_uri(file.url, table, **options)
+    if scheme != "file":
+        raise BigQueryError(f"{file.url} is neither in a bucket of Google Cloud Storage (gs://) nor in a local folder.")
+    if not Path(path).exists():
+        raise BigQueryError(f"{path} does not exist. Count the hour again as docs/bigquery.md describes.")
+    with Path(path).open("rb") as content:
+        return bigquery.load_table_from_file(content, table, **options)

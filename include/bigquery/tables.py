@@ -1,0 +1,83 @@
+"""The dataset, the table that load jobs append to, and the view of the newest attempt of each hour."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from include.bigquery.settings import LOCATION, dataset
+from include.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client, Table
+
+_TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_EMULATOR_HOST itself
+
+
+def client() -> Client:
+    """A client of the project, with Google's application default credentials, or the token of an emulator."""
+    from google.cloud import bigquery
+    from google.oauth2.credentials import Credentials
+
+    token = os.environ.get(_TOKEN)
+    credentials = Credentials(token) if token else None
+    return bigquery.Client(dataset().rpartition(".")[0], credentials, location=os.environ.get(LOCATION) or None)
+
+
+def loads_table(pipeline: Pipeline) -> str:
+    """The table of every load: a row for each hour and attempt, or more where a load was repeated."""
+    return f"{view(pipeline)}_loads"
+
+
+def view(pipeline: Pipeline) -> str:
+    """The view with one row for each hour."""
+    return f"{dataset()}.{pipeline.lakehouse.fact}_hourly"
+
+
+def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
+    """The table that load jobs append to. Creates the dataset, the table, its columns and the view as far as missing."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        table = bigquery.get_table(loads_table(pipeline))
+    except NotFound:
+        bigquery.create_dataset(dataset(), exists_ok=True)
+        table = bigquery.create_table(_table(pipeline), exists_ok=True)
+    columns = {field.name for field in table.schema}
+    missing = [name for name in pipeline.lakehouse.measures if name not in columns]
+    if missing:
+        added = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} INT64" for name in missing)
+        bigquery.query_and_wait(f"ALTER TABLE `{loads_table(pipeline)}` {added}")
+    try:
+        query = bigquery.get_table(view(pipeline)).view_query
+    except NotFound:
+        query = None
+    if query != newest_attempts(pipeline):
+        bigquery.query_and_wait(f"CREATE OR REPLACE VIEW `{view(pipeline)}` AS {newest_attempts(pipeline)}")
+    return table
+
+
+def _table(pipeline: Pipeline) -> Table:
+    from google.cloud.bigquery import SchemaField, Table, TimePartitioning
+
+    newer = "of an hour, a higher one replaces lower ones"
+    table = Table(
+        loads_table(pipeline),
+        [
+            SchemaField("hour", "TIMESTAMP", "REQUIRED", description="of the fact, UTC"),
+            SchemaField("attempt", "INTEGER", "REQUIRED", description=newer),
+            *(SchemaField(name, "INTEGER") for name in pipeline.lakehouse.measures),
+            SchemaField("counted_at", "TIMESTAMP", description="when the lakehouse counted the hour"),
+        ],
+    )
+    table.time_partitioning = TimePartitioning(field="hour")
+    return table
+
+
+def newest_attempts(pipeline: Pipeline) -> str:
+    """The query of the view. Rows of one attempt have the same counts, so any of them will do."""
+    measures = ", ".join(pipeline.lakehouse.measures)
+    return (
+        f"SELECT hour, attempt, {measures}, counted_at FROM `{loads_table(pipeline)}` WHERE TRUE "
+        "QUALIFY ROW_NUMBER() OVER (PARTITION BY hour ORDER BY attempt DESC, counted_at DESC) = 1"
+    )

@@ -1,0 +1,40 @@
+"""The file of an hour's counts: where it is, and which hour and attempt it holds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.lakehouse.settings import location
+from include.pipelines import Pipeline, all_pipelines
+
+_PATH = re.compile(r".*/hourly/(?P<table>[^/]+)/(?P<hour>\d{4}-\d\d-\d\dT\d\d)/(?P<attempt>\d+)\.parquet")
+_HOUR = "%Y-%m-%dT%H"
+
+
+@dataclass(frozen=True)
+class HourFile:
+    """The counts of one hour, as one attempt counted them."""
+
+    pipeline: Pipeline
+    hour: datetime
+    attempt: int
+    url: str
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, hour: datetime, attempt: int) -> HourFile:
+        """The file in the lakehouse. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where that is."""
+        path = f"hourly/{pipeline.lakehouse.table}/{hour:{_HOUR}}/{attempt}.parquet"
+        return cls(pipeline, hour, attempt, f"{location()}/{path}")
+
+    @classmethod
+    def at(cls, url: str) -> HourFile | None:
+        """The file at a URL; None if it is another file of the lakehouse, or of a table that no pipeline declares."""
+        match = _PATH.fullmatch(url)
+        if not match:
+            return None
+        for pipeline in all_pipelines().values():
+            if pipeline.lakehouse and pipeline.lakehouse.table == match["table"]:
+                return cls(pipeline, datetime.strptime(match["hour"], _HOUR), int(match["attempt"]), url)
+        return None

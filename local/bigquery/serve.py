@@ -1,0 +1,74 @@
+"""Runs bqemulator, in its own environment: `python serve.py PORT FOLDER`, with a token in BIGQUERY_EMULATOR_TOKEN.
+
+Requests need the token as bearer token, and gRPC is off: other users of the machine would otherwise read whatever its own user
+can. `gs://bucket/name` is the file FOLDER/buckets/bucket/name. Two corrections make load jobs behave as BigQuery documents
+them: the id of a known job is refused, and columns of a Parquet file go by name.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import sys
+from pathlib import Path
+
+import duckdb
+import duckdb_extension_spatial
+import grpc
+from bqemulator import cli, server
+from bqemulator.api.routes import jobs
+from bqemulator.domain.errors import AlreadyExistsError
+from bqemulator.jobs import executor
+from fastapi.responses import JSONResponse
+
+_create_app, _start_load = server.create_app, jobs._handle_load_job_with_async_envelope
+
+
+def _app_with_login(context):
+    app, expected = _create_app(context), f"Bearer {os.environ['BIGQUERY_EMULATOR_TOKEN']}".encode()
+
+    @app.middleware("http")
+    async def require_token(request, answer):
+        if hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+            return await answer(request)
+        error = {
+            "code": 401,
+            "message": "The token of BIGQUERY_EMULATOR_TOKEN is required",
+            "status": "UNAUTHENTICATED",
+        }
+        return JSONResponse({"error": error}, 401)
+
+    return app
+
+
+async def _start_load_of_new_id(project: str, job_id: str, config: dict, context):
+    if context.catalog.get_job(project, job_id):
+        raise AlreadyExistsError(f"Already Exists: Job {project}:US.{job_id}")
+    return await _start_load(project, job_id, config, context)
+
+
+def _insert_parquet_by_name(path: str, table: str, context) -> None:
+    context.engine.execute(f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?)", [path])
+
+
+def main(port: str, folder: str) -> None:
+    os.umask(0o077)
+    os.environ |= {
+        "HOME": folder,  # below it DuckDB keeps its extensions
+        "BQEMU_ENABLE_FORMAT_EXTENSIONS": "0",  # they would be downloaded
+        "BQEMU_GCS_LOCAL_ROOT": f"{folder}/buckets",
+        "BQEMU_QUERY_CACHE_TTL_SECONDS": "0",
+        "BQEMU_UPLOAD_STAGING_DIR": f"{folder}/uploads",
+    }
+    Path(folder, "buckets").mkdir(parents=True, exist_ok=True)
+    (extension,) = Path(duckdb_extension_spatial.__file__).parent.glob("extensions/*/spatial.duckdb_extension")
+    duckdb.execute(f"INSTALL '{extension}'")
+    server.create_app = _app_with_login
+    server.build_grpc_server = lambda context: (grpc.aio.server(), 0)
+    jobs._handle_load_job_with_async_envelope = _start_load_of_new_id
+    executor._LOAD_FORMAT_HANDLERS["PARQUET"] = _insert_parquet_by_name
+    cli.main(["start", "--rest-port", port, "--data-dir", folder, "--log-level", "warning"])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

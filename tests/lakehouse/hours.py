@@ -1,0 +1,39 @@
+"""Hand-written files of hours, and what BigQuery has of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from include.bigquery import tables
+from include.lakehouse import hourly
+from include.lakehouse.hour_file import HourFile
+from tests.warehouse.lab import TEN
+from tests.warehouse.shop import Shop
+
+SHOP = Shop.pipeline
+
+
+def written(attempt: int, visits: int, *, hour: datetime = TEN) -> HourFile:
+    """The file of an hour with these visits."""
+    hourly.write_file(SHOP, hourly.HourlyCount(hour, attempt, {"visits": visits, "cart_additions": 0}))
+    return HourFile.of(SHOP, hour, attempt)
+
+
+def in_bucket(bucket: Path, file: HourFile) -> HourFile:
+    """The same file in the bucket."""
+    path = Path(file.url.removeprefix("file://"))
+    name = path.relative_to(path.parents[3])
+    (bucket / name).parent.mkdir(parents=True, exist_ok=True)
+    (bucket / name).write_bytes(path.read_bytes())
+    return HourFile.at(f"gs://{bucket.name}/{name}")
+
+
+def in_view(bigquery) -> list[tuple]:
+    """Hour, attempt and visits of each row."""
+    rows = bigquery.query_and_wait(f"SELECT hour, attempt, visits FROM `{tables.view(SHOP)}` ORDER BY hour")
+    return [(row["hour"].astimezone(UTC).replace(tzinfo=None), row["attempt"], row["visits"]) for row in rows]
+
+
+def loaded_rows(bigquery) -> int:
+    return next(iter(bigquery.query_and_wait(f"SELECT count(*) FROM `{tables.loads_table(SHOP)}`")))[0]

@@ -1,0 +1,112 @@
+"""Hours of the lakehouse in BigQuery, by load jobs of its emulator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from include.bigquery import loads, tables
+from include.bigquery.due import load_due
+from include.bigquery.settings import BigQueryError
+from include.lakehouse.hour_file import HourFile
+from tests.lakehouse.hours import SHOP, in_bucket, in_view, loaded_rows, written
+from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
+from tests.warehouse.lab import TEN, Lab
+from tests.warehouse.shop import Shop
+
+HOUR = timedelta(hours=1)
+
+
+def test_the_view_has_the_newest_attempt_of_each_hour(bigquery, files) -> None:
+    table = tables.create_missing(bigquery, SHOP)
+    assert table.time_partitioning.field == "hour"
+    for file in (written(2, 20), written(1, 10), written(1, 5, hour=TEN + HOUR)):  # also when an older one comes later
+        loads.load(bigquery, table, file)
+    assert in_view(bigquery) == [(TEN, 2, 20), (TEN + HOUR, 1, 5)]
+
+
+def test_a_file_that_is_loaded_twice_counts_once(bigquery, files) -> None:
+    """An upload to the emulator gets a new id each time, so its rows are there twice."""
+    table, file = tables.create_missing(bigquery, SHOP), written(1, 10)
+    loads.load(bigquery, table, file)
+    loads.load(bigquery, table, file)
+    assert loaded_rows(bigquery) == 2
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_a_job_that_is_known_is_not_started_again(bigquery, bucket, files) -> None:
+    table, file = tables.create_missing(bigquery, SHOP), in_bucket(bucket, written(1, 10))
+    first, again = loads.load(bigquery, table, file), loads.load(bigquery, table, file)
+    assert first.job_id == again.job_id == loads.job_id(file)
+    assert loaded_rows(bigquery) == 1
+
+
+def test_after_a_job_that_failed_the_next_load_starts_another(bigquery, bucket, files) -> None:
+    table, file = tables.create_missing(bigquery, SHOP), written(1, 10)
+    absent = HourFile.at(f"gs://{bucket.name}/hourly/ecommerce.events/2026-03-01T10/1.parquet")
+    with pytest.raises(BigQueryError, match=r"2026-03-01T10/1.parquet into .*visits_hourly_loads failed: .*No files"):
+        loads.load(bigquery, table, absent)
+    assert in_bucket(bucket, file) == absent
+    assert loads.load(bigquery, table, absent).job_id == loads.job_id(absent, 2)
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_a_measure_that_is_declared_later_becomes_a_column(bigquery, files) -> None:
+    narrow = replace(SHOP, lakehouse=replace(SHOP.lakehouse, measures=("visits",)))
+    tables.create_missing(bigquery, narrow)
+    table = tables.create_missing(bigquery, SHOP)
+    loads.load(bigquery, table, written(1, 10))
+    rows = bigquery.query_and_wait(f"SELECT visits, cart_additions FROM `{tables.view(SHOP)}`")
+    assert [row.values() for row in rows] == [(10, 0)]
+
+
+@pytest.fixture
+def shop(schemas, lab: Lab, files) -> Shop:  # noqa: F811
+    return Shop(lab.conn)
+
+
+def counted(shop: Shop, *hours: HourFile) -> None:
+    """As count_hours records the files that it wrote."""
+    for file in hours:
+        values = (SHOP.name, file.hour, file.attempt, file.attempt)
+        shop.query(
+            "REPLACE INTO etl.lakehouse_hours (pipeline, hour, changes, counted_change) VALUES (%s, %s, %s, %s)",
+            *values,
+        )
+
+
+def test_hours_are_loaded_once_and_again_after_they_were_counted_again(bigquery, shop: Shop) -> None:
+    counted(shop, written(1, 10), written(1, 5, hour=TEN + HOUR))
+    assert [load_due(SHOP).hours, load_due(SHOP).hours] == [2, 0]
+    written(2, 11)
+    shop.query("UPDATE etl.lakehouse_hours SET changes = 2, counted_change = 2 WHERE hour = %s", TEN)
+    assert load_due(SHOP).hours == 1
+    assert in_view(bigquery) == [(TEN, 2, 11), (TEN + HOUR, 1, 5)]
+
+
+def test_a_load_that_was_killed_before_it_was_recorded_leaves_the_view_right(bigquery, shop: Shop) -> None:
+    counted(shop, written(1, 10))
+    with shop.refusing("UPDATE", "etl.lakehouse_hours"), pytest.raises(Exception, match="UPDATE refused"):
+        load_due(SHOP)
+    assert load_due(SHOP).hours == 1
+    assert loaded_rows(bigquery) == 2
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_an_hour_that_fails_is_named_and_the_others_are_loaded(bigquery, shop: Shop) -> None:
+    counted(shop, written(1, 10), HourFile.of(SHOP, TEN + HOUR, 1))
+    with pytest.raises(BigQueryError, match=r"1 of 2 hours failed to load\. .*2026-03-01T11/1\.parquet"):
+        load_due(SHOP)
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_the_hour_that_waits_longest_is_loaded_first(bigquery, shop: Shop) -> None:
+    later = TEN + HOUR
+    counted(shop, written(1, 10), written(1, 5, hour=later))
+    load_due(SHOP, most=1)
+    written(2, 6, hour=later)
+    shop.query("UPDATE etl.lakehouse_hours SET changes = 2, counted_change = 2 WHERE hour = %s", later)
+    load_due(SHOP, most=1)
+    assert in_view(bigquery) == [(TEN, 1, 10), (later, 1, 5)]
