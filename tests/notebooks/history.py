@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from include import pipelines, runs
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake.session import lake
 from include.operations.imports import import_csv
+from include.pipelines import Pipeline
 from include.spark import submission
 from include.warehouse import batches
 from include.warehouse.gates import run_gate
@@ -28,7 +30,12 @@ RECRUITMENT = pipelines.get("recruitment")
 def publish(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
     """What an import and one run of the pipeline make of these events; their minutes are settled then."""
     write(rows, folder)
-    batch_id = _open_batch()
+    run(RECRUITMENT)
+
+
+def run(pipeline: Pipeline) -> None:
+    """One run of the pipeline, which takes every minute that has changed."""
+    batch_id = _open_batch(pipeline)
     _transform(batch_id)
     for gate in ("staging", "warehouse"):
         with warehouse() as conn:
@@ -52,11 +59,18 @@ def write(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
     assert import_csv(RECRUITMENT, file).written == len(rows)
 
 
-def _open_batch() -> int:
+def _open_batch(pipeline: Pipeline) -> int:
     with lake(LAKE_READER) as session, warehouse() as conn:
-        look = runs.look(RECRUITMENT, session, conn)
+        look = runs.look(pipeline, session, conn)
         batch_id = runs.open_delta(
-            RECRUITMENT, session, conn, look=look, dag_id="history", run_id="history", tick=None, options={}
+            pipeline,
+            session,
+            conn,
+            look=look,
+            dag_id="history",
+            run_id=f"history-{uuid.uuid4()}",
+            tick=None,
+            options={},
         )
     assert batch_id is not None
     return batch_id

@@ -1,0 +1,62 @@
+"""docs/samples.md: its events, through the real import, Spark job, gates and merge, give exactly the tables that it shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from include import pipelines
+from include.lake.session import lake
+from include.operations import listing
+from include.operations.imports import import_csv
+from include.pipelines import Pipeline
+from include.warehouse.session import rows, warehouse
+from local.layout import ROOT
+from tests.docs.pages import text_of
+from tests.notebooks import history
+
+PAGE = text_of(ROOT / "docs" / "samples.md")
+SECTION = re.compile(r"^## (\w+)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+EVENTS_OR_QUERY = re.compile(
+    r"^```json\n(?P<events>.*?)\n```$|^```(?P<language>sql|cql)\n(?P<query>.*?)\n```\n```\n(?P<shown>.*?)```$",
+    re.MULTILINE | re.DOTALL,
+)
+SECTIONS = dict(SECTION.findall(PAGE))
+
+
+def answer(language: str, query: str) -> str:
+    """The rows of a query, as the page shows them."""
+    if language == "cql":
+        with lake("lake_reader") as session:
+            found = [row._asdict() for row in session.execute(query)]
+    else:
+        with warehouse() as conn:
+            found = rows(conn.cursor(), query)
+    return "\n".join([*listing.table(found, {name: name for name in found[0]}), ""])
+
+
+def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:
+    """The section with what its queries answer now, after each of its groups of events was imported and merged in turn."""
+
+    def filled(part: re.Match) -> str:
+        if events := part["events"]:
+            file = folder / f"events-{part.start()}.jsonl"
+            file.write_text(events + "\n")
+            assert import_csv(pipeline, file).written == len(events.splitlines())
+            history.run(pipeline)
+            return part[0]
+        shown = answer(part["language"], part["query"])
+        return f"```{part['language']}\n{part['query']}\n```\n```\n{shown}```"
+
+    return EVENTS_OR_QUERY.sub(filled, section)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_table_is_what_the_events_above_it_give(name: str, schemas: None, tmp_path: Path) -> None:
+    assert with_answers(pipelines.get(name), SECTIONS[name], tmp_path) == SECTIONS[name]
+
+
+def test_there_is_a_sample_of_each_pipeline() -> None:
+    assert SECTIONS.keys() == pipelines.all_pipelines().keys()
