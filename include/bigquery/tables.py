@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.bigquery.settings import LOCATION, dataset
 from include.pipelines import Pipeline
+from include.warehouse import bi_views
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client, Table
@@ -54,20 +55,48 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
         query = None
     if query != newest_attempts(pipeline):
         bigquery.query_and_wait(f"CREATE OR REPLACE VIEW `{view(pipeline)}` AS {newest_attempts(pipeline)}")
+    for name in (loads_table(pipeline), view(pipeline)):
+        _describe(bigquery, name, descriptions(pipeline))
     return table
+
+
+def descriptions(pipeline: Pipeline) -> dict[str, str]:
+    """What each column means: hour and measures as the view of the fact for BI tools says, if there is one."""
+    name = f"{pipeline.database}.bi_{pipeline.lakehouse.fact}"
+    found = [one.columns for one in bi_views.of_pipeline(pipeline) if one.name == name]
+    described = {column.name: column.description for columns in found for column in columns}
+    return {
+        "hour": described.get("hour_utc", "Start of the hour of the events, UTC. Filter by this column."),
+        "attempt": "Number of this count of the hour. A higher number replaces lower ones.",
+        **{measure: described[measure] for measure in pipeline.lakehouse.measures if measure in described},
+        "counted_at": "When the lakehouse counted the hour, UTC.",
+    }
+
+
+def _describe(bigquery: Client, name: str, texts: dict[str, str]) -> None:
+    """Give the columns of a table or view their descriptions."""
+    from google.cloud.bigquery import SchemaField
+
+    table = bigquery.get_table(name)
+    wanted = [
+        SchemaField.from_api_repr({**field.to_api_repr(), "description": texts.get(field.name, field.description)})
+        for field in table.schema
+    ]
+    if wanted != table.schema:
+        table.schema = wanted
+        bigquery.update_table(table, ["schema"])
 
 
 def _table(pipeline: Pipeline) -> Table:
     from google.cloud.bigquery import SchemaField, Table, TimePartitioning
 
-    newer = "of an hour, a higher one replaces lower ones"
     table = Table(
         loads_table(pipeline),
         [
-            SchemaField("hour", "TIMESTAMP", "REQUIRED", description="of the fact, UTC"),
-            SchemaField("attempt", "INTEGER", "REQUIRED", description=newer),
+            SchemaField("hour", "TIMESTAMP", "REQUIRED"),
+            SchemaField("attempt", "INTEGER", "REQUIRED"),
             *(SchemaField(name, "INTEGER") for name in pipeline.lakehouse.measures),
-            SchemaField("counted_at", "TIMESTAMP", description="when the lakehouse counted the hour"),
+            SchemaField("counted_at", "TIMESTAMP"),
         ],
     )
     table.time_partitioning = TimePartitioning(field="hour")

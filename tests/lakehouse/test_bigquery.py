@@ -11,6 +11,7 @@ from include.bigquery import loads, tables
 from include.bigquery.due import load_due
 from include.bigquery.settings import BigQueryError
 from include.lakehouse.hour_file import HourFile
+from include.warehouse import bi_views
 from tests.lakehouse.hours import SHOP, in_bucket, in_view, loaded_rows, written
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN, Lab
@@ -60,6 +61,18 @@ def test_a_measure_that_is_declared_later_becomes_a_column(bigquery, files) -> N
     loads.load(bigquery, table, written(1, 10))
     rows = bigquery.query_and_wait(f"SELECT visits, cart_additions FROM `{tables.view(SHOP)}`")
     assert [row.values() for row in rows] == [(10, 0)]
+
+
+def test_columns_are_described_as_in_the_view_for_bi_tools(bigquery, files) -> None:
+    tables.create_missing(bigquery, SHOP)
+    [visits] = [view for view in bi_views.of_pipeline(SHOP) if view.name == "ecommerce.bi_visits"]
+    known = {column.name: column.description for column in visits.columns}
+    for name in (tables.loads_table(SHOP), tables.view(SHOP)):
+        found = {field.name: (field.field_type, field.description) for field in bigquery.get_table(name).schema}
+        assert found["hour"] == ("TIMESTAMP", known["hour_utc"])
+        assert all(found[measure] == ("INTEGER", known[measure]) for measure in ("visits", "cart_additions"))
+        assert found.keys() == {"hour", "attempt", "visits", "cart_additions", "counted_at"}
+        assert all(text for _, text in found.values())
 
 
 @pytest.fixture

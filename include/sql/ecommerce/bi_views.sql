@@ -4,7 +4,7 @@
 -- One row per hour, department, product and brand.
 CREATE OR REPLACE VIEW ecommerce.bi_sales AS
 SELECT
-  -- DATETIME: Start of the hour of the events (`event_time`), UTC. Filter by this column: it has an index.
+  -- DATETIME: Start of the hour of the events (`event_time`), UTC. Filter by this column.
   s.hour AS hour_utc,
   -- DATETIME: The same hour in the reporting time zone. For display.
   s.hour + INTERVAL COALESCE(
@@ -31,7 +31,7 @@ LEFT JOIN etl.reporting_days AS z ON z.day = DATE(s.hour);
 -- One row per hour.
 CREATE OR REPLACE VIEW ecommerce.bi_visits AS
 SELECT
-  -- DATETIME: Start of the hour of the events (`event_time`), UTC. Filter by this column: it has an index.
+  -- DATETIME: Start of the hour of the events (`event_time`), UTC. Filter by this column.
   v.hour AS hour_utc,
   -- DATETIME: The same hour in the reporting time zone. For display.
   v.hour + INTERVAL COALESCE(

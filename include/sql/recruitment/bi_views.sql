@@ -4,7 +4,7 @@
 -- One row per hour, job, publisher, campaign and group.
 CREATE OR REPLACE VIEW recruitment.bi_events AS
 SELECT
-  -- DATETIME: Start of the hour of the events (`ts`), UTC. Filter by this column: it has an index.
+  -- DATETIME: Start of the hour of the events (`ts`), UTC. Filter by this column.
   e.hour AS hour_utc,
   -- DATETIME: The same hour in the reporting time zone. For display.
   e.hour + INTERVAL COALESCE(
