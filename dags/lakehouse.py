@@ -22,17 +22,19 @@ from include import pipelines
 from include.bigquery.settings import SETTING as BIGQUERY
 from include.chain import START
 from include.lakehouse.settings import SETTING
+from plugins import lineage
 from plugins.notifiers import TellOfFailedRun
+from plugins.reporting_task import reporting_task
 
 
-@task(execution_timeout=timedelta(minutes=10))
+@reporting_task(lineage.of_export, execution_timeout=timedelta(minutes=10))
 def write_events(pipeline: str) -> None:
     from include.lakehouse.export import export
 
     print(export(pipelines.get(pipeline)))
 
 
-@task(execution_timeout=timedelta(minutes=5))
+@reporting_task(lineage.of_count, execution_timeout=timedelta(minutes=5))
 def count_hours(pipeline: str) -> None:
     from include.lakehouse import hourly
 

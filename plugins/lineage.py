@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from include.connections import LAKE_READER, Endpoint, endpoint
+from include.lakehouse.settings import location
+
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from include.connections import Endpoint
     from include.pipelines import Pipeline
 
 CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # where a connection names none
@@ -66,6 +68,31 @@ def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -
         _of_warehouse(warehouse, [*staging, *contributions, *dimensions]),
         _of_warehouse(warehouse, published, rows),
     )
+
+
+def of_export(pipeline: Pipeline) -> Lineage:
+    """Lake table to the Iceberg table of its events."""
+    return Lineage(pipeline.name, (_of_lake(pipeline, endpoint(LAKE_READER)),), (_of_iceberg(pipeline),))
+
+
+def of_count(pipeline: Pipeline) -> Lineage:
+    """Iceberg table to the files of its hourly counts."""
+    return Lineage(pipeline.name, (_of_iceberg(pipeline),), (_of_hours(pipeline),))
+
+
+def _of_iceberg(pipeline: Pipeline) -> DataSet:
+    """By its warehouse's location, which needs no catalog. OpenLineage's integration of Spark links the same name."""
+    scheme, _, path = location().partition("://")
+    namespace = f"file:{path}" if scheme == "file" else location()
+    return DataSet(namespace, pipeline.lakehouse.table, f"iceberg {pipeline.lakehouse.table}")
+
+
+def _of_hours(pipeline: Pipeline) -> DataSet:
+    """The folder: a data set for each of its files would be one for each hour and attempt."""
+    scheme, _, path = f"{location()}/hourly/{pipeline.lakehouse.table}".partition("://")
+    bucket, _, key = path.partition("/")
+    namespace, name = ("file", path) if scheme == "file" else (f"{scheme}://{bucket}", key)
+    return DataSet(namespace, name, f"hourly {pipeline.lakehouse.table}")
 
 
 def _of_lake(pipeline: Pipeline, lake: Endpoint, rows: int | None = None) -> DataSet:

@@ -7,18 +7,29 @@ Spark's plan of it, the rest from the declaration.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+from pyarrow import parquet
 
 from include import pipelines
 from include.column_lineage import FOLDER
+from include.lakehouse import hourly as hours
+from include.lakehouse.settings import SETTING as LAKEHOUSE
+from include.lakehouse.table import KEY, schema
 from include.pipelines import Pipeline
 from include.spark import fate, lake, run
 from include.warehouse import columns as ddl
+from include.warehouse.sql import FOLDER as SQL
 from include.warehouse.sql import files
 from tests.lineage import of_plan, of_sql
 from tests.lineage.origins import IDENTITY, TRANSFORMATION, Origins, Relation, union
 
-MYSQL = "mysql"
+MYSQL, DUCKDB = "mysql", "duckdb"
 
 
 def document(pipeline: Pipeline, spark) -> dict:
@@ -50,6 +61,8 @@ def _data_sets(pipeline: Pipeline, spark) -> Iterator[tuple[str, dict, dict]]:
     yield _described(topic, {name: {} for name in dict.fromkeys(("create_time", *own_id, *pipeline.fields))})
     yield _described(lake_table, _lake_columns(pipeline), _ingested(pipeline, topic))
     yield from _warehouse_tables(pipeline, _staged(pipeline, lake_table, spark))
+    if pipeline.lakehouse:
+        yield from _lakehouse(pipeline, lake_table)
 
 
 def _lake_columns(pipeline: Pipeline) -> dict[str, dict]:
@@ -105,7 +118,7 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
     def read(table: str) -> Relation | None:
         """A reported table by its own columns; another one, such as the keys that a batch touched, by what fills it."""
         if table in columns:
-            return Relation({name: {(f"{MYSQL} {table}", name): IDENTITY} for name in columns[table]})
+            return _itself(f"{MYSQL} {table}", columns[table])
         return filled.get(table)
 
     for file in files(pipeline, "merge.sql"):
@@ -123,6 +136,33 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
             for name, (kind, comment, _) in columns[table].items()
         }
         yield _described(f"{MYSQL} {table}", described, relation)
+
+
+def _lakehouse(pipeline: Pipeline, lake_table: str) -> Iterator[tuple[str, dict, dict]]:
+    """The Iceberg table of the events, and the hours that the pipeline's query counts from it."""
+    events, hourly = (f"{kind} {pipeline.lakehouse.table}" for kind in ("iceberg", "hourly"))
+    columns = {field.name: {"type": str(field.field_type)} for field in schema(pipeline).fields}
+    read = {name: {(lake_table, name): IDENTITY} for name in KEY}
+    read |= {name: {(lake_table, f"payload.{name}"): TRANSFORMATION} for name in columns if name not in KEY}
+    yield _described(events, columns, Relation(read))
+    query = (SQL / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
+    yield _described(
+        hourly, _hour_columns(pipeline), of_sql.selected(query, lambda _: _itself(events, columns), DUCKDB)
+    )
+
+
+def _hour_columns(pipeline: Pipeline) -> dict[str, dict]:
+    """The columns of an hour's file, as one is written."""
+    with TemporaryDirectory() as folder, patch.dict(os.environ, {LAKEHOUSE: f"file://{folder}"}):
+        none = dict.fromkeys(pipeline.lakehouse.measures, 0)
+        hours.write_file(pipeline, hours.HourlyCount(datetime(2026, 3, 1), 1, none))
+        [file] = Path(folder).rglob("*.parquet")
+        return {field.name: {"type": str(field.type)} for field in parquet.read_schema(file)}
+
+
+def _itself(name: str, columns: Iterable[str]) -> Relation:
+    """A data set of the file, by its own columns."""
+    return Relation({column: {(name, column): IDENTITY} for column in columns})
 
 
 def _with_generated(relation: Relation, columns: dict) -> Relation:

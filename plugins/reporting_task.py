@@ -1,0 +1,37 @@
+"""`@task` for functions of one pipeline whose data sets OpenLineage collects: Airflow's own reports none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.openlineage.conf import is_disabled
+from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
+from airflow.sdk.bases.decorator import task_decorator_factory
+
+from include import pipelines
+from plugins.lineage import Lineage, TellsLineage
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.pipelines import Pipeline
+
+
+class ReportingTask(TellsLineage, _PythonDecoratedOperator):
+    """Runs the function with the pipeline's name, its first argument, and then names what it read and wrote."""
+
+    def __init__(self, *, data_sets: Callable[[Pipeline], Lineage], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.data_sets = data_sets
+
+    def execute(self, context: Context) -> Any:
+        result = super().execute(context)
+        if not is_disabled():
+            self.lineage = self.data_sets(pipelines.get(self.op_args[0]))
+        return result
+
+
+def reporting_task(data_sets: Callable[[Pipeline], Lineage], **kwargs: Any):
+    """The decorator; `kwargs` as `@task` takes them."""
+    return task_decorator_factory(decorated_operator_class=ReportingTask, data_sets=data_sets, **kwargs)

@@ -1,0 +1,39 @@
+"""The derived lineage of the lakehouse is what the fields of an event change in its table, tried field by field."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from include import column_lineage, pipelines
+from include.pipelines import Pipeline
+
+pytest.importorskip("pyarrow", reason="The lakehouse is not installed: `make test` installs it.")
+
+from include.lakehouse import events  # noqa: E402
+from include.lakehouse.table import KEY  # noqa: E402
+
+DECLARED = [one for one in pipelines.all_pipelines().values() if one.lakehouse]
+
+
+def values(pipeline: Pipeline, minute: int) -> dict[str, str]:
+    times = dict.fromkeys(pipeline.times, f"2026-03-01 12:{minute:02}:00")
+    return dict.fromkeys(pipeline.fields, str(minute)) | times
+
+
+@pytest.mark.parametrize("pipeline", DECLARED, ids=lambda one: one.name)
+def test_each_field_changes_the_column_that_comes_from_it(pipeline):
+    read = events._reader(pipeline)
+    first, second = values(pipeline, 1), values(pipeline, 2)
+    before = read(json.dumps(first))
+    changed: dict[str, set[str]] = {}
+    for name in pipeline.fields:
+        after = read(json.dumps(first | {name: second[name]}))
+        for column in after:
+            if after[column] != before[column]:
+                changed.setdefault(column, set()).add(f"payload.{name}")
+    columns = column_lineage.of_pipeline(pipeline.name)[f"iceberg {pipeline.lakehouse.table}"]["columns"]
+    derived = {name: set(of["from"][f"cassandra {pipeline.lake_table}"]) for name, of in columns.items()}
+    assert changed == {name: of for name, of in derived.items() if name not in KEY}
+    assert {name: of for name, of in derived.items() if name in KEY} == {name: {name} for name in KEY}
