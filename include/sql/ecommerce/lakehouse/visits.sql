@@ -1,13 +1,13 @@
--- DuckDB: visits and additions to carts per hour of event_time, counted from the raw events of the Iceberg table.
--- The conditions are the contract of include/spark/ecommerce.py; its rule about prices concerns purchases alone.
+-- DuckDB and Spark SQL alike: visits and additions to carts per hour of event_time, counted from the raw events of the
+-- Iceberg table. The conditions are the contract of include/spark/ecommerce.py; its rule about prices concerns purchases alone.
 SELECT
   date_trunc('hour', event_time) AS hour,
-  count(*) FILTER (lower(event_type) = 'view') AS visits,
-  count(*) FILTER (lower(event_type) = 'cart') AS cart_additions
+  count(*) FILTER (WHERE lower(event_type) = 'view') AS visits,
+  count(*) FILTER (WHERE lower(event_type) = 'cart') AS cart_additions
 FROM events
 WHERE lower(event_type) IN ('view', 'cart', 'remove_from_cart')
-  AND event_time BETWEEN TIMESTAMP '1970-01-01' AND TIMESTAMP '2099-12-31 23:59:59.999999'
-  AND product_id BETWEEN 1 AND 9223372036854775807 AND product_id = trunc(product_id)
+  AND event_time BETWEEN TIMESTAMP '1970-01-01 00:00:00' AND TIMESTAMP '2099-12-31 23:59:59.999999'
+  AND product_id BETWEEN 1 AND 9223372036854775807 AND product_id = floor(product_id)
   AND length(trim(split_part(coalesce(category_code, ''), '.', 1))) <= 64
   AND length(trim(split_part(coalesce(category_code, ''), '.', -1))) <= 64
   AND length(coalesce(brand, '')) <= 64
