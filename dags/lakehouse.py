@@ -7,7 +7,9 @@
 3. **load_into_bigquery**, where `MINUTEMARK_BIGQUERY` names a dataset, starts a load job for the file of each hour that was
    counted since its last load.
 
-Every hour, **upkeep** makes one file of each old hour, expires snapshots and deletes files that no snapshot names.
+A run with the parameters `from` and `to`, or a backfill, writes all minutes of that range again: this repairs a table whose
+rows or files were deleted. Every hour, **upkeep** makes one file of each old hour, expires snapshots and deletes files that no
+snapshot names.
 
 The runs are outside the chain of `<pipeline>_minute`, and need no Spark. These DAGs exist where `MINUTEMARK_LAKEHOUSE` names
 the place of the files, for pipelines that declare a `lakehouse`.
@@ -16,7 +18,7 @@ the place of the files, for pipelines that declare a `lakehouse`.
 import os
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, chain, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
 from include import pipelines
 from include.bigquery.settings import SETTING as BIGQUERY
@@ -26,20 +28,47 @@ from plugins import lineage
 from plugins.notifiers import TellOfFailedRun
 from plugins.reporting_task import reporting_task
 
+RANGE = {
+    "from": Param(None, type=["null", "string"], description="Write the minutes from this one on again, UTC."),
+    "to": Param(None, type=["null", "string"], description="End of these minutes, not included."),
+}
+
 
 @reporting_task(lineage.of_export, execution_timeout=timedelta(minutes=10))
-def write_events(pipeline: str) -> None:
-    from include.lakehouse.export import export
+def write_events(pipeline: str, params=None, dag_run=None) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
 
-    print(export(pipelines.get(pipeline)))
+    from include.lakehouse.export import again, export
+    from include.window import WindowRefused, window_of_run
+
+    declared = pipelines.get(pipeline)
+    try:
+        window = window_of_run(
+            dag_kind="minute",
+            run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
+            run_after=dag_run.run_after,
+            interval=(dag_run.data_interval_start, dag_run.data_interval_end),
+            asked_from=params["from"],
+            asked_to=params["to"],
+        )
+    except WindowRefused as refused:
+        raise AirflowFailException(str(refused)) from None
+    if window.what == "range":
+        print(f"{again(declared, window.start, window.end)} minutes are written again.")
+    print(export(declared))
 
 
 @reporting_task(lineage.of_count, execution_timeout=timedelta(minutes=5))
 def count_hours(pipeline: str) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
     from include.lakehouse import hourly
 
-    for one in hourly.count(pipelines.get(pipeline)):
-        print(one)
+    try:
+        for one in hourly.count(pipelines.get(pipeline)):
+            print(one)
+    except hourly.HoursDiffer as differ:
+        raise AirflowFailException(str(differ)) from None
 
 
 @task(execution_timeout=timedelta(minutes=10))
@@ -56,7 +85,7 @@ def upkeep(pipeline: str) -> None:
     print(keep_up(pipelines.get(pipeline)))
 
 
-def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str) -> DAG:
+def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str, params: dict | None = None) -> DAG:
     return DAG(
         f"{pipeline.name}_{kind}",
         description=f"Events of {pipeline.name} as the Iceberg table {pipeline.lakehouse.table}.",
@@ -68,6 +97,7 @@ def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str) -> DAG:
         dagrun_timeout=timedelta(minutes=60),
         default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
         on_failure_callback=TellOfFailedRun(),
+        params=params or {},
         tags=sorted({"lakehouse", "minutemark", *pipeline.tags}),
     )
 
@@ -76,9 +106,12 @@ if os.environ.get(SETTING):
     for pipeline in pipelines.all_pipelines().values():
         if pipeline.lakehouse:
             # Away from the tick of the minute DAGs, which need the cores then.
-            with lakehouse_dag(pipeline, "lakehouse", "* * * * * 25") as dag:
-                steps = [write_events, count_hours, *([load_into_bigquery] if os.environ.get(BIGQUERY) else [])]
-                chain(*(step(pipeline.name) for step in steps))
+            with lakehouse_dag(pipeline, "lakehouse", "* * * * * 25", RANGE) as dag:
+                written, counted = write_events(pipeline.name), count_hours(pipeline.name)
+                chain(written, counted)
+                if os.environ.get(BIGQUERY):
+                    # Hours that differ must not keep the others from being loaded, and the run fails all the same.
+                    chain(counted, load_into_bigquery(pipeline.name).as_teardown(on_failure_fail_dagrun=True))
             globals()[dag.dag_id] = dag
             with lakehouse_dag(pipeline, "lakehouse_upkeep", "35 * * * *") as dag:
                 upkeep(pipeline.name)

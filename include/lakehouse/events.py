@@ -28,8 +28,10 @@ def events_of(session: Session, pipeline: Pipeline, minutes: Collection[datetime
     values: dict[str, list] = {name: [] for name in columns.names}
     counts = dict.fromkeys(minutes, (0, 0))
     read = _reader(pipeline)
-    names = [name for name in columns.names if name not in KEY]
-    identified_by = "" if pipeline.event_id == "create_time" else f", {pipeline.event_id}"
+    names = [name for name in columns.names if name not in (*KEY, pipeline.event_id)]
+    # An id of its own comes from the key: a payload may have none, or one with white space around it.
+    own_id = pipeline.event_id if pipeline.event_id not in KEY else None
+    identified_by = f", {own_id}" if own_id else ""
     query = session.prepare(
         f"SELECT minute, create_time, payload{identified_by} FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ?"
     )
@@ -40,6 +42,8 @@ def events_of(session: Session, pipeline: Pipeline, minutes: Collection[datetime
             counts[minute] = number + 1, checksum + zlib.crc32(event_id.encode())
             values["minute"].append(minute)
             values["create_time"].append(str(create_time))
+            if own_id in values:
+                values[own_id].append(event_id)
             found = read(payload or "")
             for name in names:
                 values[name].append(found.get(name))

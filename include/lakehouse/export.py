@@ -7,27 +7,24 @@ writes the same minutes again, which changes nothing.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from include.connections import LAKE_READER, WAREHOUSE_ETL
 from include.lake.session import lake
-from include.lakehouse import hourly, table
+from include.lakehouse import hourly, ledger, repair, table
 from include.lakehouse.events import events_of
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, rows, warehouse
+from include.warehouse.session import warehouse
+
+log = logging.getLogger(__name__)
 
 MOST_ROWS = 200_000  # of one commit: some 200 MB of memory
 MOST_MINUTES = 1_440  # of one call
-_DUE = (
-    "SELECT minute, attempt, raw_rows, id_checksum FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes) "
-    "WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute DESC LIMIT %(most)s"
-)
-_WRITTEN = (
-    "UPDATE etl.minute_ledger SET lakehouse_attempt = %(attempt)s "
-    "WHERE pipeline = %(pipeline)s AND minute = %(minute)s AND attempt = %(attempt)s"
-)
+SECONDS = 300.0  # after which a call leaves the rest to the next one
 
 
 @dataclass
@@ -47,29 +44,58 @@ def export(pipeline: Pipeline) -> Export:
     """Write what is due, newest minutes first, commit by commit. Raises LakehouseError."""
     done, into = Export(), table.table(pipeline)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-        due = rows(conn.cursor(), _DUE, {"pipeline": pipeline.name, "most": MOST_MINUTES})
-        conn.rollback()
-        for part in _parts(due):
-            events, counts = events_of(session, pipeline, [row["minute"] for row in part])
-            kept = [row for row in part if counts[row["minute"]] == (row["raw_rows"], int(row["id_checksum"]))]
-            done.changed_since += len(part) - len(kept)
-            if not kept:
-                continue
-            minutes = sorted(row["minute"] for row in kept)
-            events = _only(events, minutes)
-            # Hours that lose events are noted first: once the commit is done, nothing tells which they were.
-            _note(conn, pipeline, hourly.hours_of(into, minutes))
-            table.replace(into, minutes, events)
-            _note(conn, pipeline, hourly.hours_of(into, minutes), kept)
-            done.minutes += len(minutes)
-            done.events += events.num_rows
+        if ledger.use_table(conn, pipeline, str(into.metadata.table_uuid)):
+            log.warning("%s is a new table: all events are written again.", pipeline.lakehouse.table)
+        until = time.monotonic() + SECONDS
+        for part in _parts(ledger.due(conn, pipeline, MOST_MINUTES)):
+            if time.monotonic() > until:
+                break
+            try:
+                _write(pipeline, session, conn, into, part, done)
+            except FileNotFoundError as error:
+                log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, into))
+                _write(pipeline, session, conn, into, part, done)
     return done
+
+
+def again(pipeline: Pipeline, start: datetime, end: datetime) -> int:
+    """Make the minutes from `start` until before `end` due again, and remove those that the ledger does not know.
+
+    The hours of that range are counted again as well. Returns the number of minutes that are due. It repairs a table whose
+    events somebody has changed; what is right is written again all the same.
+    """
+    into = table.table(pipeline)
+    with warehouse(WAREHOUSE_ETL) as conn:
+        number = ledger.again(conn, pipeline, start, end)
+        repair.drop_lost_files(conn, pipeline, into)
+        repair.drop_unknown_minutes(conn, pipeline, into, start, end)
+        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, hourly.hour_of(start), end))
+    return number
+
+
+def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> None:
+    table_uuid = str(into.metadata.table_uuid)
+    events, counts = events_of(session, pipeline, [row["minute"] for row in part])
+    as_merged = [row for row in part if counts[row["minute"]] == (row["raw_rows"], int(row["id_checksum"]))]
+    changed = [row for row in part if row not in as_merged]
+    if as_merged:
+        minutes = sorted(row["minute"] for row in as_merged)
+        events = _only(events, minutes)
+        # Hours that lose events are noted first: once the commit is done, nothing tells which they were.
+        ledger.mark(conn, pipeline, hourly.hours_of(pipeline, into, minutes))
+        table.replace(into, minutes, events)
+        ledger.written(conn, pipeline, table_uuid, hourly.hours_in(pipeline, events), as_merged)
+        done.minutes += len(minutes)
+        done.events += events.num_rows
+    if changed:
+        ledger.skipped(conn, pipeline, table_uuid, changed)
+        done.changed_since += len(changed)
 
 
 def _parts(due: Iterable[dict]) -> Iterator[list[dict]]:
     part, size = [], 0
     for row in due:
-        if part and size + row["raw_rows"] > MOST_ROWS:
+        if part and (size + row["raw_rows"] > MOST_ROWS or len(part) == table.MOST_MINUTES):
             yield part
             part, size = [], 0
         part.append(row)
@@ -84,15 +110,3 @@ def _only(events, minutes: list[datetime]):
 
     wanted = pyarrow.array(minutes, type=events.schema.field("minute").type)
     return events.filter(pyarrow.compute.is_in(events["minute"], value_set=wanted))
-
-
-def _note(conn, pipeline: Pipeline, hours: Iterable[datetime], written: Iterable[dict] = ()) -> None:
-    """These hours are to be counted, and the table has these reads of minutes."""
-    minutes = [{**row, "pipeline": pipeline.name} for row in sorted(written, key=lambda row: row["minute"])]
-
-    def note(cursor) -> None:
-        hourly.mark(cursor, pipeline, hours)
-        if minutes:
-            cursor.executemany(_WRITTEN, minutes)
-
-    in_transaction(conn, note)

@@ -8,24 +8,27 @@ file, named for its attempt; one that differs is counted again.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from include.connections import WAREHOUSE_ETL
-from include.lakehouse import table
+from include.lakehouse import ledger, table
 from include.lakehouse.hour_file import HourFile
+from include.lakehouse.settings import location
 from include.pipelines import Pipeline
+from include.warehouse import folded_hours
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER
 
+log = logging.getLogger(__name__)
+
 MOST_HOURS = 240  # of one call
+TRIES = 5  # of a count that meets a commit
 HOUR = timedelta(hours=1)
-_MARK = (
-    "INSERT INTO etl.lakehouse_hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s) "
-    "ON DUPLICATE KEY UPDATE changes = changes + 1"
-)
+_NEAR = timedelta(days=1)  # hours that are no further apart share a search for files
 _DUE = (
     "SELECT hour, changes FROM etl.lakehouse_hours FORCE INDEX (hours_to_count) "
     "WHERE pipeline = %(pipeline)s AND to_count = 1 ORDER BY hour DESC LIMIT %(most)s"
@@ -34,6 +37,8 @@ _COUNTED = (
     "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6) "
     "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) <= %(attempt)s"
 )
+
+Figures = Mapping[datetime, Mapping[str, int]]  # by hour and measure
 
 
 class HoursDiffer(RuntimeError):
@@ -49,16 +54,22 @@ class HourlyCount:
     values: Mapping[str, int]  # by measure
 
 
-def hours_of(events, minutes: Collection[datetime]) -> set[datetime]:
+def hour_of(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
+
+
+def hours_of(pipeline: Pipeline, events, minutes: Collection[datetime]) -> set[datetime]:
     """The hours of the fact that the table's events of these minutes belong to."""
-    found = events.scan(row_filter=table.within(minutes), selected_fields=("event_time",)).to_arrow()
-    return {time.replace(minute=0, second=0, microsecond=0) for time in found["event_time"].to_pylist() if time}
+    return hours_in(
+        pipeline,
+        events.scan(row_filter=table.within(minutes), selected_fields=(pipeline.fact_time,)).to_arrow(),
+    )
 
 
-def mark(cursor, pipeline: Pipeline, hours: Iterable[datetime]) -> None:
-    """These hours are to be counted."""
-    for hour in sorted(hours):
-        cursor.execute(_MARK, {"pipeline": pipeline.name, "hour": hour})
+def hours_in(pipeline: Pipeline, events) -> set[datetime]:
+    """The hours of the fact that these rows belong to."""
+    times = events[pipeline.fact_time].unique().to_pylist()
+    return {hour_of(time) for time in times if time}
 
 
 def count(pipeline: Pipeline) -> list[HourlyCount]:
@@ -74,8 +85,7 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
         conn.rollback()
         if not due:
             return []
-        expected, left_out = _expected(conn, pipeline, due)
-        found = _counted(pipeline, table.table(pipeline), due, left_out)
+        expected, found, _ = compared(conn, pipeline, due)
         none = dict.fromkeys(pipeline.lakehouse.measures, 0)
         counted, differing = [], []
         for hour, attempt in sorted(due.items()):
@@ -99,6 +109,41 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
     return counted
 
 
+def compared(
+    conn, pipeline: Pipeline, hours: Collection[datetime], *, only_read: bool = False
+) -> tuple[Figures, Figures, set[datetime]]:
+    """What the fact says of these hours and what the table says, both without minutes that are not current, and those.
+
+    The two have no common snapshot, so a commit in between repeats it. A missing file is taken out of the table, or with
+    `only_read` raised as FileNotFoundError.
+    """
+    from include.lakehouse import repair
+
+    for _ in range(TRIES):
+        events = table.existing(pipeline) if only_read else table.table(pipeline)
+        snapshot = events.current_snapshot()
+        try:
+            with duckdb_over(pipeline, events, hours) as connection:
+                expected, left_out = _expected(conn, pipeline, hours, _minutes_in(connection))
+                _leave_out(connection, left_out)
+                found = _counted(connection, pipeline)
+        except FileNotFoundError as error:
+            if only_read:
+                raise
+            log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events))
+            continue
+        if events.refresh().current_snapshot() == snapshot:
+            return expected, found, left_out
+    raise HoursDiffer(
+        f"{pipeline.lakehouse.table} was written {TRIES} times while its hours were counted. The next run counts them again."
+    )
+
+
+def folder_of(pipeline: Pipeline) -> str:
+    """The URL of the folder of its hours' files."""
+    return f"{location()}/hourly/{pipeline.lakehouse.table}"
+
+
 def write_file(pipeline: Pipeline, one: HourlyCount) -> None:
     """One row: hour, attempt, the counts, and when they were counted. Times are UTC."""
     import fsspec
@@ -112,6 +157,28 @@ def write_file(pipeline: Pipeline, one: HourlyCount) -> None:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row], schema=schema), file)
 
 
+def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[datetime, dict[str, int]]:
+    """What the files of these hours and attempts say, of those that are there and can be read."""
+    import fsspec
+    import pyarrow.parquet
+
+    files, root = fsspec.core.url_to_fs(folder_of(pipeline))
+    there = {table.path_of(path): path for path in files.find(root)}
+    found = {}
+    for hour, attempt in counted.items():
+        path = there.get(table.path_of(HourFile.of(pipeline, hour, attempt).url))
+        if path is None:
+            continue
+        try:
+            with files.open(path, "rb") as file:
+                [row] = pyarrow.parquet.read_table(file).to_pylist()
+        except (ValueError, KeyError, OSError):  # pyarrow's errors are of these
+            continue
+        if (row["hour"], row["attempt"]) == (hour.replace(tzinfo=UTC), attempt):
+            found[hour] = {name: row[name] for name in pipeline.lakehouse.measures}
+    return found
+
+
 def _note(cursor, pipeline: Pipeline, counted: Iterable[HourlyCount]) -> None:
     for one in counted:
         counts = json.dumps(one.values)
@@ -121,9 +188,12 @@ def _note(cursor, pipeline: Pipeline, counted: Iterable[HourlyCount]) -> None:
 
 
 def _expected(
-    conn, pipeline: Pipeline, hours: Collection[datetime]
-) -> tuple[dict[datetime, dict[str, int]], set[datetime]]:
-    """The fact's figures by hour without minutes that the table does not have, and those minutes; one snapshot."""
+    conn, pipeline: Pipeline, hours: Collection[datetime], in_table: Collection[datetime]
+) -> tuple[Figures, set[datetime]]:
+    """The fact's figures by hour without minutes that are not current, and those minutes; one snapshot.
+
+    `in_table` are the minutes that the table has events of these hours of. A folded hour is left out whole.
+    """
     fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
     names = pipeline.lakehouse.measures
     measures = ", ".join(names)
@@ -134,58 +204,78 @@ def _expected(
         row["hour"]: {name: int(row[name]) for name in names}
         for row in rows(cursor, f"SELECT hour, {measures} FROM {fact.table} WHERE hour IN %(hours)s", binds)
     }
-    missing = rows(
+    contributions = rows(
         cursor,
-        f"SELECT c.minute, c.hour, {measures} FROM {fact.contributions} AS c JOIN etl.minute_ledger AS l "
-        "ON l.pipeline = %(pipeline)s AND l.minute = c.minute AND NOT l.attempt <=> l.lakehouse_attempt "
-        "WHERE c.hour IN %(hours)s",
+        f"SELECT c.minute, c.hour, {measures}, f.hour IS NOT NULL AS folded FROM {fact.contributions} AS c "
+        "JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = c.minute "
+        "LEFT JOIN etl.folded_hours AS f ON f.pipeline = %(pipeline)s AND f.hour = c.minute "
+        f"WHERE c.hour IN %(hours)s AND (f.hour IS NOT NULL OR NOT {ledger.CURRENT})",
         binds,
     )
-    outdated = rows(
-        cursor,
-        "SELECT minute FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes) WHERE pipeline = %(pipeline)s "
-        "AND to_lakehouse = 1 AND lakehouse_attempt IS NOT NULL",
-        binds,
-    )
+    folded = {row["minute"] for row in contributions if row["folded"]}
+    of_folded = {minute for hour in folded for minute in folded_hours.minutes_of(hour)}
+    left_out = ledger.not_current(cursor, pipeline, {*in_table, *of_folded})
     conn.rollback()
-    for row in missing:
-        figure = figures.setdefault(row["hour"], dict.fromkeys(names, 0))
-        for name in names:
-            figure[name] -= int(row[name])
-    return figures, {row["minute"] for row in (*missing, *outdated)}
+    incomplete = {hour_of(minute) for minute in left_out} & folded
+    for row in contributions:
+        if row["minute"] not in folded or row["minute"] in incomplete:
+            figure = figures.setdefault(row["hour"], dict.fromkeys(names, 0))
+            for name in names:
+                figure[name] -= int(row[name])
+    return figures, left_out.union(*map(folded_hours.minutes_of, incomplete))
 
 
-def _counted(
-    pipeline: Pipeline, events, hours: Collection[datetime], left_out: Collection[datetime]
-) -> dict[datetime, dict[str, int]]:
+def _minutes_in(connection) -> set[datetime]:
+    return {minute for (minute,) in connection.execute("SELECT DISTINCT minute FROM events").fetchall()}
+
+
+def _leave_out(connection, minutes: Collection[datetime]) -> None:
+    import pyarrow
+
+    values = pyarrow.table({"minute": pyarrow.array(sorted(minutes), pyarrow.timestamp("us"))})
+    connection.register("minutes", values)
+    connection.execute("INSERT INTO left_out SELECT minute FROM minutes")
+
+
+def _counted(connection, pipeline: Pipeline) -> Figures:
     query = (FOLDER / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
-    with duckdb_over(events, hours, left_out) as connection:
-        cursor = connection.execute(query)
-        names = [column[0] for column in cursor.description]
-        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    cursor = connection.execute(query)
+    names = [column[0] for column in cursor.description]
+    found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     return {row.pop("hour"): row for row in found}
 
 
 @contextmanager
-def duckdb_over(events, hours: Collection[datetime], left_out: Collection[datetime] = ()) -> Iterator:
-    """A DuckDB connection whose view `events` is the table's events of these hours, without those of some minutes."""
+def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iterator:
+    """A DuckDB connection whose view `events` is the table's events of these hours, without the minutes in `left_out`.
+
+    Minutes from before the pipeline's beginning count nowhere.
+    """
     import duckdb
     import pyarrow
-    from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
-    first, last = min(hours), max(hours) + HOUR
-    span = And(GreaterThanOrEqual("event_time", first.isoformat()), LessThan("event_time", last.isoformat()))
-    files = [task.file.file_path for task in events.scan(row_filter=span).plan_files()]
+    tasks = {
+        task.file.file_path: task
+        for start, end in _spans(hours)
+        for task in events.scan(row_filter=table.between(pipeline.fact_time, start, end)).plan_files()
+    }
     connection = duckdb.connect()
     try:
         connection.register("wanted", pyarrow.table({"hour": pyarrow.array(hours, pyarrow.timestamp("us"))}))
-        connection.register("left_out", pyarrow.table({"minute": pyarrow.array(left_out, pyarrow.timestamp("us"))}))
-        if files:
-            connection.read_parquet(_readable(connection, files)).create_view("files")
+        connection.execute("CREATE TABLE left_out (minute TIMESTAMP)")
+        if any(
+            task.delete_files for task in tasks.values()
+        ):  # another engine has deleted rows, which the files still have
+            start, end = min(hours), max(hours) + HOUR
+            rows_left = events.scan(row_filter=table.between(pipeline.fact_time, start, end)).to_arrow()
+            connection.register("files", rows_left)
+        elif tasks:
+            connection.read_parquet(_readable(connection, sorted(tasks)), union_by_name=True).create_view("files")
         else:
             connection.register("files", events.schema().as_arrow().empty_table())
         connection.execute(
-            "CREATE VIEW events AS SELECT * FROM files WHERE date_trunc('hour', event_time) IN (SELECT hour FROM wanted) "
+            f"CREATE VIEW events AS SELECT * FROM files WHERE minute >= TIMESTAMP '{pipeline.earliest:%Y-%m-%d %H:%M:%S}' "
+            f"AND date_trunc('hour', {pipeline.fact_time}) IN (SELECT hour FROM wanted) "
             "AND minute NOT IN (SELECT minute FROM left_out)"
         )
         yield connection
@@ -193,14 +283,33 @@ def duckdb_over(events, hours: Collection[datetime], left_out: Collection[dateti
         connection.close()
 
 
+def _spans(hours: Collection[datetime]) -> Iterator[tuple[datetime, datetime]]:
+    """The hours as few ranges: an event with an ancient time must not make everything since be searched."""
+    wanted = sorted(hours)
+    start = last = wanted[0]
+    for hour in wanted[1:]:
+        if hour - last > _NEAR:
+            yield start, last + HOUR
+            start = hour
+        last = hour
+    yield start, last + HOUR
+
+
 def _readable(connection, files: list[str]) -> list[str]:
-    """The files as DuckDB takes them; those of a bucket it reads through fsspec."""
+    """The files as DuckDB takes them; those of a bucket it reads through fsspec.
+
+    Raises FileNotFoundError, as every other reader of the table does: DuckDB says it in a class of its own.
+    """
     import fsspec
 
     scheme = files[0].partition("://")[0]
+    system = fsspec.filesystem(scheme)
+    for file in files:
+        if not system.exists(file):
+            raise FileNotFoundError(file)
     if scheme == "file":
         return [file.removeprefix("file://") for file in files]
-    connection.register_filesystem(fsspec.filesystem(scheme))
+    connection.register_filesystem(system)
     return files
 
 

@@ -13,6 +13,10 @@ class LakehouseError(RuntimeError):
     """The lakehouse is not set up, or refused. The message says where, what was found, and the remedy."""
 
 
+def is_on(environ: Mapping[str, str] = os.environ) -> bool:
+    return bool(environ.get(SETTING))
+
+
 def location(environ: Mapping[str, str] = os.environ) -> str:
     """Where the files are. Raises LakehouseError where MINUTEMARK_LAKEHOUSE does not say it."""
     found = environ.get(SETTING, "").rstrip("/")

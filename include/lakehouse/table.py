@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include.connections import endpoint
-from include.lakehouse.settings import CATALOG, location
+from include.lakehouse.settings import CATALOG, SETTING, LakehouseError, location
 from include.pipelines import Pipeline
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 KEY = ("minute", "create_time")
+MOST_MINUTES = 200  # of one expression: pyiceberg looks into every file for the values of a longer list
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
     # A commit leaves a metadata file; those of older ones go with it.
@@ -32,7 +33,12 @@ _PROPERTIES = {
 
 def catalog() -> Catalog:
     """The catalog of connection lakehouse_catalog. Its extra holds further properties of pyiceberg."""
-    from pyiceberg.catalog import load_catalog
+    try:
+        from pyiceberg.catalog import load_catalog
+    except ImportError as error:
+        raise LakehouseError(
+            f"{SETTING} is set, and pyiceberg is not installed here: {error}. Install include/lakehouse/requirements.txt."
+        ) from error
     from sqlalchemy.engine import URL
 
     target = endpoint(CATALOG)
@@ -60,28 +66,63 @@ def schema(pipeline: Pipeline) -> Schema:
     )
 
 
-def table(pipeline: Pipeline) -> Table:
-    """The pipeline's table, made if it is not there; fields that were declared since become columns."""
-    from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
-    from pyiceberg.partitioning import PartitionField, PartitionSpec
-    from pyiceberg.transforms import HourTransform
+def existing(pipeline: Pipeline) -> Table | None:
+    """The pipeline's table as it is. Raises LakehouseError for one that is elsewhere or has lost its metadata."""
+    from pyiceberg.exceptions import NoSuchTableError
 
-    name, found = pipeline.lakehouse.table, catalog()
+    name = pipeline.lakehouse.table
     try:
-        known = found.load_table(name)
+        found = catalog().load_table(name)
     except NoSuchTableError:
-        found.create_namespace_if_not_exists(name.rpartition(".")[0])
-        by_hour = PartitionSpec(PartitionField(1, 1000, HourTransform(), "hour"))
-        try:
-            return found.create_table(name, schema(pipeline), partition_spec=by_hour, properties=_PROPERTIES)
-        except TableAlreadyExistsError:  # another process was faster
-            known = found.load_table(name)
-    missing = [field for field in schema(pipeline).fields if field.name not in known.schema().column_names]
-    if missing:
+        return None
+    except FileNotFoundError as error:
+        raise LakehouseError(f"Table {name} of the catalog has lost its metadata: {error}. {_NEW_TABLE}") from error
+    if not found.location().startswith(f"{location()}/"):
+        raise LakehouseError(
+            f"Table {name} is in {found.location()}, and {SETTING} is {location()}. Set {SETTING} to the place of the table. "
+            f"To move it: {_NEW_TABLE}"
+        )
+    return found
+
+
+def table(pipeline: Pipeline) -> Table:
+    """The pipeline's table, made if it is not there; fields that were declared since become columns.
+
+    Raises LakehouseError where `existing` does, and for a column that the declaration gives another type.
+    """
+    known = existing(pipeline) or _made(pipeline)
+    columns = {field.name: field.field_type for field in known.schema().fields}
+    declared = schema(pipeline).fields
+    for field in declared:
+        if columns.get(field.name, field.field_type) != field.field_type:
+            raise LakehouseError(
+                f"Column {field.name} of table {pipeline.lakehouse.table} is of type {columns[field.name]}, and its "
+                f"declaration makes it {field.field_type}. {_NEW_TABLE}"
+            )
+    if missing := [field for field in declared if field.name not in columns]:
         with known.update_schema() as update:
             for field in missing:
                 update.add_column(field.name, field.field_type)
     return known
+
+
+def _made(pipeline: Pipeline) -> Table:
+    from pyiceberg.exceptions import TableAlreadyExistsError
+    from pyiceberg.partitioning import PartitionField, PartitionSpec
+    from pyiceberg.transforms import HourTransform
+
+    name, found = pipeline.lakehouse.table, catalog()
+    found.create_namespace_if_not_exists(name.rpartition(".")[0])
+    by_hour = PartitionSpec(PartitionField(1, 1000, HourTransform(), "hour"))
+    try:
+        return found.create_table(name, schema(pipeline), partition_spec=by_hour, properties=_PROPERTIES)
+    except TableAlreadyExistsError:  # another process was faster
+        return found.load_table(name)
+
+
+_NEW_TABLE = (
+    "Drop the table from the catalog (docs/lakehouse.md): the next run makes a new one and writes all events again."
+)
 
 
 def replace(into: Table, minutes: Collection[datetime], events: pyarrow.Table) -> None:
@@ -99,3 +140,15 @@ def within(minutes: Iterable[datetime]):
     from pyiceberg.expressions import In
 
     return In("minute", [minute.isoformat() for minute in minutes])
+
+
+def between(column: str, start: datetime, end: datetime):
+    """The expression that is true of events whose time is from `start` until before `end`."""
+    from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
+
+    return And(GreaterThanOrEqual(column, start.isoformat()), LessThan(column, end.isoformat()))
+
+
+def path_of(url: str) -> str:
+    """The path of a file as its file system lists it."""
+    return url.partition("://")[2] or url

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from include.connections import WAREHOUSE_ETL
+from include.lakehouse import hourly, repair
 from include.lakehouse import table as tables
+from include.lakehouse.hour_file import HourFile
+from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
+from include.warehouse.session import rows, warehouse
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
+log = logging.getLogger(__name__)
+
 COMPACTED_AFTER = timedelta(hours=2)  # by then most late minutes of an hour are written
 MOST_FILES = 4  # of an hour that is left as it is
+MOST_ROWS = 2_000_000  # of an hour that is made one file: it is read into memory
 MOST_HOURS = 24  # of one call
 KEPT = timedelta(days=1)  # of snapshots, for readers and for time travel; of unnamed files, for commits under way
-_EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -35,29 +43,39 @@ class Upkeep:
 
 def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta = KEPT) -> Upkeep:
     """Compact, expire, then delete; `now` is UTC. What a call does not reach, the next one does."""
+    from pyiceberg.exceptions import CommitFailedException, ValidationException
+
     now = now or datetime.now(UTC).replace(tzinfo=None)
-    table = tables.table(pipeline)
-    hours = [hour for hour in _scattered_hours(table) if hour < now - COMPACTED_AFTER][:MOST_HOURS]
-    for hour in hours:
-        _compact(table, hour)
+    table, compacted = tables.table(pipeline), 0
+    try:
+        for hour in [hour for hour in _scattered_hours(table) if hour < now - COMPACTED_AFTER][:MOST_HOURS]:
+            try:
+                _compact(table, hour)
+                compacted += 1
+            except (CommitFailedException, ValidationException) as error:  # an export has just written this hour
+                log.info("Hour %s stays as it is until the next upkeep: %s", hour, error)
+                table.refresh()
+    except FileNotFoundError as error:
+        with warehouse(WAREHOUSE_ETL) as conn:
+            log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, table))
     before = len(table.snapshots())
     table.maintenance.expire_snapshots().older_than(now - kept).commit()
     expired = before - len(table.snapshots())
-    return Upkeep(len(hours), expired, sum(1 for _ in _deleted(table, now - kept)))
+    files = sum(1 for _ in _deleted(table, now - kept)) + sum(1 for _ in _outdated(pipeline, now - kept))
+    return Upkeep(compacted, expired, files)
 
 
 def _scattered_hours(table: Table) -> list[datetime]:
     """Hours of the partition that have many files, the one with most files first."""
-    files = Counter(task.file.partition[0] for task in table.scan().plan_files())
-    return [_EPOCH + timedelta(hours=hour) for hour, number in files.most_common() if number > MOST_FILES]
+    files: dict[datetime, list[int]] = defaultdict(list)
+    for task in table.scan().plan_files():
+        files[repair.hour_of(task.file)].append(task.file.record_count)
+    hours = [hour for hour, records in files.items() if len(records) > MOST_FILES and sum(records) <= MOST_ROWS]
+    return sorted(hours, key=lambda hour: -len(files[hour]))
 
 
 def _compact(table: Table, hour: datetime) -> None:
-    from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
-
-    of_hour = And(
-        GreaterThanOrEqual("minute", hour.isoformat()), LessThan("minute", (hour + timedelta(hours=1)).isoformat())
-    )
+    of_hour = tables.between("minute", hour, hour + hourly.HOUR)
     table.overwrite(table.scan(row_filter=of_hour).to_arrow().sort_by("minute"), overwrite_filter=of_hour)
 
 
@@ -65,10 +83,40 @@ def _deleted(table: Table, before: datetime) -> Iterator[str]:
     """Delete files below the table's location that no snapshot names and that are older; yields their paths."""
     import fsspec
 
-    named = {_path(name) for name in _named(table)}
+    named = {tables.path_of(name) for name in _named(table)}
     files, root = fsspec.core.url_to_fs(table.location())
+    there = files.find(root, detail=True)
+    if tables.path_of(table.metadata_location) not in map(tables.path_of, there):
+        raise LakehouseError(
+            f"{table.location()} does not list {table.metadata_location}, the metadata of its own table. Nothing was deleted. "
+            "Check whether the files can be listed, and whether the location is written as the file system writes it."
+        )
+    for path, entry in there.items():
+        if tables.path_of(path) not in named and _changed(entry) < before:
+            files.rm_file(path)
+            yield path
+
+
+def _outdated(pipeline: Pipeline, before: datetime) -> Iterator[str]:
+    """Delete hourly counts that a later attempt has replaced; yields their paths."""
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(hourly.folder_of(pipeline))
+    with warehouse(WAREHOUSE_ETL) as conn:
+        counted = rows(
+            conn.cursor(),
+            "SELECT hour, counted_change FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s AND counted_change IS NOT NULL",
+            {"pipeline": pipeline.name},
+        )
+    newest = {
+        tables.path_of(HourFile.of(pipeline, row["hour"], row["counted_change"]).url): row["counted_change"]
+        for row in counted
+    }
+    folders = {path.rpartition("/")[0]: attempt for path, attempt in newest.items()}
     for path, entry in files.find(root, detail=True).items():
-        if _path(path) not in named and _changed(entry) < before:
+        folder, _, name = tables.path_of(path).rpartition("/")
+        attempt = name.removesuffix(".parquet")
+        if folder in folders and attempt.isdecimal() and int(attempt) < folders[folder] and _changed(entry) < before:
             files.rm_file(path)
             yield path
 
@@ -84,10 +132,6 @@ def _named(table: Table) -> Iterator[str]:
             yield from (
                 entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
             )
-
-
-def _path(url: str) -> str:
-    return url.partition("://")[2] or url
 
 
 def _changed(entry: dict) -> datetime:

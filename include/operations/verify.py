@@ -1,4 +1,4 @@
-"""Verify: recounts topic, lake, ledger, contributions and facts, and says what differs. It changes nothing.
+"""Verify: recounts topic, lake, ledger, contributions, facts and lakehouse, and says what differs. It changes nothing.
 
 `make verify` and the DAG minutemark_verify call this. Exit status: 0 nothing differs, 1 something does, 2 nobody can say.
 """
@@ -17,6 +17,7 @@ from include.kafka.clients import BrokerError
 from include.kafka.way_in import way_in
 from include.lake.errors import LakeError
 from include.lake.session import lake
+from include.lakehouse import settings as lakehouse
 from include.operations.progress import Bar
 from include.operations.recount import identities, rules, unread
 from include.operations.recount.identities import Identities
@@ -31,7 +32,15 @@ from include.window import WindowRefused, asked_range
 
 PATIENCE = 120.0  # seconds that pending minutes are waited for
 LINES = 20  # of each kind of difference
-_REFUSALS = (BrokerError, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, WindowRefused)
+_REFUSALS = (
+    BrokerError,
+    LakeError,
+    WarehouseError,
+    lakehouse.LakehouseError,
+    ConnectionMissing,
+    pipelines.UnknownPipeline,
+    WindowRefused,
+)
 
 
 def verify(
@@ -47,6 +56,7 @@ def verify(
 
     Facts are compared over all their keys either way, and all messages that a topic still holds where there is a way in
     from topics. Minutes that differ are looked at again, see recount/minutes.py.
+    Where the lakehouse is on, its minutes and hours are compared too.
     A partition of the lake that cannot be read is a difference, with its remedy; everything else is verified.
     Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be reached at all.
     """
@@ -82,6 +92,7 @@ class _Recount:
                 self._rules(begin, until)
         self._misplaced(start, end)
         self._facts()
+        self._lakehouse(start, end)
         for look in self._minutes.settled(self._unsettled, patience, poll):
             self._add(look)
         self._say_what_was_left_out()
@@ -94,6 +105,17 @@ class _Recount:
         for finding in recount.findings(start, end):
             waits = finding.kind == topic.WAITING
             (self._report.apart if waits else self._report.differences).add(finding, topic.PURPOSES[finding.kind])
+        self._report.notes.append(str(recount))
+
+    def _lakehouse(self, start: datetime | None, end: datetime | None) -> None:
+        if not (self._pipeline.lakehouse and lakehouse.is_on()):
+            return
+        from include.operations.recount import lakehouse as copy
+
+        recount = copy.LakehouseRecount(self._pipeline, self._conn)
+        for finding in recount.findings(start, end):
+            findings = self._report.apart if finding.kind in copy.APART else self._report.differences
+            findings.add(finding, copy.PURPOSES[finding.kind])
         self._report.notes.append(str(recount))
 
     def _misplaced(self, start: datetime | None, end: datetime | None) -> None:

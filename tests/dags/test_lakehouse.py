@@ -10,6 +10,7 @@ def test_events_are_written_and_counted_outside_the_pool_of_spark(dags):
         ("count_hours", {"load_into_bigquery"}),
         ("load_into_bigquery", set()),
     ]
+    assert dag.get_task("load_into_bigquery").is_teardown, "It loads what was counted also where an hour differs."
     assert {task.pool for task in dag.tasks} == {"default_pool"}
     assert [task.task_id for task in dags["ecommerce_lakehouse_upkeep"].tasks] == ["upkeep"]
 

@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import emptying
+from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
+from tests.warehouse.lab import Lab
+from tests.warehouse.shop import Shop
+
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory) -> Iterator[tuple]:
@@ -43,7 +48,6 @@ def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{tmp_path}/lakehouse")
     yield tmp_path / "lakehouse"
     from include.lakehouse import table
-    from tests.warehouse.shop import Shop
 
     if table.catalog().table_exists(Shop.pipeline.lakehouse.table):
         table.catalog().drop_table(Shop.pipeline.lakehouse.table)
@@ -90,3 +94,9 @@ def files(tmp_path: Path, monkeypatch) -> Path:
     """The folder of a lakehouse of which only the hours' files are there."""
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{tmp_path}")
     return tmp_path
+
+
+@pytest.fixture
+def shop(schemas, lab: Lab, lakehouse) -> Shop:  # noqa: F811
+    emptying.empty_lake()
+    return Shop(lab.conn)

@@ -8,49 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.parquet
 import pytest
 
-from include.lake import counts
-from include.lake.keys import time_uuid
 from include.lake.session import lake
-from include.lake.writer import Event, EventWriter
 from include.lakehouse import events, hourly, table
 from include.lakehouse.export import export
-from tests import emptying
-from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
-from tests.warehouse.lab import TEN, Lab, minute
+from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
+from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation
-
-SHOP = Shop.pipeline
-
-
-@pytest.fixture
-def shop(schemas, lab: Lab, lakehouse) -> Shop:  # noqa: F811
-    emptying.empty_lake()
-    return Shop(lab.conn)
-
-
-def sent(at: datetime, number: int, kind: str = "view", **values: str) -> Event:
-    """A shop event of that minute, as its producer sent it."""
-    fields = {
-        "event_type": kind,
-        "event_time": f"{at:%Y-%m-%d %H:%M:%S} UTC",
-        "product_id": "7",
-        "id": f"{at}/{number}",
-    }
-    return Event(time_uuid(at + timedelta(seconds=number), fields["id"]), fields | values)
-
-
-def in_lake(*events: Event) -> None:
-    with lake("lake_writer") as session:
-        EventWriter(session, SHOP).write(events)
-
-
-def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datetime | None = None, **values) -> None:
-    """Merge these operations as what the lake has of their minutes, long after their last change but for `seen_at`."""
-    with lake() as session:
-        in_lake_now = counts.minute_counts(session, SHOP, operations)
-    read = {at: {"id_checksum": checksum} for at, (_, checksum) in in_lake_now.items()}
-    shop.see(*operations, **({"at": seen_at, "clock": seen_at} if seen_at else {}))
-    shop.publish(operations, counts=read, **values)
 
 
 def moved_to_another_hour(shop: Shop) -> datetime:
@@ -63,16 +26,6 @@ def moved_to_another_hour(shop: Shop) -> datetime:
     in_lake(sent(TEN, 1, event_time=f"{elsewhere:%Y-%m-%d %H:%M:%S} UTC"))
     merged(shop, {TEN: [operation(event_time=elsewhere)]}, run_id="again")
     return elsewhere
-
-
-def counted() -> dict[datetime, tuple[int, ...]]:
-    """Visits and additions to carts of the hours that changed, counted now."""
-    return {one.hour: tuple(one.values.values()) for one in hourly.count(SHOP)}
-
-
-def in_table() -> list[tuple]:
-    found = table.table(SHOP).scan(selected_fields=("minute", "event_type", "product_id")).to_arrow().to_pylist()
-    return sorted((row["minute"], row["event_type"], row["product_id"] and int(row["product_id"])) for row in found)
 
 
 def test_events_of_merged_minutes_are_in_the_table_and_counted_as_the_warehouse_does(shop: Shop) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import pytest
+
 from include.lakehouse import table, upkeep
 from include.lakehouse.table import schema
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop
 
+pytestmark = pytest.mark.usefixtures("lab")
 SHOP = Shop.pipeline
 SOON = datetime.now() + timedelta(days=1)
 

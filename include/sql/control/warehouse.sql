@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
   lakehouse_attempt BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lakehouse has; NULL: none',
+  lakehouse_skipped BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lake did not have when they were due; NULL: none',
   pending TINYINT AS (CASE
     WHEN state = 'closed' THEN 0
     WHEN state = 'held' THEN (CASE WHEN seen_changed_at <=> held_changed_at THEN 0 ELSE 1 END)
@@ -65,6 +66,13 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   KEY pending_minutes (pipeline, pending, split_size, minute),
   KEY lakehouse_minutes (pipeline, to_lakehouse, minute),
   KEY by_state (pipeline, state, minute)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The Iceberg table that lakehouse_attempt is about. Another one, such as after the catalog was lost, gets all events again.
+CREATE TABLE IF NOT EXISTS etl.lakehouse_tables (
+  pipeline VARCHAR(48) NOT NULL,
+  table_uuid CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Hours whose events in the lakehouse changed, and what was counted of them there. A write raises `changes`; the

@@ -1,0 +1,147 @@
+"""What the ledger knows of the lakehouse: which minutes it has, and which hours are to be counted.
+
+A minute is current while the table has the events of its newest merged read. The ledger is changed before the table
+loses events and after it has them, so that a kill in between makes a minute due again and never lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+
+from include.pipelines import Pipeline
+from include.warehouse.session import in_transaction, rows
+
+HOUR = timedelta(hours=1)
+_YEARS = range(1970, 2100)  # that facts have
+_MINUTES_A_QUERY = 1_000
+CURRENT = "(l.raw_rows IS NOT NULL AND l.lakehouse_attempt <=> l.attempt AND NOT l.lakehouse_skipped <=> l.attempt)"
+_DUE = (
+    "SELECT minute, attempt, raw_rows, id_checksum FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes) "
+    "WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute DESC LIMIT %(most)s"
+)
+# Not by a writer of another table, which had the catalog before it was lost.
+_WRITTEN = (
+    "UPDATE etl.minute_ledger AS l JOIN etl.lakehouse_tables AS t ON t.pipeline = l.pipeline AND t.table_uuid = %(table)s "
+    "SET l.lakehouse_attempt = %(attempt)s, l.lakehouse_skipped = %(skipped)s "
+    "WHERE l.pipeline = %(pipeline)s AND l.minute = %(minute)s AND l.attempt = %(attempt)s"
+)
+# What is lost may be of closed minutes too; those that are to be read again must be there in the lake.
+_LOST = (
+    "UPDATE etl.minute_ledger FORCE INDEX (PRIMARY) SET lakehouse_attempt = NULL, lakehouse_skipped = NULL "
+    "WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s AND lakehouse_attempt IS NOT NULL"
+)
+_AGAIN = f"{_LOST} AND state <> 'closed'"
+_TABLE = "SELECT table_uuid FROM etl.lakehouse_tables WHERE pipeline = %(pipeline)s"
+_THIS_TABLE = (
+    "INSERT INTO etl.lakehouse_tables (pipeline, table_uuid) VALUES (%(pipeline)s, %(table)s) "
+    "ON DUPLICATE KEY UPDATE table_uuid = VALUES(table_uuid)"
+)
+_DAYS = "SELECT DISTINCT DATE(minute) AS day FROM etl.minute_ledger WHERE pipeline = %(pipeline)s"
+_MARK = (
+    "INSERT INTO etl.lakehouse_hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s) "
+    "ON DUPLICATE KEY UPDATE changes = changes + 1"
+)
+
+
+def due(conn, pipeline: Pipeline, most: int) -> list[dict]:
+    """The newest minutes that are due: minute, attempt, raw_rows, id_checksum."""
+    found = rows(conn.cursor(), _DUE, {"pipeline": pipeline.name, "most": most})
+    conn.rollback()
+    return found
+
+
+def written(conn, pipeline: Pipeline, table_uuid: str, hours: Iterable[datetime], minutes: Iterable[dict]) -> None:
+    """The table has these reads of minutes, and these hours are to be counted."""
+    _note(conn, pipeline, hours, table_uuid, [row | {"skipped": None} for row in minutes])
+
+
+def skipped(conn, pipeline: Pipeline, table_uuid: str, minutes: Iterable[dict]) -> None:
+    """The lake does not have what the ledger counted of these minutes: they are due again after their next merge."""
+    _note(conn, pipeline, (), table_uuid, [row | {"skipped": row["attempt"]} for row in minutes])
+
+
+def mark(conn, pipeline: Pipeline, hours: Iterable[datetime]) -> None:
+    """These hours are to be counted."""
+    _note(conn, pipeline, hours, "", ())
+
+
+def again(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
+    """Make the minutes from `start` until before `end` due again, but closed ones; returns how many."""
+    return _forget(conn, _AGAIN, pipeline, start, end)
+
+
+def lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
+    """The table no longer has the minutes from `start` until before `end`; returns how many it had."""
+    return _forget(conn, _LOST, pipeline, start, end)
+
+
+def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
+    """Make everything due again if the ledger is about another table; returns whether it was.
+
+    Day by day, and the table last: if it is killed, the next call repeats it.
+    """
+    known = rows(conn.cursor(), _TABLE, {"pipeline": pipeline.name})
+    if known and known[0]["table_uuid"] == table_uuid:
+        conn.rollback()
+        return False
+    days = [row["day"] for row in rows(conn.cursor(), _DAYS, {"pipeline": pipeline.name})]
+    conn.rollback()
+    for day in days:
+        start = datetime(day.year, day.month, day.day)
+        lost(conn, pipeline, start, start + timedelta(days=1))
+    in_transaction(conn, lambda cursor: cursor.execute(_THIS_TABLE, {"pipeline": pipeline.name, "table": table_uuid}))
+    return bool(known)
+
+
+def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> set[datetime]:
+    """The hours from `start` until before `end` that the fact has, or that were counted or are to be."""
+    fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
+    within = "hour >= %(start)s AND hour < %(end)s"
+    found = rows(
+        conn.cursor(),
+        f"SELECT hour FROM {fact.table} WHERE {within} "
+        f"UNION SELECT hour FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s AND {within}",
+        {"pipeline": pipeline.name, "start": start, "end": end},
+    )
+    conn.rollback()
+    return {row["hour"] for row in found}
+
+
+def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> set[datetime]:
+    """Those of these minutes that the ledger knows and whose newest merged read the table does not have."""
+    wanted, found = sorted(minutes), set()
+    for start in range(0, len(wanted), _MINUTES_A_QUERY):
+        some = tuple(wanted[start : start + _MINUTES_A_QUERY])
+        found |= {
+            row["minute"]
+            for row in rows(
+                cursor,
+                "SELECT l.minute FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE l.pipeline = %(pipeline)s "
+                f"AND l.minute IN %(minutes)s AND NOT {CURRENT}",
+                {"pipeline": pipeline.name, "minutes": some},
+            )
+        }
+    return found
+
+
+def _forget(conn, update: str, pipeline: Pipeline, start: datetime, end: datetime) -> int:
+    def forget(cursor) -> int:
+        cursor.execute(update, {"pipeline": pipeline.name, "start": start, "end": end})
+        return cursor.rowcount
+
+    return in_transaction(conn, forget)
+
+
+def _note(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, minutes: Collection[Mapping]) -> None:
+    values = [{**row, "pipeline": pipeline.name, "table": table_uuid} for row in minutes]
+    values.sort(key=lambda row: row["minute"])
+
+    def note(cursor) -> None:
+        for hour in sorted(hours):
+            if hour.year in _YEARS:
+                cursor.execute(_MARK, {"pipeline": pipeline.name, "hour": hour})
+        if values:
+            cursor.executemany(_WRITTEN, values)
+
+    in_transaction(conn, note)

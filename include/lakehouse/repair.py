@@ -1,0 +1,102 @@
+"""Repairs a table that has lost files or has events of minutes that no merge has read. The next export writes them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.lakehouse import hourly, ledger
+from include.lakehouse import table as tables
+from include.pipelines import Pipeline
+from include.warehouse.session import rows
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+HOUR = timedelta(hours=1)
+EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What a table had lost; str() is the line for the task's log."""
+
+    files: int
+    minutes: int
+
+    def __str__(self) -> str:
+        return f"{self.files} data files of the table are missing; {self.minutes} minutes are written again."
+
+
+def drop_lost_files(conn, pipeline: Pipeline, table: Table) -> Lost:
+    """Take data files that are missing out of the table; the minutes of their hours are due again."""
+    table.refresh()
+    files = list(lost_files(table))
+    if not files:
+        return Lost(0, 0)
+    minutes = 0
+    for hour in sorted({hour_of(file) for file in files}):
+        minutes += ledger.lost(conn, pipeline, hour, hour + HOUR)
+    for start, end in _event_times(pipeline, table, files):
+        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
+    with table.transaction() as transaction, transaction.update_snapshot().overwrite() as snapshot:
+        for file in files:
+            snapshot.delete_data_file(file)
+    return Lost(len(files), minutes)
+
+
+def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> None:
+    """Delete events of minutes from `start` until before `end` that no merge has read."""
+    span = tables.between("minute", start, end)
+    there = set(table.scan(row_filter=span, selected_fields=("minute",)).to_arrow()["minute"].to_pylist())
+    known = {
+        row["minute"]
+        for row in rows(
+            conn.cursor(),
+            "SELECT minute FROM etl.minute_ledger FORCE INDEX (PRIMARY) WHERE pipeline = %(pipeline)s "
+            "AND minute >= %(start)s AND minute < %(end)s AND attempt IS NOT NULL",
+            {"pipeline": pipeline.name, "start": start, "end": end},
+        )
+    }
+    conn.rollback()
+    unknown = sorted(there - known)
+    for first in range(0, len(unknown), tables.MOST_MINUTES):
+        some = unknown[first : first + tables.MOST_MINUTES]
+        hours = hourly.hours_of(pipeline, table, some)
+        ledger.mark(conn, pipeline, hours)
+        table.delete(tables.within(some))
+        ledger.mark(conn, pipeline, hours)
+
+
+def lost_files(table: Table) -> Iterator[DataFile]:
+    """The data files of the table's newest snapshot that are not there."""
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(table.location())
+    there = {tables.path_of(path) for path in files.find(root)}
+    for task in table.scan().plan_files():
+        if tables.path_of(task.file.file_path) not in there:
+            yield task.file
+
+
+def hour_of(file: DataFile) -> datetime:
+    """Of its partition."""
+    return EPOCH + timedelta(hours=file.partition[0])
+
+
+def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Iterator[tuple[datetime, datetime]]:
+    """From which hour of the fact until before which one a file had events."""
+    from pyiceberg.conversions import from_bytes
+    from pyiceberg.types import TimestampType
+
+    field = table.schema().find_field(pipeline.fact_time).field_id
+    for file in files:
+        if field in (file.lower_bounds or {}):
+            first, last = (
+                EPOCH + timedelta(microseconds=from_bytes(TimestampType(), bounds[field]))
+                for bounds in (file.lower_bounds, file.upper_bounds)
+            )
+            yield hourly.hour_of(first), hourly.hour_of(last) + HOUR

@@ -1,0 +1,49 @@
+"""Shop events in the lake, merged as the chain would, and what the table has of them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from include.lake import counts
+from include.lake.keys import time_uuid
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.lakehouse import hourly, table
+from tests.warehouse.shop import Shop
+
+SHOP = Shop.pipeline
+
+
+def sent(at: datetime, number: int, kind: str = "view", **values: str) -> Event:
+    """A shop event of that minute, as its producer sent it."""
+    fields = {
+        "event_type": kind,
+        "event_time": f"{at:%Y-%m-%d %H:%M:%S} UTC",
+        "product_id": "7",
+        "id": f"{at}/{number}",
+    }
+    return Event(time_uuid(at + timedelta(seconds=number), fields["id"]), fields | values)
+
+
+def in_lake(*events: Event) -> None:
+    with lake("lake_writer") as session:
+        EventWriter(session, SHOP).write(events)
+
+
+def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datetime | None = None, **values) -> None:
+    """Merge these operations as what the lake has of their minutes, long after their last change but for `seen_at`."""
+    with lake() as session:
+        in_lake_now = counts.minute_counts(session, SHOP, operations)
+    read = {at: {"id_checksum": checksum} for at, (_, checksum) in in_lake_now.items()}
+    shop.see(*operations, **({"at": seen_at, "clock": seen_at} if seen_at else {}))
+    shop.publish(operations, counts=read, **values)
+
+
+def counted() -> dict[datetime, tuple[int, ...]]:
+    """Visits and additions to carts of the hours that changed, counted now."""
+    return {one.hour: tuple(one.values.values()) for one in hourly.count(SHOP)}
+
+
+def in_table() -> list[tuple]:
+    found = table.table(SHOP).scan(selected_fields=("minute", "event_type", "product_id")).to_arrow().to_pylist()
+    return sorted((row["minute"], row["event_type"], row["product_id"] and int(row["product_id"])) for row in found)

@@ -1,0 +1,170 @@
+"""Processes that are killed without warning between two real steps: what the next run leaves is exact."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from include.connections import endpoint
+from include.lakehouse import table, upkeep
+from include.lakehouse.export import export
+from include.warehouse.session import warehouse
+from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
+from tests.warehouse.lab import TEN, minute
+from tests.warehouse.shop import Shop, operation
+
+ELSEWHERE = TEN + timedelta(hours=3)
+EXPORT = "from include.lakehouse.export import export; export(pipeline)"
+COUNT = "from include.lakehouse import hourly; hourly.count(pipeline)"
+UPKEEP = (
+    "from datetime import datetime, timedelta; from include.lakehouse import upkeep; "
+    "upkeep.upkeep(pipeline, now=datetime.now() + timedelta(days=2))"
+)
+
+
+@contextmanager
+def running(program: str) -> Iterator[subprocess.Popen]:
+    """The program in a process of its own; killed at the end as the kernel does it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from include import pipelines; pipeline = pipelines.get('{SHOP.name}'); {program}"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+        assert process.poll() is None, f"It ended before it was killed: {process.stderr.read()}"
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+
+
+def wait_until(reached: Callable[[], object], process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert process.poll() is None, f"It ended before it got there: {process.stderr.read()}"
+        assert time.monotonic() < deadline, "It never got there."
+        time.sleep(0.02)
+
+
+@contextmanager
+def rows_locked(query: str, *values) -> Iterator[None]:
+    """Rows of the warehouse that nobody else can change meanwhile."""
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute(f"{query} FOR UPDATE", values)
+        cursor.fetchall()
+        yield
+
+
+@contextmanager
+def commits_locked() -> Iterator[None]:
+    """No commit of the table gets into the catalog meanwhile."""
+    import psycopg2
+
+    target = endpoint("lakehouse_catalog")
+    conn = psycopg2.connect(
+        host=target.host, port=target.port, user=target.login, password=target.password, dbname=target.schema
+    )
+    try:
+        conn.cursor().execute("SELECT * FROM iceberg_tables FOR UPDATE")
+        yield
+    finally:
+        conn.close()
+
+
+def snapshot() -> int | None:
+    found = table.table(SHOP).current_snapshot()
+    return found and found.snapshot_id
+
+
+@pytest.fixture
+def moved(shop: Shop) -> Shop:
+    """Of two counted events of ten, one has moved to another hour and was merged there."""
+    in_lake(sent(TEN, 1), sent(minute(1), 1))
+    merged(shop, {TEN: [operation()], minute(1): [operation()]})
+    export(SHOP)
+    assert counted() == {TEN: (2, 0)}
+    in_lake(sent(TEN, 1, event_time=f"{ELSEWHERE:%Y-%m-%d %H:%M:%S} UTC"))
+    merged(shop, {TEN: [operation(event_time=ELSEWHERE)]}, run_id="again")
+    return shop
+
+
+def assert_exact() -> None:
+    assert export(SHOP).minutes <= 1
+    assert counted() == {TEN: (1, 0), ELSEWHERE: (1, 0)}
+    assert in_table() == [(TEN, "view", 7), (minute(1), "view", 7)]
+    assert export(SHOP).minutes == 0
+
+
+def test_a_kill_after_the_hours_are_marked_and_before_the_commit(moved: Shop) -> None:
+    before = moved.query("SELECT changes FROM etl.lakehouse_hours")
+    with commits_locked(), running(EXPORT) as process:
+        wait_until(lambda: moved.query("SELECT changes FROM etl.lakehouse_hours") != before, process)
+    assert_exact()
+
+
+def test_a_kill_between_the_commit_and_its_note(moved: Shop) -> None:
+    before = snapshot()
+    with rows_locked("SELECT * FROM etl.minute_ledger"), running(EXPORT) as process:
+        wait_until(lambda: snapshot() != before, process)
+    assert_exact()
+
+
+def test_a_kill_between_the_commit_and_its_note_that_meets_a_count(moved: Shop) -> None:
+    """The count in between leaves the minute out on both sides."""
+    before = snapshot()
+    with rows_locked("SELECT * FROM etl.minute_ledger"), running(EXPORT) as process:
+        wait_until(lambda: snapshot() != before, process)
+    assert counted() == {TEN: (1, 0)}
+    assert export(SHOP).minutes == 1
+    assert counted() == {ELSEWHERE: (1, 0)}
+
+
+def test_a_kill_between_the_file_of_an_hour_and_its_note(moved: Shop, lakehouse) -> None:
+    export(SHOP)
+    with rows_locked("SELECT * FROM etl.lakehouse_hours"), running(COUNT) as process:
+        wait_until(lambda: any(lakehouse.glob(f"hourly/*/{ELSEWHERE:%Y-%m-%dT%H}/*.parquet")), process)
+    assert counted() == {TEN: (1, 0), ELSEWHERE: (1, 0)}
+
+
+def test_a_kill_before_a_compaction_is_committed(shop: Shop, lakehouse) -> None:
+    minutes = [minute(number) for number in range(upkeep.MOST_FILES + 1)]
+    for at in minutes:
+        in_lake(sent(at, 1))
+        merged(shop, {at: [operation()]}, run_id=str(at))
+        export(SHOP)
+    files = set(lakehouse.rglob("*.parquet"))
+    with commits_locked(), running(UPKEEP) as process:
+        wait_until(lambda: set(lakehouse.rglob("*.parquet")) - files, process)
+    assert len(in_table()) == len(minutes)
+    assert counted() == {TEN: (len(minutes), 0)}
+    upkeep.upkeep(SHOP, now=minute(600) + timedelta(days=3650))
+    assert len(in_table()) == len(minutes)
+    assert len(list(lakehouse.rglob("hour=*/*.parquet"))) == 1, "The file of the killed compaction is deleted, too."
+
+
+def test_a_kill_while_files_are_deleted(shop: Shop, lakehouse) -> None:
+    in_lake(sent(TEN, 1))
+    merged(shop, {TEN: [operation()]})
+    export(SHOP)
+    [file] = lakehouse.rglob("*.parquet")
+    unnamed = [file.with_name(f"{number}.parquet") for number in range(20_000)]
+    for left in unnamed:
+        left.touch()
+    with running(UPKEEP) as process:
+        wait_until(lambda: not all(left.exists() for left in unnamed[::100]), process)
+    assert any(left.exists() for left in unnamed), "It was killed on its way."
+    assert in_table() == [(TEN, "view", 7)]
+    upkeep.upkeep(SHOP, now=minute(600) + timedelta(days=3650))
+    assert not any(left.exists() for left in unnamed)
+    assert in_table() == [(TEN, "view", 7)]

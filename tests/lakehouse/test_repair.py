@@ -1,0 +1,174 @@
+"""A table whose rows, files or catalog somebody has lost or changed: what is missing is written again, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from include.lake.session import lake
+from include.lakehouse import table, upkeep
+from include.lakehouse.export import again, export
+from include.lakehouse.settings import LakehouseError
+from include.warehouse import folding
+from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
+from tests.warehouse.lab import CLOCK, TEN, minute
+from tests.warehouse.shop import Shop, operation
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def two_hours(shop: Shop) -> list[tuple]:
+    """Events of ten and of eleven, exported and counted; what the table has."""
+    in_lake(sent(TEN, 1), sent(TEN, 2), sent(minute(1), 1, "cart"), sent(minute(60), 1))
+    later = operation(event_time=minute(60))
+    merged(shop, {TEN: [operation(), operation()], minute(1): [operation("cart")], minute(60): [later]})
+    export(SHOP)
+    assert counted() == {TEN: (2, 1), minute(60): (1, 0)}
+    return in_table()
+
+
+def remove_data_of(lakehouse, hour: str) -> None:
+    [file] = lakehouse.rglob(f"hour={hour}/*.parquet")
+    file.unlink()
+
+
+def test_a_table_whose_catalog_was_lost_gets_all_events_again(shop: Shop, two_hours) -> None:
+    table.catalog().drop_table(SHOP.lakehouse.table)
+    assert export(SHOP).minutes == 3
+    assert in_table() == two_hours
+    assert counted() == {TEN: (2, 1), minute(60): (1, 0)}
+    assert export(SHOP).minutes == 0
+
+
+def test_a_writer_of_a_lost_table_leaves_no_note(shop: Shop, two_hours) -> None:
+    from include.lakehouse import ledger
+
+    of_lost = str(table.table(SHOP).metadata.table_uuid)
+    [row] = shop.query("SELECT minute, attempt FROM etl.minute_ledger WHERE minute = %s", TEN)
+    table.catalog().drop_table(SHOP.lakehouse.table)
+    ledger.use_table(shop.conn, SHOP, str(table.table(SHOP).metadata.table_uuid))
+    ledger.written(shop.conn, SHOP, of_lost, (), [dict(zip(("minute", "attempt"), row, strict=True))])
+    assert export(SHOP).minutes == 3
+
+
+def test_rows_that_were_deleted_by_hand_are_written_again(shop: Shop, two_hours) -> None:
+    table.table(SHOP).delete(table.between("minute", TEN, TEN + HOUR))
+    assert again(SHOP, TEN, TEN + HOUR) == 2
+    assert export(SHOP).minutes == 2
+    assert in_table() == two_hours
+    assert counted() == {TEN: (2, 1)}
+
+
+def test_rows_that_were_added_by_hand_are_removed(shop: Shop, two_hours) -> None:
+    into = table.table(SHOP)
+    strangers = into.scan(row_filter=table.within([TEN])).to_arrow()
+    moved = strangers.set_column(0, strangers.schema.field("minute"), [[minute(7)] * 2])
+    into.append(moved)
+    again(SHOP, TEN, TEN + HOUR)
+    export(SHOP)
+    assert in_table() == two_hours
+    assert counted() == {TEN: (2, 1)}
+
+
+def test_an_export_that_needs_a_missing_file_writes_its_whole_hour_again(shop: Shop, two_hours, lakehouse) -> None:
+    remove_data_of(lakehouse, "2026-03-01-10")
+    in_lake(sent(TEN, 3))
+    merged(shop, {TEN: [operation()] * 3}, run_id="late")
+    assert export(SHOP).minutes == 1
+    assert export(SHOP).minutes == 1, "The other minute of the file."
+    assert counted() == {TEN: (3, 1)}
+
+
+def test_a_count_that_needs_a_missing_file_leaves_its_minutes_out_until_they_are_written(
+    shop: Shop, two_hours, lakehouse
+) -> None:
+    remove_data_of(lakehouse, "2026-03-01-10")
+    shop.query("UPDATE etl.lakehouse_hours SET changes = changes + 1 WHERE hour = %s", TEN)
+    counted()
+    assert export(SHOP).minutes == 2
+    assert in_table() == two_hours
+    assert counted() == {TEN: (2, 1)}
+
+
+def test_upkeep_that_needs_a_missing_file_leaves_the_repair_to_the_next_export(
+    shop: Shop, two_hours, lakehouse, monkeypatch
+) -> None:
+    monkeypatch.setattr(upkeep, "MOST_FILES", 0)
+    remove_data_of(lakehouse, "2026-03-01-10")
+    upkeep.upkeep(SHOP)
+    assert export(SHOP).minutes == 2
+    assert in_table() == two_hours
+
+
+def test_a_table_without_its_metadata_is_named_with_a_remedy(shop: Shop, two_hours, lakehouse) -> None:
+    for file in lakehouse.rglob("*.metadata.json"):
+        file.unlink()
+    with pytest.raises(LakehouseError, match=r"has lost its metadata: .* Drop the table from the catalog"):
+        export(SHOP)
+    table.catalog().drop_table(SHOP.lakehouse.table)
+    export(SHOP)
+    assert in_table() == two_hours
+
+
+def test_a_table_that_is_elsewhere_is_refused(shop: Shop, two_hours, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{tmp_path}/other")
+    with pytest.raises(LakehouseError, match=r"Table ecommerce.events is in file:.*To move it: Drop the table"):
+        export(SHOP)
+
+
+def test_a_field_that_becomes_a_number_is_refused_until_the_table_is_made_again(shop: Shop, two_hours) -> None:
+    other = replace(SHOP, numbers=(*SHOP.numbers, "brand"))
+    with pytest.raises(LakehouseError, match=r"Column brand of table ecommerce.events is of type string"):
+        export(other)
+    table.catalog().drop_table(SHOP.lakehouse.table)
+    assert export(other).minutes == 3
+
+
+def test_minutes_that_the_lake_has_lost_are_in_nobodys_way(shop: Shop) -> None:
+    in_lake(sent(TEN, 1), sent(minute(1), 1))
+    merged(shop, {TEN: [operation()], minute(1): [operation()]})
+    with lake("lake_writer") as session:
+        for shard in range(SHOP.shards):
+            session.execute(f"DELETE FROM {SHOP.lake_table} WHERE minute = %s AND shard = %s", (minute(1), shard))
+    assert (export(SHOP).changed_since, export(SHOP).changed_since) == (1, 0), "They are looked at once a merge."
+    assert counted() == {TEN: (1, 0)}
+    assert again(SHOP, TEN, TEN + HOUR) == 2
+    assert export(SHOP).changed_since == 1
+
+
+def test_an_event_that_left_its_hour_and_has_not_settled_there_differs_nowhere(shop: Shop) -> None:
+    in_lake(sent(TEN, 1), sent(minute(1), 1))
+    merged(shop, {TEN: [operation()], minute(1): [operation()]})
+    export(SHOP)
+    elsewhere = minute(180)
+    in_lake(sent(TEN, 1, event_time=f"{elsewhere:%Y-%m-%d %H:%M:%S} UTC"))
+    moved = {TEN: [operation(event_time=elsewhere)]}
+    merged(shop, moved, run_id="again", clock=CLOCK, seen_at=CLOCK - timedelta(seconds=1))
+    assert counted() == {TEN: (1, 0)}, "Without the minute that the table does not have as it was merged."
+
+
+def test_a_folded_hour_is_left_out_whole_until_the_table_has_all_of_it(shop: Shop) -> None:
+    in_lake(sent(TEN, 1), sent(minute(1), 1))
+    merged(shop, {TEN: [operation()], minute(1): [operation()]})
+    shop.query("UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 2 DAY")
+    assert folding.fold(shop.conn, SHOP, CLOCK, timedelta(hours=1)) == 1
+    shop.query("UPDATE etl.minute_ledger SET read_at = NULL WHERE minute = %s", minute(1))
+    export(SHOP)
+    assert counted() == {TEN: (0, 0)}, "Its contributions are those of the whole hour."
+    shop.query("UPDATE etl.minute_ledger SET read_at = settled_before WHERE minute = %s", minute(1))
+    export(SHOP)
+    assert counted() == {TEN: (2, 0)}
+
+
+def test_ids_are_those_of_the_key_whatever_the_payload_says(shop: Shop) -> None:
+    from include.lake.writer import EventWriter
+
+    plain = sent(TEN, 1)
+    with lake("lake_writer") as session:
+        EventWriter(session, SHOP).write([plain._replace(text='{"event_type": "scroll", "id": " other "}')])
+    merged(shop, {TEN: []}, ignored=1)
+    export(SHOP)
+    assert table.table(SHOP).scan(selected_fields=("id",)).to_arrow().to_pylist() == [{"id": plain.values["id"]}]

@@ -1,0 +1,150 @@
+"""Verify compares the lakehouse too: nothing where it is exact, and each thing that can be wrong with its remedy."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta
+
+import pyarrow
+import pytest
+
+from include.lake.session import lake
+from include.lakehouse import table
+from include.lakehouse.export import again, export
+from include.operations import verify
+from tests.lakehouse.events import SHOP, counted, in_lake, merged, sent
+from tests.warehouse.lab import TEN, minute
+from tests.warehouse.shop import Shop, operation
+
+HOUR = timedelta(hours=1)
+NOTHING = {}
+
+
+@pytest.fixture
+def exact(shop: Shop) -> Shop:
+    in_lake(sent(TEN, 1), sent(minute(1), 1, "cart"), sent(minute(60), 1))
+    later = operation(event_time=minute(60))
+    merged(shop, {TEN: [operation()], minute(1): [operation("cart")], minute(60): [later]})
+    export(SHOP)
+    counted()
+    assert differences() == NOTHING
+    return shop
+
+
+def recount(start: datetime | None = None, end: datetime | None = None):
+    [report] = verify.verify([SHOP], start=start, end=end, patience=0).pipelines
+    return report
+
+
+def differences(**span) -> dict[str, int]:
+    return recount(**span).differences.counts
+
+
+def apart() -> dict[str, int]:
+    return {kind: number for kind, number in recount().apart.counts.items() if kind.startswith("lakehouse")}
+
+
+def follow_remedies() -> None:
+    """Do what the findings say: trigger the DAG with that range."""
+    for findings in recount().differences.kept.values():
+        for finding in findings:
+            [ends] = re.findall(r'trigger ecommerce_lakehouse with {"from": "(.+)Z", "to": "(.+)Z"}', finding.remedy)
+            again(SHOP, *map(datetime.fromisoformat, ends))
+    export(SHOP)
+    counted()
+
+
+def test_what_is_not_written_or_counted_yet_stands_apart(exact: Shop) -> None:
+    in_lake(sent(minute(2), 1))
+    merged(exact, {minute(2): [operation()]}, run_id="later")
+    assert (differences(), apart()) == (NOTHING, {"lakehouse_due": 1})
+    export(SHOP)
+    assert (differences(), apart()) == (NOTHING, {"lakehouse_hour_due": 1})
+    counted()
+    assert (differences(), apart()) == (NOTHING, {})
+    assert "4 minutes of the lakehouse were compared with the ledger, and 2 hours with the fact." in recount().notes[-1]
+
+
+def test_rows_deleted_by_hand(exact: Shop) -> None:
+    table.table(SHOP).delete(table.within([TEN]))
+    assert differences() == {"lakehouse_other_events": 1, "lakehouse_hour": 1}
+    assert differences(start=minute(60), end=minute(120)) == NOTHING, "Of another hour."
+    follow_remedies()
+    assert differences() == NOTHING
+
+
+def test_rows_added_by_hand(exact: Shop) -> None:
+    into = table.table(SHOP)
+    row = into.scan(row_filter=table.within([TEN])).to_arrow()
+    into.append(row.set_column(0, row.schema.field("minute"), [[minute(7)]]))
+    assert differences() == {"lakehouse_unknown_minute": 1, "lakehouse_hour": 1}
+    follow_remedies()
+    assert differences() == NOTHING
+
+
+def test_values_changed_by_hand(exact: Shop) -> None:
+    into = table.table(SHOP)
+    row = into.scan(row_filter=table.within([TEN])).to_arrow()
+    field = row.schema.field("event_type")
+    carts = pyarrow.array(["cart"], field.type)
+    table.replace(into, [TEN], row.set_column(row.column_names.index(field.name), field, carts))
+    assert differences() == {"lakehouse_hour": 1}
+    follow_remedies()
+    assert differences() == NOTHING
+
+
+def test_a_data_file_deleted_by_hand(exact: Shop, lakehouse) -> None:
+    [file] = lakehouse.rglob("hour=2026-03-01-10/*.parquet")
+    file.unlink()
+    assert differences() == {"lakehouse_lost_file": 1}
+    follow_remedies()
+    assert differences() == NOTHING
+
+
+@pytest.mark.parametrize("change", [lambda file: file.unlink(), lambda file: file.write_bytes(b"PAR1")])
+def test_the_file_of_an_hour_deleted_or_broken_by_hand(exact: Shop, lakehouse, change) -> None:
+    [file] = lakehouse.glob("hourly/*/2026-03-01T10/*.parquet")
+    change(file)
+    assert differences() == {"lakehouse_hour_file": 1}
+    follow_remedies()
+    assert differences() == NOTHING
+
+
+def test_the_count_of_an_hour_changed_or_deleted_by_hand(exact: Shop) -> None:
+    exact.query("""UPDATE etl.lakehouse_hours SET counts = '{"visits": 9, "cart_additions": 9}' WHERE hour = %s""", TEN)
+    exact.query("DELETE FROM etl.lakehouse_hours WHERE hour = %s", minute(60))
+    assert differences() == {"lakehouse_count": 2}
+    follow_remedies()
+    assert differences() == NOTHING
+
+
+def test_a_table_dropped_by_hand(exact: Shop) -> None:
+    table.catalog().drop_table(SHOP.lakehouse.table)
+    assert differences() == {"lakehouse_no_table": 1}
+    export(SHOP)
+    counted()
+    assert differences() == NOTHING
+
+
+def test_rows_that_the_lake_lost_before_they_were_written(exact: Shop) -> None:
+    in_lake(sent(minute(2), 1))
+    merged(exact, {minute(2): [operation()]}, run_id="later")
+    with lake("lake_writer") as session:
+        for shard in range(SHOP.shards):
+            session.execute(f"DELETE FROM {SHOP.lake_table} WHERE minute = %s AND shard = %s", (minute(2), shard))
+    export(SHOP)
+    assert apart()["lakehouse_skipped"] == 1
+
+
+def test_verify_needs_no_package_of_the_lakehouse_where_it_is_off(exact: Shop) -> None:
+    program = (
+        "import sys; from include.operations import verify; "
+        "status = verify.main(['--pipeline', 'ecommerce', '--patience', '0']); "
+        "loaded = {'pyiceberg', 'duckdb', 'pyarrow'} & sys.modules.keys(); sys.exit(f'{loaded}' if loaded else status)"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "MINUTEMARK_LAKEHOUSE"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ)
+    assert (done.returncode, "lakehouse" in done.stdout) == (0, False), done.stderr
