@@ -22,7 +22,14 @@ DIALECT = {
     r"(?<!there )\b(is|are) no ": "is not a",
     r"\bwho may\b": "users with permission to",
 }
-PAGES = ("README.md", "docs/how-it-works.md", "docs/commands.md")
+PAGES = (
+    "README.md",
+    "docs/bi-tools.md",
+    "docs/coming-from.md",
+    "docs/commands.md",
+    "docs/how-it-works.md",
+    "docs/samples.md",
+)
 
 
 def complaints(text: str) -> list[str]:
