@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from include import pipelines
 from include.operations import tableau_extract
 from include.warehouse import bi_views
 from include.warehouse.session import warehouse
-from local import bootstrap, connections, tableau
+from local import bootstrap, connections, tableau, waiting
 from local.layout import TABLEAU
 from tests.warehouse.lab import Lab, contribution, minute
 from tests.warehouse.shop import Shop, operation
@@ -138,6 +139,32 @@ def test_a_failed_extract_leaves_the_former_one_and_says_why(facts, tmp_path: Pa
     done = extract(f"--file={file}", environ=environ)
     assert done.returncode == 1 and "refused the login" in done.stderr and "wrong" not in done.stderr
     assert file.read_text() == "former" and [*tmp_path.iterdir()] == [file]
+
+
+@pytest.mark.optional_install
+def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: Path) -> None:
+    file, unfinished = tmp_path / "former.hyper", tmp_path / ".former.hyper.unfinished"
+    file.write_text("former")
+    arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
+    with warehouse("warehouse_admin") as other:
+        other.cursor().execute("LOCK TABLES ecommerce.visits_hourly WRITE")  # the extract waits for it
+        writing = psutil.Popen(tableau.command(arguments), env=tableau.environment_of_extract(os.environ))
+        waiting.until(
+            unfinished.stat,
+            what=str(unfinished),
+            seconds=60,
+            errors=(FileNotFoundError,),
+            alive=lambda: writing.poll() is None,
+        )
+        processes = [writing, *writing.children(recursive=True)]
+        assert len(processes) > 1
+        writing.kill()
+        _, alive = psutil.wait_procs(processes, timeout=60)
+        assert not alive
+        other.cursor().execute("UNLOCK TABLES")
+    assert file.read_text() == "former"
+    assert extract(*arguments).returncode == 0
+    assert read(file)["ecommerce.bi_visits"]["rows"] and not unfinished.exists()
 
 
 @pytest.mark.optional_install

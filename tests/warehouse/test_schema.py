@@ -50,6 +50,9 @@ READABLE = [
     "SELECT * FROM recruitment.board_events",
     "SELECT * FROM recruitment.board_contributions",
     "SELECT * FROM ecommerce.board_sales",
+    "SELECT * FROM recruitment.bi_events",
+    "SELECT * FROM ecommerce.bi_sales",
+    "SELECT * FROM ecommerce.bi_visits",
     "SELECT check_name, outcome, offending_rows FROM etl.check_results",
 ]
 
