@@ -65,8 +65,11 @@ def _from_json(conn_id: str, value: str) -> Endpoint:
 
 
 def _from_airflow(conn_id: str) -> Endpoint:
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
+    try:
+        from airflow.sdk import BaseHook
+        from airflow.sdk.exceptions import AirflowNotFoundException
+    except ModuleNotFoundError as error:  # an environment of its own has no Airflow
+        raise _missing(conn_id) from error
 
     try:
         return _described(conn_id, BaseHook.get_connection(conn_id))

@@ -44,7 +44,8 @@ def explain(error: BaseException, target: Endpoint) -> WarehouseError | None:
     remedy = _remedy(code, target)
     if remedy is None:
         return None
-    found = " ".join(str(error.args[-1] if error.args else error).split())[:400]
+    text = getattr(error, "msg", None) or (error.args[-1] if error.args else error)  # mysql-connector-python has msg
+    found = " ".join(str(text).split())[:400]
     return WarehouseError(f"The warehouse at {place(target)} {remedy[0]}: {found}. {remedy[1]}", code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from include.operations import tableau_extract
 from include.warehouse import bi_views
 from include.warehouse.session import warehouse
 from local import bootstrap, connections, tableau, waiting
-from local.layout import TABLEAU
+from local.layout import ROOT, TABLEAU
 from tests.warehouse.lab import Lab, contribution, minute
 from tests.warehouse.shop import Shop, operation
 
@@ -173,15 +174,24 @@ def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: 
     [
         (["--file=x.csv"], "name a file that ends in .hyper, in an existing folder"),
         (["--file=none/x.hyper"], "name a file that ends in .hyper, in an existing folder"),
+        (["--file=x.hyper"], "warehouse_bi .* cannot be reached: .*127.0.0.1:1"),
         (["--file=x.hyper", "--views=etl.board_now"], "names etl.board_now; the views are: ecommerce.bi_sales, "),
+        (["--file=/proc/x.hyper"], "/proc/x.hyper cannot be written: .* could not be created.* name another folder"),
         (["--file=x.hyper", "--from=yesterday"], "`from` is 'yesterday', which is not a date and time"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(hyper_api, tmp_path: Path, arguments: list[str], message: str) -> None:
-    environ = tableau.environment_of_extract({connections.variable("warehouse_bi"): "{}"})
+    environ = tableau.environment_of_extract({connections.variable("warehouse_bi"): '{"host": "127.0.0.1", "port": 1}'})
     done = extract(*arguments, environ=environ, cwd=tmp_path)
-    assert done.returncode == 1 and message in done.stderr
+    assert done.returncode == 1 and re.search(message, done.stderr)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.optional_install
+def test_without_the_connection_it_says_how_to_define_it(hyper_api, tmp_path: Path) -> None:
+    environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    done = extract("--file=x.hyper", environ=environ, cwd=tmp_path)
+    assert done.returncode == 1 and "Connection 'warehouse_bi' is not defined" in done.stderr
 
 
 def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) -> None:
