@@ -1,5 +1,5 @@
-"""Hourly counts of the lakehouse in BigQuery: a load job for each hour's file, and a view of the newest attempt of each hour.
+"""Hourly counts of the lakehouse in BigQuery: a load job for each hour's file, and a view of each hour's newest attempt.
 
-It needs the packages of include/bigquery/requirements.txt, and nothing of Airflow or of the stores but in due.py: the Cloud
-Function runs the rest.
+It needs the packages of include/bigquery/requirements.txt. Only due.py needs the warehouse: the Cloud Function runs the
+rest.
 """

@@ -1,7 +1,7 @@
 """Load jobs: each appends the file of one hour, under an id that names the hour and the attempt.
 
-BigQuery keeps ids of jobs and refuses a second job of the same id. A load that is repeated therefore finds the first one,
-waits for it, and starts another only if that one failed.
+BigQuery keeps ids of jobs and refuses a second job of the same id. A load that is repeated therefore finds the first
+one, waits for it, and starts another only if that one failed.
 """
 
 from __future__ import annotations

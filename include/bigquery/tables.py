@@ -36,7 +36,7 @@ def view(pipeline: Pipeline) -> str:
 
 
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
-    """The table that load jobs append to. Creates the dataset, the table, its columns and the view as far as missing."""
+    """The table that load jobs append to. Creates the dataset, the table, its columns and the view where missing."""
     from google.api_core.exceptions import NotFound
 
     try:
