@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 
 
 def create_events_view(spark: SparkSession, pipeline: Pipeline, name: str = "events") -> None:
-    """Create a temporary view of all events. It keeps showing this snapshot; create it again for a newer one.
+    """Create a temporary view of the events that count. It keeps showing this snapshot; create it again for a newer one.
 
-    Raises LakehouseError if the table has no events.
+    Raises LakehouseError if the table has no events, or deleted rows that its files still have.
     """
-    files = [task.file.file_path for task in table.table(pipeline).scan().plan_files()]
-    if not files:
+    tasks = list(table.table(pipeline).scan().plan_files())
+    if not tasks:
         raise LakehouseError(f"{pipeline.lakehouse.table} has no events yet. Run {pipeline.name}_lakehouse.")
+    if any(task.delete_files for task in tasks):
+        raise LakehouseError(
+            f"Another engine has deleted rows of {pipeline.lakehouse.table}. Run {pipeline.name}_lakehouse for their "
+            "minutes, or read the table with Iceberg's jar for Spark."
+        )
     # Older files lack columns that were declared later.
-    spark.read.option("mergeSchema", "true").parquet(*files).createOrReplaceTempView(name)
+    files = spark.read.option("mergeSchema", "true").parquet(*(task.file.file_path for task in tasks))
+    files.where(f"minute >= TIMESTAMP_NTZ '{pipeline.earliest:%Y-%m-%d %H:%M:%S}'").createOrReplaceTempView(name)

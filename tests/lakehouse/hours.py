@@ -8,10 +8,8 @@ from pathlib import Path
 from include.bigquery import tables
 from include.lakehouse import hourly
 from include.lakehouse.hour_file import HourFile
+from tests.lakehouse.events import SHOP
 from tests.warehouse.lab import TEN
-from tests.warehouse.shop import Shop
-
-SHOP = Shop.pipeline
 
 
 def written(attempt: int, visits: int, *, hour: datetime = TEN) -> HourFile:

@@ -15,10 +15,9 @@ from include.lakehouse import hourly
 from include.lakehouse.export import export
 from include.lakehouse.settings import LakehouseError
 from include.lakehouse.spark_view import create_events_view
-from include.lakehouse.table import replace, schema, table
+from include.lakehouse.table import schema, table
 from include.warehouse.sql import FOLDER
-from tests.lakehouse.hours import SHOP
-from tests.lakehouse.test_export import in_lake, merged, sent, shop  # noqa: F401 - a fixture
+from tests.lakehouse.events import SHOP, in_lake, merged, sent
 from tests.spark.conftest import spark  # noqa: F401 - a fixture
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN, minute
@@ -37,7 +36,7 @@ def in_spark(session, query: str = QUERY) -> Counts:
 
 
 def in_duckdb(*hours: datetime) -> Counts:
-    with hourly.duckdb_over(table(SHOP), hours) as connection:
+    with hourly.duckdb_over(SHOP, table(SHOP), hours) as connection:
         return {hour: tuple(counts) for hour, *counts in connection.execute(QUERY).fetchall()}
 
 
@@ -52,7 +51,7 @@ def in_bigquery(client) -> Counts:
 
 
 def test_four_engines_have_the_same_rows_also_after_late_events_and_a_replaced_minute(
-    shop: Shop,  # noqa: F811
+    shop: Shop,
     bigquery,
     spark,  # noqa: F811
 ) -> None:
@@ -113,11 +112,11 @@ def test_duckdb_and_spark_read_the_query_alike_whatever_the_events(spark) -> Non
     for number in range(5_000):
         row = dict.fromkeys(schema(SHOP).as_arrow().names)
         row |= {name: rng.choice(choices) for name, choices in values.items()}
-        row |= {"minute": TEN, "create_time": str(number)}
+        row |= {"minute": rng.choice((TEN, datetime(1999, 12, 31))), "create_time": str(number)}
         events.append(row)
     columns = schema(SHOP).as_arrow()
     arrays = [pyarrow.array([row[name] for row in events]).cast(columns.field(name).type) for name in columns.names]
-    replace(table(SHOP), [TEN], pyarrow.table(arrays, schema=columns))
+    table(SHOP).append(pyarrow.table(arrays, schema=columns))
     hours = {event["event_time"].replace(minute=0, second=0, microsecond=0) for event in events if event["event_time"]}
     counts = in_duckdb(*sorted(hours))
     assert len(counts) == 4
