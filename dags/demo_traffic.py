@@ -21,7 +21,7 @@ from include import pipelines
 from include.chain import START
 from plugins.notifiers import TellOfFailedRun
 
-EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or 300)
+EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or 60)
 
 
 def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:

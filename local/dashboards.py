@@ -157,5 +157,6 @@ def load_command() -> list[str]:
 def serve_command(port: int) -> list[str]:
     """The server: one process with threads, a laptop's worth in half a gigabyte; nothing secret is in it."""
     options = ["--workers", "1", "--worker-class", "gthread", "--threads", "8", "--timeout", "120"]
-    gunicorn = str(SUPERSET / "venv" / "bin" / "gunicorn")
-    return [gunicorn, *options, "--bind", f"127.0.0.1:{port}", "superset.app:create_app()"]
+    # Not the script beside it, which names the folder that it was installed in: a checkout may be moved.
+    gunicorn = [str(SUPERSET / "venv" / "bin" / "python"), "-m", "gunicorn"]
+    return [*gunicorn, *options, "--bind", f"127.0.0.1:{port}", "superset.app:create_app()"]

@@ -1,5 +1,6 @@
 """Demo traffic, only where MINUTEMARK_DEMO=1: a module per pipeline says what its events look like; traffic.py sends.
 
 A module include/demo/<pipeline>.py has `event(rng, now) -> dict`, `broken_event(rng, now) -> dict` (one that the
-transform must reject) and `dimension_rows() -> {dimension: rows}`; pipelines without one have no demo.
+transform must reject) and `dimension_rows() -> {dimension: rows}`; pipelines without one have no demo. With
+`PAST` (a timedelta) and `past_event(rng, at, age)` it has a past, too, which past.py sends once.
 """

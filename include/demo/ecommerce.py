@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import uuid
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ _CATEGORIES = (
 _FIRST_PRODUCT, _PRODUCTS = 9_000_001, 120
 _FIRST_CATEGORY = 2_090_000_000_000_000_001
 _FIRST_USER, _USERS = 590_000_001, 4_000
+PAST = timedelta(hours=25)  # a day of full hours for the board
 _KINDS = {"view": 940, "cart": 36, "remove_from_cart": 8, "purchase": 15, "wishlist": 1}  # of 1,000 events
 
 
@@ -33,6 +35,11 @@ def event(rng: random.Random, now: datetime) -> dict[str, str]:
     """The raw columns of one event that happened just before `now` (UTC)."""
     [kind] = rng.choices(list(_KINDS), list(_KINDS.values()))
     return _visit(rng, now, kind)
+
+
+def past_event(rng: random.Random, at: datetime, age: timedelta) -> dict[str, str]:
+    """The same of an event that happened that long ago: the shop has not changed."""
+    return event(rng, at)
 
 
 def broken_event(rng: random.Random, now: datetime) -> dict[str, str]:
@@ -62,6 +69,7 @@ def _visit(rng: random.Random, now: datetime, kind: str) -> dict[str, str]:
     return seen | {name: text for name, text in named.items() if text}
 
 
+@functools.cache
 def _product(number: int) -> tuple[str | None, str | None, str]:
     """Category, brand and price of that product: always the same."""
     category, brands, lowest, highest = _CATEGORIES[number % len(_CATEGORIES)]

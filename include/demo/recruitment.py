@@ -1,4 +1,8 @@
-"""Visits to an invented job site: the kinds, gaps and oddities of a real site's log, with its own jobs."""
+"""Visits to an invented job site: the kinds, gaps and oddities of a real site's log, with its own jobs.
+
+What a qualified application costs differs by campaign and publisher, and moved over the last two weeks: for each decision
+of the board there is a campaign. The live events have the costs of today.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,23 @@ _SITE = "https://jobs.example.com/candidate-portal"
 _FIRST_JOB, _JOBS = 900_001, 40
 _FIRST_COMPANY, _COMPANIES = 9_001, 12
 _TITLES = ("Baker", "Bus Driver", "Data Engineer", "Electrician", "Gardener", "Nurse", "Teacher", "Welder")
-_BIDS = ("0", "0", "0", "0", "1", "1", "2", "1.4", "1.5", "0.75")
-_PUBLISHERS = ("1",) * 18 + ("2", "3")
+_BIDS = (0, 0, 0, 0, 1, 1, 2, 1.4, 1.5, 0.75)
+PAST = timedelta(days=14, hours=1)  # two weeks of full hours for the board Decide
+_PUBLISHERS, _SHARES_OF_PUBLISHERS = (1, 2, 3), (54, 28, 18)
+# By which bids are multiplied: two weeks ago, and now.
+_BIDS_OF_CAMPAIGN = {
+    900: (1.0, 1.0),  # steady
+    901: (0.8, 0.85),  # steady and cheap
+    902: (2.6, 0.5),  # gets cheaper, below average: raise
+    903: (0.6, 4.2),  # gets dearer, above average: stop
+    904: (2.2, 2.0),  # steady and dear
+    905: (0.9, 1.1),
+    906: (1.2, 1.2),
+    907: (0.4, 0.4),
+}
+_BIDS_OF_PUBLISHER = {1: (1.0, 1.0), 2: (1.9, 0.6), 3: (0.8, 2.4)}
+# The share of applications that qualify, where it is not all: none of 906, few of 907.
+_QUALIFIED_OF_CAMPAIGN = {906: 0.0, 907: 0.25}
 _AGENT = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) {}"
 _BROWSERS = (
     ("Chrome 103", _AGENT.format("Windows NT 10.0; Win64; x64", "Chrome/103.0.0.0 Safari/537.36")),
@@ -44,14 +63,19 @@ def dimension_rows() -> dict[str, list[dict]]:
 
 def event(rng: random.Random, now: datetime) -> dict[str, str]:
     """The raw columns of one event that happened just before `now` (UTC)."""
+    return past_event(rng, now, timedelta(0))
+
+
+def past_event(rng: random.Random, at: datetime, age: timedelta) -> dict[str, str]:
+    """The same of an event that happened that long ago, just before `at`: bids were other ones."""
     make = rng.choices(_MAKERS, cum_weights=_CUMULATIVE)[0]
-    return make(rng, now)
+    return make(rng, at, min(1.0, age / PAST))
 
 
 def broken_event(rng: random.Random, now: datetime) -> dict[str, str]:
     """A click that the transform must reject: unreadable ts, negative bid, or a job_id that is no number."""
     column, text = rng.choice((("ts", "yesterday"), ("bid", "-1.5"), ("job_id", "job-17")))
-    return _click(rng, now) | {column: text}
+    return _click(rng, now, 0.0) | {column: text}
 
 
 def _group(job: int) -> int | None:
@@ -79,65 +103,95 @@ def _visit(rng: random.Random, now: datetime, path: str = "/") -> dict[str, str]
     }  # fmt: skip
 
 
-def _paid(job: int, rng: random.Random) -> dict[str, str]:
-    """The columns that only visits through a publisher have; everybody else's say it in `ed`, or not at all."""
+def _paid(job: int, rng: random.Random, past: float) -> dict[str, str]:
+    """The columns that only visits through a publisher have; everybody else's say it in `ed`, or not at all.
+
+    `past` is 0 for now and 1 for two weeks ago.
+    """
+    [publisher] = rng.choices(_PUBLISHERS, _SHARES_OF_PUBLISHERS)
+    factor = 1.0
+    for before, now in (_BIDS_OF_CAMPAIGN[_campaign(job)], _BIDS_OF_PUBLISHER[publisher]):
+        factor *= now + (before - now) * past
     paid = {
         "job_id": str(job),
-        "bid": rng.choice(_BIDS),
+        "bid": f"{rng.choice(_BIDS) * factor:.3g}",
         "campaign_id": str(_campaign(job)),
-        "publisher_id": rng.choice(_PUBLISHERS),
+        "publisher_id": str(publisher),
     }
     if group := _group(job):
         paid["group_id"] = str(group)
     return paid
 
 
-def _page_view(rng: random.Random, now: datetime) -> dict[str, str]:
+def _page_view(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     return _visit(rng, now, rng.choice(("/", "/job", "/profile")))
 
 
-def _job_view(rng: random.Random, now: datetime) -> dict[str, str]:
+def _job_view(rng: random.Random, now: datetime, past: float) -> dict[str, str]:
     job = _job(rng)
-    return _visit(rng, now, f"/job/{job}") | _paid(job, rng)
+    return _visit(rng, now, f"/job/{job}") | _paid(job, rng, past)
 
 
-def _click(rng: random.Random, now: datetime) -> dict[str, str]:
+def _click(rng: random.Random, now: datetime, past: float) -> dict[str, str]:
     job = _job(rng)
-    paid = _paid(job, rng)
+    paid = _paid(job, rng, past)
     details = {"customEvent": "click", "jobId": str(job), "publisherId": paid["publisher_id"]}
     return _custom(rng, now, "click", details, f"/job/{job}") | paid
 
 
-def _unpaid_click(rng: random.Random, now: datetime) -> dict[str, str]:
+def _unpaid_click(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     job = _job(rng)
     details = {"customEvent": "click", "jobId": str(job) if rng.random() < 0.2 else job, "publisherId": 0, **_user(rng)}
     return _custom(rng, now, "click", details)
 
 
-def _alive(rng: random.Random, now: datetime) -> dict[str, str]:
+def _alive(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     job = _job(rng)
     details = {"customEvent": "alive", "jobId": str(job), "publisherId": "1", "stayed_alive": 10}
     return _custom(rng, now, "alive", details, f"/job/{job}")
 
 
-def _application(kind: str, with_job: float) -> Callable[[random.Random, datetime], dict[str, str]]:
-    def make(rng: random.Random, now: datetime) -> dict[str, str]:
-        job = {"jobId": str(_job(rng))} if rng.random() < with_job else {}
-        return _custom(rng, now, kind, {"customEvent": kind, **job, "publisherId": 0, **_user(rng)}, "/profile")
+def _application(kind: str, with_job: float) -> Callable[[random.Random, datetime, float], dict[str, str]]:
+    """One of a visitor who did not come by a publisher; some do not say for which job."""
+
+    def make(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
+        job = _job(rng)
+        named = {"jobId": str(job)} if rng.random() < with_job and _may_be(kind, job, rng) else {}
+        return _custom(rng, now, kind, {"customEvent": kind, **named, "publisherId": 0, **_user(rng)}, "/profile")
 
     return make
 
 
-def _interview(rng: random.Random, now: datetime) -> dict[str, str]:
+def _paid_application(kind: str) -> Callable[[random.Random, datetime, float], dict[str, str]]:
+    """One that follows a paid click. Where none is qualified, a job view takes its place."""
+
+    def make(rng: random.Random, now: datetime, past: float) -> dict[str, str]:
+        job = _job(rng)
+        if not _may_be(kind, job, rng):
+            return _job_view(rng, now, past)
+        paid = _paid(job, rng, past)
+        details = {"customEvent": kind, "jobId": str(job), "publisherId": paid["publisher_id"], **_user(rng)}
+        return _custom(rng, now, kind, details, "/profile") | {
+            name: text for name, text in paid.items() if name != "bid"
+        }
+
+    return make
+
+
+def _may_be(kind: str, job: int, rng: random.Random) -> bool:
+    return kind != "qualified" or rng.random() < _QUALIFIED_OF_CAMPAIGN.get(_campaign(job), 1.0)
+
+
+def _interview(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     details = {"customEvent": "interview_scheduled", "jobId": str(_job(rng)), "publisherId": "4,1,2,3,5"}
     return _custom(rng, now, "interview_scheduled", details, "/confirm-interview")
 
 
-def _redirect(rng: random.Random, now: datetime) -> dict[str, str]:
+def _redirect(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     return _custom(rng, now, "redirect", {"customEvent": "redirect", "jobId": str(_job(rng)), "publisherId": 0})
 
 
-def _lower_case(rng: random.Random, now: datetime) -> dict[str, str]:
+def _lower_case(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     """An old client: no custom_track, and the keys of `ed` in lower case."""
     kind = rng.choice(("click", "conversion"))
     return _custom(
@@ -145,7 +199,7 @@ def _lower_case(rng: random.Random, now: datetime) -> dict[str, str]:
     )
 
 
-def _superpixel(rng: random.Random, now: datetime) -> dict[str, str]:
+def _superpixel(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
     """A bare pixel: nothing but its name and an agent, not even a time."""
     return {"custom_track": "superpixel", "ua": rng.choice(_BROWSERS)[1]}
 
@@ -159,16 +213,19 @@ def _user(rng: random.Random) -> dict[str, int]:
     return {"userId": rng.randrange(900)} if rng.random() < 0.85 else {}
 
 
-# Shares per 1,000 events; conversions and qualified are a little more frequent than in real life, so that they show.
-_SHARES: dict[Callable[[random.Random, datetime], dict[str, str]], int] = {
-    _page_view: 372,
-    _job_view: 143,
+# Shares per 1,000 events; conversions and applications are more frequent than in real life, so that they show.
+_SHARES: dict[Callable[[random.Random, datetime, float], dict[str, str]], int] = {
+    _page_view: 352,
+    _job_view: 123,
     _click: 138,
-    _unpaid_click: 180,
+    _unpaid_click: 165,
     _alive: 120,
     _application("conversion", with_job=0.3): 22,
-    _application("unqualified", with_job=0.3): 10,
-    _application("qualified", with_job=0.5): 5,
+    _application("unqualified", with_job=0.3): 6,
+    _application("qualified", with_job=0.5): 4,
+    _paid_application("conversion"): 16,
+    _paid_application("unqualified"): 18,
+    _paid_application("qualified"): 26,
     _interview: 5,
     _redirect: 2,
     _lower_case: 2,

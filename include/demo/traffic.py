@@ -87,6 +87,17 @@ def is_demo(event_id: uuid.UUID) -> bool:
     return event_id.node >> 24 == _NODE
 
 
+def ticks_of(time: datetime) -> int:
+    """Ticks of 100 ns since 1582, as time-UUIDs count."""
+    return (time - GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
+
+
+def demo_id(ticks: int, node: int = 0, sequence: int = 0) -> uuid.UUID:
+    """A time-UUID of the demo; `node` is the lower half of its node. Node 0 is the demo's past."""
+    time_fields = ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF
+    return uuid.UUID(fields=(*time_fields, sequence >> 8, sequence & 0xFF, _NODE << 24 | node), version=1)
+
+
 def foreign_hosts() -> list[str]:
     """Hosts of the lake, the warehouse and the broker that are not the demo's own: real events may be there."""
     hosts = [host for conn_id in (LAKE_WRITER, WAREHOUSE_ETL) for host in endpoint(conn_id).host.split(",")]
@@ -99,7 +110,7 @@ def foreign_hosts() -> list[str]:
 def run_traffic(
     pipeline: Pipeline,
     *,
-    events: int = 300,
+    events: int = 60,
     seconds: float = 58,
     late: float = 0.01,
     duplicate: float = 0.01,
@@ -126,7 +137,7 @@ def run_traffic(
     if duration <= 0:
         log.warning("No time is left before %s UTC: nothing sent.", until)
         return summary
-    with _writer(pipeline, conn_id) as writer:
+    with writer_of(pipeline, conn_id) as writer:
         slices = max(1, int(duration / SLICE))
         for number in range(slices):
             due = begun + duration * (number + 1) / slices
@@ -151,7 +162,8 @@ def run_traffic(
 
 
 @contextlib.contextmanager
-def _writer(pipeline: Pipeline, conn_id: str) -> Iterator[EventWriter | EventProducer]:
+def writer_of(pipeline: Pipeline, conn_id: str) -> Iterator[EventWriter | EventProducer]:
+    """Into the topic where there is a way in from there, else into the lake."""
     if way_in():
         from include.kafka.producer import producer
 
@@ -216,17 +228,16 @@ class _TimeUUIDs:
 
     def __init__(self) -> None:
         system = random.SystemRandom()
-        self._node = _NODE << 24 | system.getrandbits(24)
+        self._node = system.getrandbits(24)
         self._sequence = system.getrandbits(14)
         self._used: set[int] = set()
 
     def at(self, now: datetime) -> uuid.UUID:
-        ticks = (now - GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
+        ticks = ticks_of(now)
         while ticks in self._used:
             ticks += 1
         self._used.add(ticks)
-        time_fields = ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF
-        return uuid.UUID(fields=(*time_fields, self._sequence >> 8, self._sequence & 0xFF, self._node), version=1)
+        return demo_id(ticks, self._node, self._sequence)
 
 
 def _utc_now() -> datetime:

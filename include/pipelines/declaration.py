@@ -72,7 +72,7 @@ class Retention:
     check_samples: timedelta = timedelta(days=30)
     batches: timedelta = timedelta(days=90)  # and records of drift that is over
     contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
-    demo_events: timedelta = timedelta(days=7)
+    demo_events: timedelta = timedelta(days=21)  # a week more than the demo's past
     field_counts: timedelta = timedelta(days=30)  # of fields per minute; the drift checks compare with a day of them
     rows_by_day: timedelta | None = None  # days of outputs with by_day, of which no fact is computed; None: for ever
 

@@ -182,8 +182,9 @@ def test_parsing_imports_nothing_heavy(parsed_elsewhere, module):
 
 
 def test_demo_dags_exist_only_when_asked_for(parsed_elsewhere):
-    assert " recruitment_demo_traffic" in parsed_elsewhere
-    assert " recruitment_demo_traffic" not in parse()
+    for dag_id in (" recruitment_demo_traffic", " recruitment_demo_past", " ecommerce_demo_past"):
+        assert dag_id in parsed_elsewhere
+        assert dag_id not in parse()
 
 
 @pytest.mark.parametrize("way", ["", "connect"])

@@ -56,7 +56,8 @@ def _run(
     set for this run alone."""
     from airflow.models import dagrun
 
-    dag = _dag(dag_id)
+    with patch.dict(os.environ, environment or {}):  # some DAGs exist only with a setting
+        dag = _dag(dag_id)
     make_run = dagrun.get_or_create_dagrun
     if interval:
         start, end = (datetime.fromisoformat(time) for time in interval)

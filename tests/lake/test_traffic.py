@@ -51,7 +51,7 @@ def test_the_mix_has_every_kind_and_mostly_empty_job_ids():
     assert set(kinds) == {
         "", "click", "alive", "conversion", "unqualified", "qualified", "interview_scheduled", "redirect", "superpixel",
     }  # fmt: skip
-    assert 0.25 < sum("job_id" in event for event in events) / 5_000 < 0.32
+    assert 0.28 < sum("job_id" in event for event in events) / 5_000 < 0.36
     assert any('"customevent"' in event.get("ed", "") for event in events)
     assert any('"publisherId":"4,1,2,3,5"' in event.get("ed", "") for event in events)
     assert all(set(event) <= set(pipelines.get("recruitment").fields) for event in events)

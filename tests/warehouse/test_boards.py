@@ -63,7 +63,7 @@ def filled(warehouse_schema: None) -> datetime:
             ]
             if number == 0:  # for decisions, which leave out the running hour
                 for ago in (24 * HOUR, 200 * HOUR):
-                    past = {"dates": (at - ago).date(), "hours": (at - ago).hour, "publisher_id": 1}
+                    past = {"dates": (at - ago).date(), "hours": (at - ago).hour, "publisher_id": 1, "campaign_id": 5}
                     facts.append(contribution(**past, qualified=1, event_count=2))
             lab.see(at, at=server - 60 * SECOND, clock=server)
             lab.publish(
@@ -346,6 +346,7 @@ def test_the_views_lose_and_double_nothing(ask) -> None:
 def test_keys_have_names_and_unknown_ones_too(ask) -> None:
     found = ask("SELECT DISTINCT job, company, campaign, publisher FROM recruitment.board_events")
     assert sorted(tuple(row.values()) for row in found) == [
+        ("Baker", "company 3", "campaign 5", "publisher 1"),
         ("Baker", "company 3", "none", "none"),
         ("Baker", "company 3", "none", "publisher 1"),
         ("job 8", "unknown", "campaign 5", "none"),

@@ -1,0 +1,67 @@
+"""Sends back-dated demo events once, so that boards show more than the time since the first start.
+
+1. **send_past** sends events of the last day, and of two weeks for `recruitment`: a few minutes of each hour have events.
+   They take the same way as live demo events: to the pipeline's topic, or to the lake without MINUTEMARK_INGEST.
+
+It skips if events of more than an hour ago are in the warehouse already, and if a store is not the demo's own. Sent
+again, the events have the same ids and count once. These DAGs exist only with MINUTEMARK_DEMO=1.
+"""
+
+import os
+from datetime import timedelta
+from importlib import import_module
+from importlib.util import find_spec
+
+from airflow.sdk import DAG, task
+
+from include import pipelines
+from include.chain import START
+from plugins.notifiers import TellOfFailedRun
+
+
+def past_dag(pipeline: pipelines.Pipeline) -> DAG:
+    with DAG(
+        f"{pipeline.name}_demo_past",
+        description=f"Sends back-dated demo events for {pipeline.name}, once.",
+        doc_md=__doc__,
+        schedule="@once",
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(minutes=30),
+        # On a first start minutemark_setup creates its tables meanwhile.
+        default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=10)},
+        on_failure_callback=TellOfFailedRun(),
+        tags=sorted({"demo", "minutemark", *pipeline.tags}),
+    ) as dag:
+
+        @task(execution_timeout=timedelta(minutes=10))
+        def send_past() -> None:
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            from include.demo import past
+            from include.demo.traffic import foreign_hosts, import_demo_dimensions
+            from include.lake.change_log import clock
+            from include.lake.session import lake
+            from include.warehouse.session import warehouse
+
+            if hosts := foreign_hosts():
+                raise AirflowSkipException(f"No demo events: {', '.join(hosts)} is not a store of the demo's own.")
+            with lake() as session:
+                now = clock(session)
+            with warehouse() as conn:
+                if past.has_past(conn, pipeline, now):
+                    raise AirflowSkipException(f"{pipeline.name} has events of more than an hour ago already.")
+            import_demo_dimensions(pipeline)
+            print(f"Sent {past.send_past(pipeline, now)} back-dated events.")
+
+        send_past()
+    return dag
+
+
+if os.environ.get("MINUTEMARK_DEMO") == "1":
+    for pipeline in pipelines.all_pipelines().values():
+        name = f"include.demo.{pipeline.name}"
+        if find_spec(name) and hasattr(import_module(name), "PAST"):
+            demo = past_dag(pipeline)
+            globals()[demo.dag_id] = demo

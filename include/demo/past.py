@@ -1,0 +1,89 @@
+"""The demo's past: back-dated events, so that boards show a day, and decisions two weeks, after the first start.
+
+A few minutes of each hour have the events of all its minutes, by the same way in as live ones. A minute always gets the
+same ids: to send it twice adds nothing. A pipeline has a past where its demo module has `PAST` and `past_event`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import ModuleType
+
+from include.connections import LAKE_WRITER
+from include.demo.traffic import demo_id, demo_of, ticks_of, writer_of
+from include.lake.writer import Event
+from include.pipelines import Pipeline
+
+log = logging.getLogger(__name__)
+
+EVENTS_A_MINUTE = 60  # in the busiest hour, as many as the live demo sends
+# Of each hour, UTC, as a share of the busiest.
+_DAY = (22, 17, 14, 13, 15, 21, 34, 52, 70, 83, 91, 95, 97, 94, 92, 93, 96, 100, 98, 92, 80, 62, 44, 31)
+_STEP = timedelta(minutes=5)  # between two minutes that have events; each stands for all five
+_DAY_OF_STEPS = timedelta(hours=25)  # a day of full hours; further back three minutes an hour have events, each its own
+_SPARSE = 20
+_GAP = timedelta(milliseconds=150)  # between two events: a minute has room for 400
+_BROKEN = 0.005
+_PACE = 4_000  # events a second, so that live minutes keep their share of the machine
+_NEWEST = timedelta(minutes=5)  # left to the live demo
+_LIVE_FOR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class PastMinute:
+    """A minute and how many events it gets."""
+
+    minute: datetime
+    events: int
+
+
+def past_minutes(now: datetime, past: timedelta) -> Iterator[PastMinute]:
+    """The minutes that get events, the newest first: what boards show first comes first. Decides by the clock alone."""
+    newest = now - _NEWEST
+    minute = newest.replace(minute=newest.minute // 5 * 5, second=0, microsecond=0)
+    while minute >= now - past:
+        in_hour = EVENTS_A_MINUTE * _DAY[minute.hour] // 100
+        if now - minute <= _DAY_OF_STEPS:
+            yield PastMinute(minute, in_hour * (_STEP // timedelta(minutes=1)))
+        elif minute.minute % _SPARSE == 0:
+            yield PastMinute(minute, in_hour)
+        minute -= _STEP
+
+
+def events_of(demo: ModuleType, of: PastMinute, now: datetime) -> Iterator[Event]:
+    """The events of that minute. The first ones have the same ids however many there are, and whenever they are made."""
+    for number in range(of.events):
+        at = of.minute + number * _GAP
+        event_id = demo_id(ticks_of(at))
+        rng = random.Random(event_id.int)
+        is_broken = rng.random() < _BROKEN
+        yield Event(event_id, demo.broken_event(rng, at) if is_broken else demo.past_event(rng, at, now - at))
+
+
+def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
+    """Whether events of more than an hour ago were merged that did not come from here: there is nothing to fill then."""
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute < %(before)s AND raw_rows > 0"
+        " AND MOD(MINUTE(minute), 5) <> 0 LIMIT 1",
+        {"pipeline": pipeline.name, "before": now - _LIVE_FOR},
+    )
+    found = cursor.fetchone() is not None
+    conn.rollback()
+    return found
+
+
+def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:
+    """Send all of it, paced, or as much as `past` says; returns how many events."""
+    demo, sent, began = demo_of(pipeline), 0, time.monotonic()
+    with writer_of(pipeline, conn_id) as writer:
+        for of in past_minutes(now, past or demo.PAST):
+            sent += writer.write(events_of(demo, of, now)).rows
+            time.sleep(max(0.0, began + sent / _PACE - time.monotonic()))
+    log.info("The past of %s: %s events in %.1f s", pipeline.name, sent, time.monotonic() - began)
+    return sent

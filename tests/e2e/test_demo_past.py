@@ -1,0 +1,62 @@
+"""The demo's past through the whole chain: counted once, each decision has a campaign, and nothing is sent over a past."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.e2e.runs import query
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+DEMO = {"MINUTEMARK_DEMO": "1"}
+ROWS = (
+    "SELECT SUM(raw_rows), SUM(counted_rows), SUM(rejected_rows) FROM etl.minute_ledger WHERE pipeline = 'recruitment'"
+)
+
+
+def test_the_past_is_counted_and_every_decision_is_there(airflow):
+    airflow.run("recruitment_demo_past", environment=DEMO).must_succeed()
+    airflow.run().must_succeed()
+    [(rows, counted, rejected)] = query(ROWS)
+    assert rows > 50_000 and counted > rows / 4 and 0 < rejected < rows / 50
+    [(held,)] = query("SELECT COUNT(*) FROM etl.minute_ledger WHERE state <> 'merged'")
+    assert held == 0
+    decisions = dict(query("SELECT name, decision FROM recruitment.board_decisions WHERE kind = 'campaign'"))
+    assert (decisions["campaign 902"], decisions["campaign 903"], decisions["campaign 906"]) == (
+        "raise",
+        "stop",
+        "stop",
+    )
+    assert decisions["campaign 907"] == "watch"  # too few applications
+    publishers = dict(query("SELECT name, decision FROM recruitment.board_decisions WHERE kind = 'publisher'"))
+    assert set(publishers.values()) == {"raise", "watch", "stop"}
+    [(hours,)] = query(
+        "SELECT COUNT(DISTINCT hour) FROM recruitment.events WHERE hour >= UTC_TIMESTAMP() - INTERVAL 24 HOUR"
+    )
+    assert hours >= 24
+
+
+def test_sent_again_it_counts_once(airflow):
+    facts = query("SELECT SUM(clicks), SUM(qualified_application) FROM recruitment.events WHERE dates < UTC_DATE() - 1")
+    [(rows, _, _)] = query(ROWS)
+    airflow.run("recruitment_demo_past", environment=DEMO).must_succeed()
+    airflow.run().must_succeed()
+    [(again, _, _)] = query(ROWS)
+    assert rows <= again <= rows + 600  # the minutes that became past meanwhile
+    assert (
+        query("SELECT SUM(clicks), SUM(qualified_application) FROM recruitment.events WHERE dates < UTC_DATE() - 1")
+        == facts
+    )
+
+
+def test_nothing_is_sent_where_the_live_demo_or_real_events_have_a_past(airflow):
+    [(minute,)] = query("SELECT MAX(minute) FROM etl.minute_ledger WHERE minute < UTC_TIMESTAMP() - INTERVAL 2 HOUR")
+    query(
+        "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, raw_rows, state) "
+        "VALUES ('recruitment', %s, 'x', 1, 'merged')",
+        minute + timedelta(minutes=1),
+    )
+    run = airflow.run("recruitment_demo_past", environment=DEMO)
+    assert run.tasks["send_past"] == "skipped"
