@@ -67,7 +67,7 @@ def _measure(args: argparse.Namespace) -> int:
                 airflow.pause(dag_id)
         time.sleep(_WARM_UP)
         with warehouse() as conn:
-            begin = _now(conn)
+            begin = now(conn)
             cpu, kills = _Cpu(), Counter()
             deadline = time.monotonic() + args.minutes * 60
             killer = _kills(args.kills, airflow, f"{pipeline.name}_minute") if args.kills is not None else iter(())
@@ -79,9 +79,9 @@ def _measure(args: argparse.Namespace) -> int:
                 if time.monotonic() >= next_kill and (name := next(killer, None)):
                     kills[name] += 1
                     next_kill = time.monotonic() + pauses.uniform(*PAUSE_OF_KILLS)
-            figures = _figures(conn, pipeline, begin, _now(conn))
+            figures = figures_of(conn, pipeline, begin, now(conn))
             figures["cpu_cores"] = cpu.cores()
-        _end_traffic(airflow, pipeline)
+        end_traffic(airflow, pipeline)
         report = asked_verify(pipeline.name, None, None, patience=240)
         clean = report.clean and not any(report.pipelines[0].totals[name] for name in ("pending", "open"))
         figures |= {"kills": dict(kills), "seed": args.kills, "clean": clean}
@@ -92,7 +92,7 @@ def _measure(args: argparse.Namespace) -> int:
         supervisor.shut_down()
 
 
-def _end_traffic(airflow, pipeline) -> None:
+def end_traffic(airflow, pipeline) -> None:
     """Return when all that was sent is in the lake, the last event's minute is over, and every minute has settled."""
     from include.kafka import topics
     from include.kafka.way_in import group_of, way_in
@@ -111,15 +111,15 @@ def _end_traffic(airflow, pipeline) -> None:
     pending = "SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %s AND pending = 1"
     deadline = time.monotonic() + 240
     with warehouse() as conn:
-        while _one(conn, pending, pipeline.name) and time.monotonic() < deadline:
+        while one_value(conn, pending, pipeline.name) and time.monotonic() < deadline:
             time.sleep(1)
 
 
-def _now(conn):
-    return _one(conn, "SELECT CURRENT_TIMESTAMP(6)")
+def now(conn):
+    return one_value(conn, "SELECT CURRENT_TIMESTAMP(6)")
 
 
-def _one(conn, sql: str, *binds):
+def one_value(conn, sql: str, *binds):
     cursor = conn.cursor()
     cursor.execute(sql, binds)
     [(value,)] = cursor.fetchall()
@@ -127,7 +127,7 @@ def _one(conn, sql: str, *binds):
     return value
 
 
-def _figures(conn, pipeline, begin, end) -> dict:
+def figures_of(conn, pipeline, begin, end) -> dict:
     from include.warehouse import freshness
 
     lag = freshness.lag_between(freshness.history(conn, pipeline, begin), begin, end)
@@ -147,13 +147,13 @@ def _figures(conn, pipeline, begin, end) -> dict:
         "age_p95": lag and round(lag.p95, 1),
         "age_worst": lag and round(lag.worst, 1),
         "merges": len(batches),
-        "seconds_between_merges": _median(apart),
-        "seconds_from_batch_to_merge": _median(lengths),
-        "rows_a_batch": _median([int(rows) for *_, rows, _ in batches]),
+        "seconds_between_merges": median(apart),
+        "seconds_from_batch_to_merge": median(lengths),
+        "rows_a_batch": median([int(rows) for *_, rows, _ in batches]),
     }
 
 
-def _median(values: list[float]) -> float | None:
+def median(values: list[float]) -> float | None:
     return round(statistics.median(values), 1) if values else None
 
 
@@ -216,7 +216,7 @@ def _kills(seed: int, airflow, dag_id: str) -> Iterator[str]:
     from local import supervisor
 
     victims = {
-        "task": lambda: _tasks(airflow, dag_id),
+        "task": lambda: tasks_of(airflow, dag_id),
         "scheduler": lambda: [
             one["pid"] for one in supervisor.processes() if one["name"] == "scheduler" and one["pid"]
         ],
@@ -228,12 +228,12 @@ def _kills(seed: int, airflow, dag_id: str) -> Iterator[str]:
         deadline, killed = time.monotonic() + 20, False
         while not killed and time.monotonic() < deadline:
             with contextlib.suppress(OSError):  # the API may be late
-                killed = _kill(victims[name]())
+                killed = kill(victims[name]())
             time.sleep(0.05)
         yield name if killed else f"{name} not found"
 
 
-def _kill(pids: list[int]) -> bool:
+def kill(pids: list[int]) -> bool:
     killed = False
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -244,12 +244,15 @@ def _kill(pids: list[int]) -> bool:
     return killed
 
 
-def _tasks(airflow, dag_id: str) -> list[int]:
-    """The processes of running tasks of that DAG, and those that supervise them: their titles end in the task's id."""
+def tasks_of(airflow, dag_id: str, task_id: str | None = None) -> list[int]:
+    """The processes of running tasks of that DAG, or of one of them, and those that supervise them.
+
+    Their titles end in the id of the task instance.
+    """
     from local import supervisor
 
     page = airflow.get(f"/api/v2/dags/{dag_id}/dagRuns/~/taskInstances?state=running")
-    ids = {task["id"] for task in page["task_instances"]}
+    ids = {task["id"] for task in page["task_instances"] if task_id in (None, task["task_id"])}
     found = []
     for process in supervisor.marked_processes():
         with contextlib.suppress(psutil.Error):

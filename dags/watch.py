@@ -5,7 +5,9 @@
    - *blind* if its lake was not polled within `look_limit`,
    - *failing* if two batches in a row were not merged,
    - *held* if a gate holds some of its minutes,
-   - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`.
+   - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`,
+   - *lakehouse_behind* or *bigquery_behind* if minutes or hours wait for its copy and none was written for 15 minutes,
+   - *hours_differ* if hours of the lakehouse have had other figures than the fact for 15 minutes.
 
 A source that sends nothing causes no alert. Each problem is reported when it starts, once an hour while it lasts, and when
 it is over. Reports go to the log and to every channel whose connection is defined (docs/deploy.md). If Airflow's metrics

@@ -13,6 +13,9 @@ _SAID = {
     "held": "has held minutes",
     "failing": "keeps failing",
     "stuck": "makes no progress in its topic",
+    "lakehouse_behind": "writes nothing into the lakehouse",
+    "hours_differ": "has other hours in the lakehouse",
+    "bigquery_behind": "loads nothing into BigQuery",
     "failed": "failed",
 }
 

@@ -34,8 +34,13 @@ _DUE = (
     "WHERE pipeline = %(pipeline)s AND to_count = 1 ORDER BY hour DESC LIMIT %(most)s"
 )
 _COUNTED = (
-    "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6) "
+    "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), "
+    "differs_since = NULL "
     "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) <= %(attempt)s"
+)
+_DIFFERS = (
+    "UPDATE etl.lakehouse_hours SET differs_since = COALESCE(differs_since, CURRENT_TIMESTAMP(6)) "
+    "WHERE pipeline = %(pipeline)s AND hour = %(hour)s"
 )
 
 Figures = Mapping[datetime, Mapping[str, int]]  # by hour and measure
@@ -87,23 +92,23 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
             return []
         expected, found, _ = compared(conn, pipeline, due)
         none = dict.fromkeys(pipeline.lakehouse.measures, 0)
-        counted, differing = [], []
+        counted, differing = [], {}
         for hour, attempt in sorted(due.items()):
             one = HourlyCount(hour, attempt, found.get(hour, none))
             if one.values == expected.get(hour, none):
                 counted.append(one)
             else:
                 published = _listed(expected.get(hour, none))
-                differing.append(
+                differing[hour] = (
                     f"{hour:%Y-%m-%d %H:%M}: {_listed(one.values)} in the lakehouse, {published} in the warehouse"
                 )
         for one in counted:
             write_file(pipeline, one)
-        in_transaction(conn, lambda cursor: _note(cursor, pipeline, counted))
+        in_transaction(conn, lambda cursor: _note(cursor, pipeline, counted, differing))
     if differing:
         raise HoursDiffer(
             f"{len(differing)} hours of {pipeline.lakehouse.table} are counted differently. "
-            f"{'; '.join(differing[:5])}. The next run counts them again. If they still differ, run "
+            f"{'; '.join([*differing.values()][:5])}. The next run counts them again. If they still differ, run "
             f"`make verify PIPELINE={pipeline.name}` to see which side is wrong."
         )
     return counted
@@ -179,12 +184,14 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
     return found
 
 
-def _note(cursor, pipeline: Pipeline, counted: Iterable[HourlyCount]) -> None:
+def _note(cursor, pipeline: Pipeline, counted: Iterable[HourlyCount], differing: Iterable[datetime]) -> None:
     for one in counted:
         counts = json.dumps(one.values)
         cursor.execute(
             _COUNTED, {"pipeline": pipeline.name, "hour": one.hour, "attempt": one.attempt, "counts": counts}
         )
+    for hour in sorted(differing):
+        cursor.execute(_DIFFERS, {"pipeline": pipeline.name, "hour": hour})
 
 
 def _expected(

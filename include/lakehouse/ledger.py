@@ -26,6 +26,10 @@ _WRITTEN = (
     "SET l.lakehouse_attempt = %(attempt)s, l.lakehouse_skipped = %(skipped)s "
     "WHERE l.pipeline = %(pipeline)s AND l.minute = %(minute)s AND l.attempt = %(attempt)s"
 )
+_WRITTEN_AT = (
+    "UPDATE etl.lakehouse_tables SET written_at = CURRENT_TIMESTAMP(6) "
+    "WHERE pipeline = %(pipeline)s AND table_uuid = %(table)s"
+)
 # What is lost may be of closed minutes too; those that are to be read again must be there in the lake.
 _LOST = (
     "UPDATE etl.minute_ledger FORCE INDEX (PRIMARY) SET lakehouse_attempt = NULL, lakehouse_skipped = NULL "
@@ -143,5 +147,6 @@ def _note(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, 
                 cursor.execute(_MARK, {"pipeline": pipeline.name, "hour": hour})
         if values:
             cursor.executemany(_WRITTEN, values)
+            cursor.execute(_WRITTEN_AT, {"pipeline": pipeline.name, "table": table_uuid})
 
     in_transaction(conn, note)

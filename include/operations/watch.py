@@ -10,7 +10,7 @@ from include.connections import WAREHOUSE_ETL, Endpoint
 from include.kafka.way_in import way_in
 from include.notice import Notice
 from include.pipelines import Pipeline, get
-from include.warehouse import alerts, status
+from include.warehouse import alerts, copies, status
 from include.warehouse.alerts import Problem
 from include.warehouse.session import rows, warehouse
 
@@ -30,6 +30,10 @@ def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ET
         conn.rollback()
         problems = [problem for one in found for problem in problems_of(get(one["pipeline"]), one, now)]
         problems = [_named(conn, problem) for problem in problems]
+        for pipeline in (get(one["pipeline"]) for one in found):
+            if lag := copies.lag_of(conn, pipeline):
+                problems += copies.problems(pipeline, lag, now)
+        conn.rollback()
         if way_in():
             from include.operations import topic_watch
 

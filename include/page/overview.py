@@ -7,13 +7,14 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
-from include.warehouse import freshness, status
+from include.warehouse import copies, freshness, status
 
 STEP = timedelta(minutes=15)  # of the day's curve
 
 
 def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
-    """`now`, and an entry per pipeline: what status.freshness tells, `description`, `day` (the lag over it) and `alerts`."""
+    """`now`, and an entry per pipeline: what status.freshness tells, `description`, `day` (the lag over it),
+    `copies` (what waits for the lakehouse and BigQuery; None where they are off) and `alerts`."""
     alerts = status.open_alerts(conn)
     found = []
     for pipeline in pipelines:
@@ -25,6 +26,7 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
             | {
                 "description": pipeline.description,
                 "day": asdict(day) if day else None,
+                "copies": copies.lag_of(conn, pipeline),
                 "alerts": [alert for alert in alerts if alert["pipeline"] == pipeline.name],
             }
         )

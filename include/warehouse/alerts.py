@@ -28,7 +28,7 @@ class Problem:
     """What is wrong with a pipeline now."""
 
     pipeline: str
-    problem: str  # stale, blind, held, failing or stuck
+    problem: str  # stale, blind, held, failing or stuck; lakehouse_behind, hours_differ, bigquery_behind
     since: datetime
     found: str
     remedy: str

@@ -31,6 +31,7 @@ _BI_READS = {
     "etl.release_passes": "",
     "etl.folded_hours": "",
     "etl.lakehouse_hours": "",
+    "etl.lakehouse_tables": "",
     "etl.minute_fields": "",
     "etl.drifts": "",
     "etl.rejected_summary": "",

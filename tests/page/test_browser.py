@@ -39,8 +39,11 @@ def chromium() -> Iterator:
 
 @pytest.fixture(scope="module")
 def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site(tmp_path_factory.mktemp("site"), warehouse_server) as made:
-        yield made
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MINUTEMARK_LAKEHOUSE", "file:///lakehouse")
+        environment.setenv("MINUTEMARK_BIGQUERY", "project.lakehouse")
+        with site(tmp_path_factory.mktemp("site"), warehouse_server) as made:
+            yield made
 
 
 @pytest.fixture
@@ -86,6 +89,18 @@ def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
     expect(article).to_contain_text("The next run publishes it")
     assert lab.query("SELECT minute, released_by, reason FROM etl.releases") == [(minute, "ulf", "meant so")]
     assert lab.pending() == [minute]
+
+
+def test_what_waits_for_the_copies_is_shown_where_they_are_declared(visit, lab: Lab) -> None:
+    hour = ago(lab, 0).replace(minute=0)
+    columns = "pipeline, hour, changes, counted_change, counted_at, differs_since"
+    lab.query(f"INSERT INTO etl.lakehouse_hours ({columns}) VALUES ('ecommerce', %s, 2, 1, %s, %s)", *[hour] * 3)
+    _, page = visit("vera")
+    card = page.get_by_role("button", name=re.compile("^ecommerce"))
+    expect(card).to_contain_text("Lakehouse: 1 hour to count")
+    expect(card).to_contain_text("BigQuery: 1 hour to load")
+    expect(card).to_contain_text("1 hour counted differently in lakehouse and warehouse: run Verify")
+    expect(page.get_by_role("button", name=re.compile("^recruitment"))).not_to_contain_text("Lakehouse")
 
 
 def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:

@@ -82,9 +82,22 @@ function card(one) {
     h("span", { class: "big" }, one.lag === null ? "nothing published yet" : `${duration(one.lag)} behind`),
     h("span", { class: "quiet" }, one.day ? `below ${duration(one.day.p95)} for 95 % of the last day` : one.description),
     h("span", { class: "quiet" }, waits.filter(Boolean).join(", ")),
+    one.copies && h("span", { class: "quiet" }, `Lakehouse: ${lakehouse(one.copies, overview.now)}`),
+    one.copies && one.copies.to_load !== null && h("span", { class: "quiet" }, `BigQuery: ${bigquery(one.copies)}`),
+    one.copies?.differing ? h("span", { class: "alert" }, differing(one.copies.differing)) : null,
     one.alerts.map((alert) => h("span", { class: "alert" }, alert.found)),
   );
 }
+
+function lakehouse(copies, now) {
+  const age = copies.merged_at && (Date.parse(now) - Date.parse(copies.merged_at)) / 1000;
+  const due = copies.minutes && `${plural(copies.minutes, "minute")} to write, merged ${duration(age)} ago`;
+  return [due, copies.hours && `${plural(copies.hours, "hour")} to count`].filter(Boolean).join(", ") || "up to date";
+}
+
+const bigquery = (copies) => (copies.to_load ? `${plural(copies.to_load, "hour")} to load` : "up to date");
+
+const differing = (hours) => `${plural(hours, "hour")} counted differently in lakehouse and warehouse: run Verify`;
 
 function viewLink(name, title) {
   const current = overview.pipelines.find((one) => one.pipeline === chosen.pipeline);

@@ -72,6 +72,7 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
 CREATE TABLE IF NOT EXISTS etl.lakehouse_tables (
   pipeline VARCHAR(48) NOT NULL,
   table_uuid CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  written_at DATETIME(6) NULL COMMENT 'when minutes were written last',
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
@@ -84,6 +85,7 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   counted_change BIGINT UNSIGNED NULL COMMENT 'changes when it was counted; also the attempt in its file',
   counts TEXT NULL COMMENT 'JSON object: measure to count',
   counted_at DATETIME(6) NULL,
+  differs_since DATETIME(6) NULL COMMENT 'since when its counts differ from the fact; NULL: they do not',
   loaded_change BIGINT UNSIGNED NULL COMMENT 'counted_change that BigQuery has; NULL: none',
   loaded_at DATETIME(6) NULL,
   to_count TINYINT AS (CASE WHEN counted_change <=> changes THEN 0 ELSE 1 END) STORED,
@@ -327,7 +329,7 @@ CREATE TABLE IF NOT EXISTS etl.freshness (
 -- What minutemark_watch has found and told: one row per pipeline and problem, open or over.
 CREATE TABLE IF NOT EXISTS etl.alerts (
   pipeline VARCHAR(48) NOT NULL,
-  problem VARCHAR(16) NOT NULL COMMENT 'stale, blind, held, failing or stuck',
+  problem VARCHAR(16) NOT NULL COMMENT 'a key of _SAID in include/notice.py',
   state VARCHAR(8) NOT NULL COMMENT 'open or over',
   began_at DATETIME(6) NOT NULL COMMENT 'since when it is so',
   seen_at DATETIME(6) NOT NULL COMMENT 'when the watch last found it so',

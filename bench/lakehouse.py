@@ -1,0 +1,285 @@
+"""The lakehouse for an hour with kills, or its cost by size.
+
+`python -m bench.lakehouse --minutes 60 --kills SEED [--bigquery]` starts a throw-away stack with demo traffic of all
+pipelines, 5,000 events a minute each with late ones. It kills the lakehouse's tasks in a random order: while they write
+events, count, load into BigQuery, and compact, expire and delete. It backfills a day, and deletes an hour by hand: rows of
+the table, a data file, the file of a count, the hour of the fact. At the end the traffic stops. Then hourly counts of DuckDB,
+Spark SQL, MySQL and the BigQuery view must be equal row for row, and `verify` must find nothing; else the exit status is 1.
+
+`python -m bench.lakehouse --events 10000000` fills a table minute by minute on real stores, and prints seconds a minute, bytes,
+files and memory; see bench/lakehouse_size.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from bench import continuous
+from tests.faults.isolation import isolate, work_in_copy
+
+PIPELINE, DAG = "ecommerce", "ecommerce_lakehouse"
+HOUR = timedelta(hours=1)
+WARM_UP = 60.0  # seconds
+PAUSE_OF_KILLS = 20, 90  # seconds between two kills, at least and at most
+BACKFILL_AT, DELETE_AT = 0.3, 0.6  # of the time
+PATIENCE = 900.0  # seconds in which everything must be written, counted and loaded at the end
+TASKS = ("write_events", "count_hours", "load_into_bigquery")
+# Compacts all hours but those of the future, and expires what is older than five minutes.
+UPKEEP = (
+    "from datetime import UTC, datetime, timedelta; from include import pipelines; from include.lakehouse.upkeep import upkeep; "
+    "print(upkeep(pipelines.get('ecommerce'), now=datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=2), "
+    "kept=timedelta(hours=2, minutes=5)))"
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.lakehouse", description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=60.0, help="of traffic with kills")
+    parser.add_argument("--kills", type=int, metavar="SEED", default=17, help="the random order of the kills")
+    parser.add_argument("--backfill-hours", type=int, default=24, help="to read again meanwhile")
+    parser.add_argument("--traffic", type=int, default=5_000, help="events a minute of each pipeline")
+    parser.add_argument("--bigquery", action="store_true", help="with the emulator of BigQuery")
+    parser.add_argument("--events", type=int, help="measure a table of that size instead")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as folder:
+        if args.events:
+            from bench.lakehouse_size import measure
+
+            return measure(Path(folder), args.events)
+        work_in_copy(Path(folder) / "project")
+        isolate(Path(folder))
+        os.environ |= {
+            "MINUTEMARK_DEMO": "1",
+            "MINUTEMARK_DEMO_EVENTS": str(args.traffic),
+            "MINUTEMARK_LAKEHOUSE": "local",
+            **({"MINUTEMARK_BIGQUERY": "local"} if args.bigquery else {}),
+        }
+        return _hour(args)
+
+
+def _hour(args: argparse.Namespace) -> int:
+    from include import pipelines
+    from include.operations.verify import asked_verify
+    from include.warehouse.session import warehouse
+    from local import start, supervisor
+
+    pipeline = pipelines.get(PIPELINE)
+    try:
+        airflow = start.run().airflow
+        for dag_id in (DAG, f"{PIPELINE}_reconcile"):
+            airflow.unpause(dag_id)
+        time.sleep(WARM_UP)
+        with warehouse() as conn:
+            begin = continuous.now(conn)
+            kills, backfill_id, deleted = Counter(), None, False
+            rng, killer = random.Random(args.kills), _kills(args.kills, airflow, args.bigquery)
+            began, length = time.monotonic(), args.minutes * 60
+            next_kill, lags = began + rng.uniform(*PAUSE_OF_KILLS), []
+            while (spent := time.monotonic() - began) < length:
+                if backfill_id is None and spent >= BACKFILL_AT * length:
+                    last = _hour_of(continuous.now(conn))
+                    first = last - (args.backfill_hours - 1) * HOUR
+                    backfill_id = airflow.backfill(f"{PIPELINE}_reconcile", first, last)
+                if not deleted and spent >= DELETE_AT * length:
+                    _delete_an_hour(airflow, pipeline, conn)
+                    deleted = True
+                if time.monotonic() >= next_kill:
+                    kills[next(killer)] += 1
+                    next_kill = time.monotonic() + rng.uniform(*PAUSE_OF_KILLS)
+                lags.append(_lag(conn, pipeline))
+                time.sleep(1)
+            end = continuous.now(conn)
+            chain = continuous.figures_of(conn, pipeline, begin, end)
+        _await(lambda: airflow.backfill_is_over(backfill_id))
+        for one in pipelines.all_pipelines().values():
+            continuous.end_traffic(airflow, one)
+        with warehouse() as conn:
+            _await_copies(conn, pipeline, bigquery=args.bigquery)
+        engines = _engines(pipeline, bigquery=args.bigquery)
+        report = asked_verify(None, None, None, patience=240)
+        equal = all(rows == engines["mysql"] for rows in engines.values())
+        left = sum(one.totals[name] for one in report.pipelines for name in ("pending", "open"))
+        clean = report.clean and not left
+        figures = {
+            "minutes": args.minutes,
+            "seed": args.kills,
+            "kills": dict(kills),
+            "runs": _runs(airflow, begin),
+            "lag_p50": _share(lags, 0.5),
+            "lag_p95": _share(lags, 0.95),
+            "lag_worst": max(lags),
+            "chain_seconds_from_batch_to_merge": chain["seconds_from_batch_to_merge"],
+            "hours": {name: len(rows) for name, rows in engines.items()},
+            "counts": {name: [sum(row[i] for row in rows.values()) for i in (0, 1)] for name, rows in engines.items()},
+            "equal": equal,
+            "clean": clean,
+        }
+        print(json.dumps(figures, indent=1))
+        print(report)
+        return 0 if equal and clean else 1
+    finally:
+        supervisor.shut_down()
+
+
+def _delete_an_hour(airflow, pipeline, conn) -> None:
+    """The hour before this one, or this one if the stack is young: verify must name each loss, and its remedies must do."""
+    from include.lakehouse import repair, table
+    from include.operations.verify import asked_verify
+    from include.warehouse.session import in_transaction
+
+    events = table.table(pipeline)
+    hours = Counter(repair.hour_of(task.file) for task in events.scan().plan_files())
+    current = _hour_of(continuous.now(conn))
+    hour = max(hour for hour in hours if hour < current or len(hours) == 1)
+    files = list(
+        Path(events.location().removeprefix("file://")).parents[1].glob(f"hourly/*/{hour:%Y-%m-%dT%H}/*.parquet")
+    )
+    for file in files:
+        file.unlink()
+    for _ in range(5):  # an export may commit meanwhile
+        with contextlib.suppress(Exception):
+            table.table(pipeline).delete(table.between("minute", hour, hour + HOUR / 2))
+            break
+    rest = table.between("minute", hour + HOUR / 2, hour + HOUR)
+    for task in table.table(pipeline).scan(row_filter=rest).plan_files():
+        Path(task.file.file_path.removeprefix("file://")).unlink()
+        break
+    in_transaction(conn, lambda cursor: cursor.execute("DELETE FROM ecommerce.visits_hourly WHERE hour = %s", (hour,)))
+    report = asked_verify(PIPELINE, None, None, patience=0)
+    found = report.pipelines[0].differences.counts
+    print(
+        f"Hour {hour} deleted: {len(files)} files of counts, rows, a data file, the fact. verify found {found}",
+        flush=True,
+    )
+    if not any(kind.startswith("lakehouse_") for kind in found):
+        raise SystemExit(f"verify missed what was deleted: {found}")
+    range_ = {"from": f"{hour:%Y-%m-%dT%H:%M}Z", "to": f"{hour + HOUR:%Y-%m-%dT%H:%M}Z"}
+    airflow.trigger(f"{PIPELINE}_minute", "The hour of the fact that was deleted", range_)
+    airflow.trigger(DAG, "The hour of the lakehouse that was deleted", range_)
+
+
+def _kills(seed: int, airflow, bigquery: bool) -> Iterator[str]:
+    """Kills something each time it is advanced, and yields what."""
+    rng = random.Random(seed)
+    tasks = TASKS if bigquery else TASKS[:2]
+    while True:
+        name = rng.choice((*tasks, "write_events", "upkeep", "upkeep"))
+        yield _kill_upkeep(rng) if name == "upkeep" else _kill_task(airflow, name, rng.uniform(0, 1.5))
+
+
+def _kill_task(airflow, task_id: str, after: float) -> str:
+    deadline = time.monotonic() + 75
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):  # the API may be late
+            if continuous.tasks_of(airflow, DAG, task_id):
+                time.sleep(after)
+                if continuous.kill(continuous.tasks_of(airflow, DAG, task_id)):
+                    return task_id
+        time.sleep(0.1)
+    return f"{task_id} not found"
+
+
+def _kill_upkeep(rng: random.Random) -> str:
+    """Every third one may end."""
+    process = subprocess.Popen([sys.executable, "-c", UPKEEP])
+    try:
+        process.wait(60 if rng.random() < 1 / 3 else rng.uniform(2, 6))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return "upkeep"
+    return "upkeep ended" if process.returncode == 0 else "upkeep failed"
+
+
+def _lag(conn, pipeline) -> float:
+    """Seconds since the oldest minute that is due could have been written."""
+    seconds = continuous.one_value(
+        conn,
+        "SELECT TIMESTAMPDIFF(SECOND, MIN(merged_at), CURRENT_TIMESTAMP(6)) FROM etl.minute_ledger "
+        "WHERE pipeline = %s AND to_lakehouse = 1",
+        pipeline.name,
+    )
+    return float(seconds or 0)
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(2)
+
+
+def _await_copies(conn, pipeline, *, bigquery: bool) -> None:
+    """Return when everything is written, counted and loaded, or when the time is over; verify names what is left."""
+    due = [
+        "SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %s AND to_lakehouse = 1",
+        "SELECT COUNT(*) FROM etl.lakehouse_hours WHERE pipeline = %s AND to_count = 1",
+        *(["SELECT COUNT(*) FROM etl.lakehouse_hours WHERE pipeline = %s AND to_load = 1"] if bigquery else []),
+    ]
+    time.sleep(40)  # the last minutes settle
+    _await(lambda: not any(continuous.one_value(conn, query, pipeline.name) for query in due))
+
+
+def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int, int]]]:
+    """Visits and additions to carts of all hours, by engine."""
+    from include.lakehouse import hourly, table
+    from include.lakehouse.spark_view import create_events_view
+    from include.spark import submission
+    from include.warehouse.session import warehouse
+    from include.warehouse.sql import FOLDER
+
+    query = (FOLDER / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT hour, visits, cart_additions FROM ecommerce.visits_hourly")
+        found = {"mysql": {hour: (int(visits), int(carts)) for hour, visits, carts in cursor.fetchall()}}
+    with hourly.duckdb_over(pipeline, table.table(pipeline), sorted(found["mysql"])) as connection:
+        found["duckdb"] = {hour: tuple(counts) for hour, *counts in connection.execute(query).fetchall()}
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[2]").appName("bench")
+    spark = builder.config(map=submission.session_settings("local[2]")).getOrCreate()
+    try:
+        create_events_view(spark, pipeline)
+        rows = spark.sql(query).selectExpr("CAST(hour AS timestamp_ntz) AS hour", "visits", "cart_additions").collect()
+        found["spark"] = {row.hour: (row.visits, row.cart_additions) for row in rows}
+    finally:
+        spark.stop()
+    if bigquery:
+        from include.bigquery import tables
+
+        view = tables.view(pipeline)
+        rows = tables.client().query_and_wait(f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{view}`")
+        found["bigquery"] = {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
+    # Facts have removals too, and counts of an hour that lost its events are zeros: an hour of zeros is no hour.
+    return {name: {hour: row for hour, row in rows.items() if any(row)} for name, rows in found.items()}
+
+
+def _runs(airflow, begin: datetime) -> dict[str, int]:
+    states = Counter(run["state"] for run in airflow.runs(DAG, 100))
+    return dict(states)
+
+
+def _hour_of(time_: datetime) -> datetime:
+    return time_.replace(minute=0, second=0, microsecond=0)
+
+
+def _share(values: list[float], share: float) -> float:
+    return sorted(values)[int(share * (len(values) - 1))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What waits for a pipeline's copies, the lakehouse and the hours in BigQuery: for the Pipelines page and the watch.
+
+It reads the warehouse alone, with either account, and needs no package of the copies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from include.bigquery.settings import SETTING as BIGQUERY
+from include.lakehouse import settings as lakehouse
+from include.pipelines import Pipeline
+from include.warehouse.alerts import Problem
+from include.warehouse.session import rows
+
+LIMIT = timedelta(minutes=15)  # without progress, and of hours that differ
+_MOST = 10_000  # minutes that are counted
+_LAG = (
+    "SELECT COUNT(*) AS minutes, MIN(due.minute) AS oldest_minute, MIN(due.merged_at) AS merged_at, "
+    "(SELECT written_at FROM etl.lakehouse_tables WHERE pipeline = %(pipeline)s) AS written_at "
+    "FROM (SELECT minute, merged_at FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes) "
+    f"WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute LIMIT {_MOST}) AS due"
+)
+_HOURS = (
+    "SELECT COALESCE(SUM(to_count), 0) AS hours, COALESCE(SUM(differs_since IS NOT NULL), 0) AS differing, "
+    "MIN(differs_since) AS differs_since, COALESCE(SUM(to_load), 0) AS to_load, "
+    "MIN(CASE WHEN to_load = 1 THEN counted_at END) AS counted_at, MAX(loaded_at) AS loaded_at "
+    "FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s"
+)
+
+
+def lag_of(conn, pipeline: Pipeline) -> dict | None:
+    """What waits; None if the pipeline declares no lakehouse, or it is off.
+
+    minutes, oldest_minute    due to be written; merged_at the first of their merges, written_at the last write
+    hours                     to be counted
+    differing, differs_since  hours whose counts differ from the fact
+    to_load                   hours to be loaded into BigQuery; None if that is off. counted_at the first of their counts,
+                              loaded_at the last load
+    """
+    if not (pipeline.lakehouse and lakehouse.is_on()):
+        return None
+    cursor = conn.cursor()
+    [minutes] = rows(cursor, _LAG, {"pipeline": pipeline.name})
+    [hours] = rows(cursor, _HOURS, {"pipeline": pipeline.name})
+    lag = minutes | {
+        name: int(value) if name in ("hours", "differing", "to_load") else value for name, value in hours.items()
+    }
+    return lag if os.environ.get(BIGQUERY) else lag | {"to_load": None}
+
+
+def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
+    """What is wrong, given its lag. A backlog that is being written is not a problem."""
+    dag = f"{pipeline.name}_lakehouse"
+    if lag["minutes"] and _is_stuck(lag["merged_at"], lag["written_at"], now):
+        yield Problem(
+            pipeline.name,
+            "lakehouse_behind",
+            max(filter(None, (lag["merged_at"], lag["written_at"]))),
+            f"{lag['minutes']} minutes are due to be written into {pipeline.lakehouse.table}, and none was written within "
+            f"{LIMIT.total_seconds() / 60:.0f} minutes. The oldest is {lag['oldest_minute']:%Y-%m-%d %H:%M}.",
+            f"Check whether {dag} is paused, and read the log of write_events in its newest run.",
+        )
+    if lag["differing"] and now - lag["differs_since"] > LIMIT:
+        yield Problem(
+            pipeline.name,
+            "hours_differ",
+            lag["differs_since"],
+            f"{lag['differing']} hours of {pipeline.lakehouse.table} are counted differently in the lakehouse and in the "
+            "warehouse.",
+            f"Run `make verify PIPELINE={pipeline.name}` or minutemark_verify: it names what differs, and what to do.",
+        )
+    if lag["to_load"] and _is_stuck(lag["counted_at"], lag["loaded_at"], now):
+        yield Problem(
+            pipeline.name,
+            "bigquery_behind",
+            max(filter(None, (lag["counted_at"], lag["loaded_at"]))),
+            f"{lag['to_load']} hours are due to be loaded into BigQuery, and none was loaded within "
+            f"{LIMIT.total_seconds() / 60:.0f} minutes.",
+            f"Check whether {dag} is paused, and read the log of load_into_bigquery in its newest run.",
+        )
+
+
+def _is_stuck(waits_since: datetime | None, progress: datetime | None, now: datetime) -> bool:
+    return waits_since is not None and now - max(filter(None, (waits_since, progress))) > LIMIT

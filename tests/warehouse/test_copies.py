@@ -1,0 +1,95 @@
+"""What waits for the lakehouse and BigQuery, as the Pipelines page shows it and the watch reports it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from include.operations.watch import watch
+from include.page import overview
+from include.warehouse import copies
+from include.warehouse.session import warehouse
+from tests.warehouse.lab import RECRUITMENT, TEN, Lab, minute
+from tests.warehouse.shop import Shop, operation
+
+SHOP = Shop.pipeline
+NOW = TEN + timedelta(hours=3)
+LONG_AGO = NOW - copies.LIMIT - timedelta(seconds=1)
+
+
+@pytest.fixture
+def shop(lab: Lab, monkeypatch) -> Shop:
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", "file:///lakehouse")
+    monkeypatch.setenv("MINUTEMARK_BIGQUERY", "project.lakehouse")
+    return Shop(lab.conn)
+
+
+def merged(shop: Shop, *minutes) -> None:
+    shop.see(*minutes)
+    shop.publish({at: [operation()] for at in minutes})
+    shop.query("UPDATE etl.minute_ledger SET merged_at = %s", LONG_AGO)
+
+
+def kinds(shop: Shop) -> list[str]:
+    return [problem.problem for problem in copies.problems(SHOP, copies.lag_of(shop.conn, SHOP), NOW)]
+
+
+def hour(shop: Shop, **values) -> None:
+    row = {"pipeline": SHOP.name, "hour": TEN, "counted_change": 1, "counted_at": LONG_AGO, "loaded_change": 1} | values
+    shop.query(
+        f"INSERT INTO etl.lakehouse_hours ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})", *row.values()
+    )
+
+
+def test_nothing_is_shown_where_the_copies_are_off_or_not_declared(shop: Shop, monkeypatch) -> None:
+    assert copies.lag_of(shop.conn, RECRUITMENT) is None
+    monkeypatch.delenv("MINUTEMARK_BIGQUERY")
+    assert copies.lag_of(shop.conn, SHOP)["to_load"] is None
+    monkeypatch.delenv("MINUTEMARK_LAKEHOUSE")
+    assert copies.lag_of(shop.conn, SHOP) is None
+
+
+def test_minutes_and_hours_that_wait_are_counted_by_the_account_of_the_page(shop: Shop) -> None:
+    merged(shop, TEN, minute(1))
+    hour(shop, changes=2, loaded_change=None)
+    with warehouse("warehouse_bi") as conn:
+        [shown] = overview.overview(conn, [SHOP])["pipelines"]
+    waits = {name: shown["copies"][name] for name in ("minutes", "oldest_minute", "merged_at", "hours", "to_load")}
+    assert waits == {"minutes": 2, "oldest_minute": TEN, "merged_at": LONG_AGO, "hours": 1, "to_load": 1}
+
+
+def test_minutes_that_wait_without_progress_are_a_problem(shop: Shop) -> None:
+    assert kinds(shop) == []
+    merged(shop, TEN)
+    assert kinds(shop) == ["lakehouse_behind"]
+    shop.query("INSERT INTO etl.lakehouse_tables VALUES (%s, 'uuid', %s)", SHOP.name, NOW - timedelta(minutes=1))
+    assert kinds(shop) == [], "A backlog that is being written."
+    shop.query("UPDATE etl.lakehouse_tables SET written_at = %s", LONG_AGO)
+    assert kinds(shop) == ["lakehouse_behind"]
+
+
+def test_hours_that_differ_for_long_are_a_problem(shop: Shop) -> None:
+    hour(shop, differs_since=NOW - timedelta(minutes=1))
+    assert kinds(shop) == []
+    shop.query("UPDATE etl.lakehouse_hours SET differs_since = %s", LONG_AGO)
+    assert kinds(shop) == ["hours_differ"]
+
+
+def test_hours_that_are_not_loaded_are_a_problem(shop: Shop) -> None:
+    hour(shop, loaded_change=None)
+    assert kinds(shop) == ["bigquery_behind"]
+    shop.query("UPDATE etl.lakehouse_hours SET loaded_at = %s", NOW - timedelta(minutes=1))
+    assert kinds(shop) == []
+
+
+def test_the_watch_reports_them(shop: Shop) -> None:
+    merged(shop, TEN)
+    hour(shop, differs_since=LONG_AGO, loaded_change=None)
+    titles = []
+    watch(lambda notice: bool(titles.append(notice.title)) or True)
+    assert [title for title in titles if "lakehouse" in title or "BigQuery" in title] == [
+        "Minutemark · Problem: ecommerce loads nothing into BigQuery",
+        "Minutemark · Problem: ecommerce has other hours in the lakehouse",
+        "Minutemark · Problem: ecommerce writes nothing into the lakehouse",
+    ]
