@@ -71,7 +71,7 @@ def count_hours(pipeline: str) -> None:
         raise AirflowFailException(str(differ)) from None
 
 
-@task(execution_timeout=timedelta(minutes=10))
+@reporting_task(lineage.of_load, execution_timeout=timedelta(minutes=10))
 def load_into_bigquery(pipeline: str) -> None:
     from include.bigquery.due import load_due
 

@@ -7,7 +7,9 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
 from include import pipelines
 from include.chain import START
+from plugins import lineage
 from plugins.notifiers import TellOfFailedRun
+from plugins.reporting_task import reporting_task
 
 POOLS = ("spark",)
 DEFAULTS = {"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=10)}
@@ -25,7 +27,9 @@ def triggering_user(dag_run) -> str:
     return getattr(dag_run, "triggering_user_name", None) or "unknown user of Airflow"
 
 
-@task(retries=18, execution_timeout=timedelta(hours=12))  # an upgrade may sum up all published rows
+@reporting_task(
+    lineage.of_views, retries=18, execution_timeout=timedelta(hours=12)
+)  # an upgrade may sum up all published rows
 def apply_schema() -> None:
     from include.operations.setup import set_up
 

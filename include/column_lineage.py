@@ -26,16 +26,27 @@ def of_pipeline(name: str) -> dict[str, dict]:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
+def of_all() -> dict[str, dict]:
+    """Those of all pipelines."""
+    return {key: described for name in pipelines.all_pipelines() for key, described in of_pipeline(name).items()}
+
+
+def sources_of(described: dict) -> set[str]:
+    """The data sets that the columns or the rows of a data set come from."""
+    return {
+        *described.get("rows", {}),
+        *(key for column in described["columns"].values() for key in column.get("from", {})),
+    }
+
+
 def as_text(column: str) -> str:
     """Where `database.table.column` comes from, step by step. Raises ColumnUnknown."""
-    found = []
-    for name in pipelines.all_pipelines():
-        data_sets = of_pipeline(name)
-        for key, described in data_sets.items():
-            own = column.removeprefix(f"{key.partition(' ')[2]}.")
-            if own != column and own in described["columns"]:
-                kind = described["columns"][own].get("type")
-                found += [f"{key}: {own}{f', {kind}' if kind else ''}", *_origins(data_sets, key, own, "  ")]
+    found, data_sets = [], of_all()
+    for key, described in data_sets.items():
+        own = column.removeprefix(f"{key.partition(' ')[2]}.")
+        if own != column and own in described["columns"]:
+            kind = described["columns"][own].get("type")
+            found += [f"{key}: {own}{f', {kind}' if kind else ''}", *_origins(data_sets, key, own, "  ")]
     if not found:
         raise ColumnUnknown(f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}.")
     return "\n".join(found)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.connections import LAKE_READER, Endpoint, endpoint
+from include import column_lineage
+from include.connections import LAKE_READER, WAREHOUSE_ETL, Endpoint, endpoint
 from include.lakehouse.settings import location
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ class DataSet:
 class Lineage:
     """What one run of a task read and wrote."""
 
-    pipeline: str
     reads: tuple[DataSet, ...]
     writes: tuple[DataSet, ...]
 
@@ -45,13 +45,13 @@ class Lineage:
 def of_ingest(pipeline: Pipeline, servers: str, lake: Endpoint, rows: int) -> Lineage:
     """Topic to lake table; `servers` as librdkafka takes them, `rows` events written."""
     topic = DataSet(f"kafka://{_address(servers, None, KAFKA_PORT)}", pipeline.topic, f"kafka {pipeline.topic}")
-    return Lineage(pipeline.name, (topic,), (_of_lake(pipeline, lake, rows),))
+    return Lineage((topic,), (_of_lake(pipeline, lake, rows),))
 
 
 def of_transform(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lineage:
     """Lake table to staging tables."""
     staging = _of_warehouse(warehouse, (one.staging for one in pipeline.staged))
-    return Lineage(pipeline.name, (_of_lake(pipeline, lake),), staging)
+    return Lineage((_of_lake(pipeline, lake),), staging)
 
 
 def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
@@ -64,7 +64,6 @@ def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -
     dimensions = [dimension.table for dimension in pipeline.dimensions]
     published = [*pipeline.contribution_tables, *(fact.table for fact in pipeline.facts)]
     return Lineage(
-        pipeline.name,
         _of_warehouse(warehouse, [*staging, *contributions, *dimensions]),
         _of_warehouse(warehouse, published, rows),
     )
@@ -72,12 +71,35 @@ def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -
 
 def of_export(pipeline: Pipeline) -> Lineage:
     """Lake table to the Iceberg table of its events."""
-    return Lineage(pipeline.name, (_of_lake(pipeline, endpoint(LAKE_READER)),), (_of_iceberg(pipeline),))
+    return Lineage((_of_lake(pipeline, endpoint(LAKE_READER)),), (_of_iceberg(pipeline),))
 
 
 def of_count(pipeline: Pipeline) -> Lineage:
     """Iceberg table to the files of its hourly counts."""
-    return Lineage(pipeline.name, (_of_iceberg(pipeline),), (_of_hours(pipeline),))
+    return Lineage((_of_iceberg(pipeline),), (_of_hours(pipeline),))
+
+
+def of_load(pipeline: Pipeline) -> Lineage:
+    """Files of hourly counts to the table that they are appended to, and that table to its view of the newest counts."""
+    from include.bigquery import tables
+
+    loads, view = (
+        DataSet("bigquery", name, f"bigquery {name.rpartition('.')[2]}")
+        for name in (tables.loads_table(pipeline), tables.view(pipeline))
+    )
+    return Lineage((_of_hours(pipeline), loads), (loads, view))
+
+
+def of_views() -> Lineage:
+    """Facts and dimensions of all pipelines to the views of boards and BI tools, which set-up creates."""
+    described = column_lineage.of_all()
+    views = [key for key, one in described.items() if one.get("view")]
+    sources = {source for key in views for source in column_lineage.sources_of(described[key])}
+    target = endpoint(WAREHOUSE_ETL)
+    reads, writes = (
+        _of_warehouse(target, (key.partition(" ")[2] for key in keys)) for keys in (sorted(sources), views)
+    )
+    return Lineage(reads, writes)
 
 
 def _of_iceberg(pipeline: Pipeline) -> DataSet:

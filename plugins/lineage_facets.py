@@ -17,8 +17,8 @@ from plugins.lineage import DataSet, Lineage
 
 
 def operator_lineage(lineage: Lineage) -> OperatorLineage:
-    """The lineage as the provider takes it. A data set that is not in the pipeline's file has no columns."""
-    described = column_lineage.of_pipeline(lineage.pipeline)
+    """The lineage as the provider takes it. A data set whose lineage is not derived has no columns."""
+    described = column_lineage.of_all()
     known = {one.key: one for one in (*lineage.reads, *lineage.writes)}
 
     def facets(one: DataSet) -> dict:

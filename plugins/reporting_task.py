@@ -1,4 +1,4 @@
-"""`@task` for functions of one pipeline whose data sets OpenLineage collects: Airflow's own reports none."""
+"""`@task` for functions whose data sets OpenLineage collects: Airflow's own reports none."""
 
 from __future__ import annotations
 
@@ -15,23 +15,21 @@ from plugins.lineage import Lineage, TellsLineage
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from include.pipelines import Pipeline
-
 
 class ReportingTask(TellsLineage, _PythonDecoratedOperator):
-    """Runs the function with the pipeline's name, its first argument, and then names what it read and wrote."""
+    """Runs the function, whose arguments are names of pipelines, and then calls `data_sets` with these pipelines."""
 
-    def __init__(self, *, data_sets: Callable[[Pipeline], Lineage], **kwargs: Any) -> None:
+    def __init__(self, *, data_sets: Callable[..., Lineage], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_sets = data_sets
 
     def execute(self, context: Context) -> Any:
         result = super().execute(context)
         if not is_disabled():
-            self.lineage = self.data_sets(pipelines.get(self.op_args[0]))
+            self.lineage = self.data_sets(*map(pipelines.get, self.op_args))
         return result
 
 
-def reporting_task(data_sets: Callable[[Pipeline], Lineage], **kwargs: Any):
+def reporting_task(data_sets: Callable[..., Lineage], **kwargs: Any):
     """The decorator; `kwargs` as `@task` takes them."""
     return task_decorator_factory(decorated_operator_class=ReportingTask, data_sets=data_sets, **kwargs)

@@ -119,6 +119,20 @@ def test_the_columns_of_the_events_are_those_of_the_tables(run, events_file):
         assert [field["name"] for field in one["facets"]["schema"]["fields"]] == [name for (name,) in columns]
 
 
+def test_set_up_reports_the_views_and_the_facts_that_they_show(told, events_file):
+    told.run("minutemark_setup", skip=["check_.*"]).must_succeed()
+    set_up = ended(events_file)["apply_schema"]
+    created = {name for _, name in names(set_up["outputs"])}
+    shown = query(
+        "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.views WHERE table_schema <> 'etl' "
+        "AND table_schema IN (SELECT table_schema FROM information_schema.tables WHERE table_name LIKE '%%_by_minute')"
+    )
+    assert created == {name for (name,) in shown}
+    spent = origins(set_up, "recruitment.bi_events", "spend")
+    assert spent == {("recruitment.events", "spend_hour"): ("DIRECT", "IDENTITY")}
+    assert "recruitment.events" in {name for _, name in names(set_up["inputs"])}
+
+
 def test_no_event_holds_a_password(run, events_file):
     logins = {**connections.LAKE_LOGINS, **connections.WAREHOUSE_LOGINS}
     passwords = [json.loads(os.environ[connections.variable(conn_id)])["password"] for conn_id in logins]

@@ -34,7 +34,7 @@ def columns_of(data_set: dict) -> list[str]:
     return [field["name"] for field in data_set["facets"]["schema"]["fields"]]
 
 
-def test_lineage_leads_from_the_lake_to_the_table_and_to_its_hours(shop: Shop, lakehouse, tmp_path) -> None:  # noqa: F811
+def test_lineage_leads_from_the_lake_to_its_hours_in_bigquery(shop: Shop, bigquery, lakehouse, tmp_path) -> None:  # noqa: F811
     in_lake(sent(TEN, 1), sent(TEN, 2, "cart"))
     merged(shop, {TEN: [operation(), operation("cart")]})
     file = tmp_path / "openlineage.jsonl"
@@ -59,3 +59,12 @@ def test_lineage_leads_from_the_lake_to_the_table_and_to_its_hours(shop: Shop, l
     assert origins(hours, "visits") == {(counted["namespace"], counted["name"], "event_type"): "CONDITIONAL"}
     of_rows = {one.field for one in column_lineage(hours["facets"]["columnLineage"]).dataset}
     assert {"event_time", "product_id"} <= of_rows
+
+    sources, [loads, view] = events["load_into_bigquery"]["inputs"], events["load_into_bigquery"]["outputs"]
+    assert [one["name"] for one in sources] == [hours["name"], loads["name"]]
+    stored = bigquery.get_table(loads["name"])
+    assert (loads["namespace"], stored.num_rows) == ("bigquery", 1)
+    for data_set in (loads, view):
+        assert columns_of(data_set) == [field.name for field in bigquery.get_table(data_set["name"]).schema]
+    assert origins(loads, "visits") == {("file", hours["name"], "visits"): "IDENTITY"}
+    assert origins(view, "visits") == {("bigquery", loads["name"], "visits"): "IDENTITY"}

@@ -17,12 +17,15 @@ from unittest.mock import patch
 from pyarrow import parquet
 
 from include import pipelines
+from include.bigquery import tables
+from include.bigquery.settings import SETTING as BIGQUERY
 from include.column_lineage import FOLDER
 from include.lakehouse import hourly as hours
 from include.lakehouse.settings import SETTING as LAKEHOUSE
 from include.lakehouse.table import KEY, schema
 from include.pipelines import Pipeline
 from include.spark import fate, lake, run
+from include.warehouse import bi_views
 from include.warehouse import columns as ddl
 from include.warehouse.sql import FOLDER as SQL
 from include.warehouse.sql import files
@@ -32,30 +35,23 @@ from tests.lineage.origins import IDENTITY, TRANSFORMATION, Origins, Relation, u
 MYSQL, DUCKDB = "mysql", "duckdb"
 
 
-def document(pipeline: Pipeline, spark) -> dict:
-    """Data sets by store and name; each has its columns, and the sources that decide which rows it has."""
-    return {
-        name: {"columns": columns, **({"rows": rows} if rows else {})}
-        for name, columns, rows in _data_sets(pipeline, spark)
-    }
+def document(pipeline: Pipeline, spark) -> dict[str, dict]:
+    """Data sets by store and name: columns with their origins, and the sources that decide which rows there are."""
+    return dict(_data_sets(pipeline, spark))
 
 
 def text(pipeline: Pipeline, spark) -> str:
     """The file as it is kept: a line for each column."""
-    lines = ["{"]
+    data_sets = []
     for name, described in document(pipeline, spark).items():
-        lines += [f" {json.dumps(name)}: {{", '  "columns": {']
-        lines.append(
-            ",\n".join(f"   {json.dumps(column)}: {json.dumps(of)}" for column, of in described["columns"].items())
-        )
-        lines.append("  }" + ("," if "rows" in described else ""))
-        if "rows" in described:
-            lines.append(f'  "rows": {json.dumps(described["rows"])}')
-        lines.append(" },")
-    return "\n".join([*lines[:-1], " }", "}", ""])
+        lines = ",\n".join(f"   {json.dumps(column)}: {json.dumps(of)}" for column, of in described["columns"].items())
+        members = [f'  "columns": {{\n{lines}\n  }}']
+        members += [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in described.items() if key != "columns"]
+        data_sets.append(f" {json.dumps(name)}: {{\n" + ",\n".join(members) + "\n }")
+    return "{\n" + ",\n".join(data_sets) + "\n}\n"
 
 
-def _data_sets(pipeline: Pipeline, spark) -> Iterator[tuple[str, dict, dict]]:
+def _data_sets(pipeline: Pipeline, spark) -> Iterator[tuple[str, dict]]:
     topic, lake_table = f"kafka {pipeline.topic}", f"cassandra {pipeline.lake_table}"
     own_id = () if pipeline.event_id in lake.KEY else (pipeline.event_id,)
     yield _described(topic, {name: {} for name in dict.fromkeys(("create_time", *own_id, *pipeline.fields))})
@@ -102,7 +98,7 @@ def _staged(pipeline: Pipeline, lake_table: str, spark) -> dict[str, Relation]:
     }
 
 
-def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterator[tuple[str, dict, dict]]:
+def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterator[tuple[str, dict]]:
     """Staging, dimensions, contributions and facts."""
     created = dict(
         table
@@ -136,9 +132,29 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
             for name, (kind, comment, _) in columns[table].items()
         }
         yield _described(f"{MYSQL} {table}", described, relation)
+    yield from _views(pipeline, {table: list(kinds) for table, kinds in columns.items()})
 
 
-def _lakehouse(pipeline: Pipeline, lake_table: str) -> Iterator[tuple[str, dict, dict]]:
+def _views(pipeline: Pipeline, columns: dict[str, list[str]]) -> Iterator[tuple[str, dict]]:
+    """The views of boards and BI tools; `columns` by table."""
+    described = {
+        view.name: {one.name: {"type": one.type, "comment": one.description} for one in view.columns}
+        for view in bi_views.of_pipeline(pipeline)
+    }
+
+    def read(table: str) -> Relation | None:
+        return _itself(f"{MYSQL} {table}", columns[table]) if table in columns else None
+
+    for file in files(pipeline, "*views.sql"):
+        for statement in file.statements:
+            view, relation = of_sql.view(statement, read, MYSQL)
+            columns[view] = list(relation.columns)
+            kinds = described.get(view, {})
+            name, known = _described(f"{MYSQL} {view}", {one: kinds.get(one, {}) for one in columns[view]}, relation)
+            yield name, {**known, "view": True}
+
+
+def _lakehouse(pipeline: Pipeline, lake_table: str) -> Iterator[tuple[str, dict]]:
     """The Iceberg table of the events, and the hours that the pipeline's query counts from it."""
     events, hourly = (f"{kind} {pipeline.lakehouse.table}" for kind in ("iceberg", "hourly"))
     columns = {field.name: {"type": str(field.field_type)} for field in schema(pipeline).fields}
@@ -146,9 +162,20 @@ def _lakehouse(pipeline: Pipeline, lake_table: str) -> Iterator[tuple[str, dict,
     read |= {name: {(lake_table, f"payload.{name}"): TRANSFORMATION} for name in columns if name not in KEY}
     yield _described(events, columns, Relation(read))
     query = (SQL / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
-    yield _described(
-        hourly, _hour_columns(pipeline), of_sql.selected(query, lambda _: _itself(events, columns), DUCKDB)
-    )
+    hour_columns = _hour_columns(pipeline)
+    yield _described(hourly, hour_columns, of_sql.selected(query, lambda _: _itself(events, columns), DUCKDB))
+    yield from _bigquery(pipeline, _itself(hourly, hour_columns))
+
+
+def _bigquery(pipeline: Pipeline, hourly: Relation) -> Iterator[tuple[str, dict]]:
+    """The table that load jobs append the hourly files to, column by column, and its view."""
+    with patch.dict(os.environ, {BIGQUERY: "project.dataset"}):
+        fields, texts = tables._table(pipeline).schema, tables.descriptions(pipeline)
+        query, names = tables.newest_attempts(pipeline), (tables.loads_table(pipeline), tables.view(pipeline))
+    loads, view = (f"bigquery {name.rpartition('.')[2]}" for name in names)
+    columns = {field.name: {"type": field.field_type, "comment": texts[field.name]} for field in fields}
+    yield _described(loads, columns, hourly)
+    yield _described(view, columns, of_sql.selected(query, lambda _: _itself(loads, columns), "bigquery"))
 
 
 def _hour_columns(pipeline: Pipeline) -> dict[str, dict]:
@@ -173,14 +200,15 @@ def _with_generated(relation: Relation, columns: dict) -> Relation:
     return relation
 
 
-def _described(name: str, columns: dict[str, dict], relation: Relation | None = None) -> tuple[str, dict, dict]:
+def _described(name: str, columns: dict[str, dict], relation: Relation | None = None) -> tuple[str, dict]:
     """A data set as the file has it."""
     relation = relation or Relation()
     described = {
         column: {**kind, **({"from": _by_table(origins)} if (origins := relation.columns.get(column)) else {})}
         for column, kind in columns.items()
     }
-    return name, described, _by_table({source: " ".join(sorted(kinds)) for source, kinds in relation.rows.items()})
+    rows = _by_table({source: " ".join(sorted(kinds)) for source, kinds in relation.rows.items()})
+    return name, {"columns": described, **({"rows": rows} if rows else {})}
 
 
 def _by_table(origins: Origins) -> dict[str, dict[str, str]]:

@@ -40,6 +40,12 @@ def inserted(statement: str, tables: Tables, dialect: str) -> tuple[str, Relatio
     return _name(target), _of_query(parsed.expression, tables, names)
 
 
+def view(statement: str, tables: Tables, dialect: str) -> tuple[str, Relation]:
+    """The view that the statement creates, and what it shows."""
+    created = _parsed(statement, dialect)
+    return _name(created.this), _of_query(created.expression, tables)
+
+
 def selected(query: str, tables: Tables, dialect: str) -> Relation:
     """What the query returns."""
     return _of_query(_parsed(query, dialect), tables)
@@ -71,8 +77,11 @@ def _name(table: exp.Table) -> str:
 
 def _of_query(query: exp.Expression, tables: Tables, names: Sequence[str] | None = None) -> Relation:
     """`names` are those of its columns, where an INSERT has them."""
+    tables = _with_named_queries(query, tables)
     if isinstance(query, exp.Subquery):
         return _of_query(query.this, tables)
+    if isinstance(query, exp.Union):
+        return _of_union(query, tables)
     if not isinstance(query, exp.Select):
         raise NotUnderstood(f"{type(query).__name__} is not a SELECT: {query.sql()[:200]}")
     scope, relation = {}, Relation()
@@ -83,14 +92,34 @@ def _of_query(query: exp.Expression, tables: Tables, names: Sequence[str] | None
     for number, column in enumerate(query.expressions):
         if names:
             relation.columns[names[number]] = _origins(column, scope)
-        elif isinstance(column, exp.Star):
-            excluded = {name.name for name in column.args.get("except_") or ()}
-            for inner in scope.values():
-                relation.columns.update({name: of for name, of in inner.columns.items() if name not in excluded})
+        elif column.is_star:
+            for inner in [scope[column.table]] if isinstance(column, exp.Column) else scope.values():
+                relation.columns.update(inner.columns)
         else:
             relation.columns[column.alias_or_name or str(number)] = _origins(column, scope)
     _note_conditions(query, relation, scope)
     return relation
+
+
+def _with_named_queries(query: exp.Expression, tables: Tables) -> Tables:
+    """With the queries of its WITH, each of which may read those before it."""
+    clause = query.args.get("with_") or query.args.get("with")
+    for named in clause.expressions if clause else ():
+        relation = _of_query(named.this, tables)
+        tables = _known(named.alias, relation, tables)
+    return tables
+
+
+def _known(name: str, relation: Relation, others: Tables) -> Tables:
+    return lambda table: relation if table == name else others(table)
+
+
+def _of_union(query: exp.Union, tables: Tables) -> Relation:
+    """Columns by their place, under the names of the first query."""
+    first, second = _of_query(query.left, tables), _of_query(query.right, tables)
+    first.include_rows(second)
+    pairs = zip(first.columns.items(), second.columns.values(), strict=True)
+    return Relation({name: union(left, right) for (name, left), right in pairs}, first.rows)
 
 
 def _sources(query: exp.Select) -> list[exp.Expression]:

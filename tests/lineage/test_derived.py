@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from include import pipelines
+from include import column_lineage, pipelines
 from include.column_lineage import FOLDER, ColumnUnknown, as_text
 from include.pipelines.summed_fact import Derived, Measure
 
@@ -61,15 +61,53 @@ def test_generated_columns_come_from_what_they_are_computed_from(kept):
 
 def test_another_declaration_has_another_lineage(spark):
     fact = RECRUITMENT.facts[0]
+    spent = Derived("spend_hour", "DECIMAL(30, 6) NOT NULL", "d.bid_sum + d.clicks")
+    titled = Derived("title", "VARCHAR(500) NULL", "CONCAT(j.title, d.redirects)")
     other = dataclasses.replace(
         fact,
-        measures=(*fact.measures[:-1], Measure("newest_create_time", "DATETIME(6)", column="newest", combine="MAX")),
-        derived=(Derived("title", "VARCHAR(500) NULL", "CONCAT(j.title, d.clicks)"),),
+        measures=(*fact.measures, Measure("redirects")),
+        derived=(fact.derived[0], spent, titled),
     )
     columns = derive.document(dataclasses.replace(RECRUITMENT, facts=(other,)), spark)[FACTS]["columns"]
-    assert columns["newest"]["from"] == {CONTRIBUTIONS: {"newest_create_time": "AGGREGATION"}}
-    assert columns["title"]["from"] == {CONTRIBUTIONS: {"clicks": "AGGREGATION"}, JOB: {"title": "TRANSFORMATION"}}
-    assert "company_id" not in columns
+    assert columns["spend_hour"]["from"] == {CONTRIBUTIONS: {"bid_sum": "AGGREGATION", "clicks": "AGGREGATION"}}
+    assert columns["title"]["from"] == {CONTRIBUTIONS: {"redirects": "AGGREGATION"}, JOB: {"title": "TRANSFORMATION"}}
+    assert columns["redirects"]["from"] == {CONTRIBUTIONS: {"redirects": "AGGREGATION"}}
+    assert "sources" not in columns
+
+
+def test_views_lead_to_the_facts(kept):
+    columns = kept["mysql recruitment.bi_events"]["columns"]
+    assert columns["spend"]["from"] == {FACTS: {"spend_hour": "IDENTITY"}}
+    assert columns["spend"]["type"] == "DECIMAL(30, 6)"
+    decided = kept["mysql recruitment.board_decisions"]["columns"]["cost_per_qualified"]["from"]
+    assert decided["mysql recruitment.board_cost_days"]["spend"] == "AGGREGATION"
+
+
+def test_hours_of_the_lakehouse_lead_to_bigquery():
+    shop = column_lineage.of_pipeline("ecommerce")
+    assert shop["bigquery visits_hourly"]["columns"]["visits"]["from"] == {
+        "bigquery visits_hourly_loads": {"visits": "IDENTITY"}
+    }
+    loads = shop["bigquery visits_hourly_loads"]["columns"]
+    assert {name: one["from"] for name, one in loads.items()} == {
+        name: {"hourly ecommerce.events": {name: "IDENTITY"}} for name in loads
+    }
+    assert shop["bigquery visits_hourly"]["rows"] == {
+        "bigquery visits_hourly_loads": {"attempt": "FILTER", "counted_at": "FILTER", "hour": "FILTER"}
+    }
+
+
+def test_every_source_is_a_column_of_a_described_data_set():
+    described = column_lineage.of_all()
+    missing = [
+        (key, source, name)
+        for key, one in described.items()
+        for origins in (one.get("rows", {}), *(column.get("from", {}) for column in one["columns"].values()))
+        for source, names in origins.items()
+        for name in names
+        if name not in described[source]["columns"]
+    ]
+    assert not missing
 
 
 def test_the_documentation_shows_the_lineage_of_today():

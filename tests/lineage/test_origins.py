@@ -112,6 +112,16 @@ def test_conditions_of_an_aggregate_and_windows():
     assert as_names(relation.rows) == {"a": {"GROUP_BY"}}
 
 
+def test_named_queries_unions_and_stars_are_seen_through():
+    query = (
+        "WITH first AS (SELECT a, b FROM t), both_ones AS (SELECT f.* FROM first AS f UNION ALL SELECT k, 1 FROM u) "
+        "SELECT * FROM both_ones WHERE b > 0"
+    )
+    relation = of_sql.selected(query, lambda name: own(name), "mysql")
+    assert relation.columns == {"a": {("t", "a"): "IDENTITY", ("u", "k"): "IDENTITY"}, "b": {("t", "b"): "IDENTITY"}}
+    assert relation.rows == {("t", "b"): {"FILTER"}}
+
+
 def test_a_column_of_no_table_is_refused():
     with pytest.raises(of_sql.NotUnderstood, match="has the column z"):
         of_sql.selected("SELECT z FROM t", lambda name: own(name), "mysql")

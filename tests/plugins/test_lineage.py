@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from include import pipelines
+from include import column_lineage, pipelines
 from include.connections import Endpoint
 from include.warehouse.sql import files
 from tests.airflow_home import PROJECT, bare_environment
@@ -50,6 +50,33 @@ def test_names_follow_the_naming_convention_of_each_store():
     )
     assert [one.rows for one in (*ingested.writes, *merged.writes)] == [5, 2, None]
     assert "not-to-be-told" not in repr([ingested, transformed, merged])
+
+
+@pytest.mark.parametrize(
+    ("location", "table", "hours"),
+    [
+        (
+            "gs://b/lake/house",
+            ("gs://b/lake/house", "ecommerce.events"),
+            ("gs://b", "lake/house/hourly/ecommerce.events"),
+        ),
+        ("gs://b", ("gs://b", "ecommerce.events"), ("gs://b", "hourly/ecommerce.events")),
+        ("file:///data", ("file:/data", "ecommerce.events"), ("file", "/data/hourly/ecommerce.events")),
+    ],
+)
+def test_names_of_the_lakehouse_and_of_bigquery(monkeypatch, location, table, hours):
+    from openlineage.client.naming.dataset import BigQuery
+
+    from plugins import lineage
+
+    shop = pipelines.get("ecommerce")
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", location)
+    monkeypatch.setenv("MINUTEMARK_BIGQUERY", "project.dataset")
+    counted, loaded = lineage.of_count(shop), lineage.of_load(shop)
+    loads, view = (BigQuery("project", "dataset", name) for name in ("visits_hourly_loads", "visits_hourly"))
+    assert (pairs(counted.reads), pairs(counted.writes)) == ([table], [hours])
+    assert (pairs(loaded.reads), pairs(loaded.writes)) == ([hours, *named(loads)], named(loads, view))
+    assert all(one.key in column_lineage.of_all() for one in (*counted.reads, *loaded.reads, *loaded.writes))
 
 
 @pytest.mark.parametrize(
@@ -104,14 +131,13 @@ def test_columns_are_those_of_the_data_sets_that_the_task_reads_and_writes():
     assert [column.name for column in facts.facets["schema"].fields][:2] == ["job_id", "dates"]
 
 
-def test_a_pipeline_without_derived_columns_names_its_data_sets_alone():
+def test_a_data_set_without_derived_columns_is_named_alone():
     from plugins import lineage
     from plugins.lineage_facets import operator_lineage
 
-    new = dataclasses.replace(RECRUITMENT, name="turnover")
-    told = operator_lineage(lineage.of_merge(new, WAREHOUSE, {"recruitment.events_by_minute": 2}))
-    assert [one.name for one in told.outputs] == ["recruitment.events_by_minute", "recruitment.events"]
-    assert not any(one.facets for one in (*told.inputs, *told.outputs))
+    new = dataclasses.replace(RECRUITMENT, facts=(dataclasses.replace(RECRUITMENT.facts[0], table="turnover.events"),))
+    facts = operator_lineage(lineage.of_merge(new, WAREHOUSE, {})).outputs[-1]
+    assert (facts.name, facts.facets) == ("turnover.events", {})
 
 
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda one: one.name)
@@ -131,15 +157,20 @@ from airflow.plugins_manager import _get_plugins
 from airflow.models import DagBag
 _get_plugins()
 DagBag("dags")
-print(*sorted(name for name in sys.modules if "openlineage" in name))
+print(*sorted(name for name in sys.modules if "openlineage" in name or name in ("sqlglot", "plugins.lineage_facets")))
 """
 
 
 def test_without_a_transport_nothing_of_openlineage_is_loaded():
     done = subprocess.run(
-        [sys.executable, "-c", IDLE], cwd=PROJECT, env=bare_environment(), capture_output=True, text=True
+        [sys.executable, "-c", IDLE],
+        cwd=PROJECT,
+        env={**bare_environment(), "MINUTEMARK_LAKEHOUSE": "file:///lakehouse"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "airflow.providers.openlineage.plugins.listener" not in loaded
+    assert not loaded & {"sqlglot", "plugins.lineage_facets"}
     assert not [name for name in loaded if name.startswith("openlineage")], "the client is for whoever has a transport"
