@@ -8,9 +8,8 @@ from pathlib import Path
 from include.connections import endpoint
 from include.lakehouse import table
 from tests.e2e.runs import Airflow
-from tests.lakehouse.test_export import SHOP, in_lake, merged, sent, shop  # noqa: F401 - shop is a fixture
+from tests.lakehouse.events import SHOP, in_lake, merged, sent
 from tests.lineage.facets import column_lineage
-from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN
 from tests.warehouse.shop import Shop, operation
 
@@ -34,7 +33,7 @@ def columns_of(data_set: dict) -> list[str]:
     return [field["name"] for field in data_set["facets"]["schema"]["fields"]]
 
 
-def test_lineage_leads_from_the_lake_to_its_hours_in_bigquery(shop: Shop, bigquery, lakehouse, tmp_path) -> None:  # noqa: F811
+def test_lineage_leads_from_the_lake_to_its_hours_in_bigquery(shop: Shop, bigquery, lakehouse, tmp_path) -> None:
     in_lake(sent(TEN, 1), sent(TEN, 2, "cart"))
     merged(shop, {TEN: [operation(), operation("cart")]})
     file = tmp_path / "openlineage.jsonl"

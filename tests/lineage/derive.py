@@ -69,16 +69,20 @@ def _lake_columns(pipeline: Pipeline) -> dict[str, dict]:
 
 
 def _ingested(pipeline: Pipeline, topic: str) -> Relation:
-    """A message becomes the payload as it is; the fields that identify it make the key (include/operations/admission.py)."""
+    """A message becomes the payload as it is, and the fields that identify it make the key: include/operations/admission.py.
+
+    A message without an id gets one from all of its fields, which is not reported.
+    """
     timed_by = ["create_time", *([pipeline.event_time] if pipeline.event_time else [])]
     identified_by = [*timed_by, pipeline.event_id] if pipeline.event_time else timed_by
 
     def of(names: list[str]) -> Origins:
         return {(topic, name): TRANSFORMATION for name in names}
 
-    columns = {"minute": of(timed_by), "shard": of([pipeline.event_id]), "create_time": of(identified_by)}
+    own_id = timed_by if pipeline.event_id == "create_time" else [pipeline.event_id]
+    columns = {"minute": of(timed_by), "shard": of(own_id), "create_time": of(identified_by)}
     if pipeline.event_id not in columns:
-        columns[pipeline.event_id] = of([pipeline.event_id])
+        columns[pipeline.event_id] = of(own_id)
     return Relation(columns | {f"payload.{name}": {(topic, name): IDENTITY} for name in pipeline.fields})
 
 
