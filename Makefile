@@ -20,7 +20,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards notebook tableau stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
+.PHONY: help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-15s%s\n", $$1, part[1]; if (n > 1) printf "%-19s%s\n", "", part[2] }'
@@ -52,6 +52,9 @@ notebook: ## start JupyterLab on the stores of the running stack, until Ctrl-C; 
 tableau: ## write the views for BI tools to a Tableau extract | FILE=minutemark.hyper (FROM=2026-11-22T14:00 TO=… VIEWS="ecommerce.bi_sales …")
 	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make run" >&2; exit 3; }; $(LOCAL) tableau --file="$(or $(FILE),minutemark.hyper)" \
 	  --views="$(VIEWS)" --from="$(FROM)" --to="$(TO)"
+
+dbt-sources: ## print the views for BI tools as sources of a dbt project, with the freshness of each pipeline
+	@$(VENV)/python -m include.operations.dbt_sources
 
 stop: ## stop everything that `make run` and `make services` started
 	@[ -x $(VENV)/python ] || { echo "Not installed yet: nothing to stop."; exit 0; }; $(LOCAL) stop

@@ -7,6 +7,7 @@
 3. **check_staging** checks that every raw row is counted, ignored or rejected, and that the figures are plausible.
 4. **merge_into_warehouse** replaces the contributions of these minutes and recomputes their facts, in one transaction.
 5. **check_warehouse** checks that facts and contributions agree. If not, the run fails and its minutes stay pending.
+   In the minute DAG it then emits an asset event for each hour that is complete. See docs/assets.md.
 
 A run can be cleared from any step. A cleared sensor opens a new batch, a cleared transform makes a new attempt, and a
 cleared merge of a merged batch changes nothing. To reprocess given minutes, trigger the DAG with `from` and `to`, or run
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, Param, chain
 
 from include.options import json_type
+from plugins.assets import hours_asset
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
 from plugins.merge import MergeIntoWarehouse
@@ -43,6 +45,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
 
     Where runs are `continuous`, the sensor waits longer, and `schedule` makes the next run begin as the last one ends.
     """
+    announced = [hours_asset(pipeline.name)] if kind == "minute" else []
     with DAG(
         f"{pipeline.name}_{kind}",
         description=pipeline.description,
@@ -62,6 +65,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
             pipeline=pipeline.name,
             kind=kind,
             continuous=continuous,
+            outlets=announced,
             execution_timeout=timedelta(minutes=5),
         )
         transform_delta = TransformDelta(
@@ -91,6 +95,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
             pipeline=pipeline.name,
             gate="warehouse",
             batch_id=BATCH_ID,
+            outlets=announced,
             execution_timeout=timedelta(minutes=2),
         )
         chain(wait_for_changes, transform_delta, check_staging, merge_into_warehouse, check_warehouse)

@@ -10,7 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+    TaskDeferred,
+)
 from airflow.triggers.base import BaseTrigger, TaskSkippedEvent, TriggerEvent
 
 from include import pipelines
@@ -18,6 +23,7 @@ from include.connections import LAKE_READER, WAREHOUSE_ETL, Endpoint, endpoint_i
 from include.options import OptionRefused, options_of_run
 from include.schedule import continuous_wait
 from include.window import Window, WindowRefused, window_of_run
+from plugins.assets import AnnouncesHours
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,7 +33,7 @@ GRACE = timedelta(seconds=60)  # for a triggerer that is down or busy: then the 
 POLL_SECONDS = 1.5
 
 
-class WaitForChanges(BaseSensorOperator):
+class WaitForChanges(AnnouncesHours, BaseSensorOperator):
     """Opens the batch of this run and hands on its id; skips the run when nothing changes within `patience`.
 
     A `minute` DAG takes what has changed; a `reconcile` DAG what differs from the ledger; a backfill run, or a manual
@@ -61,22 +67,27 @@ class WaitForChanges(BaseSensorOperator):
         pipeline = pipelines.get(self.pipeline)
         try:
             window = self._window(context)
-            batch_id, digest, settles_in = self._open(pipeline, window, context)
+            batch_id, digest, settles_in, hours_due = self._open(pipeline, window, context)
         except (WindowRefused, RangeRefused, OptionRefused) as refused:
             raise AirflowFailException(str(refused)) from None
         if batch_id is not None:
             self.log.info("Opened batch %s of %s (%s).", batch_id, pipeline.name, _described(window))
+            if hours_due:
+                self._announce(context, pipeline)
             return batch_id
         if window.what != "changes":
             raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree in {_described(window)}.")
         remaining = deadline - datetime.now(UTC)
-        if remaining <= timedelta(0) or window.kind == "manual":
+        if remaining <= timedelta(0) or window.kind == "manual" or (hours_due and self.continuous):
+            if hours_due and window.kind != "manual" and self._announce(context, pipeline):
+                raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
-        wake = None
+        wait, wake = remaining, None
         if settles_in is not None and settles_in < remaining:
-            wake = (datetime.now(UTC) + settles_in).isoformat()
+            wait, wake = settles_in, (datetime.now(UTC) + settles_in).isoformat()
+        elif hours_due:
+            wake = deadline.isoformat()  # the task announces them then; without `wake` the trigger skips it
         why = "changed" if settles_in is None else "changed since its last read, and some have not settled"
-        wait = remaining if wake is None else settles_in
         self.log.info("No minute of %s has %s; waiting %.0f s.", pipeline.lake_table, why, wait.total_seconds())
         raise TaskDeferred(
             trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, digest, deadline.isoformat(), wake),
@@ -98,11 +109,12 @@ class WaitForChanges(BaseSensorOperator):
 
     def _open(
         self, pipeline: pipelines.Pipeline, window: Window, context: Context
-    ) -> tuple[int | None, str, timedelta | None]:
-        """The batch, or None; the change log's digest; the time until minutes settle, where nothing else is pending."""
+    ) -> tuple[int | None, str, timedelta | None, bool]:
+        """The batch, or None; the change log's digest; the time until minutes settle, where nothing else is pending; and
+        whether hours are to be announced."""
         from include import runs
         from include.lake.session import lake
-        from include.warehouse import ledger
+        from include.warehouse import hours, ledger
         from include.warehouse.session import warehouse
 
         dag_run = context["dag_run"]
@@ -116,21 +128,25 @@ class WaitForChanges(BaseSensorOperator):
             "allow_shrink": allow_shrink,
         }
         with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+            start, end = window.start, window.end
             if window.what == "range":
-                return runs.open_range(pipeline, session, conn, start=window.start, end=window.end, **batch), "", None
+                return runs.open_range(pipeline, session, conn, start=start, end=end, **batch), "", None, False
             if window.what == "differs":
-                return (
-                    runs.open_reconcile(pipeline, session, conn, start=window.start, end=window.end, **batch),
-                    "",
-                    None,
-                )
+                return runs.open_reconcile(pipeline, session, conn, start=start, end=end, **batch), "", None, False
             look = runs.look(pipeline, session, conn)
+            hours_due = self.may_announce(context) and hours.is_any_due(conn, pipeline)
             if self.continuous and window.kind == "minute":
                 settles_at = ledger.settles_at(conn, pipeline)
                 if settles_at is not None and settles_at > look.clock:
-                    return None, look.digest, settles_at - look.clock
+                    return None, look.digest, settles_at - look.clock, hours_due
             batch_id = runs.open_delta(pipeline, session, conn, look=look, **batch) if look.pending_count else None
-            return batch_id, look.digest, None
+            return batch_id, look.digest, None, hours_due
+
+    def _announce(self, context: Context, pipeline: pipelines.Pipeline) -> bool:
+        from include.warehouse.session import warehouse
+
+        with warehouse(WAREHOUSE_ETL) as conn:
+            return bool(self.announce(context, conn, pipeline))
 
 
 class LakeChangeTrigger(BaseTrigger):

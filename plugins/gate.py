@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from include import pipelines
 from include.connections import WAREHOUSE_ETL
+from plugins.assets import AnnouncesHours
 from plugins.batch import batch_id_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class QualityGate(BaseOperator):
+class QualityGate(AnnouncesHours, BaseOperator):
     """Fails at once, without retries, when a check of severity `fail` finds rows: they would be there again."""
 
     template_fields = ("batch_id",)
@@ -35,6 +37,8 @@ class QualityGate(BaseOperator):
         try:
             with warehouse(WAREHOUSE_ETL) as conn:
                 result = run_gate(conn, batch_id, self.gate)
+                if result.passed and self.may_announce(context):
+                    self.announce(context, conn, pipelines.get(self.pipeline))
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         for line in str(result).splitlines():

@@ -93,6 +93,11 @@ class SummedFact:
         return (*([Measure("event_count", column=self.events)] if self.events else []), *self.measures)
 
     @property
+    def has_hour(self) -> bool:
+        """Whether the table has a column `hour`, by which it is read."""
+        return any(name.split()[0] == "hour" for name in (*(key.name for key in self.key), *self.definitions))
+
+    @property
     def database(self) -> str:
         return self.table.partition(".")[0]
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from include.lake.keys import time_of
 from include.pipelines import Pipeline
-from include.warehouse import folded_hours
+from include.warehouse import folded_hours, hours
 from include.warehouse.delta import Pending
 from include.warehouse.session import in_transaction, rows
 
@@ -187,7 +187,10 @@ def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
     """Record that the change log was looked at, whatever was found: without that silence and a dead scheduler look alike."""
 
     def record(cursor) -> None:
-        _read_again_what_came_into_range(cursor, pipeline, clock)
+        before = _last_clock(cursor, pipeline)
+        _read_again_what_came_into_range(cursor, pipeline, before or clock, clock)
+        if before:
+            hours.add_reached(cursor, pipeline.name, before, clock)
         cursor.execute(
             "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES (%(pipeline)s, CURRENT_TIMESTAMP(6), %(clock)s) "
             "ON DUPLICATE KEY UPDATE looked_at = VALUES(looked_at), lake_clock = VALUES(lake_clock)",
@@ -197,15 +200,20 @@ def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
     in_transaction(conn, record)
 
 
-def _read_again_what_came_into_range(cursor, pipeline: Pipeline, clock: datetime) -> None:
-    """Minutes whose events were rejected as too far ahead become pending when they are no longer. See out_of_range."""
+def _last_clock(cursor, pipeline: Pipeline) -> datetime | None:
+    """The lake's clock at the last recorded look; None before the first."""
     cursor.execute("SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name})
-    looked = cursor.fetchone()
+    row = cursor.fetchone()
+    return row and row[0]
+
+
+def _read_again_what_came_into_range(cursor, pipeline: Pipeline, before: datetime, clock: datetime) -> None:
+    """Minutes whose events were rejected as too far ahead become pending when they are no longer. See out_of_range."""
     cursor.execute(
         _CAME_INTO_RANGE,
         {
             "pipeline": pipeline.name,
-            "start": min(looked[0], clock) if looked else clock,
+            "start": min(before, clock),
             "until": clock + pipeline.most_ahead,
             "ahead_seconds": pipeline.most_ahead // timedelta(seconds=1),
         },

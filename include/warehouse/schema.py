@@ -32,6 +32,7 @@ _BI_READS = {
     "etl.folded_hours": "",
     "etl.lakehouse_hours": "",
     "etl.lakehouse_tables": "",
+    "etl.hours": "",
     "etl.minute_fields": "",
     "etl.drifts": "",
     "etl.rejected_summary": "",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from include.warehouse import batches, merge
+from include.warehouse import batches, hours, merge
 from include.warehouse.delta import LastDelta
 from include.warehouse.session import rows
 from tests.warehouse.lab import RECRUITMENT, Lab, minute
@@ -97,3 +97,19 @@ def test_the_board_of_the_present_does_not_read_the_whole_ledger(full: Lab) -> N
     )
     [_, recruitment] = rows(full.conn.cursor(), counts)
     assert recruitment == {"pipeline": "recruitment", "pending_minutes": MANY - 66 * 60, "held_minutes": 2}
+
+
+def test_whether_an_hour_is_to_be_announced_takes_a_few_rows(full: Lab) -> None:
+    for pipeline in ("ecommerce", "recruitment"):
+        full.query(
+            "INSERT INTO etl.hours (pipeline, hour, version, offered_version, announced_version) "
+            f"SELECT '{pipeline}', TIMESTAMP('2025-01-01') + INTERVAL n HOUR, 1, 1, 1 FROM ({NUMBERS}) AS many"
+        )
+        full.query(
+            f"INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES ('{pipeline}', '2026-01-01', '2026-01-01')"
+        )
+    seen = []
+    assert rows_read(full, lambda: seen.append(hours.is_any_due(full.conn, RECRUITMENT))) < FEW
+    assert rows_read(full, lambda: seen.append(hours.offers(full.conn, RECRUITMENT))) < FEW
+    assert rows_read(full, lambda: seen.append(hours.offer(full.conn, RECRUITMENT))) < FEW
+    assert seen == [False, [], []]

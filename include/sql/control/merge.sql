@@ -87,6 +87,18 @@ ON DUPLICATE KEY UPDATE
   newest_create_time = d.newest_create_time, set_options = d.set_options, state = 'merged', reason = NULL, held_changed_at = NULL, waiting = 0,
   split_size = NULL, merged_at = d.merged_at;
 
+INSERT INTO etl.hours (pipeline, hour, version, changed_at, changed_since)
+SELECT d.pipeline, d.hour, 1, d.merged_at, d.merged_at
+FROM (
+  SELECT %(pipeline)s AS pipeline, m.minute - INTERVAL MINUTE(m.minute) MINUTE AS hour, CURRENT_TIMESTAMP(6) AS merged_at
+  FROM etl.batch_minutes AS m
+  WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'
+  GROUP BY 2
+  ORDER BY 2
+) AS d
+ON DUPLICATE KEY UPDATE
+  changed_since = COALESCE(changed_since, d.merged_at), version = version + 1, changed_at = d.merged_at;
+
 UPDATE etl.batches AS b
 JOIN (
   SELECT

@@ -95,6 +95,26 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   KEY hours_to_load (pipeline, to_load, loaded_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- Hours of create_time as consumers in Airflow know them: a merge raises `version`, an asset event announces it. An hour
+-- without rows is added when the lake's clock reaches it, with version 0.
+CREATE TABLE IF NOT EXISTS etl.hours (
+  pipeline VARCHAR(48) NOT NULL,
+  hour DATETIME NOT NULL,
+  version BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'number of merges with minutes of this hour',
+  changed_at DATETIME(6) NULL COMMENT 'time of the newest of these merges',
+  changed_since DATETIME(6) NULL COMMENT 'time of the first merge that is not announced',
+  offered_version BIGINT UNSIGNED NULL COMMENT 'version of the event that a task was about to emit',
+  offered_at DATETIME(6) NULL,
+  announced_version BIGINT UNSIGNED NULL COMMENT 'version of the newest event that Airflow has recorded; NULL: none',
+  announced_at DATETIME(6) NULL,
+  to_announce TINYINT AS (CASE
+    WHEN NOT (offered_version <=> announced_version) THEN 2
+    WHEN version <=> announced_version THEN 0
+    ELSE 1 END) STORED COMMENT '2: look in Airflow whether the offered event is recorded',
+  PRIMARY KEY (pipeline, hour),
+  KEY hours_to_announce (pipeline, to_announce, hour)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- How many rows of a minute have each field, as its newest merge counted them. Housekeeping removes what is old.
 CREATE TABLE IF NOT EXISTS etl.minute_fields (
   pipeline VARCHAR(48) NOT NULL,

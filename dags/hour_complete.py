@@ -1,0 +1,51 @@
+"""An example of what starts when an hour is complete: prints the hour's counts, and its figures from the facts.
+
+1. **report_hour** runs once for each hour of create_time (UTC) whose events are merged, and once more, marked as a
+   correction, when late events, a release or a backfill have changed an hour that was announced before.
+
+Copy this file for a DAG of your own. Its schedule is the asset `<pipeline>_hours`, which has a partition for each hour: a run
+gets one hour, also where several are complete at once. These DAGs exist with `MINUTEMARK_EXAMPLES=1`, and in the demo.
+See docs/assets.md.
+"""
+
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG, PartitionedAssetTimetable, task
+
+from include import pipelines
+from include.chain import START
+from plugins.assets import hours_asset
+from plugins.notifiers import TellOfFailedRun
+
+
+@task(execution_timeout=timedelta(minutes=2))
+def report_hour(pipeline: str, triggering_asset_events=None, dag_run=None) -> None:
+    from include.warehouse.hours import figures
+
+    key = dag_run.partition_key
+    event = triggering_asset_events[hours_asset(pipeline)][-1]  # the newest, if a correction came before this run
+    hour = event.extra["hours"][key]
+    print(f"{pipeline}, {hour['start']} to {hour['end']}{': a correction' if hour['correction'] else ''}")
+    print(hour)
+    for table, sums in figures(pipelines.get(pipeline), key).items():
+        print(f"{table}: {sums}")
+
+
+if (os.environ.get("MINUTEMARK_EXAMPLES") or os.environ.get("MINUTEMARK_DEMO")) == "1":
+    for pipeline in pipelines.all_pipelines().values():
+        with DAG(
+            f"{pipeline.name}_hour_complete",
+            description=f"An example: prints the figures of each complete hour of {pipeline.name}.",
+            doc_md=__doc__,
+            schedule=PartitionedAssetTimetable(assets=hours_asset(pipeline.name)),
+            start_date=START,
+            catchup=False,
+            max_active_runs=1,  # the hours of a backfill one after the other
+            dagrun_timeout=timedelta(minutes=10),
+            default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
+            on_failure_callback=TellOfFailedRun(),
+            tags=sorted({"example", "minutemark", *pipeline.tags}),
+        ) as dag:
+            report_hour(pipeline.name)
+        globals()[dag.dag_id] = dag

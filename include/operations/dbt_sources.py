@@ -1,0 +1,79 @@
+"""`make dbt-sources`: the views for BI tools as sources of a dbt project, and how fresh each pipeline is.
+
+Descriptions come from include/warehouse/bi_views.py. docs/dbt/sources.yml is what this prints.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import yaml
+
+from include import pipelines
+from include.pipelines import Pipeline
+from include.warehouse import bi_views
+from include.warehouse.bi_views import View
+
+HEADER = "# Written by `make dbt-sources`. Copy it into the models folder of a dbt project: see docs/assets.md.\n"
+# dbt compares with the clock of its session, whose time zone is the server's.
+_LOADED_AT = "convert_tz(newest_create_time, '+00:00', @@session.time_zone)"
+
+
+def sources(chosen: Iterable[Pipeline]) -> str:
+    """The YAML of these pipelines. Raises ViewNotDescribed."""
+    declared = list(chosen)
+    document = {"version": 2, "sources": [*map(_views, declared), _bookkeeping(declared)]}
+    return HEADER + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _views(pipeline: Pipeline) -> dict:
+    return {
+        "name": pipeline.name,
+        "description": pipeline.description,
+        "schema": pipeline.database,
+        "tables": [_view(view) for view in bi_views.of_pipeline(pipeline)],
+    }
+
+
+def _view(view: View) -> dict:
+    columns = [
+        {"name": column.name, "description": column.description, "data_type": column.type} for column in view.columns
+    ]
+    return {"name": view.name.partition(".")[2], "description": view.grain, "columns": columns}
+
+
+def _bookkeeping(declared: list[Pipeline]) -> dict:
+    return {
+        "name": "minutemark",
+        "description": "What the pipelines record about themselves.",
+        "schema": "etl",
+        "tables": [
+            {
+                "name": f"{pipeline.name}_freshness",
+                "identifier": "freshness",
+                "description": f"Newest published event of {pipeline.name}. A source that sends nothing grows old too.",
+                "loaded_at_field": _LOADED_AT,
+                "freshness": {
+                    "warn_after": {"count": 10, "period": "minute"},
+                    "error_after": {"count": 60, "period": "minute"},
+                    "filter": f"pipeline = '{pipeline.name}'",
+                },
+            }
+            for pipeline in declared
+        ],
+    }
+
+
+def main() -> int:
+    """Print them."""
+    try:
+        print(sources(pipelines.all_pipelines().values()), end="")
+    except bi_views.ViewNotDescribed as refused:
+        print(refused, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

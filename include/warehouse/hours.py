@@ -1,0 +1,203 @@
+"""Hours of create_time as consumers in Airflow know them: which ones are complete, and which of these are announced.
+
+What is due is derived: a merge raises the version of its hours, and an hour is due if Airflow's own record has no event of
+that version. Only one task at a time may offer the hours of a pipeline: see plugins/assets.py. The reasons are in ADR 35.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from include.connections import WAREHOUSE_BI
+from include.pipelines import Pipeline
+from include.warehouse.folded_hours import HOUR, hour_of
+from include.warehouse.session import in_transaction, rows, warehouse
+
+AT_ONCE = 24  # hours of one task: the others follow with the next run
+QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for so long
+LONGEST_QUIET = timedelta(hours=1)  # where merges change it again and again
+_MICROSECOND = timedelta(microseconds=1)
+
+# Complete: its end and the settle time are over, and none of its minutes is pending or waits for its hour. An hour that has
+# just ended is announced at once. Merges of an older one may continue, as in a backfill or an import.
+_IS_DUE = (
+    "h.hour <= k.lake_clock - INTERVAL 1 HOUR - INTERVAL %(settle)s MICROSECOND "
+    "AND (h.announced_version IS NULL AND h.hour >= k.lake_clock - INTERVAL 1 HOUR - INTERVAL %(live)s MICROSECOND "
+    " OR h.changed_since IS NULL OR h.changed_at <= CURRENT_TIMESTAMP(6) - INTERVAL %(quiet)s MICROSECOND "
+    " OR h.changed_since <= CURRENT_TIMESTAMP(6) - INTERVAL %(longest)s MICROSECOND) "
+    "AND NOT EXISTS (SELECT 1 FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE l.pipeline = %(pipeline)s "
+    " AND l.minute >= h.hour AND l.minute < h.hour + INTERVAL 1 HOUR "
+    " AND (l.pending = 1 OR (l.state = 'held' AND l.waiting = 1)))"
+)
+# The newest first: a backlog of the past never delays the hour that has just ended.
+_DUE = (
+    "SELECT h.hour, h.version, h.announced_version FROM etl.looks AS k "
+    "STRAIGHT_JOIN etl.hours AS h FORCE INDEX (hours_to_announce) ON h.pipeline = %(pipeline)s AND h.to_announce = {state} "
+    f"WHERE k.pipeline = %(pipeline)s AND {_IS_DUE} ORDER BY h.hour DESC LIMIT %(limit)s"
+)
+_TO_ANNOUNCE, _OFFERED = (_DUE.format(state=state) for state in (1, 2))
+
+
+@dataclass(frozen=True)
+class Hour:
+    """A complete hour, and where each of its raw rows went: the content of an asset event."""
+
+    start: datetime  # UTC, as everything in the warehouse
+    version: int
+    correction: bool  # it was announced before
+    raw_rows: int
+    counted_rows: int
+    ignored_rows: int
+    rejected_rows: int
+    held_minutes: tuple[datetime, ...]  # not published, until they are released
+
+    @property
+    def key(self) -> str:
+        """The partition key, in the form that Airflow's mappers of time read."""
+        return self.start.isoformat(timespec="seconds")
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "start": _iso(self.start),
+            "end": _iso(self.start + HOUR),
+            "version": self.version,
+            "correction": self.correction,
+            "raw_rows": self.raw_rows,
+            "counted_rows": self.counted_rows,
+            "ignored_rows": self.ignored_rows,
+            "rejected_rows": self.rejected_rows,
+            "held_minutes": [_iso(minute) for minute in self.held_minutes],
+        }
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An event that a task was about to emit. Airflow has recorded it if the task succeeded."""
+
+    hour: datetime
+    version: int
+    offered_at: datetime  # UTC
+
+
+def add_reached(cursor, pipeline: str, before: datetime, clock: datetime) -> None:
+    """Add the hours that the lake's clock has reached since `before`, so that one without rows is announced too."""
+    hour, last = hour_of(before) + HOUR, hour_of(clock)
+    while hour <= last:
+        cursor.execute(
+            "INSERT INTO etl.hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s) "
+            "ON DUPLICATE KEY UPDATE pipeline = VALUES(pipeline)",
+            {"pipeline": pipeline, "hour": hour},
+        )
+        hour += HOUR
+
+
+def is_any_due(conn, pipeline: Pipeline) -> bool:
+    """Whether a complete hour is to be announced, or an offered one to be looked up in Airflow."""
+    cursor = conn.cursor()
+    for query in (_TO_ANNOUNCE, _OFFERED):
+        cursor.execute(query, _binds(pipeline, 1))
+        if cursor.fetchone():
+            return True
+    return False
+
+
+def offers(conn, pipeline: Pipeline) -> list[Offer]:
+    """Events of which it is not known whether Airflow has recorded them; the task that offered them has ended."""
+    found = rows(
+        conn.cursor(),
+        "SELECT hour, offered_version AS version, offered_at FROM etl.hours FORCE INDEX (hours_to_announce) "
+        "WHERE pipeline = %(pipeline)s AND to_announce = 2 ORDER BY hour",
+        {"pipeline": pipeline.name},
+    )
+    return [Offer(**row) for row in found]
+
+
+def settle(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collection[tuple[datetime, int]]) -> None:
+    """Mark offers as announced whose (hour, version) Airflow has `recorded`, and withdraw the others."""
+
+    def write(cursor) -> None:
+        for offer in offered:
+            was_recorded = (offer.hour, offer.version) in recorded
+            cursor.execute(
+                "UPDATE etl.hours SET announced_version = offered_version, announced_at = CURRENT_TIMESTAMP(6), "
+                "changed_since = CASE WHEN version = offered_version THEN NULL ELSE offered_at END "
+                "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND offered_version = %(version)s"
+                if was_recorded
+                else "UPDATE etl.hours SET offered_version = announced_version "
+                "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND offered_version = %(version)s",
+                {"pipeline": pipeline.name, "hour": offer.hour, "version": offer.version},
+            )
+
+    in_transaction(conn, write)
+
+
+def offer(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[Hour]:
+    """The hours to announce now, newest first. They are recorded as offered before their task emits them."""
+    cursor = conn.cursor()
+    cursor.execute(_TO_ANNOUNCE, _binds(pipeline, limit))
+    due = [_read(cursor, pipeline, *row) for row in cursor.fetchall()]
+    conn.rollback()  # nothing was written: the next transaction begins with what is committed now
+    if not due:
+        return []
+
+    def write(cursor) -> None:
+        for hour in due:
+            cursor.execute(
+                "UPDATE etl.hours SET offered_version = %(version)s, offered_at = CURRENT_TIMESTAMP(6) "
+                "WHERE pipeline = %(pipeline)s AND hour = %(hour)s",
+                {"pipeline": pipeline.name, "hour": hour.start, "version": hour.version},
+            )
+
+    in_transaction(conn, write)
+    return due
+
+
+def _read(cursor, pipeline: Pipeline, hour: datetime, version: int, announced_version: int | None) -> Hour:
+    minutes = rows(
+        cursor,
+        "SELECT minute, state, raw_rows, counted_rows, ignored_rows, rejected_rows FROM etl.minute_ledger "
+        "WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s ORDER BY minute",
+        {"pipeline": pipeline.name, "start": hour, "end": hour + HOUR},
+    )
+    counts = ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")
+    return Hour(
+        start=hour,
+        version=version,
+        correction=announced_version is not None,
+        **{name: sum(row[name] or 0 for row in minutes) for name in counts},
+        held_minutes=tuple(row["minute"] for row in minutes if row["state"] == "held"),
+    )
+
+
+def _binds(pipeline: Pipeline, limit: int) -> dict[str, object]:
+    return {
+        "pipeline": pipeline.name,
+        "settle": pipeline.settle // _MICROSECOND,
+        "live": timedelta(minutes=pipeline.live_minutes) // _MICROSECOND,
+        "quiet": QUIET // _MICROSECOND,
+        "longest": LONGEST_QUIET // _MICROSECOND,
+        "limit": limit,
+    }
+
+
+def _iso(time: datetime) -> str:
+    return time.replace(tzinfo=UTC).isoformat()
+
+
+def figures(pipeline: Pipeline, key: str) -> dict[str, dict[str, object]]:
+    """Sums of the pipeline's facts over the hour with this partition key, by table, as the bi account reads them.
+
+    Facts have an hour of the event's own time, which is the hour of create_time for all but late events.
+    """
+    hour = datetime.fromisoformat(key)
+    found = {}
+    with warehouse(WAREHOUSE_BI) as conn:
+        for fact in pipeline.facts:
+            if not fact.has_hour:
+                continue
+            sums = ", ".join(f"{one.combine}({one.fact_column}) AS {one.fact_column}" for one in fact.measures)
+            query = f"SELECT {sums} FROM {fact.table} WHERE hour = %(hour)s"
+            found[fact.table] = rows(conn.cursor(), query, {"hour": hour})[0]
+    return found

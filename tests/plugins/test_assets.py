@@ -1,0 +1,127 @@
+"""Operators that announce complete hours: when they do, and that nothing about it fails a run. On the real stores."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from include.warehouse.session import warehouse
+from tests import airflow_home  # noqa: F401  (before Airflow)
+from tests.plugins.test_changes import context, minutes_ago, nothing_pending, sensor, touch
+
+__all__ = ["nothing_pending"]
+pytestmark = pytest.mark.usefixtures("schemas")
+
+HOUR = datetime(2026, 3, 1, 12)
+KEY = "2026-03-01T12:00:00"
+COMPLETE = (
+    "INSERT INTO etl.hours (pipeline, hour, version, changed_at, changed_since) VALUES ('recruitment', %s, 1, %s, %s)"
+)
+
+
+@pytest.fixture
+def complete(nothing_pending):
+    """One complete hour that is not announced."""
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute("DELETE FROM etl.hours")
+        cursor.execute("DELETE FROM etl.looks")
+        cursor.execute(COMPLETE, (HOUR, HOUR, HOUR))
+        conn.commit()
+
+
+def ready(**kwargs):
+    """The sensor as Airflow's worker prepares it, with the step behind it."""
+    from airflow.sdk import DAG, BaseOperator
+
+    from plugins.assets import hours_asset
+
+    with DAG("recruitment_minute", schedule=None):
+        wait = sensor(outlets=[hours_asset("recruitment")], **kwargs)
+        wait >> BaseOperator(task_id="transform_delta")
+    return wait.prepare_for_execution()
+
+
+def in_run(run_type="scheduled", **values):
+    from airflow.sdk.execution_time.context import OutletEventAccessors
+
+    return {**context(run_type, **values), "outlet_events": OutletEventAccessors()}
+
+
+def emitted(task, run) -> list[str]:
+    """Partition keys of the events that Airflow records if the task succeeds."""
+    assert list(run["outlet_events"]) == task.outlets
+    return [key for asset in task.outlets for key in run["outlet_events"][asset].partition_keys]
+
+
+def over() -> dict[str, str]:
+    """What the trigger hands over at the end of the wait."""
+    return {"deadline": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
+
+
+def test_without_hours_to_announce_a_task_has_no_outlet(nothing_pending):
+    touch(minutes_ago(3))
+    task, run = ready(), in_run()
+    assert task.execute(run)
+    assert task.outlets == [] and emitted(task, run) == []
+
+
+def test_a_task_with_a_batch_announces_too(complete):
+    touch(minutes_ago(3))
+    task, run = ready(), in_run()
+    assert task.execute(run)
+    assert emitted(task, run) == [KEY]
+
+
+def test_where_nothing_changes_the_end_of_the_wait_announces(complete):
+    from airflow.sdk.exceptions import DownstreamTasksSkipped, TaskDeferred
+
+    task, run = ready(), in_run()
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(run)
+    assert deferred.value.trigger.wake == deferred.value.trigger.deadline
+    assert emitted(task, run) == []
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        task.execute_complete(run, over())
+    assert skipped.value.tasks == ["transform_delta"]
+    assert emitted(task, run) == [KEY]
+
+
+def test_a_continuous_run_does_not_wait_for_that(complete):
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+    task, run = ready(continuous=True), in_run()
+    with pytest.raises(DownstreamTasksSkipped):
+        task.execute(run)
+    assert emitted(task, run) == [KEY]
+
+
+@pytest.mark.parametrize("run_type", ["backfill", "scheduled"])
+def test_runs_beside_those_that_follow_one_another_announce_nothing(complete, run_type):
+    """A backfill run, and any run of a DAG that does not declare the outlet."""
+    touch(minutes_ago(3))
+    task = ready() if run_type == "backfill" else sensor().prepare_for_execution()
+    minute = minutes_ago(3).replace(tzinfo=UTC)
+    run = in_run(run_type, interval=(minute, minute + timedelta(minutes=1)))
+    assert task.execute(run)
+    assert emitted(task, run) == []
+
+
+def test_an_error_of_airflow_fails_no_task_and_loses_no_hour(complete):
+    """Outside of a worker Airflow does not answer what it has recorded."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with warehouse() as conn:
+        conn.cursor().execute("UPDATE etl.hours SET offered_version = 1, offered_at = UTC_TIMESTAMP(6)")
+        conn.commit()
+    task, run = ready(), in_run()
+    with pytest.raises(AirflowSkipException):
+        task.execute_complete(run, over())
+    touch(minutes_ago(3))
+    assert task.execute(run)
+    assert emitted(task, run) == []
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT offered_version, announced_version, to_announce FROM etl.hours WHERE hour = %s", (HOUR,))
+        assert cursor.fetchall() == ((1, None, 2),)

@@ -1,0 +1,194 @@
+"""Which hours are complete, when they are announced, and what a killed task leaves."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from include.warehouse import hours, ledger, merge
+from tests.warehouse.lab import CLOCK, RECRUITMENT, TEN, Lab, contribution, minute
+
+ELEVEN = TEN + timedelta(hours=1)
+SECOND = timedelta(seconds=1)
+SETTLED = ELEVEN + RECRUITMENT.settle
+
+
+def look(lab: Lab, clock: datetime) -> None:
+    ledger.record_look(lab.conn, RECRUITMENT, clock)
+
+
+def publish(lab: Lab, *numbers: int, jobs: int = 1, clock: datetime = CLOCK, **values) -> int:
+    minutes = [minute(number) for number in numbers]
+    lab.see(*minutes)
+    return lab.publish({one: [contribution(job + 1) for job in range(jobs)] for one in minutes}, clock=clock, **values)
+
+
+def offered(lab: Lab) -> list[hours.Hour]:
+    """What a task offers; Airflow then records it."""
+    due = hours.offer(lab.conn, RECRUITMENT)
+    hours.settle(
+        lab.conn, RECRUITMENT, hours.offers(lab.conn, RECRUITMENT), {(hour.start, hour.version) for hour in due}
+    )
+    return due
+
+
+def as_if_quiet(lab: Lab) -> None:
+    lab.query("UPDATE etl.hours SET changed_at = changed_at - INTERVAL 2 MINUTE")
+
+
+def test_an_hour_is_complete_when_its_end_and_the_settle_time_are_over(lab):
+    publish(lab, 0, 59)
+    look(lab, SETTLED - SECOND)
+    assert not hours.is_any_due(lab.conn, RECRUITMENT)
+    look(lab, SETTLED)
+    assert hours.is_any_due(lab.conn, RECRUITMENT)
+    [hour] = offered(lab)
+    assert (hour.start, hour.correction, hour.raw_rows, hour.counted_rows, hour.held_minutes) == (TEN, False, 2, 2, ())
+    assert offered(lab) == []
+    assert not hours.is_any_due(lab.conn, RECRUITMENT)
+
+
+def test_a_pending_minute_keeps_its_hour_open(lab):
+    publish(lab, 0)
+    lab.see(minute(30))
+    look(lab, SETTLED)
+    assert offered(lab) == []
+    publish(lab, 30)
+    assert [hour.raw_rows for hour in offered(lab)] == [2]
+
+
+def test_counts_add_up_what_became_of_every_row(lab):
+    publish(lab, 0, jobs=3, ignored=2, rejects=[(minute(0), "bad")])
+    look(lab, SETTLED)
+    [hour] = offered(lab)
+    assert (hour.raw_rows, hour.counted_rows, hour.ignored_rows, hour.rejected_rows) == (6, 3, 2, 1)
+
+
+def test_a_held_minute_is_named_and_its_release_is_a_correction(lab):
+    publish(lab, 0)
+    batch_id = publish(lab, 5)
+    lab.query(
+        "UPDATE etl.minute_ledger SET state = 'held', held_changed_at = seen_changed_at WHERE minute = %s", minute(5)
+    )
+    look(lab, SETTLED)
+    assert [hour.held_minutes for hour in offered(lab)] == [(minute(5),)]
+    assert publish(lab, 5) > batch_id
+    as_if_quiet(lab)
+    assert [(hour.correction, hour.held_minutes) for hour in offered(lab)] == [(True, ())]
+
+
+def test_a_minute_that_waits_for_its_hour_keeps_it_open(lab):
+    publish(lab, 0)
+    lab.query(
+        "UPDATE etl.minute_ledger SET state = 'held', waiting = 1, held_changed_at = seen_changed_at WHERE minute = %s",
+        minute(0),
+    )
+    look(lab, SETTLED)
+    assert offered(lab) == []
+
+
+def test_a_change_after_the_announcement_is_one_correction_when_merges_have_paused(lab):
+    publish(lab, 0)
+    look(lab, SETTLED)
+    assert len(offered(lab)) == 1
+    for number in range(3):
+        publish(lab, number, run_id=f"late-{number}")
+        assert offered(lab) == []
+    as_if_quiet(lab)
+    assert [(hour.start, hour.correction, hour.raw_rows) for hour in offered(lab)] == [(TEN, True, 3)]
+    assert offered(lab) == []
+
+
+def test_merges_without_a_pause_delay_a_correction_for_an_hour_at_most(lab):
+    publish(lab, 0)
+    look(lab, SETTLED)
+    offered(lab)
+    publish(lab, 1)
+    lab.query("UPDATE etl.hours SET changed_since = changed_since - INTERVAL 1 HOUR")
+    publish(lab, 2)
+    assert [hour.correction for hour in offered(lab)] == [True]
+
+
+def test_an_hour_of_the_past_is_announced_when_merges_have_paused(lab):
+    publish(lab, 0)
+    look(lab, SETTLED + timedelta(hours=1))
+    assert offered(lab) == []
+    as_if_quiet(lab)
+    assert [hour.start for hour in offered(lab)] == [TEN]
+
+
+def test_hours_without_rows_are_announced_as_the_clock_reaches_their_end(lab):
+    look(lab, TEN - SECOND)
+    look(lab, ELEVEN)
+    look(lab, ELEVEN + timedelta(hours=2, minutes=1))
+    assert [(hour.start, hour.raw_rows, hour.correction) for hour in offered(lab)] == [
+        (ELEVEN + timedelta(hours=1), 0, False),
+        (ELEVEN, 0, False),
+        (TEN, 0, False),
+    ]
+    assert offered(lab) == []
+
+
+def test_a_day_that_one_merge_completes_is_a_day_of_hours(lab):
+    batch = [TEN - timedelta(days=1) + timedelta(hours=number) for number in range(24)]
+    lab.see(*batch)
+    lab.publish({one: [contribution()] for one in batch})
+    look(lab, CLOCK)
+    as_if_quiet(lab)
+    assert sorted(hour.start for hour in offered(lab)) == batch
+    assert offered(lab) == []
+
+
+def test_the_newest_hours_go_first_and_a_task_takes_a_day_of_them(lab):
+    batch = [TEN - timedelta(days=1, hours=1) + timedelta(hours=number) for number in range(25)]
+    lab.see(*batch)
+    lab.publish({one: [contribution()] for one in batch})
+    look(lab, CLOCK)
+    as_if_quiet(lab)
+    assert [hour.start for hour in offered(lab)] == batch[:0:-1]
+    assert [hour.start for hour in offered(lab)] == batch[:1]
+
+
+def test_an_offer_that_airflow_has_not_recorded_is_made_again(lab):
+    publish(lab, 0)
+    look(lab, SETTLED)
+    first = hours.offer(lab.conn, RECRUITMENT)  # and its task is killed
+    assert hours.is_any_due(lab.conn, RECRUITMENT)
+    assert hours.offer(lab.conn, RECRUITMENT) == []  # not before it is looked up in Airflow
+    [left] = hours.offers(lab.conn, RECRUITMENT)
+    hours.settle(lab.conn, RECRUITMENT, [left], set())
+    assert hours.offer(lab.conn, RECRUITMENT) == first
+
+
+@pytest.mark.parametrize("was_recorded", [True, False])
+def test_a_merge_between_the_offer_and_the_look_at_airflow_is_announced_too(lab, was_recorded):
+    publish(lab, 0)
+    look(lab, SETTLED)
+    [first] = hours.offer(lab.conn, RECRUITMENT)
+    publish(lab, 1)
+    recorded = {(first.start, first.version)} if was_recorded else set()
+    hours.settle(lab.conn, RECRUITMENT, hours.offers(lab.conn, RECRUITMENT), recorded)
+    as_if_quiet(lab)
+    [second] = offered(lab)
+    assert (second.correction, second.raw_rows) == (was_recorded, 2)
+    assert second.version > first.version
+
+
+def test_a_merge_that_is_run_again_changes_no_hour(lab):
+    batch_id = publish(lab, 0)
+    before = lab.query("SELECT * FROM etl.hours")
+    merge.merge(batch_id)
+    assert lab.query("SELECT * FROM etl.hours") == before
+
+
+def test_a_batch_raises_the_version_of_each_of_its_hours_once(lab):
+    publish(lab, 0, 1, 2, 60, 61)
+    assert lab.query("SELECT hour, version FROM etl.hours ORDER BY hour") == [(TEN, 1), (ELEVEN, 1)]
+
+
+def test_figures_are_sums_of_the_facts_of_the_hour_as_the_bi_account_reads_them(lab):
+    publish(lab, 0, 1, jobs=2)
+    figures = hours.figures(RECRUITMENT, "2026-03-01T10:00:00")
+    assert figures["recruitment.events"]["clicks"] == 4
+    assert hours.figures(RECRUITMENT, "2026-03-01T11:00:00")["recruitment.events"]["clicks"] is None
