@@ -40,18 +40,21 @@ def on_bigquery(statement: str, form: str) -> None:
 
     try:
         settings.dataset()
-        from google.api_core.exceptions import ClientError
+        from google.api_core.exceptions import ClientError, RetryError
 
-        from include.bigquery.tables import client
+        from include.bigquery.tables import client, retry
     except (settings.BigQueryError, ModuleNotFoundError) as error:
         remedy = "Run `make run MINUTEMARK_LAKEHOUSE=local MINUTEMARK_BIGQUERY=local`; docs/bigquery.md describes both."
         raise Problem("make bigquery", str(error), remedy) from error
     try:
-        rows = client().query_and_wait(statement)
+        rows = client().query(statement, retry=retry(), job_retry=None).result()
     except ClientError as error:
         raise Problem(
             "make bigquery", f"BigQuery rejected the statement: {error.message}", "Fix the statement."
         ) from error
+    except RetryError as error:
+        remedy = "Start the emulator with `make run`, or check the connection to Google Cloud."
+        raise Problem("make bigquery", f"BigQuery does not answer: {error.cause}", remedy) from error
     show([field.name for field in rows.schema], [row.values() for row in rows], form)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from include.bigquery.settings import LOCATION, dataset
+from include.bigquery.settings import LOCATION, BigQueryError, dataset
 from include.pipelines import Pipeline
 from include.warehouse import bi_views
 
 if TYPE_CHECKING:
+    from google.api_core.retry import Retry
     from google.cloud.bigquery import Client, Table
 
 _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_EMULATOR_HOST itself
@@ -25,6 +26,13 @@ def client() -> Client:
     return bigquery.Client(dataset().rpartition(".")[0], credentials, location=os.environ.get(LOCATION) or None)
 
 
+def retry() -> Retry:
+    """Retries of a first request. The client's own go on for ten minutes, which would hold up a run."""
+    from google.cloud.bigquery import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(20)
+
+
 def loads_table(pipeline: Pipeline) -> str:
     """The table of every load: a row for each hour and attempt, or more where a load was repeated."""
     return f"{view(pipeline)}_loads"
@@ -37,10 +45,12 @@ def view(pipeline: Pipeline) -> str:
 
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     """The table that load jobs append to. Creates the dataset, the table, its columns and the view where missing."""
-    from google.api_core.exceptions import NotFound
+    from google.api_core.exceptions import NotFound, RetryError
 
     try:
-        table = bigquery.get_table(loads_table(pipeline))
+        table = bigquery.get_table(loads_table(pipeline), retry=retry())
+    except RetryError as error:
+        raise BigQueryError(f"BigQuery does not answer: {error.cause}. The next run loads what is due.") from error
     except NotFound:
         bigquery.create_dataset(dataset(), exists_ok=True)
         table = bigquery.create_table(_table(pipeline), exists_ok=True)

@@ -115,6 +115,14 @@ def test_an_hour_that_fails_is_named_and_the_others_are_loaded(bigquery, shop: S
     assert in_view(bigquery) == [(TEN, 1, 10)]
 
 
+def test_without_an_answer_a_run_fails_soon_and_the_next_one_loads(bigquery, shop: Shop, monkeypatch) -> None:
+    counted(shop, written(1, 10))
+    with monkeypatch.context() as away, pytest.raises(BigQueryError, match="BigQuery does not answer: .*refused"):
+        away.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
+        load_due(SHOP)
+    assert load_due(SHOP).hours == 1
+
+
 def test_the_hour_that_waits_longest_is_loaded_first(bigquery, shop: Shop) -> None:
     later = TEN + HOUR
     counted(shop, written(1, 10), written(1, 5, hour=later))

@@ -8,6 +8,7 @@ import pytest
 
 from local import environment, query
 from local.problems import Problem
+from tests.lakehouse.conftest import bigquery_emulator  # noqa: F401 - a fixture
 
 NAMES = ["job_id", "spend_hour", "title", "at"]
 ROWS = [(7, Decimal("1.50"), "a\tb", dt.datetime(2026, 1, 1)), (8, Decimal("2"), None, None)]
@@ -61,3 +62,22 @@ def test_a_server_that_is_away_is_told_with_its_address(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", away["AIRFLOW_CONN_WAREHOUSE_BI"])
     with pytest.raises(Problem, match="Warehouse on 127.0.0.1:1, as bi"):
         query.query("SELECT 1", "tsv")
+
+
+@pytest.fixture
+def bigquery_env(bigquery_emulator, monkeypatch):  # noqa: F811
+    for name, value in bigquery_emulator.variables().items():
+        monkeypatch.setenv(name, value)
+
+
+def test_bigquery_answers_and_refuses_in_the_same_forms(bigquery_env, capsys):
+    query.on_bigquery("SELECT 1 AS one, TIMESTAMP '2026-03-01 10:00:00' AS hour", "tsv")
+    assert capsys.readouterr().out == "one\thour\n1\t2026-03-01 10:00:00+00:00\n"
+    with pytest.raises(Problem, match="BigQuery rejected the statement: .*nowhere"):
+        query.on_bigquery("SELECT * FROM nowhere.nothing", "tsv")
+
+
+def test_without_bigquery_the_command_that_starts_it_is_named(monkeypatch):
+    monkeypatch.delenv("MINUTEMARK_BIGQUERY", raising=False)
+    with pytest.raises(Problem, match=r"MINUTEMARK_BIGQUERY is ''(.|\n)*make run MINUTEMARK_LAKEHOUSE=local"):
+        query.on_bigquery("SELECT 1", "tsv")
