@@ -16,6 +16,7 @@ from include.warehouse.sql import SqlFile
 from tests.warehouse.lab import DAY, Lab, contribution, minute
 from tests.warehouse.shop import Shop, operation
 from tests.warehouse.test_bookkeeping_cost import rows_read
+from tests.warehouse.test_reporting_zone import berlin  # noqa: F401 - a fixture
 
 VIEWS = {view.name: view for view in bi_views.of_pipelines(pipelines.all_pipelines().values())}
 FACTS = {
@@ -155,24 +156,35 @@ def numbers(until: int) -> str:
     return f"SELECT n FROM ({thousands}) AS numbers WHERE n < {until}"
 
 
-@pytest.mark.parametrize("name", VIEWS)
-def test_a_filter_on_a_day_reads_the_rows_of_that_day(name: str, many_days: Lab) -> None:
-    """As the server counts them, with the look-ups of joins; in the manner in which BI tools nest a view."""
+def test_a_filter_on_a_day_reads_the_rows_of_that_day(many_days: Lab) -> None:
+    for name in VIEWS:
+        assert_that_a_day_reads_a_day(name, many_days)
+
+
+def test_the_same_in_a_reporting_zone(berlin: Lab, many_days: Lab) -> None:  # noqa: F811
+    for name in VIEWS:
+        assert_that_a_day_reads_a_day(name, many_days)
+        hours = many_days.query(f"SELECT hour_utc, hour_local FROM {name} WHERE hour_utc = '2026-02-01 23:00'")
+        assert set(hours) == {(datetime(2026, 2, 1, 23), datetime(2026, 2, 2))}, name
+
+
+def assert_that_a_day_reads_a_day(name: str, lab: Lab) -> None:
+    """As the server counts rows, with the look-ups of joins; in the manner in which BI tools nest a view."""
     a_day = f"SELECT * FROM (SELECT * FROM {name}) AS v WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
     found = []
-    read = rows_read(many_days, lambda: found.extend(many_days.query(a_day)))
-    everything = many_days.one(f"SELECT COUNT(*) FROM {FACTS[name]}")
-    assert len(found) == everything / DAYS
-    assert read <= 4 * len(found) < everything / 10
+    read = rows_read(lab, lambda: found.extend(lab.query(a_day)))
+    everything = lab.one(f"SELECT COUNT(*) FROM {FACTS[name]}")
+    assert len(found) == everything / DAYS, name
+    assert read <= 4 * len(found) < everything / 10, name
 
 
-@pytest.mark.parametrize("name", VIEWS)
-def test_the_plan_of_a_day_takes_the_index(name: str, many_days: Lab) -> None:
+def test_the_plan_of_a_day_takes_the_index(many_days: Lab) -> None:
     """EXPLAIN of a view needs its owner."""
-    a_day = f"SELECT * FROM {name} WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
-    with warehouse("warehouse_admin") as conn:
-        plan = rows(conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {a_day}")
-    assert (plan[0]["type"], plan[0]["key"]) == ("range", "by_time" if "events" in name else "PRIMARY"), plan
+    for name in VIEWS:
+        a_day = f"SELECT * FROM {name} WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
+        with warehouse("warehouse_admin") as conn:
+            plan = rows(conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {a_day}")
+        assert (plan[0]["type"], plan[0]["key"]) == ("range", "by_time" if "events" in name else "PRIMARY"), plan
 
 
 @pytest.mark.one_server
