@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+log = logging.getLogger(__name__)
+
+
 class ReportingTask(TellsLineage, _PythonDecoratedOperator):
     """Runs the function, whose arguments are names of pipelines, and then calls `data_sets` with these pipelines."""
 
@@ -26,8 +30,15 @@ class ReportingTask(TellsLineage, _PythonDecoratedOperator):
     def execute(self, context: Context) -> Any:
         result = super().execute(context)
         if not is_disabled():
-            self.lineage = self.data_sets(*map(pipelines.get, self.op_args))
+            self.report()
         return result
+
+    def report(self) -> None:
+        """Name the data sets. The work is done by then: if they cannot be named, the task does not fail."""
+        try:
+            self.lineage = self.data_sets(*map(pipelines.get, self.op_args))
+        except Exception:
+            log.warning("The data sets of this task could not be named; OpenLineage gets none.", exc_info=True)
 
 
 def reporting_task(data_sets: Callable[..., Lineage], **kwargs: Any):

@@ -151,6 +151,19 @@ def test_declared_facts_and_dimensions_are_those_of_the_merge(pipeline):
     assert all(any(dimension.table in statement for statement in merge) for dimension in pipeline.dimensions)
 
 
+def test_a_task_whose_data_sets_cannot_be_named_does_not_fail(monkeypatch, caplog):
+    from plugins import lineage
+    from plugins.reporting_task import ReportingTask
+
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", "nowhere")
+    task = ReportingTask(
+        task_id="count_hours", python_callable=print, op_args=["ecommerce"], op_kwargs={}, data_sets=lineage.of_count
+    )
+    task.report()
+    assert task.get_openlineage_facets_on_complete(None) is None
+    assert "MINUTEMARK_LAKEHOUSE is 'nowhere'" in caplog.text
+
+
 IDLE = """
 import sys
 from airflow.plugins_manager import _get_plugins
