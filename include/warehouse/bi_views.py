@@ -1,7 +1,7 @@
 """The views for BI tools, as include/sql/<pipeline>/bi_views.sql describes them: grain, columns, types and meanings.
 
 MySQL's views have no comments of their own. What describes these columns elsewhere is taken from here: the extract for
-Tableau, BigQuery, the tables of docs/bi-tools.md.
+Tableau, BigQuery, dbt's sources, the tables of docs/bi-tools.md.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def of_pipelines(pipelines: Iterable[Pipeline]) -> list[View]:
 
 
 def described(file: SqlFile) -> Iterator[View]:
+    """The views of a file. Raises ViewNotDescribed."""
     found = list(_VIEW.finditer(file.text))
     if len(found) != file.text.count("CREATE OR REPLACE VIEW"):
         raise ViewNotDescribed(

@@ -143,6 +143,37 @@ def test_a_failed_extract_leaves_the_former_one_and_says_why(facts, tmp_path: Pa
 
 
 @pytest.mark.optional_install
+@pytest.mark.both_servers
+def test_all_views_show_the_same_moment(facts, tmp_path: Path) -> None:
+    """An hour that is published while the extract is at work is in none of them."""
+    file, hour = tmp_path / "all.hyper", "2026-03-05 07:00:00"
+    waits = "SELECT id FROM information_schema.processlist WHERE state LIKE 'Waiting for table%'"
+
+    def waiting_extract() -> None:
+        with warehouse("warehouse_admin") as conn:
+            cursor = conn.cursor()
+            cursor.execute(waits)
+            if not cursor.fetchall():
+                raise LookupError("no session waits")
+
+    with warehouse("warehouse_admin") as other:
+        cursor = other.cursor()
+        cursor.execute("LOCK TABLES ecommerce.visits_hourly WRITE")
+        arguments = [f"--file={file}", "--views=ecommerce.bi_visits"]
+        writing = psutil.Popen(tableau.command(arguments), env=tableau.environment_of_extract(os.environ))
+        alive = lambda: writing.poll() is None  # noqa: E731
+        waiting.until(waiting_extract, what="the extract", seconds=60, errors=(LookupError,), alive=alive)
+        cursor.execute(f"INSERT INTO ecommerce.visits_hourly (hour, visits, cart_additions) VALUES ('{hour}', 1, 0)")
+        other.commit()
+        cursor.execute("UNLOCK TABLES")
+    assert writing.wait(60) == 0
+    hours = [row[0] for row in read(file)["ecommerce.bi_visits"]["rows"]]
+    assert hours and hour not in hours
+    assert extract(*arguments).returncode == 0
+    assert hour in [row[0] for row in read(file)["ecommerce.bi_visits"]["rows"]]
+
+
+@pytest.mark.optional_install
 def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: Path) -> None:
     file, unfinished = tmp_path / "former.hyper", tmp_path / ".former.hyper.unfinished"
     file.write_text("former")
