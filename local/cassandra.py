@@ -274,7 +274,7 @@ def bootstrap(
     port: int,
     passwords: Mapping[str, str],
     *,
-    seconds: float = 120,
+    seconds: float = 180,
     alive: Callable[[], bool] = lambda: True,
     log: str = "",
 ) -> None:

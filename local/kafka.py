@@ -181,7 +181,7 @@ def client_settings(port: int, password: str) -> dict[str, str]:
 
 
 def wait_until_ready(
-    port: int, password: str, *, seconds: float = 60, alive: Callable[[], bool] = lambda: True, log: str = ""
+    port: int, password: str, *, seconds: float = 180, alive: Callable[[], bool] = lambda: True, log: str = ""
 ) -> None:
     """Return when the broker answers. Raises Problem when it does not."""
     from confluent_kafka import KafkaException

@@ -177,7 +177,7 @@ def wait_until_ready(
     port: int,
     passwords: Mapping[str, str],
     *,
-    seconds: float = 60,
+    seconds: float = 180,
     alive: Callable[[], bool] = lambda: True,
     log: str = "",
 ) -> None:

@@ -116,7 +116,7 @@ def wait_until_ready(
     port: int,
     password: str,
     *,
-    seconds: float = 60,
+    seconds: float = 180,
     alive: Callable[[], bool] = lambda: True,
     log: str = "",
 ) -> None:
