@@ -49,7 +49,9 @@ def catalog() -> Catalog:
             "postgresql+psycopg2", target.login, target.password, target.host, target.port, target.schema or "lakehouse"
         )
         place = {"type": "sql", "uri": url.render_as_string(hide_password=False)}
-    return load_catalog("lakehouse", **place, warehouse=location(), **target.extra)
+    if not location().startswith("file:"):
+        place["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"  # as all else here reads and writes a bucket
+    return load_catalog("lakehouse", **{**place, "warehouse": location(), **target.extra})
 
 
 def schema(pipeline: Pipeline) -> Schema:

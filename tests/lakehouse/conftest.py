@@ -39,13 +39,17 @@ def postgres_server(tmp_path_factory) -> Iterator[tuple]:
 
 @pytest.fixture
 def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Path:
-    """The folder of an empty lakehouse, which the environment names."""
+    """The folder of an empty lakehouse, which the environment names.
+
+    With MINUTEMARK_TEST_BUCKET=gs://bucket it is there instead; tests that look into the folder then fail.
+    """
     from local import connections
 
     server, passwords = postgres_server
     for name, value in connections.lakehouse(passwords, server.port).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{tmp_path}/lakehouse")
+    place = os.environ.get("MINUTEMARK_TEST_BUCKET", "file://")
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"{place}{tmp_path}/lakehouse")
     yield tmp_path / "lakehouse"
     from include.lakehouse import table
 
