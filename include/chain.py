@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, Param, chain
 
 from include.options import json_type
-from plugins.assets import hours_asset
+from plugins.assets import batches_asset, hours_asset
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
 from plugins.merge import MergeIntoWarehouse
@@ -45,7 +45,8 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
 
     Where runs are `continuous`, the sensor waits longer, and `schedule` makes the next run begin as the last one ends.
     """
-    announced = [hours_asset(pipeline.name)] if kind == "minute" else []
+    complete_hours = [hours_asset(pipeline.name)] if kind == "minute" else []
+    merged_batches = [batches_asset(pipeline.name)] if pipeline.batch_events else []
     with DAG(
         f"{pipeline.name}_{kind}",
         description=pipeline.description,
@@ -65,7 +66,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
             pipeline=pipeline.name,
             kind=kind,
             continuous=continuous,
-            outlets=announced,
+            outlets=complete_hours,
             execution_timeout=timedelta(minutes=5),
         )
         transform_delta = TransformDelta(
@@ -95,7 +96,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
             pipeline=pipeline.name,
             gate="warehouse",
             batch_id=BATCH_ID,
-            outlets=announced,
+            outlets=[*complete_hours, *merged_batches],
             execution_timeout=timedelta(minutes=2),
         )
         chain(wait_for_changes, transform_delta, check_staging, merge_into_warehouse, check_warehouse)

@@ -1,4 +1,5 @@
-"""Asset events of a pipeline: one for each complete hour of create_time, and one more each time such an hour is corrected.
+"""Asset events of a pipeline: one for each complete hour of create_time, one more each time such an hour is corrected, and,
+if it declares `batch_events`, one for each merged batch.
 
 Airflow records the event of a task and its success in one transaction. So a task first records in the warehouse which
 hours it offers, and the next one looks in Airflow whether they were recorded. One task at a time does this: those of
@@ -13,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
+    from airflow.sdk.execution_time.comms import AssetEventResult
 
     from include.pipelines import Pipeline
     from include.warehouse.hours import Hour
@@ -26,8 +30,13 @@ def hours_asset(pipeline: str) -> Asset:
     return Asset(f"{pipeline}_hours")
 
 
-class AnnouncesHours:
-    """An operator of `<pipeline>_minute` whose success announces hours. They must be among its outlets.
+def batches_asset(pipeline: str) -> Asset:
+    """The asset whose events are merged batches; they have no partition."""
+    return Asset(f"{pipeline}_batches")
+
+
+class Announces:
+    """An operator whose success announces hours, or its batch, where their assets are among its outlets.
 
     Airflow emits an event for every outlet of a task that succeeds, and fails one whose outlet is inactive. The outlet is
     therefore what the DAG's page and the graph of assets show, and a task has it only while it has hours to announce.
@@ -35,20 +44,19 @@ class AnnouncesHours:
 
     pipeline: str
     outlets: list[Any]
-    announces = False  # set by Airflow's worker, for a task that has the outlet
+    declared: tuple[Any, ...] = ()  # outlets, in Airflow's worker
 
     def prepare_for_execution(self) -> Any:
         task = super().prepare_for_execution()
-        task.announces = hours_asset(self.pipeline) in task.outlets
-        task.outlets = []
+        task.declared, task.outlets = tuple(task.outlets), []
         return task
 
-    def may_announce(self, context: Context) -> bool:
+    def announces_hours(self, context: Context) -> bool:
         """Whether this run is one of those that follow one another."""
-        run_type = context["dag_run"].run_type
-        return self.announces and str(getattr(run_type, "value", run_type)) != "backfill"
+        run_type = str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type))
+        return hours_asset(self.pipeline) in self.declared and run_type != "backfill"
 
-    def announce(self, context: Context, conn, pipeline: Pipeline) -> list[Hour]:
+    def announce_hours(self, context: Context, conn, pipeline: Pipeline) -> list[Hour]:
         """Have the success of this task announce the hours that are due. An error is logged: the next run tries again."""
         from include.warehouse import hours
 
@@ -62,7 +70,7 @@ class AnnouncesHours:
             self.log.warning("Complete hours could not be announced; the next run tries again.", exc_info=True)
             return []
         if due:
-            self.outlets = [asset]
+            self.outlets = [*self.outlets, asset]
             event = context["outlet_events"][asset]
             # Events of one task share one `extra`: each finds its own hour in it by its partition key.
             event.extra = {"pipeline": pipeline.name, "hours": {hour.key: hour.as_json() for hour in due}}
@@ -70,14 +78,34 @@ class AnnouncesHours:
             self.log.info("Announced as %s: %s.", asset.name, ", ".join(map(_described, due)))
         return due
 
+    def announce_batch(self, context: Context, conn, batch_id: int) -> None:
+        """Have the success of this task announce its merged batch. A task that is run again does not repeat the event."""
+        from include.warehouse import batches
+
+        asset = batches_asset(self.pipeline)
+        if asset not in self.declared or (batch := batches.merged(conn, batch_id)) is None:
+            return
+        if context["ti"].try_number > 1 and any(
+            event.extra.get("batch_id") == batch_id for event in _events(asset, batch.merged_at)
+        ):
+            return
+        self.outlets = [*self.outlets, asset]
+        context["outlet_events"][asset].extra = batch.as_json()
+
 
 def _recorded(asset: Asset, since: datetime) -> set[tuple[datetime, int]]:
     """(hour, version) of the events that Airflow has recorded since then."""
+    found = (
+        (event.partition_key, event.extra.get("hours", {}).get(event.partition_key)) for event in _events(asset, since)
+    )
+    return {(datetime.fromisoformat(key), hour["version"]) for key, hour in found if hour}
+
+
+def _events(asset: Asset, since: datetime) -> Sequence[AssetEventResult]:
+    """What Airflow has recorded of the asset since then, UTC."""
     from airflow.sdk.execution_time.context import InletEventsAccessors
 
-    events = InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - CLOCKS_DIFFER)
-    found = ((event.partition_key, event.extra.get("hours", {}).get(event.partition_key)) for event in events)
-    return {(datetime.fromisoformat(key), hour["version"]) for key, hour in found if hour}
+    return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - CLOCKS_DIFFER)
 
 
 def _described(hour: Hour) -> str:

@@ -23,7 +23,7 @@ from include.connections import LAKE_READER, WAREHOUSE_ETL, Endpoint, endpoint_i
 from include.options import OptionRefused, options_of_run
 from include.schedule import continuous_wait
 from include.window import Window, WindowRefused, window_of_run
-from plugins.assets import AnnouncesHours
+from plugins.assets import Announces
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,7 +33,7 @@ GRACE = timedelta(seconds=60)  # for a triggerer that is down or busy: then the 
 POLL_SECONDS = 1.5
 
 
-class WaitForChanges(AnnouncesHours, BaseSensorOperator):
+class WaitForChanges(Announces, BaseSensorOperator):
     """Opens the batch of this run and hands on its id; skips the run when nothing changes within `patience`.
 
     A `minute` DAG takes what has changed; a `reconcile` DAG what differs from the ledger; a backfill run, or a manual
@@ -73,13 +73,13 @@ class WaitForChanges(AnnouncesHours, BaseSensorOperator):
         if batch_id is not None:
             self.log.info("Opened batch %s of %s (%s).", batch_id, pipeline.name, _described(window))
             if hours_due:
-                self._announce(context, pipeline)
+                self._announce_hours(context, pipeline)
             return batch_id
         if window.what != "changes":
             raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree in {_described(window)}.")
         remaining = deadline - datetime.now(UTC)
         if remaining <= timedelta(0) or window.kind == "manual" or (hours_due and self.continuous):
-            if hours_due and window.kind != "manual" and self._announce(context, pipeline):
+            if hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):
                 raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
         wait, wake = remaining, None
@@ -134,7 +134,7 @@ class WaitForChanges(AnnouncesHours, BaseSensorOperator):
             if window.what == "differs":
                 return runs.open_reconcile(pipeline, session, conn, start=start, end=end, **batch), "", None, False
             look = runs.look(pipeline, session, conn)
-            hours_due = self.may_announce(context) and hours.is_any_due(conn, pipeline)
+            hours_due = self.announces_hours(context) and hours.is_any_due(conn, pipeline)
             if self.continuous and window.kind == "minute":
                 settles_at = ledger.settles_at(conn, pipeline)
                 if settles_at is not None and settles_at > look.clock:
@@ -142,11 +142,11 @@ class WaitForChanges(AnnouncesHours, BaseSensorOperator):
             batch_id = runs.open_delta(pipeline, session, conn, look=look, **batch) if look.pending_count else None
             return batch_id, look.digest, None, hours_due
 
-    def _announce(self, context: Context, pipeline: pipelines.Pipeline) -> bool:
+    def _announce_hours(self, context: Context, pipeline: pipelines.Pipeline) -> bool:
         from include.warehouse.session import warehouse
 
         with warehouse(WAREHOUSE_ETL) as conn:
-            return bool(self.announce(context, conn, pipeline))
+            return bool(self.announce_hours(context, conn, pipeline))
 
 
 class LakeChangeTrigger(BaseTrigger):

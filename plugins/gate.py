@@ -9,14 +9,14 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include import pipelines
 from include.connections import WAREHOUSE_ETL
-from plugins.assets import AnnouncesHours
+from plugins.assets import Announces
 from plugins.batch import batch_id_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class QualityGate(AnnouncesHours, BaseOperator):
+class QualityGate(Announces, BaseOperator):
     """Fails at once, without retries, when a check of severity `fail` finds rows: they would be there again."""
 
     template_fields = ("batch_id",)
@@ -37,11 +37,16 @@ class QualityGate(AnnouncesHours, BaseOperator):
         try:
             with warehouse(WAREHOUSE_ETL) as conn:
                 result = run_gate(conn, batch_id, self.gate)
-                if result.passed and self.may_announce(context):
-                    self.announce(context, conn, pipelines.get(self.pipeline))
+                if result.passed:
+                    self._announce(context, conn, batch_id)
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         for line in str(result).splitlines():
             self.log.info("%s", line)
         if not result.passed:
             raise AirflowFailException(result.message)
+
+    def _announce(self, context: Context, conn, batch_id: int) -> None:
+        if self.announces_hours(context):
+            self.announce_hours(context, conn, pipelines.get(self.pipeline))
+        self.announce_batch(context, conn, batch_id)

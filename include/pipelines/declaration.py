@@ -112,6 +112,7 @@ class Pipeline:
     option_help: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # texts of the trigger form
     tags: tuple[str, ...] = ()
     schedule: str = ""  # MINUTE or CONTINUOUS; empty: as MINUTEMARK_SCHEDULE says
+    batch_events: bool = False  # an asset event for each merged batch, besides those for complete hours
     topic: str = ""  # of its events in Kafka, a partition for each shard; <name>.events where it says nothing else
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
     event_time: str | None = None  # column that create_time is made from where an import has none

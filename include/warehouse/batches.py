@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
 
 from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import folded_hours, ledger
@@ -63,6 +63,44 @@ def get(conn, batch_id: int) -> Batch:
     batch["options"] = json.loads(batch["options"])
     batch["allow_shrink"], batch["is_delta"] = bool(batch["allow_shrink"]), bool(batch["is_delta"])
     return Batch(**batch, minutes=tuple(PlannedMinute(row["minute"], row["changed_at"]) for row in planned))
+
+
+@dataclass(frozen=True)
+class MergedBatch:
+    """What a merge published: the content of an asset event."""
+
+    batch_id: int
+    pipeline: str
+    kind: str
+    attempt: int
+    merged_at: datetime  # UTC
+    minutes: int
+    start: datetime  # of its oldest minute
+    end: datetime  # of its newest minute
+    raw_rows: int
+    counted_rows: int
+    ignored_rows: int
+    rejected_rows: int
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            name: value.replace(tzinfo=UTC).isoformat() if isinstance(value, datetime) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def merged(conn, batch_id: int) -> MergedBatch | None:
+    """What the batch published; None if it was not merged."""
+    found = rows(
+        conn.cursor(),
+        "SELECT b.batch_id, b.pipeline, b.kind, b.merged_attempt AS attempt, b.merged_at, b.merged_minutes AS minutes, "
+        "m.start, m.end, b.raw_rows, b.counted_rows, b.ignored_rows, b.rejected_rows FROM etl.batches AS b JOIN ("
+        " SELECT MIN(minute) AS start, MAX(minute) + INTERVAL 1 MINUTE AS end FROM etl.batch_minutes "
+        " WHERE batch_id = %(batch_id)s AND state = 'merged') AS m "
+        "WHERE b.batch_id = %(batch_id)s AND b.state = 'merged'",
+        {"batch_id": batch_id},
+    )
+    return MergedBatch(**found[0]) if found else None
 
 
 def open_batch(
