@@ -104,3 +104,41 @@ def files(tmp_path: Path, monkeypatch) -> Path:
 def shop(schemas, lab: Lab, lakehouse) -> Shop:  # noqa: F811
     emptying.empty_lake()
     return Shop(lab.conn)
+
+
+@pytest.fixture(scope="session")
+def storage_emulator(bigquery_emulator) -> Iterator[str]:
+    """The URL of an emulator of Cloud Storage with the bucket `lakehouse`, which BigQuery's emulator reads too."""
+    from local import waiting
+    from local.layout import BIGQUERY
+    from local.loopback import opened
+    from local.process import Child, free_port
+
+    port = free_port()
+    program = str(BIGQUERY / "venv" / "bin" / "gcp-storage-emulator")
+    options = ["--host", "127.0.0.1", "--port", str(port), "--default-bucket", "lakehouse", "--quiet"]
+    home = bigquery_emulator.home
+    command = [program, "--data-dir", str(home), "start", *options]
+    child = Child(command, home / "storage.log", {**os.environ, "STORAGE_DIR": bigquery_emulator.buckets.name})
+    url = f"http://127.0.0.1:{port}"
+    try:
+        waiting.until(
+            lambda: opened(f"{url}/storage/v1/b/lakehouse", 5),
+            what="the emulator of Cloud Storage",
+            seconds=60,
+            errors=(OSError,),
+            alive=child.alive,
+            log=str(child.log),
+        )
+        yield url
+    finally:
+        child.stop()
+
+
+@pytest.fixture
+def lakehouse_in_bucket(lakehouse: Path, storage_emulator: str, monkeypatch) -> None:
+    """The lakehouse is in a bucket instead of a folder."""
+    monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"gs://lakehouse/{uuid.uuid4().hex}")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_emulator)
+    # Else gcsfs looks the type of each bucket up, by an interface that the emulator lacks, for a minute.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
