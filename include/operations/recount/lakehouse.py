@@ -154,16 +154,14 @@ class LakehouseRecount:
         table.refresh()
         own_id = self._pipeline.event_id
         counts: dict[datetime, list[int]] = defaultdict(lambda: [0, 0])
-        hour = hourly.hour_of(start)
-        while hour < end:
-            if hour not in lost:
-                span = tables.between("minute", max(hour, start), min(hour + hourly.HOUR, end))
-                events = table.scan(row_filter=span, selected_fields=("minute", own_id)).to_arrow()
-                for minute, event_id in zip(events["minute"].to_pylist(), events[own_id].to_pylist(), strict=True):
-                    count = counts[minute]
-                    count[0] += 1
-                    count[1] += zlib.crc32((event_id or "").encode())
-            hour += hourly.HOUR
+        files = table.scan(row_filter=tables.between("minute", start, end)).plan_files()
+        for hour in sorted({repair.hour_of(task.file) for task in files} - lost):
+            span = tables.between("minute", max(hour, start), min(hour + hourly.HOUR, end))
+            events = table.scan(row_filter=span, selected_fields=("minute", own_id)).to_arrow()
+            for minute, event_id in zip(events["minute"].to_pylist(), events[own_id].to_pylist(), strict=True):
+                count = counts[minute]
+                count[0] += 1
+                count[1] += zlib.crc32((event_id or "").encode())
         return {minute: tuple(count) for minute, count in counts.items()}
 
     def _of_hours(self, start: datetime | None, end: datetime | None) -> Iterator[Finding]:
