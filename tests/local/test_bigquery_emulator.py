@@ -1,10 +1,14 @@
-"""The emulator of BigQuery lets in nobody without its token."""
+"""The emulator of BigQuery starts only where it is wanted, and lets in nobody without its token."""
 
+import os
+import subprocess
+import sys
 import urllib.error
 
 import psutil
 import pytest
 
+from local.layout import ROOT
 from local.loopback import answer, json_request
 from tests.lakehouse.conftest import bigquery_emulator  # noqa: F401 - a fixture
 
@@ -26,3 +30,21 @@ def test_it_listens_on_one_port_of_the_loopback_interface(bigquery_emulator):  #
     listening = {c.laddr for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN}
     assert listening == {("127.0.0.1", bigquery_emulator.port)}
     assert bigquery_emulator.token not in " ".join(psutil.Process(pid).cmdline())
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, False),
+        ({"MINUTEMARK_LAKEHOUSE": "local"}, False),
+        ({"MINUTEMARK_LAKEHOUSE": "local", "MINUTEMARK_BIGQUERY": "project.counts"}, False),
+        ({"MINUTEMARK_LAKEHOUSE": "local", "MINUTEMARK_BIGQUERY": "local"}, True),
+    ],
+)
+def test_make_run_starts_it_only_where_it_is_wanted(settings, expected, tmp_path):
+    programs = "from local.start import Stack; print(*(program.name for program in Stack()._programs()))"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MINUTEMARK_", "BIGQUERY_"))}
+    env = {**inherited, **settings, "MINUTEMARK_STATE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    names = subprocess.run([sys.executable, "-c", programs], env=env, capture_output=True, text=True, check=True).stdout
+    assert "scheduler" in names.split()
+    assert ("bigquery" in names.split()) == expected
