@@ -17,6 +17,7 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="minutemark-parse-
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(PROJECT / "plugins")
 os.environ["MINUTEMARK_DEMO"] = "1"  # so that the demo's DAGs are tried as well
+os.environ["MINUTEMARK_EXAMPLES"] = "1"
 sys.path.insert(0, str(PROJECT))
 
 

@@ -4,8 +4,7 @@
    correction, when late events, a release or a backfill have changed an hour that was announced before.
 
 Copy this file for a DAG of your own. Its schedule is the asset `<pipeline>_hours`, which has a partition for each hour: a run
-gets one hour, also where several are complete at once. These DAGs exist with `MINUTEMARK_EXAMPLES=1`, and in the demo.
-See docs/assets.md.
+gets one hour, also where several are complete at once. These DAGs exist only with `MINUTEMARK_EXAMPLES=1`. See docs/assets.md.
 """
 
 import os
@@ -32,7 +31,7 @@ def report_hour(pipeline: str, triggering_asset_events=None, dag_run=None) -> No
         print(f"{table}: {sums}")
 
 
-if (os.environ.get("MINUTEMARK_EXAMPLES") or os.environ.get("MINUTEMARK_DEMO")) == "1":
+if os.environ.get("MINUTEMARK_EXAMPLES") == "1":
     for pipeline in pipelines.all_pipelines().values():
         with DAG(
             f"{pipeline.name}_hour_complete",

@@ -1,4 +1,4 @@
-"""The DAGs as Airflow parses them with either schedule: all of them, of the demo, the lakehouse and both ways in too."""
+"""The DAGs as Airflow parses them with either schedule: all of them, optional ones and both ways in too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ def parsed(path: str, way_in: str, schedule: str):
 
     settings = {
         "MINUTEMARK_DEMO": "1",
+        "MINUTEMARK_EXAMPLES": "1",
         "MINUTEMARK_INGEST": way_in,
         "MINUTEMARK_BIGQUERY": "project.lakehouse",
         "MINUTEMARK_LAKEHOUSE": "file:///lakehouse",
