@@ -66,7 +66,7 @@ def is_local(environ: Mapping[str, str]) -> bool:
 def install() -> None:
     """Its environment, exactly as its lock says."""
     bootstrap.install_beside(
-        BIGQUERY, _FOLDER / "requirements.lock", "emulator of BigQuery", "some 75 packages, 440 MB"
+        BIGQUERY, _FOLDER / "requirements.lock", "emulator of BigQuery", "some 75 packages, 500 MB"
     )
 
 
