@@ -29,7 +29,7 @@ _DAY_OF_STEPS = timedelta(hours=25)  # a day of full hours; further back three m
 _SPARSE = 20
 _GAP = timedelta(milliseconds=150)  # between two events: a minute has room for 400
 _BROKEN = 0.005
-_PACE = 4_000  # events a second, so that live minutes keep their share of the machine
+_PACE = 8_000  # events a second, so that live minutes keep their share of the machine
 _NEWEST = timedelta(minutes=5)  # left to the live demo
 _LIVE_FOR = timedelta(hours=1)
 
