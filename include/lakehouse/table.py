@@ -25,6 +25,8 @@ KEY = ("minute", "create_time")
 MOST_MINUTES = 200  # of one expression: pyiceberg looks into every file for the values of a longer list
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
+    # Of Arrow's bytes in memory, some 50,000 events: a late minute rewrites the file that has it.
+    "write.target-file-size-bytes": str(16 << 20),
     # A commit leaves a metadata file; those of older ones go with it.
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",

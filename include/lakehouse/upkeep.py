@@ -1,4 +1,4 @@
-"""Upkeep of the table: old hours become one file, snapshots expire, and files that no snapshot names are deleted."""
+"""Upkeep of the table: small files of old hours become few, snapshots expire, and files that no snapshot names are deleted."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from include.pipelines import Pipeline
 from include.warehouse.session import rows, warehouse
 
 if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
 log = logging.getLogger(__name__)
 
 COMPACTED_AFTER = timedelta(hours=2)  # by then most late minutes of an hour are written
 MOST_FILES = 4  # of an hour that is left as it is
-MOST_ROWS = 2_000_000  # of an hour that is made one file: it is read into memory
+SMALL = 1 << 20  # bytes: hours whose files are larger on average are left as they are
+MOST_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
 MOST_HOURS = 24  # of one call
 KEPT = timedelta(days=1)  # of snapshots, for readers and for time travel; of unnamed files, for commits under way
 
@@ -66,12 +68,17 @@ def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta =
 
 
 def _scattered_hours(table: Table) -> list[datetime]:
-    """Hours of the partition that have many files, the one with most files first."""
-    files: dict[datetime, list[int]] = defaultdict(list)
+    """Hours of the partition that have many small files, the one with most files first."""
+    files: dict[datetime, list[DataFile]] = defaultdict(list)
     for task in table.scan().plan_files():
-        files[repair.hour_of(task.file)].append(task.file.record_count)
-    hours = [hour for hour, records in files.items() if len(records) > MOST_FILES and sum(records) <= MOST_ROWS]
-    return sorted(hours, key=lambda hour: -len(files[hour]))
+        files[repair.hour_of(task.file)].append(task.file)
+    return sorted(filter(lambda hour: _is_scattered(files[hour]), files), key=lambda hour: -len(files[hour]))
+
+
+def _is_scattered(files: list[DataFile]) -> bool:
+    size = sum(file.file_size_in_bytes for file in files)
+    rows_of_hour = sum(file.record_count for file in files)
+    return len(files) > MOST_FILES and size < len(files) * SMALL and rows_of_hour <= MOST_ROWS
 
 
 def _compact(table: Table, hour: datetime) -> None:
