@@ -1,4 +1,4 @@
-"""Verify: recounts topic, lake, ledger, contributions, facts and lakehouse, and says what differs. It changes nothing.
+"""Verify: recounts topic, lake, ledger, contributions, facts, lakehouse and BigQuery, and says what differs. It changes nothing.
 
 `make verify` and the DAG minutemark_verify call this. Exit status: 0 nothing differs, 1 something does, 2 nobody can say.
 """
@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
+from types import ModuleType
 
 from include import pipelines
+from include.bigquery import settings as bigquery
 from include.connections import LAKE_READER, WAREHOUSE_ETL, ConnectionMissing
 from include.kafka.clients import BrokerError
 from include.kafka.way_in import way_in
@@ -37,6 +40,7 @@ _REFUSALS = (
     LakeError,
     WarehouseError,
     lakehouse.LakehouseError,
+    bigquery.BigQueryError,
     ConnectionMissing,
     pipelines.UnknownPipeline,
     WindowRefused,
@@ -56,7 +60,7 @@ def verify(
 
     Facts are compared over all their keys either way, and all messages that a topic still holds where there is a way in
     from topics. Minutes that differ are looked at again, see recount/minutes.py.
-    Where the lakehouse is on, its minutes and hours are compared too.
+    Where lakehouse and BigQuery are on, their minutes and hours are compared too.
     A partition of the lake that cannot be read is a difference, with its remedy; everything else is verified.
     Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be reached at all.
     """
@@ -112,10 +116,16 @@ class _Recount:
             return
         from include.operations.recount import lakehouse as copy
 
-        recount = copy.LakehouseRecount(self._pipeline, self._conn)
+        self._copy(copy.LakehouseRecount(self._pipeline, self._conn), copy, start, end)
+        if os.environ.get(bigquery.SETTING):
+            from include.operations.recount import bigquery as hours
+
+            self._copy(hours.BigQueryRecount(self._pipeline, self._conn), hours, start, end)
+
+    def _copy(self, recount, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
         for finding in recount.findings(start, end):
-            findings = self._report.apart if finding.kind in copy.APART else self._report.differences
-            findings.add(finding, copy.PURPOSES[finding.kind])
+            findings = self._report.apart if finding.kind in kinds.APART else self._report.differences
+            findings.add(finding, kinds.PURPOSES[finding.kind])
         self._report.notes.append(str(recount))
 
     def _misplaced(self, start: datetime | None, end: datetime | None) -> None:

@@ -148,3 +148,23 @@ def test_verify_needs_no_package_of_the_lakehouse_where_it_is_off(exact: Shop) -
     environ = {name: value for name, value in os.environ.items() if name != "MINUTEMARK_LAKEHOUSE"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ)
     assert (done.returncode, "lakehouse" in done.stdout) == (0, False), done.stderr
+
+
+def test_hours_of_bigquery_that_are_due_deleted_or_changed(exact: Shop, bigquery) -> None:
+    from include.bigquery import tables
+    from include.bigquery.due import load_due
+
+    assert recount().apart.counts["bigquery_due"] == 2
+    load_due(SHOP)
+    report = recount()
+    assert (report.differences.counts, "bigquery_due" in report.apart.counts) == (NOTHING, False)
+    assert "2 hours of BigQuery were compared with the lakehouse's counts." in report.notes[-1]
+    loads = tables.loads_table(SHOP)
+    bigquery.query_and_wait(f"DELETE FROM `{loads}` WHERE hour = TIMESTAMP '{TEN} UTC'")
+    bigquery.query_and_wait(f"UPDATE `{loads}` SET visits = 9 WHERE hour = TIMESTAMP '{minute(60)} UTC'")
+    assert differences() == {"bigquery_hour": 2}
+    follow_remedies()
+    load_due(SHOP)
+    assert differences() == NOTHING
+    exact.query("DELETE FROM etl.lakehouse_hours WHERE hour = %s", TEN)
+    assert differences() == {"lakehouse_count": 1, "bigquery_unknown_hour": 1}
