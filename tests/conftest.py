@@ -77,7 +77,7 @@ def pytest_make_collect_report(collector: pytest.Collector):
 def _needs_checkout(error: BaseException | None) -> bool:
     """Whether it comes of a package or file of the project that `astro dev pytest` does not copy. In a checkout: never."""
     while error is not None and not IN_CHECKOUT:
-        if isinstance(error, ModuleNotFoundError) and error.name in ("bench", "local", "notebooks"):
+        if isinstance(error, ModuleNotFoundError) and error.name in ("bench", "dashboards", "local", "notebooks"):
             return True
         if isinstance(error, FileNotFoundError) and error.filename:
             path = Path(os.fsdecode(error.filename)).absolute()

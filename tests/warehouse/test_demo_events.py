@@ -205,7 +205,7 @@ def test_without_the_demo_nothing_is_removed(lab: Lab, reader, writer, old, monk
     send(writer, old)
     process(lab, reader)
     monkeypatch.delenv("MINUTEMARK_DEMO", raising=False)
-    assert housekeeping.run_step("remove_demo_traffic", {}) == []
+    assert housekeeping.run_step("remove_demo_traffic", {"demo_events": 7}) == []
     monkeypatch.setenv("MINUTEMARK_DEMO", "1")
-    removed = {one.where: one.count for one in housekeeping.run_step("remove_demo_traffic", {})}
+    removed = {one.where: one.count for one in housekeeping.run_step("remove_demo_traffic", {"demo_events": 7})}
     assert removed == {"recruitment": 1, "ecommerce": 0}
