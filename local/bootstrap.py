@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local import mariadb, postgres
+from local.files import read_variables
 from local.layout import CONNECT_JARS, KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
 from local.problems import Problem
 from local.progress import say, step
@@ -169,9 +170,10 @@ def install_environment() -> None:
 
 def install_optional() -> None:
     """What the lakehouse and BigQuery need in addition, where a setting turns them on; only when their lock changed."""
-    if os.environ.get("MINUTEMARK_LAKEHOUSE"):
+    declared = {**read_variables(ROOT / ".env"), **os.environ}
+    if declared.get("MINUTEMARK_LAKEHOUSE"):
         _install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
-    if os.environ.get("MINUTEMARK_BIGQUERY"):
+    if declared.get("MINUTEMARK_BIGQUERY"):
         _install_more(BIGQUERY_LOCK, ".bigquery-of", "client of BigQuery")
 
 

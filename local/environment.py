@@ -24,7 +24,7 @@ from include.lakehouse import settings as lakehouse
 from include.warehouse import reporting_zone
 from local import bigquery_emulator, bootstrap, connections, login, postgres
 from local import ports as all_ports
-from local.files import write_private
+from local.files import read_variables, write_private
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
 from local.problems import Problem
 
@@ -70,15 +70,7 @@ class Environment:
 
 def read(path: Path = ENV_FILE) -> dict[str, str]:
     """The variables of an env file, with or without `export`."""
-    found = {}
-    if path.exists():
-        for line in path.read_text().splitlines():
-            line = line.strip().removeprefix("export ")
-            name, separator, value = line.partition("=")
-            if separator and not line.startswith("#"):
-                words = shlex.split(value)
-                found[name.strip()] = words[0] if words else ""
-    return found
+    return read_variables(path)
 
 
 def use(variables: Mapping[str, str]) -> None:
@@ -130,26 +122,38 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
 
 def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """Place and catalog of the lakehouse, where it is on: a folder and a database of this machine, or the user's own."""
-    place = environ.get(lakehouse.SETTING)
+    place = _declared(environ).get(lakehouse.SETTING)
     if not place:
         return {}
     catalog = connections.variable(lakehouse.CATALOG)
     own = {catalog: environ[catalog]} if _users(environ, catalog) else {}
-    place = (DATA / "lakehouse").as_uri() if place == "local" else place
-    return {lakehouse.SETTING: place, **(own or connections.lakehouse(passwords, ports["POSTGRES_PORT"]))}
+    chosen = {lakehouse.SETTING: (DATA / "lakehouse").as_uri() if place == "local" else place}
+    try:
+        lakehouse.location(chosen)
+    except lakehouse.LakehouseError as error:
+        raise Problem("Lakehouse", str(error), "Correct it, or write `local` for a folder of this project.") from error
+    return {**chosen, **(own or connections.lakehouse(passwords, ports["POSTGRES_PORT"]))}
 
 
 def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """The dataset of the lakehouse's counts, where there is one: in an emulator of this machine, or the user's own."""
-    dataset = environ.get(bigquery.SETTING)
-    if not dataset:
+    declared = _declared(environ)
+    if not declared.get(bigquery.SETTING):
         return {}
-    if not environ.get(lakehouse.SETTING):
+    if not declared.get(lakehouse.SETTING):
         found = f"{bigquery.SETTING} is set, but not {lakehouse.SETTING}"
         raise Problem("BigQuery", found, f"Set {lakehouse.SETTING} too: what is loaded are counts of the lakehouse.")
-    if bigquery_emulator.is_local(environ):
+    if bigquery_emulator.is_local(declared):
         return emulator(ports, known.get(bigquery_emulator.TOKEN) or _key()).variables()
-    return {bigquery.SETTING: dataset}
+    try:
+        return {bigquery.SETTING: bigquery.dataset(declared)}
+    except bigquery.BigQueryError as error:
+        raise Problem("BigQuery", str(error), "Correct it, or write `local` for an emulator.") from error
+
+
+def _declared(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's environment over the project's `.env`."""
+    return {**read(ROOT / ".env"), **environ}
 
 
 def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator:

@@ -1,8 +1,9 @@
-"""Files that hold secrets: written whole or not at all, and never readable by others, not even for a moment."""
+"""Files of variables and secrets. They are written whole or not at all, and others can never read them."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 
@@ -14,3 +15,16 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     draft.replace(path)
+
+
+def read_variables(path: Path) -> dict[str, str]:
+    """The variables of an env file, with or without `export`; none if there is no file."""
+    found = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            line = line.strip().removeprefix("export ")
+            name, separator, value = line.partition("=")
+            if separator and not line.startswith("#"):
+                words = shlex.split(value)
+                found[name.strip()] = words[0] if words else ""
+    return found

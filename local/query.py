@@ -40,7 +40,8 @@ def on_bigquery(statement: str, form: str) -> None:
 
     try:
         settings.dataset()
-        from google.api_core.exceptions import ClientError, RetryError
+        from google.api_core.exceptions import ClientError, GoogleAPICallError, RetryError
+        from google.auth.exceptions import GoogleAuthError
 
         from include.bigquery.tables import client, retry
     except (settings.BigQueryError, ModuleNotFoundError) as error:
@@ -52,9 +53,12 @@ def on_bigquery(statement: str, form: str) -> None:
         raise Problem(
             "make bigquery", f"BigQuery rejected the statement: {error.message}", "Fix the statement."
         ) from error
-    except RetryError as error:
+    except GoogleAuthError as error:
+        remedy = "Set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run `gcloud auth application-default login`."
+        raise Problem("make bigquery", f"no login to Google Cloud: {error}", remedy) from error
+    except (RetryError, GoogleAPICallError) as error:
         remedy = "Start the emulator with `make run`, or check the connection to Google Cloud."
-        raise Problem("make bigquery", f"BigQuery does not answer: {error.cause}", remedy) from error
+        raise Problem("make bigquery", f"BigQuery does not answer: {getattr(error, 'cause', error)}", remedy) from error
     show([field.name for field in rows.schema], [row.values() for row in rows], form)
 
 

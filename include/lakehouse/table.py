@@ -39,7 +39,7 @@ def catalog() -> Catalog:
         from pyiceberg.catalog import load_catalog
     except ImportError as error:
         raise LakehouseError(
-            f"{SETTING} is set, and pyiceberg is not installed here: {error}. Install include/lakehouse/requirements.txt."
+            f"The lakehouse needs pyiceberg, which is not installed here: {error}. Install include/lakehouse/requirements.txt."
         ) from error
     from sqlalchemy.engine import URL
 

@@ -69,6 +69,37 @@ def test_another_dataset_needs_no_emulator_and_bigquery_is_off_by_default():
     assert "BIGQUERY_EMULATOR_HOST" not in made
 
 
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        (
+            {"MINUTEMARK_LAKEHOUSE": "/data/lake"},
+            "MINUTEMARK_LAKEHOUSE is '/data/lake'(?s:.*)such as file:///data/lakehouse",
+        ),
+        (
+            {"MINUTEMARK_LAKEHOUSE": "local", "MINUTEMARK_BIGQUERY": "nodot"},
+            "MINUTEMARK_BIGQUERY is 'nodot'(?s:.*)such as my-",
+        ),
+    ],
+)
+def test_a_place_or_dataset_that_cannot_be_one_is_refused_before_anything_starts(variables, found):
+    with pytest.raises(Problem, match=found):
+        environment.prepare(ports.DEFAULTS, variables)
+
+
+def test_dot_env_turns_lakehouse_and_bigquery_on_and_the_command_line_off_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    (tmp_path / ".env").write_text(
+        "MINUTEMARK_LAKEHOUSE=gs://bucket/lakehouse\nMINUTEMARK_BIGQUERY=my-project.lakehouse\n"
+    )
+    made = environment.prepare(ports.DEFAULTS, {}).variables
+    assert made["MINUTEMARK_LAKEHOUSE"] == "gs://bucket/lakehouse"
+    assert made["MINUTEMARK_BIGQUERY"] == "my-project.lakehouse"
+    assert "AIRFLOW_CONN_LAKEHOUSE_CATALOG" in made
+    off = {"MINUTEMARK_LAKEHOUSE": "", "MINUTEMARK_BIGQUERY": ""}
+    assert not {*off} & {*environment.prepare(ports.DEFAULTS, off).variables}
+
+
 def test_bigquery_without_the_lakehouse_is_refused():
     with pytest.raises(Problem, match="MINUTEMARK_BIGQUERY is set, but not MINUTEMARK_LAKEHOUSE"):
         environment.prepare(ports.DEFAULTS, {"MINUTEMARK_BIGQUERY": "local"})
@@ -128,9 +159,9 @@ def test_without_a_way_in_there_is_no_broker_to_start():
     assert made.ingest == "" == made.variables["MINUTEMARK_INGEST"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/deploy.md"])
-def test_the_documented_connections_are_all_that_own_stores_need(page):
-    documented = re.findall(r"^export (AIRFLOW_CONN_\w+)='(.*)'$", (ROOT / page).read_text(), flags=re.MULTILINE)
+def test_the_documented_connections_are_all_that_own_stores_need():
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    documented = re.findall(r"^export (AIRFLOW_CONN_\w+)='(.*)'$", page, flags=re.MULTILINE)
     made = environment.prepare(ports.DEFAULTS, dict(documented))
     assert made.own_lake and made.own_warehouse
 

@@ -12,7 +12,8 @@ from local.layout import ROOT
 
 MACHINES = ("include", "plugins", "dags", "local", "docker", "dashboards")
 ITS_OWN = re.compile(
-    r"include/(pipelines|spark|demo)/ecommerce\.py|include/sql/ecommerce/.*|dashboards/\w+/ecommerce/.*"
+    r"include/(pipelines|spark|demo)/ecommerce\.py|include/sql/ecommerce/.*|include/lineage/ecommerce\.json"
+    r"|dashboards/\w+/ecommerce/.*"
 )
 
 
