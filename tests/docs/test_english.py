@@ -24,10 +24,13 @@ DIALECT = {
 }
 PAGES = (
     "README.md",
+    "docs/assets.md",
     "docs/bi-tools.md",
+    "docs/bigquery.md",
     "docs/coming-from.md",
     "docs/commands.md",
     "docs/how-it-works.md",
+    "docs/lakehouse.md",
     "docs/samples.md",
 )
 
