@@ -50,11 +50,14 @@ def export(pipeline: Pipeline) -> Export:
         for part in _parts(ledger.due(conn, pipeline, MOST_MINUTES)):
             if time.monotonic() > until:
                 break
-            try:
-                _write(pipeline, session, conn, into, part, done)
-            except FileNotFoundError as error:
-                log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, into))
-                _write(pipeline, session, conn, into, part, done)
+            for attempt in table.attempts(into):
+                with attempt:
+                    due = _still_due(conn, pipeline, part)
+                    try:
+                        _write(pipeline, session, conn, into, due, done)
+                    except FileNotFoundError as error:
+                        log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, into))
+                        _write(pipeline, session, conn, into, due, done)
     return done
 
 
@@ -71,6 +74,12 @@ def again(pipeline: Pipeline, start: datetime, end: datetime) -> int:
         repair.drop_unknown_minutes(conn, pipeline, into, start, end)
         ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, hourly.hour_of(start), end))
     return number
+
+
+def _still_due(conn, pipeline: Pipeline, part: list[dict]) -> list[dict]:
+    """Those minutes as the ledger has them now, without those that another export has written meanwhile."""
+    minutes = {row["minute"] for row in part}
+    return [row for row in ledger.due(conn, pipeline, MOST_MINUTES) if row["minute"] in minutes]
 
 
 def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> None:

@@ -33,42 +33,33 @@ class Lost:
 
 def drop_lost_files(conn, pipeline: Pipeline, table: Table) -> Lost:
     """Take data files that are missing out of the table; the minutes of their hours are due again."""
-    table.refresh()
-    files = list(lost_files(table))
-    if not files:
-        return Lost(0, 0)
-    minutes = 0
-    for hour in sorted({hour_of(file) for file in files}):
-        minutes += ledger.lost(conn, pipeline, hour, hour + HOUR)
-    for start, end in _event_times(pipeline, table, files):
-        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
-    with table.transaction() as transaction, transaction.update_snapshot().overwrite() as snapshot:
-        for file in files:
-            snapshot.delete_data_file(file)
+    files, minutes = [], 0
+    for attempt in tables.attempts(table):
+        with attempt:
+            if files := list(lost_files(table)):
+                minutes += _make_due(conn, pipeline, table, files)
+                with table.transaction() as transaction, transaction.update_snapshot().overwrite() as snapshot:
+                    for file in files:
+                        snapshot.delete_data_file(file)
     return Lost(len(files), minutes)
 
 
 def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> None:
-    """Delete events of minutes from `start` until before `end` that no merge has read."""
-    span = tables.between("minute", start, end)
-    there = set(table.scan(row_filter=span, selected_fields=("minute",)).to_arrow()["minute"].to_pylist())
-    known = {
-        row["minute"]
-        for row in rows(
-            conn.cursor(),
-            "SELECT minute FROM etl.minute_ledger FORCE INDEX (PRIMARY) WHERE pipeline = %(pipeline)s "
-            "AND minute >= %(start)s AND minute < %(end)s AND attempt IS NOT NULL",
-            {"pipeline": pipeline.name, "start": start, "end": end},
-        )
-    }
-    conn.rollback()
-    unknown = sorted(there - known)
-    for first in range(0, len(unknown), tables.MOST_MINUTES):
-        some = unknown[first : first + tables.MOST_MINUTES]
-        hours = hourly.hours_of(pipeline, table, some)
-        ledger.mark(conn, pipeline, hours)
-        table.delete(tables.within(some))
-        ledger.mark(conn, pipeline, hours)
+    """Delete events of minutes from `start` until before `end` that no merge has read, hour by hour.
+
+    A minute that is merged and written meanwhile stays: the commit is refused, and the next try finds it in the ledger.
+    """
+    files = table.scan(row_filter=tables.between("minute", start, end)).plan_files()
+    for hour in sorted({hour_of(task.file) for task in files}):
+        first, last = max(start, hour), min(end, hour + HOUR)
+        for attempt in tables.attempts(table):
+            with attempt:
+                unknown = _unknown_minutes(conn, pipeline, table, first, last)
+                if unknown:
+                    hours = hourly.hours_of(pipeline, table, unknown)
+                    ledger.mark(conn, pipeline, hours)
+                    table.delete(tables.within(unknown))
+                    ledger.mark(conn, pipeline, hours)
 
 
 def lost_files(table: Table) -> Iterator[DataFile]:
@@ -85,6 +76,32 @@ def lost_files(table: Table) -> Iterator[DataFile]:
 def hour_of(file: DataFile) -> datetime:
     """Of its partition."""
     return EPOCH + timedelta(hours=file.partition[0])
+
+
+def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> int:
+    """Make the minutes of these files due, and mark the hours of their events; returns how many minutes."""
+    minutes = 0
+    for hour in sorted({hour_of(file) for file in files}):
+        minutes += ledger.lost(conn, pipeline, hour, hour + HOUR)
+    for start, end in _event_times(pipeline, table, files):
+        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
+    return minutes
+
+
+def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> list[datetime]:
+    span = tables.between("minute", start, end)
+    minutes = table.scan(row_filter=span, selected_fields=("minute",)).to_arrow()["minute"].unique().to_pylist()
+    known = {
+        row["minute"]
+        for row in rows(
+            conn.cursor(),
+            "SELECT minute FROM etl.minute_ledger FORCE INDEX (PRIMARY) WHERE pipeline = %(pipeline)s "
+            "AND minute >= %(start)s AND minute < %(end)s AND attempt IS NOT NULL",
+            {"pipeline": pipeline.name, "start": start, "end": end},
+        )
+    }
+    conn.rollback()
+    return sorted(set(minutes) - known)
 
 
 def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Iterator[tuple[datetime, datetime]]:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
+    from tenacity import Retrying
 
 KEY = ("minute", "create_time")
 MOST_MINUTES = 200  # of one expression: pyiceberg looks into every file for the values of a longer list
+TRIES = 5  # of a commit that other writers refuse
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
     # Of Arrow's bytes in memory, some 50,000 events: a late minute rewrites the file that has it.
@@ -137,6 +139,24 @@ def replace(into: Table, minutes: Collection[datetime], events: pyarrow.Table) -
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Delete operation did not match")  # of minutes that are new
         into.overwrite(events, overwrite_filter=within(minutes))
+
+
+def attempts(into: Table) -> Retrying:
+    """Tries of a commit: `for attempt in attempts(into): with attempt: …`, each with the table as it is by then.
+
+    pyiceberg itself repeats a commit unless another writer has replaced the same files. Then it must be planned again: each
+    try looks up what is to be written or deleted. The last one raises CommitFailedException or ValidationException.
+    """
+    from pyiceberg.exceptions import CommitFailedException, ValidationException
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+    return Retrying(
+        retry=retry_if_exception_type((CommitFailedException, ValidationException)),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random(0, 1),
+        before=lambda _: into.refresh(),
+        reraise=True,
+    )
 
 
 def within(minutes: Iterable[datetime]):

@@ -60,9 +60,11 @@ def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta =
     except FileNotFoundError as error:
         with warehouse(WAREHOUSE_ETL) as conn:
             log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, table))
-    before = len(table.snapshots())
-    table.maintenance.expire_snapshots().older_than(now - kept).commit()
-    expired = before - len(table.snapshots())
+    for attempt in tables.attempts(table):
+        with attempt:
+            before = len(table.snapshots())
+            table.maintenance.expire_snapshots().older_than(now - kept).commit()
+            expired = before - len(table.snapshots())
     files = sum(1 for _ in _deleted(table, now - kept)) + sum(1 for _ in _outdated(pipeline, now - kept))
     return Upkeep(compacted, expired, files)
 

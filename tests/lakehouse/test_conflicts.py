@@ -1,0 +1,128 @@
+"""Writers of one table at once: a commit that another one has refused is planned again, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from include.lake.session import lake
+from include.lakehouse import events, repair, table, upkeep
+from include.lakehouse.export import again, export
+from include.warehouse.session import warehouse
+from tests.lakehouse.events import SHOP, in_lake, in_table, merged, sent
+from tests.lakehouse.test_kills import rows_locked
+from tests.warehouse.lab import CLOCK, TEN, minute
+from tests.warehouse.shop import Shop, operation
+
+HOUR = timedelta(hours=1)
+
+
+@contextmanager
+def waiting(call: Callable, locked: str) -> Iterator[Future]:
+    """`call` in a thread of its own, which waits for the locked rows meanwhile and has ended afterwards."""
+    with ThreadPoolExecutor(1) as pool:
+        with rows_locked(f"SELECT * FROM {locked}"):
+            done = pool.submit(call)
+            wait_for_lock_wait(done)
+            yield done
+        done.result()
+
+
+def wait_for_lock_wait(done: Future) -> None:
+    deadline = time.monotonic() + 60
+    with warehouse("warehouse_admin") as conn:
+        cursor = conn.cursor()
+        while not cursor.execute("SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"):
+            assert not done.done(), f"It did not wait: {done.result()}"
+            assert time.monotonic() < deadline, "It never waited."
+            time.sleep(0.05)
+
+
+def rewrite(at) -> None:
+    """Write this minute as it is in the lake, without a note in the ledger."""
+    with lake() as session:
+        table.replace(table.table(SHOP), [at], events.events_of(session, SHOP, [at])[0])
+
+
+def add_by_hand(at) -> None:
+    """Events of a minute that no merge has read, as somebody appends them: those of ten o'clock once more."""
+    into = table.table(SHOP)
+    found = into.scan(row_filter=table.within([TEN])).to_arrow()
+    into.append(found.set_column(0, found.schema.field("minute"), [[at] * len(found)]))
+
+
+@pytest.fixture
+def six_minutes(shop: Shop) -> Shop:
+    """An event in each of six minutes, written by an export each; the ledger has a second one of ten o'clock."""
+    minutes = [minute(number) for number in range(6)]
+    in_lake(*(sent(at, 1) for at in minutes))
+    for at in minutes:
+        merged(shop, {at: [operation()]}, run_id=str(at))
+        export(SHOP)
+    in_lake(sent(TEN, 2))
+    merged(shop, {TEN: [operation(), operation()]}, run_id="late")
+    return shop
+
+
+def test_an_export_that_meets_a_compaction_is_repeated(six_minutes: Shop) -> None:
+    with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
+        assert upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1)).hours == 1
+    assert done.result().minutes == 1
+    assert len(in_table()) == 7
+    assert export(SHOP).minutes == 0
+
+
+def test_exports_of_two_minutes_in_one_file_at_once(six_minutes: Shop) -> None:
+    """As runs of a backfill do."""
+    upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))
+    with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
+        rewrite(minute(1))
+    assert done.result().minutes == 1
+    assert len(in_table()) == 7
+
+
+def test_a_minute_that_another_export_has_written_meanwhile_is_not_written_again(six_minutes: Shop) -> None:
+    with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
+        rewrite(TEN)
+        six_minutes.query("UPDATE etl.minute_ledger SET lakehouse_attempt = attempt WHERE minute = %s", TEN)
+    assert done.result().minutes == 0
+    assert len(in_table()) == 7
+
+
+def test_a_repair_that_meets_an_export_removes_what_no_merge_has_read_and_nothing_else(six_minutes: Shop) -> None:
+    add_by_hand(minute(30))
+    upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))
+    with waiting(lambda: again(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
+        rewrite(TEN)
+    assert [row[0] for row in in_table()] == [TEN, *(minute(number) for number in range(6))]
+
+
+def test_a_minute_that_is_merged_and_written_during_a_repair_stays(six_minutes: Shop) -> None:
+    add_by_hand(minute(30))
+    in_lake(sent(minute(30), 1))
+    with waiting(lambda: again(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
+        merged(six_minutes, {minute(30): [operation()]}, run_id="meanwhile")
+        rewrite(minute(30))
+    assert [row[0] for row in in_table()].count(minute(30)) == 1
+
+
+def test_two_repairs_of_one_lost_file_at_once(six_minutes: Shop, lakehouse) -> None:
+    export(SHOP)
+    for file in lakehouse.rglob("hour=2026-03-01-10/*.parquet"):
+        file.unlink()
+    into = table.table(SHOP)
+
+    def repaired() -> repair.Lost:
+        with warehouse() as conn:
+            return repair.drop_lost_files(conn, SHOP, table.table(SHOP))
+
+    with waiting(repaired, "etl.minute_ledger") as done:
+        into.delete(table.between("minute", TEN, TEN + HOUR))
+    assert done.result().files == 0
+    export(SHOP)
+    assert len(in_table()) == 7
