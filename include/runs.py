@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from include.connections import LAKE_READER, endpoint
 from include.lake import change_log, counts
-from include.lake.errors import LakeUnreadable, explain
+from include.lake.errors import unreadable_minutes
 from include.pipelines import Pipeline
 from include.warehouse import batches, folded_hours, ledger, rejected_share
 from include.warehouse.delta import Pending, PlannedMinute, estimate, plan
@@ -139,21 +139,13 @@ def open_reconcile(pipeline: Pipeline, lake_session, conn, *, start: datetime, e
     )
     differing = [minute for minute in found if found[minute] != _read_before(known.get(minute))]
     if unreadable:
-        refused = _unreadable(pipeline, unreadable)
+        refused = unreadable_minutes(
+            pipeline.lake_table, unreadable, endpoint(LAKE_READER), "All other minutes were compared."
+        )
         if not differing:
             raise refused
         log.error("%s", refused)
     return _open_exactly(pipeline, conn, seen, differing, batch) if differing else None
-
-
-def _unreadable(pipeline: Pipeline, errors: Mapping[datetime, Exception]) -> LakeUnreadable:
-    minutes = sorted(errors)
-    named = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in minutes[:10])
-    more = f" and {len(minutes) - 10} more" if len(minutes) > 10 else ""
-    why = explain(errors[minutes[0]], endpoint(LAKE_READER))
-    return LakeUnreadable(
-        f"Minutes of {pipeline.lake_table} cannot be read: {named}{more}. All other minutes were compared. {why}"
-    )
 
 
 def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:

@@ -42,23 +42,51 @@ def minute_counts(
         f"SELECT minute, {pipeline.event_id} FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ?"
     )
     found = dict.fromkeys(minutes, (0, 0))
-    again, unreadable = [], []
-    for request, answer in answers_of(session, query, requests_for(minutes, pipeline.shards)):
+    unreadable = set()
+
+    def leave_out(minute: datetime, shard: int, error: Exception) -> None:
+        unreadable.add(minute)
+        on_unreadable(minute, shard, error)
+
+    read_partitions(
+        session,
+        query,
+        minutes,
+        pipeline.shards,
+        lambda answer: _add(answer, found, on_row),
+        on_unreadable and leave_out,
+    )
+    return {minute: counted for minute, counted in found.items() if minute not in unreadable}
+
+
+def read_partitions(
+    session: Session,
+    query: object,
+    minutes: Sequence[datetime],
+    shards: int,
+    take: Callable[[Callable[[], Iterable]], object],
+    on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
+) -> None:
+    """Give `take` the answers of all partitions of these minutes, each a function that returns the rows.
+
+    `take` must keep nothing of an answer that raises. With `on_unreadable` the partitions of such an answer are read one by
+    one, and it gets minute, shard and error of those that still cannot be read. Without it the error is raised.
+    """
+    again = []
+    for request, answer in answers_of(session, query, requests_for(minutes, shards)):
         try:
-            _add(answer, found, on_row)
+            take(answer)
         except Exception as error:
             if on_unreadable is None or not is_of_a_partition(error):
                 raise
             again += _single_partitions(*request)
-    for (of_minute, of_shard), answer in answers_of(session, query, again):
+    for ([minute], [shard]), answer in answers_of(session, query, again):
         try:
-            _add(answer, found, on_row)
+            take(answer)
         except Exception as error:
             if not is_of_a_partition(error):
                 raise
-            unreadable.append(of_minute[0])
-            on_unreadable(of_minute[0], of_shard[0], error)
-    return {minute: counted for minute, counted in found.items() if minute not in unreadable}
+            on_unreadable(minute, shard, error)
 
 
 def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import datetime
 
 from include.connections import Endpoint
 
@@ -51,6 +53,17 @@ def explain(error: BaseException, endpoint: Endpoint) -> LakeError:
     kind = type(found).__name__
     made = LakePermissionMissing if kind == "Unauthorized" else LakeError
     return made(f"The lake at {place(endpoint)}: {_what_and_remedy(kind, text, endpoint)}")
+
+
+def unreadable_minutes(
+    table: str, errors: Mapping[datetime, BaseException], endpoint: Endpoint, others: str
+) -> LakeUnreadable:
+    """The error that names these minutes, says what became of the others, and explains the first of the driver's errors."""
+    minutes = sorted(errors)
+    named = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in minutes[:10])
+    more = f" and {len(minutes) - 10} more" if len(minutes) > 10 else ""
+    why = explain(errors[minutes[0]], endpoint)
+    return LakeUnreadable(f"Minutes of {table} cannot be read: {named}{more}. {others} {why}")
 
 
 def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include import readings
-from include.lake.counts import answers_of, requests_for
+from include.lake.counts import read_partitions
 from include.lake.payload import Fields, NotAnObject
 from include.lakehouse.table import KEY, schema
 from include.pipelines import Pipeline
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 Counts = Mapping[datetime, tuple[int, int]]  # rows and checksum of the ids, as the ledger has them
 
 
-def events_of(session: Session, pipeline: Pipeline, minutes: Collection[datetime]) -> tuple[pyarrow.Table, Counts]:
-    """The events of these minutes in the columns of the table, and what the ledger would say of them."""
+def events_of(
+    session: Session,
+    pipeline: Pipeline,
+    minutes: Collection[datetime],
+    on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
+) -> tuple[pyarrow.Table, Counts]:
+    """The events of these minutes in the columns of the table, and what the ledger would say of them.
+
+    With `on_unreadable` minutes that cannot be read are left out of both, as by `minute_counts` of include/lake/counts.py.
+    """
     import pyarrow
 
     columns = schema(pipeline).as_arrow()
@@ -35,8 +43,10 @@ def events_of(session: Session, pipeline: Pipeline, minutes: Collection[datetime
     query = session.prepare(
         f"SELECT minute, create_time, payload{identified_by} FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ?"
     )
-    for _, rows in answers_of(session, query, requests_for(sorted(minutes), pipeline.shards)):
-        for minute, create_time, payload, *identity in rows():
+    unreadable = set()
+
+    def take(answer: Callable[[], Iterable]) -> None:
+        for minute, create_time, payload, *identity in list(answer()):
             event_id = str((identity[0] if identity else create_time) or "")
             number, checksum = counts[minute]
             counts[minute] = number + 1, checksum + zlib.crc32(event_id.encode())
@@ -47,7 +57,26 @@ def events_of(session: Session, pipeline: Pipeline, minutes: Collection[datetime
             found = read(payload or "")
             for name in names:
                 values[name].append(found.get(name))
-    return pyarrow.table(values, schema=columns), counts
+
+    def leave_out(minute: datetime, shard: int, error: Exception) -> None:
+        unreadable.add(minute)
+        on_unreadable(minute, shard, error)
+
+    read_partitions(session, query, sorted(minutes), pipeline.shards, take, on_unreadable and leave_out)
+    events = pyarrow.table(values, schema=columns)
+    if unreadable:  # other partitions of such a minute may have been read
+        counts = {minute: count for minute, count in counts.items() if minute not in unreadable}
+        events = of_minutes(events, counts)
+    return events, counts
+
+
+def of_minutes(events: pyarrow.Table, minutes: Collection[datetime]) -> pyarrow.Table:
+    """Those of the events that are of these minutes."""
+    import pyarrow
+    import pyarrow.compute
+
+    wanted = pyarrow.array(minutes, type=events.schema.field("minute").type)
+    return events.filter(pyarrow.compute.is_in(events["minute"], value_set=wanted))
 
 
 def _reader(pipeline: Pipeline) -> Callable[[str], dict[str, object]]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from include.connections import LAKE_READER, WAREHOUSE_ETL
+from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
+from include.lake.errors import unreadable_minutes
 from include.lake.session import lake
 from include.lakehouse import hourly, ledger, repair, table
-from include.lakehouse.events import events_of
+from include.lakehouse.events import events_of, of_minutes
 from include.pipelines import Pipeline
 from include.warehouse.session import warehouse
 
@@ -34,6 +35,9 @@ class Export:
     minutes: int = 0
     events: int = 0
     changed_since: int = 0  # minutes that were left to their next merge
+    unreadable: dict[datetime, Exception] = field(
+        default_factory=dict
+    )  # minutes that stay due, and the driver's errors
 
     def __str__(self) -> str:
         left = f"; {self.changed_since} minutes have changed since their merge" if self.changed_since else ""
@@ -41,7 +45,10 @@ class Export:
 
 
 def export(pipeline: Pipeline) -> Export:
-    """Write what is due, newest minutes first, commit by commit. Raises LakehouseError."""
+    """Write what is due, newest minutes first, commit by commit. Raises LakehouseError.
+
+    Minutes that cannot be read from the lake stay due. They raise LakeUnreadable after the others are written.
+    """
     done, into = Export(), table.table(pipeline)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         if ledger.use_table(conn, pipeline, str(into.metadata.table_uuid)):
@@ -58,6 +65,10 @@ def export(pipeline: Pipeline) -> Export:
                     except FileNotFoundError as error:
                         log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, into))
                         _write(pipeline, session, conn, into, due, done)
+    if done.unreadable:
+        raise unreadable_minutes(
+            pipeline.lake_table, done.unreadable, endpoint(LAKE_READER), f"They stay due. Of the others: {done}"
+        )
     return done
 
 
@@ -84,12 +95,18 @@ def _still_due(conn, pipeline: Pipeline, part: list[dict]) -> list[dict]:
 
 def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> None:
     table_uuid = str(into.metadata.table_uuid)
-    events, counts = events_of(session, pipeline, [row["minute"] for row in part])
-    as_merged = [row for row in part if counts[row["minute"]] == (row["raw_rows"], int(row["id_checksum"]))]
-    changed = [row for row in part if row not in as_merged]
+    events, counts = events_of(
+        session,
+        pipeline,
+        [row["minute"] for row in part],
+        on_unreadable=lambda minute, _, error: done.unreadable.setdefault(minute, error),
+    )
+    readable = [row for row in part if row["minute"] in counts]
+    as_merged = [row for row in readable if counts[row["minute"]] == (row["raw_rows"], int(row["id_checksum"]))]
+    changed = [row for row in readable if row not in as_merged]
     if as_merged:
         minutes = sorted(row["minute"] for row in as_merged)
-        events = _only(events, minutes)
+        events = of_minutes(events, minutes)
         # Hours that lose events are noted first: once the commit is done, nothing tells which they were.
         ledger.mark(conn, pipeline, hourly.hours_of(pipeline, into, minutes))
         table.replace(into, minutes, events)
@@ -111,11 +128,3 @@ def _parts(due: Iterable[dict]) -> Iterator[list[dict]]:
         size += row["raw_rows"]
     if part:
         yield part
-
-
-def _only(events, minutes: list[datetime]):
-    import pyarrow
-    import pyarrow.compute
-
-    wanted = pyarrow.array(minutes, type=events.schema.field("minute").type)
-    return events.filter(pyarrow.compute.is_in(events["minute"], value_set=wanted))

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.parquet
 import pytest
 
+from include.lake.errors import LakeUnreadable
 from include.lake.session import lake
 from include.lakehouse import events, hourly, table
 from include.lakehouse.export import export
 from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
+from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation
 
@@ -85,6 +87,20 @@ def test_a_minute_that_the_lake_holds_otherwise_by_now_is_left_to_its_next_merge
     assert (done.minutes, done.changed_since) == (1, 1)
     assert in_table() == [(minute(1), "view", 7)]
     assert counted() == {TEN: (1, 0)}
+
+
+def test_a_minute_that_cannot_be_read_stays_due_and_the_others_are_written(shop: Shop) -> None:
+    in_lake(sent(TEN, 1), sent(minute(1), 1), sent(minute(2), 1))
+    merged(shop, {TEN: [operation()], minute(1): [operation()], minute(2): [operation()]})
+    message = r"cannot be read: 2026-03-01 10:01\. They stay due\. Of the others: 2 events of 2 minutes written\."
+    with (
+        lake("lake_writer") as writer,
+        unreadable_partition(writer, SHOP, minute(1), 0),
+        pytest.raises(LakeUnreadable, match=message),
+    ):
+        export(SHOP)
+    assert [row[0] for row in in_table()] == [TEN, minute(2)]
+    assert shop.query("SELECT minute FROM etl.minute_ledger WHERE to_lakehouse = 1") == [(minute(1),)]
 
 
 def test_an_export_that_was_killed_before_it_was_recorded_is_repeated(shop: Shop) -> None:
