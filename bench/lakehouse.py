@@ -29,6 +29,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench import continuous
+from local.problems import Problem
 from tests.faults.isolation import isolate, work_in_copy
 
 PIPELINE, DAG = "ecommerce", "ecommerce_lakehouse"
@@ -36,6 +37,7 @@ HOUR = timedelta(hours=1)
 WARM_UP = 60.0  # seconds
 PAUSE_OF_KILLS = 20, 90  # seconds between two kills, at least and at most
 BACKFILL_AT, DELETE_AT = 0.3, 0.6  # of the time
+LATE = OSError, Problem  # how the API of a busy Airflow fails
 PATIENCE = 900.0  # seconds in which everything must be written, counted and loaded at the end
 TASKS = ("write_events", "count_hours", "load_into_bigquery")
 # Compacts all hours but those of the future, and expires what is older than five minutes.
@@ -82,7 +84,7 @@ def _hour(args: argparse.Namespace) -> int:
     try:
         airflow = _started().airflow
         for name in ("lakehouse", "reconcile", "demo_past"):
-            airflow.unpause(f"{PIPELINE}_{name}")
+            _answered(airflow.unpause, f"{PIPELINE}_{name}")
         time.sleep(WARM_UP)
         with warehouse() as conn:
             begin = continuous.now(conn)
@@ -94,7 +96,7 @@ def _hour(args: argparse.Namespace) -> int:
                 if backfill_id is None and spent >= BACKFILL_AT * length:
                     last = _hour_of(continuous.now(conn))
                     first = last - (args.backfill_hours - 1) * HOUR
-                    backfill_id = airflow.backfill(f"{PIPELINE}_reconcile", first, last)
+                    backfill_id = _answered(airflow.backfill, f"{PIPELINE}_reconcile", first, last)
                 if not deleted and spent >= DELETE_AT * length:
                     _delete_an_hour(airflow, pipeline, conn)
                     deleted = True
@@ -107,7 +109,7 @@ def _hour(args: argparse.Namespace) -> int:
             chain = continuous.figures_of(conn, pipeline, begin, end)
         _await(lambda: airflow.backfill_is_over(backfill_id))
         for one in pipelines.all_pipelines().values():
-            continuous.end_traffic(airflow, one)
+            _answered(continuous.end_traffic, airflow, one)
         with warehouse() as conn:
             _await_copies(conn, pipeline, bigquery=args.bigquery)
         engines = _engines(pipeline, bigquery=args.bigquery)
@@ -139,7 +141,6 @@ def _hour(args: argparse.Namespace) -> int:
 def _started():
     """A busy machine may let the first start run out of time; the next one continues."""
     from local import start
-    from local.problems import Problem
 
     for _ in range(4):
         try:
@@ -182,8 +183,8 @@ def _delete_an_hour(airflow, pipeline, conn) -> None:
     if not any(kind.startswith("lakehouse_") for kind in found):
         raise SystemExit(f"verify missed what was deleted: {found}")
     range_ = {"from": f"{hour:%Y-%m-%dT%H:%M}Z", "to": f"{hour + HOUR:%Y-%m-%dT%H:%M}Z"}
-    airflow.trigger(f"{PIPELINE}_minute", "The hour of the fact that was deleted", range_)
-    airflow.trigger(DAG, "The hour of the lakehouse that was deleted", range_)
+    _answered(airflow.trigger, f"{PIPELINE}_minute", "The hour of the fact that was deleted", range_)
+    _answered(airflow.trigger, DAG, "The hour of the lakehouse that was deleted", range_)
 
 
 def _kills(seed: int, airflow, bigquery: bool) -> Iterator[str]:
@@ -198,12 +199,12 @@ def _kills(seed: int, airflow, bigquery: bool) -> Iterator[str]:
 def _kill_task(airflow, task_id: str, after: float) -> str:
     deadline = time.monotonic() + 75
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):  # the API may be late
+        with contextlib.suppress(*LATE):
             if continuous.tasks_of(airflow, DAG, task_id):
                 time.sleep(after)
                 if continuous.kill(continuous.tasks_of(airflow, DAG, task_id)):
                     return task_id
-        time.sleep(0.1)
+        time.sleep(0.3)
     return f"{task_id} not found"
 
 
@@ -230,10 +231,18 @@ def _lag(conn, pipeline) -> float:
     return float(seconds or 0)
 
 
+def _answered(call: Callable, *args):
+    """The API's answer, also where it comes late."""
+    for _ in range(4):
+        with contextlib.suppress(*LATE):
+            return call(*args)
+    return call(*args)
+
+
 def _await(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):  # the API may be late
+        with contextlib.suppress(*LATE):
             if condition():
                 return
         time.sleep(2)
