@@ -1,14 +1,18 @@
 """Counts of hours from the table alone, compared with the fact of the warehouse: two independent ways to one number.
 
-The warehouse keeps merging while hours are counted. Both sides therefore leave out the minutes whose newest merged read is
-not in the table: the query leaves out their events, the fact their contributions. An hour that agrees gets a small Parquet
-file, named for its attempt; one that differs is counted again.
+The warehouse keeps merging while hours are counted. For the comparison both sides therefore leave out the minutes whose
+newest merged read is not in the table: the query leaves out their events, the fact their contributions.
+
+An hour that agrees gets a small Parquet file, named for its attempt, with the counts of all events that the table has of it:
+a minute that is merged again counts as it was written last. An hour whose minute is not written for 15 minutes, or is
+held, closed or skipped, waits with its last file. One that differs is counted again.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,12 +35,19 @@ HOUR = timedelta(hours=1)
 _NEAR = timedelta(days=1)  # hours that are no further apart share a search for files
 _DUE = (
     "SELECT hour, changes FROM etl.lakehouse_hours FORCE INDEX (hours_to_count) "
-    "WHERE pipeline = %(pipeline)s AND to_count = 1 ORDER BY hour DESC LIMIT %(most)s"
+    "WHERE pipeline = %(pipeline)s AND to_count = 1 "
+    "AND (waited_at IS NULL OR waited_at < CURRENT_TIMESTAMP(6) - INTERVAL 10 MINUTE) "
+    "ORDER BY waited_at IS NOT NULL, hour DESC LIMIT %(most)s"
 )
 _COUNTED = (
     "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), "
-    "differs_since = NULL "
+    "waited_at = NULL, differs_since = NULL "
     "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) <= %(attempt)s"
+)
+# Not of an hour that has changed or was counted meanwhile.
+_WAITED = (
+    "UPDATE etl.lakehouse_hours SET waited_at = CURRENT_TIMESTAMP(6), differs_since = NULL "
+    "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND changes = %(attempt)s AND to_count = 1"
 )
 _DIFFERS = (
     "UPDATE etl.lakehouse_hours SET differs_since = COALESCE(differs_since, CURRENT_TIMESTAMP(6)) "
@@ -57,6 +68,16 @@ class HourlyCount:
     hour: datetime
     attempt: int
     values: Mapping[str, int]  # by measure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What fact and table say of some hours. An hour that one of them does not have is missing there."""
+
+    of_fact: Figures  # without minutes that are not current
+    of_table: Figures  # without them, too
+    published: Figures  # of all events that the table has
+    waits: Mapping[datetime, Mapping[datetime, str]]  # by hour: minutes that it waits for, with the reason
 
 
 def hour_of(time: datetime) -> datetime:
@@ -90,21 +111,24 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
         conn.rollback()
         if not due:
             return []
-        expected, found, _ = compared(conn, pipeline, due)
+        comparison = compared(conn, pipeline, due)
         none = dict.fromkeys(pipeline.lakehouse.measures, 0)
-        counted, differing = [], {}
+        counted, waiting, differing = [], [], {}
         for hour, attempt in sorted(due.items()):
-            one = HourlyCount(hour, attempt, found.get(hour, none))
-            if one.values == expected.get(hour, none):
-                counted.append(one)
-            else:
-                published = _listed(expected.get(hour, none))
+            of_fact, of_table = (figures.get(hour, none) for figures in (comparison.of_fact, comparison.of_table))
+            one = HourlyCount(hour, attempt, comparison.published.get(hour, none))
+            if of_table != of_fact:
                 differing[hour] = (
-                    f"{hour:%Y-%m-%d %H:%M}: {_listed(one.values)} in the lakehouse, {published} in the warehouse"
+                    f"{hour:%Y-%m-%d %H:%M}: {_listed(of_table)} in the lakehouse, {_listed(of_fact)} in the warehouse"
                 )
+            elif minutes := comparison.waits.get(hour):
+                waiting.append(one)
+                log.info("Hour %s keeps its last count: %s", f"{hour:%Y-%m-%d %H:%M}", reasons(minutes))
+            else:
+                counted.append(one)
         for one in counted:
             write_file(pipeline, one)
-        in_transaction(conn, lambda cursor: _note(cursor, pipeline, counted, differing))
+        in_transaction(conn, lambda cursor: _note(cursor, pipeline, counted, waiting, differing))
     if differing:
         raise HoursDiffer(
             f"{len(differing)} hours of {pipeline.lakehouse.table} are counted differently. "
@@ -114,10 +138,8 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
     return counted
 
 
-def compared(
-    conn, pipeline: Pipeline, hours: Collection[datetime], *, only_read: bool = False
-) -> tuple[Figures, Figures, set[datetime]]:
-    """What the fact says of these hours and what the table says, both without minutes that are not current, and those.
+def compared(conn, pipeline: Pipeline, hours: Collection[datetime], *, only_read: bool = False) -> Comparison:
+    """What the fact says of these hours, and what the table says.
 
     The two have no common snapshot, so a commit in between repeats it. A missing file is taken out of the table, or with
     `only_read` raised as FileNotFoundError.
@@ -129,19 +151,34 @@ def compared(
         snapshot = events.current_snapshot()
         try:
             with duckdb_over(pipeline, events, hours) as connection:
-                expected, left_out = _expected(conn, pipeline, hours, _minutes_in(connection))
+                of_fact, left_out, waits = _of_fact(conn, pipeline, hours, _minutes_in(pipeline, connection))
+                published = _counted(connection, pipeline)
                 _leave_out(connection, left_out)
-                found = _counted(connection, pipeline)
+                of_table = _counted(connection, pipeline) if left_out else published
         except FileNotFoundError as error:
             if only_read:
                 raise
             log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events))
             continue
         if events.refresh().current_snapshot() == snapshot:
-            return expected, found, left_out
+            return Comparison(of_fact, of_table, published, waits)
     raise HoursDiffer(
         f"{pipeline.lakehouse.table} was written {TRIES} times while its hours were counted. The next run counts them again."
     )
+
+
+def reasons(minutes: Mapping[datetime, str]) -> str:
+    """The minutes that an hour waits for, in words."""
+    words = {
+        "due": "is not in the lakehouse yet",
+        "seen": "is not merged yet",
+        "held": "is held, and its merged read is not in the lakehouse",
+        "closed": "is closed, and its merged read is not in the lakehouse",
+        "skipped": "has lost rows in the lake before they were written",
+    }
+    first = min(minutes)
+    others = f"; {len(minutes) - 1} more minutes" if len(minutes) > 1 else ""
+    return f"minute {first:%Y-%m-%d %H:%M} {words[minutes[first]]}{others}."
 
 
 def folder_of(pipeline: Pipeline) -> str:
@@ -184,22 +221,31 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
     return found
 
 
-def _note(cursor, pipeline: Pipeline, counted: Iterable[HourlyCount], differing: Iterable[datetime]) -> None:
+def _note(
+    cursor,
+    pipeline: Pipeline,
+    counted: Iterable[HourlyCount],
+    waiting: Iterable[HourlyCount],
+    differing: Iterable[datetime],
+) -> None:
     for one in counted:
         counts = json.dumps(one.values)
         cursor.execute(
             _COUNTED, {"pipeline": pipeline.name, "hour": one.hour, "attempt": one.attempt, "counts": counts}
         )
+    for one in waiting:
+        cursor.execute(_WAITED, {"pipeline": pipeline.name, "hour": one.hour, "attempt": one.attempt})
     for hour in sorted(differing):
         cursor.execute(_DIFFERS, {"pipeline": pipeline.name, "hour": hour})
 
 
-def _expected(
-    conn, pipeline: Pipeline, hours: Collection[datetime], in_table: Collection[datetime]
-) -> tuple[Figures, set[datetime]]:
-    """The fact's figures by hour without minutes that are not current, and those minutes; one snapshot.
+def _of_fact(
+    conn, pipeline: Pipeline, hours: Collection[datetime], in_table: Collection[tuple[datetime, datetime]]
+) -> tuple[Figures, set[datetime], Mapping[datetime, Mapping[datetime, str]]]:
+    """The fact's figures by hour without minutes that are not current, those minutes, and the hours that wait.
 
-    `in_table` are the minutes that the table has events of these hours of. A folded hour is left out whole.
+    `in_table` are the minutes that the table has events of these hours of, each with the hour. A folded hour is left out
+    whole. One snapshot.
     """
     fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
     names = pipeline.lakehouse.measures
@@ -219,21 +265,38 @@ def _expected(
         f"WHERE c.hour IN %(hours)s AND (f.hour IS NOT NULL OR NOT {ledger.CURRENT})",
         binds,
     )
-    folded = {row["minute"] for row in contributions if row["folded"]}
-    of_folded = {minute for hour in folded for minute in folded_hours.minutes_of(hour)}
-    left_out = ledger.not_current(cursor, pipeline, {*in_table, *of_folded})
+    minutes_of = {
+        row["minute"]: folded_hours.minutes_of(row["minute"]) if row["folded"] else [row["minute"]]
+        for row in contributions
+    }
+    not_current = ledger.not_current(cursor, pipeline, {minute for minute, _ in in_table}.union(*minutes_of.values()))
     conn.rollback()
-    incomplete = {hour_of(minute) for minute in left_out} & folded
+    left_out = set(not_current)
+    waits: dict[datetime, dict[datetime, str]] = defaultdict(dict)
+
+    def wait(hour: datetime, minutes: Iterable[datetime]) -> None:
+        for minute in minutes:
+            if reason := not_current.get(minute):
+                waits[hour][minute] = reason
+
+    for minute, hour in in_table:
+        wait(hour, [minute])
     for row in contributions:
-        if row["minute"] not in folded or row["minute"] in incomplete:
+        minutes = minutes_of[row["minute"]]
+        if not left_out.isdisjoint(minutes):
+            left_out.update(minutes)
+            wait(row["hour"], minutes)
             figure = figures.setdefault(row["hour"], dict.fromkeys(names, 0))
             for name in names:
                 figure[name] -= int(row[name])
-    return figures, left_out.union(*map(folded_hours.minutes_of, incomplete))
+    return figures, left_out, waits
 
 
-def _minutes_in(connection) -> set[datetime]:
-    return {minute for (minute,) in connection.execute("SELECT DISTINCT minute FROM events").fetchall()}
+def _minutes_in(pipeline: Pipeline, connection) -> list[tuple[datetime, datetime]]:
+    """The minutes that the table has events of, each with the hour of the fact."""
+    return connection.execute(
+        f"SELECT DISTINCT minute, date_trunc('hour', {pipeline.fact_time}) FROM events"
+    ).fetchall()
 
 
 def _leave_out(connection, minutes: Collection[datetime]) -> None:

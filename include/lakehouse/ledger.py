@@ -1,12 +1,13 @@
 """What the ledger knows of the lakehouse: which minutes it has, and which hours are to be counted.
 
 A minute is current while the table has the events of its newest merged read. The ledger is changed before the table
-loses events and after it has them, so that a kill in between makes a minute due again and never lost.
+loses events and after it has them, so that a kill in between makes a minute due again and never lost. `lakehouse_attempt`
+is 0 where the table has lost a minute, and where it is to be written again; `lakehouse_kept` says that it is still there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
@@ -15,7 +16,17 @@ from include.warehouse.session import in_transaction, rows
 HOUR = timedelta(hours=1)
 _YEARS = range(1970, 2100)  # that facts have
 _MINUTES_A_QUERY = 1_000
-CURRENT = "(l.raw_rows IS NOT NULL AND l.lakehouse_attempt <=> l.attempt AND NOT l.lakehouse_skipped <=> l.attempt)"
+PATIENCE = timedelta(minutes=15)  # after a merge, until when a published hour may lack it
+CURRENT = (
+    "(l.raw_rows IS NOT NULL AND l.read_at IS NOT NULL AND NOT l.lakehouse_skipped <=> l.attempt "
+    "AND (l.lakehouse_attempt <=> l.attempt OR l.lakehouse_kept <=> l.attempt))"
+)
+# Why hours wait for a minute that is not current. NULL: it was merged a moment ago, and is written as soon as it settles.
+_WAITS = (
+    "CASE WHEN l.state <> 'merged' THEN l.state "
+    "WHEN NOT l.lakehouse_attempt <=> 0 AND l.merged_at >= CURRENT_TIMESTAMP(6) - INTERVAL %(patience)s SECOND THEN NULL "
+    "WHEN l.lakehouse_skipped <=> l.attempt THEN 'skipped' ELSE 'due' END"
+)
 _DUE = (
     "SELECT minute, attempt, raw_rows, id_checksum FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes) "
     "WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute DESC LIMIT %(most)s"
@@ -23,7 +34,7 @@ _DUE = (
 # Not by a writer of another table, which had the catalog before it was lost.
 _WRITTEN = (
     "UPDATE etl.minute_ledger AS l JOIN etl.lakehouse_tables AS t ON t.pipeline = l.pipeline AND t.table_uuid = %(table)s "
-    "SET l.lakehouse_attempt = %(attempt)s, l.lakehouse_skipped = %(skipped)s "
+    "SET l.lakehouse_attempt = %(attempt)s, l.lakehouse_kept = NULL, l.lakehouse_skipped = %(skipped)s "
     "WHERE l.pipeline = %(pipeline)s AND l.minute = %(minute)s AND l.attempt = %(attempt)s"
 )
 _WRITTEN_AT = (
@@ -31,11 +42,16 @@ _WRITTEN_AT = (
     "WHERE pipeline = %(pipeline)s AND table_uuid = %(table)s"
 )
 # What is lost may be of closed minutes too; those that are to be read again must be there in the lake.
+_WITHIN = "WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s"
 _LOST = (
-    "UPDATE etl.minute_ledger FORCE INDEX (PRIMARY) SET lakehouse_attempt = NULL, lakehouse_skipped = NULL "
-    "WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s AND lakehouse_attempt IS NOT NULL"
+    "UPDATE etl.minute_ledger FORCE INDEX (PRIMARY) SET lakehouse_attempt = 0, lakehouse_kept = NULL, "
+    f"lakehouse_skipped = NULL {_WITHIN} AND (lakehouse_attempt > 0 OR lakehouse_kept IS NOT NULL)"
 )
-_AGAIN = f"{_LOST} AND state <> 'closed'"
+_AGAIN = (
+    "UPDATE etl.minute_ledger FORCE INDEX (PRIMARY) "
+    "SET lakehouse_kept = IF(lakehouse_skipped <=> lakehouse_attempt, NULL, lakehouse_attempt), "
+    f"lakehouse_skipped = NULL, lakehouse_attempt = 0 {_WITHIN} AND lakehouse_attempt > 0 AND state <> 'closed'"
+)
 _TABLE = "SELECT table_uuid FROM etl.lakehouse_tables WHERE pipeline = %(pipeline)s"
 _THIS_TABLE = (
     "INSERT INTO etl.lakehouse_tables (pipeline, table_uuid) VALUES (%(pipeline)s, %(table)s) "
@@ -44,7 +60,7 @@ _THIS_TABLE = (
 _DAYS = "SELECT DISTINCT DATE(minute) AS day FROM etl.minute_ledger WHERE pipeline = %(pipeline)s"
 _MARK = (
     "INSERT INTO etl.lakehouse_hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s) "
-    "ON DUPLICATE KEY UPDATE changes = changes + 1"
+    "ON DUPLICATE KEY UPDATE changes = changes + 1, waited_at = NULL"
 )
 
 
@@ -71,7 +87,10 @@ def mark(conn, pipeline: Pipeline, hours: Iterable[datetime]) -> None:
 
 
 def again(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    """Make the minutes from `start` until before `end` due again, but closed ones; returns how many."""
+    """Make the minutes from `start` until before `end` due again, but closed ones; returns how many.
+
+    They stay current, so that a count before their write still compares them.
+    """
     return _forget(conn, _AGAIN, pipeline, start, end)
 
 
@@ -112,21 +131,30 @@ def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> s
     return {row["hour"] for row in found}
 
 
-def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> set[datetime]:
-    """Those of these minutes that the ledger knows and whose newest merged read the table does not have."""
-    wanted, found = sorted(minutes), set()
+def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, str | None]:
+    """Those of these minutes that the ledger knows and whose newest merged read the table does not have.
+
+    With each of them, why hours wait for it: held, closed or seen, skipped, due; None if it was merged a moment ago.
+    """
+    patience = PATIENCE // timedelta(seconds=1)
+    found = _of_minutes(
+        cursor, pipeline, minutes, f"SELECT l.minute, {_WAITS} AS waits", f"NOT {CURRENT}", patience=patience
+    )
+    return {row["minute"]: row["waits"] for row in found}
+
+
+def _of_minutes(
+    cursor, pipeline: Pipeline, minutes: Collection[datetime], select: str, condition: str, **binds
+) -> Iterator[dict]:
+    wanted = sorted(minutes)
     for start in range(0, len(wanted), _MINUTES_A_QUERY):
         some = tuple(wanted[start : start + _MINUTES_A_QUERY])
-        found |= {
-            row["minute"]
-            for row in rows(
-                cursor,
-                "SELECT l.minute FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE l.pipeline = %(pipeline)s "
-                f"AND l.minute IN %(minutes)s AND NOT {CURRENT}",
-                {"pipeline": pipeline.name, "minutes": some},
-            )
-        }
-    return found
+        yield from rows(
+            cursor,
+            f"{select} FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE l.pipeline = %(pipeline)s "
+            f"AND l.minute IN %(minutes)s AND {condition}",
+            {"pipeline": pipeline.name, "minutes": some, **binds},
+        )
 
 
 def _forget(conn, update: str, pipeline: Pipeline, start: datetime, end: datetime) -> int:

@@ -24,7 +24,9 @@ _LAG = (
     f"WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute LIMIT {_MOST}) AS due"
 )
 _HOURS = (
-    "SELECT COALESCE(SUM(to_count), 0) AS hours, COALESCE(SUM(differs_since IS NOT NULL), 0) AS differing, "
+    "SELECT COALESCE(SUM(to_count = 1 AND waited_at IS NULL), 0) AS hours, "
+    "COALESCE(SUM(to_count = 1 AND waited_at IS NOT NULL), 0) AS waiting, "
+    "COALESCE(SUM(differs_since IS NOT NULL), 0) AS differing, "
     "MIN(differs_since) AS differs_since, COALESCE(SUM(to_load), 0) AS to_load, "
     "MIN(CASE WHEN to_load = 1 THEN counted_at END) AS counted_at, MAX(loaded_at) AS loaded_at "
     "FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s"
@@ -36,6 +38,7 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
 
     minutes, oldest_minute    due to be written; merged_at the first of their merges, written_at the last write
     hours                     to be counted
+    waiting                   hours that keep their last count, because a minute is not in the table as it was merged
     differing, differs_since  hours whose counts differ from the fact
     to_load                   hours to be loaded into BigQuery; None if that is off. counted_at the first of their counts,
                               loaded_at the last load
@@ -46,7 +49,8 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
     [minutes] = rows(cursor, _LAG, {"pipeline": pipeline.name})
     [hours] = rows(cursor, _HOURS, {"pipeline": pipeline.name})
     lag = minutes | {
-        name: int(value) if name in ("hours", "differing", "to_load") else value for name, value in hours.items()
+        name: int(value) if name in ("hours", "waiting", "differing", "to_load") else value
+        for name, value in hours.items()
     }
     return lag if os.environ.get(BIGQUERY) else lag | {"to_load": None}
 

@@ -24,8 +24,9 @@ NO_TABLE, LOST_FILE, OTHER_EVENTS, UNKNOWN = (
     "lakehouse_no_table", "lakehouse_lost_file", "lakehouse_other_events", "lakehouse_unknown_minute",
 )  # fmt: skip
 HOUR_DIFFERS, COUNT_DIFFERS, HOUR_FILE = "lakehouse_hour", "lakehouse_count", "lakehouse_hour_file"
-DUE, SKIPPED, HOUR_DUE = "lakehouse_due", "lakehouse_skipped", "lakehouse_hour_due"
-APART = frozenset({DUE, SKIPPED, HOUR_DUE})  # neither right nor wrong
+DUE, SKIPPED, CLOSED = "lakehouse_due", "lakehouse_skipped", "lakehouse_closed"
+HOUR_DUE, HOUR_WAITS = "lakehouse_hour_due", "lakehouse_hour_waits"
+APART = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # neither right nor wrong
 PURPOSES = {
     NO_TABLE: "The catalog has no such table.",
     LOST_FILE: "A data file of the lakehouse is missing.",
@@ -36,7 +37,9 @@ PURPOSES = {
     HOUR_FILE: "The file of an hour's newest count is missing, or has other figures.",
     DUE: "Not yet in the lakehouse: the next runs write them.",
     SKIPPED: "The lake did not have the rows that were merged, so they are not in the lakehouse.",
+    CLOSED: "Closed before its newest merged read was written, so it is not in the lakehouse.",
     HOUR_DUE: "Not yet counted with all its events: the next runs count it.",
+    HOUR_WAITS: "An hour keeps its last count, because a minute is not in the lakehouse as it was merged.",
 }
 
 
@@ -134,6 +137,9 @@ class LakehouseRecount:
         if row["lakehouse_skipped"] is not None and row["lakehouse_skipped"] == row["attempt"]:
             remedy = f"bring the lost rows back into the lake, then {self._again(minute, minute + MINUTE)}"
             return Finding(SKIPPED, minute, where, expected, found, remedy)
+        if row["state"] == "closed":
+            remedy = "the lake may no longer have its events. Restore the table's files"
+            return Finding(CLOSED, minute, where, expected, found, remedy)
         remedy = f"{self._pipeline.name}_lakehouse writes it"
         if row["state"] != "merged":
             remedy = f"{remedy} after its next merge; it is {row['state']}"
@@ -181,34 +187,42 @@ class LakehouseRecount:
         hours = sorted({*known, *(row["hour"] for row in of_fact)})
         for first in range(0, len(hours), hourly.MOST_HOURS):
             some = hours[first : first + hourly.MOST_HOURS]
-            expected, found, _ = hourly.compared(self._conn, self._pipeline, some, only_read=True)
+            comparison = hourly.compared(self._conn, self._pipeline, some, only_read=True)
             counted = {
                 hour: known[hour]["counted_change"] for hour in some if hour in known and not known[hour]["to_count"]
             }
             files = hourly.read_files(self._pipeline, counted)
             for hour in some:
                 self.hours += 1
-                of_fact, of_table = (figures.get(hour, self._none) for figures in (expected, found))
+                of_fact, of_table, published = self._figures(comparison, hour)
                 row = known.get(hour)
-                if of_fact != of_table or not row or row["to_count"] or json.loads(row["counts"]) != of_table:
+                is_due = not row or row["to_count"] or hour in comparison.waits
+                if is_due or of_fact != of_table or json.loads(row["counts"]) != published:
                     yield from self._of_hour(hour)
-                elif files.get(hour) != of_table:
+                elif files.get(hour) != published:
                     place = HourFile.of(self._pipeline, hour, row["counted_change"]).url
-                    yield Finding(HOUR_FILE, hour, place, of_table, files.get(hour, {}), self._again_hour(hour))
+                    yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._again_hour(hour))
 
     def _of_hour(self, hour: datetime) -> Iterator[Finding]:
         """A second look, by itself, at an hour that differs or is not counted."""
         [row] = self._rows(_COUNT, hour=hour) or [None]
-        expected, found, left_out = hourly.compared(self._conn, self._pipeline, [hour], only_read=True)
-        of_fact, of_table = (figures.get(hour, self._none) for figures in (expected, found))
+        comparison = hourly.compared(self._conn, self._pipeline, [hour], only_read=True)
+        of_fact, of_table, published = self._figures(comparison, hour)
         place = self._pipeline.lakehouse.table
+        counts = json.loads(row["counts"]) if row and row["counts"] else {}
         if of_fact != of_table:
             yield Finding(HOUR_DIFFERS, hour, place, of_fact, of_table, f"{self._again_hour(hour)}; then verify again")
-        elif (row and row["to_count"]) or left_out:
-            yield Finding(HOUR_DUE, hour, place, of_table, {}, f"{self._pipeline.name}_lakehouse counts it")
-        elif (json.loads(row["counts"]) if row else self._none) != of_table:
-            counts = json.loads(row["counts"]) if row else {}
-            yield Finding(COUNT_DIFFERS, hour, "etl.lakehouse_hours", of_table, counts, self._again_hour(hour))
+        elif minutes := comparison.waits.get(hour):
+            yield Finding(HOUR_WAITS, hour, place, published, counts, hourly.reasons(minutes).rstrip("."))
+        elif row and row["to_count"]:
+            yield Finding(HOUR_DUE, hour, place, published, {}, f"{self._pipeline.name}_lakehouse counts it")
+        elif (counts if row else self._none) != published:
+            yield Finding(COUNT_DIFFERS, hour, "etl.lakehouse_hours", published, counts, self._again_hour(hour))
+
+    def _figures(self, comparison: hourly.Comparison, hour: datetime) -> Iterator[hourly.Figures]:
+        """Of the fact and of the table as they are compared, and what is published."""
+        for figures in (comparison.of_fact, comparison.of_table, comparison.published):
+            yield figures.get(hour, self._none)
 
     def _rows(self, query: str, **binds) -> list[dict]:
         found = rows(self._conn.cursor(), query, {"pipeline": self._pipeline.name, **binds})

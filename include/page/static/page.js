@@ -92,7 +92,9 @@ function card(one) {
 function lakehouse(copies, now) {
   const age = copies.merged_at && (Date.parse(now) - Date.parse(copies.merged_at)) / 1000;
   const due = copies.minutes && `${plural(copies.minutes, "minute")} to write, merged ${duration(age)} ago`;
-  return [due, copies.hours && `${plural(copies.hours, "hour")} to count`].filter(Boolean).join(", ") || "up to date";
+  const hours = copies.hours && `${plural(copies.hours, "hour")} to count`;
+  const waiting = copies.waiting && `${plural(copies.waiting, "hour")} not published until their minutes are written`;
+  return [due, hours, waiting].filter(Boolean).join(", ") || "up to date";
 }
 
 const bigquery = (copies) => (copies.to_load ? `${plural(copies.to_load, "hour")} to load` : "up to date");

@@ -47,7 +47,8 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   waiting TINYINT NOT NULL DEFAULT 0 COMMENT '1: held only until the other rows of its hour are read',
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
-  lakehouse_attempt BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lakehouse has; NULL: none',
+  lakehouse_attempt BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lakehouse has; NULL: none; 0: none any more, or see lakehouse_kept',
+  lakehouse_kept BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lakehouse still has while they are to be written again',
   lakehouse_skipped BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lake did not have when they were due; NULL: none',
   pending TINYINT AS (CASE
     WHEN state = 'closed' THEN 0
@@ -85,6 +86,7 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   counted_change BIGINT UNSIGNED NULL COMMENT 'changes when it was counted; also the attempt in its file',
   counts TEXT NULL COMMENT 'JSON object: measure to count',
   counted_at DATETIME(6) NULL,
+  waited_at DATETIME(6) NULL COMMENT 'when it was compared last and had to wait for a minute; NULL: not since it changed',
   differs_since DATETIME(6) NULL COMMENT 'since when its counts differ from the fact; NULL: they do not',
   loaded_change BIGINT UNSIGNED NULL COMMENT 'counted_change that BigQuery has; NULL: none',
   loaded_at DATETIME(6) NULL,

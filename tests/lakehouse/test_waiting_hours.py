@@ -1,0 +1,138 @@
+"""What is published of an hour while minutes of it are not in the table as they were merged: never less than before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from include.lakehouse import table
+from include.lakehouse.export import again, export
+from include.operations import verify
+from include.warehouse import copies
+from tests.lakehouse.events import SHOP, counted, in_lake, merged, sent
+from tests.warehouse.lab import CLOCK, TEN, minute
+from tests.warehouse.shop import Shop, operation
+
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+LONG_AGO = "UPDATE etl.minute_ledger SET merged_at = merged_at - INTERVAL 16 MINUTE WHERE minute = %s"
+
+
+@pytest.fixture
+def published(shop: Shop) -> Shop:
+    """Ten o'clock with two views and a cart of its second minute, eleven o'clock with one view."""
+    in_lake(sent(TEN, 1), sent(TEN, 2), sent(minute(1), 1, "cart"), sent(minute(60), 1))
+    later = operation(event_time=minute(60))
+    merged(shop, {TEN: [operation(), operation()], minute(1): [operation("cart")], minute(60): [later]})
+    export(SHOP)
+    assert counted() == {TEN: (2, 1), minute(60): (1, 0)}
+    return shop
+
+
+def late_event(shop: Shop, *, seen_at=None) -> None:
+    """A third view of the first minute, merged."""
+    in_lake(sent(TEN, 3))
+    merged(shop, {TEN: [operation()] * 3}, seen_at=seen_at, run_id="late")
+
+
+def other_minute(shop: Shop) -> None:
+    """A view more in the second minute, so that the hour is counted again."""
+    in_lake(sent(minute(1), 2))
+    merged(shop, {minute(1): [operation("cart"), operation()]}, run_id="other")
+
+
+def waiting(shop: Shop) -> tuple[int, dict[str, int]]:
+    """Hours that wait: what the page shows, and what verify shows."""
+    [report] = verify.verify([SHOP], patience=0).pipelines
+    assert report.differences.counts == {}
+    shown = {kind: number for kind, number in report.apart.counts.items() if kind.startswith("lakehouse")}
+    return copies.lag_of(shop.conn, SHOP)["waiting"], shown
+
+
+def test_a_minute_that_has_not_settled_counts_as_it_was_written_last(published: Shop) -> None:
+    other_minute(published)
+    late_event(published, seen_at=CLOCK - SECOND)
+    export(SHOP)
+    assert counted() == {TEN: (3, 1)}, "Both views of the first minute that were published, and the new one."
+    late_event(published)
+    export(SHOP)
+    assert counted() == {TEN: (4, 1)}
+
+
+def test_a_steady_trickle_of_late_events_keeps_no_hour_from_being_published(published: Shop) -> None:
+    for number in range(2, 5):
+        in_lake(sent(minute(number), 1))
+        merged(published, {minute(number): [operation()]}, run_id=f"settled {number}")
+        in_lake(sent(minute(9), number))
+        trickle = [operation()] * (number - 1)
+        merged(published, {minute(9): trickle}, seen_at=CLOCK - SECOND, run_id=f"late {number}")
+        export(SHOP)
+        assert counted() == {TEN: (number + 1, 1)}, "All but the minute that has not settled."
+
+
+def test_minutes_that_are_to_be_written_again_count_as_they_are(published: Shop) -> None:
+    assert again(SHOP, TEN, TEN + 2 * HOUR) == 3
+    assert counted() == {TEN: (2, 1), minute(60): (1, 0)}, "Before their export."
+    assert export(SHOP).minutes == 3
+    assert counted() == {TEN: (2, 1), minute(60): (1, 0)}
+
+
+def test_an_hour_waits_for_a_minute_that_was_held_before_its_export(published: Shop) -> None:
+    late_event(published)
+    published.query("UPDATE etl.minute_ledger SET state = 'held' WHERE minute = %s", TEN)
+    other_minute(published)
+    export(SHOP)
+    assert (counted(), counted()) == ({}, {})
+    assert waiting(published) == (1, {"lakehouse_due": 1, "lakehouse_hour_waits": 1})
+    published.query("UPDATE etl.minute_ledger SET state = 'merged' WHERE minute = %s", TEN)
+    export(SHOP)
+    assert counted() == {TEN: (4, 1)}
+    assert waiting(published) == (0, {})
+
+
+def test_an_hour_waits_for_closed_minutes_that_are_not_in_the_table(published: Shop) -> None:
+    published.query("UPDATE etl.minute_ledger SET state = 'closed' WHERE minute < %s", TEN + HOUR)
+    table.catalog().drop_table(SHOP.lakehouse.table)
+    in_lake(sent(minute(61), 1, event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
+    merged(published, {minute(61): [operation()]}, run_id="late")
+    export(SHOP)
+    assert counted() == {minute(60): (1, 0)}
+    assert waiting(published) == (1, {"lakehouse_closed": 2, "lakehouse_hour_waits": 1})
+
+
+def test_an_hour_waits_for_a_minute_that_nobody_has_written_for_long(published: Shop) -> None:
+    late_event(published, seen_at=CLOCK - SECOND)
+    other_minute(published)
+    published.query(LONG_AGO, TEN)
+    export(SHOP)
+    assert counted() == {}
+    late_event(published)
+    export(SHOP)
+    assert counted() == {TEN: (4, 1)}
+
+
+def test_an_hour_that_waits_is_compared_again_after_ten_minutes(published: Shop) -> None:
+    """Its minute's next merge may leave the hour: then no write marks it."""
+    late_event(published, seen_at=CLOCK - SECOND)
+    other_minute(published)
+    published.query(LONG_AGO, TEN)
+    export(SHOP)
+    assert counted() == {}
+    elsewhere = minute(180)
+    in_lake(sent(TEN, 3, event_time=f"{elsewhere:%Y-%m-%d %H:%M:%S} UTC"))
+    merged(published, {TEN: [operation(), operation(), operation(event_time=elsewhere)]}, run_id="moved")
+    assert counted() == {}
+    published.query("UPDATE etl.lakehouse_hours SET waited_at = waited_at - INTERVAL 11 MINUTE")
+    assert counted() == {TEN: (3, 1)}
+
+
+def test_an_hour_that_waits_is_compared_all_the_same(published: Shop) -> None:
+    from include.lakehouse.hourly import HoursDiffer
+
+    late_event(published)
+    published.query("UPDATE etl.minute_ledger SET state = 'held' WHERE minute = %s", TEN)
+    other_minute(published)
+    export(SHOP)
+    published.query("UPDATE ecommerce.visits_hourly SET cart_additions = 9 WHERE hour = %s", TEN)
+    with pytest.raises(HoursDiffer, match="1 visits and 1 cart_additions in the lakehouse, 1 visits and 9"):
+        counted()
