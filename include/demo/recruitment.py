@@ -31,7 +31,7 @@ _BIDS_OF_CAMPAIGN = {
 }
 _BIDS_OF_PUBLISHER = {1: (1.0, 1.0), 2: (1.9, 0.6), 3: (0.8, 2.4)}
 # The share of applications that qualify, where it is not all: none of 906, few of 907.
-_QUALIFIED_OF_CAMPAIGN = {906: 0.0, 907: 0.25}
+_QUALIFIED_OF_CAMPAIGN = {906: 0.0, 907: 0.15}
 _AGENT = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) {}"
 _BROWSERS = (
     ("Chrome 103", _AGENT.format("Windows NT 10.0; Win64; x64", "Chrome/103.0.0.0 Safari/537.36")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,6 +11,7 @@ from decimal import Decimal
 import pytest
 
 from include.warehouse.session import rows, warehouse
+from local.layout import ROOT
 from tests.warehouse.lab import Lab
 from tests.warehouse.test_bookkeeping_cost import NUMBERS, rows_read
 
@@ -18,6 +21,11 @@ HOUR = timedelta(hours=1)
 LAST, BEFORE = END - HOUR, END - 169 * HOUR  # an hour of each week
 CENT = Decimal("0.01")
 A, B = 901, 902  # campaigns
+VIEWS = (ROOT / "include" / "sql" / "recruitment" / "views.sql").read_text()
+RULE = {
+    name: abs(Decimal(number))
+    for number, name in re.findall(r"(-?[\d.]+) AS (\w+)", re.search(r"WITH rule AS \(\n(.*)\n", VIEWS)[1])
+}
 
 
 @pytest.fixture
@@ -58,111 +66,197 @@ def decisions(found: dict) -> dict[str, str]:
     return {name: f"{row['decision']}: {row['reason']}" for name, row in found.items()}
 
 
+def add_others(lab: Lab, average: Decimal | int = 4, qualified: int = 60) -> None:
+    """A campaign to compare with, of that cost and that many qualified applications in both weeks."""
+    add(lab, B, BEFORE, spend=average * qualified, qualified=qualified)
+
+
 def test_the_numbers_behind_a_decision(lab: Lab, decide) -> None:
     add(lab, A, LAST, spend=60, qualified=30, clicks=500, disqualified_application=20)
     add(lab, A, LAST - HOUR, spend=30, qualified=15, clicks=100)
     add(lab, A, BEFORE, spend=160, qualified=40, clicks=800, disqualified_application=5)
-    [row] = decide().values()
-    assert row == {
+    add_others(lab)
+    add(lab, 0, LAST, qualified=5)
+    assert decide()["campaign 901"] == {
         "kind": "campaign", "name": "campaign 901", "decision": "raise", "reason": "much cheaper, not above average",
-        "cost_per_qualified": 2, "cost_per_qualified_before": 4, "cost_change": Decimal("-0.5"), "enough_data": "yes",
+        "cost_per_qualified": 2, "cost_per_qualified_before": 4, "cost_change": Decimal("-0.5"), "average_cost": 4,
+        "enough_data": "yes", "beyond_chance": "yes", "unnamed_share": Decimal("0.0333"),  # 5 of 150
         "spend": 90, "clicks": 600, "applications": 65, "qualified": 45,
         "spend_before": 160, "clicks_before": 800, "applications_before": 45, "qualified_before": 40,
-    } | {"average_cost": row["average_cost"]}  # fmt: skip
-    assert abs(row["average_cost"] - Decimal(250) / 85) < Decimal("1e-9")
+    }  # fmt: skip
+
+
+RAISE, DEARER = "raise: much cheaper, not above average", "stop: much dearer, above average"
+FAR, NONE_QUALIFIED = "stop: far above average", "stop: high spend, no qualified application"
+SAME, BY_CHANCE = "watch: no large change", "watch: large change, but chance may explain it"
+TOO_FEW, NO_COST = "watch: too few applications to judge", "watch: no cost in one of the weeks"
+IDLE, NO_OTHERS = "watch: no spend in the last week", "watch: no other campaign to compare with"
 
 
 @pytest.mark.parametrize(
     ("last", "before", "decision"),
     [
         # fell by 25 %: from 4 to 3
-        ((90, 30), (120, 30), "raise: much cheaper, not above average"),
-        ((90 + CENT, 30), (120, 30), "watch: no large change"),
+        ((3000, 1000), (4000, 1000), RAISE),
+        ((3000 + CENT, 1000), (4000, 1000), SAME),
         # rose by 50 %: from 4 to 6
-        ((180, 30), (120, 30), "stop: much dearer, above average"),
-        ((180 - CENT, 30), (120, 30), "watch: no large change"),
-        # too few in one of the weeks
-        ((1, 29), (120, 30), "watch: too few applications to judge"),
-        ((1, 30), (120, 29), "watch: too few applications to judge"),
-        ((1, 30), (120, 30), "raise: much cheaper, not above average"),
-        # nothing spent, now or before
-        ((0, 30), (120, 30), "watch: no spend in the last week"),
-        ((0, 0), (120, 30), "watch: no spend in the last week"),
-        ((90, 30), (0, 30), "watch: no spend in the week before"),
-        # none qualified, and no average to compare with
-        ((90, 0), (0, 0), "watch: no qualified application yet"),
+        ((6000, 1000), (4000, 1000), DEARER),
+        ((6000 - CENT, 1000), (4000, 1000), SAME),
+        # 60 and 60: chance explains a fall by 25.9 %; 31 and 31: a rise by 51.7 %
+        (("177.80", 60), (240, 60), RAISE),
+        (("177.95", 60), (240, 60), BY_CHANCE),
+        (("188.2", 31), (124, 31), DEARER),
+        (("187.9", 31), (124, 31), BY_CHANCE),
+        # fewer than 60 in both weeks together
+        ((30, 30), (116, 29), TOO_FEW),
+        ((30, 30), (120, 30), RAISE),
+        ((50, 50), (40, 10), RAISE),
+        # 3 times the average of 4, also with one more
+        ((12, 0), (0, 0), NONE_QUALIFIED),
+        ((12 - CENT, 0), (0, 0), TOO_FEW),
+        ((24, 1), (0, 0), FAR),
+        ((24 - CENT, 1), (0, 0), TOO_FEW),
+        ((360, 29), (360, 29), FAR),
+        ((360 - CENT, 29), (360, 29), TOO_FEW),
+        ((372, 30), (372, 30), FAR),
+        ((372 - CENT, 30), (372, 30), SAME),
+        # few now, where many were to be expected
+        ((4000, 0), (4000, 1000), NONE_QUALIFIED),
+        ((4000, 1), (4000, 1000), FAR),
+        ((1200, 29), (1200, 300), FAR),
+        ((100_000, 29), (100_000, 29), FAR),
+        ((240, 29), (240, 60), DEARER),
+        ((150, 29), (150, 300), DEARER),
+        # no cost now, or before
+        ((0, 30), (120, 30), IDLE),
+        ((0, 0), (120, 30), IDLE),
+        ((240, 60), (0, 60), NO_COST),
+        ((240, 60), (240, 0), NO_COST),
+        ((12 - CENT, 0), (240, 60), NO_COST),
     ],
 )
 def test_each_line_of_the_rule_at_its_border(lab: Lab, decide, last: tuple, before: tuple, decision: str) -> None:
     add_weeks(lab, A, last=last, before=before)
-    assert decisions(decide()) == {"campaign 901": decision}
+    add_others(lab)
+    assert decisions(decide())["campaign 901"] == decision
 
 
 @pytest.mark.parametrize(
-    ("last", "decision"),
+    ("last", "before", "average", "decision"),
     [
-        ((12, 0), "stop: high spend, no qualified application"),  # three times the average of 4
-        ((12 - CENT, 0), "watch: no qualified application yet"),
-        ((12, 1), "watch: too few applications to judge"),
+        ((300, 100), (400, 100), 3, RAISE),
+        ((300, 100), (400, 100), 3 - CENT, "watch: much cheaper, still above average"),
+        ((450, 100), (300, 100), Decimal("4.5"), "watch: much dearer, not above average"),
+        ((450, 100), (300, 100), Decimal("4.5") - CENT, DEARER),
     ],
 )
-def test_spend_without_a_qualified_application(lab: Lab, decide, last: tuple, decision: str) -> None:
-    add_weeks(lab, A, last=last, before=(0, 0))
-    others = (4 * 40 - last[0], 40 - last[1])  # so that the average of all is 4
-    add_weeks(lab, B, last=others, before=(160, 40))
+def test_a_cost_that_equals_the_average_is_not_above_it(lab: Lab, decide, last, before, average, decision) -> None:
+    add_weeks(lab, A, last=last, before=before)
+    add_others(lab, average)
     found = decide()
-    assert {row["average_cost"] for row in found.values()} == {4}
+    assert found["campaign 901"]["average_cost"] == average
     assert decisions(found)["campaign 901"] == decision
 
 
-def test_a_cheaper_campaign_above_average_and_a_dearer_one_below_are_watched(lab: Lab, decide) -> None:
-    add_weeks(lab, A, last=(900, 100), before=(1200, 100))  # from 12 to 9
-    add_weeks(lab, B, last=(150, 100), before=(100, 100))  # from 1 to 1.5
-    assert decisions(decide()) == {
-        "campaign 901": "watch: much cheaper, still above average",
-        "campaign 902": "watch: much dearer, not above average",
-    }
+@pytest.mark.parametrize(
+    ("others", "decision"),
+    [
+        ([], NO_OTHERS),
+        ([(240, 59)], NO_OTHERS),
+        ([(240, 60)], DEARER),
+        ([(120, 30), (120, 30)], DEARER),
+        ([(240, 0)], NO_OTHERS),  # no average without a qualified application
+        ([(0, 60)], NO_OTHERS),  # nor from applications that cost nothing
+    ],
+)
+def test_the_average_is_that_of_the_others(lab: Lab, decide, others: list[tuple], decision: str) -> None:
+    add_weeks(lab, A, last=(6000, 1000), before=(4000, 1000))
+    for campaign, (spend, qualified) in enumerate(others, B):
+        add(lab, campaign, BEFORE, spend=spend, qualified=qualified)
+    found = decide()
+    assert decisions(found)["campaign 901"] == decision
+    assert found["campaign 901"]["average_cost"] == (None if decision == NO_OTHERS else 4)
 
 
-def test_a_cost_that_equals_the_average_is_not_above_it(lab: Lab, decide) -> None:
-    add_weeks(lab, A, last=(300, 100), before=(400, 100))  # from 4 to 3
-    add_weeks(lab, B, last=(250, 100), before=(250, 100))  # the average of all is 3
-    assert {name: (row["decision"], row["average_cost"]) for name, row in decide().items()} == {
-        "campaign 901": ("raise", 3),
-        "campaign 902": ("watch", 3),
-    }
-    add(lab, B, LAST, spend=100, qualified=100, job=8)
-    add_weeks(lab, 903, last=(450, 100), before=(300, 100))  # from 3 to 4.5
-    found = decide()["campaign 903"]
-    assert found["decision"] == "stop" and found["cost_per_qualified"] > found["average_cost"]
+def test_where_nothing_is_qualified_all_are_watched(lab: Lab, decide) -> None:
+    add_weeks(lab, A, last=(4000, 0), before=(4000, 0))
+    add_weeks(lab, B, last=(1, 0), before=(1, 0))
+    assert decisions(decide()) == {"campaign 901": NO_OTHERS, "campaign 902": NO_OTHERS}
+
+
+@pytest.mark.parametrize("last", [(10_000, 0), (10_000, 10), (2, 10)])
+def test_events_without_a_name_are_watched(lab: Lab, decide, last: tuple) -> None:
+    """At costs at which a campaign or publisher of that name would be stopped or raised."""
+    add_weeks(lab, A, last=(240, 60), before=(240, 60))
+    for at, (spend, qualified) in ((LAST, last), (BEFORE, (20, 10))):
+        add(lab, 0, at, spend=spend, qualified=qualified, publisher=0)
+    for kind in ("campaign", "publisher"):
+        found = decide(kind)
+        assert decisions(found)["none"] == f"watch: events without a {kind}"
+        assert not [row for row in found.values() if row["decision"] != "watch"]
 
 
 @pytest.mark.parametrize(
     ("unnamed", "decision"),
     [
-        (15, "raise: much cheaper, not above average"),
-        (16, "watch: too many qualified applications without a publisher"),
+        (30, RAISE),
+        (31, "watch: too many qualified applications without a publisher"),
     ],
 )
 def test_applications_that_name_no_publisher(lab: Lab, decide, unnamed: int, decision: str) -> None:
     add_weeks(lab, A, last=(60, 30), before=(120, 30))
-    add(lab, A, LAST, qualified=unnamed, publisher=0)  # 15 of 75 are 20 %
+    add(lab, B, BEFORE, spend=240, qualified=60, publisher=2)
+    add(lab, A, LAST, qualified=unnamed, publisher=0)  # 30 of 150 are 20 %
     found = decide("publisher")
-    assert decisions(found) == {"publisher 1": decision, "none": "watch: no spend in the last week"}
-    assert found["publisher 1"]["average_cost"] == 3  # without the unnamed ones
-    assert decisions(decide("campaign")) == {"campaign 901": "raise: much cheaper, not above average"}
+    assert decisions(found)["publisher 1"] == decision
+    assert found["publisher 1"]["average_cost"] == 4  # without the unnamed ones
+    assert decisions(decide("campaign"))["campaign 901"] == RAISE
+
+
+def test_chance_alone_raises_or_stops_one_of_twenty_at_most() -> None:
+    """The probability for a campaign whose cost stays, as ADR 34 has it: applications come one by one, at equal spend."""
+    enough, deviations, raise_from, stop_from, averages = (
+        float(RULE[name]) for name in ("enough", "deviations", "raise_from", "stop_from", "averages")
+    )
+
+    def poisson(expected: float) -> list[float]:
+        return [math.exp(n * math.log(expected) - expected - math.lgamma(n + 1)) for n in range(int(expected * 2) + 40)]
+
+    raised, stopped = [], []
+    for expected in (20, 25, 30, 35, 40, 45, 50, 60, 80, 100):
+        odds = list(enumerate(poisson(expected)))[1:]
+        changes = [
+            (before / now - 1, of_now * of_before)
+            for now, of_now in odds
+            for before, of_before in odds
+            if now + before >= enough and abs(math.log(before / now)) >= deviations * math.sqrt(1 / now + 1 / before)
+        ]
+        raised.append(sum(odds for change, odds in changes if change <= raise_from))
+        stopped.append(sum(odds for change, odds in changes if change >= stop_from))
+    by_level = [
+        sum(odds for n, odds in enumerate(poisson(expected)) if expected >= averages * (n + 1))
+        for expected in (3, 4, 6, 9, 12, 30)
+    ]
+    figures = [f"{max(some):.1%}".replace("%", " %") for some in (raised, stopped, by_level)]
+    assert figures == ["5.0 %", "4.1 %", "5.0 %"]
+    adr = " ".join((ROOT / "docs" / "adr" / "0034-a-rule-for-the-next-money.md").read_text().split())
+    assert "at most {} of them are raised, {} stopped by their change, and {} by their level".format(*figures) in adr
 
 
 def test_a_fact_without_a_campaign_counts_for_the_campaign_of_its_job(lab: Lab, decide) -> None:
-    lab.query("INSERT INTO recruitment.job (id, title, campaign_id) VALUES (7, 'Baker', %s), (8, 'Nurse', NULL)", A)
+    """On the boards Decide and Recruitment alike."""
+    lab.query(
+        "INSERT INTO recruitment.job (id, title, campaign_id) VALUES (7, 'Baker', %s), (8, 'Nurse', NULL), (9, 'Welder', 0)",
+        A,
+    )
     add(lab, 0, LAST, qualified=3, job=7)
     add(lab, 0, LAST, qualified=4, job=8)
+    add(lab, 0, LAST, qualified=1, job=9)
+    add(lab, 0, LAST, qualified=2, job=10)  # of which the job table has nothing
     add(lab, B, LAST, qualified=5, job=7)
-    assert {name: row["qualified"] for name, row in decide().items()} == {
-        "campaign 901": 3,
-        "campaign 902": 5,
-        "none": 4,
-    }
+    expected = {"campaign 901": 3, "campaign 902": 5, "none": 7}
+    assert {name: row["qualified"] for name, row in decide().items()} == expected
+    assert dict(lab.query("SELECT campaign, SUM(qualified) FROM recruitment.board_events GROUP BY 1")) == expected
 
 
 def test_both_spans_have_168_full_hours(lab: Lab, decide) -> None:

@@ -11,6 +11,7 @@ import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 import yaml
@@ -22,6 +23,7 @@ from include.warehouse.session import rows, warehouse
 from local.layout import ROOT
 from tests.warehouse.lab import SECOND, Lab, contribution
 from tests.warehouse.shop import Shop, operation
+from tests.warehouse.test_board_decisions import RULE, VIEWS
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 SUPERSET, GRAFANA = ROOT / "dashboards" / "superset", ROOT / "dashboards" / "grafana"
@@ -226,16 +228,15 @@ def test_decisions_are_not_read_every_15_seconds() -> None:
 
 
 def test_the_rule_is_the_same_in_words_wherever_it_stands() -> None:
-    """The view has it; Superset, Grafana and docs/dashboards.md repeat its numbers."""
-    view = (ROOT / "include" / "sql" / "recruitment" / "views.sql").read_text()
-    line = re.search(r"SELECT (.*)\n\),\nsums AS", view)[1]
-    rule = {name: abs(Decimal(number)) for number, name in re.findall(r"(-?[\d.]+) AS (\w+)", line)}
+    """The view has it; its comment, Superset, Grafana, docs/dashboards.md and ADR 34 repeat its numbers."""
+    by_chance = round(1 / NormalDist().cdf(-float(RULE["deviations"])))
     words = (
-        f"more than {rule['most_unnamed'] * 100:.0f} % of the qualified applications",
-        f"{rule['averages_without']} times the average",
-        f"fewer than {rule['enough']} qualified applications",
-        f"fell by {rule['raise_from'] * 100:.0f} % or more",
-        f"rose by {rule['stop_from'] * 100:.0f} % or more",
+        f"more than {RULE['most_unnamed'] * 100:.0f} % of the qualified applications",
+        f"have fewer than {RULE['enough']} qualified applications",
+        f"even with one more qualified application, it would cost {RULE['averages']} times the average or more",
+        f"fewer than {RULE['enough']} qualified applications in both weeks together",
+        f"fell by {RULE['raise_from'] * 100:.0f} % or more, by more than chance explains in {by_chance - 1} of {by_chance}",
+        f"rose by {RULE['stop_from'] * 100:.0f} % or more, by more than chance explains in {by_chance - 1} of {by_chance}",
     )
     [superset] = [
         one["meta"]["code"]
@@ -248,9 +249,33 @@ def test_the_rule_is_the_same_in_words_wherever_it_stands() -> None:
         for panel in board["panels"]
         if panel["type"] == "text"
     ]
+    comment = VIEWS.replace("\n--", "")
     page = (ROOT / "docs" / "dashboards.md").read_text()
-    for text in (superset, grafana, page):
+    adr = (ROOT / "docs" / "adr" / "0034-a-rule-for-the-next-money.md").read_text()
+    for text in (comment, superset, grafana, page, adr):
         assert not [one for one in words if one not in " ".join(text.split())]
+
+
+def test_a_decision_stands_beside_every_number_that_it_comes_from() -> None:
+    """All columns that the CASE of the view reads, and what costs, enough_data and beyond_chance are made of."""
+    case = re.search(r"judged AS \((.*?)\n\)\n", VIEWS, re.DOTALL)[1]
+    final = re.search(r"\nSELECT\n((?:(?!SELECT).)*?)\nFROM judged;", VIEWS, re.DOTALL)[1]
+    names = dict(re.findall(r"(\w+) AS (\w+)", final)) | {"id": "name"}
+    read = set(re.findall(r"\bc\.(\w+)", case)) - RULE.keys() - {"kind"}
+    assert {"id", "spend", "average", "unnamed", "beyond_chance", "cost_change"} <= read
+    read |= {"cost_before", "spend_before", "qualified", "qualified_before"}
+    numbers = {names.get(column, column) for column in read} | {"decision", "reason"}
+    tables = {
+        path: chart["params"]["all_columns"]
+        for path, chart in CHARTS.items()
+        if path.parts[-3] == "decide" and chart["viz_type"] == "table"
+    } | {
+        panel["title"]: re.search(r"SELECT (.*) FROM", panel["targets"][0]["rawSql"])[1].split(", ")
+        for board, panel in PANELS
+        if board["uid"] == "minutemark-decide" and panel["type"] == "table"
+    }
+    assert len(tables) == 4
+    assert not {table: numbers - set(shown) for table, shown in tables.items() if numbers - set(shown)}
 
 
 def test_identifiers_of_supersets_assets_are_unique() -> None:

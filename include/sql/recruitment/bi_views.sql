@@ -19,7 +19,7 @@ SELECT
   COALESCE(e.company_id, 0) AS company_id,
   -- BIGINT: Publisher that the events came through; 0 is unknown.
   e.publisher_id,
-  -- BIGINT: Campaign of the events; 0 is unknown.
+  -- BIGINT: Campaign that the events name; 0 is unknown. The boards then take the campaign of the job.
   e.campaign_id,
   -- BIGINT: Job group of the events; 0 is unknown.
   e.group_id,

@@ -1,5 +1,6 @@
 -- What dashboards show of recruitment: the facts with names for their keys. hour_utc is for filters, which find their rows
--- by index; hour is the same hour in the reporting zone, named by its beginning. Rates are sums divided by sums.
+-- by index; hour is the same hour in the reporting zone, named by its beginning. Rates are sums divided by sums. An event
+-- without a campaign counts for the campaign of its job, as in the decisions below.
 
 CREATE OR REPLACE VIEW recruitment.board_events AS
 SELECT
@@ -9,7 +10,7 @@ SELECT
   e.job_id,
   COALESCE(j.title, CONCAT('job ', e.job_id)) AS job,
   CASE WHEN e.company_id IS NULL THEN 'unknown' ELSE CONCAT('company ', e.company_id) END AS company,
-  CASE WHEN e.campaign_id = 0 THEN 'none' ELSE CONCAT('campaign ', e.campaign_id) END AS campaign,
+  COALESCE(CONCAT('campaign ', COALESCE(NULLIF(e.campaign_id, 0), NULLIF(j.campaign_id, 0))), 'none') AS campaign,
   CASE WHEN e.publisher_id = 0 THEN 'none' ELSE CONCAT('publisher ', e.publisher_id) END AS publisher,
   e.impressions,
   e.clicks,
@@ -60,21 +61,22 @@ CROSS JOIN (SELECT 'campaign' AS kind UNION ALL SELECT 'publisher') AS k;
 -- Where the next money should go: what a qualified application costs, by campaign and by publisher, in the last 7 x 24 full
 -- hours and in the 168 hours before them. Rates are sums divided by sums.
 --
--- The rule: the first line that fits decides. `average` is the cost of all named campaigns (or publishers) in both weeks.
--- 1. watch: no spend in the last week.
--- 2. watch: of all qualified applications of both weeks, more than 20 % name no campaign (no publisher). Costs would mislead.
--- 3. stop: no qualified application, at a spend of 3 times the average or more. watch: none yet, at less.
--- 4. watch: fewer than 30 qualified applications in one of the weeks, too few to judge.
--- 5. watch: no spend in the week before, nothing to compare with.
--- 6. raise: the cost fell by 25 % or more, and is not above average.
--- 7. stop: the cost rose by 50 % or more, and is above average.
--- 8. watch: everything else.
--- Why these: if an application costs the average and chance alone decides when it comes, a spend of 3 times the average
--- brings none in 5 % of all cases (e^-3). With 30 in each week, chance alone moves the cost by about a quarter (the square
--- root of 1/30 + 1/30).
+-- The rule: the first line that fits decides. `average` is the cost of all other named campaigns (publishers) in both weeks.
+-- 1. watch: the row `none`, events without a campaign (publisher). Nobody can raise or stop it.
+-- 2. watch: no spend in the last week.
+-- 3. watch: more than 20 % of the qualified applications of both weeks name no campaign (publisher). Costs would mislead.
+-- 4. watch: no average. The others have fewer than 60 qualified applications in both weeks, or no spend.
+-- 5. stop: even with one more qualified application, it would cost 3 times the average or more in the last week.
+-- 6. watch: fewer than 60 qualified applications in both weeks together, too few to judge.
+-- 7. watch: no cost in one of the weeks, because it has no spend or no qualified application.
+-- 8. raise: the cost fell by 25 % or more, by more than chance explains in 19 of 20 cases, and is not above average.
+-- 9. stop: the cost rose by 50 % or more, by more than chance explains in 19 of 20 cases, and is above average.
+-- 10. watch: everything else.
+-- Chance: the logarithm of the ratio of two costs has a standard deviation of about the square root of 1/qualified +
+-- 1/qualified_before. 1.64 of them are exceeded to one side in 5 % of all cases.
 CREATE OR REPLACE VIEW recruitment.board_decisions AS
 WITH rule AS (
-  SELECT 0.20 AS most_unnamed, 3 AS averages_without, 30 AS enough, -0.25 AS raise_from, 0.50 AS stop_from
+  SELECT 0.20 AS most_unnamed, 3 AS averages, 60 AS enough, 1.64 AS deviations, -0.25 AS raise_from, 0.50 AS stop_from
 ),
 sums AS (
   SELECT
@@ -96,31 +98,47 @@ costs AS (
     s.spend / NULLIF(s.qualified, 0) AS cost,
     s.spend_before / NULLIF(s.qualified_before, 0) AS cost_before,
     (s.spend / NULLIF(s.qualified, 0)) / NULLIF(s.spend_before / NULLIF(s.qualified_before, 0), 0) - 1 AS cost_change,
-    SUM(CASE WHEN s.id <> 0 THEN s.spend + s.spend_before END) OVER (PARTITION BY s.kind)
-      / NULLIF(SUM(CASE WHEN s.id <> 0 THEN s.qualified + s.qualified_before END) OVER (PARTITION BY s.kind), 0) AS average,
+    SUM(CASE WHEN s.id <> 0 THEN s.spend + s.spend_before ELSE 0 END) OVER (PARTITION BY s.kind)
+      - CASE WHEN s.id <> 0 THEN s.spend + s.spend_before ELSE 0 END AS spend_of_others,
+    SUM(CASE WHEN s.id <> 0 THEN s.qualified + s.qualified_before ELSE 0 END) OVER (PARTITION BY s.kind)
+      - CASE WHEN s.id <> 0 THEN s.qualified + s.qualified_before ELSE 0 END AS qualified_of_others,
     SUM(CASE WHEN s.id = 0 THEN s.qualified + s.qualified_before ELSE 0 END) OVER (PARTITION BY s.kind)
       / NULLIF(SUM(s.qualified + s.qualified_before) OVER (PARTITION BY s.kind), 0) AS unnamed
   FROM sums AS s
 ),
+compared AS (
+  SELECT
+    c.*, r.*,
+    CASE WHEN c.qualified_of_others >= r.enough THEN NULLIF(c.spend_of_others, 0) / c.qualified_of_others END AS average,
+    CASE WHEN c.qualified + c.qualified_before >= r.enough THEN 'yes' ELSE 'no' END AS enough_data,
+    CASE
+      WHEN ABS(LN(NULLIF(1 + c.cost_change, 0)))
+        >= r.deviations * SQRT(1 / NULLIF(c.qualified, 0) + 1 / NULLIF(c.qualified_before, 0)) THEN 'yes'
+      ELSE 'no'
+    END AS beyond_chance
+  FROM costs AS c
+  CROSS JOIN rule AS r
+),
 judged AS (
   SELECT
     c.*,
-    CASE WHEN LEAST(c.qualified, c.qualified_before) >= r.enough THEN 'yes' ELSE 'no' END AS enough_data,
     CASE
+      WHEN c.id = 0 THEN CONCAT('watch: events without a ', c.kind)
       WHEN c.spend = 0 THEN 'watch: no spend in the last week'
-      WHEN c.unnamed > r.most_unnamed THEN CONCAT('watch: too many qualified applications without a ', c.kind)
-      WHEN c.qualified = 0 AND c.spend >= r.averages_without * c.average THEN 'stop: high spend, no qualified application'
-      WHEN c.qualified = 0 THEN 'watch: no qualified application yet'
-      WHEN LEAST(c.qualified, c.qualified_before) < r.enough THEN 'watch: too few applications to judge'
-      WHEN c.spend_before = 0 THEN 'watch: no spend in the week before'
-      WHEN c.cost_change <= r.raise_from AND c.cost <= c.average THEN 'raise: much cheaper, not above average'
-      WHEN c.cost_change <= r.raise_from THEN 'watch: much cheaper, still above average'
-      WHEN c.cost_change >= r.stop_from AND c.cost > c.average THEN 'stop: much dearer, above average'
-      WHEN c.cost_change >= r.stop_from THEN 'watch: much dearer, not above average'
-      ELSE 'watch: no large change'
+      WHEN c.unnamed > c.most_unnamed THEN CONCAT('watch: too many qualified applications without a ', c.kind)
+      WHEN c.average IS NULL THEN CONCAT('watch: no other ', c.kind, ' to compare with')
+      WHEN c.spend >= c.averages * c.average * (c.qualified + 1) THEN
+        CASE WHEN c.qualified = 0 THEN 'stop: high spend, no qualified application' ELSE 'stop: far above average' END
+      WHEN c.enough_data = 'no' THEN 'watch: too few applications to judge'
+      WHEN c.cost_change IS NULL THEN 'watch: no cost in one of the weeks'
+      WHEN c.cost_change > c.raise_from AND c.cost_change < c.stop_from THEN 'watch: no large change'
+      WHEN c.beyond_chance = 'no' THEN 'watch: large change, but chance may explain it'
+      WHEN c.cost_change < 0 AND c.cost <= c.average THEN 'raise: much cheaper, not above average'
+      WHEN c.cost_change < 0 THEN 'watch: much cheaper, still above average'
+      WHEN c.cost > c.average THEN 'stop: much dearer, above average'
+      ELSE 'watch: much dearer, not above average'
     END AS verdict
-  FROM costs AS c
-  CROSS JOIN rule AS r
+  FROM compared AS c
 )
 SELECT
   kind,
@@ -130,8 +148,10 @@ SELECT
   cost AS cost_per_qualified,
   cost_before AS cost_per_qualified_before,
   cost_change,
-  enough_data,
   average AS average_cost,
+  enough_data,
+  beyond_chance,
+  unnamed AS unnamed_share,
   spend, clicks, applications, qualified,
   spend_before, clicks_before, applications_before, qualified_before
 FROM judged;
