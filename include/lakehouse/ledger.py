@@ -58,9 +58,10 @@ _THIS_TABLE = (
     "ON DUPLICATE KEY UPDATE table_uuid = VALUES(table_uuid)"
 )
 _DAYS = "SELECT DISTINCT DATE(minute) AS day FROM etl.minute_ledger WHERE pipeline = %(pipeline)s"
+# The time keeps numbers rising when the warehouse is restored from a backup or made new: files and load jobs have them.
 _MARK = (
-    "INSERT INTO etl.lakehouse_hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s) "
-    "ON DUPLICATE KEY UPDATE changes = changes + 1, waited_at = NULL"
+    "INSERT INTO etl.lakehouse_hours (pipeline, hour, changes) VALUES (%(pipeline)s, %(hour)s, UNIX_TIMESTAMP()) "
+    "ON DUPLICATE KEY UPDATE changes = GREATEST(changes + 1, UNIX_TIMESTAMP()), waited_at = NULL"
 )
 
 

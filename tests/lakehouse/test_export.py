@@ -151,10 +151,33 @@ def test_an_hour_that_differs_is_named_with_both_figures_and_the_others_are_coun
     assert counted() == {TEN: (2, 0)}
     files = [pyarrow.parquet.read_table(file).to_pylist() for file in sorted((lakehouse / "hourly").rglob("*.parquet"))]
     assert [[row.pop("counted_at").tzname() for row in rows] for rows in files] == [["UTC"], ["UTC"]]
+    attempts = dict(shop.query("SELECT hour, counted_change FROM etl.lakehouse_hours"))
     assert files == [
-        [{"hour": TEN.replace(tzinfo=UTC), "attempt": 1, "visits": 2, "cart_additions": 0}],
-        [{"hour": later.replace(tzinfo=UTC), "attempt": 1, "visits": 1, "cart_additions": 0}],
+        [{"hour": TEN.replace(tzinfo=UTC), "attempt": attempts[TEN], "visits": 2, "cart_additions": 0}],
+        [{"hour": later.replace(tzinfo=UTC), "attempt": attempts[later], "visits": 1, "cart_additions": 0}],
     ]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "UPDATE etl.lakehouse_hours SET changes = 5, counted_change = 5",  # restored from a backup
+        "DELETE FROM etl.lakehouse_hours",  # a new warehouse
+    ],
+)
+def test_a_warehouse_that_lost_attempts_does_not_repeat_them(shop: Shop, loss: str) -> None:
+    """Else BigQuery would keep the count of the lost attempt, and refuse a job of the same id."""
+
+    def attempt_with(number: int) -> int:
+        in_lake(sent(TEN, number))
+        merged(shop, {TEN: [operation()] * number}, run_id=f"{number} events")
+        export(SHOP)
+        [count] = hourly.count(SHOP)
+        return count.attempt
+
+    lost = attempt_with(1)
+    shop.query(loss)
+    assert attempt_with(2) > lost
 
 
 def test_a_field_that_is_declared_later_becomes_a_column(shop: Shop) -> None:

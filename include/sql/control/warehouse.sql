@@ -82,7 +82,7 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_tables (
 CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   pipeline VARCHAR(48) NOT NULL,
   hour DATETIME NOT NULL COMMENT 'of the fact',
-  changes BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'number of writes with events of this hour',
+  changes BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'rises with each write of events of this hour; at least the seconds since 1970',
   counted_change BIGINT UNSIGNED NULL COMMENT 'changes when it was counted; also the attempt in its file',
   counts TEXT NULL COMMENT 'JSON object: measure to count',
   counted_at DATETIME(6) NULL,
