@@ -52,7 +52,10 @@ def export(pipeline: Pipeline) -> Export:
     done, into = Export(), table.table(pipeline)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         if ledger.use_table(conn, pipeline, str(into.metadata.table_uuid)):
-            log.warning("%s is a new table: all events are written again.", pipeline.lakehouse.table)
+            log.warning(
+                "%s is a new table: all events are written again, but those of closed minutes.",
+                pipeline.lakehouse.table,
+            )
         until = time.monotonic() + SECONDS
         for part in _parts(ledger.due(conn, pipeline, MOST_MINUTES)):
             if time.monotonic() > until:

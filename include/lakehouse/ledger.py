@@ -14,7 +14,7 @@ from include.pipelines import Pipeline
 from include.warehouse.session import in_transaction, rows
 
 HOUR = timedelta(hours=1)
-_YEARS = range(1970, 2100)  # that facts have
+YEARS = range(1970, 2100)  # that facts have
 _MINUTES_A_QUERY = 1_000
 PATIENCE = timedelta(minutes=15)  # after a merge, until when a published hour may lack it
 CURRENT = (
@@ -172,7 +172,7 @@ def _note(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, 
 
     def note(cursor) -> None:
         for hour in sorted(hours):
-            if hour.year in _YEARS:
+            if hour.year in YEARS:
                 cursor.execute(_MARK, {"pipeline": pipeline.name, "hour": hour})
         if values:
             cursor.executemany(_WRITTEN, values)

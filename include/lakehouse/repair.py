@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from include.lakehouse import hourly, ledger
 from include.lakehouse import table as tables
+from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
 from include.warehouse.session import rows
 
@@ -63,12 +64,17 @@ def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime
 
 
 def lost_files(table: Table) -> Iterator[DataFile]:
-    """The data files of the table's newest snapshot that are not there."""
+    """The data files of the table's newest snapshot that are not there. Raises LakehouseError if a manifest is missing."""
     import fsspec
 
     files, root = fsspec.core.url_to_fs(table.location())
     there = {tables.path_of(path) for path in files.find(root)}
-    for task in table.scan().plan_files():
+    try:
+        tasks = list(table.scan().plan_files())
+    except FileNotFoundError as error:
+        name = ".".join(table.name())
+        raise LakehouseError(f"Table {name} has lost the list of its files: {error}. {tables.NEW_TABLE}") from error
+    for task in tasks:
         if tables.path_of(task.file.file_path) not in there:
             yield task.file
 
@@ -116,4 +122,6 @@ def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Ite
                 EPOCH + timedelta(microseconds=from_bytes(TimestampType(), bounds[field]))
                 for bounds in (file.lower_bounds, file.upper_bounds)
             )
-            yield hourly.hour_of(first), hourly.hour_of(last) + HOUR
+            # Events of other years are in no fact, and an hour after the year 9999 cannot be computed.
+            start, end = max(first, datetime(ledger.YEARS.start, 1, 1)), min(last, datetime(ledger.YEARS.stop, 1, 1))
+            yield hourly.hour_of(start), hourly.hour_of(end) + HOUR

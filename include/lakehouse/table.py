@@ -7,11 +7,12 @@ does not say, or says unreadably, is null. Minutes are replaced whole, in one co
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from include.connections import endpoint
+from include.connections import Endpoint, endpoint
 from include.lakehouse.settings import CATALOG, SETTING, LakehouseError, location
 from include.pipelines import Pipeline
 
@@ -55,7 +56,26 @@ def catalog() -> Catalog:
         place = {"type": "sql", "uri": url.render_as_string(hide_password=False)}
     if not location().startswith("file:"):
         place["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"  # as all else here reads and writes a bucket
-    return load_catalog("lakehouse", **{**place, "warehouse": location(), **target.extra})
+    with _explained(target):
+        return load_catalog("lakehouse", **{**place, "warehouse": location(), **target.extra})
+
+
+@contextmanager
+def _explained(target: Endpoint) -> Iterator[None]:
+    """Raise what the catalog's client raises as LakehouseError with the remedy."""
+    from pyiceberg.exceptions import RESTError
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (RESTError, RequestException, SQLAlchemyError) as error:
+        where = f"{target.host}:{target.port}" if target.port else target.host
+        why = " ".join(str(getattr(error, "orig", None) or error).split())[:400]
+        raise LakehouseError(
+            f"The catalog of the lakehouse at connection {CATALOG} ({where}) cannot be used: {why}. Start it (`make run` "
+            f"starts its own), or correct connection {CATALOG}."
+        ) from error
 
 
 def schema(pipeline: Pipeline) -> Schema:
@@ -73,20 +93,24 @@ def schema(pipeline: Pipeline) -> Schema:
 
 
 def existing(pipeline: Pipeline) -> Table | None:
-    """The pipeline's table as it is. Raises LakehouseError for one that is elsewhere or has lost its metadata."""
+    """The pipeline's table as it is.
+
+    Raises LakehouseError for one that is elsewhere or has lost its metadata, and if the catalog cannot be used.
+    """
     from pyiceberg.exceptions import NoSuchTableError
 
     name = pipeline.lakehouse.table
     try:
-        found = catalog().load_table(name)
+        with _explained(endpoint(CATALOG)):
+            found = catalog().load_table(name)
     except NoSuchTableError:
         return None
     except FileNotFoundError as error:
-        raise LakehouseError(f"Table {name} of the catalog has lost its metadata: {error}. {_NEW_TABLE}") from error
+        raise LakehouseError(f"Table {name} of the catalog has lost its metadata: {error}. {NEW_TABLE}") from error
     if not found.location().startswith(f"{location()}/"):
         raise LakehouseError(
             f"Table {name} is in {found.location()}, and {SETTING} is {location()}. Set {SETTING} to the place of the table. "
-            f"To move it: {_NEW_TABLE}"
+            f"To move it: {NEW_TABLE}"
         )
     return found
 
@@ -103,7 +127,7 @@ def table(pipeline: Pipeline) -> Table:
         if columns.get(field.name, field.field_type) != field.field_type:
             raise LakehouseError(
                 f"Column {field.name} of table {pipeline.lakehouse.table} is of type {columns[field.name]}, and its "
-                f"declaration makes it {field.field_type}. {_NEW_TABLE}"
+                f"declaration makes it {field.field_type}. {NEW_TABLE}"
             )
     if missing := [field for field in declared if field.name not in columns]:
         with known.update_schema() as update:
@@ -126,8 +150,9 @@ def _made(pipeline: Pipeline) -> Table:
         return found.load_table(name)
 
 
-_NEW_TABLE = (
-    "Drop the table from the catalog (docs/lakehouse.md): the next run makes a new one and writes all events again."
+NEW_TABLE = (
+    "Drop the table from the catalog (docs/lakehouse.md): the next run makes a new one and writes all events again, but those of "
+    "closed minutes."
 )
 
 

@@ -25,7 +25,7 @@ from include.operations.progress import Bar
 from include.operations.recount import identities, rules, unread
 from include.operations.recount.identities import Identities
 from include.operations.recount.minutes import DAY, MINUTE, POLL, Minutes, chunks
-from include.operations.recount.report import Findings, PipelineReport, Report
+from include.operations.recount.report import Finding, Findings, PipelineReport, Report
 from include.operations.recount.verdict import PURPOSES, Look, Verdict, finding_of
 from include.pipelines import Pipeline
 from include.runs import minutes_between
@@ -61,7 +61,7 @@ def verify(
     Facts are compared over all their keys either way, and all messages that a topic still holds where there is a way in
     from topics. Minutes that differ are looked at again, see recount/minutes.py.
     Where lakehouse and BigQuery are on, their minutes and hours are compared too.
-    A partition of the lake that cannot be read is a difference, with its remedy; everything else is verified.
+    A partition of the lake, or a copy, that cannot be read is a difference, with its remedy; everything else is verified.
     Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be reached at all.
     """
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -116,17 +116,27 @@ class _Recount:
             return
         from include.operations.recount import lakehouse as copy
 
-        self._copy(copy.LakehouseRecount(self._pipeline, self._conn), copy, start, end)
+        self._copy("lakehouse", copy.LakehouseRecount(self._pipeline, self._conn), copy, start, end)
         if os.environ.get(bigquery.SETTING):
             from include.operations.recount import bigquery as hours
 
-            self._copy(hours.BigQueryRecount(self._pipeline, self._conn), hours, start, end)
+            self._copy("bigquery", hours.BigQueryRecount(self._pipeline, self._conn), hours, start, end)
 
-    def _copy(self, recount, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
-        for finding in recount.findings(start, end):
-            findings = self._report.apart if finding.kind in kinds.APART else self._report.differences
-            findings.add(finding, kinds.PURPOSES[finding.kind])
-        self._report.notes.append(str(recount))
+    def _copy(self, name: str, recount, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
+        """Findings of a copy. One that cannot be compared is a finding: what the other stores say holds without it."""
+        try:
+            for finding in recount.findings(start, end):
+                findings = self._report.apart if finding.kind in kinds.APART else self._report.differences
+                findings.add(finding, kinds.PURPOSES[finding.kind])
+            self._report.notes.append(str(recount))
+        except Exception as error:
+            remedy = str(error)
+            if not isinstance(error, _REFUSALS):
+                traceback.print_exc()
+                remedy = f"{type(error).__name__}: {error}"
+            finding = Finding(f"{name}_unreadable", None, name, {"copy": "readable"}, {"copy": "unreadable"}, remedy)
+            self._report.differences.add(finding, "The copy could not be compared to its end; all else was.")
+            self._conn.rollback()
 
     def _misplaced(self, start: datetime | None, end: datetime | None) -> None:
         """What minutes do not show: partitions that nobody reads, and ids that stand twice."""

@@ -111,6 +111,33 @@ def test_a_table_without_its_metadata_is_named_with_a_remedy(shop: Shop, two_hou
     assert in_table() == two_hours
 
 
+def test_a_table_without_the_list_of_its_files_is_named_with_a_remedy(shop: Shop, two_hours, lakehouse) -> None:
+    for file in lakehouse.rglob("*.avro"):
+        file.unlink()
+    in_lake(sent(minute(61), 1))
+    merged(shop, {minute(61): [operation(event_time=minute(61))]}, run_id="later")
+    with pytest.raises(
+        LakehouseError, match=r"lost the list of its files: .* Drop the table .* but those of closed minutes"
+    ):
+        export(SHOP)
+    table.catalog().drop_table(SHOP.lakehouse.table)
+    assert export(SHOP).minutes == 4
+    assert in_table() == [*two_hours, (minute(61), "view", 7)]
+
+
+@pytest.mark.parametrize("time", ["9999-12-31 23:59:59 UTC", "0001-01-01 00:00:00 UTC"])
+def test_a_lost_file_with_an_event_of_an_impossible_year_is_written_again(shop: Shop, lakehouse, time: str) -> None:
+    in_lake(sent(TEN, 1), sent(TEN, 2, event_time=time))
+    merged(shop, {TEN: [operation()]}, rejects=[(TEN, "event_time")])
+    export(SHOP)
+    assert counted() == {TEN: (1, 0)}
+    remove_data_of(lakehouse, "2026-03-01-10")
+    again(SHOP, TEN, TEN + HOUR)
+    export(SHOP)
+    assert len(in_table()) == 2
+    assert counted() == {TEN: (1, 0)}
+
+
 def test_a_table_that_is_elsewhere_is_refused(shop: Shop, two_hours, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"file://{tmp_path}/other")
     with pytest.raises(LakehouseError, match=r"Table ecommerce.events is in file:.*To move it: Drop the table"):

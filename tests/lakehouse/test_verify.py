@@ -14,6 +14,7 @@ import pytest
 from include.lake.session import lake
 from include.lakehouse import table
 from include.lakehouse.export import again, export
+from include.lakehouse.settings import LakehouseError
 from include.operations import verify
 from tests.lakehouse.events import SHOP, counted, in_lake, merged, sent
 from tests.warehouse.lab import TEN, minute
@@ -127,6 +128,29 @@ def test_a_table_dropped_by_hand(exact: Shop) -> None:
     export(SHOP)
     counted()
     assert differences() == NOTHING
+
+
+def test_a_catalog_that_is_away_keeps_nothing_else_from_being_verified(exact: Shop, monkeypatch, capsys) -> None:
+    exact.query("UPDATE ecommerce.visits_hourly SET visits = 9 WHERE hour = %s", TEN)
+    with monkeypatch.context() as away:
+        away.setenv("AIRFLOW_CONN_LAKEHOUSE_CATALOG", "postgres://lakehouse:SECRETWORD@127.0.0.1:1/lakehouse")
+        report = recount()
+        with pytest.raises(LakehouseError, match=r"connection lakehouse_catalog \(127\.0\.0\.1:1\) cannot be used"):
+            export(SHOP)
+    assert set(report.differences.counts) == {"facts_visits_hourly", "lakehouse_unreadable"}
+    assert report.totals["lake_rows"] == 3
+    [finding] = report.differences.kept["lakehouse_unreadable"]
+    assert re.search(r"Connection refused.* Start it .*, or correct connection lakehouse_catalog\.", finding.remedy)
+    assert "SECRETWORD" not in finding.remedy
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_copy_that_fails_in_another_way_is_named_too(exact: Shop, lakehouse) -> None:
+    for file in lakehouse.rglob("snap-*.avro"):
+        file.write_bytes(b"broken")
+    report = recount()
+    assert report.differences.counts == {"lakehouse_unreadable": 1}
+    assert report.totals["lake_rows"] == 3
 
 
 def test_rows_that_the_lake_lost_before_they_were_written(exact: Shop) -> None:
