@@ -29,7 +29,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench import continuous
-from local.problems import Problem
 from tests.faults.isolation import isolate, work_in_copy
 
 PIPELINE, DAG = "ecommerce", "ecommerce_lakehouse"
@@ -37,7 +36,6 @@ HOUR = timedelta(hours=1)
 WARM_UP = 60.0  # seconds
 PAUSE_OF_KILLS = 20, 90  # seconds between two kills, at least and at most
 BACKFILL_AT, DELETE_AT = 0.3, 0.6  # of the time
-LATE = OSError, Problem  # how the API of a busy Airflow fails
 PATIENCE = 900.0  # seconds in which everything must be written, counted and loaded at the end
 TASKS = ("write_events", "count_hours", "load_into_bigquery")
 # Compacts all hours but those of the future, and expires what is older than five minutes.
@@ -141,6 +139,7 @@ def _hour(args: argparse.Namespace) -> int:
 def _started():
     """A busy machine may let the first start run out of time; the next one continues."""
     from local import start
+    from local.problems import Problem
 
     for _ in range(4):
         try:
@@ -199,7 +198,7 @@ def _kills(seed: int, airflow, bigquery: bool) -> Iterator[str]:
 def _kill_task(airflow, task_id: str, after: float) -> str:
     deadline = time.monotonic() + 75
     while time.monotonic() < deadline:
-        with contextlib.suppress(*LATE):
+        with _suppressed():
             if continuous.tasks_of(airflow, DAG, task_id):
                 time.sleep(after)
                 if continuous.kill(continuous.tasks_of(airflow, DAG, task_id)):
@@ -231,10 +230,17 @@ def _lag(conn, pipeline) -> float:
     return float(seconds or 0)
 
 
+def _suppressed():
+    """How the API of a busy Airflow fails. `local` is imported only after the copy of the project is in its place."""
+    from local.problems import Problem
+
+    return contextlib.suppress(OSError, Problem)
+
+
 def _answered(call: Callable, *args):
     """The API's answer, also where it comes late."""
     for _ in range(4):
-        with contextlib.suppress(*LATE):
+        with _suppressed():
             return call(*args)
     return call(*args)
 
@@ -242,7 +248,7 @@ def _answered(call: Callable, *args):
 def _await(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        with contextlib.suppress(*LATE):
+        with _suppressed():
             if condition():
                 return
         time.sleep(2)

@@ -48,14 +48,14 @@ def start() -> None:
     )
     with step("load the boards"):
         supervisor.start(LOAD)
-        supervisor.wait_for_exit(LOAD, 300)
+        supervisor.wait_for_exit(LOAD, 900)
     url = f"http://127.0.0.1:{chosen['SUPERSET_PORT']}"
     with step("start Superset"):
         supervisor.start(SERVER)
         waiting.until(
             lambda: opened(f"{url}/health", 5),
             what=f"Superset on {url}",
-            seconds=180,
+            seconds=600,
             errors=(OSError,),
             alive=lambda: supervisor.state_of(SERVER) in supervisor.COMING,
             log=str(supervisor.log_of(SERVER)),

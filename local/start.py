@@ -120,7 +120,7 @@ class Stack:
                 cassandra.bootstrap(
                     self.ports["CASSANDRA_PORT"],
                     connections.lake_passwords(self.environment.passwords),
-                    seconds=180,
+                    seconds=600,
                     alive=_coming(CASSANDRA),
                     log=_log(CASSANDRA),
                 )
@@ -163,7 +163,7 @@ class Stack:
             waiting.until(
                 self._require_health,
                 what=f"Airflow on {self.airflow.url}",
-                seconds=180,
+                seconds=600,
                 errors=(OSError, ValueError, _NotYet),
                 alive=lambda: all(_coming(name)() for name in AIRFLOW),
                 log=str(LOGS),
@@ -190,7 +190,7 @@ class Stack:
             return
         with step("create or upgrade Airflow's database"):
             supervisor.start(MIGRATION)
-            supervisor.wait_for_exit(MIGRATION, 180)
+            supervisor.wait_for_exit(MIGRATION, 600)
         _MIGRATED.write_text(version)
 
     def _require_health(self) -> None:
