@@ -76,7 +76,7 @@ class Comparison:
 
     of_fact: Figures  # without minutes that are not current
     of_table: Figures  # without them, too
-    published: Figures  # of all events that the table has
+    published: Figures  # of all events that the table has, but those that are too far ahead
     waits: Mapping[datetime, Mapping[datetime, str]]  # by hour: minutes that it waits for, with the reason
 
 
@@ -151,7 +151,8 @@ def compared(conn, pipeline: Pipeline, hours: Collection[datetime], *, only_read
         snapshot = events.current_snapshot()
         try:
             with duckdb_over(pipeline, events, hours) as connection:
-                of_fact, left_out, waits = _of_fact(conn, pipeline, hours, _minutes_in(pipeline, connection))
+                of_fact, left_out, ahead, waits = _of_fact(conn, pipeline, hours, _minutes_in(pipeline, connection))
+                _leave_out(connection, ahead)
                 published = _counted(connection, pipeline)
                 _leave_out(connection, left_out)
                 of_table = _counted(connection, pipeline) if left_out else published
@@ -241,8 +242,8 @@ def _note(
 
 def _of_fact(
     conn, pipeline: Pipeline, hours: Collection[datetime], in_table: Collection[tuple[datetime, datetime]]
-) -> tuple[Figures, set[datetime], Mapping[datetime, Mapping[datetime, str]]]:
-    """The fact's figures by hour without minutes that are not current, those minutes, and the hours that wait.
+) -> tuple[Figures, set[datetime], set[datetime], Mapping[datetime, Mapping[datetime, str]]]:
+    """The fact's figures by hour without minutes that are not current, those minutes, others too far ahead, what waits.
 
     `in_table` are the minutes that the table has events of these hours of, each with the hour. A folded hour is left out
     whole. One snapshot.
@@ -271,6 +272,9 @@ def _of_fact(
     }
     not_current = ledger.not_current(cursor, pipeline, {minute for minute, _ in in_table}.union(*minutes_of.values()))
     conn.rollback()
+    ahead = {minute for minute, reason in not_current.items() if reason == "ahead"}
+    for minute in ahead:
+        del not_current[minute]
     left_out = set(not_current)
     waits: dict[datetime, dict[datetime, str]] = defaultdict(dict)
 
@@ -289,7 +293,7 @@ def _of_fact(
             figure = figures.setdefault(row["hour"], dict.fromkeys(names, 0))
             for name in names:
                 figure[name] -= int(row[name])
-    return figures, left_out, waits
+    return figures, left_out, ahead, waits
 
 
 def _minutes_in(pipeline: Pipeline, connection) -> list[tuple[datetime, datetime]]:

@@ -7,7 +7,7 @@ is 0 where the table has lost a minute, and where it is to be written again; `la
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
@@ -21,9 +21,11 @@ CURRENT = (
     "(l.raw_rows IS NOT NULL AND l.read_at IS NOT NULL AND NOT l.lakehouse_skipped <=> l.attempt "
     "AND (l.lakehouse_attempt <=> l.attempt OR l.lakehouse_kept <=> l.attempt))"
 )
+# The merge rejects such minutes until their time comes (`most_ahead`): ADR 25.
+_AHEAD = "COALESCE(l.minute > l.read_at + INTERVAL %(most_ahead)s SECOND, FALSE)"
 # Why hours wait for a minute that is not current. NULL: it was merged a moment ago, and is written as soon as it settles.
 _WAITS = (
-    "CASE WHEN l.state <> 'merged' THEN l.state "
+    f"CASE WHEN {_AHEAD} THEN 'ahead' WHEN l.state <> 'merged' THEN l.state "
     "WHEN NOT l.lakehouse_attempt <=> 0 AND l.merged_at >= CURRENT_TIMESTAMP(6) - INTERVAL %(patience)s SECOND THEN NULL "
     "WHEN l.lakehouse_skipped <=> l.attempt THEN 'skipped' ELSE 'due' END"
 )
@@ -136,26 +138,22 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
     """Those of these minutes that the ledger knows and whose newest merged read the table does not have.
 
     With each of them, why hours wait for it: held, closed or seen, skipped, due; None if it was merged a moment ago.
+    So are minutes that are too far ahead, as `ahead`, although the table may have them: they count nowhere.
     """
-    patience = PATIENCE // timedelta(seconds=1)
-    found = _of_minutes(
-        cursor, pipeline, minutes, f"SELECT l.minute, {_WAITS} AS waits", f"NOT {CURRENT}", patience=patience
-    )
-    return {row["minute"]: row["waits"] for row in found}
-
-
-def _of_minutes(
-    cursor, pipeline: Pipeline, minutes: Collection[datetime], select: str, condition: str, **binds
-) -> Iterator[dict]:
-    wanted = sorted(minutes)
+    wanted, found = sorted(minutes), {}
     for start in range(0, len(wanted), _MINUTES_A_QUERY):
-        some = tuple(wanted[start : start + _MINUTES_A_QUERY])
-        yield from rows(
-            cursor,
-            f"{select} FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE l.pipeline = %(pipeline)s "
-            f"AND l.minute IN %(minutes)s AND {condition}",
-            {"pipeline": pipeline.name, "minutes": some, **binds},
+        values = {
+            "pipeline": pipeline.name,
+            "minutes": tuple(wanted[start : start + _MINUTES_A_QUERY]),
+            "patience": PATIENCE // timedelta(seconds=1),
+            "most_ahead": pipeline.most_ahead // timedelta(seconds=1),
+        }
+        query = (
+            f"SELECT l.minute, {_WAITS} AS waits FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) "
+            f"WHERE l.pipeline = %(pipeline)s AND l.minute IN %(minutes)s AND ({_AHEAD} OR NOT {CURRENT})"
         )
+        found |= {row["minute"]: row["waits"] for row in rows(cursor, query, values)}
+    return found
 
 
 def _forget(conn, update: str, pipeline: Pipeline, start: datetime, end: datetime) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from include.lakehouse import table
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 def create_events_view(spark: SparkSession, pipeline: Pipeline, name: str = "events") -> None:
     """Create a temporary view of the events that count. It keeps showing this snapshot; create it again for a newer one.
 
+    Minutes from before the pipeline's beginning, and those that are too far ahead now, are left out.
     Raises LakehouseError if the table has no events, or deleted rows that its files still have.
     """
     tasks = list(table.table(pipeline).scan().plan_files())
@@ -27,4 +29,8 @@ def create_events_view(spark: SparkSession, pipeline: Pipeline, name: str = "eve
         )
     # Older files lack columns that were declared later.
     files = spark.read.option("mergeSchema", "true").parquet(*(task.file.file_path for task in tasks))
-    files.where(f"minute >= TIMESTAMP_NTZ '{pipeline.earliest:%Y-%m-%d %H:%M:%S}'").createOrReplaceTempView(name)
+    latest = datetime.now(UTC) + pipeline.most_ahead
+    files.where(
+        f"minute BETWEEN TIMESTAMP_NTZ '{pipeline.earliest:%Y-%m-%d %H:%M:%S}' "
+        f"AND TIMESTAMP_NTZ '{latest:%Y-%m-%d %H:%M:%S}'"
+    ).createOrReplaceTempView(name)

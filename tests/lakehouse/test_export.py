@@ -71,6 +71,18 @@ def test_what_the_contract_rejects_is_in_the_table_and_not_in_the_counts(shop: S
     assert counted() == {TEN: (1, 0)}
 
 
+def test_events_from_too_far_ahead_count_when_their_time_comes(shop: Shop) -> None:
+    """Their minute of create_time is three days ahead; their event_time is ten o'clock."""
+    ahead, event_time = minute(3 * 24 * 60), f"{TEN:%Y-%m-%d %H:%M:%S} UTC"
+    in_lake(sent(TEN, 1), sent(ahead, 1, event_time=event_time))
+    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_late)])
+    assert export(SHOP).events == 2
+    assert counted() == {TEN: (1, 0)}
+    merged(shop, {ahead: [operation()]}, run_id="its time", clock=ahead)
+    export(SHOP)
+    assert counted() == {TEN: (2, 0)}
+
+
 def test_a_minute_that_has_not_settled_waits(shop: Shop) -> None:
     in_lake(sent(TEN, 1))
     merged(shop, {TEN: [operation()]}, clock=TEN + timedelta(seconds=70), seen_at=TEN + timedelta(seconds=69))

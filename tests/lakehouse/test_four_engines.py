@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -74,6 +74,15 @@ def test_four_engines_have_the_same_rows_also_after_late_events_and_a_replaced_m
     run()
     expected = {TEN: (3, 1), later: (1, 0)}
     assert in_spark(spark) == in_duckdb(TEN, later) == in_mysql(shop) == in_bigquery(bigquery) == expected
+
+
+def test_events_from_too_far_ahead_count_in_no_engine(shop: Shop, spark) -> None:  # noqa: F811
+    ahead = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None) + SHOP.most_ahead + HOUR
+    in_lake(sent(TEN, 1), sent(ahead, 1, event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
+    merged(shop, {TEN: [operation()], ahead: []}, rejects=[(ahead, SHOP.too_late)])
+    export(SHOP)
+    [count] = hourly.count(SHOP)
+    assert in_spark(spark) == in_mysql(shop) == {TEN: tuple(count.values.values())} == {TEN: (1, 0)}
 
 
 def run() -> None:
