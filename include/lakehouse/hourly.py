@@ -49,9 +49,10 @@ _WAITED = (
     "UPDATE etl.lakehouse_hours SET waited_at = CURRENT_TIMESTAMP(6), differs_since = NULL "
     "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND changes = %(attempt)s AND to_count = 1"
 )
+# Not of an hour that another call has counted since.
 _DIFFERS = (
     "UPDATE etl.lakehouse_hours SET differs_since = COALESCE(differs_since, CURRENT_TIMESTAMP(6)) "
-    "WHERE pipeline = %(pipeline)s AND hour = %(hour)s"
+    "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) < %(attempt)s"
 )
 
 Figures = Mapping[datetime, Mapping[str, int]]  # by hour and measure
@@ -128,7 +129,9 @@ def count(pipeline: Pipeline) -> list[HourlyCount]:
                 counted.append(one)
         for one in counted:
             write_file(pipeline, one)
-        in_transaction(conn, lambda cursor: _note(cursor, pipeline, counted, waiting, differing))
+        in_transaction(
+            conn, lambda cursor: _note(cursor, pipeline, counted, waiting, {hour: due[hour] for hour in differing})
+        )
     if differing:
         raise HoursDiffer(
             f"{len(differing)} hours of {pipeline.lakehouse.table} are counted differently. "
@@ -227,7 +230,7 @@ def _note(
     pipeline: Pipeline,
     counted: Iterable[HourlyCount],
     waiting: Iterable[HourlyCount],
-    differing: Iterable[datetime],
+    differing: Mapping[datetime, int],
 ) -> None:
     for one in counted:
         counts = json.dumps(one.values)
@@ -236,8 +239,8 @@ def _note(
         )
     for one in waiting:
         cursor.execute(_WAITED, {"pipeline": pipeline.name, "hour": one.hour, "attempt": one.attempt})
-    for hour in sorted(differing):
-        cursor.execute(_DIFFERS, {"pipeline": pipeline.name, "hour": hour})
+    for hour, attempt in sorted(differing.items()):
+        cursor.execute(_DIFFERS, {"pipeline": pipeline.name, "hour": hour, "attempt": attempt})
 
 
 def _of_fact(

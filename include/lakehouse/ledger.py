@@ -57,7 +57,7 @@ _AGAIN = (
 _TABLE = "SELECT table_uuid FROM etl.lakehouse_tables WHERE pipeline = %(pipeline)s"
 _THIS_TABLE = (
     "INSERT INTO etl.lakehouse_tables (pipeline, table_uuid) VALUES (%(pipeline)s, %(table)s) "
-    "ON DUPLICATE KEY UPDATE table_uuid = VALUES(table_uuid)"
+    "ON DUPLICATE KEY UPDATE table_uuid = VALUES(table_uuid), created_at = CURRENT_TIMESTAMP(6)"
 )
 _DAYS = "SELECT DISTINCT DATE(minute) AS day FROM etl.minute_ledger WHERE pipeline = %(pipeline)s"
 # The time keeps numbers rising when the warehouse is restored from a backup or made new: files and load jobs have them.

@@ -19,7 +19,8 @@ LIMIT = timedelta(minutes=15)  # without progress, and of hours that differ
 _MOST = 10_000  # minutes that are counted
 _LAG = (
     "SELECT COUNT(*) AS minutes, MIN(due.minute) AS oldest_minute, MIN(due.merged_at) AS merged_at, "
-    "(SELECT written_at FROM etl.lakehouse_tables WHERE pipeline = %(pipeline)s) AS written_at "
+    "(SELECT GREATEST(created_at, COALESCE(written_at, created_at)) FROM etl.lakehouse_tables "
+    "WHERE pipeline = %(pipeline)s) AS written_at "
     "FROM (SELECT minute, merged_at FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes) "
     f"WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute LIMIT {_MOST}) AS due"
 )
@@ -36,7 +37,8 @@ _HOURS = (
 def lag_of(conn, pipeline: Pipeline) -> dict | None:
     """What waits; None if the pipeline declares no lakehouse, or it is off.
 
-    minutes, oldest_minute    due to be written; merged_at the first of their merges, written_at the last write
+    minutes, oldest_minute    due to be written; merged_at the first of their merges, written_at the last write or when the
+                              table was made, None before the first export
     hours                     to be counted
     waiting                   hours that keep their last count, because a minute is not in the table as it was merged
     differing, differs_since  hours whose counts differ from the fact
@@ -56,13 +58,16 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
 
 
 def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
-    """What is wrong, given its lag. A backlog that is being written is not a problem."""
+    """What is wrong, given its lag. A backlog that is being written is not a problem.
+
+    Nor is one before the first export: on the first look, all minutes are due for long. A failed run is reported itself.
+    """
     dag = f"{pipeline.name}_lakehouse"
-    if lag["minutes"] and _is_stuck(lag["merged_at"], lag["written_at"], now):
+    if lag["minutes"] and lag["written_at"] and _is_stuck(lag["merged_at"], lag["written_at"], now):
         yield Problem(
             pipeline.name,
             "lakehouse_behind",
-            max(filter(None, (lag["merged_at"], lag["written_at"]))),
+            max(lag["merged_at"], lag["written_at"]),
             f"{lag['minutes']} minutes are due to be written into {pipeline.lakehouse.table}, and none was written within "
             f"{LIMIT.total_seconds() / 60:.0f} minutes. The oldest is {lag['oldest_minute']:%Y-%m-%d %H:%M}.",
             f"Check whether {dag} is paused, and read the log of write_events in its newest run.",

@@ -170,6 +170,16 @@ def test_an_hour_that_differs_is_named_with_both_figures_and_the_others_are_coun
     ]
 
 
+def test_a_slower_count_marks_no_hour_that_another_has_counted_since(shop: Shop) -> None:
+    in_lake(sent(TEN, 1))
+    merged(shop, {TEN: [operation()]})
+    export(SHOP)
+    [count] = hourly.count(SHOP)
+    hourly._note(shop.conn.cursor(), SHOP, [], [], {TEN: count.attempt})  # of the slower one, which saw another fact
+    shop.conn.commit()
+    assert shop.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(0, None)]
+
+
 @pytest.mark.parametrize(
     "loss",
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -42,6 +42,13 @@ def hour(shop: Shop, **values) -> None:
     )
 
 
+def table(shop: Shop, *, created_at: datetime, written_at: datetime | None = None) -> None:
+    shop.query(
+        "REPLACE INTO etl.lakehouse_tables (pipeline, table_uuid, created_at, written_at) VALUES (%s, 'uuid', %s, %s)",
+        *(SHOP.name, created_at, written_at),
+    )
+
+
 def test_nothing_is_shown_where_the_copies_are_off_or_not_declared(shop: Shop, monkeypatch) -> None:
     assert copies.lag_of(shop.conn, RECRUITMENT) is None
     monkeypatch.delenv("MINUTEMARK_BIGQUERY")
@@ -53,19 +60,28 @@ def test_nothing_is_shown_where_the_copies_are_off_or_not_declared(shop: Shop, m
 def test_minutes_and_hours_that_wait_are_counted_by_the_account_of_the_page(shop: Shop) -> None:
     merged(shop, TEN, minute(1))
     hour(shop, changes=2, loaded_change=None)
+    hour(shop, hour=minute(60), changes=2, waited_at=NOW)
     with warehouse("warehouse_bi") as conn:
         [shown] = overview.overview(conn, [SHOP])["pipelines"]
-    waits = {name: shown["copies"][name] for name in ("minutes", "oldest_minute", "merged_at", "hours", "to_load")}
-    assert waits == {"minutes": 2, "oldest_minute": TEN, "merged_at": LONG_AGO, "hours": 1, "to_load": 1}
+    waits = {
+        name: shown["copies"][name] for name in ("minutes", "oldest_minute", "merged_at", "hours", "waiting", "to_load")
+    }
+    assert waits == {
+        **{"minutes": 2, "oldest_minute": TEN, "merged_at": LONG_AGO},
+        **{"hours": 1, "waiting": 1, "to_load": 1},
+    }
 
 
 def test_minutes_that_wait_without_progress_are_a_problem(shop: Shop) -> None:
-    assert kinds(shop) == []
     merged(shop, TEN)
+    assert kinds(shop) == [], "The lakehouse was turned on lately, and its first run has not started."
+    table(shop, created_at=LONG_AGO)
     assert kinds(shop) == ["lakehouse_behind"]
-    shop.query("INSERT INTO etl.lakehouse_tables VALUES (%s, 'uuid', %s)", SHOP.name, NOW - timedelta(minutes=1))
+    table(shop, created_at=NOW - timedelta(minutes=1))
+    assert kinds(shop) == [], "Its first run makes the table, and writes."
+    table(shop, created_at=LONG_AGO, written_at=NOW - timedelta(minutes=1))
     assert kinds(shop) == [], "A backlog that is being written."
-    shop.query("UPDATE etl.lakehouse_tables SET written_at = %s", LONG_AGO)
+    table(shop, created_at=LONG_AGO, written_at=LONG_AGO)
     assert kinds(shop) == ["lakehouse_behind"]
 
 
@@ -85,6 +101,7 @@ def test_hours_that_are_not_loaded_are_a_problem(shop: Shop) -> None:
 
 def test_the_watch_reports_them(shop: Shop) -> None:
     merged(shop, TEN)
+    table(shop, created_at=LONG_AGO)
     hour(shop, differs_since=LONG_AGO, loaded_change=None)
     titles = []
     watch(lambda notice: bool(titles.append(notice.title)) or True)

@@ -74,6 +74,7 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_tables (
   pipeline VARCHAR(48) NOT NULL,
   table_uuid CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   written_at DATETIME(6) NULL COMMENT 'when minutes were written last',
+  created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) COMMENT 'when an export saw this table first',
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
