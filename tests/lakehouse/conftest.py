@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import emptying
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import Lab
 from tests.warehouse.shop import Shop
@@ -102,6 +101,8 @@ def files(tmp_path: Path, monkeypatch) -> Path:
 
 @pytest.fixture
 def shop(schemas, lab: Lab, lakehouse) -> Shop:  # noqa: F811
+    from tests import emptying
+
     emptying.empty_lake()
     return Shop(lab.conn)
 

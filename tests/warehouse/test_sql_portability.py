@@ -22,7 +22,7 @@ NAMED = "{0.source.parent.name}/{0.name}".format  # a file's test, by its folder
 SOURCES = [
     *(file.source for file in FILES),
     *sorted(SKELETON.rglob("*.sql")),
-    *sorted(INCLUDE.rglob("*.py")),
+    *sorted(path for path in INCLUDE.rglob("*.py") if path.parent.name != "bigquery"),
     *sorted((INCLUDE.parent / "dashboards").rglob("*.json")),
     *sorted((INCLUDE.parent / "dashboards").rglob("*.yaml")),
 ]
