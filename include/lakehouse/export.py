@@ -35,9 +35,7 @@ class Export:
     minutes: int = 0
     events: int = 0
     changed_since: int = 0  # minutes that were left to their next merge
-    unreadable: dict[datetime, Exception] = field(
-        default_factory=dict
-    )  # minutes that stay due, and the driver's errors
+    unreadable: dict[datetime, Exception] = field(default_factory=dict)  # by minute; they stay due
 
     def __str__(self) -> str:
         left = f"; {self.changed_since} minutes have changed since their merge" if self.changed_since else ""

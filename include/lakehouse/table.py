@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KEY = ("minute", "create_time")
 MOST_MINUTES = 200  # of one expression: pyiceberg looks into every file for the values of a longer list
+CONNECT_SECONDS = 20  # after which a catalog that does not answer is away
 TRIES = 5  # of a commit that other writers refuse
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
@@ -50,8 +51,9 @@ def catalog() -> Catalog:
     if target.conn_type == "http":
         place = {"type": "rest", "uri": f"{target.host}:{target.port}" if target.port else target.host}
     else:
+        database, patience = target.schema or "lakehouse", {"connect_timeout": str(CONNECT_SECONDS)}
         url = URL.create(
-            "postgresql+psycopg2", target.login, target.password, target.host, target.port, target.schema or "lakehouse"
+            "postgresql+psycopg2", target.login, target.password, target.host, target.port, database, patience
         )
         place = {"type": "sql", "uri": url.render_as_string(hide_password=False)}
     if not location().startswith("file:"):
