@@ -11,6 +11,9 @@ def test_events_are_written_and_counted_outside_the_pool_of_spark(dags):
         ("load_into_bigquery", {"all_succeeded"}),
         ("all_succeeded", set()),
     ]
+    assert [task.trigger_rule for task in dag.tasks] == ["all_success", "all_done", "all_done", "all_success"], (
+        "A task that fails keeps no later one from running, and fails the run by its last task."
+    )
     assert {task.pool for task in dag.tasks} == {"default_pool"}
     assert [task.task_id for task in dags["ecommerce_lakehouse_upkeep"].tasks] == ["upkeep"]
 
