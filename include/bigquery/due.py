@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from include.bigquery import loads, tables
 from include.bigquery.settings import BigQueryError
 from include.connections import WAREHOUSE_ETL
+from include.lakehouse import hourly, turns
 from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
 from include.warehouse.session import in_transaction, rows, warehouse
 
 # Of one call. BigQuery allows 30,000 changes of a table's partitions a day: 20 in each minute are 28,800.
 MOST_HOURS = 20
-# The hour that waits longest first, so that hours that change every minute do not displace others.
-_DUE = (
-    "SELECT hour, counted_change FROM etl.lakehouse_hours FORCE INDEX (hours_to_load) "
-    "WHERE pipeline = %(pipeline)s AND to_load = 1 ORDER BY loaded_at, hour DESC LIMIT %(most)s"
-)
 _LOADED = (
     "UPDATE etl.lakehouse_hours SET loaded_change = %(attempt)s, loaded_at = CURRENT_TIMESTAMP(6) "
     "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(loaded_change, 0) <= %(attempt)s"
+)
+_TABLE = "SELECT table_id, created_ms FROM etl.bigquery_tables WHERE pipeline = %(pipeline)s"
+_THIS_TABLE = (
+    "INSERT INTO etl.bigquery_tables (pipeline, table_id, created_ms) VALUES (%(pipeline)s, %(table_id)s, %(created_ms)s) "
+    "ON DUPLICATE KEY UPDATE table_id = VALUES(table_id), created_ms = VALUES(created_ms)"
+)
+_NOT_LOADED = (
+    "UPDATE etl.lakehouse_hours SET loaded_change = NULL WHERE pipeline = %(pipeline)s AND loaded_change IS NOT NULL"
 )
 
 
@@ -36,18 +41,23 @@ class Loads:
 
 
 def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
-    """Load what is due, a job for each hour. Raises BigQueryError if jobs failed, after the other hours are loaded."""
+    """Load what is due, a job for each hour; into a new table, all hours are due.
+
+    A file that is missing is written again. Raises BigQueryError if jobs failed, after the other hours are loaded.
+    """
     done, failures = Loads(tables.view(pipeline)), []
     with warehouse(WAREHOUSE_ETL) as conn:
-        due = rows(conn.cursor(), _DUE, {"pipeline": pipeline.name, "most": most})
-        conn.rollback()
-        if not due:
-            return done
         bigquery = tables.client()
         table = tables.create_missing(bigquery, pipeline)
+        _use_table(conn, pipeline, table)
+        due = turns.take(conn, pipeline, turns.LOAD, most)
         for row in due:
             file = HourFile.of(pipeline, row["hour"], row["counted_change"])
             try:
+                if not file.exists():
+                    hourly.write_file(
+                        pipeline, hourly.HourlyCount(row["hour"], row["counted_change"], json.loads(row["counts"]))
+                    )
                 loads.load(bigquery, table, file)
             except BigQueryError as error:
                 failures.append(error)
@@ -57,6 +67,21 @@ def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
     if failures:
         raise BigQueryError(f"{len(failures)} of {len(due)} hours failed to load. The first one: {failures[0]}")
     return done
+
+
+def _use_table(conn, pipeline: Pipeline, table) -> None:
+    """Make all hours due if the warehouse is about another table: this one is in another dataset, or was created again."""
+    binds = {"pipeline": pipeline.name, "table_id": table.full_table_id, "created_ms": tables.created_ms(table)}
+    known = rows(conn.cursor(), _TABLE, binds)
+    conn.rollback()
+    if known == [{name: binds[name] for name in ("table_id", "created_ms")}]:
+        return
+
+    def use(cursor) -> None:
+        cursor.execute(_NOT_LOADED, binds)
+        cursor.execute(_THIS_TABLE, binds)
+
+    in_transaction(conn, use)
 
 
 def _record(conn, file: HourFile) -> None:

@@ -1,4 +1,4 @@
-"""Load jobs: each appends the file of one hour, under an id that names the hour and the attempt.
+"""Load jobs: each appends the file of one hour, under an id that names the table, the hour and the attempt.
 
 BigQuery keeps ids of jobs and refuses a second job of the same id. A load that is repeated therefore finds the first
 one, waits for it, and starts another only if that one failed.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.bigquery.settings import BigQueryError, dataset
+from include.bigquery.tables import created_ms
 from include.lakehouse.hour_file import HourFile
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
     from google.api_core.exceptions import Conflict, GoogleAPICallError
 
     for number in range(1, MOST_JOBS + 1):
-        name = job_id(file, number)
+        name = job_id(table, file, number)
         try:
             job, is_new = _start(bigquery, table, file, name), True
         except Conflict:
@@ -46,13 +47,16 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
             return job
     raise BigQueryError(
         f"{MOST_JOBS} load jobs of {file.url} have failed, the last one is {name}. Fix the cause, then count the hour "
-        "again as docs/bigquery.md describes."
+        f"again: trigger {file.pipeline.name}_lakehouse with `from` and `to`."
     )
 
 
-def job_id(file: HourFile, number: int = 1) -> str:
-    """The id of the first job of a file, or of a later one after failures. A job's id is unique in its project."""
-    names = (*dataset().split(".")[-1:], file.pipeline.name, file.pipeline.lakehouse.fact)
+def job_id(table: Table, file: HourFile, number: int = 1) -> str:
+    """The id of the first job of a file, or of a later one after failures. A job's id is unique in its project.
+
+    It names when the table was created, because BigQuery keeps the ids of jobs of a table that was dropped.
+    """
+    names = (*dataset().split(".")[-1:], file.pipeline.name, file.pipeline.lakehouse.fact, str(created_ms(table)))
     base = re.sub(r"[^\w-]", "-", f"{'-'.join(names)}-{file.hour:%Y%m%dT%H}-{file.attempt}")
     return base if number == 1 else f"{base}-retry{number - 1}"
 
@@ -73,6 +77,6 @@ def _start(bigquery: Client, table: Table, file: HourFile, name: str) -> LoadJob
     if scheme != "file":
         raise BigQueryError(f"{file.url} is neither in a bucket of Google Cloud Storage (gs://) nor in a local folder.")
     if not Path(path).exists():
-        raise BigQueryError(f"{path} does not exist. Count the hour again as docs/bigquery.md describes.")
+        raise BigQueryError(f"{path} does not exist. Trigger {file.pipeline.name}_lakehouse with `from` and `to`.")
     with Path(path).open("rb") as content:
         return bigquery.load_table_from_file(content, table, **options)

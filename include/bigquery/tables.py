@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.bigquery.settings import LOCATION, BigQueryError, dataset
@@ -11,7 +13,8 @@ from include.warehouse import bi_views
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
-    from google.cloud.bigquery import Client, Table
+    from google.cloud.bigquery import Client, QueryJobConfig, Table
+    from google.cloud.bigquery.table import RowIterator
 
 _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_EMULATOR_HOST itself
 
@@ -33,6 +36,31 @@ def retry() -> Retry:
     return DEFAULT_RETRY.with_timeout(20)
 
 
+@contextmanager
+def failures_named() -> Iterator[None]:
+    """Raise what the client raises as BigQueryError, except NotFound."""
+    try:
+        from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
+        from google.auth.exceptions import GoogleAuthError
+    except ImportError as error:
+        raise BigQueryError(f"{error}. Install include/bigquery/requirements.txt.") from error
+    try:
+        yield
+    except NotFound:
+        raise
+    except RetryError as error:
+        raise BigQueryError(f"BigQuery does not answer: {error.cause}.") from error
+    except GoogleAuthError as error:
+        raise BigQueryError(f"BigQuery cannot be used: {error}. Check the account's credentials.") from error
+    except GoogleAPICallError as error:
+        raise BigQueryError(f"A request to BigQuery for {dataset()} failed: {error.message}") from error
+
+
+def query(bigquery: Client, statement: str, config: QueryJobConfig | None = None) -> RowIterator:
+    """Run a statement. Not by `query_and_wait`: with an emulator it reports no error of a statement."""
+    return bigquery.query(statement, job_config=config, retry=retry()).result(retry=retry())
+
+
 def loads_table(pipeline: Pipeline) -> str:
     """The table of every load: a row for each hour and attempt, or more where a load was repeated."""
     return f"{view(pipeline)}_loads"
@@ -43,14 +71,13 @@ def view(pipeline: Pipeline) -> str:
     return f"{dataset()}.{pipeline.lakehouse.fact}_hourly"
 
 
+@failures_named()
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     """The table that load jobs append to. Creates the dataset, the table, its columns and the view where missing."""
-    from google.api_core.exceptions import NotFound, RetryError
+    from google.api_core.exceptions import NotFound
 
     try:
         table = bigquery.get_table(loads_table(pipeline), retry=retry())
-    except RetryError as error:
-        raise BigQueryError(f"BigQuery does not answer: {error.cause}. The next run loads what is due.") from error
     except NotFound:
         bigquery.create_dataset(dataset(), exists_ok=True)
         table = bigquery.create_table(_table(pipeline), exists_ok=True)
@@ -58,16 +85,21 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
     missing = [name for name in pipeline.lakehouse.measures if name not in columns]
     if missing:
         added = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} INT64" for name in missing)
-        bigquery.query_and_wait(f"ALTER TABLE `{loads_table(pipeline)}` {added}")
+        query(bigquery, f"ALTER TABLE `{loads_table(pipeline)}` {added}")
     try:
-        query = bigquery.get_table(view(pipeline)).view_query
+        of_view = bigquery.get_table(view(pipeline)).view_query
     except NotFound:
-        query = None
-    if query != newest_attempts(pipeline):
-        bigquery.query_and_wait(f"CREATE OR REPLACE VIEW `{view(pipeline)}` AS {newest_attempts(pipeline)}")
+        of_view = None
+    if of_view != newest_attempts(pipeline):
+        query(bigquery, f"CREATE OR REPLACE VIEW `{view(pipeline)}` AS {newest_attempts(pipeline)}")
     for name in (loads_table(pipeline), view(pipeline)):
         _describe(bigquery, name, descriptions(pipeline))
     return table
+
+
+def created_ms(table: Table) -> int:
+    """When BigQuery created the table, in milliseconds: a table that was dropped and created again has another time."""
+    return round(table.created.timestamp() * 1000)
 
 
 def descriptions(pipeline: Pipeline) -> dict[str, str]:

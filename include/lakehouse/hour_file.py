@@ -9,7 +9,7 @@ from datetime import datetime
 from include.lakehouse.settings import location
 from include.pipelines import Pipeline, all_pipelines
 
-_PATH = re.compile(r".*/hourly/(?P<table>[^/]+)/(?P<hour>\d{4}-\d\d-\d\dT\d\d)/(?P<attempt>\d+)\.parquet")
+_PATH = re.compile(r"/hourly/(?P<table>[^/]+)/(?P<hour>\d{4}-\d\d-\d\dT\d\d)/(?P<attempt>\d+)\.parquet")
 _HOUR = "%Y-%m-%dT%H"
 
 
@@ -30,11 +30,19 @@ class HourFile:
 
     @classmethod
     def at(cls, url: str) -> HourFile | None:
-        """The file at a URL; None if it is another file of the lakehouse, or of a table that no pipeline declares."""
-        match = _PATH.fullmatch(url)
-        if not match:
+        """The file at a URL; None if it is another file, in another lakehouse, or of a table that no pipeline declares.
+
+        Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where the lakehouse is.
+        """
+        if not url.startswith(location()) or not (match := _PATH.fullmatch(url.removeprefix(location()))):
             return None
         for pipeline in all_pipelines().values():
             if pipeline.lakehouse and pipeline.lakehouse.table == match["table"]:
                 return cls(pipeline, datetime.strptime(match["hour"], _HOUR), int(match["attempt"]), url)
         return None
+
+    def exists(self) -> bool:
+        import fsspec
+
+        files, path = fsspec.core.url_to_fs(self.url)
+        return files.exists(path)

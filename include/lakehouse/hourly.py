@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from include.connections import WAREHOUSE_ETL
-from include.lakehouse import ledger, table
+from include.lakehouse import ledger, table, turns
 from include.lakehouse.hour_file import HourFile
 from include.lakehouse.settings import location
 from include.pipelines import Pipeline
@@ -33,12 +33,6 @@ MOST_HOURS = 240  # of one call
 TRIES = 5  # of a count that meets a commit
 HOUR = timedelta(hours=1)
 _NEAR = timedelta(days=1)  # hours that are no further apart share a search for files
-_DUE = (
-    "SELECT hour, changes FROM etl.lakehouse_hours FORCE INDEX (hours_to_count) "
-    "WHERE pipeline = %(pipeline)s AND to_count = 1 "
-    "AND (waited_at IS NULL OR waited_at < CURRENT_TIMESTAMP(6) - INTERVAL 10 MINUTE) "
-    "ORDER BY waited_at IS NOT NULL, hour DESC LIMIT %(most)s"
-)
 _COUNTED = (
     "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), "
     "waited_at = NULL, differs_since = NULL "
@@ -99,17 +93,13 @@ def hours_in(pipeline: Pipeline, events) -> set[datetime]:
     return {hour_of(time) for time in times if time}
 
 
-def count(pipeline: Pipeline) -> list[HourlyCount]:
-    """Count the hours that changed, newest first, and write their files.
+def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
+    """Count hours that changed, and write their files.
 
     Raises HoursDiffer where the warehouse has other figures, after the other hours are written.
     """
     with warehouse(WAREHOUSE_ETL) as conn:
-        due = {
-            row["hour"]: row["changes"]
-            for row in rows(conn.cursor(), _DUE, {"pipeline": pipeline.name, "most": MOST_HOURS})
-        }
-        conn.rollback()
+        due = {row["hour"]: row["changes"] for row in turns.take(conn, pipeline, turns.COUNT, most)}
         if not due:
             return []
         comparison = compared(conn, pipeline, due)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,14 +25,14 @@ def in_bucket(bucket: Path, file: HourFile) -> HourFile:
     name = path.relative_to(path.parents[3])
     (bucket / name).parent.mkdir(parents=True, exist_ok=True)
     (bucket / name).write_bytes(path.read_bytes())
-    return HourFile.at(f"gs://{bucket.name}/{name}")
+    return replace(file, url=f"gs://{bucket.name}/{name}")
 
 
 def in_view(bigquery) -> list[tuple]:
     """Hour, attempt and visits of each row."""
-    rows = bigquery.query_and_wait(f"SELECT hour, attempt, visits FROM `{tables.view(SHOP)}` ORDER BY hour")
+    rows = tables.query(bigquery, f"SELECT hour, attempt, visits FROM `{tables.view(SHOP)}` ORDER BY hour")
     return [(row["hour"].astimezone(UTC).replace(tzinfo=None), row["attempt"], row["visits"]) for row in rows]
 
 
 def loaded_rows(bigquery) -> int:
-    return next(iter(bigquery.query_and_wait(f"SELECT count(*) FROM `{tables.loads_table(SHOP)}`")))[0]
+    return next(iter(tables.query(bigquery, f"SELECT count(*) FROM `{tables.loads_table(SHOP)}`")))[0]

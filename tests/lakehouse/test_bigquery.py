@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -40,17 +41,17 @@ def test_a_file_that_is_loaded_twice_counts_once(bigquery, files) -> None:
 def test_a_job_that_is_known_is_not_started_again(bigquery, bucket, files) -> None:
     table, file = tables.create_missing(bigquery, SHOP), in_bucket(bucket, written(1, 10))
     first, again = loads.load(bigquery, table, file), loads.load(bigquery, table, file)
-    assert first.job_id == again.job_id == loads.job_id(file)
+    assert first.job_id == again.job_id == loads.job_id(table, file)
     assert loaded_rows(bigquery) == 1
 
 
 def test_after_a_job_that_failed_the_next_load_starts_another(bigquery, bucket, files) -> None:
     table, file = tables.create_missing(bigquery, SHOP), written(1, 10)
-    absent = HourFile.at(f"gs://{bucket.name}/hourly/ecommerce.events/2026-03-01T10/1.parquet")
+    absent = replace(file, url=f"gs://{bucket.name}/hourly/ecommerce.events/2026-03-01T10/1.parquet")
     with pytest.raises(BigQueryError, match=r"2026-03-01T10/1.parquet into .*visits_hourly_loads failed: .*No files"):
         loads.load(bigquery, table, absent)
     assert in_bucket(bucket, file) == absent
-    assert loads.load(bigquery, table, absent).job_id == loads.job_id(absent, 2)
+    assert loads.load(bigquery, table, absent).job_id == loads.job_id(table, absent, 2)
     assert in_view(bigquery) == [(TEN, 1, 10)]
 
 
@@ -59,7 +60,7 @@ def test_a_measure_that_is_declared_later_becomes_a_column(bigquery, files) -> N
     tables.create_missing(bigquery, narrow)
     table = tables.create_missing(bigquery, SHOP)
     loads.load(bigquery, table, written(1, 10))
-    rows = bigquery.query_and_wait(f"SELECT visits, cart_additions FROM `{tables.view(SHOP)}`")
+    rows = tables.query(bigquery, f"SELECT visits, cart_additions FROM `{tables.view(SHOP)}`")
     assert [row.values() for row in rows] == [(10, 0)]
 
 
@@ -83,11 +84,18 @@ def shop(schemas, lab: Lab, files) -> Shop:  # noqa: F811
 def counted(shop: Shop, *hours: HourFile) -> None:
     """As count_hours records the files that it wrote."""
     for file in hours:
-        values = (SHOP.name, file.hour, file.attempt, file.attempt)
+        values = (SHOP.name, file.hour, file.attempt, file.attempt, '{"visits": 10, "cart_additions": 0}')
         shop.query(
-            "REPLACE INTO etl.lakehouse_hours (pipeline, hour, changes, counted_change) VALUES (%s, %s, %s, %s)",
+            "REPLACE INTO etl.lakehouse_hours (pipeline, hour, changes, counted_change, counts) VALUES (%s, %s, %s, %s, %s)",
             *values,
         )
+
+
+def unreadable(hour: datetime) -> HourFile:
+    """An hour's file that no load job can read."""
+    file = written(1, 10, hour=hour)
+    Path(file.url.removeprefix("file://")).write_bytes(b"PAR1")
+    return file
 
 
 def test_hours_are_loaded_once_and_again_after_they_were_counted_again(bigquery, shop: Shop) -> None:
@@ -101,7 +109,10 @@ def test_hours_are_loaded_once_and_again_after_they_were_counted_again(bigquery,
 
 def test_a_load_that_was_killed_before_it_was_recorded_leaves_the_view_right(bigquery, shop: Shop) -> None:
     counted(shop, written(1, 10))
-    with shop.refusing("UPDATE", "etl.lakehouse_hours"), pytest.raises(Exception, match="UPDATE refused"):
+    with (
+        shop.refusing("UPDATE", "etl.lakehouse_hours", of="loaded_change"),
+        pytest.raises(Exception, match="UPDATE refused"),
+    ):
         load_due(SHOP)
     assert load_due(SHOP).hours == 1
     assert loaded_rows(bigquery) == 2
@@ -109,10 +120,66 @@ def test_a_load_that_was_killed_before_it_was_recorded_leaves_the_view_right(big
 
 
 def test_an_hour_that_fails_is_named_and_the_others_are_loaded(bigquery, shop: Shop) -> None:
-    counted(shop, written(1, 10), HourFile.of(SHOP, TEN + HOUR, 1))
+    counted(shop, written(1, 10), unreadable(TEN + HOUR))
     with pytest.raises(BigQueryError, match=r"1 of 2 hours failed to load\. .*2026-03-01T11/1\.parquet"):
         load_due(SHOP)
     assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_hours_that_fail_each_time_do_not_keep_an_older_one_from_its_turn(bigquery, shop: Shop) -> None:
+    counted(shop, *(unreadable(TEN + number * HOUR) for number in (1, 2)), written(1, 10))
+    for _ in range(2):
+        with pytest.raises(BigQueryError, match="of 2 hours failed"):
+            load_due(SHOP, most=2)
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_the_newest_hour_does_not_wait_for_a_backlog(bigquery, shop: Shop) -> None:
+    now = TEN + 4 * HOUR
+    counted(shop, written(1, 5, hour=now))
+    load_due(SHOP)
+    counted(shop, *(written(1, 10, hour=TEN + number * HOUR) for number in range(4)))
+    written(2, 6, hour=now)
+    shop.query("UPDATE etl.lakehouse_hours SET changes = 2, counted_change = 2 WHERE hour = %s", now)
+    load_due(SHOP, most=2)
+    assert in_view(bigquery) == [(TEN + 3 * HOUR, 1, 10), (now, 2, 6)]
+
+
+def test_a_file_that_is_missing_is_written_again_from_the_recorded_count(bigquery, shop: Shop) -> None:
+    counted(shop, HourFile.of(SHOP, TEN, 1))
+    assert load_due(SHOP).hours == 1
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_a_table_that_was_dropped_gets_all_hours_again(bigquery, shop: Shop) -> None:
+    counted(shop, written(1, 10), written(1, 5, hour=TEN + HOUR))
+    load_due(SHOP)
+    bigquery.delete_table(tables.loads_table(SHOP))
+    assert load_due(SHOP).hours == 2
+    assert in_view(bigquery) == [(TEN, 1, 10), (TEN + HOUR, 1, 5)]
+
+
+def test_a_table_that_something_else_created_again_gets_all_hours_too(bigquery, shop: Shop) -> None:
+    """As the Cloud Function does when a file arrives."""
+    counted(shop, written(1, 10))
+    load_due(SHOP)
+    bigquery.delete_table(tables.loads_table(SHOP))
+    tables.create_missing(bigquery, SHOP)
+    assert load_due(SHOP).hours == 1
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_jobs_of_a_table_that_was_dropped_do_not_count_for_the_next_one(bigquery, bucket, files) -> None:
+    file = in_bucket(bucket, written(1, 10))
+    loads.load(bigquery, tables.create_missing(bigquery, SHOP), file)
+    bigquery.delete_table(tables.loads_table(SHOP))
+    loads.load(bigquery, tables.create_missing(bigquery, SHOP), file)
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_a_statement_that_fails_is_an_error(bigquery, files) -> None:
+    with pytest.raises(BigQueryError, match="nothing_such"), tables.failures_named():
+        tables.query(bigquery, "SELECT nothing_such")
 
 
 def test_without_an_answer_a_run_fails_soon_and_the_next_one_loads(bigquery, shop: Shop, monkeypatch) -> None:

@@ -26,7 +26,10 @@ def test_events_in_a_bucket_are_counted_loaded_by_address_and_replaced(
     merged(shop, {TEN: [operation()]})
     export(SHOP)
     assert counted() == {TEN: (1, 0)}
-    with shop.refusing("UPDATE", "etl.lakehouse_hours"), pytest.raises(Exception, match="UPDATE refused"):
+    with (
+        shop.refusing("UPDATE", "etl.lakehouse_hours", of="loaded_change"),
+        pytest.raises(Exception, match="UPDATE refused"),
+    ):
         load_due(SHOP)
     assert load_due(SHOP).hours == 1
     assert loaded_rows(bigquery) == 1  # the second load found the first one's job

@@ -25,8 +25,8 @@ def source(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def function(bigquery, bigquery_emulator, source: Path) -> Iterator[str]:
-    """The URL of a function that loads into the test's dataset. It sees no setting but those of the deployment."""
+def function(bigquery, bigquery_emulator, bucket: Path, source: Path) -> Iterator[str]:
+    """The URL of a function that loads the bucket's files into the test's dataset, with the settings of a deployment."""
     from local import bootstrap, waiting
     from local.layout import LOCAL
     from local.process import Child, free_port
@@ -39,6 +39,7 @@ def function(bigquery, bigquery_emulator, source: Path) -> Iterator[str]:
     port = free_port()
     command = [str(framework), "--target", "load_hour", "--signature-type", "cloudevent", "--port", str(port)]
     settings = {name: os.environ[name] for name in ("PATH", *bigquery_emulator.variables())}
+    settings["MINUTEMARK_LAKEHOUSE"] = f"gs://{bucket.name}"
     child = Child([*command, "--host", "127.0.0.1"], source.parent / "function.log", settings, cwd=source)
     try:
         waiting.until(

@@ -211,3 +211,14 @@ def test_a_field_that_is_declared_later_becomes_a_column(shop: Shop) -> None:
     with lake() as session:
         table.replace(into, [TEN], events.events_of(session, wider, [TEN])[0])
     assert into.scan(selected_fields=("coupon",)).to_arrow().to_pylist() == [{"coupon": "SPRING"}]
+
+
+def test_hours_that_differ_do_not_keep_an_older_one_from_its_turn(shop: Shop) -> None:
+    later = minute(60)
+    in_lake(sent(TEN, 1), sent(later, 1))
+    merged(shop, {TEN: [operation()], later: [operation(event_time=later)]})
+    export(SHOP)
+    shop.query("UPDATE ecommerce.visits_hourly SET visits = 3 WHERE hour = %s", later)
+    with pytest.raises(hourly.HoursDiffer):
+        hourly.count(SHOP, most=1)
+    assert [one.hour for one in hourly.count(SHOP, most=1)] == [TEN]

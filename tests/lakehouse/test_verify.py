@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 import pyarrow
 import pytest
 
+from include.bigquery import tables
+from include.bigquery.due import load_due
 from include.lake.session import lake
 from include.lakehouse import table
 from include.lakehouse.export import again, export
@@ -175,20 +177,37 @@ def test_verify_needs_no_package_of_the_lakehouse_where_it_is_off(exact: Shop) -
 
 
 def test_hours_of_bigquery_that_are_due_deleted_or_changed(exact: Shop, bigquery) -> None:
-    from include.bigquery import tables
-    from include.bigquery.due import load_due
-
     assert recount().apart.counts["bigquery_due"] == 2
     load_due(SHOP)
     report = recount()
     assert (report.differences.counts, "bigquery_due" in report.apart.counts) == (NOTHING, False)
     assert "2 hours of BigQuery were compared with the lakehouse's counts." in report.notes[-1]
     loads = tables.loads_table(SHOP)
-    bigquery.query_and_wait(f"DELETE FROM `{loads}` WHERE hour = TIMESTAMP '{TEN} UTC'")
-    bigquery.query_and_wait(f"UPDATE `{loads}` SET visits = 9 WHERE hour = TIMESTAMP '{minute(60)} UTC'")
+    tables.query(bigquery, f"DELETE FROM `{loads}` WHERE hour = TIMESTAMP '{TEN} UTC'")
+    tables.query(bigquery, f"UPDATE `{loads}` SET visits = 9 WHERE hour = TIMESTAMP '{minute(60)} UTC'")
     assert differences() == {"bigquery_hour": 2}
     follow_remedies()
     load_due(SHOP)
     assert differences() == NOTHING
     exact.query("DELETE FROM etl.lakehouse_hours WHERE hour = %s", TEN)
     assert differences() == {"lakehouse_count": 1, "bigquery_unknown_hour": 1}
+    assert differences(start=minute(60), end=minute(120)) == NOTHING, "Of another hour."
+
+
+def test_a_table_of_bigquery_that_was_dropped(exact: Shop, bigquery) -> None:
+    load_due(SHOP)
+    bigquery.delete_table(tables.loads_table(SHOP))
+    assert differences() == {"bigquery_no_table": 1}
+    load_due(SHOP)
+    assert differences() == NOTHING
+
+
+def test_a_bigquery_that_does_not_answer_is_a_difference_and_the_rest_is_verified(
+    exact: Shop, bigquery, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
+    assert verify.main(["--pipeline", SHOP.name, "--patience", "0"]) == 1
+    report = capsys.readouterr().out
+    assert "bigquery_unreadable, 1: The copy could not be compared" in report
+    assert "BigQuery does not answer" in report
+    assert "2 hours with the fact" in report

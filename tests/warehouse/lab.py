@@ -63,14 +63,14 @@ class Lab:
         return found
 
     @contextlib.contextmanager
-    def refusing(self, change: str, table: str) -> Iterator[None]:
-        """The warehouse itself refuses every such change (INSERT, UPDATE or DELETE) of a table meanwhile."""
+    def refusing(self, change: str, table: str, of: str | None = None) -> Iterator[None]:
+        """The warehouse itself refuses every such change (INSERT, UPDATE or DELETE) of a table, or of a column, meanwhile."""
+        refuse = f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{change} refused'"
+        if of:
+            refuse = f"BEGIN IF NOT OLD.{of} <=> NEW.{of} THEN {refuse}; END IF; END"
         with warehouse("warehouse_admin") as admin:
             cursor = admin.cursor()
-            cursor.execute(
-                f"CREATE TRIGGER {table}_refuses BEFORE {change} ON {table} FOR EACH ROW "
-                f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{change} refused'"
-            )
+            cursor.execute(f"CREATE TRIGGER {table}_refuses BEFORE {change} ON {table} FOR EACH ROW {refuse}")
             try:
                 yield
             finally:

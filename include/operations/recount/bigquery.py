@@ -7,25 +7,27 @@ between makes it no difference. It needs BigQuery's client, and is imported only
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 
 from include.bigquery import tables
-from include.bigquery.settings import BigQueryError
 from include.operations.recount.report import Finding
 from include.pipelines import Pipeline
 from include.warehouse.session import rows
 
-DIFFERS, UNKNOWN, DUE = "bigquery_hour", "bigquery_unknown_hour", "bigquery_due"
+NO_TABLE, DIFFERS = "bigquery_no_table", "bigquery_hour"
+UNKNOWN, DUE = "bigquery_unknown_hour", "bigquery_due"
 APART = frozenset({DUE})
 PURPOSES = {
+    NO_TABLE: "BigQuery does not have the table or the view of hours that were loaded.",
     DIFFERS: "BigQuery does not show the newest count of an hour that was loaded.",
     UNKNOWN: "BigQuery shows an hour that the lakehouse has not counted.",
     DUE: "Not yet in BigQuery: the next runs load it.",
 }
 _COUNTS = (
     "SELECT hour, counted_change, counts, to_load FROM etl.lakehouse_hours "
-    "WHERE pipeline = %(pipeline)s AND counted_change IS NOT NULL"
+    "WHERE pipeline = %(pipeline)s AND counted_change IS NOT NULL "
+    "AND hour >= COALESCE(%(start)s, hour) AND (%(end)s IS NULL OR hour < %(end)s)"
 )
 
 
@@ -41,17 +43,19 @@ class BigQueryRecount:
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
         """What differs in the hours from `start` until before `end`, or in all. Raises BigQueryError."""
-        known, shown = self._counted(), self._shown()
+        known, shown = self._counted(start, end), self._shown(start, end)
+        if shown is None and (loaded := [hour for hour, row in known.items() if not row["to_load"]]):
+            remedy = f"the next run of {self._pipeline.name}_lakehouse creates it and loads all hours"
+            yield Finding(NO_TABLE, None, tables.view(self._pipeline), {"hours": len(loaded)}, {}, remedy)
+            return
+        shown = shown or {}
         for hour in sorted({*known, *shown}):
-            if (start and hour < start) or (end and hour >= end):
-                continue
             self.hours += 1
-            if (finding := self._judged(hour, known.get(hour), shown.get(hour))) and self._is_still(
-                hour, known.get(hour)
-            ):
+            finding = self._judged(hour, known.get(hour), shown.get(hour))
+            if finding and self._counted(hour, hour + timedelta(hours=1)).get(hour) == known.get(hour):
                 yield finding
 
-    def _judged(self, hour: datetime, row: dict | None, shown: dict | None) -> Finding | None:
+    def _judged(self, hour: datetime, row: Mapping | None, shown: Mapping | None) -> Finding | None:
         place = tables.view(self._pipeline)
         if row is None:
             remedy = f"delete the hour from {tables.loads_table(self._pipeline)}, or load into a new dataset"
@@ -65,24 +69,29 @@ class BigQueryRecount:
         remedy = f"trigger {self._pipeline.name}_lakehouse with {json.dumps(conf)}: it counts and loads the hour again"
         return Finding(DIFFERS, hour, place, expected, shown or {}, remedy)
 
-    def _is_still(self, hour: datetime, row: dict | None) -> bool:
-        return self._counted(hour).get(hour) == row
-
-    def _counted(self, hour: datetime | None = None) -> dict[datetime, dict]:
-        query = f"{_COUNTS} AND hour = %(hour)s" if hour else _COUNTS
-        found = rows(self._conn.cursor(), query, {"pipeline": self._pipeline.name, "hour": hour})
+    def _counted(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:
+        found = rows(self._conn.cursor(), _COUNTS, {"pipeline": self._pipeline.name, "start": start, "end": end})
         self._conn.rollback()
         return {row["hour"]: row for row in found}
 
-    def _shown(self) -> dict[datetime, dict]:
-        from google.api_core.exceptions import GoogleAPICallError, NotFound
+    def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
+        """What the view shows of each hour; None if there is no view, or no table behind it. Raises BigQueryError."""
+        with tables.failures_named():
+            from google.api_core.exceptions import NotFound
+            from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
 
-        names = ("attempt", *self._pipeline.lakehouse.measures)
-        query = f"SELECT DATETIME(hour) AS hour, {', '.join(names)} FROM `{tables.view(self._pipeline)}`"
-        try:
-            found = tables.client().query_and_wait(query)
-        except NotFound:  # before the first load
-            return {}
-        except GoogleAPICallError as error:
-            raise BigQueryError(f"{tables.view(self._pipeline)} cannot be read: {error.message}") from error
-        return {row["hour"]: {name: row[name] for name in names} for row in found}
+            names = ("attempt", *self._pipeline.lakehouse.measures)
+            within = [(sign, name, time) for sign, name, time in ((">=", "start", start), ("<", "end", end)) if time]
+            statement = (
+                f"SELECT DATETIME(hour) AS hour, {', '.join(names)} FROM `{tables.view(self._pipeline)}` WHERE TRUE"
+            )
+            statement += "".join(f" AND hour {sign} @{name}" for sign, name, _ in within)
+            binds = [ScalarQueryParameter(name, "TIMESTAMP", time.replace(tzinfo=UTC)) for _, name, time in within]
+            client = tables.client()
+            try:
+                for name in (tables.loads_table(self._pipeline), tables.view(self._pipeline)):
+                    client.get_table(name, retry=tables.retry())
+                found = tables.query(client, statement, QueryJobConfig(query_parameters=binds))
+            except NotFound:
+                return None
+            return {row["hour"]: {name: row[name] for name in names} for row in found}

@@ -88,14 +88,24 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   counts TEXT NULL COMMENT 'JSON object: measure to count',
   counted_at DATETIME(6) NULL,
   waited_at DATETIME(6) NULL COMMENT 'when it was compared last and had to wait for a minute; NULL: not since it changed',
+  count_tried_at DATETIME(6) NULL COMMENT 'last time a count took this hour, also one that failed',
   differs_since DATETIME(6) NULL COMMENT 'since when its counts differ from the fact; NULL: they do not',
   loaded_change BIGINT UNSIGNED NULL COMMENT 'counted_change that BigQuery has; NULL: none',
   loaded_at DATETIME(6) NULL,
+  load_tried_at DATETIME(6) NULL COMMENT 'last time a load took this hour, also one that failed',
   to_count TINYINT AS (CASE WHEN counted_change <=> changes THEN 0 ELSE 1 END) STORED,
   to_load TINYINT AS (CASE WHEN counted_change IS NULL OR counted_change <=> loaded_change THEN 0 ELSE 1 END) STORED,
   PRIMARY KEY (pipeline, hour),
   KEY hours_to_count (pipeline, to_count, hour),
   KEY hours_to_load (pipeline, to_load, loaded_at)
+) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The table in BigQuery that loaded_change is about. Another one, such as after it was dropped, gets all hours again.
+CREATE TABLE IF NOT EXISTS etl.bigquery_tables (
+  pipeline VARCHAR(48) NOT NULL,
+  table_id VARCHAR(2200) NOT NULL COMMENT 'project:dataset.table',
+  created_ms BIGINT NOT NULL COMMENT 'when BigQuery created it, in milliseconds since 1970',
+  PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Hours of create_time as consumers in Airflow know them: a merge raises `version`, an asset event announces it. An hour
