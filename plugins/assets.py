@@ -8,6 +8,7 @@ hours it offers, and the next one looks in Airflow whether they were recorded. O
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -61,22 +62,32 @@ class Announces:
         from include.warehouse import hours
 
         try:
+            self._check_merges(conn, pipeline)
             asset = hours_asset(pipeline.name)
             if offered := hours.offers(conn, pipeline):
                 conn.rollback()
                 hours.settle(conn, pipeline, offered, _recorded(asset, min(one.offered_at for one in offered)))
-            due = hours.offer(conn, pipeline)
+            if due := hours.offer(conn, pipeline):
+                event = context["outlet_events"][asset]
+                # Events of one task share one `extra`: each finds its own hour in it by its partition key.
+                event.extra = {"pipeline": pipeline.name, "hours": {hour.key: hour.as_json() for hour in due}}
+                event.add_partitions([hour.key for hour in due])
+                self.outlets = [*self.outlets, asset]  # last: without it Airflow records no event
         except Exception:
             self.log.warning("Complete hours could not be announced; the next run tries again.", exc_info=True)
             return []
         if due:
-            self.outlets = [*self.outlets, asset]
-            event = context["outlet_events"][asset]
-            # Events of one task share one `extra`: each finds its own hour in it by its partition key.
-            event.extra = {"pipeline": pipeline.name, "hours": {hour.key: hour.as_json() for hour in due}}
-            event.add_partitions([hour.key for hour in due])
             self.log.info("Announced as %s: %s.", asset.name, ", ".join(map(_described, due)))
         return due
+
+    def _check_merges(self, conn, pipeline: Pipeline) -> None:
+        """Run the gate after each merge whose own run ended before it: without it, its hours are not complete."""
+        from include.warehouse import gates, hours
+
+        for batch_id in hours.unchecked(conn, pipeline):
+            conn.rollback()
+            result = gates.run_gate(conn, batch_id, gates.WAREHOUSE)
+            self.log.log(logging.INFO if result.passed else logging.WARNING, "%s", result)
 
     def announce_batch(self, context: Context, conn, batch_id: int) -> None:
         """Have the success of this task announce its merged batch. A task that is run again does not repeat the event."""

@@ -101,8 +101,17 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         )
     attempt = batch.merged_attempt
     outcomes = _outcomes(conn, pipeline, batch, WAREHOUSE, attempt)
-    in_transaction(conn, lambda cursor: _store(cursor, batch, WAREHOUSE, attempt, outcomes))
     failed = [outcome for outcome in outcomes if outcome.outcome == "fail"]
+
+    def store(cursor) -> None:
+        _store(cursor, batch, WAREHOUSE, attempt, outcomes)
+        cursor.execute(
+            "UPDATE etl.batches SET unchecked_since = CASE WHEN %(failed)s THEN CURRENT_TIMESTAMP(6) END "
+            "WHERE batch_id = %(batch_id)s",
+            {"failed": bool(failed), "batch_id": batch.batch_id},
+        )
+
+    in_transaction(conn, store)
     if not failed:
         return GateResult(batch.batch_id, WAREHOUSE, attempt, True, outcomes)
 

@@ -6,6 +6,7 @@ that version. Only one task at a time may offer the hours of a pipeline: see plu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,21 +16,28 @@ from include.pipelines import Pipeline
 from include.warehouse.folded_hours import HOUR, hour_of
 from include.warehouse.session import in_transaction, rows, warehouse
 
+log = logging.getLogger(__name__)
+
 AT_ONCE = 24  # hours of one task: the others follow with the next run
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for so long
 LONGEST_QUIET = timedelta(hours=1)  # where merges change it again and again
+UNCHECKED = timedelta(minutes=5)  # a merge without its gate for so long: its run has ended, or waits for a slot
 _MICROSECOND = timedelta(microseconds=1)
 
-# Complete: its end and the settle time are over, and none of its minutes is pending or waits for its hour. An hour that has
-# just ended is announced at once. Merges of an older one may continue, as in a backfill or an import.
+_BOUND = "LEAST({clock}, {at} + INTERVAL %(ahead)s MICROSECOND)"  # a lake whose clock is ahead reaches no hour before its time
+_CLOCK = _BOUND.format(clock="k.lake_clock", at="CURRENT_TIMESTAMP(6)")
+# Complete: its end and the settle time are over, none of its minutes is pending or waits for its hour, and the gate after
+# their merges has passed. An hour that has just ended is announced at once. Merges of an older one may continue, as in a
+# backfill or an import.
 _IS_DUE = (
-    "h.hour <= k.lake_clock - INTERVAL 1 HOUR - INTERVAL %(settle)s MICROSECOND "
-    "AND (h.announced_version IS NULL AND h.hour >= k.lake_clock - INTERVAL 1 HOUR - INTERVAL %(live)s MICROSECOND "
+    f"h.hour <= {_CLOCK} - INTERVAL 1 HOUR - INTERVAL %(settle)s MICROSECOND "
+    f"AND (h.announced_version IS NULL AND h.hour >= {_CLOCK} - INTERVAL 1 HOUR - INTERVAL %(live)s MICROSECOND "
     " OR h.changed_since IS NULL OR h.changed_at <= CURRENT_TIMESTAMP(6) - INTERVAL %(quiet)s MICROSECOND "
     " OR h.changed_since <= CURRENT_TIMESTAMP(6) - INTERVAL %(longest)s MICROSECOND) "
-    "AND NOT EXISTS (SELECT 1 FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE l.pipeline = %(pipeline)s "
+    "AND NOT EXISTS (SELECT 1 FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) "
+    " LEFT JOIN etl.batches AS b ON b.batch_id = l.batch_id WHERE l.pipeline = %(pipeline)s "
     " AND l.minute >= h.hour AND l.minute < h.hour + INTERVAL 1 HOUR "
-    " AND (l.pending = 1 OR (l.state = 'held' AND l.waiting = 1)))"
+    " AND (l.pending = 1 OR (l.state = 'held' AND l.waiting = 1) OR b.unchecked_since IS NOT NULL))"
 )
 # The newest first: a backlog of the past never delays the hour that has just ended.
 _DUE = (
@@ -81,26 +89,57 @@ class Offer:
     offered_at: datetime  # UTC
 
 
-def add_reached(cursor, pipeline: str, before: datetime, clock: datetime) -> None:
-    """Add the hours that the lake's clock has reached since `before`, so that one without rows is announced too."""
-    hour, last = hour_of(before) + HOUR, hour_of(clock)
+def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
+    """Add the hours that the lake's clock has reached since the last look, so that one without rows is announced too."""
+    before, now = _BOUND.format(clock="lake_clock", at="looked_at"), "CAST(%(clock)s AS DATETIME(6))"
+    cursor.execute(
+        f"SELECT {before}, {_BOUND.format(clock=now, at='CURRENT_TIMESTAMP(6)')} FROM etl.looks "
+        "WHERE pipeline = %(pipeline)s",
+        {"pipeline": pipeline.name, "clock": clock, "ahead": pipeline.future_tolerance // _MICROSECOND},
+    )
+    before, reached = cursor.fetchone()
+    if reached < clock:
+        log.warning(
+            "The lake's clock says %s, more than %s ahead of the warehouse's. Hours are announced by the warehouse's "
+            "clock. Correct the clock of the Cassandra node or of the warehouse.",
+            clock,
+            pipeline.future_tolerance,
+        )
+    hour, last = hour_of(before) + HOUR, hour_of(reached)
     while hour <= last:
         cursor.execute(
             "INSERT INTO etl.hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s) "
             "ON DUPLICATE KEY UPDATE pipeline = VALUES(pipeline)",
-            {"pipeline": pipeline, "hour": hour},
+            {"pipeline": pipeline.name, "hour": hour},
         )
         hour += HOUR
 
 
 def is_any_due(conn, pipeline: Pipeline) -> bool:
-    """Whether a complete hour is to be announced, or an offered one to be looked up in Airflow."""
+    """Whether a complete hour is to be announced, an offered one to be looked up in Airflow, or a merge to be checked."""
+    if unchecked(conn, pipeline, 1):
+        return True
     cursor = conn.cursor()
     for query in (_TO_ANNOUNCE, _OFFERED):
         cursor.execute(query, _binds(pipeline, 1))
         if cursor.fetchone():
             return True
     return False
+
+
+def unchecked(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[int]:
+    """Batches whose run has ended between their merge and the gate after it, or whose gate has failed; oldest first.
+
+    Their hours are announced when that gate passes.
+    """
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT batch_id FROM etl.batches FORCE INDEX (unchecked) WHERE pipeline = %(pipeline)s "
+        "AND unchecked_since <= CURRENT_TIMESTAMP(6) - INTERVAL %(unchecked)s MICROSECOND "
+        "ORDER BY unchecked_since LIMIT %(limit)s",
+        {"pipeline": pipeline.name, "unchecked": UNCHECKED // _MICROSECOND, "limit": limit},
+    )
+    return [batch_id for (batch_id,) in cursor.fetchall()]
 
 
 def offers(conn, pipeline: Pipeline) -> list[Offer]:
@@ -175,6 +214,7 @@ def _binds(pipeline: Pipeline, limit: int) -> dict[str, object]:
     return {
         "pipeline": pipeline.name,
         "settle": pipeline.settle // _MICROSECOND,
+        "ahead": pipeline.future_tolerance // _MICROSECOND,
         "live": timedelta(minutes=pipeline.live_minutes) // _MICROSECOND,
         "quiet": QUIET // _MICROSECOND,
         "longest": LONGEST_QUIET // _MICROSECOND,

@@ -190,7 +190,7 @@ def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
         before = _last_clock(cursor, pipeline)
         _read_again_what_came_into_range(cursor, pipeline, before or clock, clock)
         if before:
-            hours.add_reached(cursor, pipeline.name, before, clock)
+            hours.add_reached(cursor, pipeline, clock)
         cursor.execute(
             "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES (%(pipeline)s, CURRENT_TIMESTAMP(6), %(clock)s) "
             "ON DUPLICATE KEY UPDATE looked_at = VALUES(looked_at), lake_clock = VALUES(lake_clock)",

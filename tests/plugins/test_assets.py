@@ -125,3 +125,40 @@ def test_an_error_of_airflow_fails_no_task_and_loses_no_hour(complete):
         cursor = conn.cursor()
         cursor.execute("SELECT offered_version, announced_version, to_announce FROM etl.hours WHERE hour = %s", (HOUR,))
         assert cursor.fetchall() == ((1, None, 2),)
+
+
+def test_an_event_that_cannot_be_made_fails_no_task(complete):
+    touch(minutes_ago(3))
+    task, run = ready(), {**in_run(), "outlet_events": {}}
+    assert task.execute(run)
+    assert task.outlets == []
+
+
+def test_a_merge_whose_run_has_ended_before_its_gate_is_checked_first(complete):
+    """The next run checks it. The hour is announced because the check passes."""
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute(
+            "INSERT INTO etl.batches "
+            "(pipeline, kind, dag_id, run_id, lake_clock, options, state, merged_attempt, unchecked_since) VALUES "
+            "('recruitment', 'minute', 'recruitment_minute', 'killed', %s, '{}', 'merged', 7, "
+            "CURRENT_TIMESTAMP(6) - INTERVAL 5 MINUTE)",
+            (HOUR,),
+        )
+        batch_id = cursor.lastrowid
+        cursor.execute(
+            "INSERT INTO etl.minute_ledger (pipeline, minute, state, read_at, batch_id, attempt) "
+            "VALUES ('recruitment', %s, 'merged', %s, %s, 7)",
+            (HOUR, HOUR, batch_id),
+        )
+        conn.commit()
+    touch(minutes_ago(3))
+    task, run = ready(), in_run()
+    assert task.execute(run)
+    assert emitted(task, run) == [KEY]
+    with warehouse() as conn:
+        cursor = conn.cursor()
+        cursor.execute("SELECT unchecked_since FROM etl.batches WHERE batch_id = %s", (batch_id,))
+        assert cursor.fetchall() == ((None,),)
+        cursor.execute("SELECT COUNT(*) FROM etl.check_results WHERE batch_id = %s AND gate = 'warehouse'", (batch_id,))
+        assert cursor.fetchone()[0] > 0

@@ -192,3 +192,57 @@ def test_figures_are_sums_of_the_facts_of_the_hour_as_the_bi_account_reads_them(
     figures = hours.figures(RECRUITMENT, "2026-03-01T10:00:00")
     assert figures["recruitment.events"]["clicks"] == 4
     assert hours.figures(RECRUITMENT, "2026-03-01T11:00:00")["recruitment.events"]["clicks"] is None
+
+
+def merged(lab: Lab, kind: str = "minute", **values) -> int:
+    """A batch of ten o'clock, as a run leaves it that ends between its merge and check_warehouse."""
+    lab.see(TEN)
+    batch_id = lab.open(TEN, kind=kind, **values)
+    lab.stage(batch_id, {TEN: [contribution()]})
+    assert lab.check(batch_id).passed
+    merge.merge(batch_id)
+    return batch_id
+
+
+@pytest.mark.parametrize("kind", ["minute", "reconcile", "backfill"])
+def test_an_hour_is_complete_when_the_gate_after_its_merge_has_passed(lab, kind):
+    batch_id = merged(lab, kind)
+    look(lab, SETTLED)
+    assert not hours.is_any_due(lab.conn, RECRUITMENT)
+    assert lab.check(batch_id, "warehouse").passed
+    assert [hour.start for hour in offered(lab)] == [TEN]
+
+
+def test_an_hour_whose_gate_fails_is_announced_when_its_minutes_are_merged_again(lab):
+    batch_id = merged(lab, "reconcile")
+    look(lab, SETTLED)
+    lab.query("UPDATE recruitment.events SET clicks = clicks + 1")
+    assert not lab.check(batch_id, "warehouse").passed
+    assert offered(lab) == []
+    lab.query("UPDATE etl.minute_ledger SET state = 'held', held_changed_at = seen_changed_at")
+    assert offered(lab) == []
+    publish(lab, 0, run_id="again")
+    assert [(hour.start, hour.version, hour.correction) for hour in offered(lab)] == [(TEN, 2, False)]
+
+
+def test_a_merge_whose_run_has_ended_before_its_gate_is_found(lab):
+    batch_id = merged(lab)
+    look(lab, SETTLED)
+    lab.query("UPDATE etl.batches SET unchecked_since = unchecked_since - INTERVAL 5 MINUTE")
+    assert hours.is_any_due(lab.conn, RECRUITMENT)
+    assert hours.unchecked(lab.conn, RECRUITMENT) == [batch_id]
+    assert lab.check(batch_id, "warehouse").passed
+    assert hours.unchecked(lab.conn, RECRUITMENT) == []
+
+
+def test_a_lake_whose_clock_is_ahead_reaches_no_hour_before_its_time(lab, caplog):
+    now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
+    look(lab, now - timedelta(hours=3))
+    look(lab, now + timedelta(days=1))
+    assert f"more than {RECRUITMENT.future_tolerance} ahead of the warehouse's" in caplog.text
+    due = [hour.start for hour in offered(lab)]
+    assert due and max(due) + timedelta(hours=1) <= now + RECRUITMENT.future_tolerance
+    look(lab, lab.one("SELECT CURRENT_TIMESTAMP(6)"))
+    rows = [hour for (hour,) in lab.query("SELECT hour FROM etl.hours ORDER BY hour")]
+    assert rows == [rows[0] + number * timedelta(hours=1) for number in range(len(rows))]
+    assert rows[-1] <= now + RECRUITMENT.future_tolerance

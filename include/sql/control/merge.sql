@@ -110,7 +110,7 @@ JOIN (
 ) AS t
 SET
   b.state = 'merged', b.reason = NULL, b.merged_attempt = %(attempt)s, b.merged_at = CURRENT_TIMESTAMP(6),
-  b.merged_minutes = t.minutes, b.raw_rows = t.raw_rows, b.counted_rows = t.counted_rows,
+  b.unchecked_since = CURRENT_TIMESTAMP(6), b.merged_minutes = t.minutes, b.raw_rows = t.raw_rows, b.counted_rows = t.counted_rows,
   b.ignored_rows = t.ignored_rows, b.rejected_rows = t.rejected_rows
 WHERE b.batch_id = %(batch_id)s;
 

@@ -180,6 +180,7 @@ CREATE TABLE IF NOT EXISTS etl.batches (
   merged_attempt BIGINT UNSIGNED NULL,
   merge_tries INT NOT NULL DEFAULT 0,
   merged_at DATETIME(6) NULL,
+  unchecked_since DATETIME(6) NULL COMMENT 'time of its merge or of a failed check_warehouse; NULL: that passed',
   merged_minutes INT NULL,
   raw_rows BIGINT NULL,
   counted_rows BIGINT NULL,
@@ -188,6 +189,7 @@ CREATE TABLE IF NOT EXISTS etl.batches (
   PRIMARY KEY (batch_id),
   KEY by_pipeline (pipeline, state, batch_id),
   KEY by_split (pipeline, is_delta, split_size, batch_id),
+  KEY unchecked (pipeline, unchecked_since),
   KEY by_age (opened_at),
   KEY by_run (dag_id(100), run_id(100))
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
