@@ -1,4 +1,4 @@
-"""An example of what starts when an hour is complete: prints the hour's counts, and its figures from the facts.
+"""An example of what starts when an hour is complete: prints its counts, and the hours of the facts that it adds to.
 
 1. **report_hour** runs once for each hour of create_time (UTC) whose events are merged, and once more, marked as a
    correction, when late events, a release or a backfill have changed an hour that was announced before.
@@ -27,8 +27,14 @@ def report_hour(pipeline: str, triggering_asset_events=None, dag_run=None) -> No
     hour = event.extra["hours"][key]
     print(f"{pipeline}, {hour['start']} to {hour['end']}{': a correction' if hour['correction'] else ''}")
     print(hour)
-    for table, sums in figures(pipelines.get(pipeline), key).items():
-        print(f"{table}: {sums}")
+    # Facts go by the event's own time: late events add to earlier hours. Replace each of these hours, not `key` alone.
+    for table, sums_of_hours in figures(pipelines.get(pipeline), hour["fact_hours"]).items():
+        for sums in sums_of_hours:
+            print(f"{table}: {sums}")
+    if hour["fact_hours_count"] > len(hour["fact_hours"]):
+        print(
+            f"The newest {len(hour['fact_hours'])} of {hour['fact_hours_count']} hours. Read the others from the warehouse."
+        )
 
 
 if os.environ.get("MINUTEMARK_EXAMPLES") == "1":

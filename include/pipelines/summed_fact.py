@@ -11,6 +11,9 @@ from dataclasses import dataclass
 SUM, MAX = "SUM", "MAX"  # how the contributions of a key become its fact
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OWN_COLUMNS = frozenset({"attempt", "batch_id", "minute", "event_count", "last_minute"})
+_GENERATED_HOUR = re.compile(
+    r"hour DATETIME (?:GENERATED ALWAYS )?AS \((.*)\) (?:STORED|VIRTUAL|PERSISTENT)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,11 @@ class SummedFact:
         return (*([Measure("event_count", column=self.events)] if self.events else []), *self.measures)
 
     @property
-    def has_hour(self) -> bool:
-        """Whether the table has a column `hour`, by which it is read."""
-        return any(name.split()[0] == "hour" for name in (*(key.name for key in self.key), *self.definitions))
+    def hour_sql(self) -> str | None:
+        """SQL of a row's `hour` over columns of the key: that of the key, or of a generated column; None: there is neither."""
+        if any(key.name == "hour" for key in self.key):
+            return "hour"
+        return next((found[1] for found in map(_GENERATED_HOUR.match, self.definitions) if found), None)
 
     @property
     def database(self) -> str:

@@ -6,6 +6,7 @@ that version. Only one task at a time may offer the hours of a pipeline: see plu
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from include.warehouse.session import in_transaction, rows, warehouse
 log = logging.getLogger(__name__)
 
 AT_ONCE = 24  # hours of one task: the others follow with the next run
+MOST_FACT_HOURS = 48  # of one event: it lists the newest, and counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for so long
 LONGEST_QUIET = timedelta(hours=1)  # where merges change it again and again
 UNCHECKED = timedelta(minutes=5)  # a merge without its gate for so long: its run has ended, or waits for a slot
@@ -41,7 +43,7 @@ _IS_DUE = (
 )
 # The newest first: a backlog of the past never delays the hour that has just ended.
 _DUE = (
-    "SELECT h.hour, h.version, h.announced_version FROM etl.looks AS k "
+    "SELECT h.hour, h.version, h.announced_version, h.fact_hours FROM etl.looks AS k "
     "STRAIGHT_JOIN etl.hours AS h FORCE INDEX (hours_to_announce) ON h.pipeline = %(pipeline)s AND h.to_announce = {state} "
     f"WHERE k.pipeline = %(pipeline)s AND {_IS_DUE} ORDER BY h.hour DESC LIMIT %(limit)s"
 )
@@ -60,6 +62,11 @@ class Hour:
     ignored_rows: int
     rejected_rows: int
     held_minutes: tuple[datetime, ...]  # not published, until they are released
+    fact_hours: tuple[datetime, ...]  # of the facts that its rows add to, or added to when it was announced before
+
+    @property
+    def listed_fact_hours(self) -> list[str]:
+        return [_iso(hour) for hour in self.fact_hours[-MOST_FACT_HOURS:]]
 
     @property
     def key(self) -> str:
@@ -77,6 +84,8 @@ class Hour:
             "ignored_rows": self.ignored_rows,
             "rejected_rows": self.rejected_rows,
             "held_minutes": [_iso(minute) for minute in self.held_minutes],
+            "fact_hours": self.listed_fact_hours,
+            "fact_hours_count": len(self.fact_hours),
         }
 
 
@@ -184,16 +193,23 @@ def offer(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[Hour]:
     def write(cursor) -> None:
         for hour in due:
             cursor.execute(
-                "UPDATE etl.hours SET offered_version = %(version)s, offered_at = CURRENT_TIMESTAMP(6) "
-                "WHERE pipeline = %(pipeline)s AND hour = %(hour)s",
-                {"pipeline": pipeline.name, "hour": hour.start, "version": hour.version},
+                "UPDATE etl.hours SET offered_version = %(version)s, offered_at = CURRENT_TIMESTAMP(6), "
+                "fact_hours = %(fact_hours)s WHERE pipeline = %(pipeline)s AND hour = %(hour)s",
+                {
+                    "pipeline": pipeline.name,
+                    "hour": hour.start,
+                    "version": hour.version,
+                    "fact_hours": json.dumps(hour.listed_fact_hours),
+                },
             )
 
     in_transaction(conn, write)
     return due
 
 
-def _read(cursor, pipeline: Pipeline, hour: datetime, version: int, announced_version: int | None) -> Hour:
+def _read(
+    cursor, pipeline: Pipeline, hour: datetime, version: int, announced_version: int | None, fact_hours: str | None
+) -> Hour:
     minutes = rows(
         cursor,
         "SELECT minute, state, raw_rows, counted_rows, ignored_rows, rejected_rows FROM etl.minute_ledger "
@@ -207,7 +223,21 @@ def _read(cursor, pipeline: Pipeline, hour: datetime, version: int, announced_ve
         correction=announced_version is not None,
         **{name: sum(row[name] or 0 for row in minutes) for name in counts},
         held_minutes=tuple(row["minute"] for row in minutes if row["state"] == "held"),
+        fact_hours=tuple(sorted(_fact_hours(cursor, pipeline, hour).union(map(_time, json.loads(fact_hours or "[]"))))),
     )
+
+
+def _fact_hours(cursor, pipeline: Pipeline, hour: datetime) -> set[datetime]:
+    """Hours of the facts that rows of this hour of create_time add to."""
+    found: set[datetime] = set()
+    for fact in pipeline.facts:
+        if fact.hour_sql is not None:
+            cursor.execute(
+                f"SELECT DISTINCT {fact.hour_sql} FROM {fact.contributions} WHERE minute >= %(start)s AND minute < %(end)s",
+                {"start": hour, "end": hour + HOUR},
+            )
+            found.update(row[0] for row in cursor.fetchall())
+    return found
 
 
 def _binds(pipeline: Pipeline, limit: int) -> dict[str, object]:
@@ -226,18 +256,24 @@ def _iso(time: datetime) -> str:
     return time.replace(tzinfo=UTC).isoformat()
 
 
-def figures(pipeline: Pipeline, key: str) -> dict[str, dict[str, object]]:
-    """Sums of the pipeline's facts over the hour with this partition key, by table, as the bi account reads them.
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=None)
 
-    Facts have an hour of the event's own time, which is the hour of create_time for all but late events.
+
+def figures(pipeline: Pipeline, fact_hours: Iterable[str]) -> dict[str, list[dict[str, object]]]:
+    """Sums of the pipeline's facts over each of these hours, by table, as the bi account reads them.
+
+    Facts go by the event's own time: an hour of create_time adds to the `fact_hours` of its event.
     """
-    hour = datetime.fromisoformat(key)
-    found = {}
+    hours = [_time(text) for text in fact_hours]
+    if not hours:
+        return {}
+    marks, found = ", ".join(["%s"] * len(hours)), {}
     with warehouse(WAREHOUSE_BI) as conn:
         for fact in pipeline.facts:
-            if not fact.has_hour:
+            if fact.hour_sql is None:
                 continue
             sums = ", ".join(f"{one.combine}({one.fact_column}) AS {one.fact_column}" for one in fact.measures)
-            query = f"SELECT {sums} FROM {fact.table} WHERE hour = %(hour)s"
-            found[fact.table] = rows(conn.cursor(), query, {"hour": hour})[0]
+            query = f"SELECT hour, {sums} FROM {fact.table} WHERE hour IN ({marks}) GROUP BY hour ORDER BY hour"
+            found[fact.table] = rows(conn.cursor(), query, hours)
     return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 
 from include.warehouse import hours, ledger, merge
 from tests.warehouse.lab import CLOCK, RECRUITMENT, TEN, Lab, contribution, minute
+from tests.warehouse.shop import Shop, operation
 
 ELEVEN = TEN + timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -187,11 +188,58 @@ def test_a_batch_raises_the_version_of_each_of_its_hours_once(lab):
     assert lab.query("SELECT hour, version FROM etl.hours ORDER BY hour") == [(TEN, 1), (ELEVEN, 1)]
 
 
-def test_figures_are_sums_of_the_facts_of_the_hour_as_the_bi_account_reads_them(lab):
+def test_figures_are_sums_of_each_hour_of_the_facts_as_the_bi_account_reads_them(lab):
     publish(lab, 0, 1, jobs=2)
-    figures = hours.figures(RECRUITMENT, "2026-03-01T10:00:00")
-    assert figures["recruitment.events"]["clicks"] == 4
-    assert hours.figures(RECRUITMENT, "2026-03-01T11:00:00")["recruitment.events"]["clicks"] is None
+    figures = hours.figures(RECRUITMENT, ["2026-03-01T10:00:00+00:00", "2026-03-01T11:00:00+00:00"])
+    assert [(row["hour"], row["clicks"]) for row in figures["recruitment.events"]] == [(TEN, 4)]
+    assert hours.figures(RECRUITMENT, []) == {}
+
+
+def test_an_event_lists_the_hours_of_the_facts_that_late_events_add_to(lab):
+    lab.see(TEN)
+    lab.publish({TEN: [contribution(hours=8), contribution(hours=9), contribution(hours=10)]})
+    look(lab, SETTLED)
+    [hour] = offered(lab)
+    content = hour.as_json()
+    assert content["fact_hours"] == [f"2026-03-01T{number:02}:00:00+00:00" for number in (8, 9, 10)]
+    assert content["fact_hours_count"] == 3
+    [sums] = hours.figures(RECRUITMENT, content["fact_hours"]).values()
+    assert [(row["hour"].hour, row["clicks"]) for row in sums] == [(8, 1), (9, 1), (10, 1)]
+
+
+def test_an_hour_of_the_shop_lists_the_hours_of_its_key(lab):
+    shop = Shop(lab.conn)
+    shop.see(TEN)
+    shop.publish({TEN: [operation(event_time=minute(-90)), operation("cart")]})
+    ledger.record_look(shop.conn, shop.pipeline, ELEVEN + shop.pipeline.settle)
+    [hour] = hours.offer(shop.conn, shop.pipeline)
+    assert hour.fact_hours == (TEN - timedelta(hours=2), TEN)
+
+
+def test_a_correction_lists_hours_that_have_lost_their_rows_too(lab):
+    lab.see(TEN)
+    lab.publish({TEN: [contribution(hours=8)]})
+    look(lab, SETTLED)
+    offered(lab)
+    lab.publish({TEN: [contribution(hours=9)]}, run_id="again")
+    as_if_quiet(lab)
+    [hour] = offered(lab)
+    assert hour.fact_hours == (TEN - timedelta(hours=2), TEN - timedelta(hours=1))
+    [sums] = hours.figures(RECRUITMENT, hour.as_json()["fact_hours"]).values()
+    assert [row["hour"].hour for row in sums] == [9]
+
+
+def test_an_event_lists_the_newest_hours_of_the_facts_and_counts_all(lab):
+    lab.see(TEN)
+    days = [date(2026, 2, 27), date(2026, 2, 28), date(2026, 3, 1)]
+    lab.publish({TEN: [contribution(dates=day, hours=number) for day in days for number in range(24)]})
+    look(lab, SETTLED)
+    content = offered(lab)[0].as_json()
+    assert content["fact_hours_count"] == 72
+    assert (content["fact_hours"][0], content["fact_hours"][-1]) == (
+        "2026-02-28T00:00:00+00:00",
+        "2026-03-01T23:00:00+00:00",
+    )
 
 
 def merged(lab: Lab, kind: str = "minute", **values) -> int:

@@ -118,6 +118,7 @@ CREATE TABLE IF NOT EXISTS etl.hours (
   changed_since DATETIME(6) NULL COMMENT 'time of the first merge that is not announced',
   offered_version BIGINT UNSIGNED NULL COMMENT 'version of the event that a task was about to emit',
   offered_at DATETIME(6) NULL,
+  fact_hours TEXT NULL COMMENT 'JSON list: hours of the facts that its rows add to, or added to at an earlier offer',
   announced_version BIGINT UNSIGNED NULL COMMENT 'version of the newest event that Airflow has recorded; NULL: none',
   announced_at DATETIME(6) NULL,
   to_announce TINYINT AS (CASE
