@@ -16,9 +16,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
-from include.connections import WAREHOUSE_ETL
+from include.connections import LAKE_READER, WAREHOUSE_ETL
+from include.lake import change_log
+from include.lake.session import lake
 from include.lakehouse import ledger, table, turns
 from include.lakehouse.hour_file import HourFile
 from include.lakehouse.settings import location
@@ -73,6 +75,7 @@ class Comparison:
     of_table: Figures  # without them, too
     published: Figures  # of all events that the table has, but those that are too far ahead
     waits: Mapping[datetime, Mapping[datetime, str]]  # by hour: minutes that it waits for, with the reason
+    days: Collection[date]  # of the minutes that the table has events of
 
 
 def hour_of(time: datetime) -> datetime:
@@ -104,15 +107,21 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
             return []
         comparison = compared(conn, pipeline, due)
         none = dict.fromkeys(pipeline.lakehouse.measures, 0)
+        unequal = {hour for hour in due if comparison.of_fact.get(hour, none) != comparison.of_table.get(hour, none)}
+        if unequal:
+            # Events may have been rewritten with the same ids before they were exported: the ledger cannot tell.
+            changed = _changed_in_lake(conn, pipeline, unequal, comparison.days)
+            without_changed = compared(conn, pipeline, unequal, changed=changed)
         counted, waiting, differing = [], [], {}
         for hour, attempt in sorted(due.items()):
-            of_fact, of_table = (figures.get(hour, none) for figures in (comparison.of_fact, comparison.of_table))
-            one = HourlyCount(hour, attempt, comparison.published.get(hour, none))
+            figures = without_changed if hour in unequal else comparison
+            of_fact, of_table = figures.of_fact.get(hour, none), figures.of_table.get(hour, none)
+            one = HourlyCount(hour, attempt, figures.published.get(hour, none))
             if of_table != of_fact:
                 differing[hour] = (
                     f"{hour:%Y-%m-%d %H:%M}: {_listed(of_table)} in the lakehouse, {_listed(of_fact)} in the warehouse"
                 )
-            elif minutes := comparison.waits.get(hour):
+            elif minutes := figures.waits.get(hour):
                 waiting.append(one)
                 log.info("Hour %s keeps its last count: %s", f"{hour:%Y-%m-%d %H:%M}", reasons(minutes))
             else:
@@ -131,8 +140,15 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
     return counted
 
 
-def compared(conn, pipeline: Pipeline, hours: Collection[datetime], *, only_read: bool = False) -> Comparison:
-    """What the fact says of these hours, and what the table says.
+def compared(
+    conn,
+    pipeline: Pipeline,
+    hours: Collection[datetime],
+    *,
+    only_read: bool = False,
+    changed: Collection[datetime] = (),
+) -> Comparison:
+    """What the fact says of these hours, and what the table says. `changed` are further minutes to wait for.
 
     The two have no common snapshot, so a commit in between repeats it. A missing file is taken out of the table, or with
     `only_read` raised as FileNotFoundError.
@@ -144,7 +160,8 @@ def compared(conn, pipeline: Pipeline, hours: Collection[datetime], *, only_read
         snapshot = events.current_snapshot()
         try:
             with duckdb_over(pipeline, events, hours) as connection:
-                of_fact, left_out, ahead, waits = _of_fact(conn, pipeline, hours, _minutes_in(pipeline, connection))
+                in_table = _minutes_in(pipeline, connection)
+                of_fact, left_out, ahead, waits = _of_fact(conn, pipeline, hours, in_table, changed)
                 _leave_out(connection, ahead)
                 published = _counted(connection, pipeline)
                 _leave_out(connection, left_out)
@@ -155,7 +172,7 @@ def compared(conn, pipeline: Pipeline, hours: Collection[datetime], *, only_read
             log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events))
             continue
         if events.refresh().current_snapshot() == snapshot:
-            return Comparison(of_fact, of_table, published, waits)
+            return Comparison(of_fact, of_table, published, waits, {minute.date() for minute, _ in in_table})
     raise HoursDiffer(
         f"{pipeline.lakehouse.table} was written {TRIES} times while its hours were counted. The next run counts them again."
     )
@@ -168,6 +185,7 @@ def reasons(minutes: Mapping[datetime, str]) -> str:
         "seen": "is not merged yet",
         "held": "is held, and its merged read is not in the lakehouse",
         "closed": "is closed, and its merged read is not in the lakehouse",
+        "changed": "has changed in the lake since its merged read",
         "skipped": "has lost rows in the lake before they were written",
     }
     first = min(minutes)
@@ -234,7 +252,11 @@ def _note(
 
 
 def _of_fact(
-    conn, pipeline: Pipeline, hours: Collection[datetime], in_table: Collection[tuple[datetime, datetime]]
+    conn,
+    pipeline: Pipeline,
+    hours: Collection[datetime],
+    in_table: Collection[tuple[datetime, datetime]],
+    changed: Collection[datetime],
 ) -> tuple[Figures, set[datetime], set[datetime], Mapping[datetime, Mapping[datetime, str]]]:
     """The fact's figures by hour without minutes that are not current, those minutes, others too far ahead, what waits.
 
@@ -244,7 +266,7 @@ def _of_fact(
     fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
     names = pipeline.lakehouse.measures
     measures = ", ".join(names)
-    binds = {"pipeline": pipeline.name, "hours": tuple(sorted(hours))}
+    binds = {"pipeline": pipeline.name, "hours": tuple(sorted(hours)), "changed": tuple(changed) or (None,)}
     cursor = conn.cursor()
     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     figures = {
@@ -256,7 +278,7 @@ def _of_fact(
         f"SELECT c.minute, c.hour, {measures}, f.hour IS NOT NULL AS folded FROM {fact.contributions} AS c "
         "JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = c.minute "
         "LEFT JOIN etl.folded_hours AS f ON f.pipeline = %(pipeline)s AND f.hour = c.minute "
-        f"WHERE c.hour IN %(hours)s AND (f.hour IS NOT NULL OR NOT {ledger.CURRENT})",
+        f"WHERE c.hour IN %(hours)s AND (f.hour IS NOT NULL OR c.minute IN %(changed)s OR NOT {ledger.CURRENT})",
         binds,
     )
     minutes_of = {
@@ -265,6 +287,7 @@ def _of_fact(
     }
     not_current = ledger.not_current(cursor, pipeline, {minute for minute, _ in in_table}.union(*minutes_of.values()))
     conn.rollback()
+    not_current = dict.fromkeys(changed, "changed") | not_current
     ahead = {minute for minute, reason in not_current.items() if reason == "ahead"}
     for minute in ahead:
         del not_current[minute]
@@ -287,6 +310,23 @@ def _of_fact(
             for name in names:
                 figure[name] -= int(row[name])
     return figures, left_out, ahead, waits
+
+
+def _changed_in_lake(conn, pipeline: Pipeline, hours: Collection[datetime], days: Collection[date]) -> set[datetime]:
+    """Minutes that have changed in the lake since their merged read: of these days, and of those that the fact has."""
+    fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
+    contributing = rows(
+        conn.cursor(),
+        f"SELECT DISTINCT DATE(minute) AS day FROM {fact.contributions} WHERE hour IN %(hours)s",
+        {"hours": tuple(hours)},
+    )
+    conn.rollback()
+    with lake(LAKE_READER) as session:
+        touches = [
+            change_log.minutes_of_day(session, pipeline.lake_table, day)
+            for day in {*days, *(row["day"] for row in contributing)}
+        ]
+    return set().union(*(ledger.changed_since_read(conn, pipeline, of_day) for of_day in touches if of_day))
 
 
 def _minutes_in(pipeline: Pipeline, connection) -> list[tuple[datetime, datetime]]:

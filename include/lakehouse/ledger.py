@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from include.pipelines import Pipeline
 from include.warehouse.session import in_transaction, rows
@@ -154,6 +155,18 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
         )
         found |= {row["minute"]: row["waits"] for row in rows(cursor, query, values)}
     return found
+
+
+def changed_since_read(conn, pipeline: Pipeline, touches: Mapping[datetime, UUID]) -> set[datetime]:
+    """Those minutes of a day's touches that have changed since their merged read."""
+    found = rows(
+        conn.cursor(),
+        "SELECT minute, CONVERT(read_changed_at USING utf8mb4) AS changed_at FROM etl.minute_ledger FORCE INDEX (PRIMARY) "
+        "WHERE pipeline = %(pipeline)s AND minute BETWEEN %(first)s AND %(last)s AND read_changed_at IS NOT NULL",
+        {"pipeline": pipeline.name, "first": min(touches), "last": max(touches)},
+    )
+    conn.rollback()
+    return {row["minute"] for row in found if str(touches.get(row["minute"], row["changed_at"])) != row["changed_at"]}
 
 
 def _forget(conn, update: str, pipeline: Pipeline, start: datetime, end: datetime) -> int:

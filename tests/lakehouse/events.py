@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from include.lake import counts
+from include.lake import change_log, counts
 from include.lake.keys import time_uuid
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
@@ -34,9 +34,16 @@ def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datet
     """Merge these operations as what the lake has of their minutes, long after their last change but for `seen_at`."""
     with lake() as session:
         in_lake_now = counts.minute_counts(session, SHOP, operations)
+        days = {at.date() for at in operations}
+        touches = [change_log.minutes_of_day(session, SHOP.lake_table, day) for day in days]
     read = {at: {"id_checksum": checksum} for at, (_, checksum) in in_lake_now.items()}
     shop.see(*operations, **({"at": seen_at, "clock": seen_at} if seen_at else {}))
     shop.publish(operations, counts=read, **values)
+    for at, changed_at in (touch for of_day in touches for touch in of_day.items() if touch[0] in operations):
+        shop.query(
+            "UPDATE etl.minute_ledger SET seen_changed_at = %s, read_changed_at = %s WHERE pipeline = %s AND minute = %s",
+            *(str(changed_at), str(changed_at), SHOP.name, at),
+        )
 
 
 def counted() -> dict[datetime, tuple[int, ...]]:

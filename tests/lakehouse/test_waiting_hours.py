@@ -126,6 +126,17 @@ def test_an_hour_that_waits_is_compared_again_after_ten_minutes(published: Shop)
     assert counted() == {TEN: (3, 1)}
 
 
+def test_an_hour_waits_for_an_event_that_was_rewritten_before_its_export(published: Shop) -> None:
+    """Same id, other content: no count of the ledger shows it, and no poll has seen it yet."""
+    other_minute(published)
+    in_lake(sent(minute(1), 1))
+    export(SHOP)
+    assert counted() == {}
+    merged(published, {minute(1): [operation(), operation()]}, run_id="rewritten")
+    export(SHOP)
+    assert counted() == {TEN: (4, 0)}
+
+
 def test_an_hour_that_waits_is_compared_all_the_same(published: Shop) -> None:
     from include.lakehouse.hourly import HoursDiffer
 
