@@ -27,5 +27,12 @@ def test_it_describes_every_column_of_the_views_and_the_freshness_of_each_pipeli
     }
     views = bi_views.of_pipelines(pipelines.all_pipelines().values())
     assert described == {view.name: [column.name for column in view.columns] for view in views}
+    tested = [
+        column["tests"]
+        for pipeline in pipelines.all_pipelines()
+        for table in by_name[pipeline]["tables"]
+        for column in table["columns"]
+    ]
+    assert tested == [["not_null"]] * sum(map(len, described.values()))
     filters = [table["freshness"]["filter"] for table in by_name["minutemark"]["tables"]]
     assert filters == [f"pipeline = '{name}'" for name in pipelines.all_pipelines()]
