@@ -294,7 +294,7 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
         from include.bigquery import tables
 
         view = tables.view(pipeline)
-        rows = tables.client().query_and_wait(f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{view}`")
+        rows = tables.query(tables.client(), f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{view}`")
         found["bigquery"] = {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
     # Facts have removals too, and counts of an hour that lost its events are zeros: an hour of zeros is no hour.
     return {name: {hour: row for hour, row in rows.items() if any(row)} for name, rows in found.items()}

@@ -46,7 +46,7 @@ def in_mysql(warehouse: Shop) -> Counts:
 
 
 def in_bigquery(client) -> Counts:
-    rows = client.query_and_wait(f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{tables.view(SHOP)}`")
+    rows = tables.query(client, f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{tables.view(SHOP)}`")
     return {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
 
 
