@@ -19,23 +19,6 @@ if TYPE_CHECKING:
 _TOKEN = "BIGQUERY_EMULATOR_TOKEN"  # of an emulator; the client reads BIGQUERY_EMULATOR_HOST itself
 
 
-def client() -> Client:
-    """A client of the project, with Google's application default credentials, or the token of an emulator."""
-    from google.cloud import bigquery
-    from google.oauth2.credentials import Credentials
-
-    token = os.environ.get(_TOKEN)
-    credentials = Credentials(token) if token else None
-    return bigquery.Client(dataset().rpartition(".")[0], credentials, location=os.environ.get(LOCATION) or None)
-
-
-def retry() -> Retry:
-    """Retries of a first request. The client's own go on for ten minutes, which would hold up a run."""
-    from google.cloud.bigquery import DEFAULT_RETRY
-
-    return DEFAULT_RETRY.with_timeout(20)
-
-
 @contextmanager
 def failures_named() -> Iterator[None]:
     """Raise what the client raises as BigQueryError, except NotFound."""
@@ -54,6 +37,24 @@ def failures_named() -> Iterator[None]:
         raise BigQueryError(f"BigQuery cannot be used: {error}. Check the account's credentials.") from error
     except GoogleAPICallError as error:
         raise BigQueryError(f"A request to BigQuery for {dataset()} failed: {error.message}") from error
+
+
+@failures_named()
+def client() -> Client:
+    """A client of the project, with Google's application default credentials, or the token of an emulator."""
+    from google.cloud import bigquery
+    from google.oauth2.credentials import Credentials
+
+    token = os.environ.get(_TOKEN)
+    credentials = Credentials(token) if token else None
+    return bigquery.Client(dataset().rpartition(".")[0], credentials, location=os.environ.get(LOCATION) or None)
+
+
+def retry() -> Retry:
+    """Retries of a first request. The client's own go on for ten minutes, which would hold up a run."""
+    from google.cloud.bigquery import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(20)
 
 
 def query(bigquery: Client, statement: str, config: QueryJobConfig | None = None) -> RowIterator:
