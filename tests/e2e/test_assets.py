@@ -1,0 +1,187 @@
+"""Complete hours as asset events on a real scheduler: one run for each, one more for a correction, whatever is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+import psutil
+import pytest
+
+from include.connections import WAREHOUSE_ADMIN
+from include.warehouse.session import warehouse
+from tests.e2e.runs import change, count, write
+from tests.e2e.stack import WITHIN, Stack, started, until
+from tests.reference.rows import click
+
+pytestmark = pytest.mark.usefixtures("schemas")
+
+DAY = datetime(2026, 3, 1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+def rows_of(hour: int, minute: int = 0, jobs: int = 2) -> list[dict]:
+    return [
+        click(DAY + hour * HOUR + minute * MINUTE + timedelta(seconds=job), 100 * hour + job) for job in range(jobs)
+    ]
+
+
+@pytest.fixture(scope="module")
+def stack(schemas) -> Iterator[Stack]:
+    write(rows_of(12))
+    with started(MINUTEMARK_SCHEDULE="continuous", MINUTEMARK_EXAMPLES="1") as stack:
+        until(lambda: is_not_paused(stack))
+        yield stack
+
+
+def is_not_paused(stack: Stack) -> None:
+    assert not stack.get("/api/v2/dags/recruitment_hour_complete")["is_paused"]
+
+
+def events(stack: Stack) -> list[tuple[str, dict]]:
+    """Partition key and hour of each event of the hours that these tests write, in order."""
+    found = stack.get("/api/v2/assets/events?limit=100&order_by=timestamp&name_pattern=recruitment_hours")[
+        "asset_events"
+    ]
+    keys = [(event["partition_key"], event["extra"]) for event in found]
+    return [(key, extra["hours"][key]) for key, extra in keys if key.startswith("2026-03-0")]
+
+
+def announced(stack: Stack) -> Counter[tuple[str, bool]]:
+    """How many events there are of each partition key, as corrections or not."""
+    return Counter((key, hour["correction"]) for key, hour in events(stack))
+
+
+def runs(stack: Stack) -> Counter[str]:
+    """Successful runs of the example by partition key."""
+    found = stack.get("/api/v2/dags/recruitment_hour_complete/dagRuns?limit=100")["dag_runs"]
+    of_the_day = [run for run in found if run["partition_key"].startswith("2026-03-0")]
+    assert {run["state"] for run in of_the_day} <= {"success"}, of_the_day
+    return Counter(run["partition_key"] for run in of_the_day)
+
+
+def key(hour: int) -> str:
+    return (DAY + hour * HOUR).isoformat()
+
+
+def as_if_quiet() -> None:
+    """No merge has changed an hour for two minutes."""
+    change("UPDATE etl.hours SET changed_at = changed_at - INTERVAL 2 MINUTE")
+
+
+def merged(*hours: int, minutes: int = 1) -> None:
+    """Every minute of these hours is merged; then two minutes pass."""
+
+    def check() -> None:
+        for hour in hours:
+            start = DAY + hour * HOUR
+            assert minutes == count(
+                f"etl.minute_ledger WHERE minute >= '{start}' AND minute < '{start + HOUR}' AND state = 'merged' AND pending = 0"
+            )
+
+    until(check)
+    as_if_quiet()
+
+
+@contextlib.contextmanager
+def locked(statement: str) -> Iterator[None]:
+    """Rows that a statement locks stay locked meanwhile."""
+    with warehouse(WAREHOUSE_ADMIN) as admin:
+        admin.cursor().execute(statement)
+        yield
+
+
+def process_behind(*statements: str) -> psutil.Process:
+    """The process of the warehouse session that executes one of these statements."""
+    ports: set[int] = set()
+    with warehouse(WAREHOUSE_ADMIN) as admin:
+        cursor = admin.cursor()
+
+        def is_found() -> bool:
+            cursor.execute(
+                "SELECT host FROM information_schema.PROCESSLIST WHERE user = 'etl' AND ("
+                + " OR ".join(["info LIKE %s"] * len(statements))
+                + ")",
+                [f"%{statement}%" for statement in statements],
+            )
+            ports.update(int(host.rpartition(":")[2]) for (host,) in cursor.fetchall())
+            return bool(ports)
+
+        until_at_once(is_found)
+    [port] = ports
+    [pid] = {one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port == port and one.pid}
+    return psutil.Process(pid)
+
+
+def until_at_once(condition: Callable[[], object]) -> None:
+    """Return as soon as the condition holds."""
+    deadline = time.monotonic() + WITHIN
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def test_a_completed_hour_starts_one_run(stack):
+    merged(12)
+
+    def once() -> None:
+        assert announced(stack) == {(key(12), False): 1}
+        assert runs(stack) == {key(12): 1}
+
+    until(once)
+    [(_, hour)] = events(stack)
+    assert hour == {
+        "start": "2026-03-01T12:00:00+00:00", "end": "2026-03-01T13:00:00+00:00", "version": hour["version"],
+        "correction": False, "raw_rows": 2, "counted_rows": 2, "ignored_rows": 0, "rejected_rows": 0, "held_minutes": [],
+        "fact_hours": ["2026-03-01T12:00:00+00:00"], "fact_hours_count": 1,
+    }  # fmt: skip
+
+
+def test_late_rows_start_one_more_run_that_is_marked_as_a_correction(stack):
+    write(rows_of(12, minute=1))
+    merged(12, minutes=2)
+
+    def once_more() -> None:
+        assert announced(stack) == {(key(12), False): 1, (key(12), True): 1}
+        assert runs(stack) == {key(12): 2}
+
+    until(once_more)
+    assert [hour["raw_rows"] for _, hour in events(stack)] == [2, 4]
+
+
+def test_a_merge_that_is_killed_after_its_commit_announces_its_hour_once(stack):
+    before = announced(stack)
+    batches = count("etl.batches WHERE state = 'merged'")
+    with locked("SELECT * FROM etl.pipelines FOR UPDATE"):
+        write(rows_of(36))
+        process = process_behind("FROM etl.pipelines WHERE")
+    until_at_once(lambda: count("etl.batches WHERE state = 'merged'") > batches)
+    process.kill()
+    must_be_announced_once(stack, before, 36)
+
+
+def must_be_announced_once(stack: Stack, before: Counter, hour: int) -> None:
+    """One event and one run, also after one more announcement, which follows the look at Airflow's record."""
+    merged(hour)
+
+    def once() -> None:
+        assert announced(stack) - before == {(key(hour), False): 1}
+        assert count(f"etl.hours WHERE hour = '{DAY + hour * HOUR}' AND to_announce = 0") == 1
+        assert runs(stack)[key(hour)] == 1
+
+    until(once)
+
+
+def test_a_day_that_is_complete_at_once_starts_a_run_for_each_hour(stack):
+    before = announced(stack), runs(stack)
+    day = [hour for hour in range(24) if hour != 12]
+    write([row for hour in day for row in rows_of(hour)])
+    merged(*day)
+
+    def each_once() -> None:
+        assert announced(stack) - before[0] == {(key(hour), False): 1 for hour in day}
+        assert runs(stack) - before[1] == {key(hour): 1 for hour in day}
+
+    until(each_once)
