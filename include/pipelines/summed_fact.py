@@ -11,9 +11,7 @@ from dataclasses import dataclass
 SUM, MAX = "SUM", "MAX"  # how the contributions of a key become its fact
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OWN_COLUMNS = frozenset({"attempt", "batch_id", "minute", "event_count", "last_minute"})
-_GENERATED_HOUR = re.compile(
-    r"hour DATETIME (?:GENERATED ALWAYS )?AS \((.*)\) (?:STORED|VIRTUAL|PERSISTENT)", re.DOTALL
-)
+_GENERATED_HOUR = re.compile(r"hour DATETIME (?:GENERATED ALWAYS )?AS \((.*)\) (?:STORED|VIRTUAL)", re.DOTALL)
 
 
 @dataclass(frozen=True)
