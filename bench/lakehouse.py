@@ -296,7 +296,7 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
         view = tables.view(pipeline)
         rows = tables.query(tables.client(), f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{view}`")
         found["bigquery"] = {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
-    # Facts have removals too, and counts of an hour that lost its events are zeros: an hour of zeros is no hour.
+    # An hour may have removals alone, or have lost all its events. Only some engines then have a row, of zeros.
     return {name: {hour: row for hour, row in rows.items() if any(row)} for name, rows in found.items()}
 
 

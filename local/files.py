@@ -18,7 +18,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_variables(path: Path) -> dict[str, str]:
-    """The variables of an env file, with or without `export`; none if there is no file."""
+    """The variables of an env file, with or without `export`. A missing file has no variables."""
     found = {}
     if path.exists():
         for line in path.read_text().splitlines():

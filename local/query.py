@@ -36,29 +36,24 @@ def query(statement: str, form: str) -> None:
 def on_bigquery(statement: str, form: str) -> None:
     """Run one statement on BigQuery, or on its emulator, and print what it returns. Raises Problem if it is refused."""
     _check("make bigquery", statement, form, "SELECT * FROM lakehouse.visits_hourly ORDER BY hour DESC LIMIT 5")
-    from include.bigquery import settings
+    from include.bigquery import settings, tables
 
     try:
-        settings.dataset()
-        from google.api_core.exceptions import ClientError, GoogleAPICallError, RetryError
-        from google.auth.exceptions import GoogleAuthError
+        with tables.failures_named():
+            from google.api_core.exceptions import ClientError
 
-        from include.bigquery.tables import client, retry
-    except (settings.BigQueryError, ModuleNotFoundError) as error:
-        remedy = "Run `make run MINUTEMARK_LAKEHOUSE=local MINUTEMARK_BIGQUERY=local`; docs/bigquery.md describes both."
+            bigquery = tables.client()
+            try:
+                rows = tables.query(bigquery, statement)
+            except ClientError as error:
+                found = f"BigQuery rejected the statement: {error.message}"
+                raise Problem("make bigquery", found, "Fix the statement.") from error
+    except settings.BigQueryError as error:
+        remedy = (
+            "Run `make run MINUTEMARK_LAKEHOUSE=local MINUTEMARK_BIGQUERY=local` for the emulator. For Google's service, set "
+            "GOOGLE_APPLICATION_CREDENTIALS to a key file and check the connection; docs/bigquery.md describes both."
+        )
         raise Problem("make bigquery", str(error), remedy) from error
-    try:
-        rows = client().query(statement, retry=retry(), job_retry=None).result()
-    except ClientError as error:
-        raise Problem(
-            "make bigquery", f"BigQuery rejected the statement: {error.message}", "Fix the statement."
-        ) from error
-    except GoogleAuthError as error:
-        remedy = "Set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run `gcloud auth application-default login`."
-        raise Problem("make bigquery", f"no login to Google Cloud: {error}", remedy) from error
-    except (RetryError, GoogleAPICallError) as error:
-        remedy = "Start the emulator with `make run`, or check the connection to Google Cloud."
-        raise Problem("make bigquery", f"BigQuery does not answer: {getattr(error, 'cause', error)}", remedy) from error
     show([field.name for field in rows.schema], [row.values() for row in rows], form)
 
 

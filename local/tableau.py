@@ -27,7 +27,7 @@ def extract(arguments: list[str]) -> None:
 
 
 def install() -> None:
-    """The environment with Tableau's Hyper API, as its lock says. Raises Problem where there is no build of it."""
+    """Install Tableau's Hyper API as its lock says. Raises Problem on machines that it has no build for."""
     machine = platform.machine()
     if sys.platform == "linux" and machine != "x86_64":
         raise Problem(

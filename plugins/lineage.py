@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from include import column_lineage
 from include.connections import LAKE_READER, WAREHOUSE_ETL, Endpoint, endpoint
+from include.lakehouse.hour_file import folder_of
 from include.lakehouse.settings import location
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _of_iceberg(pipeline: Pipeline) -> DataSet:
 
 def _of_hours(pipeline: Pipeline) -> DataSet:
     """The folder: a data set for each of its files would be one for each hour and attempt."""
-    scheme, _, path = f"{location()}/hourly/{pipeline.lakehouse.table}".partition("://")
+    scheme, _, path = folder_of(pipeline).partition("://")
     bucket, _, key = path.partition("/")
     namespace, name = ("file", path) if scheme == "file" else (f"{scheme}://{bucket}", key)
     return DataSet(namespace, name, f"hourly {pipeline.lakehouse.table}")

@@ -13,6 +13,11 @@ _PATH = re.compile(r"/hourly/(?P<table>[^/]+)/(?P<hour>\d{4}-\d\d-\d\dT\d\d)/(?P
 _HOUR = "%Y-%m-%dT%H"
 
 
+def folder_of(pipeline: Pipeline) -> str:
+    """The URL of the folder of its hours' files. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where it is."""
+    return f"{location()}/hourly/{pipeline.lakehouse.table}"
+
+
 @dataclass(frozen=True)
 class HourFile:
     """The counts of one hour, as one attempt counted them."""
@@ -25,8 +30,7 @@ class HourFile:
     @classmethod
     def of(cls, pipeline: Pipeline, hour: datetime, attempt: int) -> HourFile:
         """The file in the lakehouse. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where that is."""
-        path = f"hourly/{pipeline.lakehouse.table}/{hour:{_HOUR}}/{attempt}.parquet"
-        return cls(pipeline, hour, attempt, f"{location()}/{path}")
+        return cls(pipeline, hour, attempt, f"{folder_of(pipeline)}/{hour:{_HOUR}}/{attempt}.parquet")
 
     @classmethod
     def at(cls, url: str) -> HourFile | None:

@@ -22,10 +22,10 @@ from include.connections import LAKE_READER, WAREHOUSE_ETL
 from include.lake import change_log
 from include.lake.session import lake
 from include.lakehouse import ledger, table, turns
-from include.lakehouse.hour_file import HourFile
-from include.lakehouse.settings import location
+from include.lakehouse.hour_file import HourFile, folder_of
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours
+from include.warehouse.folded_hours import HOUR, hour_of
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER
 
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 MOST_HOURS = 240  # of one call
 TRIES = 5  # of a count that meets a commit
-HOUR = timedelta(hours=1)
 _NEAR = timedelta(days=1)  # hours that are no further apart share a search for files
 _COUNTED = (
     "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), "
@@ -76,10 +75,6 @@ class Comparison:
     published: Figures  # of all events that the table has, but those that are too far ahead
     waits: Mapping[datetime, Mapping[datetime, str]]  # by hour: minutes that it waits for, with the reason
     days: Collection[date]  # of the minutes that the table has events of
-
-
-def hour_of(time: datetime) -> datetime:
-    return time.replace(minute=0, second=0, microsecond=0)
 
 
 def hours_of(pipeline: Pipeline, events, minutes: Collection[datetime]) -> set[datetime]:
@@ -193,11 +188,6 @@ def reasons(minutes: Mapping[datetime, str]) -> str:
     return f"minute {first:%Y-%m-%d %H:%M} {words[minutes[first]]}{others}."
 
 
-def folder_of(pipeline: Pipeline) -> str:
-    """The URL of the folder of its hours' files."""
-    return f"{location()}/hourly/{pipeline.lakehouse.table}"
-
-
 def write_file(pipeline: Pipeline, one: HourlyCount) -> None:
     """One row: hour, attempt, the counts, and when they were counted. Times are UTC."""
     import fsspec
@@ -263,7 +253,7 @@ def _of_fact(
     `in_table` are the minutes that the table has events of these hours of, each with the hour. A folded hour is left out
     whole. One snapshot.
     """
-    fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
+    fact = pipeline.lakehouse_fact
     names = pipeline.lakehouse.measures
     measures = ", ".join(names)
     binds = {"pipeline": pipeline.name, "hours": tuple(sorted(hours)), "changed": tuple(changed) or (None,)}
@@ -314,7 +304,7 @@ def _of_fact(
 
 def _changed_in_lake(conn, pipeline: Pipeline, hours: Collection[datetime], days: Collection[date]) -> set[datetime]:
     """Minutes that have changed in the lake since their merged read: of these days, and of those that the fact has."""
-    fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
+    fact = pipeline.lakehouse_fact
     contributing = rows(
         conn.cursor(),
         f"SELECT DISTINCT DATE(minute) AS day FROM {fact.contributions} WHERE hour IN %(hours)s",

@@ -123,7 +123,7 @@ def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
 
 def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> set[datetime]:
     """The hours from `start` until before `end` that the fact has, or that were counted or are to be."""
-    fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
+    fact = pipeline.lakehouse_fact
     within = "hour >= %(start)s AND hour < %(end)s"
     found = rows(
         conn.cursor(),

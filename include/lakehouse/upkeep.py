@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from include.connections import WAREHOUSE_ETL
 from include.lakehouse import hourly, repair
 from include.lakehouse import table as tables
-from include.lakehouse.hour_file import HourFile
+from include.lakehouse.hour_file import HourFile, folder_of
 from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
 from include.warehouse.session import rows, warehouse
@@ -110,7 +110,7 @@ def _outdated(pipeline: Pipeline, before: datetime) -> Iterator[str]:
     """Delete hourly counts that a later attempt has replaced; yields their paths."""
     import fsspec
 
-    files, root = fsspec.core.url_to_fs(hourly.folder_of(pipeline))
+    files, root = fsspec.core.url_to_fs(folder_of(pipeline))
     with warehouse(WAREHOUSE_ETL) as conn:
         counted = rows(
             conn.cursor(),

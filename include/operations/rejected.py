@@ -26,14 +26,14 @@ def listed(
 ) -> str:
     """Rejected events of one pipeline or of all, of a range of minutes or of all, as text for standard output."""
     listing.checked_format(form)
-    asked = pipelines.named_or_all(pipeline)
+    chosen = pipelines.named_or_all(pipeline)
     account, payloads = _account()
     with warehouse(account) as conn:
-        found = rejected.by_reason(conn, asked, Choice(None, *open_range(asked_from, asked_to)), payloads=payloads)
+        found = rejected.by_reason(conn, chosen, Choice(None, *open_range(asked_from, asked_to)), payloads=payloads)
     if form == "json":
         return listing.as_json(found)
     if not found:
-        return f"Nothing is rejected in {', '.join(sorted(one.name for one in asked))}."
+        return f"Nothing is rejected in {', '.join(sorted(one.name for one in chosen))}."
     titles, *lines = listing.table(found, _COLUMNS)
     text = [titles]
     for line, group in zip(lines, found, strict=True):

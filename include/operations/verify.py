@@ -211,8 +211,7 @@ def asked_verify(
 ) -> Report:
     """What a command line or a form asks for: PIPELINE, FROM, TO, PATIENCE and SHOW of `make verify`."""
     start, end = asked_range(asked_from, asked_to) if asked_from or asked_to else (None, None)
-    asked = pipelines.named_or_all(pipeline)
-    return verify(asked, start=start, end=end, patience=patience, lines=lines)
+    return verify(pipelines.named_or_all(pipeline), start=start, end=end, patience=patience, lines=lines)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -206,6 +206,11 @@ class Pipeline:
         """Every table that a merge replaces minute by minute."""
         return (*(one.published for one in self.outputs), *(one.contributions for one in self.facts))
 
+    @property
+    def lakehouse_fact(self) -> SummedFact:
+        """The fact whose hours are counted from the lakehouse."""
+        return next(one for one in self.facts if one.name == self.lakehouse.fact)
+
     def output_of(self, fact: SummedFact) -> Output:
         """The output whose staged rows are the fact's contributions, or add up to them."""
         return next(one for one in self.staged if one.name == (fact.output or fact.name))

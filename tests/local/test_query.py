@@ -81,3 +81,12 @@ def test_without_bigquery_the_command_that_starts_it_is_named(monkeypatch):
     monkeypatch.delenv("MINUTEMARK_BIGQUERY", raising=False)
     with pytest.raises(Problem, match=r"MINUTEMARK_BIGQUERY is ''(.|\n)*make run MINUTEMARK_LAKEHOUSE=local"):
         query.on_bigquery("SELECT 1", "tsv")
+
+
+def test_without_a_login_to_google_the_setting_that_names_it_is_named(monkeypatch):
+    monkeypatch.setenv("MINUTEMARK_BIGQUERY", "my-project.lakehouse")
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no machine of Google answers here
+    for name in ("BIGQUERY_EMULATOR_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Problem, match=r"BigQuery cannot be used(.|\n)*GOOGLE_APPLICATION_CREDENTIALS"):
+        query.on_bigquery("SELECT 1", "tsv")

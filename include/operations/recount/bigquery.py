@@ -75,7 +75,7 @@ class BigQueryRecount:
         return {row["hour"]: row for row in found}
 
     def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
-        """What the view shows of each hour; None if there is no view, or no table behind it. Raises BigQueryError."""
+        """What the view shows of each hour, or None if the view or its table is missing. Raises BigQueryError."""
         with tables.failures_named():
             from google.api_core.exceptions import NotFound
             from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter

@@ -171,18 +171,12 @@ class LakehouseRecount:
         return {minute: tuple(count) for minute, count in counts.items()}
 
     def _of_hours(self, start: datetime | None, end: datetime | None) -> Iterator[Finding]:
-        fact = next(one for one in self._pipeline.facts if one.name == self._pipeline.lakehouse.fact)
+        fact = self._pipeline.lakehouse_fact
         within = "".join(
             f" AND hour {sign} %({name})s" for sign, name, value in ((">=", "start", start), ("<", "end", end)) if value
         )
         binds = {"start": start, "end": end}
-        known = {
-            row["hour"]: row
-            for row in self._rows(
-                f"{_COUNTS}{within}",
-                **binds,
-            )
-        }
+        known = {row["hour"]: row for row in self._rows(f"{_COUNTS}{within}", **binds)}
         of_fact = self._rows(f"SELECT hour FROM {fact.table} WHERE %(pipeline)s IS NOT NULL{within}", **binds)
         hours = sorted({*known, *(row["hour"] for row in of_fact)})
         for first in range(0, len(hours), hourly.MOST_HOURS):

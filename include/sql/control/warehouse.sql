@@ -365,7 +365,7 @@ CREATE TABLE IF NOT EXISTS etl.freshness (
 -- What minutemark_watch has found and told: one row per pipeline and problem, open or over.
 CREATE TABLE IF NOT EXISTS etl.alerts (
   pipeline VARCHAR(48) NOT NULL,
-  problem VARCHAR(16) NOT NULL COMMENT 'a key of _SAID in include/notice.py',
+  problem VARCHAR(16) NOT NULL COMMENT 'stale, blind, held, failing, stuck, lakehouse_behind, hours_differ or bigquery_behind',
   state VARCHAR(8) NOT NULL COMMENT 'open or over',
   began_at DATETIME(6) NOT NULL COMMENT 'since when it is so',
   seen_at DATETIME(6) NOT NULL COMMENT 'when the watch last found it so',
