@@ -13,7 +13,8 @@ from tests.docs.pages import README, text_of
 PAGE = text_of(ROOT / "docs" / "samples.md")
 BLOCK = re.search(r"^```\n(event .*?)\n```$", text_of(README), re.MULTILINE | re.DOTALL)[1]
 LINES = [line for line in BLOCK.splitlines() if line]
-EVENTS = [json.loads(line) for line in PAGE.splitlines() if line.startswith('{"')]
+# The page shows a long event in several lines, indented after the first.
+EVENTS = [json.loads(line) for line in re.sub(r"\n +", " ", PAGE).splitlines() if line.startswith('{"')]
 
 
 def rows_of_the_page() -> list[dict[str, str]]:

@@ -43,8 +43,9 @@ def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:
     def filled(part: re.Match) -> str:
         if events := part["events"]:
             file = folder / f"events-{part.start()}.jsonl"
-            file.write_text(events + "\n")
-            assert import_csv(pipeline, file).written == len(events.splitlines())
+            lines = re.sub(r"\n +", " ", events)  # the page shows a long event in several, indented lines
+            file.write_text(lines + "\n")
+            assert import_csv(pipeline, file).written == len(lines.splitlines())
             history.run(pipeline)
             return part[0]
         shown = answer(part["language"], part["query"])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from include.bigquery import tables
-from include.operations.recount.report import Finding
+from include.operations.recount.report import Finding, trigger
 from include.pipelines import Pipeline
+from include.warehouse.folded_hours import HOUR
 from include.warehouse.session import rows
 
 NO_TABLE, DIFFERS = "bigquery_no_table", "bigquery_hour"
@@ -52,7 +53,7 @@ class BigQueryRecount:
         for hour in sorted({*known, *shown}):
             self.hours += 1
             finding = self._judged(hour, known.get(hour), shown.get(hour))
-            if finding and self._counted(hour, hour + timedelta(hours=1)).get(hour) == known.get(hour):
+            if finding and self._counted(hour, hour + HOUR).get(hour) == known.get(hour):
                 yield finding
 
     def _judged(self, hour: datetime, row: Mapping | None, shown: Mapping | None) -> Finding | None:
@@ -65,8 +66,8 @@ class BigQueryRecount:
             return Finding(DUE, hour, place, expected, shown or {}, f"{self._pipeline.name}_lakehouse loads it")
         if shown == expected:
             return None
-        conf = {"from": f"{hour:%Y-%m-%dT%H:%M}Z", "to": f"{hour + timedelta(hours=1):%Y-%m-%dT%H:%M}Z"}
-        remedy = f"trigger {self._pipeline.name}_lakehouse with {json.dumps(conf)}: it counts and loads the hour again"
+        again = trigger(f"{self._pipeline.name}_lakehouse", hour, hour + HOUR)
+        remedy = f"{again}: it counts and loads the hour again"
         return Finding(DIFFERS, hour, place, expected, shown or {}, remedy)
 
     def _counted(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from include.lakehouse import hourly, ledger, repair
 from include.lakehouse import table as tables
 from include.lakehouse.hour_file import HourFile
-from include.operations.recount.report import Finding
+from include.operations.recount.report import Finding, trigger
 from include.pipelines import Pipeline
 from include.warehouse.session import rows
 
@@ -90,8 +90,7 @@ class LakehouseRecount:
         )
 
     def _again(self, start: datetime, end: datetime) -> str:
-        conf = {"from": f"{start:%Y-%m-%dT%H:%M}Z", "to": f"{end:%Y-%m-%dT%H:%M}Z"}
-        return f"trigger {self._pipeline.name}_lakehouse with {json.dumps(conf)}"
+        return trigger(f"{self._pipeline.name}_lakehouse", start, end)
 
     def _again_hour(self, hour: datetime) -> str:
         return self._again(hour, hour + hourly.HOUR)

@@ -155,8 +155,13 @@ def again(pipeline: str, minute: datetime | None, last: datetime | None = None, 
     end = (last or minute) + timedelta(minutes=1)
     if end - minute > timedelta(minutes=MAX_RANGE):
         return f"backfill {pipeline}_reconcile from {minute:%Y-%m-%dT%H}:00Z to {end:%Y-%m-%dT%H:%M}Z, with all runs"
-    conf = {"from": f"{minute:%Y-%m-%dT%H:%M}Z", "to": f"{end:%Y-%m-%dT%H:%M}Z"}
-    return f"trigger {pipeline}_minute with {json.dumps(conf | ({'allow_shrink': True} if shrink else {}))}"
+    return trigger(f"{pipeline}_minute", minute, end, **({"allow_shrink": True} if shrink else {}))
+
+
+def trigger(dag_id: str, start: datetime, end: datetime, **parameters: bool) -> str:
+    """The run of a DAG that takes the minutes from `start` until before `end`."""
+    conf = {"from": f"{start:%Y-%m-%dT%H:%M}Z", "to": f"{end:%Y-%m-%dT%H:%M}Z", **parameters}
+    return f"trigger {dag_id} with {json.dumps(conf)}"
 
 
 def _said(values: Mapping[str, object]) -> str:
