@@ -19,9 +19,10 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from include import pipelines
 from include.chain import START
+from include.demo import EVENTS_A_MINUTE
 from plugins.notifiers import TellOfFailedRun
 
-EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or 60)
+EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_A_MINUTE)
 
 
 def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:

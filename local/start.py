@@ -243,8 +243,22 @@ class Stack:
                 time.sleep(0.25)
 
     def start_other_dags(self) -> None:
-        """Unpause the rest, once the first run has had the cores for itself."""
-        self._unpause(self.airflow.dags())
+        """Unpause the rest, once the first run has had the cores for itself; the demo's past comes before upkeep."""
+        dags = self.airflow.dags()
+        past = self._unpause({name: is_paused for name, is_paused in dags.items() if name.endswith("_demo_past")})
+        if past:
+            with step("send the demo's past"):
+                self._await_runs(past, 120)
+        self._unpause(dags)
+
+    def _await_runs(self, dag_ids: list[str], seconds: float) -> None:
+        """Until each has a finished run, or the time is up: nothing depends on them but boards without gaps."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            newest = [self.airflow.runs(dag_id, 1) for dag_id in dag_ids]
+            if all(runs and runs[0]["state"] in ("success", "failed") for runs in newest):
+                return
+            time.sleep(1)
 
     def _require_run(self, dag_id: str) -> None:
         """A DAG that was paused starts with the latest minute by itself; where it does not, start a run."""
@@ -264,13 +278,14 @@ class Stack:
             raise _NotYet(f"not there yet: {', '.join(absent)}")
         return found
 
-    def _unpause(self, paused: Mapping[str, bool]) -> None:
-        """Each DAG once in the life of this folder: whoever pauses one later finds it paused after the next start."""
+    def _unpause(self, paused: Mapping[str, bool]) -> list[str]:
+        """Each DAG once in the life of this folder: one that is paused later stays paused after the next start."""
         done = set(_UNPAUSED.read_text().split()) if _UNPAUSED.exists() else set()
-        for dag_id, is_paused in paused.items():
-            if is_paused and dag_id not in done:
-                self.airflow.unpause(dag_id)
+        new = [dag_id for dag_id, is_paused in paused.items() if is_paused and dag_id not in done]
+        for dag_id in new:
+            self.airflow.unpause(dag_id)
         _UNPAUSED.write_text("\n".join(sorted(done | set(paused))) + "\n")
+        return new
 
     def warm_spark(self) -> None:
         """Make the class archive for Spark's JVM in the background; runs are slower until it is there, nothing else."""

@@ -4,3 +4,5 @@ A module include/demo/<pipeline>.py has `event(rng, now) -> dict`, `broken_event
 transform must reject) and `dimension_rows() -> {dimension: rows}`; pipelines without one have no demo. With
 `PAST` (a timedelta) and `past_event(rng, at, age)` it has a past, too, which past.py sends once.
 """
+
+EVENTS_A_MINUTE = 40  # live, and in the busiest hour of the past: their bars have one size

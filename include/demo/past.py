@@ -15,13 +15,13 @@ from datetime import datetime, timedelta
 from types import ModuleType
 
 from include.connections import LAKE_WRITER
+from include.demo import EVENTS_A_MINUTE
 from include.demo.traffic import demo_id, demo_of, ticks_of, writer_of
 from include.lake.writer import Event
 from include.pipelines import Pipeline
 
 log = logging.getLogger(__name__)
 
-EVENTS_A_MINUTE = 60  # in the busiest hour, as many as the live demo sends
 # Of each hour, UTC, as a share of the busiest.
 _DAY = (22, 17, 14, 13, 15, 21, 34, 52, 70, 83, 91, 95, 97, 94, 92, 93, 96, 100, 98, 92, 80, 62, 44, 31)
 _STEP = timedelta(minutes=5)  # between two minutes that have events; each stands for all five

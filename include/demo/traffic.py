@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
+from include.demo import EVENTS_A_MINUTE
 from include.kafka.way_in import way_in
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
@@ -110,7 +111,7 @@ def foreign_hosts() -> list[str]:
 def run_traffic(
     pipeline: Pipeline,
     *,
-    events: int = 60,
+    events: int = EVENTS_A_MINUTE,
     seconds: float = 58,
     late: float = 0.01,
     duplicate: float = 0.01,

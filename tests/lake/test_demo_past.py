@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from include import pipelines
+from include.demo import EVENTS_A_MINUTE
 from include.demo import recruitment as demo
 from include.demo.past import events_of, past_minutes, send_past
 from include.demo.traffic import demo_of, is_demo
@@ -42,17 +43,17 @@ def test_the_newest_minutes_come_first_and_those_of_the_live_demo_are_left_out()
 
 def test_the_last_day_has_as_many_events_an_hour_as_the_live_demo_at_its_busiest() -> None:
     found = hours(past_minutes(NOW, DAY))
-    assert found[datetime(2026, 9, 15, 17)] == 60 * 60
+    assert found[datetime(2026, 9, 15, 17)] == 60 * EVENTS_A_MINUTE
     assert found[datetime(2026, 9, 15, 3)] < found[datetime(2026, 9, 15, 9)] / 4
 
 
 def test_a_minute_has_the_same_ids_later_and_with_fewer_events_its_first_ones() -> None:
     [now] = [one for one in past_minutes(NOW, DAY) if one.minute == datetime(2026, 9, 15, 12)]
     [later] = [one for one in past_minutes(NOW + 3 * DAY, demo.PAST) if one.minute == now.minute]
-    assert (now.events, later.events) == (290, 58)
+    assert (now.events, later.events) == (190, 38)
     first = [event.create_time for event in events_of(demo, now, NOW)]
-    assert [event.create_time for event in events_of(demo, later, NOW + 3 * DAY)] == first[:58]
-    assert len(set(first)) == 290 and all(map(is_demo, first))
+    assert [event.create_time for event in events_of(demo, later, NOW + 3 * DAY)] == first[:38]
+    assert len(set(first)) == 190 and all(map(is_demo, first))
     assert {minute_of(event_id) for event_id in first} == {now.minute}
 
 
