@@ -258,7 +258,7 @@ def of_airflow(
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__API__BASE_URL": url,
         _DEMO: kept.get(_DEMO) or tuning.get(_DEMO) or ("1" if environment.is_all_local else "0"),
-        "MINUTEMARK_DEMO_EVENTS": environ.get("MINUTEMARK_DEMO_EVENTS", "60"),
+        "MINUTEMARK_DEMO_EVENTS": environ.get("MINUTEMARK_DEMO_EVENTS", ""),
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         **VISIBLE,
