@@ -54,7 +54,7 @@ tableau: ## write the views for BI tools to a Tableau extract | FILE=minutemark.
 	  --views="$(VIEWS)" --from="$(FROM)" --to="$(TO)"
 
 dbt-sources: ## print the views for BI tools as sources of a dbt project, with the freshness of each pipeline
-	@$(VENV)/python -m include.operations.dbt_sources
+	@$(VENV)/python -m include.bi.dbt_sources
 
 stop: ## stop everything that `make run` and `make services` started
 	@[ -x $(VENV)/python ] || { echo "Not installed yet: nothing to stop."; exit 0; }; $(LOCAL) stop
@@ -129,7 +129,7 @@ faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 rehearse: setup ## run the services of docker-compose.override.yml without Docker until both pipelines are fresh | KEEP=1 (keep them running)
-	@$(VENV)/python -m local.mysql
+	@$(VENV)/python -m local.servers.mysql
 	@KEEP="$(KEEP)" $(VENV)/python -m tests.rehearsal
 
 held: ## list held minutes and the checks that they failed | PIPELINE=recruitment FORMAT=table|json
@@ -164,8 +164,8 @@ housekeeping: ## delete data past its retention | DRY=1 (only count it), KEEP="b
 
 test: setup ## run the test suite in two processes | ARGS="-k merge" (only these tests)
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
-	@$(VENV)/python -m local.mysql
-	@$(VENV)/python -m local.bigquery_emulator
+	@$(VENV)/python -m local.servers.mysql
+	@$(VENV)/python -m local.servers.bigquery_emulator
 	@$(VENV)/python -m include.spark.warm_start || true
 	@$(VENV)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 

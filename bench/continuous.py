@@ -55,7 +55,7 @@ def main() -> int:
 
 def _measure(args: argparse.Namespace) -> int:
     from include import pipelines
-    from include.operations.verify import asked_verify
+    from include.verify.verify import asked_verify
     from include.warehouse.session import warehouse
     from local import start, supervisor
 
@@ -95,7 +95,7 @@ def _measure(args: argparse.Namespace) -> int:
 def end_traffic(airflow, pipeline) -> None:
     """Return when all that was sent is in the lake, the last event's minute is over, and every minute has settled."""
     from include.kafka import topics
-    from include.kafka.way_in import group_of, way_in
+    from include.kafka.ingest_mode import group_of, way_in
     from include.warehouse.session import warehouse
 
     traffic, deadline = f"{pipeline.name}_demo_traffic", time.monotonic() + 240

@@ -28,15 +28,14 @@ from pathlib import Path
 
 from bench import classic, lakes, plot
 from bench.worlds import MASTER, World, minutes_before, session, world
-from include import runs
+from include import planner
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake import schema as lake_schema
 from include.lake.session import lake
 from include.pipelines import Pipeline
 from include.spark import submission
 from include.warehouse.session import warehouse
-from local import connections
-from tests import stores
+from local import connections, throwaway
 
 RESULTS = Path(__file__).parent / "results"
 DELTA = datetime(2026, 6, 1, 12)  # the minute that every lake has, newer than all others
@@ -60,7 +59,7 @@ def main() -> int:
     os.environ["TZ"] = "UTC"
     time.tzset()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, contextlib.ExitStack() as opened:
-        node = opened.enter_context(stores.cassandra_node(Path(name), heap_mb=HEAP_MB, throw_away=False))
+        node = opened.enter_context(throwaway.cassandra_node(Path(name), heap_mb=HEAP_MB, throw_away=False))
         os.environ.update({**node, **connections.spark(MASTER)})
         lake_schema.apply_schema()
         bench = Bench(Path(name), asked.rounds)
@@ -175,12 +174,12 @@ class Bench:
                     for day in range(days, days := 365 * years):
                         one.touch(minutes_before(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
                     with one.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-                        runs.look(pipeline, session, conn)
+                        planner.look(pipeline, session, conn)
                         _pretend_merged(conn)
                     one.settle()
                     lakes.await_compaction()
                 with one.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-                    look = {f"{years} years": lambda s=session, c=conn: runs.look(pipeline, s, c)}
+                    look = {f"{years} years": lambda s=session, c=conn: planner.look(pipeline, s, c)}
                     seconds |= _timed(look, 5 * self.rounds)
         _report("poll", "the sensor's look, by years of minutes", seconds)
 

@@ -18,14 +18,13 @@ from pathlib import Path
 from bench.worlds import MASTER
 from include import pipelines
 from include.kafka import clients
+from include.kafka.ingest import ingest
 from include.kafka.producer import producer
 from include.lake.keys import time_uuid
 from include.lake.writer import Event
-from include.operations.ingest import ingest
 from include.operations.setup import set_up
 from include.pipelines import Pipeline
-from local import connections
-from tests import stores
+from local import connections, throwaway
 
 _WARM_UP = 20_000  # messages that are followed before the clock starts
 _SPAN = timedelta(hours=3)
@@ -40,8 +39,8 @@ def main() -> int:
     time.tzset()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
         folder = Path(name)
-        node_of = stores.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with stores.warehouse_server(folder) as server, stores.kafka_broker(folder) as broker, node_of as node:
+        node_of = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with throwaway.warehouse_server(folder) as server, throwaway.kafka_broker(folder) as broker, node_of as node:
             os.environ |= {**server, **broker, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": "dag"}
             set_up()
             for rows in (_WARM_UP, arguments.rows):

@@ -14,7 +14,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
-from include.lake.csv_records import FileRefused, csv_records, fingerprint
+from include.files.csv_records import FileRefused, csv_records, fingerprint
 
 MEGABYTES = 60
 SIZE = MEGABYTES * 1_000_000

@@ -74,7 +74,7 @@ def main() -> int:
 
 def _hour(args: argparse.Namespace) -> int:
     from include import pipelines
-    from include.operations.verify import asked_verify
+    from include.verify.verify import asked_verify
     from include.warehouse.session import warehouse
     from local import supervisor
 
@@ -152,7 +152,7 @@ def _started():
 def _delete_an_hour(airflow, pipeline, conn) -> None:
     """The hour before this one, or this one if the stack is young: verify must name each loss, and its remedies must do."""
     from include.lakehouse import repair, table
-    from include.operations.verify import asked_verify
+    from include.verify.verify import asked_verify
     from include.warehouse.session import in_transaction
 
     events = table.table(pipeline)

@@ -25,8 +25,7 @@ from include.lake.keys import time_uuid
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Pipeline
-from local import connections
-from tests import stores
+from local import connections, throwaway
 
 A_MINUTE = 5_000
 LATE = 50  # minutes of the last day that late events replace, in each measured minute
@@ -41,9 +40,9 @@ def measure(folder: Path, events: int) -> int:
     pipeline = pipelines.get("ecommerce")
     passwords = connections.new_passwords()
     with ExitStack() as stack:
-        os.environ |= stack.enter_context(stores.warehouse_server(folder, passwords))
-        os.environ |= stack.enter_context(stores.cassandra_node(folder, throw_away=False))
-        catalog = stack.enter_context(stores.postgres_server(folder, connections.metadata_passwords(passwords)))
+        os.environ |= stack.enter_context(throwaway.warehouse_server(folder, passwords))
+        os.environ |= stack.enter_context(throwaway.cassandra_node(folder, throw_away=False))
+        catalog = stack.enter_context(throwaway.postgres_server(folder, connections.metadata_passwords(passwords)))
         os.environ |= connections.lakehouse(passwords, catalog.port)
         os.environ |= {"MINUTEMARK_LAKEHOUSE": f"file://{folder}/lakehouse", "MINUTEMARK_INGEST": ""}
         from include.operations.setup import set_up

@@ -29,7 +29,7 @@ from include.warehouse.gates import run_gate
 from include.warehouse.merge import merge
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import in_transaction, warehouse
-from tests import stores
+from local import throwaway
 
 START = datetime(2026, 3, 1)
 MINUTE, HOUR = timedelta(minutes=1), 60
@@ -48,7 +48,7 @@ def main() -> int:
     args = parser.parse_args()
     os.environ["TZ"] = "UTC"
     time.tzset()
-    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, stores.mariadb_server(Path(name)) as server:
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, throwaway.mariadb_server(Path(name)) as server:
         os.environ.update(server)
         apply_schema()
         with warehouse() as conn, warehouse("warehouse_admin") as admin:

@@ -19,7 +19,7 @@ from pathlib import Path
 from include.page.overview import now
 from include.warehouse import schema
 from include.warehouse.session import warehouse
-from tests import stores
+from local import throwaway
 from tests.page.site import Site, site
 from tests.page.world import DATA, MINUTE, text
 
@@ -99,7 +99,7 @@ def main() -> int:
     rounds = parser.parse_args().rounds
     os.environ["TZ"] = "UTC"
     time.tzset()
-    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, stores.warehouse_server(Path(name)) as connections:
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, throwaway.warehouse_server(Path(name)) as connections:
         os.environ.update(connections)
         schema.apply_schema()
         asked = _fill()

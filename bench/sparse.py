@@ -30,8 +30,7 @@ from include.lake.writer import Event, EventWriter
 from include.operations.setup import set_up
 from include.pipelines import Pipeline
 from include.warehouse.session import warehouse
-from local import connections
-from tests import stores
+from local import connections, throwaway
 
 NEWEST = datetime(2026, 6, 1, 12)  # of the backlog
 LIVE_ROWS = 300  # of each live minute
@@ -50,8 +49,8 @@ def main() -> int:
     passwords = connections.new_passwords()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
         folder = Path(name)
-        node_of = stores.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with stores.warehouse_server(folder, passwords) as server, node_of as node:
+        node_of = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with throwaway.warehouse_server(folder, passwords) as server, node_of as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             spark = session(passwords)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from bench.minutes import percentile
 from include import pipelines
 from include.kafka.clients import BrokerError, reader
+from include.kafka.ingest_mode import group_of, way_in
 from include.kafka.topics import reach_of
-from include.kafka.way_in import group_of, way_in
 from local import environment
 
 _PAUSE = 0.25

@@ -27,13 +27,12 @@ import psutil
 
 from bench.worlds import MASTER, World, session
 from include import pipelines
-from include.operations.imports import import_csv
+from include.files.imports import import_csv
 from include.operations.setup import set_up
-from include.operations.verify import verify
 from include.pipelines import Pipeline
+from include.verify.verify import verify
 from include.warehouse.session import warehouse
-from local import connections
-from tests import stores
+from local import connections, throwaway
 
 MILLION = 1_000_000
 _LOOK = 5.0  # seconds between two looks at progress and memory
@@ -50,8 +49,8 @@ def main() -> int:
     passwords = connections.new_passwords()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, Memory() as memory:
         folder = Path(name)
-        node_of = stores.cassandra_node(folder, heap_mb=1_024, throw_away=False)
-        with stores.warehouse_server(folder, passwords) as server, node_of as node:
+        node_of = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with throwaway.warehouse_server(folder, passwords) as server, node_of as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             rows = _import(pipeline, asked.file)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from include import pipelines, runs
+from include import pipelines, planner
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.lake import change_log
 from include.lake.session import lake
@@ -24,8 +24,7 @@ from include.warehouse import batches, schema
 from include.warehouse.gates import run_gate
 from include.warehouse.merge import merge
 from include.warehouse.session import warehouse
-from local import connections
-from tests import stores
+from local import connections, throwaway
 
 MASTER = "local[*]"
 
@@ -77,8 +76,8 @@ class World:
         with self.entered() as pipeline:
             begun = time.perf_counter()
             with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-                look = runs.look(pipeline, session, conn)
-                batch_id = runs.open_delta(
+                look = planner.look(pipeline, session, conn)
+                batch_id = planner.open_delta(
                     pipeline, session, conn, look=look, dag_id="bench", run_id=f"{begun}", tick=None, options={}
                 )
             if batch_id is None:
@@ -141,7 +140,7 @@ def world(folder: Path, name: str, pipeline: Pipeline, passwords: Mapping[str, s
     """A world with an empty warehouse, whose server ends with it."""
     home = folder / name
     home.mkdir()
-    with stores.warehouse_server(home, passwords) as variables:
+    with throwaway.warehouse_server(home, passwords) as variables:
         made = World(name, pipeline, variables)
         with made.entered():
             schema.apply_schema()

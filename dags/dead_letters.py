@@ -13,15 +13,15 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
 
 from include import pipelines
-from include.chain import START
-from include.kafka.way_in import CONNECT, DEAD_LETTERS, way_in
+from include.kafka.ingest_mode import CONNECT, DEAD_LETTERS, way_in
+from plugins.minute_dag import START
 from plugins.notifiers import TellOfFailedRun
 
 
 @task(execution_timeout=timedelta(minutes=3))
 def consume_dead_letters() -> None:
     from include.kafka.dead_letters import with_dead_letters
-    from include.operations.ingest import ingest_dead_letters
+    from include.kafka.ingest import ingest_dead_letters
     from plugins.topics import FollowerHook
 
     errors = []

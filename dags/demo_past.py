@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from airflow.sdk import DAG, task
 
 from include import pipelines
-from include.chain import START
+from plugins.minute_dag import START
 from plugins.notifiers import TellOfFailedRun
 
 

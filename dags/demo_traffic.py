@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from include import pipelines
-from include.chain import START
 from include.demo import EVENTS_A_MINUTE
+from plugins.minute_dag import START
 from plugins.notifiers import TellOfFailedRun
 
 EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_A_MINUTE)

@@ -13,8 +13,8 @@ from datetime import timedelta
 from airflow.sdk import DAG, PartitionedAssetTimetable, task
 
 from include import pipelines
-from include.chain import START
 from plugins.assets import hours_asset
+from plugins.minute_dag import START
 from plugins.notifiers import TellOfFailedRun
 
 

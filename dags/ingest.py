@@ -17,10 +17,10 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from include import pipelines
-from include.chain import START
-from include.kafka.way_in import DAG as BY_DAG
-from include.kafka.way_in import way_in
+from include.kafka.ingest_mode import DAG as BY_DAG
+from include.kafka.ingest_mode import way_in
 from plugins.ingest import FollowTopic
+from plugins.minute_dag import START
 from plugins.notifiers import TellOfFailedRun
 
 

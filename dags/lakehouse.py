@@ -23,9 +23,9 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
 from include import pipelines
 from include.bigquery.settings import SETTING as BIGQUERY
-from include.chain import START
 from include.lakehouse.settings import SETTING
 from plugins import lineage
+from plugins.minute_dag import START
 from plugins.notifiers import TellOfFailedRun
 from plugins.reporting_task import reporting_task
 

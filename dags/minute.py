@@ -11,8 +11,8 @@ ends. It waits in the triggerer for a change, up to two minutes.
 from airflow.sdk import CronDataIntervalTimetable
 
 from include import pipelines
-from include.chain import chain_dag
 from include.schedule import is_continuous
+from plugins.minute_dag import chain_dag
 from plugins.timetable import ContinuousWithBackfills
 
 for pipeline in pipelines.all_pipelines().values():

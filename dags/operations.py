@@ -6,8 +6,8 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
 from include import pipelines
-from include.chain import START
 from plugins import lineage
+from plugins.minute_dag import START
 from plugins.notifiers import TellOfFailedRun
 from plugins.reporting_task import reporting_task
 
@@ -42,9 +42,9 @@ def import_rows(params=None) -> None:
 
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.lake.csv_records import FileRefused
-    from include.operations.import_root import file_below_root
-    from include.operations.imports import asked_import
+    from include.files.csv_records import FileRefused
+    from include.files.import_root import file_below_root
+    from include.files.imports import asked_import
 
     try:
         with contextlib.ExitStack() as stack:
@@ -90,7 +90,7 @@ def accept_drift(params=None, dag_run=None) -> None:
 def replay_rejected(params=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.operations.replay import ReplayStalled, asked_replay
+    from include.operations.reprocess import ReplayStalled, asked_replay
     from include.window import WindowRefused
 
     try:
@@ -103,7 +103,7 @@ def replay_rejected(params=None) -> None:
 def recount(params=None, ti=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.operations.verify import asked_verify
+    from include.verify.verify import asked_verify
 
     report = asked_verify(params["pipeline"], params["from"], params["to"], params["patience"], params["lines"])
     print(report)
@@ -132,7 +132,7 @@ def housekeeping_task(step: str, what: str):
 
     @task(task_id=step, execution_timeout=timedelta(hours=2), doc_md=what)
     def keep_house(params=None) -> None:
-        from include.operations.housekeeping import run_step
+        from include.housekeeping.steps import run_step
 
         days = {name.removeprefix("keep_"): value for name, value in params.items() if name.startswith("keep_")}
         for removed in run_step(step, days, dry=params["dry_run"]):

@@ -10,7 +10,7 @@ A backfill of this DAG reprocesses whole hours, whether they differ or not. A da
 from airflow.sdk import CronDataIntervalTimetable
 
 from include import pipelines
-from include.chain import chain_dag
+from plugins.minute_dag import chain_dag
 
 for pipeline in pipelines.all_pipelines().values():
     dag = chain_dag(

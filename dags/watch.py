@@ -21,7 +21,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
 
-from include.chain import START
+from plugins.minute_dag import START
 from plugins.notifiers import Tell, TellOfFailedRun, has_failed
 
 

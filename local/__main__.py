@@ -137,21 +137,21 @@ def cloud_function(_: argparse.Namespace) -> int:
 
 def import_(arguments: argparse.Namespace) -> int:
     _use_connections("make import")
-    from include.operations import imports
+    from include.files import imports
 
     return imports.main(arguments.rest)
 
 
 def replay_csv(arguments: argparse.Namespace) -> int:
     _use_connections("make replay-csv")
-    from include.operations import replay_csv
+    from include.files import replay_csv
 
     return replay_csv.main(arguments.rest)
 
 
 def ingest(arguments: argparse.Namespace) -> int:
     _use_connections("make ingest")
-    from include.operations import ingest
+    from include.kafka import ingest
 
     return ingest.main(arguments.rest)
 
@@ -186,9 +186,9 @@ def rejected(arguments: argparse.Namespace) -> int:
 
 def replay(arguments: argparse.Namespace) -> int:
     _use_connections("make replay")
-    from include.operations import replay
+    from include.operations import reprocess
 
-    return replay.main(arguments.rest)
+    return reprocess.main(arguments.rest)
 
 
 def verify(arguments: argparse.Namespace) -> int:
@@ -197,7 +197,7 @@ def verify(arguments: argparse.Namespace) -> int:
     except Problem as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 2  # 1 says that something differs
-    from include.operations import verify
+    from include.verify import verify
 
     return verify.main(arguments.rest)
 
@@ -248,9 +248,9 @@ def pipeline(arguments: argparse.Namespace) -> int:
 def housekeeping(arguments: argparse.Namespace) -> int:
     _use_connections("make housekeeping")
     os.environ.setdefault("MINUTEMARK_DEMO", "1")  # as for the stack that this machine runs
-    from include.operations import housekeeping
+    from include.housekeeping import steps
 
-    return housekeeping.main(arguments.rest)
+    return steps.main(arguments.rest)
 
 
 OPERATIONS = (

@@ -17,11 +17,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from local import mariadb, postgres
 from local.files import read_variables
 from local.layout import CONNECT_JARS, KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
 from local.problems import Problem
 from local.progress import say, step
+from local.servers import mariadb, postgres
 
 PACKAGES = ROOT / "local" / "packages.txt"
 LOCK = ROOT / "local" / "requirements.lock"

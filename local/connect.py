@@ -14,9 +14,9 @@ from pathlib import Path
 
 from include.kafka.connect import Connect
 from local import waiting
-from local.cassandra import java
 from local.layout import CONNECT_JARS, ROOT
 from local.problems import Problem
+from local.servers.cassandra import java
 
 HOST = "127.0.0.1"
 IMAGE = ROOT / "docker" / "connect"  # what its image is made of

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping
 
-from local import cassandra, kafka, postgres, warehouse_server
+from local.servers import cassandra, kafka, postgres, warehouse_server
 
 LAKE_LOGINS = {"lake_admin": cassandra.ADMIN, "lake_reader": cassandra.READER, "lake_writer": cassandra.WRITER}
 WAREHOUSE_LOGINS = {

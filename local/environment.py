@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from include.bigquery import settings as bigquery
-from include.kafka import way_in
+from include.kafka import ingest_mode
 from include.lakehouse import settings as lakehouse
 from include.warehouse import reporting_zone
-from local import bigquery_emulator, bootstrap, connections, login, postgres
+from local import bootstrap, connections, login
 from local import ports as all_ports
 from local.files import read_variables, write_private
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
 from local.problems import Problem
+from local.servers import bigquery_emulator, postgres
 
 # Set for everything that the supervisor starts, so that `make stop` finds what outlives its parent.
 MARK = "MINUTEMARK_STACK"
@@ -88,7 +89,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     own_warehouse = _own(environ, connections.WAREHOUSE_LOGINS)
     spark, kafka = connections.variable("spark_default"), connections.variable("kafka_default")
     own_kafka = {kafka: environ[kafka]} if _users(environ, kafka) else {}
-    ingest = environ.get(way_in.SETTING, way_in.DAG)
+    ingest = environ.get(ingest_mode.SETTING, ingest_mode.DAG)
     warehouse = environ.get(_WAREHOUSE) or known.get(_WAREHOUSE, "mariadb")
     if warehouse not in WAREHOUSES:
         raise Problem(
@@ -99,7 +100,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
         **(own_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
         **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
         **(own_kafka or connections.broker(passwords, ports["KAFKA_PORT"])),
-        way_in.SETTING: ingest,
+        ingest_mode.SETTING: ingest,
         reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
         **_lakehouse(ports, passwords, environ),

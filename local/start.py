@@ -16,26 +16,11 @@ from collections.abc import Mapping
 
 import yaml
 
-from local import (
-    airflow_api,
-    bigquery_emulator,
-    cassandra,
-    connections,
-    environment,
-    kafka,
-    login,
-    mariadb,
-    mysql,
-    ports,
-    postgres,
-    supervisor,
-    waiting,
-    warehouse,
-    warehouse_server,
-)
+from local import airflow_api, connections, environment, login, ports, supervisor, waiting, warehouse
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
 from local.progress import say, step
+from local.servers import bigquery_emulator, cassandra, kafka, mariadb, mysql, postgres, warehouse_server
 from local.supervisor import Program
 
 CASSANDRA, MARIADB, MYSQL, KAFKA, POSTGRES = "cassandra", "mariadb", "mysql", "kafka", "postgres"

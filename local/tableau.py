@@ -40,7 +40,7 @@ def install() -> None:
 
 def command(arguments: list[str]) -> list[str]:
     """What writes the file; nothing secret is in it."""
-    return [str(TABLEAU / "venv" / "bin" / "python"), "-m", "include.operations.tableau_extract", *arguments]
+    return [str(TABLEAU / "venv" / "bin" / "python"), "-m", "include.bi.tableau_extract", *arguments]
 
 
 def environment_of_extract(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -62,7 +62,7 @@ class WaitForChanges(Announces, BaseSensorOperator):
         return self._open_or_wait(context, datetime.fromisoformat(event["deadline"]))
 
     def _open_or_wait(self, context: Context, deadline: datetime) -> int:
-        from include.runs import RangeRefused
+        from include.planner import RangeRefused
 
         pipeline = pipelines.get(self.pipeline)
         try:
@@ -112,7 +112,7 @@ class WaitForChanges(Announces, BaseSensorOperator):
     ) -> tuple[int | None, str, timedelta | None, bool]:
         """The batch, or None; the change log's digest; the time until minutes settle, where nothing else is pending; and
         whether hours are to be announced."""
-        from include import runs
+        from include import planner
         from include.lake.session import lake
         from include.warehouse import hours, ledger
         from include.warehouse.session import warehouse
@@ -130,16 +130,16 @@ class WaitForChanges(Announces, BaseSensorOperator):
         with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
             start, end = window.start, window.end
             if window.what == "range":
-                return runs.open_range(pipeline, session, conn, start=start, end=end, **batch), "", None, False
+                return planner.open_range(pipeline, session, conn, start=start, end=end, **batch), "", None, False
             if window.what == "differs":
-                return runs.open_reconcile(pipeline, session, conn, start=start, end=end, **batch), "", None, False
-            look = runs.look(pipeline, session, conn)
+                return planner.open_reconcile(pipeline, session, conn, start=start, end=end, **batch), "", None, False
+            look = planner.look(pipeline, session, conn)
             hours_due = self.announces_hours(context) and hours.is_any_due(conn, pipeline)
             if self.continuous and window.kind == "minute":
                 settles_at = ledger.settles_at(conn, pipeline)
                 if settles_at is not None and settles_at > look.clock:
                     return None, look.digest, settles_at - look.clock, hours_due
-            batch_id = runs.open_delta(pipeline, session, conn, look=look, **batch) if look.pending_count else None
+            batch_id = planner.open_delta(pipeline, session, conn, look=look, **batch) if look.pending_count else None
             return batch_id, look.digest, None, hours_due
 
     def _announce_hours(self, context: Context, pipeline: pipelines.Pipeline) -> bool:

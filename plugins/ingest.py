@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FollowTopic(lineage.TellsLineage, BaseOperator):
-    """Events into the lake, other messages among the rejected events; see include/operations/ingest.py."""
+    """Events into the lake, other messages among the rejected events; see include/kafka/ingest.py."""
 
     ui_color = "#e3f2d9"
 
@@ -24,7 +24,7 @@ class FollowTopic(lineage.TellsLineage, BaseOperator):
         self.pipeline = pipeline
 
     def execute(self, context: Context) -> None:
-        from include.operations.ingest import ingest
+        from include.kafka.ingest import ingest
         from plugins.topics import FollowerHook
 
         pipeline = pipelines.get(self.pipeline)

@@ -28,7 +28,7 @@ from include.connections import WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing
 from include.operations.held import accept_drift, release_minutes
 from include.page import answers, backfill, ledger, minutes, overview, troubles
 from include.pipelines import Pipeline
-from include.runs import RangeRefused
+from include.planner import RangeRefused
 from include.warehouse.drifts import AcceptanceRefused
 from include.warehouse.errors import WarehouseError
 from include.warehouse.held import ReleaseRefused

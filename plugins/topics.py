@@ -11,7 +11,7 @@ from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
 
 from include.connections import KAFKA
 from include.kafka.clients import complaint, of_follower
-from include.kafka.way_in import DAG
+from include.kafka.ingest_mode import DAG
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer

@@ -1,6 +1,6 @@
 """Real stores for tests, and what happens where there are none: skip and say so, or fail when CI=true.
 
-A session starts one Cassandra node, one MariaDB server and one Kafka broker, or uses those of `python -m tests.stores`.
+A session starts one Cassandra node, one MariaDB server and one Kafka broker, or uses those of `python -m local.throwaway`.
 `astro dev pytest` copies dags, include, plugins, tests and .astro into the image: what needs more is skipped there.
 """
 
@@ -21,10 +21,11 @@ IN_CHECKOUT = (ROOT / "local").is_dir()
 COPIED = ("dags", "include", "plugins", "tests", ".astro")
 OUTSIDE = "It needs the whole checkout, and this folder has only what `astro dev pytest` copies: run `make test`."
 if IN_CHECKOUT:
-    from local import connections, mysql
+    from local import connections
+    from local import throwaway as test_stores
     from local.layout import KAFKA_JARS, STORE_JARS
     from local.problems import Problem
-    from tests import stores as test_stores
+    from local.servers import mysql
 
 REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared" / "data")
 
@@ -133,7 +134,7 @@ def real_data() -> Path:
 
 
 def _running_pair() -> dict[str, str] | None:
-    """Those of `python -m tests.stores`: the first process of a session may have them, others would empty its tables."""
+    """Those of `python -m local.throwaway`: the first process of a session may have them, others would empty its tables."""
     file = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" and os.environ.get("MINUTEMARK_TEST_STORES")
     return json.loads(Path(file).read_text()) if file else None
 

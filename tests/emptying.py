@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-from local import cassandra, connections
+from local import connections
+from local.servers import cassandra
 
 _SYSTEM_DATABASES = {"information_schema", "mysql", "performance_schema", "sys"}
 

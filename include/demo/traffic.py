@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.demo import EVENTS_A_MINUTE
-from include.kafka.way_in import way_in
+from include.kafka.ingest_mode import way_in
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, endpoint
-from include.kafka.way_in import DAG, group_of
+from include.kafka.ingest_mode import DAG, group_of
 from include.pipelines import Pipeline
 
 if TYPE_CHECKING:

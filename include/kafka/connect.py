@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from include.kafka.way_in import CONNECT, dead_letters_of, way_in
+from include.kafka.ingest_mode import CONNECT, dead_letters_of, way_in
 from include.pipelines import Pipeline, all_pipelines
 
 # Columns that the transform computes under other names; the others of a row have the names of its columns.
@@ -37,7 +37,7 @@ class ConnectError(RuntimeError):
 
 
 def name_of(pipeline: Pipeline) -> str:
-    """Connect makes its consumer group of it: include/kafka/way_in.py knows that one."""
+    """Connect makes its consumer group of it: include/kafka/ingest_mode.py knows that one."""
     return f"minutemark-{pipeline.name}"
 
 

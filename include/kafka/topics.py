@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from include.kafka.clients import TIMEOUT, BrokerError, admin, explained, reader, watermarks
 from include.kafka.follow import gathered, partitions_of
-from include.kafka.way_in import dead_letters_of
+from include.kafka.ingest_mode import dead_letters_of
 from include.pipelines import Pipeline, all_pipelines
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from include.connections import (
     Endpoint,
     endpoint,
 )
-from include.kafka.way_in import way_in
+from include.kafka.ingest_mode import way_in
 
 
 class PreflightFailed(RuntimeError):

@@ -12,7 +12,7 @@ def set_up() -> None:
 
     Raises while a store does not answer: try again then.
     """
-    from include.kafka.way_in import way_in
+    from include.kafka.ingest_mode import way_in
     from include.lake import schema as lake
     from include.warehouse import schema as warehouse
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from include.connections import WAREHOUSE_ETL, Endpoint
-from include.kafka.way_in import way_in
+from include.kafka.ingest_mode import way_in
 from include.notice import Notice
 from include.pipelines import Pipeline, get
 from include.warehouse import alerts, copies, status
@@ -35,7 +35,7 @@ def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ET
                 problems += copies.problems(pipeline, lag, now)
         conn.rollback()
         if way_in():
-            from include.operations import topic_watch
+            from include.kafka import topic_watch
 
             problems += topic_watch.problems(conn, [get(one["pipeline"]) for one in found], now)
         for alert, notice in alerts.update(conn, problems, now):

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from include.page.overview import now
 from include.pipelines import Pipeline
-from include.runs import refuse_closed
+from include.planner import refuse_closed
 from include.warehouse.session import rows
 from include.window import WindowRefused
 

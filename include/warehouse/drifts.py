@@ -22,10 +22,10 @@ from include.warehouse.drift import (
     Return,
     find,
 )  # fmt: skip
+from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.held import RELEASED
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
-from include.warehouse.verdict import CheckOutcome
 
 # Its check for each kind of drift, and what the check asks for.
 CHECKS = {

@@ -13,10 +13,10 @@ from include.warehouse.batches import Batch
 from include.warehouse.delta import is_open
 from include.warehouse.drift import Findings
 from include.warehouse.errors import BatchRefused
+from include.warehouse.gate_verdict import CheckOutcome, Verdict, as_json, judge
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
 from include.warehouse.sql import Check, checks
-from include.warehouse.verdict import CheckOutcome, Verdict, as_json, judge
 
 STAGING, WAREHOUSE = "staging", "warehouse"
 _SAMPLE = 10  # offending rows that are kept

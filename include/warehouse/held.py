@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
+from include.warehouse.gate_verdict import Pass, Release
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
-from include.warehouse.verdict import Pass, Release
 
 RELEASED = "released"  # as held_changed_at, where it differs from every change, so that the minute is pending
 _NAMED = 10  # minutes in a message

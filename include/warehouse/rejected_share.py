@@ -15,9 +15,9 @@ from datetime import datetime, timedelta
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 from include.warehouse.folded_hours import HOUR, hour_of
+from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
-from include.warehouse.verdict import CheckOutcome
 
 CHECK, WARNING = "staging_rejected_share", "staging_rejected_share_warn"
 PERCENT = 20  # of the rows of an hour: with more, its minutes with more are held

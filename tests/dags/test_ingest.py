@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from include import pipelines
-from include.operations.ingest import SECONDS
+from include.kafka.ingest import SECONDS
 
 
 @pytest.fixture(params=pipelines.all_pipelines())

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from include.kafka.connect import LOGIN_SETTING, URL_SETTING
-from local import kafka
+from local.servers import kafka
 from tests.airflow_home import PROJECT
 
 GIB = 1024**3
@@ -134,7 +134,7 @@ def test_connect_and_broker_are_of_one_version():
     image = SERVICES["kafka"]["image"]
     assert f"\nFROM {image}\n" in CONNECT_IMAGE.read_text()
     version = f"<version>{image.rpartition(':')[2]}</version>"
-    for pom in ("docker/connect/transform/pom.xml", "local/connect-pom.xml", "local/kafka-pom.xml"):
+    for pom in ("docker/connect/transform/pom.xml", "local/connect-pom.xml", "local/servers/kafka-pom.xml"):
         assert version in (PROJECT / pom).read_text(), pom
 
 

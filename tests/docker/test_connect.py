@@ -14,7 +14,7 @@ import pytest
 from include import pipelines
 from include.kafka import connect
 from include.kafka.connect import Connect, ConnectError, connector, name_of, register_all
-from include.kafka.way_in import CONNECT, SETTING, group_of
+from include.kafka.ingest_mode import CONNECT, SETTING, group_of
 from include.lake import change_log
 from tests.airflow_home import PROJECT
 

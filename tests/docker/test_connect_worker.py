@@ -24,18 +24,18 @@ from include.connections import LAKE_WRITER, endpoint
 from include.demo import traffic
 from include.kafka import clients, topics
 from include.kafka.connect import LOGIN_SETTING, URL_SETTING, connector, name_of, register_all, restart_failed
+from include.kafka.ingest import ingest_dead_letters
+from include.kafka.ingest_mode import CONNECT, SETTING, group_of
 from include.kafka.messages import TopicEvents
-from include.kafka.way_in import CONNECT, SETTING, group_of
+from include.kafka.topic_watch import problems
 from include.lake import change_log
 from include.lake.keys import minute_of, shard_of, time_uuid
 from include.lake.schema import table_statements
 from include.lake.session import lake
 from include.lake.writer import Event, event_id, payload_of
-from include.operations import verify
 from include.operations.held import accept_drift
-from include.operations.ingest import ingest_dead_letters
-from include.operations.topic_watch import problems
 from include.pipelines import Pipeline
+from include.verify import verify
 from include.warehouse.session import warehouse
 from local import connect
 from tests.e2e import runs

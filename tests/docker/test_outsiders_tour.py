@@ -12,7 +12,7 @@ import pytest
 from include import pipelines
 from include.kafka import connect
 from include.kafka.connect import LOGIN_SETTING, URL_SETTING, Connect, ConnectError, restart_failed
-from include.kafka.way_in import CONNECT, SETTING
+from include.kafka.ingest_mode import CONNECT, SETTING
 from tests.airflow_home import PROJECT
 from tests.docker import sink
 

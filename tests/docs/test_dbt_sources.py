@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from include import pipelines
-from include.operations import dbt_sources
+from include.bi import dbt_sources
 from include.warehouse import bi_views
 from local.layout import ROOT
 

@@ -17,14 +17,14 @@ import pytest
 
 from bench import shop_file
 from include import pipelines
+from include.files.imports import import_csv
+from include.files.replay_csv import replay_csv
+from include.files.replay_manner import Manner
+from include.kafka.ingest_mode import DAG, SETTING
 from include.kafka.topics import make_topics
-from include.kafka.way_in import DAG, SETTING
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from include.operations.imports import import_csv
-from include.operations.replay_csv import replay_csv
-from include.operations.replay_manner import Manner
-from include.operations.verify import verify
+from include.verify.verify import verify
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
 from tests.e2e.runs import CHAIN, as_events, as_if_settled, change, count, query, text

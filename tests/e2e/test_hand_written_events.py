@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from include.files.imports import import_csv
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from include.operations.imports import import_csv
 from tests.e2e.comparison import must_conserve, must_equal_reference
 from tests.e2e.runs import CHAIN, RECRUITMENT, as_events, as_if_settled, change, count, published, query, text
 from tests.reference.rows import click, page_view

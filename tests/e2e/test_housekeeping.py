@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.operations import housekeeping
+from include.housekeeping import steps
 from tests.e2e.comparison import must_conserve, must_equal_reference
 from tests.e2e.runs import as_if_settled, change, count, query, write
 from tests.reference.rows import click, page_view
@@ -34,7 +34,7 @@ def keep_house() -> dict[str, int]:
         "etl.rejected_events": "rejected_at", "etl.minute_ledger": "merged_at",
     }.items():  # fmt: skip
         change(f"UPDATE {table} SET {column} = {column} - INTERVAL 1 YEAR")
-    return {one.what: one.count for step in housekeeping.STEPS for one in housekeeping.run_step(step, {})}
+    return {one.what: one.count for step in steps.STEPS for one in steps.run_step(step, {})}
 
 
 def test_late_events_of_a_folded_hour_are_counted_with_everything_else_of_it(airflow):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from include.operations.imports import import_csv
+from include.files.imports import import_csv
 from tests.e2e.comparison import must_equal_reference
 from tests.e2e.runs import RECRUITMENT, count, published, query
 from tests.reference.rows import click

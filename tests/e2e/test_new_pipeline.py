@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from include.spark import submission
-from local import cassandra, connections, new_pipeline
+from local import connections, new_pipeline
+from local.servers import cassandra
 from tests.e2e.runs import CHAIN, Airflow, as_if_settled, change, count, query, text
 from tests.project_copy import NOT_COPIED, copy_to
 from tests.reference.rows import event_id
@@ -120,13 +121,13 @@ class Project:
             writer = csv.DictWriter(lines, HEADER)
             writer.writeheader()
             writer.writerows(rows)
-        return self.python("-m", "include.operations.imports", "--pipeline", NAME, "--file", str(file))
+        return self.python("-m", "include.files.imports", "--pipeline", NAME, "--file", str(file))
 
     def verify(self, *, expected: int = 0) -> dict:
         """The recount of the new pipeline, as a program reads it."""
         as_if_settled()
         said = self.python(
-            *("-m", "include.operations.verify", "--pipeline", NAME, "--patience", "30", "--json"), expected=expected
+            *("-m", "include.verify.verify", "--pipeline", NAME, "--patience", "30", "--json"), expected=expected
         )
         return json.loads(said)["pipelines"][NAME]
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from include.operations.imports import import_csv, import_dimension
+from include.files.imports import import_csv, import_dimension
 from tests.e2e.comparison import must_conserve, must_equal_reference
 from tests.e2e.runs import RECRUITMENT, query
 from tests.reference import recruitment as reference

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.operations import replay
+from include.operations import reprocess
 from include.warehouse.rejected import Choice
 from include.warehouse.session import warehouse
 from tests.e2e.comparison import must_equal_reference
@@ -35,9 +35,9 @@ def test_rows_of_an_import_become_events_and_each_fate_is_told(airflow):
             [(f"sha:{line}", json.dumps(row)) for line, row in enumerate(MENDED)],
         )
         conn.commit()
-    started = replay.start(RECRUITMENT, Choice())
+    started = reprocess.start(RECRUITMENT, Choice())
     airflow.run().must_succeed()
-    assert replay.follow(started) == "3 rows of 1 minutes are processed: 1 counted, 1 ignored, 1 still rejected."
+    assert reprocess.follow(started) == "3 rows of 1 minutes are processed: 1 counted, 1 ignored, 1 still rejected."
     must_equal_reference(THERE + MENDED, {})
     assert count("etl.rejected_events WHERE origin = 'import'") == 0
 

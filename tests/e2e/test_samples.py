@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from include import pipelines
+from include.files.imports import import_csv
 from include.lake.session import lake
 from include.operations import listing
-from include.operations.imports import import_csv
 from include.pipelines import Pipeline
 from include.warehouse.session import rows, warehouse
 from local.layout import ROOT

@@ -71,7 +71,7 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from include.operations.verify import asked_verify
+    from include.verify.verify import asked_verify
     from tests.faults.world import Broken, NotHere, running
 
     table, results = Table("scenario", "also looked at", "seconds", "result"), []

@@ -22,18 +22,18 @@ from confluent_kafka.admin import NewPartitions
 from include import pipelines
 from include.demo import recruitment as demo
 from include.demo.traffic import demo_of, import_demo_dimensions
+from include.files.imports import import_csv, import_dimension
 from include.kafka import clients, topics
 from include.kafka.dead_letters import with_dead_letters
+from include.kafka.ingest_mode import DEAD_LETTERS, group_of, way_in
 from include.kafka.producer import producer
-from include.kafka.way_in import DEAD_LETTERS, group_of, way_in
 from include.lake import change_log, keys
 from include.lake.presence import Presence
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from include.operations.imports import import_csv, import_dimension
-from include.operations.verify import asked_verify
 from include.pipelines import Pipeline
 from include.spark import warm_start
+from include.verify.verify import asked_verify
 from include.warehouse.session import warehouse
 from local import layout, start, supervisor
 from local.airflow_api import Airflow

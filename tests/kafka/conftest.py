@@ -15,10 +15,10 @@ from confluent_kafka import Consumer, TopicPartition
 
 from include import pipelines
 from include.kafka import clients, topics
+from include.kafka.ingest import IngestSummary, ingest
+from include.kafka.ingest_mode import CONNECT, DAG, SETTING, group_of
 from include.kafka.producer import EventProducer, producer
-from include.kafka.way_in import CONNECT, DAG, SETTING, group_of
 from include.lake.session import lake
-from include.operations.ingest import IngestSummary, ingest
 from include.pipelines import Pipeline
 from include.warehouse.rejected import without_topic_id
 from include.warehouse.session import rows, warehouse

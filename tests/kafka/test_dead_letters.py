@@ -9,12 +9,12 @@ from confluent_kafka import Producer
 
 from include.kafka import clients, topics
 from include.kafka.dead_letters import with_dead_letters
-from include.kafka.way_in import CONNECT, DAG, SETTING
+from include.kafka.ingest import ingest_dead_letters, main
+from include.kafka.ingest_mode import CONNECT, DAG, SETTING
 from include.lake import change_log
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
-from include.operations import verify
-from include.operations.ingest import ingest_dead_letters, main
+from include.verify import verify
 from tests.kafka.conftest import commit_as_connect, kept, lake_rows, take_in, value_of
 from tests.lake.conftest import event_id
 
@@ -101,7 +101,7 @@ def test_headers_of_a_dead_letter_that_is_sent_to_the_topic_again_mean_nothing_t
 def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic_to_connect(
     pipeline, send, monkeypatch, capsys
 ):
-    monkeypatch.setattr("include.operations.ingest.pipelines.get", lambda _: pipeline)
+    monkeypatch.setattr("include.kafka.ingest.pipelines.get", lambda _: pipeline)
     send.send(b"[]", partition=0)
     refuse(pipeline, b"17", offset=0)
     assert main(["--pipeline", pipeline.name]) == 0

@@ -15,16 +15,17 @@ from confluent_kafka.admin import NewPartitions
 
 from include import pipelines
 from include.kafka import clients, follow, topics
+from include.kafka.ingest import ingest_again
+from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, group_of
 from include.kafka.producer import producer
-from include.kafka.way_in import CONNECT, DAG, DEAD_LETTERS, group_of
 from include.lake.keys import shard_of
 from include.lake.writer import EventWriter
-from include.operations import verify
-from include.operations.ingest import ingest_again
+from include.verify import verify
 from include.warehouse import schema
-from local import connections, mariadb, warehouse_server
+from local import connections
 from local.layout import ROOT
 from local.process import Child, free_port
+from local.servers import mariadb, warehouse_server
 from tests.kafka.conftest import commit_as_connect, committed, kept, lake_rows, remove_before, take_in, until, value_of
 from tests.kafka.test_ingest import Follower
 from tests.lake.conftest import event_id
@@ -56,7 +57,7 @@ def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas
     take_in(recruitment)
     before = committed(recruitment)
     end = topics.reaches(recruitment, group_of("recruitment", DAG))[1].end
-    command = [sys.executable, "-m", "include.operations.ingest", "--pipeline", "recruitment", "--seconds", "300"]
+    command = [sys.executable, "-m", "include.kafka.ingest", "--pipeline", "recruitment", "--seconds", "300"]
     follower = subprocess.Popen(command, cwd=ROOT)
     try:
         with producer(recruitment) as send:

@@ -13,17 +13,18 @@ import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from include import pipelines
+from include.files import imports
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, settings
+from include.kafka.ingest import ingest, ingest_again
+from include.kafka.ingest_mode import DAG, group_of
 from include.kafka.producer import producer
-from include.kafka.way_in import DAG, group_of
 from include.lake import change_log
 from include.lake.errors import LakeError
 from include.lake.keys import shard_of
 from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
-from include.operations import imports, replay
-from include.operations.ingest import ingest, ingest_again
+from include.operations import reprocess
 from include.warehouse.rejected import Choice
 from include.warehouse.session import warehouse
 from local.layout import ROOT
@@ -259,7 +260,7 @@ def test_a_killed_follower_leaves_nothing_out_and_nobody_waits_for_its_session(s
     topics.make_topics([recruitment])
     take_in(recruitment)
     before = committed(recruitment)
-    command = [sys.executable, "-m", "include.operations.ingest", "--pipeline", "recruitment", "--seconds", "300"]
+    command = [sys.executable, "-m", "include.kafka.ingest", "--pipeline", "recruitment", "--seconds", "300"]
     follower = subprocess.Popen(command, cwd=ROOT)
     try:
         with producer(recruitment) as send:
@@ -289,7 +290,7 @@ def test_a_message_that_is_admissible_by_now_is_replayed_into_the_lake(pipeline,
             (str(identity), pipeline.name),
         )
         conn.commit()
-    replay.start(pipeline, Choice(), lambda _: None)
+    reprocess.start(pipeline, Choice(), lambda _: None)
     assert lake_rows("2026-08-03 12:00")[str(identity)].job_id == 7
     assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is not JSON"]
 
@@ -362,7 +363,7 @@ def test_events_of_closed_minutes_are_rejected_and_named(pipeline, send):
 
 
 def test_the_command_takes_in_up_to_the_end(schemas, kafka_broker, capsys):
-    from include.operations import ingest as operation
+    from include.kafka import ingest as operation
 
     recruitment = pipelines.get("recruitment")
     topics.make_topics([recruitment])

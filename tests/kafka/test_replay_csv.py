@@ -19,14 +19,14 @@ import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from include import pipelines
+from include.files import imports, replay_csv, replay_feed
+from include.files.replay_manner import Manner
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
+from include.kafka.ingest_mode import DAG, SETTING, group_of
 from include.kafka.producer import EventProducer
-from include.kafka.way_in import DAG, SETTING, group_of
 from include.lake.keys import parse, time_of
 from include.lake.session import lake
-from include.operations import imports, replay_csv, replay_feed
-from include.operations.replay_manner import Manner
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
 from local.layout import ROOT
@@ -340,7 +340,7 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
     make(SHOP)
     group = group_of(SHOP.name, DAG)
     since = {number: one.end for number, one in topics.reaches(SHOP, group).items()}
-    command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}", *words]
+    command = [sys.executable, "-m", "include.files.replay_csv", "--pipeline=ecommerce", f"--file={path}", *words]
     with subprocess.Popen(command, cwd=ROOT) as process:
         try:
             until(lambda: replays(SHOP) and replays(SHOP)[0]["position"], 60)
@@ -456,7 +456,7 @@ def test_without_a_connection_or_a_broker_it_says_so_before_the_file_is_gone_thr
     assert "127.0.0.1:1" in error and "Then the same command continues" in error
     assert replays(SHOP) == []
     environment = {name: value for name, value in os.environ.items() if name != "AIRFLOW_CONN_KAFKA_DEFAULT"}
-    command = [sys.executable, "-m", "include.operations.replay_csv", "--pipeline=ecommerce", f"--file={path}"]
+    command = [sys.executable, "-m", "include.files.replay_csv", "--pipeline=ecommerce", f"--file={path}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Replay failed. Connection 'kafka_default' is not defined" in done.stderr and "Traceback" not in done.stderr

@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 import pytest
 
 from include import pipelines
-from include.lake.csv_records import Record
-from include.lake.file_format import FileFormat
+from include.files.csv_records import Record
+from include.files.file_format import FileFormat
+from include.files.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
+from include.files.survey import Glance, Sample, shares, survey
+from include.files.time_shift import Shift, Timeline
+from include.lake.admission import CsvEvents
 from include.lake.keys import time_of
 from include.lake.writer import Event
-from include.operations.admission import CsvEvents
-from include.operations.file_survey import Glance, Sample, shares, survey
-from include.operations.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
-from include.operations.time_shift import Shift, Timeline
 from tests.lake.conftest import event_id
 
 SHOP = pipelines.get("ecommerce")

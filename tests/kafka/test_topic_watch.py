@@ -9,9 +9,9 @@ import pytest
 from include.kafka import topics
 from include.kafka.clients import BrokerError
 from include.kafka.dead_letters import with_dead_letters
+from include.kafka.ingest_mode import CONNECT, DAG, SETTING
 from include.kafka.producer import producer
-from include.kafka.way_in import CONNECT, DAG, SETTING
-from include.operations.topic_watch import problems
+from include.kafka.topic_watch import problems
 from include.operations.watch import watch
 from include.pipelines import all_pipelines, get
 from include.warehouse.session import warehouse

@@ -10,8 +10,8 @@ from confluent_kafka.admin import ConfigResource, NewTopic
 from include import pipelines
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
+from include.kafka.ingest_mode import CONNECT, DAG, SETTING, UnknownWayIn, dead_letters_of, group_of, way_in
 from include.kafka.topics import Reach
-from include.kafka.way_in import CONNECT, DAG, SETTING, UnknownWayIn, dead_letters_of, group_of, way_in
 from include.operations import preflight, setup
 from tests.kafka.conftest import committed, take_in, until
 from tests.lake.conftest import event

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.kafka.way_in import SETTING
+from include.kafka.ingest import ingest_again
+from include.kafka.ingest_mode import SETTING
 from include.lake.keys import minute_of, shard_of
 from include.lake.session import lake
-from include.operations import verify
-from include.operations.ingest import ingest_again
+from include.verify import verify
 from include.warehouse.session import warehouse
 from tests.kafka.conftest import remove_before, take_in, value_of
 from tests.lake.conftest import event, event_id

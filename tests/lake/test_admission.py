@@ -9,11 +9,11 @@ from datetime import datetime
 import pytest
 
 from include import pipelines
-from include.lake.csv_records import FileRefused, Record
-from include.lake.flat_table import FlatRow
-from include.lake.keys import time_of
-from include.lake.writer import payload_of
-from include.operations.admission import (
+from include.files.csv_records import FileRefused, Record
+from include.files.flat_table import FlatRow
+from include.files.import_log import Refused
+from include.files.json_events import JsonLineEvents
+from include.lake.admission import (
     CsvEvents,
     NotAdmitted,
     Occurrences,
@@ -22,8 +22,8 @@ from include.operations.admission import (
     check_header,
     content_id,
 )
-from include.operations.import_log import Refused
-from include.operations.json_events import JsonLineEvents
+from include.lake.keys import time_of
+from include.lake.writer import payload_of
 
 SHOP = replace(
     pipelines.get("recruitment"),

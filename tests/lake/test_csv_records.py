@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from include.lake import csv_records as module
-from include.lake.csv_records import FileRefused, csv_records, fingerprint
-from include.lake.file_format import given
+from include.files import csv_records as module
+from include.files.csv_records import FileRefused, csv_records, fingerprint
+from include.files.file_format import given
 
 HEADER = b"create_time,ev,ed\n"
 

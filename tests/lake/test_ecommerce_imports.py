@@ -8,11 +8,11 @@ from datetime import datetime
 import pytest
 
 from include import pipelines
+from include.files import imports, parallel_writer
 from include.lake import change_log, counts, schema
 from include.lake.errors import LakeTableMismatch
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
-from include.operations import chunks, imports
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
 from tests.lake.conftest import event_id
@@ -88,7 +88,7 @@ def test_an_id_that_says_nothing_is_none(csv_file, no_id):
 
 def test_of_two_versions_in_a_file_the_last_one_stays_whichever_process_writes_it(csv_file, monkeypatch):
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 2)
-    monkeypatch.setattr(chunks, "ALONE", 0)
+    monkeypatch.setattr(parallel_writer, "ALONE", 0)
     row = "order-9,2019-11-08 10:00:00 UTC,{kind},1,2,a.b,{brand},1,,".format
     versions = [row(kind="view", brand=f"v{number:03}") for number in range(40)] + [row(kind="cart", brand="")]
     imports.import_csv(SHOP, csv_file(*versions, header=f"id,{HEADER}"))

@@ -4,8 +4,8 @@ import codecs
 
 import pytest
 
-from include.lake.csv_records import FileRefused, csv_records
-from include.lake.file_format import given
+from include.files.csv_records import FileRefused, csv_records
+from include.files.file_format import given
 
 NAMES = ("create_time", "job_id", "ed")
 

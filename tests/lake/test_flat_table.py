@@ -5,10 +5,10 @@ from datetime import datetime
 
 import pytest
 
+from include.files import imports
 from include.lake.errors import LakeError, LakeTableMismatch
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from include.operations import imports
 from tests.lake.conftest import event_id
 from tests.lake_rows import LakeRow
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from include import pipelines
+from include.files import import_root, imports
+from include.files.import_root import file_below_root
 from include.lake.session import lake
-from include.operations import import_root, imports
-from include.operations.import_root import file_below_root
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
 from tests.lake_rows import LakeRow

@@ -10,15 +10,15 @@ from datetime import datetime, timedelta
 import psutil
 import pytest
 
+from include.files import imports, parallel_writer
+from include.files.csv_records import FileRefused
+from include.files.dimension_rows import UnknownDimension
+from include.files.import_log import ImportLog, ImportRunning
+from include.files.survey import checked_fingerprint
 from include.lake import change_log
-from include.lake.csv_records import FileRefused
 from include.lake.errors import LakeTableMismatch
 from include.lake.session import lake
 from include.lake.writer import EventWriter
-from include.operations import chunks, imports
-from include.operations.dimension_rows import UnknownDimension
-from include.operations.file_survey import checked_fingerprint
-from include.operations.import_log import ImportLog, ImportRunning
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
 from local.layout import ROOT
@@ -149,7 +149,7 @@ def test_a_stopped_import_goes_on_where_it_was(recruitment, csv_file, monkeypatc
 
 def test_what_several_processes_write_is_what_one_writes(recruitment, csv_file, monkeypatch):
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 4)
-    monkeypatch.setattr(chunks, "ALONE", 1)
+    monkeypatch.setattr(parallel_writer, "ALONE", 1)
     ids = [event_id(f"2026-07-04 12:0{number % 3}:00") for number in range(38)]
     lines = [f"{one},click,7," for one in ids]
     lines.insert(30, "no-id,,,")
@@ -166,7 +166,7 @@ def test_an_import_that_is_killed_leaves_nobody_behind_and_goes_on(recruitment, 
     hour = {"the import": 13, "one of its processes": 14}[victim]
     ids = [event_id(f"2026-07-04 {hour}:{number // 4_000:02}:00") for number in range(40_000)]
     path = csv_file(*(f"{one},click,7," for one in ids))
-    command = [sys.executable, "-m", "include.operations.imports", "--pipeline", "recruitment", "--file", str(path)]
+    command = [sys.executable, "-m", "include.files.imports", "--pipeline", "recruitment", "--file", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     parent = psutil.Process(process.pid)
     while not (writers := [one for one in parent.children() if "spawn_main" in " ".join(one.cmdline())]):

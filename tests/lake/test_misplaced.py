@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from include import pipelines
 from include.lake import counts
 from include.lake.writer import Event, EventWriter
-from include.operations.recount import unread
-from include.operations.recount.identities import Identities
+from include.verify import unread
+from include.verify.identities import Identities
 from tests.lake.conftest import event, event_id
 
 SHOP = pipelines.get("ecommerce")

@@ -11,7 +11,7 @@ import zlib
 import pytest
 from backports import zstd
 
-from include.lake.csv_records import FileRefused, csv_records, fingerprint
+from include.files.csv_records import FileRefused, csv_records, fingerprint
 
 CSV = b"create_time,ed\na,x\nb,y\n"
 

@@ -21,8 +21,9 @@ from tests.warehouse.shop import Shop
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory) -> Iterator[tuple]:
     """A server and the passwords of its connections."""
-    from local import connections, postgres
+    from local import connections
     from local.process import Child, free_port
+    from local.servers import postgres
 
     passwords = connections.new_passwords()
     by_account = connections.metadata_passwords(passwords)
@@ -59,8 +60,8 @@ def lakehouse(postgres_server, tmp_path: Path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def bigquery_emulator(tmp_path_factory) -> Iterator:
     """An emulator of BigQuery, in the environment that its lock describes."""
-    from local import bigquery_emulator
     from local.process import Child, free_port
+    from local.servers import bigquery_emulator
 
     bigquery_emulator.install()
     emulator = bigquery_emulator.Emulator(tmp_path_factory.mktemp("bigquery"), free_port(), "secret")

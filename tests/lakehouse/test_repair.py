@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from include.housekeeping import folding
 from include.lake.session import lake
 from include.lakehouse import table, upkeep
 from include.lakehouse.export import again, export
 from include.lakehouse.settings import LakehouseError
-from include.warehouse import folding
 from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
 from tests.warehouse.lab import CLOCK, TEN, minute
 from tests.warehouse.shop import Shop, operation

@@ -17,7 +17,7 @@ from include.lake.session import lake
 from include.lakehouse import table
 from include.lakehouse.export import again, export
 from include.lakehouse.settings import LakehouseError
-from include.operations import verify
+from include.verify import verify
 from tests.lakehouse.events import SHOP, counted, in_lake, merged, sent
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation

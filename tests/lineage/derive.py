@@ -69,7 +69,7 @@ def _lake_columns(pipeline: Pipeline) -> dict[str, dict]:
 
 
 def _ingested(pipeline: Pipeline, topic: str) -> Relation:
-    """A message becomes the payload as it is, and the fields that identify it make the key: include/operations/admission.py.
+    """A message becomes the payload as it is, and the fields that identify it make the key: include/lake/admission.py.
 
     A message without an id gets one from all of its fields, which is not reported.
     """

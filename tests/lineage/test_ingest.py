@@ -8,9 +8,9 @@ from datetime import datetime
 import pytest
 
 from include import column_lineage, pipelines
+from include.files.json_events import JsonObjects
 from include.lake.keys import minute_of, shard_of
 from include.lake.writer import event_id, payload_of
-from include.operations.json_events import JsonObjects
 from include.pipelines import Pipeline
 
 CLOCK = datetime(2026, 3, 1, 13)

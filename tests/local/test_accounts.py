@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from local import cassandra, connections, waiting
+from local import connections, waiting
+from local.servers import cassandra
 
 
 def test_the_factory_account_of_cassandra_is_shut(cassandra_node):

@@ -8,9 +8,10 @@ import subprocess
 
 import pytest
 
-from local import environment, kafka, login, ports
+from local import environment, login, ports
 from local.layout import ROOT
 from local.problems import Problem
+from local.servers import kafka
 
 OWN = {
     "AIRFLOW_CONN_WAREHOUSE_ETL": '{"conn_type": "mysql", "host": "db.example", "login": "loader"}',

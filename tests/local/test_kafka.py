@@ -7,10 +7,11 @@ import stat
 import psutil
 import pytest
 
-from local import connections, kafka
+from local import connections
 from local.layout import KAFKA_JARS, STORE_JARS
 from local.problems import Problem
 from local.process import Child, free_port
+from local.servers import kafka
 
 PASSWORD = connections.new_passwords()["kafka_default"]
 

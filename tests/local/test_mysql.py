@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import MySQLdb
 import pytest
 
-from local import mysql
 from local.problems import Problem
+from local.servers import mysql
 
 
 def _open(account: dict) -> MySQLdb.Connection:

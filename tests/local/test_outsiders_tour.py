@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
 
-from local import cassandra, connections, kafka, postgres
+from local import connections
+from local.servers import cassandra, kafka, postgres
 
 LISTEN, DAY = psutil.CONN_LISTEN, timedelta(days=1)
 WRONG_PASSWORDS = ("", "not-the-password")
@@ -228,9 +229,9 @@ def test_the_warehouse_lets_in_its_accounts_alone(warehouse_server):
 @pytest.fixture(scope="module")
 def metadata(tmp_path_factory):
     """A PostgreSQL server for Airflow's metadata; its port."""
-    from tests import stores
+    from local import throwaway
 
-    with stores.postgres_server(tmp_path_factory.mktemp("metadata")) as server:
+    with throwaway.postgres_server(tmp_path_factory.mktemp("metadata")) as server:
         yield server.port
 
 

@@ -8,10 +8,10 @@ import subprocess
 import psutil
 import pytest
 
-from local import connections, environment, ports, postgres
+from local import connections, environment, ports, throwaway
 from local.layout import ROOT, STORE_JARS, VENV
 from local.process import Child, free_port
-from tests import stores
+from local.servers import postgres
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def passwords():
 def server(tmp_path_factory, passwords):
     if not list(STORE_JARS.glob("embedded-postgres-binaries-*.jar")):
         pytest.skip(f"Its jar is not in {STORE_JARS}: `make setup` fetches it.")
-    with stores.postgres_server(tmp_path_factory.mktemp("it's"), passwords) as made:
+    with throwaway.postgres_server(tmp_path_factory.mktemp("it's"), passwords) as made:
         yield made
 
 

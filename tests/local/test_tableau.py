@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from include import pipelines
-from include.operations import tableau_extract
+from include.bi import tableau_extract
 from include.warehouse import bi_views
 from include.warehouse.session import warehouse
 from local import bootstrap, connections, tableau, waiting

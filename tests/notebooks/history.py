@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from include import pipelines, runs
+from include import pipelines, planner
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
+from include.files.imports import import_csv
 from include.lake.session import lake
-from include.operations.imports import import_csv
 from include.pipelines import Pipeline
 from include.spark import submission
 from include.warehouse import batches
@@ -61,8 +61,8 @@ def write(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
 
 def _open_batch(pipeline: Pipeline) -> int:
     with lake(LAKE_READER) as session, warehouse() as conn:
-        look = runs.look(pipeline, session, conn)
-        batch_id = runs.open_delta(
+        look = planner.look(pipeline, session, conn)
+        batch_id = planner.open_delta(
             pipeline,
             session,
             conn,

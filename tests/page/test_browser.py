@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from include.operations.recount.report import Finding, Findings, PipelineReport, Report
+from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
 from tests.page.site import Site, site
 from tests.page.world import MINUTE, ago, drift, hold, publish, text

@@ -38,7 +38,7 @@ def test_the_machinery_that_is_looked_through_is_all_of_it() -> None:
     names = set(machine_modules())
     assert {
         "include/warehouse/merge.py",
-        "include/operations/admission.py",
+        "include/lake/admission.py",
         "plugins/gate.py",
         "local/start.py",
         "dashboards/superset/health/dashboards/health.yaml",

@@ -6,7 +6,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from include import pipelines
-from include.chain import chain_dag
+from plugins.minute_dag import chain_dag
 from tests.warehouse.conftest import lab  # noqa: F401
 from tests.warehouse.lab import Lab, contribution, minute
 

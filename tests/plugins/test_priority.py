@@ -35,7 +35,7 @@ def test_old_runs_come_last_when_they_are_cleared():
 def test_airflow_finds_the_strategy_by_the_name_that_the_chain_uses():
     from airflow import plugins_manager
 
-    from include.chain import LIVE_BEFORE_REPLAY
+    from plugins.minute_dag import LIVE_BEFORE_REPLAY
 
     assert LIVE_BEFORE_REPLAY in plugins_manager.get_priority_weight_strategy_plugins()
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 
-from include import pipelines, runs
+from include import pipelines, planner
 from include.connections import ConnectionMissing
 from include.lake.session import lake
 from include.spark import kept_driver
@@ -33,7 +33,7 @@ def batch_id(schemas) -> int:
     """An open batch of one empty minute."""
     with lake() as session, warehouse() as conn:
         run = {"kind": "manual", "dag_id": "test", "run_id": f"test__{datetime.now(UTC)}", "tick": None}
-        return runs.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
+        return planner.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +127,7 @@ def test_the_next_batch_goes_to_the_driver_that_is_there(batch_id):
         conn.commit()
     with lake() as session, warehouse() as conn:
         run = {"kind": "manual", "dag_id": "test", "run_id": "the next", "tick": None}
-        second = runs.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
+        second = planner.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
     transform(second).execute({})
     assert attempts(second)[1] is not None
     assert {child.pid for child in drivers()} == first

@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
-from local import bootstrap, cassandra, connect, environment, kafka, mysql, postgres
+from local import bootstrap, connect, environment
 from local.layout import ROOT, SPARK_JARS, STATE, VENV
 from local.problems import Problem
 from local.process import Child
 from local.progress import say
+from local.servers import cassandra, kafka, mysql, postgres
 from tests.docker import sink
 from tests.rehearsal import compose
 from tests.rehearsal.compose import Service

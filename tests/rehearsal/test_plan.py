@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from local import cassandra, kafka
 from local.layout import ROOT
+from local.servers import cassandra, kafka
 from tests.rehearsal import compose
 from tests.rehearsal.__main__ import connection_variables
 from tests.rehearsal.machine import FILES, LEFT_OUT, Machine, as_shipped, image_of, planned, without_haste

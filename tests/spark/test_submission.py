@@ -18,7 +18,7 @@ import pytest
 from include.connections import Endpoint
 from include.spark import submission
 from include.spark.kept_driver import folder_of
-from local.cassandra import java
+from local.servers.cassandra import java
 
 DELTA = submission.Delta(5, "recruitment", [datetime(2026, 3, 1, 12, 34)], datetime(2026, 3, 1, 12, 35), {})
 LAKE = Endpoint("lake_reader", "cassandra", "lake.example", 9042, "reader", "s3cret\\ é", extra={"local_dc": "dc2"})

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include import runs
+from include import planner
+from include.housekeeping import change_log_days
 from include.lake import change_log
 from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
-from include.operations import change_log_days
 from include.warehouse import batches, ledger, merge
 from tests.warehouse.lab import RECRUITMENT, Lab, contribution, touched_at
 
@@ -53,9 +53,9 @@ def touch_at(written: datetime, *minutes: datetime) -> None:
 
 def process(lab: Lab, reader, run_id: str = "run-1", *, clicks: int = 1) -> list[datetime]:
     """The next run of the minute DAG; the minutes that it merged."""
-    look = runs.look(RECRUITMENT, reader, lab.conn)
+    look = planner.look(RECRUITMENT, reader, lab.conn)
     run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
-    batch_id = runs.open_delta(RECRUITMENT, reader, lab.conn, look=look, **run)
+    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, look=look, **run)
     if batch_id is None:
         return []
     minutes = [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]
@@ -110,7 +110,7 @@ def test_a_touch_that_comes_while_its_day_is_forgotten_is_processed(
 
     def forget_after_a_late_touch(session, lake_table, state) -> None:
         change_log.touch(session, lake_table, [old])
-        runs.look(RECRUITMENT, reader, lab.conn)  # and a poll that sees it
+        planner.look(RECRUITMENT, reader, lab.conn)  # and a poll that sees it
         really_forget(session, lake_table, state)
 
     monkeypatch.setattr(change_log, "forget", forget_after_a_late_touch)
@@ -127,7 +127,7 @@ def test_a_touch_that_comes_while_its_day_is_forgotten_is_processed(
 def test_a_day_that_is_not_all_merged_stays(lab: Lab, reader, writer, old, why: str) -> None:
     touch_long_ago(old)
     if why != "not polled":
-        runs.look(RECRUITMENT, reader, lab.conn)
+        planner.look(RECRUITMENT, reader, lab.conn)
     if why not in ("not polled", "pending"):
         process(lab, reader)
     if why == "touched since the poll":
@@ -150,7 +150,7 @@ def test_a_day_that_is_not_all_merged_stays(lab: Lab, reader, writer, old, why: 
 
 def test_a_closed_minute_does_not_keep_its_day(lab: Lab, reader, writer, old) -> None:
     touch_long_ago(old)
-    runs.look(RECRUITMENT, reader, lab.conn)
+    planner.look(RECRUITMENT, reader, lab.conn)
     lab.query("UPDATE etl.minute_ledger SET state = 'closed'")
     assert forget(lab, reader, writer) == (1, 0)
 
@@ -183,7 +183,7 @@ def test_a_day_goes_only_when_every_pipeline_of_its_table_has_merged_it(lab: Lab
     newcomer = replace(RECRUITMENT, name="newcomer")
     both = [RECRUITMENT, newcomer]
     assert change_log_days.forget_days(reader, writer, lab.conn, TABLE, both, AGE) == (0, 1)
-    runs.look(newcomer, reader, lab.conn)
+    planner.look(newcomer, reader, lab.conn)
     lab.query("UPDATE etl.minute_ledger SET state = 'closed' WHERE pipeline = 'newcomer'")
     assert change_log_days.forget_days(reader, writer, lab.conn, TABLE, both, AGE) == (1, 0)
     assert lab.one("SELECT COUNT(*) FROM etl.day_cursors") == 0

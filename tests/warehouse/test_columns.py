@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.operations.recount import rules
+from include.housekeeping import folding
 from include.pipelines import Pipeline, all_pipelines
 from include.pipelines.summed_fact import Measure, SummedFact
-from include.warehouse import columns, ddl, folding, merge
+from include.verify import rules
+from include.warehouse import columns, ddl, merge
 from include.warehouse.errors import WarehouseError
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse

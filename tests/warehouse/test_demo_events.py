@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include import runs
+from include import planner
 from include.demo.traffic import _TimeUUIDs
+from include.housekeeping import demo_events, steps
 from include.lake import change_log, counts
 from include.lake.writer import Event, EventWriter
-from include.operations import demo_events, housekeeping
 from include.warehouse import batches, ledger, merge
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
 
@@ -36,9 +36,9 @@ def send(writer, minute: datetime, *, demo: bool = True, count: int = 3, as_of: 
 
 
 def process(lab: Lab, reader, run_id: str = "run-1") -> list[datetime]:
-    look = runs.look(RECRUITMENT, reader, lab.conn)
+    look = planner.look(RECRUITMENT, reader, lab.conn)
     run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
-    batch_id = runs.open_delta(RECRUITMENT, reader, lab.conn, look=look, **run)
+    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, look=look, **run)
     if batch_id is None:
         return []
     minutes = [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]
@@ -89,7 +89,7 @@ def test_a_backfill_over_removed_minutes_changes_nothing_and_holds_nothing(lab: 
     remove(lab, reader, writer)
     facts = lab.facts()
     run = {"kind": "backfill", "dag_id": "d", "run_id": "again", "tick": old, "options": {}}
-    batch_id = runs.open_range(RECRUITMENT, reader, lab.conn, start=old, end=old + 2 * MINUTE, **run)
+    batch_id = planner.open_range(RECRUITMENT, reader, lab.conn, start=old, end=old + 2 * MINUTE, **run)
     lab.stage(batch_id, {})
     lab.check(batch_id)
     merge.merge(batch_id)
@@ -101,7 +101,7 @@ def test_a_batch_that_has_read_half_of_a_removed_minute_does_not_publish_it(lab:
     process(lab, reader)
     facts = lab.facts()
     run = {"kind": "backfill", "dag_id": "d", "run_id": "slow", "tick": old, "options": {}, "allow_shrink": True}
-    slow = runs.open_range(RECRUITMENT, reader, lab.conn, start=old, end=old + MINUTE, **run)
+    slow = planner.open_range(RECRUITMENT, reader, lab.conn, start=old, end=old + MINUTE, **run)
     lab.stage(slow, {old: [contribution()]})
     assert lab.check(slow).passed
     remove(lab, reader, writer)
@@ -205,7 +205,7 @@ def test_without_the_demo_nothing_is_removed(lab: Lab, reader, writer, old, monk
     send(writer, old)
     process(lab, reader)
     monkeypatch.delenv("MINUTEMARK_DEMO", raising=False)
-    assert housekeeping.run_step("remove_demo_traffic", {"demo_events": 7}) == []
+    assert steps.run_step("remove_demo_traffic", {"demo_events": 7}) == []
     monkeypatch.setenv("MINUTEMARK_DEMO", "1")
-    removed = {one.where: one.count for one in housekeeping.run_step("remove_demo_traffic", {"demo_events": 7})}
+    removed = {one.where: one.count for one in steps.run_step("remove_demo_traffic", {"demo_events": 7})}
     assert removed == {"recruitment": 1, "ecommerce": 0}

@@ -11,7 +11,8 @@ import pytest
 from airflow.models import DagRun
 
 from dags import operations
-from include.warehouse import drifts, expired, gates, held, merge, status
+from include.housekeeping import expired
+from include.warehouse import drifts, gates, held, merge, status
 from include.warehouse.drift import APPEARED, DISAPPEARED
 from tests.warehouse.lab import RECRUITMENT, Lab, contribution, minute
 

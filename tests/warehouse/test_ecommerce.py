@@ -11,8 +11,9 @@ from decimal import Decimal
 
 import pytest
 
-from include.operations.recount import rules
-from include.warehouse import expired, folding, merge
+from include.housekeeping import expired, folding
+from include.verify import rules
+from include.warehouse import merge
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import files
 from tests.warehouse.lab import CLOCK, DAY, Lab, minute

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from include.operations import housekeeping
-from include.warehouse import batches, expired, merge
+from include.housekeeping import expired, steps
+from include.warehouse import batches, merge
 from include.warehouse.errors import BatchRefused
 from tests.warehouse.lab import CLOCK, SECOND, Lab, contribution, minute
 
@@ -33,7 +33,7 @@ def age(lab: Lab, days: int) -> None:
 
 def tidy(**days: float) -> dict[str, int]:
     """Runs the step; what it says by what it did."""
-    return {removed.what: removed.count for removed in housekeeping.run_step("tidy_warehouse", days)}
+    return {removed.what: removed.count for removed in steps.run_step("tidy_warehouse", days)}
 
 
 def facts_and_accounts(lab: Lab) -> tuple:
@@ -73,7 +73,7 @@ def test_an_open_batch_that_nobody_works_on_is_given_up_with_its_staging(lab: La
     batch_id = staged_batch(lab, kind="backfill", is_delta=False)
     assert lab.check(batch_id).passed
     age(lab, 3)
-    dry = housekeeping.run_step("tidy_warehouse", {}, dry=True)
+    dry = steps.run_step("tidy_warehouse", {}, dry=True)
     assert [removed.count for removed in dry if removed.count] == [1, 3], "One batch, and its three staged rows."
     assert batches.get(lab.conn, batch_id).state == "open"
     tidy()
@@ -157,7 +157,7 @@ def test_old_batches_go_with_all_that_is_theirs(lab: Lab) -> None:
     kept = [batch_id for (batch_id,) in lab.query("SELECT batch_id FROM etl.batches ORDER BY batch_id DESC LIMIT 10")]
     said = tidy()
     assert said["batches removed"] == 3
-    assert said["rows removed by its housekeeping.sql"] > 0
+    assert said["rows removed by its steps.sql"] > 0
     for table in ("batches", "batch_minutes", "attempts", "check_results"):
         left = lab.query(f"SELECT DISTINCT batch_id FROM etl.{table} ORDER BY batch_id DESC")
         assert [batch_id for (batch_id,) in left] == kept, table
@@ -226,17 +226,17 @@ def test_a_housekeeping_that_was_killed_goes_on(lab: Lab, monkeypatch: pytest.Mo
     [({"batches": 0}, "batches is 0:00:00: keep a day or more"), ({"batch": 3}, "no retention 'batch'")],
 )
 def test_a_retention_that_cannot_be_meant_is_refused_before_anything_goes(lab: Lab, days: dict, says: str) -> None:
-    with pytest.raises(housekeeping.RetentionRefused, match=says):
-        housekeeping.run_step("tidy_warehouse", days)
+    with pytest.raises(steps.RetentionRefused, match=says):
+        steps.run_step("tidy_warehouse", days)
 
 
 def test_make_housekeeping_says_what_it_removed(lab: Lab, schemas: None, capsys: pytest.CaptureFixture) -> None:
     lab.publish({minute(0): []}, rejects=[(minute(0), "bid is negative")], ignored=9)
     age(lab, 2)
-    assert housekeeping.main(["--dry-run", "--keep", "rejected_payloads=1"]) == 0
+    assert steps.main(["--dry-run", "--keep", "rejected_payloads=1"]) == 0
     assert "recruitment: 1 payloads of rejected events emptied" in capsys.readouterr().out
     assert json.loads(lab.one("SELECT payload FROM etl.rejected_events")) == {"secret": "payload"}
-    assert housekeeping.main(["--keep", "rejected_payloads=soon"]) == 1
+    assert steps.main(["--keep", "rejected_payloads=soon"]) == 1
     assert "Write NAME=DAYS" in capsys.readouterr().err
 
 

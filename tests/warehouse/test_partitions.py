@@ -9,9 +9,9 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from include import pipelines
-from include.operations import housekeeping
-from include.operations.recount import rules
+from include.housekeeping import steps
 from include.pipelines import Retention
+from include.verify import rules
 from include.warehouse import merge, partitions
 from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
@@ -110,11 +110,11 @@ def test_a_merge_of_any_day_makes_no_partition(shop: Shop) -> None:
 def test_housekeeping_makes_what_days_have_brought_and_nothing_twice(shop: Shop) -> None:
     """As after a week: the days that set-up has made are gone."""
     admin(f"ALTER TABLE {TABLE} PARTITION BY RANGE (TO_DAYS(minute)) (PARTITION future VALUES LESS THAN MAXVALUE)")
-    (planned,) = housekeeping.run_step("make_partitions", {}, dry=True)
+    (planned,) = steps.run_step("make_partitions", {}, dry=True)
     assert len(of_table(shop)) == 1
-    (made,) = housekeeping.run_step("make_partitions", {})
+    (made,) = steps.run_step("make_partitions", {})
     assert made.count == planned.count == len(of_table(shop)) - 1
-    (again,) = housekeeping.run_step("make_partitions", {})
+    (again,) = steps.run_step("make_partitions", {})
     assert again.count == 0
 
 
@@ -166,11 +166,11 @@ def test_housekeeping_gives_up_behind_a_reader_and_succeeds_after_it(shop: Shop)
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         cursor.execute(f"SELECT COUNT(*) FROM {TABLE}")
-        (made,) = housekeeping.run_step("make_partitions", {})
+        (made,) = steps.run_step("make_partitions", {})
         assert made.count == 0
         merged(shop, today(shop))
         other.cursor().execute(f"SELECT COUNT(*) FROM {TABLE}")
-    (made,) = housekeeping.run_step("make_partitions", {})
+    (made,) = steps.run_step("make_partitions", {})
     assert made.count > 0
 
 
@@ -202,9 +202,9 @@ def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, k
     merged(shop, old)
     merged(shop, young)
     before = shop.query("SELECT * FROM ecommerce.sales_hourly")
-    (planned,) = housekeeping.run_step("drop_days", {}, dry=True)
+    (planned,) = steps.run_step("drop_days", {}, dry=True)
     assert shop.query(f"SELECT minute FROM {TABLE} ORDER BY minute") == [(old,), (young,)]
-    (dropped,) = housekeeping.run_step("drop_days", {})
+    (dropped,) = steps.run_step("drop_days", {})
     assert dropped.count == planned.count > 0
     assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
     assert shop.query("SELECT * FROM ecommerce.sales_hourly") == before
@@ -213,7 +213,7 @@ def test_days_past_their_retention_are_dropped_and_no_fact_changes(shop: Shop, k
     assert shop.one("SELECT SUM(views + carts) FROM ecommerce.sales_hourly WHERE hour = %s", old) == 2
     assert shop.query(f"SELECT minute FROM {TABLE}") == [(young,)]
     assert wrong(shop) == []
-    assert [one.count for step in ("make_partitions", "drop_days") for one in housekeeping.run_step(step, {})] == [0, 0]
+    assert [one.count for step in ("make_partitions", "drop_days") for one in steps.run_step(step, {})] == [0, 0]
 
 
 def test_a_drop_behind_a_reader_gives_up_and_is_consistent_meanwhile(shop: Shop, keeping_400_days: None) -> None:
@@ -221,9 +221,9 @@ def test_a_drop_behind_a_reader_gives_up_and_is_consistent_meanwhile(shop: Shop,
     merged(shop, old)
     with warehouse("warehouse_bi") as reader:
         reader.cursor().execute(f"SELECT COUNT(*) FROM {TABLE}")  # and no commit
-        (dropped,) = housekeeping.run_step("drop_days", {})
+        (dropped,) = steps.run_step("drop_days", {})
         assert dropped.count == 0
         shop.publish({old: [operation(event_time=old)] * 2}, run_id="late")
         assert wrong(shop) == []
-    (dropped,) = housekeeping.run_step("drop_days", {})
+    (dropped,) = steps.run_step("drop_days", {})
     assert dropped.count > 0 and shop.one(f"SELECT COUNT(*) FROM {TABLE}") == 0

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include import runs
+from include import planner
 from include.lake import change_log
 from include.lake.keys import minute_of, shard_of
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
-from include.operations import replay
+from include.operations import reprocess
 from include.warehouse import batches, ledger, merge
 from include.warehouse.delta import Pending
 from include.warehouse.rejected import Choice
@@ -55,9 +55,9 @@ def run(lab: Lab, *, broken: int = 0, ignored: int = 0, run_id: str = "run") -> 
     rejected, the next `ignored` are ignored, the others are clicks.
     """
     with lake("lake_reader") as session:
-        look = runs.look(RECRUITMENT, session, lab.conn)
+        look = planner.look(RECRUITMENT, session, lab.conn)
         asked = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
-        batch_id = runs.open_delta(RECRUITMENT, session, lab.conn, look=look, **asked)
+        batch_id = planner.open_delta(RECRUITMENT, session, lab.conn, look=look, **asked)
     if batch_id is None:
         return None
     stage(lab, batch_id, broken=broken, ignored=ignored)
@@ -124,12 +124,12 @@ def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, n
     write(*events(clean, 1))
     run(lab)
     assert pending(lab) == []
-    started = replay.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), said.append)
     assert pending(lab) == [first, other]
     span = f"{first:%Y-%m-%d %H:%M} to {other:%Y-%m-%d %H:%M}"
     assert said[0] == f"recruitment: 4 rejected rows of 2 minutes, {span}, are read again with their minutes."
     run(lab, broken=1, ignored=1, run_id="mended")
-    assert replay.follow(started, pause=0.01).splitlines() == [
+    assert reprocess.follow(started, pause=0.01).splitlines() == [
         "4 rows of 2 minutes are processed: 0 counted, 2 ignored, 2 still rejected."
     ]
     assert lab.facts()[7, 0] == 18 + 18 + 1
@@ -141,9 +141,9 @@ def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, said) 
     write(*events(first, 10), *events(second, 10))
     run(lab, broken=1)
     lab.query("UPDATE etl.rejected_events SET reason = 'job_id is not a whole number: x' WHERE minute = %s", second)
-    replay.start(RECRUITMENT, Choice("job_id is not a whole number"), said.append)
+    reprocess.start(RECRUITMENT, Choice("job_id is not a whole number"), said.append)
     assert pending(lab) == [second]
-    replay.start(RECRUITMENT, Choice(None, first, first + MINUTE), said.append)
+    reprocess.start(RECRUITMENT, Choice(None, first, first + MINUTE), said.append)
     assert pending(lab) == [first, second]
 
 
@@ -154,18 +154,18 @@ def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) 
     run(lab, broken=1)
     write(*events(minute, 11))
     with lake("lake_reader") as session:
-        look = runs.look(RECRUITMENT, session, lab.conn)
+        look = planner.look(RECRUITMENT, session, lab.conn)
         asked = {"dag_id": "recruitment_minute", "run_id": "slow", "tick": look.clock, "options": {}}
-        slow = runs.open_delta(RECRUITMENT, session, lab.conn, look=look, **asked)
+        slow = planner.open_delta(RECRUITMENT, session, lab.conn, look=look, **asked)
     stage(lab, slow, broken=2)
     assert lab.check(slow).passed
-    started = replay.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), said.append)
     merge.merge(slow)
     lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
     assert pending(lab) == [minute]
-    assert not replay._is_settled(lab.ledger(minute), started.asked_at)
+    assert not reprocess._is_settled(lab.ledger(minute), started.asked_at)
     run(lab, run_id="mended")
-    assert replay.follow(started, pause=0.01) == (
+    assert reprocess.follow(started, pause=0.01) == (
         "1 rows of 1 minutes are processed: 1 counted or ignored, 0 still rejected."
     ), "An eleventh row has come meanwhile: the ledger cannot tell it from ours."
     assert lab.facts()[7, 0] == 11
@@ -178,7 +178,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     refuse(lab, "sha:3", {"create_time": "still none", "ev": "1"})
     refuse(lab, "sha:4", {"line": "too,few"}, "line 4 is not a record: it has 2 fields")
     refuse(lab, "sha:5", '{"cut off', "create_time is too long")
-    started = replay.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), said.append)
     assert said == [
         "recruitment: 4 rows of imports and topics are judged again.",
         "1 rows of imports and topics are in the lake now; 3 stay rejected.",
@@ -197,10 +197,10 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
         "line 4 is not a record: it has 2 fields",
     ]
     before = rejected(lab)
-    replay.start(RECRUITMENT, Choice(), said.append)
+    reprocess.start(RECRUITMENT, Choice(), said.append)
     assert rejected(lab) == before, "A reason does not grow with every replay."
     run(lab)
-    assert replay.follow(started, pause=0.01).splitlines() == [
+    assert reprocess.follow(started, pause=0.01).splitlines() == [
         "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected.",
         "3 rows of imports and topics were refused again: `make rejected` says why.",
     ]
@@ -210,14 +210,14 @@ def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lak
     one, other = events(now - 60 * MINUTE, 2)
     for event in (one, other):
         refuse(lab, f"sha:{event.create_time.time}", {"create_time": str(event.create_time), "bid": "-1"})
-    started = replay.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), said.append)
     with lake("lake_reader") as session:
-        look = runs.look(RECRUITMENT, session, lab.conn)
+        look = planner.look(RECRUITMENT, session, lab.conn)
     batch_id = lab.open(now - 60 * MINUTE, clock=look.clock)
     stage(lab, batch_id, broken=1)
     assert lab.check(batch_id).passed
     merge.merge(batch_id)
-    assert replay.follow(started, pause=0.01) == (
+    assert reprocess.follow(started, pause=0.01) == (
         "2 rows of 1 minutes are processed: 1 counted, 0 ignored, 1 still rejected."
     )
     assert rejected(lab) == [("lake", "bid is negative: -1")]
@@ -236,45 +236,45 @@ def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, sa
     place = {
         "before the write": (EventWriter, "_write_window"),
         "before the touch": (change_log, "touch"),
-        "before the deletion": (replay.rejected, "settle_imports"),
+        "before the deletion": (reprocess.rejected, "settle_imports"),
     }[killed]
     monkeypatch.setattr(*place, die)
     with pytest.raises(KeyboardInterrupt):
-        replay.start(RECRUITMENT, Choice(), said.append)
+        reprocess.start(RECRUITMENT, Choice(), said.append)
     monkeypatch.undo()
     assert rejected(lab) == [("import", "create_time 'x' is not a time-UUID")]
     assert bool(lake_rows(minute)) is (killed != "before the write")
     run(lab, run_id="between")  # takes the minute where it is touched already
-    started = replay.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), said.append)
     assert (lake_rows(minute), rejected(lab)) == ({event.create_time}, [])
     run(lab, run_id="after")
-    assert "still rejected" in replay.follow(started, pause=0.01)
+    assert "still rejected" in reprocess.follow(started, pause=0.01)
     assert lab.facts() == {(7, 0): 1}
-    assert replay.start(RECRUITMENT, Choice(), said.append).keys == {}, "Nothing is left to replay."
+    assert reprocess.start(RECRUITMENT, Choice(), said.append).keys == {}, "Nothing is left to replay."
 
 
 def test_more_rows_than_one_chunk_takes(lab: Lab, now, said, monkeypatch) -> None:
-    monkeypatch.setattr(replay, "_ROWS_PER_CHUNK", 2)
+    monkeypatch.setattr(reprocess, "_ROWS_PER_CHUNK", 2)
     many = events(now - 60 * MINUTE, 5)
     for number, event in enumerate(many):
         refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
-    assert replay.start(RECRUITMENT, Choice(), said.append).written == 5
+    assert reprocess.start(RECRUITMENT, Choice(), said.append).written == 5
     assert lake_rows(now - 60 * MINUTE) == {event.create_time for event in many}
     assert rejected(lab) == []
 
 
 def test_chunks_are_bounded_by_rows_and_by_characters(monkeypatch) -> None:
-    monkeypatch.setattr(replay, "_ROWS_PER_CHUNK", 3)
-    monkeypatch.setattr(replay, "_CHARACTERS_PER_CHUNK", 10)
+    monkeypatch.setattr(reprocess, "_ROWS_PER_CHUNK", 3)
+    monkeypatch.setattr(reprocess, "_CHARACTERS_PER_CHUNK", 10)
     rows = [(1, 4), (2, 4), (3, 4), (4, 50), (5, 1), (6, 1), (7, 1), (8, 1)]
-    assert list(replay._chunks(rows)) == [[1, 2], [3], [4], [5, 6, 7], [8]]
+    assert list(reprocess._chunks(rows)) == [[1, 2], [3], [4], [5, 6, 7], [8]]
 
 
 def test_the_key_of_a_pipeline_whose_events_have_an_id_of_their_own() -> None:
     by_id = replace(RECRUITMENT, event_id="id")
     event = Event(touched_at(datetime(2026, 3, 1, 12, 34, 5)), {"id": "order-7"})
     shard = shard_of("order-7", RECRUITMENT.shards)
-    assert replay._origin_key(by_id, event) == f"2026-03-01T12:34Z/{shard}/{event.create_time}/order-7"
+    assert reprocess._origin_key(by_id, event) == f"2026-03-01T12:34Z/{shard}/{event.create_time}/order-7"
 
 
 def test_rows_of_a_dimension_file_are_no_events(lab: Lab, now, said) -> None:
@@ -282,7 +282,7 @@ def test_rows_of_a_dimension_file_are_no_events(lab: Lab, now, said) -> None:
         "INSERT INTO etl.imports (target, source_key, source_name) VALUES ('recruitment.job', 'job-sha', 'job.csv')"
     )
     refuse(lab, "job-sha:2", {"id": "seven"}, "id 'seven' is no number")
-    replay.start(RECRUITMENT, Choice(), said.append)
+    reprocess.start(RECRUITMENT, Choice(), said.append)
     assert said == [
         "recruitment: there is nothing to replay.",
         "1 rows stay: they are of dimension files (job). Mend the file and import it again.",
@@ -297,7 +297,7 @@ def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, said)
     run(lab, broken=1)
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
     refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
-    replay.start(forgetful, Choice(), said.append)
+    reprocess.start(forgetful, Choice(), said.append)
     assert pending(lab) == [young]
     assert "1 rows stay: their minutes are closed" in said[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
@@ -309,34 +309,34 @@ def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, said) ->
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
     run(lab, broken=1)
-    started = replay.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), said.append)
     batch_id = lab.open(minute, run_id="shrunk", clock=now + 5 * MINUTE)
     lab.stage(batch_id, {minute: []})
     assert lab.check(batch_id).held == (minute,)
-    said_at_last = replay.follow(started, pause=0.01)
+    said_at_last = reprocess.follow(started, pause=0.01)
     assert "1 rows are in 1 minutes that are held" in said_at_last and "`make held` says why" in said_at_last
 
 
 def test_a_wait_that_sees_no_merge_ends_with_what_to_look_at(lab: Lab, now, said) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
-    started = replay.start(RECRUITMENT, Choice(), said.append)
-    with pytest.raises(replay.ReplayStalled, match="1 of 1 minutes are still pending.*recruitment_minute paused"):
-        replay.follow(started, patience=0.05, pause=0.01)
+    started = reprocess.start(RECRUITMENT, Choice(), said.append)
+    with pytest.raises(reprocess.ReplayStalled, match="1 of 1 minutes are still pending.*recruitment_minute paused"):
+        reprocess.follow(started, patience=0.05, pause=0.01)
 
 
 def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(lab: Lab, now, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(replay, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(reprocess, "_SECONDS_BETWEEN_LOOKS", 0.05)
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
-    assert replay.main(["--pipeline", "recruitment", "--wait", "0"]) == 0
+    assert reprocess.main(["--pipeline", "recruitment", "--wait", "0"]) == 0
     assert "The next runs of recruitment_minute process them." in capsys.readouterr().out
     result: list[int] = []
-    command = threading.Thread(target=lambda: result.append(replay.main(["--pipeline", "recruitment", "--reason="])))
+    command = threading.Thread(target=lambda: result.append(reprocess.main(["--pipeline", "recruitment", "--reason="])))
     with monkeypatch.context() as patch:
         reached = threading.Event()
-        follow = replay.follow
-        patch.setattr(replay, "follow", lambda started: reached.set() or follow(started, pause=0.01))
+        follow = reprocess.follow
+        patch.setattr(reprocess, "follow", lambda started: reached.set() or follow(started, pause=0.01))
         command.start()
         assert reached.wait(30)
         run(lab, run_id="mended")
@@ -353,7 +353,7 @@ def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(lab: L
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(lab: Lab, capsys, arguments: list[str], says: str) -> None:
-    assert replay.main(arguments) == 1
+    assert reprocess.main(arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith("Replay failed. ") and says in error and "Traceback" not in error
 
@@ -361,7 +361,7 @@ def test_the_command_says_what_is_wrong_in_one_line(lab: Lab, capsys, arguments:
 def test_a_reason_that_there_is_not_is_answered_with_those_there_are(lab: Lab, now, capsys) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
-    assert replay.main(["--pipeline", "recruitment", "--reason", "bids are odd"]) == 0
+    assert reprocess.main(["--pipeline", "recruitment", "--reason", "bids are odd"]) == 0
     shown = capsys.readouterr().out
     assert "Nothing for a reason that begins with 'bids are odd'" in shown
     assert "1 x lake: bid is negative" in shown

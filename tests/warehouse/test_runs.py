@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include import runs
+from include import planner
 from include.lake import change_log, counts
 from include.lake.errors import LakeUnreadable
 from include.lake.keys import time_uuid
@@ -39,12 +39,12 @@ def touch(writer, *minutes: datetime) -> None:
 
 
 def delta(reader, lab: Lab, run_id: str = "run-1", pipeline=RECRUITMENT) -> int | None:
-    return open_at(reader, lab, runs.look(pipeline, reader, lab.conn), run_id, pipeline)
+    return open_at(reader, lab, planner.look(pipeline, reader, lab.conn), run_id, pipeline)
 
 
-def open_at(reader, lab: Lab, look: runs.Look, run_id: str, pipeline=RECRUITMENT) -> int | None:
+def open_at(reader, lab: Lab, look: planner.Look, run_id: str, pipeline=RECRUITMENT) -> int | None:
     run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
-    return runs.open_delta(pipeline, reader, lab.conn, look=look, **run)
+    return planner.open_delta(pipeline, reader, lab.conn, look=look, **run)
 
 
 def opened(lab: Lab, batch_id: int) -> list[datetime]:
@@ -58,13 +58,15 @@ def publish(lab: Lab, batch_id: int) -> None:
     merge.merge(batch_id)
 
 
-def range_of(reader, lab: Lab, start: datetime, end: datetime, open_=runs.open_range, pipeline=RECRUITMENT, **values):
+def range_of(
+    reader, lab: Lab, start: datetime, end: datetime, open_=planner.open_range, pipeline=RECRUITMENT, **values
+):
     run = {"kind": "backfill", "dag_id": "recruitment_minute", "run_id": f"{start}", "tick": start, "options": {}}
     return open_(pipeline, reader, lab.conn, start=start, end=end, **run | values)
 
 
 def test_a_look_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, now) -> None:
-    looked = [runs.look(RECRUITMENT, reader, lab.conn).clock for _ in range(2)]
+    looked = [planner.look(RECRUITMENT, reader, lab.conn).clock for _ in range(2)]
     [(lake_clock, age)] = lab.query(
         "SELECT lake_clock, TIMESTAMPDIFF(SECOND, looked_at, CURRENT_TIMESTAMP(6)) FROM etl.looks"
     )
@@ -72,13 +74,13 @@ def test_a_look_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, 
 
 
 def test_a_look_finds_touches_once_and_its_digest_changes_with_the_next(lab: Lab, reader, writer, now) -> None:
-    assert runs.look(RECRUITMENT, reader, lab.conn).pending_count == 0
+    assert planner.look(RECRUITMENT, reader, lab.conn).pending_count == 0
     touch(writer, now - 5 * MINUTE, now - 2 * 1_440 * MINUTE)
-    first = runs.look(RECRUITMENT, reader, lab.conn)
+    first = planner.look(RECRUITMENT, reader, lab.conn)
     assert first.pending_count == 2
-    assert runs.look(RECRUITMENT, reader, lab.conn).digest == first.digest
+    assert planner.look(RECRUITMENT, reader, lab.conn).digest == first.digest
     touch(writer, now - 5 * MINUTE)
-    assert runs.look(RECRUITMENT, reader, lab.conn).digest != first.digest
+    assert planner.look(RECRUITMENT, reader, lab.conn).digest != first.digest
 
 
 def test_a_delta_takes_what_changed_and_then_waits(lab: Lab, reader, writer, now) -> None:
@@ -116,7 +118,7 @@ def test_a_sparse_history_of_39_000_minutes_is_six_batches_at_most(lab: Lab, rea
     history = [now - timedelta(days=30) + number * MINUTE for number in range(39_000)]
     live = [now - number * MINUTE for number in range(10)][::-1]
     lab.see(*history, *live, at=now - 600 * SECOND, clock=now)
-    look = runs.Look(now, "", 1)
+    look = planner.Look(now, "", 1)
     sizes = []
     while (batch_id := open_at(reader, lab, look, run_id=f"run-{len(sizes)}")) is not None:
         minutes = opened(lab, batch_id)
@@ -133,7 +135,7 @@ def test_a_history_is_sampled_before_a_batch_takes_thousands_of_its_minutes(lab:
     history = [now - timedelta(days=30) + number * MINUTE for number in range(1_200)]
     write(writer, history[600:], rows=5)
     lab.see(now - 600 * MINUTE, at=now - 600 * SECOND, clock=now)
-    look = runs.Look(now, "", 1)
+    look = planner.Look(now, "", 1)
     narrow = replace(RECRUITMENT, max_minutes=2_000, max_rows=1_000)
     merged_as_if(lab, open_at(reader, lab, look, run_id="before"), rows=1)
     lab.see(*history, at=now - 600 * SECOND, clock=now)
@@ -159,7 +161,7 @@ def test_a_late_touch_brings_a_merged_minute_back(lab: Lab, reader, writer, now)
 # ⚑ a touch may hide behind another coordinator's, of the same moment
 def test_a_day_is_drilled_again_until_its_touch_has_settled(lab: Lab, reader, writer, now) -> None:
     touch(writer, now - MINUTE)
-    first = runs.look(RECRUITMENT, reader, lab.conn)
+    first = planner.look(RECRUITMENT, reader, lab.conn)
     hidden = now - 2 * MINUTE  # visible later, without its day's touch
     with lake("lake_admin") as admin:
         admin.execute(
@@ -167,13 +169,13 @@ def test_a_day_is_drilled_again_until_its_touch_has_settled(lab: Lab, reader, wr
             (RECRUITMENT.lake_table, hidden.date(), hidden, touched_at(first.clock)),
         )
     if hidden.date() == (now - MINUTE).date():
-        assert runs.look(RECRUITMENT, reader, lab.conn).pending_count == 2
+        assert planner.look(RECRUITMENT, reader, lab.conn).pending_count == 2
 
 
 def test_a_range_takes_exactly_its_minutes_changed_held_or_neither(lab: Lab, reader, writer, now) -> None:
     start = now - 60 * MINUTE
     touch(writer, start, start + 2 * MINUTE)
-    runs.look(RECRUITMENT, reader, lab.conn)
+    planner.look(RECRUITMENT, reader, lab.conn)
     seen = lab.ledger(start)["seen_changed_at"]
     ledger.hold(lab.conn.cursor(), "recruitment", [(start, seen, "broken")], None)
     lab.conn.commit()
@@ -190,14 +192,14 @@ def test_a_range_takes_exactly_its_minutes_changed_held_or_neither(lab: Lab, rea
     [(0, "must be before `to`"), (-5, "must be before `to`"), (1_441, "1441 minutes.*recruitment_reconcile")],
 )
 def test_a_range_that_cannot_be_is_refused(lab: Lab, reader, now, minutes: int, says: str) -> None:
-    with pytest.raises(runs.RangeRefused, match=says):
+    with pytest.raises(planner.RangeRefused, match=says):
         range_of(reader, lab, now, now + minutes * MINUTE)
 
 
 # ⚑ minutes past a declared lake retention are closed: refused
 def test_a_range_into_closed_minutes_is_refused(lab: Lab, reader, writer, now) -> None:
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
-    with pytest.raises(runs.RangeRefused, match="keeps 2 days. Their facts stay"):
+    with pytest.raises(planner.RangeRefused, match="keeps 2 days. Their facts stay"):
         range_of(reader, lab, now - timedelta(days=3), now - timedelta(days=3) + MINUTE, pipeline=forgetful)
     touch(writer, now - timedelta(days=3), now - MINUTE)
     assert opened(lab, delta(reader, lab, pipeline=forgetful)) == [now - MINUTE]
@@ -213,7 +215,7 @@ def test_reconcile_opens_the_minutes_that_differ(lab: Lab, reader, writer, now) 
         lab.query("UPDATE etl.minute_ledger SET id_checksum = %s WHERE minute = %s", checksum, one)
     lab.query("UPDATE etl.minute_ledger SET id_checksum = id_checksum + 1 WHERE minute = %s", more)
     lab.query("UPDATE etl.minute_ledger SET id_checksum = 0, state = 'held' WHERE minute = %s", held)
-    reconciled = range_of(reader, lab, start, start + 10 * MINUTE, runs.open_reconcile, kind="reconcile")
+    reconciled = range_of(reader, lab, start, start + 10 * MINUTE, planner.open_reconcile, kind="reconcile")
     assert opened(lab, reconciled) == [more, gone]
 
 
@@ -223,7 +225,7 @@ def test_reconcile_names_a_minute_that_cannot_be_read_and_opens_the_others(
     start = now - 120 * MINUTE
     unreadable, differing = start, start + MINUTE
     EventWriter(writer, RECRUITMENT).write([Event(touched_at(differing + SECOND), {"ev": "1"})])
-    reconcile = (reader, lab, start, start + 10 * MINUTE, runs.open_reconcile)
+    reconcile = (reader, lab, start, start + 10 * MINUTE, planner.open_reconcile)
     with unreadable_partition(writer, RECRUITMENT, unreadable, 0):
         reconciled = range_of(*reconcile, kind="reconcile")
         assert opened(lab, reconciled) == [differing]
@@ -239,9 +241,9 @@ def test_reconcile_names_a_minute_that_cannot_be_read_and_opens_the_others(
 def test_reconcile_leaves_fresh_pending_minutes_to_the_minute_dag(lab: Lab, reader, writer, now) -> None:
     fresh, old = now - MINUTE, now - 60 * MINUTE
     EventWriter(writer, RECRUITMENT).write([Event(touched_at(one + SECOND), {"ev": "1"}) for one in (fresh, old)])
-    found = range_of(reader, lab, old, now + MINUTE, runs.open_reconcile, kind="reconcile")
+    found = range_of(reader, lab, old, now + MINUTE, planner.open_reconcile, kind="reconcile")
     assert opened(lab, found) == [old]
-    assert range_of(reader, lab, old + MINUTE, now, runs.open_reconcile, kind="reconcile") is None
+    assert range_of(reader, lab, old + MINUTE, now, planner.open_reconcile, kind="reconcile") is None
 
 
 def test_splitting_finds_the_poisonous_minute_and_holds_it(lab: Lab, reader, writer, now) -> None:

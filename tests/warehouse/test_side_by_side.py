@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from include.warehouse import batches, folding, held, merge, rejected
+from include.housekeeping import folding
+from include.warehouse import batches, held, merge, rejected
 from include.warehouse.folded_hours import HOUR
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import Lab, contribution, minute

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.warehouse.verdict import CheckOutcome, Release, judge
+from include.warehouse.gate_verdict import CheckOutcome, Release, judge
 from tests.warehouse.lab import minute
 
 BATCH = [minute(0), minute(1), minute(2)]

@@ -11,16 +11,15 @@ from decimal import Decimal
 
 import pytest
 
-from include import runs
+from include import planner
 from include.lake import change_log, counts
 from include.lake.keys import minute_of, shard_of
 from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
-from include.operations import verify
-from include.operations.recount import rules
-from include.operations.recount.minutes import Minutes
-from include.operations.recount.verdict import Known, Verdict, judge
+from include.verify import rules, verify
+from include.verify.comparison import Known, Verdict, judge
+from include.verify.minutes import Minutes
 from include.warehouse import ledger, merge
 from include.warehouse.sql import SqlFile
 from tests.unreadable import unreadable_partition
@@ -75,7 +74,7 @@ def empty_lake(writer) -> None:
 
 def read_and_merge(lab: Lab, reader, rows: dict, *, rejects=(), run_id: str = "run-1", merging: bool = True) -> int:
     """What Spark would have read of these minutes as they are in the lake now, published; every touch has settled."""
-    clock = runs.look(RECRUITMENT, reader, lab.conn).clock
+    clock = planner.look(RECRUITMENT, reader, lab.conn).clock
     batch_id = lab.open(*rows, run_id=run_id, clock=clock, is_delta=False, allow_shrink=True)
     found = counts.minute_counts(reader, RECRUITMENT, rows)
     counted = {}
@@ -368,14 +367,14 @@ def test_pending_minutes_are_apart_whether_read_before_or_never(good: Lab, write
     report = recount()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 2})
     with lake("lake_reader") as session:
-        runs.look(RECRUITMENT, session, good.conn)  # seen, not read
+        planner.look(RECRUITMENT, session, good.conn)  # seen, not read
     report = recount()
     assert (kinds(report), report.totals["pending"]) == ({}, 2)
 
 
 def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> None:
     write(writer, event(minute(0), 9))
-    runs.look(RECRUITMENT, reader, good.conn)
+    planner.look(RECRUITMENT, reader, good.conn)
     as_if_settled(good)
     seen = good.ledger(minute(0))["seen_changed_at"]
     ledger.hold(good.conn.cursor(), "recruitment", [(minute(0), seen, "staging_x: broken")], None)

@@ -42,7 +42,7 @@ import org.apache.kafka.connect.transforms.Transformation;
  * _shard and _day are computed from the event.
  *
  * <p>The rules are those of
- * include/kafka/messages.py, include/operations/admission.py and include/lake/keys.py. Where this class is not sure, it
+ * include/kafka/messages.py, include/lake/admission.py and include/lake/keys.py. Where this class is not sure, it
  * is stricter: a DataException sends the message to the dead-letter topic, and the Python code there has the last word.
  */
 public final class LakeEvent<R extends ConnectRecord<R>> implements Transformation<R> {

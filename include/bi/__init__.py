@@ -1,0 +1,1 @@
+"""What BI tools read beside the views: extracts and sources."""

@@ -1,0 +1,417 @@
+"""Reads a file of any size, CSV or JSON lines, into records, whole or broken.
+
+A broken line costs that line, never the rest of the file, and memory is bounded whatever a line holds.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import hashlib
+import io
+import itertools
+import json
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from include.files import file_format
+from include.files.file_format import FileFormat
+from include.files.packed_file import PEEK, Damage, FileDamaged, FileRefused, Packing, unpacked
+
+__all__ = ["CsvFile", "FileRefused", "Fingerprint", "Record", "csv_records", "fingerprint"]
+
+LONGEST_VALUE = 2 * 1024 * 1024  # characters; also where a quote that is never closed stops swallowing lines
+LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an event of 4,000,000
+_LINE_COSTS = 64  # bytes beside its characters: a record of many short lines takes memory, too
+_KEPT_OF_TOO_LONG = 10_000  # characters
+_CHUNK = 1024 * 1024
+_PIECE = 64 * 1024  # characters: of a longer line so many are read at a time
+_BATCH = 100  # lines
+_BLANK_LINES = re.compile(r"(?:[ \t]*[\r\n])*")
+_MARK = re.compile("[\udc00-\udcff]")
+_LONE_BACKSLASH = re.compile(r'\\(["\\])|\\')
+
+
+class Record(NamedTuple):
+    """One record, or a line that is none and the problem with it."""
+
+    line: int  # the physical line where it begins, counted from 1
+    end_line: int
+    fields: list[str]  # of a broken record, and of JSON lines: the line alone
+    problem: str | None = None
+    content: str | None = None  # the id that it has by what it says, where it names none
+    occurrence: int = 0  # equal records of the file before it
+
+
+@dataclass(frozen=True)
+class CsvFile:
+    """An open file; `position()` is how many bytes of the (packed) file are read."""
+
+    header: list[str]  # of JSON lines: the fields of the first ones, where these could be looked at
+    format: FileFormat
+    packing: Packing
+    position: Callable[[], int]
+    _lines: _Lines
+    _columns: _Columns | None
+
+    @property
+    def recognized(self) -> str:
+        """How it is packed and written, for people."""
+        return ", ".join([*self.packing.layers, str(self.format)])
+
+    def records(self, after_line: int = 0) -> Iterator[Record]:
+        """The records behind that line, once."""
+        self._lines.skip_to(after_line)
+        if self._columns is None:
+            return _json_records(self._lines)
+        return _records(self._lines, self.format, self._columns)
+
+
+class Fingerprint(NamedTuple):
+    """The content of a file, and where it is damaged."""
+
+    digest: str
+    damage: Damage | None
+
+
+def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> Fingerprint:
+    """SHA-256 of the content, unpacked. Raises FileRefused where the file is absent, of another kind, or damaged at once."""
+    digest, damage = hashlib.sha256(), None
+    try:
+        with unpacked(path) as (content, _, position):
+            while chunk := content.read1(_CHUNK):
+                digest.update(chunk)
+                on_bytes(position())
+    except FileDamaged as error:
+        if not error.damage.whole:
+            raise
+        damage = error.damage
+    return Fingerprint(digest.hexdigest(), damage)
+
+
+@contextlib.contextmanager
+def csv_records(
+    path: Path,
+    names: Collection[str],
+    known: FileFormat = FileFormat(),  # noqa: B008
+    damage: Damage | None = None,
+) -> Iterator[CsvFile]:
+    """The file, open, behind its header; `names` are the columns that it may have, and `known` is what people say of it.
+
+    With a `damage`, which `fingerprint` found, it ends behind the last whole line before that.
+    """
+    with unpacked(path, damage) as (content, packing, position):
+        head = content.peek()
+        form, mark = file_format.with_encoding(path, known, head)
+        content.read(mark)
+        sample = _sample(head[mark:], form.encoding)
+        if damage and not re.search(r"[\r\n]", sample):
+            raise FileDamaged(path, damage)
+        blank = _BLANK_LINES.match(sample)[0]
+        sample = sample[len(blank) :]
+        _check_text(path, sample)
+        form = file_format.recognized(form, sample, names, _broken)
+        errors = "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS  # the same, and not in Python
+        lines = _Lines(
+            io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""),
+            form,
+            is_cut_off=damage is not None,
+        )
+        lines.skip_to(len(re.findall(r"\r\n?|\n", blank)))
+        if form.is_json:
+            header, columns = _names_in(path, sample), None
+        else:
+            if file_format.first_line_of_excel(sample):
+                lines.skip_to(lines.number + 1)
+            columns = _header(path, lines, form, names)
+            header = columns.names
+        yield CsvFile(header, form, packing, position, lines, columns)
+
+
+def _sample(head: bytes, encoding: str) -> str:
+    """The first lines, without one that is cut off."""
+    text = codecs.getincrementaldecoder(encoding)(file_format.MARKS).decode(head)
+    if len(head) < PEEK // 2:
+        return text
+    return text[: text.rfind("\n") + 1] or text
+
+
+def _check_text(path: Path, sample: str) -> None:
+    first = re.split(r"[\r\n]", sample, maxsplit=1)[0]
+    if not first.strip():
+        raise FileRefused(f"{path}: it is empty, or its first line is. The first line must name the columns.")
+    if "\0" in first:
+        raise FileRefused(
+            f"{path}: its first line holds NUL characters. It is binary, or UTF-16 without a byte order mark: "
+            "then give ENCODING=utf-16-le or utf-16-be."
+        )
+    if first.lstrip().startswith("["):
+        raise FileRefused(
+            f"{path}: it begins with '[', as a JSON array does. Write one object a line (jq -c '.[]'), and import that."
+        )
+
+
+def _names_in(path: Path, sample: str) -> list[str]:
+    """The fields that the first JSON lines have."""
+    lines = [line for line in re.split(r"[\r\n]", sample) if line.strip()]  # others are characters of a value
+    if lines[0].strip() == "{":
+        raise FileRefused(f"{path}: it is JSON with objects over several lines. Write one object a line (jq -c .).")
+    names: dict[str, None] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(fields := json.loads(line, parse_int=str), dict):
+                names.update(dict.fromkeys(fields))
+    if not names and len(sample) < PEEK // 2:  # else the first line may be longer than the sample
+        raise FileRefused(f"{path}: its first lines are not JSON objects. Write one object a line (jq -c .).")
+    return list(names)
+
+
+def _broken(form: FileFormat, sample: str) -> int:
+    """How many records of the sample are broken, by that format."""
+    lines = _Lines(io.StringIO(sample, newline=""), form)
+    try:
+        width = len(next(csv.reader(lines, **form.dialect), []))
+    except csv.Error:
+        return len(sample)
+    columns = _Columns([str(number) for number in range(width)])
+    return sum(record.problem is not None for record in _records(lines, form, columns))
+
+
+class _Columns:
+    """Which cells of a record belong to columns that have names."""
+
+    def __init__(self, header: list[str]) -> None:
+        while header and not header[-1]:
+            header = header[:-1]
+        self._width = len(header)
+        self._named = [position for position, name in enumerate(header) if name]
+        self.names = [header[position] for position in self._named]
+        self._all_named = len(self._named) == self._width
+
+    def cells(self, fields: list[str]) -> list[str]:
+        """The cells, in the order of `names`. Raises ValueError for another number of them; empty ones may follow."""
+        if len(fields) != self._width:
+            if len(fields) < self._width or any(map(str.strip, fields[self._width :])):
+                raise ValueError(f"it has {len(fields)} fields, the header has {self._width}")
+            fields = fields[: self._width]
+        return fields if self._all_named else [fields[position] for position in self._named]
+
+
+def _records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Record]:
+    reader = csv.reader(lines, **form.dialect)
+    csv.field_size_limit(LONGEST_VALUE)
+    while True:
+        yield from _plain_records(lines, form, columns)
+        lines.begin_record()
+        first = lines.number + 1
+        try:
+            fields = next(reader)
+            if _is_blank(fields):
+                continue
+            if lines.problem is None:
+                yield Record(first, lines.number, columns.cells(fields))
+                continue
+            yield Record(first, lines.number, [_shown("".join(lines.taken))], lines.problem)
+        except StopIteration:
+            return
+        except (csv.Error, ValueError) as error:
+            # Only its first line is given up: the others may be whole records that a stray quote swallowed.
+            line = lines.give_back_all_but_first()
+            problem = lines.undecodable(line) or str(error)
+            if '\\"' in line and not form.backslash:
+                problem += '. Where \\" stands for a quote, say FORMAT=backslash'
+            yield Record(first, first, [_shown(line)], problem)
+
+
+def _plain_records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Record]:
+    """The next records as long as each is one line without oddities, which takes half the time."""
+    while batch := lines.plain_batch():
+        try:
+            rows = list(csv.reader(batch, **form.dialect))
+        except csv.Error:
+            rows = []
+        if len(rows) != len(batch):  # an error, or a value of several lines
+            lines.take_back(batch)
+            return
+        for number, fields in enumerate(rows, lines.number - len(batch) + 1):
+            try:
+                if not _is_blank(fields):
+                    yield Record(number, number, columns.cells(fields))
+            except ValueError as error:
+                line = batch[number - lines.number - 1]
+                yield Record(number, number, [_shown(line)], str(error))
+
+
+def _is_blank(fields: list[str]) -> bool:
+    """Whether the line holds white space alone."""
+    return not fields or (len(fields) == 1 and not fields[0].strip())
+
+
+def _json_records(lines: _Lines) -> Iterator[Record]:
+    while True:
+        while batch := lines.plain_batch():
+            for number, line in enumerate(batch, lines.number - len(batch) + 1):
+                if line.strip():
+                    yield Record(number, number, [line.rstrip("\r\n")])
+        lines.begin_record()
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except _TooLong as error:
+            yield Record(lines.number, lines.number, [_shown(lines.taken[0])], str(error))
+            continue
+        if line.strip():
+            shown = line if lines.problem is None else _shown(line)
+            yield Record(lines.number, lines.number, [shown.rstrip("\r\n")], lines.problem)
+
+
+def _shown(line: str) -> str:
+    """The line as it is kept, the beginning of a very long one: bytes that are not in the encoding as \\xe9."""
+    shown = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_OF_TOO_LONG]
+    return _MARK.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", shown)
+
+
+def _header(path: Path, lines: _Lines, form: FileFormat, names: Collection[str]) -> _Columns:
+    csv.field_size_limit(LONGEST_VALUE)
+    lines.begin_record()
+    try:
+        header = next(csv.reader(lines, **form.dialect), [])
+    except (csv.Error, _TooLong) as error:
+        raise FileRefused(
+            f"{path}: the header cannot be read as {form} ({error}). The first line must name the columns."
+        ) from None
+    if lines.problem:
+        raise FileRefused(f"{path}: its first line cannot be read: {lines.problem}.")
+    columns = _Columns(file_format.named(header, names))
+    if not columns.names:
+        raise FileRefused(f"{path}: its first line is empty. The first line must name the columns.")
+    twice = sorted(name for name, times in Counter(columns.names).items() if times > 1)
+    if twice:
+        known = (
+            ", ".join(name for name in twice if name in names) or "a column"
+        )  # what it does not know it does not quote
+        raise FileRefused(f"{path}: the header names {known} more than once. Rename or remove the others.")
+    return columns
+
+
+class _TooLong(ValueError):
+    """A record beyond LONGEST_RECORD."""
+
+    def __init__(self) -> None:
+        super().__init__(f"it is longer than {LONGEST_RECORD} characters")
+
+
+class _Start(str):
+    """What is kept of a line that is too long."""
+
+
+class _Lines:
+    """The physical lines of a text, with those of the record being read at hand, to give them back."""
+
+    def __init__(self, text: TextIO, form: FileFormat, *, is_cut_off: bool = False) -> None:
+        self._text, self._form, self._is_cut_off = text, form, is_cut_off
+        self._returned: deque[str] = deque()
+        self._pieces: deque[str] = deque()  # read, and not yet handed out
+        self.number = 0  # of the last line handed out
+        self.begin_record()
+
+    def begin_record(self) -> None:
+        self.taken: list[str] = []
+        self.problem: str | None = None  # a byte that is not in the encoding
+        self._size = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._returned.popleft() if self._returned else self._next()
+        self.number += 1
+        self.taken.append(line)
+        self._size += len(line) + _LINE_COSTS
+        if self._size > LONGEST_RECORD or isinstance(line, _Start):
+            raise _TooLong
+        if not line.isascii():
+            self.problem = self.problem or self.undecodable(line)
+        if self._form.backslash and "\\" in line:
+            # A backslash is one where it escapes nothing: \N and \n are kept, as those who write such files mean it.
+            return _LONE_BACKSLASH.sub(lambda found: found[0] if found[1] else "\\\\", line)
+        return line
+
+    def undecodable(self, line: str) -> str | None:
+        """The problem with the line's bytes, where some are not in the encoding."""
+        mark = _MARK.search(line)
+        return mark and (
+            f"it has the byte {ord(mark[0]) - 0xDC00:02x}, which is not {self._form.encoding.upper()}. "
+            "If the file has another encoding, give it (ENCODING=cp1252)"
+        )
+
+    def plain_batch(self) -> list[str]:
+        """Some whole lines that need no second look; none where the next ones are to be taken one by one."""
+        if self._returned or self._pieces:
+            return []
+        pieces = list(map(self._text.readline, itertools.repeat(_PIECE, _BATCH)))
+        text = "".join(pieces)
+        is_whole = text.count("\n") == _BATCH  # a piece has one at most, at its end
+        has_marks = not text.isascii() and _MARK.search(text)
+        if not is_whole or has_marks or (self._form.backslash and "\\" in text):
+            self._pieces.extend(pieces)
+            return []
+        self.number += _BATCH
+        return pieces
+
+    def take_back(self, batch: list[str]) -> None:
+        """Lines of plain_batch, to be taken one by one."""
+        self._pieces.extend(batch)
+        self.number -= len(batch)
+
+    def _next(self) -> str:
+        line = self._piece()
+        if not line.endswith(("\n", "\r")):
+            line = self._joined(line)
+        if not line or (self._is_cut_off and not line.endswith(("\n", "\r")) and not isinstance(line, _Start)):
+            raise StopIteration
+        return line
+
+    def _joined(self, line: str) -> str:
+        """The line that begins with that piece, or its beginning where it is too long."""
+        pieces, size = [line], len(line)
+        while (more := self._piece()) and size < LONGEST_RECORD:
+            pieces.append(more)
+            size += len(more)
+            if more.endswith(("\n", "\r")):
+                return "".join(pieces)
+        if size < LONGEST_RECORD:
+            return "".join(pieces)
+        while more and not more.endswith(("\n", "\r")):
+            more = self._piece()
+        return _Start(pieces[0][:_KEPT_OF_TOO_LONG])
+
+    def _piece(self) -> str:
+        """The next line, or the next _PIECE characters of a long one."""
+        piece = self._pieces.popleft() if self._pieces else self._text.readline(_PIECE)
+        if len(piece) == _PIECE and piece.endswith("\r"):
+            following = self._pieces.popleft() if self._pieces else self._text.readline(_PIECE)
+            if following == "\n":
+                return piece + following
+            self._pieces.appendleft(following)
+        return piece
+
+    def skip_to(self, number: int) -> None:
+        while self.number < number:
+            try:
+                self._next()
+            except StopIteration:
+                return
+            self.number += 1
+
+    def give_back_all_but_first(self) -> str:
+        first, *others = self.taken
+        self._returned.extendleft(reversed(others))
+        self.number -= len(others)
+        return first

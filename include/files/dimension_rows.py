@@ -1,0 +1,167 @@
+"""Turns the records of a file into typed rows of a dimension: the types are those of its columns in the warehouse."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import date, datetime
+
+from include import readings
+from include.files.csv_records import CsvFile, Record
+from include.files.import_log import Refused
+from include.lake.admission import line_payload
+from include.lake.payload import NotAnObject, parsed
+from include.pipelines import Dimension, Pipeline, all_pipelines
+from include.pipelines.declaration import NULL_WORDS
+from include.warehouse.errors import WarehouseError
+
+
+class UnknownDimension(LookupError):
+    """A TABLE= that no pipeline, or more than one, declares."""
+
+
+def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline, Dimension]:
+    """The dimension of that name and its pipeline, or UnknownDimension naming those there are."""
+    among = [pipeline] if pipeline else list(all_pipelines().values())
+    declared = [(owner, dimension) for owner in among for dimension in owner.dimensions]
+    found = [(owner, dimension) for owner, dimension in declared if dimension.name == name]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{dimension.name} (pipeline {owner.name})" for owner, dimension in declared) or "none"
+    if found:
+        raise UnknownDimension(
+            f"More than one pipeline has a table {name!r}: add PIPELINE= to say which. There is: {known}."
+        )
+    raise UnknownDimension(f"There is no table {name!r} to import; there is: {known}.")
+
+
+def typed_rows(
+    conn,
+    dimension: Dimension,
+    file: CsvFile,
+    records: Iterable[Record],
+    refused: list[Refused],
+    unreadable: list[str],
+    null_words: Collection[str] = NULL_WORDS,
+) -> Iterator[dict[str, object]]:
+    """One dict of column to value for each record of the file; a text that says nothing is None.
+
+    A value that its column cannot take is None too, and named in `unreadable`. Records that are broken or have no usable
+    key join `refused`.
+    """
+    readers = _readers(conn, dimension)
+    texts_of = _json_texts(dimension) if file.format.is_json else _csv_texts(dimension, file.header)
+    for record in records:
+        try:
+            if record.problem:
+                raise ValueError(f"line {record.line} is not a record: {record.problem}")
+            texts = texts_of(record)
+        except ValueError as error:
+            refused.append(Refused(str(record.line), str(error), line_payload(record.fields[0])))
+            continue
+        row, problems = {}, {}
+        for column, text in texts.items():
+            try:
+                row[column] = _typed(column, text, readers[column], null_words)
+            except ValueError as error:
+                row[column], problems[column] = None, str(error)
+        if row[dimension.key] is None:
+            reason = problems.get(dimension.key, f"{dimension.key} is empty")
+            refused.append(Refused(str(record.line), reason, json.dumps(texts, ensure_ascii=False)))
+            continue
+        unreadable += [f"line {record.line}: {problem}" for problem in problems.values()]
+        yield row
+
+
+def _csv_texts(dimension: Dimension, header: list[str]) -> Callable[[Record], dict[str, str | None]]:
+    positions = {column: header.index(column) for column in dimension.columns}
+    return lambda record: {column: record.fields[position] for column, position in positions.items()}
+
+
+def _json_texts(dimension: Dimension) -> Callable[[Record], dict[str, str | None]]:
+    def read(record: Record) -> dict[str, str | None]:
+        try:
+            fields, _ = parsed(record.fields[0])
+        except NotAnObject as error:
+            raise ValueError(f"the line {error}") from None
+        return {column: fields.get(column) for column in dimension.columns}
+
+    return read
+
+
+def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
+    database, table = dimension.table.split(".")
+    cursor = conn.cursor()
+    cursor.execute(
+        "SELECT column_name, data_type, character_maximum_length FROM information_schema.columns "
+        "WHERE table_schema = %(database)s AND table_name = %(table)s",
+        {"database": database, "table": table},
+    )
+    found = {name: _reader(str(kind).lower(), length) for name, kind, length in cursor.fetchall()}
+    cursor.close()
+    absent = [column for column in dimension.columns if column not in found]
+    if absent:
+        raise WarehouseError(
+            f"The warehouse's {dimension.table} has no column {', '.join(absent)}: run the set-up (`make schema`)."
+        )
+    return found
+
+
+def _typed(column: str, text: str | None, read: Callable[[str], object], null_words: Collection[str]) -> object:
+    said = readings.text(text, null_words)
+    if said is None:
+        return None
+    try:
+        return read(said)
+    except ValueError as error:
+        raise ValueError(f"{column} {said[:60]!r} {error}") from None
+
+
+def _reader(kind: str, length: int | None) -> Callable[[str], object]:
+    if kind in _WHOLE_BITS:
+        return lambda text: _whole(text, _WHOLE_BITS[kind])
+    if kind in ("decimal", "double", "float"):
+        return lambda text: _found(readings.amount(text), "is not a number")
+    if kind in ("datetime", "timestamp"):
+        return _time
+    if kind == "date":
+        return _date
+    return lambda text: _text(text, length)
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+
+
+def _found(value: object, problem: str) -> object:
+    if value is None:
+        raise ValueError(problem)
+    return value
+
+
+def _whole(text: str, bits: int) -> int:
+    """12, and 12.0 as spreadsheets write it."""
+    number = _found(readings.whole_number(text), "is not a whole number")
+    if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+        raise ValueError("is too large")
+    return number
+
+
+def _time(text: str) -> datetime:
+    """A day alone is its midnight, as exporters and servers mean it."""
+    day = f"{text} 00:00:00" if _DAY.fullmatch(text) else text
+    return _found(readings.instant(day), "is not a time (2026-11-22 14:05:00)")
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return _found(readings.instant(text), "is not a date (2026-11-22)").date()
+
+
+def _text(text: str, length: int | None) -> str:
+    if length is not None and len(text) > length:
+        raise ValueError(f"is longer than {length} characters")
+    return text

@@ -1,0 +1,152 @@
+"""How the text of a file is written: its encoding, and CSV of a dialect or JSON lines. Recognized, or given by people."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from include import readings
+from include.files.packed_file import FileRefused
+
+MARKS = "lake.marks"  # error handler: makes a byte that is not in the encoding half of a character, which no text has
+_LONGEST_HEADER = 100_000  # characters that decide on the delimiter; csv takes 131,072 in a cell
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+_KINDS = {"csv": False, "jsonl": True}
+_QUOTES = {"doubled": False, "backslash": True}
+_BYTE_ORDER_MARKS = (  # UTF-32's before UTF-16's, which it begins with
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_EXCELS_FIRST_LINE = re.compile(r"sep=([,;\t|])[\r\n]")
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """What is known of a file's text; None is to be recognized."""
+
+    encoding: str | None = None  # as Python names it
+    is_json: bool | None = None  # lines, each a JSON object; else CSV
+    delimiter: str | None = None
+    backslash: bool | None = None  # before quotes inside quotes; else they are doubled
+
+    def __str__(self) -> str:
+        encoding = self.encoding.upper()
+        if self.is_json:
+            return f"{encoding}, JSON lines"
+        name = next(name for name, character in DELIMITERS.items() if character == self.delimiter)
+        quotes = ", quotes escaped by a backslash" if self.backslash else ""
+        return f"{encoding}, CSV with {name}s{quotes}"
+
+    @property
+    def dialect(self) -> dict[str, object]:
+        """For csv.reader. Strict: a lenient one would silently take the lines after a stray quote for one value."""
+        # A doubled quote has one meaning in both dialects; a space after a delimiter is not part of a value.
+        escape = "\\" if self.backslash else None
+        return {"delimiter": self.delimiter, "escapechar": escape, "skipinitialspace": True, "strict": True}
+
+
+def given(encoding: str = "", words: str = "") -> FileFormat:
+    """What ENCODING= and FORMAT= say. Raises FileRefused."""
+    found = FileFormat()
+    if encoding:
+        try:
+            found = replace(found, encoding=codecs.lookup(encoding).name)
+            # Python also knows encodings that are not of text, and some that cannot be read in pieces.
+            io.TextIOWrapper(io.BytesIO(b"\xff\xfe\0\0.\0\0\0"), found.encoding, errors=MARKS).read()
+        except (LookupError, UnicodeError):
+            raise FileRefused(
+                f"Unknown encoding {encoding!r}: use one that Python supports, such as utf-8, cp1252 or utf-16."
+            ) from None
+    for word in filter(None, re.split(r"[,\s]+", words.lower())):
+        for values, name in ((_KINDS, "is_json"), (DELIMITERS, "delimiter"), (_QUOTES, "backslash")):
+            if word in values:
+                found = replace(found, **{name: values[word]})
+                break
+        else:
+            known = ", ".join([*_KINDS, *DELIMITERS, *_QUOTES])
+            raise FileRefused(
+                f"FORMAT={words} is unknown: use words of {known}, such as FORMAT=csv,semicolon,backslash."
+            )
+    if found.is_json is None and (found.delimiter or found.backslash is not None):
+        found = replace(found, is_json=False)
+    return found
+
+
+def _marked(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(MARKS, _marked)
+
+
+def with_encoding(path: Path, known: FileFormat, sample: bytes) -> tuple[FileFormat, int]:
+    """The format with its encoding, and how many bytes its byte order mark takes. A mark is right, whatever is given.
+
+    Raises FileRefused.
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if sample.startswith(mark):
+            return replace(known, encoding=encoding), len(mark)
+    if known.encoding in ("utf-16", "utf-32"):
+        raise FileRefused(
+            f"{path}: it has no byte order mark, which {known.encoding.upper()} needs. "
+            f"Give ENCODING={known.encoding}-le or {known.encoding}-be."
+        )
+    return replace(known, encoding=known.encoding or "utf-8"), 0
+
+
+def recognized(
+    known: FileFormat, sample: str, names: Collection[str], broken: Callable[[FileFormat, str], int]
+) -> FileFormat:
+    """The format of a text that begins with `sample`; its columns are probably some of `names`.
+
+    `broken` says how many records of a sample are broken in a format.
+    """
+    is_json = sample.lstrip(readings.WHITE_SPACE).startswith("{") if known.is_json is None else known.is_json
+    if is_json:
+        return replace(known, is_json=True)
+    found = replace(known, is_json=False, delimiter=known.delimiter or _delimiter(sample, names))
+    if found.backslash is None:
+        doubled, escaped = replace(found, backslash=False), replace(found, backslash=True)
+        is_escaped = '\\"' in sample and broken(escaped, sample) < broken(doubled, sample)
+        found = escaped if is_escaped else doubled
+    return found
+
+
+def first_line_of_excel(sample: str) -> str | None:
+    """The delimiter that a first line such as `sep=;` declares for Excel; None without one."""
+    match = _EXCELS_FIRST_LINE.match(sample)
+    return match[1] if match else None
+
+
+def _delimiter(sample: str, names: Collection[str]) -> str:
+    """The one by which the header names most of the columns that are known, and then most columns."""
+    if found := first_line_of_excel(sample):
+        return found
+    header = re.split(r"[\r\n]", sample, maxsplit=1)[0]
+    known = {name.casefold() for name in names}
+
+    def columns(delimiter: str) -> tuple[int, int]:
+        found = next(csv.reader([header[:_LONGEST_HEADER]], delimiter=delimiter, skipinitialspace=True), [])
+        return len(known & {readings.text(name, ()).casefold() for name in found if name.strip()}), len(found)
+
+    return max(DELIMITERS.values(), key=columns)
+
+
+def named(header: Collection[str], names: Collection[str]) -> list[str]:
+    """The columns by the names that are known, in whatever case and white space the header has them; others as they are."""
+    texts = [readings.text(name, ()) or "" for name in header]
+    exact = set(texts)
+    by_case = {name.casefold(): name for name in names}
+    matches = ((text, by_case.get(text.casefold(), text)) for text in texts)
+    return [text if text in names or match in exact else match for text, match in matches]

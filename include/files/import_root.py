@@ -1,0 +1,93 @@
+"""The one folder that the DAG `minutemark_import` reads files from: users of Airflow choose the file, the worker opens it.
+
+A file is opened once, and all its readers get that open file: a name can mean another file a moment later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from include.files.csv_records import FileRefused
+
+SETTING = "MINUTEMARK_IMPORT_ROOT"
+_DEFAULT = Path(__file__).resolve().parents[2] / "data"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # the last: opening a pipe must not wait for its writer
+
+
+class OpenedFile:
+    """What readers use of a Path, for a file that is open. It has no `__fspath__`: nothing can open it by its name."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.name = path.name
+        self._path, self._descriptor = path, descriptor
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def exists(self) -> bool:
+        return True
+
+    def is_file(self) -> bool:
+        return True
+
+    def stat(self) -> os.stat_result:
+        return os.fstat(self._descriptor)
+
+    def open(self, mode: str, buffering: int = -1) -> BinaryIO:
+        """From its beginning. Readers share one position: the next one begins when the last one has ended."""
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        return os.fdopen(os.dup(self._descriptor), mode, buffering)
+
+
+def import_root() -> Path:
+    """MINUTEMARK_IMPORT_ROOT, or the project's `data/` folder."""
+    return Path(os.environ.get(SETTING) or _DEFAULT).resolve()
+
+
+@contextlib.contextmanager
+def file_below_root(file: str) -> Iterator[OpenedFile]:
+    """The regular file of that path, which is absolute or relative to the root. Raises FileRefused, which says nothing of
+    files elsewhere, not even whether they exist: `..` and symbolic links that lead out of the root are followed first."""
+    root = import_root()
+    try:
+        path = (root / file).resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
+        path = None
+    if path is None or not path.is_relative_to(root):
+        raise FileRefused(
+            f"{file!r} is not below {root}, the only folder that this DAG reads. Put the file there, or set {SETTING} "
+            "for the workers to the folder that has it. `make import` reads any file of its caller."
+        )
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = _opened(root, path.relative_to(root).parts, stack)
+            found = os.fstat(descriptor)
+        except OSError as error:
+            raise FileRefused(
+                f"{path} is not a regular file that can be opened ({error.strerror}). {_REMEDY}"
+            ) from None
+        if not stat.S_ISREG(found.st_mode):
+            raise FileRefused(f"{path} is not a regular file. {_REMEDY}")
+        if found.st_nlink > 1:  # under its other name it may be a file that is not for the users of the DAG
+            raise FileRefused(f"{path} is a hard link: the file has {found.st_nlink} names. Put a copy of it there.")
+        yield OpenedFile(path, descriptor)
+
+
+_REMEDY = "Put the file there, on each worker that may run the import."
+
+
+def _opened(root: Path, parts: tuple[str, ...], stack: contextlib.ExitStack) -> int:
+    """The descriptor of the file below the root, folder by folder. Raises OSError where a part is a symbolic link: the path
+    was resolved, so that one has come since then."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    stack.callback(os.close, descriptor)
+    for number, part in enumerate(parts, 1):
+        descriptor = os.open(part, _FILE if number == len(parts) else _FOLDER, dir_fd=descriptor)
+        stack.callback(os.close, descriptor)
+    return descriptor

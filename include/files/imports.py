@@ -1,0 +1,376 @@
+"""Imports: a file of events or of a dimension, or a flat lake table. `make import` and the DAG for imports call this.
+
+Whatever is refused is kept with its reason; an import that was stopped goes on where it was; one that was finished
+and is asked for again is imported again in full, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from include import pipelines
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
+from include.files import file_format, parallel_writer
+from include.files.csv_records import FileRefused, Record, csv_records
+from include.files.dimension_rows import UnknownDimension, dimension_of, typed_rows
+from include.files.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
+from include.files.import_log import ImportLog, Refused, add_file_options, shortfall
+from include.files.import_root import OpenedFile
+from include.files.json_events import events_of
+from include.files.packed_file import Damage
+from include.files.progress_log import Bar
+from include.files.survey import checked_fingerprint
+from include.lake import change_log
+from include.lake.admission import ClosedRows, Occurrences, TableEvents, about_columns, check_header, names_of
+from include.lake.errors import LakeError
+from include.lake.presence import Presence
+from include.lake.schema import check_table
+from include.lake.session import explained, lake
+from include.lake.writer import Event
+from include.pipelines import Pipeline
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+
+log = logging.getLogger(__name__)
+
+_REFUSALS = (
+    FileRefused,
+    LakeError,
+    WarehouseError,
+    ConnectionMissing,
+    parallel_writer.ProcessEnded,
+    pipelines.UnknownPipeline,
+    UnknownDimension,
+)
+_ROWS_PER_CHUNK = 4_000
+_VALUES_SHOWN = 10
+_CHARACTERS_PER_CHUNK = 8_000_000
+_LOOKED_UP = (200, 2)  # rows of the first chunk, and of each other one: too few to take time
+
+
+@dataclass
+class ImportSummary:
+    """What an import did; `written` and `rejected` include what it did before it was resumed."""
+
+    source: str
+    target: str
+    recognized: str = ""  # how a file is packed and written
+    left_out: int = 0  # bytes behind the end of what is packed
+    damage: Damage | None = None  # of the file: what follows it was not read
+    looked_up: int = 0  # events that were looked up in the lake before they were written
+    known: int = 0  # of these, those that were there
+    written: int = 0
+    rejected: int = 0
+    minutes: set[datetime] = field(default_factory=set)  # touched by this call
+    closed: ClosedRows = field(default_factory=ClosedRows)  # of this call
+    resumed_at: int | None = None
+    unknown_columns: tuple[str, ...] = ()
+    missing_columns: tuple[str, ...] = ()
+    ignored_columns: tuple[str, ...] = ()  # of a dimension's file
+    unreadable: list[str] = field(default_factory=list)  # values of a dimension that are stored as null
+    seconds: float = 0.0
+
+    def shortfall(self, max_rejected: float) -> str | None:
+        """Why it did not do what it is for."""
+        return shortfall(self.written, self.rejected, max_rejected, self.damage and self.damage.problem)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.recognized}."] if self.recognized else []
+        lines.append(
+            f"{self.source} into {self.target}: {self.written} rows written, {self.rejected} rejected, "
+            f"{self.seconds:.1f} s."
+        )
+        if self.known:
+            lines.append(
+                f"Of {self.looked_up} rows that were looked up before, {self.known} were in the lake already: they count once."
+            )
+        if self.left_out:
+            lines.append(f"{self.left_out} bytes behind the end of the packed data were left out.")
+        if self.minutes:
+            lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
+        if self.resumed_at is not None:
+            lines.append(f"It went on behind position {self.resumed_at}, where it had been stopped.")
+        lines += self.closed.lines()
+        lines += about_columns("source", self.unknown_columns, self.missing_columns)
+        if self.ignored_columns:
+            lines.append(f"Columns that are not imported: {', '.join(self.ignored_columns)}.")
+        if self.unreadable:
+            shown = "; ".join(self.unreadable[:_VALUES_SHOWN])
+            more = f"; and {len(self.unreadable) - _VALUES_SHOWN} more" if len(self.unreadable) > _VALUES_SHOWN else ""
+            lines.append(
+                f"Warning: {len(self.unreadable)} values cannot be read and are stored as null: {shown}{more}."
+            )
+        if self.rejected:
+            lines.append("Rejected rows and their reasons: SELECT * FROM etl.rejected_summary WHERE origin = 'import'.")
+        return "\n".join(lines)
+
+
+def import_csv(
+    pipeline: Pipeline, path: str | Path | OpenedFile, *, encoding: str = "", form: str = ""
+) -> ImportSummary:
+    """Write the events of a file (CSV or JSON lines, packed or not) into the lake. Needs `create_time`, or the time column
+    that the pipeline declares, and columns of the pipeline. `encoding` and `form` are ENCODING= and FORMAT=.
+
+    Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
+    """
+    path, begun = Path(path) if isinstance(path, str) else path, time.monotonic()
+    known = file_format.given(encoding, form)
+    digest, damage = checked_fingerprint(path)
+    with (
+        csv_records(path, names_of(pipeline), known, damage) as file,
+        lake(LAKE_READER) as lookup,
+        lake(LAKE_WRITER) as session,
+        warehouse(WAREHOUSE_ETL) as conn,
+    ):
+        unknown, missing = check_header(path, file.header, pipeline)
+        check_table(session, pipeline)
+        imports = ImportLog(
+            conn,
+            pipeline=pipeline.name,
+            target=pipeline.name,
+            source_key=digest,
+            source_name=path.name,
+            first_position=0,
+        )
+        progress = imports.begin()
+        summary = ImportSummary(str(path), pipeline.lake_table, file.recognized)
+        summary.unknown_columns, summary.missing_columns = unknown, missing
+        summary.resumed_at = progress.position if progress.resumed else None
+        reader = events_of(file, pipeline, change_log.clock(session))
+        with (
+            Occurrences(reader.unnamed, pipeline) as occurrences,
+            Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar,
+        ):
+            # From the beginning, also when it is resumed: equal rows before the position count.
+            records = occurrences.numbered(file.records())
+            _write_all(
+                (record for record in records if record.line > progress.position),
+                reader.read,
+                lambda record: record.end_line,
+                session,
+                lookup,
+                pipeline,
+                imports,
+                summary,
+                lambda _: bar.at(file.position()),
+            )
+        summary.left_out, summary.damage = file.packing.left_out, damage
+        return _finished(summary, imports, begun)
+
+
+def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
+    """Copy a flat lake table, keyspace.table with PRIMARY KEY (create_time), into the pipeline's lake table.
+
+    Reads with lake_reader, which needs SELECT on that table. Rows that arrive meanwhile may be left out: run it again.
+    """
+    begun = time.monotonic()
+    with (
+        lake(LAKE_READER) as source,
+        lake(LAKE_WRITER) as session,
+        warehouse(WAREHOUSE_ETL) as conn,
+    ):
+        with explained(endpoint(LAKE_READER)):
+            table = flat_table(source, pipeline, name)
+        check_table(session, pipeline)
+        imports = ImportLog(
+            conn,
+            pipeline=pipeline.name,
+            target=pipeline.name,
+            source_key=name,
+            source_name=name,
+            first_position=FIRST_TOKEN,
+        )
+        progress = imports.begin()
+        summary = ImportSummary(name, pipeline.lake_table, unknown_columns=table.unknown, missing_columns=table.missing)
+        summary.resumed_at = progress.position if progress.resumed else None
+        reader = TableEvents(pipeline, change_log.clock(session))
+        with Bar(f"{name} into {pipeline.lake_table}", LAST_TOKEN - FIRST_TOKEN, unit="token") as bar:
+            _write_all(
+                _explained_rows(table, source, progress.position),
+                reader.read,
+                lambda row: row.token,
+                session,
+                source,
+                pipeline,
+                imports,
+                summary,
+                lambda token: bar.at(token - FIRST_TOKEN),
+            )
+        return _finished(summary, imports, begun)
+
+
+def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[FlatRow]:
+    """Its errors are about the reader's connection; those of whoever takes the rows are not."""
+    with explained(endpoint(LAKE_READER)):
+        yield from table.rows(source, after_token)
+
+
+def import_dimension(
+    table: str, path: str | Path | OpenedFile, *, pipeline: Pipeline | None = None, encoding: str = "", form: str = ""
+) -> ImportSummary:
+    """Bring a dimension, such as `job`, up to date from a file, and the facts that refer to it."""
+    from include.warehouse.dimensions import import_dimension as upsert
+
+    path, begun = Path(path) if isinstance(path, str) else path, time.monotonic()
+    owner, dimension = dimension_of(table, pipeline)
+    known = file_format.given(encoding, form)
+    digest, damage = checked_fingerprint(path)
+    with csv_records(path, dimension.columns, known, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
+        absent = [column for column in dimension.columns if column not in file.header]
+        if absent:
+            raise FileRefused(
+                f"{path}: it has no column {', '.join(absent)}, which {dimension.table} needs. "
+                f"The first line of a CSV must name {', '.join(dimension.columns)}: add the column, or rename the one that "
+                "is meant."
+            )
+        imports = ImportLog(
+            conn,
+            pipeline=owner.name,
+            target=f"{owner.name}.{dimension.name}",
+            source_key=digest,
+            source_name=path.name,
+            first_position=0,
+        )
+        imports.begin(again=True)
+        refused: list[Refused] = []
+        unreadable: list[str] = []
+        with Bar(f"{path.name} into {dimension.table}", path.stat().st_size) as bar:
+            rows = typed_rows(
+                conn,
+                dimension,
+                file,
+                bar.over(file.records(), file.position),
+                refused,
+                unreadable,
+                owner.null_words,
+            )
+            written = upsert(conn, dimension, rows)
+        imports.advance(0, written, refused)
+        summary = ImportSummary(
+            str(path), dimension.table, file.recognized, file.packing.left_out, unreadable=unreadable
+        )
+        summary.damage = damage
+        summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
+        return _finished(summary, imports, begun)
+
+
+def _write_all(
+    rows: Iterable,
+    read: Callable[[object], Event | Refused],
+    position_of: Callable[[object], int],
+    session,
+    lookup,
+    pipeline: Pipeline,
+    imports: ImportLog,
+    summary: ImportSummary,
+    on_position: Callable[[int], None],
+) -> None:
+    """Chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
+    looked_up = _looked_up(_chunks(rows), read, Presence(lookup, pipeline), summary)
+    for chunk, outcome in parallel_writer.written(looked_up, read, pipeline, session):
+        summary.minutes |= outcome.minutes
+        summary.closed.add(outcome.refused)
+        position = position_of(chunk[-1])
+        imports.advance(position, outcome.events, outcome.refused)
+        on_position(position)
+
+
+def _looked_up(
+    chunks_of_rows: Iterable[list],
+    read: Callable[[object], Event | Refused],
+    presence: Presence,
+    summary: ImportSummary,
+) -> Iterator[list]:
+    """The chunks; a few rows of each are looked up in the lake before it is written."""
+    most, others = _LOOKED_UP
+    for chunk in chunks_of_rows:
+        sample = chunk[:: -(-len(chunk) // most)]
+        events = [event for row in sample if isinstance(event := read(row), Event)]
+        summary.looked_up += len(events)
+        summary.known += len(events) - len(presence.absent(events))
+        most = others
+        yield chunk
+
+
+def _chunks(rows: Iterable) -> Iterator[list]:
+    chunk, characters = [], 0
+    for row in rows:
+        chunk.append(row)
+        texts = row.fields if isinstance(row, Record) else row.values.values()
+        characters += sum(map(len, filter(None, texts)))
+        if len(chunk) == _ROWS_PER_CHUNK or characters >= _CHARACTERS_PER_CHUNK:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _finished(summary: ImportSummary, imports: ImportLog, begun: float) -> ImportSummary:
+    imports.finish()
+    summary.written, summary.rejected = imports.progress.rows_written, imports.progress.rows_rejected
+    summary.seconds = time.monotonic() - begun
+    log.info("%s", summary)
+    return summary
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m include.files.imports …`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make import", description=__doc__.splitlines()[0])
+    parser.add_argument("--pipeline", help="PIPELINE= whose events these are, or whose dimension")
+    parser.add_argument(
+        "--file",
+        help="FILE= CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip); it is recognized by its content",
+    )
+    parser.add_argument("--table", help="TABLE= the dimension to import the file into")
+    parser.add_argument("--from", dest="source", metavar="KEYSPACE.TABLE", help="FROM= a flat lake table to copy")
+    add_file_options(parser)
+    asked = parser.parse_args(arguments)
+    try:
+        summary = asked_import(
+            asked.pipeline, asked.table, asked.file, asked.source, encoding=asked.encoding, form=asked.format
+        )
+    except _REFUSALS as error:
+        print(f"Import failed. {error.args[0]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
+        return 130
+    print(summary)
+    if problem := summary.shortfall(asked.max_rejected):
+        print(f"Import incomplete. {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def asked_import(
+    pipeline: str | None,
+    table: str | None,
+    file: str | OpenedFile | None,
+    source: str | None,
+    *,
+    encoding: str = "",
+    form: str = "",
+) -> ImportSummary:
+    """The import that a command line or a form asks for: PIPELINE, TABLE, FILE and FROM of `make import`."""
+    owner = pipelines.get(pipeline) if pipeline else None
+    if table and file and not source:
+        return import_dimension(table, file, pipeline=owner, encoding=encoding, form=form)
+    if owner and file and not source:
+        return import_csv(owner, file, encoding=encoding, form=form)
+    if owner and source and not file:
+        return import_table(owner, source)
+    raise FileRefused(
+        "It is not clear what to import. Say one of: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; "
+        "PIPELINE=recruitment FROM=keyspace.table."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

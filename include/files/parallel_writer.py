@@ -1,0 +1,128 @@
+"""Chunks of raw rows into the lake: by this process, and by several at once where there are many.
+
+Judging a row and packing it for the driver is Python's work, and one process of it keeps no Cassandra node busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import datetime
+from multiprocessing import connection, get_context, parent_process
+from typing import TYPE_CHECKING
+
+from include.connections import LAKE_WRITER, Endpoint, endpoint
+from include.files.import_log import Refused
+from include.lake import change_log
+from include.lake.session import explained, lake
+from include.lake.writer import Event, EventWriter
+from include.pipelines import Pipeline
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+ALONE = 5  # chunks that this process writes itself: starting others takes a second or two
+_MOST_PROCESSES = 8
+_WAITING = 2  # chunks of each process that are read ahead
+
+Read = Callable[[object], "Event | Refused"]  # judges one row; travels to other processes
+
+
+class ProcessEnded(RuntimeError):
+    """One of the processes that write ended before its time."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a chunk's rows."""
+
+    events: int
+    refused: Sequence[Refused]
+    minutes: frozenset[datetime]
+
+
+def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session) -> Iterator[tuple[list, Outcome]]:
+    """Each chunk of named tuples, in order, once its events are in the lake and their minutes in the change log.
+
+    Raises LakeError or ProcessEnded. Chunks behind one that failed may be there as well: the next try writes the same
+    rows again. Of several versions of an event the last one in the chunks' order stays, whichever process writes it.
+    """
+    own = _Writer(EventWriter(session, pipeline), read)
+    stamped = ((as_of, chunk) for as_of, chunk in enumerate(chunks, change_log.write_clock(session)))
+    for as_of, chunk in itertools.islice(stamped, ALONE):
+        yield chunk, own.write(chunk, as_of)
+    if (first := next(stamped, None)) is not None:
+        yield from _by_several(itertools.chain([first], stamped), read, pipeline)
+
+
+def _by_several(chunks: Iterable[tuple[int, list]], read: Read, pipeline: Pipeline) -> Iterator[tuple[list, Outcome]]:
+    processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
+    # Spawned, not forked: the driver's threads and connections do not survive a fork.
+    pool = ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=_begin, initargs=(endpoint(LAKE_WRITER), read, pipeline)
+    )
+    waiting: deque = deque()
+    try:
+        for as_of, chunk in chunks:
+            # As plain tuples: each named one is packed by a call of its own.
+            waiting.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk], as_of)))
+            if len(waiting) > _WAITING * processes:
+                done, outcome = waiting.popleft()
+                yield done, outcome.result()
+        for done, outcome in waiting:
+            yield done, outcome.result()
+    except BrokenProcessPool as error:
+        raise ProcessEnded(
+            "A process that writes to the lake ended before its time: it was killed, or memory ran out. The same command "
+            "continues where this one stopped."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Writer:
+    """Judges the rows of a chunk, and writes those that are events."""
+
+    def __init__(self, writer: EventWriter, read: Read) -> None:
+        self._writer = writer
+        self._read = read
+
+    def write(self, chunk: list, as_of: int) -> Outcome:
+        judged = [self._read(row) for row in chunk]
+        events = [row for row in judged if isinstance(row, Event)]
+        refused = [row for row in judged if isinstance(row, Refused)]
+        return Outcome(len(events), refused, self._writer.write(events, as_of=as_of).minutes)
+
+
+# In a process of the pool
+
+_held = contextlib.ExitStack()  # its session, as long as it lives
+_writer: _Writer
+_target: Endpoint
+
+
+def _begin(target: Endpoint, read: Read, pipeline: Pipeline) -> None:
+    global _writer, _target
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _target = target
+    _writer = _Writer(EventWriter(_held.enter_context(lake(target)), pipeline), read)
+
+
+def _write(kind: type, rows: list[tuple], as_of: int) -> Outcome:
+    with explained(_target):  # the driver's own errors do not survive the way to the parent
+        return _writer.write(list(map(kind._make, rows)), as_of)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed says nothing, and its pool would wait for the next chunk for ever."""
+    connection.wait([parent_process().sentinel])
+    os._exit(1)

@@ -1,0 +1,216 @@
+"""Feeds a CSV of events into its pipeline's topic, as if they happened now: `make replay-csv`.
+
+How far it has come is recorded when the broker has acknowledged; killed anywhere, the same command goes on with the same
+ids and the same times, so that every event counts once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from include import pipelines
+from include.connections import WAREHOUSE_ETL, ConnectionMissing
+from include.files import file_format
+from include.files.csv_records import FileRefused, csv_records
+from include.files.import_log import ImportLog, ImportRunning, add_file_options, shortfall
+from include.files.json_events import events_of
+from include.files.packed_file import Damage
+from include.files.progress_log import Bar
+from include.files.replay_feed import Clock, Feed
+from include.files.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
+from include.files.survey import Sample, Survey, checked_fingerprint, glance_at, survey
+from include.files.time_shift import Timeline
+from include.kafka import topics
+from include.kafka.clients import BrokerError
+from include.kafka.ingest_mode import SETTING, UnknownWayIn, way_in
+from include.kafka.producer import producer
+from include.lake.admission import Occurrences, about_columns, check_header, names_of
+from include.pipelines import Pipeline
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+
+log = logging.getLogger(__name__)
+
+_REFUSALS = (ReplayRefused, FileRefused, ImportRunning, ConnectionMissing, UnknownWayIn, pipelines.UnknownPipeline)
+_ENDINGS = (BrokerError, WarehouseError)  # what may end a replay that has begun
+
+
+@dataclass
+class ReplaySummary:
+    """What a replay did; `sent` and `rejected` include what it did before it was resumed."""
+
+    source: str
+    topic: str
+    recognized: str = ""  # how the file is packed and written
+    left_out: int = 0  # bytes behind the end of what is packed
+    damage: Damage | None = None  # of the file: what follows it was not read
+    sent: int = 0
+    rejected: int = 0
+    resumed_at: int | None = None
+    unknown_columns: tuple[str, ...] = ()
+    missing_columns: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def shortfall(self, max_rejected: float) -> str | None:
+        """Why it did not do what it is for."""
+        return shortfall(self.sent, self.rejected, max_rejected, self.damage and self.damage.problem)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source}: {self.recognized}.",
+            f"{self.source} into topic {self.topic}: {self.sent} events sent, {self.rejected} lines rejected, "
+            f"{self.seconds:.1f} s.",
+        ]
+        if self.left_out:
+            lines.append(f"{self.left_out} bytes behind the end of the packed data were left out.")
+        if self.resumed_at is not None:
+            lines.append(f"It went on behind line {self.resumed_at}, where it had been stopped.")
+        lines += about_columns("file", self.unknown_columns, self.missing_columns)
+        if self.rejected:
+            lines.append("Rejected lines and their reasons: make rejected.")
+        return "\n".join(lines)
+
+
+def replay_csv(
+    pipeline: Pipeline, path: str | Path, how: Manner, *, encoding: str = "", form: str = "", again: bool = False
+) -> ReplaySummary:
+    """Send the events of a file to the pipeline's topic, each when its time has come.
+
+    The file is recognized as an import recognizes it; `encoding` and `form` are ENCODING= and FORMAT=.
+
+    Goes on with a replay of the same file in the same manner that was stopped, unless `again`. Raises ReplayRefused or
+    FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call goes on.
+    """
+    path, begun = Path(path), time.monotonic()
+    _check_way_in(pipeline)
+    check(how, pipeline, None, _utc_now())
+    known = file_format.given(encoding, form)
+    digest, damage = checked_fingerprint(path)
+    found = survey(path, known, pipeline, damage) if how.needs_survey else None
+    check(how, pipeline, found, _utc_now())
+    with (
+        csv_records(path, names_of(pipeline), known, damage) as file,
+        warehouse(WAREHOUSE_ETL) as conn,
+        producer(pipeline) as sender,
+    ):
+        unknown, missing = check_header(path, file.header, pipeline)
+        replays = ImportLog(
+            conn,
+            pipeline=pipeline.name,
+            target=pipeline.name,
+            source_key=how.key(digest),
+            source_name=path.name,
+            first_position=0,
+            origin=None if how.shift else digest,  # what an import of this file rejects, too
+        )
+        progress = replays.begin(again=again)
+        summary = ReplaySummary(
+            str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
+        )
+        summary.resumed_at = after_line = progress.position if progress.resumed else None
+        times = timeline(how, found, progress.begun_at)
+        if found:
+            log.info("%s", _announcement(found, times))
+        clock = Clock(replays.clock())
+        # A shifted event is not of the time that the file says: whether its minute is closed is for the way in to judge.
+        admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
+        events = events_of(file, admitting, clock.now(), as_texts=True)
+        plan = Plan(pipeline, how, events, glance_at(file, pipeline), times)
+        sample = Sample(found.kinds, how.sample, digest) if how.sample else None
+        total, unit = (found.lines, "line") if found else (path.stat().st_size, "B")
+        with (
+            Occurrences(events.unnamed, pipeline) as occurrences,
+            Bar(f"{path.name} into {pipeline.topic}", total, unit) as bar,
+        ):
+            records = occurrences.numbered(file.records())
+            feed = Feed(
+                pipeline,
+                sender,
+                replays,
+                clock,
+                events.refused,
+                lambda line: bar.at(line if found else file.position()),
+            )
+            for row in plan.rows(records, sample, after_line or 0):
+                feed.take(*row)
+            feed.settle()
+        replays.finish()
+        summary.left_out, summary.damage = file.packing.left_out, damage
+    summary.sent, summary.rejected = replays.progress.rows_written, replays.progress.rows_rejected
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+def _check_way_in(pipeline: Pipeline) -> None:
+    """Before the file is gone through, which may last."""
+    if way_in() is None:
+        raise ReplayRefused(
+            f"{SETTING} is empty: nobody takes events from topics to the lake. Start the stack with Kafka (`make run`; "
+            f"{SETTING}=dag or connect elsewhere), or import the file: make import PIPELINE={pipeline.name} FILE=…"
+        )
+    topics.check_topic(pipeline)
+
+
+def _announcement(found: Survey, times: Timeline | None) -> str:
+    if times is None:
+        return str(found)
+    return f"{found} In this replay that is {times.at(found.first):%F %T} to {times.at(found.last):%F %T}."
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`make replay-csv`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make replay-csv", description=__doc__.splitlines()[0])
+    parser.add_argument("--pipeline", default="", help="PIPELINE= whose events these are")
+    parser.add_argument(
+        "--file",
+        default="",
+        help="FILE= CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip); it is recognized by its content",
+    )
+    parser.add_argument("--rate", default="", help="RATE= times as fast as they happened, or max (default 1)")
+    parser.add_argument(
+        "--shift", default="", help="SHIFT=now: they happen now (default); none: they keep times and ids"
+    )
+    parser.add_argument("--sample", default="", help="SAMPLE= so many rows, of every kind its share")
+    add_file_options(parser)
+    parser.add_argument(
+        "--again", action="store_true", help="AGAIN=1: start over instead of resuming one that was stopped"
+    )
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("include.operations").setLevel(logging.INFO)
+    try:
+        if not asked.pipeline or not asked.file:
+            raise ReplayRefused("It is not clear what to replay. Say PIPELINE=recruitment FILE=x.csv, for example.")
+        how = manner(asked.rate, asked.shift, asked.sample)
+        options = {"encoding": asked.encoding, "form": asked.format, "again": asked.again}
+        summary = replay_csv(pipelines.get(asked.pipeline), asked.file, how, **options)
+    except _REFUSALS as error:
+        print(f"Replay failed. {error.args[0]}", file=sys.stderr)
+        return 1
+    except _ENDINGS as error:
+        print(
+            f"Replay failed. {error.args[0]} Then the same command continues where this one stopped.", file=sys.stderr
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
+        return 130
+    print(summary)
+    if problem := summary.shortfall(asked.max_rejected):
+        print(f"Replay incomplete. {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Sends what is due into a topic and records what the broker has acknowledged; never far ahead of those who take it in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from include.files.csv_records import Record
+from include.files.import_log import ImportLog, Refused
+from include.kafka import topics
+from include.kafka.clients import BrokerError
+from include.kafka.ingest_mode import DAG, group_of, way_in
+from include.kafka.producer import EventProducer, MessageTooLong
+from include.lake.keys import time_of
+from include.lake.writer import Event
+from include.pipelines import Pipeline
+
+log = logging.getLogger(__name__)
+
+_ROWS_PER_CHUNK = 5_000
+_CHARACTERS_PER_CHUNK = 8_000_000
+_SECONDS_PER_CHUNK = 1.0
+_MOST_WAITING = 200_000  # messages: a topic is often kept by size, and what nobody has read yet must stay in it
+_ROWS_PER_LOOK = 50_000  # at how many wait
+_SECONDS_BETWEEN_WARNINGS = 30.0
+
+
+class Clock:
+    """Now, in UTC, by a clock that was asked once."""
+
+    def __init__(self, now: datetime) -> None:
+        self._difference = now - _own_clock()
+
+    def now(self) -> datetime:
+        return _own_clock() + self._difference
+
+
+class Feed:
+    """Takes the rows of one replay in their order. `refusal` makes a rejected row of a record and a reason; `on_line` hears
+    up to which line everything is safe.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        sender: EventProducer,
+        replays: ImportLog,
+        clock: Clock,
+        refusal: Callable[[Record, str], Refused],
+        on_line: Callable[[int], object],
+    ) -> None:
+        self._pipeline, self._sender, self._replays = pipeline, sender, replays
+        self._clock, self._refusal, self._on_line = clock, refusal, on_line
+        self._limits = topics.limits_of(pipeline)
+        self._has_limits = self._limits != topics.Limits()
+        self._line = replays.progress.position
+        self._since_look = 0
+        self._begin_chunk()
+
+    def take(self, record: Record, found: Event | Refused, due: datetime | None) -> None:
+        """Send it when it is due, or keep it as rejected. Raises BrokerError, WarehouseError."""
+        if due:
+            self._wait(due)
+        if isinstance(found, Event):
+            found = self._add(record, found)
+        if isinstance(found, Refused):
+            self._refused.append(found)
+        else:
+            self._sent += 1
+        self._line = record.end_line
+        self._characters += sum(map(len, record.fields))
+        if (
+            self._sent + len(self._refused) >= _ROWS_PER_CHUNK
+            or self._characters >= _CHARACTERS_PER_CHUNK
+            or time.monotonic() >= self._until
+        ):
+            self.settle()
+
+    def settle(self) -> None:
+        """Return when all that was taken is safe, and recorded."""
+        self._sender.flush()
+        if self._sent or self._refused:
+            self._replays.advance(self._line, self._sent, self._refused)
+        self._on_line(self._line)
+        self._since_look += self._sent
+        if self._since_look >= _ROWS_PER_LOOK:
+            self._await_followers()
+            self._since_look = 0
+        self._begin_chunk()
+
+    def _begin_chunk(self) -> None:
+        self._sent, self._characters = 0, 0
+        self._refused: list[Refused] = []
+        self._until = time.monotonic() + _SECONDS_PER_CHUNK
+
+    def _wait(self, due: datetime) -> None:
+        while (seconds := (due - self._clock.now()).total_seconds()) > 0:
+            left = self._until - time.monotonic()
+            if left > 0:
+                time.sleep(min(seconds, left))
+            else:
+                self.settle()
+
+    def _add(self, record: Record, event: Event) -> Event | Refused:
+        if self._has_limits and (problem := self._problem(time_of(event.create_time))):
+            return self._refusal(record, problem)
+        try:
+            self._sender.add(event)
+        except MessageTooLong as error:
+            return self._refusal(record, str(error))
+        return event
+
+    def _problem(self, happened: datetime) -> str | None:
+        """Why the topic does not take an event of that time."""
+        ahead, behind, now = self._limits.ahead, self._limits.behind, self._clock.now()
+        if behind is not None and happened < now - behind:
+            raise BrokerError(
+                f"Topic {self._pipeline.topic} removes messages whose timestamp is older than {behind}, perhaps before anybody "
+                f"reads them, and there is an event of {happened} UTC. Give the topic retention.ms=-1 for as long as the replay "
+                "lasts, say SHIFT=now, or import the file."
+            )
+        if ahead is not None and happened > now + ahead:
+            return f"its time, {happened} UTC, is further ahead than topic {self._pipeline.topic} takes ({ahead})"
+        return None
+
+    def _await_followers(self) -> None:
+        group = group_of(self._pipeline.name, way_in() or DAG)
+        warned = None
+        while (waiting := topics.waiting(self._pipeline, group)) > _MOST_WAITING:
+            if warned is None or time.monotonic() - warned > _SECONDS_BETWEEN_WARNINGS:
+                warned = time.monotonic()
+                log.warning(
+                    "%s messages of %s wait to be taken in; the replay goes on when it is fewer than %s. If it stays so: is the "
+                    "DAG %s_ingest unpaused, or the connector running?",
+                    f"{waiting:,}", self._pipeline.topic, f"{_MOST_WAITING:,}", self._pipeline.name,
+                )  # fmt: skip
+            time.sleep(1)
+
+
+def _own_clock() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,141 @@
+"""How a file is replayed: at which speed, whether its events happen now, and all of them or a sample. Decisions only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.files.csv_records import Record
+from include.files.import_log import Refused
+from include.files.json_events import JsonLineEvents
+from include.files.survey import Glance, Sample, Survey
+from include.files.time_shift import Shift, Timeline
+from include.lake.admission import YEARS, CsvEvents
+from include.lake.keys import time_of
+from include.lake.writer import Event
+from include.pipelines import Pipeline
+
+
+class ReplayRefused(ValueError):
+    """What was asked for can't be done; nothing was sent."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """With another manner it is another replay, of its own progress and ids."""
+
+    rate: float | None = 1.0  # times as fast as the events happened; None: as fast as it goes
+    shift: bool = True  # to now; False: the events keep their times, and the ids that an import gives them
+    sample: int | None = None  # rows
+
+    @property
+    def needs_survey(self) -> bool:
+        return self.shift or self.sample is not None or self.rate is not None
+
+    def key(self, digest: str) -> str:
+        """Of the replay of that file, in etl.imports."""
+        shift = "now" if self.shift else "none"
+        return f"replay/{digest}/rate={self.rate or 'max'}/shift={shift}/sample={self.sample or 'all'}"
+
+
+def manner(rate: str = "", shift: str = "", sample: str = "") -> Manner:
+    """What RATE, SHIFT and SAMPLE say; empty is each one's default. Raises ReplayRefused."""
+    return Manner(_rate(rate.strip().lower()), _shift(shift.strip().lower()), _sample(sample.strip()))
+
+
+def _rate(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        found = float(text or 1)
+    except ValueError:
+        found = math.nan
+    if not (math.isfinite(found) and found > 0):
+        raise ReplayRefused(f"RATE={text} is not a speed. Use 1 for real time, 60 for an hour a minute, or max.")
+    return found
+
+
+def _shift(text: str) -> bool:
+    if text not in ("", "now", "none"):
+        raise ReplayRefused(
+            f"SHIFT={text} is unknown. Use now to shift the events to now, or none to keep their times and ids."
+        )
+    return text != "none"
+
+
+def _sample(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ReplayRefused(
+            f"SAMPLE={text} is not a number of rows. Use for example 10000, or leave it out to send all rows."
+        )
+    return int(text)
+
+
+def check(how: Manner, pipeline: Pipeline, found: Survey | None, now: datetime) -> None:
+    """Raises ReplayRefused where the file, as surveyed, can't be replayed in that manner."""
+    if how.sample and not pipeline.kind_column:
+        raise ReplayRefused(
+            f"SAMPLE takes its share of every kind of event, and pipeline {pipeline.name} does not say which column that is: "
+            f"declare kind_column in include/pipelines/{pipeline.name}.py, or leave SAMPLE out."
+        )
+    if how.sample and found and how.sample < len(found.kinds):
+        raise ReplayRefused(
+            f"SAMPLE={how.sample} is too small: there are {len(found.kinds)} kinds of row, and a sample has one of each at "
+            f"least. Set SAMPLE to {len(found.kinds)} or more."
+        )
+    if found and (line := timeline(how, found, now)):
+        try:
+            ends_in_time = line.at(found.last).year in YEARS
+        except OverflowError:
+            ends_in_time = False
+        if not ends_in_time:
+            raise ReplayRefused(
+                f"At RATE={how.rate:g} the rows from {found.first} to {found.last} would last until after 2100. "
+                "Choose a higher RATE, or max."
+            )
+
+
+def timeline(how: Manner, found: Survey | None, begun_at: datetime) -> Timeline | None:
+    """The times of that replay: its first event is at `begun_at`, or with RATE=max its last. None where there are none."""
+    if not found or found.first is None or (how.rate is None and not how.shift):
+        return None
+    if how.rate is None:  # so that nothing lies in the future
+        return Timeline(begun_at, found.last)
+    return Timeline(begun_at, found.first, how.rate)
+
+
+class Plan:
+    """What becomes of each record of a file: whether it is sent, as which event, and when."""
+
+    def __init__(
+        self, pipeline: Pipeline, how: Manner, events: CsvEvents | JsonLineEvents, glance: Glance, line: Timeline | None
+    ) -> None:
+        self._events, self._glance = events, glance
+        self._timeline = line
+        self._is_paced = how.rate is not None and line is not None
+        self._shift = Shift(pipeline, line) if how.shift and line else None
+
+    def rows(
+        self, records: Iterable[Record], sample: Sample | None = None, after_line: int = 0
+    ) -> Iterator[tuple[Record, Event | Refused, datetime | None]]:
+        """(record, what it is, when to send it) behind that line; None: at once.
+
+        A sample needs the records before that line, too: which rows it takes depends on them.
+        """
+        for record in records:
+            if sample and not sample.takes(self._glance.kind(record)):
+                continue
+            if record.end_line > after_line:
+                found = self._events.read(record)
+                yield record, *(self._sent(found) if isinstance(found, Event) else (found, None))
+
+    def _sent(self, event: Event) -> tuple[Event, datetime | None]:
+        due = None
+        if self._is_paced:
+            happened = time_of(event.create_time)
+            due = self._timeline.at(happened) if happened.year in YEARS else None
+        return self._shift.moved(event) if self._shift else event, due

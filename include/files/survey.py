@@ -1,0 +1,179 @@
+"""What a pass over a file of events says before anything of it is used: that it is whole, its times, and its kinds of event.
+
+A sample is chosen by it: from every kind its share, the same rows every time, in memory that does not grow with the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from include import readings
+from include.files.csv_records import CsvFile, Fingerprint, Record, csv_records, fingerprint
+from include.files.file_format import FileFormat
+from include.files.packed_file import Damage
+from include.files.progress_log import Bar
+from include.lake.admission import YEARS, NotAdmitted, check_header, names_of, time_in
+from include.lake.keys import NotATimeUUID, parse, time_of
+from include.lake.payload import Fields, NotAnObject
+from include.pipelines import Pipeline
+
+Kind = str | None  # None: a line that is not a record
+NO_KIND = ""  # the event does not say what it is
+_MOST_KINDS = 1_000  # that are told apart; a column of ids would fill the memory
+_ROWS_PER_LOOK = 5_000
+
+
+@dataclass
+class Survey:
+    """What a file holds. `first` and `last` are its earliest and latest readable time, in UTC, wherever they stand."""
+
+    lines: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    kinds: Counter[Kind] = field(default_factory=Counter)  # rows
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{rows:,} {_name(kind)}" for kind, rows in self.kinds.most_common(10))
+        others = f" and {len(self.kinds) - 10} kinds more" if len(self.kinds) > 10 else ""
+        return f"{self.kinds.total():,} rows from {self.first} to {self.last} UTC: {kinds}{others}."
+
+
+class Glance:
+    """The time and the kind of a record, without judging the rest of it. Without a `header`, records are JSON lines."""
+
+    def __init__(self, header: list[str] | None, pipeline: Pipeline) -> None:
+        self._null_words = pipeline.null_words
+        self._event_time = pipeline.event_time or ""
+        names = ("create_time", self._event_time, pipeline.kind_column or "")
+        self._json, self._line = (Fields(name for name in names if name) if header is None else None), None
+        self._names = names
+        self._places = [header.index(name) if header and name in header else None for name in names]
+        self._last_text, self._last_time = "", None  # neighbours often say the same
+
+    def kind(self, record: Record) -> Kind:
+        if record.problem:
+            return None
+        return readings.text(self._cell(record, 2), self._null_words) or NO_KIND
+
+    def time(self, record: Record) -> datetime | None:
+        """When it happened, as admission reads it; None where it does not say so, or the year is none of 1970 to 2100."""
+        if record.problem:
+            return None
+        text = readings.text(self._cell(record, 0), self._null_words) or ""
+        is_own = not text and bool(self._event_time)
+        if is_own:
+            text = self._cell(record, 1) or ""
+        if text != self._last_text:
+            self._last_text, self._last_time = text, self._read(text, is_own)
+        return self._last_time
+
+    def _cell(self, record: Record, number: int) -> str | None:
+        if self._json is None:
+            place = self._places[number]
+            return None if place is None else record.fields[place]
+        if self._line is not record:
+            self._line, self._values = record, {}
+            with contextlib.suppress(NotAnObject):
+                self._values, _ = self._json.read(record.fields[0])
+        return self._values.get(self._names[number])
+
+    def _read(self, text: str, is_own: bool) -> datetime | None:
+        try:
+            found = time_in(self._event_time, text) if is_own else time_of(parse(text))
+        except (NotAdmitted, NotATimeUUID):
+            return None
+        return found if found.year in YEARS else None
+
+
+def glance_at(file: CsvFile, pipeline: Pipeline) -> Glance:
+    """For the records of the file."""
+    return Glance(None if file.format.is_json else file.header, pipeline)
+
+
+def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | None = None) -> Survey:
+    """One pass over the whole file. Raises FileRefused where it can't be meant for the pipeline."""
+    found = Survey()
+    kinds = found.kinds
+    with (
+        csv_records(path, names_of(pipeline), known, damage) as file,
+        Bar(f"looking through {path.name}", path.stat().st_size) as bar,
+    ):
+        check_header(path, file.header, pipeline)
+        glance = glance_at(file, pipeline)
+        for number, record in enumerate(file.records()):
+            kind = glance.kind(record)
+            if kind in kinds or len(kinds) < _MOST_KINDS:
+                kinds[kind] += 1
+            else:
+                kinds[NO_KIND] += 1
+            time = glance.time(record)
+            if time is not None:
+                if found.first is None:
+                    found.first = found.last = time
+                elif time > found.last:
+                    found.last = time
+                elif time < found.first:
+                    found.first = time
+            found.lines = record.end_line
+            if number % _ROWS_PER_LOOK == 0:
+                bar.at(file.position())
+    return found
+
+
+class Sample:
+    """A choice among the rows of a file, in their order: of each kind its share of `size`, and one row at least.
+
+    Selection sampling (Knuth, The Art of Computer Programming, 3.4.2, algorithm S) for each kind. The same `seed` chooses
+    the same rows. Raises ValueError for a size that is smaller than the number of kinds.
+    """
+
+    def __init__(self, kinds: Mapping[Kind, int], size: int, seed: str) -> None:
+        self._left = dict(kinds)
+        self._wanted = shares(kinds, size)
+        self._random = random.Random(seed)
+
+    def takes(self, kind: Kind) -> bool:
+        """Whether the next row, of that kind, is chosen."""
+        if kind not in self._left:
+            kind = NO_KIND  # as the survey counted it
+        left, wanted = self._left[kind], self._wanted[kind]
+        taken = self._random.random() * left < wanted
+        self._left[kind] = left - 1
+        self._wanted[kind] = wanted - taken
+        return taken
+
+
+def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
+    """How many rows of each kind make a sample of that size: in proportion, one at least, by largest remainders."""
+    total = sum(kinds.values())
+    if size >= total:
+        return dict(kinds)
+    if size < len(kinds):
+        raise ValueError(f"there are {len(kinds)} kinds of row, and each has one row at least in a sample")
+    quotas = {kind: size * rows / total for kind, rows in kinds.items()}
+    found = {kind: max(1, int(quota)) for kind, quota in quotas.items()}
+    by_need = sorted(kinds, key=lambda kind: (found[kind] - quotas[kind], str(kind)))
+    while sum(found.values()) < size:
+        for kind in by_need[: size - sum(found.values())]:
+            found[kind] += found[kind] < kinds[kind]
+    for _ in range(sum(found.values()) - size):  # what rare kinds have too much of comes from the frequent ones
+        several = (kind for kind in found if found[kind] > 1)
+        found[max(several, key=lambda kind: (found[kind] - quotas[kind], found[kind]))] -= 1
+    return found
+
+
+def checked_fingerprint(path: Path) -> Fingerprint:
+    """The file's digest and damage, with progress. Raises FileRefused."""
+    size = path.stat().st_size if path.is_file() else 0
+    with Bar(f"checking {path.name}", size) as bar:
+        return fingerprint(path, bar.at)
+
+
+def _name(kind: Kind) -> str:
+    return "that are no records" if kind is None else kind[:60] or "without a kind"

@@ -1,0 +1,100 @@
+"""Old events as if they happened now: where in time a replay puts them, at which speed, and the events that they become.
+
+A shifted event is another one than the event of the file, and the same one however often its replay is resumed.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from include import readings
+from include.lake.admission import YEARS
+from include.lake.keys import time_of, time_uuid
+from include.lake.writer import Event, event_id
+from include.pipelines import Pipeline
+from include.readings import DATE_AND_TIME, LAST_EPOCH, OFFSET, UTC, WHITE_SPACE
+
+_SHIFTED = uuid.UUID(
+    "5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42"
+)  # names shifted events; another one would double a resumed replay
+_EPOCH = datetime(1970, 1, 1)
+_SPACE = f"[{WHITE_SPACE}]*"
+_TIME = re.compile(rf"{_SPACE}{DATE_AND_TIME}(?:{OFFSET}|{UTC}){_SPACE}")
+_PLAIN_NUMBER = re.compile(rf"(?P<before>{_SPACE})[0-9]+(?:\.(?P<fraction>[0-9]*))?(?P<after>{_SPACE})")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The file's time `origin` is `begun_at`, and from there time passes `rate` times as fast. All in UTC."""
+
+    begun_at: datetime
+    origin: datetime
+    rate: float = 1.0
+
+    def at(self, time: datetime) -> datetime:
+        """When the replay has that time of the file. Raises OverflowError beyond the calendar."""
+        return self.begun_at + (time - self.origin) / self.rate
+
+    def text(self, text: str) -> str:
+        """A time as a file writes it, moved, in the same format and zone; anything else as it is.
+
+        It reads what include/readings.py reads. Seconds or milliseconds since 1970 stay such a number.
+        """
+        time = readings.instant(text)
+        if time is None:
+            return text
+        try:
+            moved = self.at(time)
+            match = _TIME.fullmatch(text)
+            return _written(text, match, moved) if match else _since_1970(text, moved)
+        except OverflowError:
+            return text
+
+
+class Shift:
+    """Turns events of a file into those of one replay, which `timeline.begun_at` names."""
+
+    def __init__(self, pipeline: Pipeline, timeline: Timeline) -> None:
+        self._pipeline = pipeline
+        self._timeline = timeline
+        self._name = f"@{timeline.begun_at.isoformat()}"
+
+    def moved(self, event: Event) -> Event:
+        """The event at its new time, under its new id. One outside 1970 to 2100 keeps its time: the transform rejects it."""
+        identity = event_id(self._pipeline, event) + self._name
+        values = {name: text for name, text in event.values.items() if name != "create_time"}
+        if self._pipeline.event_id != "create_time":
+            identity = values[self._pipeline.event_id] = str(uuid.uuid5(_SHIFTED, identity))
+        time = time_of(event.create_time)
+        if time.year in YEARS:
+            time = self._timeline.at(time)
+            column = self._pipeline.fact_time
+            if column and (text := values.get(column)):
+                values[column] = self._timeline.text(text)
+        return Event(time_uuid(time, identity), values)
+
+
+def _written(text: str, match: re.Match, moved: datetime) -> str:
+    """The text with another date and time at the places of its own."""
+    _, clock, sign, hours, minutes = match.groups()
+    ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    local = moved - ahead if sign == "-" else moved + ahead
+    written = f"{local:%H:%M:%S.%f}"[: len(clock)].ljust(len(clock), "0")
+    written = written.replace(".", ",") if "," in clock else written
+    return "".join(
+        (text[: match.start(1)], local.date().isoformat(), text[match.end(1) : match.start(2)], written, text[match.end(2) :])
+    )  # fmt: skip
+
+
+def _since_1970(text: str, moved: datetime) -> str:
+    """Seconds or milliseconds, whichever the text is, with as many decimals; without an exponent."""
+    match = _PLAIN_NUMBER.fullmatch(text)
+    before, fraction, after = match.group("before", "fraction", "after") if match else ("", None, "")
+    micros = (moved - _EPOCH) // timedelta(microseconds=1)
+    unit = 1_000_000 if readings.amount(text) < LAST_EPOCH else 1_000
+    decimals = f"{micros % unit:0{len(str(unit)) - 1}}"
+    point = "" if fraction is None else "." + decimals[: len(fraction)].ljust(len(fraction), "0")
+    return f"{before}{micros // unit}{point}{after}"

@@ -1,0 +1,208 @@
+"""Housekeeping: what nothing needs any more goes, so that nothing grows for ever. How long what is kept: Retention.
+
+A daily DAG and `make housekeeping` call this. Every step works in short transactions and says what it removed; killed
+anywhere, the next run goes on, and doing it again removes nothing more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.util import find_spec
+
+from include import pipelines
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
+from include.housekeeping import expired
+from include.housekeeping.change_log_days import forget_days
+from include.housekeeping.demo_events import remove_demo_events
+from include.housekeeping.folding import fold
+from include.lake.change_log import clock, copy_former_days
+from include.lake.errors import LakeError
+from include.lake.session import explained, lake
+from include.pipelines import Retention
+from include.warehouse import partitions
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+
+log = logging.getLogger(__name__)
+
+RETENTIONS = tuple(field.name for field in dataclasses.fields(Retention))
+
+
+class RetentionRefused(ValueError):
+    """A retention that cannot be meant; the message says what to give instead."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What one step did in one place; str() is its line."""
+
+    where: str  # a pipeline, or what is shared
+    what: str  # with the verb: "batches removed"
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.count} {self.what}"
+
+
+def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Dead staging, payloads of rejected events, samples of checks, counts of fields, drift and batches past their retention."""
+    with warehouse(WAREHOUSE_ETL) as conn:
+        kept = {name: kept_for(retention, days) for name, retention in expired.known_pipelines(conn).items()}
+        given_up = []
+        for name, retention in kept.items():
+            overdue = expired.give_up_batches(conn, name, retention.staging, dry=dry)
+            given_up += overdue
+            yield Removed(name, "batches given up that nobody worked on", len(overdue))
+        rows = expired.remove_dead_staging(conn, given_up=given_up, dry=dry)
+        yield Removed("staging", "rows of dead attempts removed", rows)
+        for name, retention in kept.items():
+            payloads = expired.empty_payloads(conn, name, retention.rejected_payloads, dry=dry)
+            yield Removed(name, "payloads of rejected events emptied", payloads)
+            samples = expired.empty_samples(conn, name, retention.check_samples, dry=dry)
+            yield Removed(name, "samples of check results emptied", samples)
+            counts = expired.remove_field_counts(conn, name, retention.field_counts, dry=dry)
+            yield Removed(name, "minutes of field counts removed", counts)
+            over = expired.remove_drifts(conn, name, retention.batches, dry=dry)
+            yield Removed(name, "records of drift that is over removed", over)
+            removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
+            yield Removed(name, "batches removed", removed)
+            if name in pipelines.all_pipelines():
+                own = expired.remove_of_pipeline(conn, pipelines.get(name), dry=dry)
+                yield Removed(name, "rows removed by its housekeeping.sql", own)
+
+
+def forget_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Days of the change log that nobody touched for long, and that are merged: out of the lake, with their cursors."""
+    readers: dict[str, list[pipelines.Pipeline]] = {}
+    for pipeline in pipelines.all_pipelines().values():
+        readers.setdefault(pipeline.lake_table, []).append(pipeline)
+    with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
+        if not dry:
+            with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
+                copy_former_days(reader, writer)
+        for lake_table, of_table in readers.items():
+            age = max(kept_for(pipeline.retention, days).change_log for pipeline in of_table)
+            forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)
+            yield Removed(lake_table, "days of its change log forgotten", forgotten)
+            yield Removed(lake_table, "days kept although they are old: minutes of theirs are pending or held", kept)
+
+
+def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Old minutes of the lake that hold nothing but invented events. Only with MINUTEMARK_DEMO=1."""
+    if os.environ.get("MINUTEMARK_DEMO") != "1":
+        return
+    with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
+        for pipeline in pipelines.all_pipelines().values():
+            if find_spec(f"include.demo.{pipeline.name}"):
+                age = kept_for(pipeline.retention, days).demo_events
+                count = remove_demo_events(reader, writer, conn, pipeline, age, dry=dry)
+                yield Removed(pipeline.name, "minutes of demo events closed, and removed from the lake", count)
+
+
+def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Contributions of old hours: one row per fact key instead of sixty. Facts do not change."""
+    with lake(LAKE_READER) as reader:
+        now = clock(reader)
+    with warehouse(WAREHOUSE_ETL) as conn:
+        for pipeline in pipelines.all_pipelines().values():
+            age = kept_for(pipeline.retention, days).contributions
+            yield Removed(pipeline.name, "hours of contributions folded", fold(conn, pipeline, now, age, dry=dry))
+
+
+def make_partitions(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Partitions of the next days, before there are rows for them: no merge waits for DDL."""
+    with warehouse(WAREHOUSE_ETL) as conn:
+        for pipeline in pipelines.all_pipelines().values():
+            if partitions.tables_by_day(pipeline):
+                yield Removed(pipeline.name, "partitions made", partitions.make_ahead(conn, pipeline, dry=dry))
+
+
+def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+    """Old days of tables with a partition for each day, where their pipeline declares `rows_by_day`. Facts do not change."""
+    with warehouse(WAREHOUSE_ETL) as conn:
+        for pipeline in pipelines.all_pipelines().values():
+            if pipeline.retention.rows_by_day:  # else the account may not drop them
+                age = kept_for(pipeline.retention, days).rows_by_day
+                yield Removed(pipeline.name, "partitions dropped", partitions.drop_before(conn, pipeline, age, dry=dry))
+
+
+STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {
+    "make_partitions": make_partitions,
+    "drop_days": drop_days,
+    "tidy_warehouse": tidy_warehouse,
+    "forget_change_log": forget_change_log,
+    "remove_demo_traffic": remove_demo_traffic,
+    "fold_contributions": fold_contributions,
+}
+
+
+def run_step(name: str, days: Mapping[str, float | None], *, dry: bool = False) -> list[Removed]:
+    """One step; `days` overrides retentions by name, None leaves the declared one. Raises RetentionRefused."""
+    done = []
+    for removed in STEPS[name](_given(days), dry):
+        log.info("%s%s", "Dry run, nothing is changed: " if dry else "", removed)
+        done.append(removed)
+    return done
+
+
+def kept_for(retention: Retention, days: Mapping[str, float]) -> Retention:
+    """The declared retention with what was asked for instead."""
+    try:
+        return dataclasses.replace(retention, **{name: timedelta(days=value) for name, value in days.items()})
+    except ValueError as error:
+        raise RetentionRefused(str(error)) from None
+
+
+def _given(days: Mapping[str, float | None]) -> dict[str, float]:
+    unknown = sorted(set(days) - set(RETENTIONS))
+    if unknown:
+        raise RetentionRefused(f"There is no retention {unknown[0]!r}; there are: {', '.join(RETENTIONS)}.")
+    given = {name: value for name, value in days.items() if value is not None}
+    kept_for(Retention(), given)  # refused before anything is removed
+    return given
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`make housekeeping`: every step, whatever becomes of the others; 1 when one failed."""
+    parser = argparse.ArgumentParser(prog="housekeeping", description=__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="count what would be removed, and remove nothing")
+    parser.add_argument("--keep", nargs="*", default=[], metavar="NAME=DAYS", help=f"of {', '.join(RETENTIONS)}")
+    options = parser.parse_args(arguments)
+    try:
+        days = _given(_days(options.keep))
+    except RetentionRefused as refused:
+        print(refused, file=sys.stderr)
+        return 1
+    failed = False
+    for name, step in STEPS.items():
+        print(f"{name}{' (dry run: nothing is changed)' if options.dry_run else ''}")
+        try:
+            for removed in step(days, options.dry_run):
+                print(f"  {removed}")
+        except (ConnectionMissing, LakeError, WarehouseError) as error:
+            print(f"  failed: {error}", file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+def _days(texts: list[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise RetentionRefused(f"{text!r} is not a retention. Write NAME=DAYS, such as batches=30.") from None
+    return found
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    sys.exit(main())

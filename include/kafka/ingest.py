@@ -1,0 +1,308 @@
+"""Ingest: events of a topic into the lake, and what can be no event into the rejected ones.
+
+The DAGs `<pipeline>_ingest` and `make ingest` call this; with Kafka Connect the DAG minutemark_dead_letters does, for the
+messages that its transform refused. An offset is committed only when its message is safe: its event in the lake and its
+minute in the change log, or itself among the rejected events, or in the dead-letter topic while the warehouse is away.
+After a kill the same messages are read again, and are the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from include import pipelines
+from include.connections import LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, Endpoint
+from include.files.import_log import Refused
+from include.files.progress_log import Bar
+from include.kafka import clients, topics
+from include.kafka.clients import BrokerError, TopicMissing
+from include.kafka.dead_letters import original, put_aside, put_aside_before, with_dead_letters
+from include.kafka.follow import Gap, follow
+from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, dead_letters_of, group_of, way_in
+from include.kafka.messages import TopicEvents, origin_key, with_topic_id
+from include.lake import change_log
+from include.lake.admission import ClosedRows
+from include.lake.errors import LakeError
+from include.lake.schema import check_table
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter
+from include.pipelines import Pipeline
+from include.warehouse import rejected
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+
+log = logging.getLogger(__name__)
+
+# A minute, and as long again as a successor may need to come up before its predecessor leaves.
+SECONDS = 90.0
+_SECONDS_OF_DEAD_LETTERS = 30.0
+_WAREHOUSE_AGAIN_AFTER = 15.0  # seconds: a server that is away may cost a timeout each time
+_REFUSALS = (BrokerError, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline)
+
+
+@dataclass
+class IngestSummary:
+    """What one call took in. Messages that came twice are counted twice here, and are the same rows."""
+
+    topic: str
+    written: int = 0
+    refused: int = 0
+    put_aside: int = 0  # refused, and in the dead-letter topic until the warehouse answers
+    misplaced: int = 0  # events whose partition is not their shard
+    minutes: set[datetime] = field(default_factory=set)
+    closed: ClosedRows = field(default_factory=ClosedRows)
+    taken_over: bool = False
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.topic}: {self.written} events written, {len(self.minutes)} minutes touched, "
+            f"{self.refused} messages rejected, {self.seconds:.1f} s."
+        ]
+        if self.taken_over:
+            lines.append("The next follower has taken over.")
+        if self.misplaced:
+            lines.append(
+                f"{self.misplaced} events were in another partition than their shard: their producer should choose it by "
+                "murmur2 of the event's id (docs/deploy.md). They are in the right shard of the lake."
+            )
+        lines += self.closed.lines()
+        if self.put_aside:
+            lines.append(
+                f"{self.put_aside} messages are in {dead_letters_of(self.topic)}, because the warehouse was away. The next "
+                "call that finds it keeps them as rejected."
+            )
+        if self.refused:
+            lines.append("Rejected messages and their reasons: make rejected.")
+        return "\n".join(lines)
+
+
+def ingest(
+    pipeline: Pipeline,
+    open_consumer: Callable[[], Consumer],
+    *,
+    seconds: float = SECONDS,
+    to_the_end: bool = False,
+    lake_writer: str | Endpoint = LAKE_WRITER,
+) -> IngestSummary:
+    """Follow the pipeline's topic for so long, or to its end, or until the next one takes over.
+
+    First what earlier calls put into the dead-letter topic is kept, if the warehouse answers. `open_consumer` gives a
+    subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
+    """
+    kept = _keep_dead_letters(pipeline, lake_writer)
+    summary = _ingest(pipeline, open_consumer, seconds, to_the_end, lake_writer)
+    summary.refused += kept
+    return summary
+
+
+def _keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint) -> int:
+    letters = with_dead_letters(pipeline)
+    try:
+        if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):
+            return ingest_dead_letters(pipeline, seconds=_SECONDS_OF_DEAD_LETTERS, lake_writer=lake_writer).refused
+    except TopicMissing:
+        pass  # set-up of an earlier version made none: nothing can be in it
+    except (BrokerError, WarehouseError) as error:
+        log.warning("Messages may wait in %s. %s", letters.topic, error)
+    return 0
+
+
+def _ingest(
+    pipeline: Pipeline,
+    open_consumer: Callable[[], Consumer],
+    seconds: float,
+    to_the_end: bool,
+    lake_writer: str | Endpoint,
+    *,
+    of_dead_letters: bool = False,
+) -> IngestSummary:
+    summary, begun = IngestSummary(pipeline.topic), time.monotonic()
+    with lake(lake_writer) as session:
+        intake = Intake(pipeline, session, summary, of_dead_letters=of_dead_letters)
+        consumer = open_consumer()  # only now: from here on its predecessor is shut out
+        try:
+            summary.taken_over = follow(
+                consumer,
+                pipeline.topic,
+                intake.take,
+                intake.lost,
+                lambda: time.monotonic() - begun > seconds,
+                lambda: change_log.write_clock(session),
+                to_the_end=to_the_end,
+            )
+        finally:
+            consumer.close()
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+def ingest_dead_letters(
+    pipeline: Pipeline,
+    open_consumer: Callable[[], Consumer] | None = None,
+    *,
+    seconds: float = SECONDS,
+    lake_writer: str | Endpoint = LAKE_WRITER,
+) -> IngestSummary:
+    """Consume the dead-letter topic up to its end, at most so long: messages become rejected events of their first place.
+
+    The transform is stricter than this code where it is not sure: what is an event after all is written to the lake.
+    `open_consumer` gives a consumer of that topic. Raises BrokerError, LakeError, WarehouseError.
+    """
+    letters = with_dead_letters(pipeline)
+    open_consumer = open_consumer or (lambda: clients.follower(letters, DEAD_LETTERS))
+    return _ingest(letters, open_consumer, seconds, True, lake_writer, of_dead_letters=True)
+
+
+def ingest_again(pipeline: Pipeline) -> IngestSummary:
+    """Take in all that the topic still holds, whatever is committed, and commit nothing: the same rows once more."""
+    summary, begun = IngestSummary(pipeline.topic), time.monotonic()
+    group = group_of(pipeline.name, DAG)
+    with lake(LAKE_WRITER) as session:
+        intake, as_of = Intake(pipeline, session, summary), change_log.write_clock(session)
+        # Only then: a later version that a follower writes meanwhile is behind these ends, and stays.
+        span = {number: (one.begin, one.end) for number, one in topics.reaches(pipeline, group).items()}
+        total = sum(end - begin for begin, end in span.values())
+        with Bar(f"{pipeline.topic} again", total, unit="message") as bar:
+            for messages in topics.messages(pipeline, group, span):
+                intake.take(messages, as_of)
+                bar.at(summary.written + summary.refused)
+    summary.seconds = time.monotonic() - begun
+    return summary
+
+
+class Intake:
+    """Makes messages safe, chunk by chunk: events and their minutes in the lake, the others with their reason.
+
+    While the warehouse is away the others go to the dead-letter topic, so that they stop no event.
+    """
+
+    def __init__(self, pipeline: Pipeline, session, summary: IngestSummary, *, of_dead_letters: bool = False) -> None:
+        check_table(session, pipeline)
+        self._pipeline = pipeline
+        self._writer = EventWriter(session, pipeline)
+        self._reader = TopicEvents(pipeline, change_log.clock(session))
+        self._summary = summary
+        self._of_dead_letters = of_dead_letters
+        self._as_of = 0
+        self._warehouse_again_at = 0.0
+
+    def take(self, messages: list[Message], as_of: int) -> None:
+        """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""
+        events: dict[int, list[Event]] = {}  # by what they are written as of
+        refused = []
+        for message in messages:
+            written_as_of = as_of
+            if self._of_dead_letters and (kept_apart := put_aside_before(message)):
+                refused.append(kept_apart)
+                continue
+            if self._of_dead_letters:  # counts at the place that it came from, and when it was refused
+                written_as_of = min(as_of, _appended_at(message) or as_of)
+                message = original(message)
+            found = self._reader.read(message)
+            if isinstance(found, Event):
+                events.setdefault(written_as_of, []).append(found)
+                self._summary.misplaced += self._reader.misplaced(message, found)
+            else:
+                refused.append(found)
+        # One after the other, whichever node's clock was read: a later chunk has the later versions.
+        for written_as_of, of_one_time in events.items():
+            self._as_of = max(written_as_of, self._as_of + 1)
+            self._summary.minutes |= self._writer.write(of_one_time, as_of=self._as_of).minutes
+        self._keep(refused)
+        self._summary.written += sum(map(len, events.values()))
+
+    def lost(self, gaps: list[Gap]) -> None:
+        """Keep what nobody can read any more as a rejected event of its first offset."""
+        self._keep([_refused(gap) for gap in gaps])
+
+    def _keep(self, refused: list[Refused]) -> None:
+        if not refused:
+            return  # the warehouse is not needed, and may be away
+        self._summary.closed.add(refused)
+        refused = _with_topic_ids(refused)
+        if time.monotonic() < self._warehouse_again_at:
+            self._put_aside(refused)
+            return
+        try:
+            with warehouse(WAREHOUSE_ETL) as conn:
+                rejected.keep(conn, self._pipeline, rejected.KAFKA, refused)
+        except WarehouseError as error:
+            if self._of_dead_letters:
+                raise  # they stay where they are
+            log.warning("Messages that are no events go to the dead-letter topic. %s", error)
+            try:
+                self._put_aside(refused)
+            except BrokerError as refusal:
+                raise BrokerError(f"{refusal} The warehouse cannot keep them now either. {error}") from error
+            self._warehouse_again_at = time.monotonic() + _WAREHOUSE_AGAIN_AFTER
+        else:
+            self._summary.refused += len(refused)
+
+    def _put_aside(self, refused: list[Refused]) -> None:
+        put_aside(self._pipeline, refused)
+        self._summary.put_aside += len(refused)
+
+
+def _appended_at(message: Message) -> int | None:
+    """When the broker appended it, in microseconds since 1970; None where its topic has its producer's time."""
+    from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+
+    kind, milliseconds = message.timestamp()
+    return milliseconds * 1_000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
+
+
+def _with_topic_ids(refused: list[Refused]) -> list[Refused]:
+    """The same with keys that no other topic of the same name has. The id is read now: a topic may be made again."""
+    ids = {topic: topics.topic_id(topic) for topic in {row.key.split("/", 1)[0] for row in refused} if "@" not in topic}
+    return [replace(row, key=with_topic_id(row.key, ids.get(row.key.split("/", 1)[0]))) for row in refused]
+
+
+def _refused(gap: Gap) -> Refused:
+    count = gap.end - gap.first
+    log.error("%s messages of %s, partition %s, were removed before they were read.", count, gap.topic, gap.partition)
+    return Refused(
+        origin_key(gap.topic, gap.partition, gap.first),
+        f"the topic's retention removed messages before they were read: {count} from offset {gap.first} on",
+        f'{{"line": "offsets {gap.first} until before {gap.end}"}}',
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`make ingest`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make ingest", description=__doc__.splitlines()[0])
+    parser.add_argument("--pipeline", required=True, help="PIPELINE= whose topic")
+    parser.add_argument("--seconds", type=float, help="SECONDS= follow for so long (default: to the topic's end)")
+    parser.add_argument("--again", action="store_true", help="AGAIN=1: all that the topic still holds, once more")
+    asked = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        pipeline = pipelines.get(asked.pipeline)
+        seconds = asked.seconds or float("inf")
+        if asked.again:
+            print(ingest_again(pipeline))
+        elif way_in() == CONNECT:  # which consumes the topic itself
+            print(ingest_dead_letters(pipeline, seconds=seconds))
+        else:
+            print(ingest(pipeline, lambda: clients.follower(pipeline), seconds=seconds, to_the_end=not asked.seconds))
+    except _REFUSALS as error:
+        print(f"Ingest failed. {error.args[0]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Uncommitted messages will be read again.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""Replay: rejected events are processed again after a rule or a row was mended. `make replay` and its DAG call this.
+
+Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
+the import's admission and writer. Killed anywhere and started again, it counts every row once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from include import pipelines, planner
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
+from include.files.progress_log import Bar
+from include.lake import change_log
+from include.lake.admission import NotAdmitted, StoredEvents
+from include.lake.errors import LakeError
+from include.lake.keys import minute_of, shard_of, short_id
+from include.lake.schema import check_table
+from include.lake.session import lake
+from include.lake.writer import Event, EventWriter, event_id
+from include.pipelines import Pipeline
+from include.warehouse import ledger, rejected
+from include.warehouse.errors import WarehouseError
+from include.warehouse.rejected import Choice
+from include.warehouse.session import warehouse
+from include.window import WindowRefused, open_range
+
+_ROWS_PER_CHUNK = 1_000
+_CHARACTERS_PER_CHUNK = 8_000_000
+_SECONDS_BETWEEN_LOOKS = 2.0
+PATIENCE = 600.0  # seconds without a merged minute
+_COUNTS = ("raw_rows", "counted_rows", "ignored_rows")
+
+
+class ReplayStalled(RuntimeError):
+    """No minute of a replay was merged for a long time; nothing is lost, and the next runs process them."""
+
+
+@dataclass
+class Replay:
+    """What was started: which rows are on their way through which minutes, and what those minutes held before."""
+
+    pipeline: Pipeline
+    keys: dict[datetime, set[str]] = field(default_factory=dict)  # origin keys, as the lake's rejected events have them
+    before: dict[datetime, tuple[int, ...]] = field(default_factory=dict)  # _COUNTS of the ledger
+    asked_at: datetime | None = None  # clock of the lake, after the last touch: a later read sees everything
+    written: int = 0  # rows of imports and topics that are in the lake now
+    refused: int = 0  # rows of imports and topics that stay rejected
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.keys.values()))
+
+
+def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = print) -> Replay:
+    """Make the chosen rejected events' minutes pending, and write those of imports that are admissible now to the lake.
+
+    `say` hears first what will be done. Returns when the next run can take the minutes.
+    """
+    replay = Replay(pipeline)
+    with lake(LAKE_WRITER) as session, warehouse(WAREHOUSE_ETL) as conn:
+        clock = change_log.clock(session)
+        keys = rejected.lake_keys(conn, pipeline, choice)
+        closed = _closed(conn, pipeline, keys, clock)
+        imported, no_events = rejected.import_rows(conn, pipeline, choice)
+        again = {minute: found for minute, found in keys.items() if minute not in closed}
+        say(_plan(pipeline, again, len(imported)))
+        for line in _left_alone(pipeline, sum(len(keys[minute]) for minute in closed), no_events):
+            say(line)
+        if not again and not imported:
+            say(_reasons(conn, pipeline, choice))
+            return replay
+        if imported:
+            _write_imports(session, conn, replay, imported, clock)
+            say(f"{replay.written} rows of imports and topics are in the lake now; {replay.refused} stay rejected.")
+        _remember(conn, replay, again)
+        for minute, found in again.items():
+            replay.keys.setdefault(minute, set()).update(found)
+        # Not by the ledger: a run that began before, with the unmended rule, would overwrite that.
+        change_log.touch(session, pipeline.lake_table, again)
+        replay.asked_at = change_log.clock(session)
+    with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+        planner.look(pipeline, session, conn)
+    return replay
+
+
+def follow(replay: Replay, *, patience: float = PATIENCE, pause: float = _SECONDS_BETWEEN_LOOKS) -> str:
+    """Wait until every minute is merged, held or closed, and say what became of the rows. Raises ReplayStalled."""
+    if not replay.keys:
+        return "There is nothing to wait for."
+    waiting, moved = set(replay.keys), time.monotonic()
+    with (
+        warehouse(WAREHOUSE_ETL) as conn,
+        Bar(f"minutes of {replay.pipeline.name} merged", len(waiting), unit="minute") as bar,
+    ):
+        while True:
+            found = ledger.rows_of(conn, replay.pipeline, waiting)
+            left = {minute for minute in waiting if not _is_settled(found.get(minute), replay.asked_at)}
+            if left != waiting:
+                moved = time.monotonic()
+            waiting = left
+            bar.at(len(replay.keys) - len(waiting))
+            if not waiting:
+                return outcome(conn, replay)
+            if time.monotonic() - moved > patience:
+                raise ReplayStalled(
+                    f"{len(waiting)} of {len(replay.keys)} minutes are still pending, and none was merged for "
+                    f"{patience:.0f} s. Is the DAG {replay.pipeline.name}_minute paused, or does it fail? Nothing is lost: "
+                    "its next runs process them."
+                )
+            time.sleep(pause)
+
+
+def outcome(conn, replay: Replay) -> str:
+    """What became of the rows of a replay whose minutes are settled."""
+    now = ledger.rows_of(conn, replay.pipeline, replay.keys)
+    merged = {minute: keys for minute, keys in replay.keys.items() if now[minute]["state"] == "merged"}
+    total = sum(map(len, merged.values()))
+    still = rejected.still_rejected(conn, replay.pipeline, merged)
+    _, counted, ignored = (
+        sum((now[minute][name] or 0) - replay.before[minute][number] for minute in merged)
+        for number, name in enumerate(_COUNTS)
+    )
+    passed = total - still
+    if min(counted, ignored) >= 0 and counted + ignored == passed:
+        fates = f"{counted} counted, {ignored} ignored, {still} still rejected"
+    else:  # other rows of these minutes have come, gone or changed their fate: the ledger does not say which are ours
+        fates = f"{passed} counted or ignored, {still} still rejected"
+    lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
+    for state, remedy in (("held", "`make held` says why"), ("closed", "the lake may have forgotten part of them")):
+        minutes = sorted(minute for minute in replay.keys if now[minute]["state"] == state)
+        if minutes:
+            rows = sum(len(replay.keys[minute]) for minute in minutes)
+            lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {remedy}.")
+    if replay.refused:
+        lines.append(f"{replay.refused} rows of imports and topics were refused again: `make rejected` says why.")
+    return "\n".join(lines)
+
+
+def asked_replay(
+    pipeline: str,
+    reason: str | None = None,
+    asked_from: str | None = None,
+    asked_to: str | None = None,
+    *,
+    wait: bool = True,
+    say: Callable[[str], object] = print,
+) -> None:
+    """The replay that a command line or a form asks for; `say` hears its plan and what became of the rows."""
+    choice = Choice((reason or "").strip() or None, *open_range(asked_from, asked_to))
+    replay = start(pipelines.get(pipeline), choice, say)
+    if not replay.keys:
+        return
+    if wait:
+        say(follow(replay))
+    else:
+        say(f"The next runs of {pipeline}_minute process them.")
+
+
+def _write_imports(session, conn, replay: Replay, imported: Iterable[tuple[int, int]], clock: datetime) -> None:
+    """Chunk by chunk: events, their minutes, and only then the rows' deletion, so that a kill loses nothing."""
+    pipeline = replay.pipeline
+    check_table(session, pipeline)
+    reader, writer = StoredEvents(pipeline, clock), EventWriter(session, pipeline)
+    for chunk in _chunks(imported):
+        events, accepted, refused = [], [], []
+        for row in rejected.stored(conn, chunk):
+            try:
+                events.append(reader.read(row["payload"], row["reason"]))
+                accepted.append(row["rejected_id"])
+            except NotAdmitted as error:
+                refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))
+        _remember(conn, replay, {minute_of(event.create_time) for event in events})
+        writer.write(events)
+        rejected.settle_imports(conn, accepted, refused)
+        for event in events:
+            replay.keys.setdefault(minute_of(event.create_time), set()).add(_origin_key(pipeline, event))
+        replay.written += len(accepted)
+        replay.refused += len(refused)
+
+
+def _chunks(imported: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    chunk, characters = [], 0
+    for rejected_id, length in imported:
+        if chunk and (len(chunk) == _ROWS_PER_CHUNK or characters + length > _CHARACTERS_PER_CHUNK):
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append(rejected_id)
+        characters += length
+    if chunk:
+        yield chunk
+
+
+def _remember(conn, replay: Replay, minutes: Iterable[datetime]) -> None:
+    """What the ledger says of these minutes before this replay does anything to them."""
+    new = set(minutes) - replay.before.keys()
+    found = ledger.rows_of(conn, replay.pipeline, new)
+    for minute in new:
+        row = found.get(minute, {})
+        replay.before[minute] = tuple(row.get(name) or 0 for name in _COUNTS)
+
+
+def _origin_key(pipeline: Pipeline, event: Event) -> str:
+    """As include/spark/staging.py writes it, should this event be rejected."""
+    identity = event_id(pipeline, event)
+    shard = shard_of(identity, pipeline.shards)
+    parts = [f"{minute_of(event.create_time):%Y-%m-%dT%H:%MZ}", str(shard), str(event.create_time)]
+    return "/".join(parts if pipeline.event_id == "create_time" else [*parts, short_id(identity)])
+
+
+def _is_settled(row: dict | None, asked_at: datetime) -> bool:
+    if row is None:
+        return False
+    if row["state"] == "merged":
+        return row["read_at"] is not None and row["read_at"] >= asked_at
+    return (
+        row["state"] in ("held", "closed") and not row["pending"]
+    )  # a touch makes a held one pending until it is read
+
+
+def _closed(conn, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> set[datetime]:
+    """Minutes that no run may read again: the lake has forgotten part of them, or may have."""
+    closed = {minute for minute, row in ledger.rows_of(conn, pipeline, minutes).items() if row["state"] == "closed"}
+    if pipeline.lake_retention is not None:
+        closed |= {minute for minute in minutes if minute < clock - pipeline.lake_retention}
+    return closed
+
+
+def _plan(pipeline: Pipeline, again: dict[datetime, set[str]], imported: int) -> str:
+    parts = []
+    if again:
+        total = sum(map(len, again.values()))
+        parts.append(
+            f"{total} rejected rows of {len(again)} minutes, {_span(again)}, are read again with their minutes"
+        )
+    if imported:
+        parts.append(f"{imported} rows of imports and topics are judged again")
+    return f"{pipeline.name}: {'; '.join(parts)}." if parts else f"{pipeline.name}: there is nothing to replay."
+
+
+def _left_alone(pipeline: Pipeline, closed: int, no_events: int) -> Iterator[str]:
+    if closed:
+        yield f"{closed} rows stay: their minutes are closed, because the lake may have forgotten part of them."
+    if no_events:
+        names = ", ".join(dimension.name for dimension in pipeline.dimensions)
+        yield f"{no_events} rows stay: they are of dimension files ({names}). Mend the file and import it again."
+
+
+def _reasons(conn, pipeline: Pipeline, choice: Choice) -> str:
+    found = rejected.by_reason(conn, [pipeline], Choice(), payloads=False)
+    there = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in found[:10])
+    asked = f" for a reason that begins with {choice.reason!r}" if choice.reason else ""
+    return f"Nothing{asked} in these minutes can be replayed. Rejected in {pipeline.name}: {there or 'nothing'}."
+
+
+def _span(minutes: Iterable[datetime]) -> str:
+    first, last = min(minutes), max(minutes)
+    return f"{first:%Y-%m-%d %H:%M}" + (f" to {last:%Y-%m-%d %H:%M}" if first != last else "")
+
+
+_REFUSALS = (WindowRefused, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, ReplayStalled)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`make replay`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make replay", description="Processes rejected events again.")
+    parser.add_argument("--pipeline", required=True, help="PIPELINE= whose events")
+    parser.add_argument("--reason", default="", help="REASON= only events whose reason starts with this text")
+    parser.add_argument("--from", dest="start", default="", help="FROM= the first minute (UTC)")
+    parser.add_argument("--to", default="", help="TO= the end, not included")
+    parser.add_argument("--wait", default="1", help="WAIT=0: do not wait until their minutes are merged")
+    asked = parser.parse_args(arguments)
+    try:
+        asked_replay(asked.pipeline, asked.reason, asked.start, asked.to, wait=asked.wait != "0")
+    except _REFUSALS as error:
+        print(f"Replay failed. {error.args[0]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. What was made pending is processed all the same; the same command goes on.", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,98 @@
+"""The hours in BigQuery against the counts of the lakehouse: the view must show the newest loaded count of each hour.
+
+An hour is read from etl.lakehouse_hours, then from the view, then from etl.lakehouse_hours again where they differ: a load in
+between makes it no difference. It needs BigQuery's client, and is imported only where BigQuery is on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from include.bigquery import tables
+from include.pipelines import Pipeline
+from include.verify.report import Finding, trigger
+from include.warehouse.folded_hours import HOUR
+from include.warehouse.session import rows
+
+NO_TABLE, DIFFERS = "bigquery_no_table", "bigquery_hour"
+UNKNOWN, DUE = "bigquery_unknown_hour", "bigquery_due"
+APART = frozenset({DUE})
+PURPOSES = {
+    NO_TABLE: "BigQuery does not have the table or the view of hours that were loaded.",
+    DIFFERS: "BigQuery does not show the newest count of an hour that was loaded.",
+    UNKNOWN: "BigQuery shows an hour that the lakehouse has not counted.",
+    DUE: "Not yet in BigQuery: the next runs load it.",
+}
+_COUNTS = (
+    "SELECT hour, counted_change, counts, to_load FROM etl.lakehouse_hours "
+    "WHERE pipeline = %(pipeline)s AND counted_change IS NOT NULL "
+    "AND hour >= COALESCE(%(start)s, hour) AND (%(end)s IS NULL OR hour < %(end)s)"
+)
+
+
+class BigQueryRecount:
+    """Of one pipeline. `hours` says afterwards how many were compared."""
+
+    def __init__(self, pipeline: Pipeline, conn) -> None:
+        self._pipeline, self._conn = pipeline, conn
+        self.hours = 0
+
+    def __str__(self) -> str:
+        return f"{tables.view(self._pipeline)}: {self.hours:,} hours of BigQuery were compared with the lakehouse's counts."
+
+    def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
+        """What differs in the hours from `start` until before `end`, or in all. Raises BigQueryError."""
+        known, shown = self._counted(start, end), self._shown(start, end)
+        if shown is None and (loaded := [hour for hour, row in known.items() if not row["to_load"]]):
+            remedy = f"the next run of {self._pipeline.name}_lakehouse creates it and loads all hours"
+            yield Finding(NO_TABLE, None, tables.view(self._pipeline), {"hours": len(loaded)}, {}, remedy)
+            return
+        shown = shown or {}
+        for hour in sorted({*known, *shown}):
+            self.hours += 1
+            finding = self._judged(hour, known.get(hour), shown.get(hour))
+            if finding and self._counted(hour, hour + HOUR).get(hour) == known.get(hour):
+                yield finding
+
+    def _judged(self, hour: datetime, row: Mapping | None, shown: Mapping | None) -> Finding | None:
+        place = tables.view(self._pipeline)
+        if row is None:
+            remedy = f"delete the hour from {tables.loads_table(self._pipeline)}, or load into a new dataset"
+            return Finding(UNKNOWN, hour, place, {}, shown, remedy)
+        expected = {"attempt": row["counted_change"], **json.loads(row["counts"])}
+        if row["to_load"]:
+            return Finding(DUE, hour, place, expected, shown or {}, f"{self._pipeline.name}_lakehouse loads it")
+        if shown == expected:
+            return None
+        again = trigger(f"{self._pipeline.name}_lakehouse", hour, hour + HOUR)
+        remedy = f"{again}: it counts and loads the hour again"
+        return Finding(DIFFERS, hour, place, expected, shown or {}, remedy)
+
+    def _counted(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:
+        found = rows(self._conn.cursor(), _COUNTS, {"pipeline": self._pipeline.name, "start": start, "end": end})
+        self._conn.rollback()
+        return {row["hour"]: row for row in found}
+
+    def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
+        """What the view shows of each hour, or None if the view or its table is missing. Raises BigQueryError."""
+        with tables.failures_named():
+            from google.api_core.exceptions import NotFound
+            from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter
+
+            names = ("attempt", *self._pipeline.lakehouse.measures)
+            within = [(sign, name, time) for sign, name, time in ((">=", "start", start), ("<", "end", end)) if time]
+            statement = (
+                f"SELECT DATETIME(hour) AS hour, {', '.join(names)} FROM `{tables.view(self._pipeline)}` WHERE TRUE"
+            )
+            statement += "".join(f" AND hour {sign} @{name}" for sign, name, _ in within)
+            binds = [ScalarQueryParameter(name, "TIMESTAMP", time.replace(tzinfo=UTC)) for _, name, time in within]
+            client = tables.client()
+            try:
+                for name in (tables.loads_table(self._pipeline), tables.view(self._pipeline)):
+                    client.get_table(name, retry=tables.retry())
+                found = tables.query(client, statement, QueryJobConfig(query_parameters=binds))
+            except NotFound:
+                return None
+            return {row["hour"]: {name: row[name] for name in names} for row in found}

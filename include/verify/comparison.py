@@ -1,0 +1,161 @@
+"""What one look at a minute says: a decision without a store. Only a suspicion comes of it; see minutes.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from include.pipelines import Pipeline
+from include.verify.report import Finding, again
+
+
+class Verdict(StrEnum):
+    """What one look says of a minute. Only `different` and `unreadable` can become a difference."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+    PENDING = "pending"
+    OPEN = "open"
+    HELD = "held"
+    CLOSED = "closed"
+    UNREADABLE = "unreadable"
+
+
+PURPOSES = {
+    "unknown_to_ledger": "The change log names the minute, the ledger does not, and no poll will look at its day again.",
+    "unannounced_rows": "The lake has rows in a minute that neither the ledger nor the change log knows.",
+    "unread_rows": "The lake has rows that no read has counted, and no touch that would bring them to the next run.",
+    "vanished_rows": "The lake no longer has all the rows that were read.",
+    "other_rows": "The lake has as many rows as were read, but not the same ones.",
+    Verdict.UNREADABLE: "The lake has a partition of the minute that cannot be read. Everything else was verified.",
+    Verdict.PENDING: "Not yet read, or written again since: the next runs take them.",
+    Verdict.OPEN: "Not over yet: events are still being written.",
+    Verdict.HELD: "Held by a gate: what was published before stays.",
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What ledger and change log say of a minute. `state` is None where the ledger has no row."""
+
+    state: str | None = None
+    pending: bool = False
+    waiting: bool = False  # held until the other rows of its hour are read
+    reason: str | None = None
+    read: tuple[int, int] | None = None  # rows and id checksum of the last merged read
+    fates: tuple[int, int, int] = (0, 0, 0)  # counted, ignored, rejected
+    attempt: int | None = None
+    seen: str | None = None  # the last touch that a poll has seen
+    touched: str | None = None  # the last touch
+    day_is_due: bool = False  # the next poll reads the touches of its day
+
+    @property
+    def waits(self) -> bool:
+        """Whether a run is going to read it without anybody's doing."""
+        return self.pending or (self.touched is not None and self.touched != self.seen and self.day_is_due)
+
+    @property
+    def mark(self) -> tuple:
+        """Differs after any touch, poll, merge or hold."""
+        return (self.state, self.attempt, self.seen, self.touched)
+
+    def agrees(self, in_lake: tuple[int, int]) -> bool:
+        """Whether the last read found just these rows. Nobody has read, and need not read, a minute without rows."""
+        if self.read is None:
+            return in_lake == (0, 0) and self.touched is None and self.seen is None
+        return in_lake == self.read
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a minute: what was known, what the lake held (None: not counted), and the lake's clock afterwards."""
+
+    minute: datetime
+    verdict: Verdict
+    known: Known
+    in_lake: tuple[int, int] | None
+    clock: datetime
+    unreadable: tuple[int, str] | None = None  # the shard that cannot be read, and why
+
+    @property
+    def settles(self) -> bool:
+        """Whether a later look may say something else that matters."""
+        differs = self.in_lake is not None and not self.known.agrees(self.in_lake)
+        return differs and self.verdict in (Verdict.DIFFERENT, Verdict.PENDING)
+
+
+def judge(
+    known: Known, in_lake: tuple[int, int] | None, *, is_open: bool, is_closed: bool, is_unreadable: bool
+) -> Verdict:
+    """What to make of a minute. The open minute, pending and held ones are never different."""
+    if is_closed or known.state == "closed":
+        return Verdict.CLOSED
+    if known.state == "held" and not known.waits:
+        return Verdict.HELD
+    if is_unreadable:
+        return Verdict.UNREADABLE
+    if is_open:
+        return Verdict.OPEN
+    if known.waits or in_lake is None:
+        return Verdict.PENDING
+    return Verdict.SAME if known.agrees(in_lake) else Verdict.DIFFERENT
+
+
+def kind_of(known: Known, in_lake: tuple[int, int]) -> str:
+    """The name of a difference."""
+    if known.state is None:
+        return "unannounced_rows" if known.touched is None else "unknown_to_ledger"
+    rows_read, rows_found = (known.read or (0, 0))[0], in_lake[0]
+    if rows_found == rows_read and known.read is not None:
+        return "other_rows"
+    return "vanished_rows" if rows_found < rows_read else "unread_rows"
+
+
+def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
+    """From a row of the ledger, or None, and the change log's last touch of the minute, or None."""
+    touched = str(touched) if touched else None
+    if row is None:
+        return Known(touched=touched, day_is_due=day_is_due)
+    seen = row["seen_changed_at"]
+    return Known(
+        state=row["state"],
+        pending=bool(row["pending"]),
+        waiting=bool(row["waiting"]),
+        reason=row["reason"],
+        read=None if row["raw_rows"] is None else (row["raw_rows"], row["id_checksum"] or 0),
+        fates=tuple(row[name] or 0 for name in ("counted_rows", "ignored_rows", "rejected_rows")),
+        attempt=row["attempt"],
+        seen=seen.decode() if isinstance(seen, bytes | bytearray) else seen,
+        touched=touched,
+        day_is_due=day_is_due,
+    )
+
+
+def finding_of(pipeline: Pipeline, look: Look) -> Finding:
+    """What to say of a minute that is not the same."""
+    known, name = look.known, pipeline.name
+    if look.verdict is Verdict.UNREADABLE:
+        shard, why = look.unreadable
+        where = f"{pipeline.lake_table}, partition (minute {look.minute}, shard {shard})"
+        return Finding(look.verdict.value, look.minute, where, _rows(known.read), {"rows": "unreadable"}, why)
+    soon = f"{name}_minute reads it next" if known.waits else "it changed while it was looked at"
+    reason = (known.reason or "No reason is kept").removesuffix(".")
+    remedies = {
+        Verdict.PENDING: f"{soon}; verify again then",
+        Verdict.OPEN: "it is read when it is over; verify again then",
+        Verdict.HELD: reason if known.waiting else f"{reason}. Fix the cause, then {again(name, look.minute)}",
+    }
+    kind = look.verdict.value
+    remedy = remedies.get(look.verdict)
+    if remedy is None:
+        kind = kind_of(known, look.in_lake)
+        remedy = again(name, look.minute)
+    if kind == "vanished_rows":
+        shrunk = again(name, look.minute, shrink=True)
+        remedy = f"bring the lost rows back into the lake; if they are gone on purpose, {shrunk}"
+    return Finding(kind, look.minute, "etl.minute_ledger", _rows(look.in_lake), _rows(known.read), remedy)
+
+
+def _rows(counted: tuple[int, int] | None) -> dict[str, int]:
+    return {} if counted is None else {"rows": counted[0], "id_checksum": counted[1]}

@@ -1,0 +1,82 @@
+"""Ids of the lake beside their create_time: an id under two of them is two events to everybody, and was one to its producer.
+
+Twelve bytes an event: a month of a shop fits into memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.pipelines import Pipeline
+from include.verify.report import Finding
+
+if TYPE_CHECKING:
+    from cassandra.cluster import Session
+
+ID_TWICE = "lake_id_twice"
+PURPOSE = "One id stands under two create_times, so that it counts twice."
+_EPOCH, _MINUTE = datetime(1970, 1, 1), timedelta(minutes=1)
+_BUCKETS = 256
+
+
+class Identities:
+    """The ids that a recount came by, each with its minute. Add an event once."""
+
+    def __init__(self) -> None:
+        self._ids = [array("Q") for _ in range(_BUCKETS)]
+        self._minutes = [array("I") for _ in range(_BUCKETS)]
+
+    def add(self, minute: datetime, event_id: str) -> None:
+        digest = _digest(event_id)
+        self._ids[digest % _BUCKETS].append(digest)
+        self._minutes[digest % _BUCKETS].append((minute - _EPOCH) // _MINUTE)
+
+    def _twice(self) -> tuple[set[int], set[datetime]]:
+        """The digests that came more than once, and all their minutes."""
+        digests, minutes = set(), set()
+        for ids, of_minute in zip(self._ids, self._minutes, strict=True):
+            seen: set[int] = set()
+            again = {digest for digest in ids if digest in seen or seen.add(digest)}
+            digests |= again
+            minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in again}
+        return digests, {_EPOCH + minute * _MINUTE for minute in minutes}
+
+    def findings(
+        self, session: Session, pipeline: Pipeline, unreadable: Collection[tuple[datetime, int]] = ()
+    ) -> Iterator[Finding]:
+        """Each such id once more from the lake, with its create_times, but of partitions that are `unreadable`."""
+        query = session.prepare(
+            f"SELECT {pipeline.event_id}, create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
+        )
+        digests, minutes = self._twice()
+        places: dict[str, list] = defaultdict(list)
+        for minute in sorted(minutes):
+            for shard in range(pipeline.shards):
+                if (minute, shard) in unreadable:
+                    continue
+                for event_id, create_time in session.execute(query, (minute, shard)):
+                    if _digest(event_id) in digests:
+                        places[event_id].append((minute, create_time))
+        yield from (_finding(pipeline, event_id, of_id) for event_id, of_id in places.items() if len(of_id) > 1)
+
+
+def _digest(event_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big")
+
+
+def _finding(pipeline: Pipeline, event_id: str, places: list) -> Finding:
+    (_, first), *others = sorted(places, key=lambda place: place[1].time)
+    return Finding(
+        ID_TWICE,
+        others[0][0],
+        f"{pipeline.event_id} {event_id[:100]!r}",
+        {"create_time": str(first)},
+        {"create_time": ", ".join(str(create_time) for _, create_time in others)},
+        "which of them is the event, only its producer knows: an event keeps its create_time when it is sent again. Delete the "
+        f"other row from {pipeline.lake_table} and touch its minute",
+    )

@@ -1,0 +1,223 @@
+"""The lakehouse against the ledger and the fact: events of every minute, counts of every hour, and the files of both.
+
+A minute is read from the ledger, then from the table, then from the ledger again where they differ: an export or a merge in
+between makes it no difference. It needs the lakehouse's packages, and is imported only where the lakehouse is on.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from include.lakehouse import hourly, ledger, repair
+from include.lakehouse import table as tables
+from include.lakehouse.hour_file import HourFile
+from include.pipelines import Pipeline
+from include.verify.report import Finding, trigger
+from include.warehouse.session import rows
+
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+NO_TABLE, LOST_FILE, OTHER_EVENTS, UNKNOWN = (
+    "lakehouse_no_table", "lakehouse_lost_file", "lakehouse_other_events", "lakehouse_unknown_minute",
+)  # fmt: skip
+HOUR_DIFFERS, COUNT_DIFFERS, HOUR_FILE = "lakehouse_hour", "lakehouse_count", "lakehouse_hour_file"
+DUE, SKIPPED, CLOSED = "lakehouse_due", "lakehouse_skipped", "lakehouse_closed"
+HOUR_DUE, HOUR_WAITS = "lakehouse_hour_due", "lakehouse_hour_waits"
+APART = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # neither right nor wrong
+PURPOSES = {
+    NO_TABLE: "The catalog has no such table.",
+    LOST_FILE: "A data file of the lakehouse is missing.",
+    OTHER_EVENTS: "The lakehouse does not have the events of a minute that the ledger counted.",
+    UNKNOWN: "The lakehouse has events of a minute that no merge has read.",
+    HOUR_DIFFERS: "An hour has other figures in the lakehouse than in the fact.",
+    COUNT_DIFFERS: "The newest count of an hour is not what the lakehouse holds.",
+    HOUR_FILE: "The file of an hour's newest count is missing, or has other figures.",
+    DUE: "Not yet in the lakehouse: the next runs write them.",
+    SKIPPED: "The lake did not have the rows that were merged, so they are not in the lakehouse.",
+    CLOSED: "Closed before its newest merged read was written, so it is not in the lakehouse.",
+    HOUR_DUE: "Not yet counted with all its events: the next runs count it.",
+    HOUR_WAITS: "An hour keeps its last count, because a minute is not in the lakehouse as it was merged.",
+}
+
+
+_COUNTS = "SELECT hour, counted_change, counts, to_count FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s"
+_COUNT = f"{_COUNTS} AND hour = %(hour)s"
+
+
+class LakehouseRecount:
+    """Of one pipeline. `minutes` and `hours` say afterwards how many were compared."""
+
+    def __init__(self, pipeline: Pipeline, conn) -> None:
+        self._pipeline, self._conn = pipeline, conn
+        self._none = dict.fromkeys(pipeline.lakehouse.measures, 0)
+        self.minutes = self.hours = 0
+
+    def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
+        """What differs in the minutes and hours from `start` until before `end`, or in all. Reads only."""
+        table = tables.existing(self._pipeline)
+        if table is None:
+            yield Finding(
+                NO_TABLE,
+                None,
+                self._pipeline.lakehouse.table,
+                {"tables": 1},
+                {"tables": 0},
+                f"the next run of {self._pipeline.name}_lakehouse makes it and writes all events",
+            )
+            return
+        lost = [
+            (repair.hour_of(file), file)
+            for file in repair.lost_files(table)
+            if (start is None or repair.hour_of(file) >= start - hourly.HOUR)
+            and (end is None or repair.hour_of(file) < end)
+        ]
+        for hour, file in lost:
+            yield Finding(LOST_FILE, hour, file.file_path, {"rows": file.record_count}, {}, self._again_hour(hour))
+        for day in self._days(table):
+            first, last = max(start or day, day), min(end or day + DAY, day + DAY)
+            if first < last:
+                yield from self._of_minutes(table, first, last, {hour for hour, _ in lost})
+        if not lost:
+            yield from self._of_hours(start, end)
+
+    def __str__(self) -> str:
+        return (
+            f"{self._pipeline.lakehouse.table}: {self.minutes:,} minutes of the lakehouse were compared with the ledger, and "
+            f"{self.hours:,} hours with the fact."
+        )
+
+    def _again(self, start: datetime, end: datetime) -> str:
+        return trigger(f"{self._pipeline.name}_lakehouse", start, end)
+
+    def _again_hour(self, hour: datetime) -> str:
+        return self._again(hour, hour + hourly.HOUR)
+
+    def _days(self, table) -> list[datetime]:
+        """All days that the ledger or the table has minutes of."""
+        days = {
+            row["day"]
+            for row in self._rows(
+                "SELECT DISTINCT DATE(minute) AS day FROM etl.minute_ledger WHERE pipeline = %(pipeline)s"
+            )
+        }
+        days |= {repair.hour_of(task.file).date() for task in table.scan().plan_files()}
+        return sorted(datetime(day.year, day.month, day.day) for day in days)
+
+    def _of_minutes(self, table, start: datetime, end: datetime, lost: set[datetime]) -> Iterator[Finding]:
+        known = self._ledger(start, end)
+        found = self._in_table(table, start, end, lost)
+        for minute in sorted({*known, *found}):
+            if hourly.hour_of(minute) in lost:
+                continue
+            row, there = known.get(minute), found.get(minute, (0, 0))
+            finding = self._judged(minute, row, there)
+            if finding and self._ledger(minute, minute + MINUTE).get(minute) == row:
+                yield finding
+            self.minutes += 1
+
+    def _judged(self, minute: datetime, row: Mapping | None, there: tuple[int, int]) -> Finding | None:
+        where = self._pipeline.lakehouse.table
+        found = {"rows": there[0], "id_checksum": there[1]}
+        if row is None or row["attempt"] is None:
+            if not there[0]:
+                return None
+            return Finding(UNKNOWN, minute, where, {"rows": 0}, found, self._again(minute, minute + MINUTE))
+        expected = {"rows": row["raw_rows"], "id_checksum": int(row["id_checksum"] or 0)}
+        if row["current"]:
+            if found == expected:
+                return None
+            remedy = self._again(minute, minute + MINUTE)
+            if row["state"] == "closed":
+                remedy = "the minute is closed, so the lake may no longer have its events. Restore the table's files"
+            return Finding(OTHER_EVENTS, minute, where, expected, found, remedy)
+        if row["lakehouse_skipped"] is not None and row["lakehouse_skipped"] == row["attempt"]:
+            remedy = f"bring the lost rows back into the lake, then {self._again(minute, minute + MINUTE)}"
+            return Finding(SKIPPED, minute, where, expected, found, remedy)
+        if row["state"] == "closed":
+            remedy = "the lake may no longer have its events. Restore the table's files"
+            return Finding(CLOSED, minute, where, expected, found, remedy)
+        remedy = f"{self._pipeline.name}_lakehouse writes it"
+        if row["state"] != "merged":
+            remedy = f"{remedy} after its next merge; it is {row['state']}"
+        return Finding(DUE, minute, where, expected, found, remedy)
+
+    def _ledger(self, start: datetime, end: datetime) -> dict[datetime, dict]:
+        found = self._rows(
+            f"SELECT minute, state, attempt, raw_rows, id_checksum, lakehouse_attempt, lakehouse_skipped, {ledger.CURRENT} "
+            "AS current FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE pipeline = %(pipeline)s "
+            "AND minute >= %(start)s AND minute < %(end)s",
+            start=start,
+            end=end,
+        )
+        return {row["minute"]: row for row in found}
+
+    def _in_table(self, table, start: datetime, end: datetime, lost: set[datetime]) -> dict[datetime, tuple[int, int]]:
+        """Rows and the sum of the CRC-32 of their ids by minute, hour by hour around those whose files are lost."""
+        table.refresh()
+        own_id = self._pipeline.event_id
+        counts: dict[datetime, list[int]] = defaultdict(lambda: [0, 0])
+        files = table.scan(row_filter=tables.between("minute", start, end)).plan_files()
+        for hour in sorted({repair.hour_of(task.file) for task in files} - lost):
+            span = tables.between("minute", max(hour, start), min(hour + hourly.HOUR, end))
+            events = table.scan(row_filter=span, selected_fields=("minute", own_id)).to_arrow()
+            for minute, event_id in zip(events["minute"].to_pylist(), events[own_id].to_pylist(), strict=True):
+                count = counts[minute]
+                count[0] += 1
+                count[1] += zlib.crc32((event_id or "").encode())
+        return {minute: tuple(count) for minute, count in counts.items()}
+
+    def _of_hours(self, start: datetime | None, end: datetime | None) -> Iterator[Finding]:
+        fact = self._pipeline.lakehouse_fact
+        within = "".join(
+            f" AND hour {sign} %({name})s" for sign, name, value in ((">=", "start", start), ("<", "end", end)) if value
+        )
+        binds = {"start": start, "end": end}
+        known = {row["hour"]: row for row in self._rows(f"{_COUNTS}{within}", **binds)}
+        of_fact = self._rows(f"SELECT hour FROM {fact.table} WHERE %(pipeline)s IS NOT NULL{within}", **binds)
+        hours = sorted({*known, *(row["hour"] for row in of_fact)})
+        for first in range(0, len(hours), hourly.MOST_HOURS):
+            some = hours[first : first + hourly.MOST_HOURS]
+            comparison = hourly.compared(self._conn, self._pipeline, some, only_read=True)
+            counted = {
+                hour: known[hour]["counted_change"] for hour in some if hour in known and not known[hour]["to_count"]
+            }
+            files = hourly.read_files(self._pipeline, counted)
+            for hour in some:
+                self.hours += 1
+                of_fact, of_table, published = self._figures(comparison, hour)
+                row = known.get(hour)
+                is_due = not row or row["to_count"] or hour in comparison.waits
+                if is_due or of_fact != of_table or json.loads(row["counts"]) != published:
+                    yield from self._of_hour(hour)
+                elif files.get(hour) != published:
+                    place = HourFile.of(self._pipeline, hour, row["counted_change"]).url
+                    yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._again_hour(hour))
+
+    def _of_hour(self, hour: datetime) -> Iterator[Finding]:
+        """A second look, by itself, at an hour that differs or is not counted."""
+        [row] = self._rows(_COUNT, hour=hour) or [None]
+        comparison = hourly.compared(self._conn, self._pipeline, [hour], only_read=True)
+        of_fact, of_table, published = self._figures(comparison, hour)
+        place = self._pipeline.lakehouse.table
+        counts = json.loads(row["counts"]) if row and row["counts"] else {}
+        if of_fact != of_table:
+            yield Finding(HOUR_DIFFERS, hour, place, of_fact, of_table, f"{self._again_hour(hour)}; then verify again")
+        elif minutes := comparison.waits.get(hour):
+            yield Finding(HOUR_WAITS, hour, place, published, counts, hourly.reasons(minutes).rstrip("."))
+        elif row and row["to_count"]:
+            yield Finding(HOUR_DUE, hour, place, published, {}, f"{self._pipeline.name}_lakehouse counts it")
+        elif (counts if row else self._none) != published:
+            yield Finding(COUNT_DIFFERS, hour, "etl.lakehouse_hours", published, counts, self._again_hour(hour))
+
+    def _figures(self, comparison: hourly.Comparison, hour: datetime) -> Iterator[hourly.Figures]:
+        """Of the fact and of the table as they are compared, and what is published."""
+        for figures in (comparison.of_fact, comparison.of_table, comparison.published):
+            yield figures.get(hour, self._none)
+
+    def _rows(self, query: str, **binds) -> list[dict]:
+        found = rows(self._conn.cursor(), query, {"pipeline": self._pipeline.name, **binds})
+        self._conn.rollback()
+        return found

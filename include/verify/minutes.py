@@ -1,0 +1,194 @@
+"""Minutes of the lake against the ledger, beside a pipeline that goes on working: it only reads, both stores.
+
+Ledger and lake have no common snapshot. A look reads the ledger and the change log, then counts the lake, then reads
+both again where they differ. A difference that is found is only a suspicion: an event may be written whose touch is on
+its way, or a batch may just merge. It counts when a look of at least the settle time later finds the minute different
+again and neither touched nor merged in between: whatever was in the lake at the first look has been touched by then,
+and such a touch would show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+from include.connections import LAKE_READER, endpoint
+from include.files.progress_log import Bar
+from include.lake import change_log, counts
+from include.lake.errors import explain
+from include.pipelines import Pipeline
+from include.verify.comparison import Known, Look, Verdict, judge, known_of
+from include.warehouse import ledger
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+CHUNK = 240  # minutes of one look
+POLL = 2.0  # seconds between looks at minutes that are waited for
+
+
+class Minutes:
+    """Looks at minutes of one pipeline. What is open when it begins stays open for it."""
+
+    def __init__(self, pipeline: Pipeline, lake_session, conn) -> None:
+        self._pipeline, self._lake, self._conn = pipeline, lake_session, conn
+        self.unreadable: set[tuple[datetime, int]] = set()  # partitions, minute and shard
+        self._opened = change_log.clock(lake_session).replace(second=0, microsecond=0)
+
+    def days(self) -> list[date]:
+        """Every day that the change log, the ledger, contributions or rejected events have a minute of."""
+        found = set(change_log.changed_days(self._lake, self._pipeline.lake_table))
+        kept = "SELECT DISTINCT minute FROM {table} WHERE pipeline = %(pipeline)s AND minute IS NOT NULL"
+        sources = [kept.format(table="etl.minute_ledger"), kept.format(table="etl.rejected_events")]
+        sources += [f"SELECT DISTINCT minute FROM {table}" for table in self._pipeline.contribution_tables]
+        for source in sources:
+            found.update(self._column(f"SELECT DISTINCT DATE(m.minute) FROM ({source}) AS m"))
+        return sorted(found)
+
+    def of_day(self, day: date) -> list[datetime]:
+        """The minutes of that day that the change log, the ledger or contributions have."""
+        start = datetime(day.year, day.month, day.day)
+        found = set(change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day))
+        within = "minute >= %(start)s AND minute < %(end)s"
+        sources = [f"etl.minute_ledger WHERE pipeline = %(pipeline)s AND {within}"]
+        sources += [f"{table} WHERE {within}" for table in self._pipeline.contribution_tables]
+        for source in sources:
+            found.update(self._column(f"SELECT DISTINCT minute FROM {source}", start=start, end=start + DAY))
+        return sorted(found)
+
+    def contributions(self, start: datetime, end: datetime) -> int:
+        """Stored contributions of the minutes from `start` until before `end`."""
+        within = "minute >= %(start)s AND minute < %(end)s"
+        return sum(
+            self._column(f"SELECT COUNT(*) FROM {table} WHERE {within}", start=start, end=end)[0]
+            for table in self._pipeline.contribution_tables
+        )
+
+    def look(
+        self,
+        minutes: Iterable[datetime],
+        earlier: Mapping[datetime, Look] | None = None,
+        on_row: Callable[[datetime, str], object] | None = None,
+    ) -> dict[datetime, Look]:
+        """A look at each minute. With `earlier` looks the lake is counted only where it could settle something."""
+        minutes = sorted(minutes)
+        before, clock = self._known(minutes), change_log.clock(self._lake)
+        wanted = [
+            minute
+            for minute in minutes
+            if not self._is_closed(minute, clock) and not (earlier and before[minute].waits)
+        ]
+        unreadable: dict[datetime, tuple[int, str]] = {}
+
+        def note(minute: datetime, shard: int, error: Exception) -> None:
+            self.unreadable.add((minute, shard))
+            unreadable.setdefault(minute, (shard, str(explain(error, endpoint(LAKE_READER)))))
+
+        in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row, note)
+        clock = change_log.clock(self._lake)
+        after = before | self._known([one for one in wanted if one in in_lake and not before[one].agrees(in_lake[one])])
+        looks = {}
+        for minute in minutes:
+            known, found = after[minute], in_lake.get(minute)
+            verdict = judge(
+                known,
+                found,
+                is_open=self._is_open(minute, clock),
+                is_closed=self._is_closed(minute, clock),
+                is_unreadable=minute in unreadable,
+            )
+            if verdict is Verdict.DIFFERENT and known.mark != before[minute].mark:
+                verdict = Verdict.PENDING  # it was counted for another read than this: evidence of nothing
+            if found is None and earlier and minute in earlier:
+                found = earlier[minute].in_lake
+            looks[minute] = Look(minute, verdict, known, found, clock, unreadable.get(minute))
+        return looks
+
+    def settled(self, unsettled: Mapping[datetime, Look], patience: float, poll: float = POLL) -> Iterator[Look]:
+        """The last look at each of these minutes. `different` are those that stayed so; the others may be pending yet.
+
+        Waits up to `patience` seconds for pending ones to be merged, and once the settle time for those that differ.
+        """
+        left, begun = dict(unsettled), time.monotonic()
+        title = f"{self._pipeline.name}: waiting for {len(left):,} minutes to be merged, or to differ again"
+        with Bar(title, int(patience), unit="s") as bar:
+            while left:
+                is_last = time.monotonic() - begun >= patience
+                if is_last:
+                    yield from [left.pop(minute) for minute, look in list(left.items()) if not _is_suspect(look)]
+                due = self._due(left)
+                if due and (not is_last or len(due) == len(left)):
+                    yield from self._look_again(left, due, is_last)
+                bar.at(min(int(patience), int(time.monotonic() - begun)))
+                if left:
+                    time.sleep(poll)
+
+    def _due(self, left: Mapping[datetime, Look]) -> list[datetime]:
+        clock = change_log.clock(self._lake)
+        return [
+            minute
+            for minute, look in sorted(left.items())
+            if not _is_suspect(look) or clock - look.clock >= self._pipeline.settle
+        ]
+
+    def _look_again(self, left: dict[datetime, Look], due: list[datetime], is_last: bool) -> Iterator[Look]:
+        for chunk in chunks(due):
+            for minute, look in self.look(chunk, {minute: left[minute] for minute in chunk}).items():
+                earlier = left[minute]
+                confirmed = _is_suspect(look) and _is_suspect(earlier) and look.known.mark == earlier.known.mark
+                if confirmed or not look.settles or is_last:
+                    del left[minute]
+                    yield look if confirmed or not _is_suspect(look) else replace(look, verdict=Verdict.PENDING)
+                else:
+                    left[minute] = look
+
+    def _known(self, minutes: list[datetime]) -> dict[datetime, Known]:
+        """Cursors, ledger, change log, in this order: a poll or a touch in between looks like one that is to come."""
+        if not minutes:
+            return {}
+        cursors = ledger.read_cursors(self._conn, self._pipeline)
+        rows: dict[datetime, dict] = {}
+        for first, last in _runs_of_days(minutes):
+            rows |= ledger.ledger_of(self._conn, self._pipeline, first, last + MINUTE)
+        self._conn.rollback()
+        days = change_log.changed_days(self._lake, self._pipeline.lake_table)
+        due = set(ledger.days_to_drill(days, cursors, self._pipeline.settle))
+        touches: dict[datetime, object] = {}
+        for day in {minute.date() for minute in minutes}:
+            touches |= change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day)
+        return {minute: known_of(rows.get(minute), touches.get(minute), minute.date() in due) for minute in minutes}
+
+    def _is_open(self, minute: datetime, clock: datetime) -> bool:
+        return self._opened <= minute <= clock + self._pipeline.future_tolerance
+
+    def _is_closed(self, minute: datetime, clock: datetime) -> bool:
+        retention = self._pipeline.lake_retention
+        return retention is not None and minute < clock - retention
+
+    def _column(self, query: str, **binds) -> list:
+        cursor = self._conn.cursor()
+        cursor.execute(query, {"pipeline": self._pipeline.name, **binds})
+        found = [row[0] for row in cursor.fetchall()]
+        self._conn.rollback()
+        return found
+
+
+def chunks(minutes: list[datetime]) -> Iterator[list[datetime]]:
+    """The minutes in order, at most CHUNK at a time."""
+    for start in range(0, len(minutes), CHUNK):
+        yield minutes[start : start + CHUNK]
+
+
+def _runs_of_days(minutes: list[datetime]) -> Iterator[tuple[datetime, datetime]]:
+    """First and last minute of each day among them: one range of the ledger a day, whatever lies between the days."""
+    first = last = minutes[0]
+    for minute in minutes[1:]:
+        if minute.date() != first.date():
+            yield first, last
+            first = minute
+        last = minute
+    yield first, last
+
+
+def _is_suspect(look: Look) -> bool:
+    return look.verdict is Verdict.DIFFERENT

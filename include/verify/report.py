@@ -1,0 +1,172 @@
+"""What a recount found: the differences, what was left apart and why, and the totals; as text, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from include.planner import MAX_RANGE
+
+COLUMNS = (
+    "minutes", "lake_rows", "counted", "ignored", "rejected", "contributions", "facts", "pending", "open", "held", "closed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to report. `expected` and `found` hold what differs by name; empty: there is no such row."""
+
+    kind: str
+    minute: datetime | None
+    where: str
+    expected: Mapping[str, object]
+    found: Mapping[str, object]
+    remedy: str
+
+    def __str__(self) -> str:
+        at = f"{self.minute:%Y-%m-%d %H:%M}  " if self.minute else ""
+        compared = f"expected {_said(self.expected)}, found {_said(self.found)}"
+        if self.expected == self.found:  # of a minute that is apart
+            compared = f"{_said(self.found)}, as expected so far"
+        return f"{at}{self.where}: {compared}\n  {self.remedy}"
+
+    def as_dict(self) -> dict:
+        return {
+            "minute": self.minute,
+            "where": self.where,
+            "expected": dict(self.expected) or None,
+            "found": dict(self.found) or None,
+            "remedy": self.remedy,
+        }
+
+
+class Findings:
+    """All findings by kind: how many, and the first `lines` of each, so that memory is bounded."""
+
+    def __init__(self, lines: int) -> None:
+        self._lines = lines
+        self.purposes: dict[str, str] = {}
+        self.counts: dict[str, int] = {}
+        self.kept: dict[str, list[Finding]] = {}
+
+    def add(self, finding: Finding, purpose: str) -> None:
+        kind = finding.kind
+        self.purposes[kind] = purpose
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        kept = self.kept.setdefault(kind, [])
+        if len(kept) < self._lines:
+            kept.append(finding)
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def text(self) -> Iterator[str]:
+        for kind, count in self.counts.items():
+            yield f"  {kind}, {count:,}: {self.purposes[kind]}"
+            for finding in sorted(self.kept[kind], key=lambda one: one.minute or datetime.min):
+                yield from (f"    {line}" for line in str(finding).splitlines())
+            if count > len(self.kept[kind]):
+                yield f"    … and {count - len(self.kept[kind]):,} more"
+
+    def as_list(self) -> list[dict]:
+        return [
+            {
+                "kind": kind,
+                "purpose": self.purposes[kind],
+                "count": count,
+                "first": [one.as_dict() for one in self.kept[kind]],
+            }
+            for kind, count in self.counts.items()
+        ]
+
+
+@dataclass
+class PipelineReport:
+    """Of one pipeline. What is apart is no difference: nobody can say yet, or any more."""
+
+    pipeline: str
+    span: str
+    differences: Findings
+    apart: Findings
+    totals: dict[str, int | None] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0))
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, **totals: int) -> None:
+        for name, value in totals.items():
+            self.totals[name] = (self.totals[name] or 0) + value
+
+    def text(self) -> Iterator[str]:
+        count = len(self.differences)
+        found = f"{count:,} difference{'s' if count > 1 else ''}" if count else "nothing differs"
+        yield f"{self.pipeline}, {self.span}: {found}"
+        yield from self.differences.text()
+        if len(self.apart):
+            yield "  Apart, neither right nor wrong:"
+            yield from self.apart.text()
+        yield from (f"  {note}" for note in self.notes)
+
+
+@dataclass
+class Report:
+    """Of all pipelines that were asked for; str() is what a person reads."""
+
+    pipelines: list[PipelineReport]
+
+    @property
+    def clean(self) -> bool:
+        return not any(len(one.differences) for one in self.pipelines)
+
+    def __str__(self) -> str:
+        lines = [line for one in self.pipelines for line in (*one.text(), "")]
+        head = ["pipeline", *(name.replace("_", " ") for name in COLUMNS), "differ"]
+        body = [
+            [one.pipeline, *(_number(one.totals[name]) for name in COLUMNS), _number(len(one.differences))]
+            for one in self.pipelines
+        ]
+        widths = [max(len(row[index]) for row in (head, *body)) for index in range(len(head))]
+        for row in (head, *body):
+            first, *numbers = zip(row, widths, strict=True)
+            lines.append("  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in numbers)]))
+        return "\n".join(lines)
+
+    def as_json(self) -> str:
+        found = {
+            "clean": self.clean,
+            "pipelines": {
+                one.pipeline: {
+                    "span": one.span,
+                    "totals": one.totals | {"differences": len(one.differences)},
+                    "differences": one.differences.as_list(),
+                    "apart": one.apart.as_list(),
+                    "notes": one.notes,
+                }
+                for one in self.pipelines
+            },
+        }
+        return json.dumps(found, indent=1, default=str, ensure_ascii=False)
+
+
+def again(pipeline: str, minute: datetime | None, last: datetime | None = None, *, shrink: bool = False) -> str:
+    """What to start so that a minute, or all from `minute` to `last`, are read again."""
+    if minute is None:
+        return f"trigger {pipeline}_minute with `from` and `to`"
+    end = (last or minute) + timedelta(minutes=1)
+    if end - minute > timedelta(minutes=MAX_RANGE):
+        return f"backfill {pipeline}_reconcile from {minute:%Y-%m-%dT%H}:00Z to {end:%Y-%m-%dT%H:%M}Z, with all runs"
+    return trigger(f"{pipeline}_minute", minute, end, **({"allow_shrink": True} if shrink else {}))
+
+
+def trigger(dag_id: str, start: datetime, end: datetime, **parameters: bool) -> str:
+    """The run of a DAG that takes the minutes from `start` until before `end`."""
+    conf = {"from": f"{start:%Y-%m-%dT%H:%M}Z", "to": f"{end:%Y-%m-%dT%H:%M}Z", **parameters}
+    return f"trigger {dag_id} with {json.dumps(conf)}"
+
+
+def _said(values: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items()) or "nothing"
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"

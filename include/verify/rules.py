@@ -1,0 +1,114 @@
+"""What the warehouse must say of itself: SQL files in include/sql/<folder>/verify, each a SELECT of what breaks a rule.
+
+One SELECT sees one snapshot, and a merge publishes in one transaction: so these need no second look, whatever runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.pipelines import Pipeline
+from include.verify.report import Finding, again
+from include.warehouse.session import rows
+from include.warehouse.sql import SqlFile, control, files
+
+SLICE_ROWS = 50_000  # contributions, or facts, that one SELECT compares
+_STATEMENTS = {"minutes": 1, "facts": 2, "total": 1}
+
+
+class MisnamedRule(ValueError):
+    """A file in verify/ that is no rule."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A file of verify/. Columns expected_x and found_x are compared; the others say where, `minute` among them,
+    and `last_minute` where reading that one again is not enough.
+
+    minutes_*: SELECT of the minutes from `start` until before `end`. facts_*: a SELECT of where the slice of keys behind
+    `after` ends, then one of the facts in it. total_*: one number.
+    """
+
+    name: str
+    purpose: str
+    table: str
+    remedy: str
+    queries: tuple[str, ...]
+
+    def finding(self, pipeline: Pipeline, row: dict) -> Finding:
+        minute, last = row.pop("minute", None), row.pop("last_minute", None)
+        names = [name.removeprefix("expected_") for name in row if name.startswith("expected_")]
+        expected = {name: row.pop(f"expected_{name}") for name in names}
+        found = {name: row.pop(f"found_{name}") for name in names}
+        differing = [name for name in names if expected[name] != found[name]] or names
+        where = " ".join([self.table, *(f"{name}={value}" for name, value in row.items())])
+        remedy = self.remedy.replace("{again}", again(pipeline.name, minute, last))
+        return Finding(self.name, minute, where, _there(expected, differing), _there(found, differing), remedy)
+
+
+def rules(pipeline: Pipeline, kind: str) -> list[Rule]:
+    """The rules of that kind (minutes, facts or total): those of all pipelines, and its own."""
+    pattern = f"verify/{kind}_*.sql"
+    return [_rule(file) for file in (*control(pattern), *files(pipeline, pattern))]
+
+
+def broken_minutes(conn, pipeline: Pipeline, start: datetime, end: datetime) -> Iterator[tuple[Finding, Rule]]:
+    """What differs inside the warehouse in the minutes from `start` until before `end`."""
+    binds = {"pipeline": pipeline.name, "start": start, "end": end}
+    for rule in rules(pipeline, "minutes"):
+        for row in _fetched(conn, rule.queries[0], binds):
+            yield rule.finding(pipeline, row), rule
+
+
+def broken_facts(conn, pipeline: Pipeline, on_slice: Callable[[], None]) -> Iterator[tuple[Finding, Rule]]:
+    """Facts that are not what their contributions add up to, over all keys, slice by slice."""
+    for rule in rules(pipeline, "facts"):
+        ends, offending = rule.queries
+        after, last = None, False
+        while not last:
+            binds = {"pipeline": pipeline.name, "after": after, "slice_rows": SLICE_ROWS}
+            upto = _fetched(conn, ends, binds)[0]["upto"]
+            for row in _fetched(conn, offending, binds | {"upto": upto}):
+                yield rule.finding(pipeline, row), rule
+            on_slice()
+            after, last = upto, upto is None
+
+
+def totals(conn, pipeline: Pipeline) -> dict[str, int]:
+    """The number of each total_*.sql by its name, summed up over the facts."""
+    found = {}
+    for rule in rules(pipeline, "total"):
+        (number,) = _fetched(conn, rule.queries[0], {"pipeline": pipeline.name})[0].values()
+        name = rule.name.removeprefix("total_")
+        found[name] = found.get(name, 0) + int(number or 0)
+    return found
+
+
+def _fetched(conn, query: str, binds: dict) -> list[dict]:
+    found = rows(conn.cursor(), query, binds)
+    conn.rollback()  # nothing was written: let the next SELECT see what is new
+    return found
+
+
+def _there(values: dict, differing: list[str]) -> dict:
+    """Only what differs; nothing at all for a row that is not there."""
+    return {} if all(value is None for value in values.values()) else {name: values[name] for name in differing}
+
+
+def _rule(file: SqlFile) -> Rule:
+    table, remedy = (_after(file.header, f"{key}:") for key in ("table", "remedy"))
+    purpose = " ".join(line for line in file.header if not line.startswith(("table:", "remedy:")))
+    kind = file.name.partition("_")[0]
+    if len(file.statements) != _STATEMENTS.get(kind):
+        raise MisnamedRule(
+            f"{file.source}: it has {len(file.statements)} statements. A file in verify/ is called minutes_*.sql or "
+            "total_*.sql and is one SELECT, or facts_*.sql and is two: where a slice of keys ends, and the rows in it that "
+            "are wrong."
+        )
+    return Rule(file.name, purpose, table or file.name, remedy or "{again}", file.statements)
+
+
+def _after(header: list[str], key: str) -> str | None:
+    return next((line.removeprefix(key).strip() for line in header if line.startswith(key)), None)

@@ -1,0 +1,183 @@
+"""A topic against the lake: every message before the committed offset is in the lake, or kept among the rejected events.
+
+The committed offset is read first, and an offset is committed only when its message is safe: so one look is enough,
+whatever goes on meanwhile. Messages that retention has removed nobody can ask for; those before the end are on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from include.connections import LAKE_READER, endpoint
+from include.files.progress_log import Bar
+from include.kafka import topics
+from include.kafka.clients import TopicMissing
+from include.kafka.dead_letters import original, put_aside_before, with_dead_letters
+from include.kafka.ingest_mode import CONNECT, DEAD_LETTERS, group_of, way_in
+from include.kafka.messages import TopicEvents, key_of, with_topic_id
+from include.lake import change_log
+from include.lake.errors import explain
+from include.lake.keys import minute_of, shard_of
+from include.lake.presence import Presence
+from include.lake.writer import Event, event_id
+from include.pipelines import Pipeline
+from include.verify.report import Finding
+from include.warehouse import rejected
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+UNSTORED, EXPIRED, WAITING, UNREADABLE = "topic_unstored", "topic_expired", "topic_waiting", "topic_unreadable"
+PURPOSES = {
+    UNSTORED: "The group has committed past the message, and it is neither in the lake nor kept as rejected.",
+    EXPIRED: "Retention has removed messages that the group has not come to.",
+    UNREADABLE: "The lake has a partition that cannot be read, so it is unknown whether it has the messages.",
+    WAITING: "Sent, and not yet committed: those who follow the topic take them next.",
+}
+
+
+@dataclass
+class Tally:
+    """Of the messages that were looked at; duplicates are counted as often as they came."""
+
+    messages: int = 0
+    in_lake: int = 0
+    kept: int = 0  # among the rejected events
+    missing: int = 0
+    unreadable: int = 0  # of partitions of the lake that cannot be read
+    closed: int = 0  # of minutes that the lake may have forgotten
+    waiting: int = 0
+    dead: int = 0  # of them dead letters that are not consumed yet
+
+
+class TopicRecount:
+    """Of one pipeline's topic; `tally` is filled while the findings are taken."""
+
+    def __init__(self, pipeline: Pipeline, session, conn) -> None:
+        self._pipeline, self._conn = pipeline, conn
+        self._clock = change_log.clock(session)
+        # Whether its minute was closed when it came, nobody can know now.
+        self._events = TopicEvents(replace(pipeline, lake_retention=None), self._clock)
+        self._presence = Presence(session, pipeline)
+        self._group = group_of(pipeline.name, way_in())
+        self._topic_id = topics.topic_id(pipeline.topic)
+        self._dead_letters: set[str] = set()  # places of messages whose dead letters are not consumed yet
+        self.tally = Tally()
+
+    def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
+        """What differs, and what waits. With a range only its events are counted, and messages that are none by their time."""
+        reaches = topics.reaches(self._pipeline, self._group)
+        follows = "does the connector run" if way_in() == CONNECT else f"does {self._pipeline.name}_ingest run"
+        yield from self._reach_findings(self._pipeline, reaches, follows)
+        # After the offsets of the topic: a message before them has its dead letter by then.
+        yield from self._dead_letter_findings()
+        span = {number: (one.begin, one.committed or one.begin) for number, one in reaches.items()}
+        if start:
+            known = {number: until for number, (_, until) in span.items()}
+            since = topics.offsets_from(self._pipeline, self._group, known, start)
+            span = {number: (max(begin, since[number]), until) for number, (begin, until) in span.items()}
+        total, done = sum(max(0, until - begin) for begin, until in span.values()), 0
+        with Bar(f"{self._pipeline.name}: messages", total, unit="message") as bar:
+            for chunk in topics.messages(self._pipeline, self._group, span):
+                yield from self._chunk_findings(chunk, start, end)
+                done += len(chunk)
+                bar.at(min(done, total))
+
+    def __str__(self) -> str:
+        tally = self.tally
+        closed = f", {tally.closed:,} of closed minutes" if tally.closed else ""
+        unreadable = f", {tally.unreadable:,} of partitions that cannot be read" if tally.unreadable else ""
+        dead = f", {tally.dead:,} in the dead-letter topic" if tally.dead else ""
+        return (
+            f"{self._pipeline.topic}, up to what {self._group} has committed: {tally.messages:,} messages, {tally.in_lake:,} in "
+            f"the lake, {tally.kept:,} rejected, {tally.missing:,} missing{unreadable}{closed}{dead}; "
+            f"{tally.waiting:,} behind it wait."
+        )
+
+    def _reach_findings(
+        self, pipeline: Pipeline, reaches: Mapping[int, topics.Reach], follows: str
+    ) -> Iterator[Finding]:
+        for partition, reach in reaches.items():
+            where = f"{pipeline.topic}/{partition}"
+            if reach.expired:
+                self.tally.missing += reach.expired
+                remedy = "send them again, or import them; give the topic a longer retention"
+                yield Finding(EXPIRED, None, where, {"offset": reach.committed}, {"offset": reach.begin}, remedy)
+            if reach.waiting:
+                committed = reach.begin if reach.committed is None else reach.committed
+                remedy = f"{follows}? Verify again then"
+                yield Finding(WAITING, None, where, {"offset": reach.end}, {"offset": committed}, remedy)
+            if pipeline is self._pipeline:
+                self.tally.waiting += reach.waiting
+
+    def _dead_letter_findings(self) -> Iterator[Finding]:
+        letters, group = with_dead_letters(self._pipeline), group_of(self._pipeline.name, DEAD_LETTERS)
+        try:
+            reaches = topics.reaches(letters, group)
+        except TopicMissing:
+            if way_in() == CONNECT:
+                raise
+            return  # set-up of an earlier version made none
+        consumer = "minutemark_dead_letters" if way_in() == CONNECT else f"{self._pipeline.name}_ingest"
+        yield from self._reach_findings(letters, reaches, f"does {consumer} run, and does the warehouse answer")
+        span = {number: (max(one.begin, one.committed or 0), one.end) for number, one in reaches.items()}
+        for chunk in topics.messages(letters, group, span):
+            self._dead_letters.update(
+                aside.key if (aside := put_aside_before(letter)) else key_of(original(letter)) for letter in chunk
+            )
+
+    def _chunk_findings(self, chunk: list[Message], start: datetime | None, end: datetime | None) -> Iterator[Finding]:
+        events: list[tuple[Message, Event]] = []
+        others: list[tuple[Message, datetime | None]] = []
+        for message in chunk:
+            found = self._events.read(message)
+            minute = minute_of(found.create_time) if isinstance(found, Event) else found.minute
+            if minute and ((start and minute < start) or (end and minute >= end)):
+                continue
+            self.tally.messages += 1
+            if isinstance(found, Event):
+                events.append((message, found))
+            else:
+                others.append((message, minute))
+        unreadable: list[tuple[list[Event], Exception]] = []
+        missing = self._presence.absent((event for _, event in events), lambda *place: unreadable.append(place))
+        absent = {id(one) for one in missing}
+        for of_partition, error in unreadable:
+            yield self._unreadable(of_partition, error)
+        self.tally.in_lake += len(events) - len(absent) - sum(len(of_partition) for of_partition, _ in unreadable)
+        # What was an event when it came may be too old for one now, and the other way round.
+        others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
+        keys = {id(one): {key_of(one), with_topic_id(key_of(one), self._topic_id)} for one, _ in others}
+        kept = rejected.kept_keys(
+            self._conn, self._pipeline, rejected.KAFKA, [key for two in keys.values() for key in two]
+        )
+        for message, minute in others:
+            if keys[id(message)] & kept:
+                self.tally.kept += 1
+            elif keys[id(message)] & self._dead_letters:
+                self.tally.dead += 1
+            elif minute and self._is_closed(minute):
+                self.tally.closed += 1
+            else:
+                self.tally.missing += 1
+                yield self._unstored(message, minute)
+
+    def _unreadable(self, events: list[Event], error: Exception) -> Finding:
+        """Once for each partition and chunk."""
+        self.tally.unreadable += len(events)
+        minute = minute_of(events[0].create_time)
+        shard = shard_of(event_id(self._pipeline, events[0]), self._pipeline.shards)
+        where = f"{self._pipeline.lake_table}, partition (minute {minute}, shard {shard})"
+        why = str(explain(error, endpoint(LAKE_READER)))
+        return Finding(UNREADABLE, minute, where, {"messages": len(events)}, {"messages": "unreadable"}, why)
+
+    def _unstored(self, message: Message, minute: datetime | None) -> Finding:
+        remedy = f"make ingest PIPELINE={self._pipeline.name} AGAIN=1"
+        return Finding(UNSTORED, minute, key_of(message), {"stored": 1}, {"stored": 0}, remedy)
+
+    def _is_closed(self, minute: datetime) -> bool:
+        keeps = self._pipeline.lake_retention
+        return keeps is not None and minute < self._clock - keeps

@@ -1,0 +1,244 @@
+"""Verify: recounts topic, lake, ledger, contributions, facts, lakehouse and BigQuery, and says what differs. It changes nothing.
+
+`make verify` and the DAG minutemark_verify call this. Exit status: 0 nothing differs, 1 something does, 2 nobody can say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta
+from types import ModuleType
+
+from include import pipelines
+from include.bigquery import settings as bigquery
+from include.connections import LAKE_READER, WAREHOUSE_ETL, ConnectionMissing
+from include.files.progress_log import Bar
+from include.kafka.clients import BrokerError
+from include.kafka.ingest_mode import way_in
+from include.lake.errors import LakeError
+from include.lake.session import lake
+from include.lakehouse import settings as lakehouse
+from include.pipelines import Pipeline
+from include.planner import minutes_between
+from include.verify import identities, rules, unread
+from include.verify.comparison import PURPOSES, Look, Verdict, finding_of
+from include.verify.identities import Identities
+from include.verify.minutes import DAY, MINUTE, POLL, Minutes, chunks
+from include.verify.report import Finding, Findings, PipelineReport, Report
+from include.warehouse.errors import WarehouseError
+from include.warehouse.session import warehouse
+from include.window import WindowRefused, asked_range
+
+PATIENCE = 120.0  # seconds that pending minutes are waited for
+LINES = 20  # of each kind of difference
+_REFUSALS = (
+    BrokerError,
+    LakeError,
+    WarehouseError,
+    lakehouse.LakehouseError,
+    bigquery.BigQueryError,
+    ConnectionMissing,
+    pipelines.UnknownPipeline,
+    WindowRefused,
+)
+
+
+def verify(
+    asked: Sequence[Pipeline],
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    patience: float = PATIENCE,
+    lines: int = LINES,
+    poll: float = POLL,
+) -> Report:
+    """Recount these pipelines: all minutes that lake or warehouse know, or all from `start` until before `end`.
+
+    Facts are compared over all their keys either way, and all messages that a topic still holds where there is a way in
+    from topics. Minutes that differ are looked at again, see recount/minutes.py.
+    Where lakehouse and BigQuery are on, their minutes and hours are compared too.
+    A partition of the lake, or a copy, that cannot be read is a difference, with its remedy; everything else is verified.
+    Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be reached at all.
+    """
+    with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+        conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
+        return Report([_Recount(one, session, conn, lines).report(start, end, patience, poll) for one in asked])
+
+
+class _Recount:
+    """Of one pipeline: its minutes, the rules of the warehouse alone, its facts, and what had to be looked at again."""
+
+    def __init__(self, pipeline: Pipeline, session, conn, lines: int) -> None:
+        self._pipeline, self._session, self._conn = pipeline, session, conn
+        self._minutes = Minutes(pipeline, session, conn)
+        self._unsettled: dict[datetime, Look] = {}
+        self._identities = Identities() if pipeline.event_id != "create_time" else None
+        self._report = PipelineReport(pipeline.name, "all minutes", Findings(lines), Findings(lines))
+
+    def report(self, start: datetime | None, end: datetime | None, patience: float, poll: float) -> PipelineReport:
+        if start and end:
+            self._report.span = f"{start:%Y-%m-%d %H:%M} until {end:%Y-%m-%d %H:%M} UTC"
+        if way_in():
+            self._topic(start, end)
+        days = list(_days(start, end)) if start and end else self._minutes.days()
+        with Bar(f"{self._pipeline.name}: minutes", len(days) * DAY // MINUTE, unit="min") as bar:
+            for number, day in enumerate(days):
+                first = datetime(day.year, day.month, day.day)
+                begin, until = max(start or first, first), min(end or first + DAY, first + DAY)
+                minutes = list(minutes_between(begin, until)) if start and end else self._minutes.of_day(day)
+                for chunk in chunks(minutes):
+                    self._first_look(chunk)
+                    bar.at(number * DAY // MINUTE + (chunk[-1] - first) // MINUTE)
+                self._rules(begin, until)
+        self._misplaced(start, end)
+        self._facts()
+        self._lakehouse(start, end)
+        for look in self._minutes.settled(self._unsettled, patience, poll):
+            self._add(look)
+        self._say_what_was_left_out()
+        return self._report
+
+    def _topic(self, start: datetime | None, end: datetime | None) -> None:
+        from include.verify import topic
+
+        recount = topic.TopicRecount(self._pipeline, self._session, self._conn)
+        for finding in recount.findings(start, end):
+            waits = finding.kind == topic.WAITING
+            (self._report.apart if waits else self._report.differences).add(finding, topic.PURPOSES[finding.kind])
+        self._report.notes.append(str(recount))
+
+    def _lakehouse(self, start: datetime | None, end: datetime | None) -> None:
+        if not (self._pipeline.lakehouse and lakehouse.is_on()):
+            return
+        from include.verify import lakehouse as copy
+
+        self._copy("lakehouse", copy.LakehouseRecount(self._pipeline, self._conn), copy, start, end)
+        if os.environ.get(bigquery.SETTING):
+            from include.verify import bigquery as hours
+
+            self._copy("bigquery", hours.BigQueryRecount(self._pipeline, self._conn), hours, start, end)
+
+    def _copy(self, name: str, recount, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
+        """Findings of a copy. One that cannot be compared is a finding: what the other stores say holds without it."""
+        try:
+            for finding in recount.findings(start, end):
+                findings = self._report.apart if finding.kind in kinds.APART else self._report.differences
+                findings.add(finding, kinds.PURPOSES[finding.kind])
+            self._report.notes.append(str(recount))
+        except Exception as error:
+            remedy = str(error)
+            if not isinstance(error, _REFUSALS):
+                traceback.print_exc()
+                remedy = f"{type(error).__name__}: {error}"
+            finding = Finding(f"{name}_unreadable", None, name, {"copy": "readable"}, {"copy": "unreadable"}, remedy)
+            self._report.differences.add(finding, "The copy could not be compared to its end; all else was.")
+            self._conn.rollback()
+
+    def _misplaced(self, start: datetime | None, end: datetime | None) -> None:
+        """What minutes do not show: partitions that nobody reads, and ids that stand twice."""
+        unreadable = self._minutes.unreadable
+        for finding in unread.findings(self._session, self._pipeline, start, end, unreadable):
+            self._report.differences.add(finding, unread.PURPOSES[finding.kind])
+        for finding in self._identities.findings(self._session, self._pipeline, unreadable) if self._identities else ():
+            self._report.differences.add(finding, identities.PURPOSE)
+
+    def _first_look(self, minutes: list[datetime]) -> None:
+        for look in self._minutes.look(minutes, on_row=self._identities and self._identities.add).values():
+            if look.settles:
+                self._unsettled[look.minute] = look
+            else:
+                self._add(look)
+
+    def _add(self, look: Look) -> None:
+        counted, ignored, rejected = look.known.fates
+        rows = look.in_lake[0] if look.in_lake else 0
+        self._report.add(minutes=1, lake_rows=rows, counted=counted, ignored=ignored, rejected=rejected)
+        if look.verdict in (Verdict.PENDING, Verdict.OPEN, Verdict.HELD, Verdict.CLOSED):
+            self._report.add(**{look.verdict.value: 1})
+        if look.verdict in (Verdict.SAME, Verdict.CLOSED):
+            return
+        found = finding_of(self._pipeline, look)
+        differs = look.verdict in (Verdict.DIFFERENT, Verdict.UNREADABLE)
+        findings = self._report.differences if differs else self._report.apart
+        findings.add(found, PURPOSES[found.kind])
+
+    def _rules(self, start: datetime, end: datetime) -> None:
+        for finding, rule in rules.broken_minutes(self._conn, self._pipeline, start, end):
+            self._report.differences.add(finding, rule.purpose)
+        self._report.add(contributions=self._minutes.contributions(start, end))
+
+    def _facts(self) -> None:
+        totals = rules.totals(self._conn, self._pipeline)
+        done, total = 0, totals.get("facts", 0)
+        self._report.totals["facts"] = totals.get("facts")
+
+        def next_slice() -> None:
+            nonlocal done
+            done += rules.SLICE_ROWS
+            bar.at(min(done, total))
+
+        with Bar(f"{self._pipeline.name}: facts", total, unit="row") as bar:
+            for finding, rule in rules.broken_facts(self._conn, self._pipeline, next_slice):
+                self._report.differences.add(finding, rule.purpose)
+
+    def _say_what_was_left_out(self) -> None:
+        name, closed = self._pipeline.name, self._report.totals["closed"]
+        if closed:
+            keeps = self._pipeline.lake_retention
+            why = f"{self._pipeline.lake_table} keeps {keeps / DAY:g} days" if keeps else "their ledger says so"
+            self._report.notes.append(f"{closed:,} minutes are closed ({why}): not compared with the lake.")
+        if not rules.rules(self._pipeline, "facts"):
+            self._report.notes.append(f"Facts are not compared: include/sql/{name}/verify has no facts_*.sql.")
+
+
+def _days(start: datetime, end: datetime) -> Iterator[date]:
+    day = start.date()
+    while day <= (end - timedelta(microseconds=1)).date():
+        yield day
+        day += DAY
+
+
+def asked_verify(
+    pipeline: str | None,
+    asked_from: str | None,
+    asked_to: str | None,
+    patience: float = PATIENCE,
+    lines: int = LINES,
+) -> Report:
+    """What a command line or a form asks for: PIPELINE, FROM, TO, PATIENCE and SHOW of `make verify`."""
+    start, end = asked_range(asked_from, asked_to) if asked_from or asked_to else (None, None)
+    return verify(pipelines.named_or_all(pipeline), start=start, end=end, patience=patience, lines=lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m include.verify.verify …`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make verify", description=__doc__.splitlines()[0])
+    parser.add_argument("--pipeline", help="PIPELINE= to recount (default: all)")
+    parser.add_argument("--from", dest="start", help="FROM= first minute, UTC; then every minute until TO is counted")
+    parser.add_argument("--to", dest="end", help="TO= end of the minutes, not included")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE, help="PATIENCE= seconds to wait for pending minutes"
+    )
+    parser.add_argument("--lines", type=int, default=LINES, help="SHOW= lines to print of each kind of difference")
+    parser.add_argument("--json", action="store_true", help="JSON=1: for programs")
+    asked = parser.parse_args(arguments)
+    try:
+        report = asked_verify(asked.pipeline, asked.start, asked.end, asked.patience, asked.lines)
+    except _REFUSALS as error:
+        print(f"Nothing was verified. {error.args[0]}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception:  # Python's own status for it is 1, which says here that something differs
+        traceback.print_exc()
+        return 2
+    print(report.as_json() if asked.json else report)
+    return 0 if report.clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

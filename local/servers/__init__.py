@@ -1,0 +1,1 @@
+"""The servers of the local stack: how each is set up, started and checked."""

@@ -1,0 +1,80 @@
+"""An emulator of BigQuery for `make run MINUTEMARK_BIGQUERY=local` and for tests, in a Python environment of its own.
+
+It listens on loopback only, and requires a token, which is in the environment of the stack's processes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from include.bigquery import settings
+from local import bootstrap, waiting
+from local.layout import BIGQUERY, ROOT
+from local.loopback import answer, json_request
+
+NAME = "bigquery"
+TOKEN = "BIGQUERY_EMULATOR_TOKEN"
+LOCAL = "local"  # the value of MINUTEMARK_BIGQUERY that starts it
+DATASET = "minutemark-local.lakehouse"  # what tasks then see as its value
+_FOLDER = ROOT / "local" / "bigquery"
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """One emulator: where its data are, the loopback port it listens on, and the token of its clients."""
+
+    home: Path
+    port: int
+    token: str = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def buckets(self) -> Path:
+        """The folder in which `gs://bucket/name` is the file bucket/name."""
+        return self.home / "buckets"
+
+    def command(self) -> list[str]:
+        """What runs it in the foreground; it reads the token from its environment."""
+        return [str(BIGQUERY / "venv" / "bin" / "python"), str(_FOLDER / "serve.py"), str(self.port), str(self.home)]
+
+    def variables(self, dataset: str = DATASET) -> dict[str, str]:
+        """What a client needs to use it."""
+        return {settings.SETTING: dataset, "BIGQUERY_EMULATOR_HOST": self.url, TOKEN: self.token}
+
+    def wait_until_ready(self, alive: Callable[[], bool], log: str) -> None:
+        waiting.until(
+            lambda: answer(json_request("GET", f"{self.url}/readyz", token=self.token), 5),
+            what=f"the emulator of BigQuery on {self.url}",
+            seconds=120,
+            errors=(OSError, ValueError),
+            alive=alive,
+            log=log,
+        )
+
+
+def is_local(environ: Mapping[str, str]) -> bool:
+    """Whether the emulator is wanted, also by a shell that has sourced `.local/env`."""
+    return environ.get(settings.SETTING) in (LOCAL, DATASET)
+
+
+def install() -> None:
+    """Its environment, exactly as its lock says."""
+    bootstrap.install_beside(
+        BIGQUERY, _FOLDER / "requirements.lock", "emulator of BigQuery", "some 75 packages, 500 MB"
+    )
+
+
+def main() -> int:
+    """`python -m local.servers.bigquery_emulator` installs it, for tests."""
+    install()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""A real Kafka broker from Maven jars: its folder, its command line, and when it answers.
+
+One node in KRaft mode, broker and controller in one process, on loopback, sized for a laptop. Both listeners require a
+login. The topics belong to include/kafka/topics.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local import waiting
+from local.files import write_private
+from local.layout import KAFKA_JARS
+from local.problems import Problem
+from local.servers.cassandra import java
+
+HOST = "127.0.0.1"
+ACCOUNT = "minutemark"
+_MAIN = "kafka.Kafka"
+_FORMAT = "kafka.tools.StorageTool"
+# Variables of the image that are for the JVM, for logging, or for nobody.
+_NO_SETTINGS = ("_OPTS", "_VERSION", "_LOGLEVEL", "_LOGGERS", "_JMX_HOSTNAME")
+
+_CONFIGURATION = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=BROKER://{host}:{port}
+inter.broker.listener.name=BROKER
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=BROKER:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT
+# PLAIN keeps the account in this file alone. SCRAM keeps it in the data, which a controller reads after its start.
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.broker.plain.sasl.jaas.config={login}
+listener.name.controller.plain.sasl.jaas.config={login}
+log.dirs={data}
+
+# A topic that set-up did not make would have another number of partitions.
+auto.create.topics.enable=false
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# There is nobody to wait for before a group's first member gets its partitions.
+group.initial.rebalance.delay.ms=0
+
+# Limit a partition by size, not by age: messages carry the timestamps of their events, which may be years old or ahead.
+log.retention.hours=-1
+log.retention.bytes=268435456
+log.message.timestamp.after.max.ms=9223372036854775807
+log.segment.bytes=33554432
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+# One account, as which the node also logs in to itself.
+_LOGIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    ' username="{account}" password="{password}" user_{account}="{password}";'
+)
+
+_LOGGING = """\
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %-5p [%t] %c{1} %m%n
+rootLogger.level = WARN
+rootLogger.appenderRef.console.ref = console
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = INFO
+"""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where a broker keeps its data and what it listens on."""
+
+    home: Path
+    password: str = field(default="", repr=False)  # of ACCOUNT; letters, digits, - and _
+    port: int = 9092
+    controller_port: int = 9093
+    heap_mb: int = 256
+    settings: Mapping[str, str] = field(default_factory=dict)  # the whole server.properties, but for log.dirs
+
+    def prepare(self, jars: Path = KAFKA_JARS) -> list[str]:
+        """Write the configuration, format an empty data folder, and return the command that runs the broker."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.home / "log4j2.properties").write_text(_LOGGING)
+        if not (self.home / "data").is_dir():
+            self._format(jars)
+        return [*self._java(jars), _MAIN, str(self._configure("data"))]
+
+    def command(self, jars: Path = KAFKA_JARS) -> list[str]:
+        """What runs the prepared broker in the foreground; TERM ends it cleanly."""
+        return [*self._java(jars), _MAIN, str(self.home / "server.properties")]
+
+    def _configure(self, data: str) -> Path:
+        path = self.home / "server.properties"
+        write_private(path, self.configuration(data))
+        return path
+
+    def configuration(self, data: str = "data") -> str:
+        """The text of server.properties, password included."""
+        if self.settings:
+            settings = {**self.settings, "log.dirs": self.home / data}
+            return "".join(f"{name}={value}\n" for name, value in settings.items())
+        return _CONFIGURATION.format(
+            host=HOST,
+            port=self.port,
+            controller_port=self.controller_port,
+            data=self.home / data,
+            login=_LOGIN.format(account=ACCOUNT, password=self.password),
+        )
+
+    def _format(self, jars: Path) -> None:
+        """Format a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
+        shutil.rmtree(self.home / "data.new", ignore_errors=True)
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+        command = [*self._java(jars), _FORMAT, "format", "-t", cluster, "-c", str(self._configure("data.new"))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            # The first lines of a Java trace say what happened, the last ones only where.
+            found = f"formatting its folder failed: {(done.stderr or done.stdout).strip()[:800]}"
+            raise Problem(f"Kafka in {self.home}", found, "Free disk space if the disk is full, and try again.")
+        (self.home / "data.new").rename(self.home / "data")
+
+    def _java(self, jars: Path) -> list[str]:
+        if not list(jars.glob("kafka_*.jar")):
+            raise Problem("Kafka", f"its jars are not in {jars}", "Run `make setup`, which fetches them with Maven.")
+        return [
+            java(),
+            "-Xms64M",
+            f"-Xmx{self.heap_mb}M",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.net.preferIPv4Stack=true",
+            f"-Dlog4j2.configurationFile={self.home / 'log4j2.properties'}",
+            "-cp",
+            f"{jars}/*",
+        ]
+
+
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The server properties that Kafka's image makes of its environment: KAFKA_LOG_DIRS becomes log.dirs.
+
+    Two underscores stand for one, three for a hyphen.
+    """
+    settings = {}
+    for variable, value in environment.items():
+        if variable.startswith("KAFKA_") and not variable.endswith(_NO_SETTINGS):
+            name = variable.removeprefix("KAFKA_").lower()
+            settings[name.replace("_", ".").replace("...", "-").replace("..", "_")] = value
+    return settings
+
+
+def client_settings(port: int, password: str) -> dict[str, str]:
+    """A client's configuration for this broker, as librdkafka takes it."""
+    return {
+        "bootstrap.servers": f"{HOST}:{port}",
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": ACCOUNT,
+        "sasl.password": password,
+    }
+
+
+def wait_until_ready(
+    port: int, password: str, *, seconds: float = 180, alive: Callable[[], bool] = lambda: True, log: str = ""
+) -> None:
+    """Return when the broker answers. Raises Problem when it does not."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    # Its cries while nobody listens yet tell nothing.
+    quietly = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
+    client = AdminClient({**client_settings(port, password), **quietly})
+
+    def ask() -> None:
+        if not client.list_topics(timeout=2).brokers:
+            raise _NotYet("no broker is registered")
+
+    waiting.until(
+        ask,
+        what=f"Kafka on {HOST}:{port}",
+        seconds=seconds,
+        errors=(KafkaException, _NotYet),
+        alive=alive,
+        log=log,
+    )
+
+
+class _NotYet(Exception):
+    """A controller that answers before its broker is there."""

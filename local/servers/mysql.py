@@ -1,0 +1,183 @@
+"""A real MySQL server without Docker: Debian's packages of it and of what it needs, unpacked into one folder.
+
+They come from Debian's unstable suite, the only one that has MySQL, by the system's own apt and from its own mirror, with
+lists and state below `.local/`: nothing of the system changes, and root is not needed. Its own loader starts the server,
+because its C library is newer than the system's. `python3 -m local.servers.mysql` fetches it, or says why it is left out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.layout import MYSQL
+from local.problems import Problem
+from local.progress import say, step
+from local.servers.warehouse_server import HOST, WarehouseServer
+
+# Defaults that the image's own configuration leaves as they are stay so here: tests are to meet what users meet.
+_CONFIGURATION = """\
+[mysqld]
+basedir = {base}/usr
+datadir = {home}/data
+tmpdir = {home}/tmp
+plugin-dir = {base}/usr/lib/mysql/plugin
+socket = {socket}
+pid-file = {home}/mysqld.pid
+init-file = {home}/accounts.sql
+bind-address = {host}
+port = {port}
+mysqlx = OFF
+skip-name-resolve
+secure-file-priv = {home}/tmp
+# Without it statements wait for the disk, and the server for its statistics.
+innodb-flush-log-at-trx-commit = {flush}
+"""
+_THROW_AWAY = """\
+innodb-flush-method = nosync
+innodb-doublewrite = OFF
+"""
+# As docker-compose.override.yml starts it.
+OPTIONS = ("innodb-buffer-pool-size=128M", "performance-schema=OFF", "skip-log-bin")
+
+_PACKAGE = "mysql-server-core"
+_SUITE = "sid"
+_SERVER = MYSQL / "server"
+
+
+@dataclass(frozen=True)
+class Server(WarehouseServer):
+    """A MySQL server; see WarehouseServer."""
+
+    options: tuple[str, ...] = OPTIONS
+
+    name = "MySQL"
+    # Nobody needs the account without a password that a new data folder has.
+    statements_at_start = ("ALTER USER IF EXISTS 'root'@'localhost' ACCOUNT LOCK;",)
+
+    @staticmethod
+    def unpacked() -> Path:
+        if not _SERVER.is_dir():
+            raise Problem("MySQL", f"it is not in {MYSQL}", "Fetch it: `python3 -m local.servers.mysql`.")
+        return _SERVER
+
+    def command(self) -> list[str]:
+        return [*mysqld(_SERVER), f"--defaults-file={self.home / 'my.cnf'}"]
+
+    def configuration(self, base: Path) -> str:
+        settings = _CONFIGURATION.format(
+            base=base, home=self.home, socket=self.socket, host=HOST, port=self.port, flush=0 if self.throw_away else 1
+        )
+        return "\n".join([settings, *self.options, _THROW_AWAY if self.throw_away else ""])
+
+    def initialiser(self, base: Path, data: Path) -> list[str]:
+        command = [*mysqld(base), "--no-defaults", "--initialize-insecure", f"--basedir={base}/usr"]
+        return [*command, f"--datadir={data}", *(["--user=root"] if os.getuid() == 0 else [])]
+
+
+def mysqld(base: Path) -> list[str]:
+    """The loader of the packages' own C library, its libraries, and the server."""
+    loader = next((base / "usr" / "lib").glob("*-linux-gnu*/ld-linux*.so.*"))
+    return [str(loader), "--library-path", str(loader.parent), str(base / "usr" / "sbin" / "mysqld")]
+
+
+def fetch() -> None:
+    """Download and unpack the server where that has not happened yet. Raises Problem where it can't be had."""
+    if _SERVER.is_dir():
+        return
+    mirror = _mirror()
+    MYSQL.mkdir(parents=True, exist_ok=True)
+    with (MYSQL / ".fetch").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _SERVER.is_dir():  # else another fetch has unpacked it meanwhile
+            _unpack_from(mirror)
+
+
+def _unpack_from(mirror: str) -> None:
+    with step("MySQL: 60 MB from Debian's unstable suite"):
+        folder, draft = MYSQL / "apt", MYSQL / "server.new"
+        for old in (folder, draft):
+            shutil.rmtree(old, ignore_errors=True)
+        for part in ("lists/partial", "cache/archives/partial", "state", "packages"):
+            (folder / part).mkdir(parents=True)
+        keyring = next(iter(sorted(Path("/usr/share/keyrings").glob("debian-archive-keyring.*"))), None)
+        signed_by = f"[signed-by={keyring}] " if keyring else ""
+        (folder / "sources.list").write_text(f"deb {signed_by}{mirror} {_SUITE} main\n")
+        apt = functools.partial(_apt, folder)
+        apt("update")
+        planned = [line.split() for line in apt("--simulate", "install", _PACKAGE).splitlines()]
+        # Perl is for the package's scripts; the server does without.
+        packages = [words[1] for words in planned if words[:1] == ["Inst"] and "perl" not in words[1]]
+        apt("download", *packages, cwd=folder / "packages")
+        for package in sorted((folder / "packages").glob("*.deb")):
+            _run(["dpkg-deb", "--extract", str(package), str(draft)])
+        shutil.rmtree(folder)
+        draft.rename(_SERVER)
+
+
+def _mirror() -> str:
+    """Where this Debian has its packages from, by its own apt sources. Raises Problem on another system."""
+    release = Path("/etc/os-release")
+    system = (
+        dict(line.split("=", 1) for line in release.read_text().splitlines() if "=" in line) if release.exists() else {}
+    )
+    if system.get("ID") != "debian" or not shutil.which("apt-get"):
+        name = system.get("PRETTY_NAME", sys.platform).strip('"')
+        raise Problem("MySQL", f"this system is not Debian: {name}", "Nothing, if MariaDB is enough.")
+    suites = {system.get("VERSION_CODENAME", _SUITE), "stable", "testing", "unstable", _SUITE}
+    targets = _run(
+        ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"]
+    )
+    for suite, component, uri in (line.split() for line in targets.splitlines()):
+        if suite in suites and component == "main":
+            return uri
+    raise Problem(
+        "MySQL", "apt's sources name no mirror of Debian's main archive", "Add one to /etc/apt/sources.list.d."
+    )
+
+
+def _apt(folder: Path, *arguments: str, cwd: Path | None = None) -> str:
+    """apt-get with sources, lists, state and cache in `folder`, as if nothing were installed."""
+    options = {
+        "Dir::Etc::sourcelist": folder / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State": folder / "state",
+        "Dir::State::lists": folder / "lists",
+        "Dir::State::status": "/dev/null",
+        "Dir::Cache": folder / "cache",
+        # Its own account could not write below a private home.
+        "APT::Sandbox::User": "root",
+        "APT::Install-Recommends": "false",
+        "APT::Update::Error-Mode": "any",
+        "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+        "Acquire::Languages": "none",
+    }
+    settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return _run(["apt-get", "-q", *settings, *arguments], cwd)
+
+
+def _run(command: list[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    if done.returncode != 0:
+        found = f"`{command[0]}` failed: {(done.stderr or done.stdout).strip()[-600:]}"
+        raise Problem("MySQL", found, "Is there a network, and 500 MB of room on the disk? Then run it again.")
+    return done.stdout
+
+
+def main() -> int:
+    """Fetch it, or say that it is left out: tests on MySQL are then skipped."""
+    try:
+        fetch()
+    except Problem as problem:
+        say(f"   MySQL is left out of the tests.\n{problem}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
