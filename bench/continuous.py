@@ -55,7 +55,7 @@ def main() -> int:
 
 def _measure(args: argparse.Namespace) -> int:
     from include import pipelines
-    from include.verify.verify import asked_verify
+    from include.verify.verify import run_verify
     from include.warehouse.session import warehouse
     from local import start, supervisor
 
@@ -82,7 +82,7 @@ def _measure(args: argparse.Namespace) -> int:
             figures = figures_of(conn, pipeline, begin, now(conn))
             figures["cpu_cores"] = cpu.cores()
         end_traffic(airflow, pipeline)
-        report = asked_verify(pipeline.name, None, None, patience=240)
+        report = run_verify(pipeline.name, None, None, patience=240)
         clean = report.clean and not any(report.pipelines[0].totals[name] for name in ("pending", "open"))
         figures |= {"kills": dict(kills), "seed": args.kills, "clean": clean}
         print(json.dumps({"schedule": args.schedule, "events_a_minute": args.events, **figures}, indent=1))
@@ -95,7 +95,7 @@ def _measure(args: argparse.Namespace) -> int:
 def end_traffic(airflow, pipeline) -> None:
     """Return when all that was sent is in the lake, the last event's minute is over, and every minute has settled."""
     from include.kafka import topics
-    from include.kafka.ingest_mode import group_of, way_in
+    from include.kafka.ingest_mode import group_of, ingest_mode
     from include.warehouse.session import warehouse
 
     traffic, deadline = f"{pipeline.name}_demo_traffic", time.monotonic() + 240
@@ -104,7 +104,9 @@ def end_traffic(airflow, pipeline) -> None:
         while airflow.run_state(traffic, run["dag_run_id"]) in ("queued", "running") and time.monotonic() < deadline:
             time.sleep(1)
     while time.monotonic() < deadline:
-        if not any(reach.waiting for reach in topics.reaches(pipeline, group_of(pipeline.name, way_in())).values()):
+        if not any(
+            reach.waiting for reach in topics.reaches(pipeline, group_of(pipeline.name, ingest_mode())).values()
+        ):
             break
         time.sleep(1)
     time.sleep(60 - time.time() % 60)

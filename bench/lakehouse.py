@@ -74,7 +74,7 @@ def main() -> int:
 
 def _hour(args: argparse.Namespace) -> int:
     from include import pipelines
-    from include.verify.verify import asked_verify
+    from include.verify.verify import run_verify
     from include.warehouse.session import warehouse
     from local import supervisor
 
@@ -111,7 +111,7 @@ def _hour(args: argparse.Namespace) -> int:
         with warehouse() as conn:
             _await_copies(conn, pipeline, bigquery=args.bigquery)
         engines = _engines(pipeline, bigquery=args.bigquery)
-        report = asked_verify(None, None, None, patience=240)
+        report = run_verify(None, None, None, patience=240)
         equal = all(rows == engines["mysql"] for rows in engines.values())
         left = sum(one.totals[name] for one in report.pipelines for name in ("pending", "open"))
         clean = report.clean and not left
@@ -152,7 +152,7 @@ def _started():
 def _delete_an_hour(airflow, pipeline, conn) -> None:
     """The hour before this one, or this one if the stack is young: verify must name each loss, and its remedies must do."""
     from include.lakehouse import repair, table
-    from include.verify.verify import asked_verify
+    from include.verify.verify import run_verify
     from include.warehouse.session import in_transaction
 
     events = table.table(pipeline)
@@ -173,7 +173,7 @@ def _delete_an_hour(airflow, pipeline, conn) -> None:
         Path(task.file.file_path.removeprefix("file://")).unlink()
         break
     in_transaction(conn, lambda cursor: cursor.execute("DELETE FROM ecommerce.visits_hourly WHERE hour = %s", (hour,)))
-    report = asked_verify(PIPELINE, None, None, patience=0)
+    report = run_verify(PIPELINE, None, None, patience=0)
     found = report.pipelines[0].differences.counts
     print(
         f"Hour {hour} deleted: {len(files)} files of counts, rows, a data file, the fact. verify found {found}",

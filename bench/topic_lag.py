@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from bench.minutes import percentile
 from include import pipelines
 from include.kafka.clients import BrokerError, reader
-from include.kafka.ingest_mode import group_of, way_in
+from include.kafka.ingest_mode import group_of, ingest_mode
 from include.kafka.topics import reach_of
 from local import environment
 
@@ -53,7 +53,7 @@ def _has(later: Sample, look: Sample) -> bool:
 
 def _samples(pipeline: pipelines.Pipeline, seconds: float) -> Iterator[Sample]:
     begun = time.monotonic()
-    with reader(group_of(pipeline.name, way_in())) as client:
+    with reader(group_of(pipeline.name, ingest_mode())) as client:
         while time.monotonic() - begun < seconds + _GRACE:
             at = time.monotonic() - begun
             reaches = reach_of(client, pipeline)
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=180.0, help="to look; three minutes see three tasks take over")
     asked = parser.parse_args()
     os.environ.update(environment.read())
-    if not way_in():
+    if not ingest_mode():
         print("No topic is followed here: MINUTEMARK_INGEST is empty.", file=sys.stderr)
         return 1
     try:

@@ -13,9 +13,9 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
 
 from include import pipelines
-from include.kafka.ingest_mode import CONNECT, DEAD_LETTERS, way_in
+from include.kafka.ingest_mode import CONNECT, DEAD_LETTERS, ingest_mode
 from plugins.minute_dag import START
-from plugins.notifiers import TellOfFailedRun
+from plugins.notifiers import NotifyFailedRun
 
 
 @task(execution_timeout=timedelta(minutes=3))
@@ -36,7 +36,7 @@ def consume_dead_letters() -> None:
         raise ExceptionGroup("Dead letters of some pipelines were not consumed.", errors)
 
 
-if way_in() == CONNECT:
+if ingest_mode() == CONNECT:
     with DAG(
         "minutemark_dead_letters",
         # Away from the tick of the minute DAGs, which need the cores then.
@@ -48,7 +48,7 @@ if way_in() == CONNECT:
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=5),
         default_args={"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=5)},
-        on_failure_callback=TellOfFailedRun(),
+        on_failure_callback=NotifyFailedRun(),
         tags=["minutemark", "operations"],
     ):
         consume_dead_letters()

@@ -16,7 +16,7 @@ from airflow.sdk import DAG, task
 
 from include import pipelines
 from plugins.minute_dag import START
-from plugins.notifiers import TellOfFailedRun
+from plugins.notifiers import NotifyFailedRun
 
 
 def past_dag(pipeline: pipelines.Pipeline) -> DAG:
@@ -31,7 +31,7 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
         dagrun_timeout=timedelta(minutes=30),
         # On a first start minutemark_setup creates its tables meanwhile.
         default_args={"owner": pipeline.owner, "retries": 8, "retry_delay": timedelta(seconds=10)},
-        on_failure_callback=TellOfFailedRun(),
+        on_failure_callback=NotifyFailedRun(),
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
     ) as dag:
 

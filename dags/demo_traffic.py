@@ -20,7 +20,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 from include import pipelines
 from include.demo import EVENTS_A_MINUTE
 from plugins.minute_dag import START
-from plugins.notifiers import TellOfFailedRun
+from plugins.notifiers import NotifyFailedRun
 
 EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_A_MINUTE)
 
@@ -68,7 +68,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
                 description="Share of additional messages (0 to 1) that are not events. Only with a topic.",
             ),
         },
-        on_failure_callback=TellOfFailedRun(),
+        on_failure_callback=NotifyFailedRun(),
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
     ) as dag:
 

@@ -15,7 +15,7 @@ from airflow.sdk import DAG, PartitionedAssetTimetable, task
 from include import pipelines
 from plugins.assets import hours_asset
 from plugins.minute_dag import START
-from plugins.notifiers import TellOfFailedRun
+from plugins.notifiers import NotifyFailedRun
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -49,7 +49,7 @@ if os.environ.get("MINUTEMARK_EXAMPLES") == "1":
             max_active_runs=1,  # the hours of a backfill one after the other
             dagrun_timeout=timedelta(minutes=10),
             default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
-            on_failure_callback=TellOfFailedRun(),
+            on_failure_callback=NotifyFailedRun(),
             tags=sorted({"example", "minutemark", *pipeline.tags}),
         ) as dag:
             report_hour(pipeline.name)

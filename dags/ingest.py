@@ -18,10 +18,10 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from include import pipelines
 from include.kafka.ingest_mode import DAG as BY_DAG
-from include.kafka.ingest_mode import way_in
+from include.kafka.ingest_mode import ingest_mode
 from plugins.ingest import FollowTopic
 from plugins.minute_dag import START
-from plugins.notifiers import TellOfFailedRun
+from plugins.notifiers import NotifyFailedRun
 
 
 def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
@@ -36,14 +36,14 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
         max_active_runs=2,  # the one that follows, and its successor while it takes over
         dagrun_timeout=timedelta(minutes=5),
         default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=5)},
-        on_failure_callback=TellOfFailedRun(),
+        on_failure_callback=NotifyFailedRun(),
         tags=sorted({"ingest", "minutemark", *pipeline.tags}),
     ) as dag:
         FollowTopic(task_id="follow_topic", pipeline=pipeline.name, execution_timeout=timedelta(minutes=3))
     return dag
 
 
-if way_in() == BY_DAG:
+if ingest_mode() == BY_DAG:
     for pipeline in pipelines.all_pipelines().values():
         dag = ingest_dag(pipeline)
         globals()[dag.dag_id] = dag

@@ -26,7 +26,7 @@ from include.bigquery.settings import SETTING as BIGQUERY
 from include.lakehouse.settings import SETTING
 from plugins import lineage
 from plugins.minute_dag import START
-from plugins.notifiers import TellOfFailedRun
+from plugins.notifiers import NotifyFailedRun
 from plugins.reporting_task import reporting_task
 
 RANGE = {
@@ -49,8 +49,8 @@ def write_events(pipeline: str, params=None, dag_run=None) -> None:
             run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
             run_after=dag_run.run_after,
             interval=(dag_run.data_interval_start, dag_run.data_interval_end),
-            asked_from=params["from"],
-            asked_to=params["to"],
+            from_text=params["from"],
+            to_text=params["to"],
         )
     except WindowRefused as refused:
         raise AirflowFailException(str(refused)) from None
@@ -98,7 +98,7 @@ def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str, params: di
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=60),
         default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
-        on_failure_callback=TellOfFailedRun(),
+        on_failure_callback=NotifyFailedRun(),
         params=params or {},
         tags=sorted({"lakehouse", "minutemark", *pipeline.tags}),
     )

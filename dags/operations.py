@@ -8,7 +8,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 from include import pipelines
 from plugins import lineage
 from plugins.minute_dag import START
-from plugins.notifiers import TellOfFailedRun
+from plugins.notifiers import NotifyFailedRun
 from plugins.reporting_task import reporting_task
 
 POOLS = ("spark",)
@@ -18,7 +18,7 @@ SETTINGS = {
     "catchup": False,
     "max_active_runs": 1,
     "default_args": DEFAULTS,
-    "on_failure_callback": TellOfFailedRun(),
+    "on_failure_callback": NotifyFailedRun(),
 }
 
 
@@ -44,13 +44,13 @@ def import_rows(params=None) -> None:
 
     from include.files.csv_records import FileRefused
     from include.files.import_root import file_below_root
-    from include.files.imports import asked_import
+    from include.files.imports import run_import
 
     try:
         with contextlib.ExitStack() as stack:
             file = params["file"] and stack.enter_context(file_below_root(params["file"]))
             source = (params["pipeline"], params["table"], file, params["from"])
-            summary = asked_import(*source, encoding=params["encoding"] or "", form=params["format"] or "")
+            summary = run_import(*source, encoding=params["encoding"] or "", form=params["format"] or "")
     except FileRefused as refused:
         raise AirflowFailException(str(refused)) from None
     print(summary)
@@ -90,12 +90,12 @@ def accept_drift(params=None, dag_run=None) -> None:
 def replay_rejected(params=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.operations.reprocess import ReplayStalled, asked_replay
+    from include.operations.reprocess import ReprocessingStalled, run_reprocess
     from include.window import WindowRefused
 
     try:
-        asked_replay(params["pipeline"], params["reason"], params["from"], params["to"], wait=params["wait"])
-    except (WindowRefused, ReplayStalled) as refused:
+        run_reprocess(params["pipeline"], params["reason"], params["from"], params["to"], wait=params["wait"])
+    except (WindowRefused, ReprocessingStalled) as refused:
         raise AirflowFailException(str(refused)) from None
 
 
@@ -103,9 +103,9 @@ def replay_rejected(params=None) -> None:
 def recount(params=None, ti=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.verify.verify import asked_verify
+    from include.verify.verify import run_verify
 
-    report = asked_verify(params["pipeline"], params["from"], params["to"], params["patience"], params["lines"])
+    report = run_verify(params["pipeline"], params["from"], params["to"], params["patience"], params["lines"])
     print(report)
     ti.xcom_push("report", report.as_json())  # the Pipelines page shows it
     if not report.clean:

@@ -22,7 +22,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
 
 from plugins.minute_dag import START
-from plugins.notifiers import Tell, TellOfFailedRun, has_failed
+from plugins.notifiers import Notify, NotifyFailedRun, has_failed
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -31,17 +31,17 @@ def look_at_pipelines(**context) -> None:
     from include.notice import OVER, Notice
     from include.operations.watch import line_of, watch
 
-    def tell(notice: Notice) -> bool:
-        notifier = Tell(notice)
+    def notify(notice: Notice) -> bool:
+        notifier = Notify(notice)
         notifier(context)
         return notifier.reached
 
-    found = watch(tell)
+    found = watch(notify)
     print("\n".join(map(line_of, found)))
     metrics.of_look(found)
     ti = context["ti"]
     if has_failed(ti.get_previous_dagrun()):
-        tell(Notice(ti.dag_id, "failed", OVER, "The watch runs again."))
+        notify(Notice(ti.dag_id, "failed", OVER, "The watch runs again."))
 
 
 with DAG(
@@ -55,7 +55,7 @@ with DAG(
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=5),
     default_args={"owner": "minutemark", "retries": 2, "retry_delay": timedelta(seconds=5)},
-    on_failure_callback=TellOfFailedRun(),
+    on_failure_callback=NotifyFailedRun(),
     tags=["minutemark", "operations"],
 ):
     look_at_pipelines()

@@ -29,11 +29,11 @@ def window_of_run(
     run_type: str,
     run_after: datetime,
     interval: tuple[datetime, datetime] | None,
-    asked_from: str | None,
-    asked_to: str | None,
+    from_text: str | None,
+    to_text: str | None,
 ) -> Window:
     """The window of a run of a `minute` or `reconcile` DAG. Raises WindowRefused for a form that cannot be meant."""
-    asked = bool(asked_from or asked_to)
+    asked = bool(from_text or to_text)
     if run_type == "backfill":
         if asked:
             raise WindowRefused(
@@ -43,7 +43,7 @@ def window_of_run(
         start, end = _interval(interval)
         return Window("backfill", "range", start, end)
     if asked:
-        return Window("manual", "range", *asked_range(asked_from, asked_to))
+        return Window("manual", "range", *parse_range(from_text, to_text))
     batch_kind = "manual" if run_type == "manual" else dag_kind
     if dag_kind == "minute":
         return Window(batch_kind, "changes")
@@ -58,21 +58,21 @@ def as_minute(time: datetime) -> datetime:
     return time.replace(second=0, microsecond=0)
 
 
-def open_range(asked_from: str | None, asked_to: str | None) -> tuple[datetime | None, datetime | None]:
+def open_range(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:
     """Minutes from `from` until before `to`, either of which may be empty: then that side is open. Raises WindowRefused."""
-    if asked_from and asked_to:
-        return asked_range(asked_from, asked_to)
-    return _minute_in("from", asked_from) if asked_from else None, _minute_in("to", asked_to) if asked_to else None
+    if from_text and to_text:
+        return parse_range(from_text, to_text)
+    return _minute_in("from", from_text) if from_text else None, _minute_in("to", to_text) if to_text else None
 
 
-def minute_or_range(minute: str | None, asked_from: str | None, asked_to: str | None) -> tuple[datetime, datetime]:
+def minute_or_range(minute: str | None, from_text: str | None, to_text: str | None) -> tuple[datetime, datetime]:
     """One minute, or those from `from` until before `to`. Raises WindowRefused."""
-    if minute and not (asked_from or asked_to):
+    if minute and not (from_text or to_text):
         start = _minute_in("minute", minute)
         return start, start + timedelta(minutes=1)
-    if minute or not (asked_from or asked_to):
+    if minute or not (from_text or to_text):
         raise WindowRefused("Set either `minute`, or both `from` and `to`.")
-    return asked_range(asked_from, asked_to)
+    return parse_range(from_text, to_text)
 
 
 def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, datetime]:
@@ -83,15 +83,15 @@ def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, dat
     return as_minute(interval[0]), as_minute(interval[1])
 
 
-def asked_range(asked_from: str | None, asked_to: str | None) -> tuple[datetime, datetime]:
+def parse_range(from_text: str | None, to_text: str | None) -> tuple[datetime, datetime]:
     """The minutes from the one until before the other, as a form or a command line writes them, or WindowRefused."""
-    if not (asked_from and asked_to):
-        missing = "to" if asked_from else "from"
+    if not (from_text and to_text):
+        missing = "to" if from_text else "from"
         raise WindowRefused(f"`{missing}` is empty. Set both `from` and `to`, or neither.")
-    start, end = _minute_in("from", asked_from), _minute_in("to", asked_to)
+    start, end = _minute_in("from", from_text), _minute_in("to", to_text)
     if start >= end:
         raise WindowRefused(
-            f"`from` ({asked_from}) must be before `to` ({asked_to}). "
+            f"`from` ({from_text}) must be before `to` ({to_text}). "
             "`to` is exclusive; for one minute, set it to the next minute."
         )
     return start, end

@@ -57,16 +57,16 @@ class Environment:
 
     variables: dict[str, str]
     passwords: dict[str, str]
-    own_lake: bool
-    own_warehouse: bool
-    own_kafka: bool
+    external_lake: bool
+    external_warehouse: bool
+    external_kafka: bool
     warehouse: str  # the server that is started for it
     ingest: str  # the way in from topics; empty: none
 
     @property
     def is_all_local(self) -> bool:
         """Whether both stores and the broker are those that `make run` starts: only they get demo events unasked."""
-        return not (self.own_lake or self.own_warehouse or self.own_kafka)
+        return not (self.external_lake or self.external_warehouse or self.external_kafka)
 
 
 def read(path: Path = ENV_FILE) -> dict[str, str]:
@@ -85,10 +85,10 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     """Make or complete `.local/env` for these ports and the user's own connections."""
     known = read()
     passwords = {**connections.new_passwords(), **_known_passwords(known)}
-    own_lake = _own(environ, connections.LAKE_LOGINS)
-    own_warehouse = _own(environ, connections.WAREHOUSE_LOGINS)
+    external_lake = _own(environ, connections.LAKE_LOGINS)
+    external_warehouse = _own(environ, connections.WAREHOUSE_LOGINS)
     spark, kafka = connections.variable("spark_default"), connections.variable("kafka_default")
-    own_kafka = {kafka: environ[kafka]} if _users(environ, kafka) else {}
+    external_kafka = {kafka: environ[kafka]} if _users(environ, kafka) else {}
     ingest = environ.get(ingest_mode.SETTING, ingest_mode.DAG)
     warehouse = environ.get(_WAREHOUSE) or known.get(_WAREHOUSE, "mariadb")
     if warehouse not in WAREHOUSES:
@@ -96,10 +96,10 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
             "Warehouse", f"WAREHOUSE={warehouse} is not a server that can be started", f"Use {' or '.join(WAREHOUSES)}."
         )
     variables = {
-        **(own_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),
-        **(own_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
+        **(external_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),
+        **(external_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
         **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
-        **(own_kafka or connections.broker(passwords, ports["KAFKA_PORT"])),
+        **(external_kafka or connections.broker(passwords, ports["KAFKA_PORT"])),
         ingest_mode.SETTING: ingest,
         reporting_zone.SETTING: _reporting_zone(environ),
         "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
@@ -118,7 +118,9 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     # Not exported: a terminal that sourced the file before another choice would undo that choice.
     write_private(ENV_FILE, f"{_HEADER}{exports}{_WAREHOUSE}={warehouse}\n")
-    return Environment(variables, passwords, bool(own_lake), bool(own_warehouse), bool(own_kafka), warehouse, ingest)
+    return Environment(
+        variables, passwords, bool(external_lake), bool(external_warehouse), bool(external_kafka), warehouse, ingest
+    )
 
 
 def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:

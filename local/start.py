@@ -61,7 +61,7 @@ class Stack:
         self.ports = ports.chosen()
         self.environment = environment.prepare(self.ports)
         self.warehouse = self.environment.warehouse
-        if self.warehouse == MYSQL and not self.environment.own_warehouse:
+        if self.warehouse == MYSQL and not self.environment.external_warehouse:
             mysql.fetch()
         self.env = environment.of_airflow(self.environment, self.ports)
         self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
@@ -282,9 +282,9 @@ class Stack:
 
     def _stores(self) -> list[str]:
         own = {
-            CASSANDRA: self.environment.own_lake,
-            self.warehouse: self.environment.own_warehouse,
-            KAFKA: self.environment.own_kafka or not self.environment.ingest,
+            CASSANDRA: self.environment.external_lake,
+            self.warehouse: self.environment.external_warehouse,
+            KAFKA: self.environment.external_kafka or not self.environment.ingest,
             BIGQUERY: not bigquery_emulator.is_local(self.environment.variables),
         }
         return [name for name, is_own in own.items() if not is_own]

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from include.spark import kept_driver
+from include.spark import warm_driver
 from local import environment
 from local.environment import MARK
 from local.files import write_private
@@ -331,7 +331,7 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
                 process.kill()
         if psutil.wait_procs(left, timeout=5)[1]:
             break  # not even SIGKILL ends a process that waits for a disk
-    kept_driver.sweep()
+    warm_driver.sweep()
     return names
 
 

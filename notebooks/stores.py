@@ -17,7 +17,7 @@ from include.connections import LAKE_READER, WAREHOUSE_BI, endpoint
 from include.pipelines import Pipeline
 from include.spark import submission
 from include.spark.lake import instants
-from include.window import WindowRefused, as_minute, asked_range
+from include.window import WindowRefused, as_minute, parse_range
 
 MASTER = "local[*]"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -54,7 +54,7 @@ def minutes(first: str | None, last: str | None) -> list[datetime]:
     Raises WindowRefused, which says what to write instead.
     """
     if first or last:
-        start, end = asked_range(first, last)
+        start, end = parse_range(first, last)
     else:
         end = as_minute(datetime.now(UTC))
         start = end - HOUR

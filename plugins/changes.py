@@ -103,8 +103,8 @@ class WaitForChanges(Announces, BaseSensorOperator):
             run_type=str(getattr(dag_run.run_type, "value", dag_run.run_type)),
             run_after=dag_run.run_after,
             interval=(start, end) if start and end else None,
-            asked_from=params.get("from"),
-            asked_to=params.get("to"),
+            from_text=params.get("from"),
+            to_text=params.get("to"),
         )
 
     def _open(

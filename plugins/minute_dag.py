@@ -26,7 +26,7 @@ from plugins.assets import batches_asset, hours_asset
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
 from plugins.merge import MergeIntoWarehouse
-from plugins.notifiers import TellOfFailedRun
+from plugins.notifiers import NotifyFailedRun
 from plugins.transform import TransformDelta
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
         dagrun_timeout=timedelta(minutes=30),
         default_args={"owner": pipeline.owner, "priority_weight": priority, **TASK_DEFAULTS},
         params=form(pipeline),
-        on_failure_callback=TellOfFailedRun(),
+        on_failure_callback=NotifyFailedRun(),
         tags=sorted({kind, "minutemark", *pipeline.tags}),
     ) as dag:
         wait_for_changes = WaitForChanges(

@@ -11,7 +11,7 @@ from plugins.priority import LiveBeforeReplay
 from plugins.timetable import ContinuousWithBackfills
 
 
-class Later:
+class LazyApp:
     """The ASGI app `module:name`, imported at its first request: every process loads plugins, the API server alone serves."""
 
     def __init__(self, where: str) -> None:
@@ -28,7 +28,7 @@ class MinutemarkPlugin(AirflowPlugin):
     name = "minutemark"
     priority_weight_strategies = [LiveBeforeReplay]
     timetables = [ContinuousWithBackfills]
-    fastapi_apps = [{"name": "Pipelines", "app": Later("plugins.pipelines_page:app"), "url_prefix": "/minutemark"}]
+    fastapi_apps = [{"name": "Pipelines", "app": LazyApp("plugins.pipelines_page:app"), "url_prefix": "/minutemark"}]
     # The last is the outermost.
     fastapi_root_middlewares = [
         {"name": "Permissions of operations", "middleware": OperationsPermissions},

@@ -33,7 +33,7 @@ class ChannelUnusable(RuntimeError):
     """A connection is defined, but something else is missing; the message says what."""
 
 
-class Tell(BaseNotifier):
+class Notify(BaseNotifier):
     """Tells one notice. `reached` says afterwards whether a channel took it; where there is none, the log is enough."""
 
     def __init__(self, notice: Notice) -> None:
@@ -43,12 +43,12 @@ class Tell(BaseNotifier):
 
     def notify(self, context: Context) -> None:
         try:
-            self.reached = _tell(self.notice, self.log)
+            self.reached = _notify(self.notice, self.log)
         except Exception:
             self.log.exception("A notice could not be told: %s", self.notice.title)
 
 
-class TellOfFailedRun(BaseNotifier):
+class NotifyFailedRun(BaseNotifier):
     """For on_failure_callback of a DAG: tells of the run that failed.
 
     Of several failed runs in a row the first is told, and then the first of each hour; the others are only logged.
@@ -60,7 +60,7 @@ class TellOfFailedRun(BaseNotifier):
             if _in_a_row(context):
                 self.log.error("%s\n(Not told again: the run before failed within the same hour.)", notice.text)
             else:
-                _tell(notice, self.log)
+                _notify(notice, self.log)
         except Exception:
             self.log.exception("A failed run could not be told.")
 
@@ -100,7 +100,7 @@ def has_failed(run) -> bool:
     return run is not None and str(getattr(run.state, "value", run.state)) == "failed"
 
 
-def _tell(notice: Notice, log) -> bool:
+def _notify(notice: Notice, log) -> bool:
     """Tell every channel there is; True when one of them took it, or when there is only the log."""
     notice = _without_secrets(notice)
     log.warning("%s", notice.text)

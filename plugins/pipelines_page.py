@@ -26,14 +26,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from include import pipelines
 from include.connections import WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing
 from include.operations.held import accept_drift, release_minutes
-from include.page import answers, backfill, ledger, minutes, overview, troubles
+from include.page import backfill, ledger, minutes, overview, problems, responses
 from include.pipelines import Pipeline
 from include.planner import RangeRefused
 from include.warehouse.drifts import AcceptanceRefused
 from include.warehouse.errors import WarehouseError
 from include.warehouse.held import ReleaseRefused
 from include.warehouse.session import warehouse
-from include.window import WindowRefused, asked_range, open_range
+from include.window import WindowRefused, open_range, parse_range
 from plugins.access import VERIFY
 
 STATIC = Path(overview.__file__).parent / "static"
@@ -57,7 +57,7 @@ app = FastAPI(dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, o
 
 class Json(JSONResponse):
     def render(self, content: Any) -> bytes:
-        return answers.as_json(content)
+        return responses.as_json(content)
 
 
 @app.middleware("http")
@@ -194,30 +194,30 @@ def ledger_page(pipeline: Seen, conn: Reading, request: Request) -> Json:
 
 @app.get("/api/pipelines/{pipeline}/held")
 def held_minutes(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows) -> Json:
-    return Json({"sees_rows": sees_rows, **troubles.held_minutes(conn, pipeline, samples=sees_rows)})
+    return Json({"sees_rows": sees_rows, **problems.held_minutes(conn, pipeline, samples=sees_rows)})
 
 
 @app.get("/api/pipelines/{pipeline}/drift")
 def drift(pipeline: Seen, conn: Reading) -> Json:
-    return Json(troubles.drift(conn, pipeline))
+    return Json(problems.drift(conn, pipeline))
 
 
 @app.get("/api/pipelines/{pipeline}/rejected")
 def rejected_events(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows, request: Request) -> Json:
     start, end = open_range(request.query_params.get("from"), request.query_params.get("to"))
-    found = troubles.rejected_events(conn, pipeline, start, end, payloads=sees_rows)
+    found = problems.rejected_events(conn, pipeline, start, end, payloads=sees_rows)
     return Json({"sees_rows": sees_rows, **found})
 
 
 @app.get("/api/pipelines/{pipeline}/gates")
 def gate_results(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows) -> Json:
-    return Json({"sees_rows": sees_rows, **troubles.gate_results(conn, pipeline, samples=sees_rows)})
+    return Json({"sees_rows": sees_rows, **problems.gate_results(conn, pipeline, samples=sees_rows)})
 
 
 @app.get("/api/pipelines/{pipeline}/backfill")
 def backfill_plan(pipeline: Seen, conn: Reading, request: Request) -> Json:
     asked = request.query_params
-    start, end = asked_range(asked.get("from"), asked.get("to"))
+    start, end = parse_range(asked.get("from"), asked.get("to"))
     return Json(backfill.plan(conn, pipeline, start, end, asked.get("chunk") or "hour"))
 
 

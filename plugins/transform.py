@@ -16,9 +16,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
-from include.spark.kept_driver import DriverEnded, KeptDriver
 from include.spark.listener import end_with_parent
 from include.spark.problems import FAILED, FAILED_FOR_GOOD
+from include.spark.warm_driver import DriverEnded, WarmDriver
 from plugins import lineage
 from plugins.batch import batch_id_of
 
@@ -122,18 +122,18 @@ class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
             if submitted.driver_key is None:
                 super().execute(context)
             else:
-                self._ask_kept_driver(submitted)
+                self._run_on_warm_driver(submitted)
 
-    def _ask_kept_driver(self, submitted: Submission) -> None:
+    def _run_on_warm_driver(self, submitted: Submission) -> None:
         """The driver that an earlier attempt has started does it, or one that this attempt starts."""
         self.name = "minutemark"  # it will do other batches too
         command = self._get_hook()._build_spark_submit_command(self.application)
-        with KeptDriver(submitted.driver_key, command, os.environ) as self._kept:
+        with WarmDriver(submitted.driver_key, command, os.environ) as self._kept:
             status = self._kept.run(submitted.job_file, lambda line: self._show([line]))
         if status:
             raise AirflowException(f"The Spark driver answered with {status}.")
 
-    _kept: KeptDriver | None = None
+    _kept: WarmDriver | None = None
     _said: str | None = None  # what the driver gave as the reason of its failure
     _for_good: bool = False  # another try would fail the same way
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.demo import EVENTS_A_MINUTE
-from include.kafka.ingest_mode import way_in
+from include.kafka.ingest_mode import ingest_mode
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
@@ -102,7 +102,7 @@ def demo_id(ticks: int, node: int = 0, sequence: int = 0) -> uuid.UUID:
 def foreign_hosts() -> list[str]:
     """Hosts of the lake, the warehouse and the broker that are not the demo's own: real events may be there."""
     hosts = [host for conn_id in (LAKE_WRITER, WAREHOUSE_ETL) for host in endpoint(conn_id).host.split(",")]
-    if way_in():
+    if ingest_mode():
         brokers = endpoint(KAFKA).extra.get("bootstrap.servers", "").split(",")
         hosts += [broker.strip().rpartition(":")[0] for broker in brokers]
     return sorted({host.strip() for host in hosts} - OWN_HOSTS)
@@ -152,7 +152,7 @@ def run_traffic(
             summary.minutes |= writer.write(fresh + again).minutes
             summary.events += len(fresh)
             summary.duplicates += len(again)
-            if way_in():
+            if ingest_mode():
                 summary.poison += _send_poison(writer, pipeline, rng, sum(rng.random() < poison for _ in fresh))
         rest = [event for _, event in waiting]
         writer.write(rest)
@@ -165,7 +165,7 @@ def run_traffic(
 @contextlib.contextmanager
 def writer_of(pipeline: Pipeline, conn_id: str) -> Iterator[EventWriter | EventProducer]:
     """Into the topic where there is a way in from there, else into the lake."""
-    if way_in():
+    if ingest_mode():
         from include.kafka.producer import producer
 
         with producer(pipeline) as writer:

@@ -333,7 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_file_options(parser)
     asked = parser.parse_args(arguments)
     try:
-        summary = asked_import(
+        summary = run_import(
             asked.pipeline, asked.table, asked.file, asked.source, encoding=asked.encoding, form=asked.format
         )
     except _REFUSALS as error:
@@ -349,7 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def asked_import(
+def run_import(
     pipeline: str | None,
     table: str | None,
     file: str | OpenedFile | None,

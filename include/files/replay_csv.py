@@ -28,7 +28,7 @@ from include.files.survey import Sample, Survey, checked_fingerprint, glance_at,
 from include.files.time_shift import Timeline
 from include.kafka import topics
 from include.kafka.clients import BrokerError
-from include.kafka.ingest_mode import SETTING, UnknownWayIn, way_in
+from include.kafka.ingest_mode import SETTING, UnknownIngestMode, ingest_mode
 from include.kafka.producer import producer
 from include.lake.admission import Occurrences, about_columns, check_header, names_of
 from include.pipelines import Pipeline
@@ -37,7 +37,7 @@ from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
 
-_REFUSALS = (ReplayRefused, FileRefused, ImportRunning, ConnectionMissing, UnknownWayIn, pipelines.UnknownPipeline)
+_REFUSALS = (ReplayRefused, FileRefused, ImportRunning, ConnectionMissing, UnknownIngestMode, pipelines.UnknownPipeline)
 _ENDINGS = (BrokerError, WarehouseError)  # what may end a replay that has begun
 
 
@@ -88,7 +88,7 @@ def replay_csv(
     FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call goes on.
     """
     path, begun = Path(path), time.monotonic()
-    _check_way_in(pipeline)
+    _check_ingest_mode(pipeline)
     check(how, pipeline, None, _utc_now())
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
@@ -147,9 +147,9 @@ def replay_csv(
     return summary
 
 
-def _check_way_in(pipeline: Pipeline) -> None:
+def _check_ingest_mode(pipeline: Pipeline) -> None:
     """Before the file is gone through, which may last."""
-    if way_in() is None:
+    if ingest_mode() is None:
         raise ReplayRefused(
             f"{SETTING} is empty: nobody takes events from topics to the lake. Start the stack with Kafka (`make run`; "
             f"{SETTING}=dag or connect elsewhere), or import the file: make import PIPELINE={pipeline.name} FILE=…"

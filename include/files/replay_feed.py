@@ -11,7 +11,7 @@ from include.files.csv_records import Record
 from include.files.import_log import ImportLog, Refused
 from include.kafka import topics
 from include.kafka.clients import BrokerError
-from include.kafka.ingest_mode import DAG, group_of, way_in
+from include.kafka.ingest_mode import DAG, group_of, ingest_mode
 from include.kafka.producer import EventProducer, MessageTooLong
 from include.lake.keys import time_of
 from include.lake.writer import Event
@@ -126,7 +126,7 @@ class Feed:
         return None
 
     def _await_followers(self) -> None:
-        group = group_of(self._pipeline.name, way_in() or DAG)
+        group = group_of(self._pipeline.name, ingest_mode() or DAG)
         warned = None
         while (waiting := topics.waiting(self._pipeline, group)) > _MOST_WAITING:
             if warned is None or time.monotonic() - warned > _SECONDS_BETWEEN_WARNINGS:

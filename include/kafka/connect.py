@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from include.kafka.ingest_mode import CONNECT, dead_letters_of, way_in
+from include.kafka.ingest_mode import CONNECT, dead_letters_of, ingest_mode
 from include.pipelines import Pipeline, all_pipelines
 
 # Columns that the transform computes under other names; the others of a row have the names of its columns.
@@ -212,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     connect, pipelines = Connect(args.url, os.environ.get(LOGIN_SETTING, "")), all_pipelines().values()
     try:
-        if way_in() == CONNECT:
+        if ingest_mode() == CONNECT:
             register_all(connect, pipelines, args.template.read_text(encoding="utf-8"))
         else:
             for pipeline in pipelines:

@@ -25,7 +25,7 @@ from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, TopicMissing
 from include.kafka.dead_letters import original, put_aside, put_aside_before, with_dead_letters
 from include.kafka.follow import Gap, follow
-from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, dead_letters_of, group_of, way_in
+from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, dead_letters_of, group_of, ingest_mode
 from include.kafka.messages import TopicEvents, origin_key, with_topic_id
 from include.lake import change_log
 from include.lake.admission import ClosedRows
@@ -291,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
         seconds = asked.seconds or float("inf")
         if asked.again:
             print(ingest_again(pipeline))
-        elif way_in() == CONNECT:  # which consumes the topic itself
+        elif ingest_mode() == CONNECT:  # which consumes the topic itself
             print(ingest_dead_letters(pipeline, seconds=seconds))
         else:
             print(ingest(pipeline, lambda: clients.follower(pipeline), seconds=seconds, to_the_end=not asked.seconds))

@@ -15,15 +15,15 @@ CONNECT = "connect"  # Kafka Connect with the Cassandra sink
 DEAD_LETTERS = "dead_letters"  # beside it, the DAG that consumes what Connect's transform refused
 
 
-class UnknownWayIn(ValueError):
+class UnknownIngestMode(ValueError):
     """MINUTEMARK_INGEST names no way in."""
 
 
-def way_in(environ: Mapping[str, str] = os.environ) -> str | None:
-    """DAG, CONNECT, or None: producers then write to the lake themselves. Raises UnknownWayIn."""
+def ingest_mode(environ: Mapping[str, str] = os.environ) -> str | None:
+    """DAG, CONNECT, or None: producers then write to the lake themselves. Raises UnknownIngestMode."""
     asked = environ.get(SETTING, "").strip().lower()
     if asked not in ("", DAG, CONNECT):
-        raise UnknownWayIn(f"{SETTING}={asked} is no way in: set it to {DAG} or {CONNECT}, or leave it empty.")
+        raise UnknownIngestMode(f"{SETTING}={asked} is no way in: set it to {DAG} or {CONNECT}, or leave it empty.")
     return asked or None
 
 

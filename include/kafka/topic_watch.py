@@ -12,7 +12,7 @@ from include.kafka import topics
 from include.kafka.clients import BrokerError, TopicMissing
 from include.kafka.connect import name_of, restart_failed
 from include.kafka.dead_letters import with_dead_letters
-from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, group_of, way_in
+from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, group_of, ingest_mode
 from include.pipelines import Pipeline
 from include.warehouse import topic_progress
 from include.warehouse.alerts import Problem
@@ -37,7 +37,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
     """
     answers = True
     for pipeline in pipelines:
-        if way_in() == CONNECT and (state := restart_failed(pipeline)):
+        if ingest_mode() == CONNECT and (state := restart_failed(pipeline)):
             log.warning("Connector %s: %s", name_of(pipeline), state)
         is_known = True
         try:
@@ -47,7 +47,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
                         reaches = topics.reaches(one.pipeline, one.group)
                     except TopicMissing as missing:
                         # Set-up of an earlier version made no topic of dead letters.
-                        if one.pipeline is pipeline or way_in() == CONNECT:
+                        if one.pipeline is pipeline or ingest_mode() == CONNECT:
                             log.warning("This topic is not watched now. %s", missing)
                         is_known &= one.pipeline is not pipeline
                         continue
@@ -59,7 +59,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
 
 
 def _consumers(pipeline: Pipeline) -> list[_Consumer]:
-    if way_in() == DAG:
+    if ingest_mode() == DAG:
         name = f"DAG {pipeline.name}_ingest"
         remedy = f"See whether {pipeline.name}_ingest is paused or its runs fail; the log of its newest task says why."
         return [

@@ -19,7 +19,7 @@ from include.connections import (
     Endpoint,
     endpoint,
 )
-from include.kafka.ingest_mode import way_in
+from include.kafka.ingest_mode import ingest_mode
 
 
 class PreflightFailed(RuntimeError):
@@ -32,7 +32,7 @@ def preflight() -> list[str]:
     for name, look in (("java", java_problem), ("spark jars", jars_problem)):
         problem = look()
         problems.append(problem) if problem else found.append(f"{name}: there")
-    kafka = (KAFKA,) if way_in() else ()
+    kafka = (KAFKA,) if ingest_mode() else ()
     for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK, *kafka):
         more = connection_problems(conn_id)
         problems.extend(more)

@@ -21,15 +21,13 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def listed(
-    pipeline: str | None, asked_from: str | None = None, asked_to: str | None = None, form: str = "table"
-) -> str:
+def listed(pipeline: str | None, from_text: str | None = None, to_text: str | None = None, form: str = "table") -> str:
     """Rejected events of one pipeline or of all, of a range of minutes or of all, as text for standard output."""
     listing.checked_format(form)
     chosen = pipelines.named_or_all(pipeline)
     account, payloads = _account()
     with warehouse(account) as conn:
-        found = rejected.by_reason(conn, chosen, Choice(None, *open_range(asked_from, asked_to)), payloads=payloads)
+        found = rejected.by_reason(conn, chosen, Choice(None, *open_range(from_text, to_text)), payloads=payloads)
     if form == "json":
         return listing.as_json(found)
     if not found:

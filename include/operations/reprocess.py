@@ -37,12 +37,12 @@ PATIENCE = 600.0  # seconds without a merged minute
 _COUNTS = ("raw_rows", "counted_rows", "ignored_rows")
 
 
-class ReplayStalled(RuntimeError):
+class ReprocessingStalled(RuntimeError):
     """No minute of a replay was merged for a long time; nothing is lost, and the next runs process them."""
 
 
 @dataclass
-class Replay:
+class Reprocessing:
     """What was started: which rows are on their way through which minutes, and what those minutes held before."""
 
     pipeline: Pipeline
@@ -57,12 +57,12 @@ class Replay:
         return sum(map(len, self.keys.values()))
 
 
-def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = print) -> Replay:
+def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = print) -> Reprocessing:
     """Make the chosen rejected events' minutes pending, and write those of imports that are admissible now to the lake.
 
     `say` hears first what will be done. Returns when the next run can take the minutes.
     """
-    replay = Replay(pipeline)
+    reprocessing = Reprocessing(pipeline)
     with lake(LAKE_WRITER) as session, warehouse(WAREHOUSE_ETL) as conn:
         clock = change_log.clock(session)
         keys = rejected.lake_keys(conn, pipeline, choice)
@@ -74,56 +74,58 @@ def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
             say(line)
         if not again and not imported:
             say(_reasons(conn, pipeline, choice))
-            return replay
+            return reprocessing
         if imported:
-            _write_imports(session, conn, replay, imported, clock)
-            say(f"{replay.written} rows of imports and topics are in the lake now; {replay.refused} stay rejected.")
-        _remember(conn, replay, again)
+            _write_imports(session, conn, reprocessing, imported, clock)
+            say(
+                f"{reprocessing.written} rows of imports and topics are in the lake now; {reprocessing.refused} stay rejected."
+            )
+        _remember(conn, reprocessing, again)
         for minute, found in again.items():
-            replay.keys.setdefault(minute, set()).update(found)
+            reprocessing.keys.setdefault(minute, set()).update(found)
         # Not by the ledger: a run that began before, with the unmended rule, would overwrite that.
         change_log.touch(session, pipeline.lake_table, again)
-        replay.asked_at = change_log.clock(session)
+        reprocessing.asked_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         planner.look(pipeline, session, conn)
-    return replay
+    return reprocessing
 
 
-def follow(replay: Replay, *, patience: float = PATIENCE, pause: float = _SECONDS_BETWEEN_LOOKS) -> str:
-    """Wait until every minute is merged, held or closed, and say what became of the rows. Raises ReplayStalled."""
-    if not replay.keys:
+def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: float = _SECONDS_BETWEEN_LOOKS) -> str:
+    """Wait until every minute is merged, held or closed, and say what became of the rows. Raises ReprocessingStalled."""
+    if not reprocessing.keys:
         return "There is nothing to wait for."
-    waiting, moved = set(replay.keys), time.monotonic()
+    waiting, moved = set(reprocessing.keys), time.monotonic()
     with (
         warehouse(WAREHOUSE_ETL) as conn,
-        Bar(f"minutes of {replay.pipeline.name} merged", len(waiting), unit="minute") as bar,
+        Bar(f"minutes of {reprocessing.pipeline.name} merged", len(waiting), unit="minute") as bar,
     ):
         while True:
-            found = ledger.rows_of(conn, replay.pipeline, waiting)
-            left = {minute for minute in waiting if not _is_settled(found.get(minute), replay.asked_at)}
+            found = ledger.rows_of(conn, reprocessing.pipeline, waiting)
+            left = {minute for minute in waiting if not _is_settled(found.get(minute), reprocessing.asked_at)}
             if left != waiting:
                 moved = time.monotonic()
             waiting = left
-            bar.at(len(replay.keys) - len(waiting))
+            bar.at(len(reprocessing.keys) - len(waiting))
             if not waiting:
-                return outcome(conn, replay)
+                return outcome(conn, reprocessing)
             if time.monotonic() - moved > patience:
-                raise ReplayStalled(
-                    f"{len(waiting)} of {len(replay.keys)} minutes are still pending, and none was merged for "
-                    f"{patience:.0f} s. Is the DAG {replay.pipeline.name}_minute paused, or does it fail? Nothing is lost: "
+                raise ReprocessingStalled(
+                    f"{len(waiting)} of {len(reprocessing.keys)} minutes are still pending, and none was merged for "
+                    f"{patience:.0f} s. Is the DAG {reprocessing.pipeline.name}_minute paused, or does it fail? Nothing is lost: "
                     "its next runs process them."
                 )
             time.sleep(pause)
 
 
-def outcome(conn, replay: Replay) -> str:
+def outcome(conn, reprocessing: Reprocessing) -> str:
     """What became of the rows of a replay whose minutes are settled."""
-    now = ledger.rows_of(conn, replay.pipeline, replay.keys)
-    merged = {minute: keys for minute, keys in replay.keys.items() if now[minute]["state"] == "merged"}
+    now = ledger.rows_of(conn, reprocessing.pipeline, reprocessing.keys)
+    merged = {minute: keys for minute, keys in reprocessing.keys.items() if now[minute]["state"] == "merged"}
     total = sum(map(len, merged.values()))
-    still = rejected.still_rejected(conn, replay.pipeline, merged)
+    still = rejected.still_rejected(conn, reprocessing.pipeline, merged)
     _, counted, ignored = (
-        sum((now[minute][name] or 0) - replay.before[minute][number] for minute in merged)
+        sum((now[minute][name] or 0) - reprocessing.before[minute][number] for minute in merged)
         for number, name in enumerate(_COUNTS)
     )
     passed = total - still
@@ -133,38 +135,40 @@ def outcome(conn, replay: Replay) -> str:
         fates = f"{passed} counted or ignored, {still} still rejected"
     lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
     for state, remedy in (("held", "`make held` says why"), ("closed", "the lake may have forgotten part of them")):
-        minutes = sorted(minute for minute in replay.keys if now[minute]["state"] == state)
+        minutes = sorted(minute for minute in reprocessing.keys if now[minute]["state"] == state)
         if minutes:
-            rows = sum(len(replay.keys[minute]) for minute in minutes)
+            rows = sum(len(reprocessing.keys[minute]) for minute in minutes)
             lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {remedy}.")
-    if replay.refused:
-        lines.append(f"{replay.refused} rows of imports and topics were refused again: `make rejected` says why.")
+    if reprocessing.refused:
+        lines.append(f"{reprocessing.refused} rows of imports and topics were refused again: `make rejected` says why.")
     return "\n".join(lines)
 
 
-def asked_replay(
+def run_reprocess(
     pipeline: str,
     reason: str | None = None,
-    asked_from: str | None = None,
-    asked_to: str | None = None,
+    from_text: str | None = None,
+    to_text: str | None = None,
     *,
     wait: bool = True,
     say: Callable[[str], object] = print,
 ) -> None:
     """The replay that a command line or a form asks for; `say` hears its plan and what became of the rows."""
-    choice = Choice((reason or "").strip() or None, *open_range(asked_from, asked_to))
-    replay = start(pipelines.get(pipeline), choice, say)
-    if not replay.keys:
+    choice = Choice((reason or "").strip() or None, *open_range(from_text, to_text))
+    reprocessing = start(pipelines.get(pipeline), choice, say)
+    if not reprocessing.keys:
         return
     if wait:
-        say(follow(replay))
+        say(follow(reprocessing))
     else:
         say(f"The next runs of {pipeline}_minute process them.")
 
 
-def _write_imports(session, conn, replay: Replay, imported: Iterable[tuple[int, int]], clock: datetime) -> None:
+def _write_imports(
+    session, conn, reprocessing: Reprocessing, imported: Iterable[tuple[int, int]], clock: datetime
+) -> None:
     """Chunk by chunk: events, their minutes, and only then the rows' deletion, so that a kill loses nothing."""
-    pipeline = replay.pipeline
+    pipeline = reprocessing.pipeline
     check_table(session, pipeline)
     reader, writer = StoredEvents(pipeline, clock), EventWriter(session, pipeline)
     for chunk in _chunks(imported):
@@ -175,13 +179,13 @@ def _write_imports(session, conn, replay: Replay, imported: Iterable[tuple[int, 
                 accepted.append(row["rejected_id"])
             except NotAdmitted as error:
                 refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))
-        _remember(conn, replay, {minute_of(event.create_time) for event in events})
+        _remember(conn, reprocessing, {minute_of(event.create_time) for event in events})
         writer.write(events)
         rejected.settle_imports(conn, accepted, refused)
         for event in events:
-            replay.keys.setdefault(minute_of(event.create_time), set()).add(_origin_key(pipeline, event))
-        replay.written += len(accepted)
-        replay.refused += len(refused)
+            reprocessing.keys.setdefault(minute_of(event.create_time), set()).add(_origin_key(pipeline, event))
+        reprocessing.written += len(accepted)
+        reprocessing.refused += len(refused)
 
 
 def _chunks(imported: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
@@ -196,13 +200,13 @@ def _chunks(imported: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
         yield chunk
 
 
-def _remember(conn, replay: Replay, minutes: Iterable[datetime]) -> None:
+def _remember(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:
     """What the ledger says of these minutes before this replay does anything to them."""
-    new = set(minutes) - replay.before.keys()
-    found = ledger.rows_of(conn, replay.pipeline, new)
+    new = set(minutes) - reprocessing.before.keys()
+    found = ledger.rows_of(conn, reprocessing.pipeline, new)
     for minute in new:
         row = found.get(minute, {})
-        replay.before[minute] = tuple(row.get(name) or 0 for name in _COUNTS)
+        reprocessing.before[minute] = tuple(row.get(name) or 0 for name in _COUNTS)
 
 
 def _origin_key(pipeline: Pipeline, event: Event) -> str:
@@ -240,7 +244,7 @@ def _plan(pipeline: Pipeline, again: dict[datetime, set[str]], imported: int) ->
         )
     if imported:
         parts.append(f"{imported} rows of imports and topics are judged again")
-    return f"{pipeline.name}: {'; '.join(parts)}." if parts else f"{pipeline.name}: there is nothing to replay."
+    return f"{pipeline.name}: {'; '.join(parts)}." if parts else f"{pipeline.name}: there is nothing to reprocess."
 
 
 def _left_alone(pipeline: Pipeline, closed: int, no_events: int) -> Iterator[str]:
@@ -263,7 +267,14 @@ def _span(minutes: Iterable[datetime]) -> str:
     return f"{first:%Y-%m-%d %H:%M}" + (f" to {last:%Y-%m-%d %H:%M}" if first != last else "")
 
 
-_REFUSALS = (WindowRefused, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline, ReplayStalled)
+_REFUSALS = (
+    WindowRefused,
+    LakeError,
+    WarehouseError,
+    ConnectionMissing,
+    pipelines.UnknownPipeline,
+    ReprocessingStalled,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -276,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wait", default="1", help="WAIT=0: do not wait until their minutes are merged")
     asked = parser.parse_args(arguments)
     try:
-        asked_replay(asked.pipeline, asked.reason, asked.start, asked.to, wait=asked.wait != "0")
+        run_reprocess(asked.pipeline, asked.reason, asked.start, asked.to, wait=asked.wait != "0")
     except _REFUSALS as error:
         print(f"Replay failed. {error.args[0]}", file=sys.stderr)
         return 1

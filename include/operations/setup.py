@@ -12,7 +12,7 @@ def set_up() -> None:
 
     Raises while a store does not answer: try again then.
     """
-    from include.kafka.ingest_mode import way_in
+    from include.kafka.ingest_mode import ingest_mode
     from include.lake import schema as lake
     from include.warehouse import schema as warehouse
 
@@ -20,7 +20,7 @@ def set_up() -> None:
     log.info("The lake's tables and grants are there.")
     warehouse.apply_schema()
     log.info("The warehouse's tables and grants are there.")
-    if way_in():
+    if ingest_mode():
         from include.kafka import topics
 
         topics.make_topics()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from include.connections import WAREHOUSE_ETL, Endpoint
-from include.kafka.ingest_mode import way_in
+from include.kafka.ingest_mode import ingest_mode
 from include.notice import Notice
 from include.pipelines import Pipeline, get
 from include.warehouse import alerts, copies, status
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 FAILURES_IN_A_ROW = 2  # one failed run is told by its own DAG, and the next one usually mends it
 
 
-def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ETL) -> list[dict]:
-    """One look at every pipeline; `tell` says whether a notice reached somebody, or it is tried again at the next look.
+def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ETL) -> list[dict]:
+    """One look at every pipeline; `notify` says whether a notice reached somebody, or it is tried again at the next look.
 
     Returns the entries of status.freshness. Raises WarehouseError when the warehouse cannot be asked: that, Airflow must tell.
     """
@@ -34,13 +34,13 @@ def watch(tell: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ET
             if lag := copies.lag_of(conn, pipeline):
                 problems += copies.problems(pipeline, lag, now)
         conn.rollback()
-        if way_in():
+        if ingest_mode():
             from include.kafka import topic_watch
 
             problems += topic_watch.problems(conn, [get(one["pipeline"]) for one in found], now)
         for alert, notice in alerts.update(conn, problems, now):
-            if tell(notice):
-                alerts.told(conn, alert, now)
+            if notify(notice):
+                alerts.mark_notified(conn, alert, now)
             else:
                 log.warning("Nobody could be told that %s; the next look tries again.", notice.title)
     return found

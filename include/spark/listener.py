@@ -1,6 +1,6 @@
 """The driver's end of a kept driver: it hears of jobs, does them one after the other, and knows when to leave.
 
-include/spark/kept_driver.py is who asks, and says what passes between the two.
+include/spark/warm_driver.py is who asks, and says what passes between the two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from include.spark.kept_driver import OUTPUT, PID, SOCKET, STARTING
+from include.spark.warm_driver import OUTPUT, PID, SOCKET, STARTING
 
 IDLE_SECONDS = 300  # five runs of a minute DAG
 OLDEST_SECONDS = 6 * 3600  # what a JVM gathers in its life is let go of some time

@@ -169,7 +169,7 @@ def main() -> int:
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--job", type=Path, help="job.json written by include/spark/submission.py")
     asked.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="listen there for jobs: include/spark/kept_driver.py"
+        "--keep", type=Path, metavar="FOLDER", help="listen there for jobs: include/spark/warm_driver.py"
     )
     arguments = parser.parse_args()
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_TIME, level=logging.WARNING)

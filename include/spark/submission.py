@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from include.connections import Endpoint
-from include.spark.kept_driver import folder_of
+from include.spark.warm_driver import folder_of
 
 if TYPE_CHECKING:
     from include.warehouse.batches import Batch

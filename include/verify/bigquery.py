@@ -32,7 +32,7 @@ _COUNTS = (
 )
 
 
-class BigQueryRecount:
+class BigQueryCheck:
     """Of one pipeline. `hours` says afterwards how many were compared."""
 
     def __init__(self, pipeline: Pipeline, conn) -> None:

@@ -47,7 +47,7 @@ _COUNTS = "SELECT hour, counted_change, counts, to_count FROM etl.lakehouse_hour
 _COUNT = f"{_COUNTS} AND hour = %(hour)s"
 
 
-class LakehouseRecount:
+class LakehouseCheck:
     """Of one pipeline. `minutes` and `hours` say afterwards how many were compared."""
 
     def __init__(self, pipeline: Pipeline, conn) -> None:

@@ -16,7 +16,7 @@ from include.files.progress_log import Bar
 from include.kafka import topics
 from include.kafka.clients import TopicMissing
 from include.kafka.dead_letters import original, put_aside_before, with_dead_letters
-from include.kafka.ingest_mode import CONNECT, DEAD_LETTERS, group_of, way_in
+from include.kafka.ingest_mode import CONNECT, DEAD_LETTERS, group_of, ingest_mode
 from include.kafka.messages import TopicEvents, key_of, with_topic_id
 from include.lake import change_log
 from include.lake.errors import explain
@@ -53,7 +53,7 @@ class Tally:
     dead: int = 0  # of them dead letters that are not consumed yet
 
 
-class TopicRecount:
+class TopicCheck:
     """Of one pipeline's topic; `tally` is filled while the findings are taken."""
 
     def __init__(self, pipeline: Pipeline, session, conn) -> None:
@@ -62,7 +62,7 @@ class TopicRecount:
         # Whether its minute was closed when it came, nobody can know now.
         self._events = TopicEvents(replace(pipeline, lake_retention=None), self._clock)
         self._presence = Presence(session, pipeline)
-        self._group = group_of(pipeline.name, way_in())
+        self._group = group_of(pipeline.name, ingest_mode())
         self._topic_id = topics.topic_id(pipeline.topic)
         self._dead_letters: set[str] = set()  # places of messages whose dead letters are not consumed yet
         self.tally = Tally()
@@ -70,7 +70,7 @@ class TopicRecount:
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
         """What differs, and what waits. With a range only its events are counted, and messages that are none by their time."""
         reaches = topics.reaches(self._pipeline, self._group)
-        follows = "does the connector run" if way_in() == CONNECT else f"does {self._pipeline.name}_ingest run"
+        follows = "does the connector run" if ingest_mode() == CONNECT else f"does {self._pipeline.name}_ingest run"
         yield from self._reach_findings(self._pipeline, reaches, follows)
         # After the offsets of the topic: a message before them has its dead letter by then.
         yield from self._dead_letter_findings()
@@ -118,10 +118,10 @@ class TopicRecount:
         try:
             reaches = topics.reaches(letters, group)
         except TopicMissing:
-            if way_in() == CONNECT:
+            if ingest_mode() == CONNECT:
                 raise
             return  # set-up of an earlier version made none
-        consumer = "minutemark_dead_letters" if way_in() == CONNECT else f"{self._pipeline.name}_ingest"
+        consumer = "minutemark_dead_letters" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
         yield from self._reach_findings(letters, reaches, f"does {consumer} run, and does the warehouse answer")
         span = {number: (max(one.begin, one.committed or 0), one.end) for number, one in reaches.items()}
         for chunk in topics.messages(letters, group, span):

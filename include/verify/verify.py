@@ -18,7 +18,7 @@ from include.bigquery import settings as bigquery
 from include.connections import LAKE_READER, WAREHOUSE_ETL, ConnectionMissing
 from include.files.progress_log import Bar
 from include.kafka.clients import BrokerError
-from include.kafka.ingest_mode import way_in
+from include.kafka.ingest_mode import ingest_mode
 from include.lake.errors import LakeError
 from include.lake.session import lake
 from include.lakehouse import settings as lakehouse
@@ -31,7 +31,7 @@ from include.verify.minutes import DAY, MINUTE, POLL, Minutes, chunks
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
-from include.window import WindowRefused, asked_range
+from include.window import WindowRefused, parse_range
 
 PATIENCE = 120.0  # seconds that pending minutes are waited for
 LINES = 20  # of each kind of difference
@@ -66,10 +66,10 @@ def verify(
     """
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
-        return Report([_Recount(one, session, conn, lines).report(start, end, patience, poll) for one in asked])
+        return Report([_PipelineCheck(one, session, conn, lines).report(start, end, patience, poll) for one in asked])
 
 
-class _Recount:
+class _PipelineCheck:
     """Of one pipeline: its minutes, the rules of the warehouse alone, its facts, and what had to be looked at again."""
 
     def __init__(self, pipeline: Pipeline, session, conn, lines: int) -> None:
@@ -82,7 +82,7 @@ class _Recount:
     def report(self, start: datetime | None, end: datetime | None, patience: float, poll: float) -> PipelineReport:
         if start and end:
             self._report.span = f"{start:%Y-%m-%d %H:%M} until {end:%Y-%m-%d %H:%M} UTC"
-        if way_in():
+        if ingest_mode():
             self._topic(start, end)
         days = list(_days(start, end)) if start and end else self._minutes.days()
         with Bar(f"{self._pipeline.name}: minutes", len(days) * DAY // MINUTE, unit="min") as bar:
@@ -105,30 +105,30 @@ class _Recount:
     def _topic(self, start: datetime | None, end: datetime | None) -> None:
         from include.verify import topic
 
-        recount = topic.TopicRecount(self._pipeline, self._session, self._conn)
-        for finding in recount.findings(start, end):
+        check = topic.TopicCheck(self._pipeline, self._session, self._conn)
+        for finding in check.findings(start, end):
             waits = finding.kind == topic.WAITING
             (self._report.apart if waits else self._report.differences).add(finding, topic.PURPOSES[finding.kind])
-        self._report.notes.append(str(recount))
+        self._report.notes.append(str(check))
 
     def _lakehouse(self, start: datetime | None, end: datetime | None) -> None:
         if not (self._pipeline.lakehouse and lakehouse.is_on()):
             return
         from include.verify import lakehouse as copy
 
-        self._copy("lakehouse", copy.LakehouseRecount(self._pipeline, self._conn), copy, start, end)
+        self._copy("lakehouse", copy.LakehouseCheck(self._pipeline, self._conn), copy, start, end)
         if os.environ.get(bigquery.SETTING):
             from include.verify import bigquery as hours
 
-            self._copy("bigquery", hours.BigQueryRecount(self._pipeline, self._conn), hours, start, end)
+            self._copy("bigquery", hours.BigQueryCheck(self._pipeline, self._conn), hours, start, end)
 
-    def _copy(self, name: str, recount, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
+    def _copy(self, name: str, check, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
         """Findings of a copy. One that cannot be compared is a finding: what the other stores say holds without it."""
         try:
-            for finding in recount.findings(start, end):
+            for finding in check.findings(start, end):
                 findings = self._report.apart if finding.kind in kinds.APART else self._report.differences
                 findings.add(finding, kinds.PURPOSES[finding.kind])
-            self._report.notes.append(str(recount))
+            self._report.notes.append(str(check))
         except Exception as error:
             remedy = str(error)
             if not isinstance(error, _REFUSALS):
@@ -202,15 +202,15 @@ def _days(start: datetime, end: datetime) -> Iterator[date]:
         day += DAY
 
 
-def asked_verify(
+def run_verify(
     pipeline: str | None,
-    asked_from: str | None,
-    asked_to: str | None,
+    from_text: str | None,
+    to_text: str | None,
     patience: float = PATIENCE,
     lines: int = LINES,
 ) -> Report:
     """What a command line or a form asks for: PIPELINE, FROM, TO, PATIENCE and SHOW of `make verify`."""
-    start, end = asked_range(asked_from, asked_to) if asked_from or asked_to else (None, None)
+    start, end = parse_range(from_text, to_text) if from_text or to_text else (None, None)
     return verify(pipelines.named_or_all(pipeline), start=start, end=end, patience=patience, lines=lines)
 
 
@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="JSON=1: for programs")
     asked = parser.parse_args(arguments)
     try:
-        report = asked_verify(asked.pipeline, asked.start, asked.end, asked.patience, asked.lines)
+        report = run_verify(asked.pipeline, asked.start, asked.end, asked.patience, asked.lines)
     except _REFUSALS as error:
         print(f"Nothing was verified. {error.args[0]}", file=sys.stderr)
         return 2

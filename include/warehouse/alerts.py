@@ -67,7 +67,7 @@ def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert
     return in_transaction(conn, change)
 
 
-def told(conn, alert: Alert, now: datetime) -> None:
+def mark_notified(conn, alert: Alert, now: datetime) -> None:
     """Somebody was told of this state of the alert."""
     in_transaction(conn, lambda cursor: cursor.execute(_KEEP, vars(replace(alert, told_at=now))))
 

@@ -76,7 +76,7 @@ class Server:
         (self.home / "postgresql.conf").write_text(configuration)
         if not (self.home / "data").is_dir():
             self._initialise(base, passwords[self.superuser])
-        self._forget_the_dead()
+        self._clear_stale_pid()
         return self.command(jars)
 
     def command(self, jars: Path = STORE_JARS) -> list[str]:
@@ -113,7 +113,7 @@ class Server:
             raise Problem(f"PostgreSQL in {self.home}", found, remedy)
         draft.rename(self.home / "data")
 
-    def _forget_the_dead(self) -> None:
+    def _clear_stale_pid(self) -> None:
         """Where a killed server's process id is another program's by now, put one into its lock that nobody has.
 
         The lock itself stays: by it PostgreSQL finds out whether sessions of the killed server still write.

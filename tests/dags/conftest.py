@@ -7,13 +7,13 @@ import pytest
 from tests.airflow_home import PROJECT
 
 
-def parsed(path: str, way_in: str, schedule: str):
+def parsed(path: str, ingest_mode: str, schedule: str):
     from airflow.models import DagBag
 
     settings = {
         "MINUTEMARK_DEMO": "1",
         "MINUTEMARK_EXAMPLES": "1",
-        "MINUTEMARK_INGEST": way_in,
+        "MINUTEMARK_INGEST": ingest_mode,
         "MINUTEMARK_BIGQUERY": "project.lakehouse",
         "MINUTEMARK_LAKEHOUSE": "file:///lakehouse",
         "MINUTEMARK_SCHEDULE": schedule,

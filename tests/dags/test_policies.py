@@ -66,13 +66,13 @@ def test_dag_run_ends_some_time(dags):
 
 
 def test_dag_tells_of_a_failed_run(dags):
-    from plugins.notifiers import TellOfFailedRun
+    from plugins.notifiers import NotifyFailedRun
 
     def complaint(dag):
         callbacks = dag.on_failure_callback
         listed = callbacks if isinstance(callbacks, list) else [callbacks]
-        told = any(isinstance(callback, TellOfFailedRun) for callback in listed)
-        return not told and "set on_failure_callback=TellOfFailedRun() of plugins/notifiers.py."
+        told = any(isinstance(callback, NotifyFailedRun) for callback in listed)
+        return not told and "set on_failure_callback=NotifyFailedRun() of plugins/notifiers.py."
 
     assert not offenders(dags, complaint)
 

@@ -107,7 +107,7 @@ class Airflow:
             self._process.kill()
             self._process.wait()
         self._answers.close()
-        code = "from include.spark import kept_driver; kept_driver.end_all()"
+        code = "from include.spark import warm_driver; warm_driver.end_all()"
         environment = {**os.environ, "TMPDIR": str(self._home)}
         subprocess.run([sys.executable, "-c", code], cwd=self._project, env=environment, check=True)
 

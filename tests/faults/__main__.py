@@ -71,7 +71,7 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from include.verify.verify import asked_verify
+    from include.verify.verify import run_verify
     from tests.faults.world import Broken, NotHere, running
 
     table, results = Table("scenario", "also looked at", "seconds", "result"), []
@@ -100,7 +100,7 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
             table.add_row(one.name, one.checks, f"{seconds:.0f}", result)
             results.append(mark)
         minutes = (time.monotonic() - begun_at) / 60
-        recount = asked_verify(None, None, None, patience=120) if asked.soak else None
+        recount = run_verify(None, None, None, patience=120) if asked.soak else None
         sent = len(world.sent) + len(world.sent_to_shop)
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
     if recount:

@@ -25,7 +25,7 @@ from include.demo.traffic import demo_of, import_demo_dimensions
 from include.files.imports import import_csv, import_dimension
 from include.kafka import clients, topics
 from include.kafka.dead_letters import with_dead_letters
-from include.kafka.ingest_mode import DEAD_LETTERS, group_of, way_in
+from include.kafka.ingest_mode import DEAD_LETTERS, group_of, ingest_mode
 from include.kafka.producer import producer
 from include.lake import change_log, keys
 from include.lake.presence import Presence
@@ -33,7 +33,7 @@ from include.lake.session import lake
 from include.lake.writer import EventWriter
 from include.pipelines import Pipeline
 from include.spark import warm_start
-from include.verify.verify import asked_verify
+from include.verify.verify import run_verify
 from include.warehouse.session import warehouse
 from local import layout, start, supervisor
 from local.airflow_api import Airflow
@@ -302,7 +302,7 @@ class World:
     @staticmethod
     def topic_is_taken(pipeline: Pipeline = RECRUITMENT) -> bool:
         """Whether nothing waits in the topic."""
-        reaches = topics.reaches(pipeline, group_of(pipeline.name, way_in()))
+        reaches = topics.reaches(pipeline, group_of(pipeline.name, ingest_mode()))
         return not any(reach.waiting for reach in reaches.values())
 
     @staticmethod
@@ -438,7 +438,7 @@ class World:
             comparison.must_conserve()
         except AssertionError as error:
             raise Broken(f"the warehouse is not what was sent: {str(error)[:1500]}") from None
-        report = asked_verify(None, None, None, patience=0)
+        report = run_verify(None, None, None, patience=0)
         if not report.clean:
             raise Broken(f"the recount finds differences: {str(report)[:1500]}")
         if empty := [recount.pipeline for recount in report.pipelines if not recount.totals["lake_rows"]]:

@@ -10,7 +10,7 @@ from confluent_kafka.admin import ConfigResource, NewTopic
 from include import pipelines
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
-from include.kafka.ingest_mode import CONNECT, DAG, SETTING, UnknownWayIn, dead_letters_of, group_of, way_in
+from include.kafka.ingest_mode import CONNECT, DAG, SETTING, UnknownIngestMode, dead_letters_of, group_of, ingest_mode
 from include.kafka.topics import Reach
 from include.operations import preflight, setup
 from tests.kafka.conftest import committed, take_in, until
@@ -95,13 +95,13 @@ def test_what_left_the_topic_before_its_group_came_is_expired():
 
 @pytest.mark.parametrize(("said", "meant"), [("", None), (" DAG ", DAG), ("connect", CONNECT)])
 def test_the_way_in_is_a_setting(said, meant):
-    assert way_in({SETTING: said}) == meant
-    assert way_in({}) is None
+    assert ingest_mode({SETTING: said}) == meant
+    assert ingest_mode({}) is None
 
 
 def test_a_way_in_that_there_is_not_is_refused():
-    with pytest.raises(UnknownWayIn, match="MINUTEMARK_INGEST=magic is no way in: set it to dag or connect"):
-        way_in({SETTING: "magic"})
+    with pytest.raises(UnknownIngestMode, match="MINUTEMARK_INGEST=magic is no way in: set it to dag or connect"):
+        ingest_mode({SETTING: "magic"})
 
 
 def test_a_broker_that_does_not_answer_is_told_with_its_connection(monkeypatch):

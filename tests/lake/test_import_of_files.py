@@ -195,7 +195,7 @@ def test_a_file_that_is_replaced_after_the_check_is_read_as_it_was_checked(file,
         secret.flush()
         path.unlink()
         path.symlink_to(secret.name)
-        summary = imports.asked_import("ecommerce", None, opened, None)
+        summary = imports.run_import("ecommerce", None, opened, None)
         assert (summary.written, summary.rejected) == (3, 0)
         assert "secret" not in str(refused())
         assert summary.source == str(path), "The log names the file, not its descriptor."

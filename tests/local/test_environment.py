@@ -136,14 +136,14 @@ def test_a_shell_reads_what_we_wrote(env_file):
 
 def test_a_warehouse_of_ones_own_is_used_and_ours_is_not_started():
     made = environment.prepare(ports.DEFAULTS, OWN)
-    assert made.own_warehouse and not made.own_lake
+    assert made.external_warehouse and not made.external_lake
     assert made.variables["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]
     assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in made.variables
 
 
 def test_the_topics_are_followed_by_dags_on_a_broker_of_this_stack():
     made = environment.prepare({**ports.DEFAULTS, "KAFKA_PORT": 9999}, {})
-    assert (made.own_kafka, made.ingest, made.variables["MINUTEMARK_INGEST"]) == (False, "dag", "dag")
+    assert (made.external_kafka, made.ingest, made.variables["MINUTEMARK_INGEST"]) == (False, "dag", "dag")
     connection = json.loads(made.variables["AIRFLOW_CONN_KAFKA_DEFAULT"])
     assert connection == {"conn_type": "kafka", "extra": kafka.client_settings(9999, made.passwords["kafka_default"])}
 
@@ -151,7 +151,7 @@ def test_the_topics_are_followed_by_dags_on_a_broker_of_this_stack():
 def test_a_broker_of_ones_own_is_used_and_ours_is_not_started():
     own = '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b1:9093", "security.protocol": "SASL_SSL"}}'
     made = environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_KAFKA_DEFAULT": own})
-    assert made.own_kafka and not made.own_lake
+    assert made.external_kafka and not made.external_lake
     assert made.variables["AIRFLOW_CONN_KAFKA_DEFAULT"] == own
 
 
@@ -164,7 +164,7 @@ def test_the_documented_connections_are_all_that_own_stores_need():
     page = (ROOT / "docs" / "deploy.md").read_text()
     documented = re.findall(r"^export (AIRFLOW_CONN_\w+)='(.*)'$", page, flags=re.MULTILINE)
     made = environment.prepare(ports.DEFAULTS, dict(documented))
-    assert made.own_lake and made.own_warehouse
+    assert made.external_lake and made.external_warehouse
 
 
 def test_half_a_warehouse_of_ones_own_is_refused():
@@ -175,7 +175,7 @@ def test_half_a_warehouse_of_ones_own_is_refused():
 def test_having_sourced_the_file_is_no_store_of_ones_own():
     sourced = environment.prepare(ports.DEFAULTS, {}).variables
     again = environment.prepare(ports.DEFAULTS, sourced)
-    assert not again.own_lake and not again.own_warehouse and not again.own_kafka
+    assert not again.external_lake and not again.external_warehouse and not again.external_kafka
 
 
 def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, monkeypatch):
@@ -226,7 +226,7 @@ def test_an_administrator_that_was_sourced_is_not_used_for_a_warehouse_of_ones_o
     sourced = environment.prepare(ports.DEFAULTS, {}).variables
     own = {**sourced, **OWN}
     made = environment.prepare(ports.DEFAULTS, own)
-    assert made.own_warehouse
+    assert made.external_warehouse
     assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in environment.of_airflow(made, ports.DEFAULTS, own)
     for name, value in own.items():
         monkeypatch.setenv(name, value)

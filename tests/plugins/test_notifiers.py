@@ -131,23 +131,23 @@ def connect(monkeypatch):
     return define
 
 
-def tell(notice: Notice = NOTICE) -> bool:
-    from plugins.notifiers import Tell
+def notify(notice: Notice = NOTICE) -> bool:
+    from plugins.notifiers import Notify
 
-    notifier = Tell(notice)
+    notifier = Notify(notice)
     notifier({})
     return notifier.reached
 
 
 def test_without_a_channel_the_log_is_told(said):
-    assert tell() is True
+    assert notify() is True
     assert TEXT in said()
 
 
 def test_a_webhook_gets_exactly_the_message(serve, connect):
     receiver = serve(Receiver(200))
     connect("minutemark_webhook", host=receiver.url, password="token")
-    assert tell() is True
+    assert notify() is True
     assert receiver.got == [
         (
             "/hooks/secret-path",
@@ -177,7 +177,7 @@ def test_a_webhook_may_be_given_in_parts(serve, connect):
         schema="http",
         extra=json.dumps({"path": "/x"}),
     )
-    assert tell() is True
+    assert notify() is True
     assert [(path, token) for path, token, _ in receiver.got] == [("/x", None)]
 
 
@@ -193,7 +193,7 @@ def test_what_is_over_asks_nobody_to_do_anything():
 def test_a_receiver_that_stumbles_is_asked_again(serve, connect):
     receiver = serve(Receiver(503, 429, 200))
     connect("minutemark_webhook", host=receiver.url)
-    assert tell() is True
+    assert notify() is True
     assert len(receiver.got) == 3
 
 
@@ -208,7 +208,7 @@ def test_a_receiver_that_stumbles_is_asked_again(serve, connect):
 def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connect, said, answer, tries, says):
     receiver = serve(Receiver(answer))
     connect("minutemark_webhook", host=receiver.url, password="secret-token")
-    assert tell() is False
+    assert notify() is False
     assert len(receiver.got) == tries
     assert f"Not told through minutemark_webhook: WebhookFailed: Connection minutemark_webhook {says}" in said()
     assert "secret" not in said()
@@ -227,7 +227,7 @@ def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connec
 )
 def test_a_webhook_that_cannot_be_used_says_so_and_raises_nothing(connect, said, fields):
     connect("minutemark_webhook", **fields)
-    assert tell() is False
+    assert notify() is False
     assert "Not told through minutemark_webhook: WebhookFailed" in said()
     assert "secret" not in said()
 
@@ -240,7 +240,7 @@ def test_a_channel_that_hangs_keeps_no_other_from_being_told(serve, connect, mon
     connect("minutemark_webhook", host=hanging.url)
     connect_mail(connect, mails)
     began = time.monotonic()
-    assert tell() is True
+    assert notify() is True
     assert time.monotonic() - began < 5
     assert "Not told through minutemark_webhook: no answer within 1 s" in said()
     assert len(mails.mails) == 1
@@ -265,7 +265,7 @@ def test_a_mail_goes_to_whom_the_connection_names(serve, connect):
 
     mails = serve(MailServer())
     connect_mail(connect, mails)
-    assert tell(Notice("recruitment", "stale", BEGUN, "<b> & {{ var.value.secret }}")) is True
+    assert notify(Notice("recruitment", "stale", BEGUN, "<b> & {{ var.value.secret }}")) is True
     [mail] = map(message_from_string, mails.mails)
     assert (mail["To"], mail["From"]) == ("ops@example.org", "etl@example.org")
     assert str(make_header(decode_header(mail["Subject"]))) == "Minutemark · Problem: recruitment is stale"
@@ -275,14 +275,14 @@ def test_a_mail_goes_to_whom_the_connection_names(serve, connect):
 
 def test_a_mail_to_nobody_is_refused_with_what_to_add(serve, connect, said):
     connect_mail(connect, serve(MailServer()), to="")
-    assert tell() is False
+    assert notify() is False
     assert '"to": "ops@example.org"' in said()
 
 
 def test_a_provider_that_is_not_installed_is_named(connect, said, monkeypatch):
     monkeypatch.setitem(sys.modules, "airflow.providers.slack.notifications.slack_webhook", None)
     connect("minutemark_slack", conn_type="slackwebhook", password="secret/token")
-    assert tell() is False
+    assert notify() is False
     assert "Add apache-airflow-providers-slack to requirements.txt" in said()
     assert "secret/token" not in said()
 
@@ -296,7 +296,7 @@ def test_a_connection_that_cannot_be_read_is_not_taken_for_one_that_is_not_there
         return endpoint(conn_id)
 
     monkeypatch.setattr(notifiers, "endpoint", away)
-    assert tell() is False
+    assert notify() is False
     assert "Not told through minutemark_slack: the connection cannot be read" in said()
 
 
@@ -304,7 +304,7 @@ def test_a_password_of_a_store_leaves_in_no_message(serve, connect, said):
     receiver = serve(Receiver(200))
     connect("minutemark_webhook", host=receiver.url)
     connect(WAREHOUSE_ETL, conn_type="mysql", host="db", password="hunter2!")
-    assert tell(Notice("recruitment", "failing", BEGUN, "jdbc:mysql://db?password=hunter2! refused")) is True
+    assert notify(Notice("recruitment", "failing", BEGUN, "jdbc:mysql://db?password=hunter2! refused")) is True
     assert receiver.got[0][2]["found"] == "jdbc:mysql://db?password=*** refused"
     assert "hunter2!" not in said()
 
@@ -337,11 +337,11 @@ def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more)
     ],
 )
 def test_of_failed_runs_in_a_row_the_first_of_an_hour_is_told(serve, connect, context, told):
-    from plugins.notifiers import TellOfFailedRun
+    from plugins.notifiers import NotifyFailedRun
 
     receiver = serve(Receiver(200))
     connect("minutemark_webhook", host=receiver.url)
-    notifier = TellOfFailedRun()
+    notifier = NotifyFailedRun()
     notifier.notify(context)
     assert len(receiver.got) == told
 
@@ -358,13 +358,13 @@ def test_a_failed_run_is_told_with_its_step_and_its_log(serve, connect):
 def test_a_notifier_that_breaks_raises_nothing(connect, said):
     from airflow.sdk import DAG
 
-    from plugins.notifiers import TellOfFailedRun
+    from plugins.notifiers import NotifyFailedRun
 
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # taken, and nobody listens
         connect("minutemark_webhook", host=f"http://127.0.0.1:{unused.getsockname()[1]}/")
-        assert tell() is False
-        TellOfFailedRun()(failed_context(dag=DAG("recruitment_minute")))
-        TellOfFailedRun()({})
+        assert notify() is False
+        NotifyFailedRun()(failed_context(dag=DAG("recruitment_minute")))
+        NotifyFailedRun()({})
     assert said().count("Not told through minutemark_webhook") == 2
     assert "A failed run could not be told" in said()

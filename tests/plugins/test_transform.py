@@ -19,7 +19,7 @@ import pytest
 from include import pipelines, planner
 from include.connections import ConnectionMissing
 from include.lake.session import lake
-from include.spark import kept_driver
+from include.spark import warm_driver
 from include.warehouse import batches
 from include.warehouse.session import warehouse
 from tests.airflow_home import PROJECT
@@ -41,7 +41,7 @@ def own_drivers(monkeypatch, short_path):
     """Drivers that are kept stay in a folder of the test's own, and end with it."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield
-    ended = [psutil.Process(pid) for pid in kept_driver.end_all() if psutil.pid_exists(pid)]
+    ended = [psutil.Process(pid) for pid in warm_driver.end_all() if psutil.pid_exists(pid)]
     psutil.wait_procs(ended, timeout=20)
 
 

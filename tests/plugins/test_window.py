@@ -22,8 +22,8 @@ def window(dag_kind="minute", run_type="scheduled", interval=(TEN, TEN + timedel
         run_type=run_type,
         run_after=datetime(2026, 11, 22, 10, 1, 7, tzinfo=UTC),
         interval=interval,
-        asked_from=asked[0],
-        asked_to=asked[1],
+        from_text=asked[0],
+        to_text=asked[1],
     )
 
 

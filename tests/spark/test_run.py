@@ -18,8 +18,8 @@ import pytest
 
 from include import pipelines
 from include.connections import Endpoint, endpoint
-from include.spark import kept_driver, lake, recruitment, run, submission
-from include.spark.kept_driver import KeptDriver
+from include.spark import lake, recruitment, run, submission, warm_driver
+from include.spark.warm_driver import WarmDriver
 from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE, click
 
 NEXT = MINUTE + timedelta(minutes=1)  # holds nothing
@@ -60,12 +60,12 @@ def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
 
 
 @pytest.fixture(scope="module")
-def kept_drivers() -> Iterator[None]:
+def warm_drivers() -> Iterator[None]:
     """They stay in a folder of these tests' own, and end with it."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
         yield
-        kept_driver.end_all()
+        warm_driver.end_all()
 
 
 def submit(
@@ -87,7 +87,7 @@ def submit(
     try:
         if not keep:
             return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        with KeptDriver(prepared.driver_key, command, env) as driver:
+        with WarmDriver(prepared.driver_key, command, env) as driver:
             lines: list[str] = []
             status = driver.run(prepared.job_file, lines.append)
             return subprocess.CompletedProcess(command, status, "\n".join(lines), "")
@@ -116,7 +116,7 @@ def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None
         assert line in done.stdout + done.stderr
 
 
-def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(schemas: None, query, kept_drivers) -> None:
+def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(schemas: None, query, warm_drivers) -> None:
     from include.lake.session import lake as connected
     from include.lake.writer import Event, EventWriter
 
@@ -136,7 +136,7 @@ def test_a_shop_is_staged_with_times_to_the_microsecond_and_ids_that_repeat(sche
     assert query(repeats) == [(MINUTE, "1", later, EVENT_ID)]
 
 
-def test_an_attempt_number_is_never_used_twice(written: None, query, kept_drivers) -> None:
+def test_an_attempt_number_is_never_used_twice(written: None, query, warm_drivers) -> None:
     """⚑ A zombie driver or a second submit of one attempt stops at the primary key."""
     assert submit(42, keep=True).returncode == 0
     assert submit(42, keep=True).returncode != 0

@@ -17,7 +17,7 @@ import pytest
 
 from include.connections import Endpoint
 from include.spark import submission
-from include.spark.kept_driver import folder_of
+from include.spark.warm_driver import folder_of
 from local.servers.cassandra import java
 
 DELTA = submission.Delta(5, "recruitment", [datetime(2026, 3, 1, 12, 34)], datetime(2026, 3, 1, 12, 35), {})

@@ -284,7 +284,7 @@ def test_rows_of_a_dimension_file_are_no_events(lab: Lab, now, said) -> None:
     refuse(lab, "job-sha:2", {"id": "seven"}, "id 'seven' is no number")
     reprocess.start(RECRUITMENT, Choice(), said.append)
     assert said == [
-        "recruitment: there is nothing to replay.",
+        "recruitment: there is nothing to reprocess.",
         "1 rows stay: they are of dimension files (job). Mend the file and import it again.",
         "Nothing in these minutes can be replayed. Rejected in recruitment: 1 x import: id … is no number.",
     ]
@@ -321,7 +321,9 @@ def test_a_wait_that_sees_no_merge_ends_with_what_to_look_at(lab: Lab, now, said
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
     started = reprocess.start(RECRUITMENT, Choice(), said.append)
-    with pytest.raises(reprocess.ReplayStalled, match="1 of 1 minutes are still pending.*recruitment_minute paused"):
+    with pytest.raises(
+        reprocess.ReprocessingStalled, match="1 of 1 minutes are still pending.*recruitment_minute paused"
+    ):
         reprocess.follow(started, patience=0.05, pause=0.01)
 
 

@@ -27,7 +27,7 @@ class People:
         self.heard = []
         self.deaf = False
 
-    def tell(self, notice) -> bool:
+    def notify(self, notice) -> bool:
         if not self.deaf:
             self.heard.append(notice)
         return not self.deaf
@@ -46,8 +46,8 @@ def people() -> People:
 def at(lab: Lab, people: People, now: datetime, *problems: Problem) -> list[str]:
     """One look at that time, which finds these problems; returns what was told."""
     for alert, notice in alerts.update(lab.conn, problems, now):
-        if people.tell(notice):
-            alerts.told(lab.conn, alert, now)
+        if people.notify(notice):
+            alerts.mark_notified(lab.conn, alert, now)
     return people.titles()
 
 
@@ -102,7 +102,7 @@ def test_problems_are_told_apart_by_pipeline_and_kind(lab: Lab, people: People) 
 
 def told_of_recruitment(people: People) -> str:
     """What a watch says of the one pipeline that a test is about."""
-    [found] = [one for one in watch(people.tell) if one["pipeline"] == "recruitment"]
+    [found] = [one for one in watch(people.notify) if one["pipeline"] == "recruitment"]
     return line_of(found)
 
 
@@ -122,7 +122,7 @@ def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, people: People) 
     assert remedy.startswith("What to do: Open the newest runs of recruitment_minute")
     with warehouse("warehouse_bi") as conn:
         assert [alert["problem"] for alert in status.open_alerts(conn)] == ["stale"]
-    watch(people.tell)
+    watch(people.notify)
     assert len(people.heard) == 1
 
 
@@ -144,7 +144,7 @@ def test_held_minutes_failing_batches_and_a_blind_watch_are_each_told(lab: Lab, 
     for number in range(2):
         lab.open(minute - MINUTE, run_id=f"run-{number}", clock=now)
     lab.query("UPDATE etl.batches SET state = 'failed', reason = 'java.lang.OutOfMemoryError'")
-    watch(people.tell)
+    watch(people.notify)
     told = {notice.problem: notice.text for notice in people.heard}
     assert set(told) == {"blind", "held", "failing"}
     assert "bedan.tracking was last polled 200 s ago" in told["blind"]
@@ -170,7 +170,7 @@ def test_a_warehouse_that_is_away_fails_the_watch(monkeypatch, people: People) -
         '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "a", "password": "b"}',
     )
     with pytest.raises(WarehouseError, match="127.0.0.1:1.*cannot be reached"):
-        watch(people.tell)
+        watch(people.notify)
 
 
 def test_the_other_client_library_finds_and_remembers_the_same(lab: Lab, people: People, monkeypatch) -> None:

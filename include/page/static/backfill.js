@@ -2,7 +2,7 @@
 
 import { airflow, ask, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
-import { asField, duration, number, plural, time } from "./words.js";
+import { asField, duration, number, plural, time } from "./format.js";
 
 const CHUNKS = { hour: "one hour per run", minute: "one minute per run" };
 const AGAIN = {
@@ -48,7 +48,7 @@ export function backfill({ pipeline, place, isCurrent }) {
         known.closed ? h("p", {}, `${plural(known.closed, "minute")} are closed: the lake may have lost some of their rows.`) : null,
         dag.is_paused ? h("p", { class: "alert" }, `${known.dag_id} is paused. Starting the backfill unpauses it, and from then on it also runs on its schedule.`) : null,
         runs ? null : h("p", { class: "quiet" }, "Nothing to run. Choose another range or other runs."),
-        h("p", { class: "asked" }, button, h("span", { class: "quiet" }, "Nothing has started yet.")),
+        h("p", { class: "filters" }, button, h("span", { class: "quiet" }, "Nothing has started yet.")),
       ),
     ];
   }
@@ -115,7 +115,7 @@ export function backfill({ pipeline, place, isCurrent }) {
   place.replaceChildren(
     h("p", { class: "quiet" }, "A backfill reads minutes of the lake again and replaces their contributions. Repeating it changes nothing. Live minutes go first. Use one hour per run for days and weeks, and one minute per run for single minutes."),
     pipeline.may_edit
-      ? h("form", { class: "asked", onsubmit: plan }, field("From (UTC)", from), field("To (UTC), exclusive", to), field("Chunk", chunk), field("Runs to process", behavior), h("button", { type: "submit", class: "main" }, "Preview"))
+      ? h("form", { class: "filters", onsubmit: plan }, field("From (UTC)", from), field("To (UTC), exclusive", to), field("Chunk", chunk), field("Runs to process", behavior), h("button", { type: "submit", class: "main" }, "Preview"))
       : h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_reconcile can start a backfill.`),
     would,
     h("h2", {}, "Backfills"),

@@ -1,7 +1,7 @@
 // Two small charts, drawn as SVG.
 
 import { h, nothing, svg } from "./dom.js";
-import { clock, duration, number } from "./words.js";
+import { clock, duration, number } from "./format.js";
 
 const FATES = ["rejected", "ignored", "counted"]; // from the top of a bar
 

@@ -2,7 +2,7 @@
 
 import { ask, change } from "./airflow.js";
 import { badge, h, nothing, problem } from "./dom.js";
-import { number, plural, time } from "./words.js";
+import { number, plural, time } from "./format.js";
 
 export function drift({ pipeline, place, isCurrent, refresh }) {
   const said = h("p", { class: "done", role: "status", hidden: true });
@@ -58,7 +58,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
         button.disabled = false;
       }
     }
-    return h("form", { class: "asked", onsubmit: send }, why, button, trouble);
+    return h("form", { class: "filters", onsubmit: send }, why, button, trouble);
   }
 
   place.replaceChildren(said, result);

@@ -2,7 +2,7 @@
 
 import { ask, runPath, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, table } from "./dom.js";
-import { lastHours, number, time } from "./words.js";
+import { lastHours, number, time } from "./format.js";
 
 const STATES = ["all", "pending", "held", "merged", "closed"];
 
@@ -58,7 +58,7 @@ export function ledger({ pipeline, place, isCurrent }) {
 
   const form = h(
     "form",
-    { class: "asked", onsubmit: (event) => { event.preventDefault(); pages = [null]; show(); } },
+    { class: "filters", onsubmit: (event) => { event.preventDefault(); pages = [null]; show(); } },
     field("From (UTC)", from), field("To (UTC), exclusive", to), field("State", state),
     h("button", { type: "submit", class: "main" }, "Show"),
   );

@@ -3,7 +3,7 @@
 import { ask, runPath, toAirflow } from "./airflow.js";
 import { dayChart, rowsChart } from "./charts.js";
 import { badge, h, problem, swap, table } from "./dom.js";
-import { clock, duration, number, time } from "./words.js";
+import { clock, duration, number, time } from "./format.js";
 
 const MEANINGS = {
   merged: "published",

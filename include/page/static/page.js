@@ -4,11 +4,11 @@ import { ask, followTheme } from "./airflow.js";
 import { backfill } from "./backfill.js";
 import { badge, h, nothing, problem, swap } from "./dom.js";
 import { drift } from "./drift.js";
-import { gates, held, rejected } from "./troubles.js";
+import { gates, held, rejected } from "./problems.js";
 import { ledger } from "./ledger.js";
 import { minutes } from "./minutes.js";
-import { recount } from "./recount.js";
-import { duration, number, plural, time } from "./words.js";
+import { verify } from "./verify.js";
+import { duration, number, plural, time } from "./format.js";
 
 const EVERY = 10_000; // milliseconds
 const VIEWS = {
@@ -18,7 +18,7 @@ const VIEWS = {
   drift: ["Drift", drift],
   rejected: ["Rejected", rejected],
   gates: ["Gates", gates],
-  recount: ["Verify", recount],
+  verify: ["Verify", verify],
   backfill: ["Backfill", backfill],
 };
 const at = (id) => document.getElementById(id);

@@ -1,14 +1,14 @@
-// The newest recounts of the lake against the warehouse, as minutemark_verify left them, and a way to start one.
+// The last runs of minutemark_verify with their results, and a form to start one.
 
 import { airflow, runPath, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
-import { asField, number, plural, time } from "./words.js";
+import { asField, number, plural, time } from "./format.js";
 
 const DAG = "minutemark_verify";
 const SHOWN = 5;
 const REPORT = "taskInstances/recount/xcomEntries/report";
 
-export function recount({ pipeline, place, isCurrent }) {
+export function verify({ pipeline, place, isCurrent }) {
   const end = new Date(Math.floor(Date.now() / 3600_000) * 3600_000);
   const from = h("input", { type: "datetime-local", name: "from", value: asField(new Date(end - 3600_000)) });
   const to = h("input", { type: "datetime-local", name: "to", value: asField(end) });
@@ -73,7 +73,7 @@ export function recount({ pipeline, place, isCurrent }) {
 
   place.replaceChildren(
     h("p", { class: "quiet" }, "Verify reads every event id of the lake in a range, and compares rows and checksums with ledger, contributions and facts. This page shows the results of the last runs."),
-    h("form", { class: "asked", onsubmit: begin }, field("From (UTC)", from), field("To (UTC), exclusive", to), h("button", { type: "submit", class: "main" }, "Start verification"), h("span", { class: "quiet" }, "Leave both empty to verify everything.")),
+    h("form", { class: "filters", onsubmit: begin }, field("From (UTC)", from), field("To (UTC), exclusive", to), h("button", { type: "submit", class: "main" }, "Start verification"), h("span", { class: "quiet" }, "Leave both empty to verify everything.")),
     said,
     result,
   );

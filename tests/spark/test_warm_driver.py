@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from include.spark import kept_driver
-from include.spark.kept_driver import DriverEnded, KeptDriver
+from include.spark import warm_driver
+from include.spark.warm_driver import DriverEnded, WarmDriver
 from local.layout import ROOT
 
 # Answers with the status that the job's file asks for, after it has said its own process id.
@@ -51,7 +51,7 @@ def ask(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """Has a job done by the driver of KEY; returns its status and what was said."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield lambda status=0, **job: asked(short_path, status, **job)
-    kept_driver.end_all()
+    warm_driver.end_all()
 
 
 def asked(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **job) -> tuple[int, list[str]]:
@@ -60,9 +60,9 @@ def asked(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **
         return kept.run(job_file(folder, status=status, **job), said.append), said
 
 
-def driver(code: str = DRIVER, idle: float = 60) -> KeptDriver:
-    command = [sys.executable, "-c", textwrap.dedent(code), str(kept_driver.folder_of(KEY))]
-    return KeptDriver(KEY, command, {**os.environ, "PYTHONPATH": str(ROOT), "IDLE": str(idle)})
+def driver(code: str = DRIVER, idle: float = 60) -> WarmDriver:
+    command = [sys.executable, "-c", textwrap.dedent(code), str(warm_driver.folder_of(KEY))]
+    return WarmDriver(KEY, command, {**os.environ, "PYTHONPATH": str(ROOT), "IDLE": str(idle)})
 
 
 def job_file(folder: Path, **job: object) -> Path:
@@ -112,7 +112,7 @@ def test_a_failed_job_is_the_last_one_of_its_driver(ask) -> None:
 def test_a_driver_without_jobs_leaves_and_a_new_one_comes_when_it_is_needed(ask) -> None:
     _, first = ask(idle=0.2)
     await_that(lambda: is_gone(pid_in(first)), "the idle driver stayed")
-    folder = kept_driver.folder_of(KEY)
+    folder = warm_driver.folder_of(KEY)
     assert not (folder / "socket").exists()
     assert pid_in(ask()[1]) != pid_in(first)
 
@@ -136,8 +136,8 @@ def test_a_driver_ends_with_the_killed_task_that_it_works_for(ask, short_path: P
         f"""
         import pathlib, tempfile
         tempfile.tempdir = {str(short_path)!r}
-        from include.spark.kept_driver import KeptDriver
-        KeptDriver({KEY!r}, ["false"], {{}}).run(pathlib.Path({str(job)!r}), print)
+        from include.spark.warm_driver import WarmDriver
+        WarmDriver({KEY!r}, ["false"], {{}}).run(pathlib.Path({str(job)!r}), print)
         """
     )
     killed = subprocess.Popen([sys.executable, "-c", task], env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -201,7 +201,7 @@ def test_a_path_that_no_socket_can_have_is_said_so(ask, short_path: Path, monkey
 
 
 def test_what_killed_drivers_left_is_swept_by_the_next_one(ask) -> None:
-    left = kept_driver.folder_of("ba9876543210")
+    left = warm_driver.folder_of("ba9876543210")
     left.mkdir(parents=True)
     (left / "blockmgr").mkdir()
     ask()
@@ -210,12 +210,12 @@ def test_what_killed_drivers_left_is_swept_by_the_next_one(ask) -> None:
 
 def test_only_its_user_can_enter_the_folder(ask) -> None:
     ask()
-    folder = kept_driver.folder_of(KEY)
+    folder = warm_driver.folder_of(KEY)
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
 
 
 def test_all_drivers_can_be_ended_at_once(ask) -> None:
     working = pid_in(ask()[1])
-    kept_driver.end_all()
+    warm_driver.end_all()
     await_that(lambda: is_gone(working), "the driver stayed")
-    assert not kept_driver.folder_of(KEY).exists()
+    assert not warm_driver.folder_of(KEY).exists()

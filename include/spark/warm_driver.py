@@ -45,7 +45,7 @@ def _home() -> Path:
     return Path(tempfile.gettempdir()) / f"minutemark-{os.getuid()}"
 
 
-class KeptDriver:
+class WarmDriver:
     """The driver of a key, started by `command` where there is none. One job at a time; a context manager."""
 
     def __init__(self, key: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -55,11 +55,11 @@ class KeptDriver:
         self._started: subprocess.Popen | None = None
         self._line: socket.socket | None = None
 
-    def __enter__(self) -> KeptDriver:
+    def __enter__(self) -> WarmDriver:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.hang_up()
+        self.disconnect()
 
     def run(self, job: Path, say: Callable[[str], None]) -> int:
         """Have the job done; `say` gets each line for the log. Returns its exit status, or raises DriverEnded."""
@@ -71,7 +71,7 @@ class KeptDriver:
                 break
             if self._started:
                 raise DriverEnded(self._last_words("before it took the job", output_before))
-            self.hang_up()  # it was about to leave and never took the job: call the next one
+            self.disconnect()  # it was about to leave and never took the job: call the next one
             time.sleep(0.1)
         for answer in answers:
             if "said" in answer:
@@ -82,7 +82,7 @@ class KeptDriver:
                 return answer["exit"]
         raise DriverEnded(self._last_words("while it worked", output_before))
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Let go of the driver; one that is at work for us ends."""
         if self._line is not None:
             with contextlib.suppress(OSError):
@@ -92,7 +92,7 @@ class KeptDriver:
 
     def end(self) -> None:
         """Hang up, and end a driver that has only just been started."""
-        self.hang_up()
+        self.disconnect()
         if self._started and self._started.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._started.pid, signal.SIGTERM)

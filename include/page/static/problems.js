@@ -2,7 +2,7 @@
 
 import { ask, change, runPath, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, table } from "./dom.js";
-import { lastHours, number, plural, time } from "./words.js";
+import { lastHours, number, plural, time } from "./format.js";
 
 const HIDDEN = "Samples are visible to users with permission to read Airflow's connections.";
 
@@ -67,7 +67,7 @@ export function held({ pipeline, place, isCurrent, refresh }) {
         button.disabled = false;
       }
     }
-    return h("form", { class: "asked", onsubmit: send }, why, button, trouble);
+    return h("form", { class: "filters", onsubmit: send }, why, button, trouble);
   }
 
   place.replaceChildren(said, result);
@@ -109,7 +109,7 @@ export function rejected({ pipeline, place, isCurrent }) {
 
   const form = h(
     "form",
-    { class: "asked", onsubmit: (event) => { event.preventDefault(); show(); } },
+    { class: "filters", onsubmit: (event) => { event.preventDefault(); show(); } },
     field("From (UTC)", from), field("To (UTC), exclusive", to),
     h("button", { type: "submit", class: "main" }, "Show"),
   );
