@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from include.connections import WAREHOUSE_ETL, Endpoint, endpoint
@@ -41,8 +41,7 @@ def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -
             raise
         raise explained from error
     finally:
-        with contextlib.suppress(Exception):  # a lost connection has nothing left to undo
-            conn.rollback()
+        _undo(conn)
         with contextlib.suppress(Exception):
             conn.close()
 
@@ -58,8 +57,7 @@ def in_transaction(conn, work: Callable[[Any], Done], *, tries: int = 4) -> Done
             conn.commit()
             return done
         except BaseException:
-            with contextlib.suppress(Exception):
-                conn.rollback()
+            _undo(conn)
             raise
         finally:
             cursor.close()
@@ -73,11 +71,52 @@ def in_transaction(conn, work: Callable[[Any], Done], *, tries: int = 4) -> Done
     return again(once)
 
 
-def rows(cursor, query: str, binds: dict | None = None) -> list[dict]:
+@contextlib.contextmanager
+def reading(conn) -> Iterator[Any]:
+    """A cursor for reads. Their transaction ends with the block: the next one sees what was committed by then."""
+    cursor = conn.cursor()
+    try:
+        yield cursor
+    finally:
+        _undo(conn)
+        cursor.close()
+
+
+def execute(cursor, statement: str, binds: Mapping[str, object] | None = None):
+    """Run a statement and return the cursor. A bound list stands for its values: `minute IN (%(minutes)s)`."""
+    values: dict[str, object] = {}
+    for name, value in (binds or {}).items():
+        if isinstance(value, list | tuple | set | frozenset):
+            listed = {f"{name}_{number}": one for number, one in enumerate(value)}
+            marks = ", ".join(f"%({key})s" for key in listed)
+            statement = statement.replace(f"%({name})s", marks or "NULL")
+            values |= listed
+        else:
+            values[name] = value
+    cursor.execute(statement, values)
+    return cursor
+
+
+def rows(cursor, query: str, binds: Mapping[str, object] | None = None) -> list[dict]:
     """The rows of a query as dicts of column name to value."""
-    cursor.execute(query, binds or {})
-    names = [column[0] for column in cursor.description]
+    execute(cursor, query, binds)
+    names = [description[0] for description in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def column(cursor, query: str, binds: Mapping[str, object] | None = None) -> list:
+    """The first value of each row of a query."""
+    return [row[0] for row in execute(cursor, query, binds).fetchall()]
+
+
+def value(cursor, query: str, binds: Mapping[str, object] | None = None) -> Any:
+    """The first value of the first row of a query; None if it has no row."""
+    return next(iter(column(cursor, query, binds)), None)
+
+
+def _undo(conn) -> None:
+    with contextlib.suppress(Exception):  # a lost connection has nothing left to undo
+        conn.rollback()
 
 
 def _connect(target: Endpoint):

@@ -91,13 +91,14 @@ def _of_fact(pipeline: Pipeline, fact: SummedFact, pattern: str) -> Iterator[Sql
 
 
 def _filled(pipeline: Pipeline, fact: SummedFact, path: Path) -> str:
-    template = _templates().get_template(str(path.relative_to(FOLDER / TEMPLATES)))
+    template = environment().get_template(str(path.relative_to(FOLDER / TEMPLATES)))
     output = pipeline.output_of(fact)
     return template.render(fact=fact, staging=output.staging, published=output.published).lstrip()
 
 
 @functools.cache
-def _templates():
+def environment():
+    """Jinja's, which fills identifiers in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(  # noqa: S701 - it makes SQL out of declarations, not HTML

@@ -21,6 +21,7 @@ NAMED = "{0.source.parent.name}/{0.name}".format  # a file's test, by its folder
 # Python and boards hold statements too: their keywords are in capitals, so that prose is not taken for SQL.
 SOURCES = [
     *(file.source for file in FILES),
+    *sorted(path for path in INCLUDE.rglob("*.sql") if sql.FOLDER not in path.parents),
     *sorted(SKELETON.rglob("*.sql")),
     *sorted(path for path in INCLUDE.rglob("*.py") if path.parent.name != "bigquery"),
     *sorted((INCLUDE.parent / "dashboards").rglob("*.json")),

@@ -1,0 +1,57 @@
+"""What becomes of the minutes of a batch that ended without a merge: a decision without a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+FAILURES_BEFORE_SPLIT = 2
+
+
+class Fate(Enum):
+    """Of the minutes."""
+
+    RETRY = "the next batch takes them as before"
+    SPLIT = "they travel in batches of at most half the size"
+    HOLD = "they are held: they fail alone while others pass"
+
+
+@dataclass(frozen=True)
+class FailedBatch:
+    """How a batch ended."""
+
+    run_id: str
+    is_delta: bool
+    minutes: int
+    attempts: int
+    gate_ran: bool  # on its newest attempt
+    merge_tries: int
+    reason: str | None
+    is_open: bool  # its first minute was still open when the batch was opened
+    is_folded_hour: bool  # and nothing else: it can't be split
+
+    @property
+    def failed_step(self) -> str | None:
+        """The task that failed too often. A gate's verdict is no such failure: it has held the minutes that it blames."""
+        if self.is_delta and self.merge_tries >= FAILURES_BEFORE_SPLIT:
+            return "merge_into_warehouse"
+        if self.is_delta and self.attempts >= FAILURES_BEFORE_SPLIT and not self.gate_ran:
+            return "transform_delta"
+        return None
+
+    @property
+    def failed_alone(self) -> bool:
+        """Whether it failed too often and cannot be split. A still-open minute has other events in its next batch."""
+        return self.failed_step is not None and (self.is_folded_hour or (self.minutes == 1 and not self.is_open))
+
+    @property
+    def why_held(self) -> str:
+        """The reason of its minutes, once they are held."""
+        cause = self.reason or f"the log of {self.failed_step} in run {self.run_id} says why"
+        return f"fails alone in {self.failed_step}: {cause}"
+
+    def fate(self, others_passed: bool) -> Fate:
+        """`others_passed`: other batches were merged since it failed. Otherwise the platform is at fault, not the minute."""
+        if self.failed_step is None:
+            return Fate.RETRY
+        return Fate.HOLD if self.failed_alone and others_passed else Fate.SPLIT

@@ -1,0 +1,41 @@
+"""Named SQL: the statements of a module stand in the .sql file beside it, where they can be read and run as SQL.
+
+    -- name: overdue
+    -- Open batches that no run can be working on: one row per batch.
+    SELECT batch_id FROM etl.batches …;
+
+The comment states purpose and grain. Values are always bound, as %(name)s; {{ … }} takes identifiers, from declarations only.
+Macros that several statements share stand before the first one. Only a statement of one line that fills nothing may stay in
+Python, where it is used: tests/warehouse/test_statements.py holds that.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+from include.warehouse.sql import environment
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
+
+
+class Statements:
+    """The statements beside a module: `sql = Statements(__file__)`, then `sql("overdue")`."""
+
+    def __init__(self, module: str) -> None:
+        self.source = Path(module).with_suffix(".sql")
+
+    def __call__(self, name: str, **identifiers: object) -> str:
+        """The statement, filled. Raises LookupError for an unknown name, and Jinja's UndefinedError for a missing identifier."""
+        if name not in self.templates:
+            raise LookupError(f"{self.source} has no statement {name!r}. It has: {', '.join(self.templates)}.")
+        return self.templates[name].render(identifiers).strip().rstrip(";")
+
+    @functools.cached_property
+    def templates(self) -> dict:
+        """Jinja templates by name, without comments."""
+        shared, *parts = _NAME.split(self.source.read_text(encoding="utf-8"))
+        texts = zip(parts[::2], parts[1::2], strict=True)
+        return {name: environment().from_string(_COMMENT.sub("", shared + text)) for name, text in texts}

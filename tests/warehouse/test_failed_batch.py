@@ -1,0 +1,47 @@
+"""What becomes of the minutes of a batch that failed: a decision without a store."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.warehouse.failed_batch import FailedBatch, Fate
+
+
+def failed(**changes: object) -> FailedBatch:
+    """A minute that failed twice in Spark."""
+    values = {
+        "run_id": "scheduled__1", "is_delta": True, "minutes": 1, "attempts": 2, "gate_ran": False, "merge_tries": 0,
+        "reason": None, "is_open": False, "is_folded_hour": False,
+    }  # fmt: skip
+    return FailedBatch(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("batch", "others_passed", "fate"),
+    [
+        (failed(), True, Fate.HOLD),
+        (failed(), False, Fate.SPLIT),  # the platform is at fault
+        (failed(attempts=0, merge_tries=2), True, Fate.HOLD),
+        (failed(minutes=60, is_folded_hour=True), True, Fate.HOLD),
+        (failed(minutes=2), True, Fate.SPLIT),
+        (failed(is_open=True), True, Fate.SPLIT),  # its next batch has other events
+        (failed(attempts=1), True, Fate.RETRY),
+        (failed(gate_ran=True), True, Fate.RETRY),  # the gate has held what it blames
+        (failed(gate_ran=True, merge_tries=2), True, Fate.HOLD),
+        (failed(is_delta=False), True, Fate.RETRY),  # a backfill's minutes are split by nobody
+    ],
+)
+def test_the_fate_of_the_minutes(batch: FailedBatch, others_passed: bool, fate: Fate) -> None:
+    assert batch.fate(others_passed) is fate
+
+
+@pytest.mark.parametrize(
+    ("batch", "why"),
+    [
+        (failed(reason="no space left"), "fails alone in transform_delta: no space left"),
+        (failed(), "fails alone in transform_delta: the log of transform_delta in run scheduled__1 says why"),
+        (failed(merge_tries=2, reason="too long"), "fails alone in merge_into_warehouse: too long"),
+    ],
+)
+def test_the_reason_names_the_step_and_the_cause(batch: FailedBatch, why: str) -> None:
+    assert batch.why_held == why

@@ -1,0 +1,108 @@
+"""Named SQL stands beside its module: none is glued together in Python, and every statement says what it is for."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from include.warehouse.session import column
+from include.warehouse.sql import FOLDER
+from include.warehouse.statements import Statements
+
+INCLUDE = FOLDER.parent
+FILES = sorted(path for path in INCLUDE.rglob("*.sql") if FOLDER not in path.parents)
+MODULES = [path.with_suffix(".py") for path in FILES]
+_SQL = re.compile(r"\s*\(?(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\s[^a-z]*\b(FROM|INTO|SET|SELECT)?\b")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(INCLUDE.parent))
+
+
+@pytest.fixture
+def sql(tmp_path: Path) -> Statements:
+    """The statements of a module with two."""
+    (tmp_path / "events.sql").write_text(
+        "{% macro day() %}\nday = %(day)s\n{%- endmacro %}\n\n"
+        "-- name: of_day\n-- Events of a day: one row per event.\nSELECT id FROM {{ table }}\n-- by key\nWHERE {{ day() }};\n\n"
+        "-- name: newest\n-- The newest event: one row.\nSELECT MAX(id) FROM etl.events;\n"
+    )
+    return Statements(str(tmp_path / "events.py"))
+
+
+def test_a_statement_is_filled_and_has_no_comments(sql: Statements) -> None:
+    assert sql("of_day", table="shop.events") == "SELECT id FROM shop.events\nWHERE day = %(day)s"
+    assert sql("newest") == "SELECT MAX(id) FROM etl.events"
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(sql: Statements) -> None:
+    with pytest.raises(LookupError, match=r"events\.sql has no statement 'oldest'\. It has: of_day, newest\."):
+        sql("oldest")
+
+
+def test_a_missing_identifier_is_refused(sql: Statements) -> None:
+    with pytest.raises(UndefinedError, match="table"):
+        sql("of_day")
+
+
+@pytest.mark.parametrize(("wanted", "found"), [((1, 3, 4), [1, 3]), ((), [])])
+def test_a_bound_list_stands_for_its_values(lab, wanted: tuple[int, ...], found: list[int]) -> None:
+    query = "SELECT d.n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS d WHERE d.n IN (%(wanted)s) ORDER BY d.n"
+    assert column(lab.conn.cursor(), query, {"wanted": wanted}) == found
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_statement_states_its_purpose_and_is_used(path: Path) -> None:
+    texts = re.split(r"^-- name: (\w+)\n", path.read_text(), flags=re.MULTILINE)
+    names, bodies = texts[1::2], texts[2::2]
+    assert len(set(names)) == len(names) > 0
+    for name, body in zip(names, bodies, strict=True):
+        assert re.match(r"-- [A-Z].*\.\n", body.replace("\n-- ", " ")), f"{path}: {name} begins with no sentence."
+        assert body.rstrip().endswith(";"), f"{path}: {name} has no end."
+    uses = {name for module in INCLUDE.rglob("*.py") for name in re.findall(r'\bsql\(\s*"(\w+)"', module.read_text())}
+    assert not set(names) - uses, f"{path}: {set(names) - uses} are not used. Delete them."
+    own = set(re.findall(r'(?<!\.)\bsql\(\s*"(\w+)"', path.with_suffix(".py").read_text()))
+    assert not own - set(names), f"{path} lacks {own - set(names)}."
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_percent_signs_are_binds(path: Path) -> None:
+    sql = Statements(str(path))
+    for name in sql.templates:
+        text = re.split(rf"^-- name: {name}\n", path.read_text(), flags=re.MULTILINE)[1].partition("-- name:")[0]
+        stray = re.findall(r"(?<!%)%(?!\(\w+\)s|s\b|%).?", re.sub(r"\{%.*?%\}", "", text))
+        assert not stray, f"{path}: {name} has {stray}. Write a literal percent sign as %%."
+
+
+def glued(path: Path) -> Iterator[str]:
+    """Statements in a module that are formatted, or longer than a line."""
+    tree = ast.parse(path.read_text())
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+            text, is_short = node.values[0].value, False
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            text, is_short = node.value, node.lineno == node.end_lineno
+        else:
+            continue
+        if _SQL.match(text) and not is_short:
+            yield f"line {node.lineno}: {text[:60]}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_statement_is_glued_together_in_python(path: Path) -> None:
+    found = list(glued(path))
+    assert not found, (
+        f"{name_of(path)}: {found}. Move it to the .sql file beside the module; see include/warehouse/statements.py."
+    )
+
+
+def test_glued_statements_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text('a = f"DELETE FROM {t}"\nb = ("SELECT a "\n "FROM t")\nc = "SELECT 1"\nd = "Update the\\ntable"\n')
+    assert [line[:6] for line in glued(path)] == ["line 1", "line 2"]
