@@ -170,6 +170,7 @@ test: setup ## run the test suite in two processes | ARGS="-k merge" (only these
 	@$(VENV)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 lint: setup ## check style and formatting
+	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check .
 
 clean: ## delete local data and logs | FORCE=1 (without confirmation), ALL=1 (also the Python environment and the jars)

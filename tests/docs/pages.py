@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ as the tests read them: prose without code, links, headings, make targets."""
+"""README.md, CONTRIBUTING.md and the pages of docs/ as the tests read them: prose without code, links, headings, make targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from local.layout import ROOT
 
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 

@@ -23,6 +23,7 @@ DIALECT = {
     r"\bwho may\b": "users with permission to",
 }
 PAGES = (
+    "CONTRIBUTING.md",
     "README.md",
     "docs/assets.md",
     "docs/bi-tools.md",
