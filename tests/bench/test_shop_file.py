@@ -147,7 +147,7 @@ def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
         (["--file=nowhere/x.csv", "--rows=1"], "nowhere/x.csv: No such file or directory"),
     ],
 )
-def test_what_cannot_be_written_is_told(given, told, few_products, capsys, monkeypatch, tmp_path):
+def test_invalid_options_are_refused_with_a_hint(given, told, few_products, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert main(given) == 1
     assert told in capsys.readouterr().err

@@ -16,5 +16,5 @@ def test_a_look_waits_until_all_that_it_saw_sent_is_committed():
     assert lags(samples) == [0.0, 2.5, 1.5, 0.5]
 
 
-def test_a_look_that_nobody_saw_committed_has_no_lag():
+def test_a_poll_that_was_not_seen_committed_has_no_lag():
     assert lags([Sample(0.0, {0: 1}, {}), Sample(1.0, {}, {0: 0})]) == []

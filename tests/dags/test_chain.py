@@ -68,7 +68,7 @@ def serialized(dag):
     return DagSerialization.from_dict(DagSerialization.to_dict(dag))
 
 
-def test_documentation_in_the_ui_tells_every_step(dag):
+def test_documentation_in_the_ui_describes_every_step(dag):
     assert all(f"**{step}**" in dag.doc_md for step in CHAIN)
 
 

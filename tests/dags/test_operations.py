@@ -18,7 +18,7 @@ def test_the_form_of_import_leaves_the_file_to_be_recognized(dags) -> None:
     assert (form["encoding"], form["format"], form["max_rejected"]) == (None, None, 20)
 
 
-def test_an_import_that_is_refused_fails_with_its_reason_and_is_not_tried_again(dags, tmp_path, monkeypatch) -> None:
+def test_a_refused_import_fails_with_its_reason_and_is_not_retried(dags, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MINUTEMARK_IMPORT_ROOT", str(tmp_path))
     file = tmp_path / "x.csv"
     file.write_bytes(b"PAR1\0")

@@ -65,7 +65,7 @@ def test_dag_run_ends_some_time(dags):
     assert not offenders(dags, lambda dag: dag.dagrun_timeout is None and "set dagrun_timeout.")
 
 
-def test_dag_tells_of_a_failed_run(dags):
+def test_dag_notifies_of_a_failed_run(dags):
     from plugins.notifiers import NotifyFailedRun
 
     def complaint(dag):
@@ -77,7 +77,7 @@ def test_dag_tells_of_a_failed_run(dags):
     assert not offenders(dags, complaint)
 
 
-def test_task_is_tried_again_soon(dags):
+def test_task_retries_soon(dags):
     def complaint(dag):
         if dag.default_args.get("retries", 0) < 2:
             return "set retries of at least 2 in default_args."
@@ -181,14 +181,14 @@ def test_parsing_imports_nothing_heavy(parsed_elsewhere, module):
     assert module not in loaded, f"A DAG file imports {module} at its top: import it inside execute(), or the task."
 
 
-def test_demo_dags_exist_only_when_asked_for(parsed_elsewhere):
+def test_demo_dags_exist_only_with_the_demo_setting(parsed_elsewhere):
     for dag_id in (" recruitment_demo_traffic", " recruitment_demo_past", " ecommerce_demo_past"):
         assert dag_id in parsed_elsewhere
         assert dag_id not in parse()
 
 
 @pytest.mark.parametrize("way", ["", "connect"])
-def test_topics_are_followed_by_dags_only_when_asked_for(parsed_elsewhere, way):
+def test_topics_are_followed_by_dags_only_in_dag_mode(parsed_elsewhere, way):
     assert " recruitment_ingest" in parsed_elsewhere
     found = parse(MINUTEMARK_INGEST=way)
     assert " recruitment_minute" in found and " recruitment_ingest" not in found

@@ -101,7 +101,7 @@ def test_demo_traffic_is_on_and_counts_the_containers_as_its_own_stores():
     assert stores | {broker["bootstrap.servers"].partition(":")[0]} <= OWN_HOSTS
 
 
-def test_the_way_in_is_the_same_for_airflow_and_for_the_connectors_and_only_one():
+def test_airflow_and_the_connectors_share_one_ingest_mode():
     services = ("scheduler", "dag-processor", "connectors")
     assert {SERVICES[name]["environment"]["MINUTEMARK_INGEST"] for name in services} == {
         "${MINUTEMARK_INGEST:-connect}"
@@ -180,7 +180,7 @@ def test_grafana_asks_the_warehouse_as_the_read_only_account():
     assert (source["uid"], source["jsonData"]["timezone"]) == ("warehouse", "+00:00")
 
 
-def test_grafana_finds_its_boards_where_they_are_mounted_and_lets_nobody_in_without_a_login():
+def test_grafana_finds_its_mounted_boards_and_requires_a_login():
     [provider] = yaml.safe_load((PROJECT / "docker" / "grafana" / "dashboards.yaml").read_text())["providers"]
     service = SERVICES["grafana"]
     mounted = dict(reversed(volume.split(":")[:2]) for volume in service["volumes"])
@@ -190,7 +190,7 @@ def test_grafana_finds_its_boards_where_they_are_mounted_and_lets_nobody_in_with
     assert service["environment"]["GF_SECURITY_ADMIN_PASSWORD"] != "admin"
 
 
-def test_grafana_shows_times_in_the_zone_that_set_up_is_told():
+def test_grafana_shows_times_in_the_configured_zone():
     from include.warehouse.reporting_zone import DEFAULT, SETTING
 
     assert SERVICES["grafana"]["environment"]["GF_DATE_FORMATS_DEFAULT_TIMEZONE"] == f"${{{SETTING}:-{DEFAULT}}}"

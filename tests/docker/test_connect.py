@@ -121,7 +121,7 @@ def test_a_null_word_that_connects_list_cannot_hold_is_refused(word):
         replace(RECRUITMENT, null_words=(word,))
 
 
-def test_nothing_is_lost_when_the_lake_refuses_and_what_is_not_an_event_goes_to_the_dead_letters(pipeline):
+def test_nothing_is_lost_when_the_lake_refuses_and_non_events_go_to_the_dead_letters(pipeline):
     config = connector(pipeline, TEMPLATE)
     assert (config["ignoreErrors"], config["errors.tolerance"]) == ("None", "all")
     assert config["errors.deadletterqueue.topic.name"] == f"{pipeline.topic}.dead"
@@ -209,7 +209,7 @@ def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, c
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-def test_one_that_never_runs_is_told_with_what_connect_says(worker):
+def test_a_connector_that_never_runs_is_reported_with_connects_error(worker):
     there = worker("FAILED")
     with pytest.raises(ConnectError, match="failed Caused by: Keyspace bedan does not exist"):
         register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=0.1, pause=0.01)
@@ -227,14 +227,14 @@ def test_the_watch_says_of_a_connector_that_is_not_there_that_it_is_not_register
     assert found == "is not registered: docker compose up connectors"
 
 
-def test_where_dags_are_the_way_in_the_connectors_are_removed(worker, monkeypatch, tmp_path):
+def test_in_dag_mode_the_connectors_are_removed(worker, monkeypatch, tmp_path):
     monkeypatch.setenv(SETTING, "dag")
     there = worker("RUNNING")
     assert connect.main([there.url, str(tmp_path / "not-read.json")]) == 0
     assert there.asked == [("DELETE", f"/connectors/{name_of(one)}") for one in pipelines.all_pipelines().values()]
 
 
-def test_where_connect_is_the_way_in_a_connector_is_registered_for_each_pipeline(worker, monkeypatch, capsys):
+def test_in_connect_mode_a_connector_is_registered_for_each_pipeline(worker, monkeypatch, capsys):
     monkeypatch.setenv(SETTING, CONNECT)
     there = worker("RUNNING")
     assert connect.main([there.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 0

@@ -219,7 +219,7 @@ def test_nothing_is_lost_or_stuck_when_the_worker_is_killed(pipeline, worker):
 
 
 @some_pipelines
-def test_what_a_transaction_aborted_is_nowhere_and_nothing_waits_behind_it(pipeline):
+def test_aborted_messages_are_nowhere_and_nothing_waits_for_them(pipeline):
     messages = values(pipeline, 40)
     for part, is_aborted in ((messages[:20], False), (messages[20:], True)):
         client = Producer({**clients.settings(), "transactional.id": pipeline.name})

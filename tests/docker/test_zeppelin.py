@@ -29,7 +29,7 @@ def mounts() -> dict[str, str]:
     return dict(reversed(volume.split(":")[:2]) for volume in SERVICE["volumes"])
 
 
-def test_it_starts_only_when_asked_for_and_answers_on_this_machine_alone():
+def test_it_starts_only_with_its_profile_and_listens_on_loopback():
     assert SERVICE["profiles"] == ["zeppelin"]
     assert [port.split(":")[0] for port in SERVICE["ports"]] == ["127.0.0.1"]
 
@@ -43,7 +43,7 @@ def test_it_knows_the_two_accounts_that_only_read():
         assert said == {"conn_type": connection["conn_type"], **{key: connection[f"conn_{key}"] for key in KEYS}}
 
 
-def test_nobody_is_let_in_without_a_login():
+def test_a_login_is_required():
     shiro = configparser.ConfigParser(delimiters="=", interpolation=None)
     shiro.read(FOLDER / "shiro.ini")
     assert set(shiro["users"]) == {"analyst"}

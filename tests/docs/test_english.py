@@ -111,7 +111,7 @@ def test_the_words_are_found():
     ]
 
 
-def test_texts_are_looked_for_where_they_are():
+def test_texts_are_read_from_their_files():
     assert "Oldest unmerged change" in texts_of_script("include/page/static/minutes.js")
     assert "Number of events to send in this minute." in texts_of_python("dags/demo_traffic.py")
     assert "list the targets" in help_of_make()

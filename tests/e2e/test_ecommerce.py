@@ -131,7 +131,7 @@ def test_the_same_file_by_a_topic_changes_nothing(airflow, csv_file, topic):
     assert published() == before
 
 
-def test_late_events_change_their_hours_however_often_they_are_delivered(airflow):
+def test_late_events_change_their_hours_for_any_number_of_deliveries(airflow):
     for _ in range(2):
         with lake("lake_writer") as session:
             EventWriter(session, SHOP).write(as_events([*LATE, *LATE]))
@@ -171,7 +171,7 @@ def test_a_metric_that_an_older_warehouse_lacks_is_filled_by_a_backfill(airflow)
     assert visits() == expected
 
 
-def test_a_generated_day_comes_to_what_csv_and_decimal_say_to_the_cent(airflow, tmp_path):
+def test_a_generated_day_sums_to_the_cent_with_csv_and_decimal(airflow, tmp_path):
     path = tmp_path / "2020-Jan.csv.gz"
     shop_file.write(path, shop_file.Asked(2_000, date(2020, 1, 1), days=1))
     revenue: dict[datetime, Decimal] = defaultdict(Decimal)
@@ -203,7 +203,7 @@ def test_a_generated_day_comes_to_what_csv_and_decimal_say_to_the_cent(airflow, 
     }
 
 
-def test_a_recount_finds_nothing_and_then_what_is_changed_by_hand(airflow):
+def test_verify_finds_nothing_and_then_a_change_made_by_hand(airflow):
     as_if_settled()
     assert verify([SHOP], patience=30).clean
     change("UPDATE ecommerce.sales_hourly SET revenue = revenue + 0.01 WHERE purchases > 0")

@@ -154,7 +154,7 @@ def test_rows_are_counted_once_though_the_merge_is_cleared_and_run_again(run, to
     assert statsd.ours() == {}
 
 
-def test_the_watch_sends_its_figures_each_time_it_looks(run, told, statsd):
+def test_the_watch_sends_its_figures_at_each_check(run, told, statsd):
     [(pending,)] = query("SELECT COUNT(*) FROM etl.minute_ledger WHERE pending = 1")
     told.run("minutemark_watch").must_succeed()
     sent = statsd.ours()

@@ -194,7 +194,7 @@ def test_the_projects_own_rules_for_pipelines_hold(project: Project) -> None:
     assert "passed" in said and "skipped" not in said
 
 
-def test_rows_become_the_facts_that_were_reckoned_by_hand(project: Project, worker: Airflow) -> None:
+def test_rows_become_the_facts_calculated_by_hand(project: Project, worker: Airflow) -> None:
     for _ in range(2):  # it changes nothing the second time
         project.python("-c", "from include.operations.setup import set_up; set_up()")
     assert f"{len(ROWS)} rows written" in project.bring(ROWS)
@@ -205,7 +205,7 @@ def test_rows_become_the_facts_that_were_reckoned_by_hand(project: Project, work
     assert [reason for (reason,) in reasons] == REASONS
 
 
-def test_late_rows_count_once_however_often_they_come(project: Project, worker: Airflow) -> None:
+def test_late_rows_count_once_for_any_number_of_deliveries(project: Project, worker: Airflow) -> None:
     project.bring(LATE)
     as_if_settled()
     worker.run(f"{NAME}_minute").must_succeed()
@@ -216,7 +216,7 @@ def test_late_rows_count_once_however_often_they_come(project: Project, worker: 
     assert facts() == FACTS_WITH_LATE
 
 
-def test_the_recount_is_clean_and_finds_what_is_changed_by_hand(project: Project, worker: Airflow) -> None:
+def test_verify_is_clean_and_finds_a_change_made_by_hand(project: Project, worker: Airflow) -> None:
     totals = project.verify()["totals"]
     assert (totals["minutes"], totals["lake_rows"], totals["facts"], totals["differences"]) == (3, 15, 4, 0)
     change(

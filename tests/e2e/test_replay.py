@@ -25,7 +25,7 @@ COUNTED, IGNORED, REJECTED = MENDED = [
 ]
 
 
-def test_rows_of_an_import_become_events_and_each_fate_is_told(airflow):
+def test_rows_of_an_import_become_events_and_each_fate_is_reported(airflow):
     write(THERE)
     airflow.catch_up()
     with warehouse() as conn:
@@ -42,7 +42,7 @@ def test_rows_of_an_import_become_events_and_each_fate_is_told(airflow):
     assert count("etl.rejected_events WHERE origin = 'import'") == 0
 
 
-def test_the_dag_replays_what_is_still_rejected(airflow):
+def test_the_dag_reprocesses_rejected_events(airflow):
     before = count("etl.minute_ledger WHERE pending = 1")
     airflow.run("minutemark_replay", conf={"reason": "ts is no time", "wait": False}).must_succeed()
     assert count("etl.minute_ledger WHERE pending = 1") >= max(before, 1)

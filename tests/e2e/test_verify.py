@@ -16,7 +16,7 @@ NOON = datetime(2026, 3, 1, 12, 0, 5)
 AT_ONCE = {"patience": 0}
 
 
-def test_the_recount_fails_where_something_differs_and_is_not_tried_again(airflow):
+def test_verify_fails_on_a_difference_and_is_not_retried(airflow):
     write([click(NOON, 1), click(NOON, 2, bid="2.25")])
     airflow.catch_up()
     airflow.run("minutemark_verify", conf=AT_ONCE).must_succeed()

@@ -82,7 +82,7 @@ def test_a_dead_letter_does_not_replace_a_version_that_came_after_it(pipeline):
 
 
 @pytest.mark.parametrize("headers", [[], [("__connect.errors.topic", None)], [("__connect.errors.offset", b"x")]])
-def test_a_message_that_somebody_else_put_there_is_kept_at_its_own_place(pipeline, headers):
+def test_a_foreign_message_is_kept_at_its_own_place(pipeline, headers):
     produce(pipeline, b"[]", headers)
     assert written_and_rejected(pipeline) == (0, 1)
     assert [row["place"] for row in kept(pipeline)] == [f"{with_dead_letters(pipeline).topic}/0/0"]

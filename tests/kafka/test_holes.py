@@ -96,7 +96,7 @@ def test_messages_of_a_new_partition_that_retention_removed_unread_are_lost(pipe
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/5/0"]
 
 
-def test_what_a_topic_lost_before_anybody_followed_it_is_not_lost_to_its_first_follower(pipeline, send):
+def test_messages_expired_before_the_first_follower_are_not_counted_as_lost(pipeline, send):
     send_to(send, 0, "2026-10-01 12:00", 3)
     remove_before(pipeline, 0, 2)
     assert (take_in(pipeline).written, kept(pipeline)) == (1, [])
@@ -194,7 +194,7 @@ def transaction(pipeline, count: int, *, commit: bool = True, partition: int = 1
     (client.commit_transaction if commit else client.abort_transaction)(30)
 
 
-def test_nothing_waits_behind_transactions_that_are_over(pipeline):
+def test_nothing_waits_for_finished_transactions(pipeline):
     before = len(lake_rows("2026-10-03 10:00"))
     transaction(pipeline, 5)
     transaction(pipeline, 5, commit=False)
@@ -205,7 +205,7 @@ def test_nothing_waits_behind_transactions_that_are_over(pipeline):
     assert "5 messages, 5 in the lake, 0 rejected, 0 missing; 0 behind it wait" in line
 
 
-def test_an_aborted_transaction_does_not_wait_before_anybody_has_read_past_it(pipeline):
+def test_an_aborted_transaction_does_not_wait_before_a_reader_has_passed_it(pipeline):
     transaction(pipeline, 5)
     take_in(pipeline)
     transaction(pipeline, 5, commit=False)
@@ -223,7 +223,7 @@ def test_connects_offset_before_a_control_record_leaves_nothing_waiting(pipeline
     assert of_topic(pipeline)[:2] == ({}, {})
 
 
-def test_the_recount_ends_at_control_records(pipeline, monkeypatch):
+def test_verify_ends_at_control_records(pipeline, monkeypatch):
     monkeypatch.setattr(topics, "_PATIENCE", 3.0)
     transaction(pipeline, 3)
     take_in(pipeline)

@@ -59,7 +59,7 @@ def test_a_message_that_comes_again_is_the_same_row(pipeline, send):
     assert list(lake_rows("2026-08-02 10:00")) == [str(one.create_time)]
 
 
-def test_an_event_that_was_mended_and_sent_again_replaces_its_row(pipeline, send):
+def test_an_event_that_was_fixed_and_sent_again_replaces_its_row(pipeline, send):
     one = event("2026-08-02 11:00:00", bid="two")
     send.write([one])
     take_in(pipeline)
@@ -76,7 +76,7 @@ def test_of_two_versions_that_wait_together_the_last_one_stays_whole(pipeline, s
     assert (row.custom_track, row.bid) == ("conversion", None)
 
 
-def test_poison_is_kept_with_its_place_and_the_rest_goes_on(pipeline, send):
+def test_poison_is_kept_with_its_place_and_the_rest_continues(pipeline, send):
     good = [event("2026-08-03 10:00:00") for _ in range(20)]
     send.write(good[:10])
     for value in (
@@ -107,7 +107,7 @@ def test_poison_is_kept_with_its_place_and_the_rest_goes_on(pipeline, send):
     assert '{"line": "{not json"}' in {row["payload"] for row in found}
 
 
-def test_poison_counts_once_however_often_it_comes(pipeline, send):
+def test_poison_counts_once_for_any_number_of_deliveries(pipeline, send):
     send.send(b"{not json", partition=0)
     take_in(pipeline)
     before = kept(pipeline)
@@ -255,7 +255,7 @@ def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(
     assert table.outputFacets["outputStatistics"].rowCount == 3
 
 
-def test_a_killed_follower_leaves_nothing_out_and_nobody_waits_for_its_session(schemas, kafka_broker):
+def test_a_killed_follower_omits_nothing_and_its_successor_does_not_wait_for_its_session(schemas, kafka_broker):
     recruitment = pipelines.get("recruitment")
     topics.make_topics([recruitment])
     take_in(recruitment)
@@ -321,7 +321,7 @@ def test_a_key_by_kafkas_default_partitioner_leads_to_the_partition_of_its_shard
     assert (summary.written, summary.misplaced) == (200, 0)
 
 
-def test_an_event_in_a_wrong_partition_is_in_the_right_shard_and_is_told(pipeline, send):
+def test_an_event_in_a_wrong_partition_is_in_the_right_shard_and_is_reported(pipeline, send):
     identity = str(event_id("2026-08-07 11:00:00"))
     right = shard_of(identity, pipeline.shards)
     send.send(value_of(identity), partition=(right + 1) % pipeline.shards)
@@ -342,7 +342,7 @@ def test_the_same_events_by_import_and_by_topic_count_once(pipeline, send, tmp_p
     assert lake_rows("2026-08-08 10:00") == by_import and len(by_import) == 20
 
 
-def test_messages_that_retention_removed_before_they_were_read_are_told_and_kept(pipeline, send):
+def test_messages_removed_by_retention_before_they_were_read_are_reported_and_kept(pipeline, send):
     send.send(value_of(event_id("2026-08-09 10:00:00")), partition=1)
     take_in(pipeline)
     for _ in range(3):
@@ -362,7 +362,7 @@ def test_events_of_closed_minutes_are_rejected_and_named(pipeline, send):
     assert "1 rows are of closed minutes, 2026-07-06 10:00:00 to" in str(summary)
 
 
-def test_the_command_takes_in_up_to_the_end(schemas, kafka_broker, capsys):
+def test_the_command_ingests_up_to_the_end(schemas, kafka_broker, capsys):
     from include.kafka import ingest as operation
 
     recruitment = pipelines.get("recruitment")

@@ -100,13 +100,13 @@ def test_what_can_be_no_event_is_refused_with_its_reason_and_place(value, reason
 @pytest.mark.parametrize(
     "value", [b"1" * 5_000, b"1." + b"1" * 5_000, b"[" * 1_200 + b"]" * 1_200, b"[" * 5_000 + b"]" * 5_000]
 )
-def test_a_message_that_names_no_event_is_refused_whatever_its_value_is(name, value):
+def test_a_message_without_an_event_id_is_refused_for_any_value(name, value):
     """Python makes no number of more than 4,300 digits, and reads no list of any depth."""
     found = read(b'{"a": %s}' % value, pipelines.get(name))
     assert isinstance(found, Refused) and found.reason
 
 
-def test_what_cannot_be_read_is_kept_as_a_line_and_the_rest_as_it_was_sent():
+def test_an_unreadable_record_is_kept_as_a_line_and_the_rest_unchanged():
     assert json.loads(read(b'{"create_time": "2026-').payload) == {"line": '{"create_time": "2026-'}
     assert json.loads(read(b"\xff").payload) == {"line": "\\xff"}
     assert json.loads(read(None).payload) == {"line": ""}
@@ -123,7 +123,7 @@ def test_an_event_of_a_closed_minute_is_refused_with_its_minute():
 
 
 @pytest.mark.parametrize("no_id", [{}, {"id": " "}, {"id": None}, {"id": "NULL"}])
-def test_an_event_without_an_id_gets_one_of_what_it_says(no_id):
+def test_an_event_without_an_id_gets_one_from_its_content(no_id):
     by_order = replace(RECRUITMENT, event_id="id")
     said = {"create_time": ID, "ev": 1, "ed": "x"}
     first, again = (
@@ -135,7 +135,7 @@ def test_an_event_without_an_id_gets_one_of_what_it_says(no_id):
     assert read({**said, "id": 17}, by_order).values["id"] == "17"
 
 
-def test_an_event_in_another_partition_than_its_shard_is_told():
+def test_an_event_in_another_partition_than_its_shard_is_reported():
     events, shard = TopicEvents(RECRUITMENT, CLOCK), shard_of(ID, RECRUITMENT.shards)
     for partition in range(RECRUITMENT.shards):
         there = message({"create_time": ID}, partition)

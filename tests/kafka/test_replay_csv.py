@@ -240,7 +240,7 @@ def test_what_is_sent_is_recorded_while_the_next_event_is_waited_for(shop, shop_
     assert replays(shop)[0]["position"] == 3
 
 
-def test_a_recruitment_file_happens_now_with_what_its_facts_go_by(pipeline, tmp_path):
+def test_a_recruitment_file_is_shifted_to_now_with_its_fact_times(pipeline, tmp_path):
     ids = [event_id("2022-07-18 07:05:11"), event_id("2022-07-18 07:07:11")]
     path = tmp_path / "tracking.csv"
     path.write_text(
@@ -260,7 +260,7 @@ def test_a_recruitment_file_happens_now_with_what_its_facts_go_by(pipeline, tmp_
     assert take_in(pipeline).written == 2
 
 
-def test_what_can_be_no_message_is_kept_and_the_rest_goes_on(shop, shop_file):
+def test_a_record_that_cannot_be_a_message_is_kept_and_the_rest_continues(shop, shop_file):
     fields = ["2019-11-06 10:00:00 UTC", "view", "7", "a.b"]
     path = shop_file(
         3, 1, "2019-11-06 10:00:00", ["never", *fields[1:], "x", "1", "s"], [*fields, "x" * 1_500_000, "1", "s"],
@@ -279,7 +279,7 @@ def test_what_can_be_no_message_is_kept_and_the_rest_goes_on(shop, shop_file):
     assert len(kept(shop)) == 3  # judged anew, not kept twice
 
 
-def test_a_sample_has_every_kind_and_what_is_no_record(shop, shop_file):
+def test_a_sample_has_every_kind_and_the_unreadable_records(shop, shop_file):
     path = shop_file(
         2_000, 1, "2019-11-07 10:00:00", ["2019-11-07 10:00:00 UTC", "wishlist", *["1"] * 5], ["half a row"]
     )
@@ -437,16 +437,14 @@ def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, asked, to
     assert "Traceback" not in error
 
 
-def test_without_a_way_in_from_topics_it_says_how_to_come_by_one(shop, shop_file, monkeypatch, capsys):
+def test_without_an_ingest_mode_it_says_how_to_set_one(shop, shop_file, monkeypatch, capsys):
     path = shop_file(1, 1, "2019-11-13 10:00:00")
     monkeypatch.setenv(SETTING, "")
     assert replay_csv.main(["--pipeline=ecommerce", f"--file={path}"]) == 1
     assert "MINUTEMARK_INGEST is empty: nobody takes events from topics" in capsys.readouterr().err
 
 
-def test_without_a_connection_or_a_broker_it_says_so_before_the_file_is_gone_through(
-    shop, shop_file, monkeypatch, capsys
-):
+def test_without_a_connection_or_a_broker_it_fails_before_the_file_is_read(shop, shop_file, monkeypatch, capsys):
     path = shop_file(1, 1, "2019-11-13 10:00:00")
     monkeypatch.setattr("include.kafka.topics.TIMEOUT", 3.0)
     away = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}})
@@ -462,7 +460,7 @@ def test_without_a_connection_or_a_broker_it_says_so_before_the_file_is_gone_thr
     assert "Replay failed. Connection 'kafka_default' is not defined" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_ctrl_c_says_that_the_same_command_goes_on(kafka_broker, shop_file):
+def test_ctrl_c_says_that_the_same_command_resumes(kafka_broker, shop_file):
     make(SHOP)
     path = shop_file(2, 3_600, "2019-11-14 10:00:00")
     # Of a terminal: a suite that runs in the background ignores Ctrl-C, and so would its children.
@@ -482,6 +480,6 @@ def test_ctrl_c_says_that_the_same_command_goes_on(kafka_broker, shop_file):
     assert "The same command continues where this one stopped." in error and "Traceback" not in error
 
 
-def test_a_topic_that_is_not_there_is_told(shop, shop_file):
+def test_a_missing_topic_is_reported(shop, shop_file):
     with pytest.raises(BrokerError, match="Topic nobody.made.this: .*make schema"):
         replay_csv.replay_csv(replace(shop, topic="nobody.made.this"), shop_file(1, 1, "2019-11-15 10:00:00"), MAX)

@@ -37,7 +37,7 @@ HEADER = ["event_time", "event_type", "price"]
         ({"rate": "0.5"}, Manner(0.5, True, None)),
     ],
 )
-def test_a_manner_is_what_was_said(said, meant):
+def test_options_are_parsed(said, meant):
     assert manner(**said) == meant
 
 
@@ -55,7 +55,7 @@ def test_a_manner_is_what_was_said(said, meant):
         ({"sample": "²"}, "SAMPLE=² is not a number of rows"),
     ],
 )
-def test_what_nobody_can_mean_is_refused_with_what_to_say_instead(said, told):
+def test_invalid_options_are_refused_with_a_suggestion(said, told):
     with pytest.raises(ReplayRefused, match=told):
         manner(**said)
 
@@ -124,7 +124,7 @@ def test_a_shifted_event_happens_now_is_another_one_and_the_same_when_it_comes_a
     assert other.values["id"] != moved.values["id"] and other.create_time != moved.create_time
 
 
-def test_an_event_whose_id_is_its_create_time_moves_with_what_its_facts_go_by():
+def test_an_event_whose_id_is_its_create_time_moves_with_its_fact_time():
     one = Event(event_id("2019-11-01 00:02:00"), {"ts": "2019-11-01 00:01:00.125", "custom_track": "click"})
     moved = Shift(RECRUITMENT, Timeline(BEGUN, FIRST)).moved(one)
     assert time_of(moved.create_time) == BEGUN + (time_of(one.create_time) - FIRST)
@@ -262,7 +262,7 @@ def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
     assert len(whole) == 30 and rest == whole[10:]
 
 
-def test_a_replay_that_nobody_would_live_to_see_is_refused(shop_file):
+def test_a_replay_of_centuries_is_refused(shop_file):
     found = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match=r"At RATE=0.0001 the rows .* would last until after 2100"):
         check(Manner(rate=0.0001), SHOP, found, BEGUN)

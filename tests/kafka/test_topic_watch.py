@@ -80,7 +80,7 @@ def test_slow_progress_is_progress(way, pipeline, send, look):
         assert look(number * 179 + 1) == []
 
 
-def test_dead_letters_that_nobody_consumes_are_a_problem(pipeline, look, monkeypatch):
+def test_unconsumed_dead_letters_are_a_problem(pipeline, look, monkeypatch):
     monkeypatch.setenv(SETTING, CONNECT)
     topics.make_topics([pipeline])
     letters = with_dead_letters(pipeline)

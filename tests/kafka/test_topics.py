@@ -38,7 +38,7 @@ def test_set_up_makes_a_topic_for_each_pipeline_and_changes_nothing_the_second_t
     assert topics.reaches(RECRUITMENT, group_of("recruitment", DAG)) == before
 
 
-def test_without_a_way_in_set_up_asks_no_broker(schemas, monkeypatch):
+def test_without_an_ingest_mode_set_up_contacts_no_broker(schemas, monkeypatch):
     monkeypatch.delenv(SETTING, raising=False)
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {}}')
     setup.set_up()
@@ -94,17 +94,17 @@ def test_what_left_the_topic_before_its_group_came_is_expired():
 
 
 @pytest.mark.parametrize(("said", "meant"), [("", None), (" DAG ", DAG), ("connect", CONNECT)])
-def test_the_way_in_is_a_setting(said, meant):
+def test_the_ingest_mode_is_a_setting(said, meant):
     assert ingest_mode({SETTING: said}) == meant
     assert ingest_mode({}) is None
 
 
-def test_a_way_in_that_there_is_not_is_refused():
+def test_an_unknown_ingest_mode_is_refused():
     with pytest.raises(UnknownIngestMode, match="MINUTEMARK_INGEST=magic is no way in: set it to dag or connect"):
         ingest_mode({SETTING: "magic"})
 
 
-def test_a_broker_that_does_not_answer_is_told_with_its_connection(monkeypatch):
+def test_a_broker_that_does_not_answer_is_reported_with_its_connection(monkeypatch):
     monkeypatch.setenv(
         "AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}'
     )
@@ -134,7 +134,7 @@ def test_a_wrong_or_missing_login_is_explained(kafka_broker, monkeypatch, login,
     assert "not-the-password" not in str(error.value)
 
 
-def test_a_connection_without_a_broker_is_told(monkeypatch):
+def test_a_connection_without_a_broker_is_reported(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", '{"conn_type": "kafka", "extra": "{}"}')
     with pytest.raises(BrokerError, match=r"names no broker: put .*bootstrap\.servers.* into its extra"):
         clients.settings()
@@ -155,7 +155,7 @@ def test_the_broker_of_the_session_answers(kafka_broker):
     assert preflight.connection_problems("kafka_default") == []
 
 
-def test_a_client_that_goes_on_complaining_is_logged_once_in_a_while(caplog, monkeypatch):
+def test_repeated_complaints_of_a_client_are_logged_once_in_a_while(caplog, monkeypatch):
     from confluent_kafka import KafkaError
 
     monkeypatch.setattr(clients, "_said_at", {})

@@ -40,9 +40,7 @@ def test_events_reach_the_lake_by_the_topic_and_poison_is_rejected(pipeline, by_
         ("cassandra", "db.example.org", "kafka:19092", ["db.example.org"]),
     ],
 )
-def test_a_store_or_a_broker_of_somebody_else_gets_no_demo_events(
-    monkeypatch, lake_hosts, warehouse_host, brokers, foreign
-):
+def test_an_external_store_or_broker_gets_no_demo_events(monkeypatch, lake_hosts, warehouse_host, brokers, foreign):
     connections = {
         "LAKE_WRITER": {"conn_type": "cassandra", "host": lake_hosts},
         "WAREHOUSE_ETL": {"conn_type": "mysql", "host": warehouse_host},

@@ -54,7 +54,7 @@ def test_nothing_differs_where_all_is_stored(pipeline, events):
     )
 
 
-def test_a_committed_message_whose_row_is_gone_is_found_and_can_be_taken_in_again(pipeline, events):
+def test_a_committed_message_whose_row_is_gone_is_found_and_can_be_ingested_again(pipeline, events):
     remove(pipeline, events[4])
     report = recount(pipeline)
     assert of_topic(report.differences) == {"topic_unstored": 1}
@@ -87,7 +87,7 @@ def test_a_committed_poison_message_that_is_not_kept_is_found(pipeline, events):
     assert of_topic(recount(pipeline).differences) == {"topic_unstored": 1}
 
 
-def test_what_is_not_committed_yet_waits_and_is_no_difference(pipeline, events, send):
+def test_uncommitted_messages_wait_and_are_not_differences(pipeline, events, send):
     send.write([event("2026-09-01 10:05:00") for _ in range(5)])
     report = recount(pipeline)
     assert of_topic(report.differences) == {}
@@ -113,14 +113,14 @@ def test_a_range_counts_only_its_own_events(pipeline, events):
     assert of_topic(found.differences) == {"topic_unstored": 1}
 
 
-def test_events_of_closed_minutes_are_not_asked_of_the_lake(pipeline, events):
+def test_events_of_closed_minutes_are_not_looked_up_in_the_lake(pipeline, events):
     remove(pipeline, events[0])
     report = recount(replace(pipeline, lake_retention=timedelta(hours=1)))
     assert of_topic(report.differences) == {}
     assert "0 missing, 2 of closed minutes" in report.notes[0]  # the event, and its duplicate
 
 
-def test_without_a_way_in_nothing_is_said_of_topics(pipeline, events, monkeypatch):
+def test_without_an_ingest_mode_topics_are_not_verified(pipeline, events, monkeypatch):
     monkeypatch.delenv(SETTING)
     remove(pipeline, events[0])
     report = recount(pipeline)

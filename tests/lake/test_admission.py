@@ -71,7 +71,7 @@ def test_times_are_read_as_the_transform_reads_them(text: str, time: datetime) -
     assert time_of(read([text, *ROW[1:]]).create_time) == time
 
 
-def test_the_same_rows_are_the_same_events_in_whichever_file() -> None:
+def test_the_same_rows_are_the_same_events_in_any_file() -> None:
     other = ["2019-11-01 00:00:08 UTC", "cart", "nordlys", "s1"]
     assert read_all([ROW, other]) == read_all([ROW, other], first_line=70)
     assert {event.create_time for event in read_all([other, ROW])} == {
@@ -107,7 +107,7 @@ def test_a_given_create_time_is_kept() -> None:
 
 
 @pytest.mark.parametrize("empty", ["", "NaN", " ", "NULL", "\\N", "None"])
-def test_a_create_time_or_id_that_says_nothing_is_made(empty: str) -> None:
+def test_a_blank_create_time_or_id_is_generated(empty: str) -> None:
     found = read([empty, empty, *ROW], header=["create_time", "id", *HEADER])
     assert (found.create_time, found.values["id"]) == (read(ROW).create_time, read(ROW).values["id"])
 
@@ -118,7 +118,7 @@ def test_a_row_reaches_the_lake_as_it_was_sent() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "NaN", "yesterday", "1969-12-31 23:59:59", "2101-01-01 00:00:00", "15725664"])
-def test_a_row_without_any_time_is_refused_with_what_it_says(text: str) -> None:
+def test_a_row_without_any_time_is_refused_with_its_content(text: str) -> None:
     found = read([text, *ROW[1:]])
     assert isinstance(found, Refused)
     assert "is not a timestamp between 1970 and 2100, and there is no create_time" in found.reason
@@ -148,7 +148,7 @@ def test_a_refused_row_that_is_corrected_is_the_event_that_an_import_of_it_makes
     assert [one.values["id"] for one in corrected] == [one.values["id"] for one in expected]
 
 
-def test_rows_of_a_flat_table_without_ids_get_them_from_what_they_say() -> None:
+def test_rows_of_a_flat_table_without_ids_get_them_from_their_content() -> None:
     rows = TableEvents(SHOP, CLOCK)
     found = rows.read(FlatRow(1, CREATE_TIME, {"event_type": "view"}))
     assert found == rows.read(FlatRow(2, CREATE_TIME, {"event_type": "view"}))

@@ -16,7 +16,7 @@ from tests.lake.conftest import event
 from tests.unreadable import unreadable_partition
 
 
-def test_rows_and_checksum_of_every_asked_minute(recruitment, writer, reader):
+def test_rows_and_checksum_of_every_requested_minute(recruitment, writer, reader):
     full = [event("2026-05-01 08:00:00", ev="1") for _ in range(25)]
     EventWriter(writer, recruitment).write([*full, event("2026-05-01 08:02:00", ev="1")])
     minutes = [datetime(2026, 5, 1, 8, 0), datetime(2026, 5, 1, 8, 1)]
@@ -47,9 +47,7 @@ def test_a_sample_counts_no_more_than_a_page_of_a_minute(recruitment, writer, re
     assert counts.sampled_rows(reader, recruitment, [minute]) == {minute: 7}
 
 
-def test_every_minute_is_counted_however_many_are_asked_for_and_however_answers_are_paged(
-    recruitment, writer, reader, monkeypatch
-):
+def test_every_minute_is_counted_for_any_number_of_minutes_and_any_page_size(recruitment, writer, reader, monkeypatch):
     monkeypatch.setattr(reader, "default_fetch_size", 3)
     monkeypatch.setattr(counts, "_REQUESTS_AT_ONCE", 2)
     first = datetime(2026, 5, 2, 8, 0)

@@ -40,7 +40,7 @@ def test_quoted_newlines_make_one_record_of_several_lines(csv_file):
     assert read(path) == [(2, 3, ["a", "1", '{"x":\n1}']), (4, 4, ["b", "2", ""])]
 
 
-def test_reading_goes_on_behind_a_line(csv_file):
+def test_reading_resumes_after_a_line(csv_file):
     path = csv_file(HEADER + b'a,1,"x\ny"\nb,2,\nc,3,\n')
     assert [line for line, _, _ in read(path, after_line=3)] == [4, 5]
 
@@ -75,12 +75,12 @@ def test_an_unclosed_quote_at_the_end_is_one_broken_line(csv_file):
     assert [(line, type(told)) for line, _, told in found] == [(2, str), (3, list)]
 
 
-def test_blank_lines_are_no_records(csv_file):
+def test_blank_lines_are_not_records(csv_file):
     assert [line for line, _, _ in read(csv_file(HEADER + b"\na,1,\n\r\n\nb,1,\n\n"))] == [3, 6]
 
 
 @pytest.mark.parametrize("blank", [b"\n\r\n", b" \t\n", b"\r"])
-def test_lines_of_white_space_are_no_records_before_the_header_and_behind_it(csv_file, blank):
+def test_lines_of_white_space_are_not_records_before_and_after_the_header(csv_file, blank):
     lines = 1 if blank != b"\n\r\n" else 2
     found = read(csv_file(blank + HEADER + b"a,1,\n" + blank + b"b,1,\n"))
     assert [line for line, _, _ in found] == [lines + 2, lines * 2 + 3]
@@ -93,7 +93,7 @@ def test_nul_four_byte_characters_and_a_value_of_a_megabyte_are_fine(csv_file):
     assert fields == ["a", "\x00", "𝄞" + "x" * 1_000_000]
 
 
-def test_the_same_content_has_one_fingerprint_however_it_is_packed(csv_file, tmp_path):
+def test_the_same_content_has_one_fingerprint_for_any_packing(csv_file, tmp_path):
     content = HEADER + b"a,1,\n"
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("x.csv", content)
@@ -123,12 +123,12 @@ def test_the_encoding_can_be_given(csv_file):
     assert read(path, encoding="cp1252") == [(2, 2, ["b", "1", "café"])]
 
 
-def test_an_unknown_encoding_is_told():
+def test_an_unknown_encoding_is_refused():
     with pytest.raises(FileRefused, match="Unknown encoding 'latin-x'"):
         given("latin-x")
 
 
-def test_an_absent_file_is_told(tmp_path):
+def test_an_absent_file_is_reported(tmp_path):
     with pytest.raises(FileRefused, match=r"nope\.csv: file not found"):
         fingerprint(tmp_path / "nope.csv")
     with pytest.raises(FileRefused, match="this is not a file"):
@@ -144,7 +144,7 @@ def test_an_absent_file_is_told(tmp_path):
         (b"c" * 6_000_000, "longer than"),
     ],
 )
-def test_a_file_without_a_usable_header_is_told(csv_file, content, told):
+def test_a_file_without_a_usable_header_is_refused(csv_file, content, told):
     with pytest.raises(FileRefused, match=told), csv_records(csv_file(content), NAMES):
         pass
 

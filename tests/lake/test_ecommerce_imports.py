@@ -67,7 +67,7 @@ def test_the_same_file_twice_is_once_and_equal_rows_are_two_events(csv_file):
     assert lake_rows(minute) == before
 
 
-def test_rows_that_were_there_before_count_once_when_a_file_grows_is_corrected_or_saved_anew(csv_file):
+def test_rows_that_existed_before_count_once_when_a_file_grows_is_corrected_or_saved_again(csv_file):
     lines = [VIEW.format(time=f"2019-11-06 10:00:{second:02} UTC") for second in (1, 1, 2)]
     path = csv_file(*lines)
     imports.import_csv(SHOP, path)
@@ -78,7 +78,7 @@ def test_rows_that_were_there_before_count_once_when_a_file_grows_is_corrected_o
 
 
 @pytest.mark.parametrize("no_id", ["", " ", "NULL", "None"])
-def test_an_id_that_says_nothing_is_none(csv_file, no_id):
+def test_a_blank_id_is_none(csv_file, no_id):
     second = ("", " ", "NULL", "None").index(no_id)
     lines = [f"{no_id},{VIEW.format(time=f'2019-11-07 10:00:0{second} UTC')},{name}" for name in ("a", "b")]
     imports.import_csv(SHOP, csv_file(*lines, header=f"id,{HEADER},note"))
@@ -86,7 +86,7 @@ def test_an_id_that_says_nothing_is_none(csv_file, no_id):
     assert sorted(row.note for row in found) == ["a", "b"]
 
 
-def test_of_two_versions_in_a_file_the_last_one_stays_whichever_process_writes_it(csv_file, monkeypatch):
+def test_the_last_of_two_versions_in_a_file_stays_for_any_writing_process(csv_file, monkeypatch):
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 2)
     monkeypatch.setattr(parallel_writer, "ALONE", 0)
     row = "order-9,2019-11-08 10:00:00 UTC,{kind},1,2,a.b,{brand},1,,".format
@@ -105,7 +105,7 @@ def test_a_file_with_ids_is_the_same_events_however_it_is_cut(csv_file):
     assert len(lake_rows(datetime(2019, 11, 3, 10))) == 5
 
 
-def test_a_row_whose_time_nobody_can_read_is_kept_with_line_and_reason(csv_file):
+def test_a_row_with_an_unreadable_time_is_kept_with_line_and_reason(csv_file):
     path = csv_file(VIEW.format(time="soon"), VIEW.format(time="2019-11-04 10:00:00 UTC"))
     summary = imports.import_csv(SHOP, path)
     assert (summary.written, summary.rejected) == (1, 1)
@@ -125,7 +125,7 @@ def test_two_events_of_one_create_time_are_two_rows_and_a_redelivery_is_one(lake
         assert counts.minute_counts(reader, SHOP, [minute])[minute][0] == 2
 
 
-def test_a_table_whose_key_lacks_the_id_is_told(admin, reader):
+def test_a_table_whose_key_lacks_the_id_is_reported(admin, reader):
     admin.execute("CREATE TABLE ecommerce_ks.short_key (minute timestamp, shard int, create_time timeuuid, id text, "
                   "payload text, PRIMARY KEY ((minute, shard), create_time))")  # fmt: skip
     try:

@@ -116,7 +116,7 @@ def test_the_format_can_be_forced(read):
     assert (told, rows) == ("UTF-8, CSV with commas", [["a;b", "c"]])
 
 
-def test_an_unknown_format_is_refused_with_the_words_there_are():
+def test_an_unknown_format_is_refused_with_the_known_ones():
     with pytest.raises(FileRefused, match="csv, jsonl, comma, semicolon, tab, pipe, doubled, backslash"):
         given(words="excel")
 

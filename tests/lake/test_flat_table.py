@@ -94,7 +94,7 @@ def test_a_lake_table_of_todays_layout_is_copied_as_it_is(recruitment, flat, rea
     assert (row.row["create_time"], row.payload) == (created, text)
 
 
-def test_a_stopped_copy_goes_on_where_it_was(recruitment, flat, reader, monkeypatch):
+def test_a_stopped_copy_resumes_where_it_was(recruitment, flat, reader, monkeypatch):
     fill(flat, 30, "2026-08-02")
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 10)
     write, written = EventWriter.write, []
@@ -118,14 +118,14 @@ def test_a_stopped_copy_goes_on_where_it_was(recruitment, flat, reader, monkeypa
     assert len(lake_rows(reader, "2026-08-02")) == 30
 
 
-def test_keys_that_are_no_time_uuids_are_rejected(recruitment, flat):
+def test_keys_that_are_not_time_uuids_are_rejected(recruitment, flat):
     flat.execute("INSERT INTO flat.odd (create_time, ev) VALUES ('yesterday', '1')")
     flat.execute(f"INSERT INTO flat.odd (create_time, ev) VALUES ('{event_id('2026-08-03 10:00:00')}', '1')")
     summary = imports.import_table(recruitment, "flat.odd")
     assert (summary.written, summary.rejected) == (1, 1)
 
 
-def test_a_reader_without_permission_is_told_the_grant(recruitment, flat):
+def test_a_missing_permission_is_reported_with_the_grant(recruitment, flat):
     flat.execute("REVOKE SELECT ON KEYSPACE flat FROM lake_reader")
     time.sleep(1.5)  # the node caches permissions for half a second
     with pytest.raises(LakeError, match=r"GRANT SELECT ON table flat\.events TO lake_reader;"):

@@ -35,7 +35,7 @@ def test_a_touch_between_the_look_and_the_deletion_survives(writer, reader):
     assert change_log.minutes_of_day(reader, "test.race", DAY) == {MINUTE: touched}
 
 
-def test_a_touch_after_the_deletion_makes_the_day_appear_anew(writer, reader):
+def test_a_touch_after_the_deletion_makes_the_day_appear_again(writer, reader):
     change_log.touch(writer, "test.anew", [MINUTE, NEXT])
     change_log.forget(writer, "test.anew", change_log.state_of_day(reader, "test.anew", DAY))
     change_log.touch(writer, "test.anew", [NEXT])

@@ -70,7 +70,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize(("minute", "form"), [*enumerate(FORMS, 1)])
-def test_the_same_rows_are_the_same_events_in_whatever_form_they_come(file, minute, form):
+def test_the_same_rows_are_the_same_events_in_any_format(file, minute, form):
     rows = [*lines(minute), *lines(minute)[:1]]  # two equal rows are two events
     imports.import_csv(SHOP, file("\n".join([HEADER, *rows])))
     ids = [row.id for row in lake_rows(minute)]
@@ -187,7 +187,7 @@ def test_the_dags_task_fails_in_the_same_case(file, monkeypatch):
 
 
 @pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode())], ids=["plain", "gzip"])
-def test_a_file_that_is_replaced_after_the_check_is_read_as_it_was_checked(file, tmp_path, monkeypatch, pack):
+def test_a_file_replaced_after_the_check_is_read_as_it_was_checked(file, tmp_path, monkeypatch, pack):
     monkeypatch.setenv("MINUTEMARK_IMPORT_ROOT", str(tmp_path))
     path = file(pack("\n".join([HEADER, *lines(21)])))
     with tempfile.NamedTemporaryFile("w") as secret, file_below_root(path.name) as opened:
@@ -275,7 +275,7 @@ def test_a_dimension_may_come_as_json_lines(file):
     ]
 
 
-def test_the_words_for_null_of_a_dimension_are_its_pipelines(file):
+def test_a_dimension_uses_the_null_words_of_its_pipeline(file):
     jobs = replace(pipelines.get("recruitment"), null_words=("n/a",))
     header = "id,title,status,group_id,campaign_id,company_id,created_date,last_modified_date"
     imports.import_dimension("job", file(f"{header}\n990004,n/a,,,,,,\n990005,NULL,,,,,,\n"), pipeline=jobs)

@@ -118,7 +118,7 @@ def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
     assert (lake_rows("2026-07-03 10:00"), len(rejected())) == before
 
 
-def test_a_stopped_import_goes_on_where_it_was(recruitment, csv_file, monkeypatch):
+def test_a_stopped_import_resumes_where_it_was(recruitment, csv_file, monkeypatch):
     ids = [event_id("2026-07-04 10:00:00") for _ in range(10)]
     path = csv_file("no-id,,,", *(f"{one},click,7," for one in ids))
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 4)
@@ -147,7 +147,7 @@ def test_a_stopped_import_goes_on_where_it_was(recruitment, csv_file, monkeypatc
     assert len(lake_rows("2026-07-04 10:00")) == 10
 
 
-def test_what_several_processes_write_is_what_one_writes(recruitment, csv_file, monkeypatch):
+def test_several_processes_write_the_same_as_one(recruitment, csv_file, monkeypatch):
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 4)
     monkeypatch.setattr(parallel_writer, "ALONE", 1)
     ids = [event_id(f"2026-07-04 12:0{number % 3}:00") for number in range(38)]
@@ -162,7 +162,7 @@ def test_what_several_processes_write_is_what_one_writes(recruitment, csv_file, 
 
 
 @pytest.mark.parametrize("victim", ["the import", "one of its processes"])
-def test_an_import_that_is_killed_leaves_nobody_behind_and_goes_on(recruitment, csv_file, victim):
+def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_file, victim):
     hour = {"the import": 13, "one of its processes": 14}[victim]
     ids = [event_id(f"2026-07-04 {hour}:{number // 4_000:02}:00") for number in range(40_000)]
     path = csv_file(*(f"{one},click,7," for one in ids))
@@ -269,7 +269,7 @@ def test_a_dimension_file_without_its_columns_is_refused(tmp_path):
         imports.import_dimension("job", path)
 
 
-def test_an_unknown_table_is_told_with_those_there_are(tmp_path):
+def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(UnknownDimension, match=r"no table 'company'.*job \(pipeline recruitment\)"):
         imports.import_dimension("company", tmp_path / "x.csv")
 

@@ -60,7 +60,7 @@ def test_time_is_truncated_never_rounded_into_the_next_minute():
         "{0e207ccf-156b-11f1-aa17-1a2b3c4d5e6f}",
     ],
 )
-def test_what_is_no_time_uuid_is_refused(text):
+def test_a_value_that_is_not_a_time_uuid_is_refused(text):
     with pytest.raises(NotATimeUUID):
         parse(text)
 

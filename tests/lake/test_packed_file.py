@@ -61,7 +61,7 @@ def test_all_members_are_read(packed, packer):
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_bytes_behind_the_end_are_left_out_and_counted(packed, packer):
+def test_bytes_after_the_end_are_left_out_and_counted(packed, packer):
     assert packed(PACKERS[packer](CSV) + b"\0\0\0\0garbage") == (packer, ROWS, 7)
 
 
@@ -96,7 +96,7 @@ FIRST, LATER = CSV + numbered(0, 2_998), numbered(3_000, 3_000)
     [b"\r\n", b"\0" * 5_000, b"-- end of part --\r\n", b"\0\xff\xfe\x01"],
     ids=["line", "zeros", "text", "few"],
 )
-def test_garbage_behind_the_end_is_no_damage(packed, packer, garbage):
+def test_garbage_after_the_end_is_not_damage(packed, packer, garbage):
     assert packed(PACKERS[packer](CSV) + garbage)[:2] == (packer, ROWS)
 
 
@@ -177,7 +177,7 @@ def test_damage_of_the_outer_of_two_packings_ends_the_inner(damaged):
 
 
 @pytest.mark.parametrize("packer", PACKERS)
-def test_many_bytes_behind_the_end_are_damage_not_garbage(damaged, packer):
+def test_many_bytes_after_the_end_are_damage_not_garbage(damaged, packer):
     rows, problem = damaged(PACKERS[packer](CSV) + b"x" * 2_000_000)
     assert rows == ROWS and "there is more behind its end than a few bytes of garbage" in problem
 
@@ -188,7 +188,7 @@ def test_a_dictionary_that_would_take_all_memory_is_refused(packed):
         packed(huge)
 
 
-def test_the_content_is_what_counts_however_it_is_packed(tmp_path):
+def test_only_the_content_counts_for_any_packing(tmp_path):
     prints = set()
     for number, content in enumerate([CSV, *(pack(CSV) for pack in PACKERS.values()), zipped({"x.csv": CSV})]):
         (tmp_path / str(number)).write_bytes(content)
@@ -269,6 +269,6 @@ def test_other_kinds_of_file_are_refused_by_name_in_one_line(packed, content, wh
 
 
 @pytest.mark.parametrize("first", [b"ORCID", b"PAR1", b"BZh9", b"PK", b"LZIP", b"x", b"version https"])
-def test_a_header_of_letters_is_no_binary_file(packed, first):
+def test_a_header_of_letters_is_not_a_binary_file(packed, first):
     content = first + b",create_time\n1,a\n"
     assert packed(content)[1] == [["1", "a"]]

@@ -62,12 +62,12 @@ def test_a_table_of_the_layout_before_is_refused_with_the_command_that_copies_it
         schema.check_table(reader, short)
 
 
-def test_a_missing_table_is_told_with_the_set_up(recruitment, reader):
+def test_a_missing_table_is_reported_with_the_set_up(recruitment, reader):
     with pytest.raises(LakeTableMismatch, match=r"no table bedan\.nothing.*run the DAG"):
         schema.check_table(reader, replace(recruitment, table="nothing"))
 
 
-def test_a_table_of_another_key_is_told(recruitment, reader, odd_tables):
+def test_a_table_of_another_key_is_reported(recruitment, reader, odd_tables):
     flat = replace(recruitment, keyspace="odd", table="flat")
     with pytest.raises(LakeTableMismatch, match="minute is missing.*FROM=odd.flat"):
         schema.check_table(reader, flat)

@@ -15,7 +15,7 @@ from include.lake.session import lake
 from local.process import free_port
 
 
-def test_a_node_that_is_down_is_told_with_host_and_remedy(connection):
+def test_a_node_that_is_down_is_reported_with_host_and_remedy(connection):
     port = free_port()
     connection("lake_reader", port=port)
     match = f"connection lake_reader .*:{port}, account lake_reader.* cannot be reached.*make services"
@@ -23,7 +23,7 @@ def test_a_node_that_is_down_is_told_with_host_and_remedy(connection):
         pass
 
 
-def test_a_host_that_no_one_knows_is_told(connection):
+def test_an_unknown_host_is_reported(connection):
     connection("lake_reader", host="nowhere.invalid")
     with pytest.raises(LakeError, match=r"nowhere\.invalid.*host and port of connection lake_reader"), lake():
         pass
@@ -35,31 +35,31 @@ def test_errors_name_the_connection_they_came_through(lake_schema):
         writer.execute("SELECT * FROM bedan.tracking LIMIT 1")
 
 
-def test_a_wrong_password_is_told_without_showing_any(connection):
+def test_a_wrong_password_is_reported_without_showing_it(connection):
     connection("lake_reader", password="hunter2")
     with pytest.raises(LakeError, match="refused the login.*password of connection lake_reader") as refused, lake():
         pass
     assert "hunter2" not in str(refused.value)
 
 
-def test_a_missing_keyspace_is_told_with_the_connection(connection):
+def test_a_missing_keyspace_is_reported_with_the_connection(connection):
     connection("lake_reader", schema="nowhere")
     with pytest.raises(LakeError, match="has no keyspace nowhere.*schema of connection lake_reader"), lake():
         pass
 
 
-def test_a_missing_table_is_told_with_the_set_up(lake_schema):
+def test_a_missing_table_is_reported_with_the_set_up(lake_schema):
     with pytest.raises(LakeError, match="no such table or keyspace.*run the DAG"), lake() as session:
         session.execute("SELECT * FROM bedan.nothing")
 
 
-def test_a_connection_without_host_is_told(connection):
+def test_a_connection_without_host_is_reported(connection):
     connection("lake_reader", host="")
     with pytest.raises(LakeError, match="lake_reader has no host"), lake():
         pass
 
 
-def test_a_connection_that_is_not_defined_is_told(monkeypatch):
+def test_a_connection_that_is_not_defined_is_reported(monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_LAKE_READER", raising=False)
     with pytest.raises(ConnectionMissing, match="AIRFLOW_CONN_LAKE_READER"), lake():
         pass

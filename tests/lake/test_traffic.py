@@ -93,6 +93,6 @@ def test_the_demos_jobs_are_imported_once(recruitment, warehouse_schema):
     assert import_demo_dimensions(recruitment) == 0
 
 
-def test_a_pipeline_without_a_demo_is_told():
+def test_a_pipeline_without_a_demo_is_reported():
     with pytest.raises(NoDemo, match=r"write include/demo/nothing\.py"):
         demo_of(replace(pipelines.get("recruitment"), name="nothing"))

@@ -74,7 +74,7 @@ def finalized(url: str, object_url: str) -> int:
         return error.code
 
 
-def test_an_hour_is_loaded_when_its_file_arrives_and_once_however_often_it_is_reported(
+def test_an_hour_is_loaded_once_for_repeated_reports_of_its_file(
     bigquery,
     function: str,
     bucket,

@@ -93,7 +93,7 @@ def run() -> None:
 
 
 @pytest.mark.usefixtures("lakehouse")
-def test_duckdb_and_spark_read_the_query_alike_whatever_the_events(spark) -> None:  # noqa: F811
+def test_duckdb_and_spark_give_the_same_result_for_any_events(spark) -> None:  # noqa: F811
     import pyarrow
 
     rng = random.Random(16)

@@ -152,7 +152,7 @@ def test_a_field_that_becomes_a_number_is_refused_until_the_table_is_made_again(
     assert export(other).minutes == 3
 
 
-def test_minutes_that_the_lake_has_lost_are_in_nobodys_way(shop: Shop) -> None:
+def test_minutes_lost_from_the_lake_block_no_others(shop: Shop) -> None:
     in_lake(sent(TEN, 1), sent(minute(1), 1))
     merged(shop, {TEN: [operation()], minute(1): [operation()]})
     with lake("lake_writer") as session:
@@ -188,7 +188,7 @@ def test_a_folded_hour_waits_until_the_table_has_all_of_it(shop: Shop) -> None:
     assert counted() == {TEN: (2, 0)}
 
 
-def test_ids_are_those_of_the_key_whatever_the_payload_says(shop: Shop) -> None:
+def test_ids_come_from_the_key_not_the_payload(shop: Shop) -> None:
     from include.lake.writer import EventWriter
 
     plain = sent(TEN, 1)

@@ -100,7 +100,7 @@ def test_an_hour_waits_for_closed_minutes_that_are_not_in_the_table(published: S
     assert waiting(published) == (1, {"lakehouse_closed": 2, "lakehouse_hour_waits": 1})
 
 
-def test_an_hour_waits_for_a_minute_that_nobody_has_written_for_long(published: Shop) -> None:
+def test_an_hour_waits_for_a_minute_without_recent_writes(published: Shop) -> None:
     late_event(published, seen_at=CLOCK - SECOND)
     other_minute(published)
     published.query(LONG_AGO, TEN)

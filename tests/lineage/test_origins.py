@@ -74,7 +74,7 @@ def test_a_member_of_the_payload_is_a_column(table, look):
     assert as_names(of_frame(table.selectExpr(f"{look} AS x")).columns["x"]) == {"payload.bid": "TRANSFORMATION"}
 
 
-def test_the_fields_of_a_struct_are_told_apart(table):
+def test_the_fields_of_a_struct_are_distinguished(table):
     frame = table.selectExpr("named_struct('p', a, 'q', b + 1) AS event").select("event.*")
     columns = of_frame(frame).columns
     assert as_names(columns["p"]) == {"a": "IDENTITY"}
@@ -86,7 +86,7 @@ def test_a_step_of_a_plan_that_is_not_known_is_refused(table):
         of_frame(table.crossJoin(table.toDF("a2", "b2", "k2", "payload2")))
 
 
-def test_joins_tell_which_rows_there_are():
+def test_joins_decide_which_rows_exist():
     query = "SELECT l.a, r.b FROM left_one AS l LEFT JOIN right_one AS r ON r.k = l.k"
     relation = of_sql.selected(query, lambda name: own(name), "mysql")
     assert relation.columns == {"a": {("left_one", "a"): "IDENTITY"}, "b": {("right_one", "b"): "IDENTITY"}}

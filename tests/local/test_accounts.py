@@ -68,7 +68,7 @@ def test_warehouse_accounts_make_no_database_and_no_account(warehouse_server, co
 
 
 @pytest.mark.both_servers
-def test_root_has_no_way_in_over_the_network(warehouse_server):
+def test_root_cannot_log_in_over_the_network(warehouse_server):
     import MySQLdb
 
     admin = json.loads(warehouse_server["AIRFLOW_CONN_WAREHOUSE_ADMIN"])

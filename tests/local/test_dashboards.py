@@ -74,14 +74,14 @@ def test_boards_need_a_stack_that_runs():
         dashboards.start()
 
 
-def test_a_superset_that_refuses_is_told_with_what_it_said():
+def test_a_superset_that_refuses_is_reported_with_its_answer():
     with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:  # takes no POST
         threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(Problem, match=r"(?s)its login answers 501: .*Unsupported method.*make schema"):
             dashboards._require_answers(f"http://127.0.0.1:{server.server_port}", "x")
 
 
-def test_a_warehouse_of_before_the_boards_is_told(warehouse_server, stack, monkeypatch):
+def test_a_warehouse_older_than_the_boards_is_reported(warehouse_server, stack, monkeypatch):
     from tests import emptying
 
     emptying.drop_warehouse()
@@ -123,7 +123,7 @@ def test_a_board_loads_nothing_from_another_host(monkeypatch):
     assert not [source for sources in policy.values() for source in sources if "." in source or "*" in source]
 
 
-def test_nobody_is_let_in_without_a_login_and_no_answer_is_kept(monkeypatch):
+def test_a_login_is_required_and_no_response_is_cached(monkeypatch):
     found = settings(monkeypatch)
     assert found.PUBLIC_ROLE_LIKE is None and not found.AUTH_USER_REGISTRATION
     assert found.DATA_CACHE_CONFIG == {"CACHE_TYPE": "NullCache"}

@@ -134,7 +134,7 @@ def test_a_shell_reads_what_we_wrote(env_file):
     assert said == made.variables["AIRFLOW_CONN_LAKE_READER"]
 
 
-def test_a_warehouse_of_ones_own_is_used_and_ours_is_not_started():
+def test_an_external_warehouse_is_used_and_none_is_started():
     made = environment.prepare(ports.DEFAULTS, OWN)
     assert made.external_warehouse and not made.external_lake
     assert made.variables["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]
@@ -148,14 +148,14 @@ def test_the_topics_are_followed_by_dags_on_a_broker_of_this_stack():
     assert connection == {"conn_type": "kafka", "extra": kafka.client_settings(9999, made.passwords["kafka_default"])}
 
 
-def test_a_broker_of_ones_own_is_used_and_ours_is_not_started():
+def test_an_external_broker_is_used_and_none_is_started():
     own = '{"conn_type": "kafka", "extra": {"bootstrap.servers": "b1:9093", "security.protocol": "SASL_SSL"}}'
     made = environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_KAFKA_DEFAULT": own})
     assert made.external_kafka and not made.external_lake
     assert made.variables["AIRFLOW_CONN_KAFKA_DEFAULT"] == own
 
 
-def test_without_a_way_in_there_is_no_broker_to_start():
+def test_without_an_ingest_mode_no_broker_is_started():
     made = environment.prepare(ports.DEFAULTS, {"MINUTEMARK_INGEST": ""})
     assert made.ingest == "" == made.variables["MINUTEMARK_INGEST"]
 
@@ -167,12 +167,12 @@ def test_the_documented_connections_are_all_that_own_stores_need():
     assert made.external_lake and made.external_warehouse
 
 
-def test_half_a_warehouse_of_ones_own_is_refused():
+def test_half_an_external_warehouse_is_refused():
     with pytest.raises(Problem, match="AIRFLOW_CONN_WAREHOUSE_ETL is set, but not AIRFLOW_CONN_WAREHOUSE_BI"):
         environment.prepare(ports.DEFAULTS, {"AIRFLOW_CONN_WAREHOUSE_ETL": OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]})
 
 
-def test_having_sourced_the_file_is_no_store_of_ones_own():
+def test_having_sourced_the_file_is_not_an_external_store():
     sourced = environment.prepare(ports.DEFAULTS, {}).variables
     again = environment.prepare(ports.DEFAULTS, sourced)
     assert not again.external_lake and not again.external_warehouse and not again.external_kafka
@@ -196,7 +196,7 @@ def test_dot_env_defines_no_connection_and_the_stack_sees_its_tuning(tmp_path, m
         {"AIRFLOW_CONN_KAFKA_DEFAULT": '{"conn_type": "kafka", "extra": {"bootstrap.servers": "localhost:9092"}}'},
     ],
 )
-def test_no_demo_events_are_sent_beside_a_store_of_the_users_own_unless_asked_for(own):
+def test_no_demo_events_are_sent_to_an_external_store_by_default(own):
     def demo(environ: dict[str, str]) -> str:
         return environment.of_airflow(environment.prepare(ports.DEFAULTS, environ), ports.DEFAULTS, environ)[
             "MINUTEMARK_DEMO"
@@ -222,7 +222,7 @@ def test_the_stack_sees_the_same_environment_from_every_terminal():
     assert environment.of_airflow(made, ports.DEFAULTS, one)["HTTP_PROXY"] == "http://proxy"
 
 
-def test_an_administrator_that_was_sourced_is_not_used_for_a_warehouse_of_ones_own(monkeypatch):
+def test_a_sourced_administrator_is_not_used_for_an_external_warehouse(monkeypatch):
     sourced = environment.prepare(ports.DEFAULTS, {}).variables
     own = {**sourced, **OWN}
     made = environment.prepare(ports.DEFAULTS, own)

@@ -64,7 +64,7 @@ def test_its_password_is_for_the_owner_alone(broker):
     assert PASSWORD not in " ".join(command) and PASSWORD not in repr(broker)
 
 
-def test_a_broker_that_ends_while_it_starts_is_told_with_its_log(tmp_path):
+def test_a_broker_that_ends_while_it_starts_is_reported_with_its_log(tmp_path):
     child = Child(["false"], tmp_path / "log")
     with pytest.raises(Problem, match="its process ended during start-up"):
         kafka.wait_until_ready(free_port(), PASSWORD, seconds=20, alive=child.alive, log="kafka.log")
@@ -75,7 +75,7 @@ def test_without_its_jars_it_says_so(tmp_path):
         kafka.Broker(home=tmp_path / "kafka").prepare(tmp_path / "empty")
 
 
-def test_what_kafka_refuses_is_told_in_its_own_words(broker):
+def test_kafkas_refusal_is_reported_verbatim(broker):
     clashing = dataclasses.replace(broker, controller_port=broker.port)
     with pytest.raises(Problem, match="two listeners on the same port"):
         clashing.prepare()

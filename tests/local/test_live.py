@@ -23,13 +23,13 @@ def shown(batches, freshness):
     return console.export_text()
 
 
-def test_a_merged_run_tells_rows_and_seconds():
+def test_a_merged_run_reports_rows_and_seconds():
     text = shown([MERGED], [FRESH])
     for part in ("10:00", "5,312", "5,000", "300", "12", "7.2", "lag 12 s (p95 71 s), 1 pending, 0 held, fresh"):
         assert part in text
 
 
-def test_freshness_fits_a_line_of_80_columns_however_bad_it_is():
+def test_freshness_fits_a_line_of_80_columns_at_its_worst():
     bad = FRESH | {"lag": 80_000.0, "lag_p95": 86_399.0, "pending": 99_999, "held": 9_999, "state": "silent"}
     lines = shown([MERGED], [bad]).splitlines()
     assert lines[-1] == "recruitment: lag 22:13:20 (p95 23:59:59), 99,999 pending, 9,999 held, silent"

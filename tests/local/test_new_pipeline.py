@@ -33,7 +33,7 @@ def files_of(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-def test_the_skeleton_is_no_pipeline_of_the_project() -> None:
+def test_the_skeleton_is_not_a_pipeline_of_the_project() -> None:
     assert "skeleton" not in pipelines.all_pipelines()
     assert not list((ROOT / "include").rglob("*skeleton*"))
 
@@ -53,7 +53,7 @@ def test_the_declaration_is_written_last(project: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["abc", "shop_floor", LONGEST])
-def test_what_it_writes_is_formatted_however_long_the_name(tmp_path: Path, name: str) -> None:
+def test_generated_files_are_formatted_for_any_name_length(tmp_path: Path, name: str) -> None:
     shutil.copytree(ROOT / "include", tmp_path / "include", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     made = [str(path) for path in new_pipeline.make(name, tmp_path) if path.suffix == ".py"]

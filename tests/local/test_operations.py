@@ -37,7 +37,7 @@ def typed(tmp_path):
     return run
 
 
-def test_make_hands_on_what_was_typed(typed):
+def test_make_passes_arguments_unchanged(typed):
     release = typed("release", "PIPELINE=recruitment", "MINUTE=2026-03-01 10:00", f"WHY={WHY}", "BY=Ann Lee")
     assert release[1:5] == ["--pipeline", "recruitment", "--minute", "2026-03-01 10:00"]
     assert release[-2:] == ["--by=Ann Lee", f"--why={WHY}"]

@@ -44,7 +44,7 @@ def test_a_misspelt_name_in_the_file_is_refused(ports_file):
         ports.chosen({})
 
 
-def test_a_taken_port_is_told_with_its_holder_and_a_way_out():
+def test_a_taken_port_is_reported_with_its_holder_and_a_remedy():
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = holder.getsockname()[1]
         with pytest.raises(Problem) as caught:

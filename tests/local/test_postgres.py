@@ -68,14 +68,14 @@ def test_a_sourced_env_gives_the_standalone_mode_a_database_of_its_own(server, p
 
 
 @pytest.mark.parametrize("user", [postgres.ADMIN, postgres.AIRFLOW])
-def test_without_the_password_nobody_gets_in(server, user):
+def test_the_password_is_required(server, user):
     import psycopg2
 
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         ask(server, user, "wrong", "SELECT 1")
 
 
-def test_airflow_is_no_administrator(server, passwords):
+def test_airflow_is_not_an_administrator(server, passwords):
     import psycopg2
 
     for statement in ("CREATE DATABASE intruder", "CREATE ROLE intruder", "COPY mine TO PROGRAM 'true'"):

@@ -21,7 +21,7 @@ def test_json_keeps_numbers_and_nulls(capsys):
     assert (second["spend_hour"], second["title"]) == (2, None)
 
 
-def test_tsv_is_one_line_a_row_whatever_the_values_hold(capsys):
+def test_tsv_is_one_line_per_row_for_any_values(capsys):
     query.show(NAMES, ROWS, "tsv")
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "7\t1.50\ta\\tb\t2026-01-01 00:00:00"
@@ -35,7 +35,7 @@ def test_a_table_shows_values_as_they_are(capsys):
 
 
 @pytest.mark.parametrize(("sql", "form", "found"), [("", "table", "no statement"), ("SELECT 1", "xml", "FORMAT=xml")])
-def test_what_makes_no_sense_is_refused_before_anything_is_asked(sql, form, found):
+def test_invalid_arguments_are_refused_before_any_query(sql, form, found):
     with pytest.raises(Problem, match=found):
         query.query(sql, form)
 
@@ -56,7 +56,7 @@ def test_the_server_s_refusal_comes_as_a_sentence(warehouse_env, sql):
         query.query(sql, "tsv")
 
 
-def test_a_server_that_is_away_is_told_with_its_address(monkeypatch):
+def test_an_unreachable_server_is_reported_with_its_address(monkeypatch):
     away = {"AIRFLOW_CONN_WAREHOUSE_BI": '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1, "login": "bi"}'}
     monkeypatch.setattr(environment, "read", lambda: away)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_BI", away["AIRFLOW_CONN_WAREHOUSE_BI"])

@@ -70,7 +70,7 @@ def test_it_listens_on_a_socket_of_its_owner_alone(stack):
     assert stat.S_IMODE(supervisor.socket().stat().st_mode) == 0o600
 
 
-def test_a_program_can_join_later_and_the_first_goes_on(stack):
+def test_a_program_can_join_later_and_the_first_continues(stack):
     stack(Program("first", SLEEP, 10))
     supervisor.start("first")
     first = until(lambda: pid_of("first"))
@@ -80,7 +80,7 @@ def test_a_program_can_join_later_and_the_first_goes_on(stack):
     assert pid_of("first") == first
 
 
-def test_a_program_that_joins_is_no_concern_of_the_others(stack):
+def test_a_program_that_joins_does_not_affect_the_others(stack):
     stack(Program("first", SLEEP, 10))
     supervisor.start("first")
     first = until(lambda: pid_of("first"))
@@ -105,7 +105,7 @@ def test_stopping_leaves_no_process_not_even_a_stray_one(stack):
     assert not [pid for pid in marked if psutil.pid_exists(pid)]
 
 
-def test_a_failed_errand_is_told_with_its_last_words(stack):
+def test_a_failed_command_is_reported_with_its_last_output(stack):
     stack(Program("errand", [sys.executable, "-c", "raise ValueError('no such luck')"], 10, once=True))
     supervisor.start("errand")
     with pytest.raises(Problem, match="no such luck"):

@@ -114,7 +114,7 @@ def table(text: str) -> list[list[str]]:
     return [[value.strip() for value in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
-def test_the_figures_are_those_reckoned_by_hand(by_cell):
+def test_the_figures_match_those_calculated_by_hand(by_cell):
     header, *rows = table(by_cell["compare"])
     assert header == [*COLUMNS, "equal", "whole"]
     assert rows == FIGURES
@@ -128,7 +128,7 @@ def test_a_minute_that_is_not_merged_yet_is_left_out(by_cell):
     assert by_cell["ledger"].startswith("2 of 60 minutes are finished, from 2026-03-01 12:00:00 to 2026-03-01 12:59:00")
 
 
-def test_where_the_rows_went_is_what_the_ledger_says(by_cell):
+def test_row_fates_match_the_ledger(by_cell):
     assert sorted(table(by_cell["fates"])[1:]) == FATES
 
 
@@ -137,7 +137,7 @@ def test_there_is_a_chart(by_cell):
     assert [output["data"]["image/png"][:4] for output in plots[0]["outputs"] if "data" in output] == ["iVBO"]
 
 
-def test_the_lake_is_read_by_partition_key_and_the_warehouse_answers_what_is_asked(by_cell):
+def test_the_lake_is_read_by_partition_key_and_the_warehouse_answers_the_queries(by_cell):
     plans = by_cell["probe"]
     assert "CassandraInJoin" in plans and "CassandraScan" not in plans, plans
     assert all(f"PushedFilters: [*In({column}, [" in plans for column in ("minute_utc", "hour_utc")), plans

@@ -34,6 +34,6 @@ def test_without_names_it_is_the_hour_before_now():
         ("2026-03-01", "2026-03-02T00:01", "1441 minutes: choose 1440 at most"),
     ],
 )
-def test_a_range_that_cannot_be_meant_is_refused_with_what_to_write(first, last, said):
+def test_an_invalid_range_is_refused_with_a_hint(first, last, said):
     with pytest.raises(WindowRefused, match=said):
         stores.minutes(first, last)

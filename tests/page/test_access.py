@@ -19,7 +19,7 @@ def releases(lab: Lab) -> list[tuple]:
     return lab.query("SELECT released_by, reason FROM etl.releases")
 
 
-def test_every_route_refuses_whoever_is_not_logged_in(as_user) -> None:
+def test_every_route_refuses_anonymous_requests(as_user) -> None:
     from plugins.pipelines_page import app
 
     anonymous, seen = as_user(None), 0
@@ -39,13 +39,15 @@ def test_a_token_that_airflow_did_not_sign_is_refused(as_user) -> None:
 
 
 @pytest.mark.parametrize("name", USERS)
-def test_whoever_may_see_the_runs_sees_the_pipelines(as_user, lab: Lab, name: str) -> None:
+def test_users_with_permission_to_see_the_runs_see_the_pipelines(as_user, lab: Lab, name: str) -> None:
     found = as_user(name).get(DATA).json()
     assert (found["user"], [one["pipeline"] for one in found["pipelines"]]) == (name, ["ecommerce", "recruitment"])
     assert {one["may_edit"] for one in found["pipelines"]} == {USERS[name] != "viewer"}
 
 
-def test_only_who_may_edit_the_dag_releases_and_is_named(as_user, lab: Lab, held: dict) -> None:
+def test_only_users_with_permission_to_edit_the_dag_release_and_the_record_names_them(
+    as_user, lab: Lab, held: dict
+) -> None:
     refused = as_user("vera").post(RELEASE, json=held, headers=CHANGE)
     assert (refused.status_code, releases(lab)) == (403, [])
     done = as_user("ulf").post(RELEASE, json=held, headers=CHANGE)
@@ -59,7 +61,7 @@ def test_a_release_is_in_airflows_audit_log(as_user, lab: Lab, held: dict) -> No
     assert held["minute"] in entries["event_logs"][0]["extra"]
 
 
-def test_only_users_who_may_edit_the_dag_accept_drift_and_the_record_names_them(as_user, lab: Lab) -> None:
+def test_only_users_with_permission_to_edit_the_dag_accept_drift_and_the_record_names_them(as_user, lab: Lab) -> None:
     drift(lab, ago(lab, 5))
     path, body = f"{DATA}/recruitment/accept", {"field": "job_id", "kind": "disappeared", "why": "meant so"}
     shown = {row["field"]: row["status"] for row in as_user("vera").get(f"{DATA}/recruitment/drift").json()["drifts"]}
@@ -102,7 +104,7 @@ def test_the_page_itself_may_release(as_user, lab: Lab, held: dict) -> None:
     assert as_user("ada").post(RELEASE, json=held, headers=own).status_code == 200
 
 
-def test_samples_are_for_who_may_read_connections(as_user, lab: Lab, held: dict) -> None:
+def test_samples_require_permission_to_read_connections(as_user, lab: Lab, held: dict) -> None:
     for name, sees in (("vera", False), ("ulf", False), ("otto", True), ("ada", True)):
         client = as_user(name)
         answers = {view: client.get(f"{DATA}/recruitment/{view}") for view in ("held", "rejected", "gates")}

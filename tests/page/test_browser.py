@@ -192,7 +192,7 @@ def test_text_from_data_stays_text(visit, lab: Lab) -> None:
     assert "owned" not in tab.title()
 
 
-def test_a_recount_is_started_from_the_page_and_shown(visit, airflow: Site, lab: Lab) -> None:
+def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, lab: Lab) -> None:
     _, page = visit("ulf")
     page.get_by_role("button", name="Verify").click()
     page.get_by_role("button", name="Start verification").click()
@@ -224,7 +224,7 @@ def test_it_is_light_or_dark_as_airflow_is(visit, lab: Lab, scheme: str) -> None
     assert (int(lightness) > 128) == (scheme == "light")
 
 
-def test_a_warehouse_that_is_away_is_said_with_a_way_to_try_again(visit, lab: Lab) -> None:
+def test_an_unreachable_warehouse_is_reported_with_a_retry_button(visit, lab: Lab) -> None:
     tab, page = visit("vera")
     tab.route("**/minutemark/api/pipelines/recruitment/ledger*", lambda route: route.abort())
     page.get_by_role("button", name="Ledger").click()

@@ -114,7 +114,7 @@ def test_without_a_login_nothing_answers_but_health_version_and_the_login(api, a
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of Airflow's own answer with a log
 @pytest.mark.parametrize("name", [*USERS, RITA])
-def test_no_role_gets_a_password_and_rows_are_for_those_who_may_read_the_connection(
+def test_no_role_gets_a_password_and_rows_require_permission_to_read_the_connection(
     api, as_user, runs, name: str
 ) -> None:
     client, secrets = as_user(name), passwords()

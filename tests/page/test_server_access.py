@@ -157,7 +157,7 @@ def test_every_route_that_changes_a_run_is_checked(api) -> None:
     }  # fmt: skip
 
 
-def test_a_viewer_triggers_nothing_and_nobody_nothing(as_user) -> None:
+def test_neither_a_viewer_nor_an_anonymous_user_triggers_anything(as_user) -> None:
     for dag_id in OPERATIONS:
         assert trigger(as_user("vera"), dag_id, {"pipeline": "recruitment"}).status_code == 403
         assert trigger(as_user(None), dag_id, {"pipeline": "recruitment"}).status_code == 401
@@ -208,14 +208,16 @@ def test_what_was_triggered_for_another_pipeline_is_not_run_again(as_user, run_o
         ),
     ],
 )
-def test_a_run_of_ones_own_is_no_way_to_runs_of_others(as_user, run_of, method: str, path: str, body: dict) -> None:
+def test_permission_for_one_dags_runs_gives_no_access_to_others(
+    as_user, run_of, method: str, path: str, body: dict
+) -> None:
     run_id = run_of("minutemark_import", RITA, {"pipeline": "recruitment", "file": "x.csv"})
     named = json.loads(json.dumps(body).replace("{run}", run_id))
     answer = as_user(RITA).request(method, f"/api/v2/dags/{path.format(run=run_id)}", json=named)
     assert answer.status_code == 403 and "ecommerce_minute" in answer.json()["detail"]
 
 
-def test_nobody_repeats_a_release_in_another_users_name(as_user, run_of) -> None:
+def test_a_release_cannot_be_repeated_in_another_users_name(as_user, run_of) -> None:
     run_id = run_of("minutemark_release", "ada", {"pipeline": "recruitment"})
     path = f"/api/v2/dags/minutemark_release/dagRuns/{run_id}/clear"
     refused = as_user("ulf").post(path, json={"dry_run": False})

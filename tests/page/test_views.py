@@ -64,7 +64,7 @@ def test_an_empty_warehouse_shows_empty_views(as_user, ask) -> None:
     assert ask("held")["minutes"] == ask("rejected")["groups"] == ask("gates")["checks"] == []
 
 
-def test_the_strip_tells_of_each_minute_what_became_of_it_and_by_which_run(ask, lab: Lab) -> None:
+def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> None:
     merged, held, failed, pending = ago(lab, 30), ago(lab, 20), ago(lab, 15), ago(lab, 10)
     publish(lab, merged, "good", rows=7)
     hold(lab, held, "bad")
@@ -96,7 +96,7 @@ def test_the_strip_tells_of_each_minute_what_became_of_it_and_by_which_run(ask, 
     assert strip[max(strip)]["state"] == "open"
 
 
-def test_freshness_is_told_of_now_and_of_the_last_day(as_user, lab: Lab, ask) -> None:
+def test_freshness_is_shown_for_now_and_for_the_last_day(as_user, lab: Lab, ask) -> None:
     minute = ago(lab, 2)
     publish(lab, minute, "now")
     for hours, lag in ((30, 5), (20, 600), (10, 7)):
@@ -144,7 +144,7 @@ def test_the_ledger_shows_the_options_of_a_manual_run(ask, lab: Lab) -> None:
     assert [row["options"] for row in ask("ledger")["rows"]] == [{"allow_shrink": True}]
 
 
-def test_what_cannot_be_meant_is_refused_with_what_to_write(as_user, ask) -> None:
+def test_invalid_options_are_refused_with_a_hint(as_user, ask) -> None:
     assert "Write it as 2026-11-22T14:05" in ask("ledger", 400, **{"from": "yesterday"})["detail"]
     assert "choose one of all, pending" in ask("ledger", 400, state="lost")["detail"]
     assert (
@@ -171,7 +171,7 @@ def test_rejected_events_are_grouped_by_reason_in_a_range(ask, lab: Lab) -> None
     assert ask("rejected", to="2026-03-01T10:00")["groups"] == []
 
 
-def test_checks_are_told_with_what_they_ask_and_what_they_found(ask, lab: Lab) -> None:
+def test_checks_are_shown_with_their_purpose_and_findings(ask, lab: Lab) -> None:
     batch_id = hold(lab, ago(lab, 5))
     found = ask("gates")
     tally = {one["check_name"]: one for one in found["checks"]}
@@ -202,7 +202,7 @@ def test_a_backfill_is_planned_in_whole_chunks_that_have_ended(ask, lab: Lab) ->
     assert "2025-01-01 00:00 to 2025-02-01 00:00" in ask("backfill", 400, **year)["detail"]
 
 
-def test_a_warehouse_that_is_away_is_said_with_what_to_do(as_user, lab: Lab, monkeypatch) -> None:
+def test_an_unreachable_warehouse_is_reported_with_its_remedy(as_user, lab: Lab, monkeypatch) -> None:
     name = variable("warehouse_bi")
     monkeypatch.setenv(name, json.dumps(json.loads(os.environ[name]) | {"port": 1}))
     answer = as_user("ada").get(DATA)
@@ -212,7 +212,7 @@ def test_a_warehouse_that_is_away_is_said_with_what_to_do(as_user, lab: Lab, mon
     assert (answer.status_code, "Define it in Airflow" in answer.json()["detail"]) == (503, True)
 
 
-def test_a_missing_table_is_said_with_what_to_do(as_user, lab: Lab) -> None:
+def test_a_missing_table_is_reported_with_its_remedy(as_user, lab: Lab) -> None:
     from include.warehouse.schema import apply_schema
     from include.warehouse.session import warehouse
 

@@ -38,5 +38,5 @@ def test_another_value_is_refused_with_those_that_are_possible():
 
 
 @pytest.mark.parametrize(("limit", "wait"), [(180, 120), (90, 60), (3_600, 120)])
-def test_an_idle_pipeline_looks_at_its_lake_before_the_watch_calls_it_blind(limit, wait):
+def test_an_idle_pipeline_polls_its_lake_before_the_watch_reports_it_blind(limit, wait):
     assert continuous_wait(replace(SHOP, look_limit=timedelta(seconds=limit))) == timedelta(seconds=wait)

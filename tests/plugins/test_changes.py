@@ -146,14 +146,14 @@ def test_a_continuous_run_reads_again_only_after_a_change_or_when_minutes_have_s
     assert sensor(continuous=True).execute(context()), "It has settled: one more read makes it final."
 
 
-def test_a_triggered_run_is_told_at_once_that_nothing_has_changed(nothing_pending):
+def test_a_triggered_run_learns_at_once_that_nothing_has_changed(nothing_pending):
     from airflow.sdk.exceptions import AirflowSkipException
 
     with pytest.raises(AirflowSkipException, match=r"No minute of bedan\.tracking changed"):
         sensor().execute(context("manual"))
 
 
-def test_after_the_trigger_it_looks_again_and_opens_the_batch(nothing_pending):
+def test_after_the_trigger_it_polls_again_and_opens_the_batch(nothing_pending):
     touch(minutes_ago(2))
     event = {"deadline": (datetime.now(UTC) + timedelta(seconds=20)).isoformat()}
     opened = batch(sensor().execute_complete(context(), event))
@@ -181,7 +181,7 @@ def test_reconcile_without_a_difference_is_skipped_and_never_waits(nothing_pendi
         (("2026-11-01T00:00", "2026-11-03T00:00"), "recruitment_reconcile"),  # 2,880 minutes
     ],
 )
-def test_a_refused_window_is_not_tried_again(asked, said):
+def test_a_refused_window_is_not_retried(asked, said):
     from airflow.sdk.exceptions import AirflowFailException
 
     with pytest.raises(AirflowFailException, match=said):
@@ -219,7 +219,7 @@ def digest_now() -> str:
         return change_log.digest(change_log.changed_days(session, PIPELINE.lake_table))
 
 
-def test_trigger_fires_when_somebody_touches_a_minute():
+def test_trigger_fires_when_a_minute_is_touched():
     event = first_event(trigger(digest_now(), 20), then=lambda: touch(minutes_ago(1)))
     assert set(event.payload) == {"deadline"}
 
@@ -243,7 +243,7 @@ def test_triggers_of_a_process_share_their_threads():
     assert threading.active_count() <= before + 2
 
 
-def test_an_unreachable_lake_fails_the_task_with_the_lakes_own_words(monkeypatch):
+def test_an_unreachable_lake_fails_the_task_with_the_lakes_error(monkeypatch):
     monkeypatch.setenv(
         "AIRFLOW_CONN_LAKE_READER",
         '{"conn_type": "cassandra", "host": "127.0.0.1", "port": 1, "login": "a", "password": "b"}',

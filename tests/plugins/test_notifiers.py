@@ -139,7 +139,7 @@ def notify(notice: Notice = NOTICE) -> bool:
     return notifier.reached
 
 
-def test_without_a_channel_the_log_is_told(said):
+def test_without_a_channel_the_notice_is_logged(said):
     assert notify() is True
     assert TEXT in said()
 
@@ -181,7 +181,7 @@ def test_a_webhook_may_be_given_in_parts(serve, connect):
     assert [(path, token) for path, token, _ in receiver.got] == [("/x", None)]
 
 
-def test_what_is_over_asks_nobody_to_do_anything():
+def test_a_notice_of_an_end_has_no_remedy():
     over = Notice(
         "recruitment", "stale", OVER, "It was: x", "Open the run.", datetime(2026, 3, 1), datetime(2026, 3, 2)
     )
@@ -190,7 +190,7 @@ def test_what_is_over_asks_nobody_to_do_anything():
     )
 
 
-def test_a_receiver_that_stumbles_is_asked_again(serve, connect):
+def test_a_failing_receiver_is_retried(serve, connect):
     receiver = serve(Receiver(503, 429, 200))
     connect("minutemark_webhook", host=receiver.url)
     assert notify() is True
@@ -232,7 +232,7 @@ def test_a_webhook_that_cannot_be_used_says_so_and_raises_nothing(connect, said,
     assert "secret" not in said()
 
 
-def test_a_channel_that_hangs_keeps_no_other_from_being_told(serve, connect, monkeypatch, said):
+def test_a_channel_that_hangs_does_not_block_the_others(serve, connect, monkeypatch, said):
     from plugins import notifiers
 
     monkeypatch.setattr(notifiers, "PATIENCE", 1.0)
@@ -273,7 +273,7 @@ def test_a_mail_goes_to_whom_the_connection_names(serve, connect):
     assert "&lt;b&gt; &amp; {{ var.value.secret }}" in base64.b64decode(body.get_payload()).decode()
 
 
-def test_a_mail_to_nobody_is_refused_with_what_to_add(serve, connect, said):
+def test_a_mail_without_recipient_is_refused_with_a_hint(serve, connect, said):
     connect_mail(connect, serve(MailServer()), to="")
     assert notify() is False
     assert '"to": "ops@example.org"' in said()
@@ -287,7 +287,7 @@ def test_a_provider_that_is_not_installed_is_named(connect, said, monkeypatch):
     assert "secret/token" not in said()
 
 
-def test_a_connection_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(said, monkeypatch):
+def test_an_unreadable_connection_is_not_taken_for_a_missing_one(said, monkeypatch):
     from plugins import notifiers
 
     def away(conn_id):
@@ -336,7 +336,7 @@ def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more)
         (failed_context("failed", ti=None), 1),  # Airflow knows no task: a run that timed out before it began
     ],
 )
-def test_of_failed_runs_in_a_row_the_first_of_an_hour_is_told(serve, connect, context, told):
+def test_of_consecutive_failed_runs_the_first_of_each_hour_is_notified(serve, connect, context, told):
     from plugins.notifiers import NotifyFailedRun
 
     receiver = serve(Receiver(200))
@@ -346,7 +346,7 @@ def test_of_failed_runs_in_a_row_the_first_of_an_hour_is_told(serve, connect, co
     assert len(receiver.got) == told
 
 
-def test_a_failed_run_is_told_with_its_step_and_its_log(serve, connect):
+def test_a_failed_run_is_notified_with_its_step_and_its_log(serve, connect):
     from plugins.notifiers import failed_run
 
     notice = failed_run(failed_context())

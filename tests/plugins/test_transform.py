@@ -202,7 +202,7 @@ def test_a_missing_spark_connection_is_an_error_and_not_yarn(batch_id, monkeypat
     assert attempts(batch_id)[0] == 0
 
 
-def test_a_missing_java_is_said_before_an_attempt_is_made(batch_id, monkeypatch):
+def test_a_missing_java_is_reported_before_an_attempt_is_made(batch_id, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
     monkeypatch.setenv("JAVA_HOME", "/nowhere")

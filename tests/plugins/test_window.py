@@ -27,11 +27,11 @@ def window(dag_kind="minute", run_type="scheduled", interval=(TEN, TEN + timedel
     )
 
 
-def test_scheduled_run_takes_what_has_changed_whatever_its_interval():
+def test_scheduled_run_takes_the_changed_minutes_for_any_interval():
     assert window() == Window("minute", "changes")
 
 
-def test_manual_run_without_times_takes_what_has_changed():
+def test_manual_run_without_times_takes_the_changed_minutes():
     assert window(run_type="manual", interval=None) == Window("manual", "changes")
 
 
@@ -45,11 +45,11 @@ def test_manual_run_with_times_takes_exactly_them():
     assert window(run_type="manual", asked=asked) == Window("manual", "range", at("08:00"), at("08:05"))
 
 
-def test_reconcile_looks_three_hours_further_back():
+def test_reconcile_covers_three_more_hours():
     assert window("reconcile", interval=(TEN, TEN + HOUR)) == Window("reconcile", "differs", at("07:00"), at("11:00"))
 
 
-def test_reconcile_without_interval_looks_at_the_last_hour_before_it_was_asked():
+def test_reconcile_without_interval_covers_the_hour_before_its_trigger():
     assert window("reconcile", "manual", None) == Window("manual", "differs", at("06:01"), at("10:01"))
 
 
@@ -81,7 +81,7 @@ def test_naive_times_are_utc():
         (("yesterday", "2026-11-22T09:00"), "Write it as 2026-11-22T14:05"),
     ],
 )
-def test_a_form_that_cannot_be_meant_is_refused_with_what_to_write(asked, said):
+def test_an_invalid_form_is_refused_with_a_hint(asked, said):
     with pytest.raises(WindowRefused, match=said):
         window(run_type="manual", asked=asked)
 

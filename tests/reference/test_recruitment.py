@@ -108,11 +108,11 @@ def test_without_recover_ed_is_not_read():
 
 
 @pytest.mark.parametrize("ed", ["{", "[1]", '"x"', "null", '{"jobId": null}', '{"jobId": ""}'])
-def test_an_ed_that_says_nothing_leaves_the_event_without_a_job(ed):
+def test_a_blank_ed_leaves_the_event_without_a_job(ed):
     assert recruitment.fate_of(click(NOON, job_id=None, ed=ed)).kind == "no_job"
 
 
-def test_a_recovered_job_that_is_no_number_rejects_the_row():
+def test_a_recovered_job_that_is_not_a_number_rejects_the_row():
     assert recruitment.fate_of(click(NOON, job_id=None, ed='{"jobId": "52fe"}')).reason == "job_id"
 
 

@@ -20,7 +20,7 @@ def events(spark, *, unique: bool = False) -> list:
     return rows.selectExpr("*", "date_format(minute, 'yyyy-MM-dd HH:mm') AS said").collect()
 
 
-def test_every_id_is_of_its_minute_and_of_nobody_else(spark) -> None:
+def test_every_id_belongs_to_its_minute_only(spark) -> None:
     rows = events(spark)
     assert len({row.create_time for row in rows}) == len(rows) == 120
     assert {row.said for row in rows} == {"2026-05-30 23:59", "2026-05-31 00:00", "2026-05-31 00:01"}

@@ -39,7 +39,7 @@ def counts_of_frame(judged, pipeline: Pipeline) -> dict[str, dict[str, int]]:
     return json.loads(row[-1])
 
 
-def test_a_word_for_null_is_no_presence(spark: SparkSession) -> None:
+def test_a_word_for_null_does_not_count_as_present(spark: SparkSession) -> None:
     found = counts_of(spark, click(uid=" NULL "), click(uid=""), click(uid=" u "), click(uid=None))
     assert found["present"]["uid"] == 1
 
@@ -110,7 +110,7 @@ def test_presence_is_that_of_the_text_that_a_transform_gets(spark: SparkSession)
     assert dict(zip(PRESENT, (counts["present"].get("uid", 0) for counts in found), strict=True)) == PRESENT
 
 
-def test_a_payload_that_is_no_object_has_no_fields(spark: SparkSession) -> None:
+def test_a_payload_that_is_not_an_object_has_no_fields(spark: SparkSession) -> None:
     rows = stored(spark, {**raw(spark, click()).first().asDict(), "minute": f"{MINUTE}Z", "payload": "[1]"})
     found = counts_of_frame(run.materialised(rows, recruitment, PIPELINE, {}), PIPELINE)
     assert found == {"present": {}, "unreadable": {}, "unknown": {}}

@@ -27,7 +27,7 @@ def test_a_known_error_comes_with_what_to_do(said: str, what_to_do: str) -> None
     assert what_to_do in explained(Exception(STACK.format(said)), lake="lake:9042", warehouse="db:3306")
 
 
-def test_an_unknown_error_is_told_by_its_last_cause_in_one_line() -> None:
+def test_an_unknown_error_is_reported_by_its_last_cause_in_one_line() -> None:
     unknown = Exception(STACK.format("java.lang.IllegalStateException: out of order"))
     assert explained(unknown, lake="lake:9042", warehouse="db:3306") is None
     assert shortly(unknown) == "java.lang.IllegalStateException: out of order"

@@ -129,7 +129,7 @@ MEANT = [
 ]
 
 
-def test_texts_mean_what_people_mean_by_them(spark):
+def test_texts_are_parsed_as_people_expect(spark):
     """Beside the property: that two readers agree does not make them right."""
     texts = [text for text, *_ in MEANT]
     for (text, number, micros), row in zip(MEANT, spark_reads(spark, texts), strict=True):

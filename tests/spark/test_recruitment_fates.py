@@ -88,6 +88,6 @@ def test_fate(fates: dict[str, object], request: pytest.FixtureRequest, says, fa
     assert (row.reason or "").startswith(reason or "") and (row.reason is None) == (reason is None)
 
 
-def test_a_reason_fits_its_column_whatever_was_found(spark: SparkSession) -> None:
+def test_a_reason_fits_its_column_for_any_value(spark: SparkSession) -> None:
     [row] = classified(spark, click(bid="9" * 100_000))
     assert row.reason.startswith("bid is not a number: 999") and len(row.reason) <= 500

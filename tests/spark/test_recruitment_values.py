@@ -100,7 +100,7 @@ def test_a_job_in_ed_is_judged_like_job_id(spark: SparkSession) -> None:
     ]
 
 
-def test_without_recover_ed_is_not_looked_at(spark: SparkSession) -> None:
+def test_without_recover_ed_is_ignored(spark: SparkSession) -> None:
     rows = classified(
         spark,
         custom_event(customEvent="click", jobId=10),

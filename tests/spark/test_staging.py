@@ -90,7 +90,7 @@ def test_a_row_that_no_statement_could_carry_is_cut(spark: SparkSession) -> None
     assert len(row.payload) == 1_000_000 and row.payload.startswith(f'{{"create_time": "{EVENT_ID}"')
 
 
-def test_what_is_not_a_json_object_rejects_its_row_and_is_kept_as_it_is(spark: SparkSession) -> None:
+def test_a_payload_that_is_not_a_json_object_rejects_its_row_and_is_kept(spark: SparkSession) -> None:
     payloads = [
         "[1]",
         "{cut off",

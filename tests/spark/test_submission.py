@@ -54,14 +54,14 @@ def test_secrets_are_in_private_files_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("master", ["local[*]", "yarn", "k8s://https://k8s.example"])
-def test_nobody_connects_to_a_driver_without_its_secret(master: str) -> None:
+def test_a_driver_refuses_connections_without_its_secret(master: str) -> None:
     _, properties = prepared(master)
     assert properties["spark.authenticate"] == "true" and properties["spark.ui.enabled"] == "false"
     encrypted = [properties.get(f"spark.{what}.enabled") for what in ("network.crypto", "io.encryption")]
     assert encrypted == ([None, None] if master.startswith("local") else ["true", "true"])
 
 
-def test_on_this_machine_nobody_can_turn_authentication_off() -> None:
+def test_authentication_cannot_be_turned_off_on_this_machine() -> None:
     _, properties = prepared(settings={"spark.authenticate": False, "spark.ui.enabled": True})
     assert (properties["spark.authenticate"], properties["spark.ui.enabled"]) == ("true", "false")
 
@@ -175,7 +175,7 @@ def test_a_java_takes_the_flags_of_every_kind_of_driver() -> None:
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_whatever_else_a_driver_would_be_started_with_is_another_driver(changed) -> None:
+def test_any_other_setting_is_another_driver(changed) -> None:
     """⚑ A job must not run with the accounts or settings of yesterday."""
     assert prepared(keep=True, **changed)[0].driver_key != prepared(keep=True)[0].driver_key
 
@@ -206,7 +206,7 @@ def test_no_driver_is_kept_on_a_cluster() -> None:
     assert prepared("spark://host:7077", settings=STANDALONE, keep=True)[0].driver_key is None
 
 
-def test_tls_is_what_the_connection_says() -> None:
+def test_tls_follows_the_connection() -> None:
     extra = {"ssl_mode": "verify_ca", "jdbc": {"trustCertificateKeyStoreUrl": "file:/trust.p12"}}
     found, _ = prepared(warehouse=Endpoint("warehouse_etl", "mysql", "w.example", 3306, "etl", "x", extra=extra))
     properties = json.loads(found.job_file.read_text())["warehouse"]["properties"]

@@ -128,7 +128,7 @@ def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(ask) -> Non
     assert found == [pid_in(before)] * 2
 
 
-def test_a_driver_ends_with_the_killed_task_that_it_works_for(ask, short_path: Path) -> None:
+def test_a_driver_ends_with_its_killed_task(ask, short_path: Path) -> None:
     """⚑ Its next attempt needs the cores, and the memory."""
     working = pid_in(ask()[1])
     job = job_file(short_path, status=0, sleep=60)
@@ -194,7 +194,7 @@ def test_a_driver_that_cannot_start_says_why(ask) -> None:
         ask(code="raise SystemExit('no such setting')")
 
 
-def test_a_path_that_no_socket_can_have_is_said_so(ask, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_too_long_for_a_socket_is_reported(ask, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(short_path / ("long" * 20)))
     with pytest.raises(DriverEnded, match="too long a path for a socket. Set TMPDIR"):
         ask()

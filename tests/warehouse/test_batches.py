@@ -214,7 +214,7 @@ def test_nothing_is_held_while_everything_fails(lab: Lab) -> None:
 
 
 # The open minute is never held: a quiet lake has batches of that minute alone.
-def test_a_still_open_minute_that_fails_alone_is_tried_again(lab: Lab) -> None:
+def test_an_open_minute_that_fails_alone_is_retried(lab: Lab) -> None:
     now = CLOCK.replace(second=0)
     lab.see(now, at=CLOCK - SECOND)
     fail_in_spark(lab, lab.open(now))

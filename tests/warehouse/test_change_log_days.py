@@ -69,7 +69,7 @@ def forget(lab: Lab, reader, writer, **values) -> tuple[int, int]:
     return change_log_days.forget_days(reader, writer, lab.conn, TABLE, [RECRUITMENT], AGE, **values)
 
 
-def test_a_merged_day_that_nobody_touched_for_long_is_forgotten(lab: Lab, reader, writer, old) -> None:
+def test_a_merged_day_without_recent_touches_is_deleted(lab: Lab, reader, writer, old) -> None:
     touch_long_ago(old, old + MINUTE)
     assert process(lab, reader) == [old, old + MINUTE]
     assert forget(lab, reader, writer, dry=True) == (1, 0)

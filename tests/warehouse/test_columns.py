@@ -249,7 +249,7 @@ def test_a_table_that_was_extended_is_the_table_that_is_made_new(old_shop: Shop,
     assert (shown(VISITS), shown(OF_VISITS.contributions)) == extended
 
 
-def test_the_older_merge_goes_on_working_until_it_is_replaced(old_shop: Shop, monkeypatch) -> None:
+def test_the_older_merge_keeps_working_until_it_is_replaced(old_shop: Shop, monkeypatch) -> None:
     declare(NEW, monkeypatch)
     apply_schema()
     declare(OLD, monkeypatch)
@@ -257,7 +257,7 @@ def test_the_older_merge_goes_on_working_until_it_is_replaced(old_shop: Shop, mo
     assert visits(old_shop) == UNCOUNTED
 
 
-def test_the_recount_names_each_minute_that_has_not_been_counted_and_what_to_do(old_shop: Shop, monkeypatch) -> None:
+def test_verify_names_each_uncounted_minute_and_the_remedy(old_shop: Shop, monkeypatch) -> None:
     declare(NEW, monkeypatch)
     apply_schema()
     found = uncounted_minutes(old_shop)

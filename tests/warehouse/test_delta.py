@@ -21,7 +21,7 @@ def minutes_of(found) -> list[datetime]:
     return [planned.minute for planned in found.minutes]
 
 
-def test_nothing_pending_is_no_batch() -> None:
+def test_nothing_pending_makes_no_batch() -> None:
     assert plan([], clock=CLOCK, pipeline=SMALL).minutes == ()
 
 
@@ -58,7 +58,7 @@ def test_suspects_share_that_room_too() -> None:
     assert len(minutes_of(plan(suspects, clock=CLOCK, pipeline=shared))) == 50
 
 
-def test_one_minute_always_goes_however_large() -> None:
+def test_one_minute_is_always_taken_at_any_size() -> None:
     assert minutes_of(plan(pending(minute(0), rows=99_999_999), clock=CLOCK, pipeline=SMALL)) == [minute(0)]
 
 

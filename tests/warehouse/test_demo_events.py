@@ -73,7 +73,7 @@ def test_old_demo_minutes_are_closed_and_leave_the_lake_and_facts_stay(lab: Lab,
     assert remove(lab, reader, writer) == 0
 
 
-def test_a_minute_with_one_event_of_somebody_else_is_left_alone(lab: Lab, reader, writer, old) -> None:
+def test_a_minute_with_one_foreign_event_is_left_alone(lab: Lab, reader, writer, old) -> None:
     send(writer, old)
     send(writer, old + timedelta(seconds=30), demo=False, count=1)
     send(writer, old + MINUTE, demo=False)
@@ -129,7 +129,7 @@ def test_what_a_killed_call_has_closed_the_next_one_removes(
     assert rows(reader, old) == [0]
 
 
-def test_an_event_that_comes_after_the_look_survives(lab: Lab, reader, writer, old, monkeypatch) -> None:
+def test_an_event_that_arrives_after_the_check_survives(lab: Lab, reader, writer, old, monkeypatch) -> None:
     send(writer, old)
     began = change_log.write_clock(reader)  # of an import, whose events all carry that time
     process(lab, reader)
@@ -185,7 +185,7 @@ def test_a_late_event_of_another_minute_of_a_folded_hour_opens_the_demo_minutes(
     lab.query("DELETE FROM etl.folded_hours")
 
 
-def test_a_minute_that_the_lake_may_have_forgotten_stays_closed(lab: Lab, reader, writer, old) -> None:
+def test_a_minute_past_lake_retention_stays_closed(lab: Lab, reader, writer, old) -> None:
     send(writer, old, demo=False)
     process(lab, reader)
     short = replace(RECRUITMENT, lake_retention=timedelta(days=3))

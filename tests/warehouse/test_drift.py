@@ -114,7 +114,7 @@ def test_an_absence_on_record_does_not_make_absences_usual() -> None:
     assert shown(found([fields(0, group_id=0)], bursts(60, 60, 0, 0, 60, 60), accepted))
 
 
-def test_a_burst_of_ignored_rows_beside_the_usual_ones_is_no_drift() -> None:
+def test_a_burst_of_ignored_rows_beside_the_usual_ones_is_not_drift() -> None:
     assert not shown(found([fields(0, rows=2000, ignored=1850)])), "150 rows a minute are not ignored, as ever."
     assert shown(found([fields(0, rows=2000, ignored=1970)])), "30 are less than a quarter of them."
 
@@ -179,7 +179,7 @@ def test_undeclared_fields_are_new_once_where_the_pipeline_evolves() -> None:
     assert [(one.minute, one.field, one.rows) for one in findings.new_fields] == [(minute(0), "novelty", 3)]
 
 
-def test_undeclared_fields_hold_their_minute_where_the_pipeline_says_so() -> None:
+def test_undeclared_fields_hold_their_minute_if_the_pipeline_declares_so() -> None:
     findings = found([fields(0, rows=3, unknown={"novelty": 1})], history=[], pipeline=HOLDING)
     assert shown(findings) == [(minute(0), APPEARED, "novelty")] and not findings.new_fields
 
@@ -192,7 +192,7 @@ def test_an_accepted_drift_becomes_what_is_usual() -> None:
     assert timedelta(days=1) < batch[-1].minute - batch[0].minute
 
 
-def test_minutes_that_are_read_in_any_order_end_a_drift_behind_its_last_one() -> None:
+def test_minutes_read_in_any_order_end_a_drift_after_its_last_one() -> None:
     known = [dataclasses.replace(on_record(DISAPPEARED, "job_id", 10, 1.0), last_minute=minute(20))]
     assert not found([fields(15)], known=known).returned
     assert found([fields(25)], known=known).returned == ((minute(25), DISAPPEARED, "job_id"),)

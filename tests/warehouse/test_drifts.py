@@ -83,7 +83,7 @@ def test_accepted_drift_is_merged_with_the_next_run_and_holds_nothing_later(day:
     assert (drift["status"], drift["accepted_by"], drift["reason"]) == ("accepted", "ann", "renamed on purpose")
 
 
-def test_the_dag_records_the_user_who_triggered_its_run_whatever_the_form_says(day: Lab) -> None:
+def test_the_dag_records_the_user_who_triggered_its_run_not_the_forms_name(day: Lab) -> None:
     published(day, {minute(0): COUNTS, minute(1): RENAMED})
     run = DagRun(dag_id="minutemark_accept", run_id="manual", triggering_user_name="ulf")
     form = {"pipeline": "recruitment", "field": "job_id", "kind": None, "by": "the CFO", "why": "renamed"}

@@ -260,12 +260,12 @@ def good(shop: Shop) -> Shop:
         ),
     ],
 )  # fmt: skip
-def test_the_recount_finds_what_is_wrong(good: Shop, damage: str, found: list[str]) -> None:
+def test_verify_finds_the_damage(good: Shop, damage: str, found: list[str]) -> None:
     good.query(damage)
     assert wrong(good) == found
 
 
-def test_the_recount_shows_a_wrong_fact_with_both_values_and_the_minutes_to_read_again(good: Shop) -> None:
+def test_verify_shows_a_wrong_fact_with_both_values_and_the_minutes_to_read_again(good: Shop) -> None:
     good.query("UPDATE ecommerce.sales_hourly SET carts = 5 WHERE HOUR(hour) = 10")
     [(finding, _), *_] = rules.broken_facts(good.conn, good.pipeline, lambda: None)  # the visits differ, too
     assert (finding.minute, dict(finding.expected), dict(finding.found)) == (minute(0), {"carts": 1}, {"carts": 5})
@@ -307,7 +307,7 @@ def test_housekeeping_removes_the_touched_keys_of_old_batches_alone(shop: Shop) 
     assert wrong(shop) == []
 
 
-def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(shop: Shop) -> None:
+def test_a_merge_uses_keys_for_any_size_of_the_warehouse(shop: Shop) -> None:
     start = datetime(2026, 2, 27)
     past = [start + timedelta(minutes=20 * number) for number in range(140)]  # over two days, three an hour
     shop.publish({one: [operation(event_time=one) for _ in range(5)] for one in past})

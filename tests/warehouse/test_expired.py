@@ -59,7 +59,7 @@ def test_staging_of_a_pipeline_that_merges_nothing_any_more_is_removed(lab: Lab)
     assert expired.remove_dead_staging(lab.conn) == 3
 
 
-def test_staging_of_an_open_batch_that_may_be_alive_stays(lab: Lab) -> None:
+def test_staging_of_a_possibly_live_batch_stays(lab: Lab) -> None:
     batch_id = staged_batch(lab)
     lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 30 DAY")  # opened long ago, tried again today
     assert tidy()["batches given up that nobody worked on"] == 0
@@ -69,7 +69,7 @@ def test_staging_of_an_open_batch_that_may_be_alive_stays(lab: Lab) -> None:
     assert lab.facts() == {(7, 0): 1}
 
 
-def test_an_open_batch_that_nobody_works_on_is_given_up_with_its_staging(lab: Lab) -> None:
+def test_an_abandoned_open_batch_is_given_up_with_its_staging(lab: Lab) -> None:
     batch_id = staged_batch(lab, kind="backfill", is_delta=False)
     assert lab.check(batch_id).passed
     age(lab, 3)
@@ -85,7 +85,7 @@ def test_an_open_batch_that_nobody_works_on_is_given_up_with_its_staging(lab: La
 
 
 # The look at what is overdue is old when its turn comes: a person has cleared the run meanwhile.
-def test_a_batch_that_comes_to_life_after_the_look_is_not_given_up(lab: Lab) -> None:
+def test_a_batch_that_resumes_after_the_check_is_not_given_up(lab: Lab) -> None:
     batch_id = staged_batch(lab)
     age(lab, 3)
     assert batches.overdue(lab.conn, "recruitment", 2 * DAY) == [batch_id]
@@ -200,7 +200,7 @@ def test_open_and_young_batches_stay(lab: Lab) -> None:
     assert lab.one("SELECT COUNT(*) FROM etl.batches") == 3
 
 
-def test_a_housekeeping_that_was_killed_goes_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_housekeeping_resumes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     rejects = [(minute(0), f"reason {number}") for number in range(7)]
     lab.publish({minute(0): []}, rejects=rejects, ignored=70)
     age(lab, 100)

@@ -49,7 +49,7 @@ def differing_hours(lab: Lab) -> list:
     return found
 
 
-def test_a_folded_hour_that_lost_or_gained_a_contribution_is_found_by_the_recount(lab: Lab) -> None:
+def test_verify_finds_a_folded_hour_that_lost_or_gained_a_contribution(lab: Lab) -> None:
     two_folded_hours(lab)
     lab.query("DELETE FROM recruitment.events_by_minute WHERE job_id = 8")
     assert differing_hours(lab) == [(TEN, 6, 5)]
@@ -369,7 +369,7 @@ def test_a_pipeline_without_summed_facts_is_not_folded(lab: Lab) -> None:
     assert folding.fold(lab.conn, replace(RECRUITMENT, facts=()), clock, timedelta(days=90)) == 0
 
 
-def test_a_folding_that_was_killed_goes_on_with_the_next_hour(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_folding_resumes_with_the_next_hour(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.publish({minute(number): [contribution()] for number in (0, 1, 60, 61)})
     quiet(lab)
     facts = lab.query(ALL_FACTS)

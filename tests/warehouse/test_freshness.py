@@ -54,7 +54,7 @@ def test_an_outage_weighs_as_long_as_it_lasted() -> None:
     assert (lag.worst, lag.covered) == (1_260, 3_600)
 
 
-def test_what_the_history_does_not_tell_of_is_not_counted() -> None:
+def test_time_without_history_is_not_counted() -> None:
     lag = freshness.lag_between([(NOON - 100 * SECOND, NOON - 110 * SECOND)], ELEVEN, NOON)
     assert (lag.median, lag.worst, lag.covered) == (60, 110, 100)
     assert freshness.lag_between([], ELEVEN, NOON) is None
@@ -244,7 +244,7 @@ def test_an_imported_backlog_is_stale_only_while_nothing_is_merged(lab: Lab, now
     assert one["state"] == "silent"
 
 
-def test_a_lake_that_nobody_looks_at_is_blind_whatever_else_seems_well(lab: Lab, now) -> None:
+def test_a_lake_without_polls_is_blind_even_if_all_else_is_well(lab: Lab, now) -> None:
     lab.publish({now - MINUTE: [contribution()]}, clock=now)
     look(lab, seconds_ago=170)
     assert found(lab)["state"] == "fresh"
@@ -254,7 +254,7 @@ def test_a_lake_that_nobody_looks_at_is_blind_whatever_else_seems_well(lab: Lab,
     assert one["look_age"] == pytest.approx(190, abs=5)
 
 
-def test_newer_minutes_that_are_held_are_no_silence(lab: Lab, now) -> None:
+def test_newer_held_minutes_are_not_silence(lab: Lab, now) -> None:
     merged_an_hour_ago(lab, now)
     look(lab)
     from include.warehouse import ledger

@@ -179,7 +179,7 @@ def test_unknown_jobs_only_warn(lab: Lab) -> None:
     assert found.sample[0]["job_id"] == 8
 
 
-def test_every_result_is_stored_whatever_the_verdict(lab: Lab) -> None:
+def test_every_result_is_stored_for_any_verdict(lab: Lab) -> None:
     batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)]})
     result = lab.check(batch_id)
     stored = lab.query("SELECT check_name, outcome, offending_rows, gate, attempt, sample FROM etl.check_results")

@@ -56,7 +56,7 @@ def releases(lab: Lab, columns: str = "minute, released_by, used_by_batch") -> l
     return lab.query(f"SELECT {columns} FROM etl.releases ORDER BY release_id")
 
 
-def test_the_dag_records_the_user_who_triggered_its_run_whatever_the_form_says(lab: Lab) -> None:
+def test_the_dag_records_the_user_who_triggered_its_run_not_the_forms_name(lab: Lab) -> None:
     hold(lab)
     run = DagRun(dag_id="minutemark_release", run_id="manual", triggering_user_name="ulf")
     form = dict.fromkeys(("from", "to")) | {"pipeline": "recruitment", "minute": "2026-03-01T10:00"}
@@ -315,7 +315,7 @@ def test_a_release_that_comes_after_its_own_merge_says_so(lab: Lab) -> None:
         release(lab)
 
 
-def test_what_the_lake_may_have_forgotten_is_not_released(lab: Lab) -> None:
+def test_minutes_past_lake_retention_are_not_released(lab: Lab) -> None:
     hold(lab)
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=1))
     with pytest.raises(held.ReleaseRefused, match="10:00 of recruitment is closed: bedan.tracking keeps 1 days"):
@@ -324,7 +324,7 @@ def test_what_the_lake_may_have_forgotten_is_not_released(lab: Lab) -> None:
 
 
 # What releases a minute without anybody's word.
-def test_a_touch_that_mends_a_held_minute_releases_it(lab: Lab) -> None:
+def test_a_touch_that_fixes_a_held_minute_releases_it(lab: Lab) -> None:
     hold(lab)
     lab.see(minute(0), at=CLOCK - 100 * SECOND)
     assert lab.pending() == [minute(0)]

@@ -142,7 +142,7 @@ def test_days_are_drilled_for_news_and_again_while_their_touch_is_fresh() -> Non
     assert ledger.days_to_drill(days, later, settle) == []
 
 
-def test_choosing_is_bounded_however_long_the_backlog(lab: Lab) -> None:
+def test_choosing_is_bounded_for_any_backlog(lab: Lab) -> None:
     small = replace(RECRUITMENT, live_minutes=2, max_minutes=3)
     lab.see(*(minute(number) for number in range(110)), at=LONG_AGO)
     found = ledger.pending_minutes(lab.conn, small, CLOCK)
@@ -187,7 +187,7 @@ def test_typical_rows_are_those_of_recent_minutes_with_rows(lab: Lab) -> None:
     assert ledger.typical_rows(lab.conn, RECRUITMENT) == 20
 
 
-def test_minutes_that_the_lake_forgets_are_closed(lab: Lab) -> None:
+def test_minutes_past_lake_retention_are_closed(lab: Lab) -> None:
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(hours=1, minutes=50))
     lab.see(minute(0), minute(30), at=LONG_AGO)
     assert ledger.close_expired(lab.conn, forgetful, CLOCK) == 1

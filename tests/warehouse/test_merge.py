@@ -289,7 +289,7 @@ def test_merging_works_with_the_other_client_library(lab: Lab, monkeypatch: pyte
         assert other.facts("bid_set") == {(7, 0): Decimal("0.5")}
 
 
-def test_a_merge_goes_by_keys_however_much_the_warehouse_holds(lab: Lab) -> None:
+def test_a_merge_uses_keys_for_any_size_of_the_warehouse(lab: Lab) -> None:
     for number in range(20):
         past = [minute(-10 * number - one) for one in range(1, 11)]
         many = {one: [contribution(job, hours=number) for job in range(1, 21)] for one in past}

@@ -34,7 +34,7 @@ def groups(conn, choice: Choice) -> dict[tuple[str, str], int]:
     return {(group["origin"], group["reason"]): group["rows"] for group in found}
 
 
-def test_reasons_that_differ_in_what_was_found_are_one(lab: Lab) -> None:
+def test_reasons_that_differ_only_in_the_value_are_one(lab: Lab) -> None:
     reject(lab, "bid is negative: -3", "a")
     reject(lab, "bid is negative: -4: really", "b", minute(5))
     reject(lab, "bid is not a number: 'x", "c")

@@ -208,7 +208,7 @@ def at_noon(number: int) -> datetime:
     return NOW + number * MINUTE
 
 
-def test_a_suspect_minute_waits_for_its_hour_and_is_no_alarm(lab: Lab) -> None:
+def test_a_suspect_minute_waits_for_its_hour_and_raises_no_alarm(lab: Lab) -> None:
     lake = {at_noon(1): Rows(2, 1), at_noon(2): Rows(4)}
     lab.see(*lake, at=at_noon(3), clock=at_noon(4))
     read(lab, lake, [at_noon(1)], clock=at_noon(4))

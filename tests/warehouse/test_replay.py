@@ -277,7 +277,7 @@ def test_the_key_of_a_pipeline_whose_events_have_an_id_of_their_own() -> None:
     assert reprocess._origin_key(by_id, event) == f"2026-03-01T12:34Z/{shard}/{event.create_time}/order-7"
 
 
-def test_rows_of_a_dimension_file_are_no_events(lab: Lab, now, said) -> None:
+def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, said) -> None:
     lab.query(
         "INSERT INTO etl.imports (target, source_key, source_name) VALUES ('recruitment.job', 'job-sha', 'job.csv')"
     )
@@ -317,7 +317,7 @@ def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, said) ->
     assert "1 rows are in 1 minutes that are held" in said_at_last and "`make held` says why" in said_at_last
 
 
-def test_a_wait_that_sees_no_merge_ends_with_what_to_look_at(lab: Lab, now, said) -> None:
+def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, said) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
     started = reprocess.start(RECRUITMENT, Choice(), said.append)

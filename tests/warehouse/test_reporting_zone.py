@@ -33,7 +33,7 @@ def test_utc_needs_no_rows() -> None:
     assert days("UTC") == {}
 
 
-def test_a_day_of_change_says_when_and_to_what() -> None:
+def test_a_day_of_change_has_its_time_and_value() -> None:
     found = days(BERLIN)
     assert found[date(2026, 3, 29)] == (3_600, datetime(2026, 3, 29, 1), 7_200)
     assert found[date(2026, 10, 25)] == (7_200, datetime(2026, 10, 25, 1), 3_600)

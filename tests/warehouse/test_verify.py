@@ -130,7 +130,7 @@ def only(report, kind: str):
     return finding
 
 
-def test_nothing_is_said_where_all_is_right(good: Lab) -> None:
+def test_a_correct_warehouse_has_no_findings(good: Lab) -> None:
     report = recount()
     assert (kinds(report), report.apart.counts, report.notes) == ({}, {}, [])
     assert report.totals == {
@@ -204,7 +204,7 @@ def test_a_lost_touch_of_a_minute_that_the_ledger_knows_is_found(good: Lab, writ
     )
 
 
-def test_a_lost_touch_of_a_minute_that_nobody_knows_is_found_in_a_range(good: Lab, writer) -> None:
+def test_a_lost_touch_of_an_unknown_minute_is_found_in_a_range(good: Lab, writer) -> None:
     write(writer, event(minute(5)), touch=False)
     assert kinds(recount()) == {}
     report = recount(start=minute(0), end=minute(10))
@@ -242,7 +242,7 @@ def test_a_ledger_that_does_not_add_up_is_found(good: Lab) -> None:
     )
 
 
-def test_a_rejected_event_deleted_is_found_and_one_of_an_import_is_no_business_of_the_lake(good: Lab) -> None:
+def test_a_deleted_rejected_event_is_found_and_those_of_imports_are_not_compared_with_the_lake(good: Lab) -> None:
     good.query(
         "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
         "VALUES ('recruitment', 'import', 'sha:12', %s, 'no usable id', 'a,b')",
@@ -343,7 +343,7 @@ def test_a_fact_deleted_and_a_fact_without_contribution_are_found(good: Lab) -> 
     assert (missing.minute, alone.minute) == (minute(1), None)
 
 
-def test_facts_are_found_in_whatever_slice_their_key_is(good: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_are_found_in_every_slice_of_keys(good: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [contribution(job) for job in range(20, 31)]
     lab_rows = {minute(3): jobs}
     good.publish(lab_rows, run_id="run-2", counts={minute(3): {"raw_rows": 11}})
@@ -384,7 +384,7 @@ def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> No
     assert report.apart.kept["held"][0].remedy.startswith("staging_x: broken. Fix the cause, then trigger")
 
 
-def test_the_open_minute_is_apart_and_nobody_waits_for_it(good: Lab, reader, writer) -> None:
+def test_the_open_minute_is_listed_apart_and_blocks_nothing(good: Lab, reader, writer) -> None:
     now = change_log.clock(reader).replace(second=0, microsecond=0)
     write(writer, event(now, 0))
     report = recount(patience=60)  # the test would take a minute
@@ -392,7 +392,7 @@ def test_the_open_minute_is_apart_and_nobody_waits_for_it(good: Lab, reader, wri
         assert (kinds(report), report.apart.counts) == ({}, {"open": 1})
 
 
-def test_minutes_that_the_lake_may_have_forgotten_are_not_compared_with_it(good: Lab, writer) -> None:
+def test_minutes_past_lake_retention_are_not_compared_with_the_lake(good: Lab, writer) -> None:
     remove(writer, EVENTS[0])
     forgetful = replace(QUICK, lake_retention=timedelta(days=2))
     report = recount(forgetful)
@@ -439,7 +439,7 @@ def before_ledger_is_read(monkeypatch, number: int, step) -> None:
     monkeypatch.setattr(Minutes, "_known", known)
 
 
-def test_a_minute_merged_between_two_looks_is_not_reported(good: Lab, reader, writer, monkeypatch) -> None:
+def test_a_minute_merged_between_two_reads_is_not_reported(good: Lab, reader, writer, monkeypatch) -> None:
     write(writer, event(minute(0), 9), touch=False)
     looked_at = change_log.clock(reader)
 
@@ -480,7 +480,7 @@ def test_an_event_whose_touch_is_on_its_way_is_not_reported(good: Lab, reader, w
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
 
 
-def test_a_count_of_one_read_is_no_evidence_against_the_next(good: Lab, reader, writer, monkeypatch) -> None:
+def test_a_count_of_one_read_is_not_evidence_against_the_next(good: Lab, reader, writer, monkeypatch) -> None:
     """Minute 0 is merged again just after it was counted, and at the second look another event is on its way."""
 
     def written_and_merged() -> None:
@@ -571,12 +571,12 @@ def test_exit_status_and_report_for_people_and_programs(good: Lab, capsys, monke
         (["--from", "2026-03-01T10:00", "--to", "2026-03-01T10:00"], "must be before"),
     ],
 )
-def test_what_cannot_be_asked_is_no_verdict(arguments: list[str], says: str, capsys) -> None:
+def test_invalid_arguments_give_no_verdict(arguments: list[str], says: str, capsys) -> None:
     assert verify.main(arguments) == 2
     assert says in capsys.readouterr().err
 
 
-def test_a_store_that_is_away_is_no_verdict(good: Lab, capsys, monkeypatch) -> None:
+def test_an_unreachable_store_gives_no_verdict(good: Lab, capsys, monkeypatch) -> None:
     for name in ("AIRFLOW_CONN_LAKE_READER", "AIRFLOW_CONN_WAREHOUSE_ETL"):
         with monkeypatch.context() as patch:
             patch.setenv(name, json.dumps(json.loads(os.environ[name]) | {"port": 1}))
@@ -605,7 +605,7 @@ def test_verdicts(known: Known, in_lake, verdict: Verdict) -> None:
     assert judge(known, in_lake, is_open=False, is_closed=False, is_unreadable=False) is verdict
 
 
-def test_files_of_rules_say_what_they_are_and_every_pipeline_compares_its_facts() -> None:
+def test_files_of_rules_state_their_purpose_and_every_pipeline_compares_its_facts() -> None:
     from include import pipelines
 
     for pipeline in pipelines.all_pipelines().values():
@@ -615,7 +615,7 @@ def test_files_of_rules_say_what_they_are_and_every_pipeline_compares_its_facts(
             assert all(rule.purpose and "." in rule.table for rule in found if kind != "total")
 
 
-def test_a_file_that_is_no_rule_is_refused(tmp_path) -> None:
+def test_a_file_that_is_not_a_rule_is_refused(tmp_path) -> None:
     path = tmp_path / "minutes_x.sql"
     path.write_text("-- Nothing.\nSELECT 1; SELECT 2;")
     with pytest.raises(rules.MisnamedRule, match="2 statements"):

@@ -51,7 +51,7 @@ def at(lab: Lab, people: People, now: datetime, *problems: Problem) -> list[str]
     return people.titles()
 
 
-def test_a_problem_is_told_once_reminded_hourly_and_told_when_over(lab: Lab, people: People) -> None:
+def test_a_problem_is_notified_once_repeated_hourly_and_notified_when_over(lab: Lab, people: People) -> None:
     assert at(lab, people, NOON, STALE) == ["Problem: recruitment is stale"]
     for minutes in range(1, 60):
         assert at(lab, people, NOON + minutes * MINUTE, STALE) == []
@@ -71,7 +71,7 @@ def test_a_problem_that_comes_and_goes_is_one_problem(lab: Lab, people: People) 
     assert sum(told, []) == ["Problem: recruitment is stale"]
 
 
-def test_nobody_who_could_not_be_told_is_forgotten(lab: Lab, people: People) -> None:
+def test_a_failed_notification_is_retried(lab: Lab, people: People) -> None:
     people.deaf = True
     assert at(lab, people, NOON, STALE) == []
     people.deaf = False
@@ -82,14 +82,14 @@ def test_nobody_who_could_not_be_told_is_forgotten(lab: Lab, people: People) -> 
     assert at(lab, people, NOON + 5 * MINUTE) == ["Over: recruitment is stale"]
 
 
-def test_the_end_of_what_nobody_heard_of_is_not_told(lab: Lab, people: People) -> None:
+def test_the_end_of_an_unnotified_problem_is_not_notified(lab: Lab, people: People) -> None:
     people.deaf = True
     at(lab, people, NOON, STALE)
     people.deaf = False
     assert at(lab, people, NOON + 5 * MINUTE) == []
 
 
-def test_problems_are_told_apart_by_pipeline_and_kind(lab: Lab, people: People) -> None:
+def test_problems_are_distinguished_by_pipeline_and_kind(lab: Lab, people: People) -> None:
     held = Problem("recruitment", "held", NOON, "1 minute is held.", "Mend it.")
     other = Problem("other", "stale", NOON, "A change waits.", "Open the run.")
     at(lab, people, NOON, STALE)
@@ -126,7 +126,7 @@ def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, people: People) 
     assert len(people.heard) == 1
 
 
-def test_held_minutes_failing_batches_and_a_blind_watch_are_each_told(lab: Lab, people: People) -> None:
+def test_held_minutes_failing_batches_and_a_blind_watch_are_each_notified(lab: Lab, people: People) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     minute = now.replace(second=0, microsecond=0) - MINUTE
     lab.query(
@@ -155,7 +155,7 @@ def test_held_minutes_failing_batches_and_a_blind_watch_are_each_told(lab: Lab, 
     )
 
 
-def test_a_silent_source_and_a_working_pipeline_are_not_told_of(lab: Lab, people: People) -> None:
+def test_a_silent_source_and_a_working_pipeline_are_not_notified(lab: Lab, people: People) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
     ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
