@@ -22,7 +22,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import BinaryIO
 
-from include.files.progress_log import Bar
+from include.progress_log import Bar
 
 HEADER = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
 PRODUCTS = 190_000

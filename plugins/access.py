@@ -151,14 +151,15 @@ async def _user(request) -> Any:
 
 def _refusal(route: Route, body: bytes, user: Any) -> str | None:
     """Why this user may not do this, or None."""
-    from plugins.pipelines_page import may_operate
+    from plugins.permissions import DagAccessEntity, may
 
     for operation in operations(route, body):
         dag_id = operation.dag_id
         if dag_id in NAMED and operation.owner not in (None, user.get_name()):
             return f"The record of {dag_id} names the user who triggered the run. Trigger a run of your own instead."
         for pipeline in pipelines_of(dag_id, operation.conf):
-            if not may_operate(user, dag_id, pipeline):
+            required = ("GET", pipeline, DagAccessEntity.RUN) if dag_id == VERIFY else ("PUT", pipeline)
+            if not may(user, *required):
                 need = "see the runs of" if dag_id == VERIFY else "edit"
                 return (
                     f"{dag_id} on pipeline {pipeline.name} requires permission to {need} {pipeline.name}_minute, which "

@@ -9,12 +9,13 @@ from airflow.sdk import BaseOperator
 from include import pipelines
 from include.connections import LAKE_WRITER, endpoint
 from plugins import lineage
+from plugins.lineage_operator import ReportsLineage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class FollowTopic(lineage.TellsLineage, BaseOperator):
+class FollowTopic(ReportsLineage, BaseOperator):
     """Events into the lake, other messages among the rejected events; see include/kafka/ingest.py."""
 
     ui_color = "#e3f2d9"

@@ -1,14 +1,11 @@
 """What a task reads and writes, as OpenLineage names it: declared tables and topics at the addresses of the connections.
 
-A name needs no store to be asked. Nothing of OpenLineage is imported until its provider, which is idle without a transport,
-asks an operator for its data sets: docs/monitoring.md.
+A name requires no connection to its store. See docs/monitoring.md.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +15,6 @@ from include.lakehouse.hour_file import folder_of
 from include.lakehouse.settings import location
 
 if TYPE_CHECKING:
-    from airflow.providers.openlineage.extractors import OperatorLineage
-
     from include.pipelines import Pipeline
 
 CASSANDRA_PORT, MYSQL_PORT, KAFKA_PORT = 9042, 3306, 9092  # where a connection names none
@@ -139,39 +134,3 @@ def _address(hosts: str, port: int | None, default: int) -> str:
     if separator and own_port.isdigit():
         return f"{host}:{own_port}"
     return f"{first}:{port or default}"
-
-
-@contextlib.contextmanager
-def left_out_while_idle() -> Iterator[None]:
-    """Import the Spark operator inside: without a transport it then does not find OpenLineage's helpers.
-
-    It would load listener and client for them, 0.9 s of every task of a chain, and has a way of its own to do without.
-    """
-    from airflow.providers.openlineage.conf import is_disabled
-
-    helpers = "airflow.providers.openlineage.utils.spark"
-    hidden = is_disabled() and helpers not in sys.modules
-    if hidden:
-        sys.modules[helpers] = None  # so that importing it is an ImportError
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules[helpers]
-
-
-class TellsLineage:
-    """An operator whose execute() sets `lineage`; the OpenLineage provider asks for it when the task ends.
-
-    It is worked out by then, because the provider asks in a forked process, which should not talk to Airflow.
-    """
-
-    lineage: Lineage | None = None
-
-    def get_openlineage_facets_on_complete(self, task_instance) -> OperatorLineage | None:
-        """The provider calls this by its name, after a failure too."""
-        if self.lineage is None:
-            return None
-        from plugins.lineage_facets import operator_lineage
-
-        return operator_lineage(self.lineage)

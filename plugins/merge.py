@@ -11,12 +11,13 @@ from include import metrics, pipelines
 from include.connections import WAREHOUSE_ETL, endpoint
 from plugins import lineage
 from plugins.batch import batch_id_of
+from plugins.lineage_operator import ReportsLineage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class MergeIntoWarehouse(lineage.TellsLineage, BaseOperator):
+class MergeIntoWarehouse(ReportsLineage, BaseOperator):
     """Publishes the attempt that passed the staging gate. Run again for a merged batch it changes, and counts, nothing."""
 
     template_fields = ("batch_id",)

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails, DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import GetUserDep, get_user
 from airflow.api_fastapi.logging.decorators import action_logging
 from airflow.configuration import conf
-from airflow.models.dag import DagModel
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,7 +32,7 @@ from include.warehouse.errors import WarehouseError
 from include.warehouse.held import ReleaseRefused
 from include.warehouse.session import warehouse
 from include.window import WindowRefused, open_range, parse_range
-from plugins.access import VERIFY
+from plugins.permissions import edited, may, may_see_rows, seen
 
 STATIC = Path(overview.__file__).parent / "static"
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in (".css", ".js", ".svg")}
@@ -75,48 +73,6 @@ def refusal(status: int) -> Callable[[Request, Exception], Json]:
 
 for kind, status in REFUSED.items():
     app.add_exception_handler(kind, refusal(status))
-
-
-# Who may
-
-
-def minute_dag(pipeline: Pipeline) -> str:
-    return f"{pipeline.name}_minute"
-
-
-def may(user: Any, method: str, pipeline: Pipeline, entity: DagAccessEntity | None = None) -> bool:
-    """The question that requires_access_dag asks, without the refusal."""
-    dag_id = minute_dag(pipeline)
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    return get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
-
-
-def may_operate(user: Any, dag_id: str, pipeline: Pipeline) -> bool:
-    """Whether the user can run that operations DAG on the pipeline: what the page requires for the same."""
-    if dag_id == VERIFY:
-        return may(user, "GET", pipeline, DagAccessEntity.RUN)
-    return may(user, "PUT", pipeline)
-
-
-def seen(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
-    """The pipeline of the path, for who may see the runs of its minute DAG."""
-    found = pipelines.get(pipeline)
-    requires_access_dag("GET", DagAccessEntity.RUN, minute_dag(found))(request, user)
-    return found
-
-
-def edited(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
-    """The pipeline of the path, for who may edit its minute DAG."""
-    found = pipelines.get(pipeline)
-    requires_access_dag("PUT", None, minute_dag(found))(request, user)
-    return found
-
-
-def may_see_rows(user: GetUserDep) -> bool:
-    """Whether samples of rejected events and offending rows are for this user."""
-    return get_auth_manager().is_authorized_connection(
-        method="GET", details=ConnectionDetails(conn_id=WAREHOUSE_ETL), user=user
-    )
 
 
 def from_this_page(request: Request) -> None:

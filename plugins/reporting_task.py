@@ -11,7 +11,8 @@ from airflow.providers.standard.decorators.python import _PythonDecoratedOperato
 from airflow.sdk.bases.decorator import task_decorator_factory
 
 from include import pipelines
-from plugins.lineage import Lineage, TellsLineage
+from plugins.lineage import Lineage
+from plugins.lineage_operator import ReportsLineage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ReportingTask(TellsLineage, _PythonDecoratedOperator):
+class ReportingTask(ReportsLineage, _PythonDecoratedOperator):
     """Runs the function, whose arguments are names of pipelines, and then calls `data_sets` with these pipelines."""
 
     def __init__(self, *, data_sets: Callable[..., Lineage], **kwargs: Any) -> None:

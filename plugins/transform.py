@@ -21,8 +21,9 @@ from include.spark.problems import FAILED, FAILED_FOR_GOOD
 from include.spark.warm_driver import DriverEnded, WarmDriver
 from plugins import lineage
 from plugins.batch import batch_id_of
+from plugins.lineage_operator import ReportsLineage, left_out_while_idle
 
-with lineage.left_out_while_idle():
+with left_out_while_idle():
     from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-class TransformDelta(lineage.TellsLineage, SparkSubmitOperator):
+class TransformDelta(ReportsLineage, SparkSubmitOperator):
     """Runs include/spark/run.py for one batch, as a new attempt of it.
 
     On a local master spark-submit starts a driver that stays and takes the next batches too; elsewhere, and where extra

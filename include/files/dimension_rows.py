@@ -9,8 +9,7 @@ from datetime import date, datetime
 
 from include import readings
 from include.files.csv_records import CsvFile, Record
-from include.files.import_log import Refused
-from include.lake.admission import line_payload
+from include.lake.admission import Refused, line_payload
 from include.lake.payload import NotAnObject, parsed
 from include.pipelines import Dimension, Pipeline, all_pipelines
 from include.pipelines.declaration import NULL_WORDS

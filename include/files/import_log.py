@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from include import readings
+from include.lake.admission import Refused
 from include.warehouse import rejected
 from include.warehouse.errors import WarehouseError
 from include.warehouse.session import in_transaction
@@ -61,16 +62,6 @@ def shortfall(stored: int, rejected: int, most: float, damage: str | None = None
         f"{rejected:,} of {stored + rejected:,} rows were rejected: {share:.3g} %, more than MAX_REJECTED={most:g}. The others "
         "are stored. Fix the file and give it again, which counts no row twice, or give a higher MAX_REJECTED."
     )
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A row that never reached the lake, or the warehouse, and why."""
-
-    key: str  # within its source: the line of a file, the key of a table's row
-    reason: str
-    payload: str
-    minute: datetime | None = None
 
 
 @dataclass

@@ -21,20 +21,21 @@ from include.files import file_format, parallel_writer
 from include.files.csv_records import FileRefused, Record, csv_records
 from include.files.dimension_rows import UnknownDimension, dimension_of, typed_rows
 from include.files.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
-from include.files.import_log import ImportLog, Refused, add_file_options, shortfall
+from include.files.import_log import ImportLog, add_file_options, shortfall
 from include.files.import_root import OpenedFile
 from include.files.json_events import events_of
 from include.files.packed_file import Damage
-from include.files.progress_log import Bar
+from include.files.readers import Occurrences, TableEvents, about_columns, check_header, names_of
 from include.files.survey import checked_fingerprint
 from include.lake import change_log
-from include.lake.admission import ClosedRows, Occurrences, TableEvents, about_columns, check_header, names_of
+from include.lake.admission import ClosedRows, Refused
 from include.lake.errors import LakeError
 from include.lake.presence import Presence
 from include.lake.schema import check_table
 from include.lake.session import explained, lake
 from include.lake.writer import Event
 from include.pipelines import Pipeline
+from include.progress_log import Bar
 from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
 

@@ -20,8 +20,8 @@ from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_WRITER, Endpoint, endpoint
-from include.files.import_log import Refused
 from include.lake import change_log
+from include.lake.admission import Refused
 from include.lake.session import explained, lake
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Pipeline

@@ -21,7 +21,7 @@ from include.files.csv_records import FileRefused, csv_records
 from include.files.import_log import ImportLog, ImportRunning, add_file_options, shortfall
 from include.files.json_events import events_of
 from include.files.packed_file import Damage
-from include.files.progress_log import Bar
+from include.files.readers import Occurrences, about_columns, check_header, names_of
 from include.files.replay_feed import Clock, Feed
 from include.files.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
 from include.files.survey import Sample, Survey, checked_fingerprint, glance_at, survey
@@ -30,8 +30,8 @@ from include.kafka import topics
 from include.kafka.clients import BrokerError
 from include.kafka.ingest_mode import SETTING, UnknownIngestMode, ingest_mode
 from include.kafka.producer import producer
-from include.lake.admission import Occurrences, about_columns, check_header, names_of
 from include.pipelines import Pipeline
+from include.progress_log import Bar
 from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from include.files.csv_records import Record
-from include.files.import_log import ImportLog, Refused
+from include.files.import_log import ImportLog
 from include.kafka import topics
 from include.kafka.clients import BrokerError
 from include.kafka.ingest_mode import DAG, group_of, ingest_mode
 from include.kafka.producer import EventProducer, MessageTooLong
+from include.lake.admission import Refused
 from include.lake.keys import time_of
 from include.lake.writer import Event
 from include.pipelines import Pipeline

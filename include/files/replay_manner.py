@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.files.csv_records import Record
-from include.files.import_log import Refused
 from include.files.json_events import JsonLineEvents
+from include.files.readers import CsvEvents
 from include.files.survey import Glance, Sample, Survey
 from include.files.time_shift import Shift, Timeline
-from include.lake.admission import YEARS, CsvEvents
+from include.lake.admission import YEARS, Refused
 from include.lake.keys import time_of
 from include.lake.writer import Event
 from include.pipelines import Pipeline

@@ -17,11 +17,12 @@ from include import readings
 from include.files.csv_records import CsvFile, Fingerprint, Record, csv_records, fingerprint
 from include.files.file_format import FileFormat
 from include.files.packed_file import Damage
-from include.files.progress_log import Bar
-from include.lake.admission import YEARS, NotAdmitted, check_header, names_of, time_in
+from include.files.readers import check_header, names_of
+from include.lake.admission import YEARS, NotAdmitted, time_in
 from include.lake.keys import NotATimeUUID, parse, time_of
 from include.lake.payload import Fields, NotAnObject
 from include.pipelines import Pipeline
+from include.progress_log import Bar
 
 Kind = str | None  # None: a line that is not a record
 NO_KIND = ""  # the event does not say what it is

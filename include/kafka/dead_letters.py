@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from include.files.import_log import Refused
 from include.kafka.ingest_mode import dead_letters_of
 from include.kafka.producer import producer
+from include.lake.admission import Refused
 from include.pipelines import Pipeline
 
 if TYPE_CHECKING:

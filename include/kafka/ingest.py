@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 
 from include import pipelines
 from include.connections import LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, Endpoint
-from include.files.import_log import Refused
-from include.files.progress_log import Bar
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, TopicMissing
 from include.kafka.dead_letters import original, put_aside, put_aside_before, with_dead_letters
@@ -28,12 +26,13 @@ from include.kafka.follow import Gap, follow
 from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, dead_letters_of, group_of, ingest_mode
 from include.kafka.messages import TopicEvents, origin_key, with_topic_id
 from include.lake import change_log
-from include.lake.admission import ClosedRows
+from include.lake.admission import ClosedRows, Refused
 from include.lake.errors import LakeError
 from include.lake.schema import check_table
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Pipeline
+from include.progress_log import Bar
 from include.warehouse import rejected
 from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse

@@ -8,9 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from include.files.import_log import Refused
-from include.files.json_events import JsonObjects
-from include.lake.admission import NotAdmitted, line_payload
+from include.lake.admission import NotAdmitted, Refused, line_payload
+from include.lake.json_objects import JsonObjects
 from include.lake.keys import shard_of
 from include.lake.writer import Event, event_id
 from include.pipelines import Pipeline

@@ -16,9 +16,10 @@ from datetime import datetime
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake.errors import unreadable_minutes
 from include.lake.session import lake
-from include.lakehouse import hourly, ledger, repair, table
+from include.lakehouse import ledger, repair, table
 from include.lakehouse.events import events_of, of_minutes
 from include.pipelines import Pipeline
+from include.warehouse.folded_hours import hour_of
 from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def again(pipeline: Pipeline, start: datetime, end: datetime) -> int:
         number = ledger.again(conn, pipeline, start, end)
         repair.drop_lost_files(conn, pipeline, into)
         repair.drop_unknown_minutes(conn, pipeline, into, start, end)
-        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, hourly.hour_of(start), end))
+        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, hour_of(start), end))
     return number
 
 
@@ -109,9 +110,9 @@ def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Expo
         minutes = sorted(row["minute"] for row in as_merged)
         events = of_minutes(events, minutes)
         # Hours that lose events are noted first: once the commit is done, nothing tells which they were.
-        ledger.mark(conn, pipeline, hourly.hours_of(pipeline, into, minutes))
+        ledger.mark(conn, pipeline, table.hours_of(pipeline, into, minutes))
         table.replace(into, minutes, events)
-        ledger.written(conn, pipeline, table_uuid, hourly.hours_in(pipeline, events), as_merged)
+        ledger.written(conn, pipeline, table_uuid, table.hours_in(pipeline, events), as_merged)
         done.minutes += len(minutes)
         done.events += events.num_rows
     if changed:

@@ -21,11 +21,11 @@ from datetime import UTC, date, datetime, timedelta
 from include.connections import LAKE_READER, WAREHOUSE_ETL
 from include.lake import change_log
 from include.lake.session import lake
-from include.lakehouse import ledger, table, turns
+from include.lakehouse import ledger, repair, table, turns
 from include.lakehouse.hour_file import HourFile, folder_of
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours
-from include.warehouse.folded_hours import HOUR, hour_of
+from include.warehouse.folded_hours import HOUR
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER
 
@@ -75,20 +75,6 @@ class Comparison:
     published: Figures  # of all events that the table has, but those that are too far ahead
     waits: Mapping[datetime, Mapping[datetime, str]]  # by hour: minutes that it waits for, with the reason
     days: Collection[date]  # of the minutes that the table has events of
-
-
-def hours_of(pipeline: Pipeline, events, minutes: Collection[datetime]) -> set[datetime]:
-    """The hours of the fact that the table's events of these minutes belong to."""
-    return hours_in(
-        pipeline,
-        events.scan(row_filter=table.within(minutes), selected_fields=(pipeline.fact_time,)).to_arrow(),
-    )
-
-
-def hours_in(pipeline: Pipeline, events) -> set[datetime]:
-    """The hours of the fact that these rows belong to."""
-    times = events[pipeline.fact_time].unique().to_pylist()
-    return {hour_of(time) for time in times if time}
 
 
 def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
@@ -148,8 +134,6 @@ def compared(
     The two have no common snapshot, so a commit in between repeats it. A missing file is taken out of the table, or with
     `only_read` raised as FileNotFoundError.
     """
-    from include.lakehouse import repair
-
     for _ in range(TRIES):
         events = table.existing(pipeline) if only_read else table.table(pipeline)
         snapshot = events.current_snapshot()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from include.connections import Endpoint, endpoint
 from include.lakehouse.settings import CATALOG, SETTING, LakehouseError, location
 from include.pipelines import Pipeline
+from include.warehouse.folded_hours import hour_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -203,3 +204,15 @@ def between(column: str, start: datetime, end: datetime):
 def path_of(url: str) -> str:
     """The path of a file as its file system lists it."""
     return url.partition("://")[2] or url
+
+
+def hours_of(pipeline: Pipeline, events: Table, minutes: Collection[datetime]) -> set[datetime]:
+    """The hours of the fact that the table's events of these minutes belong to."""
+    rows = events.scan(row_filter=within(minutes), selected_fields=(pipeline.fact_time,)).to_arrow()
+    return hours_in(pipeline, rows)
+
+
+def hours_in(pipeline: Pipeline, rows) -> set[datetime]:
+    """The hours of the fact that these rows belong to."""
+    times = rows[pipeline.fact_time].unique().to_pylist()
+    return {hour_of(time) for time in times if time}

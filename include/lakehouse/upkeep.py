@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.connections import WAREHOUSE_ETL
-from include.lakehouse import hourly, repair
+from include.lakehouse import repair
 from include.lakehouse import table as tables
 from include.lakehouse.hour_file import HourFile, folder_of
 from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
+from include.warehouse.folded_hours import HOUR
 from include.warehouse.session import rows, warehouse
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _is_scattered(files: list[DataFile]) -> bool:
 
 
 def _compact(table: Table, hour: datetime) -> None:
-    of_hour = tables.between("minute", hour, hour + hourly.HOUR)
+    of_hour = tables.between("minute", hour, hour + HOUR)
     table.overwrite(table.scan(row_filter=of_hour).to_arrow().sort_by("minute"), overwrite_filter=of_hour)
 
 

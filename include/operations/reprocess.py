@@ -15,15 +15,16 @@ from datetime import datetime
 
 from include import pipelines, planner
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
-from include.files.progress_log import Bar
+from include.files.readers import StoredEvents
 from include.lake import change_log
-from include.lake.admission import NotAdmitted, StoredEvents
+from include.lake.admission import NotAdmitted
 from include.lake.errors import LakeError
 from include.lake.keys import minute_of, shard_of, short_id
 from include.lake.schema import check_table
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter, event_id
 from include.pipelines import Pipeline
+from include.progress_log import Bar
 from include.warehouse import ledger, rejected
 from include.warehouse.errors import WarehouseError
 from include.warehouse.rejected import Choice

@@ -9,8 +9,9 @@ from datetime import datetime
 from include.connections import WAREHOUSE_ETL, Endpoint
 from include.kafka.ingest_mode import ingest_mode
 from include.notice import Notice
+from include.operations import copies
 from include.pipelines import Pipeline, get
-from include.warehouse import alerts, copies, status
+from include.warehouse import alerts, status
 from include.warehouse.alerts import Problem
 from include.warehouse.session import rows, warehouse
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
+from include.operations import copies
 from include.pipelines import Pipeline
-from include.warehouse import copies, freshness, status
+from include.warehouse import freshness, status
 
 STEP = timedelta(minutes=15)  # of the day's curve
 

@@ -17,6 +17,7 @@ from include.lakehouse import table as tables
 from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
 from include.verify.report import Finding, trigger
+from include.warehouse.folded_hours import HOUR, hour_of
 from include.warehouse.session import rows
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -71,8 +72,7 @@ class LakehouseCheck:
         lost = [
             (repair.hour_of(file), file)
             for file in repair.lost_files(table)
-            if (start is None or repair.hour_of(file) >= start - hourly.HOUR)
-            and (end is None or repair.hour_of(file) < end)
+            if (start is None or repair.hour_of(file) >= start - HOUR) and (end is None or repair.hour_of(file) < end)
         ]
         for hour, file in lost:
             yield Finding(LOST_FILE, hour, file.file_path, {"rows": file.record_count}, {}, self._again_hour(hour))
@@ -93,7 +93,7 @@ class LakehouseCheck:
         return trigger(f"{self._pipeline.name}_lakehouse", start, end)
 
     def _again_hour(self, hour: datetime) -> str:
-        return self._again(hour, hour + hourly.HOUR)
+        return self._again(hour, hour + HOUR)
 
     def _days(self, table) -> list[datetime]:
         """All days that the ledger or the table has minutes of."""
@@ -110,7 +110,7 @@ class LakehouseCheck:
         known = self._ledger(start, end)
         found = self._in_table(table, start, end, lost)
         for minute in sorted({*known, *found}):
-            if hourly.hour_of(minute) in lost:
+            if hour_of(minute) in lost:
                 continue
             row, there = known.get(minute), found.get(minute, (0, 0))
             finding = self._judged(minute, row, there)
@@ -161,7 +161,7 @@ class LakehouseCheck:
         counts: dict[datetime, list[int]] = defaultdict(lambda: [0, 0])
         files = table.scan(row_filter=tables.between("minute", start, end)).plan_files()
         for hour in sorted({repair.hour_of(task.file) for task in files} - lost):
-            span = tables.between("minute", max(hour, start), min(hour + hourly.HOUR, end))
+            span = tables.between("minute", max(hour, start), min(hour + HOUR, end))
             events = table.scan(row_filter=span, selected_fields=("minute", own_id)).to_arrow()
             for minute, event_id in zip(events["minute"].to_pylist(), events[own_id].to_pylist(), strict=True):
                 count = counts[minute]

@@ -15,10 +15,10 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from include.connections import LAKE_READER, endpoint
-from include.files.progress_log import Bar
 from include.lake import change_log, counts
 from include.lake.errors import explain
 from include.pipelines import Pipeline
+from include.progress_log import Bar
 from include.verify.comparison import Known, Look, Verdict, judge, known_of
 from include.warehouse import ledger
 

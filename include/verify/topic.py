@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, endpoint
-from include.files.progress_log import Bar
 from include.kafka import topics
 from include.kafka.clients import TopicMissing
 from include.kafka.dead_letters import original, put_aside_before, with_dead_letters
@@ -24,6 +23,7 @@ from include.lake.keys import minute_of, shard_of
 from include.lake.presence import Presence
 from include.lake.writer import Event, event_id
 from include.pipelines import Pipeline
+from include.progress_log import Bar
 from include.verify.report import Finding
 from include.warehouse import rejected
 

@@ -16,7 +16,6 @@ from types import ModuleType
 from include import pipelines
 from include.bigquery import settings as bigquery
 from include.connections import LAKE_READER, WAREHOUSE_ETL, ConnectionMissing
-from include.files.progress_log import Bar
 from include.kafka.clients import BrokerError
 from include.kafka.ingest_mode import ingest_mode
 from include.lake.errors import LakeError
@@ -24,6 +23,7 @@ from include.lake.session import lake
 from include.lakehouse import settings as lakehouse
 from include.pipelines import Pipeline
 from include.planner import minutes_between
+from include.progress_log import Bar
 from include.verify import identities, rules, unread
 from include.verify.comparison import PURPOSES, Look, Verdict, finding_of
 from include.verify.identities import Identities

@@ -8,10 +8,8 @@ import pytest
 from confluent_kafka import Message
 
 from include import pipelines
-from include.files.import_log import Refused
-from include.files.json_events import LONGEST_EVENT
 from include.kafka.messages import TopicEvents, origin_key, with_topic_id
-from include.lake.admission import content_id
+from include.lake.admission import LONGEST_EVENT, Refused, content_id
 from include.lake.keys import parse, shard_of
 from include.lake.writer import payload_of
 from include.warehouse.rejected import without_topic_id

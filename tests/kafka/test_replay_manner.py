@@ -13,10 +13,10 @@ import pytest
 from include import pipelines
 from include.files.csv_records import Record
 from include.files.file_format import FileFormat
+from include.files.readers import CsvEvents
 from include.files.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
 from include.files.survey import Glance, Sample, shares, survey
 from include.files.time_shift import Shift, Timeline
-from include.lake.admission import CsvEvents
 from include.lake.keys import time_of
 from include.lake.writer import Event
 from tests.lake.conftest import event_id

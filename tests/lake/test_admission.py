@@ -11,17 +11,9 @@ import pytest
 from include import pipelines
 from include.files.csv_records import FileRefused, Record
 from include.files.flat_table import FlatRow
-from include.files.import_log import Refused
 from include.files.json_events import JsonLineEvents
-from include.lake.admission import (
-    CsvEvents,
-    NotAdmitted,
-    Occurrences,
-    StoredEvents,
-    TableEvents,
-    check_header,
-    content_id,
-)
+from include.files.readers import CsvEvents, Occurrences, StoredEvents, TableEvents, check_header
+from include.lake.admission import NotAdmitted, Refused, content_id
 from include.lake.keys import time_of
 from include.lake.writer import payload_of
 

@@ -8,8 +8,8 @@ import pytest
 
 from include.lakehouse import table
 from include.lakehouse.export import again, export
+from include.operations import copies
 from include.verify import verify
-from include.warehouse import copies
 from tests.lakehouse.events import SHOP, counted, in_lake, merged, sent
 from tests.warehouse.lab import CLOCK, TEN, minute
 from tests.warehouse.shop import Shop, operation

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from include import column_lineage, pipelines
-from include.files.json_events import JsonObjects
+from include.lake.json_objects import JsonObjects
 from include.lake.keys import minute_of, shard_of
 from include.lake.writer import event_id, payload_of
 from include.pipelines import Pipeline

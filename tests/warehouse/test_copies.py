@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from include.operations import copies
 from include.operations.watch import watch
 from include.page import overview
-from include.warehouse import copies
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import RECRUITMENT, TEN, Lab, minute
 from tests.warehouse.shop import Shop, operation

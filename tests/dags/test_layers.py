@@ -1,0 +1,122 @@
+"""Which parts of the project import which: no circle, and no import that runs upward. Imports inside functions count."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.airflow_home import PROJECT
+
+# Rooms of include/, lowest layer first. A room imports from lower layers and from itself, not from its neighbors.
+LAYERS = (
+    ("connections", "readings", "window", "notice", "progress_log", "durations"),
+    ("pipelines", "webhook"),
+    ("lake", "schedule", "options", "column_lineage"),
+    ("warehouse",),
+    ("kafka", "lakehouse", "spark", "planner", "metrics", "bi"),
+    ("files", "bigquery", "demo"),
+    ("verify", "housekeeping"),
+    ("operations",),
+    ("page",),
+)
+ABOVE = {
+    "include": (),
+    "plugins": ("include",),
+    "dags": ("include", "plugins"),
+    "local": ("include",),
+    "bench": ("include", "local", "tests"),
+}
+# They read a connection or count a metric if Airflow runs them.
+OF_AIRFLOW = ("include.connections", "include.metrics")
+
+
+class Import(NamedTuple):
+    """One import: where it stands, and the module that it names."""
+
+    module: str
+    line: int
+    imported: str
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} imports {self.imported}"
+
+
+def modules() -> dict[str, Path]:
+    paths = [path for top in ABOVE for path in (PROJECT / top).rglob("*.py") if "skeleton" not in path.parts]
+    names = (".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__") for path in paths)
+    return dict(zip(names, paths, strict=True))
+
+
+MODULES = modules()
+
+
+def imports_of(module: str) -> Iterator[Import]:
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (Import(module, node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}:{node.lineno} is a relative import: name the package from its root."
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield Import(module, node.lineno, name if name in MODULES else node.module)
+
+
+IMPORTS = [one for module in MODULES for one in imports_of(module)]
+
+
+def room(module: str) -> str:
+    """lake of include.lake.writer."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_room_of_include_has_its_layer() -> None:
+    rooms = {room(module) for module in MODULES if module.startswith("include.")}
+    listed = {name for layer in LAYERS for name in layer}
+    assert rooms == listed, f"Give {rooms ^ listed} a place in LAYERS: above what it imports, below what imports it."
+
+
+def test_no_import_of_include_runs_upward() -> None:
+    height = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    upward = [
+        str(one)
+        for one in IMPORTS
+        if one.module.startswith("include.")
+        and one.imported.startswith("include.")
+        and room(one.module) != room(one.imported)
+        and height[room(one.module)] <= height[room(one.imported)]
+    ]
+    assert not upward, "Move what both use to the lower one:\n" + "\n".join(upward)
+
+
+@pytest.mark.parametrize("top", ABOVE)
+def test_a_package_imports_only_packages_below_it(top: str) -> None:
+    others = {*ABOVE, "tests"} - {top, *ABOVE[top]}
+    wrong = [str(one) for one in IMPORTS if one.module.split(".")[0] == top and one.imported.split(".")[0] in others]
+    assert not wrong, f"{top}/ may import {', '.join(ABOVE[top]) or 'nothing of the project'}:\n" + "\n".join(wrong)
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {module: set() for module in MODULES}
+    for one in IMPORTS:
+        if one.imported in MODULES and one.imported != one.module:
+            graph[one.module].add(one.imported)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"A circle of imports: {' → '.join(error.args[1])}. Move what both use to a module below them.")
+
+
+def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
+    wrong = [
+        str(one)
+        for one in IMPORTS
+        if one.imported.split(".")[0] == "airflow"
+        and one.module.startswith("include.")
+        and one.module not in OF_AIRFLOW
+    ]
+    assert not wrong, "Code that needs Airflow belongs in plugins/ or dags/:\n" + "\n".join(wrong)
