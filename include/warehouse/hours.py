@@ -268,12 +268,12 @@ def figures(pipeline: Pipeline, fact_hours: Iterable[str]) -> dict[str, list[dic
     hours = [_time(text) for text in fact_hours]
     if not hours:
         return {}
-    marks, found = ", ".join(["%s"] * len(hours)), {}
+    found = {}
     with warehouse(WAREHOUSE_BI) as conn:
         for fact in pipeline.facts:
             if fact.hour_sql is None:
                 continue
             sums = ", ".join(f"{one.combine}({one.fact_column}) AS {one.fact_column}" for one in fact.measures)
-            query = f"SELECT hour, {sums} FROM {fact.table} WHERE hour IN ({marks}) GROUP BY hour ORDER BY hour"
-            found[fact.table] = rows(conn.cursor(), query, hours)
+            query = f"SELECT hour, {sums} FROM {fact.table} WHERE hour IN (%(hours)s) GROUP BY hour ORDER BY hour"
+            found[fact.table] = rows(conn.cursor(), query, {"hours": hours})
     return found
