@@ -1,4 +1,4 @@
-"""Every minute, where Kafka Connect is the way in: its dead letters become rejected events.
+"""Every minute, if Kafka Connect ingests: its dead letters become rejected events.
 
 **consume_dead_letters** reads the topic `<topic>.dead` of every pipeline up to its end. Connect puts a message there when
 the project's transform cannot make an event of it. The message is kept in `etl.rejected_events` with its reason and the

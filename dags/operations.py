@@ -332,8 +332,8 @@ with DAG(
     doc_md=(
         "The run fails if something differs. Its log says what differs, where, and what to do. It changes nothing, and can "
         "run beside all other DAGs. Minutes that are pending, open or held are listed separately.\n\n"
-        "Without `from` and `to` it recounts every minute that the lake's change log or the warehouse knows. With them it "
-        "recounts every minute of the range, including minutes missing in the change log."
+        "Without `from` and `to` it verifies every minute that the lake's change log or the warehouse knows. With them it "
+        "verifies every minute of the range, including minutes missing in the change log."
     ),
     tags=["minutemark", "operations"],
     params={
@@ -344,13 +344,13 @@ with DAG(
             None,
             type=["null", "string"],
             format="date-time",
-            description="First minute to recount (UTC). Empty: all known minutes.",
+            description="First minute to verify (UTC). Empty: all known minutes.",
         ),
         "to": Param(
             None,
             type=["null", "string"],
             format="date-time",
-            description="End of the range to recount (UTC), not included.",
+            description="End of the range to verify (UTC), not included.",
         ),
         "patience": Param(
             120, type="number", minimum=0, description="Seconds to wait for pending minutes to be merged."

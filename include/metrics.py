@@ -1,4 +1,4 @@
-"""What Minutemark adds to Airflow's metrics: how each pipeline is, at each look of the watch, and what a merge has committed.
+"""What Minutemark adds to Airflow's metrics: how each pipeline is, at each check of the watch, and what a merge has committed.
 
 Tasks send them by Airflow's own API, to whatever its section [metrics] configures; without that nothing is sent. What each
 one means, and how to switch them on: docs/monitoring.md.
@@ -44,7 +44,7 @@ def of_look(found: Iterable[dict]) -> None:
 
 
 def of_merge(result: MergeResult) -> None:
-    """Rows by fate and seconds of a batch that this very merge has committed: one that was merged before was told before."""
+    """Rows by fate and seconds of a batch that this merge has committed; a batch merged before was reported before."""
     from airflow.sdk.observability import stats
 
     if result.state != "merged" or not result.changed:

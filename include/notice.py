@@ -1,4 +1,4 @@
-"""What people are told: what is wrong, since when, and what to do; the same words for every channel."""
+"""Notices: what is wrong, since when, and what to do; the same text for every channel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 BEGUN, REMINDER, OVER = "begun", "reminder", "over"
 _HEADS = {BEGUN: "Problem", REMINDER: "Still", OVER: "Over"}
-_SAID = {
+_TITLES = {
     "stale": "is stale",
     "blind": "is not polled",
     "held": "has held minutes",
@@ -22,10 +22,10 @@ _SAID = {
 
 @dataclass(frozen=True)
 class Notice:
-    """One message. `since` and `until` are naive UTC; `link` leads to where one looks first."""
+    """One message. `since` and `until` are naive UTC; `link` leads to the first place to look."""
 
     subject: str  # a pipeline or a DAG
-    problem: str  # a key of _SAID
+    problem: str  # a key of _TITLES
     state: str  # begun, reminder or over
     found: str
     remedy: str = ""
@@ -36,7 +36,7 @@ class Notice:
     @property
     def title(self) -> str:
         """One line, for a subject."""
-        return f"Minutemark · {_HEADS[self.state]}: {self.subject} {_SAID[self.problem]}"
+        return f"Minutemark · {_HEADS[self.state]}: {self.subject} {_TITLES[self.problem]}"
 
     @property
     def text(self) -> str:

@@ -221,7 +221,7 @@ def _with_folded_hours(
 
 
 def _is_closed(pipeline: Pipeline, clock: datetime, minute: datetime) -> bool:
-    """Whether the lake may have begun to forget it."""
+    """Whether the lake's retention may have removed part of it."""
     return pipeline.lake_retention is not None and minute < clock - pipeline.lake_retention
 
 

@@ -1,4 +1,4 @@
-"""One reading of texts, numbers and times, for every way in. include/spark/values.py reads the same from the same patterns.
+"""One reading of texts, numbers and times, for every writer. include/spark/values.py reads the same from the same patterns.
 
 A text says nothing where only white space or one of the pipeline's words for null is left of it.
 """
@@ -34,7 +34,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 def text(value: str | None, null_words: Collection[str] = ()) -> str | None:
-    """What the text says, without the white space around it; None where it says nothing."""
+    """The text without the white space around it; None if it is blank or a word for null."""
     if value is None:
         return None
     value = value.strip()  # which is four times as fast, and knows all but the hidden two

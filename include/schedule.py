@@ -1,6 +1,6 @@
 """When the runs of `<pipeline>_minute` begin: as the pipeline declares it, else as MINUTEMARK_SCHEDULE says.
 
-DAG files read it, so it is a setting of the environment and not of a store.
+DAG files read it: it is a setting of the environment, not of a store.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def post(target: Endpoint, body: Mapping) -> None:
     try:
         again(_send, urllib.request.Request(_url(target), json.dumps(body).encode(), _headers(target), method="POST"))
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise WebhookFailed(f"Connection {target.conn_id} {_said(error)}. {_remedy(error)}") from None
+        raise WebhookFailed(f"Connection {target.conn_id} {_reason(error)}. {_remedy(error)}") from None
 
 
 def _send(request: urllib.request.Request) -> None:
@@ -53,7 +53,7 @@ def _may_help(error: BaseException) -> bool:
     return isinstance(error, OSError | http.client.HTTPException) and not isinstance(error, http.client.InvalidURL)
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Other errors than these two quote what they did not like: the URL, or the token."""
     if isinstance(error, urllib.error.HTTPError):
         return f"was answered {error.code} {error.reason}"

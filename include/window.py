@@ -1,4 +1,4 @@
-"""Which minutes a run is asked for: those of its interval, those of its form, or whatever has changed."""
+"""Which minutes a run processes: those of its interval, those of its form, or the changed ones."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Airflow:
         self._set_paused(dag_id, False)
 
     def pause(self, dag_id: str) -> None:
-        """No run begins from now on; one that runs goes on as far as its running task."""
+        """No run starts from now on; a running one continues to the end of its running task."""
         self._set_paused(dag_id, True)
 
     def _set_paused(self, dag_id: str, is_paused: bool) -> None:
@@ -119,7 +119,7 @@ class Airflow:
             return answer(request, TIMEOUT)
         except TimeoutError as error:
             if path == "/api/v2/monitor/health":
-                raise  # whoever asks for health waits for an answer
+                raise  # a health request waits for its answer
             raise Problem(
                 "Airflow's API",
                 f"no answer to {method} {path} within {TIMEOUT:.0f} s",

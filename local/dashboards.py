@@ -27,7 +27,7 @@ FOLDER = ROOT / "dashboards" / "superset"
 LOCK = FOLDER / "requirements.lock"
 HOME = DATA / "superset"
 SECRETS = HOME / "secrets.json"
-SUPERSETS_OWN = ("MINUTEMARK_", "SUPERSET", "AIRFLOW", "PYTHON", "FLASK")  # not inherited from whoever calls
+SUPERSETS_OWN = ("MINUTEMARK_", "SUPERSET", "AIRFLOW", "PYTHON", "FLASK")  # not inherited from the caller
 
 
 def start() -> None:

@@ -3,7 +3,7 @@
 `.local/env` is made at first start with fresh passwords and kept. Connections that the user's environment brings win:
 with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, where the schema's owner is another account) no warehouse is
 started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka. Without a
-way in from topics (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
+ingest mode (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SOURCED = "MINUTEMARK_ENV_FILE"
 _DEMO = "MINUTEMARK_DEMO"
 _WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 WAREHOUSES = ("mariadb", "mysql")
-# What describes the terminal or the calling make, not the stack: another terminal is no reason to restart a process.
+# What describes the terminal or the calling make, not the stack: another terminal must not restart a process.
 _OF_THE_TERMINAL = re.compile(
     r"(BASH|COLOR|DBUS_|GIT_|GPG_|HIST|LESS|MAKE|PYTHON|SSH_|TERM|TMUX|VSCODE_|XDG_)"
     r"|(_|COLUMNS|DETACH|DISPLAY|EDITOR|EVENTS|LINES|LS_COLORS|MAIL|MFLAGS|OLDPWD|PAGER|PROMPT_COMMAND|PS1|PWD|SHLVL|STY"
@@ -61,7 +61,7 @@ class Environment:
     external_warehouse: bool
     external_kafka: bool
     warehouse: str  # the server that is started for it
-    ingest: str  # the way in from topics; empty: none
+    ingest: str  # the ingest mode; empty: none
 
     @property
     def is_all_local(self) -> bool:

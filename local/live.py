@@ -76,7 +76,7 @@ def _duration(seconds: float) -> str:
 
 
 def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
-    """Show the table until the process is interrupted. A warehouse that is away for a moment is said so, no more."""
+    """Show the table until the process is interrupted. A warehouse that is away for a moment is reported, no more."""
     clock = threading.Event()
     with Live(refresh_per_second=4) as live:
         while not clock.wait(interval):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 def json_request(
     method: str, url: str, body: Mapping | None = None, token: str | None = None
 ) -> urllib.request.Request:
-    """A request that sends and takes JSON, as whoever the token says."""
+    """A request that sends and takes JSON, as the token's user."""
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
@@ -18,7 +18,7 @@ def json_request(
 
 
 def answer(request: urllib.request.Request, seconds: float) -> dict:
-    """The JSON of its answer. Raises OSError, such as HTTPError, and ValueError where it is no JSON."""
+    """The JSON of its answer. Raises OSError, such as HTTPError, and ValueError if it is not JSON."""
     return json.loads(opened(request, seconds))
 
 

@@ -20,7 +20,7 @@ _LOOK_SECONDS = 600
 # `dag_version`: a file that was away for a week must find its DAG as it was, paused or not.
 TABLES = ("dag_run", "task_instance", "task_reschedule", "trigger", "callback", "job", "log", "import_error")
 
-_CLEANED = DATA / "postgres" / "cleaned"  # beside the database that it tells of
+_CLEANED = DATA / "postgres" / "cleaned"  # beside the database that it describes
 
 
 def clean_command(now: datetime) -> list[str]:

@@ -56,7 +56,7 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
 
 
 def next_steps(name: str, files: list[Path]) -> str:
-    """What whoever made it reads."""
+    """What its author reads."""
     listed = "\n".join(f"  {path}" for path in sorted(files))
     return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour of event_time:
 {listed}

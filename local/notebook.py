@@ -1,6 +1,6 @@
 """`make notebook`: JupyterLab with the notebooks of notebooks/, on the stores of a running stack, until Ctrl-C.
 
-It has a Python environment of its own. Of the connections it sees the two that only read, in its environment; whoever
+It has a Python environment of its own. Of the connections it sees the two that only read, in its environment; a user who
 opens it needs the token that it makes and prints.
 """
 

@@ -42,7 +42,7 @@ _PORTS = {
     BIGQUERY: ("BIGQUERY_PORT",),
 }
 
-# Beside the database that they tell of.
+# Beside the database that they describe.
 _UNPAUSED = DATA / POSTGRES / "unpaused"
 _MIGRATED = DATA / POSTGRES / "database-of"
 

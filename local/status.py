@@ -38,7 +38,7 @@ def gather() -> dict:
 
 
 def _pipeline(row: dict) -> dict:
-    """Seconds with one digit, None where unknown."""
+    """Seconds with one digit, None if unknown."""
     seconds = {
         "newest_event_seconds": row["lag"],
         "lag_median_seconds": row["lag_median"],

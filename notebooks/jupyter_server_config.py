@@ -19,7 +19,7 @@ c.ServerApp.port_retries = 0  # `make notebook` has looked that the port is free
 c.ServerApp.open_browser = False
 c.ServerApp.allow_root = True  # the rest of the stack may be root's too
 c.ServerApp.answer_yes = True  # Ctrl-C ends it, without asking
-# Nothing is told to or fetched from anybody.
+# No telemetry, no update checks, no downloads.
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"

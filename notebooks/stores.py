@@ -1,6 +1,6 @@
 """What every notebook stands on: a Spark session that reads the lake, and the warehouse's tables through it.
 
-Both are asked as the read-only accounts of AIRFLOW_CONN_LAKE_READER and AIRFLOW_CONN_WAREHOUSE_BI. A password goes from
+Both are queried as the read-only accounts of AIRFLOW_CONN_LAKE_READER and AIRFLOW_CONN_WAREHOUSE_BI. A password goes from
 there to Spark inside this process: a setting that a session starts with would be on its command line.
 """
 
@@ -36,14 +36,14 @@ def session() -> SparkSession:
 
 
 def with_lake(spark: SparkSession) -> SparkSession:
-    """The same session, whoever opened it: from now on it reads the lake, by key, and its times are UTC."""
+    """The same session, whoever opened it: now it reads the lake, by key, and its times are UTC."""
     for name, value in {**submission.reading_settings(), **submission.lake_settings(endpoint(LAKE_READER))}.items():
         spark.conf.set(name, value)
     return spark
 
 
 def warehouse(spark: SparkSession, table: str) -> DataFrame:
-    """A table or view of the warehouse. Lazy: what `where` says of it is asked by the server."""
+    """A table or view of the warehouse. Lazy: the server applies a `where`."""
     account = endpoint(WAREHOUSE_BI)
     return spark.read.jdbc(submission.jdbc_url(account), table, properties=submission.jdbc_properties(account))
 

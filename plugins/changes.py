@@ -56,7 +56,7 @@ class WaitForChanges(Announces, BaseSensorOperator):
         return self._open_or_wait(context, context["dag_run"].run_after + self.patience)
 
     def execute_complete(self, context: Context, event: dict[str, str]) -> int:
-        """Comes back from the trigger: the lake has changed, or it could not be asked."""
+        """Comes back from the trigger: the lake has changed, or it could not be queried."""
         if "error" in event:
             raise RuntimeError(event["error"])
         return self._open_or_wait(context, datetime.fromisoformat(event["deadline"]))
@@ -175,7 +175,7 @@ class LakeChangeTrigger(BaseTrigger):
                     return
                 await asyncio.sleep(POLL_SECONDS)
         except Exception as error:  # whatever it is, it belongs in the task's log and not only in the triggerer's
-            self.log.exception("The lake could not be asked for changes.")
+            self.log.exception("The lake could not be polled for changes.")
             yield TriggerEvent({"error": f"{type(error).__name__}: {error}"})
             return
         yield TriggerEvent({"deadline": self.deadline}) if self.wake else TaskSkippedEvent()

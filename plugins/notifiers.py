@@ -1,7 +1,7 @@
-"""Who is told: the log always, and a webhook, Slack or SMTP where their connection is defined.
+"""Alert channels: the log always, and a webhook, Slack or SMTP if their connection is defined.
 
-Channels are told side by side and each within a time limit, so that one that hangs or fails keeps nobody from being told
-and no task from ending. A notifier of this module never raises.
+Channels are notified in parallel and each within a time limit, so that one that hangs or fails blocks neither the others
+nor the task. A notifier of this module never raises.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ChannelUnusable(RuntimeError):
 
 
 class Notify(BaseNotifier):
-    """Tells one notice. `reached` says afterwards whether a channel took it; where there is none, the log is enough."""
+    """Sends one notice. `reached` is then whether a channel took it; without channels, the log is enough."""
 
     def __init__(self, notice: Notice) -> None:
         super().__init__()
@@ -45,24 +45,24 @@ class Notify(BaseNotifier):
         try:
             self.reached = _notify(self.notice, self.log)
         except Exception:
-            self.log.exception("A notice could not be told: %s", self.notice.title)
+            self.log.exception("A notice could not be sent: %s", self.notice.title)
 
 
 class NotifyFailedRun(BaseNotifier):
-    """For on_failure_callback of a DAG: tells of the run that failed.
+    """For on_failure_callback of a DAG: notifies of the failed run.
 
-    Of several failed runs in a row the first is told, and then the first of each hour; the others are only logged.
+    Of consecutive failed runs the first is notified, and then the first of each hour; the others are only logged.
     """
 
     def notify(self, context: Context) -> None:
         try:
             notice = failed_run(context)
             if _in_a_row(context):
-                self.log.error("%s\n(Not told again: the run before failed within the same hour.)", notice.text)
+                self.log.error("%s\n(Not sent again: the previous run failed within the same hour.)", notice.text)
             else:
                 _notify(notice, self.log)
         except Exception:
-            self.log.exception("A failed run could not be told.")
+            self.log.exception("A notice of a failed run could not be sent.")
 
 
 def failed_run(context: Context) -> Notice:
@@ -82,7 +82,7 @@ def failed_run(context: Context) -> Notice:
 
 
 def _in_a_row(context: Context) -> bool:
-    """Whether the run before failed too, within the same hour. Where Airflow cannot say: no, rather told twice than not."""
+    """Whether the previous run failed too, within the same hour. False if Airflow cannot say: better twice than never."""
     task, run = context.get("ti"), context.get("dag_run")
     if task is None or run is None or run.logical_date is None:
         return False
@@ -101,27 +101,27 @@ def has_failed(run) -> bool:
 
 
 def _notify(notice: Notice, log) -> bool:
-    """Tell every channel there is; True when one of them took it, or when there is only the log."""
+    """Notify every defined channel; True if one of them took it, or if there is only the log."""
     notice = _without_secrets(notice)
     log.warning("%s", notice.text)
-    told: list[str] = []
+    sent: list[str] = []
     failed: dict[str, str] = {}
-    threads = [_start(target, notice, told, failed) for target in _targets(failed)]
+    threads = [_start(target, notice, sent, failed) for target in _targets(failed)]
     deadline = time.monotonic() + PATIENCE
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
             failed.setdefault(thread.name, f"no answer within {PATIENCE:.0f} s")
     for conn_id, why in sorted(dict(failed).items()):  # a copy: a late thread may still add to it
-        log.error("Not told through %s: %s", conn_id, why)
-    return bool(told) or not failed
+        log.error("Not sent through %s: %s", conn_id, why)
+    return bool(sent) or not failed
 
 
-def _start(target: Endpoint, notice: Notice, told: list[str], failed: dict[str, str]) -> threading.Thread:
+def _start(target: Endpoint, notice: Notice, sent: list[str], failed: dict[str, str]) -> threading.Thread:
     def run() -> None:
         try:
             CHANNELS[target.conn_id](target, notice)
-            told.append(target.conn_id)
+            sent.append(target.conn_id)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             failed[target.conn_id] = why.replace(target.password, "***") if target.password else why
@@ -132,7 +132,7 @@ def _start(target: Endpoint, notice: Notice, told: list[str], failed: dict[str, 
 
 
 def _targets(failed: dict[str, str]) -> list[Endpoint]:
-    """The channels that are defined. One that cannot be read is no channel that is not there."""
+    """The channels that are defined. An unreadable one is not taken for a missing one."""
     targets = []
     for conn_id in CHANNELS:
         try:
@@ -164,7 +164,7 @@ def _webhook(target: Endpoint, notice: Notice) -> None:
 
 
 def _slack(target: Endpoint, notice: Notice) -> None:
-    """Slack's incoming webhooks. The message is not rendered: what a store said is no template."""
+    """Slack's incoming webhooks. The message is not rendered: an error text is not a template."""
     try:
         from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
     except ImportError:

@@ -45,11 +45,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-CALLER = "X-Minutemark-Page"  # a header that no page of another origin may send without being asked for it
+CALLER = "X-Minutemark-Page"  # a header that a page of another origin cannot send without a preflight request
 REFUSED = {ReleaseRefused: 409, AcceptanceRefused: 409, WindowRefused: 400, RangeRefused: 400, ledger.StateRefused: 400,
            pipelines.UnknownPipeline: 404, WarehouseError: 503, ConnectionMissing: 503}  # fmt: skip
 
-# The user is asked for here, so that no route can be added without.
+# The user is required here, so that no route can be added without.
 app = FastAPI(dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, openapi_url=None)
 
 
@@ -67,7 +67,7 @@ async def with_headers(request: Request, call_next: Callable) -> Response:
 
 
 def refusal(status: int) -> Callable[[Request, Exception], Json]:
-    """What went wrong and what to do, in the words of whoever refused."""
+    """What went wrong and what to do, from the error's message."""
     return lambda request, error: Json({"detail": str(error.args[0])}, status_code=status)
 
 
@@ -76,7 +76,7 @@ for kind, status in REFUSED.items():
 
 
 def from_this_page(request: Request) -> None:
-    """Refuse a change that another site makes the user's browser ask for: a cookie alone is no intention."""
+    """Refuse a change that another site makes the user's browser request: a cookie alone does not show intent."""
     headers = request.headers
     is_json = headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
     if not is_json or CALLER not in headers:
@@ -197,7 +197,7 @@ class Release(BaseModel):
 )
 def release(pipeline: Annotated[Pipeline, Depends(edited)], asked: Release, user: GetUserDep) -> Json:
     done = release_minutes(pipeline.name, asked.minute, asked.start, asked.end, by=user.get_name(), why=asked.why)
-    return Json({"said": str(done), "minutes": done.minutes})
+    return Json({"message": str(done), "minutes": done.minutes})
 
 
 class Acceptance(BaseModel):
@@ -218,4 +218,4 @@ class Acceptance(BaseModel):
 def accept(pipeline: Annotated[Pipeline, Depends(edited)], wanted: Acceptance, user: GetUserDep) -> Json:
     who = {"by": user.get_name(), "why": wanted.why}
     done = accept_drift(pipeline.name, wanted.field, wanted.kind, drift_id=wanted.drift_id, **who)
-    return Json({"said": str(done), "minutes": done.minutes})
+    return Json({"message": str(done), "minutes": done.minutes})

@@ -36,7 +36,7 @@ TALISMAN_CONFIG = {
 
 
 def FLASK_APP_MUTATOR(app) -> None:  # noqa: N802, Superset's name for it
-    """Superset names the types of a result by the constants of MySQLdb, whichever driver it is told to take."""
+    """Superset names the types of a result by the constants of MySQLdb, whichever driver is configured."""
     import pymysql
 
     pymysql.install_as_MySQLdb()

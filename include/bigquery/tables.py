@@ -51,7 +51,7 @@ def client() -> Client:
 
 
 def retry() -> Retry:
-    """Retries of a first request. The client's own go on for ten minutes, which would hold up a run."""
+    """Retries of a first request. The client's own last ten minutes, which would hold up a run."""
     from google.cloud.bigquery import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(20)

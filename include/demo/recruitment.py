@@ -73,7 +73,7 @@ def past_event(rng: random.Random, at: datetime, age: timedelta) -> dict[str, st
 
 
 def broken_event(rng: random.Random, now: datetime) -> dict[str, str]:
-    """A click that the transform must reject: unreadable ts, negative bid, or a job_id that is no number."""
+    """A click that the transform must reject: unreadable ts, negative bid, or a job_id that is not a number."""
     column, text = rng.choice((("ts", "yesterday"), ("bid", "-1.5"), ("job_id", "job-17")))
     return _click(rng, now, 0.0) | {column: text}
 
@@ -152,7 +152,7 @@ def _alive(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
 
 
 def _application(kind: str, with_job: float) -> Callable[[random.Random, datetime, float], dict[str, str]]:
-    """One of a visitor who did not come by a publisher; some do not say for which job."""
+    """One of a visitor without a publisher; some name no job."""
 
     def make(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
         job = _job(rng)

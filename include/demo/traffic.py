@@ -1,6 +1,6 @@
 """Sends demo events as a busy site would: spread over the minute, some late, some twice, some broken.
 
-Into the pipeline's topic where there is a way in from there, now and then with a message that is no event; else
+Into the pipeline's topic if an ingest mode is set, now and then with a message that is not an event; else
 straight into the lake.
 """
 
@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 OWN_HOSTS = {"localhost", "127.0.0.1", "::1", "cassandra", "mysql", "kafka"}
 SLICE = 0.5  # seconds between two writes
 _MARGIN = timedelta(seconds=0.5)  # before the end of the minute
-_NODE = 0x6D6D64  # upper half of the node in every id that the demo makes; an odd first octet is no network card's
+_NODE = (
+    0x6D6D64  # upper half of the node in every id that the demo makes; an odd first octet belongs to no network card
+)
 _LATE = timedelta(minutes=1), timedelta(minutes=30)
 _POISON = (
     b'{"create_time": "2026-',  # cut off
@@ -123,9 +125,9 @@ def run_traffic(
 ) -> Summary:
     """Send `events` events over the next `seconds`, and stop at `until` (UTC), by default the end of this minute.
 
-    Begun late, as many events share the time that is left. `late`, `duplicate`, `broken` and `poison` are shares of 1:
+    If it starts late, as many events share the time that is left. `late`, `duplicate`, `broken` and `poison` are shares of 1:
     late events come from a sender that was offline, so that all of one minute are equally old, 1 to 30 minutes; a
-    duplicate is the same event again within seconds; a poison message is no event at all, and comes on top, into a
+    duplicate is the same event again within seconds; a poison message is not an event, and comes on top, into a
     topic only.
     """
     demo, rng, summary = demo_of(pipeline), random.Random(seed), Summary()
@@ -164,7 +166,7 @@ def run_traffic(
 
 @contextlib.contextmanager
 def writer_of(pipeline: Pipeline, conn_id: str) -> Iterator[EventWriter | EventProducer]:
-    """Into the topic where there is a way in from there, else into the lake."""
+    """Into the topic if an ingest mode is set, else into the lake."""
     if ingest_mode():
         from include.kafka.producer import producer
 

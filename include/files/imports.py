@@ -1,7 +1,7 @@
 """Imports: a file of events or of a dimension, or a flat lake table. `make import` and the DAG for imports call this.
 
-Whatever is refused is kept with its reason; an import that was stopped goes on where it was; one that was finished
-and is asked for again is imported again in full, which changes nothing.
+Whatever is refused is kept with its reason; a stopped import resumes where it was; a finished one
+is imported again in full when it is started again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
 
 
 def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[FlatRow]:
-    """Its errors are about the reader's connection; those of whoever takes the rows are not."""
+    """Its errors are about the reader's connection; those of the consumer of the rows are not."""
     with explained(endpoint(LAKE_READER)):
         yield from table.rows(source, after_token)
 

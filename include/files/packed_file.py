@@ -94,7 +94,7 @@ _EXPORT = "Save it as CSV (UTF-8) or JSON lines, and import that."
 
 
 def _unpacked(path: Path, content: io.BufferedReader, packing: Packing, stack) -> io.RawIOBase | None:
-    """The content of the next layer, or None where this one is the data."""
+    """The content of the next layer, or None if this one is the data."""
     head = content.peek()
     for packer in _PACKERS:
         if packer.starts(head):

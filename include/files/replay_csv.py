@@ -1,6 +1,6 @@
 """Feeds a CSV of events into its pipeline's topic, as if they happened now: `make replay-csv`.
 
-How far it has come is recorded when the broker has acknowledged; killed anywhere, the same command goes on with the same
+How far it has come is recorded when the broker has acknowledged; killed anywhere, the same command continues with the same
 ids and the same times, so that every event counts once.
 """
 
@@ -38,7 +38,7 @@ from include.warehouse.session import warehouse
 log = logging.getLogger(__name__)
 
 _REFUSALS = (ReplayRefused, FileRefused, ImportRunning, ConnectionMissing, UnknownIngestMode, pipelines.UnknownPipeline)
-_ENDINGS = (BrokerError, WarehouseError)  # what may end a replay that has begun
+_ENDINGS = (BrokerError, WarehouseError)  # what may end a replay that has started
 
 
 @dataclass
@@ -84,8 +84,8 @@ def replay_csv(
 
     The file is recognized as an import recognizes it; `encoding` and `form` are ENCODING= and FORMAT=.
 
-    Goes on with a replay of the same file in the same manner that was stopped, unless `again`. Raises ReplayRefused or
-    FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call goes on.
+    Resumes a stopped replay of the same file with the same options, unless `again`. Raises ReplayRefused or
+    FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call resumes.
     """
     path, begun = Path(path), time.monotonic()
     _check_ingest_mode(pipeline)
@@ -118,7 +118,7 @@ def replay_csv(
         if found:
             log.info("%s", _announcement(found, times))
         clock = Clock(replays.clock())
-        # A shifted event is not of the time that the file says: whether its minute is closed is for the way in to judge.
+        # A shifted event has another time than in the file: ingest decides whether its minute is closed.
         admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
         events = events_of(file, admitting, clock.now(), as_texts=True)
         plan = Plan(pipeline, how, events, glance_at(file, pipeline), times)

@@ -29,7 +29,7 @@ _SECONDS_BETWEEN_WARNINGS = 30.0
 
 
 class Clock:
-    """Now, in UTC, by a clock that was asked once."""
+    """Now, in UTC, by a clock that was read once."""
 
     def __init__(self, now: datetime) -> None:
         self._difference = now - _own_clock()
@@ -133,7 +133,7 @@ class Feed:
             if warned is None or time.monotonic() - warned > _SECONDS_BETWEEN_WARNINGS:
                 warned = time.monotonic()
                 log.warning(
-                    "%s messages of %s wait to be taken in; the replay goes on when it is fewer than %s. If it stays so: is the "
+                    "%s messages of %s wait to be ingested; the replay continues when they are fewer than %s. If not: is the "
                     "DAG %s_ingest unpaused, or the connector running?",
                     f"{waiting:,}", self._pipeline.topic, f"{_MOST_WAITING:,}", self._pipeline.name,
                 )  # fmt: skip

@@ -19,7 +19,7 @@ from include.pipelines import Pipeline
 
 
 class ReplayRefused(ValueError):
-    """What was asked for can't be done; nothing was sent."""
+    """The requested replay can't be done; nothing was sent."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def check(how: Manner, pipeline: Pipeline, found: Survey | None, now: datetime) 
 
 
 def timeline(how: Manner, found: Survey | None, begun_at: datetime) -> Timeline | None:
-    """The times of that replay: its first event is at `begun_at`, or with RATE=max its last. None where there are none."""
+    """The times of that replay: its first event is at `begun_at`, or with RATE=max its last. None without times."""
     if not found or found.first is None or (how.rate is None and not how.shift):
         return None
     if how.rate is None:  # so that nothing lies in the future

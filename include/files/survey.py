@@ -26,7 +26,7 @@ from include.progress_log import Bar
 
 Kind = str | None  # None: a line that is not a record
 NO_KIND = ""  # the event does not say what it is
-_MOST_KINDS = 1_000  # that are told apart; a column of ids would fill the memory
+_MOST_KINDS = 1_000  # that are counted separately; a column of ids would fill the memory
 _ROWS_PER_LOOK = 5_000
 
 
@@ -63,7 +63,7 @@ class Glance:
         return readings.text(self._cell(record, 2), self._null_words) or NO_KIND
 
     def time(self, record: Record) -> datetime | None:
-        """When it happened, as admission reads it; None where it does not say so, or the year is none of 1970 to 2100."""
+        """When it happened, as admission reads it; None without a time, or with a year outside 1970 to 2100."""
         if record.problem:
             return None
         text = readings.text(self._cell(record, 0), self._null_words) or ""
@@ -177,4 +177,4 @@ def checked_fingerprint(path: Path) -> Fingerprint:
 
 
 def _name(kind: Kind) -> str:
-    return "that are no records" if kind is None else kind[:60] or "without a kind"
+    return "that are not records" if kind is None else kind[:60] or "without a kind"

@@ -28,7 +28,7 @@ def forget_days(
     A day that is outside the range of all of them is forgotten a day after its last touch: its events are rejected, and
     the ledger knows when to read those of the future again.
     Returns how many were forgotten, and how many of that age had to stay: a minute is pending or held, or a touch
-    carries a write timestamp that is no server's.
+    carries a write timestamp that no server set.
     """
     clock = change_log.clock(reader)
     forgotten = kept = 0

@@ -1,4 +1,4 @@
-"""Rows of the warehouse that nothing needs any more, removed in short transactions: killed anywhere, the next call goes on.
+"""Deletes rows past their retention, in short transactions. Killed anywhere, the next call resumes.
 
 With `dry` each function counts what it would change, and changes nothing.
 """

@@ -1,7 +1,7 @@
 """Housekeeping: what nothing needs any more goes, so that nothing grows for ever. How long what is kept: Retention.
 
 A daily DAG and `make housekeeping` call this. Every step works in short transactions and says what it removed; killed
-anywhere, the next run goes on, and doing it again removes nothing more.
+anywhere, the next run resumes, and a repetition removes nothing more.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def run_step(name: str, days: Mapping[str, float | None], *, dry: bool = False) 
 
 
 def kept_for(retention: Retention, days: Mapping[str, float]) -> Retention:
-    """The declared retention with what was asked for instead."""
+    """The declared retention with the requested overrides."""
     try:
         return dataclasses.replace(retention, **{name: timedelta(days=value) for name, value in days.items()})
     except ValueError as error:

@@ -25,7 +25,7 @@ SAID_AGAIN_AFTER = 30.0  # seconds until the same complaint is logged once more
 _said_at: dict[int, float] = {}  # by the error's code
 _SERVERS = "bootstrap.servers"
 _READING = {
-    "enable.partition.eof": True,  # tells the end, behind control records and aborted messages too
+    "enable.partition.eof": True,  # reports the end, after control records and aborted messages too
     "isolation.level": "read_committed",  # what a transaction has aborted was never sent
     "fetch.wait.max.ms": 100,
     "queued.max.messages.kbytes": 16_384,  # read ahead: this bounds the memory, whatever a message's size
@@ -63,7 +63,7 @@ def of_follower(pipeline: Pipeline, way: str = DAG) -> dict:
     name = group_of(pipeline.name, way)
     return {
         "group.id": name,
-        # A member that stays the same: whoever comes with this name has all partitions at once, without a rebalance,
+        # A static member: a successor with this name gets all partitions at once, without a rebalance,
         # and the one before is shut out. So a minute's task takes over from its predecessor, alive, ended or killed.
         "group.instance.id": name,
         "heartbeat.interval.ms": 1_000,  # within this time the predecessor learns of it

@@ -1,4 +1,4 @@
-"""Kafka Connect as the way in: a sink connector for each pipeline's topic, registered by `python -m include.kafka.connect`.
+"""Kafka Connect as the ingest mode: a sink connector for each pipeline's topic, registered by `python -m include.kafka.connect`.
 
 The connector is docker/connect/lake-sink.json, filled from the declaration. The transform in docker/connect/transform reads
 each message and computes minute and shard from the event; what cannot be an event goes to the dead-letter topic
@@ -95,7 +95,7 @@ class Connect:
                 raise
 
     def trouble(self, name: str) -> str | None:
-        """What keeps the connector or one of its tasks from running; None where all run."""
+        """What keeps the connector or one of its tasks from running; None if all run."""
         found = self._send("GET", f"/connectors/{name}/status")
         parts = [found["connector"], *found["tasks"]]
         if not found["tasks"]:
@@ -167,7 +167,7 @@ def register_all(
 
 
 def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Restart what has failed of the pipeline's connector; returns what keeps it from running, None where nothing does.
+    """Restart what has failed of the pipeline's connector; returns what keeps it from running, or None.
 
     Without MINUTEMARK_CONNECT_URL, the address of Connect, nothing is known and nothing is done. Its login is
     MINUTEMARK_CONNECT_LOGIN.
@@ -202,7 +202,7 @@ class _Reports:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Register the connectors where they are the way in, else remove them: two ways in would do everything twice.
+    """Register the connectors in this ingest mode, else remove them: two modes at once would ingest everything twice.
 
     The login of Connect is MINUTEMARK_CONNECT_LOGIN, `name:password`.
     """

@@ -84,7 +84,7 @@ def follow(
                     if not followed and time.monotonic() > deadline:
                         raise BrokerError(
                             f"No partition was assigned within {TIMEOUT:.0f} s. Does the broker answer, and is the topic "
-                            "there (`make schema`, or the DAG minutemark_setup)? The log above has what the client said."
+                            "there (`make schema`, or the DAG minutemark_setup)? See the client's messages in the log above."
                         )
                     continue
                 lacks_start |= chunk.out_of_range or assigned != followed
@@ -224,7 +224,7 @@ def _is_out_of_range(error: KafkaError) -> bool:
 
 
 def _mind(error: KafkaError) -> None:
-    """Raise what ends the following; return where the client goes on by itself."""
+    """Raise what ends the following; return if the client recovers by itself."""
     from confluent_kafka import KafkaError as codes
     from confluent_kafka import KafkaException
 

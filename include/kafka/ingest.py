@@ -51,7 +51,7 @@ _REFUSALS = (BrokerError, LakeError, WarehouseError, ConnectionMissing, pipeline
 
 @dataclass
 class IngestSummary:
-    """What one call took in. Messages that came twice are counted twice here, and are the same rows."""
+    """What one call ingested. Messages delivered twice are counted twice here, and are the same rows."""
 
     topic: str
     written: int = 0
@@ -164,7 +164,7 @@ def ingest_dead_letters(
 
 
 def ingest_again(pipeline: Pipeline) -> IngestSummary:
-    """Take in all that the topic still holds, whatever is committed, and commit nothing: the same rows once more."""
+    """Ingest all that the topic still holds, whatever is committed, and commit nothing: the same rows once more."""
     summary, begun = IngestSummary(pipeline.topic), time.monotonic()
     group = group_of(pipeline.name, DAG)
     with lake(LAKE_WRITER) as session:
@@ -239,7 +239,7 @@ class Intake:
         except WarehouseError as error:
             if self._of_dead_letters:
                 raise  # they stay where they are
-            log.warning("Messages that are no events go to the dead-letter topic. %s", error)
+            log.warning("Messages that are not events go to the dead-letter topic. %s", error)
             try:
                 self._put_aside(refused)
             except BrokerError as refusal:
@@ -254,7 +254,7 @@ class Intake:
 
 
 def _appended_at(message: Message) -> int | None:
-    """When the broker appended it, in microseconds since 1970; None where its topic has its producer's time."""
+    """When the broker appended it, in microseconds since 1970; None if its topic keeps its producer's time."""
     from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
     kind, milliseconds = message.timestamp()

@@ -1,6 +1,6 @@
-"""Which way in takes the topics' events to the lake: MINUTEMARK_INGEST, `dag`, `connect`, or nothing where there is no broker.
+"""Who ingests the topics' events: MINUTEMARK_INGEST is `dag`, `connect`, or empty without a broker.
 
-A setting, not the presence of a connection: DAG files may ask for no connection, and two ways in at once would do
+A setting, not the presence of a connection: DAG files may read no connection, and two modes at once would ingest
 everything twice.
 """
 
@@ -16,15 +16,17 @@ DEAD_LETTERS = "dead_letters"  # beside it, the DAG that consumes what Connect's
 
 
 class UnknownIngestMode(ValueError):
-    """MINUTEMARK_INGEST names no way in."""
+    """MINUTEMARK_INGEST is not an ingest mode."""
 
 
 def ingest_mode(environ: Mapping[str, str] = os.environ) -> str | None:
     """DAG, CONNECT, or None: producers then write to the lake themselves. Raises UnknownIngestMode."""
-    asked = environ.get(SETTING, "").strip().lower()
-    if asked not in ("", DAG, CONNECT):
-        raise UnknownIngestMode(f"{SETTING}={asked} is no way in: set it to {DAG} or {CONNECT}, or leave it empty.")
-    return asked or None
+    value = environ.get(SETTING, "").strip().lower()
+    if value not in ("", DAG, CONNECT):
+        raise UnknownIngestMode(
+            f"{SETTING}={value} is not an ingest mode: set it to {DAG} or {CONNECT}, or leave it empty."
+        )
+    return value or None
 
 
 def group_of(pipeline_name: str, way: str) -> str:

@@ -32,7 +32,7 @@ class TopicMismatch(BrokerError):
 
 @dataclass(frozen=True)
 class Reach:
-    """Offsets of a partition: its first message, where its group goes on (None: nothing committed yet), and its end."""
+    """Offsets of a partition: its first message, where its group resumes (None: nothing committed yet), and its end."""
 
     begin: int
     committed: int | None
@@ -156,7 +156,7 @@ def _limit(entry) -> timedelta | None:
 
 
 def topic_id(topic: str) -> str | None:
-    """The id that Kafka gave the topic when it was made; None where there is no topic, or no id. Raises BrokerError."""
+    """The id that Kafka gave the topic when it was made; None without a topic or an id. Raises BrokerError."""
     from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
     client = admin()  # kept until the answer is there
@@ -203,7 +203,7 @@ def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int
 
 
 def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
-    """The same by a reader of the group, with control records counted. What is committed is asked before the ends."""
+    """The same by a reader of the group, with control records counted. Committed offsets are read before the ends."""
     from confluent_kafka import TopicPartition
 
     partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]

@@ -1,7 +1,7 @@
 """What may enter the lake: a row with a time-UUID, young enough and not too long. All else is the transform's to judge.
 
 Where a source has no id, or no create_time, they are made from what the row says: the same row is one event, however often
-and from whichever file it comes. Equal rows of one file are told apart by their number among them.
+and from whichever file it comes. Equal rows of one file are distinguished by their number among them.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cassandra.cluster import Session
 
 _REQUESTS_IN_FLIGHT = 8
-_REQUESTS_AT_ONCE = 32  # the driver goes on asking whether answers are taken or not: this bounds those that wait
+_REQUESTS_AT_ONCE = 32  # the driver sends queries whether results are read or not: this bounds those that wait
 # Most minutes are small, and asking for each partition by itself costs more than reading it. Clusters warn or refuse from 20 on.
 PARTITIONS_PER_REQUEST = 10
 _SAMPLES = 60

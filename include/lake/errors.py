@@ -17,7 +17,7 @@ class LakeError(RuntimeError):
 
 
 class LakePermissionMissing(LakeError):
-    """An account may not do what was asked of it."""
+    """The account lacks a permission."""
 
 
 class LakeUnreadable(LakeError):
@@ -105,7 +105,7 @@ def _grant(text: str, endpoint: Endpoint) -> str:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """NoHostAvailable hides one error per host: the first one tells."""
+    """NoHostAvailable hides one error per host: the first one explains it."""
     per_host = getattr(error, "errors", None)
     if isinstance(per_host, dict) and per_host:
         first = next(iter(per_host.values()))

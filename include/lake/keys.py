@@ -1,6 +1,6 @@
 """Where an event lives in the lake: its minute, from its time-UUID, and its shard, from its id.
 
-Every way in (import, Kafka, a producer of one's own) must compute the same key, or one event becomes two rows.
+Every writer (import, ingest, another producer) must compute the same key, or one event becomes two rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TICKS_A_MINUTE = 600_000_000
 
 
 class NotATimeUUID(ValueError):
-    """A text that is no version 1 UUID of the usual 36 characters."""
+    """A text that is not a version 1 UUID of the usual 36 characters."""
 
 
 def parse(text: str) -> uuid.UUID:
@@ -61,7 +61,7 @@ def time_uuid(time: datetime, identity: str) -> uuid.UUID:
 
 
 def short_id(event_id: str) -> str:
-    """The id where it fits an origin key and can be told from every other; else its SHA-256, as Spark's sha2 writes it.
+    """The id if it fits an origin key and is unambiguous; else its SHA-256, as Spark's sha2 writes it.
 
     A server that pads with spaces takes "7 " for "7", and a producer may send a novel.
     """

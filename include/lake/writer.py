@@ -89,7 +89,7 @@ class EventWriter:
                 self._write_window(window, minutes, as_of)
                 rows += len(window)
         except BaseException:
-            with contextlib.suppress(Exception):  # the first error tells more than a second one
+            with contextlib.suppress(Exception):  # the first error explains more than a second one
                 self._touch(minutes)
             raise
         # After the events, never before: a poll between the two would read the minutes without them.

@@ -109,7 +109,7 @@ def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Expo
     if as_merged:
         minutes = sorted(row["minute"] for row in as_merged)
         events = of_minutes(events, minutes)
-        # Hours that lose events are noted first: once the commit is done, nothing tells which they were.
+        # Hours that lose events are noted first: once the commit is done, nothing records which they were.
         ledger.mark(conn, pipeline, table.hours_of(pipeline, into, minutes))
         table.replace(into, minutes, events)
         ledger.written(conn, pipeline, table_uuid, table.hours_in(pipeline, events), as_merged)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 MOST_HOURS = 240  # of one call
 TRIES = 5  # of a count that meets a commit
-_NEAR = timedelta(days=1)  # hours that are no further apart share a search for files
+_NEAR = timedelta(days=1)  # hours within this distance share a search for files
 _COUNTED = (
     "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), "
     "waited_at = NULL, differs_since = NULL "
@@ -90,7 +90,7 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
         none = dict.fromkeys(pipeline.lakehouse.measures, 0)
         unequal = {hour for hour in due if comparison.of_fact.get(hour, none) != comparison.of_table.get(hour, none)}
         if unequal:
-            # Events may have been rewritten with the same ids before they were exported: the ledger cannot tell.
+            # Events may have been rewritten with the same ids before they were exported: the ledger cannot show it.
             changed = _changed_in_lake(conn, pipeline, unequal, comparison.days)
             without_changed = compared(conn, pipeline, unequal, changed=changed)
         counted, waiting, differing = [], [], {}

@@ -1,4 +1,4 @@
-"""Replay: rejected events are processed again after a rule or a row was mended. `make replay` and its DAG call this.
+"""Reprocess: rejected events are processed again after a rule or a row was fixed. `make replay` and its DAG call this.
 
 Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
 the import's admission and writer. Killed anywhere and started again, it counts every row once.
@@ -39,7 +39,7 @@ _COUNTS = ("raw_rows", "counted_rows", "ignored_rows")
 
 
 class ReprocessingStalled(RuntimeError):
-    """No minute of a replay was merged for a long time; nothing is lost, and the next runs process them."""
+    """No minute was merged for a long time; nothing is lost, and the next runs process them."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Reprocessing:
     pipeline: Pipeline
     keys: dict[datetime, set[str]] = field(default_factory=dict)  # origin keys, as the lake's rejected events have them
     before: dict[datetime, tuple[int, ...]] = field(default_factory=dict)  # _COUNTS of the ledger
-    asked_at: datetime | None = None  # clock of the lake, after the last touch: a later read sees everything
+    started_at: datetime | None = None  # clock of the lake, after the last touch: a later read sees everything
     written: int = 0  # rows of imports and topics that are in the lake now
     refused: int = 0  # rows of imports and topics that stay rejected
 
@@ -86,7 +86,7 @@ def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
             reprocessing.keys.setdefault(minute, set()).update(found)
         # Not by the ledger: a run that began before, with the unmended rule, would overwrite that.
         change_log.touch(session, pipeline.lake_table, again)
-        reprocessing.asked_at = change_log.clock(session)
+        reprocessing.started_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         planner.look(pipeline, session, conn)
     return reprocessing
@@ -103,7 +103,7 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
     ):
         while True:
             found = ledger.rows_of(conn, reprocessing.pipeline, waiting)
-            left = {minute for minute in waiting if not _is_settled(found.get(minute), reprocessing.asked_at)}
+            left = {minute for minute in waiting if not _is_settled(found.get(minute), reprocessing.started_at)}
             if left != waiting:
                 moved = time.monotonic()
             waiting = left
@@ -120,7 +120,7 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
 
 
 def outcome(conn, reprocessing: Reprocessing) -> str:
-    """What became of the rows of a replay whose minutes are settled."""
+    """What became of the rows when all their minutes are settled."""
     now = ledger.rows_of(conn, reprocessing.pipeline, reprocessing.keys)
     merged = {minute: keys for minute, keys in reprocessing.keys.items() if now[minute]["state"] == "merged"}
     total = sum(map(len, merged.values()))
@@ -154,7 +154,7 @@ def run_reprocess(
     wait: bool = True,
     say: Callable[[str], object] = print,
 ) -> None:
-    """The replay that a command line or a form asks for; `say` hears its plan and what became of the rows."""
+    """Reprocess as a command line or a form requests it; `say` receives the plan and the outcome."""
     choice = Choice((reason or "").strip() or None, *open_range(from_text, to_text))
     reprocessing = start(pipelines.get(pipeline), choice, say)
     if not reprocessing.keys:
@@ -202,7 +202,7 @@ def _chunks(imported: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
 
 
 def _remember(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:
-    """What the ledger says of these minutes before this replay does anything to them."""
+    """The ledger's counts of these minutes before they are touched."""
     new = set(minutes) - reprocessing.before.keys()
     found = ledger.rows_of(conn, reprocessing.pipeline, new)
     for minute in new:
@@ -218,11 +218,11 @@ def _origin_key(pipeline: Pipeline, event: Event) -> str:
     return "/".join(parts if pipeline.event_id == "create_time" else [*parts, short_id(identity)])
 
 
-def _is_settled(row: dict | None, asked_at: datetime) -> bool:
+def _is_settled(row: dict | None, started_at: datetime) -> bool:
     if row is None:
         return False
     if row["state"] == "merged":
-        return row["read_at"] is not None and row["read_at"] >= asked_at
+        return row["read_at"] is not None and row["read_at"] >= started_at
     return (
         row["state"] in ("held", "closed") and not row["pending"]
     )  # a touch makes a held one pending until it is read
@@ -253,7 +253,7 @@ def _left_alone(pipeline: Pipeline, closed: int, no_events: int) -> Iterator[str
         yield f"{closed} rows stay: their minutes are closed, because the lake may have forgotten part of them."
     if no_events:
         names = ", ".join(dimension.name for dimension in pipeline.dimensions)
-        yield f"{no_events} rows stay: they are of dimension files ({names}). Mend the file and import it again."
+        yield f"{no_events} rows stay: they are of dimension files ({names}). Fix the file and import it again."
 
 
 def _reasons(conn, pipeline: Pipeline, choice: Choice) -> str:
@@ -293,6 +293,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Replay failed. {error.args[0]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. What was made pending is processed all the same; the same command goes on.", file=sys.stderr)
+        print("\nStopped. Minutes made pending are processed anyway; the same command resumes.", file=sys.stderr)
         return 130
     return 0

@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 
 def set_up() -> None:
-    """Create what is missing in the lake, in the warehouse and, where there is a way in from topics, in Kafka.
+    """Create what is missing in the lake, in the warehouse and, if an ingest mode is set, in Kafka.
 
     Raises while a store does not answer: try again then.
     """

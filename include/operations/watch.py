@@ -1,4 +1,4 @@
-"""The watch: what is wrong with any pipeline now, and telling people of it when it begins, lasts and is over."""
+"""The watch: finds what is wrong with any pipeline, and notifies when a problem starts, lasts and ends."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from include.warehouse.session import rows, warehouse
 
 log = logging.getLogger(__name__)
 
-FAILURES_IN_A_ROW = 2  # one failed run is told by its own DAG, and the next one usually mends it
+FAILURES_IN_A_ROW = 2  # one failed run is reported by its own DAG, and the next run usually fixes it
 
 
 def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ETL) -> list[dict]:
-    """One look at every pipeline; `notify` says whether a notice reached somebody, or it is tried again at the next look.
+    """One check of every pipeline; `notify` returns whether a channel took the notice. If not, the next check retries.
 
-    Returns the entries of status.freshness. Raises WarehouseError when the warehouse cannot be asked: that, Airflow must tell.
+    Returns the entries of status.freshness. Raises WarehouseError when the warehouse cannot be queried: Airflow must report that.
     """
     with warehouse(conn_id) as conn:
         found = status.freshness(conn)
@@ -43,7 +43,7 @@ def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_
             if notify(notice):
                 alerts.mark_notified(conn, alert, now)
             else:
-                log.warning("Nobody could be told that %s; the next look tries again.", notice.title)
+                log.warning("No channel took the notice that %s; the next check retries.", notice.title)
     return found
 
 
@@ -109,7 +109,7 @@ def line_of(found: dict) -> str:
 
 
 def _named(conn, problem: Problem) -> Problem:
-    """Held minutes with the first of them and its reason: whoever is told should not have to look it up."""
+    """Held minutes with the first of them and its reason, so that the reader need not look it up."""
     if problem.problem != "held":
         return problem
     found = rows(

@@ -1,4 +1,4 @@
 """The Pipelines page of Airflow's UI: what it shows (a module for each view) and how (static/). No Airflow here.
 
-plugins/pipelines_page.py serves it, and decides who may see and do what.
+plugins/pipelines_page.py serves it, and checks permissions.
 """

@@ -15,7 +15,7 @@ from include.window import WindowRefused
 
 CHUNKS = {"hour": ("reconcile", timedelta(hours=1)), "minute": ("minute", timedelta(minutes=1))}
 MOST_RUNS = 744  # of one backfill, a month of hours: Airflow makes all of them in one request
-_LIKE = 20  # newest batches of backfills that tell how long a run takes
+_LIKE = 20  # newest batches of backfills, for the estimate of a run's time
 
 _KNOWN = (
     "SELECT COUNT(*) AS known, COALESCE(SUM(raw_rows), 0) AS raw_rows, COALESCE(SUM(pending), 0) AS pending, "
@@ -31,18 +31,18 @@ _SECONDS = (
 def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -> dict:
     """dag_id; from and to as Airflow's API takes them, whose `to` is the begin of the last run's interval; first_minute and
     end_minute, rounded outwards to whole chunks that have ended; runs, minutes; what the ledger has of them: known, raw_rows,
-    pending, held, closed; and seconds of a run, None where no batch tells. Raises WindowRefused or runs.RangeRefused.
+    pending, held, closed; and seconds of a run, None without such a batch. Raises WindowRefused or planner.RangeRefused.
     """
     if chunk not in CHUNKS:
         raise WindowRefused(f"`chunk` is {chunk!r}. Choose one of {', '.join(CHUNKS)}.")
     kind, step = CHUNKS[chunk]
-    asked_at = now(conn)
-    first, last = _floor(start, step), min(_floor(end + step - _TICK, step), _floor(asked_at, step))
+    clock = now(conn)
+    first, last = _floor(start, step), min(_floor(end + step - _TICK, step), _floor(clock, step))
     if first >= last:
         raise WindowRefused(
-            f"No whole {chunk} of this range has ended yet. Choose a range before {_floor(asked_at, step):%Y-%m-%d %H:%M}."
+            f"No whole {chunk} of this range has ended yet. Choose a range before {_floor(clock, step):%Y-%m-%d %H:%M}."
         )
-    refuse_closed(pipeline, asked_at, first)
+    refuse_closed(pipeline, clock, first)
     runs = (last - first) // step
     if runs > MOST_RUNS:
         instead = "" if chunk == "hour" else " With one hour per run the range can be longer."

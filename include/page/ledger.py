@@ -11,7 +11,7 @@ from include.warehouse.session import rows
 
 ROWS = 100
 
-# What may be asked for; each walks an index in the order of minutes.
+# The filters; each walks an index in the order of minutes.
 STATES = {
     "all": "TRUE",
     "pending": "pending = 1",

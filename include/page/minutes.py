@@ -39,12 +39,12 @@ _LOOK = "SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s"
 
 def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     """The last sixty, oldest first: minute, state, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_at,
-    and `run` (dag_id, run_id) of the last batch that took it, or that failed; None where there was none.
+    and `run` (dag_id, run_id) of the last batch that took it, or that failed; or None.
     """
-    asked_at = now(conn)
-    newest = asked_at.replace(second=0, microsecond=0)
+    clock = now(conn)
+    newest = clock.replace(second=0, microsecond=0)
     minutes = [newest - number * MINUTE for number in reversed(range(SHOWN))]
-    binds = batches.newest(pipeline, _TRIED) | {"start": minutes[0], "now": asked_at}
+    binds = batches.newest(pipeline, _TRIED) | {"start": minutes[0], "now": clock}
     known = {row["minute"]: row for row in rows(conn.cursor(), _LEDGER, binds)}
     tries = rows(conn.cursor(), _TRIES, binds)  # the oldest first, so that the last of each minute stays
     taken = {row["minute"]: row for row in tries}
@@ -55,7 +55,7 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     found = []
     for minute in minutes:
         row = known.get(minute, {})
-        state = state_of(minute, row, ended.get(minute), looked, asked_at)
+        state = state_of(minute, row, ended.get(minute), looked, clock)
         batch = ended[minute] if state == FAILED else taken.get(minute)
         run = {"dag_id": batch["dag_id"], "run_id": batch["run_id"]} if batch else runs.get(row.get("batch_id"))
         found.append(
@@ -71,11 +71,11 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     return found
 
 
-def state_of(minute: datetime, row: Mapping, ended: Mapping | None, looked: datetime | None, asked_at: datetime) -> str:
+def state_of(minute: datetime, row: Mapping, ended: Mapping | None, looked: datetime | None, clock: datetime) -> str:
     """One of the states above, given the ledger's row, empty for none, the last batch of the minute that ended, and when
     the lake was last looked at, by its own clock.
     """
-    if minute + MINUTE > asked_at:
+    if minute + MINUTE > clock:
         return OPEN
     if not row:
         return EMPTY if looked is not None and looked >= minute + MINUTE else OPEN

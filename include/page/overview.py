@@ -1,4 +1,4 @@
-"""How fresh pipelines are now and were over the last day, what waits, what is held, and what has been told of."""
+"""How fresh pipelines are now and were over the last day, what waits, what is held, and the open alerts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STEP = timedelta(minutes=15)  # of the day's curve
 
 
 def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
-    """`now`, and an entry per pipeline: what status.freshness tells, `description`, `day` (the lag over it),
-    `copies` (what waits for the lakehouse and BigQuery; None where they are off) and `alerts`."""
+    """`now`, and an entry per pipeline: the fields of status.freshness, `description`, `day` (the lag over it),
+    `copies` (what waits for the lakehouse and BigQuery; None if they are off) and `alerts`."""
     alerts = status.open_alerts(conn)
     found = []
     for pipeline in pipelines:
@@ -35,7 +35,7 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
 
 
 def day_of(conn, pipeline: Pipeline) -> list[dict]:
-    """The last day in steps, oldest first: at, and median and worst lag in seconds, None where nothing was published."""
+    """The last day in steps, oldest first: at, and median and worst lag in seconds, None if nothing was published."""
     until = now(conn)
     start = until - freshness.DAY
     published = freshness.history(conn, pipeline, start)

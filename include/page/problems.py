@@ -47,7 +47,7 @@ def drift(conn, pipeline: Pipeline) -> dict:
 
 
 def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datetime | None, *, payloads: bool) -> dict:
-    """`groups` as rejected.by_reason makes them, and whether `more` than MOST_REJECTED events were asked for."""
+    """`groups` as rejected.by_reason makes them, and whether the range has `more` than MOST_REJECTED events."""
     groups = rejected.by_reason(
         conn, [pipeline], rejected.Choice(None, start, end), payloads=payloads, most=MOST_REJECTED
     )

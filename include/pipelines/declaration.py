@@ -23,9 +23,7 @@ copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
 OCCURRENCE = "_minutemark_occurrence"  # of a refused row among equal ones, kept in its payload
-RESERVED = frozenset(
-    {"_minute", "_shard", "_day", "_lake_table", OCCURRENCE}
-)  # added on the way in: not the producer's
+RESERVED = frozenset({"_minute", "_shard", "_day", "_lake_table", OCCURRENCE})  # added at ingest: not the producer's
 # Columns of the rows between the lake and the counts, and what the names of further ones begin with.
 _OWN_COLUMNS = frozenset(
     {"minute", "shard", "payload", "is_object", "_all", "_parsed", "_names", "_unknown"}
@@ -63,7 +61,7 @@ class Dimension:
 class Retention:
     """How long what the facts do not need is kept. Facts, contributions, ledger and rejected rows' reasons stay for ever.
 
-    Raises ValueError for less than a day: a run, its retries and whoever clears it must find what they work on.
+    Raises ValueError for less than a day: a run, its retries and a cleared run must find their data.
     """
 
     staging: timedelta = timedelta(days=2)  # an open batch that nobody worked on for so long is given up

@@ -15,7 +15,7 @@ from include.spark.problems import JobFailed, JobRefused
 from include.spark.values import text, trimmed
 
 KEY = ("minute", "shard", "create_time")
-# As deep and as long as Python reads: at its defaults Spark refuses what the ways in admit.
+# As deep and as long as Python reads: at its defaults Spark refuses what ingest and imports admit.
 _JSON = {"maxNestingDepth": "2000", "maxNumLen": "4000000"}
 
 

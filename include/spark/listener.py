@@ -1,6 +1,6 @@
 """The driver's end of a kept driver: it hears of jobs, does them one after the other, and knows when to leave.
 
-include/spark/warm_driver.py is who asks, and says what passes between the two.
+include/spark/warm_driver.py is the client, and describes the protocol.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Listener:
         self._leave()
 
     def _leave(self) -> None:
-        """Whoever calls now finds nobody; one who is calling already holds the lock, and will find that out."""
+        """A new caller finds no driver; one that is calling already holds the lock, and will notice."""
         with (self._folder / STARTING).open("w") as lock, contextlib.suppress(OSError):
             self._socket.close()
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,7 +88,7 @@ class Listener:
 
 
 class _Saying(logging.Handler):
-    """Log lines go to whoever asked for the job."""
+    """Log lines go to the client of the job."""
 
     def __init__(self, line: socket.socket, form: logging.Formatter) -> None:
         super().__init__()
@@ -98,14 +98,14 @@ class _Saying(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):
             for text in self.format(record).splitlines():
-                self.send({"said": text})
+                self.send({"log": text})
 
     def send(self, answer: dict) -> None:
         self._socket.sendall((json.dumps(answer) + "\n").encode())
 
 
 def _end_with_asker(line: socket.socket, over: threading.Event) -> None:
-    """End this process when the task that asked for the running job is gone: its next attempt needs the cores."""
+    """End this process when the running job's task is gone: its next attempt needs the cores."""
     with contextlib.suppress(OSError):
         line.recv(1)  # nothing is ever sent: it returns when the other side hangs up
     if not over.is_set():

@@ -1,4 +1,4 @@
-"""What stops a job, said for the person who reads the task's log."""
+"""What stops a job, explained for the reader of the task's log."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _KNOWN = (
 
 
 def shortly(error: BaseException) -> str:
-    """One line of an error that nobody has explained: its last cause, where the JVM tells one."""
+    """One line of an unknown error: its last cause, if the JVM names one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     causes = [line for line in lines if line.startswith("Caused by: ")]
     return causes[-1].removeprefix("Caused by: ") if causes else lines[0]

@@ -143,7 +143,7 @@ def _event() -> Column:
 
 
 def _bid_of_click() -> Column:
-    """The bid as it is stored; null when there is none, when the event is no click, and when it can't be stored."""
+    """The bid as it is stored; null when there is none, when the event is not a click, and when it can't be stored."""
     bid, is_click = F.col("typed_bid"), F.col("counted_kind") == CLICK
     return F.when(is_click & (bid >= 0) & (bid < BID_LIMIT), bid).cast("decimal(20,6)")
 

@@ -164,7 +164,7 @@ def step(name: str) -> Iterator[list[str]]:
 
 
 def main() -> int:
-    """Run the job of the command line, 0 when the attempt is complete; or stay, and run those that are asked for."""
+    """Run the job of the command line, 0 when the attempt is complete; or stay, and run further jobs."""
     parser = argparse.ArgumentParser(description="One attempt at one batch, from the lake to staging.")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--job", type=Path, help="job.json written by include/spark/submission.py")
@@ -177,7 +177,7 @@ def main() -> int:
     if arguments.keep:
         listener.end_with_parent()  # the JVM, without which nothing works here
         kept = listener.Listener(arguments.keep, logging.Formatter(LOG_FORMAT, LOG_TIME))
-        log.propagate = False  # it is said to whoever asks
+        log.propagate = False  # it is reported to the client
     with step("start"):
         spark = SparkSession.builder.getOrCreate()
         keep_class_lookups(spark)
@@ -193,7 +193,7 @@ def main() -> int:
 
 
 def attempt(spark: SparkSession, job: Job) -> int:
-    """One job, whose failure is said in the log; 0 when the attempt is complete."""
+    """One job, whose failure is logged; 0 when the attempt is complete."""
     log.info("%s batch %d attempt %d", job.pipeline, job.batch_id, job.attempt)
     try:
         # A session's settings are not the driver's properties, which it serves.

@@ -39,7 +39,7 @@ SMALL_DELTA_ROWS = 60_000
 # Up to here one task reads everything: a second one would compile the same code once more, for few rows.
 ONE_TASK_ROWS = 12_000
 ONE_TASK_MINUTES = 2_000  # each is a request for every shard, whether it has rows or not
-# A stale archive is no reason for a warning: the JVM goes on without it.
+# A stale archive needs no warning: the JVM runs without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
 # At its defaults C2 takes two fifths of a cold driver's CPU, for code that only starting runs. Called ten times as late, it has
@@ -84,7 +84,7 @@ class Delta:
 class Submission:
     """Arguments of SparkSubmitOperator. `dir` holds secrets: the caller removes it afterwards.
 
-    With a `driver_key` they start the kept driver of that key, and `job_file` is what it is asked to do.
+    With a `driver_key` they start the warm driver of that key, and `job_file` is its job.
     """
 
     application: str
@@ -307,7 +307,7 @@ def _tuning(master: str) -> dict[str, str]:
 
 
 def _secrecy(master: str) -> dict[str, str]:
-    """Who may connect to driver and executors, and what others on the network read of it."""
+    """Which hosts can connect to driver and executors, and what others on the network can read."""
     local = {_AUTHENTICATE: "true"}
     return (
         local
@@ -328,9 +328,9 @@ def authentication_problem(master: str, settings: Mapping[str, object] | None = 
     if not master.startswith("spark://") or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
         return None
     return (
-        f"{master} is a standalone cluster, and {_SECRET} is not set: the driver could not tell its executors from anybody "
-        f"else. Start master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or in "
-        f'extra `conf` of connection spark_default. {{"{_AUTHENTICATE}": "false"}} there does without, in a network of your own.'
+        f"{master} is a standalone cluster, and {_SECRET} is not set: its executors are not distinguished from other "
+        f"programs. Start master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or "
+        f'in extra `conf` of connection spark_default. {{"{_AUTHENTICATE}": "false"}} turns it off, in a private network.'
     )
 
 
@@ -345,7 +345,7 @@ def _split(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]
 
 
 def reading_settings() -> dict[str, str]:
-    """The part of it that a running session can still be told: what rows mean, and how the lake is read."""
+    """The part that can be set on a running session: what rows mean, and how the lake is read."""
     return {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "false",

@@ -31,7 +31,7 @@ _FIRST, _LAST = "1970-01-01 00:00:00Z", "2100-12-31 23:59:59.999999Z"
 
 def trimmed(text: str) -> str:
     """SQL for the text without the white space around it. For columns and fields: it is named four times."""
-    # btrim looks at every character of the text, and substring counts them: bytes tell for nearly every text that it needs
+    # btrim looks at every character of the text, and substring counts them: bytes show of nearly every text that it needs
     # neither, since it begins and ends with a visible character of ASCII.
     is_plain = f"{text} BETWEEN '!' AND '~' AND substring(binary({text}), -1, 1) BETWEEN X'21' AND X'7E'"
     return f"IF({is_plain}, {text}, btrim({text}, {literal(WHITE_SPACE)}))"

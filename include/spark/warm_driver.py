@@ -1,14 +1,14 @@
 """A Spark driver that stays when its job is done, so that the next minute's job finds it warm.
 
 A driver that starts for each job spends most of a minute's time on starting: loading classes, interpreting code that it
-has not compiled yet. A kept one listens on a Unix socket in a folder that only its user can enter, takes one job after
-the other, and ends by itself: when nothing came for a while, when it is old, when a job failed, or when whoever asked
-for the running job is gone. What it is asked and what it answers are lines of JSON:
+has not compiled yet. A warm one listens on a Unix socket in a folder that only its user can enter, takes one job after
+the other, and ends by itself: when it is idle, when it is old, when a job failed, or when the running job's task is
+gone. Requests and answers are lines of JSON:
 
-    → {"job": "/path/of/job.json"}    ← {"taken": true}   ← {"said": "a line for the task's log"} …   ← {"exit": 0}
+    → {"job": "/path/of/job.json"}    ← {"taken": true}   ← {"log": "a line for the task's log"} …   ← {"exit": 0}
 
 Its folder is named for everything that it was started with, the project's code included: whatever of that changes,
-a job finds no driver there, and starts one. This is the side that asks; include/spark/listener.py is the driver's.
+a job finds no driver there, and starts one. This is the client; include/spark/listener.py is the driver's side.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class WarmDriver:
             self.disconnect()  # it was about to leave and never took the job: call the next one
             time.sleep(0.1)
         for answer in answers:
-            if "said" in answer:
-                say(answer["said"])
+            if "log" in answer:
+                say(answer["log"])
             if "exit" in answer:
                 for line in self._output_since(output_before):
                     say(line)
@@ -127,7 +127,9 @@ class WarmDriver:
                 raise DriverEnded(self._last_words("while it was starting", 0))
             if time.monotonic() > deadline:
                 self.end()
-                raise DriverEnded(self._last_words(f"unheard: it did not listen within {_START_SECONDS} s", 0))
+                raise DriverEnded(
+                    self._last_words(f"while it was starting: it did not listen within {_START_SECONDS} s", 0)
+                )
             time.sleep(0.05)
         self._line = line
 
@@ -180,7 +182,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _connected(folder: Path, *, close: bool = False) -> socket.socket | None:
-    """A connection to whoever listens in that folder, or None."""
+    """A connection to the driver that listens in that folder, or None."""
     line = socket.socket(socket.AF_UNIX)
     try:
         line.connect(str(folder / SOCKET))

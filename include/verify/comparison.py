@@ -37,7 +37,7 @@ PURPOSES = {
 
 @dataclass(frozen=True)
 class Known:
-    """What ledger and change log say of a minute. `state` is None where the ledger has no row."""
+    """A minute in ledger and change log. `state` is None if the ledger has no row."""
 
     state: str | None = None
     pending: bool = False

@@ -25,7 +25,7 @@ _BUCKETS = 256
 
 
 class Identities:
-    """The ids that a recount came by, each with its minute. Add an event once."""
+    """The ids that were read, each with its minute. Add an event once."""
 
     def __init__(self) -> None:
         self._ids = [array("Q") for _ in range(_BUCKETS)]

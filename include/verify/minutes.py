@@ -1,4 +1,4 @@
-"""Minutes of the lake against the ledger, beside a pipeline that goes on working: it only reads, both stores.
+"""Minutes of the lake against the ledger, beside a running pipeline: it only reads both stores.
 
 Ledger and lake have no common snapshot. A look reads the ledger and the change log, then counts the lake, then reads
 both again where they differ. A difference that is found is only a suspicion: an event may be written whose touch is on

@@ -1,4 +1,4 @@
-"""What a recount found: the differences, what was left apart and why, and the totals; as text, or as JSON."""
+"""The report of verify: the differences, what is listed apart and why, and the totals; as text or JSON."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Finding:
 
     def __str__(self) -> str:
         at = f"{self.minute:%Y-%m-%d %H:%M}  " if self.minute else ""
-        compared = f"expected {_said(self.expected)}, found {_said(self.found)}"
+        compared = f"expected {_values(self.expected)}, found {_values(self.found)}"
         if self.expected == self.found:  # of a minute that is apart
-            compared = f"{_said(self.found)}, as expected so far"
+            compared = f"{_values(self.found)}, as expected so far"
         return f"{at}{self.where}: {compared}\n  {self.remedy}"
 
     def as_dict(self) -> dict:
@@ -84,7 +84,7 @@ class Findings:
 
 @dataclass
 class PipelineReport:
-    """Of one pipeline. What is apart is no difference: nobody can say yet, or any more."""
+    """Of one pipeline. What is listed apart is not a difference: it cannot be decided yet, or any more."""
 
     pipeline: str
     span: str
@@ -110,7 +110,7 @@ class PipelineReport:
 
 @dataclass
 class Report:
-    """Of all pipelines that were asked for; str() is what a person reads."""
+    """Of all verified pipelines; str() is for people."""
 
     pipelines: list[PipelineReport]
 
@@ -164,7 +164,7 @@ def trigger(dag_id: str, start: datetime, end: datetime, **parameters: bool) -> 
     return f"trigger {dag_id} with {json.dumps(conf)}"
 
 
-def _said(values: Mapping[str, object]) -> str:
+def _values(values: Mapping[str, object]) -> str:
     return " ".join(f"{name}={value}" for name, value in values.items()) or "nothing"
 
 

@@ -19,7 +19,7 @@ _STATEMENTS = {"minutes": 1, "facts": 2, "total": 1}
 
 
 class MisnamedRule(ValueError):
-    """A file in verify/ that is no rule."""
+    """A file in verify/ that is not a rule."""
 
 
 @dataclass(frozen=True)

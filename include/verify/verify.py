@@ -1,4 +1,4 @@
-"""Verify: recounts topic, lake, ledger, contributions, facts, lakehouse and BigQuery, and says what differs. It changes nothing.
+"""Verify: compares topic, lake, ledger, contributions, facts, lakehouse and BigQuery. It changes nothing.
 
 `make verify` and the DAG minutemark_verify call this. Exit status: 0 nothing differs, 1 something does, 2 nobody can say.
 """
@@ -56,10 +56,10 @@ def verify(
     lines: int = LINES,
     poll: float = POLL,
 ) -> Report:
-    """Recount these pipelines: all minutes that lake or warehouse know, or all from `start` until before `end`.
+    """Verify these pipelines: all minutes that lake or warehouse know, or all from `start` until before `end`.
 
-    Facts are compared over all their keys either way, and all messages that a topic still holds where there is a way in
-    from topics. Minutes that differ are looked at again, see recount/minutes.py.
+    Facts are compared over all their keys either way, and, if an ingest mode is set, all
+    messages that a topic still holds. Minutes that differ are read again, see include/verify/minutes.py.
     Where lakehouse and BigQuery are on, their minutes and hours are compared too.
     A partition of the lake, or a copy, that cannot be read is a difference, with its remedy; everything else is verified.
     Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be reached at all.
@@ -217,7 +217,7 @@ def run_verify(
 def main(arguments: list[str] | None = None) -> int:
     """`python -m include.verify.verify …`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make verify", description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", help="PIPELINE= to recount (default: all)")
+    parser.add_argument("--pipeline", help="PIPELINE= to verify (default: all)")
     parser.add_argument("--from", dest="start", help="FROM= first minute, UTC; then every minute until TO is counted")
     parser.add_argument("--to", dest="end", help="TO= end of the minutes, not included")
     parser.add_argument(

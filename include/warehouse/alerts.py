@@ -1,6 +1,6 @@
-"""The memory of the watch: a problem is told once when it begins, once an hour while it lasts, and once when it is over.
+"""The memory of the watch: one notice when a problem starts, one an hour while it lasts, and one when it is over.
 
-Whether somebody was told is written after it was done: a notice may come twice, but none is lost.
+A notice is recorded after it was sent: it may come twice, but none is lost.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Alert:
 
 
 def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert, Notice]]:
-    """Bring etl.alerts up to what is wrong now; returns what is to be told. Call `told` for each that was."""
+    """Update etl.alerts to what is wrong now; returns the alerts to send. Call `mark_notified` for each that was sent."""
     present = {(problem.pipeline, problem.problem): problem for problem in problems}
 
     def change(cursor) -> list[tuple[Alert, Notice]]:
@@ -68,7 +68,7 @@ def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert
 
 
 def mark_notified(conn, alert: Alert, now: datetime) -> None:
-    """Somebody was told of this state of the alert."""
+    """A channel took the notice of this state of the alert."""
     in_transaction(conn, lambda cursor: cursor.execute(_KEEP, vars(replace(alert, told_at=now))))
 
 
@@ -80,13 +80,13 @@ def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
             return Alert(problem.pipeline, problem.problem, "open", min(problem.since, now), now, None, **words)
         return replace(alert, seen_at=now, **words)
     if alert.state == "open" and now - alert.seen_at >= CALM:
-        # Nobody is told of the end of what nobody was told of.
+        # The end of an alert that was never sent is not sent either.
         return replace(alert, state="over", told_at=None if alert.told_at else now)
     return alert
 
 
 def notice_of(alert: Alert, now: datetime) -> Notice | None:
-    """What is to be told of an alert now."""
+    """The state of an alert to send now, if any."""
     if alert.told_at is None:
         state = BEGUN if alert.state == "open" else OVER
     elif alert.state == "open" and now - alert.told_at >= REMIND_AFTER - _SLACK:

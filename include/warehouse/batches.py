@@ -214,7 +214,7 @@ def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
 
 
 def give_up(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
-    """Close an overdue batch as failed; False when it is none any more. Whoever clears its run is told to open a new one.
+    """Close an overdue batch as failed; False if it is not overdue any more. Clearing its run asks for a new one.
 
     The pipeline and the batch's row are locked first, as a merge does, so that it is not cut off in the middle.
     """

@@ -65,7 +65,9 @@ def plan(
     suspects = [minute for minute in pending if minute.split_size is not None]
     if suspects and (not ordinary or not last.was_suspect):
         suspects.sort(key=lambda one: one.minute, reverse=True)
-        if last.oldest_suspect is not None:  # go on below it: one that keeps failing must not keep the others waiting
+        if (
+            last.oldest_suspect is not None
+        ):  # continue below it: one that keeps failing must not keep the others waiting
             suspects.sort(key=lambda one: one.minute >= last.oldest_suspect)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]

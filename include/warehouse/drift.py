@@ -1,7 +1,7 @@
 """Drift, a decision without a store: which minutes of a batch break with the fields of the day before them.
 
 A minute is compared with the minutes of the 24 hours before it: with what the ledger counts of them, or, for those of the same
-batch, with what was just read. Minutes that drift are no part of what later ones are compared with.
+batch, with what was just read. Later minutes are not compared with minutes that drift.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class _Window:
         return (self.rows - self.ignored) / len(self._minutes) if self._minutes else None
 
     def share(self, part: int, whole: int) -> float | None:
-        """Of the day, None where it has too few rows to say."""
+        """Of the day, None if it has too few rows."""
         enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and whole >= LEAST_ROWS
         return part / whole if enough else None
 

@@ -258,7 +258,7 @@ def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
         "end": drift.ended_minute or datetime(9999, 12, 31),
         "check": f'%"{CHECKS[drift.kind][0]}"%',
     }
-    if pipeline.lake_retention is not None:  # what the lake has begun to forget stays as it is
+    if pipeline.lake_retention is not None:  # minutes past the lake's retention stay as they are
         cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
         binds["start"] = max(binds["start"], cursor.fetchone()[0] - pipeline.lake_retention)
     cursor.execute(

@@ -22,7 +22,7 @@ class WarehouseError(RuntimeError):
 
 
 class BatchRefused(RuntimeError):
-    """A step was asked to work on a batch that is in no state for it; the message says what to clear or start."""
+    """A batch is not in the state that a step needs; the message says what to clear or start."""
 
 
 def code_of(error: BaseException) -> int | None:

@@ -32,7 +32,7 @@ class FailedBatch:
 
     @property
     def failed_step(self) -> str | None:
-        """The task that failed too often. A gate's verdict is no such failure: it has held the minutes that it blames."""
+        """The task that failed too often. A gate's verdict is not such a failure: it has held the minutes responsible."""
         if self.is_delta and self.merge_tries >= FAILURES_BEFORE_SPLIT:
             return "merge_into_warehouse"
         if self.is_delta and self.attempts >= FAILURES_BEFORE_SPLIT and not self.gate_ran:

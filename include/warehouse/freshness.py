@@ -33,7 +33,7 @@ class Lag:
     median: float
     p95: float
     worst: float
-    covered: float  # seconds of the window that the history tells of
+    covered: float  # seconds of the window that the history covers
 
 
 def history(conn, pipeline: Pipeline, start: datetime) -> list[tuple[datetime, datetime]]:

@@ -1,4 +1,4 @@
-"""The verdict of a staging gate, a decision without a store: who is to blame, who passes, and who does by a release."""
+"""The verdict of a staging gate, a decision without a store: which minutes fail, pass, or pass by a release."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def release(
         if not found:
             raise ReleaseRefused(_nothing_held(cursor, pipeline, start, end))
         _refuse_forgotten(cursor, pipeline, found[0]["minute"])
-        # The ledger first, as whoever holds a minute does: two transactions then wait, and do not deadlock.
+        # The ledger first, as in a hold: two transactions then wait, and do not deadlock.
         cursor.execute(
             "UPDATE etl.minute_ledger SET held_changed_at = %(released)s WHERE pipeline = %(pipeline)s "
             "AND state = 'held' AND minute >= %(start)s AND minute < %(end)s",
@@ -209,7 +209,7 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
 
 
 def _refuse_forgotten(cursor, pipeline: Pipeline, oldest: datetime) -> None:
-    """Reading a minute that the lake has begun to forget would publish what is left of it."""
+    """Reading a minute past the lake's retention would publish only what is left of it."""
     if pipeline.lake_retention is None:
         return
     cursor.execute("SELECT CURRENT_TIMESTAMP(6)")

@@ -37,7 +37,7 @@ _IS_SETTLING = (
     "state = 'merged' AND read_at IS NOT NULL AND settled_before IS NOT NULL AND read_changed_at = seen_changed_at "
     "AND split_size IS NULL"
 )
-# Of a backlog the first minute with news ends the search, however many are pending. A minute of a folded hour is no news: it
+# Of a backlog the first minute with news ends the search, however many are pending. A minute of a folded hour is not news: it
 # may be pending for as long as another minute of its hour is held.
 _LAST_TO_SETTLE = (
     "SELECT MAX(seen_changed_time) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS ("
@@ -285,7 +285,7 @@ def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
 
 
 def settles_at(conn, pipeline: Pipeline) -> datetime | None:
-    """When all pending minutes have settled, by the lake's clock; None where one of them has news, or none is pending."""
+    """When all pending minutes have settled, by the lake's clock; None if one of them has news, or none is pending."""
     cursor = conn.cursor()
     cursor.execute(_LAST_TO_SETTLE, {"pipeline": pipeline.name})
     found = cursor.fetchone()
@@ -317,7 +317,7 @@ def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[
 
 
 def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
-    """Close the pending minutes that the lake may have begun to forget: what it still holds is no longer the whole."""
+    """Close the pending minutes past the lake's retention: the lake may have lost part of them."""
     if pipeline.lake_retention is None:
         return 0
     days = pipeline.lake_retention / timedelta(days=1)

@@ -156,7 +156,7 @@ def _contributions_of(statement: str, pipeline: Pipeline) -> str | None:
 
 
 def _set_options(pipeline: Pipeline, batch: dict) -> str | None:
-    """The batch's options that differ from the declared defaults, as JSON; None where none does."""
+    """The batch's options that differ from the declared defaults, as JSON, or None."""
     options = json.loads(batch["options"]) | ({"allow_shrink": True} if batch["allow_shrink"] else {})
     found = {name: value for name, value in options.items() if pipeline.options.get(name) != value}
     return json.dumps(found, sort_keys=True) if found else None
@@ -214,7 +214,7 @@ def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
 
 
 def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime | None:
-    """What was in force when the last week began is kept too: it tells how old the newest event was then. None: keep all."""
+    """The entry in force when the last week began is kept too: it shows how old the newest event was then. None: keep all."""
     cursor.execute(
         "SELECT MAX(published_at) FROM etl.freshness WHERE pipeline = %(pipeline)s "
         "AND published_at < CURRENT_TIMESTAMP(6) - INTERVAL %(days)s DAY",

@@ -30,7 +30,7 @@ _ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date less its ordinal
 
 @dataclass(frozen=True)
 class Partition:
-    """Rows from `start` until before `end`; None where there is no bound."""
+    """Rows from `start` until before `end`; None without a bound."""
 
     name: str
     start: date | None

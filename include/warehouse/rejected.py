@@ -192,7 +192,7 @@ def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> 
 
 def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[int, int]], int]:
     """(rejected_id, characters of the payload) of the chosen rows of imports of events and of topics, and how many others
-    are rows of dimension files, which are no events.
+    are rows of dimension files, which are not events.
     """
     dimensions = [f"{pipeline.name}.{dimension.name}" for dimension in pipeline.dimensions]
     cursor = conn.cursor()

@@ -32,7 +32,7 @@ def reporting_zone(environ: Mapping[str, str] = os.environ) -> str:
         ZoneInfo(name)
     except (LookupError, ValueError, OSError):
         raise UnknownZone(
-            f"{SETTING} is {name!r}, which is no time zone: name one as the IANA database does, such as Europe/Berlin."
+            f"{SETTING} is {name!r}, which is not a time zone: use a name of the IANA database, such as Europe/Berlin."
         ) from None
     return name
 

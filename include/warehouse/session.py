@@ -24,7 +24,7 @@ def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -
     """A DB-API connection, rolled back and closed at exit: commit what should stay.
 
     Uses mysqlclient where it is installed, or the library that the connection's extra `client` names. Errors that an
-    operator can mend leave as WarehouseError; others, such as a deadlock, as the driver raised them.
+    operator can fix leave as WarehouseError; others, such as a deadlock, as the driver raised them.
     """
     target = endpoint(conn_id)
     if not target.host:

@@ -26,7 +26,7 @@ _SHOWN = 10
 _MICROSECOND = timedelta(microseconds=1)
 
 _COUNTS = (
-    "SELECT CURRENT_TIMESTAMP(6) AS asked_at,"
+    "SELECT CURRENT_TIMESTAMP(6) AS queried_at,"
     " (SELECT looked_at FROM etl.looks WHERE pipeline = %(pipeline)s) AS looked_at,"
     " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1) AS pending,"
     " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0) AS held,"
@@ -80,7 +80,7 @@ def recent_batches(conn, limit: int = 20) -> list[dict]:
 
 
 def freshness(conn) -> list[dict]:
-    """For each pipeline its `state` and what it follows from; times are UTC, the others seconds, None where unknown.
+    """For each pipeline its `state` and what it follows from; times are UTC, the others seconds, None if unknown.
 
     newest_create_time  of all that is published; see include/warehouse/freshness.py
     lag                 its age now; lag_median, lag_p95, lag_worst over the last hour, of which lag_covered is known
@@ -98,7 +98,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
     """The same of one pipeline."""
     cursor = conn.cursor()
     counted = rows(cursor, _COUNTS, {"pipeline": pipeline.name})[0]
-    now = counted.pop("asked_at")
+    now = counted.pop("queried_at")
     binds = {
         "pipeline": pipeline.name,
         "now": now,
@@ -151,7 +151,7 @@ def named_fields(names: Sequence[str]) -> str:
 def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_at: datetime | None) -> datetime | None:
     """The oldest live change, when it waits too long; or the oldest of all, when nothing at all was merged meanwhile.
 
-    A backlog that is being worked off, such as an imported year, is no delay: fresh minutes go first.
+    A backlog, such as an imported year, is not a delay: fresh minutes go first.
     """
     horizon = now - pipeline.delay_limit
     if changes["oldest_live"] is not None and changes["oldest_live"] < horizon:

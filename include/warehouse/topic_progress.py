@@ -52,7 +52,7 @@ def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime)
 
 
 def last_answer(conn, pipeline: Pipeline) -> datetime | None:
-    """When the broker last answered for this pipeline; None where it never did."""
+    """When the broker last answered for this pipeline, or None."""
     cursor = conn.cursor()
     cursor.execute(
         "SELECT MAX(seen_at) FROM etl.topic_progress WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}

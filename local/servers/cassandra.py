@@ -251,7 +251,7 @@ def connect(port: int, login: str, password: str):
     from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
     from cassandra.policies import WhiteListRoundRobinPolicy
 
-    # The node is asked until it answers: the driver's own cries in between tell nothing.
+    # The node is polled until it answers: the driver's messages in between are noise.
     for name in ("cassandra.cluster", "cassandra.connection", "cassandra.pool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     profile = ExecutionProfile(load_balancing_policy=WhiteListRoundRobinPolicy([HOST]), request_timeout=60)

@@ -187,7 +187,7 @@ def wait_until_ready(
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    # Its cries while nobody listens yet tell nothing.
+    # Its messages while nobody listens yet are noise.
     quietly = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
     client = AdminClient({**client_settings(port, password), **quietly})
 

@@ -100,7 +100,9 @@ def test_the_ingest_mode_is_a_setting(said, meant):
 
 
 def test_an_unknown_ingest_mode_is_refused():
-    with pytest.raises(UnknownIngestMode, match="MINUTEMARK_INGEST=magic is no way in: set it to dag or connect"):
+    with pytest.raises(
+        UnknownIngestMode, match="MINUTEMARK_INGEST=magic is not an ingest mode: set it to dag or connect"
+    ):
         ingest_mode({SETTING: "magic"})
 
 

@@ -51,7 +51,7 @@ def test_only_users_with_permission_to_edit_the_dag_release_and_the_record_names
     refused = as_user("vera").post(RELEASE, json=held, headers=CHANGE)
     assert (refused.status_code, releases(lab)) == (403, [])
     done = as_user("ulf").post(RELEASE, json=held, headers=CHANGE)
-    assert done.status_code == 200 and done.json()["said"].startswith("Released by ulf: ")
+    assert done.status_code == 200 and done.json()["message"].startswith("Released by ulf: ")
     assert releases(lab) == [("ulf", "meant so")]
 
 

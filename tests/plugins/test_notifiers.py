@@ -210,7 +210,7 @@ def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connec
     connect("minutemark_webhook", host=receiver.url, password="secret-token")
     assert notify() is False
     assert len(receiver.got) == tries
-    assert f"Not told through minutemark_webhook: WebhookFailed: Connection minutemark_webhook {says}" in said()
+    assert f"Not sent through minutemark_webhook: WebhookFailed: Connection minutemark_webhook {says}" in said()
     assert "secret" not in said()
 
 
@@ -228,7 +228,7 @@ def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connec
 def test_a_webhook_that_cannot_be_used_says_so_and_raises_nothing(connect, said, fields):
     connect("minutemark_webhook", **fields)
     assert notify() is False
-    assert "Not told through minutemark_webhook: WebhookFailed" in said()
+    assert "Not sent through minutemark_webhook: WebhookFailed" in said()
     assert "secret" not in said()
 
 
@@ -242,7 +242,7 @@ def test_a_channel_that_hangs_does_not_block_the_others(serve, connect, monkeypa
     began = time.monotonic()
     assert notify() is True
     assert time.monotonic() - began < 5
-    assert "Not told through minutemark_webhook: no answer within 1 s" in said()
+    assert "Not sent through minutemark_webhook: no answer within 1 s" in said()
     assert len(mails.mails) == 1
 
 
@@ -297,7 +297,7 @@ def test_an_unreadable_connection_is_not_taken_for_a_missing_one(said, monkeypat
 
     monkeypatch.setattr(notifiers, "endpoint", away)
     assert notify() is False
-    assert "Not told through minutemark_slack: the connection cannot be read" in said()
+    assert "Not sent through minutemark_slack: the connection cannot be read" in said()
 
 
 def test_a_password_of_a_store_leaves_in_no_message(serve, connect, said):
@@ -366,5 +366,5 @@ def test_a_notifier_that_breaks_raises_nothing(connect, said):
         assert notify() is False
         NotifyFailedRun()(failed_context(dag=DAG("recruitment_minute")))
         NotifyFailedRun()({})
-    assert said().count("Not told through minutemark_webhook") == 2
-    assert "A failed run could not be told" in said()
+    assert said().count("Not sent through minutemark_webhook") == 2
+    assert "A notice of a failed run could not be sent" in said()

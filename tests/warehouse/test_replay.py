@@ -163,7 +163,7 @@ def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) 
     merge.merge(slow)
     lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
     assert pending(lab) == [minute]
-    assert not reprocess._is_settled(lab.ledger(minute), started.asked_at)
+    assert not reprocess._is_settled(lab.ledger(minute), started.started_at)
     run(lab, run_id="mended")
     assert reprocess.follow(started, pause=0.01) == (
         "1 rows of 1 minutes are processed: 1 counted or ignored, 0 still rejected."
@@ -285,7 +285,7 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, said) -> None:
     reprocess.start(RECRUITMENT, Choice(), said.append)
     assert said == [
         "recruitment: there is nothing to reprocess.",
-        "1 rows stay: they are of dimension files (job). Mend the file and import it again.",
+        "1 rows stay: they are of dimension files (job). Fix the file and import it again.",
         "Nothing in these minutes can be replayed. Rejected in recruitment: 1 x import: id … is no number.",
     ]
     assert rejected(lab) == [("import", "id 'seven' is no number")]

@@ -5,9 +5,9 @@ const ROOT = new URL("..", location.href); // this page is <root>/minutemark/pip
 export class Refused extends Error {}
 
 // Data of the page: ask("recruitment/ledger", {from, to}).
-export function ask(path, asked = {}) {
+export function ask(path, query = {}) {
   const url = new URL(`api/pipelines${path ? `/${path}` : ""}`, location.href);
-  for (const [name, value] of Object.entries(asked)) if (value) url.searchParams.set(name, value);
+  for (const [name, value] of Object.entries(query)) if (value) url.searchParams.set(name, value);
   return send("GET", url);
 }
 
@@ -40,10 +40,10 @@ async function send(method, url, body, headers = {}) {
 }
 
 function reason(status, found) {
-  const said = typeof found?.detail === "string" ? found.detail : "";
+  const detail = typeof found?.detail === "string" ? found.detail : "";
   if (status === 401) return "Your session has expired. Log in on Airflow's start page, then return here.";
-  if (status === 403) return said && said !== "Forbidden" ? said : "You do not have permission for this. Ask for permission to edit this DAG.";
-  if (said) return said;
+  if (status === 403) return detail && detail !== "Forbidden" ? detail : "You do not have permission for this. Ask for permission to edit this DAG.";
+  if (detail) return detail;
   if (Array.isArray(found?.detail)) return found.detail.map((one) => one.msg).join(" ");
   return `The server failed (${status}). Try again, or read the log of Airflow's API server.`;
 }

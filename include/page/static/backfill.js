@@ -25,17 +25,17 @@ export function backfill({ pipeline, place, isCurrent }) {
     would.replaceChildren(h("p", { class: "quiet" }, "Loading …"));
     try {
       const known = await ask(`${pipeline.pipeline}/backfill`, { from: from.value, to: to.value, chunk: chunk.value });
-      const asked = { dag_id: known.dag_id, from_date: known.from, to_date: known.to, reprocess_behavior: behavior.value, max_active_runs: 1 };
-      const [dry, dag] = await Promise.all([airflow("POST", "backfills/dry_run", asked), airflow("GET", `dags/${known.dag_id}`)]);
-      if (isCurrent()) would.replaceChildren(...dryRun(known, dry.total_entries, dag, asked));
+      const request = { dag_id: known.dag_id, from_date: known.from, to_date: known.to, reprocess_behavior: behavior.value, max_active_runs: 1 };
+      const [dry, dag] = await Promise.all([airflow("POST", "backfills/dry_run", request), airflow("GET", `dags/${known.dag_id}`)]);
+      if (isCurrent()) would.replaceChildren(...dryRun(known, dry.total_entries, dag, request));
     } catch (error) {
       if (isCurrent()) would.replaceChildren(problem(error.message));
     }
   }
 
-  function dryRun(known, runs, dag, asked) {
+  function dryRun(known, runs, dag, request) {
     const takes = known.seconds ? ` At about ${duration(known.seconds)} per run this takes ${duration(known.seconds * runs)}, or longer because live minutes go first.` : "";
-    const button = h("button", { type: "button", class: "main", disabled: !runs, onclick: () => begin(asked, dag, button) }, "Start this backfill");
+    const button = h("button", { type: "button", class: "main", disabled: !runs, onclick: () => begin(request, dag, button) }, "Start this backfill");
     return [
       h(
         "article",
@@ -53,12 +53,12 @@ export function backfill({ pipeline, place, isCurrent }) {
     ];
   }
 
-  async function begin(asked, dag, button) {
+  async function begin(request, dag, button) {
     button.disabled = true;
     try {
-      if (dag.is_paused) await airflow("PATCH", `dags/${asked.dag_id}?update_mask=is_paused`, { is_paused: false });
-      const made = await airflow("POST", "backfills", asked);
-      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${asked.dag_id} has started.`));
+      if (dag.is_paused) await airflow("PATCH", `dags/${request.dag_id}?update_mask=is_paused`, { is_paused: false });
+      const made = await airflow("POST", "backfills", request);
+      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${request.dag_id} has started.`));
       show();
     } catch (error) {
       would.append(problem(error.message));

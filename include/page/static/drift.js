@@ -5,7 +5,7 @@ import { badge, h, nothing, problem } from "./dom.js";
 import { number, plural, time } from "./format.js";
 
 export function drift({ pipeline, place, isCurrent, refresh }) {
-  const said = h("p", { class: "done", role: "status", hidden: true });
+  const status = h("p", { class: "done", role: "status", hidden: true });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
   async function show() {
@@ -50,8 +50,8 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
       button.disabled = true;
       try {
         const done = await change(`${pipeline.pipeline}/accept`, { field: row.field, kind: row.kind, drift_id: row.drift_id, why: why.value });
-        said.textContent = done.said;
-        said.hidden = false;
+        status.textContent = done.message;
+        status.hidden = false;
         await Promise.all([show(), refresh()]);
       } catch (error) {
         trouble.replaceChildren(problem(error.message));
@@ -61,7 +61,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
     return h("form", { class: "filters", onsubmit: send }, why, button, trouble);
   }
 
-  place.replaceChildren(said, result);
+  place.replaceChildren(status, result);
   show();
   return {};
 }

@@ -2,7 +2,7 @@
 
 export const number = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en"));
 
-// 2026-11-22T14:05:00Z as "2026-11-22 14:05", with seconds where asked for.
+// 2026-11-22T14:05:00Z as "2026-11-22 14:05", with seconds if wanted.
 export function time(text, seconds = false) {
   return text ? text.slice(0, seconds ? 19 : 16).replace("T", " ") : "–";
 }

@@ -30,7 +30,7 @@ export function minutes({ pipeline, place, isCurrent }) {
 }
 
 function parts(pipeline, { minutes: all, day }, detail) {
-  const say = (one) => () => (detail.textContent = said(one));
+  const say = (one) => () => (detail.textContent = label(one));
   return [
     figures(pipeline),
     h("h2", {}, "The last 60 minutes"),
@@ -69,7 +69,7 @@ function figures(one) {
 
 function strip(all, say) {
   const cells = all.map((one) => {
-    const attributes = { class: `cell ${one.state}`, "aria-label": said(one), onmouseenter: say(one), onfocus: say(one) };
+    const attributes = { class: `cell ${one.state}`, "aria-label": label(one), onmouseenter: say(one), onfocus: say(one) };
     return one.run ? h("a", { ...attributes, ...toAirflow(runPath(one.run)) }) : h("span", attributes);
   });
   return h("div", { class: "strip" }, cells);
@@ -84,7 +84,7 @@ function legend(all) {
   return h("ul", { class: "legend" }, states.map((state) => h("li", {}, h("span", { class: `cell ${state}` }), `${state}: ${MEANINGS[state]}`)));
 }
 
-function said(one) {
+function label(one) {
   const rows = one.raw_rows === null
     ? ""
     : `: ${number(one.raw_rows)} in = ${number(one.counted_rows)} counted + ${number(one.ignored_rows)} ignored + ${number(one.rejected_rows)} rejected`;

@@ -1,4 +1,4 @@
-// The frame of the page: the pipelines, the views of the chosen one, and when they are asked for again.
+// The frame of the page: the pipelines, the views of the chosen one, and when they are loaded again.
 
 import { ask, followTheme } from "./airflow.js";
 import { backfill } from "./backfill.js";
@@ -47,7 +47,7 @@ async function look() {
     at("pipelines").replaceChildren(problem(error.message, start));
     return false;
   }
-  at("said").textContent = `${overview.user} · ${time(overview.now, true)} UTC`;
+  at("status").textContent = `${overview.user} · ${time(overview.now, true)} UTC`;
   frame();
   return true;
 }

@@ -7,7 +7,7 @@ import { lastHours, number, plural, time } from "./format.js";
 const HIDDEN = "Samples are visible to users with permission to read Airflow's connections.";
 
 export function held({ pipeline, place, isCurrent, refresh }) {
-  const said = h("p", { class: "done", role: "status", hidden: true });
+  const status = h("p", { class: "done", role: "status", hidden: true });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
   async function show() {
@@ -59,8 +59,8 @@ export function held({ pipeline, place, isCurrent, refresh }) {
       button.disabled = true;
       try {
         const done = await change(`${pipeline.pipeline}/release`, { minute: row.minute, why: why.value });
-        said.textContent = done.said;
-        said.hidden = false;
+        status.textContent = done.message;
+        status.hidden = false;
         await Promise.all([show(), refresh()]);
       } catch (error) {
         trouble.replaceChildren(problem(error.message));
@@ -70,7 +70,7 @@ export function held({ pipeline, place, isCurrent, refresh }) {
     return h("form", { class: "filters", onsubmit: send }, why, button, trouble);
   }
 
-  place.replaceChildren(said, result);
+  place.replaceChildren(status, result);
   show();
   return {};
 }

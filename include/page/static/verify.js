@@ -13,7 +13,7 @@ export function verify({ pipeline, place, isCurrent }) {
   const from = h("input", { type: "datetime-local", name: "from", value: asField(new Date(end - 3600_000)) });
   const to = h("input", { type: "datetime-local", name: "to", value: asField(end) });
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
-  const said = h("div");
+  const status = h("div");
 
   async function show() {
     try {
@@ -58,23 +58,23 @@ export function verify({ pipeline, place, isCurrent }) {
 
   async function begin(event) {
     event.preventDefault();
-    said.replaceChildren();
+    status.replaceChildren();
     try {
       const dag = await airflow("GET", `dags/${DAG}`);
       if (dag.is_paused) await airflow("PATCH", `dags/${DAG}?update_mask=is_paused`, { is_paused: false }); // it has no schedule
       const span = from.value || to.value ? { from: `${from.value}:00Z`, to: `${to.value}:00Z` } : {};
       await airflow("POST", `dags/${DAG}/dagRuns`, { logical_date: null, conf: { pipeline: pipeline.pipeline, ...span } });
-      said.replaceChildren(h("p", { class: "done" }, "Verification has started. It changes nothing, and can run beside all other DAGs."));
+      status.replaceChildren(h("p", { class: "done" }, "Verification has started. It changes nothing, and can run beside all other DAGs."));
       show();
     } catch (error) {
-      said.replaceChildren(problem(error.message));
+      status.replaceChildren(problem(error.message));
     }
   }
 
   place.replaceChildren(
     h("p", { class: "quiet" }, "Verify reads every event id of the lake in a range, and compares rows and checksums with ledger, contributions and facts. This page shows the results of the last runs."),
     h("form", { class: "filters", onsubmit: begin }, field("From (UTC)", from), field("To (UTC), exclusive", to), h("button", { type: "submit", class: "main" }, "Start verification"), h("span", { class: "quiet" }, "Leave both empty to verify everything.")),
-    said,
+    status,
     result,
   );
   show();

@@ -28,8 +28,8 @@ FROM etl.batch_minutes AS m
 JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute AND c.field_counts IS NOT NULL
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
--- Before the ledger is written: what it knows counts where this history has not begun. Old minutes, empty ones and those
--- too far ahead of the lake's clock move nothing; an event of a clock that is ahead is no newer than its publication.
+-- Before the ledger is written: it counts where this history has not started. Old minutes, empty ones and those
+-- too far ahead of the lake's clock move nothing; an event of a clock that is ahead counts as of its publication.
 INSERT INTO etl.freshness (pipeline, published_at, newest_create_time)
 SELECT %(pipeline)s, d.published_at, d.newest_create_time
 FROM (

@@ -171,7 +171,7 @@ CREATE TABLE IF NOT EXISTS etl.batches (
   lake_clock DATETIME(6) NOT NULL COMMENT 'clock of the lake before the minutes were chosen',
   options TEXT NOT NULL COMMENT 'JSON object: options of the transform',
   allow_shrink TINYINT NOT NULL DEFAULT 0,
-  is_delta TINYINT NOT NULL DEFAULT 0 COMMENT '1: its minutes were those that had changed; 0: it was told which',
+  is_delta TINYINT NOT NULL DEFAULT 0 COMMENT '1: it took the changed minutes; 0: its minutes were given',
   split_size INT NULL COMMENT 'of the minutes in it that failed in a larger batch; NULL for an ordinary batch',
   estimated_rows BIGINT NOT NULL DEFAULT 0,
   state VARCHAR(16) NOT NULL DEFAULT 'open' COMMENT 'open, merged, skipped or failed',
@@ -330,7 +330,7 @@ CREATE TABLE IF NOT EXISTS etl.folded_hours (
   PRIMARY KEY (pipeline, hour)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Progress of file imports, so that a killed one goes on where it was.
+-- Progress of file imports, so that a killed one resumes where it was.
 CREATE TABLE IF NOT EXISTS etl.imports (
   import_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   target VARCHAR(96) NOT NULL COMMENT 'pipeline or dimension',
@@ -362,14 +362,14 @@ CREATE TABLE IF NOT EXISTS etl.freshness (
   PRIMARY KEY (pipeline, published_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- What minutemark_watch has found and told: one row per pipeline and problem, open or over.
+-- What minutemark_watch has found and notified: one row per pipeline and problem, open or over.
 CREATE TABLE IF NOT EXISTS etl.alerts (
   pipeline VARCHAR(48) NOT NULL,
   problem VARCHAR(16) NOT NULL COMMENT 'stale, blind, held, failing, stuck, lakehouse_behind, hours_differ or bigquery_behind',
   state VARCHAR(8) NOT NULL COMMENT 'open or over',
   began_at DATETIME(6) NOT NULL COMMENT 'since when it is so',
   seen_at DATETIME(6) NOT NULL COMMENT 'when the watch last found it so',
-  told_at DATETIME(6) NULL COMMENT 'when somebody was last told of this state; NULL: nobody yet',
+  told_at DATETIME(6) NULL COMMENT 'when a channel last took a notice of this state; NULL: none yet',
   found VARCHAR(500) NOT NULL,
   remedy VARCHAR(500) NOT NULL,
   PRIMARY KEY (pipeline, problem)

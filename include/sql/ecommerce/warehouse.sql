@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS ecommerce.operations_staged (
 -- Set-up and housekeeping make a partition for each day of create_time, a week ahead: include/warehouse/partitions.py.
 CREATE TABLE IF NOT EXISTS ecommerce.operations (
   minute DATETIME NOT NULL COMMENT 'of create_time',
-  event_number BIGINT NOT NULL COMMENT 'tells the rows of one read of the minute apart, and says nothing else',
+  event_number BIGINT NOT NULL COMMENT 'distinguishes the rows of one read of the minute; it has no other meaning',
   event_time DATETIME(6) NOT NULL,
   event_type VARCHAR(16) NOT NULL COMMENT 'view, cart, remove_from_cart or purchase',
   department VARCHAR(64) NOT NULL COMMENT 'first part of category_code',

@@ -23,7 +23,7 @@ FROM recruitment.events AS e
 LEFT JOIN recruitment.job AS j ON j.id = e.job_id
 LEFT JOIN etl.reporting_days AS z ON z.day = e.dates;
 
--- What each minute of create_time adds to each hour of ts, for whoever counts a board's figure again from raw rows: a filter
+-- What each minute of create_time adds to each hour of ts, to count a board's figure again from raw rows: a filter
 -- by minute finds its rows by the primary key. Both times are in UTC alone.
 CREATE OR REPLACE VIEW recruitment.board_contributions AS
 SELECT
