@@ -94,7 +94,7 @@ def _hour(args: argparse.Namespace) -> int:
                 if backfill_id is None and spent >= BACKFILL_AT * length:
                     last = _hour_of(continuous.now(conn))
                     first = last - (args.backfill_hours - 1) * HOUR
-                    backfill_id = _answered(airflow.backfill, f"{PIPELINE}_reconcile", first, last)
+                    backfill_id = _answered(_backfill, airflow, first, last)
                 if not deleted and spent >= DELETE_AT * length:
                     _delete_an_hour(airflow, pipeline, conn)
                     deleted = True
@@ -243,6 +243,12 @@ def _answered(call: Callable, *args):
         with _suppressed():
             return call(*args)
     return call(*args)
+
+
+def _backfill(airflow, first, last) -> int:
+    """Its id. One that was made by a request without an answer is there already, and a second one is a conflict."""
+    made = airflow.get(f"/api/v2/backfills?dag_id={PIPELINE}_reconcile")["backfills"]
+    return made[0]["id"] if made else airflow.backfill(f"{PIPELINE}_reconcile", first, last)
 
 
 def _await(condition: Callable[[], bool]) -> None:

@@ -162,6 +162,32 @@ def test_a_merge_that_is_killed_after_its_commit_announces_its_hour_once(stack):
     must_be_announced_once(stack, before, 36)
 
 
+def test_a_task_that_is_killed_between_its_offer_and_its_success_announces_its_hour_once(stack):
+    before, hour = announced(stack), DAY + 60 * HOUR
+    with slow_offers_of(hour):
+        write(rows_of(60))
+        merged(60)
+        process = process_behind("UPDATE etl.hours SET offered_version")
+        until_at_once(lambda: count(f"etl.hours WHERE hour = '{hour}' AND to_announce = 2"))
+        process.kill()
+        assert announced(stack) == before, "It was killed too late to test anything."
+    must_be_announced_once(stack, before, 60)
+
+
+@contextlib.contextmanager
+def slow_offers_of(hour: datetime) -> Iterator[None]:
+    """A task that offers this hour stays three seconds in its statement: long enough to find its process."""
+    with warehouse(WAREHOUSE_ADMIN) as admin:
+        admin.cursor().execute(
+            "CREATE TRIGGER etl.slow_offers BEFORE UPDATE ON etl.hours FOR EACH ROW "
+            f"IF NEW.hour = '{hour}' AND NOT (NEW.offered_version <=> OLD.offered_version) THEN DO SLEEP(3); END IF"
+        )
+        try:
+            yield
+        finally:
+            admin.cursor().execute("DROP TRIGGER etl.slow_offers")
+
+
 def must_be_announced_once(stack: Stack, before: Counter, hour: int) -> None:
     """One event and one run, also after one more announcement, which follows the look at Airflow's record."""
     merged(hour)
