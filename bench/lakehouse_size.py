@@ -7,6 +7,7 @@ events, which replace fifty older minutes of the last day. Prints seconds a minu
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -127,8 +128,9 @@ def _one_minute(pipeline: Pipeline, minute: datetime, late: list[datetime]) -> d
     return steps
 
 
-def _events(pipeline: Pipeline, minute: datetime) -> Iterator[Event]:
-    rng = random.Random(minute.timestamp())
+@functools.lru_cache(maxsize=1)
+def _events(minute: datetime) -> list[Event]:
+    rng, events = random.Random(minute.timestamp()), []
     for number in range(A_MINUTE):
         at = minute + timedelta(milliseconds=number * 12)
         fields = {
@@ -143,7 +145,8 @@ def _events(pipeline: Pipeline, minute: datetime) -> Iterator[Event]:
             "user_id": str(rng.randrange(10**8, 10**9)),
             "user_session": f"{rng.getrandbits(128):032x}",
         }
-        yield Event(time_uuid(at, fields["id"]), fields)
+        events.append(Event(time_uuid(at, fields["id"]), fields))
+    return events
 
 
 def _rows(pipeline: Pipeline, minute: datetime):
@@ -156,7 +159,7 @@ def _rows(pipeline: Pipeline, minute: datetime):
     typed = dict.fromkeys(pipeline.numbers, readings.amount) | dict.fromkeys(pipeline.times, readings.instant)
     columns = schema(pipeline).as_arrow()
     values = {name: [] for name in columns.names}
-    for event in _events(pipeline, minute):
+    for event in _events(minute):
         row = {"minute": minute, "create_time": str(event.create_time), **event.values}
         for name, of_name in values.items():
             text = row.get(name) or None
@@ -168,7 +171,7 @@ def _write(pipeline: Pipeline, minutes: list[datetime]) -> None:
     with lake("lake_writer") as session:
         writer = EventWriter(session, pipeline)
         for minute in minutes:
-            writer.write(_events(pipeline, minute))
+            writer.write(_events(minute))
 
 
 def _merge(pipeline: Pipeline, minutes: list[datetime], *, written: bool = False) -> None:
@@ -180,7 +183,7 @@ def _merge(pipeline: Pipeline, minutes: list[datetime], *, written: bool = False
     with warehouse() as conn:
         cursor = conn.cursor()
         for minute in minutes:
-            events = list(_events(pipeline, minute))
+            events = _events(minute)
             kinds = Counter(event.values["event_type"] for event in events)
             checksum = sum(zlib.crc32(event.values["id"].encode()) for event in events)
             cursor.execute(
