@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from include.connections import LAKE_READER, endpoint
+from include.durations import HOUR, MINUTE
 from include.lake import change_log, counts
 from include.lake.errors import unreadable_minutes
 from include.pipelines import Pipeline
 from include.warehouse import batches, folded_hours, ledger, rejected_share
 from include.warehouse.delta import Pending, PlannedMinute, estimate, plan
-from include.warehouse.folded_hours import HOUR
 
 log = logging.getLogger(__name__)
 
-MINUTE = timedelta(minutes=1)
 MAX_RANGE = 1_440  # minutes of one run
 SAMPLED_FROM = 60  # minutes that were never read
 

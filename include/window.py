@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from include.durations import HOUR, MINUTE
+
 LOOK_BACK = timedelta(hours=3)  # of a reconcile run, before its interval: how late a writer without change log may be
-ONE_HOUR = timedelta(hours=1)
 
 
 class WindowRefused(ValueError):
@@ -47,7 +48,7 @@ def window_of_run(
     batch_kind = "manual" if run_type == "manual" else dag_kind
     if dag_kind == "minute":
         return Window(batch_kind, "changes")
-    start, end = _interval(interval) if interval else (as_minute(run_after) - ONE_HOUR, as_minute(run_after))
+    start, end = _interval(interval) if interval else (as_minute(run_after) - HOUR, as_minute(run_after))
     return Window(batch_kind, "differs", start - LOOK_BACK, end)
 
 
@@ -69,7 +70,7 @@ def minute_or_range(minute: str | None, from_text: str | None, to_text: str | No
     """One minute, or those from `from` until before `to`. Raises WindowRefused."""
     if minute and not (from_text or to_text):
         start = _minute_in("minute", minute)
-        return start, start + timedelta(minutes=1)
+        return start, start + MINUTE
     if minute or not (from_text or to_text):
         raise WindowRefused("Set either `minute`, or both `from` and `to`.")
     return parse_range(from_text, to_text)

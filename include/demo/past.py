@@ -18,6 +18,7 @@ from types import ModuleType
 from include.connections import LAKE_WRITER
 from include.demo import EVENTS_A_MINUTE
 from include.demo.traffic import demo_id, demo_of, ticks_of, writer_of
+from include.durations import HOUR, MINUTE
 from include.lake.writer import Event
 from include.pipelines import Pipeline
 
@@ -33,7 +34,7 @@ _BROKEN = 0.005
 _PACE = 8_000  # events a second, so that live minutes keep their share of the machine
 _AT_ONCE = 2_000  # until the store has confirmed them: a wait for each minute took 30 s in all
 _NEWEST = timedelta(minutes=5)  # left to the live demo
-_LIVE_FOR = timedelta(hours=1)
+_LIVE_FOR = HOUR
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def past_minutes(now: datetime, past: timedelta) -> Iterator[PastMinute]:
     while minute >= now - past:
         in_hour = EVENTS_A_MINUTE * _DAY[minute.hour] // 100
         if now - minute <= _DAY_OF_STEPS:
-            yield PastMinute(minute, in_hour * (_STEP // timedelta(minutes=1)))
+            yield PastMinute(minute, in_hour * (_STEP // MINUTE))
         elif minute.minute % _SPARSE == 0:
             yield PastMinute(minute, in_hour)
         minute -= _STEP

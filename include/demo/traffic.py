@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.demo import EVENTS_A_MINUTE
+from include.durations import MICROSECOND, MINUTE
 from include.kafka.ingest_mode import ingest_mode
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
@@ -38,7 +39,7 @@ _MARGIN = timedelta(seconds=0.5)  # before the end of the minute
 _NODE = (
     0x6D6D64  # upper half of the node in every id that the demo makes; an odd first octet belongs to no network card
 )
-_LATE = timedelta(minutes=1), timedelta(minutes=30)
+_LATE = MINUTE, timedelta(minutes=30)
 _POISON = (
     b'{"create_time": "2026-',  # cut off
     b'["create_time", "custom_track"]',
@@ -92,7 +93,7 @@ def is_demo(event_id: uuid.UUID) -> bool:
 
 def ticks_of(time: datetime) -> int:
     """Ticks of 100 ns since 1582, as time-UUIDs count."""
-    return (time - GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
+    return (time - GREGORIAN_EPOCH) // MICROSECOND * 10
 
 
 def demo_id(ticks: int, node: int = 0, sequence: int = 0) -> uuid.UUID:
@@ -135,7 +136,7 @@ def run_traffic(
     lag = timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
     waiting: list[tuple[int, Event]] = []  # duplicates and the slice that sends them
     begun, now = time.monotonic(), _utc_now()
-    until = until or now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    until = until or now.replace(second=0, microsecond=0) + MINUTE
     duration = min(seconds, (until - _MARGIN - now).total_seconds())
     if duration <= 0:
         log.warning("No time is left before %s UTC: nothing sent.", until)

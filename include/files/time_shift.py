@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include import readings
+from include.durations import MICROSECOND
 from include.lake.admission import YEARS
 from include.lake.keys import time_of, time_uuid
 from include.lake.writer import Event, event_id
@@ -93,7 +94,7 @@ def _since_1970(text: str, moved: datetime) -> str:
     """Seconds or milliseconds, whichever the text is, with as many decimals; without an exponent."""
     match = _PLAIN_NUMBER.fullmatch(text)
     before, fraction, after = match.group("before", "fraction", "after") if match else ("", None, "")
-    micros = (moved - _EPOCH) // timedelta(microseconds=1)
+    micros = (moved - _EPOCH) // MICROSECOND
     unit = 1_000_000 if readings.amount(text) < LAST_EPOCH else 1_000
     decimals = f"{micros % unit:0{len(str(unit)) - 1}}"
     point = "" if fraction is None else "." + decimals[: len(fraction)].ljust(len(fraction), "0")

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from include.connections import LAKE_WRITER, endpoint
 from include.demo.traffic import is_demo
+from include.durations import MINUTE
 from include.lake import change_log
 from include.lake.session import explained
 from include.pipelines import Pipeline
@@ -44,7 +45,7 @@ def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta,
             in_transaction(conn, lambda cursor, minutes=minutes: _close(cursor, pipeline, minutes))
             _finish(reader, writer, conn, pipeline)
         removed += len(minutes)
-        after = max(chunk) + timedelta(minutes=1)
+        after = max(chunk) + MINUTE
     return removed
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 
+from include.durations import MICROSECOND
 from include.pipelines import Pipeline, Retention, all_pipelines
 from include.warehouse import batches, drifts
 from include.warehouse.drift import APPEARED
@@ -19,7 +20,6 @@ from include.warehouse.sql import files
 CHUNK = 1_000  # rows of one transaction; where a batch brings its own rows, fewer batches
 _BATCHES_PER_CHUNK = 20
 _KEPT_MERGED = 10  # newest merged batches of a pipeline that never go: estimates and freshness come from them
-_MICROSECOND = timedelta(microseconds=1)
 
 _OLD_PAYLOADS = (
     "SELECT rejected_id FROM etl.rejected_events WHERE rejected_id > %(after)s AND pipeline = %(pipeline)s "
@@ -270,4 +270,4 @@ def _one(conn, query: str, binds: dict):
 
 
 def _older(age: timedelta) -> dict[str, int]:
-    return {"age": age // _MICROSECOND}
+    return {"age": age // MICROSECOND}

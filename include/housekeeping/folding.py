@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from include.durations import HOUR
 from include.pipelines import Pipeline
-from include.warehouse.folded_hours import HOUR, hour_of
+from include.warehouse.folded_hours import hour_of
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
 from include.warehouse.sql import files

@@ -10,10 +10,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from include.durations import MICROSECOND
 from include.lake.keys import time_of
 from include.lake.shared_session import rows_of
 
@@ -65,7 +66,7 @@ def clock(session: Session) -> datetime:
 
 def write_clock(session: Session) -> int:
     """The same as a write timestamp: microseconds since 1970."""
-    return (clock(session) - _EPOCH) // timedelta(microseconds=1)
+    return (clock(session) - _EPOCH) // MICROSECOND
 
 
 def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:

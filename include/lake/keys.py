@@ -12,6 +12,8 @@ import uuid
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from include.durations import MICROSECOND
+
 GREGORIAN_EPOCH = datetime(1582, 10, 15)  # time-UUIDs count 100 ns from here
 _TIME_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 # Multicast and locally administered (RFC 9562, 6.10): no network card's node has both bits, and no demo's.
@@ -21,7 +23,6 @@ _RFC_4122, _NO_VARIANT = 0x8000_0000_0000_0000, 0x3FFF_FFFF_FFFF_FFFF
 _PLAIN_ID = re.compile(r"[!-~]{1,100}")
 _32_BITS = 0xFFFFFFFF
 _MIX = 0x5BD1E995
-_MICROSECOND = timedelta(microseconds=1)
 _TICKS_A_MINUTE = 600_000_000
 
 
@@ -53,7 +54,7 @@ def _minute(minutes: int) -> datetime:
 
 def time_uuid(time: datetime, identity: str) -> uuid.UUID:
     """The time-UUID of that UTC time, its other bits from `identity`: one event gets the same one however often it comes."""
-    ticks = (time - GREGORIAN_EPOCH) // _MICROSECOND * 10
+    ticks = (time - GREGORIAN_EPOCH) // MICROSECOND * 10
     rest = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
     time_fields = (ticks & _32_BITS) << 96 | (ticks >> 32 & 0xFFFF) << 80 | (ticks >> 48 & 0x0FFF | _VERSION_1) << 64
     # Not by fields=, which checks each of them: an import makes one of every row.

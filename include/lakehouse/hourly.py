@@ -16,16 +16,16 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from include.connections import LAKE_READER, WAREHOUSE_ETL
+from include.durations import DAY, HOUR
 from include.lake import change_log
 from include.lake.session import lake
 from include.lakehouse import ledger, repair, table, turns
 from include.lakehouse.hour_file import HourFile, folder_of
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours
-from include.warehouse.folded_hours import HOUR
 from include.warehouse.session import in_transaction, rows, warehouse
 from include.warehouse.sql import FOLDER
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 MOST_HOURS = 240  # of one call
 TRIES = 5  # of a count that meets a commit
-_NEAR = timedelta(days=1)  # hours within this distance share a search for files
+_NEAR = DAY  # hours within this distance share a search for files
 _COUNTED = (
     "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), "
     "waited_at = NULL, differs_since = NULL "

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from include.durations import DAY, SECOND
 from include.pipelines import Pipeline
 from include.warehouse.session import in_transaction, rows
 
-HOUR = timedelta(hours=1)
 YEARS = range(1970, 2100)  # that facts have
 _MINUTES_A_QUERY = 1_000
 PATIENCE = timedelta(minutes=15)  # after a merge, until when a published hour may lack it
@@ -116,7 +116,7 @@ def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
     conn.rollback()
     for day in days:
         start = datetime(day.year, day.month, day.day)
-        lost(conn, pipeline, start, start + timedelta(days=1))
+        lost(conn, pipeline, start, start + DAY)
     in_transaction(conn, lambda cursor: cursor.execute(_THIS_TABLE, {"pipeline": pipeline.name, "table": table_uuid}))
     return bool(known)
 
@@ -146,8 +146,8 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
         values = {
             "pipeline": pipeline.name,
             "minutes": tuple(wanted[start : start + _MINUTES_A_QUERY]),
-            "patience": PATIENCE // timedelta(seconds=1),
-            "most_ahead": pipeline.most_ahead // timedelta(seconds=1),
+            "patience": PATIENCE // SECOND,
+            "most_ahead": pipeline.most_ahead // SECOND,
         }
         query = (
             f"SELECT l.minute, {_WAITS} AS waits FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from include.durations import HOUR
 from include.lakehouse import ledger
 from include.lakehouse import table as tables
 from include.lakehouse.settings import LakehouseError
@@ -52,7 +53,7 @@ def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime
     """
     files = table.scan(row_filter=tables.between("minute", start, end)).plan_files()
     for hour in sorted({hour_of(task.file) for task in files}):
-        first, last = max(start, hour), min(end, hour + folded_hours.HOUR)
+        first, last = max(start, hour), min(end, hour + HOUR)
         for attempt in tables.attempts(table):
             with attempt:
                 unknown = _unknown_minutes(conn, pipeline, table, first, last)
@@ -88,7 +89,7 @@ def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> 
     """Make the minutes of these files due, and mark the hours of their events; returns how many minutes."""
     minutes = 0
     for hour in sorted({hour_of(file) for file in files}):
-        minutes += ledger.lost(conn, pipeline, hour, hour + folded_hours.HOUR)
+        minutes += ledger.lost(conn, pipeline, hour, hour + HOUR)
     for start, end in _event_times(pipeline, table, files):
         ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
     return minutes
@@ -124,4 +125,4 @@ def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Ite
             )
             # Events of other years are in no fact, and an hour after the year 9999 cannot be computed.
             start, end = max(first, datetime(ledger.YEARS.start, 1, 1)), min(last, datetime(ledger.YEARS.stop, 1, 1))
-            yield folded_hours.hour_of(start), folded_hours.hour_of(end) + folded_hours.HOUR
+            yield folded_hours.hour_of(start), folded_hours.hour_of(end) + HOUR

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.connections import WAREHOUSE_ETL
+from include.durations import DAY, HOUR
 from include.lakehouse import repair
 from include.lakehouse import table as tables
 from include.lakehouse.hour_file import HourFile, folder_of
 from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
-from include.warehouse.folded_hours import HOUR
 from include.warehouse.session import rows, warehouse
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ MOST_FILES = 4  # of an hour that is left as it is
 SMALL = 1 << 20  # bytes: hours whose files are larger on average are left as they are
 MOST_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
 MOST_HOURS = 24  # of one call
-KEPT = timedelta(days=1)  # of snapshots, for readers and for time travel; of unnamed files, for commits under way
+KEPT = DAY  # of snapshots, for readers and for time travel; of unnamed files, for commits under way
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from include.durations import HOUR, MICROSECOND, MINUTE
 from include.page.overview import now
 from include.pipelines import Pipeline
 from include.planner import refuse_closed
 from include.warehouse.session import rows
 from include.window import WindowRefused
 
-CHUNKS = {"hour": ("reconcile", timedelta(hours=1)), "minute": ("minute", timedelta(minutes=1))}
+CHUNKS = {"hour": ("reconcile", HOUR), "minute": ("minute", MINUTE)}
 MOST_RUNS = 744  # of one backfill, a month of hours: Airflow makes all of them in one request
 _LIKE = 20  # newest batches of backfills, for the estimate of a run's time
 
@@ -37,7 +38,7 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
         raise WindowRefused(f"`chunk` is {chunk!r}. Choose one of {', '.join(CHUNKS)}.")
     kind, step = CHUNKS[chunk]
     clock = now(conn)
-    first, last = _floor(start, step), min(_floor(end + step - _TICK, step), _floor(clock, step))
+    first, last = _floor(start, step), min(_floor(end + step - MICROSECOND, step), _floor(clock, step))
     if first >= last:
         raise WindowRefused(
             f"No whole {chunk} of this range has ended yet. Choose a range before {_floor(clock, step):%Y-%m-%d %H:%M}."
@@ -58,13 +59,13 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
         "first_minute": first,
         "end_minute": last,
         "runs": runs,
-        "minutes": (last - first) // timedelta(minutes=1),
+        "minutes": (last - first) // MINUTE,
         **rows(conn.cursor(), _KNOWN, binds)[0],
         **rows(conn.cursor(), _SECONDS, binds)[0],
     }
 
 
-_EPOCH, _TICK = datetime(1970, 1, 1), timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1)
 
 
 def _floor(time: datetime, step: timedelta) -> datetime:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from include.durations import MINUTE
 from include.page import batches
 from include.page.overview import now
 from include.pipelines import Pipeline
 from include.warehouse.session import rows
 
-MINUTE = timedelta(minutes=1)
 SHOWN = 60
 _TRIED = 240  # newest batches that are searched for these minutes: four an hour's worth
 

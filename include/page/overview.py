@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
+from include.durations import DAY
 from include.operations import copies
 from include.pipelines import Pipeline
 from include.warehouse import freshness, status
@@ -19,9 +20,9 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
     alerts = status.open_alerts(conn)
     found = []
     for pipeline in pipelines:
-        published = freshness.history(conn, pipeline, now(conn) - freshness.DAY)
+        published = freshness.history(conn, pipeline, now(conn) - DAY)
         until = now(conn)
-        day = freshness.lag_between(published, until - freshness.DAY, until)
+        day = freshness.lag_between(published, until - DAY, until)
         found.append(
             status.freshness_of(conn, pipeline)
             | {
@@ -37,7 +38,7 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
 def day_of(conn, pipeline: Pipeline) -> list[dict]:
     """The last day in steps, oldest first: at, and median and worst lag in seconds, None if nothing was published."""
     until = now(conn)
-    start = until - freshness.DAY
+    start = until - DAY
     published = freshness.history(conn, pipeline, start)
     return [
         {"at": at, "median": lag and lag.median, "worst": lag and lag.worst}

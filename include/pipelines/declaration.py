@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from include.durations import DAY, HOUR
 from include.pipelines.lakehouse import Lakehouse
 from include.pipelines.summed_fact import SummedFact
 
@@ -76,7 +77,7 @@ class Retention:
 
     def __post_init__(self) -> None:
         for name, kept in vars(self).items():
-            if kept is not None and kept < timedelta(days=1):
+            if kept is not None and kept < DAY:
                 raise ValueError(f"Retention {name} is {kept}: keep a day or more.")
 
 
@@ -221,7 +222,7 @@ class Pipeline:
     @property
     def too_late(self) -> str:
         """The reason of an event from beyond `most_ahead`."""
-        hours = self.most_ahead / timedelta(hours=1)
+        hours = self.most_ahead / HOUR
         return f"create_time is more than {hours:g} hours ahead of the lake's clock"
 
     def out_of_range(self, minute: datetime, clock: datetime) -> str | None:

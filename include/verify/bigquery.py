@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from include.bigquery import tables
+from include.durations import HOUR
 from include.pipelines import Pipeline
 from include.verify.report import Finding, trigger
-from include.warehouse.folded_hours import HOUR
 from include.warehouse.session import rows
 
 NO_TABLE, DIFFERS = "bigquery_no_table", "bigquery_hour"

@@ -9,9 +9,10 @@ import hashlib
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from include.durations import MINUTE
 from include.pipelines import Pipeline
 from include.verify.report import Finding
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 ID_TWICE = "lake_id_twice"
 PURPOSE = "One id stands under two create_times, so that it counts twice."
-_EPOCH, _MINUTE = datetime(1970, 1, 1), timedelta(minutes=1)
+_EPOCH = datetime(1970, 1, 1)
 _BUCKETS = 256
 
 
@@ -34,7 +35,7 @@ class Identities:
     def add(self, minute: datetime, event_id: str) -> None:
         digest = _digest(event_id)
         self._ids[digest % _BUCKETS].append(digest)
-        self._minutes[digest % _BUCKETS].append((minute - _EPOCH) // _MINUTE)
+        self._minutes[digest % _BUCKETS].append((minute - _EPOCH) // MINUTE)
 
     def _twice(self) -> tuple[set[int], set[datetime]]:
         """The digests that came more than once, and all their minutes."""
@@ -44,7 +45,7 @@ class Identities:
             again = {digest for digest in ids if digest in seen or seen.add(digest)}
             digests |= again
             minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in again}
-        return digests, {_EPOCH + minute * _MINUTE for minute in minutes}
+        return digests, {_EPOCH + minute * MINUTE for minute in minutes}
 
     def findings(
         self, session: Session, pipeline: Pipeline, unreadable: Collection[tuple[datetime, int]] = ()

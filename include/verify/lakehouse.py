@@ -10,17 +10,17 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from include.durations import DAY, HOUR, MINUTE
 from include.lakehouse import hourly, ledger, repair
 from include.lakehouse import table as tables
 from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
 from include.verify.report import Finding, trigger
-from include.warehouse.folded_hours import HOUR, hour_of
+from include.warehouse.folded_hours import hour_of
 from include.warehouse.session import rows
 
-DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 NO_TABLE, LOST_FILE, OTHER_EVENTS, UNKNOWN = (
     "lakehouse_no_table", "lakehouse_lost_file", "lakehouse_other_events", "lakehouse_unknown_minute",
 )  # fmt: skip

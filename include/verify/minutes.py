@@ -12,9 +12,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from include.connections import LAKE_READER, endpoint
+from include.durations import DAY, MINUTE
 from include.lake import change_log, counts
 from include.lake.errors import explain
 from include.pipelines import Pipeline
@@ -22,7 +23,6 @@ from include.progress_log import Bar
 from include.verify.comparison import Known, Look, Verdict, judge, known_of
 from include.warehouse import ledger
 
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 CHUNK = 240  # minutes of one look
 POLL = 2.0  # seconds between looks at minutes that are waited for
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from include.durations import MINUTE
 from include.planner import MAX_RANGE
 
 COLUMNS = (
@@ -152,7 +153,7 @@ def again(pipeline: str, minute: datetime | None, last: datetime | None = None, 
     """What to start so that a minute, or all from `minute` to `last`, are read again."""
     if minute is None:
         return f"trigger {pipeline}_minute with `from` and `to`"
-    end = (last or minute) + timedelta(minutes=1)
+    end = (last or minute) + MINUTE
     if end - minute > timedelta(minutes=MAX_RANGE):
         return f"backfill {pipeline}_reconcile from {minute:%Y-%m-%dT%H}:00Z to {end:%Y-%m-%dT%H:%M}Z, with all runs"
     return trigger(f"{pipeline}_minute", minute, end, **({"allow_shrink": True} if shrink else {}))

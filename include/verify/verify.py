@@ -10,12 +10,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from types import ModuleType
 
 from include import pipelines
 from include.bigquery import settings as bigquery
 from include.connections import LAKE_READER, WAREHOUSE_ETL, ConnectionMissing
+from include.durations import DAY, MICROSECOND, MINUTE
 from include.kafka.clients import BrokerError
 from include.kafka.ingest_mode import ingest_mode
 from include.lake.errors import LakeError
@@ -27,7 +28,7 @@ from include.progress_log import Bar
 from include.verify import identities, rules, unread
 from include.verify.comparison import PURPOSES, Look, Verdict, finding_of
 from include.verify.identities import Identities
-from include.verify.minutes import DAY, MINUTE, POLL, Minutes, chunks
+from include.verify.minutes import POLL, Minutes, chunks
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
@@ -197,7 +198,7 @@ class _PipelineCheck:
 
 def _days(start: datetime, end: datetime) -> Iterator[date]:
     day = start.date()
-    while day <= (end - timedelta(microseconds=1)).date():
+    while day <= (end - MICROSECOND).date():
         yield day
         day += DAY
 

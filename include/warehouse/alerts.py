@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from include.durations import HOUR
 from include.notice import BEGUN, OVER, REMINDER, Notice
 from include.warehouse.session import in_transaction, rows
 
-REMIND_AFTER = timedelta(hours=1)
+REMIND_AFTER = HOUR
 CALM = timedelta(minutes=2)  # a problem that comes and goes is one problem
 _SLACK = timedelta(seconds=30)  # the watch looks once a minute, never at the same second
 

@@ -10,15 +10,15 @@ import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
+from include.durations import DAY
 from include.pipelines import Pipeline
 from include.pipelines.declaration import HOLD
 
 DISAPPEARED, UNREADABLE, IGNORED, APPEARED = "disappeared", "unreadable", "ignored", "appeared"
 IGNORED_ROWS = "ignored_rows"  # stands where a drift names a field, for the share of ignored rows
-DAY = timedelta(days=1)
 LEAST_ROWS = 100  # of a minute that is judged
 HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less, there is nothing to compare with
 USUAL = 0.05  # share of rows above which a field is a regular one

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from include.durations import MINUTE
 from include.pipelines import Pipeline
 from include.warehouse.drift import (
     APPEARED,
@@ -292,7 +293,7 @@ def _days_before(minutes: Sequence[datetime]) -> list[tuple[datetime, datetime]]
     """The ranges, from their start until before their end, that hold a day before each of these minutes."""
     ranges: list[tuple[datetime, datetime]] = []
     for minute in minutes:
-        start, end = minute - DAY, minute + timedelta(minutes=1)
+        start, end = minute - DAY, minute + MINUTE
         if ranges and start <= ranges[-1][1]:
             ranges[-1] = (ranges[-1][0], end)
         else:

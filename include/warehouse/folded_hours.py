@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-HOUR = timedelta(hours=1)
+from include.durations import HOUR
+
 _MINUTES = 60
 
 

@@ -15,9 +15,6 @@ from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
 
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
-
 # What was in force when the window began comes with what was published in it.
 _HISTORY = (
     "SELECT published_at, newest_create_time FROM etl.freshness WHERE pipeline = %(pipeline)s AND published_at >= COALESCE("

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from include.durations import MINUTE
 from include.pipelines import Pipeline
 from include.warehouse.gate_verdict import Pass, Release
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction, rows
+from include.warehouse.session import execute, in_transaction, reading, rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 RELEASED = "released"  # as held_changed_at, where it differs from every change, so that the minute is pending
 _NAMED = 10  # minutes in a message
@@ -61,22 +65,12 @@ def release(
 
     def work(cursor) -> Released:
         lock(cursor, pipeline)
-        found = rows(
-            cursor,
-            "SELECT l.minute, l.reason, r.release_id FROM etl.minute_ledger AS l LEFT JOIN etl.releases AS r "
-            "ON r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_at IS NULL WHERE l.pipeline = %(pipeline)s "
-            "AND l.state = 'held' AND l.minute >= %(start)s AND l.minute < %(end)s ORDER BY l.minute",
-            binds,
-        )
+        found = rows(cursor, sql("to_release"), binds)
         if not found:
             raise ReleaseRefused(_nothing_held(cursor, pipeline, start, end))
         _refuse_forgotten(cursor, pipeline, found[0]["minute"])
         # The ledger first, as in a hold: two transactions then wait, and do not deadlock.
-        cursor.execute(
-            "UPDATE etl.minute_ledger SET held_changed_at = %(released)s WHERE pipeline = %(pipeline)s "
-            "AND state = 'held' AND minute >= %(start)s AND minute < %(end)s",
-            binds,
-        )
+        cursor.execute(sql("release"), binds)
         new = [row for row in found if row["release_id"] is None]
         cursor.executemany(
             "INSERT INTO etl.releases (pipeline, minute, held_reason, released_by, reason) VALUES (%s, %s, %s, %s, %s)",
@@ -90,12 +84,7 @@ def release(
 
 def outstanding(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, Release]:
     """The releases of these minutes that nothing has used up yet."""
-    cursor.execute(
-        "SELECT release_id, minute, released_by FROM etl.releases WHERE pipeline = %(pipeline)s AND used_at IS NULL "
-        "ORDER BY release_id",
-        {"pipeline": pipeline.name},
-    )
-    found = [Release(*row) for row in cursor.fetchall()]
+    found = [Release(*row) for row in execute(cursor, sql("outstanding"), {"pipeline": pipeline.name}).fetchall()]
     return {one.minute: one for one in found if one.minute in minutes}
 
 
@@ -119,24 +108,14 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, m
     `samples` need the account of warehouse_etl: they show rows of staging. Without them each check's sample is empty.
     """
     found = []
-    for pipeline in pipelines:
-        found += rows(
-            conn.cursor(),
-            "SELECT l.pipeline, l.minute, CASE WHEN r.release_id IS NOT NULL THEN 'released' WHEN l.held_changed_at = "
-            "'released' THEN 'accepted' WHEN l.held_changed_at = 'judged again' THEN 'due' "
-            "WHEN l.pending = 1 THEN 'touched' WHEN l.waiting = 1 THEN 'waiting' ELSE 'held' END AS status, h.held_since, "
-            "h.held_at, h.batch_id, h.attempt, "
-            "l.reason, l.raw_rows AS rows_before, h.rows_now, r.released_by, r.released_at, r.reason AS released_because, "
-            "h.failing_checks FROM etl.minute_ledger AS l "
-            "LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
-            "LEFT JOIN etl.releases AS r ON r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_at IS NULL "
-            "WHERE l.pipeline = %(pipeline)s AND l.state = 'held' ORDER BY l.minute LIMIT %(most)s",
-            {"pipeline": pipeline.name, "most": _ALL if most is None else most},
-        )
-    results = {
-        key: _failures(conn, *key, samples)
-        for key in {(row["batch_id"], row["attempt"]) for row in found if row["attempt"]}
-    }
+    with reading(conn) as cursor:
+        for pipeline in pipelines:
+            binds = {"pipeline": pipeline.name, "most": _ALL if most is None else most}
+            found += rows(cursor, sql("held_minutes"), binds)
+        results = {
+            key: _failures(cursor, *key, samples)
+            for key in {(row["batch_id"], row["attempt"]) for row in found if row["attempt"]}
+        }
     for row in found:
         failures = results.get((row["batch_id"], row.pop("attempt")), {})
         row["checks"] = [
@@ -144,28 +123,19 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, m
             for name in json.loads(row.pop("failing_checks") or "[]")
             if name in failures
         ]
-    conn.rollback()
     return found
 
 
 def summary(conn, pipelines: Iterable[Pipeline]) -> str:
     """One sentence about what is held."""
-    held = []
-    for pipeline in pipelines:
-        minutes = _held(conn.cursor(), pipeline)
-        held += [f"Held in {pipeline.name}: {_listed(minutes)}."] if minutes else []
-    conn.rollback()
+    with reading(conn) as cursor:
+        minutes = {pipeline.name: _held(cursor, pipeline) for pipeline in pipelines}
+    held = [f"Held in {name}: {_listed(found)}." for name, found in minutes.items() if found]
     return f"{' '.join(held)} `make held` shows why." if held else "Nothing is held."
 
 
-def _failures(conn, batch_id: int, attempt: int, samples: bool) -> dict[str, dict]:
-    sample = "sample" if samples else "NULL AS sample"
-    found = rows(
-        conn.cursor(),
-        f"SELECT check_name, offending_rows, {sample} FROM etl.check_results WHERE batch_id = %(batch_id)s "
-        "AND attempt = %(attempt)s AND gate = 'staging' AND outcome = 'fail' ORDER BY check_result_id",
-        {"batch_id": batch_id, "attempt": attempt},
-    )
+def _failures(cursor, batch_id: int, attempt: int, samples: bool) -> dict[str, dict]:
+    found = rows(cursor, sql("failures", samples=samples), {"batch_id": batch_id, "attempt": attempt})
     return {row["check_name"]: row | {"sample": json.loads(row["sample"] or "[]")} for row in found}
 
 
@@ -185,15 +155,10 @@ def _held(cursor, pipeline: Pipeline) -> list[datetime]:
 
 def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> str:
     binds = {"pipeline": pipeline.name, "start": start, "end": end}
-    last = rows(
-        cursor,
-        "SELECT minute, released_by, released_at, used_by_batch FROM etl.releases WHERE pipeline = %(pipeline)s "
-        "AND minute >= %(start)s AND minute < %(end)s AND used_by_batch IS NOT NULL ORDER BY release_id DESC LIMIT 1",
-        binds,
-    )
+    last = rows(cursor, sql("last_used_release"), binds)
     asked = (
         f"{start:%Y-%m-%d %H:%M} of {pipeline.name} is not held."
-        if end - start <= timedelta(minutes=1)
+        if end - start <= MINUTE
         else f"No minute of {pipeline.name} from {start:%Y-%m-%d %H:%M} until before {end:%Y-%m-%d %H:%M} is held."
     )
     released = [

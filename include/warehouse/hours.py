@@ -13,41 +13,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from include.connections import WAREHOUSE_BI
+from include.durations import HOUR, MICROSECOND
 from include.pipelines import Pipeline
-from include.warehouse.folded_hours import HOUR, hour_of
-from include.warehouse.session import in_transaction, rows, warehouse
+from include.warehouse.folded_hours import hour_of
+from include.warehouse.session import column, execute, in_transaction, reading, rows, warehouse
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 24  # hours of one task: the others follow with the next run
 MOST_FACT_HOURS = 48  # of one event: it lists the newest, and counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for so long
-LONGEST_QUIET = timedelta(hours=1)  # where merges change it again and again
+LONGEST_QUIET = HOUR  # where merges change it again and again
 UNCHECKED = timedelta(minutes=5)  # a merge without its gate for so long: its run has ended, or waits for a slot
-_MICROSECOND = timedelta(microseconds=1)
-
-_BOUND = "LEAST({clock}, {at} + INTERVAL %(ahead)s MICROSECOND)"  # a lake whose clock is ahead reaches no hour before its time
-_CLOCK = _BOUND.format(clock="k.lake_clock", at="CURRENT_TIMESTAMP(6)")
-# Complete: its end and the settle time are over, none of its minutes is pending or waits for its hour, and the gate after
-# their merges has passed. An hour that has just ended is announced at once. Merges of an older one may continue, as in a
-# backfill or an import.
-_IS_DUE = (
-    f"h.hour <= {_CLOCK} - INTERVAL 1 HOUR - INTERVAL %(settle)s MICROSECOND "
-    f"AND (h.announced_version IS NULL AND h.hour >= {_CLOCK} - INTERVAL 1 HOUR - INTERVAL %(live)s MICROSECOND "
-    " OR h.changed_since IS NULL OR h.changed_at <= CURRENT_TIMESTAMP(6) - INTERVAL %(quiet)s MICROSECOND "
-    " OR h.changed_since <= CURRENT_TIMESTAMP(6) - INTERVAL %(longest)s MICROSECOND) "
-    "AND NOT EXISTS (SELECT 1 FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) "
-    " LEFT JOIN etl.batches AS b ON b.batch_id = l.batch_id WHERE l.pipeline = %(pipeline)s "
-    " AND l.minute >= h.hour AND l.minute < h.hour + INTERVAL 1 HOUR "
-    " AND (l.pending = 1 OR (l.state = 'held' AND l.waiting = 1) OR b.unchecked_since IS NOT NULL))"
-)
-# The newest first: a backlog of the past never delays the hour that has just ended.
-_DUE = (
-    "SELECT h.hour, h.version, h.announced_version, h.fact_hours FROM etl.looks AS k "
-    "STRAIGHT_JOIN etl.hours AS h FORCE INDEX (hours_to_announce) ON h.pipeline = %(pipeline)s AND h.to_announce = {state} "
-    f"WHERE k.pipeline = %(pipeline)s AND {_IS_DUE} ORDER BY h.hour DESC LIMIT %(limit)s"
-)
-_TO_ANNOUNCE, _OFFERED = (_DUE.format(state=state) for state in (1, 2))
 
 
 @dataclass(frozen=True)
@@ -100,13 +80,8 @@ class Offer:
 
 def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
     """Add the hours that the lake's clock has reached since the last look, so that one without rows is announced too."""
-    before, now = _BOUND.format(clock="lake_clock", at="looked_at"), "CAST(%(clock)s AS DATETIME(6))"
-    cursor.execute(
-        f"SELECT {before}, {_BOUND.format(clock=now, at='CURRENT_TIMESTAMP(6)')} FROM etl.looks "
-        "WHERE pipeline = %(pipeline)s",
-        {"pipeline": pipeline.name, "clock": clock, "ahead": pipeline.future_tolerance // _MICROSECOND},
-    )
-    before, reached = cursor.fetchone()
+    binds = {"pipeline": pipeline.name, "clock": clock, "ahead": pipeline.future_tolerance // MICROSECOND}
+    [(before, reached)] = execute(cursor, sql("reached"), binds).fetchall()
     if reached < clock:
         log.warning(
             "The lake's clock says %s, more than %s ahead of the warehouse's. Hours are announced by the warehouse's "
@@ -116,11 +91,7 @@ def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
         )
     hour, last = hour_of(before) + HOUR, hour_of(reached)
     while hour <= last:
-        cursor.execute(
-            "INSERT INTO etl.hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s) "
-            "ON DUPLICATE KEY UPDATE pipeline = VALUES(pipeline)",
-            {"pipeline": pipeline.name, "hour": hour},
-        )
+        cursor.execute(sql("add_hour"), {"pipeline": pipeline.name, "hour": hour})
         hour += HOUR
 
 
@@ -128,12 +99,8 @@ def is_any_due(conn, pipeline: Pipeline) -> bool:
     """Whether a complete hour is to be announced, an offered one to be looked up in Airflow, or a merge to be checked."""
     if unchecked(conn, pipeline, 1):
         return True
-    cursor = conn.cursor()
-    for query in (_TO_ANNOUNCE, _OFFERED):
-        cursor.execute(query, _binds(pipeline, 1))
-        if cursor.fetchone():
-            return True
-    return False
+    queries = (sql("to_announce"), sql("offered"))
+    return any(rows(conn.cursor(), query, _binds(pipeline, 1)) for query in queries)
 
 
 def unchecked(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[int]:
@@ -141,24 +108,13 @@ def unchecked(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[int]:
 
     Their hours are announced when that gate passes.
     """
-    cursor = conn.cursor()
-    cursor.execute(
-        "SELECT batch_id FROM etl.batches FORCE INDEX (unchecked) WHERE pipeline = %(pipeline)s "
-        "AND unchecked_since <= CURRENT_TIMESTAMP(6) - INTERVAL %(unchecked)s MICROSECOND "
-        "ORDER BY unchecked_since LIMIT %(limit)s",
-        {"pipeline": pipeline.name, "unchecked": UNCHECKED // _MICROSECOND, "limit": limit},
-    )
-    return [batch_id for (batch_id,) in cursor.fetchall()]
+    binds = {"pipeline": pipeline.name, "unchecked": UNCHECKED // MICROSECOND, "limit": limit}
+    return column(conn.cursor(), sql("unchecked"), binds)
 
 
 def offers(conn, pipeline: Pipeline) -> list[Offer]:
     """Events of which it is not known whether Airflow has recorded them; the task that offered them has ended."""
-    found = rows(
-        conn.cursor(),
-        "SELECT hour, offered_version AS version, offered_at FROM etl.hours FORCE INDEX (hours_to_announce) "
-        "WHERE pipeline = %(pipeline)s AND to_announce = 2 ORDER BY hour",
-        {"pipeline": pipeline.name},
-    )
+    found = rows(conn.cursor(), sql("offers"), {"pipeline": pipeline.name})
     return [Offer(**row) for row in found]
 
 
@@ -169,12 +125,7 @@ def settle(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collect
         for offer in offered:
             was_recorded = (offer.hour, offer.version) in recorded
             cursor.execute(
-                "UPDATE etl.hours SET announced_version = offered_version, announced_at = CURRENT_TIMESTAMP(6), "
-                "changed_since = CASE WHEN version = offered_version THEN NULL ELSE offered_at END "
-                "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND offered_version = %(version)s"
-                if was_recorded
-                else "UPDATE etl.hours SET offered_version = announced_version "
-                "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND offered_version = %(version)s",
+                sql("announce") if was_recorded else sql("withdraw"),
                 {"pipeline": pipeline.name, "hour": offer.hour, "version": offer.version},
             )
 
@@ -183,18 +134,16 @@ def settle(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collect
 
 def offer(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[Hour]:
     """The hours to announce now, newest first. They are recorded as offered before their task emits them."""
-    cursor = conn.cursor()
-    cursor.execute(_TO_ANNOUNCE, _binds(pipeline, limit))
-    due = [_read(cursor, pipeline, *row) for row in cursor.fetchall()]
-    conn.rollback()  # nothing was written: the next transaction begins with what is committed now
+    with reading(conn) as cursor:
+        found = execute(cursor, sql("to_announce"), _binds(pipeline, limit)).fetchall()
+        due = [_read(cursor, pipeline, *row) for row in found]
     if not due:
         return []
 
     def write(cursor) -> None:
         for hour in due:
             cursor.execute(
-                "UPDATE etl.hours SET offered_version = %(version)s, offered_at = CURRENT_TIMESTAMP(6), "
-                "fact_hours = %(fact_hours)s WHERE pipeline = %(pipeline)s AND hour = %(hour)s",
+                sql("offer"),
                 {
                     "pipeline": pipeline.name,
                     "hour": hour.start,
@@ -210,12 +159,7 @@ def offer(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[Hour]:
 def _read(
     cursor, pipeline: Pipeline, hour: datetime, version: int, announced_version: int | None, fact_hours: str | None
 ) -> Hour:
-    minutes = rows(
-        cursor,
-        "SELECT minute, state, raw_rows, counted_rows, ignored_rows, rejected_rows FROM etl.minute_ledger "
-        "WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s ORDER BY minute",
-        {"pipeline": pipeline.name, "start": hour, "end": hour + HOUR},
-    )
+    minutes = rows(cursor, sql("minutes_of_hour"), {"pipeline": pipeline.name, "start": hour, "end": hour + HOUR})
     counts = ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")
     return Hour(
         start=hour,
@@ -232,22 +176,18 @@ def _fact_hours(cursor, pipeline: Pipeline, hour: datetime) -> set[datetime]:
     found: set[datetime] = set()
     for fact in pipeline.facts:
         if fact.hour_sql is not None:
-            cursor.execute(
-                f"SELECT DISTINCT {fact.hour_sql} FROM {fact.contributions} WHERE minute >= %(start)s AND minute < %(end)s",
-                {"start": hour, "end": hour + HOUR},
-            )
-            found.update(row[0] for row in cursor.fetchall())
+            found.update(column(cursor, sql("fact_hours", fact=fact), {"start": hour, "end": hour + HOUR}))
     return found
 
 
 def _binds(pipeline: Pipeline, limit: int) -> dict[str, object]:
     return {
         "pipeline": pipeline.name,
-        "settle": pipeline.settle // _MICROSECOND,
-        "ahead": pipeline.future_tolerance // _MICROSECOND,
-        "live": timedelta(minutes=pipeline.live_minutes) // _MICROSECOND,
-        "quiet": QUIET // _MICROSECOND,
-        "longest": LONGEST_QUIET // _MICROSECOND,
+        "settle": pipeline.settle // MICROSECOND,
+        "ahead": pipeline.future_tolerance // MICROSECOND,
+        "live": timedelta(minutes=pipeline.live_minutes) // MICROSECOND,
+        "quiet": QUIET // MICROSECOND,
+        "longest": LONGEST_QUIET // MICROSECOND,
         "limit": limit,
     }
 
@@ -268,12 +208,9 @@ def figures(pipeline: Pipeline, fact_hours: Iterable[str]) -> dict[str, list[dic
     hours = [_time(text) for text in fact_hours]
     if not hours:
         return {}
-    found = {}
     with warehouse(WAREHOUSE_BI) as conn:
-        for fact in pipeline.facts:
-            if fact.hour_sql is None:
-                continue
-            sums = ", ".join(f"{one.combine}({one.fact_column}) AS {one.fact_column}" for one in fact.measures)
-            query = f"SELECT hour, {sums} FROM {fact.table} WHERE hour IN (%(hours)s) GROUP BY hour ORDER BY hour"
-            found[fact.table] = rows(conn.cursor(), query, {"hours": hours})
-    return found
+        return {
+            fact.table: rows(conn.cursor(), sql("figures", fact=fact), {"hours": hours})
+            for fact in pipeline.facts
+            if fact.hour_sql is not None
+        }

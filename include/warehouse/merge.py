@@ -10,21 +10,24 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from include import pipelines
 from include.connections import WAREHOUSE_ETL, Endpoint
+from include.durations import MICROSECOND
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours, rejected_share
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, BatchRefused, code_of
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction, rows, warehouse
+from include.warehouse.session import column, execute, in_transaction, reading, rows, value, warehouse
 from include.warehouse.sql import control, files
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
 _SHARED_STAGING = ("etl.staged_rejects", "etl.staged_repeats", "etl.staged_counts")
-_MICROSECOND = timedelta(microseconds=1)
 FRESHNESS_DAYS = 7  # how long etl.freshness remembers
 
 
@@ -89,13 +92,12 @@ def _count_try(cursor, batch_id: int) -> None:
 
 def _merge_once(batch_id: int, conn_id: str | Endpoint) -> MergeResult:
     with warehouse(conn_id, merge=True) as conn:
-        cursor = conn.cursor()
-        cursor.execute("SELECT pipeline FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
-        found = cursor.fetchone()
-        conn.rollback()
-        if found is None:
+        query = "SELECT pipeline FROM etl.batches WHERE batch_id = %(batch_id)s"
+        with reading(conn) as cursor:
+            name = value(cursor, query, {"batch_id": batch_id})
+        if name is None:
             raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
-        pipeline = pipelines.get(found[0])
+        pipeline, cursor = pipelines.get(name), conn.cursor()
         lock(cursor, pipeline)
         result = _publish(cursor, pipeline, batch_id)
         conn.commit()
@@ -105,9 +107,8 @@ def _merge_once(batch_id: int, conn_id: str | Endpoint) -> MergeResult:
 
 
 def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
-    batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch_id})[
-        0
-    ]
+    query = "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE"
+    [batch] = rows(cursor, query, {"batch_id": batch_id})
     if batch["state"] in ("merged", "skipped"):
         return _result(cursor, batch_id, changed=False)
     attempt = _attempt_of(batch)
@@ -115,20 +116,15 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
         "pipeline": pipeline.name,
         "batch_id": batch_id,
         "attempt": attempt,
-        "settle_microseconds": pipeline.settle // _MICROSECOND,
-        "ahead_microseconds": pipeline.future_tolerance // _MICROSECOND,
+        "settle_microseconds": pipeline.settle // MICROSECOND,
+        "ahead_microseconds": pipeline.future_tolerance // MICROSECOND,
         "oldest_kept_freshness": _oldest_kept_freshness(cursor, pipeline),
         "oldest_kept_batch": oldest_kept_batch(cursor),
         "set_options": _set_options(pipeline, batch),
     }
     _drop_superseded(cursor, binds)
     folded_hours.unfold(cursor, pipeline.name, batch_id)
-    cursor.execute(
-        "SELECT COUNT(*), COUNT(c.minute) FROM etl.batch_minutes AS m LEFT JOIN etl.staged_counts AS c "
-        "ON c.attempt = %(attempt)s AND c.minute = m.minute WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'",
-        binds,
-    )
-    planned, staged = cursor.fetchone()
+    [(planned, staged)] = execute(cursor, sql("staged"), binds).fetchall()
     if planned != staged:
         raise BatchRefused(
             f"Batch {batch_id}, attempt {attempt}: etl.staged_counts has {staged} of {planned} minutes, so its staging is "
@@ -143,8 +139,8 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
                 cursor.execute(statement, binds)
                 if (table := _contributions_of(statement, pipeline)) is not None:
                     inserted[table] = inserted.get(table, 0) + cursor.rowcount
-        cursor.execute("SELECT minute FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'merged'", binds)
-        rejected_share.judge_again(cursor, pipeline, [minute for (minute,) in cursor.fetchall()], batch["lake_clock"])
+        query = "SELECT minute FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'merged'"
+        rejected_share.judge_again(cursor, pipeline, column(cursor, query, binds), batch["lake_clock"])
     _remove_staged(cursor, pipeline, batch_id)
     return _result(cursor, batch_id, changed=True, inserted=inserted)
 
@@ -177,35 +173,13 @@ def _attempt_of(batch: dict) -> int:
 
 def _drop_superseded(cursor, binds: dict) -> None:
     """Leave out minutes that a newer attempt has merged, that were closed meanwhile, or whose release is gone."""
-    cursor.execute(
-        "UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY) "
-        "STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
-        "SET m.state = 'superseded', m.reason = CASE WHEN l.state = 'closed' THEN l.reason "
-        "ELSE CONCAT('attempt ', l.attempt, ' is newer and merged') END "
-        "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned' AND (l.attempt > %(attempt)s OR l.state = 'closed')",
-        binds,
-    )
-    # Its gate let this minute pass for a release that another batch has used up meanwhile.
-    cursor.execute(
-        "UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY) "
-        "STRAIGHT_JOIN etl.release_passes AS p FORCE INDEX (PRIMARY) "
-        "ON p.batch_id = m.batch_id AND p.attempt = %(attempt)s AND p.minute = m.minute "
-        "STRAIGHT_JOIN etl.releases AS r FORCE INDEX (PRIMARY) ON r.release_id = p.release_id AND r.used_at IS NOT NULL "
-        "SET m.state = 'superseded', m.reason = CONCAT('the release by ', r.released_by, ' is used up', "
-        "CASE WHEN r.used_by_batch IS NULL THEN '' ELSE CONCAT(' by batch ', r.used_by_batch) END) "
-        "WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'",
-        binds,
-    )
+    cursor.execute(sql("drop_superseded"), binds)
+    cursor.execute(sql("drop_unreleased"), binds)
 
 
 def oldest_kept_batch(cursor) -> int:
     """The id before which what check_warehouse reads of a batch may go: that batch was opened before the last day."""
-    cursor.execute(
-        "SELECT batch_id FROM etl.batches FORCE INDEX (by_age) "
-        "WHERE opened_at < CURRENT_TIMESTAMP(6) - INTERVAL 1 DAY ORDER BY opened_at DESC LIMIT 1"
-    )
-    found = cursor.fetchone()
-    return found[0] if found else 0
+    return value(cursor, sql("oldest_kept_batch")) or 0
 
 
 def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
@@ -215,25 +189,18 @@ def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
 
 def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime | None:
     """The entry in force when the last week began is kept too: it shows how old the newest event was then. None: keep all."""
-    cursor.execute(
-        "SELECT MAX(published_at) FROM etl.freshness WHERE pipeline = %(pipeline)s "
-        "AND published_at < CURRENT_TIMESTAMP(6) - INTERVAL %(days)s DAY",
-        {"pipeline": pipeline.name, "days": FRESHNESS_DAYS},
-    )
-    return cursor.fetchone()[0]
+    return value(cursor, sql("oldest_kept_freshness"), {"pipeline": pipeline.name, "days": FRESHNESS_DAYS})
 
 
 def _remove_staged(cursor, pipeline: Pipeline, batch_id: int) -> None:
-    cursor.execute("SELECT attempt FROM etl.attempts WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
-    for (attempt,) in cursor.fetchall():
+    query = "SELECT attempt FROM etl.attempts WHERE batch_id = %(batch_id)s"
+    for attempt in column(cursor, query, {"batch_id": batch_id}):
         _remove_attempt(cursor, pipeline, attempt)
 
 
 def _remove_attempt(cursor, pipeline: Pipeline, attempt: int) -> None:
     for table in staging_tables([pipeline]):
-        cursor.execute(
-            f"DELETE {table} FROM {table} FORCE INDEX (PRIMARY) WHERE attempt = %(attempt)s", {"attempt": attempt}
-        )
+        cursor.execute(sql("remove_attempt", table=table), {"attempt": attempt})
 
 
 def _sweep(conn, pipeline: Pipeline) -> None:
@@ -242,16 +209,10 @@ def _sweep(conn, pipeline: Pipeline) -> None:
     def remove(cursor) -> None:
         left: set[int] = set()
         for table in staging_tables([pipeline]):
-            cursor.execute(f"SELECT DISTINCT attempt FROM {table}")  # a skip scan of the key
-            left.update(row[0] for row in cursor.fetchall())
+            left.update(column(cursor, sql("staged_attempts", table=table)))
         if not left:
             return
-        cursor.execute(
-            "SELECT a.attempt FROM etl.attempts AS a JOIN etl.batches AS b ON b.batch_id = a.batch_id "
-            f"WHERE a.attempt IN ({', '.join(['%s'] * len(left))}) AND b.pipeline = %s AND b.state <> 'open'",
-            [*sorted(left), pipeline.name],
-        )
-        for (attempt,) in cursor.fetchall():
+        for attempt in column(cursor, sql("ended_attempts"), {"attempts": left, "pipeline": pipeline.name}):
             _remove_attempt(cursor, pipeline, attempt)
 
     try:

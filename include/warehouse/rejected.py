@@ -9,7 +9,10 @@ from datetime import datetime
 from typing import Protocol
 
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, rows
+from include.warehouse.session import column, execute, in_transaction, reading, rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 LAKE, IMPORT, KAFKA = "lake", "import", "kafka"
 _PAYLOAD_SHOWN = 300  # characters
@@ -18,16 +21,6 @@ _LONGEST_KEY = 190
 _TOPIC_ID = re.compile(r"@[^/]*")
 _LONGEST_REASON = 500
 _LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet take 16 MB
-
-# A reason without what was found in the one row: the sentence before the colon, quoted values and line numbers left out.
-_RULE = (
-    "SUBSTRING_INDEX(REGEXP_REPLACE(REGEXP_REPLACE(REGEXP_REPLACE(reason, '''[^'']*''', '…'), '\"[^\"]*\"', '…'), "
-    "'^line [0-9]+', 'line …'), ': ', 1)"
-)
-_CHOSEN = (
-    f"(%(reason)s IS NULL OR {_RULE} = %(reason)s OR LEFT(reason, CHAR_LENGTH(%(reason)s)) = %(reason)s) "
-    "AND (%(start)s IS NULL OR minute >= %(start)s) AND (%(end)s IS NULL OR minute < %(end)s)"
-)
 
 
 class Refusal(Protocol):
@@ -63,31 +56,14 @@ def by_reason(
     Of more than `most` chosen events of a pipeline those of the newest minutes are grouped.
     """
     table = "etl.rejected_events" if payloads else "etl.rejected_summary"
-    newest = "" if most is None else " ORDER BY minute DESC LIMIT %(most)s"
-    chosen = (
-        f"(SELECT pipeline, origin, origin_key, minute, reason, rejected_at FROM {table} "
-        f"WHERE pipeline = %(pipeline)s AND {_CHOSEN}{newest}) AS chosen"
-    )
     found = []
-    for pipeline in pipelines:
-        found += rows(
-            conn.cursor(),
-            f"SELECT pipeline, origin, {_RULE} AS rule, COUNT(*) AS found, COUNT(DISTINCT minute) AS minutes, "
-            "MIN(minute) AS first_minute, MAX(minute) AS last_minute, MAX(rejected_at) AS newest, "
-            f"MIN(origin_key) AS first_key, MAX(origin_key) AS last_key FROM {chosen} "
-            "GROUP BY pipeline, origin, rule ORDER BY found DESC, rule",
-            choice.binds(pipeline) | {"most": most},
-        )
-    payload = f", LEFT(payload, {_PAYLOAD_SHOWN + 1}) AS payload" if payloads else ""
-    for group in found:
-        samples = rows(
-            conn.cursor(),
-            f"SELECT origin_key, minute, reason{payload} FROM {table} WHERE pipeline = %(pipeline)s "
-            "AND origin = %(origin)s AND origin_key IN (%(first_key)s, %(last_key)s) ORDER BY origin_key",
-            group,
-        )
-        group["samples"] = [_cut(sample) for sample in samples]
-    conn.rollback()
+    with reading(conn) as cursor:
+        for pipeline in pipelines:
+            query = sql("by_reason", table=table, limited=most is not None)
+            found += rows(cursor, query, choice.binds(pipeline) | {"most": most})
+        for group in found:
+            query = sql("samples", table=table, payloads=payloads)
+            group["samples"] = [_cut(sample) for sample in rows(cursor, query, group | {"shown": _PAYLOAD_SHOWN + 1})]
     return [_group(group) for group in found]
 
 
@@ -113,8 +89,7 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refusal]) -> N
         if origin == KAFKA and (former := without_topic_id(row.key)) != row.key:
             # The same message, kept by a version whose keys had no topic id. Old payloads are emptied.
             cursor.execute(
-                "UPDATE IGNORE etl.rejected_events SET origin_key = %(key)s WHERE pipeline = %(pipeline)s "
-                "AND origin = %(origin)s AND origin_key = %(former)s AND payload IN (%(payload)s, '')",
+                sql("rename_key"),
                 {
                     "pipeline": pipeline,
                     "origin": origin,
@@ -124,9 +99,7 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refusal]) -> N
                 },
             )
         cursor.execute(
-            "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, minute, reason, payload) "
-            "VALUES (%(pipeline)s, %(origin)s, %(origin_key)s, %(minute)s, %(reason)s, %(payload)s) "
-            "ON DUPLICATE KEY UPDATE minute = VALUES(minute), reason = VALUES(reason), payload = VALUES(payload)",
+            sql("keep"),
             {
                 "pipeline": pipeline,
                 "origin": origin,
@@ -146,47 +119,30 @@ def without_topic_id(key: str) -> str:
 def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set[str]:
     """Those of these origin keys that are kept."""
     kept: set[str] = set()
-    for start in range(0, len(keys), _KEYS_A_QUERY):
-        part = {f"k{number}": key for number, key in enumerate(keys[start : start + _KEYS_A_QUERY])}
-        cursor = conn.cursor()
-        cursor.execute(
-            "SELECT origin_key FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = %(origin)s "
-            f"AND origin_key IN ({', '.join(f'%({name})s' for name in part)})",
-            part | {"pipeline": pipeline.name, "origin": origin},
-        )
-        kept.update(key for (key,) in cursor.fetchall())
-    conn.rollback()
+    with reading(conn) as cursor:
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            part = keys[start : start + _KEYS_A_QUERY]
+            kept.update(column(cursor, sql("kept_keys"), {"pipeline": pipeline.name, "origin": origin, "keys": part}))
     return kept
 
 
 def lake_keys(conn, pipeline: Pipeline, choice: Choice) -> dict[datetime, set[str]]:
     """The origin keys of the chosen events of origin lake, by minute."""
-    cursor = conn.cursor()
-    cursor.execute(
-        "SELECT minute, origin_key FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'lake' "
-        f"AND {_CHOSEN}",
-        choice.binds(pipeline),
-    )
     found: dict[datetime, set[str]] = {}
-    for minute, key in cursor.fetchall():
-        found.setdefault(minute, set()).add(key)
-    conn.rollback()
+    with reading(conn) as cursor:
+        for minute, key in execute(cursor, sql("lake_keys"), choice.binds(pipeline)).fetchall():
+            found.setdefault(minute, set()).add(key)
     return found
 
 
 def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> int:
     """How many of these origin keys are of rejected events of the lake now."""
     still, minutes = 0, sorted(keys)
-    for start in range(0, len(minutes), _KEYS_A_QUERY):
-        part = {f"m{number}": minute for number, minute in enumerate(minutes[start : start + _KEYS_A_QUERY])}
-        cursor = conn.cursor()
-        cursor.execute(
-            "SELECT minute, origin_key FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'lake' "
-            f"AND minute IN ({', '.join(f'%({name})s' for name in part)})",
-            part | {"pipeline": pipeline.name},
-        )
-        still += sum(key in keys[minute] for minute, key in cursor.fetchall())
-    conn.rollback()
+    with reading(conn) as cursor:
+        for start in range(0, len(minutes), _KEYS_A_QUERY):
+            binds = {"pipeline": pipeline.name, "minutes": minutes[start : start + _KEYS_A_QUERY]}
+            found = execute(cursor, sql("lake_keys_of"), binds).fetchall()
+            still += sum(key in keys[minute] for minute, key in found)
     return still
 
 
@@ -195,31 +151,18 @@ def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[in
     are rows of dimension files, which are not events.
     """
     dimensions = [f"{pipeline.name}.{dimension.name}" for dimension in pipeline.dimensions]
-    cursor = conn.cursor()
-    cursor.execute("SELECT target, source_key FROM etl.imports")
-    no_events = {source for target, source in cursor.fetchall() if target in dimensions}
-    cursor.execute(
-        "SELECT rejected_id, CHAR_LENGTH(payload), SUBSTRING_INDEX(origin_key, ':', 1) FROM etl.rejected_events "
-        f"WHERE pipeline = %(pipeline)s AND origin IN ('import', 'kafka') AND {_CHOSEN} ORDER BY rejected_id",
-        choice.binds(pipeline),
-    )
-    found = cursor.fetchall()
-    conn.rollback()
+    with reading(conn) as cursor:
+        imports = execute(cursor, "SELECT target, source_key FROM etl.imports").fetchall()
+        found = execute(cursor, sql("imported"), choice.binds(pipeline)).fetchall()
+    no_events = {source for target, source in imports if target in dimensions}
     events = [(rejected_id, length) for rejected_id, length, source in found if source not in no_events]
     return events, len(found) - len(events)
 
 
 def stored(conn, rejected_ids: Sequence[int]) -> list[dict]:
     """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Those deleted meanwhile are left out."""
-    binds = {f"r{number}": rejected_id for number, rejected_id in enumerate(rejected_ids)}
-    found = rows(
-        conn.cursor(),
-        "SELECT rejected_id, origin_key, reason, minute, payload FROM etl.rejected_events WHERE rejected_id IN "
-        f"({', '.join(f'%({name})s' for name in binds)}) ORDER BY rejected_id",
-        binds,
-    )
-    conn.rollback()  # what follows is written elsewhere: keep no transaction open meanwhile
-    return found
+    with reading(conn) as cursor:  # what follows is written elsewhere: keep no transaction open meanwhile
+        return rows(cursor, sql("stored"), {"ids": rejected_ids})
 
 
 def settle_imports(conn, accepted: Iterable[int], refused: Iterable[tuple[int, str, datetime | None]]) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from include.durations import DAY, HOUR
 from include.pipelines import Pipeline
 from include.warehouse import ledger
-from include.warehouse.folded_hours import HOUR, hour_of
+from include.warehouse.folded_hours import hour_of
 from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction, rows
@@ -24,7 +25,7 @@ PERCENT = 20  # of the rows of an hour: with more, its minutes with more are hel
 WARN_PERCENT = 5
 LEAST_ROWS = 100  # of an hour that holds minutes
 _SAMPLE = 10
-_RECENT = timedelta(days=1)
+_RECENT = DAY
 _PURPOSE = f"At most {PERCENT} percent of the rows of an hour of at least {LEAST_ROWS} rows are rejected."
 _WARNING_PURPOSE = (
     f"At most {WARN_PERCENT} percent of the rows of an hour of at least {LEAST_ROWS} rows are rejected, "

@@ -6,8 +6,9 @@ All ages are by the clock of the warehouse's server, which is taken to agree wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from include.durations import HOUR, MICROSECOND, MINUTE
 from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import freshness as publications
 from include.warehouse.session import rows
@@ -23,7 +24,6 @@ FRESH = "fresh"
 _MOST = 1_000  # pending minutes that are looked at for the oldest change: the newest ones
 _FAILURES = 100  # of delta batches in a row that are counted
 _SHOWN = 10
-_MICROSECOND = timedelta(microseconds=1)
 
 _COUNTS = (
     "SELECT CURRENT_TIMESTAMP(6) AS queried_at,"
@@ -102,13 +102,13 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
     binds = {
         "pipeline": pipeline.name,
         "now": now,
-        "live": pipeline.live_minutes * timedelta(minutes=1) // _MICROSECOND,
-        "ahead": pipeline.future_tolerance // _MICROSECOND,
+        "live": pipeline.live_minutes * MINUTE // MICROSECOND,
+        "ahead": pipeline.future_tolerance // MICROSECOND,
         "most": _MOST,
     }
     changes = rows(cursor, _CHANGES, binds)[0]
-    published = publications.history(conn, pipeline, now - publications.HOUR)
-    hour = publications.lag_between(published, now - publications.HOUR, now)
+    published = publications.history(conn, pipeline, now - HOUR)
+    hour = publications.lag_between(published, now - HOUR, now)
     newest = published[-1][1] if published else _newest_in_ledger(cursor, binds)
     waiting_since = _waiting_since(pipeline, now, changes, counted.pop("last_delta_at"))
     found = {

@@ -11,10 +11,11 @@ from decimal import Decimal
 import pytest
 
 from include import planner
+from include.durations import HOUR
 from include.housekeeping import folding
 from include.lake import change_log
 from include.warehouse import batches, held, ledger, merge, sql
-from include.warehouse.folded_hours import HOUR, minutes_of
+from include.warehouse.folded_hours import minutes_of
 from include.warehouse.session import in_transaction, warehouse
 from include.warehouse.sql import files
 from tests.warehouse.lab import CLOCK, RECRUITMENT, SECOND, TEN, Lab, contribution, minute

@@ -153,11 +153,11 @@ def test_choosing_is_bounded_for_any_backlog(lab: Lab) -> None:
 def test_pending_minutes_are_found_by_their_index(lab: Lab) -> None:
     _three_years_of_merged_minutes(lab)
     binds = {"pipeline": "recruitment", "horizon": CLOCK, "limit": 10}
-    for query in (ledger.NEWEST_LIVE, ledger.OLDEST, ledger.SUSPECTS, ledger.PENDING_COUNT):
-        plans = rows(lab.conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {query}", binds)
+    for name in ("newest_live", "oldest_pending", "suspects", "pending_count"):
+        plans = rows(lab.conn.cursor(), f"EXPLAIN FORMAT=TRADITIONAL {ledger.sql(name)}", binds)
         plan = next(found for found in plans if found["table"] not in (None, "<derived2>"))
         assert plan["key"] == "pending_minutes", plans
-        assert "filesort" not in (plan["Extra"] or "") or query == ledger.SUSPECTS, plans
+        assert "filesort" not in (plan["Extra"] or "") or name == "suspects", plans
 
 
 def _three_years_of_merged_minutes(lab: Lab) -> None:

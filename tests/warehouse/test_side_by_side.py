@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from include.durations import HOUR
 from include.housekeeping import folding
 from include.warehouse import batches, held, merge, rejected
-from include.warehouse.folded_hours import HOUR
 from include.warehouse.session import warehouse
 from tests.warehouse.lab import Lab, contribution, minute
 from tests.warehouse.shop import Shop, operation
