@@ -157,7 +157,7 @@ def test_old_batches_go_with_all_that_is_theirs(lab: Lab) -> None:
     kept = [batch_id for (batch_id,) in lab.query("SELECT batch_id FROM etl.batches ORDER BY batch_id DESC LIMIT 10")]
     said = tidy()
     assert said["batches removed"] == 3
-    assert said["rows removed by its steps.sql"] > 0
+    assert said["rows removed by its housekeeping.sql"] > 0
     for table in ("batches", "batch_minutes", "attempts", "check_results"):
         left = lab.query(f"SELECT DISTINCT batch_id FROM etl.{table} ORDER BY batch_id DESC")
         assert [batch_id for (batch_id,) in left] == kept, table
