@@ -33,7 +33,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 def test_every_test_collects_there(copied):
     done = run_pytest(copied, "--collect-only", "-q", "--strict-markers", "tests")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    for collected in ("tests/dags/test_chain.py::", "tests/spark/test_run.py::", "tests/e2e/test_replay.py::"):
+    for collected in ("tests/dags/test_minute_dag.py::", "tests/spark/test_run.py::", "tests/e2e/test_replay.py::"):
         assert collected in done.stdout
     assert "error" not in done.stdout.splitlines()[-1]
 
@@ -43,7 +43,7 @@ def test_what_needs_no_store_passes_there_and_the_rest_is_skipped_for_a_reason(c
         copied,
         "-q",
         "tests/dags/test_astro.py",
-        "tests/dags/test_chain.py",
+        "tests/dags/test_minute_dag.py",
         "tests/plugins",
         "tests/warehouse/test_ledger.py",
     )
