@@ -4,6 +4,9 @@ SHELL := /bin/bash
 PYTHON3 ?= python3
 VENV := .local/venv/bin
 LOCAL := $(VENV)/python -m local
+MINUTEMARK := ./minutemark
+# The commands of include/commands.py, which `./minutemark --help` lists, too.
+COMMANDS := verify held rejected release accept
 UV := .local/tools/uv/bin/uv
 
 # Variables of the command line (make run AIRFLOW_PORT=8081) reach the commands as environment variables.
@@ -20,10 +23,13 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest held release accept rejected replay verify housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
+.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest replay housekeeping latency bench page-bench volume shop-file faults rehearse test lint clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-15s%s\n", $$1, part[1]; if (n > 1) printf "%-19s%s\n", "", part[2] }'
+	@echo
+	@echo "Commands, also as ./minutemark COMMAND (--help describes the options):"
+	@$(PYTHON3) -m local.command_list
 	@echo
 	@echo "  Ports (saved in .local/ports): AIRFLOW_PORT=8080 CASSANDRA_PORT=9042 CASSANDRA_STORAGE_PORT=7000"
 	@echo "  MARIADB_PORT=3306 POSTGRES_PORT=15432 (Airflow's metadata) KAFKA_PORT=9092 KAFKA_CONTROLLER_PORT=9093"
@@ -32,6 +38,11 @@ help: ## list the targets
 	@echo "  To use your own Cassandra, set AIRFLOW_CONN_LAKE_READER and _WRITER (and _ADMIN for set-up)."
 	@echo "  To use your own Spark or Kafka, set AIRFLOW_CONN_SPARK_DEFAULT or AIRFLOW_CONN_KAFKA_DEFAULT."
 	@echo "  To run without Kafka, set MINUTEMARK_INGEST= (empty). Producers then write to the lake directly."
+
+# Variables of make's command line are options of the command. MINUTEMARK_FROM_MAKE names them: others may be set by chance.
+$(COMMANDS): export MINUTEMARK_FROM_MAKE = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+$(COMMANDS):
+	@$(MINUTEMARK) $@
 
 setup: ## install missing OS packages, the Python environment and the jars
 	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) not found. Install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 1; }
@@ -132,32 +143,10 @@ rehearse: setup ## run the services of docker-compose.override.yml without Docke
 	@$(VENV)/python -m local.servers.mysql
 	@KEEP="$(KEEP)" $(VENV)/python -m tests.rehearsal
 
-held: ## list held minutes and the checks that they failed | PIPELINE=recruitment FORMAT=table|json
-	@$(LOCAL) held $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(FORMAT),--format "$(FORMAT)")
-
 # Free text is passed in the environment, as a statement is.
-release: export RELEASE_BY = $(BY)
-release: export RELEASE_WHY = $(WHY)
-release: ## publish held minutes once and record who released them | PIPELINE=recruitment MINUTE=2026-11-22T14:05 (or FROM=… TO=…; BY=name WHY="…")
-	@$(LOCAL) release --pipeline "$(PIPELINE)" --minute "$(MINUTE)" --from "$(FROM)" --to "$(TO)" --by="$$RELEASE_BY" --why="$$RELEASE_WHY"
-
-accept: export ACCEPT_FIELD = $(FIELD)
-accept: export ACCEPT_BY = $(BY)
-accept: export ACCEPT_WHY = $(WHY)
-accept: ## accept the drift of a field, so that it holds no minutes, and record who did | PIPELINE=recruitment FIELD=job_id (KIND=disappeared BY=name WHY="…")
-	@$(LOCAL) accept --pipeline "$(PIPELINE)" --field="$$ACCEPT_FIELD" --kind "$(KIND)" --by="$$ACCEPT_BY" --why="$$ACCEPT_WHY"
-
-rejected: ## list rejected events by reason, with samples | PIPELINE=recruitment FROM=… TO=… FORMAT=table|json
-	@$(LOCAL) rejected $(if $(PIPELINE),--pipeline "$(PIPELINE)") --from "$(FROM)" --to "$(TO)" $(if $(FORMAT),--format "$(FORMAT)")
-
 replay: export REPLAY_REASON = $(REASON)
 replay: ## reprocess rejected events after a rule or a row was fixed | PIPELINE=recruitment (REASON="…" FROM=… TO=… WAIT=0)
 	@$(LOCAL) replay --pipeline "$(PIPELINE)" --reason="$$REPLAY_REASON" --from "$(FROM)" --to "$(TO)" $(if $(WAIT),--wait "$(WAIT)")
-
-verify: ## compare topics and lake with ledger, contributions and facts | PIPELINE=… FROM=2026-11-22T14:00 TO=… PATIENCE=120 SHOW=20 JSON=1
-	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make run" >&2; exit 2; }; $(LOCAL) verify \
-	  $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)") \
-	  $(if $(PATIENCE),--patience "$(PATIENCE)") $(if $(SHOW),--lines "$(SHOW)") $(if $(JSON),--json)
 
 housekeeping: ## delete data past its retention | DRY=1 (only count it), KEEP="batches=30 demo_events=2" (days)
 	@$(LOCAL) housekeeping $(if $(DRY),--dry-run) $(if $(KEEP),--keep $(KEEP))

@@ -1,11 +1,12 @@
 """Operations as DAGs with forms: set-up, import, release, accept, replay, verify, housekeeping; `make` calls the same code."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
-from include import pipelines
+from include import commands, pipelines
 from plugins import lineage
 from plugins.minute_dag import START
 from plugins.notifiers import NotifyFailedRun
@@ -20,6 +21,13 @@ SETTINGS = {
     "default_args": DEFAULTS,
     "on_failure_callback": NotifyFailedRun(),
 }
+
+
+def form(name: str) -> dict[str, Param]:
+    """The form of a DAG: the parameters of that command."""
+    return {
+        one.name: Param(one.form_default(), description=one.help, **one.schema()) for one in commands.get(name).form
+    }
 
 
 def triggering_user(dag_run) -> str:
@@ -58,32 +66,39 @@ def import_rows(params=None) -> None:
         raise AirflowFailException(problem)
 
 
-@task(execution_timeout=timedelta(minutes=5))
-def release_minutes(params=None, dag_run=None) -> None:
+def operation(name: str, task_id: str, timeout: timedelta):
+    """The task that runs this command of include/commands.py with the values of the form."""
+
+    @task(task_id=task_id, execution_timeout=timeout)
+    def run(params=None, dag_run=None, ti=None) -> None:
+        run_operation(name, params, dag_run, ti)
+
+    return run
+
+
+def run_operation(name: str, params: Mapping, dag_run, ti=None) -> None:
+    """Print the result of a command, and fail if there is a problem. Only failures that may pass are tried again."""
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.operations import held
-    from include.warehouse.held import ReleaseRefused
+    from include.errors import MinutemarkError
+    from include.listing import as_json
 
-    minutes = (params["pipeline"], params["minute"], params["from"], params["to"])
     try:
-        print(held.release_minutes(*minutes, by=triggering_user(dag_run), why=held.reason(params["why"], params["by"])))
-    except ReleaseRefused as refused:
-        raise AirflowFailException(str(refused)) from None
+        result = commands.get(name).run(params, user=triggering_user(dag_run))
+    except MinutemarkError as error:
+        if error.is_retried:
+            raise
+        raise AirflowFailException(str(error)) from None
+    print(result)
+    if name == "verify":
+        ti.xcom_push("report", as_json(result))  # the Pipelines page shows it
+    if problem := getattr(result, "problem", None):
+        raise AirflowFailException(problem)
 
 
-@task(execution_timeout=timedelta(minutes=5))
-def accept_drift(params=None, dag_run=None) -> None:
-    from airflow.sdk.exceptions import AirflowFailException
-
-    from include.operations import held
-    from include.warehouse.drifts import AcceptanceRefused
-
-    who = {"by": triggering_user(dag_run), "why": held.reason(params["why"], params["by"])}
-    try:
-        print(held.accept_drift(params["pipeline"], params["field"], params["kind"], **who))
-    except AcceptanceRefused as refused:
-        raise AirflowFailException(str(refused)) from None
+release_minutes = operation("release", "release_minutes", timedelta(minutes=5))
+accept_drift = operation("accept", "accept_drift", timedelta(minutes=5))
+recount = operation("verify", "recount", timedelta(hours=12))  # every id of the lake is read
 
 
 @task(execution_timeout=timedelta(hours=12))  # a replay of weeks waits until all their minutes are merged
@@ -97,19 +112,6 @@ def replay_rejected(params=None) -> None:
         run_reprocess(params["pipeline"], params["reason"], params["from"], params["to"], wait=params["wait"])
     except (WindowRefused, ReprocessingStalled) as refused:
         raise AirflowFailException(str(refused)) from None
-
-
-@task(execution_timeout=timedelta(hours=12))  # every id of the lake is read
-def recount(params=None, ti=None) -> None:
-    from airflow.sdk.exceptions import AirflowFailException
-
-    from include.verify.verify import run_verify
-
-    report = run_verify(params["pipeline"], params["from"], params["to"], params["patience"], params["lines"])
-    print(report)
-    ti.xcom_push("report", report.as_json())  # the Pipelines page shows it
-    if not report.clean:
-        raise AirflowFailException("Lake and warehouse differ. The report above lists the differences.")
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -244,7 +246,7 @@ def time_param(description: str) -> Param:
 with DAG(
     "minutemark_release",
     schedule=None,
-    description="Publishes held minutes although they fail a check, once, and records who released them and why.",
+    description=commands.get("release").help,
     doc_md=(
         "Set either `minute`, or `from` and `to`. The next run of the minute DAG reads these minutes again and publishes "
         "them. The checks that they fail count as warnings in that batch. A release does not cover other minutes, or a check "
@@ -252,18 +254,7 @@ with DAG(
         "The Pipelines page, `make held` and `etl.minute_ledger` list held minutes and the reasons."
     ),
     tags=["minutemark", "operations"],
-    params={
-        "pipeline": PIPELINE,
-        "minute": time_param("Minute to release (UTC). Leave empty to release a range."),
-        "from": time_param("First minute of the range to release (UTC)."),
-        "to": time_param("End of the range to release (UTC), not included."),
-        "why": Param(None, type=["null", "string"], description="Reason for the release, kept in the record."),
-        "by": Param(
-            None,
-            type=["null", "string"],
-            description="Name to note beside the reason. The record names the user who triggers.",
-        ),
-    },
+    params=form("release"),
     dagrun_timeout=timedelta(minutes=10),
     **SETTINGS,
 ):
@@ -272,7 +263,7 @@ with DAG(
 with DAG(
     "minutemark_accept",
     schedule=None,
-    description="Accepts the drift of a field, so that it holds no more minutes, and records who accepted it and why.",
+    description=commands.get("accept").help,
     doc_md=(
         "A field *disappeared* if no row of a minute has it although many rows had it the day before. It is *unreadable* if "
         "its values stop being numbers or times. *ignored_rows* stands for a minute that ignores far more rows than usual. "
@@ -281,21 +272,7 @@ with DAG(
         "failing checks still hold them. The acceptance ends when the field returns. `etl.drifts` keeps the record."
     ),
     tags=["minutemark", "operations"],
-    params={
-        "pipeline": PIPELINE,
-        "field": Param("", type="string", description="Field whose drift to accept, as `make held` shows it."),
-        "kind": Param(
-            None,
-            enum=[None, "disappeared", "unreadable", "ignored", "appeared"],
-            description="Only this kind of drift. Empty: every kind that is open for the field.",
-        ),
-        "why": Param(None, type=["null", "string"], description="Reason for the acceptance, kept in the record."),
-        "by": Param(
-            None,
-            type=["null", "string"],
-            description="Name to note beside the reason. The record names the user who triggers.",
-        ),
-    },
+    params=form("accept"),
     dagrun_timeout=timedelta(minutes=10),
     **SETTINGS,
 ):
@@ -328,7 +305,7 @@ with DAG(
 with DAG(
     "minutemark_verify",
     schedule=None,
-    description="Compares topics and lake with ledger, contributions and facts, and reports each difference.",
+    description=commands.get("verify").help,
     doc_md=(
         "The run fails if something differs. Its log says what differs, where, and what to do. It changes nothing, and can "
         "run beside all other DAGs. Minutes that are pending, open or held are listed separately.\n\n"
@@ -336,29 +313,7 @@ with DAG(
         "verifies every minute of the range, including minutes missing in the change log."
     ),
     tags=["minutemark", "operations"],
-    params={
-        "pipeline": Param(
-            None, enum=[None, *pipelines.all_pipelines()], description="Pipeline to verify. Empty: all pipelines."
-        ),
-        "from": Param(
-            None,
-            type=["null", "string"],
-            format="date-time",
-            description="First minute to verify (UTC). Empty: all known minutes.",
-        ),
-        "to": Param(
-            None,
-            type=["null", "string"],
-            format="date-time",
-            description="End of the range to verify (UTC), not included.",
-        ),
-        "patience": Param(
-            120, type="number", minimum=0, description="Seconds to wait for pending minutes to be merged."
-        ),
-        "lines": Param(
-            20, type="integer", minimum=1, description="Maximum number of lines to print for each kind of difference."
-        ),
-    },
+    params=form("verify"),
     dagrun_timeout=timedelta(hours=13),
     **SETTINGS,
 ):

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from include import pipelines
+from include.errors import MinutemarkError
 
 FOLDER = Path(__file__).parent / "lineage"
 DIRECT = frozenset({"IDENTITY", "TRANSFORMATION", "AGGREGATION"})  # subtypes; the others are INDIRECT
 
 
-class ColumnUnknown(LookupError):
+class ColumnUnknown(MinutemarkError):
     """A column that no data set of any pipeline has."""
 
 

@@ -11,6 +11,8 @@ import os
 import sys
 from dataclasses import dataclass, field
 
+from include.errors import MinutemarkError
+
 LAKE_READER = "lake_reader"
 LAKE_WRITER = "lake_writer"
 LAKE_ADMIN = "lake_admin"
@@ -19,9 +21,21 @@ WAREHOUSE_BI = "warehouse_bi"
 WAREHOUSE_ADMIN = "warehouse_admin"
 SPARK = "spark_default"
 KAFKA = "kafka_default"
+LAKEHOUSE_CATALOG = "lakehouse_catalog"
+IDS = (
+    LAKE_ADMIN,
+    LAKE_READER,
+    LAKE_WRITER,
+    WAREHOUSE_ADMIN,
+    WAREHOUSE_ETL,
+    WAREHOUSE_BI,
+    SPARK,
+    KAFKA,
+    LAKEHOUSE_CATALOG,
+)
 
 
-class ConnectionMissing(LookupError):
+class ConnectionMissing(MinutemarkError):
     """A connection id that nobody has defined."""
 
 
@@ -39,11 +53,16 @@ class Endpoint:
     extra: dict = field(default_factory=dict, repr=False)
 
 
+def variable(conn_id: str) -> str:
+    """The name of the environment variable that holds a connection."""
+    return f"AIRFLOW_CONN_{conn_id.upper()}"
+
+
 def endpoint(conn_id: str | Endpoint) -> Endpoint:
     """The connection of that id; an Endpoint comes back as it is. Raises ConnectionMissing with the remedy."""
     if isinstance(conn_id, Endpoint):
         return conn_id
-    value = os.environ.get(f"AIRFLOW_CONN_{conn_id.upper()}")
+    value = os.environ.get(variable(conn_id))
     if value and value.lstrip().startswith("{") and "airflow" not in sys.modules:
         return _from_json(conn_id, value)
     return _from_airflow(conn_id)
@@ -91,7 +110,7 @@ async def endpoint_in_trigger(conn_id: str) -> Endpoint:
 def _missing(conn_id: str) -> ConnectionMissing:
     return ConnectionMissing(
         f"Connection {conn_id!r} is not defined. Define it in Airflow (Admin, Connections), in a secrets backend, "
-        f"or as AIRFLOW_CONN_{conn_id.upper()}; `make services` writes all of them to .local/env."
+        f"or as {variable(conn_id)}; `make services` writes all of them to .local/env."
     )
 
 

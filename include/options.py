@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Real
 
+from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 
 ALLOW_SHRINK = "allow_shrink"
 
 
-class OptionRefused(ValueError):
+class OptionRefused(MinutemarkError):
     """A value of another type than the option's default; the message names the option."""
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from include.connections import LAKE_READER, endpoint
 from include.durations import HOUR, MINUTE
+from include.errors import MinutemarkError
 from include.lake import change_log, counts
 from include.lake.errors import unreadable_minutes
 from include.pipelines import Pipeline
@@ -21,7 +22,7 @@ MAX_RANGE = 1_440  # minutes of one run
 SAMPLED_FROM = 60  # minutes that were never read
 
 
-class RangeRefused(ValueError):
+class RangeRefused(MinutemarkError):
     """A range of minutes that no run can take; the message says what to ask for instead."""
 
 

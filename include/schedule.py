@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from datetime import timedelta
 
+from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.pipelines.declaration import CONTINUOUS, MINUTE, SCHEDULES
 
@@ -16,7 +17,7 @@ SETTING = "MINUTEMARK_SCHEDULE"
 LONGEST_WAIT = timedelta(minutes=2)
 
 
-class UnknownSchedule(ValueError):
+class UnknownSchedule(MinutemarkError):
     """MINUTEMARK_SCHEDULE has a value that is not a schedule."""
 
 

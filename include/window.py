@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from include.durations import HOUR, MINUTE
+from include.errors import MinutemarkError
 
 LOOK_BACK = timedelta(hours=3)  # of a reconcile run, before its interval: how late a writer without change log may be
 
 
-class WindowRefused(ValueError):
+class WindowRefused(MinutemarkError):
     """A window that cannot be meant; the message says what to enter instead."""
 
 
@@ -61,19 +62,16 @@ def as_minute(time: datetime) -> datetime:
 
 def open_range(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:
     """Minutes from `from` until before `to`, either of which may be empty: then that side is open. Raises WindowRefused."""
-    if from_text and to_text:
-        return parse_range(from_text, to_text)
-    return _minute_in("from", from_text) if from_text else None, _minute_in("to", to_text) if to_text else None
+    return in_order(*_parsed(from_text, to_text))
 
 
-def minute_or_range(minute: str | None, from_text: str | None, to_text: str | None) -> tuple[datetime, datetime]:
-    """One minute, or those from `from` until before `to`. Raises WindowRefused."""
-    if minute and not (from_text or to_text):
-        start = _minute_in("minute", minute)
-        return start, start + MINUTE
-    if minute or not (from_text or to_text):
+def minute_or_range(minute: datetime | None, start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
+    """One minute, or those from `start` until before `end`. Raises WindowRefused."""
+    if minute and not (start or end):
+        return minute, minute + MINUTE
+    if minute or not (start or end):
         raise WindowRefused("Set either `minute`, or both `from` and `to`.")
-    return parse_range(from_text, to_text)
+    return whole_range(start, end)
 
 
 def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, datetime]:
@@ -86,19 +84,34 @@ def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, dat
 
 def parse_range(from_text: str | None, to_text: str | None) -> tuple[datetime, datetime]:
     """The minutes from the one until before the other, as a form or a command line writes them, or WindowRefused."""
-    if not (from_text and to_text):
-        missing = "to" if from_text else "from"
+    return whole_range(*_parsed(from_text, to_text))
+
+
+def whole_range(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
+    """Both of them, in this order, or WindowRefused."""
+    if not (start and end):
+        missing = "to" if start else "from"
         raise WindowRefused(f"`{missing}` is empty. Set both `from` and `to`, or neither.")
-    start, end = _minute_in("from", from_text), _minute_in("to", to_text)
-    if start >= end:
+    return in_order(start, end)
+
+
+def in_order(start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """The same range, unless it is empty: then WindowRefused."""
+    if start and end and start >= end:
         raise WindowRefused(
-            f"`from` ({from_text}) must be before `to` ({to_text}). "
+            f"`from` ({start:%Y-%m-%dT%H:%M}) must be before `to` ({end:%Y-%m-%dT%H:%M}). "
             "`to` is exclusive; for one minute, set it to the next minute."
         )
     return start, end
 
 
-def _minute_in(name: str, text: str) -> datetime:
+def _parsed(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:
+    start, end = (minute_in(name, text) if text else None for name, text in (("from", from_text), ("to", to_text)))
+    return start, end
+
+
+def minute_in(name: str, text: str) -> datetime:
+    """The minute that a text says. Raises WindowRefused, which names the parameter."""
     try:
         return as_minute(datetime.fromisoformat(text.strip()))
     except ValueError:

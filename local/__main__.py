@@ -11,6 +11,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 
+from include import env_file
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
 from local.problems import Problem
 from local.progress import say
@@ -156,50 +157,11 @@ def ingest(arguments: argparse.Namespace) -> int:
     return ingest.main(arguments.rest)
 
 
-def held(arguments: argparse.Namespace) -> int:
-    _use_connections("make held")
-    from include.operations import held
-
-    return held.list_main(arguments.rest)
-
-
-def release(arguments: argparse.Namespace) -> int:
-    _use_connections("make release")
-    from include.operations import held
-
-    return held.release_main(arguments.rest)
-
-
-def accept(arguments: argparse.Namespace) -> int:
-    _use_connections("make accept")
-    from include.operations import held
-
-    return held.accept_main(arguments.rest)
-
-
-def rejected(arguments: argparse.Namespace) -> int:
-    _use_connections("make rejected")
-    from include.operations import rejected
-
-    return rejected.main(arguments.rest)
-
-
 def replay(arguments: argparse.Namespace) -> int:
     _use_connections("make replay")
     from include.operations import reprocess
 
     return reprocess.main(arguments.rest)
-
-
-def verify(arguments: argparse.Namespace) -> int:
-    try:
-        _use_connections("make verify")
-    except Problem as problem:
-        print(f"\n{problem}", file=sys.stderr)
-        return 2  # 1 says that something differs
-    from include.verify import verify
-
-    return verify.main(arguments.rest)
 
 
 def sql(arguments: argparse.Namespace) -> int:
@@ -257,12 +219,7 @@ OPERATIONS = (
     import_,
     replay_csv,
     ingest,
-    held,
-    release,
-    accept,
-    rejected,
     replay,
-    verify,
     housekeeping,
     tableau,
 )  # each reads its own arguments
@@ -274,7 +231,7 @@ def _use_connections(what: str) -> None:
     known = environment.read()
     if not known:
         raise Problem(what, ".local/env does not exist yet", "Run `make run` or `make services` first.")
-    environment.use(known)
+    env_file.use(known)
 
 
 def clean(arguments: argparse.Namespace) -> int:

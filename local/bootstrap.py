@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from local.files import read_variables
+from include import env_file
 from local.layout import CONNECT_JARS, KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
 from local.problems import Problem
 from local.progress import say, step
@@ -170,7 +170,7 @@ def install_environment() -> None:
 
 def install_optional() -> None:
     """What the lakehouse and BigQuery need in addition, where a setting turns them on; only when their lock changed."""
-    declared = {**read_variables(ROOT / ".env"), **os.environ}
+    declared = {**env_file.read(ROOT / ".env"), **os.environ}
     if declared.get("MINUTEMARK_LAKEHOUSE"):
         _install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
     if declared.get("MINUTEMARK_BIGQUERY"):

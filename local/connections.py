@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping
 
+from include.connections import variable
 from local.servers import cassandra, kafka, postgres, warehouse_server
 
 LAKE_LOGINS = {"lake_admin": cassandra.ADMIN, "lake_reader": cassandra.READER, "lake_writer": cassandra.WRITER}
@@ -14,7 +15,6 @@ WAREHOUSE_LOGINS = {
     "warehouse_etl": warehouse_server.ETL,
     "warehouse_bi": warehouse_server.BI,
 }
-IDS = (*LAKE_LOGINS, *WAREHOUSE_LOGINS, "spark_default", "kafka_default", "lakehouse_catalog")
 # Accounts of PostgreSQL; only the last one is of a connection.
 METADATA_LOGINS = {
     "metadata_admin": postgres.ADMIN,
@@ -42,11 +42,6 @@ def warehouse_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
 def metadata_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
     """The same passwords by the account names of PostgreSQL."""
     return {login: passwords[name] for name, login in METADATA_LOGINS.items()}
-
-
-def variable(conn_id: str) -> str:
-    """The name of the environment variable that holds a connection."""
-    return f"AIRFLOW_CONN_{conn_id.upper()}"
 
 
 def lake(passwords: Mapping[str, str], port: int) -> dict[str, str]:

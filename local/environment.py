@@ -18,13 +18,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from include import env_file
 from include.bigquery import settings as bigquery
+from include.connections import IDS
 from include.kafka import ingest_mode
 from include.lakehouse import settings as lakehouse
 from include.warehouse import reporting_zone
 from local import bootstrap, connections, login
 from local import ports as all_ports
-from local.files import read_variables, write_private
+from local.files import write_private
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, ROOT, SPARK_JARS, STATE, VENV
 from local.problems import Problem
 from local.servers import bigquery_emulator, postgres
@@ -70,15 +72,8 @@ class Environment:
 
 
 def read(path: Path = ENV_FILE) -> dict[str, str]:
-    """The variables of an env file, with or without `export`."""
-    return read_variables(path)
-
-
-def use(variables: Mapping[str, str]) -> None:
-    """Give this process these variables, and of our connections no others. It has no use for Airflow's metadata."""
-    for name in (postgres.SETTING, *map(connections.variable, connections.IDS)):
-        os.environ.pop(name, None)
-    os.environ.update({name: value for name, value in variables.items() if name != postgres.SETTING})
+    """The variables of this stack's env file, or of another one."""
+    return env_file.read(path)
 
 
 def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -> Environment:
@@ -243,7 +238,7 @@ def of_airflow(
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
     tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
     # Our connections come from `environment` alone: one that the user sourced earlier may be out of date.
-    ours = set(map(connections.variable, connections.IDS))
+    ours = set(map(connections.variable, IDS))
     kept = {name: value for name, value in inherited(environ).items() if name not in ours}
     return {
         **tuning,

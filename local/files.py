@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 
@@ -15,16 +14,3 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     draft.replace(path)
-
-
-def read_variables(path: Path) -> dict[str, str]:
-    """The variables of an env file, with or without `export`. A missing file has no variables."""
-    found = {}
-    if path.exists():
-        for line in path.read_text().splitlines():
-            line = line.strip().removeprefix("export ")
-            name, separator, value = line.partition("=")
-            if separator and not line.startswith("#"):
-                words = shlex.split(value)
-                found[name.strip()] = words[0] if words else ""
-    return found

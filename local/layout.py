@@ -11,6 +11,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from include.env_file import state
+
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
 
@@ -26,7 +28,7 @@ JUPYTER = LOCAL / "jupyter"
 TABLEAU = LOCAL / "tableau"
 BIGQUERY = LOCAL / "bigquery"
 
-STATE = Path(os.environ.get("MINUTEMARK_STATE") or LOCAL).absolute()
+STATE = state()
 DATA = STATE / "data"
 AIRFLOW_HOME = STATE / "airflow"
 LOGS = STATE / "logs"

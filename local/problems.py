@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from include.errors import MinutemarkError
 
-class Problem(Exception):
+
+class Problem(MinutemarkError):
     """Something that the person at the keyboard can put right."""
 
     def __init__(self, where: str, found: str, remedy: str) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import yaml
 
+from include import env_file
 from local import airflow_api, connections, environment, login, ports, supervisor, waiting, warehouse
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
@@ -115,7 +116,7 @@ class Stack:
 
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
-        environment.use(self.environment.variables)
+        env_file.use(self.environment.variables)
         from include.operations import setup
 
         with step("apply the schema of lake and warehouse"):

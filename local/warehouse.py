@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Iterator
 
+from include import env_file
 from local import environment
 from local.problems import Problem
 
@@ -18,7 +19,7 @@ def reader() -> Iterator:
     known = environment.read()
     if not known:
         raise Problem("Warehouse", ".local/env does not exist yet", "Run `make run` or `make services` first.")
-    environment.use(known)
+    env_file.use(known)
     from include.connections import endpoint
 
     account = endpoint("warehouse_bi")

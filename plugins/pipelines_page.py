@@ -21,9 +21,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from include import pipelines
+from include import commands, pipelines
 from include.connections import WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing
-from include.operations.held import accept_drift, release_minutes
+from include.operations.held import accept_drift
 from include.page import backfill, ledger, minutes, overview, problems, responses
 from include.pipelines import Pipeline
 from include.planner import RangeRefused
@@ -196,7 +196,8 @@ class Release(BaseModel):
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_release"))],
 )
 def release(pipeline: Annotated[Pipeline, Depends(edited)], asked: Release, user: GetUserDep) -> Json:
-    done = release_minutes(pipeline.name, asked.minute, asked.start, asked.end, by=user.get_name(), why=asked.why)
+    values = {"pipeline": pipeline.name, "minute": asked.minute, "from": asked.start, "to": asked.end, "why": asked.why}
+    done = commands.get("release").run(values, user=user.get_name())
     return Json({"message": str(done), "minutes": done.minutes})
 
 
@@ -216,6 +217,6 @@ class Acceptance(BaseModel):
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_accept"))],
 )
 def accept(pipeline: Annotated[Pipeline, Depends(edited)], wanted: Acceptance, user: GetUserDep) -> Json:
-    who = {"by": user.get_name(), "why": wanted.why}
+    who = {"user": user.get_name(), "why": wanted.why}
     done = accept_drift(pipeline.name, wanted.field, wanted.kind, drift_id=wanted.drift_id, **who)
     return Json({"message": str(done), "minutes": done.minutes})

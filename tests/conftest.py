@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -123,6 +123,19 @@ def short_path() -> Iterator[Path]:
     """A folder for sockets, whose paths may have 107 bytes: that of tmp_path is long where tests run in two processes."""
     with tempfile.TemporaryDirectory(prefix="mm-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def minutemark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a command of `./minutemark` in this process on the test's stores; returns its exit status."""
+    from include import cli
+
+    monkeypatch.setenv("MINUTEMARK_STATE", str(tmp_path))  # never a stack of this machine
+
+    def run(*words: str) -> int:
+        return cli.main(words)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from typing import Any
 
 from include import pipelines
 from include.connections import WAREHOUSE_BI, ConnectionMissing
+from include.errors import MinutemarkError
 from include.warehouse import bi_views
 from include.warehouse.bi_views import View
 from include.warehouse.errors import WarehouseError
@@ -30,7 +31,7 @@ ROWS_AT_ONCE = 10_000
 FILE_VERSION = "3"
 
 
-class ExtractRefused(ValueError):
+class ExtractRefused(MinutemarkError):
     """An extract that cannot be written as requested; the message says what to change."""
 
 

@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 
+from include.errors import MinutemarkError
+
 SETTING = "MINUTEMARK_BIGQUERY"  # project.dataset
 LOCATION = "MINUTEMARK_BIGQUERY_LOCATION"  # of a dataset that has to be created, such as EU
 _DATASET = re.compile(r"[a-z][a-z0-9.:-]*\.[A-Za-z0-9_]+")
 
 
-class BigQueryError(RuntimeError):
+class BigQueryError(MinutemarkError):
     """BigQuery is not set up, or a load failed. The message says where, what was found, and what to do."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import date, datetime
 
 from include import readings
+from include.errors import MinutemarkError
 from include.files.csv_records import CsvFile, Record
 from include.lake.admission import Refused, line_payload
 from include.lake.payload import NotAnObject, parsed
@@ -16,7 +17,7 @@ from include.pipelines.declaration import NULL_WORDS
 from include.warehouse.errors import WarehouseError
 
 
-class UnknownDimension(LookupError):
+class UnknownDimension(MinutemarkError):
     """A TABLE= that no pipeline, or more than one, declares."""
 
 

@@ -21,6 +21,8 @@ from typing import BinaryIO, NamedTuple
 
 from backports import zstd  # Python 3.14 has it as compression.zstd
 
+from include.errors import MinutemarkError
+
 PEEK = 256 * 1024  # bytes that can be looked at before they are read
 _CHUNK = 128 * 1024
 _MOST_MEMORY = 256 * 1024 * 1024
@@ -32,7 +34,7 @@ _PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member is text alone
 _SHOWN = 5
 
 
-class FileRefused(ValueError):
+class FileRefused(MinutemarkError):
     """A file that cannot be imported as it is; nothing of it was written."""
 
 

@@ -20,6 +20,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_WRITER, Endpoint, endpoint
+from include.errors import MinutemarkError
 from include.lake import change_log
 from include.lake.admission import Refused
 from include.lake.session import explained, lake
@@ -36,8 +37,10 @@ _WAITING = 2  # chunks of each process that are read ahead
 Read = Callable[[object], "Event | Refused"]  # judges one row; travels to other processes
 
 
-class ProcessEnded(RuntimeError):
+class ProcessEnded(MinutemarkError):
     """One of the processes that write ended before its time."""
+
+    is_retried = True
 
 
 @dataclass(frozen=True)

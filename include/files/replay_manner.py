@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from include.errors import MinutemarkError
 from include.files.csv_records import Record
 from include.files.json_events import JsonLineEvents
 from include.files.readers import CsvEvents
@@ -18,7 +19,7 @@ from include.lake.writer import Event
 from include.pipelines import Pipeline
 
 
-class ReplayRefused(ValueError):
+class ReplayRefused(MinutemarkError):
     """The requested replay can't be done; nothing was sent."""
 
 

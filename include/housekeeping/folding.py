@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from include.durations import HOUR
+from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.warehouse.folded_hours import hour_of
 from include.warehouse.pipeline_lock import lock
@@ -28,7 +29,7 @@ _FOLDABLE = (
 )
 
 
-class FoldingWrong(RuntimeError):
+class FoldingWrong(MinutemarkError):
     """A fold.sql that changes what an hour contributes. Nothing of that hour is folded."""
 
 

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 
 from include import pipelines
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
+from include.errors import MinutemarkError
 from include.housekeeping import expired
 from include.housekeeping.change_log_days import forget_days
 from include.housekeeping.demo_events import remove_demo_events
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 RETENTIONS = tuple(field.name for field in dataclasses.fields(Retention))
 
 
-class RetentionRefused(ValueError):
+class RetentionRefused(MinutemarkError):
     """A retention that cannot be meant; the message says what to give instead."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, endpoint
+from include.errors import MinutemarkError
 from include.kafka.ingest_mode import DAG, group_of
 from include.pipelines import Pipeline
 
@@ -32,8 +33,10 @@ _READING = {
 }
 
 
-class BrokerError(RuntimeError):
+class BrokerError(MinutemarkError):
     """The broker could not be reached, or refused. The message says where, what was found, and the remedy."""
+
+    is_retried = True
 
 
 class TopicMissing(BrokerError):

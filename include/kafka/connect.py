@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from include.errors import MinutemarkError
 from include.kafka.ingest_mode import CONNECT, dead_letters_of, ingest_mode
 from include.pipelines import Pipeline, all_pipelines
 
@@ -32,7 +33,7 @@ URL_SETTING = "MINUTEMARK_CONNECT_URL"
 LOGIN_SETTING = "MINUTEMARK_CONNECT_LOGIN"  # name:password
 
 
-class ConnectError(RuntimeError):
+class ConnectError(MinutemarkError):
     """A connector that does not run, or a refused login; the message has what Connect says of it."""
 
 

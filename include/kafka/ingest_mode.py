@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from include.errors import MinutemarkError
+
 SETTING = "MINUTEMARK_INGEST"
 DAG = "dag"  # the DAGs <pipeline>_ingest
 CONNECT = "connect"  # Kafka Connect with the Cassandra sink
 DEAD_LETTERS = "dead_letters"  # beside it, the DAG that consumes what Connect's transform refused
 
 
-class UnknownIngestMode(ValueError):
+class UnknownIngestMode(MinutemarkError):
     """MINUTEMARK_INGEST is not an ingest mode."""
 
 

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from include.connections import Endpoint
+from include.errors import MinutemarkError
 
 _NO_PERMISSION = re.compile(r"no (\w+) permission on <([^>]+)>")
 SET_UP = "run the DAG `minutemark_setup` (`make run` and `make services` do the same)"
 
 
-class LakeError(RuntimeError):
+class LakeError(MinutemarkError):
     """The lake could not be reached, or refused. The message says where, what, and the remedy."""
+
+    is_retried = True
 
 
 class LakePermissionMissing(LakeError):

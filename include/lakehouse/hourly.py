@@ -20,6 +20,7 @@ from datetime import UTC, date, datetime
 
 from include.connections import LAKE_READER, WAREHOUSE_ETL
 from include.durations import DAY, HOUR
+from include.errors import MinutemarkError
 from include.lake import change_log
 from include.lake.session import lake
 from include.lakehouse import ledger, repair, table, turns
@@ -53,7 +54,7 @@ _DIFFERS = (
 Figures = Mapping[datetime, Mapping[str, int]]  # by hour and measure
 
 
-class HoursDiffer(RuntimeError):
+class HoursDiffer(MinutemarkError):
     """Hours that the table counts otherwise than the warehouse. The message names them, with both counts."""
 
 

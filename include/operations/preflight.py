@@ -19,10 +19,11 @@ from include.connections import (
     Endpoint,
     endpoint,
 )
+from include.errors import MinutemarkError
 from include.kafka.ingest_mode import ingest_mode
 
 
-class PreflightFailed(RuntimeError):
+class PreflightFailed(MinutemarkError):
     """Something is missing; the message lists all of it."""
 
 

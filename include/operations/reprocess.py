@@ -15,6 +15,7 @@ from datetime import datetime
 
 from include import pipelines, planner
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
+from include.errors import MinutemarkError
 from include.files.readers import StoredEvents
 from include.lake import change_log
 from include.lake.admission import NotAdmitted
@@ -38,7 +39,7 @@ PATIENCE = 600.0  # seconds without a merged minute
 _COUNTS = ("raw_rows", "counted_rows", "ignored_rows")
 
 
-class ReprocessingStalled(RuntimeError):
+class ReprocessingStalled(MinutemarkError):
     """No minute was merged for a long time; nothing is lost, and the next runs process them."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
+from include.errors import MinutemarkError
 from include.page import batches
 from include.pipelines import Pipeline
 from include.warehouse.session import rows
@@ -27,7 +28,7 @@ _PAGE = (
 _FIRST, _LAST = datetime(1000, 1, 1), datetime(9999, 1, 1)
 
 
-class StateRefused(ValueError):
+class StateRefused(MinutemarkError):
     """A state that no row of the ledger has."""
 
 

@@ -6,12 +6,13 @@ import functools
 import importlib
 import pkgutil
 
+from include.errors import MinutemarkError
 from include.pipelines.declaration import Dimension, Output, Pipeline, Retention
 
 __all__ = ["Dimension", "Output", "Pipeline", "Retention", "all_pipelines", "asked", "get"]
 
 
-class UnknownPipeline(LookupError):
+class UnknownPipeline(MinutemarkError):
     """A pipeline name that no module declares."""
 
 

@@ -132,8 +132,12 @@ class Report:
             lines.append("  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in numbers)]))
         return "\n".join(lines)
 
-    def as_json(self) -> str:
-        found = {
+    @property
+    def problem(self) -> str | None:
+        return None if self.clean else "Lake and warehouse differ. The report lists the differences."
+
+    def as_data(self) -> dict:
+        return {
             "clean": self.clean,
             "pipelines": {
                 one.pipeline: {
@@ -146,7 +150,6 @@ class Report:
                 for one in self.pipelines
             },
         }
-        return json.dumps(found, indent=1, default=str, ensure_ascii=False)
 
 
 def again(pipeline: str, minute: datetime | None, last: datetime | None = None, *, shrink: bool = False) -> str:

@@ -1,13 +1,8 @@
-"""Verify: compares topic, lake, ledger, contributions, facts, lakehouse and BigQuery. It changes nothing.
-
-`make verify` and the DAG minutemark_verify call this. Exit status: 0 nothing differs, 1 something does, 2 nobody can say.
-"""
+"""Compares topic, lake, ledger, contributions, facts, lakehouse and BigQuery, and reports each difference. Changes nothing."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
@@ -15,11 +10,10 @@ from types import ModuleType
 
 from include import pipelines
 from include.bigquery import settings as bigquery
-from include.connections import LAKE_READER, WAREHOUSE_ETL, ConnectionMissing
+from include.connections import LAKE_READER, WAREHOUSE_ETL
 from include.durations import DAY, MICROSECOND, MINUTE
-from include.kafka.clients import BrokerError
+from include.errors import MinutemarkError
 from include.kafka.ingest_mode import ingest_mode
-from include.lake.errors import LakeError
 from include.lake.session import lake
 from include.lakehouse import settings as lakehouse
 from include.pipelines import Pipeline
@@ -30,22 +24,11 @@ from include.verify.comparison import PURPOSES, Look, Verdict, finding_of
 from include.verify.identities import Identities
 from include.verify.minutes import POLL, Minutes, chunks
 from include.verify.report import Finding, Findings, PipelineReport, Report
-from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
-from include.window import WindowRefused, parse_range
+from include.window import whole_range
 
 PATIENCE = 120.0  # seconds that pending minutes are waited for
 LINES = 20  # of each kind of difference
-_REFUSALS = (
-    BrokerError,
-    LakeError,
-    WarehouseError,
-    lakehouse.LakehouseError,
-    bigquery.BigQueryError,
-    ConnectionMissing,
-    pipelines.UnknownPipeline,
-    WindowRefused,
-)
 
 
 def verify(
@@ -132,7 +115,7 @@ class _PipelineCheck:
             self._report.notes.append(str(check))
         except Exception as error:
             remedy = str(error)
-            if not isinstance(error, _REFUSALS):
+            if not isinstance(error, MinutemarkError):
                 traceback.print_exc()
                 remedy = f"{type(error).__name__}: {error}"
             finding = Finding(f"{name}_unreadable", None, name, {"copy": "readable"}, {"copy": "unreadable"}, remedy)
@@ -204,42 +187,12 @@ def _days(start: datetime, end: datetime) -> Iterator[date]:
 
 
 def run_verify(
-    pipeline: str | None,
-    from_text: str | None,
-    to_text: str | None,
+    pipeline: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
     patience: float = PATIENCE,
     lines: int = LINES,
 ) -> Report:
-    """What a command line or a form asks for: PIPELINE, FROM, TO, PATIENCE and SHOW of `make verify`."""
-    start, end = parse_range(from_text, to_text) if from_text or to_text else (None, None)
-    return verify(pipelines.named_or_all(pipeline), start=start, end=end, patience=patience, lines=lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m include.verify.verify …`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="make verify", description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", help="PIPELINE= to verify (default: all)")
-    parser.add_argument("--from", dest="start", help="FROM= first minute, UTC; then every minute until TO is counted")
-    parser.add_argument("--to", dest="end", help="TO= end of the minutes, not included")
-    parser.add_argument(
-        "--patience", type=float, default=PATIENCE, help="PATIENCE= seconds to wait for pending minutes"
-    )
-    parser.add_argument("--lines", type=int, default=LINES, help="SHOW= lines to print of each kind of difference")
-    parser.add_argument("--json", action="store_true", help="JSON=1: for programs")
-    asked = parser.parse_args(arguments)
-    try:
-        report = run_verify(asked.pipeline, asked.start, asked.end, asked.patience, asked.lines)
-    except _REFUSALS as error:
-        print(f"Nothing was verified. {error.args[0]}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except Exception:  # Python's own status for it is 1, which says here that something differs
-        traceback.print_exc()
-        return 2
-    print(report.as_json() if asked.json else report)
-    return 0 if report.clean else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """The report of one pipeline or of all, of a range of minutes or of all."""
+    span = whole_range(start, end) if start or end else (None, None)
+    return verify(pipelines.named_or_all(pipeline), start=span[0], end=span[1], patience=patience, lines=lines)

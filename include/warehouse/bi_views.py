@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.warehouse.sql import SqlFile, files
 
@@ -21,7 +22,7 @@ _COLUMN = re.compile(r"  -- (?P<type>[A-Z]+(?:\([\d, ]+\))?): (?P<description>.*
 _NAME = re.compile(r"\b(\w+),?\s*\Z")
 
 
-class ViewNotDescribed(ValueError):
+class ViewNotDescribed(MinutemarkError):
     """A view for BI tools without its grain, or a column without type and description."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 
+from include.errors import MinutemarkError
 from include.warehouse import ddl
 from include.warehouse.errors import code_of
 
@@ -22,7 +23,7 @@ _PRIMARY = re.compile(r"PRIMARY KEY \((.*)\)", re.DOTALL)
 _ALREADY_DONE = frozenset({1060, 1061, 1091})  # column or key added, key dropped: another set-up was quicker
 
 
-class ColumnRefused(RuntimeError):
+class ColumnRefused(MinutemarkError):
     """A declared column that can't be given to rows that are there."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.durations import MINUTE
+from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.warehouse.drift import (
     APPEARED,
@@ -55,7 +56,7 @@ _MOST_NEW = 500  # undeclared fields on record: a producer that makes up names m
 _LONGEST_NAME, _LONGEST_REASON = 190, 500
 
 
-class AcceptanceRefused(ValueError):
+class AcceptanceRefused(MinutemarkError):
     """An acceptance that would accept nothing; the message says what is open instead."""
 
 

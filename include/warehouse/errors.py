@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from include.connections import Endpoint
+from include.errors import MinutemarkError
 
 SET_UP = "run the DAG `minutemark_setup` (`make run` and `make services` do the same)"
 DEADLOCK, LOCK_WAIT = 1213, 1205
@@ -13,15 +14,17 @@ DENIED = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
 _MISSING = frozenset({1049, 1054, 1146, 1176})
 
 
-class WarehouseError(RuntimeError):
+class WarehouseError(MinutemarkError):
     """The warehouse could not be reached, or refused. `code` is the server's or the client library's number."""
+
+    is_retried = True
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
         self.code = code
 
 
-class BatchRefused(RuntimeError):
+class BatchRefused(MinutemarkError):
     """A batch is not in the state that a step needs; the message says what to clear or start."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.durations import MINUTE
+from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.warehouse.gate_verdict import Pass, Release
 from include.warehouse.pipeline_lock import lock
@@ -22,7 +23,7 @@ _ALL = 2**63 - 1  # rows: no limit
 _LONGEST_NAME, _LONGEST_REASON = 190, 500
 
 
-class ReleaseRefused(ValueError):
+class ReleaseRefused(MinutemarkError):
     """A release that would release nothing; the message says what is held instead."""
 
 

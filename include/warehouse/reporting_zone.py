@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from include.errors import MinutemarkError
+
 SETTING = "MINUTEMARK_REPORTING_ZONE"
 DEFAULT = "UTC"
 
@@ -21,7 +23,7 @@ _ROWS_AT_ONCE = 1_000
 _COLUMNS = "day, offset_seconds, changes_at, offset_after"
 
 
-class UnknownZone(ValueError):
+class UnknownZone(MinutemarkError):
     """A reporting zone that the IANA database does not have."""
 
 

@@ -14,16 +14,16 @@ from tests.airflow_home import PROJECT
 
 # Rooms of include/, lowest layer first. A room imports from lower layers and from itself, not from its neighbors.
 LAYERS = (
-    ("durations",),
+    ("errors", "listing", "durations"),
     ("connections", "readings", "window", "notice", "progress_log"),
-    ("pipelines", "webhook"),
-    ("lake", "schedule", "options", "column_lineage"),
+    ("pipelines", "webhook", "env_file", "parameters"),
+    ("lake", "schedule", "options", "column_lineage", "commands"),
     ("warehouse",),
     ("kafka", "lakehouse", "spark", "planner", "metrics", "bi"),
     ("files", "bigquery", "demo"),
     ("verify", "housekeeping"),
     ("operations",),
-    ("page",),
+    ("page", "cli"),
 )
 ABOVE = {
     "include": (),

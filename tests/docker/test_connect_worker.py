@@ -349,7 +349,7 @@ def test_drift_that_comes_through_connect_is_held_by_name_until_a_person_accepts
     assert not held.keys() & {at for (at,) in runs.query(published, noon=noon)}
 
     for field in ("job_id", "publisher_id", "campaign_id"):
-        assert accept_drift("recruitment", field, None, by="test").minutes == 1
+        assert accept_drift("recruitment", field, None, user="test").minutes == 1
     airflow.catch_up()
     assert len(runs.query(ledger, state="merged", noon=noon)) == 9
     assert verify.verify([recruitment], start=noon, end=noon + timedelta(hours=1)).clean

@@ -39,7 +39,10 @@ def links_of(page: Path) -> list[str]:
 
 
 def make_targets() -> set[str]:
-    return set(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1).split())
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return {
+        name for names in re.findall(r"^(?:COMMANDS :=|\.PHONY:) (.*)$", text, re.MULTILINE) for name in names.split()
+    }
 
 
 def commands_of(page: Path) -> set[str]:

@@ -14,7 +14,6 @@ import pytest
 from airflow.models import DagRun
 
 from dags import operations
-from include.operations import held as operation
 from include.warehouse import batches, held, ledger, merge
 from include.warehouse.errors import BatchRefused
 from include.warehouse.session import warehouse
@@ -399,12 +398,12 @@ def test_holding_and_releasing_works_with_the_other_client_library(lab: Lab, mon
         assert releases(other) == [(minute(0), "größer", batch_id)]
 
 
-def test_make_held_prints_a_table_and_json(lab: Lab, capsys) -> None:
-    assert operation.list_main([]) == 0
+def test_held_minutes_are_a_table_of_reasons_and_json_of_minutes(lab: Lab, minutemark, capsys) -> None:
+    assert minutemark("held") == 0
     assert capsys.readouterr().out == "Nothing is held in ecommerce, recruitment.\n"
     hold(lab)
     release(lab, reason="checked with the agency")
-    assert operation.list_main(["--pipeline", "recruitment"]) == 0
+    assert minutemark("held", "recruitment") == 0
     shown = capsys.readouterr().out
     for part in (
         "2026-03-01 10:00",
@@ -414,42 +413,61 @@ def test_make_held_prints_a_table_and_json(lab: Lab, capsys) -> None:
         '"job_id": 7',
     ):
         assert part in shown
-    assert operation.list_main(["--format", "json"]) == 0
-    [row] = json.loads(capsys.readouterr().out)
-    assert (row["minute"], row["status"], row["rows_now"]) == ("2026-03-01 10:00:00", "released", 1)
+    for option in (["--json"], ["--format", "json"]):
+        assert minutemark("held", *option) == 0
+        [row] = json.loads(capsys.readouterr().out)
+        assert (row["minute"], row["status"], row["rows_now"]) == ("2026-03-01 10:00:00", "released", 1)
 
 
-def test_make_release_records_the_login_name_and_notes_another(lab: Lab, monkeypatch, capsys) -> None:
+def test_minutes_held_for_the_same_reason_but_for_its_numbers_are_one_row(lab: Lab, minutemark, capsys) -> None:
+    reasons = {minute(number): f"{number + 1} of {number + 2:,} rows are rejected" for number in range(1_700)}
+    ledger.hold(lab.conn.cursor(), "recruitment", [(at, None, why) for at, why in reasons.items()], None)
+    ledger.hold(lab.conn.cursor(), "recruitment", [(minute(2_000), None, "bid is negative")], None)
+    lab.conn.commit()
+    assert minutemark("held", "recruitment", "--format", "tsv") == 0
+    titles, *groups = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    shown = [dict(zip(titles, group, strict=True)) for group in groups]
+    assert [(one["minutes"], one["first_minute"], one["last_minute"], one["reason"]) for one in shown] == [
+        ("1700", str(minute(0)), str(minute(1_699)), "N of N rows are rejected"),
+        ("1", str(minute(2_000)), str(minute(2_000)), "bid is negative"),
+    ]
+    assert minutemark("held", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1_701
+
+
+def test_a_release_records_the_login_name_and_notes_another(lab: Lab, minutemark, monkeypatch, capsys) -> None:
     monkeypatch.setenv("LOGNAME", "carol")
     hold(lab, {minute(2): BAD})
-    assert operation.release_main(["--pipeline", "recruitment", "--minute", "2026-03-01T10:00Z"]) == 0
+    assert minutemark("release", "recruitment", "2026-03-01T10:00Z") == 0
+    assert "Released by carol: 2026-03-01 10:00." in capsys.readouterr().out
     range_ = ["--from", "2026-03-01 10:00", "--to", "2026-03-01 10:05"]
-    assert operation.release_main(["--pipeline", "recruitment", *range_, "--by", "dora", "--why=-- it's right"]) == 0
+    assert minutemark("release", "recruitment", *range_, "--by", "dora", "--why=-- it's right", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "pipeline": "recruitment",
+        "by": "carol",
+        "minutes": [str(minute(2))],
+        "before": [str(minute(0))],
+    }
     assert releases(lab, "minute, released_by, reason") == [
         (minute(0), "carol", None),
         (minute(2), "carol", "-- it's right (by dora)"),
     ]
-    assert "Released by carol: 2026-03-01 10:00." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--pipeline", "nothing", "--minute", "2026-03-01T10:00"], "no pipeline 'nothing'.* recruitment"),
-        (["--minute", "2026-03-01T10:00"], "PIPELINE="),
-        (["--pipeline", "recruitment"], "either `minute`, or both `from` and `to`"),
-        (
-            ["--pipeline", "recruitment", "--from", "2026-03-01T11:00", "--to", "2026-03-01T10:00"],
-            "must be before `to`",
-        ),
-        (["--pipeline", "recruitment", "--from", "2026-03-01T11:00"], "`to` is empty"),
-        (["--pipeline", "recruitment", "--minute", "noon"], "'noon', which is not a date and time"),
-        (["--pipeline", "recruitment", "--minute", "2026-03-01T11:00"], "11:00 of recruitment is not held"),
+        (["recruitment"], "either `minute`, or both `from` and `to`"),
+        (["recruitment", "--from", "2026-03-01T11:00", "--to", "2026-03-01T10:00"], "must be before `to`"),
+        (["recruitment", "--from", "2026-03-01T11:00"], "`to` is empty"),
+        (["recruitment", "2026-03-01T11:00"], "11:00 of recruitment is not held"),
     ],
 )
-def test_make_release_says_what_is_held_instead(lab: Lab, capsys, arguments: list[str], says: str) -> None:
+def test_a_release_that_is_refused_says_what_is_held(
+    lab: Lab, minutemark, capsys, arguments: list[str], says: str
+) -> None:
     hold(lab)
-    assert operation.release_main(arguments) == 1
+    assert minutemark("release", *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("Nothing is released. ") and "Traceback" not in error
     assert "2026-03-01 10:00" in error.partition("Held ")[2]

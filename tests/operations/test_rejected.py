@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-from include.operations import rejected as operation
 from include.warehouse import rejected
 from include.warehouse.errors import WarehouseError
 from include.warehouse.rejected import Choice
@@ -105,15 +104,15 @@ def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.M
         assert rejected.stored(conn, [rejected_id])[0]["reason"] == "größer"
 
 
-def test_make_rejected_cuts_payloads_to_a_readable_length(lab: Lab, capsys) -> None:
-    assert operation.main([]) == 0
+def test_the_list_cuts_payloads_to_a_readable_length(lab: Lab, minutemark, capsys) -> None:
+    assert minutemark("rejected") == 0
     assert capsys.readouterr().out == "Nothing is rejected in ecommerce, recruitment.\n"
     reject(lab, "bid is negative: -3", "2026-03-01T10:00Z/0/a", payload=json.dumps({"ed": "x" * 10_000}))
-    assert operation.main(["--pipeline", "recruitment"]) == 0
+    assert minutemark("rejected", "recruitment") == 0
     shown = capsys.readouterr().out
     assert "bid is negative" in shown and '{"ed": "xxx' in shown
     assert max(map(len, shown.splitlines())) < 400
-    assert operation.main(["--format", "json", "--from", "2026-03-01T10:00"]) == 0
+    assert minutemark("rejected", "--json", "--from", "2026-03-01T10:00") == 0
     [group] = json.loads(capsys.readouterr().out)
     assert (group["rows"], group["reason"], group["first_minute"]) == (1, "bid is negative", "2026-03-01 10:00:00")
 
@@ -121,13 +120,13 @@ def test_make_rejected_cuts_payloads_to_a_readable_length(lab: Lab, capsys) -> N
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--pipeline", "nothing"], "There is no pipeline 'nothing'"),
-        (["--format", "xml"], "FORMAT=xml is unknown: choose one of table, json"),
+        (["nothing"], "`pipeline` is 'nothing'. Choose one of ecommerce, recruitment."),
+        (["--format", "xml"], "'xml' is not one of 'table', 'tsv', 'json'"),
         (["--from", "2026-03-02", "--to", "2026-03-01"], "must be before `to`"),
         (["--from", "noon"], "is not a date and time"),
     ],
 )
-def test_make_rejected_says_what_is_wrong_in_one_line(lab: Lab, capsys, arguments: list[str], says: str) -> None:
-    assert operation.main(arguments) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("List failed. ") and says in error
+def test_the_list_says_what_is_wrong_in_one_line(lab: Lab, minutemark, capsys, arguments: list[str], says: str) -> None:
+    assert minutemark("rejected", *arguments) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert says in line and line.startswith(("List failed. ", "Error: "))

@@ -167,8 +167,8 @@ def test_rows_that_the_lake_lost_before_they_were_written(exact: Shop) -> None:
 
 def test_verify_needs_no_package_of_the_lakehouse_where_it_is_off(exact: Shop) -> None:
     program = (
-        "import sys; from include.operations import verify; "
-        "status = verify.main(['--pipeline', 'ecommerce', '--patience', '0']); "
+        "import sys; from include import cli; "
+        "status = cli.main(['verify', 'ecommerce', '--patience', '0']); "
         "loaded = {'pyiceberg', 'duckdb', 'pyarrow'} & sys.modules.keys(); sys.exit(f'{loaded}' if loaded else status)"
     )
     environ = {name: value for name, value in os.environ.items() if name != "MINUTEMARK_LAKEHOUSE"}
@@ -203,10 +203,10 @@ def test_a_table_of_bigquery_that_was_dropped(exact: Shop, bigquery) -> None:
 
 
 def test_a_bigquery_that_does_not_answer_is_a_difference_and_the_rest_is_verified(
-    exact: Shop, bigquery, monkeypatch, capsys
+    exact: Shop, bigquery, minutemark, monkeypatch, capsys
 ) -> None:
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
-    assert verify.main(["--pipeline", SHOP.name, "--patience", "0"]) == 1
+    assert minutemark("verify", SHOP.name, "--patience", "0") == 1
     report = capsys.readouterr().out
     assert "bigquery_unreadable, 1: The copy could not be compared" in report
     assert "BigQuery does not answer" in report

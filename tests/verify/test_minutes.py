@@ -147,7 +147,7 @@ def test_empty_stores_differ_in_nothing(lab: Lab, writer) -> None:
 
 # ⚑ 120,000 rows of a minute that were deleted one by one: nothing at all was verified
 def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verified(
-    good: Lab, writer, capsys: pytest.CaptureFixture[str]
+    good: Lab, writer, minutemark, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remove(writer, EVENTS[0])  # a difference of the other minute
     with unreadable_partition(writer, RECRUITMENT, minute(1), 3):
@@ -160,7 +160,7 @@ def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verifie
         assert report.totals["facts"] == 2
         # Without the other minute: the command waits as long as a difference takes to settle.
         span = ["--from", f"{minute(1):%Y-%m-%dT%H:%M}", "--to", f"{minute(2):%Y-%m-%dT%H:%M}"]
-        assert verify.main(["--pipeline", "recruitment", "--patience", "0", *span]) == 1
+        assert minutemark("verify", "recruitment", "--patience", "0", *span) == 1
         assert "cannot be read" in capsys.readouterr().out
     assert kinds(recount()).get("unreadable") is None
 
@@ -549,15 +549,15 @@ def test_it_works_with_the_other_client_library(good: Lab, writer, monkeypatch) 
     assert only(report, "facts_events").found == {"sources": "by hand"}
 
 
-def test_exit_status_and_report_for_people_and_programs(good: Lab, capsys, monkeypatch) -> None:
-    assert verify.main(["--pipeline", "recruitment"]) == 0
+def test_exit_status_and_report_for_people_and_programs(good: Lab, minutemark, capsys) -> None:
+    assert minutemark("verify", "recruitment") == 0
     assert "recruitment, all minutes: nothing differs" in capsys.readouterr().out
     good.query("UPDATE recruitment.events SET clicks = 40")
-    assert verify.main(["--lines", "1"]) == 1
+    assert minutemark("verify", "--lines", "1") == 1
     said = capsys.readouterr().out
     assert "found clicks=40" in said
     assert "… and 1 more" in said
-    assert verify.main(["--json", "--from", "2026-03-01T10:00", "--to", "2026-03-01T10:01"]) == 1
+    assert minutemark("verify", "--json", "--from", "2026-03-01T10:00", "--to", "2026-03-01T10:01") == 1
     found = json.loads(capsys.readouterr().out)["pipelines"]["recruitment"]
     assert (found["totals"]["minutes"], found["totals"]["lake_rows"], found["totals"]["differences"]) == (1, 2, 2)
     assert found["differences"][0]["first"][0]["found"] == {"clicks": 40}
@@ -566,21 +566,21 @@ def test_exit_status_and_report_for_people_and_programs(good: Lab, capsys, monke
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--pipeline", "nothing"], "There is no pipeline 'nothing'"),
+        (["nothing"], "`pipeline` is 'nothing'. Choose one of ecommerce, recruitment."),
         (["--from", "2026-03-01T10:00"], "`to` is empty"),
         (["--from", "2026-03-01T10:00", "--to", "2026-03-01T10:00"], "must be before"),
     ],
 )
-def test_invalid_arguments_give_no_verdict(arguments: list[str], says: str, capsys) -> None:
-    assert verify.main(arguments) == 2
+def test_invalid_arguments_give_no_verdict(arguments: list[str], says: str, minutemark, capsys) -> None:
+    assert minutemark("verify", *arguments) == 2
     assert says in capsys.readouterr().err
 
 
-def test_an_unreachable_store_gives_no_verdict(good: Lab, capsys, monkeypatch) -> None:
+def test_an_unreachable_store_gives_no_verdict(good: Lab, minutemark, capsys, monkeypatch) -> None:
     for name in ("AIRFLOW_CONN_LAKE_READER", "AIRFLOW_CONN_WAREHOUSE_ETL"):
         with monkeypatch.context() as patch:
             patch.setenv(name, json.dumps(json.loads(os.environ[name]) | {"port": 1}))
-            assert verify.main([]) == 2
+            assert minutemark("verify") == 2
         assert "cannot be reached" in capsys.readouterr().err
 
 

@@ -128,9 +128,9 @@ def test_without_an_ingest_mode_topics_are_not_verified(pipeline, events, monkey
     assert not [note for note in report.notes if pipeline.topic in note]
 
 
-def test_a_broker_that_is_away_makes_no_verdict(pipeline, monkeypatch, capsys):
+def test_a_broker_that_is_away_makes_no_verdict(pipeline, minutemark, monkeypatch, capsys):
     away = {"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}}
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(away))
     monkeypatch.setattr("include.kafka.topics.TIMEOUT", 1.0)
-    assert verify.main(["--pipeline", "recruitment"]) == 2
+    assert minutemark("verify", "recruitment") == 2
     assert "Nothing was verified. The broker of connection kafka_default" in capsys.readouterr().err

@@ -1,0 +1,193 @@
+"""The command line: `./minutemark`, or `python -m include.cli`, from the table in include/commands.py.
+
+Exit status: 0 done and right; 1 done, and something differs or is missing; 2 wrong usage, or it cannot run.
+"""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
+
+try:
+    import click
+    from click.shell_completion import CompletionItem
+except ModuleNotFoundError:
+    sys.exit(
+        f"The commands need the project's packages, which {sys.executable} does not have. On Linux run: make setup. "
+        "In Airflow, run them in the environment that has requirements.txt."
+    )
+
+from include import env_file
+from include.commands import COMMANDS
+from include.errors import MinutemarkError
+from include.listing import as_json
+from include.parameters import FLAG, Command, Parameter
+
+# Names of make's variables on its command line. Only these are read from the environment: FROM or FILE may be anything there.
+FROM_MAKE = "MINUTEMARK_FROM_MAKE"
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
+
+class _Group(click.Group):
+    """Lists its commands under the headings of the table."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, commands in groupby(COMMANDS, key=lambda command: command.group):
+            with formatter.section(heading):
+                formatter.write_dl([(one.name, one.help) for one in commands])
+
+
+class _Command(click.Command):
+    """Describes its arguments in its help, which click does only from 8.5 on."""
+
+    def __init__(self, *args, arguments: Mapping[str, str], **attributes) -> None:
+        super().__init__(*args, **attributes)
+        self._arguments = arguments
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self._arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl([(name.upper(), text) for name, text in self._arguments.items()])
+        super().format_options(ctx, formatter)
+
+
+class _Value(click.ParamType):
+    """The type of a declared parameter."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.parameter = parameter
+        self.name = parameter.type.name
+
+    def convert(self, value, param, ctx):
+        try:
+            return self.parameter.read(value)
+        except MinutemarkError as error:
+            return self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx, param, incomplete):
+        return [CompletionItem(choice) for choice in self.parameter.choices if choice.startswith(incomplete)]
+
+
+def build() -> click.Group:
+    """The command line."""
+    group = _Group("minutemark", help="Operate Minutemark: each command has its own --help.", no_args_is_help=True)
+    typed = os.environ.get(FROM_MAKE, "").split()
+    for command in COMMANDS:
+        group.add_command(_click_command(command, typed))
+    return group
+
+
+def _click_command(command: Command, typed: Sequence[str]) -> click.Command:
+    def variable(name: str) -> str | None:
+        return name if name in typed else None
+
+    params = [_click_parameter(one, variable(one.make_variable)) for one in command.parameters]
+    if command.formats:
+        choice = click.Choice(command.formats)
+        params.append(click.Option(["--format", "form"], type=choice, default="table", envvar=variable("FORMAT")))
+    params.append(click.Option(["--json", "json"], is_flag=True, help="Print JSON.", envvar=variable("JSON")))
+    return _Command(
+        command.name,
+        callback=partial(_run, command),
+        params=params,
+        help=command.help,
+        arguments={one.name: one.help for one in command.parameters if one.positional},
+    )
+
+
+def _click_parameter(one: Parameter, variable: str | None) -> click.Parameter:
+    keyword = one.keyword or one.name
+    shared = {"required": one.required, "envvar": variable}
+    if one.positional:
+        return click.Argument([keyword], type=_Value(one), **shared)
+    name = one.name.replace("_", "-")
+    if one.type is FLAG:
+        names = f"--{name}/--no-{name}" if one.default else f"--{name}"
+        return click.Option([names, keyword], is_flag=True, default=one.default, help=one.help, **shared)
+    return click.Option(
+        [f"--{name}", keyword], type=_Value(one), default=one.default, show_default=True, help=one.help, **shared
+    )
+
+
+def _run(command: Command, *, json: bool, form: str = "", **keywords) -> None:
+    """Call the operation, print its result, and end with its exit status."""
+    json = json or form == "json"
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        _use_connections()
+        report = partial(_print, file=sys.stderr if json else sys.stdout)
+        result = command.call(keywords, user=login_name(), report=report)
+    except MinutemarkError as error:
+        _end(error.exit_status, f"{command.failed} {error}".strip())
+    except KeyboardInterrupt:
+        _end(130, f"\n{command.stopped}")
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        where = error.filename or env_file.state()
+        _end(2, f"{where}: {os.strerror(error.errno)}\n  What to do: free disk space, or make it writable.")
+    if json:
+        _print(as_json(result))
+    else:
+        _print(result.in_format(form) if form else result)
+    problem = getattr(result, "problem", None)
+    _end(1 if problem else 0, problem)
+
+
+def _use_connections() -> None:
+    """Those of this machine's stack where there is one, else those that Airflow knows."""
+    env = env_file.state() / "env"
+    if known := env_file.read(env):
+        env_file.use(known)
+    elif "AIRFLOW_HOME" not in os.environ and not any(name.startswith("AIRFLOW_CONN_") for name in os.environ):
+        raise MinutemarkError(
+            f"There are no connections: {env} does not exist, and no AIRFLOW_CONN_… is set. Run `make run` or "
+            "`make services` first, or run this where Airflow runs."
+        )
+
+
+def _print(text: object, file=None) -> None:
+    """Print, unless the reader has closed the pipe (`… | head`): the operation is then finished all the same."""
+    try:
+        print(text, file=file, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
+
+
+def _end(status: int, message: str | None = None) -> None:
+    if message:
+        _print(message, file=sys.stderr)
+    raise click.exceptions.Exit(status)
+
+
+def login_name() -> str:
+    """The login name of the user at this command line."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in containers
+        return f"uid {os.getuid()}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    try:
+        return build().main(arguments, prog_name="minutemark", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except click.Abort:
+        return 130
+    except Exception:  # Python's own status for it is 1, which says that something differs
+        traceback.print_exc()
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

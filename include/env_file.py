@@ -1,0 +1,38 @@
+"""`.local/env`, which `make run` and `make services` write: the connections of this machine's stores, for every command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from include.connections import IDS, variable
+
+ROOT = Path(__file__).resolve().parents[1]
+METADATA = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+
+
+def state() -> Path:
+    """The folder of one stack's data, logs, ports and env file."""
+    return Path(os.environ.get("MINUTEMARK_STATE") or ROOT / ".local").absolute()
+
+
+def read(path: Path) -> dict[str, str]:
+    """The variables of an env file, with or without `export`. A missing file has no variables."""
+    found = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            line = line.strip().removeprefix("export ")
+            name, separator, value = line.partition("=")
+            if separator and not line.startswith("#"):
+                words = shlex.split(value)
+                found[name.strip()] = words[0] if words else ""
+    return found
+
+
+def use(variables: Mapping[str, str]) -> None:
+    """Give this process these variables, and no other connections of the project. It does not need Airflow's metadata."""
+    for name in (METADATA, *map(variable, IDS)):
+        os.environ.pop(name, None)
+    os.environ.update({name: value for name, value in variables.items() if name != METADATA})

@@ -1,0 +1,100 @@
+"""Results for people and for programs: a table whose rows are groups, tab-separated values, or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Rows for programs, and the groups of them that people read; str() is their table."""
+
+    rows: Sequence[Mapping[str, object]]
+    groups: Sequence[Mapping[str, object]]
+    columns: Mapping[str, str]  # of a group: key to title
+    empty: str  # what the table says without rows
+    details: Callable[[Mapping], Iterable[str]]  # lines below a group's row
+
+    def __str__(self) -> str:
+        if not self.groups:
+            return self.empty
+        titles, *lines = table(self.groups, self.columns)
+        text = [titles]
+        for line, group in zip(lines, self.groups, strict=True):
+            text += [line, *(f"    {detail}" for detail in self.details(group))]
+        return "\n".join(text)
+
+    def in_format(self, form: str) -> str:
+        """As `table`, or as `tsv`: a line for each group, as precise as JSON."""
+        if form == "table":
+            return str(self)
+        return tsv(list(self.columns), ([group[key] for key in self.columns] for group in self.groups))
+
+    def as_data(self) -> Sequence[Mapping[str, object]]:
+        return self.rows
+
+
+def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> list[str]:
+    """One line for the titles and one for each row; `columns` is key to title. The last column is as long as it is."""
+    cells = [list(columns.values())] + [[cell(row[key]) for key in columns] for row in rows]
+    widths = [max(len(line[number]) for line in cells) for number in range(len(columns) - 1)]
+    return [
+        "  ".join([*(text.ljust(width) for text, width in zip(line, widths, strict=False)), line[-1]]).rstrip()
+        for line in cells
+    ]
+
+
+def cell(value: object) -> str:
+    """On one line; times without microseconds, and without seconds where there are none."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}" if value.second or value.microsecond else f"{value:%Y-%m-%d %H:%M}"
+    return f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())
+
+
+def tsv(names: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Tab-separated values, as MySQL writes them: NULL is \\N."""
+    return "\n".join("\t".join(line) for line in [list(names), *([_escaped(value) for value in row] for row in rows)])
+
+
+def _escaped(value: object) -> str:
+    if value is None:
+        return "\\N"
+    return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def as_json(result: object) -> str:
+    """Any result of a command. Decimals are texts, so that they stay exact; times are as str() writes them."""
+    return json.dumps(result, default=_plain, ensure_ascii=False, indent=1)
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "as_data"):
+        return value.as_data()
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def without_numbers(text: str | None) -> str | None:
+    """What texts share that differ in their numbers only, so that they are one group."""
+    return text and re.sub(r"\d[\d,.]*\d|\d", "N", text)
+
+
+def shared(texts: Sequence[str | None]) -> str | None:
+    """The text of a group: theirs if all are equal, else what they share."""
+    return texts[0] if len(set(texts)) == 1 else without_numbers(texts[0])
+
+
+def span(minutes: Iterable[date]) -> dict[str, object]:
+    """First and last of a group's minutes, and how many there are."""
+    listed = list(minutes)
+    return {"minutes": len(listed), "first_minute": min(listed), "last_minute": max(listed)}

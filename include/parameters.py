@@ -1,0 +1,146 @@
+"""What a command of include/commands.py is made of: its parameters, their types, and the function behind it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from include import window
+from include.errors import MinutemarkError
+
+
+class ValueRefused(MinutemarkError):
+    """A value that a parameter does not take; the message says what to write."""
+
+
+@dataclass(frozen=True)
+class Type:
+    """How a value is read, from text or from JSON, and what JSON Schema calls it."""
+
+    name: str
+    read: Callable[[str, Any], Any]  # of the parameter's name and the value; raises MinutemarkError
+    schema: Mapping[str, str]
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueRefused(f"`{name}` is {value!r}, which is not a number.") from None
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueRefused(f"`{name}` is {value!r}, which is not a whole number.") from None
+
+
+def _percentage(name: str, value: Any) -> float:
+    return _number(name, value.strip().removesuffix("%") if isinstance(value, str) else value)
+
+
+TEXT = Type("text", lambda _, value: value, {"type": "string"})
+MINUTE = Type("minute", window.minute_in, {"type": "string", "format": "date-time"})
+WHOLE = Type("number", _whole, {"type": "integer"})
+NUMBER = Type("number", _number, {"type": "number"})
+PERCENTAGE = Type("percent", _percentage, {"type": "number"})
+FLAG = Type("flag", lambda _, value: bool(value), {"type": "boolean"})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: an option or argument of the command line, a variable of make, a field of the DAG's form."""
+
+    name: str
+    help: str
+    type: Type = TEXT
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    required: bool = False
+    positional: bool = False  # on the command line
+    in_form: bool = True
+    variable: str = ""  # of make, unless it is the name in capitals
+    keyword: str = ""  # of the function, unless it is the name
+
+    @property
+    def make_variable(self) -> str:
+        return self.variable or self.name.upper()
+
+    def read(self, value: Any) -> Any:
+        """The typed value; the default of an empty one. Raises MinutemarkError."""
+        if value is None or value == "":
+            if self.required:
+                raise ValueRefused(f"`{self.name}` is empty. {self.help}")
+            return self.default
+        found = self.type.read(self.name, value)
+        if self.choices and found not in self.choices:
+            raise ValueRefused(f"`{self.name}` is {value!r}. Choose one of {', '.join(self.choices)}.")
+        if isinstance(found, Real) and not self._is_within(found):
+            raise ValueRefused(f"`{self.name}` is {value}. Write a number {self._bounds()}.")
+        return found
+
+    def _is_within(self, number: Real) -> bool:
+        return (self.least is None or number >= self.least) and (self.most is None or number <= self.most)
+
+    def _bounds(self) -> str:
+        return f"from {self.least:g} to {self.most:g}" if self.most is not None else f"of {self.least:g} or more"
+
+    def form_default(self) -> Any:
+        """What the form shows at first. It cannot leave a required field empty."""
+        return next(iter(self.choices), "") if self.required else self.default
+
+    def schema(self) -> dict:
+        """JSON Schema of the form's field."""
+        optional = self.form_default() is None
+        if self.choices:
+            return {"enum": [*([None] if optional else []), *self.choices]}
+        bounds = {"minimum": self.least, "maximum": self.most}
+        named = self.type.schema["type"]
+        return {
+            **self.type.schema,
+            "type": ["null", named] if optional else named,
+            **{name: bound for name, bound in bounds.items() if bound is not None},
+        }
+
+
+@dataclass(frozen=True)
+class Command:
+    """One operation, as the command line, make, the docs and a DAG offer it."""
+
+    name: str
+    function: str  # module:function, imported when it is called; it takes the parameters by keyword
+    help: str  # one sentence
+    group: str
+    parameters: tuple[Parameter, ...] = ()
+    details: str = ""  # for the docs, behind the sentence
+    passes: tuple[str, ...] = ()  # what the function also takes: `user` for its record, `report` for lines on its way
+    failed: str = ""  # how the message of a failure begins
+    stopped: str = "Stopped."  # by Ctrl-C
+    formats: tuple[str, ...] = ()  # of a listing; all others print text, or JSON
+    dag: str | None = None  # with this form
+    permission: str = "edit"  # on a pipeline's minute DAG, to start it there: edit, or see its runs
+
+    def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Keywords of the function from texts or JSON values by name; without a value, the default. Raises MinutemarkError."""
+        return {one.keyword or one.name: one.read(values.get(one.name)) for one in self.parameters}
+
+    def call(self, keywords: Mapping[str, Any], *, user: str, report: Callable[[str], object] = print) -> Any:
+        """Run it. Returns its result: str() is what people read, and `problem` what it lacks, if it has one."""
+        module, _, name = self.function.partition(":")
+        context = {"user": user, "report": report}
+        function = getattr(importlib.import_module(module), name)
+        return function(**keywords, **{name: context[name] for name in self.passes})
+
+    def run(self, values: Mapping[str, Any], *, user: str, report: Callable[[str], object] = print) -> Any:
+        """Read the values, and call it."""
+        return self.call(self.read(values), user=user, report=report)
+
+    @property
+    def form(self) -> list[Parameter]:
+        return [one for one in self.parameters if one.in_form]

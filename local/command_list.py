@@ -1,0 +1,71 @@
+"""The table in include/commands.py as text: `make help` prints it, and docs/commands.md has it between two marks.
+
+`python3 -m local.command_list` prints it; with `--docs` it writes the page. It needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from itertools import groupby
+
+from include.commands import COMMANDS
+from include.env_file import ROOT
+from include.parameters import FLAG, Command, Parameter
+
+PAGE = ROOT / "docs" / "commands.md"
+_BLOCK = re.compile(r"(<!-- commands: [^>]*-->\n).*?(<!-- end of commands -->\n)", re.DOTALL)
+
+
+def for_make() -> str:
+    """A line for each command, and one for its variables."""
+    lines = []
+    for command in COMMANDS:
+        lines += [f"  {command.name:<15}{command.help}", f"{'':19}{_variables(command)}"]
+    return "\n".join(lines)
+
+
+def _variables(command: Command) -> str:
+    needed = " ".join(f"{one.make_variable}={_example(one)}" for one in command.parameters if one.required)
+    others = [f"{one.make_variable}={_example(one)}" for one in command.parameters if not one.required]
+    formats = [f"FORMAT={'|'.join(command.formats)}"] if command.formats else []
+    return f"{needed} ({' '.join([*others, *formats, 'JSON=1'])})".strip()
+
+
+def _example(one: Parameter) -> str:
+    if one.type is FLAG:
+        return "0" if one.default else "1"
+    return "|".join(one.choices) or "…"
+
+
+def for_docs() -> str:
+    """A section for each group of commands."""
+    sections = []
+    for heading, commands in groupby(COMMANDS, key=lambda command: command.group):
+        rows = "\n".join(map(_row, commands))
+        sections.append(f"## {heading}\n\n| command | what it does | options | DAG |\n|---|---|---|---|\n{rows}\n")
+    return "\n" + "\n".join(sections) + "\n"
+
+
+def _row(command: Command) -> str:
+    arguments = [one.name.upper() if one.required else f"[{one.name.upper()}]" for one in _arguments(command)]
+    options = [f"`--{one.name.replace('_', '-')}`" for one in command.parameters if not one.positional]
+    text = f"{command.help} {command.details}".strip()
+    dag = f"`{command.dag}`" if command.dag else ""
+    return f"| `{' '.join(['./minutemark', command.name, *arguments])}` | {text} | {' '.join(options)} | {dag} |"
+
+
+def _arguments(command: Command) -> list[Parameter]:
+    return [one for one in command.parameters if one.positional]
+
+
+def page(text: str) -> str:
+    """The page with its block written again."""
+    return _BLOCK.sub(lambda found: found[1] + for_docs() + found[2], text)
+
+
+if __name__ == "__main__":
+    if "--docs" in sys.argv:
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(for_make())

@@ -1,0 +1,20 @@
+"""`./minutemark` from the command line, where nothing runs yet."""
+
+import os
+import subprocess
+
+import pytest
+
+from local.layout import ROOT
+
+
+def run(*words: str, **environ: str) -> subprocess.CompletedProcess:
+    keeps = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MAKE"))}
+    return subprocess.run([ROOT / "minutemark", *words], env=keeps | environ, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("command", ["verify", "held"])
+def test_without_stores_it_says_what_to_run(tmp_path, command: str) -> None:
+    done = run(command, MINUTEMARK_STATE=str(tmp_path))
+    assert done.returncode == 2, "1 would say that something differs."
+    assert "make services" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,82 @@
+"""The table of commands: what is declared there is what the command line and the forms offer."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from datetime import datetime
+from decimal import Decimal
+
+import pytest
+
+from include import cli, listing
+from include.commands import COMMANDS
+from include.errors import MinutemarkError
+from include.parameters import FLAG, MINUTE, NUMBER, PERCENTAGE, WHOLE, Parameter, ValueRefused
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_function_takes_the_declared_parameters(command):
+    module, _, name = command.function.partition(":")
+    signature = inspect.signature(getattr(importlib.import_module(module), name))
+    signature.bind(**{one.keyword or one.name: None for one in command.parameters}, **dict.fromkeys(command.passes))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_help_of_every_command_describes_its_parameters(command, capsys):
+    assert cli.main([command.name, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert command.help in shown
+    for one in command.parameters:
+        assert (one.name.upper() if one.positional else f"--{one.name.replace('_', '-')}") in shown
+        assert one.help in shown
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "read"),
+    [
+        (Parameter("at", "", MINUTE), "2026-03-01T10:00:59+01:00", datetime(2026, 3, 1, 9)),
+        (Parameter("lines", "", WHOLE, least=1), "7", 7),
+        (Parameter("share", "", PERCENTAGE, most=100, least=0), "20 %", 20.0),
+        (Parameter("share", "", PERCENTAGE, most=100, least=0), 20, 20.0),
+        (Parameter("wait", "", FLAG, True), None, True),
+        (Parameter("wait", "", FLAG, True), False, False),
+        (Parameter("kind", "", choices=("a", "b")), "", None),
+    ],
+)
+def test_a_value_is_read_from_text_or_from_json(parameter, value, read):
+    assert parameter.read(value) == read
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "says"),
+    [
+        (Parameter("at", "", MINUTE), "noon", "`at` is 'noon', which is not a date and time. Write it as 2026-"),
+        (Parameter("lines", "", WHOLE, least=1), "0", "`lines` is 0. Write a number of 1 or more."),
+        (Parameter("lines", "", WHOLE, least=1), "many", "'many', which is not a whole number"),
+        (Parameter("share", "", PERCENTAGE, least=0, most=100), "101", "Write a number from 0 to 100."),
+        (Parameter("seconds", "", NUMBER, least=0), "nan", "Write a number of 0 or more."),
+        (Parameter("kind", "", choices=("a", "b")), "c", "`kind` is 'c'. Choose one of a, b."),
+        (Parameter("field", "Field to accept.", required=True), "", "`field` is empty. Field to accept."),
+    ],
+)
+def test_a_value_that_cannot_be_read_says_what_to_write(parameter, value, says):
+    with pytest.raises(MinutemarkError) as refused:
+        parameter.read(value)
+    assert says in str(refused.value)
+
+
+def test_numbers_of_json_stay_exact():
+    row = {"spend": Decimal("12345678901234567890.123456"), "at": datetime(2026, 3, 1, 10), "rows": 3}
+    found = listing.Listing([row], [row], {"spend": "spend"}, "nothing", lambda _: ())
+    assert json.loads(listing.as_json(found)) == [
+        {"spend": "12345678901234567890.123456", "at": "2026-03-01 10:00:00", "rows": 3}
+    ]
+
+
+def test_completion_offers_the_choices_of_a_parameter():
+    release = cli.build().commands["release"]
+    pipeline = next(param for param in release.params if param.name == "pipeline")
+    assert [item.value for item in pipeline.type.shell_complete(None, pipeline, "re")] == ["recruitment"]
+    assert issubclass(ValueRefused, MinutemarkError)
