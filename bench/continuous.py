@@ -3,7 +3,7 @@
 Starts a throw-away stack with demo traffic of one pipeline, 5,000 events a minute through its topic, and measures over the
 given minutes: the age of the newest published event at every instant, the seconds from one merge to the next, and the CPU of
 each part of the stack. With a seed it kills at random moments, without warning, the worker of a task of the chain, the
-scheduler with all its tasks, or the Spark driver. At the end the traffic stops and everything is recounted; a difference, or
+scheduler with all its tasks, or the Spark driver. At the end the traffic stops and everything is verified; a difference, or
 minutes that stay pending, give exit status 1.
 """
 

@@ -107,14 +107,14 @@ class Bench:
 
     def lake(self, rows: int, pipeline: Pipeline) -> Lake:
         """A lake of that many rows besides the delta's."""
-        with _said(f"lake of {rows:,} rows"):
+        with _logged(f"lake of {rows:,} rows"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows)
             lakes.fill(self.spark, pipeline, DELTA, DELTA_ROWS, a_minute=DELTA_ROWS)
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
 
     def backlog(self, rows: int, pipeline: Pipeline) -> Lake:
         """A lake of that many rows, no two of which belong to one fact."""
-        with _said(f"lake of {rows:,} rows with unique keys"):
+        with _logged(f"lake of {rows:,} rows with unique keys"):
             minutes = lakes.fill(self.spark, pipeline, NEWEST, rows, unique=True)
         return Lake(pipeline.keyspace, pipeline, tuple(minutes_before(NEWEST, minutes)))
 
@@ -122,7 +122,7 @@ class Bench:
     def merged(self, lake: Lake) -> Iterator[World]:
         """A world that has merged the whole lake."""
         with self.world(lake.name, lake.pipeline) as made:
-            with _said(f"{len(lake.minutes) + 1:,} minutes of {lake.name} merged"):
+            with _logged(f"{len(lake.minutes) + 1:,} minutes of {lake.name} merged"):
                 made.catch_up(self.spark, [DELTA, *lake.minutes])
             yield made
 
@@ -170,7 +170,7 @@ class Bench:
         with self.world("polled", pipeline) as one:
             days = 0
             for years in YEARS:
-                with _said(f"{years} years of minutes in change log and ledger"):
+                with _logged(f"{years} years of minutes in change log and ledger"):
                     for day in range(days, days := 365 * years):
                         one.touch(minutes_before(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
                     with one.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -189,7 +189,10 @@ class Bench:
         with self.world(f"warm_{keys}", lake.pipeline) as warm:
             warm.catch_up(self.spark, lake.minutes[: len(lake.minutes) // 10])
         for rows in sorted(backlogs):
-            with self.world(f"{keys}_{rows}", lake.pipeline) as fresh, _said(f"catch-up of {rows:,} rows, {keys} keys"):
+            with (
+                self.world(f"{keys}_{rows}", lake.pipeline) as fresh,
+                _logged(f"catch-up of {rows:,} rows, {keys} keys"),
+            ):
                 seconds[f"{rows}"] = [fresh.catch_up(self.spark, lake.minutes[: rows // lakes.ROWS_A_MINUTE])]
         _report(f"catch-up-{keys}", f"catch-up by rows in the backlog, {keys} keys", seconds)
         (fewer, less), (more, longer) = ((rows, seconds[f"{rows}"][0]) for rows in sorted(backlogs))
@@ -218,7 +221,7 @@ def _timed(works: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
 
 
 @contextlib.contextmanager
-def _said(what: str) -> Iterator[None]:
+def _logged(what: str) -> Iterator[None]:
     print(f"   … {what}", file=sys.stderr, flush=True)
     begun = time.monotonic()
     yield

@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def _fill() -> Mapping[str, str]:
-    """A year of one pipeline; returns the times that the views are asked for."""
+    """A year of one pipeline; returns the times that the views are queried for."""
     with warehouse() as conn:
         newest = now(conn).replace(second=0, microsecond=0)
         binds = {"newest": newest, "year": YEAR, "batches": KEPT_BATCHES, "checks": CHECKS, "rejected": REJECTED}

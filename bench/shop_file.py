@@ -71,7 +71,7 @@ _SYLLABLES = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What file is wanted."""
 
     rows: int
@@ -80,14 +80,14 @@ class Asked:
     seed: int = 1
 
 
-def lines(asked: Asked, products: int = PRODUCTS) -> Iterator[tuple[int, str]]:
+def lines(request: Request, products: int = PRODUCTS) -> Iterator[tuple[int, str]]:
     """(rows, their text) minute by minute, without the header; minutes without rows are left out."""
-    rng = random.Random(f"shop {asked.seed}")
+    rng = random.Random(f"shop {request.seed}")
     catalogue, weights = product_catalogue(rng, products)
-    sessions = _Sessions(rng, asked)
+    sessions = _Sessions(rng, request)
     carts, purchases = _Due(CARTS), _Due(PURCHASES)
     looked_at, carted = (catalogue[0], sessions.tails[0]), None
-    for minute, count in _minutes(rng, asked):
+    for minute, count in _minutes(rng, request):
         sessions.renew(count)
         stamp = f"{minute:%Y-%m-%d %H:%M}"
         times = [f"{stamp}:{second} UTC,view," for second in sorted(rng.choices(_SECONDS, k=count))]
@@ -110,15 +110,18 @@ def lines(asked: Asked, products: int = PRODUCTS) -> Iterator[tuple[int, str]]:
         yield count, "".join(chain.from_iterable(zip(times, bought, tails, strict=True)))
 
 
-def _minutes(rng: random.Random, asked: Asked) -> Iterator[tuple[datetime, int]]:
+def _minutes(rng: random.Random, request: Request) -> Iterator[tuple[datetime, int]]:
     """Every minute that has rows, with how many: day and night, and days that differ."""
     of_day = [_busyness(minute / 60) for minute in range(1440)]
-    days = [rng.uniform(0.85, 1.15) for _ in range(asked.days)]
-    total, begin = math.fsum(of_day) * math.fsum(days), datetime(asked.start.year, asked.start.month, asked.start.day)
+    days = [rng.uniform(0.85, 1.15) for _ in range(request.days)]
+    total, begin = (
+        math.fsum(of_day) * math.fsum(days),
+        datetime(request.start.year, request.start.month, request.start.day),
+    )
     share, done = 0.0, 0
-    for number in range(asked.days * 1440):
+    for number in range(request.days * 1440):
         share += of_day[number % 1440] * days[number // 1440] / total
-        until = asked.rows if number == asked.days * 1440 - 1 else min(asked.rows, round(asked.rows * share))
+        until = request.rows if number == request.days * 1440 - 1 else min(request.rows, round(request.rows * share))
         if until > done:
             yield begin + timedelta(minutes=number), until - done
             done = until
@@ -147,12 +150,12 @@ class _Due:
 class _Sessions:
     """Those who are in the shop: `tails` are their ends of a row, user and session."""
 
-    def __init__(self, rng: random.Random, asked: Asked) -> None:
+    def __init__(self, rng: random.Random, request: Request) -> None:
         # A session that leaves without an event is none: those that are seen have one more than the others.
         renewed = 1 / (_EVENTS_PER_SESSION - 1)
         self._rng, self._due = rng, _Due(renewed)
-        self._users = max(1, asked.rows // _EVENTS_PER_USER)
-        a_minute = asked.rows / (asked.days * 1440) * renewed
+        self._users = max(1, request.rows // _EVENTS_PER_USER)
+        a_minute = request.rows / (request.days * 1440) * renewed
         self.tails = [self._new() for _ in range(max(1, round(a_minute * _SESSION_MINUTES)))]
 
     def renew(self, rows: int) -> None:
@@ -225,27 +228,27 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         draft.unlink(missing_ok=True)
 
 
-def write(path: Path, asked: Asked) -> None:
+def write(path: Path, request: Request) -> None:
     """The whole file, with progress."""
-    with opened(path) as file, Bar(path.name, asked.rows, unit="row") as bar:
+    with opened(path) as file, Bar(path.name, request.rows, unit="row") as bar:
         file.write(HEADER.encode())
         written = 0
-        for rows, text in lines(asked):
+        for rows, text in lines(request):
             file.write(text.encode())
             written += rows
             bar.at(written)
 
 
 class Unclear(ValueError):
-    """What was asked for can't be written."""
+    """What was request for can't be written."""
 
 
-def _asked(rows: str, start: str, days: str, seed: str) -> Asked:
+def _request(rows: str, start: str, days: str, seed: str) -> Request:
     for name, text in (("ROWS", rows), ("DAYS", days), ("SEED", seed)):
         if not (text.isascii() and text.isdigit()) or (name != "SEED" and int(text) < 1):
             raise Unclear(f"{name}={text} is not a number. Use for example ROWS=10000000 DAYS=30 SEED=1.")
     try:
-        return Asked(int(rows), date.fromisoformat(start), int(days), int(seed))
+        return Request(int(rows), date.fromisoformat(start), int(days), int(seed))
     except ValueError:
         raise Unclear(f"START={start} is not a date. Use for example START=2019-11-01.") from None
 
@@ -262,10 +265,10 @@ def main(arguments: list[str] | None = None) -> int:
     path = Path(given.file)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        asked = _asked(given.rows, given.start, given.days, given.seed)
+        request = _request(given.rows, given.start, given.days, given.seed)
         if not given.file or path.exists():
             raise Unclear(f"FILE={given.file} is there already, or no name. Name a new file: .csv, .csv.gz or .zip.")
-        write(path, asked)
+        write(path, request)
     except Unclear as error:
         print(f"No file written. {error}", file=sys.stderr)
         return 1
@@ -275,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped. Nothing is left of the file.", file=sys.stderr)
         return 130
-    print(f"{path}: {asked.rows:,} rows of {asked.days} days from {asked.start}, {path.stat().st_size:,} bytes.")
+    print(f"{path}: {request.rows:,} rows of {request.days} days from {request.start}, {path.stat().st_size:,} bytes.")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 Starts throw-away stores, writes the rows over that many minutes, and merges the backlog as the minute DAG does, run after
 run, with ten live minutes in each batch. Prints for each run its minutes, the seconds of its steps, and the CPU seconds of
-all processes, stores included: those tell what a run costs on a machine that has other work too.
+all processes, stores included: they show what a run costs on a shared machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A history of any length at full speed: `make volume FILE=2019-Nov.csv.gz` (PIPELINE=ecommerce; see `make shop-file`).
 
-Starts throw-away stores, imports the file as `make import` does, works off the backlog as the minute DAG does, run after
-run, and recounts all of it. Prints the rows per second of each million on the way in and of each batch, what the steps of
+Starts throw-away stores, imports the file as `make import` does, processes the backlog as the minute DAG does, run after
+run, and verifies all of it. Prints the rows per second of each million at import and of each batch, what the steps of
 a batch took, and the most memory that all processes had together.
 
 The hours of the shop are then compared to the cent with sums that know nothing of the project but the file's columns.
@@ -75,7 +75,7 @@ def _import(pipeline: Pipeline, file: Path) -> int:
 
 @contextmanager
 def _progress() -> Iterator[list[tuple[int, float]]]:
-    """(rows, time) about every million rows of the import that goes on."""
+    """(rows, time) about every million rows of the running import."""
     found, over = [(0, time.monotonic())], threading.Event()
 
     def follow() -> None:

@@ -86,14 +86,14 @@ class World:
             batch, submitted = self.submission(batch_id)
             try:
                 job = run.Job.read(submitted.job_file)
-                job_begun = time.perf_counter()
+                job_started = time.perf_counter()
                 status = run.attempt(spark, job)
-                job_seconds = time.perf_counter() - job_begun
+                job_seconds = time.perf_counter() - job_started
             finally:
                 shutil.rmtree(submitted.dir)
             if status:
                 raise RuntimeError(f"The Spark job of batch {batch_id} in {self.name} answered with {status}.")
-            steps["submit"] = job_begun - begun - steps["open"]
+            steps["submit"] = job_started - begun - steps["open"]
             steps |= self._publish(batch_id)
             return Timing(time.perf_counter() - begun, job_seconds, len(batch.minutes), steps)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-BEGUN, REMINDER, OVER = "begun", "reminder", "over"
-_HEADS = {BEGUN: "Problem", REMINDER: "Still", OVER: "Over"}
+STARTED, REMINDER, OVER = "begun", "reminder", "over"
+_HEADS = {STARTED: "Problem", REMINDER: "Still", OVER: "Over"}
 _TITLES = {
     "stale": "is stale",
     "blind": "is not polled",

@@ -17,7 +17,7 @@ from airflow.sdk import BaseNotifier
 
 from include import connections
 from include.connections import ConnectionMissing, Endpoint, endpoint
-from include.notice import BEGUN, Notice
+from include.notice import STARTED, Notice
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,7 +73,7 @@ def failed_run(context: Context) -> Notice:
     return Notice(
         subject=context["dag"].dag_id,
         problem="failed",
-        state=BEGUN,
+        state=STARTED,
         found=f"Run {context['run_id']} failed{which}{reason}.",
         remedy="Open the log of the failed step: it says where, what was found and what to do. Then clear the step, or leave "
         "it to the next run.",

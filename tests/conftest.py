@@ -232,7 +232,7 @@ def mysql_server(_data_folder: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def kafka_broker(_data_folder: Path) -> Iterator[dict[str, str]]:
-    """A real broker; its connection (kafka_default) is in the environment, the way in (MINUTEMARK_INGEST) is not."""
+    """A real broker; its connection (kafka_default) is in the environment, the ingest mode (MINUTEMARK_INGEST) is not."""
     variable = connections.variable("kafka_default")
     if (running := _running_pair()) and variable in running:
         os.environ[variable] = running[variable]

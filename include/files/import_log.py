@@ -66,13 +66,13 @@ def shortfall(stored: int, rejected: int, most: float, damage: str | None = None
 
 @dataclass
 class Progress:
-    """What of one source is safe. `position` is a line, or a token; `begun_at` stays the same when it is resumed."""
+    """What of one source is safe. `position` is a line, or a token; `started_at` stays the same when it is resumed."""
 
     position: int
     rows_written: int
     rows_rejected: int
     resumed: bool
-    begun_at: datetime | None = None  # UTC, by the warehouse's clock
+    started_at: datetime | None = None  # UTC, by the warehouse's clock
 
 
 class ImportRunning(WarehouseError):
@@ -126,7 +126,7 @@ class ImportLog:
         in_transaction(self._conn, lambda cursor: self._update(cursor, "done"))
 
     def clock(self) -> datetime:
-        """Now by the clock of `begun_at`."""
+        """Now by the clock of `started_at`."""
 
         def ask(cursor) -> datetime:
             cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
@@ -170,7 +170,7 @@ class ImportLog:
         )
         found = cursor.fetchone()
         if found and found[3] == "running" and not again:
-            return Progress(*found[:3], resumed=found[0] != self._first_position, begun_at=found[4])
+            return Progress(*found[:3], resumed=found[0] != self._first_position, started_at=found[4])
         cursor.execute(
             "INSERT INTO etl.imports (target, source_key, source_name, position) "
             "VALUES (%(target)s, %(source_key)s, %(source_name)s, %(position)s) "
@@ -189,7 +189,7 @@ class ImportLog:
         cursor.execute(
             "SELECT started_at FROM etl.imports WHERE target = %(target)s AND source_key = %(source_key)s", self._key
         )
-        return Progress(self._first_position, 0, 0, resumed=False, begun_at=cursor.fetchone()[0])
+        return Progress(self._first_position, 0, 0, resumed=False, started_at=cursor.fetchone()[0])
 
     def _advance(self, cursor, refused: Sequence[Refused]) -> None:
         keyed = [replace(row, key=f"{self._origin}:{row.key}") for row in refused]

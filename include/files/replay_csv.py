@@ -114,7 +114,7 @@ def replay_csv(
             str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
         )
         summary.resumed_at = after_line = progress.position if progress.resumed else None
-        times = timeline(how, found, progress.begun_at)
+        times = timeline(how, found, progress.started_at)
         if found:
             log.info("%s", _announcement(found, times))
         clock = Clock(replays.clock())

@@ -100,13 +100,13 @@ def check(how: Manner, pipeline: Pipeline, found: Survey | None, now: datetime) 
             )
 
 
-def timeline(how: Manner, found: Survey | None, begun_at: datetime) -> Timeline | None:
-    """The times of that replay: its first event is at `begun_at`, or with RATE=max its last. None without times."""
+def timeline(how: Manner, found: Survey | None, started_at: datetime) -> Timeline | None:
+    """The times of that replay: its first event is at `started_at`, or with RATE=max its last. None without times."""
     if not found or found.first is None or (how.rate is None and not how.shift):
         return None
     if how.rate is None:  # so that nothing lies in the future
-        return Timeline(begun_at, found.last)
-    return Timeline(begun_at, found.first, how.rate)
+        return Timeline(started_at, found.last)
+    return Timeline(started_at, found.first, how.rate)
 
 
 class Plan:

@@ -29,15 +29,15 @@ _PLAIN_NUMBER = re.compile(rf"(?P<before>{_SPACE})[0-9]+(?:\.(?P<fraction>[0-9]*
 
 @dataclass(frozen=True)
 class Timeline:
-    """The file's time `origin` is `begun_at`, and from there time passes `rate` times as fast. All in UTC."""
+    """The file's time `origin` is `started_at`, and from there time passes `rate` times as fast. All in UTC."""
 
-    begun_at: datetime
+    started_at: datetime
     origin: datetime
     rate: float = 1.0
 
     def at(self, time: datetime) -> datetime:
         """When the replay has that time of the file. Raises OverflowError beyond the calendar."""
-        return self.begun_at + (time - self.origin) / self.rate
+        return self.started_at + (time - self.origin) / self.rate
 
     def text(self, text: str) -> str:
         """A time as a file writes it, moved, in the same format and zone; anything else as it is.
@@ -56,12 +56,12 @@ class Timeline:
 
 
 class Shift:
-    """Turns events of a file into those of one replay, which `timeline.begun_at` names."""
+    """Turns events of a file into those of one replay, which `timeline.started_at` names."""
 
     def __init__(self, pipeline: Pipeline, timeline: Timeline) -> None:
         self._pipeline = pipeline
         self._timeline = timeline
-        self._name = f"@{timeline.begun_at.isoformat()}"
+        self._name = f"@{timeline.started_at.isoformat()}"
 
     def moved(self, event: Event) -> Event:
         """The event at its new time, under its new id. One outside 1970 to 2100 keeps its time: the transform rejects it."""

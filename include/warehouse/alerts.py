@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from include.durations import HOUR
-from include.notice import BEGUN, OVER, REMINDER, Notice
+from include.notice import OVER, REMINDER, STARTED, Notice
 from include.warehouse.session import in_transaction, rows
 
 REMIND_AFTER = HOUR
@@ -89,7 +89,7 @@ def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
 def notice_of(alert: Alert, now: datetime) -> Notice | None:
     """The state of an alert to send now, if any."""
     if alert.told_at is None:
-        state = BEGUN if alert.state == "open" else OVER
+        state = STARTED if alert.state == "open" else OVER
     elif alert.state == "open" and now - alert.told_at >= REMIND_AFTER - _SLACK:
         state = REMINDER
     else:

@@ -13,7 +13,7 @@ from datetime import date, datetime
 import pytest
 
 from bench import shop_file
-from bench.shop_file import Asked, lines, main
+from bench.shop_file import Request, lines, main
 
 ROWS = 60_000
 COLUMNS = (
@@ -21,13 +21,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def text_of(asked: Asked, products: int = 5_000) -> str:
-    return shop_file.HEADER + "".join(text for _, text in lines(asked, products))
+def text_of(request: Request, products: int = 5_000) -> str:
+    return shop_file.HEADER + "".join(text for _, text in lines(request, products))
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text_of(Asked(ROWS, date(2019, 11, 1), days=4)))))
+    return list(csv.DictReader(io.StringIO(text_of(Request(ROWS, date(2019, 11, 1), days=4)))))
 
 
 def share(rows: list[dict[str, str]], column: str, value: str) -> float:
@@ -103,14 +103,14 @@ def _minutes(session: list[dict[str, str]]) -> float:
 
 
 def test_the_same_seed_is_the_same_file_and_another_one_another():
-    small = Asked(3_000, days=2)
+    small = Request(3_000, days=2)
     assert text_of(small, 500) == text_of(small, 500)
-    assert text_of(small, 500) != text_of(Asked(3_000, days=2, seed=2), 500)
+    assert text_of(small, 500) != text_of(Request(3_000, days=2, seed=2), 500)
 
 
 @pytest.mark.parametrize("count", [1, 7, 100])
 def test_few_rows_are_spread_over_all_days(count):
-    found = text_of(Asked(count, date(2020, 2, 28), days=3), 50).splitlines()
+    found = text_of(Request(count, date(2020, 2, 28), days=3), 50).splitlines()
     assert len(found) == count + 1
     if count == 100:
         assert {line[:10] for line in found[1:]} == {"2020-02-28", "2020-02-29", "2020-03-01"}
@@ -118,7 +118,7 @@ def test_few_rows_are_spread_over_all_days(count):
 
 @pytest.fixture
 def few_products(monkeypatch):
-    monkeypatch.setattr(shop_file, "lines", lambda asked: lines(asked, 500))
+    monkeypatch.setattr(shop_file, "lines", lambda request: lines(request, 500))
 
 
 def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
@@ -132,13 +132,13 @@ def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
         path = tmp_path / name
         assert main([f"--file={path}", "--rows=2000", "--days=1", "--seed=7"]) == 0
         found.add(content(path))
-    assert found == {text_of(Asked(2_000, days=1, seed=7), 500).encode()}
+    assert found == {text_of(Request(2_000, days=1, seed=7), 500).encode()}
     assert "2,000 rows of 1 days from 2019-11-01" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(read)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (["--file=x.csv", "--rows=many"], "ROWS=many is not a number"),
         (["--file=x.csv", "--rows=0"], "ROWS=0 is not a number"),
@@ -147,10 +147,10 @@ def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
         (["--file=nowhere/x.csv", "--rows=1"], "nowhere/x.csv: No such file or directory"),
     ],
 )
-def test_invalid_options_are_refused_with_a_hint(given, told, few_products, capsys, monkeypatch, tmp_path):
+def test_invalid_options_are_refused_with_a_hint(given, message, few_products, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert main(given) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_that_is_there_is_never_overwritten(tmp_path, few_products, capsys):
@@ -161,7 +161,7 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path, few_products, capsy
 
 
 def test_an_interrupted_file_is_not_left_behind(tmp_path, monkeypatch, capsys):
-    def interrupted(asked):
+    def interrupted(request):
         yield 1, "half a row"
         raise KeyboardInterrupt
 

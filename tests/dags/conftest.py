@@ -1,4 +1,4 @@
-"""The DAGs as Airflow parses them with either schedule: all of them, optional ones and both ways in too."""
+"""The DAGs as Airflow parses them with either schedule: all of them, with optional ones and both ingest modes."""
 
 from __future__ import annotations
 

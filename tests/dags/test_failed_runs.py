@@ -1,4 +1,4 @@
-"""What is told of a failed run, by Airflow's own code: the DAG processor calls the callback of the DAG it has parsed."""
+"""The notice of a failed run, sent by Airflow's own code: the DAG processor calls the callback of the DAG it has parsed."""
 
 from __future__ import annotations
 

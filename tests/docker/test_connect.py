@@ -81,7 +81,7 @@ def test_the_three_writes_of_a_message_are_acknowledged_within_the_settle_time(p
 
 
 def test_write_timestamps_are_the_servers(pipeline):
-    """A mapping alone would take the record's: a touch that comes later would lose, and so would a mended event."""
+    """A mapping alone would take the record's: a later touch would lose, and so would a corrected event."""
     config = connector(pipeline, TEMPLATE)
     tables = [key for key in config if key.endswith(".mapping")]
     assert all(key.replace(".mapping", ".query") in config for key in tables)
@@ -136,7 +136,7 @@ def test_verify_goes_by_the_group_that_connect_makes_of_the_name(pipeline):
 
 
 class Worker(ThreadingHTTPServer):
-    """What Connect's REST interface answers, and what it was asked."""
+    """A stand-in for Connect's REST interface: its answers, and the requests it got."""
 
     def __init__(self, *states: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

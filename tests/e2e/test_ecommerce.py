@@ -29,7 +29,7 @@ from include.warehouse.schema import apply_schema
 from include.warehouse.session import warehouse
 from tests.e2e.runs import CHAIN, as_events, as_if_settled, change, count, query, text
 from tests.e2e.shop_comparison import must_equal_reference, visits
-from tests.kafka.conftest import take_in
+from tests.kafka.conftest import consume
 from tests.reference import ecommerce as reference
 from tests.reference.shop import event, purchase, view
 
@@ -126,7 +126,7 @@ def test_the_same_file_by_a_topic_changes_nothing(airflow, csv_file, topic):
     as_if_settled()
     summary = replay_csv(topic, csv_file, Manner(rate=None, shift=False))
     assert (summary.sent, summary.rejected) == (len(ROWS), 1)
-    assert take_in(replace(topic, name=topic.topic)).written == len(ROWS)  # by a group of its own
+    assert consume(replace(topic, name=topic.topic)).written == len(ROWS)  # by a group of its own
     airflow.run("ecommerce_minute").must_succeed()
     assert published() == before
 

@@ -1,4 +1,4 @@
-"""A run as Airflow does it, with lineage and metrics switched on: what others are told of it, and what they are not."""
+"""A run as Airflow does it, with lineage and metrics switched on: what is sent to others, and what is not."""
 
 from __future__ import annotations
 

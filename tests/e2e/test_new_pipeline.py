@@ -1,4 +1,4 @@
-"""A third pipeline from `make pipeline`, in a copy of the project: from the empty folder to a clean recount on real stores.
+"""A third pipeline from `make pipeline`, in a copy of the project: from the empty folder to a clean verification on real stores.
 
 Everything that knows the new pipeline runs in processes of the copy; the tests only look. They build on each other in the
 order of the file, because every run of the chain costs seconds.
@@ -124,7 +124,7 @@ class Project:
         return self.python("-m", "include.files.imports", "--pipeline", NAME, "--file", str(file))
 
     def verify(self, *, expected: int = 0) -> dict:
-        """The recount of the new pipeline, as a program reads it."""
+        """The report of verify for the new pipeline, as JSON."""
         as_if_settled()
         said = self.python(
             *("-m", "include.verify.verify", "--pipeline", NAME, "--patience", "30", "--json"), expected=expected

@@ -31,7 +31,7 @@ def test_rows_of_an_import_become_events_and_each_fate_is_reported(airflow):
     with warehouse() as conn:
         conn.cursor().executemany(
             "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, reason, payload) "
-            "VALUES ('recruitment', 'import', %s, 'create_time is mended', %s)",
+            "VALUES ('recruitment', 'import', %s, 'create_time is fixed', %s)",
             [(f"sha:{line}", json.dumps(row)) for line, row in enumerate(MENDED)],
         )
         conn.commit()

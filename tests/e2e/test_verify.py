@@ -1,4 +1,4 @@
-"""The DAG that recounts: green where all is right, red and not tried again where something differs."""
+"""The verify DAG: green without differences; red, without a retry, with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The watch as Airflow runs it: what a receiver that refuses changes, and what one that listens is told."""
+"""The watch as Airflow runs it: with a receiver that refuses, and with one that accepts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_receiver_that_refuses_fails_no_run(look):
         )
         conn.commit()
     run = look().must_succeed()
-    assert "Not told through minutemark_webhook" in run.log
+    assert "Not sent through minutemark_webhook" in run.log
     assert "recruitment: stale; " in run.log
     assert query("SELECT problem, state, told_at FROM etl.alerts") == [("stale", "open", None)]
 

@@ -76,7 +76,7 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
 
     table, results = Table("scenario", "also looked at", "seconds", "result"), []
     with running(asked.seed) as world:
-        begun_at = time.monotonic()
+        started_at = time.monotonic()
         world.send(world.events(300))
         world.visit_shop(100)
         world.must_be_right()
@@ -99,17 +99,17 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
             print(f"   {mark} {one.name}  {seconds:.0f} s  {result}", file=sys.stderr, flush=True)
             table.add_row(one.name, one.checks, f"{seconds:.0f}", result)
             results.append(mark)
-        minutes = (time.monotonic() - begun_at) / 60
-        recount = run_verify(None, None, None, patience=120) if asked.soak else None
+        minutes = (time.monotonic() - started_at) / 60
+        report = run_verify(None, None, None, patience=120) if asked.soak else None
         sent = len(world.sent) + len(world.sent_to_shop)
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
-    if recount:
-        print(recount)
+    if report:
+        print(report)
     passed, failed, skipped = (results.count(mark) for mark in "✓✗-")
     print(
         f"{passed} passed, {failed} failed, {skipped} not tried; {sent:,} events, {minutes:.0f} min, seed {asked.seed}"
     )
-    return 1 if failed or (recount and not recount.clean) else 0
+    return 1 if failed or (report and not report.clean) else 0
 
 
 if __name__ == "__main__":

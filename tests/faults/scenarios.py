@@ -176,7 +176,7 @@ def _program_killed(world: World, name: str) -> None:
     world.ended(run)
 
 
-@scenario("three minutes without a warehouse; events go on")
+@scenario("three minutes without a warehouse; events continue")
 def warehouse_away_for_three_minutes(world: World) -> None:
     supervisor.stop(world.stack.warehouse)
     for _ in range(18):
@@ -189,7 +189,7 @@ def warehouse_away_for_three_minutes(world: World) -> None:
 @scenario("the warehouse has no byte left; the batch that does not fit is done when there is room")
 def disk_of_the_warehouse_full(world: World) -> None:
     if not disk.is_small(world.warehouse_data):
-        raise NotHere("it takes a root who may mount a file system")
+        raise NotHere("it takes a root with permission to mount a file system")
     large = {"ev": "2", "custom_track": "click", "job_id": "900001", "bid": "-1", "ed": "x" * 1_000_000}
     rows = world.events(200)
     server = world.program(world.stack.warehouse)
@@ -202,7 +202,7 @@ def disk_of_the_warehouse_full(world: World) -> None:
     world.ended(run)
 
 
-# The way in from the topic
+# Ingest from the topic
 
 
 @scenario("what its producers could not send comes later, and once")
@@ -214,7 +214,7 @@ def broker_killed_under_load(world: World) -> None:
         world.send(world.events(300), by_topic=True)  # waits until it is back
 
 
-@scenario("what it had not committed comes again, as the same rows; with messages that are no events")
+@scenario("what it had not committed comes again, as the same rows; with messages that are not events")
 def followers_killed_under_load(world: World) -> None:
     with world.followed_topic(), meanwhile(0.5, lambda: world.send(world.events(50), by_topic=True)):
         for _ in range(2):
@@ -547,7 +547,7 @@ def a_minute_that_fails_its_gate_among_good_ones(world: World) -> None:
     world.send(rows[:1])
 
 
-@scenario("it is split off, held and told of while others go on; its next touch releases it")
+@scenario("it is split off, held and notified while others continue; its next touch releases it")
 def a_minute_that_kills_the_spark_job(world: World) -> None:
     rows = world.events(30, at=now() - timedelta(hours=6), spread=0.5)
     minute = keys.minute_of(runs.as_events(rows[:1])[0].create_time)

@@ -54,7 +54,7 @@ class NotHere(Exception):
 
 
 class World:
-    """The running stack and everything that its producers have been told is stored."""
+    """The running stack and everything that its producers were acknowledged."""
 
     def __init__(self, stack: start.Stack, seed: int) -> None:
         self.stack = stack
@@ -63,7 +63,7 @@ class World:
         self.sent: list[dict[str, str | None]] = []
         self.sent_to_shop: list[dict[str, str | None]] = []
         self.warehouse_data = layout.DATA / stack.warehouse
-        self._dag_of: dict[str, str] = {}  # of each run that was asked for
+        self._dag_of: dict[str, str] = {}  # of each triggered run
         self._sequence = 0
         self._days_back = 0
         self._lock = threading.Lock()  # of what is sent: traffic has a thread of its own
@@ -185,7 +185,7 @@ class World:
 
     @staticmethod
     def send_poison() -> None:
-        """A message that is no event."""
+        """A message that is not an event."""
         with producer(RECRUITMENT) as topic:
             topic.send(b'{"create_time": "2026-', partition=0)
 
@@ -231,7 +231,7 @@ class World:
     # Runs
 
     def trigger(self, dag_id: str = DAG, **conf: object) -> str:
-        """Ask for a run now; scheduled ones go on beside it."""
+        """Trigger a run now; scheduled ones continue beside it."""
         run_id = self.airflow.trigger(dag_id, "Fault matrix", conf)
         self._dag_of[run_id] = dag_id
         return run_id
@@ -273,9 +273,9 @@ class World:
 
     @staticmethod
     def until(condition: Callable[[], object], what: str, seconds: float = 60, every: float = 0.2):
-        """The first true answer of `condition`. A store or an API that is away for a moment is no answer.
+        """The first true answer of `condition`. A store or an API that is away for a moment does not count.
 
-        Asked seldom where nothing depends on the moment: asking takes the cores from what is waited for.
+        Polled seldom where nothing depends on the moment: polls take CPU from what is waited for.
         """
         deadline, last = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
@@ -440,9 +440,9 @@ class World:
             raise Broken(f"the warehouse is not what was sent: {str(error)[:1500]}") from None
         report = run_verify(None, None, None, patience=0)
         if not report.clean:
-            raise Broken(f"the recount finds differences: {str(report)[:1500]}")
-        if empty := [recount.pipeline for recount in report.pipelines if not recount.totals["lake_rows"]]:
-            raise Broken(f"the recount of {', '.join(empty)} found no rows in the lake")
+            raise Broken(f"verify finds differences: {str(report)[:1500]}")
+        if empty := [part.pipeline for part in report.pipelines if not part.totals["lake_rows"]]:
+            raise Broken(f"verify of {', '.join(empty)} found no rows in the lake")
 
     @staticmethod
     def _is_idle() -> bool:
@@ -497,11 +497,11 @@ def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
         over.set()
         thread.join(BACK_WITHIN)
     if failed or thread.is_alive():
-        raise Broken(f"what had to go on beside the scenario did not: {failed or 'it hangs'}")
+        raise Broken(f"what had to continue beside the scenario did not: {failed or 'it hangs'}")
 
 
 def resume(process: psutil.Process) -> None:
-    """Let it go on, unless it is gone."""
+    """Let it continue, unless it is gone."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process.resume()
 

@@ -58,9 +58,9 @@ def test_a_broken_line_costs_that_line_only(csv_file, broken, problem):
     path = csv_file(HEADER + b"first,1,\n" + broken + b'next,1,"{""k"":1}"\nlast,1,\n')
     found = read(path)
     assert [fields[0] for _, _, fields in found if isinstance(fields, list)] == ["first", "next", "last"]
-    ((line, end_line, told),) = [record for record in found if isinstance(record[2], str)]
+    ((line, end_line, message),) = [record for record in found if isinstance(record[2], str)]
     assert (line, end_line) == (3, 3)
-    assert problem in told
+    assert problem in message
 
 
 def test_a_quote_that_is_never_closed_swallows_nothing(csv_file, monkeypatch):
@@ -72,7 +72,7 @@ def test_a_quote_that_is_never_closed_swallows_nothing(csv_file, monkeypatch):
 
 def test_an_unclosed_quote_at_the_end_is_one_broken_line(csv_file):
     found = read(csv_file(HEADER + b'a,1,"open\nb,2,\n'))
-    assert [(line, type(told)) for line, _, told in found] == [(2, str), (3, list)]
+    assert [(line, type(message)) for line, _, message in found] == [(2, str), (3, list)]
 
 
 def test_blank_lines_are_not_records(csv_file):
@@ -136,7 +136,7 @@ def test_an_absent_file_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
@@ -144,8 +144,8 @@ def test_an_absent_file_is_reported(tmp_path):
         (b"c" * 6_000_000, "longer than"),
     ],
 )
-def test_a_file_without_a_usable_header_is_refused(csv_file, content, told):
-    with pytest.raises(FileRefused, match=told), csv_records(csv_file(content), NAMES):
+def test_a_file_without_a_usable_header_is_refused(csv_file, content, message):
+    with pytest.raises(FileRefused, match=message), csv_records(csv_file(content), NAMES):
         pass
 
 

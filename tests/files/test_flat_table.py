@@ -133,7 +133,7 @@ def test_a_missing_permission_is_reported_with_the_grant(recruitment, flat):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("flat.keyed", r"primary key \(day, create_time\).*cqlsh: COPY flat.keyed"),
         ("flat.nothing", "no table flat.nothing"),
@@ -142,6 +142,6 @@ def test_a_missing_permission_is_reported_with_the_grant(recruitment, flat):
         ("flat.events; DROP", "does not name a table"),
     ],
 )
-def test_a_table_that_cannot_be_copied_is_refused(recruitment, flat, name, told):
-    with pytest.raises(LakeTableMismatch, match=told), lake():
+def test_a_table_that_cannot_be_copied_is_refused(recruitment, flat, name, message):
+    with pytest.raises(LakeTableMismatch, match=message), lake():
         imports.import_table(recruitment, name)

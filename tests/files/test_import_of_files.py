@@ -216,11 +216,11 @@ def test_a_link_that_comes_after_its_path_was_resolved_is_not_followed(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"), [([], "There were no rows."), (["soon,view,1,1,s"] * 3, "All 3 rows were rejected.")]
+    ("rows", "message"), [([], "There were no rows."), (["soon,view,1,1,s"] * 3, "All 3 rows were rejected.")]
 )
-def test_a_file_of_which_nothing_is_written_fails(file, capsys, rows, told):
+def test_a_file_of_which_nothing_is_written_fails(file, capsys, rows, message):
     assert command(file("\n".join([HEADER, *rows])), "--max-rejected", "100") == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_read_is_one_line(file, capsys):

@@ -1,4 +1,4 @@
-"""Imports on the real stores: everything arrives or is kept with a reason, and a stopped import goes on."""
+"""Imports on the real stores: everything arrives or is kept with a reason, and a stopped import resumes."""
 
 import json
 import subprocess
@@ -114,7 +114,7 @@ def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
     before = lake_rows("2026-07-03 10:00"), len(rejected())
     again = imports.import_csv(recruitment, path)
     assert (again.written, again.rejected) == (first.written, first.rejected) == (3, 1)
-    assert again.resumed_at is None  # in full: a change of the lake's table may be why it is asked for
+    assert again.resumed_at is None  # in full: a change of the lake's table may be the cause
     assert (lake_rows("2026-07-03 10:00"), len(rejected())) == before
 
 
@@ -173,10 +173,10 @@ def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_f
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     (parent if victim == "the import" else writers[0]).kill()
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert psutil.wait_procs(writers, timeout=30)[1] == []
     if victim != "the import":
-        assert process.returncode == 1 and "continues where this one stopped" in said and "Traceback" not in said
+        assert process.returncode == 1 and "continues where this one stopped" in output and "Traceback" not in output
     summary = imports.import_csv(recruitment, path)
     assert summary.resumed_at and summary.resumed_at < 40_001
     assert summary.written == 40_000
@@ -275,7 +275,7 @@ def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--pipeline", "nothing", "--file", "x.csv"], "There is no pipeline 'nothing'"),
         (["--pipeline", "recruitment", "--file", "nope.csv"], "file not found"),
@@ -284,8 +284,8 @@ def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path):
         (["--pipeline", "recruitment", "--from", "bedan.nothing"], "no table bedan.nothing"),
     ],
 )
-def test_the_command_line_says_what_is_wrong_in_one_line(arguments, told, capsys):
+def test_the_command_line_says_what_is_wrong_in_one_line(arguments, message, capsys):
     assert imports.main(arguments) == 1
     error = capsys.readouterr().err
-    assert error.startswith("Import failed. ") and told in error
+    assert error.startswith("Import failed. ") and message in error
     assert "Traceback" not in error

@@ -67,7 +67,7 @@ def test_bytes_after_the_end_are_left_out_and_counted(packed, packer):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """The rows of a damaged file, and what is said of the damage."""
+    """The rows of a damaged file, and the reported damage."""
 
     def read(content: bytes):
         path = tmp_path / "file.csv"
@@ -217,15 +217,15 @@ def test_a_zip_holds_one_file(packed, files):
 
 
 @pytest.mark.parametrize(
-    ("flags", "method", "told"),
+    ("flags", "method", "message"),
     [(1, 8, "with a password"), (0, 9, "packed with Deflate64"), (0, 98, "packed with PPMd")],
 )
-def test_a_zip_that_cannot_be_read_is_refused_with_how_to_pack_it(packed, flags, method, told):
+def test_a_zip_that_cannot_be_read_is_refused_with_how_to_pack_it(packed, flags, method, message):
     archive = bytearray(zipped({"x.csv": CSV}))
     for place in (6, archive.index(b"PK\x01\x02") + 8):  # the local header's and the directory's flags and method
         archive[place] |= flags
         archive[place + 2] = method
-    with pytest.raises(FileRefused, match=f"{told}.*packed with gzip"):
+    with pytest.raises(FileRefused, match=f"{message}.*packed with gzip"):
         packed(bytes(archive))
 
 

@@ -1,4 +1,4 @@
-"""A file through a topic on a real broker: what is sent, when, and that a killed replay goes on as if nothing had been."""
+"""A file through a topic on a real broker: what is sent, when, and that a killed replay resumes exactly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from include.lake.session import lake
 from include.warehouse.session import rows as fetch
 from include.warehouse.session import warehouse
 from local.layout import ROOT
-from tests.kafka.conftest import kept, take_in, until
+from tests.kafka.conftest import consume, kept, until
 from tests.lake.conftest import event_id
 
 pytestmark = pytest.mark.usefixtures("schemas", "by_dag")
@@ -139,7 +139,7 @@ def test_by_import_and_by_topic_a_file_counts_once_and_so_do_its_broken_lines(sh
     def by_topic() -> None:
         summary = replay_csv.replay_csv(shop, path, AS_IT_IS)
         assert (summary.sent, summary.rejected) == (302, 2)
-        assert take_in(shop).written == 302
+        assert consume(shop).written == 302
 
     first, second = (by_topic, by_import) if topic_first else (by_import, by_topic)
     first()
@@ -187,7 +187,7 @@ def test_as_fast_as_it_goes_the_last_event_happens_now_and_none_later(shop, shop
     for message in messages:  # the data set's own format
         assert message["event_time"] == f"{time_of(parse(message['create_time'])):%F %T} UTC"
     assert Counter(message["event_type"] for message in messages) == {"view": 558, "cart": 30, "purchase": 12}
-    summary = take_in(shop)
+    summary = consume(shop)
     assert (summary.written, summary.refused, summary.misplaced) == (600, 0, 0)
 
 
@@ -257,7 +257,7 @@ def test_a_recruitment_file_is_shifted_to_now_with_its_fact_times(pipeline, tmp_
     assert abs(delay - own) < timedelta(milliseconds=1)
     assert datetime.fromisoformat(first["ts"]) - datetime.fromisoformat(second["ts"]) == timedelta(days=10)
     assert (first["custom_track"], first["bid"]) == ("click", "1.5") and "custom_track" not in second
-    assert take_in(pipeline).written == 2
+    assert consume(pipeline).written == 2
 
 
 def test_a_record_that_cannot_be_a_message_is_kept_and_the_rest_continues(shop, shop_file):
@@ -276,7 +276,7 @@ def test_a_record_that_cannot_be_a_message_is_kept_and_the_rest_continues(shop, 
     assert json.loads(found[1]["payload"])["brand"] == "x" * 1_500_000
     assert len(sent(shop)) == 4
     replay_csv.replay_csv(shop, path, MAX)
-    assert len(kept(shop)) == 3  # judged anew, not kept twice
+    assert len(kept(shop)) == 3  # judged again, not kept twice
 
 
 def test_a_sample_has_every_kind_and_the_unreadable_records(shop, shop_file):
@@ -377,9 +377,9 @@ def test_it_does_not_run_far_ahead_of_those_who_take_the_events_in(shop, shop_fi
     assert thread.is_alive() and topics.waiting(shop, group_of(shop.name, DAG)) == 2_000
     taken = 0
     while thread.is_alive():
-        taken += take_in(shop).written
+        taken += consume(shop).written
         thread.join(0.5)
-    taken += take_in(shop).written
+    taken += consume(shop).written
     assert (taken, summaries[0].sent) == (6_000, 6_000)
 
 
@@ -418,7 +418,7 @@ OPTIONS = {"pipeline": "ecommerce", "file": "nope.csv"}
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("options", "message"),
     [
         ({"file": "x.csv"}, "not clear what to replay. Say PIPELINE="),
         ({"pipeline": "ecommerce"}, "not clear what to replay"),
@@ -429,11 +429,11 @@ OPTIONS = {"pipeline": "ecommerce", "file": "nope.csv"}
         (OPTIONS | {"sample": "some"}, "SAMPLE=some is not a number of rows"),
     ],
 )
-def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, asked, told, capsys):
+def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, options, message, capsys):
     make(SHOP)
-    assert replay_csv.main([f"--{name}={value}" for name, value in asked.items()]) == 1
+    assert replay_csv.main([f"--{name}={value}" for name, value in options.items()]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("Replay failed. ") and told in error
+    assert error.startswith("Replay failed. ") and message in error
     assert "Traceback" not in error
 
 

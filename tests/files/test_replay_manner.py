@@ -23,13 +23,13 @@ from tests.lake.conftest import event_id
 
 SHOP = pipelines.get("ecommerce")
 RECRUITMENT = pipelines.get("recruitment")
-BEGUN = datetime(2026, 3, 1, 12, 0, 0, 250_000)
+START = datetime(2026, 3, 1, 12, 0, 0, 250_000)
 FIRST = datetime(2019, 11, 1)
 HEADER = ["event_time", "event_type", "price"]
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("options", "meant"),
     [
         ({}, Manner(rate=1.0, shift=True, sample=None)),
         ({"rate": "60", "shift": "none"}, Manner(60.0, False, None)),
@@ -37,12 +37,12 @@ HEADER = ["event_time", "event_type", "price"]
         ({"rate": "0.5"}, Manner(0.5, True, None)),
     ],
 )
-def test_options_are_parsed(said, meant):
-    assert manner(**said) == meant
+def test_options_are_parsed(options, meant):
+    assert manner(**options) == meant
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("options", "message"),
     [
         ({"rate": "fast"}, "RATE=fast is not a speed. Use 1"),
         ({"rate": "0"}, "RATE=0 is not a speed"),
@@ -55,9 +55,9 @@ def test_options_are_parsed(said, meant):
         ({"sample": "²"}, "SAMPLE=² is not a number of rows"),
     ],
 )
-def test_invalid_options_are_refused_with_a_suggestion(said, told):
-    with pytest.raises(ReplayRefused, match=told):
-        manner(**said)
+def test_invalid_options_are_refused_with_a_suggestion(options, message):
+    with pytest.raises(ReplayRefused, match=message):
+        manner(**options)
 
 
 def test_another_manner_is_another_replay():
@@ -97,11 +97,11 @@ def test_another_manner_is_another_replay():
     ],
 )
 def test_a_text_moves_in_its_own_format(text, moved):
-    assert Timeline(BEGUN, FIRST, 60).text(text) == moved
+    assert Timeline(START, FIRST, 60).text(text) == moved
 
 
 def test_a_time_that_leaves_the_calendar_stays_as_it_is():
-    assert Timeline(BEGUN, FIRST, 0.001).text("2099-01-01 00:00:00 UTC") == "2099-01-01 00:00:00 UTC"
+    assert Timeline(START, FIRST, 0.001).text("2099-01-01 00:00:00 UTC") == "2099-01-01 00:00:00 UTC"
 
 
 def shop_event(seconds: float, name: str = "order-1") -> Event:
@@ -111,33 +111,33 @@ def shop_event(seconds: float, name: str = "order-1") -> Event:
 
 def test_a_shifted_event_happens_now_is_another_one_and_the_same_when_it_comes_again():
     one = shop_event(120)
-    moved = Shift(SHOP, Timeline(BEGUN, FIRST, 60)).moved(one)
-    assert time_of(moved.create_time) == BEGUN + (time_of(one.create_time) - FIRST) / 60
+    moved = Shift(SHOP, Timeline(START, FIRST, 60)).moved(one)
+    assert time_of(moved.create_time) == START + (time_of(one.create_time) - FIRST) / 60
     assert moved.values["event_time"] == "2026-03-01 12:00:02 UTC"
     assert moved.values["event_type"] == "view"
     assert moved.values["id"] != one.values["id"]
     assert one.values["id"] == "order-1"  # the original is left alone
-    assert Shift(SHOP, Timeline(BEGUN, FIRST, 60)).moved(one) == moved
-    later = Shift(SHOP, Timeline(BEGUN + timedelta(microseconds=1), FIRST, 60)).moved(one)
+    assert Shift(SHOP, Timeline(START, FIRST, 60)).moved(one) == moved
+    later = Shift(SHOP, Timeline(START + timedelta(microseconds=1), FIRST, 60)).moved(one)
     assert later.values["id"] != moved.values["id"] and later.create_time != moved.create_time
-    other = Shift(SHOP, Timeline(BEGUN, FIRST, 60)).moved(one._replace(values=one.values | {"id": "order-2"}))
+    other = Shift(SHOP, Timeline(START, FIRST, 60)).moved(one._replace(values=one.values | {"id": "order-2"}))
     assert other.values["id"] != moved.values["id"] and other.create_time != moved.create_time
 
 
 def test_an_event_whose_id_is_its_create_time_moves_with_its_fact_time():
     one = Event(event_id("2019-11-01 00:02:00"), {"ts": "2019-11-01 00:01:00.125", "custom_track": "click"})
-    moved = Shift(RECRUITMENT, Timeline(BEGUN, FIRST)).moved(one)
-    assert time_of(moved.create_time) == BEGUN + (time_of(one.create_time) - FIRST)
+    moved = Shift(RECRUITMENT, Timeline(START, FIRST)).moved(one)
+    assert time_of(moved.create_time) == START + (time_of(one.create_time) - FIRST)
     assert moved.values == {"ts": "2026-03-01 12:01:00.375", "custom_track": "click"}
-    twice = [Shift(RECRUITMENT, Timeline(BEGUN, FIRST)).moved(event).create_time for event in (one, one)]
+    twice = [Shift(RECRUITMENT, Timeline(START, FIRST)).moved(event).create_time for event in (one, one)]
     assert twice[0] == twice[1] == moved.create_time
     neighbour = one._replace(create_time=event_id("2019-11-01 00:02:00"))  # of the same instant
-    assert Shift(RECRUITMENT, Timeline(BEGUN, FIRST)).moved(neighbour).create_time != moved.create_time
+    assert Shift(RECRUITMENT, Timeline(START, FIRST)).moved(neighbour).create_time != moved.create_time
 
 
 def test_an_event_of_an_impossible_year_keeps_it():
     odd = Event(uuid.UUID("ffffffff-ffff-1fff-8000-000000000001"), {"ts": "2019-11-01 00:00:00"})  # of 5236
-    moved = Shift(RECRUITMENT, Timeline(BEGUN, FIRST, 0.001)).moved(odd)
+    moved = Shift(RECRUITMENT, Timeline(START, FIRST, 0.001)).moved(odd)
     assert time_of(moved.create_time).year == time_of(odd.create_time).year == 5236
     assert moved.create_time != odd.create_time
 
@@ -218,8 +218,8 @@ def records(*rows: list[str]) -> list[Record]:
 
 
 def planned(how: Manner, rows: list[Record], found, sample=None, after_line=0):
-    times = timeline(how, found, BEGUN)
-    plan = Plan(SHOP, how, CsvEvents(HEADER, SHOP, BEGUN), Glance(HEADER, SHOP), times)
+    times = timeline(how, found, START)
+    plan = Plan(SHOP, how, CsvEvents(HEADER, SHOP, START), Glance(HEADER, SHOP), times)
     return list(plan.rows(rows, sample, after_line))
 
 
@@ -232,7 +232,7 @@ ROWS = [
 
 @pytest.mark.parametrize(
     ("how", "seconds", "due"),
-    [  # after BEGUN: when they have happened, and when they are sent
+    [  # after START: when they have happened, and when they are sent
         (Manner(rate=1), [0, 120, 60], [0, 120, 60]),
         (Manner(rate=60), [0, 2, 1], [0, 2, 1]),
         (Manner(rate=None), [-120, 0, -60], None),  # the last one now, none in the future
@@ -246,11 +246,11 @@ def test_when_events_have_happened_and_when_they_are_sent(shop_file, how, second
     happened = [time_of(event.create_time) for _, event, _ in rows]
     if seconds is None:
         assert happened == [FIRST + timedelta(minutes=minutes) for minutes in (0, 2, 1)]
-        imported = CsvEvents(HEADER, SHOP, BEGUN)
+        imported = CsvEvents(HEADER, SHOP, START)
         assert [event for _, event, _ in rows] == [imported.read(record) for record in records(*ROWS)]
     else:
-        assert happened == [BEGUN + timedelta(seconds=after) for after in seconds]
-    expected = [None] * 3 if due is None else [BEGUN + timedelta(seconds=after) for after in due]
+        assert happened == [START + timedelta(seconds=after) for after in seconds]
+    expected = [None] * 3 if due is None else [START + timedelta(seconds=after) for after in due]
     assert [when for _, _, when in rows] == expected
 
 
@@ -265,14 +265,14 @@ def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
 def test_a_replay_of_centuries_is_refused(shop_file):
     found = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match=r"At RATE=0.0001 the rows .* would last until after 2100"):
-        check(Manner(rate=0.0001), SHOP, found, BEGUN)
-    check(Manner(rate=0.1), SHOP, found, BEGUN)
+        check(Manner(rate=0.0001), SHOP, found, START)
+    check(Manner(rate=0.1), SHOP, found, START)
 
 
 def test_a_sample_of_fewer_rows_than_kinds_or_of_a_pipeline_without_kinds_is_refused(shop_file):
     found = survey(shop_file(*ROWS), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match="SAMPLE=1 is too small: there are 2 kinds"):
-        check(Manner(sample=1), SHOP, found, BEGUN)
-    check(Manner(sample=2), SHOP, found, BEGUN)
+        check(Manner(sample=1), SHOP, found, START)
+    check(Manner(sample=2), SHOP, found, START)
     with pytest.raises(ReplayRefused, match="declare kind_column in include/pipelines/ecommerce.py"):
-        check(Manner(sample=5), replace(SHOP, kind_column=None), None, BEGUN)
+        check(Manner(sample=5), replace(SHOP, kind_column=None), None, START)

@@ -77,7 +77,7 @@ def test_a_merged_day_without_recent_touches_is_deleted(lab: Lab, reader, writer
     assert forget(lab, reader, writer) == (1, 0)
     assert change_log.changed_days(reader, TABLE) == {}
     assert lab.one("SELECT COUNT(*) FROM etl.day_cursors") == 0
-    assert process(lab, reader, "run-2") == [], "A forgotten day is no news."
+    assert process(lab, reader, "run-2") == [], "A deleted day is not news."
     assert forget(lab, reader, writer) == (0, 0)
     assert lab.facts() == {(7, 0): 2}
 

@@ -37,7 +37,7 @@ def tidy(**days: float) -> dict[str, int]:
 
 
 def facts_and_accounts(lab: Lab) -> tuple:
-    """Everything that a recount compares."""
+    """Everything that verify compares."""
     return tuple(
         lab.query(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
         for table in ("recruitment.events", "recruitment.events_by_minute", "etl.minute_ledger")

@@ -55,7 +55,7 @@ def test_verify_finds_a_folded_hour_that_lost_or_gained_a_contribution(lab: Lab)
     lab.query("DELETE FROM recruitment.events_by_minute WHERE job_id = 8")
     assert differing_hours(lab) == [(TEN, 6, 5)]
     lab.query("UPDATE recruitment.events_by_minute SET event_count = event_count + 1 WHERE job_id = 9")
-    assert differing_hours(lab) == []  # the sum is all that is left of an hour; its facts tell the rest
+    assert differing_hours(lab) == []  # the sum is all that is left of an hour; its facts show the rest
 
 
 def two_folded_hours(lab: Lab) -> list:

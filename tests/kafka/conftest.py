@@ -44,11 +44,11 @@ def send(pipeline: Pipeline) -> Iterator[EventProducer]:
 
 @pytest.fixture
 def by_dag(monkeypatch) -> None:
-    """The way in is the DAG, as in a stack that follows its topics."""
+    """The ingest mode is `dag`, as in a stack that follows its topics."""
     monkeypatch.setenv(SETTING, DAG)
 
 
-def take_in(pipeline: Pipeline, **asked) -> IngestSummary:
+def consume(pipeline: Pipeline, **asked) -> IngestSummary:
     """Follow the topic up to its end, as `make ingest` does."""
     asked = {"to_the_end": True, "seconds": 60} | asked
     return ingest(pipeline, lambda: clients.follower(pipeline), **asked)

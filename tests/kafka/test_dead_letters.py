@@ -15,7 +15,7 @@ from include.lake import change_log
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.verify import verify
-from tests.kafka.conftest import commit_as_connect, kept, lake_rows, take_in, value_of
+from tests.kafka.conftest import commit_as_connect, consume, kept, lake_rows, value_of
 from tests.lake.conftest import event_id
 
 
@@ -94,7 +94,7 @@ def test_headers_of_a_dead_letter_that_is_sent_to_the_topic_again_mean_nothing_t
     client = Producer(clients.settings())
     client.produce(pipeline.topic, b"[]", partition=1, headers=headers)
     assert client.flush(20) == 0
-    assert take_in(pipeline).refused == 1
+    assert consume(pipeline).refused == 1
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/0"]
 
 
@@ -136,7 +136,7 @@ def test_the_offsets_of_dead_letters_are_those_of_no_other_topic(pipeline, send,
     assert written_and_rejected(pipeline) == (0, 1)
     send.send(b"{}", partition=0)
     monkeypatch.setenv(SETTING, DAG)
-    assert take_in(pipeline).refused == 1
+    assert consume(pipeline).refused == 1
 
 
 def test_dead_letters_wait_while_the_warehouse_is_away(pipeline, monkeypatch):

@@ -26,7 +26,7 @@ from local import connections
 from local.layout import ROOT
 from local.process import Child, free_port
 from local.servers import mariadb, warehouse_server
-from tests.kafka.conftest import commit_as_connect, committed, kept, lake_rows, remove_before, take_in, until, value_of
+from tests.kafka.conftest import commit_as_connect, committed, consume, kept, lake_rows, remove_before, until, value_of
 from tests.kafka.test_ingest import Follower
 from tests.lake.conftest import event_id
 
@@ -54,7 +54,7 @@ def of_topic(pipeline) -> tuple[dict[str, int], dict[str, int], str]:
 def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas, kafka_broker):
     recruitment = pipelines.get("recruitment")
     topics.make_topics([recruitment])
-    take_in(recruitment)
+    consume(recruitment)
     before = committed(recruitment)
     end = topics.reaches(recruitment, group_of("recruitment", DAG))[1].end
     command = [sys.executable, "-m", "include.kafka.ingest", "--pipeline", "recruitment", "--seconds", "300"]
@@ -81,34 +81,34 @@ def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas
     (lost,) = (row for row in kept(recruitment) if row["place"] == f"recruitment.events/1/{first}")
     removed = "the topic's retention removed messages before they were read"
     assert lost["reason"] == f"{removed}: {count} from offset {first} on"
-    differs, waits, _ = of_topic(recruitment)  # of other tests' messages, whose lake was emptied, nothing is asked here
+    differs, waits, _ = of_topic(recruitment)  # other tests' messages, whose lake was emptied, do not matter here
     assert "topic_expired" not in differs and waits == {}
 
 
 def test_messages_of_a_new_partition_that_retention_removed_unread_are_lost(pipeline, send):
     send_to(send, 0, "2026-10-01 11:00", 1)
-    take_in(pipeline)
+    consume(pipeline)
     add_partitions(pipeline, 6)
     with producer(pipeline) as new:  # knows the partitions as they are now
         send_to(new, 5, "2026-10-01 11:01", 3)
     remove_before(pipeline, 5, 2)
-    assert take_in(pipeline).written == 1
+    assert consume(pipeline).written == 1
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/5/0"]
 
 
 def test_messages_expired_before_the_first_follower_are_not_counted_as_lost(pipeline, send):
     send_to(send, 0, "2026-10-01 12:00", 3)
     remove_before(pipeline, 0, 2)
-    assert (take_in(pipeline).written, kept(pipeline)) == (1, [])
+    assert (consume(pipeline).written, kept(pipeline)) == (1, [])
 
 
 def test_gaps_of_transactions_are_not_losses(pipeline, send):
     for _ in range(3):
         transaction(pipeline, 2)
         transaction(pipeline, 2, commit=False)
-        take_in(pipeline)
+        consume(pipeline)
     send_to(send, 1, "2026-10-01 13:00", 1)
-    assert (take_in(pipeline).written, kept(pipeline)) == (1, [])
+    assert (consume(pipeline).written, kept(pipeline)) == (1, [])
 
 
 # A follower that is suspended
@@ -138,7 +138,7 @@ def test_a_suspended_follower_does_not_replace_what_its_successor_wrote(pipeline
     send.send(value_of(identity, bid="9"), partition=0)
     assert suspended.wait(60)
     send.send(value_of(identity, bid="10"), partition=0)
-    assert take_in(pipeline).written == 2  # the first one has committed nothing
+    assert consume(pipeline).written == 2  # the first one has committed nothing
     resumed.set()
     first.join(60)
     assert first.summary.taken_over
@@ -166,17 +166,17 @@ def test_a_running_follower_reads_partitions_that_its_topic_gains(pipeline, send
         new.send(value_of(identity), partition=6)
     until(lambda: committed(pipeline) == 2)
     assert lake_rows("2026-10-02 10:01")[str(identity)].shard == shard_of(str(identity), pipeline.shards)
-    take_in(pipeline)
+    consume(pipeline)
     follower.join(30)
     assert follower.summary.written == 2
 
 
 def test_a_successor_and_reading_again_take_new_partitions_too(pipeline, send):
-    take_in(pipeline)
+    consume(pipeline)
     add_partitions(pipeline, 8)
     with producer(pipeline) as new:
         send_to(new, 7, "2026-10-02 11:00", 2)
-    assert take_in(pipeline).written == 2
+    assert consume(pipeline).written == 2
     assert ingest_again(pipeline).written == 2
     assert of_topic(pipeline)[:2] == ({}, {})
 
@@ -198,7 +198,7 @@ def test_nothing_waits_for_finished_transactions(pipeline):
     before = len(lake_rows("2026-10-03 10:00"))
     transaction(pipeline, 5)
     transaction(pipeline, 5, commit=False)
-    assert take_in(pipeline).written == 5
+    assert consume(pipeline).written == 5
     assert len(lake_rows("2026-10-03 10:00")) == before + 5
     differs, waits, line = of_topic(pipeline)
     assert (differs, waits) == ({}, {})
@@ -207,7 +207,7 @@ def test_nothing_waits_for_finished_transactions(pipeline):
 
 def test_an_aborted_transaction_does_not_wait_before_a_reader_has_passed_it(pipeline):
     transaction(pipeline, 5)
-    take_in(pipeline)
+    consume(pipeline)
     transaction(pipeline, 5, commit=False)
     group = group_of(pipeline.name, DAG)
     assert sum(one.waiting for one in topics.reaches(pipeline, group).values()) == 0
@@ -217,16 +217,16 @@ def test_an_aborted_transaction_does_not_wait_before_a_reader_has_passed_it(pipe
 
 def test_connects_offset_before_a_control_record_leaves_nothing_waiting(pipeline, monkeypatch):
     transaction(pipeline, 5)
-    take_in(pipeline)
+    consume(pipeline)
     monkeypatch.setenv("MINUTEMARK_INGEST", CONNECT)
-    commit_as_connect(pipeline, behind=-1)  # Connect commits what it has handed on, which is no control record
+    commit_as_connect(pipeline, behind=-1)  # Connect commits what it has passed on, which is not a control record
     assert of_topic(pipeline)[:2] == ({}, {})
 
 
 def test_verify_ends_at_control_records(pipeline, monkeypatch):
     monkeypatch.setattr(topics, "_PATIENCE", 3.0)
     transaction(pipeline, 3)
-    take_in(pipeline)
+    consume(pipeline)
     remove_before(pipeline, 1, 3)  # only the control record is left
     differs, waits, line = of_topic(pipeline)
     assert (differs, waits) == ({}, {}) and "0 messages" in line
@@ -244,11 +244,11 @@ def make_again(pipeline) -> None:
 
 def test_poison_of_a_topic_that_is_made_again_overwrites_nothing(pipeline, send):
     send.send(b"{first", partition=0)
-    take_in(pipeline)
+    consume(pipeline)
     make_again(pipeline)
     with producer(pipeline) as new:
         new.send(b"{second", partition=0)
-    assert take_in(pipeline).refused == 1
+    assert consume(pipeline).refused == 1
     found = kept(pipeline)
     assert {row["place"] for row in found} == {f"{pipeline.topic}/0/0"}
     assert sorted(row["payload"] for row in found) == ['{"line": "{first"}', '{"line": "{second"}']
@@ -259,7 +259,7 @@ def test_a_message_that_was_kept_without_the_topics_id_is_not_kept_twice(pipelin
     from include.warehouse.session import warehouse
 
     send.send(b"{first", partition=0)
-    take_in(pipeline)
+    consume(pipeline)
     (row,) = kept(pipeline)
     with warehouse() as conn:
         conn.cursor().execute(
@@ -311,14 +311,14 @@ def test_poison_stops_no_event_while_the_warehouse_is_stopped_and_is_kept_afterw
     for number in range(3):
         send.send(b"{not json", partition=1)
         send_to(send, 1, f"2026-10-05 10:0{number}", 2)
-    summary = take_in(pipeline)
+    summary = consume(pipeline)
     assert (summary.written, summary.refused, summary.put_aside) == (6, 0, 3)
     assert [len(lake_rows(f"2026-10-05 10:0{number}")) for number in range(3)] == [2, 2, 2]
     assert committed(pipeline) == 9
     own_warehouse.start()
     differs, waits, line = of_topic(pipeline)
     assert (differs, waits) == ({}, {"topic_waiting": 1}) and "3 in the dead-letter topic" in line
-    assert take_in(pipeline).refused == 3
+    assert consume(pipeline).refused == 3
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/{offset}" for offset in (0, 3, 6)]
     assert {row["reason"].partition(":")[0] for row in kept(pipeline)} == {"the message is not JSON"}
     assert of_topic(pipeline)[:2] == ({}, {})
@@ -326,14 +326,14 @@ def test_poison_stops_no_event_while_the_warehouse_is_stopped_and_is_kept_afterw
 
 def test_a_gap_is_recorded_though_the_warehouse_is_stopped(own_warehouse, pipeline, send):
     send_to(send, 1, "2026-10-05 11:00", 1)
-    take_in(pipeline)
+    consume(pipeline)
     send_to(send, 1, "2026-10-05 11:01", 3)
     remove_before(pipeline, 1, 3)
     own_warehouse.stop()
-    summary = take_in(pipeline)
+    summary = consume(pipeline)
     assert (summary.written, summary.put_aside) == (1, 1)
     own_warehouse.start()
-    take_in(pipeline)
+    consume(pipeline)
     assert [row["reason"] for row in kept(pipeline)] == [
         "the topic's retention removed messages before they were read: 2 from offset 1 on"
     ]
@@ -342,10 +342,10 @@ def test_a_gap_is_recorded_though_the_warehouse_is_stopped(own_warehouse, pipeli
 def test_dead_letters_wait_while_the_warehouse_is_stopped(own_warehouse, pipeline, send):
     own_warehouse.stop()
     send.send(b"{not json", partition=1)
-    take_in(pipeline)
-    assert take_in(pipeline).refused == 0
+    consume(pipeline)
+    assert consume(pipeline).refused == 0
     group = group_of(pipeline.name, DEAD_LETTERS)
     letters = replace(pipeline, topic=f"{pipeline.topic}.dead")
     assert sum(one.waiting for one in topics.reaches(letters, group).values()) == 1
     own_warehouse.start()
-    assert take_in(pipeline).refused == 1
+    assert consume(pipeline).refused == 1

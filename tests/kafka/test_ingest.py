@@ -29,7 +29,7 @@ from include.warehouse.rejected import Choice
 from include.warehouse.session import warehouse
 from local.layout import ROOT
 from tests import airflow_home  # noqa: F401  (before Airflow)
-from tests.kafka.conftest import committed, kept, lake_rows, remove_before, take_in, until, value_of
+from tests.kafka.conftest import committed, consume, kept, lake_rows, remove_before, until, value_of
 from tests.lake.conftest import event, event_id
 
 
@@ -41,20 +41,20 @@ def touched(day):
 def test_events_are_in_the_lake_and_their_minutes_touched_before_anything_is_committed(pipeline, send):
     events = [event(f"2026-08-01 10:0{number % 3}:00", custom_track="click") for number in range(30)]
     send.write(events)
-    summary = take_in(pipeline)
+    summary = consume(pipeline)
     assert (summary.written, summary.refused, summary.misplaced, len(summary.minutes)) == (30, 0, 0, 3)
     found = lake_rows("2026-08-01 10:00")
     assert sorted(found) == sorted(str(one.create_time) for one in events[::3])
     assert {row.custom_track for row in found.values()} == {"click"} and {row.bid for row in found.values()} == {None}
     assert summary.minutes <= touched(date(2026, 8, 1))
     assert committed(pipeline) == 30
-    assert take_in(pipeline).written == 0  # nothing comes again once it is committed
+    assert consume(pipeline).written == 0  # nothing comes again once it is committed
 
 
 def test_a_message_that_comes_again_is_the_same_row(pipeline, send):
     one = event("2026-08-02 10:00:00", bid="1")
     send.write([one, one])
-    take_in(pipeline)
+    consume(pipeline)
     assert ingest_again(pipeline).written == 2
     assert list(lake_rows("2026-08-02 10:00")) == [str(one.create_time)]
 
@@ -62,16 +62,16 @@ def test_a_message_that_comes_again_is_the_same_row(pipeline, send):
 def test_an_event_that_was_fixed_and_sent_again_replaces_its_row(pipeline, send):
     one = event("2026-08-02 11:00:00", bid="two")
     send.write([one])
-    take_in(pipeline)
+    consume(pipeline)
     send.write([one._replace(values={"bid": "1"})])  # smaller than before, and of the same create_time
-    take_in(pipeline)
+    consume(pipeline)
     assert lake_rows("2026-08-02 11:00")[str(one.create_time)].bid == "1"
 
 
 def test_of_two_versions_that_wait_together_the_last_one_stays_whole(pipeline, send):
     one = event("2026-08-02 11:30:00", custom_track="click", bid="9")
     send.write([one, one._replace(values={"custom_track": "conversion"})])
-    assert take_in(pipeline).written == 2
+    assert consume(pipeline).written == 2
     row = lake_rows("2026-08-02 11:30")[str(one.create_time)]
     assert (row.custom_track, row.bid) == ("conversion", None)
 
@@ -88,7 +88,7 @@ def test_poison_is_kept_with_its_place_and_the_rest_continues(pipeline, send):
     ):
         send.send(value, partition=2)
     send.write(good[10:])
-    summary = take_in(pipeline)
+    summary = consume(pipeline)
     assert (summary.written, summary.refused) == (20, 5)
     assert sorted(lake_rows("2026-08-03 10:00")) == sorted(str(one.create_time) for one in good)
     found = kept(pipeline)
@@ -109,7 +109,7 @@ def test_poison_is_kept_with_its_place_and_the_rest_continues(pipeline, send):
 
 def test_poison_counts_once_for_any_number_of_deliveries(pipeline, send):
     send.send(b"{not json", partition=0)
-    take_in(pipeline)
+    consume(pipeline)
     before = kept(pipeline)
     assert ingest_again(pipeline).refused == 1
     assert kept(pipeline) == before and len(before) == 1
@@ -145,19 +145,19 @@ def test_nothing_is_committed_that_the_change_log_has_not_acknowledged(pipeline,
     sent = event("2026-08-04 10:00:00")
     send.write([sent])
     with pytest.raises(LakeError, match="lacks a permission"):
-        take_in(pipeline)
+        consume(pipeline)
     # Written, and yet not safe: no poll would look at its minute.
     assert str(sent.create_time) in lake_rows("2026-08-04 10:00")
     assert committed(pipeline) == 0
     refusing_change_log()
-    assert take_in(pipeline).written == 1
+    assert consume(pipeline).written == 1
     assert committed(pipeline) == 1
 
 
 def test_events_do_not_wait_for_a_warehouse_that_is_away(pipeline, send, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", '{"conn_type": "mysql", "host": "127.0.0.1", "port": 1}')
     send.write([event("2026-08-04 11:00:00")])
-    assert take_in(pipeline).written == 1
+    assert consume(pipeline).written == 1
 
 
 class Follower(threading.Thread):
@@ -180,15 +180,15 @@ def test_the_next_follower_takes_over_without_a_gap_and_ends_the_one_before(pipe
     until(lambda: committed(pipeline) == 50)
     second = Follower(pipeline)
     sent = len(before)
-    while first.is_alive():  # events go on coming while one takes over from the other
+    while first.is_alive():  # events keep arriving while one takes over from the other
         send.write([event("2026-08-05 10:01:00") for _ in range(10)])
         sent += 10
-        assert sent < 20_000, "the first follower goes on"
+        assert sent < 20_000, "the first follower continues"
         first.join(0.1)
     assert first.summary.taken_over
     send.write([event("2026-08-05 10:02:00") for _ in range(10)])
     until(lambda: committed(pipeline) == sent + 10)
-    third = take_in(pipeline)  # ends the second one too
+    third = consume(pipeline)  # ends the second one too
     second.join(30)
     assert second.summary.taken_over and third.written == 0
     assert len(lake_rows("2026-08-05 10:00")) + len(lake_rows("2026-08-05 10:01")) == sent
@@ -236,7 +236,7 @@ def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(
 
     recruitment = pipelines.get("recruitment")
     topics.make_topics([recruitment])
-    take_in(recruitment)
+    consume(recruitment)
     before = committed(recruitment)
     task = FollowTopic(task_id="follow_topic", pipeline="recruitment")
     running = threading.Thread(target=task.execute, args=({},), daemon=True)
@@ -244,7 +244,7 @@ def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(
     with producer(recruitment) as send:
         send.write([event("2026-08-07 10:00:00") for _ in range(3)])
     until(lambda: committed(recruitment) == before + 3, 60)
-    take_in(recruitment)  # its successor
+    consume(recruitment)  # its successor
     running.join(30)
     servers = json.loads(kafka_broker["AIRFLOW_CONN_KAFKA_DEFAULT"])["extra"]["bootstrap.servers"]
     lake_port = json.loads(os.environ["AIRFLOW_CONN_LAKE_WRITER"])["port"]
@@ -258,7 +258,7 @@ def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(
 def test_a_killed_follower_omits_nothing_and_its_successor_does_not_wait_for_its_session(schemas, kafka_broker):
     recruitment = pipelines.get("recruitment")
     topics.make_topics([recruitment])
-    take_in(recruitment)
+    consume(recruitment)
     before = committed(recruitment)
     command = [sys.executable, "-m", "include.kafka.ingest", "--pipeline", "recruitment", "--seconds", "300"]
     follower = subprocess.Popen(command, cwd=ROOT)
@@ -272,18 +272,18 @@ def test_a_killed_follower_omits_nothing_and_its_successor_does_not_wait_for_its
     finally:
         follower.kill()
         follower.wait()
-    summary = take_in(recruitment)
+    summary = consume(recruitment)
     assert summary.seconds < 40  # a member that left without a word is otherwise waited for, 45 s
     assert len(lake_rows("2026-08-06 10:00")) == 600
     assert committed(recruitment) == before + 600
 
 
 def test_a_message_that_is_admissible_by_now_is_replayed_into_the_lake(pipeline, send):
-    """Here its row was mended by hand; a mended rule does the same."""
+    """Here its row was fixed by hand; a fixed rule does the same."""
     identity = event_id("2026-08-03 12:00:00")
     send.send(value_of("yesterday", job_id=7), partition=0)
     send.send(b"{not json", partition=0)
-    take_in(pipeline)
+    consume(pipeline)
     with warehouse() as conn:
         conn.cursor().execute(
             "UPDATE etl.rejected_events SET payload = REPLACE(payload, 'yesterday', %s) WHERE pipeline = %s",
@@ -299,7 +299,7 @@ def test_without_a_topic_it_says_what_to_do(pipeline, monkeypatch):
     monkeypatch.setattr("include.kafka.follow.TIMEOUT", 5.0)
     absent = replace(pipeline, topic="nobody.made.this")
     with pytest.raises(BrokerError, match="minutemark_setup"):
-        take_in(absent)
+        consume(absent)
 
 
 def test_a_key_by_kafkas_default_partitioner_leads_to_the_partition_of_its_shard(pipeline):
@@ -317,7 +317,7 @@ def test_a_key_by_kafkas_default_partitioner_leads_to_the_partition_of_its_shard
     assert client.flush(30) == 0
     assert len(sent) == 200
     assert sent == {identity: shard_of(identity, pipeline.shards) for identity in sent}
-    summary = take_in(pipeline)
+    summary = consume(pipeline)
     assert (summary.written, summary.misplaced) == (200, 0)
 
 
@@ -325,7 +325,7 @@ def test_an_event_in_a_wrong_partition_is_in_the_right_shard_and_is_reported(pip
     identity = str(event_id("2026-08-07 11:00:00"))
     right = shard_of(identity, pipeline.shards)
     send.send(value_of(identity), partition=(right + 1) % pipeline.shards)
-    summary = take_in(pipeline)
+    summary = consume(pipeline)
     assert summary.misplaced == 1 and "another partition than their shard" in str(summary)
     assert lake_rows("2026-08-07 11:00")[identity].shard == right
 
@@ -338,17 +338,17 @@ def test_the_same_events_by_import_and_by_topic_count_once(pipeline, send, tmp_p
     imports.import_csv(pipelines.get("recruitment"), path)
     by_import = lake_rows("2026-08-08 10:00")
     send.write(events)
-    take_in(pipeline)
+    consume(pipeline)
     assert lake_rows("2026-08-08 10:00") == by_import and len(by_import) == 20
 
 
 def test_messages_removed_by_retention_before_they_were_read_are_reported_and_kept(pipeline, send):
     send.send(value_of(event_id("2026-08-09 10:00:00")), partition=1)
-    take_in(pipeline)
+    consume(pipeline)
     for _ in range(3):
         send.send(value_of(event_id("2026-08-09 10:01:00")), partition=1)
     remove_before(pipeline, 1, 3)
-    summary = take_in(pipeline)
+    summary = consume(pipeline)
     assert (summary.written, summary.refused) == (1, 1)
     (row,) = kept(pipeline)
     assert row["place"] == f"{pipeline.topic}/1/1"
@@ -357,7 +357,7 @@ def test_messages_removed_by_retention_before_they_were_read_are_reported_and_ke
 
 def test_events_of_closed_minutes_are_rejected_and_named(pipeline, send):
     send.send(value_of(event_id("2026-07-06 10:00:00")), partition=0)
-    summary = take_in(replace(pipeline, lake_retention=timedelta(days=1)))
+    summary = consume(replace(pipeline, lake_retention=timedelta(days=1)))
     assert (summary.written, summary.refused) == (0, 1)
     assert "1 rows are of closed minutes, 2026-07-06 10:00:00 to" in str(summary)
 

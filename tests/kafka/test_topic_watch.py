@@ -15,7 +15,7 @@ from include.kafka.topic_watch import problems
 from include.operations.watch import watch
 from include.pipelines import all_pipelines, get
 from include.warehouse.session import warehouse
-from tests.kafka.conftest import commit_as_connect, take_in, until, value_of
+from tests.kafka.conftest import commit_as_connect, consume, until, value_of
 from tests.lake.conftest import event_id
 
 NOON = datetime(2026, 3, 1, 12)
@@ -66,7 +66,7 @@ def test_messages_that_wait_without_progress_are_a_problem_with_consumer_partiti
     remedy = {CONNECT: "docker compose logs connect", DAG: f"{pipeline.name}_ingest is paused"}[way]
     assert remedy in problem.remedy and len(problem.remedy) <= 500 and len(problem.found) <= 500
 
-    commit_as_connect(pipeline) if way == CONNECT else take_in(pipeline)
+    commit_as_connect(pipeline) if way == CONNECT else consume(pipeline)
     assert look(300) == []
 
 
@@ -75,7 +75,7 @@ def test_slow_progress_is_progress(way, pipeline, send, look):
         send_one(pipeline, send, 1)
         send_one(pipeline, send, 1)
         assert look(number * 179) == []
-        commit_as_connect(pipeline) if way == CONNECT else take_in(pipeline)
+        commit_as_connect(pipeline) if way == CONNECT else consume(pipeline)
         send_one(pipeline, send, 1)
         assert look(number * 179 + 1) == []
 

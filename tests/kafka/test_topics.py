@@ -13,7 +13,7 @@ from include.kafka.clients import BrokerError
 from include.kafka.ingest_mode import CONNECT, DAG, SETTING, UnknownIngestMode, dead_letters_of, group_of, ingest_mode
 from include.kafka.topics import Reach
 from include.operations import preflight, setup
-from tests.kafka.conftest import committed, take_in, until
+from tests.kafka.conftest import committed, consume, until
 from tests.lake.conftest import event
 
 RECRUITMENT = pipelines.get("recruitment")
@@ -82,7 +82,7 @@ def test_it_is_known_how_far_a_group_has_come(pipeline, send):
     reaches = topics.reaches(pipeline, group)
     assert sorted(reaches) == [0, 1, 2, 3]
     assert sum(one.waiting for one in reaches.values()) == 10
-    take_in(pipeline)
+    consume(pipeline)
     assert sum(one.waiting for one in topics.reaches(pipeline, group).values()) == 0
     assert committed(pipeline) == 10
 
@@ -93,9 +93,9 @@ def test_what_left_the_topic_before_its_group_came_is_expired():
     assert Reach(begin=7, committed=None, end=9).expired == 0
 
 
-@pytest.mark.parametrize(("said", "meant"), [("", None), (" DAG ", DAG), ("connect", CONNECT)])
-def test_the_ingest_mode_is_a_setting(said, meant):
-    assert ingest_mode({SETTING: said}) == meant
+@pytest.mark.parametrize(("setting", "meant"), [("", None), (" DAG ", DAG), ("connect", CONNECT)])
+def test_the_ingest_mode_is_a_setting(setting, meant):
+    assert ingest_mode({SETTING: setting}) == meant
     assert ingest_mode({}) is None
 
 

@@ -1,4 +1,4 @@
-"""Demo traffic where there is a topic: all of it goes that way, and now and then what is no event."""
+"""Demo traffic with a topic: all of it goes there, and now and then a message that is not an event."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from include.demo.traffic import foreign_hosts, run_traffic
 from include.lake import change_log
 from include.lake.counts import minute_counts
 from include.lake.session import lake
-from tests.kafka.conftest import kept, take_in
+from tests.kafka.conftest import consume, kept
 
 
 def test_events_reach_the_lake_by_the_topic_and_poison_is_rejected(pipeline, by_dag, monkeypatch):
@@ -23,7 +23,7 @@ def test_events_reach_the_lake_by_the_topic_and_poison_is_rejected(pipeline, by_
     assert sent.events == 300 and sent.late and sent.broken and sent.duplicates and sent.poison
     with lake() as session:
         assert change_log.changed_days(session, pipeline.lake_table) == before  # nothing went around the topic
-    summary = take_in(pipeline)
+    summary = consume(pipeline)
     assert (summary.written, summary.refused, summary.misplaced) == (300 + sent.duplicates, sent.poison, 0)
     assert len(kept(pipeline)) == sent.poison
     with lake() as session:

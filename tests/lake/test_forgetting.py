@@ -36,11 +36,11 @@ def test_a_touch_between_the_look_and_the_deletion_survives(writer, reader):
 
 
 def test_a_touch_after_the_deletion_makes_the_day_appear_again(writer, reader):
-    change_log.touch(writer, "test.anew", [MINUTE, NEXT])
-    change_log.forget(writer, "test.anew", change_log.state_of_day(reader, "test.anew", DAY))
-    change_log.touch(writer, "test.anew", [NEXT])
-    assert list(change_log.minutes_of_day(reader, "test.anew", DAY)) == [NEXT]
-    assert list(change_log.changed_days(reader, "test.anew")) == [DAY]
+    change_log.touch(writer, "test.again", [MINUTE, NEXT])
+    change_log.forget(writer, "test.again", change_log.state_of_day(reader, "test.again", DAY))
+    change_log.touch(writer, "test.again", [NEXT])
+    assert list(change_log.minutes_of_day(reader, "test.again", DAY)) == [NEXT]
+    assert list(change_log.changed_days(reader, "test.again")) == [DAY]
 
 
 # A deletion by the clock of the day's row alone would leave a minute that was written later.

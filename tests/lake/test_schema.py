@@ -1,4 +1,4 @@
-"""The lake's schema: applied twice it is the same, accounts may do their work only, and a wrong table is told."""
+"""The lake's schema: applied twice it is the same, accounts have only the permissions they need, a wrong table is reported."""
 
 import json
 import os

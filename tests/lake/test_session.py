@@ -104,7 +104,7 @@ def test_importing_the_lake_imports_neither_airflow_nor_the_driver():
 
 
 def test_a_lake_with_too_few_replicas_is_named_with_its_remedy(admin):
-    """What the driver tells our retry policy is taken as it gives it: Unavailable once came as a TypeError."""
+    """The retry policy accepts the driver's arguments as they are: Unavailable once came as a TypeError."""
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 3}"
     admin.execute(f"CREATE KEYSPACE IF NOT EXISTS three WITH replication = {replication}")
     try:

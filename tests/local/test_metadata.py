@@ -1,4 +1,4 @@
-"""Airflow's own past: what the clean-up is asked to remove, when, and which logs go."""
+"""Airflow's own past: what the clean-up removes, when, and which logs go."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 def write(path, age):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("said")
+    path.write_text("a line")
     for one in (path, *list(path.parents)[:2]):
         os.utime(one, ((NOW - age).timestamp(),) * 2)
     return path
@@ -49,10 +49,10 @@ def test_the_command_is_one_that_airflow_knows():
     from airflow.utils.db_cleanup import config_dict
 
     command = metadata.clean_command(NOW)
-    asked = get_parser().parse_args(command[command.index("db") :])
-    assert asked.clean_before_timestamp == NOW - timedelta(days=7)
-    assert asked.yes and asked.skip_archive and asked.error_on_cleanup_failure
-    assert set(asked.tables) <= set(config_dict)
+    args = get_parser().parse_args(command[command.index("db") :])
+    assert args.clean_before_timestamp == NOW - timedelta(days=7)
+    assert args.yes and args.skip_archive and args.error_on_cleanup_failure
+    assert set(args.tables) <= set(config_dict)
     rule = config_dict["dag_run"]
     assert rule.keep_last and rule.keep_last_group_by == ["dag_id"], (
         "Or minutemark_setup, scheduled @once, would run again."

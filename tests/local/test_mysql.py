@@ -57,7 +57,7 @@ def test_a_system_without_apt_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(Problem, match="not Debian"):
         mysql.fetch()
-    assert mysql.main() == 0, "`make test` goes on without it"
+    assert mysql.main() == 0, "`make test` continues without it"
 
 
 def test_of_two_fetches_at_once_one_downloads(monkeypatch, tmp_path):

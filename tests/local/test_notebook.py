@@ -1,4 +1,4 @@
-"""What JupyterLab is told, and that a notebook is saved without what it has shown."""
+"""JupyterLab's settings, and that a notebook is saved without its output."""
 
 from __future__ import annotations
 

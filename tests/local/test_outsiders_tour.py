@@ -62,7 +62,7 @@ class Wire:
         self._socket.close()
 
     def request(self, api_key: int, version: int = 0, body: bytes = b"") -> bytes | None:
-        """The answer's body; None where the listener hangs up instead."""
+        """The answer's body; None if the listener closes the connection instead."""
         payload = struct.pack(">hhi", api_key, version, 7) + text("tour") + body
         try:
             self._socket.sendall(struct.pack(">i", len(payload)) + payload)
@@ -252,7 +252,7 @@ def test_postgresql_lets_in_its_accounts_alone(metadata):
 def test_each_store_listens_on_loopback_and_on_the_ports_of_this_tour(
     cassandra_node, warehouse_server, kafka_broker, metadata
 ):
-    """A port that nobody toured would be a way in that nobody knows."""
+    """A port without a test would be an unknown entry."""
     broker = fields(kafka_broker, "kafka_default")["extra"]["bootstrap.servers"]
     known = {
         fields(cassandra_node, "lake_reader")["port"]: 2,  # for clients, and for other nodes

@@ -1,4 +1,4 @@
-"""Ports: where they come from, and what is said when one can't be had."""
+"""Ports: where they come from, and the error when one is taken."""
 
 import os
 import socket

@@ -113,18 +113,18 @@ def test_a_failed_command_is_reported_with_its_last_output(stack):
 
 
 def test_each_program_ends_by_the_signal_it_wants(stack, tmp_path):
-    tell = (
+    code = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGINT, lambda *_: (open(sys.argv[1], 'w').write('INT'), sys.exit(0)))\n"
         "print('ready', flush=True)\ntime.sleep(600)"
     )
-    script = tmp_path / "tell.py"
-    script.write_text(tell)
-    stack(Program("teller", [sys.executable, str(script), str(tmp_path / "said")], 10, stop_signal="INT"))
-    supervisor.start("teller")
-    until(lambda: supervisor.last_words("teller") == "ready")
+    script = tmp_path / "reporter.py"
+    script.write_text(code)
+    stack(Program("reporter", [sys.executable, str(script), str(tmp_path / "signal")], 10, stop_signal="INT"))
+    supervisor.start("reporter")
+    until(lambda: supervisor.last_words("reporter") == "ready")
     supervisor.shut_down(20)
-    assert (tmp_path / "said").read_text() == "INT"
+    assert (tmp_path / "signal").read_text() == "INT"
 
 
 WRONG = '{"host": "nowhere", "password": "a % \'b\' \\"c\\" $d"}'

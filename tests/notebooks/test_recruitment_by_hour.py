@@ -1,4 +1,4 @@
-"""The notebook and Zeppelin's note, executed on real stores: their figures are those that were reckoned by hand."""
+"""The notebook and Zeppelin's note, executed on real stores: their figures match those calculated by hand."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ PROBE = """
 import contextlib, psutil
 spark.conf.set("spark.sql.maxPlanStringLength", "100000")
 print(raw._jdf.queryExecution().executedPlan().toString())
-for asked in (contributed, shown):
-    print(asked._jdf.queryExecution().executedPlan().toString())
+for frame in (contributed, shown):
+    print(frame._jdf.queryExecution().executedPlan().toString())
 for process in psutil.Process().children(recursive=True):
     with contextlib.suppress(psutil.Error):  # one that ends meanwhile
         print(process.cmdline())

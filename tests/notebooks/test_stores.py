@@ -1,4 +1,4 @@
-"""Which minutes a notebook takes, and what it is told where there are none."""
+"""Which minutes a notebook takes, and its error if there are none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_without_names_it_is_the_hour_before_now():
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "said"),
+    ("first", "last", "message"),
     [
         ("2026-03-01T12:00", None, "`to` is empty"),
         ("2026-03-01T12:00", "2026-03-01T12:00", "must be before"),
@@ -34,6 +34,6 @@ def test_without_names_it_is_the_hour_before_now():
         ("2026-03-01", "2026-03-02T00:01", "1441 minutes: choose 1440 at most"),
     ],
 )
-def test_an_invalid_range_is_refused_with_a_hint(first, last, said):
-    with pytest.raises(WindowRefused, match=said):
+def test_an_invalid_range_is_refused_with_a_hint(first, last, message):
+    with pytest.raises(WindowRefused, match=message):
         stores.minutes(first, last)

@@ -171,7 +171,7 @@ def test_a_later_failure_of_a_released_minute_holds_it_again(lab: Lab) -> None:
 def test_a_merge_that_did_not_need_the_release_uses_it_up_too(lab: Lab) -> None:
     hold(lab)
     release(lab)
-    batch_id, result = gate(lab, {minute(0): [contribution()]}, run_id="mended")
+    batch_id, result = gate(lab, {minute(0): [contribution()]}, run_id="fixed")
     assert result.released == ()
     merge.merge(batch_id)
     assert releases(lab) == [(minute(0), "ann", batch_id)]

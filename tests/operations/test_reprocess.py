@@ -128,7 +128,7 @@ def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, n
     assert pending(lab) == [first, other]
     span = f"{first:%Y-%m-%d %H:%M} to {other:%Y-%m-%d %H:%M}"
     assert said[0] == f"recruitment: 4 rejected rows of 2 minutes, {span}, are read again with their minutes."
-    run(lab, broken=1, ignored=1, run_id="mended")
+    run(lab, broken=1, ignored=1, run_id="fixed")
     assert reprocess.follow(started, pause=0.01).splitlines() == [
         "4 rows of 2 minutes are processed: 0 counted, 2 ignored, 2 still rejected."
     ]
@@ -147,7 +147,7 @@ def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, said) 
     assert pending(lab) == [first, second]
 
 
-# ⚑ a run that began before the rule was mended must not make up for the one that reads with it
+# ⚑ a run that began before the rule was fixed must not make up for the one that reads with it
 def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) -> None:
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
@@ -164,10 +164,10 @@ def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) 
     lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
     assert pending(lab) == [minute]
     assert not reprocess._is_settled(lab.ledger(minute), started.started_at)
-    run(lab, run_id="mended")
+    run(lab, run_id="fixed")
     assert reprocess.follow(started, pause=0.01) == (
         "1 rows of 1 minutes are processed: 1 counted or ignored, 0 still rejected."
-    ), "An eleventh row has come meanwhile: the ledger cannot tell it from ours."
+    ), "An eleventh row has come meanwhile: the ledger cannot distinguish it from ours."
     assert lab.facts()[7, 0] == 11
 
 
@@ -313,8 +313,8 @@ def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, said) ->
     batch_id = lab.open(minute, run_id="shrunk", clock=now + 5 * MINUTE)
     lab.stage(batch_id, {minute: []})
     assert lab.check(batch_id).held == (minute,)
-    said_at_last = reprocess.follow(started, pause=0.01)
-    assert "1 rows are in 1 minutes that are held" in said_at_last and "`make held` says why" in said_at_last
+    last_line = reprocess.follow(started, pause=0.01)
+    assert "1 rows are in 1 minutes that are held" in last_line and "`make held` says why" in last_line
 
 
 def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, said) -> None:
@@ -341,7 +341,7 @@ def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(lab: L
         patch.setattr(reprocess, "follow", lambda started: reached.set() or follow(started, pause=0.01))
         command.start()
         assert reached.wait(30)
-        run(lab, run_id="mended")
+        run(lab, run_id="fixed")
         command.join(30)
     assert result == [0]
     assert "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected." in capsys.readouterr().out

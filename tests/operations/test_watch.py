@@ -1,4 +1,4 @@
-"""The watch on a real server: a problem is told when it begins, every hour, and when it is over; never twice."""
+"""The watch on a real server: a problem is notified when it starts, every hour, and when it is over; never twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STALE = Problem("recruitment", "stale", NOON - 200 * SECOND, "A change waits.", 
 
 
 class People:
-    """Who is told; `deaf` ones hear nothing."""
+    """A channel; a `deaf` one takes nothing."""
 
     def __init__(self) -> None:
         self.heard = []
@@ -44,7 +44,7 @@ def people() -> People:
 
 
 def at(lab: Lab, people: People, now: datetime, *problems: Problem) -> list[str]:
-    """One look at that time, which finds these problems; returns what was told."""
+    """One check at that time, which finds these problems; returns the notices sent."""
     for alert, notice in alerts.update(lab.conn, problems, now):
         if people.notify(notice):
             alerts.mark_notified(lab.conn, alert, now)
@@ -90,7 +90,7 @@ def test_the_end_of_an_unnotified_problem_is_not_notified(lab: Lab, people: Peop
 
 
 def test_problems_are_distinguished_by_pipeline_and_kind(lab: Lab, people: People) -> None:
-    held = Problem("recruitment", "held", NOON, "1 minute is held.", "Mend it.")
+    held = Problem("recruitment", "held", NOON, "1 minute is held.", "Fix it.")
     other = Problem("other", "stale", NOON, "A change waits.", "Open the run.")
     at(lab, people, NOON, STALE)
     assert at(lab, people, NOON + MINUTE, STALE, held, other) == [
@@ -100,7 +100,7 @@ def test_problems_are_distinguished_by_pipeline_and_kind(lab: Lab, people: Peopl
     assert at(lab, people, NOON + 4 * MINUTE, STALE, held) == ["Over: other is stale"]
 
 
-def told_of_recruitment(people: People) -> str:
+def notices_of_recruitment(people: People) -> str:
     """What a watch says of the one pipeline that a test is about."""
     [found] = [one for one in watch(people.notify) if one["pipeline"] == "recruitment"]
     return line_of(found)
@@ -111,7 +111,7 @@ def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, people: People) 
     minute = now.replace(second=0, microsecond=0) - 5 * MINUTE
     ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
     lab.see(minute, at=now - 300 * SECOND, clock=now)
-    line = told_of_recruitment(people)
+    line = notices_of_recruitment(people)
     assert line.startswith("recruitment: stale; ")
     [notice] = people.heard
     what, found, since, remedy = notice.text.splitlines()
@@ -159,7 +159,7 @@ def test_a_silent_source_and_a_working_pipeline_are_not_notified(lab: Lab, peopl
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
     ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
-    line = told_of_recruitment(people)
+    line = notices_of_recruitment(people)
     assert line.startswith("recruitment: silent; ")
     assert people.heard == []
 
@@ -183,6 +183,6 @@ def test_the_other_client_library_finds_and_remembers_the_same(lab: Lab, people:
     described["extra"] = {"client": "mysql-connector-python"}
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
     for _ in range(2):
-        line = told_of_recruitment(people)
+        line = notices_of_recruitment(people)
     assert line.startswith("recruitment: stale; lag 3")
     assert people.titles() == ["Problem: recruitment is stale"]

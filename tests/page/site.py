@@ -40,7 +40,7 @@ class Site:
     def send(
         self, method: str, path: str, body: Mapping | None = None, user: str | None = None, token: str | None = None
     ) -> dict:
-        """The answer's JSON, asked for as that user, or with a token that one has."""
+        """The answer's JSON, requested as that user, or with that token."""
         if user is not None:
             token = self.token(user)
         return answer(json_request(method, self.url + path, body, token), 60)

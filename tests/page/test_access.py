@@ -1,4 +1,4 @@
-"""Who may see the page, and who may change something by it: as Airflow says, and from its own pages alone."""
+"""Access to the page: Airflow's permissions decide who sees and changes what, and only from its own pages."""
 
 from __future__ import annotations
 

@@ -175,17 +175,17 @@ def test_reconcile_without_a_difference_is_skipped_and_never_waits(nothing_pendi
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("form", "message"),
     [
         (("2026-11-22T09:00", "2026-11-22T08:00"), "must be before"),
         (("2026-11-01T00:00", "2026-11-03T00:00"), "recruitment_reconcile"),  # 2,880 minutes
     ],
 )
-def test_a_refused_window_is_not_retried(asked, said):
+def test_a_refused_window_is_not_retried(form, message):
     from airflow.sdk.exceptions import AirflowFailException
 
-    with pytest.raises(AirflowFailException, match=said):
-        sensor().execute(context("manual", **dict(zip(("from", "to"), asked, strict=True))))
+    with pytest.raises(AirflowFailException, match=message):
+        sensor().execute(context("manual", **dict(zip(("from", "to"), form, strict=True))))
 
 
 def trigger(digest: str, seconds: float, wake: float | None = None):

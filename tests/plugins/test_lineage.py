@@ -15,8 +15,8 @@ from include.warehouse.sql import files
 from tests.airflow_home import PROJECT, bare_environment
 
 RECRUITMENT = pipelines.get("recruitment")
-LAKE = Endpoint("lake_reader", "cassandra", "c1,c2,c3", 9043, login="reader", password="not-to-be-told")
-WAREHOUSE = Endpoint("warehouse_etl", "mysql", "db.example.org", None, login="etl", password="not-to-be-told")
+LAKE = Endpoint("lake_reader", "cassandra", "c1,c2,c3", 9043, login="reader", password="not-to-be-shown")
+WAREHOUSE = Endpoint("warehouse_etl", "mysql", "db.example.org", None, login="etl", password="not-to-be-shown")
 INSERTED = re.compile(r"INSERT INTO (\w+\.\w+)")
 
 
@@ -49,7 +49,7 @@ def test_names_follow_the_naming_convention_of_each_store():
         named(by_minute, facts),
     )
     assert [one.rows for one in (*ingested.writes, *merged.writes)] == [5, 2, None]
-    assert "not-to-be-told" not in repr([ingested, transformed, merged])
+    assert "not-to-be-shown" not in repr([ingested, transformed, merged])
 
 
 @pytest.mark.parametrize(
@@ -186,4 +186,4 @@ def test_without_a_transport_nothing_of_openlineage_is_loaded():
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "airflow.providers.openlineage.plugins.listener" not in loaded
     assert not loaded & {"sqlglot", "plugins.lineage_facets"}
-    assert not [name for name in loaded if name.startswith("openlineage")], "the client is for whoever has a transport"
+    assert not [name for name in loaded if name.startswith("openlineage")], "the client needs a transport"

@@ -1,4 +1,4 @@
-"""Who is told, over real sockets: a webhook's receiver and a mail server on loopback, and channels that are broken."""
+"""Alert channels over real sockets: a webhook's receiver and a mail server on loopback, and channels that are broken."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from types import SimpleNamespace
 import pytest
 
 from include.connections import WAREHOUSE_ETL, endpoint
-from include.notice import BEGUN, OVER, Notice
+from include.notice import OVER, STARTED, Notice
 from tests import airflow_home  # noqa: F401  (before Airflow)
 
 NOTICE = Notice(
-    "recruitment", "stale", BEGUN, "A change waits for 200 s.", "Open the run.", since=datetime(2026, 3, 1, 12, 0, 5)
+    "recruitment", "stale", STARTED, "A change waits for 200 s.", "Open the run.", since=datetime(2026, 3, 1, 12, 0, 5)
 )
 TEXT = (
     "Minutemark · Problem: recruitment is stale\nA change waits for 200 s.\n"
@@ -65,7 +65,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_) -> None:
-        """The test's output is no place for it."""
+        """Keeps the test's output clean."""
 
 
 class MailServer(socketserver.ThreadingTCPServer):
@@ -110,7 +110,7 @@ def serve():
 
 
 @pytest.fixture
-def said(capsys):
+def logged(capsys):
     """What Airflow has logged so far."""
     logged = []
 
@@ -139,9 +139,9 @@ def notify(notice: Notice = NOTICE) -> bool:
     return notifier.reached
 
 
-def test_without_a_channel_the_notice_is_logged(said):
+def test_without_a_channel_the_notice_is_logged(logged):
     assert notify() is True
-    assert TEXT in said()
+    assert TEXT in logged()
 
 
 def test_a_webhook_gets_exactly_the_message(serve, connect):
@@ -205,13 +205,13 @@ def test_a_failing_receiver_is_retried(serve, connect):
         (500, 3, "was answered 500 Internal Server Error. The receiver may be down"),
     ],
 )
-def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connect, said, answer, tries, says):
+def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connect, logged, answer, tries, says):
     receiver = serve(Receiver(answer))
     connect("minutemark_webhook", host=receiver.url, password="secret-token")
     assert notify() is False
     assert len(receiver.got) == tries
-    assert f"Not sent through minutemark_webhook: WebhookFailed: Connection minutemark_webhook {says}" in said()
-    assert "secret" not in said()
+    assert f"Not sent through minutemark_webhook: WebhookFailed: Connection minutemark_webhook {says}" in logged()
+    assert "secret" not in logged()
 
 
 @pytest.mark.parametrize(
@@ -225,14 +225,14 @@ def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connec
         {"host": "http://127.0.0.1:1/", "password": "secret\ntoken"},
     ],
 )
-def test_a_webhook_that_cannot_be_used_says_so_and_raises_nothing(connect, said, fields):
+def test_a_webhook_that_cannot_be_used_says_so_and_raises_nothing(connect, logged, fields):
     connect("minutemark_webhook", **fields)
     assert notify() is False
-    assert "Not sent through minutemark_webhook: WebhookFailed" in said()
-    assert "secret" not in said()
+    assert "Not sent through minutemark_webhook: WebhookFailed" in logged()
+    assert "secret" not in logged()
 
 
-def test_a_channel_that_hangs_does_not_block_the_others(serve, connect, monkeypatch, said):
+def test_a_channel_that_hangs_does_not_block_the_others(serve, connect, monkeypatch, logged):
     from plugins import notifiers
 
     monkeypatch.setattr(notifiers, "PATIENCE", 1.0)
@@ -242,7 +242,7 @@ def test_a_channel_that_hangs_does_not_block_the_others(serve, connect, monkeypa
     began = time.monotonic()
     assert notify() is True
     assert time.monotonic() - began < 5
-    assert "Not sent through minutemark_webhook: no answer within 1 s" in said()
+    assert "Not sent through minutemark_webhook: no answer within 1 s" in logged()
     assert len(mails.mails) == 1
 
 
@@ -265,7 +265,7 @@ def test_a_mail_goes_to_whom_the_connection_names(serve, connect):
 
     mails = serve(MailServer())
     connect_mail(connect, mails)
-    assert notify(Notice("recruitment", "stale", BEGUN, "<b> & {{ var.value.secret }}")) is True
+    assert notify(Notice("recruitment", "stale", STARTED, "<b> & {{ var.value.secret }}")) is True
     [mail] = map(message_from_string, mails.mails)
     assert (mail["To"], mail["From"]) == ("ops@example.org", "etl@example.org")
     assert str(make_header(decode_header(mail["Subject"]))) == "Minutemark · Problem: recruitment is stale"
@@ -273,21 +273,21 @@ def test_a_mail_goes_to_whom_the_connection_names(serve, connect):
     assert "&lt;b&gt; &amp; {{ var.value.secret }}" in base64.b64decode(body.get_payload()).decode()
 
 
-def test_a_mail_without_recipient_is_refused_with_a_hint(serve, connect, said):
+def test_a_mail_without_recipient_is_refused_with_a_hint(serve, connect, logged):
     connect_mail(connect, serve(MailServer()), to="")
     assert notify() is False
-    assert '"to": "ops@example.org"' in said()
+    assert '"to": "ops@example.org"' in logged()
 
 
-def test_a_provider_that_is_not_installed_is_named(connect, said, monkeypatch):
+def test_a_provider_that_is_not_installed_is_named(connect, logged, monkeypatch):
     monkeypatch.setitem(sys.modules, "airflow.providers.slack.notifications.slack_webhook", None)
     connect("minutemark_slack", conn_type="slackwebhook", password="secret/token")
     assert notify() is False
-    assert "Add apache-airflow-providers-slack to requirements.txt" in said()
-    assert "secret/token" not in said()
+    assert "Add apache-airflow-providers-slack to requirements.txt" in logged()
+    assert "secret/token" not in logged()
 
 
-def test_an_unreadable_connection_is_not_taken_for_a_missing_one(said, monkeypatch):
+def test_an_unreadable_connection_is_not_taken_for_a_missing_one(logged, monkeypatch):
     from plugins import notifiers
 
     def away(conn_id):
@@ -297,16 +297,16 @@ def test_an_unreadable_connection_is_not_taken_for_a_missing_one(said, monkeypat
 
     monkeypatch.setattr(notifiers, "endpoint", away)
     assert notify() is False
-    assert "Not sent through minutemark_slack: the connection cannot be read" in said()
+    assert "Not sent through minutemark_slack: the connection cannot be read" in logged()
 
 
-def test_a_password_of_a_store_leaves_in_no_message(serve, connect, said):
+def test_a_password_of_a_store_leaves_in_no_message(serve, connect, logged):
     receiver = serve(Receiver(200))
     connect("minutemark_webhook", host=receiver.url)
     connect(WAREHOUSE_ETL, conn_type="mysql", host="db", password="hunter2!")
-    assert notify(Notice("recruitment", "failing", BEGUN, "jdbc:mysql://db?password=hunter2! refused")) is True
+    assert notify(Notice("recruitment", "failing", STARTED, "jdbc:mysql://db?password=hunter2! refused")) is True
     assert receiver.got[0][2]["found"] == "jdbc:mysql://db?password=*** refused"
-    assert "hunter2!" not in said()
+    assert "hunter2!" not in logged()
 
 
 def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more) -> dict:
@@ -327,23 +327,23 @@ def failed_context(previous: str | None = None, hours_ago: float = 0.02, **more)
 
 
 @pytest.mark.parametrize(
-    ("context", "told"),
+    ("context", "sent"),
     [
         (failed_context(), 1),
         (failed_context("success"), 1),
-        (failed_context("failed"), 0),  # the run before was told of, within this hour
+        (failed_context("failed"), 0),  # the previous run was notified, within this hour
         (failed_context("failed", hours_ago=1), 1),  # reminds
         (failed_context("failed", ti=None), 1),  # Airflow knows no task: a run that timed out before it began
     ],
 )
-def test_of_consecutive_failed_runs_the_first_of_each_hour_is_notified(serve, connect, context, told):
+def test_of_consecutive_failed_runs_the_first_of_each_hour_is_notified(serve, connect, context, sent):
     from plugins.notifiers import NotifyFailedRun
 
     receiver = serve(Receiver(200))
     connect("minutemark_webhook", host=receiver.url)
     notifier = NotifyFailedRun()
     notifier.notify(context)
-    assert len(receiver.got) == told
+    assert len(receiver.got) == sent
 
 
 def test_a_failed_run_is_notified_with_its_step_and_its_log(serve, connect):
@@ -355,7 +355,7 @@ def test_a_failed_run_is_notified_with_its_step_and_its_log(serve, connect):
     assert notice.text.endswith("http://airflow/log")
 
 
-def test_a_notifier_that_breaks_raises_nothing(connect, said):
+def test_a_notifier_that_breaks_raises_nothing(connect, logged):
     from airflow.sdk import DAG
 
     from plugins.notifiers import NotifyFailedRun
@@ -366,5 +366,5 @@ def test_a_notifier_that_breaks_raises_nothing(connect, said):
         assert notify() is False
         NotifyFailedRun()(failed_context(dag=DAG("recruitment_minute")))
         NotifyFailedRun()({})
-    assert said().count("Not sent through minutemark_webhook") == 2
-    assert "A notice of a failed run could not be sent" in said()
+    assert logged().count("Not sent through minutemark_webhook") == 2
+    assert "A notice of a failed run could not be sent" in logged()

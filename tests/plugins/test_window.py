@@ -1,4 +1,4 @@
-"""Which minutes a run is asked for."""
+"""Which minutes a run is form for."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(f"2026-11-22T{text}")
 
 
-def window(dag_kind="minute", run_type="scheduled", interval=(TEN, TEN + timedelta(minutes=1)), asked=(None, None)):
+def window(dag_kind="minute", run_type="scheduled", interval=(TEN, TEN + timedelta(minutes=1)), form=(None, None)):
     return window_of_run(
         dag_kind=dag_kind,
         run_type=run_type,
         run_after=datetime(2026, 11, 22, 10, 1, 7, tzinfo=UTC),
         interval=interval,
-        from_text=asked[0],
-        to_text=asked[1],
+        from_text=form[0],
+        to_text=form[1],
     )
 
 
@@ -41,8 +41,8 @@ def test_backfill_run_takes_exactly_its_interval():
 
 
 def test_manual_run_with_times_takes_exactly_them():
-    asked = ("2026-11-22T08:00", "2026-11-22T08:05")
-    assert window(run_type="manual", asked=asked) == Window("manual", "range", at("08:00"), at("08:05"))
+    form = ("2026-11-22T08:00", "2026-11-22T08:05")
+    assert window(run_type="manual", form=form) == Window("manual", "range", at("08:00"), at("08:05"))
 
 
 def test_reconcile_covers_three_more_hours():
@@ -63,8 +63,8 @@ def test_reconcile_without_interval_covers_the_hour_before_its_trigger():
     ],
 )
 def test_times_are_floored_to_utc_minutes(text, minute):
-    asked = window(run_type="manual", asked=(text, "2026-11-22T09:00"))
-    assert asked.start == at(minute)
+    form = window(run_type="manual", form=(text, "2026-11-22T09:00"))
+    assert form.start == at(minute)
 
 
 def test_naive_times_are_utc():
@@ -72,7 +72,7 @@ def test_naive_times_are_utc():
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("form", "message"),
     [
         (("2026-11-22T09:00", "2026-11-22T08:00"), "must be before"),
         (("2026-11-22T09:00:01", "2026-11-22T09:00:59"), "must be before"),  # one minute, not included
@@ -81,11 +81,11 @@ def test_naive_times_are_utc():
         (("yesterday", "2026-11-22T09:00"), "Write it as 2026-11-22T14:05"),
     ],
 )
-def test_an_invalid_form_is_refused_with_a_hint(asked, said):
-    with pytest.raises(WindowRefused, match=said):
-        window(run_type="manual", asked=asked)
+def test_an_invalid_form_is_refused_with_a_hint(form, message):
+    with pytest.raises(WindowRefused, match=message):
+        window(run_type="manual", form=form)
 
 
 def test_backfill_with_times_in_its_form_is_refused():
     with pytest.raises(WindowRefused, match="leave `from` and `to` empty"):
-        window(run_type="backfill", asked=("2026-11-22T08:00", "2026-11-22T09:00"))
+        window(run_type="backfill", form=("2026-11-22T08:00", "2026-11-22T09:00"))

@@ -73,7 +73,7 @@ def lake_rows(rows: Iterable[Row]) -> list[Row]:
     """Each event once, as its last delivery has it: it has the create_time and the id of the first one."""
     found: dict[object, Row] = {}
     for number, row in enumerate(rows):
-        key = (row.get("create_time"), row.get("id")) if _said(row, "id") else number
+        key = (row.get("create_time"), row.get("id")) if _text(row, "id") else number
         found[key] = row
     return list(found.values())
 
@@ -123,7 +123,7 @@ def minutes(rows: Iterable[Row]) -> dict[datetime, Minute]:
 
 def fate_of(row: Row) -> Fate:
     """The row's one fate, decided in the order of §9; its create_time is taken for granted."""
-    kind = (_said(row, "event_type") or "none").lower()
+    kind = (_text(row, "event_type") or "none").lower()
     if kind not in KINDS:
         return Fate("ignored", kind=kind)
     event_time = _time(row.get("event_time"))
@@ -132,8 +132,8 @@ def fate_of(row: Row) -> Fate:
     product_id = _WHOLE.fullmatch(str(row.get("product_id") or "").strip(" "))
     if not product_id or not 0 < int(product_id[1]) < 2**63:
         return Fate("rejected", reason="product_id")
-    parts = [part.strip(" ") or "other" for part in (_said(row, "category_code") or "").split(".")]
-    department, product, brand = parts[0], parts[-1], _said(row, "brand") or "other"
+    parts = [part.strip(" ") or "other" for part in (_text(row, "category_code") or "").split(".")]
+    department, product, brand = parts[0], parts[-1], _text(row, "brand") or "other"
     if max(len(department), len(product)) > 64:
         return Fate("rejected", reason="category_code")
     if len(brand) > 64:
@@ -164,8 +164,8 @@ def _hour(time: datetime) -> datetime:
     return time.replace(minute=0, second=0, microsecond=0)
 
 
-def _said(row: Row, column: str) -> str | None:
-    """The text without surrounding spaces, None where it says nothing."""
+def _text(row: Row, column: str) -> str | None:
+    """The text without surrounding spaces, None if it is blank."""
     text = (row.get(column) or "").strip(" ")
     return None if text in ("", "NULL", "null", "\\N", "None", "NaN", "nan") else text
 

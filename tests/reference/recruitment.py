@@ -34,7 +34,7 @@ _KINDS = {
     "unqualified": "unqualified",
 }
 _PAGE_VIEW = "page view"
-NO_KIND = None  # an event that names no kind and is no page view; the design gives it no word
+NO_KIND = None  # an event that names no kind and is not a page view; the design gives it no word
 _UNREADABLE = object()
 _NULL_WORDS = ("", "NULL", "null", "\\N", "None", "NaN", "nan")
 
@@ -203,7 +203,7 @@ def time_of(event_id: uuid.UUID) -> datetime:
 
 
 def _recovered(row: Row, recover: bool) -> tuple[str | None, object, object]:
-    """custom_track, job_id and publisher_id, the empty ones filled from `ed` where that is asked for."""
+    """custom_track, job_id and publisher_id, the empty ones filled from `ed` if that option is on."""
     kind, job, publisher = (_text(row.get(name)) for name in ("custom_track", "job_id", "publisher_id"))
     if not recover:
         return kind, job, publisher

@@ -178,7 +178,7 @@ def _succeeded(machine: Machine, airflow: airflow_api.Airflow, dag_id: str, run_
 
 
 def _until(machine: Machine, what: str, condition: Callable[[], object]):
-    """The first true answer; while the API does not answer it is asked again. Raises Problem when the time is up."""
+    """The first true answer; while the API does not answer, it is polled again. Raises Problem when the time is up."""
     deadline = time.monotonic() + max(60.0, _PATIENCE - machine.seconds())
     while True:
         machine.must_be_well()

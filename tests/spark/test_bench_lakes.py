@@ -17,14 +17,14 @@ RECRUITMENT = pipelines.get("recruitment")
 def events(spark, *, unique: bool = False) -> list:
     frame = lakes.events(spark, RECRUITMENT, NEWEST, 3, a_minute=40, unique=unique)
     rows = lake.with_fields(frame, RECRUITMENT)
-    return rows.selectExpr("*", "date_format(minute, 'yyyy-MM-dd HH:mm') AS said").collect()
+    return rows.selectExpr("*", "date_format(minute, 'yyyy-MM-dd HH:mm') AS at_minute").collect()
 
 
 def test_every_id_belongs_to_its_minute_only(spark) -> None:
     rows = events(spark)
     assert len({row.create_time for row in rows}) == len(rows) == 120
-    assert {row.said for row in rows} == {"2026-05-30 23:59", "2026-05-31 00:00", "2026-05-31 00:01"}
-    assert all(f"{minute_of(uuid.UUID(row.create_time)):%Y-%m-%d %H:%M}" == row.said for row in rows)
+    assert {row.at_minute for row in rows} == {"2026-05-30 23:59", "2026-05-31 00:00", "2026-05-31 00:01"}
+    assert all(f"{minute_of(uuid.UUID(row.create_time)):%Y-%m-%d %H:%M}" == row.at_minute for row in rows)
     assert {row.shard for row in rows} == {0, 1, 2, 3}
 
 

@@ -15,7 +15,7 @@ Caused by: {}
 
 
 @pytest.mark.parametrize(
-    ("said", "what_to_do"),
+    ("error", "what_to_do"),
     [
         ("com.datastax.oss.driver.api.core.servererrors.ReadFailureException: Cassandra failure", "Look at its load"),
         ("com.datastax.oss.driver.api.core.DriverTimeoutException: Query timed out", "the next attempt reads again"),
@@ -23,8 +23,8 @@ Caused by: {}
         ("java.sql.SQLException: Access denied for user 'etl'", "connection warehouse_etl"),
     ],
 )
-def test_a_known_error_comes_with_what_to_do(said: str, what_to_do: str) -> None:
-    assert what_to_do in explained(Exception(STACK.format(said)), lake="lake:9042", warehouse="db:3306")
+def test_a_known_error_comes_with_what_to_do(error: str, what_to_do: str) -> None:
+    assert what_to_do in explained(Exception(STACK.format(error)), lake="lake:9042", warehouse="db:3306")
 
 
 def test_an_unknown_error_is_reported_by_its_last_cause_in_one_line() -> None:

@@ -145,7 +145,7 @@ def test_an_attempt_number_is_never_used_twice(written: None, query, warm_driver
 
 @pytest.fixture
 def lake_session(spark, written: None):
-    """The tests' session, told where the lake is."""
+    """The tests' session, configured with the lake's address."""
     settings = submission.lake_settings(endpoint("lake_reader"))
     settings |= {"spark.sql.maxPlanStringLength": "100000", "spark.sql.debug.maxToStringFields": "1000"}
     for key, value in settings.items():
@@ -173,7 +173,7 @@ def test_a_lake_table_of_another_layout_is_named_with_the_command_that_copies_it
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "message"),
     [
         ({"warehouse": {"password": "wrong"}}, "refuses the account of connection warehouse_etl"),
         ({"warehouse": {"port": 1}}, "The warehouse does not answer at 127.0.0.1:1"),
@@ -181,13 +181,13 @@ def test_a_lake_table_of_another_layout_is_named_with_the_command_that_copies_it
         ({"source": {"port": 1}}, "The lake does not answer at 127.0.0.1:1"),
     ],
 )
-def test_a_store_that_refuses_is_named_and_no_password_shows(written: None, what, said: str) -> None:
+def test_a_store_that_refuses_is_named_and_no_password_shows(written: None, what, message: str) -> None:
     given = {
         name: replace(endpoint(conn_id), **what[name])
         for name, conn_id in (("warehouse", "warehouse_etl"), ("source", "lake_reader"))
         if name in what
     }
     done = submit(43, **given)
-    said_by_job = done.stdout + done.stderr
-    assert done.returncode != 0 and said in said_by_job, said_by_job
-    assert endpoint("warehouse_etl").password not in said_by_job and endpoint("lake_reader").password not in said_by_job
+    output = done.stdout + done.stderr
+    assert done.returncode != 0 and message in output, output
+    assert endpoint("warehouse_etl").password not in output and endpoint("lake_reader").password not in output

@@ -20,7 +20,7 @@ from include.spark import warm_driver
 from include.spark.warm_driver import DriverEnded, WarmDriver
 from local.layout import ROOT
 
-# Answers with the status that the job's file asks for, after it has said its own process id.
+# Answers with the status that the job's file asks for, after it has logged its own process id.
 DRIVER = """
     import json, logging, os, pathlib, sys, time
     from include.spark import listener
@@ -35,7 +35,7 @@ DRIVER = """
         log.info("pid %s", os.getpid())
         print("printed by the machine", flush=True)
         if "sleep" in job:
-            file.with_suffix(".begun").touch()
+            file.with_suffix(".started").touch()
             time.sleep(job["sleep"])
         log.info("done")
         return job["status"]
@@ -48,13 +48,13 @@ KEY = "0123456789ab"
 
 @pytest.fixture
 def ask(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[int, list[str]]]]:
-    """Has a job done by the driver of KEY; returns its status and what was said."""
+    """Has a job done by the driver of KEY; returns its status and log lines."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
-    yield lambda status=0, **job: asked(short_path, status, **job)
+    yield lambda status=0, **job: done_by_driver(short_path, status, **job)
     warm_driver.end_all()
 
 
-def asked(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **job) -> tuple[int, list[str]]:
+def done_by_driver(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **job) -> tuple[int, list[str]]:
     said: list[str] = []
     with driver(code, idle) as kept:
         return kept.run(job_file(folder, status=status, **job), said.append), said
@@ -141,7 +141,7 @@ def test_a_driver_ends_with_its_killed_task(ask, short_path: Path) -> None:
         """
     )
     killed = subprocess.Popen([sys.executable, "-c", task], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    await_that(lambda: job.with_suffix(".begun").exists(), "the job never began")
+    await_that(lambda: job.with_suffix(".started").exists(), "the job never began")
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     await_that(lambda: is_gone(working), "the driver outlived its task")
@@ -161,7 +161,7 @@ def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new
 
     running = threading.Thread(target=run)
     running.start()
-    await_that(lambda: job.with_suffix(".begun").exists(), "the job never began")
+    await_that(lambda: job.with_suffix(".started").exists(), "the job never began")
     os.kill(working, signal.SIGKILL)
     running.join(20)
     assert ended and "while it worked" in ended[0] and "printed by the machine" in ended[0]
@@ -182,7 +182,7 @@ def test_hanging_up_ends_the_job(ask, short_path: Path) -> None:
 
     running = threading.Thread(target=run)
     running.start()
-    await_that(lambda: job.with_suffix(".begun").exists(), "the job never began")
+    await_that(lambda: job.with_suffix(".started").exists(), "the job never began")
     kept.end()
     running.join(20)
     assert ended

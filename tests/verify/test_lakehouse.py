@@ -37,22 +37,22 @@ def exact(shop: Shop) -> Shop:
     return shop
 
 
-def recount(start: datetime | None = None, end: datetime | None = None):
+def report_of(start: datetime | None = None, end: datetime | None = None):
     [report] = verify.verify([SHOP], start=start, end=end, patience=0).pipelines
     return report
 
 
 def differences(**span) -> dict[str, int]:
-    return recount(**span).differences.counts
+    return report_of(**span).differences.counts
 
 
 def apart() -> dict[str, int]:
-    return {kind: number for kind, number in recount().apart.counts.items() if kind.startswith("lakehouse")}
+    return {kind: number for kind, number in report_of().apart.counts.items() if kind.startswith("lakehouse")}
 
 
 def follow_remedies() -> None:
     """Do what the findings say: trigger the DAG with that range."""
-    for findings in recount().differences.kept.values():
+    for findings in report_of().differences.kept.values():
         for finding in findings:
             [ends] = re.findall(r'trigger ecommerce_lakehouse with {"from": "(.+)Z", "to": "(.+)Z"}', finding.remedy)
             again(SHOP, *map(datetime.fromisoformat, ends))
@@ -68,7 +68,9 @@ def test_what_is_not_written_or_counted_yet_stands_apart(exact: Shop) -> None:
     assert (differences(), apart()) == (NOTHING, {"lakehouse_hour_due": 1})
     counted()
     assert (differences(), apart()) == (NOTHING, {})
-    assert "4 minutes of the lakehouse were compared with the ledger, and 2 hours with the fact." in recount().notes[-1]
+    assert (
+        "4 minutes of the lakehouse were compared with the ledger, and 2 hours with the fact." in report_of().notes[-1]
+    )
 
 
 def test_rows_deleted_by_hand(exact: Shop) -> None:
@@ -136,7 +138,7 @@ def test_a_catalog_that_is_away_keeps_nothing_else_from_being_verified(exact: Sh
     exact.query("UPDATE ecommerce.visits_hourly SET visits = 9 WHERE hour = %s", TEN)
     with monkeypatch.context() as away:
         away.setenv("AIRFLOW_CONN_LAKEHOUSE_CATALOG", "postgres://lakehouse:SECRETWORD@127.0.0.1:1/lakehouse")
-        report = recount()
+        report = report_of()
         with pytest.raises(LakehouseError, match=r"connection lakehouse_catalog \(127\.0\.0\.1:1\) cannot be used"):
             export(SHOP)
     assert set(report.differences.counts) == {"facts_visits_hourly", "lakehouse_unreadable"}
@@ -150,7 +152,7 @@ def test_a_catalog_that_is_away_keeps_nothing_else_from_being_verified(exact: Sh
 def test_a_copy_that_fails_in_another_way_is_named_too(exact: Shop, lakehouse) -> None:
     for file in lakehouse.rglob("snap-*.avro"):
         file.write_bytes(b"broken")
-    report = recount()
+    report = report_of()
     assert report.differences.counts == {"lakehouse_unreadable": 1}
     assert report.totals["lake_rows"] == 3
 
@@ -177,9 +179,9 @@ def test_verify_needs_no_package_of_the_lakehouse_where_it_is_off(exact: Shop) -
 
 
 def test_hours_of_bigquery_that_are_due_deleted_or_changed(exact: Shop, bigquery) -> None:
-    assert recount().apart.counts["bigquery_due"] == 2
+    assert report_of().apart.counts["bigquery_due"] == 2
     load_due(SHOP)
-    report = recount()
+    report = report_of()
     assert (report.differences.counts, "bigquery_due" in report.apart.counts) == (NOTHING, False)
     assert "2 hours of BigQuery were compared with the lakehouse's counts." in report.notes[-1]
     loads = tables.loads_table(SHOP)

@@ -1,4 +1,4 @@
-"""Verify on the real stores: nothing is said where all is right, and each thing that can be wrong is found."""
+"""Verify on the real stores: no findings on correct data, and each kind of damage is found."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def good(lab: Lab, reader, writer) -> Lab:
     return lab
 
 
-def recount(pipeline=QUICK, patience: float = 0, **asked):
+def report_of(pipeline=QUICK, patience: float = 0, **asked):
     return verify.verify([pipeline], patience=patience, poll=0.05, **asked).pipelines[0]
 
 
@@ -131,7 +131,7 @@ def only(report, kind: str):
 
 
 def test_a_correct_warehouse_has_no_findings(good: Lab) -> None:
-    report = recount()
+    report = report_of()
     assert (kinds(report), report.apart.counts, report.notes) == ({}, {}, [])
     assert report.totals == {
         "minutes": 2, "lake_rows": 5, "counted": 3, "ignored": 1, "rejected": 1, "contributions": 3, "facts": 2,
@@ -141,7 +141,7 @@ def test_a_correct_warehouse_has_no_findings(good: Lab) -> None:
 
 def test_empty_stores_differ_in_nothing(lab: Lab, writer) -> None:
     empty_lake(writer)
-    report = recount()
+    report = report_of()
     assert (kinds(report), report.totals["minutes"]) == ({}, 0)
 
 
@@ -151,7 +151,7 @@ def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verifie
 ) -> None:
     remove(writer, EVENTS[0])  # a difference of the other minute
     with unreadable_partition(writer, RECRUITMENT, minute(1), 3):
-        report = recount()
+        report = report_of()
         assert kinds(report) == {"unreadable": 1, "vanished_rows": 1}
         found = only(report, "unreadable")
         assert found.minute == minute(1) and "shard 3" in found.where
@@ -162,7 +162,7 @@ def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verifie
         span = ["--from", f"{minute(1):%Y-%m-%dT%H:%M}", "--to", f"{minute(2):%Y-%m-%dT%H:%M}"]
         assert minutemark("verify", "recruitment", "--patience", "0", *span) == 1
         assert "cannot be read" in capsys.readouterr().out
-    assert kinds(recount()).get("unreadable") is None
+    assert kinds(report_of()).get("unreadable") is None
 
 
 # Negative controls: the lake.
@@ -170,7 +170,7 @@ def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verifie
 
 def test_a_row_lost_from_the_lake_is_found(good: Lab, writer) -> None:
     remove(writer, EVENTS[0])
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"vanished_rows": 1}
     finding = only(report, "vanished_rows")
     assert (finding.minute, finding.expected["rows"], finding.found["rows"]) == (minute(0), 1, 2)
@@ -180,13 +180,13 @@ def test_a_row_lost_from_the_lake_is_found(good: Lab, writer) -> None:
 def test_a_minute_that_the_lake_no_longer_has_is_found(good: Lab, writer) -> None:
     for gone in EVENTS[:2]:
         remove(writer, gone)
-    assert only(recount(), "vanished_rows").expected["rows"] == 0
+    assert only(report_of(), "vanished_rows").expected["rows"] == 0
 
 
 def test_a_row_replaced_by_another_is_found_though_the_count_is_the_same(good: Lab, writer) -> None:
     remove(writer, EVENTS[0])
     write(writer, event(minute(0), 9), touch=False)
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"other_rows": 1}
     finding = only(report, "other_rows")
     assert finding.expected["rows"] == finding.found["rows"] == 2
@@ -197,7 +197,7 @@ def test_a_row_replaced_by_another_is_found_though_the_count_is_the_same(good: L
 
 def test_a_lost_touch_of_a_minute_that_the_ledger_knows_is_found(good: Lab, writer) -> None:
     write(writer, event(minute(0), 9), touch=False)
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"unread_rows": 1}
     assert only(report, "unread_rows").remedy == (
         'trigger recruitment_minute with {"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:01Z"}'
@@ -206,18 +206,18 @@ def test_a_lost_touch_of_a_minute_that_the_ledger_knows_is_found(good: Lab, writ
 
 def test_a_lost_touch_of_an_unknown_minute_is_found_in_a_range(good: Lab, writer) -> None:
     write(writer, event(minute(5)), touch=False)
-    assert kinds(recount()) == {}
-    report = recount(start=minute(0), end=minute(10))
+    assert kinds(report_of()) == {}
+    report = report_of(start=minute(0), end=minute(10))
     assert kinds(report) == {"unannounced_rows": 1}
     assert only(report, "unannounced_rows").minute == minute(5)
     assert report.totals["minutes"] == 10
-    assert kinds(recount(start=minute(0), end=minute(5))) == {}
+    assert kinds(report_of(start=minute(0), end=minute(5))) == {}
 
 
 def test_a_range_over_midnight_has_all_its_minutes(good: Lab, writer) -> None:
     before, after = datetime(2026, 3, 1, 23, 59), datetime(2026, 3, 2, 0, 0)
     write(writer, event(before), event(after), touch=False)
-    report = recount(start=datetime(2026, 3, 1, 23, 58), end=datetime(2026, 3, 2, 0, 1))
+    report = report_of(start=datetime(2026, 3, 1, 23, 58), end=datetime(2026, 3, 2, 0, 1))
     assert (kinds(report), report.totals["minutes"]) == ({"unannounced_rows": 2}, 3)
 
 
@@ -226,7 +226,7 @@ def test_a_range_over_midnight_has_all_its_minutes(good: Lab, writer) -> None:
 
 def test_a_ledger_row_deleted_is_found(good: Lab) -> None:
     good.query("DELETE FROM etl.minute_ledger WHERE minute = %s", minute(1))
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"minutes_rejects_kept": 1, "minutes_events_counts": 1, "unknown_to_ledger": 1}
     assert only(report, "minutes_events_counts").expected == {}
     assert only(report, "minutes_events_counts").found == {"events": 2}
@@ -234,7 +234,7 @@ def test_a_ledger_row_deleted_is_found(good: Lab) -> None:
 
 def test_a_ledger_that_does_not_add_up_is_found(good: Lab) -> None:
     good.query("UPDATE etl.minute_ledger SET ignored_rows = ignored_rows + 1 WHERE minute = %s", minute(0))
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"minutes_conservation": 1}
     assert (only(report, "minutes_conservation").expected, only(report, "minutes_conservation").found) == (
         {"rows": 2},
@@ -248,9 +248,9 @@ def test_a_deleted_rejected_event_is_found_and_those_of_imports_are_not_compared
         "VALUES ('recruitment', 'import', 'sha:12', %s, 'no usable id', 'a,b')",
         minute(0),
     )
-    assert kinds(recount()) == {}
+    assert kinds(report_of()) == {}
     good.query("DELETE FROM etl.rejected_events WHERE origin = 'lake'")
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"minutes_rejects_kept": 1}
     assert only(report, "minutes_rejects_kept").minute == minute(1)
 
@@ -270,7 +270,7 @@ def test_a_deleted_rejected_event_is_found_and_those_of_imports_are_not_compared
 )
 def test_one_value_changed_in_a_contribution_is_found(good: Lab, column: str, value, fact_columns: set) -> None:
     good.query(f"UPDATE recruitment.events_by_minute SET {column} = %s WHERE {JOB_8}", value)
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"facts_events": 1}
     finding = only(report, "facts_events")
     assert set(finding.expected) == set(finding.found) == fact_columns
@@ -281,11 +281,11 @@ def test_one_value_changed_in_a_contribution_is_found(good: Lab, column: str, va
 def test_a_fact_that_differs_asks_for_all_minutes_behind_it(good: Lab) -> None:
     """Had only the first been read again, the fact would agree with a contribution that is wrong."""
     good.query("UPDATE recruitment.events_by_minute SET clicks = 5 WHERE job_id = 7 AND minute = %s", minute(1))
-    assert '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:02Z"}' in only(recount(), "facts_events").remedy
+    assert '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:02Z"}' in only(report_of(), "facts_events").remedy
     good.query(
         "UPDATE recruitment.events_by_minute SET minute = '2026-03-09' WHERE job_id = 7 AND minute = %s", minute(1)
     )
-    remedy = recount().differences.kept["facts_events"][0].remedy
+    remedy = report_of().differences.kept["facts_events"][0].remedy
     assert remedy.startswith(
         "backfill recruitment_reconcile from 2026-03-01T10:00Z to 2026-03-09T00:01Z, with all runs"
     )
@@ -293,7 +293,7 @@ def test_a_fact_that_differs_asks_for_all_minutes_behind_it(good: Lab) -> None:
 
 def test_an_event_count_changed_in_a_contribution_is_found(good: Lab) -> None:
     good.query(f"UPDATE recruitment.events_by_minute SET event_count = 2 WHERE {JOB_8}")
-    assert kinds(recount()) == {"minutes_events_counts": 1}
+    assert kinds(report_of()) == {"minutes_events_counts": 1}
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_an_event_count_changed_in_a_contribution_is_found(good: Lab) -> None:
 )
 def test_one_value_changed_in_a_fact_is_found(good: Lab, column: str, value) -> None:
     good.query(f"UPDATE recruitment.events SET {column} = %s WHERE {JOB_8}", value)
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"facts_events": 1}
     assert only(report, "facts_events").found[column] == value
     assert only(report, "facts_events").expected[column] != value
@@ -327,7 +327,7 @@ def test_a_contribution_doubled_under_another_key_is_found(good: Lab) -> None:
         f"INSERT INTO recruitment.events_by_minute (minute, job_id, {columns}) "
         f"SELECT minute, 9, {columns} FROM recruitment.events_by_minute WHERE {JOB_8}"
     )
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"minutes_events_counts": 1, "facts_events": 1}
     assert "job_id=9" in only(report, "facts_events").where
     assert only(report, "facts_events").found == {}
@@ -335,7 +335,7 @@ def test_a_contribution_doubled_under_another_key_is_found(good: Lab) -> None:
 
 def test_a_fact_deleted_and_a_fact_without_contribution_are_found(good: Lab) -> None:
     good.query(f"UPDATE recruitment.events SET job_id = 10 WHERE {JOB_8}")
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"facts_events": 2}
     missing, alone = report.differences.kept["facts_events"]
     assert ("job_id=8" in missing.where, missing.found) == (True, {})
@@ -364,11 +364,11 @@ def test_facts_are_found_in_every_slice_of_keys(good: Lab, monkeypatch: pytest.M
 
 def test_pending_minutes_are_apart_whether_read_before_or_never(good: Lab, writer) -> None:
     write(writer, event(minute(0), 9), event(minute(7)))  # touched; no poll has seen it yet
-    report = recount()
+    report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 2})
     with lake("lake_reader") as session:
         planner.look(RECRUITMENT, session, good.conn)  # seen, not read
-    report = recount()
+    report = report_of()
     assert (kinds(report), report.totals["pending"]) == ({}, 2)
 
 
@@ -379,7 +379,7 @@ def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> No
     seen = good.ledger(minute(0))["seen_changed_at"]
     ledger.hold(good.conn.cursor(), "recruitment", [(minute(0), seen, "staging_x: broken")], None)
     good.conn.commit()
-    report = recount()
+    report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"held": 1})
     assert report.apart.kept["held"][0].remedy.startswith("staging_x: broken. Fix the cause, then trigger")
 
@@ -387,7 +387,7 @@ def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> No
 def test_the_open_minute_is_listed_apart_and_blocks_nothing(good: Lab, reader, writer) -> None:
     now = change_log.clock(reader).replace(second=0, microsecond=0)
     write(writer, event(now, 0))
-    report = recount(patience=60)  # the test would take a minute
+    report = report_of(patience=60)  # the test would take a minute
     if change_log.clock(reader) < now + timedelta(minutes=1):
         assert (kinds(report), report.apart.counts) == ({}, {"open": 1})
 
@@ -395,11 +395,11 @@ def test_the_open_minute_is_listed_apart_and_blocks_nothing(good: Lab, reader, w
 def test_minutes_past_lake_retention_are_not_compared_with_the_lake(good: Lab, writer) -> None:
     remove(writer, EVENTS[0])
     forgetful = replace(QUICK, lake_retention=timedelta(days=2))
-    report = recount(forgetful)
+    report = report_of(forgetful)
     assert (kinds(report), report.totals["closed"]) == ({}, 2)
     assert report.notes == ["2 minutes are closed (bedan.tracking keeps 2 days): not compared with the lake."]
     good.query("DELETE FROM etl.rejected_events")
-    assert kinds(recount(forgetful)) == {"minutes_rejects_kept": 1}, "The warehouse must go on agreeing with itself."
+    assert kinds(report_of(forgetful)) == {"minutes_rejects_kept": 1}, "The warehouse must still agree with itself."
 
 
 # Races. Each begins with a difference that is none.
@@ -448,7 +448,7 @@ def test_a_minute_merged_between_two_reads_is_not_reported(good: Lab, reader, wr
         read_and_merge(good, reader, {minute(0): [contribution(7)]}, run_id="run-2")
 
     before_the_count(monkeypatch, None, reconciled)
-    report = recount(patience=20)
+    report = report_of(patience=20)
     assert (kinds(report), report.apart.counts) == ({}, {})
     assert report.totals["lake_rows"] == 6
 
@@ -462,7 +462,7 @@ def test_a_batch_that_merges_between_ledger_and_lake_is_not_reported(good: Lab, 
         as_if_settled(good)
 
     before_the_count(monkeypatch, merged)
-    report = recount(patience=20)
+    report = report_of(patience=20)
     assert (kinds(report), report.apart.counts) == ({}, {})
 
 
@@ -476,7 +476,7 @@ def test_an_event_whose_touch_is_on_its_way_is_not_reported(good: Lab, reader, w
         change_log.touch(writer, RECRUITMENT.lake_table, [minute(0)])
 
     before_the_count(monkeypatch, written, touched)
-    report = recount()
+    report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
 
 
@@ -492,7 +492,7 @@ def test_a_count_of_one_read_is_not_evidence_against_the_next(good: Lab, reader,
     on_its_way_then = (lambda: write(writer, on_its_way, touch=False), None)
     merge_counts, merged_after = (None, None), (None, written_and_merged)
     around_the_count(monkeypatch, merged_after, merge_counts, on_its_way_then)
-    report = recount()
+    report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
 
 
@@ -502,7 +502,7 @@ def test_a_difference_of_another_read_does_not_confirm_an_earlier_one(good: Lab,
     rows = {minute(0): [contribution(7)]}
     before_ledger_is_read(monkeypatch, 3, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
     before_the_count(monkeypatch, None, None, lambda: write(writer, event(minute(0), 9), touch=False))
-    report = recount()
+    report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 1})
 
 
@@ -510,7 +510,7 @@ def test_a_pending_minute_is_waited_for_until_it_is_merged(good: Lab, reader, wr
     write(writer, event(minute(0), 9))
     rows = {minute(0): [contribution(7)]}
     before_ledger_is_read(monkeypatch, 5, lambda: read_and_merge(good, reader, rows, run_id="run-2"))
-    report = recount(patience=60)
+    report = report_of(patience=60)
     assert (kinds(report), report.apart.counts) == ({}, {})
     assert report.totals["lake_rows"] == 6
 
@@ -518,7 +518,7 @@ def test_a_pending_minute_is_waited_for_until_it_is_merged(good: Lab, reader, wr
 def test_a_difference_is_found_again_though_pending_minutes_never_merge(good: Lab, writer) -> None:
     write(writer, event(minute(0), 9), touch=False)
     write(writer, event(datetime(2026, 3, 5, 10)))
-    report = recount(patience=1)
+    report = report_of(patience=1)
     assert (kinds(report), report.apart.counts) == ({"unread_rows": 1}, {"pending": 1})
 
 
@@ -532,7 +532,7 @@ def test_it_writes_nothing(good: Lab, writer) -> None:
 
     write(writer, event(minute(4)))
     before = everything()
-    recount()
+    report_of()
     assert everything() == before
 
 
@@ -541,10 +541,10 @@ def test_it_works_with_the_other_client_library(good: Lab, writer, monkeypatch) 
     described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
     described["extra"] = {"client": "mysql-connector-python"}
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described))
-    assert kinds(recount()) == {}
+    assert kinds(report_of()) == {}
     write(writer, event(minute(0), 9), touch=False)
     good.query(f"UPDATE recruitment.events SET sources = 'by hand' WHERE {JOB_8}")
-    report = recount()
+    report = report_of()
     assert kinds(report) == {"facts_events": 1, "unread_rows": 1}
     assert only(report, "facts_events").found == {"sources": "by hand"}
 

@@ -62,7 +62,7 @@ def test_whose_turn_it_is_takes_a_few_rows(full: Lab) -> None:
     assert rows_read(full, lambda: seen.append(batches.last_delta(full.conn, RECRUITMENT))) < FEW
     full.open(minute(5), run_id="ordinary")
     assert rows_read(full, lambda: seen.append(batches.last_delta(full.conn, RECRUITMENT))) < FEW
-    full.open(minute(3), run_id="told which", split_size=2, is_delta=False)
+    full.open(minute(3), run_id="given", split_size=2, is_delta=False)
     assert batches.last_delta(full.conn, RECRUITMENT) == seen[2]
     assert seen == [LastDelta(False, None), LastDelta(True, minute(0)), LastDelta(False, minute(0))]
 

@@ -220,7 +220,7 @@ def published(shop: Shop) -> list[list[tuple]]:
 
 
 def uncounted_minutes(shop: Shop) -> dict[datetime, str]:
-    """The minutes that the recount names because the metric is not counted in them, and the remedy."""
+    """The minutes that verify names because the metric is not counted in them, and the remedy."""
     start, end = datetime(1970, 1, 1), datetime(2100, 1, 1)
     found = [*rules.broken_minutes(shop.conn, NEW, start, end), *rules.broken_facts(shop.conn, NEW, lambda: None)]
     assert {rule.name for _, rule in found} <= {"minutes_visits_added"}

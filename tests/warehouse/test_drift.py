@@ -144,7 +144,7 @@ def test_a_field_that_returns_ends_its_drift() -> None:
     known = [on_record(DISAPPEARED, "job_id", 0, 1.0, "ann")]
     findings = found([fields(5, job_id=3), fields(6, job_id=0), fields(7), fields(8, job_id=0)], known=known)
     assert findings.returned == ((minute(7), DISAPPEARED, "job_id"),), (
-        "Three rows of a producer that lags behind are no return."
+        "Three rows of a producer that lags behind are not a return."
     )
     assert shown(findings) == [(minute(6), DISAPPEARED, "job_id"), (minute(8), DISAPPEARED, "job_id")]
 

@@ -1,4 +1,4 @@
-"""The second pipeline's merge, gates and recount on a real server: operations, and the hours that they add up to."""
+"""The second pipeline's merge, gates and verification on a real server: operations, and the hours that they add up to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def published(shop: Shop) -> list:
 
 
 def wrong(shop: Shop) -> list[str]:
-    """What the recount finds, by rule."""
+    """What verify finds, by rule."""
     found = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
     found += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
     return sorted({rule.name for _, rule in found})

@@ -117,7 +117,7 @@ def test_a_batch_of_superseded_minutes_is_skipped(lab: Lab) -> None:
     assert lab.check(slow, "warehouse").passed
 
 
-# ⚑ staging key is (attempt, …): a driver that was thought dead goes on writing
+# ⚑ staging key is (attempt, …): a driver that was thought dead keeps writing
 def test_rows_of_another_attempt_never_reach_the_facts(lab: Lab) -> None:
     batch_id = lab.open(minute(0))
     zombie = batches.mint_attempt(lab.conn, batch_id)

@@ -71,7 +71,7 @@ def today(shop: Shop) -> datetime:
 
 
 def wrong(shop: Shop) -> list[str]:
-    """What the recount finds, by rule."""
+    """What verify finds, by rule."""
     found = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
     found += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
     return sorted({rule.name for _, rule in found})

@@ -247,12 +247,12 @@ def test_reconcile_leaves_fresh_pending_minutes_to_the_minute_dag(lab: Lab, read
 
 
 def test_splitting_finds_the_poisonous_minute_and_holds_it(lab: Lab, reader, writer, now) -> None:
-    """A minute that always kills Spark, among sixteen: all others are merged, it is held, in few runs, fresh ones go on."""
+    """A minute that always kills Spark, among sixteen: all others are merged, it is held, in few runs, fresh ones continue."""
     minutes = [now - (30 + number) * MINUTE for number in range(16)]
     poison = minutes[5]
     touch(writer, *minutes)
     for number in range(40):
-        touch(writer, now - MINUTE)  # life goes on
+        touch(writer, now - MINUTE)  # fresh minutes continue
         batch_id = delta(reader, lab, f"run-{number}")
         if poison in opened(lab, batch_id):
             batches.mint_attempt(lab.conn, batch_id)

@@ -26,7 +26,7 @@ class Rows(NamedTuple):
 
 
 def job_of(at: datetime) -> int:
-    """Each minute has a job of its own, so that its facts can be told from those of the others."""
+    """Each minute has a job of its own, so that its facts can be distinguished from those of the others."""
     return (at - MIDNIGHT) // MINUTE + 1
 
 
@@ -188,7 +188,7 @@ def test_a_mangled_file_is_held_by_the_hour_and_released_by_the_good_one(lab: La
         read(lab, mangled, some)
     finish(lab, mangled)
     assert [at for at, (state, _) in states(lab).items() if state == "merged"] == [spared], (
-        "Its neighbor's good rows go on."
+        "Its neighbor's good rows continue."
     )
     assert lab.facts() == facts, "What was published stays."
 
@@ -201,7 +201,7 @@ def test_a_mangled_file_is_held_by_the_hour_and_released_by_the_good_one(lab: La
     assert lab.one("SELECT COUNT(*) FROM etl.releases") == 0
 
 
-NOW = CLOCK.replace(second=0)  # twelve o'clock: the hour has begun
+NOW = CLOCK.replace(second=0)  # twelve o'clock: the hour has started
 
 
 def at_noon(number: int) -> datetime:
