@@ -42,7 +42,7 @@ COMMANDS = (
                 variable="SHOW",
             ),
         ),
-        details="It changes nothing, and runs beside the pipelines ([operations.md](operations.md#is-everything-there))",
+        details="It changes nothing, and runs beside the pipelines ([operations.md](operations.md#verify-lake-and-warehouse))",
         failed="Nothing was verified.",
         dag="minutemark_verify",
         permission="see",
