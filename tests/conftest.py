@@ -38,7 +38,11 @@ ORDER = (
     "local",
     "stores",
     "lake",
+    "files",
     "warehouse",
+    "housekeeping",
+    "operations",
+    "verify",
     "e2e",
     "spark",
     "notebooks",
@@ -49,7 +53,7 @@ ORDER = (
 
 
 # What only a server can show: its own SQL, its locks, its grants, its types. Decisions in Python need one server.
-ON_BOTH_SERVERS = ("warehouse/", "page/test_views.py")
+ON_BOTH_SERVERS = ("warehouse/", "housekeeping/", "operations/", "verify/test_minutes.py", "page/test_views.py")
 
 
 _MAY_BE_SKIPPED = ("real_data", "optional_install")  # markers
