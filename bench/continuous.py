@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.isolation import isolate, work_in_copy
+from local.isolation import isolate, work_in_copy
 
 PAUSE_OF_KILLS = 60, 180  # seconds between two kills, at least and at most
 _WARM_UP = 60.0  # seconds: until the driver has compiled what it runs

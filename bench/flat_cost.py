@@ -33,7 +33,7 @@ from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
 from include.lake import schema as lake_schema
 from include.lake.session import lake
 from include.pipelines import Pipeline
-from include.spark import submission
+from include.spark import stores
 from include.warehouse.session import warehouse
 from local import connections, throwaway
 
@@ -147,7 +147,7 @@ class Bench:
             for one in worlds:
                 with one.entered():
                     target = endpoint(WAREHOUSE_ETL)
-                    properties = submission.jdbc_properties(target)
+                    properties = stores.jdbc_properties(target)
                     with warehouse("warehouse_admin") as conn:
                         conn.cursor().execute(classic.CREATE_FACTS)
                         conn.cursor().execute(f"GRANT SELECT, INSERT ON {classic.FACTS} TO '{target.login}'@'%'")
@@ -156,7 +156,7 @@ class Bench:
                         self.spark,
                         one.pipeline,
                         f"{NEWEST:%Y-%m-%d %H:%M:59.999}",
-                        submission.jdbc_url(target),
+                        stores.jdbc_url(target),
                         properties,
                     )
                 if counted:

@@ -29,7 +29,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from bench import continuous
-from tests.faults.isolation import isolate, work_in_copy
+from local.isolation import isolate, work_in_copy
 
 PIPELINE, DAG = "ecommerce", "ecommerce_lakehouse"
 HOUR = timedelta(hours=1)
@@ -275,7 +275,7 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
     """Visits and additions to carts of all hours, by engine."""
     from include.lakehouse import hourly, table
     from include.lakehouse.spark_view import create_events_view
-    from include.spark import submission
+    from include.spark import settings
     from include.warehouse.session import warehouse
     from include.warehouse.sql import FOLDER
 
@@ -289,7 +289,7 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[2]").appName("bench")
-    spark = builder.config(map=submission.session_settings("local[2]")).getOrCreate()
+    spark = builder.config(map=settings.session_settings("local[2]")).getOrCreate()
     try:
         create_events_view(spark, pipeline)
         rows = spark.sql(query).selectExpr("CAST(hour AS timestamp_ntz) AS hour", "visits", "cart_additions").collect()

@@ -110,10 +110,9 @@ def _batches(minutes: int) -> Iterator[Sequence[int]]:
 def one_batch(conn, admin, events: Events, numbers: Sequence[int]) -> tuple:
     """Stage, merge and check these minutes; returns a row of COLUMNS."""
     minutes = [START + number * MINUTE for number in numbers]
-    batch_id = batches.open_batch(
-        conn, SHOP, minutes=[PlannedMinute(minute, None, 0) for minute in minutes], kind="minute",
-        dag_id="bench", run_id=str(numbers[0]), tick=minutes[-1], lake_clock=minutes[-1] + 2 * MINUTE, options={},
-    )  # fmt: skip
+    run = batches.RunInfo("bench", str(numbers[0]), minutes[-1])
+    planned = [PlannedMinute(minute, None, 0) for minute in minutes]
+    batch_id = batches.open_batch(conn, SHOP, run, lake_clock=minutes[-1] + 2 * MINUTE, minutes=planned)
     in_transaction(conn, lambda cursor: _stage(cursor, batches.mint_attempt(conn, batch_id), minutes, events))
     if not run_gate(conn, batch_id, "staging").passed:
         raise RuntimeError(f"The staging gate refused batch {batch_id}.")

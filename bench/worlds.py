@@ -19,8 +19,9 @@ from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoin
 from include.lake import change_log
 from include.lake.session import lake
 from include.pipelines import Pipeline
-from include.spark import submission
+from include.spark import jvm, submission
 from include.warehouse import batches, schema
+from include.warehouse.batches import RunInfo
 from include.warehouse.gates import run_gate
 from include.warehouse.merge import merge
 from include.warehouse.session import warehouse
@@ -77,9 +78,8 @@ class World:
             begun = time.perf_counter()
             with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
                 look = planner.look(pipeline, session, conn)
-                batch_id = planner.open_delta(
-                    pipeline, session, conn, look=look, dag_id="bench", run_id=f"{begun}", tick=None, options={}
-                )
+                run_info = RunInfo("bench", f"{begun}", None)
+                batch_id = planner.open_delta(pipeline, session, conn, run_info, look=look)
             if batch_id is None:
                 return None
             steps = {"open": time.perf_counter() - begun}
@@ -103,12 +103,11 @@ class World:
             batch = batches.get(conn, batch_id)
             attempt = batches.mint_attempt(conn, batch_id)
         return batch, submission.prepare(
-            submission.Delta.of(batch),
+            batch,
             attempt,
             lake=endpoint(LAKE_READER),
             warehouse=endpoint(WAREHOUSE_ETL),
             master=MASTER,
-            estimated_rows=batch.estimated_rows,
             keep=True,
         )
 
@@ -154,11 +153,10 @@ def session(passwords: Mapping[str, str]):
     from include.spark import run
 
     os.environ.update(connections.warehouse(passwords, port=1))  # the account counts; each job names its server
-    nothing = submission.Delta(0, "recruitment", (), datetime(2000, 1, 1), {})
-    submitted = submission.prepare(
-        nothing, 0, endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), MASTER, estimated_rows=10**7, keep=True
-    )
-    os.environ.update(submission.environment(MASTER))
+    run_info = RunInfo("bench", "session", None)
+    large = batches.Batch(0, "recruitment", run_info, datetime(2000, 1, 1), minutes=(), estimated_rows=10**7)
+    submitted = submission.prepare(large, 0, endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), MASTER, keep=True)
+    os.environ.update(jvm.environment(MASTER))
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"--master {MASTER} --properties-file {submitted.properties_file} pyspark-shell"
     try:
         spark = SparkSession.builder.getOrCreate()

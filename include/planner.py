@@ -14,6 +14,7 @@ from include.lake import change_log, counts
 from include.lake.errors import unreadable_minutes
 from include.pipelines import Pipeline
 from include.warehouse import batches, folded_hours, ledger, rejected_share
+from include.warehouse.batches import RunInfo
 from include.warehouse.delta import Pending, PlannedMinute, estimate, plan
 
 log = logging.getLogger(__name__)
@@ -55,17 +56,12 @@ def open_delta(
     pipeline: Pipeline,
     lake_session,
     conn,
+    run: RunInfo,
     *,
     look: Look,
-    kind: str = "minute",
-    dag_id: str,
-    run_id: str,
-    tick: datetime | None,
-    options: dict,
-    allow_shrink: bool = False,
 ) -> int | None:
     """Open a batch of what `look` and earlier polls found changed; None when nothing is pending."""
-    batches.close_abandoned(conn, pipeline, dag_id, run_id)
+    batches.close_abandoned(conn, pipeline, run.dag_id, run.run_id)
     typical = ledger.typical_rows(conn, pipeline)
     pending = _with_sampled_rows(pipeline, lake_session, ledger.pending_minutes(conn, pipeline, look.clock))
     pending, folded = _with_folded_hours(pipeline, conn, look.clock, pending, typical)
@@ -82,24 +78,16 @@ def open_delta(
     return batches.open_batch(
         conn,
         pipeline,
-        kind=kind,
-        dag_id=dag_id,
-        run_id=run_id,
-        tick=tick,
+        run,
         lake_clock=look.clock,
         minutes=planned.minutes,
-        options=options,
-        allow_shrink=allow_shrink,
         is_delta=True,
         split_size=planned.split_size,
     )
 
 
-def open_range(pipeline: Pipeline, lake_session, conn, *, start: datetime, end: datetime, **batch) -> int:
-    """Open a batch of exactly the minutes from `start` until before `end`: changed, held or neither.
-
-    `batch` takes kind, dag_id, run_id, tick, options and allow_shrink as open_delta does. Raises RangeRefused.
-    """
+def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime) -> int:
+    """Open a batch of exactly the minutes from `start` until before `end`: changed, held or neither. Raises RangeRefused."""
     minutes = list(minutes_between(start, end))
     if len(minutes) > MAX_RANGE:
         raise RangeRefused(
@@ -114,10 +102,12 @@ def open_range(pipeline: Pipeline, lake_session, conn, *, start: datetime, end: 
             f"The contributions of {folded[0]:%Y-%m-%d %H}:00 to {folded[0]:%H}:59 are folded, so that this hour can only be "
             f"replaced whole, and its first minutes are closed. Ask for minutes from {folded[0] + HOUR:%Y-%m-%d %H:%M} on."
         )
-    return _open_exactly(pipeline, conn, seen, minutes, batch)
+    return _open_exactly(pipeline, conn, run, seen, minutes)
 
 
-def open_reconcile(pipeline: Pipeline, lake_session, conn, *, start: datetime, end: datetime, **batch) -> int | None:
+def open_reconcile(
+    pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime
+) -> int | None:
     """Open a batch of the minutes from `start` until before `end` whose rows or ids in the lake are not the ledger's.
 
     For writers that never touch the change log. Held minutes stay held, live ones that are pending are the minute DAG's.
@@ -145,7 +135,7 @@ def open_reconcile(pipeline: Pipeline, lake_session, conn, *, start: datetime, e
         if not differing:
             raise refused
         log.error("%s", refused)
-    return _open_exactly(pipeline, conn, seen, differing, batch) if differing else None
+    return _open_exactly(pipeline, conn, run, seen, differing) if differing else None
 
 
 def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
@@ -171,11 +161,11 @@ def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
     )
 
 
-def _open_exactly(pipeline: Pipeline, conn, seen: Look, minutes: list[datetime], batch: dict) -> int:
+def _open_exactly(pipeline: Pipeline, conn, run: RunInfo, seen: Look, minutes: list[datetime]) -> int:
     known = ledger.ledger_of(conn, pipeline, minutes[0], minutes[-1] + MINUTE)
     typical = ledger.typical_rows(conn, pipeline)
     planned = [_planned(minute, known.get(minute), typical) for minute in minutes]
-    return batches.open_batch(conn, pipeline, lake_clock=seen.clock, minutes=planned, **batch)
+    return batches.open_batch(conn, pipeline, run, lake_clock=seen.clock, minutes=planned)
 
 
 def _planned(minute: datetime, row: dict | None, typical_rows: float | None) -> PlannedMinute:

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from include.connections import LAKE_READER, WAREHOUSE_BI, endpoint
 from include.pipelines import Pipeline
-from include.spark import submission
+from include.spark import jvm, settings, stores
 from include.spark.lake import instants
 from include.window import WindowRefused, as_minute, parse_range
 
@@ -30,14 +30,14 @@ class NothingToRead(LookupError):
 
 def session() -> SparkSession:
     """A Spark of this machine's own, set as a job of a pipeline is, that finds the lake."""
-    os.environ.update(submission.environment(MASTER))
-    settings = submission.session_settings(MASTER)
-    return with_lake(SparkSession.builder.master(MASTER).appName("notebook").config(map=settings).getOrCreate())
+    os.environ.update(jvm.environment(MASTER))
+    builder = SparkSession.builder.master(MASTER).appName("notebook")
+    return with_lake(builder.config(map=settings.session_settings(MASTER)).getOrCreate())
 
 
 def with_lake(spark: SparkSession) -> SparkSession:
     """The same session, whoever opened it: now it reads the lake, by key, and its times are UTC."""
-    for name, value in {**submission.reading_settings(), **submission.lake_settings(endpoint(LAKE_READER))}.items():
+    for name, value in {**settings.reading_settings(), **stores.lake_settings(endpoint(LAKE_READER))}.items():
         spark.conf.set(name, value)
     return spark
 
@@ -45,7 +45,7 @@ def with_lake(spark: SparkSession) -> SparkSession:
 def warehouse(spark: SparkSession, table: str) -> DataFrame:
     """A table or view of the warehouse. Lazy: the server applies a `where`."""
     account = endpoint(WAREHOUSE_BI)
-    return spark.read.jdbc(submission.jdbc_url(account), table, properties=submission.jdbc_properties(account))
+    return spark.read.jdbc(stores.jdbc_url(account), table, properties=stores.jdbc_properties(account))
 
 
 def minutes(first: str | None, last: str | None) -> list[datetime]:

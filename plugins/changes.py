@@ -6,6 +6,7 @@ It looks once before it defers, so that a run that finds work never waits for th
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,16 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(seconds=45)  # of a run a minute: leaves the rest of the minute to the chain
 GRACE = timedelta(seconds=60)  # for a triggerer that is down or busy: then the wait fails instead of lasting for ever
 POLL_SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a look at the lake led to."""
+
+    batch_id: int | None
+    digest: str = ""  # of the change log
+    settles_in: timedelta | None = None  # if nothing is pending but minutes that have not settled
+    hours_due: bool = False  # whether hours are to be announced
 
 
 class WaitForChanges(Announces, BaseSensorOperator):
@@ -67,30 +78,30 @@ class WaitForChanges(Announces, BaseSensorOperator):
         pipeline = pipelines.get(self.pipeline)
         try:
             window = self._window(context)
-            batch_id, digest, settles_in, hours_due = self._open(pipeline, window, context)
+            opened = self._open(pipeline, window, context)
         except (WindowRefused, RangeRefused, OptionRefused) as refused:
             raise AirflowFailException(str(refused)) from None
-        if batch_id is not None:
-            self.log.info("Opened batch %s of %s (%s).", batch_id, pipeline.name, _described(window))
-            if hours_due:
+        if opened.batch_id is not None:
+            self.log.info("Opened batch %s of %s (%s).", opened.batch_id, pipeline.name, _described(window))
+            if opened.hours_due:
                 self._announce_hours(context, pipeline)
-            return batch_id
+            return opened.batch_id
         if window.what != "changes":
             raise AirflowSkipException(f"The lake and the ledger of {pipeline.name} agree in {_described(window)}.")
         remaining = deadline - datetime.now(UTC)
-        if remaining <= timedelta(0) or window.kind == "manual" or (hours_due and self.continuous):
-            if hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):
+        if remaining <= timedelta(0) or window.kind == "manual" or (opened.hours_due and self.continuous):
+            if opened.hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):
                 raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))
             raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
         wait, wake = remaining, None
-        if settles_in is not None and settles_in < remaining:
-            wait, wake = settles_in, (datetime.now(UTC) + settles_in).isoformat()
-        elif hours_due:
+        if opened.settles_in is not None and opened.settles_in < remaining:
+            wait, wake = opened.settles_in, (datetime.now(UTC) + opened.settles_in).isoformat()
+        elif opened.hours_due:
             wake = deadline.isoformat()  # the task announces them then; without `wake` the trigger skips it
-        why = "changed" if settles_in is None else "changed since its last read, and some have not settled"
+        why = "changed" if opened.settles_in is None else "changed since its last read, and some have not settled"
         self.log.info("No minute of %s has %s; waiting %.0f s.", pipeline.lake_table, why, wait.total_seconds())
         raise TaskDeferred(
-            trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, digest, deadline.isoformat(), wake),
+            trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, opened.digest, deadline.isoformat(), wake),
             method_name="execute_complete",
             timeout=remaining + GRACE,
         )
@@ -107,40 +118,29 @@ class WaitForChanges(Announces, BaseSensorOperator):
             to_text=params.get("to"),
         )
 
-    def _open(
-        self, pipeline: pipelines.Pipeline, window: Window, context: Context
-    ) -> tuple[int | None, str, timedelta | None, bool]:
-        """The batch, or None; the change log's digest; the time until minutes settle, where nothing else is pending; and
-        whether hours are to be announced."""
+    def _open(self, pipeline: pipelines.Pipeline, window: Window, context: Context) -> Opened:
         from include import planner
         from include.lake.session import lake
         from include.warehouse import hours, ledger
+        from include.warehouse.batches import RunInfo
         from include.warehouse.session import warehouse
 
         dag_run = context["dag_run"]
         options, allow_shrink = options_of_run(pipeline, context["params"])
-        batch = {
-            "kind": window.kind,
-            "dag_id": dag_run.dag_id,
-            "run_id": dag_run.run_id,
-            "tick": dag_run.run_after.astimezone(UTC).replace(tzinfo=None),
-            "options": options,
-            "allow_shrink": allow_shrink,
-        }
+        tick = dag_run.run_after.astimezone(UTC).replace(tzinfo=None)
+        run = RunInfo(dag_run.dag_id, dag_run.run_id, tick, options, window.kind, allow_shrink)
         with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-            start, end = window.start, window.end
-            if window.what == "range":
-                return planner.open_range(pipeline, session, conn, start=start, end=end, **batch), "", None, False
-            if window.what == "differs":
-                return planner.open_reconcile(pipeline, session, conn, start=start, end=end, **batch), "", None, False
+            if window.what != "changes":
+                open_window = planner.open_range if window.what == "range" else planner.open_reconcile
+                return Opened(open_window(pipeline, session, conn, run, start=window.start, end=window.end))
             look = planner.look(pipeline, session, conn)
             hours_due = self.announces_hours(context) and hours.is_any_due(conn, pipeline)
             if self.continuous and window.kind == "minute":
                 settles_at = ledger.settles_at(conn, pipeline)
                 if settles_at is not None and settles_at > look.clock:
-                    return None, look.digest, settles_at - look.clock, hours_due
-            batch_id = planner.open_delta(pipeline, session, conn, look=look, **batch) if look.pending_count else None
-            return batch_id, look.digest, None, hours_due
+                    return Opened(None, look.digest, settles_at - look.clock, hours_due)
+            batch_id = planner.open_delta(pipeline, session, conn, run, look=look) if look.pending_count else None
+            return Opened(batch_id, look.digest, hours_due=hours_due)
 
     def _announce_hours(self, context: Context, pipeline: pipelines.Pipeline) -> bool:
         from include.warehouse.session import warehouse

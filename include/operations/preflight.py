@@ -56,11 +56,11 @@ def java_problem() -> str | None:
 
 def jars_problem() -> str | None:
     """The Cassandra connector and the MySQL driver come from include/spark/pom.xml, not from requirements.txt."""
-    from include.spark import submission
+    from include.spark import installation
 
     try:
-        submission.spark_jars()
-    except submission.SubmissionImpossible as error:
+        installation.spark_jars()
+    except installation.SubmissionImpossible as error:
         return str(error)
     return None
 
@@ -96,10 +96,10 @@ def _spark_problem(target: Endpoint) -> str | None:
         return (
             "Connection spark_default has no host: set it to a Spark master, such as local[*] or spark://spark-master."
         )
-    from include.spark import submission
+    from include.spark import settings
 
     master = f"{target.host}:{target.port}" if target.port else target.host
-    return submission.authentication_problem(master, target.extra.get("conf"))
+    return settings.authentication_problem(master, target.extra.get("conf"))
 
 
 def _of_store(target: Endpoint) -> list[str]:

@@ -18,12 +18,12 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from include.spark import submission
+from include.spark import installation, jvm, settings
 
 
 def make_archives() -> Iterator[tuple[Path, float]]:
     """Make both archives, yielding each with its seconds; the old one is replaced at the end, in one step."""
-    archive, launcher = submission.archive(), submission.launcher_archive()
+    archive, launcher = installation.archive(), installation.launcher_archive()
     archive.parent.mkdir(parents=True, exist_ok=True)
     made_of = source()
     yield launcher, _replaced(launcher, _launcher_run)
@@ -33,19 +33,19 @@ def make_archives() -> Iterator[tuple[Path, float]]:
 
 def are_current() -> bool:
     """Whether both archives are there, made by this Java of these jars: no JVM takes them for others."""
-    files = (submission.archive(), submission.launcher_archive(), _source_file())
+    files = (installation.archive(), installation.launcher_archive(), _source_file())
     return all(file.is_file() for file in files) and _source_file().read_text(encoding="utf-8") == source()
 
 
 def _source_file() -> Path:
-    return submission.archive().with_suffix(".json")
+    return installation.archive().with_suffix(".json")
 
 
 def source() -> str:
     """Java and every jar of the class path, each with its size and time."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
-    jars = [*map(Path, submission.spark_jars()), *sorted((submission.spark_home() / "jars").glob("*.jar"))]
+    jars = [*map(Path, installation.spark_jars()), *sorted((installation.spark_home() / "jars").glob("*.jar"))]
     files = [*([Path(java).resolve()] if java else []), *jars]
     return json.dumps([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files], indent=1)
 
@@ -56,7 +56,7 @@ def _replaced(archive: Path, run) -> float:
         new = Path(folder) / archive.name
         run(new, Path(folder))
         if not new.is_file():
-            raise submission.SubmissionImpossible(
+            raise installation.SubmissionImpossible(
                 f"The JVM wrote no archive to {new}. It adds to one of its own: make that with `java -Xshare:dump`."
             )
         new.replace(archive)
@@ -64,32 +64,32 @@ def _replaced(archive: Path, run) -> float:
 
 
 def _spark_run(archive: Path, folder: Path) -> None:
-    jars = submission.spark_jars()
-    settings = submission.session_settings("local[1]")
-    settings |= submission.runtime(jars, short_lived=True, archive_option=f"-XX:ArchiveClassesAtExit={archive}")
+    jars = installation.spark_jars()
+    conf = settings.session_settings("local[1]")
+    conf |= jvm.runtime(jars, short_lived=True, archive_option=f"-XX:ArchiveClassesAtExit={archive}")
     properties = folder / "spark.properties"
-    properties.write_text(submission.properties_text(settings), encoding="utf-8")
+    properties.write_text(settings.properties_text(conf), encoding="utf-8")
     command = [_spark_submit(), "--master", "local[1]", "--properties-file", str(properties)]
     _run([*command, str(Path(__file__).resolve()), "--load", *jars])
 
 
 def _launcher_run(archive: Path, folder: Path) -> None:
     """The JVM that spark-submit starts first, to build the command line of the second one."""
-    flags = " ".join([*submission.LAUNCHER_FLAGS, f"-XX:ArchiveClassesAtExit={archive}"])
+    flags = " ".join([*jvm.LAUNCHER_FLAGS, f"-XX:ArchiveClassesAtExit={archive}"])
     _run([_spark_submit(), "--version"], SPARK_LAUNCHER_OPTS=flags)
 
 
 def _run(command: Sequence[str], **variables: str) -> None:
-    environment = {**os.environ, **submission.environment("local[1]"), "PYTHONPATH": str(submission.ROOT), **variables}
+    environment = {**os.environ, **jvm.environment("local[1]"), "PYTHONPATH": str(installation.ROOT), **variables}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise submission.SubmissionImpossible(f"{command[0]} ended with code {done.returncode}:\n{last}")
+        raise installation.SubmissionImpossible(f"{command[0]} ended with code {done.returncode}:\n{last}")
 
 
 def _spark_submit() -> str:
-    return str(submission.spark_home() / "bin" / "spark-submit")
+    return str(installation.spark_home() / "bin" / "spark-submit")
 
 
 def load(jars: Sequence[str]) -> None:
@@ -149,11 +149,11 @@ def main() -> int:
         return 0
     try:
         if are_current():
-            print(f"{submission.archive()} is up to date.")
+            print(f"{installation.archive()} is up to date.")
             return 0
         for archive, seconds in make_archives():
             print(f"{archive}: {archive.stat().st_size / 1e6:.0f} MB in {seconds:.1f} s", flush=True)
-    except (submission.SubmissionImpossible, OSError) as error:
+    except (installation.SubmissionImpossible, OSError) as error:
         print(f"No class archive, so every Spark job starts slower: {error}", file=sys.stderr)
         return 1
     return 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 
 from include.durations import MICROSECOND
@@ -21,27 +21,34 @@ sql = Statements(__file__)
 
 
 @dataclass(frozen=True)
+class RunInfo:
+    """The run that opens a batch."""
+
+    dag_id: str
+    run_id: str
+    tick: datetime | None  # naive, UTC
+    options: Mapping[str, object] = field(default_factory=dict)  # of the transform
+    kind: str = "minute"  # or reconcile, backfill, manual
+    allow_shrink: bool = False
+
+
+@dataclass(frozen=True)
 class Batch:
     """A row of etl.batches with its minutes, oldest first."""
 
     batch_id: int
     pipeline: str
-    kind: str
-    dag_id: str
-    run_id: str
-    tick: datetime | None
-    lake_clock: datetime
-    options: dict
-    allow_shrink: bool
-    is_delta: bool
-    split_size: int | None
-    state: str
-    reason: str | None
-    estimated_rows: int
-    checked_attempt: int | None
-    merged_attempt: int | None
-    merge_tries: int
+    run: RunInfo
+    lake_clock: datetime  # naive, UTC
     minutes: tuple[PlannedMinute, ...]
+    estimated_rows: int
+    is_delta: bool = False
+    split_size: int | None = None
+    state: str = "open"
+    reason: str | None = None
+    checked_attempt: int | None = None
+    merged_attempt: int | None = None
+    merge_tries: int = 0
 
 
 def get(conn, batch_id: int) -> Batch:
@@ -51,10 +58,11 @@ def get(conn, batch_id: int) -> Batch:
     if not found:
         raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
     planned = rows(cursor, sql("minutes"), {"batch_id": batch_id})
-    batch = {name: found[0][name] for name in Batch.__dataclass_fields__ if name != "minutes"}
-    batch["options"] = json.loads(batch["options"])
-    batch["allow_shrink"], batch["is_delta"] = bool(batch["allow_shrink"]), bool(batch["is_delta"])
-    return Batch(**batch, minutes=tuple(PlannedMinute(row["minute"], row["changed_at"]) for row in planned))
+    values = {**found[0], "options": json.loads(found[0]["options"])}
+    values |= {name: bool(values[name]) for name in ("allow_shrink", "is_delta")}
+    values["run"] = RunInfo(**{one.name: values[one.name] for one in fields(RunInfo)})
+    values["minutes"] = tuple(PlannedMinute(row["minute"], row["changed_at"]) for row in planned)
+    return Batch(**{one.name: values[one.name] for one in fields(Batch)})
 
 
 @dataclass(frozen=True)
@@ -90,15 +98,10 @@ def merged(conn, batch_id: int) -> MergedBatch | None:
 def open_batch(
     conn,
     pipeline: Pipeline,
+    run: RunInfo,
     *,
-    kind: str,
-    dag_id: str,
-    run_id: str,
-    tick: datetime | None,
     lake_clock: datetime,
     minutes: Sequence[PlannedMinute],
-    options: dict,
-    allow_shrink: bool = False,
     is_delta: bool = False,
     split_size: int | None = None,
 ) -> int:
@@ -110,13 +113,13 @@ def open_batch(
         raise ValueError("A batch needs at least one minute.")
     batch = {
         "pipeline": pipeline.name,
-        "kind": kind,
-        "dag_id": dag_id,
-        "run_id": run_id,
-        "tick": tick,
+        "kind": run.kind,
+        "dag_id": run.dag_id,
+        "run_id": run.run_id,
+        "tick": run.tick,
         "lake_clock": lake_clock,
-        "options": json.dumps(dict(options), sort_keys=True),
-        "allow_shrink": int(allow_shrink),
+        "options": json.dumps(dict(run.options), sort_keys=True),
+        "allow_shrink": int(run.allow_shrink),
         "is_delta": int(is_delta),
         "split_size": split_size,
         "estimated_rows": sum(minute.estimated_rows for minute in minutes),
@@ -124,7 +127,7 @@ def open_batch(
     }
 
     def record(cursor) -> int:
-        replaced = _locked(cursor, pipeline, lambda: _open_of_run(cursor, pipeline, dag_id, run_id))
+        replaced = _locked(cursor, pipeline, lambda: _open_of_run(cursor, pipeline, run.dag_id, run.run_id))
         cursor.execute(sql("open_batch"), batch)
         batch_id = cursor.lastrowid
         cursor.executemany(

@@ -30,7 +30,7 @@ ABOVE = {
     "plugins": ("include",),
     "dags": ("include", "plugins"),
     "local": ("include",),
-    "bench": ("include", "local", "tests"),
+    "bench": ("include", "local"),
 }
 # They read a connection or count a metric if Airflow runs them.
 OF_AIRFLOW = ("include.connections", "include.metrics")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
+from local.isolation import PORTS
 from tests.e2e.runs import PROJECT
-from tests.faults.isolation import PORTS
 
 WITHIN = 600.0  # seconds: a run takes ten on an idle machine, and two minutes on a very busy one
 _AIRFLOW = "import json, sys; from datetime import datetime; from local.start import Stack; airflow = Stack().airflow; "

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from local.isolation import ROOT, copy_to
 from tests.e2e.runs import Airflow, query, write
-from tests.project_copy import ROOT, copy_to
 from tests.reference.rows import click
 
 pytestmark = pytest.mark.usefixtures("schemas")

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from include.spark import submission
+from include.spark import installation
 from local import connections, new_pipeline
+from local.isolation import NOT_COPIED, copy_to
 from local.servers import cassandra
 from tests.e2e.runs import CHAIN, Airflow, as_if_settled, change, count, query, text
-from tests.project_copy import NOT_COPIED, copy_to
 from tests.reference.rows import event_id
 
 pytestmark = pytest.mark.usefixtures("schemas")
@@ -136,8 +136,8 @@ class Project:
 def project(schemas: None, stores: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The copy; what its pipeline has made in the lake goes at the end."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINUTEMARK_SPARK_JARS", str(Path(submission.spark_jars()[0]).parent))
-        patch.setenv("MINUTEMARK_SPARK_ARCHIVE", str(submission.archive()))
+        patch.setenv("MINUTEMARK_SPARK_JARS", str(Path(installation.spark_jars()[0]).parent))
+        patch.setenv("MINUTEMARK_SPARK_ARCHIVE", str(installation.archive()))
         yield Project(tmp_path_factory.mktemp("copy") / "project")
     admin = json.loads(stores[connections.variable("lake_admin")])
     cluster, session = cassandra.connect(admin["port"], admin["login"], admin["password"])

@@ -16,8 +16,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from local.isolation import WAREHOUSE, isolate, work_in_copy
 from tests.faults.disk import small_disk
-from tests.faults.isolation import WAREHOUSE, isolate, work_in_copy
 
 STRICT_SHOP = """
 from dataclasses import replace

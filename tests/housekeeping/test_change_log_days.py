@@ -13,6 +13,7 @@ from include.lake import change_log
 from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
 from include.warehouse import batches, ledger, merge
+from include.warehouse.batches import RunInfo
 from tests.warehouse.lab import RECRUITMENT, Lab, contribution, touched_at
 
 MINUTE = timedelta(minutes=1)
@@ -54,8 +55,8 @@ def touch_at(written: datetime, *minutes: datetime) -> None:
 def process(lab: Lab, reader, run_id: str = "run-1", *, clicks: int = 1) -> list[datetime]:
     """The next run of the minute DAG; the minutes that it merged."""
     look = planner.look(RECRUITMENT, reader, lab.conn)
-    run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
-    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, look=look, **run)
+    run = RunInfo("recruitment_minute", run_id, look.clock)
+    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, run, look=look)
     if batch_id is None:
         return []
     minutes = [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]

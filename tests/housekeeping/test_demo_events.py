@@ -13,6 +13,7 @@ from include.housekeeping import demo_events, steps
 from include.lake import change_log, counts
 from include.lake.writer import Event, EventWriter
 from include.warehouse import batches, ledger, merge
+from include.warehouse.batches import RunInfo
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
 
 MINUTE = timedelta(minutes=1)
@@ -37,8 +38,8 @@ def send(writer, minute: datetime, *, demo: bool = True, count: int = 3, as_of: 
 
 def process(lab: Lab, reader, run_id: str = "run-1") -> list[datetime]:
     look = planner.look(RECRUITMENT, reader, lab.conn)
-    run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
-    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, look=look, **run)
+    run = RunInfo("recruitment_minute", run_id, look.clock)
+    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, run, look=look)
     if batch_id is None:
         return []
     minutes = [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]
@@ -88,8 +89,8 @@ def test_a_backfill_over_removed_minutes_changes_nothing_and_holds_nothing(lab: 
     process(lab, reader)
     remove(lab, reader, writer)
     facts = lab.facts()
-    run = {"kind": "backfill", "dag_id": "d", "run_id": "again", "tick": old, "options": {}}
-    batch_id = planner.open_range(RECRUITMENT, reader, lab.conn, start=old, end=old + 2 * MINUTE, **run)
+    run = RunInfo("d", "again", old, kind="backfill")
+    batch_id = planner.open_range(RECRUITMENT, reader, lab.conn, run, start=old, end=old + 2 * MINUTE)
     lab.stage(batch_id, {})
     lab.check(batch_id)
     merge.merge(batch_id)
@@ -100,8 +101,8 @@ def test_a_batch_that_has_read_half_of_a_removed_minute_does_not_publish_it(lab:
     send(writer, old)
     process(lab, reader)
     facts = lab.facts()
-    run = {"kind": "backfill", "dag_id": "d", "run_id": "slow", "tick": old, "options": {}, "allow_shrink": True}
-    slow = planner.open_range(RECRUITMENT, reader, lab.conn, start=old, end=old + MINUTE, **run)
+    run = RunInfo("d", "slow", old, kind="backfill", allow_shrink=True)
+    slow = planner.open_range(RECRUITMENT, reader, lab.conn, run, start=old, end=old + MINUTE)
     lab.stage(slow, {old: [contribution()]})
     assert lab.check(slow).passed
     remove(lab, reader, writer)

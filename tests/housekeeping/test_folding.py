@@ -15,6 +15,7 @@ from include.durations import HOUR
 from include.housekeeping import folding
 from include.lake import change_log
 from include.warehouse import batches, held, ledger, merge, sql
+from include.warehouse.batches import RunInfo
 from include.warehouse.folded_hours import minutes_of
 from include.warehouse.session import in_transaction, warehouse
 from include.warehouse.sql import files
@@ -281,8 +282,8 @@ def test_a_merge_waits_for_folding(lab: Lab) -> None:
 
 def delta(lab: Lab, pipeline=RECRUITMENT, clock: datetime = CLOCK) -> int | None:
     look = planner.Look(clock, "", 1)
-    run = {"dag_id": "recruitment_minute", "run_id": "delta", "tick": clock, "options": {}}
-    return planner.open_delta(pipeline, None, lab.conn, look=look, **run)
+    run = RunInfo("recruitment_minute", "delta", clock)
+    return planner.open_delta(pipeline, None, lab.conn, run, look=look)
 
 
 def test_a_delta_takes_the_folded_hour_of_a_late_touch_and_what_else_is_pending(lab: Lab) -> None:
@@ -342,9 +343,9 @@ def test_a_range_into_a_folded_hour_whose_start_is_closed_is_refused(lab: Lab, r
     two_folded_hours(lab)
     clock = change_log.clock(reader)
     forgetful = replace(RECRUITMENT, lake_retention=clock - minute(10))
-    run = {"kind": "manual", "dag_id": "d", "run_id": "r", "tick": clock, "options": {}}
+    run = RunInfo("d", "r", clock, kind="manual")
     with pytest.raises(planner.RangeRefused, match="10:00 to 10:59 are folded.*from 2026-03-01 11:00 on"):
-        planner.open_range(forgetful, reader, lab.conn, start=minute(30), end=minute(50), **run)
+        planner.open_range(forgetful, reader, lab.conn, run, start=minute(30), end=minute(50))
 
 
 def test_a_fold_that_changes_what_an_hour_contributes_is_refused(lab: Lab, tmp_path, monkeypatch) -> None:

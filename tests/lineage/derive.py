@@ -225,9 +225,9 @@ def _by_table(origins: Origins) -> dict[str, dict[str, str]]:
 def main() -> None:
     from pyspark.sql import SparkSession
 
-    from include.spark import submission
+    from include.spark import settings
 
-    spark = SparkSession.builder.master("local[1]").config(map=submission.session_settings("local[1]")).getOrCreate()
+    spark = SparkSession.builder.master("local[1]").config(map=settings.session_settings("local[1]")).getOrCreate()
     for pipeline in pipelines.all_pipelines().values():
         file = FOLDER / f"{pipeline.name}.json"
         file.write_text(text(pipeline, spark), encoding="utf-8")

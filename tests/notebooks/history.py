@@ -9,7 +9,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from include import pipelines, planner
@@ -19,6 +18,7 @@ from include.lake.session import lake
 from include.pipelines import Pipeline
 from include.spark import submission
 from include.warehouse import batches
+from include.warehouse.batches import RunInfo
 from include.warehouse.gates import run_gate
 from include.warehouse.merge import merge
 from include.warehouse.session import warehouse
@@ -62,16 +62,8 @@ def write(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
 def _open_batch(pipeline: Pipeline) -> int:
     with lake(LAKE_READER) as session, warehouse() as conn:
         look = planner.look(pipeline, session, conn)
-        batch_id = planner.open_delta(
-            pipeline,
-            session,
-            conn,
-            look=look,
-            dag_id="history",
-            run_id=f"history-{uuid.uuid4()}",
-            tick=None,
-            options={},
-        )
+        run = RunInfo("history", f"history-{uuid.uuid4()}", None)
+        batch_id = planner.open_delta(pipeline, session, conn, run, look=look)
     assert batch_id is not None
     return batch_id
 
@@ -81,12 +73,11 @@ def _transform(batch_id: int) -> None:
         batch = batches.get(conn, batch_id)
         attempt = batches.mint_attempt(conn, batch_id)
     submitted = submission.prepare(
-        replace(batch, minutes=tuple(planned.minute for planned in batch.minutes)),
+        batch,
         attempt,
         lake=endpoint(LAKE_READER),
         warehouse=endpoint(WAREHOUSE_ETL),
         master=MASTER,
-        estimated_rows=batch.estimated_rows,
     )
     command = ["spark-submit", "--master", MASTER, "--properties-file", submitted.properties_file]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

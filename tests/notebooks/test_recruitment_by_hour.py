@@ -170,13 +170,13 @@ def test_zeppelins_note_shows_the_same(executed):
 
 ZEPPELIN = f"""
 import os
-from include.spark import submission
+from include.spark import installation, jvm
 from pyspark.sql import SparkSession
 
-os.environ.update(submission.environment("local[2]"))
+os.environ.update(jvm.environment("local[2]"))
 lines = open({str(ROOT / "docker" / "zeppelin" / "spark-defaults.conf")!r}).read().splitlines()
 defaults = dict(line.split(maxsplit=1) for line in lines if not line.startswith("#"))
-defaults["spark.jars"] = ",".join(submission.spark_jars())
+defaults["spark.jars"] = ",".join(installation.spark_jars())
 # The container's own zone is UTC; what C2 compiles pays in no test.
 defaults["spark.driver.extraJavaOptions"] = "-Duser.timezone=UTC -XX:TieredStopAtLevel=1"
 spark = SparkSession.builder.master("local[2]").config(map=defaults).getOrCreate()

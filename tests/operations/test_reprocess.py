@@ -17,6 +17,7 @@ from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.operations import reprocess
 from include.warehouse import batches, ledger, merge
+from include.warehouse.batches import RunInfo
 from include.warehouse.delta import Pending
 from include.warehouse.rejected import Choice
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
@@ -56,8 +57,8 @@ def run(lab: Lab, *, broken: int = 0, ignored: int = 0, run_id: str = "run") -> 
     """
     with lake("lake_reader") as session:
         look = planner.look(RECRUITMENT, session, lab.conn)
-        asked = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
-        batch_id = planner.open_delta(RECRUITMENT, session, lab.conn, look=look, **asked)
+        run = RunInfo("recruitment_minute", run_id, look.clock)
+        batch_id = planner.open_delta(RECRUITMENT, session, lab.conn, run, look=look)
     if batch_id is None:
         return None
     stage(lab, batch_id, broken=broken, ignored=ignored)
@@ -155,8 +156,8 @@ def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) 
     write(*events(minute, 11))
     with lake("lake_reader") as session:
         look = planner.look(RECRUITMENT, session, lab.conn)
-        asked = {"dag_id": "recruitment_minute", "run_id": "slow", "tick": look.clock, "options": {}}
-        slow = planner.open_delta(RECRUITMENT, session, lab.conn, look=look, **asked)
+        slow_run = RunInfo("recruitment_minute", "slow", look.clock)
+        slow = planner.open_delta(RECRUITMENT, session, lab.conn, slow_run, look=look)
     stage(lab, slow, broken=2)
     assert lab.check(slow).passed
     started = reprocess.start(RECRUITMENT, Choice(), said.append)

@@ -13,8 +13,8 @@ import pytest
 
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
-from tests.page.site import Site, site
-from tests.page.world import MINUTE, ago, drift, hold, publish, text
+from local.api_server import Site, site
+from tests.page.world import MINUTE, USERS, ago, drift, hold, publish, text
 from tests.warehouse.lab import Lab
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: `make test` installs it.")
@@ -42,7 +42,7 @@ def airflow(warehouse_server: dict[str, str], tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MINUTEMARK_LAKEHOUSE", "file:///lakehouse")
         environment.setenv("MINUTEMARK_BIGQUERY", "project.lakehouse")
-        with site(tmp_path_factory.mktemp("site"), warehouse_server) as made:
+        with site(tmp_path_factory.mktemp("site"), warehouse_server, USERS) as made:
             yield made
 
 

@@ -21,6 +21,7 @@ from include.connections import ConnectionMissing
 from include.lake.session import lake
 from include.spark import warm_driver
 from include.warehouse import batches
+from include.warehouse.batches import RunInfo
 from include.warehouse.session import warehouse
 from tests.airflow_home import PROJECT
 
@@ -32,8 +33,8 @@ ONE_MINUTE = {"start": datetime(2026, 11, 1, 10), "end": datetime(2026, 11, 1, 1
 def batch_id(schemas) -> int:
     """An open batch of one empty minute."""
     with lake() as session, warehouse() as conn:
-        run = {"kind": "manual", "dag_id": "test", "run_id": f"test__{datetime.now(UTC)}", "tick": None}
-        return planner.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
+        run = RunInfo("test", f"test__{datetime.now(UTC)}", None, {"recover": True}, "manual")
+        return planner.open_range(PIPELINE, session, conn, run, **ONE_MINUTE)
 
 
 @pytest.fixture(autouse=True)
@@ -126,8 +127,8 @@ def test_the_next_batch_goes_to_the_driver_that_is_there(batch_id):
         conn.cursor().execute("UPDATE etl.batches SET state = 'failed' WHERE batch_id = %(b)s", {"b": batch_id})
         conn.commit()
     with lake() as session, warehouse() as conn:
-        run = {"kind": "manual", "dag_id": "test", "run_id": "the next", "tick": None}
-        second = planner.open_range(PIPELINE, session, conn, **ONE_MINUTE, **run, options={"recover": True})
+        run = RunInfo("test", "the next", None, {"recover": True}, "manual")
+        second = planner.open_range(PIPELINE, session, conn, run, **ONE_MINUTE)
     transform(second).execute({})
     assert attempts(second)[1] is not None
     assert {child.pid for child in drivers()} == first
@@ -237,20 +238,3 @@ def test_a_lake_table_of_another_layout_is_refused_without_another_try(batch_id,
             session.execute("ALTER TABLE bedan.tracking ADD payload text")
     with warehouse() as conn:
         assert "lacks payload" in batches.get(conn, batch_id).reason
-
-
-def test_environment_is_put_back(monkeypatch):
-    from plugins.transform import environment
-
-    monkeypatch.setenv("MM_A", "before")
-    with environment({"MM_A": "1", "MM_B": "2"}):
-        assert (os.environ["MM_A"], os.environ["MM_B"]) == ("1", "2")
-    assert os.environ["MM_A"] == "before"
-    assert "MM_B" not in os.environ
-
-
-def test_only_a_local_master_gets_this_python_for_its_executors():
-    from plugins.transform import driver_environment
-
-    assert driver_environment("local[*]")["PYSPARK_PYTHON"] == sys.executable
-    assert "PYSPARK_PYTHON" not in driver_environment("spark://spark-master:7077")

@@ -311,7 +311,7 @@ class Machine:
 
     def _airflow_variables(self) -> dict[str, str]:
         """What Astro's image and the CLI set beside the compose file: `.env`, folders, keys."""
-        from include.spark import submission
+        from include.spark import installation
 
         project = HOME / "airflow"
         return {
@@ -323,7 +323,7 @@ class Machine:
             "AIRFLOW__API_AUTH__JWT_SECRET": self._keys["jwt"],
             "AIRFLOW__API__SECRET_KEY": self._keys["secret"],
             "MINUTEMARK_SPARK_JARS": str(SPARK_JARS),
-            "MINUTEMARK_SPARK_ARCHIVE": str(submission.archive()),
+            "MINUTEMARK_SPARK_ARCHIVE": str(installation.archive()),
         }
 
 

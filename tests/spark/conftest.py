@@ -1,4 +1,4 @@
-"""One Spark session for these tests, set as include/spark/submission.py sets the job's."""
+"""One Spark session for these tests, set as include/spark/settings.py sets the job's."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def spark() -> Iterator:
     pytest.importorskip("pyspark")
     from pyspark.sql import SparkSession
 
-    from include.spark import submission
+    from include.spark import installation, settings
 
     try:
-        submission.spark_jars()
-    except submission.SubmissionImpossible as error:
+        installation.spark_jars()
+    except installation.SubmissionImpossible as error:
         pytest.skip(str(error))
     logging.getLogger("py4j").setLevel(logging.WARNING)  # it says goodbye to streams that pytest has closed by then
     before = os.environ.get("TZ")
     os.environ["TZ"] = "America/St_Johns"  # 3.5 hours and DST away
     time.tzset()
-    settings = submission.session_settings("local[2]")
+    settings = settings.session_settings("local[2]")
     builder = SparkSession.builder.master("local[2]").appName("tests")
     session = builder.config(map=settings).getOrCreate()
     yield session

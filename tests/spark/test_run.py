@@ -18,8 +18,10 @@ import pytest
 
 from include import pipelines
 from include.connections import Endpoint, endpoint
-from include.spark import lake, recruitment, run, submission, warm_driver
+from include.spark import lake, recruitment, run, stores, submission, warm_driver
 from include.spark.warm_driver import WarmDriver
+from include.warehouse.batches import Batch, RunInfo
+from include.warehouse.delta import PlannedMinute
 from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE, click
 
 NEXT = MINUTE + timedelta(minutes=1)  # holds nothing
@@ -77,9 +79,10 @@ def submit(
     keep: bool = False,
 ):
     """What the task does, on a machine whose time zone is not UTC: with `keep` in a driver that is there for the next one."""
-    delta = submission.Delta(1, pipeline, list(minutes), NEXT, {})
+    planned = tuple(PlannedMinute(minute) for minute in minutes)
+    batch = Batch(1, pipeline, RunInfo("test", "run", None), NEXT, planned, estimated_rows=10)
     warehouse, source = warehouse or endpoint("warehouse_etl"), source or endpoint("lake_reader")
-    prepared = submission.prepare(delta, attempt, source, warehouse, _MASTER, 10, keep=keep)
+    prepared = submission.prepare(batch, attempt, source, warehouse, _MASTER, keep=keep)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, **prepared.env_vars, "PATH": path, "TZ": "America/St_Johns"}
     command = ["spark-submit", "--master", _MASTER, "--properties-file", prepared.properties_file]
@@ -146,7 +149,7 @@ def test_an_attempt_number_is_never_used_twice(written: None, query, warm_driver
 @pytest.fixture
 def lake_session(spark, written: None):
     """The tests' session, configured with the lake's address."""
-    settings = submission.lake_settings(endpoint("lake_reader"))
+    settings = stores.lake_settings(endpoint("lake_reader"))
     settings |= {"spark.sql.maxPlanStringLength": "100000", "spark.sql.debug.maxToStringFields": "1000"}
     for key, value in settings.items():
         spark.conf.set(key, value)

@@ -16,11 +16,16 @@ from pathlib import Path
 import pytest
 
 from include.connections import Endpoint
-from include.spark import submission
+from include.spark import installation, submission
 from include.spark.warm_driver import folder_of
+from include.warehouse.batches import Batch, RunInfo
+from include.warehouse.delta import PlannedMinute
 from local.servers.cassandra import java
 
-DELTA = submission.Delta(5, "recruitment", [datetime(2026, 3, 1, 12, 34)], datetime(2026, 3, 1, 12, 35), {})
+MINUTE = datetime(2026, 3, 1, 12, 34)
+BATCH = Batch(
+    5, "recruitment", RunInfo("test", "run", None), MINUTE + timedelta(minutes=1), (PlannedMinute(MINUTE),), 5_000
+)
 LAKE = Endpoint("lake_reader", "cassandra", "lake.example", 9042, "reader", "s3cret\\ é", extra={"local_dc": "dc2"})
 WAREHOUSE = Endpoint("warehouse_etl", "mysql", "warehouse.example", 3306, "etl", "pa=ss#word")
 
@@ -36,8 +41,9 @@ def jars(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
-def prepared(master: str = "local[*]", rows: float = 5_000, settings=None, warehouse: Endpoint = WAREHOUSE, keep=False):
-    found = submission.prepare(DELTA, 9, LAKE, warehouse, master, rows, settings, keep)
+def prepared(master: str = "local[*]", rows: float = 5_000, conf=None, warehouse: Endpoint = WAREHOUSE, keep=False):
+    batch = replace(BATCH, estimated_rows=rows)
+    found = submission.prepare(batch, 9, LAKE, warehouse, master, conf, keep)
     lines = Path(found.properties_file).read_text().splitlines()
     return found, dict(line.split("=", 1) for line in lines)
 
@@ -62,29 +68,31 @@ def test_a_driver_refuses_connections_without_its_secret(master: str) -> None:
 
 
 def test_authentication_cannot_be_turned_off_on_this_machine() -> None:
-    _, properties = prepared(settings={"spark.authenticate": False, "spark.ui.enabled": True})
+    _, properties = prepared(conf={"spark.authenticate": False, "spark.ui.enabled": True})
     assert (properties["spark.authenticate"], properties["spark.ui.enabled"]) == ("true", "false")
 
 
 def test_a_standalone_cluster_needs_a_secret_of_its_own(tmp_path) -> None:
-    with pytest.raises(submission.SubmissionImpossible, match=r"spark\.authenticate\.secret is not set.*spark_default"):
-        submission.prepare(DELTA, 9, LAKE, WAREHOUSE, "spark://host:7077", 5_000)
+    with pytest.raises(
+        installation.SubmissionImpossible, match=r"spark\.authenticate\.secret is not set.*spark_default"
+    ):
+        submission.prepare(BATCH, 9, LAKE, WAREHOUSE, "spark://host:7077")
     assert not list(tmp_path.glob("minutemark-spark-job-*"))
-    _, with_secret = prepared("spark://host:7077", settings=STANDALONE)
+    _, with_secret = prepared("spark://host:7077", conf=STANDALONE)
     assert (with_secret["spark.authenticate"], with_secret["spark.network.crypto.enabled"]) == ("true", "true")
-    _, without = prepared("spark://host:7077", settings={"spark.authenticate": False})
+    _, without = prepared("spark://host:7077", conf={"spark.authenticate": False})
     assert without["spark.authenticate"] == "False"
 
 
 def test_the_folder_of_a_killed_task_is_swept_and_that_of_a_running_one_is_not(tmp_path) -> None:
     running, _ = prepared()
     code = (
-        "import os, signal, tempfile\nfrom tests.spark.test_submission import DELTA, LAKE, WAREHOUSE\n"
+        "import os, signal, tempfile\nfrom tests.spark.test_submission import BATCH, LAKE, WAREHOUSE\n"
         "from include.spark import submission\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\n"
-        "submission.prepare(DELTA, 9, LAKE, WAREHOUSE, 'local[*]', 10)\nos.kill(os.getpid(), signal.SIGKILL)"
+        "submission.prepare(BATCH, 9, LAKE, WAREHOUSE, 'local[*]')\nos.kill(os.getpid(), signal.SIGKILL)"
     )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=submission.ROOT, capture_output=True, text=True)
+    killed = subprocess.run([sys.executable, "-c", code], cwd=installation.ROOT, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     [left] = [folder for folder in tmp_path.glob("minutemark-spark-job-*") if folder != running.dir]
     prepared()
@@ -100,7 +108,7 @@ def test_speculation_stays_off_and_times_stay_utc(tmp_path, monkeypatch: pytest.
     wrong = {"spark.speculation": "true", "spark.sql.session.timeZone": "Asia/Tokyo"}
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{key}   {value}\n" for key, value in wrong.items()))
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
-    found, properties = prepared(settings=wrong)
+    found, properties = prepared(conf=wrong)
     assert properties["spark.speculation"] == "false"
     assert properties["spark.sql.session.timeZone"] == "UTC"
     assert "-Duser.timezone=UTC" in properties["spark.driver.extraJavaOptions"]
@@ -114,7 +122,7 @@ def test_the_machine_s_defaults_are_kept(tmp_path, monkeypatch: pytest.MonkeyPat
         "# ours\nspark.driver.memory 2g\nspark.driver.extraJavaOptions=-Da=b\n"
     )
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
-    _, properties = prepared(settings={"spark.executor.cores": 3})
+    _, properties = prepared(conf={"spark.executor.cores": 3})
     assert properties["spark.driver.memory"] == "2g"
     assert properties["spark.driver.extraJavaOptions"].startswith("-Da=b -Duser.timezone=UTC")
     assert properties["spark.executor.cores"] == "3"
@@ -122,7 +130,7 @@ def test_the_machine_s_defaults_are_kept(tmp_path, monkeypatch: pytest.MonkeyPat
 
 def test_jars_travel_only_to_a_cluster() -> None:
     local, local_properties = prepared("local[2]")
-    cluster, cluster_properties = prepared("spark://host:7077", settings=STANDALONE)
+    cluster, cluster_properties = prepared("spark://host:7077", conf=STANDALONE)
     assert local.jars is None and local_properties["spark.driver.host"] == "127.0.0.1"
     assert cluster.jars.endswith("connector.jar") and "spark.driver.host" not in cluster_properties
 
@@ -139,13 +147,14 @@ def test_large_deltas_get_the_compiler_that_small_ones_cannot_afford() -> None:
     [(600, 5_000, True), (600, 50_000, False), (6_000, 5_000, False)],  # many minutes are many requests
 )
 def test_one_task_reads_what_is_few_rows_in_few_minutes(minutes: int, rows: int, expected: bool) -> None:
-    of_batch = [datetime(2026, 3, 1) + timedelta(minutes=number) for number in range(minutes)]
-    submitted = submission.prepare(replace(DELTA, minutes=of_batch), 1, LAKE, WAREHOUSE, "local[*]", rows)
+    planned = tuple(PlannedMinute(MINUTE + timedelta(minutes=number)) for number in range(minutes))
+    batch = replace(BATCH, minutes=planned, estimated_rows=rows)
+    submitted = submission.prepare(batch, 1, LAKE, WAREHOUSE, "local[*]")
     assert json.loads(submitted.job_file.read_text())["one_task"] is expected
 
 
 def test_what_the_connection_sets_is_not_set_again_by_the_size_of_a_job() -> None:
-    found, properties = prepared(settings={"spark.sql.shuffle.partitions": 16})
+    found, properties = prepared(conf={"spark.sql.shuffle.partitions": 16})
     assert properties["spark.sql.shuffle.partitions"] == "16"
     assert "spark.sql.shuffle.partitions" not in json.loads(found.job_file.read_text())["session"]
 
@@ -170,7 +179,7 @@ def test_a_java_takes_the_flags_of_every_kind_of_driver() -> None:
     "changed",
     [
         {"master": "local[1]"},
-        {"settings": {"spark.driver.memory": "2g"}},
+        {"conf": {"spark.driver.memory": "2g"}},
         {"warehouse": Endpoint("warehouse_etl", "mysql", "warehouse.example", 3306, "etl", "another password")},
     ],
     ids=lambda changed: next(iter(changed)),
@@ -203,7 +212,7 @@ def test_a_driver_is_kept_when_the_archive_for_its_successors_is_made(tmp_path, 
 
 
 def test_no_driver_is_kept_on_a_cluster() -> None:
-    assert prepared("spark://host:7077", settings=STANDALONE, keep=True)[0].driver_key is None
+    assert prepared("spark://host:7077", conf=STANDALONE, keep=True)[0].driver_key is None
 
 
 def test_tls_follows_the_connection() -> None:
@@ -216,5 +225,11 @@ def test_tls_follows_the_connection() -> None:
 
 def test_missing_jars_are_named_with_the_remedy(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINUTEMARK_SPARK_JARS", str(tmp_path / "nowhere"))
-    with pytest.raises(submission.SubmissionImpossible, match="no jars for Spark in .*nowhere.*make setup"):
+    with pytest.raises(installation.SubmissionImpossible, match="no jars for Spark in .*nowhere.*make setup"):
         prepared()
+
+
+def test_only_a_local_master_gets_this_python_for_its_executors() -> None:
+    local, cluster = prepared("local[*]")[0], prepared("spark://host:7077", conf=STANDALONE)[0]
+    assert local.env_vars["PYSPARK_PYTHON"] == sys.executable
+    assert "PYSPARK_PYTHON" not in cluster.env_vars

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from include.spark import submission, warm_start
+from include.spark import installation, warm_start
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
         monkeypatch.setenv(name, str(tmp_path / folder))
     monkeypatch.setenv("MINUTEMARK_SPARK_ARCHIVE", str(tmp_path / "spark.jsa"))
     assert not warm_start.are_current()
-    for archive in (submission.archive(), submission.launcher_archive()):
+    for archive in (installation.archive(), installation.launcher_archive()):
         archive.write_bytes(b"classes")
-    submission.archive().with_suffix(".json").write_text(warm_start.source())
+    installation.archive().with_suffix(".json").write_text(warm_start.source())
     assert warm_start.are_current()
     return files
 
@@ -39,5 +39,5 @@ def test_it_is_outdated_once_java_or_a_jar_changes(made: dict[str, Path], change
 
 
 def test_it_is_made_again_where_one_of_the_two_is_missing(made: dict[str, Path]) -> None:
-    submission.launcher_archive().unlink()
+    installation.launcher_archive().unlink()
     assert not warm_start.are_current()

@@ -88,15 +88,18 @@ class Lab:
     def pending(self) -> list[datetime]:
         return [found.minute for found in ledger.pending_minutes(self.conn, self.pipeline, CLOCK)]
 
-    def open(self, *minutes: datetime, run_id: str = "run-1", clock: datetime = CLOCK, **values) -> int:
-        """A batch of these minutes, as a run of the minute DAG opens it."""
+    def open(
+        self, *minutes: datetime, run_id: str = "run-1", clock: datetime = CLOCK, is_delta: bool = True,
+        split_size: int | None = None, **values,
+    ) -> int:  # fmt: skip
+        """A batch of these minutes, as a run of the minute DAG opens it; `values` are those of its RunInfo."""
         seen = dict(self.query("SELECT minute, seen_changed_at FROM etl.minute_ledger"))
         planned = [PlannedMinute(found, seen.get(found), 1) for found in minutes]
+        of_dag = {"dag_id": f"{self.pipeline.name}_minute", "tick": CLOCK, "options": self.pipeline.options}
+        run = batches.RunInfo(run_id=run_id, **of_dag | values)
         return batches.open_batch(
-            self.conn, self.pipeline, minutes=planned,
-            **{"kind": "minute", "dag_id": f"{self.pipeline.name}_minute", "run_id": run_id, "tick": CLOCK,
-               "lake_clock": clock, "options": dict(self.pipeline.options), "is_delta": True} | values,
-        )  # fmt: skip
+            self.conn, self.pipeline, run, lake_clock=clock, minutes=planned, is_delta=is_delta, split_size=split_size
+        )
 
     def stage(self, batch_id: int, rows: dict[datetime, list[dict]], *, ignored=0, rejects=(), counts=None) -> int:
         """A new attempt of the batch with these contributions; `rejects` are (minute, reason). Counts for every minute."""

@@ -33,7 +33,7 @@ def test_a_batch_remembers_what_its_run_needs(lab: Lab) -> None:
     lab.see(minute(0))
     batch_id = lab.open(minute(0), minute(1), allow_shrink=True, options={"recover": False})
     batch = batches.get(lab.conn, batch_id)
-    assert (batch.pipeline, batch.options, batch.allow_shrink, batch.state) == (
+    assert (batch.pipeline, batch.run.options, batch.run.allow_shrink, batch.state) == (
         "recruitment",
         {"recover": False},
         True,

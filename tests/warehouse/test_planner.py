@@ -15,6 +15,7 @@ from include.lake.keys import time_uuid
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.warehouse import batches, ledger, merge
+from include.warehouse.batches import RunInfo
 from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import RECRUITMENT, SECOND, Lab, contribution, touched_at
 
@@ -43,8 +44,8 @@ def delta(reader, lab: Lab, run_id: str = "run-1", pipeline=RECRUITMENT) -> int 
 
 
 def open_at(reader, lab: Lab, look: planner.Look, run_id: str, pipeline=RECRUITMENT) -> int | None:
-    run = {"dag_id": "recruitment_minute", "run_id": run_id, "tick": look.clock, "options": {}}
-    return planner.open_delta(pipeline, reader, lab.conn, look=look, **run)
+    run = RunInfo("recruitment_minute", run_id, look.clock)
+    return planner.open_delta(pipeline, reader, lab.conn, run, look=look)
 
 
 def opened(lab: Lab, batch_id: int) -> list[datetime]:
@@ -61,8 +62,8 @@ def publish(lab: Lab, batch_id: int) -> None:
 def range_of(
     reader, lab: Lab, start: datetime, end: datetime, open_=planner.open_range, pipeline=RECRUITMENT, **values
 ):
-    run = {"kind": "backfill", "dag_id": "recruitment_minute", "run_id": f"{start}", "tick": start, "options": {}}
-    return open_(pipeline, reader, lab.conn, start=start, end=end, **run | values)
+    run = RunInfo("recruitment_minute", f"{start}", start, **{"kind": "backfill", **values})
+    return open_(pipeline, reader, lab.conn, run, start=start, end=end)
 
 
 def test_a_look_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, now) -> None:

@@ -14,7 +14,6 @@ from local import waiting
 from local.layout import ROOT
 from local.loopback import answer, json_request
 from local.process import Child, free_port
-from tests.page.world import USERS
 
 # As an operator would, in one process, because each costs seconds to start.
 _PREPARE = """
@@ -47,8 +46,11 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(folder: Path, connections: Mapping[str, str]) -> Iterator[Site]:
-    """A server in that folder; `connections` are variables AIRFLOW_CONN_<ID>, which it does not get as such."""
+def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str]) -> Iterator[Site]:
+    """A server in that folder, for tests and benchmarks; `users` are names with roles.
+
+    `connections` are variables AIRFLOW_CONN_<ID>, which it does not get as such.
+    """
     port = free_port()
     stored = {name.removeprefix("AIRFLOW_CONN_").lower(): json.loads(value) for name, value in connections.items()}
     for connection in stored.values():
@@ -64,7 +66,7 @@ def site(folder: Path, connections: Mapping[str, str]) -> Iterator[Site]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in USERS.items()),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{name}:{role}" for name, role in users.items()),
         "AIRFLOW__CORE__FERNET_KEY": "yYmWG3CWHfrYYH7aVzPzT7DCNj4hyNHuzsL0Hj3J3Hs=",
         "AIRFLOW__API_AUTH__JWT_SECRET": "a secret that the tokens of these tests are signed with, no other",
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",

@@ -1,15 +1,18 @@
-"""Sources, state, ports and settings of a stack that shares nothing with others. Nothing of the project is imported at the
-top: what is imported before there is a copy stays the original."""
+"""Sources, state, ports and settings of a stack that shares nothing with others: for tests and benchmarks.
+
+Nothing of the project is imported at the top: a module that is imported before there is a copy stays the original.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from tests import project_copy
-
+ROOT = Path(__file__).resolve().parents[1]
+NOT_COPIED = (".git", ".local", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "logs")
 PORTS = (
     "AIRFLOW_PORT",
     "CASSANDRA_PORT",
@@ -26,12 +29,18 @@ WAREHOUSE = "MINUTEMARK_WAREHOUSE"
 _KEPT = (WAREHOUSE, "MINUTEMARK_SCHEDULE")
 
 
+def copy_to(folder: Path) -> Path:
+    """Copy the project's sources to a new folder; returns it."""
+    return Path(shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED)))
+
+
 def work_in_copy(project: Path) -> None:
     """Import the project from a copy from now on: edits made meanwhile have no effect."""
-    project_copy.copy_to(project)
-    (project / ".local").symlink_to(project_copy.ROOT / ".local")
+    copy_to(project)
+    (project / ".local").symlink_to(ROOT / ".local")
     os.chdir(project)
     sys.path[0] = str(project)  # -m puts the current folder there
+    _forget_local()
 
 
 def isolate(folder: Path) -> Path:
@@ -47,6 +56,11 @@ def isolate(folder: Path) -> Path:
     os.environ |= {name: str(free_port()) for name in PORTS}
     os.environ |= {"MINUTEMARK_STATE": str(folder / "state"), "TMPDIR": str(folder / "tmp"), "MINUTEMARK_DEMO": "0"}
     tempfile.tempdir = None  # read again from TMPDIR
-    for module in [name for name in sys.modules if name.startswith("local.")]:
-        del sys.modules[module]  # what has read the environment reads it again
+    _forget_local()
     return folder / "state"
+
+
+def _forget_local() -> None:
+    """Import it again when it is next used: its modules read the environment, and know where the project is."""
+    for module in [name for name in sys.modules if name.partition(".")[0] == "local"]:
+        del sys.modules[module]

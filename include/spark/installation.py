@@ -1,0 +1,61 @@
+"""Where Spark, its jars and its class archives are on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class SubmissionImpossible(RuntimeError):
+    """Something that spark-submit needs is not there; says what, and how to get it."""
+
+
+def spark_jars() -> list[str]:
+    """The connector, the JDBC driver and what they need, from MINUTEMARK_SPARK_JARS or .local/jars."""
+    folder = Path(os.environ.get("MINUTEMARK_SPARK_JARS") or ROOT / ".local" / "jars")
+    jars = sorted(str(jar) for jar in folder.glob("*.jar"))
+    if not jars:
+        raise SubmissionImpossible(
+            f"There are no jars for Spark in {folder}. `make setup` puts them there; elsewhere run "
+            f"`mvn -f include/spark/pom.xml dependency:copy-dependencies -DoutputDirectory={folder}`, "
+            "or set MINUTEMARK_SPARK_JARS to the folder that has them."
+        )
+    return jars
+
+
+def spark_home() -> Path:
+    """SPARK_HOME, or where pip has put Spark."""
+    if os.environ.get("SPARK_HOME"):
+        return Path(os.environ["SPARK_HOME"])
+    found = importlib.util.find_spec("pyspark")
+    if found is None or found.origin is None:
+        raise SubmissionImpossible("There is no Spark here: install pyspark 3.5, or set SPARK_HOME.")
+    return Path(found.origin).parent
+
+
+def archive() -> Path:
+    """Where the class archive is, or would be: MINUTEMARK_SPARK_ARCHIVE or .local/spark."""
+    return Path(os.environ.get("MINUTEMARK_SPARK_ARCHIVE") or ROOT / ".local" / "spark" / "spark.jsa")
+
+
+def launcher_archive() -> Path:
+    """The archive of spark-submit's own first JVM, which only builds a command line."""
+    return archive().with_name("launcher.jsa")
+
+
+def spark_defaults() -> dict[str, str]:
+    """The machine's own spark-defaults.conf, which --properties-file would hide."""
+    folder = Path(os.environ.get("SPARK_CONF_DIR") or spark_home() / "conf")
+    file = folder / "spark-defaults.conf"
+    if not file.is_file():
+        return {}
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.lstrip().startswith(("#", "!")):
+            key, value = (*re.split(r"\s*[=:\s]\s*", line.strip(), maxsplit=1), "")[:2]
+            found[key] = value
+    return found

@@ -1,0 +1,152 @@
+"""Properties of a Spark session: what a connection may change, what it may not, and how they are written to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from include.spark.installation import spark_defaults, spark_jars
+from include.spark.jvm import is_local, runtime
+
+_AUTHENTICATE, _SECRET = "spark.authenticate", "spark.authenticate.secret"
+_CONCATENATED = ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions")
+_CLASS_PATHS = ("spark.driver.extraClassPath",)
+
+
+def driver_properties(
+    master: str,
+    conf: Mapping[str, object] | None,
+    *,
+    jars: Sequence[str],
+    short_lived: bool,
+    others: Mapping[str, str],
+) -> dict[str, str]:
+    """All properties of a driver. `conf` (extra of spark_default) and spark-defaults.conf win over defaults."""
+    flags = runtime(jars, short_lived=short_lived)
+    return _merged(_tuning(master), _secrecy(master), _chosen(conf), _correctness(master), flags, others)
+
+
+def job_settings(conf: Mapping[str, object] | None, *, small: bool) -> dict[str, str]:
+    """What depends on the size of a job, where neither spark-defaults.conf nor `conf` sets it."""
+    chosen = _chosen(conf)
+    return {key: value for key, value in _session(small).items() if key not in chosen}
+
+
+def session_settings(master: str) -> dict[str, str]:
+    """What a session needs without stores: for notebooks and tests, and for making the archive."""
+    return _merged(
+        _tuning(master),
+        _secrecy(master),
+        _session(small=True),
+        _correctness(master),
+        runtime(spark_jars(), short_lived=True),
+    )
+
+
+def _session(small: bool) -> dict[str, str]:
+    """What depends on the size of a job, and may be changed by spark-defaults.conf or by the connection."""
+    return {
+        "spark.sql.shuffle.partitions": "1" if small else "4",
+    }
+
+
+def _tuning(master: str) -> dict[str, str]:
+    """What may be changed by spark-defaults.conf or by the connection."""
+    tuning = {
+        "spark.driver.memory": "1g",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.eventLog.enabled": "false",
+        "spark.sql.adaptive.enabled": "false",
+        # As one method the code of a whole stage has 400 kB: compiling it takes longer than reading a million rows, and it
+        # runs half as fast as a method for each expression.
+        "spark.sql.codegen.wholeStage": "false",
+        # Each connection is a login, which the lake makes slow on purpose; one carries thousands of requests.
+        "spark.cassandra.connection.localConnectionsPerExecutor": "1",
+        # 512 by default: a long backlog would ask a small node for that many pages at once, and get none in time.
+        "spark.cassandra.concurrent.reads": "32",
+        "spark.task.maxFailures": "2",
+        # The text of a plan goes to a UI that is off; making it costs a third of a second.
+        "spark.sql.ui.explainMode": "simple",
+        "spark.sql.maxPlanStringLength": "100",
+        "spark.sql.debug.maxToStringFields": "3",
+    }
+    if is_local(master):
+        tuning |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            # One JVM needs no heartbeat, and one that is due while the job stops holds it up for ten seconds.
+            "spark.executor.heartbeatInterval": "3600s",
+            "spark.network.timeout": "7200s",
+        }
+    return tuning
+
+
+def _secrecy(master: str) -> dict[str, str]:
+    """Which hosts can connect to driver and executors, and what others on the network can read."""
+    local = {_AUTHENTICATE: "true"}
+    return (
+        local
+        if is_local(master)
+        else local | {"spark.network.crypto.enabled": "true", "spark.io.encryption.enabled": "true"}
+    )
+
+
+def _correctness(master: str) -> dict[str, str]:
+    """Settings that a connection cannot change: results depend on them, and on this machine their secrecy."""
+    own = {_AUTHENTICATE: "true", "spark.ui.enabled": "false"} if is_local(master) else {}
+    return {"spark.speculation": "false", **own, **reading_settings()}
+
+
+def reading_settings() -> dict[str, str]:
+    """The part that can be set on a running session: what rows mean, and how the lake is read."""
+    return {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "false",
+        "spark.sql.caseSensitive": "false",
+        "spark.sql.mapKeyDedupPolicy": "LAST_WIN",  # of equal keys in an event
+        "spark.sql.json.enablePartialResults": "false",  # an object is whole, or none
+        "spark.cassandra.input.consistency.level": "LOCAL_QUORUM",
+        "spark.cassandra.sql.inClauseToJoinConversionThreshold": "1",
+    }
+
+
+def authentication_problem(master: str, conf: Mapping[str, object] | None = None) -> str | None:
+    """Spark makes the secret itself but for a standalone cluster, whose master and workers have it, too."""
+    chosen = _chosen(conf)
+    if not master.startswith("spark://") or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
+        return None
+    return (
+        f"{master} is a standalone cluster, and {_SECRET} is not set: its executors are not distinguished from other "
+        f"programs. Start master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or "
+        f'in extra `conf` of connection spark_default. {{"{_AUTHENTICATE}": "false"}} turns it off, in a private network.'
+    )
+
+
+def _chosen(conf: Mapping[str, object] | None) -> dict[str, str]:
+    return _merged(spark_defaults(), {key: str(value) for key, value in (conf or {}).items()})
+
+
+def _merged(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Later layers win; JVM options and class paths add up."""
+    merged: dict[str, str] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            separator = " " if key in _CONCATENATED else ":" if key in _CLASS_PATHS else None
+            merged[key] = f"{merged[key]}{separator}{value}" if separator and merged.get(key) else value
+    return merged
+
+
+def properties_text(properties: Mapping[str, str]) -> str:
+    """The properties as spark-submit reads them from a file."""
+    return "".join(f"{key}={_escaped(value)}\n" for key, value in properties.items())
+
+
+def _escaped(value: str) -> str:
+    """A value as java.util.Properties reads it back."""
+    escaped = value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return "".join(c if " " <= c <= "~" else "".join(f"\\u{unit:04x}" for unit in _utf16(c)) for c in escaped)
+
+
+def _utf16(character: str) -> list[int]:
+    data = character.encode("utf-16-be")
+    return [int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2)]

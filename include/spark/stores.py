@@ -1,0 +1,65 @@
+"""Settings for the stores of the connections: of the Cassandra connector, and of the JDBC driver."""
+
+from __future__ import annotations
+
+from include.connections import Endpoint
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def lake_settings(lake: Endpoint) -> dict[str, str]:
+    """The connector's settings; extra `spark` of the connection adds any of its own (spark.cassandra.…)."""
+    extra = lake.extra
+    settings = {
+        "spark.cassandra.connection.host": lake.host,
+        "spark.cassandra.connection.port": str(lake.port or 9042),
+    }
+    if lake.login:
+        settings |= {"spark.cassandra.auth.username": lake.login, "spark.cassandra.auth.password": lake.password or ""}
+    if extra.get("local_dc"):
+        settings["spark.cassandra.connection.localDC"] = str(extra["local_dc"])
+    if extra.get("ssl_options"):
+        settings["spark.cassandra.connection.ssl.enabled"] = "true"
+    return settings | {key: str(value) for key, value in (extra.get("spark") or {}).items()}
+
+
+def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
+    """The JDBC driver's properties; extra `jdbc` of the connection adds any of its own (a trust store, say)."""
+    given = {key: str(value) for key, value in (warehouse.extra.get("jdbc") or {}).items()}
+    properties = {
+        "driver": "com.mysql.cj.jdbc.Driver",
+        "user": warehouse.login or "",
+        "password": warehouse.password or "",
+        "sslMode": _ssl_mode(warehouse),
+    }
+    if warehouse.host in _LOOPBACK:
+        properties["allowPublicKeyRetrieval"] = "true"
+    return properties | given
+
+
+def _ssl_mode(warehouse: Endpoint) -> str:
+    """As the connection says; on loopback none, because a handshake in a cold JVM takes a third of a second."""
+    said = warehouse.extra.get("ssl_mode") or warehouse.extra.get("ssl-mode")
+    if said:
+        return str(said).upper()
+    if warehouse.extra.get("ssl"):
+        return "REQUIRED"
+    return "DISABLED" if warehouse.host in _LOOPBACK else "PREFERRED"
+
+
+def jdbc_url(warehouse: Endpoint) -> str:
+    """Where the job's JDBC driver finds the warehouse; without account and password."""
+    host = f"[{warehouse.host}]" if ":" in warehouse.host else warehouse.host
+    options = {
+        "rewriteBatchedStatements": "true",
+        "connectionTimeZone": "UTC",
+        "forceConnectionTimeZoneToSession": "true",
+        "sessionVariables": "time_zone='+00:00'",
+        "characterEncoding": "UTF-8",
+        "connectTimeout": "10000",
+        "socketTimeout": "300000",
+        "cacheServerConfiguration": "true",
+        "useLocalSessionState": "true",
+    }
+    encoded = "&".join(f"{key}={value.replace('+', '%2B')}" for key, value in options.items())
+    return f"jdbc:mysql://{host}:{warehouse.port or 3306}/etl?{encoded}"

@@ -1,0 +1,90 @@
+"""spark-submit for one attempt: the provider's hook, whose process ends with this one, and whose failures have a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
+from airflow.sdk.exceptions import AirflowException
+
+from include.connections import SPARK, Endpoint
+from include.spark.listener import end_with_parent
+from include.spark.problems import FAILED, FAILED_FOR_GOOD
+from include.spark.warm_driver import WarmDriver
+
+if TYPE_CHECKING:
+    from include.spark.submission import Submission
+
+
+class AttemptHook(SparkSubmitHook):
+    """Submits one attempt, to the warm driver of the submission's `driver_key` if it has one.
+
+    After a failure, `reason` is what the driver logged about it, and `is_final` says that a retry fails the same way.
+    """
+
+    def __init__(self, submission: Submission, spark: Endpoint, *, name: str, conf: dict[str, Any] | None) -> None:
+        is_shared = submission.driver_key is not None  # by later batches: nothing of this task belongs to it
+        super().__init__(
+            conf=None if is_shared else conf,
+            conn_id=SPARK,
+            name="minutemark" if is_shared else name,
+            application_args=submission.application_args,
+            jars=submission.jars,
+            properties_file=submission.properties_file,
+            spark_binary=None if "spark-binary" in spark.extra else own_spark_submit(),
+        )
+        self.reason: str | None = None
+        self.is_final = False
+        self._submission = submission
+        self._driver: WarmDriver | None = None
+
+    def submit(self, application: str = "", **kwargs: Any) -> None:
+        """Run the attempt. Raises AirflowException or DriverEnded."""
+        # As env_vars of the operator they would become --conf on YARN and Kubernetes.
+        environment = {**os.environ, **self._submission.env_vars}
+        if self._submission.driver_key is None:
+            if sys.platform == "linux":
+                kwargs["preexec_fn"] = end_with_parent
+            super().submit(application, env=environment, **kwargs)
+            return
+        command = self._build_spark_submit_command(application)
+        with WarmDriver(self._submission.driver_key, command, environment) as self._driver:
+            status = self._driver.run(self._submission.job_file, lambda line: self.log.info("%s", self._read(line)))
+        if status:
+            raise AirflowException(f"The Spark driver answered with {status}.")
+
+    def on_kill(self) -> None:
+        """The provider kills spark-submit alone; its Python driver is a child of it."""
+        import psutil
+
+        if self._driver is not None:
+            self._driver.end()
+        if self._submit_sp is None:
+            return
+        children = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self._submit_sp.pid).children(recursive=True)
+        super().on_kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+    def _process_spark_submit_log(self, itr: Iterator[str]) -> None:
+        super()._process_spark_submit_log(map(self._read, itr))
+
+    def _read(self, line: str) -> str:
+        for sign in (FAILED, FAILED_FOR_GOOD) if " minutemark " in line else ():
+            if sign in line:
+                self.reason, self.is_final = line.partition(sign)[2].strip(), sign == FAILED_FOR_GOOD
+        return line
+
+
+def own_spark_submit() -> str | None:
+    """The spark-submit beside the running interpreter, whatever PATH says; None to leave it to PATH."""
+    beside = Path(sys.executable).parent / "spark-submit"
+    return str(beside) if beside.exists() else None
