@@ -233,9 +233,9 @@ def install_stores() -> None:
     install_jars(ROOT / "local" / "kafka-pom.xml", KAFKA_JARS, "jars of Kafka")
     install_jars(ROOT / "local" / "connect-pom.xml", CONNECT_JARS, "jars of Kafka Connect")
     with step("MariaDB's binaries", quick=1.0):
-        mariadb.unpacked()
+        mariadb.BINARIES.unpacked()
     with step("PostgreSQL's binaries", quick=1.0):
-        postgres.unpacked()
+        postgres.BINARIES.unpacked()
 
 
 def _replace_jars(fresh: Path, folder: Path) -> None:

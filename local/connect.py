@@ -16,7 +16,7 @@ from include.kafka.connect import Connect
 from local import waiting
 from local.layout import CONNECT_JARS, ROOT
 from local.problems import Problem
-from local.servers.cassandra import java
+from local.servers.java import flags, java
 
 HOST = "127.0.0.1"
 IMAGE = ROOT / "docker" / "connect"  # what its image is made of
@@ -50,11 +50,7 @@ class Worker:
             (folder / plugin.name).symlink_to(plugin)
         return [
             java(),
-            "-Xms64M",
-            f"-Xmx{self.heap_mb}M",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Djava.net.preferIPv4Stack=true",
+            *flags(self.heap_mb),
             f"-Dlog4j2.configurationFile={IMAGE / 'log4j2.properties'}",
             f"-Djava.security.auth.login.config={self._name_logins()}",
             "-cp",

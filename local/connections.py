@@ -44,6 +44,11 @@ def metadata_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
     return {login: passwords[name] for name, login in METADATA_LOGINS.items()}
 
 
+def broker_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
+    """The password of the broker's one account, by its name."""
+    return {kafka.ACCOUNT: passwords["kafka_default"]}
+
+
 def lake(passwords: Mapping[str, str], port: int) -> dict[str, str]:
     """Variables of the lake's connections."""
     return {

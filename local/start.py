@@ -21,12 +21,11 @@ from local import airflow_api, connections, environment, login, ports, superviso
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
 from local.progress import say, step
-from local.servers import bigquery_emulator, cassandra, kafka, mariadb, mysql, postgres, warehouse_server
+from local.servers import bigquery_emulator, cassandra, kafka, mariadb, mysql, postgres
 from local.supervisor import Program
 
 CASSANDRA, MARIADB, MYSQL, KAFKA, POSTGRES = "cassandra", "mariadb", "mysql", "kafka", "postgres"
 BIGQUERY = bigquery_emulator.NAME
-_WAREHOUSES = {MARIADB: mariadb.Server, MYSQL: mysql.Server}
 MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
 CLEANING = "airflow-clean"
 # What works without the stores, and what would start runs before they answer.
@@ -75,44 +74,18 @@ class Stack:
             bigquery_emulator.install()
         self._require_ports({name: _PORTS[name] for name in stores})
         self._define_programs()
-        if CASSANDRA in stores:
-            supervisor.start(CASSANDRA)
-        if self.warehouse in stores:
-            with step(f"create {self._warehouse().name}'s data folder", quick=1.0):
-                self._warehouse().prepare(connections.warehouse_passwords(self.environment.passwords))
-            supervisor.start(self.warehouse)
-        if KAFKA in stores:
-            with step("create Kafka's data folder", quick=1.0):
-                self._kafka().prepare()
-            supervisor.start(KAFKA)
-        if BIGQUERY in stores:
-            supervisor.start(BIGQUERY)
+        for name in stores:
+            if name in (self.warehouse, KAFKA):  # Cassandra's is made with its program
+                with step(f"create the data folder of {self._server(name).name}", quick=1.0):
+                    self._server(name).prepare()
+            supervisor.start(name)
 
     def await_stores(self) -> None:
         """Wait until the stores answer, and make their accounts."""
-        stores = self._stores()
-        if self.warehouse in stores:
-            password = self.environment.passwords["warehouse_admin"]
-            with step(f"start {self._warehouse().name}"):
-                warehouse_server.wait_until_ready(
-                    self.ports["MARIADB_PORT"], password, alive=_coming(self.warehouse), log=_log(self.warehouse)
-                )
-        if KAFKA in stores:
-            with step("start Kafka"):
-                password = self.environment.passwords["kafka_default"]
-                kafka.wait_until_ready(self.ports["KAFKA_PORT"], password, alive=_coming(KAFKA), log=_log(KAFKA))
-        if CASSANDRA in stores:
-            with step("start Cassandra"):
-                cassandra.bootstrap(
-                    self.ports["CASSANDRA_PORT"],
-                    connections.lake_passwords(self.environment.passwords),
-                    seconds=600,
-                    alive=_coming(CASSANDRA),
-                    log=_log(CASSANDRA),
-                )
-        if BIGQUERY in stores:
-            with step("start the emulator of BigQuery"):
-                self._bigquery().wait_until_ready(_coming(BIGQUERY), _log(BIGQUERY))
+        for name in sorted(self._stores(), key=lambda name: name == CASSANDRA):  # the slowest one last
+            server, seconds = self._server(name), 600 if name == CASSANDRA else 180
+            with step(f"start {server.name}"):
+                server.wait_until_ready(seconds=seconds, alive=_coming(name), log=_log(name))
 
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
@@ -159,15 +132,13 @@ class Stack:
         """Start PostgreSQL, with databases for Airflow of `make run` and of `astro dev start --standalone`."""
         self._require_ports({POSTGRES: _PORTS[POSTGRES]})
         self._define_programs()
-        passwords = connections.metadata_passwords(self.environment.passwords)
+        server = self._server(POSTGRES)
         if supervisor.state_of(POSTGRES) not in supervisor.COMING:
-            with step("create PostgreSQL's data folder", quick=1.0):
-                self._postgres().prepare(passwords)
+            with step(f"create the data folder of {server.name}", quick=1.0):
+                server.prepare()
             supervisor.start(POSTGRES)
-        with step("start PostgreSQL"):
-            postgres.wait_until_ready(
-                self.ports["POSTGRES_PORT"], passwords, alive=_coming(POSTGRES), log=_log(POSTGRES)
-            )
+        with step(f"start {server.name}"):
+            server.wait_until_ready(alive=_coming(POSTGRES), log=_log(POSTGRES))
 
     def _migrate(self) -> None:
         """Airflow's database, when it is new or was made by another version."""
@@ -329,7 +300,7 @@ class Stack:
         port = str(self.ports["AIRFLOW_PORT"])
         programs = [
             # INT to the server alone: it ends its sessions and writes what is left; TERM would wait for every client.
-            self._store(POSTGRES, self._postgres().command(), 20, as_group=False, stop_signal="INT"),
+            self._store(POSTGRES, self._server(POSTGRES).command(), 20, as_group=False, stop_signal="INT"),
             self._airflow(MIGRATION, [airflow, "db", "migrate"], 50, once=True),
             self._airflow(SPARK_ARCHIVE, ["nice", "-n", "10", python, "-m", "include.spark.warm_start"], 60, once=True),
             self._airflow(CLEANING, [python, "-m", "local.metadata"], 60),
@@ -341,15 +312,7 @@ class Stack:
             self._airflow("dag-processor", [airflow, "dag-processor"], 90),
             self._airflow("triggerer", [airflow, "triggerer", "--skip-serve-logs"], 90),
         ]
-        if CASSANDRA in self._stores():
-            programs.append(self._cassandra_program())
-        if self.warehouse in self._stores():
-            programs.append(self._store(self.warehouse, self._warehouse().command(), 10))
-        if KAFKA in self._stores():
-            programs.append(self._kafka_program())
-        if BIGQUERY in self._stores():
-            programs.append(self._bigquery_program())
-        return programs
+        return [*programs, *map(self._program_of_store, self._stores())]
 
     def _airflow(self, name: str, command: list[str], priority: int, **settings: bool) -> Program:
         return Program(name, command, priority, env=self.env, **settings)
@@ -357,46 +320,30 @@ class Stack:
     def _store(self, name: str, command: list[str], priority: int, **settings) -> Program:
         return Program(name, command, priority, env=environment.of_store(self.ports, _PORTS[name]), **settings)
 
-    def _cassandra_program(self) -> Program:
-        self._use_java()
-        node = cassandra.Node(
-            home=DATA / CASSANDRA,
-            port=self.ports["CASSANDRA_PORT"],
-            storage_port=self.ports["CASSANDRA_STORAGE_PORT"],
-        )
-        command = node.prepare()
-        return _with_settings(self._store(CASSANDRA, command, 10), node.configuration_file.read_text())
+    def _program_of_store(self, name: str) -> Program:
+        server = self._server(name)
+        if name == CASSANDRA:
+            return _with_settings(self._store(name, server.prepare(), 10), server.configuration_file.read_text())
+        program = self._store(name, server.command(), 10)
+        if name == KAFKA:
+            return _with_settings(program, server.configuration())
+        return dataclasses.replace(program, env={**program.env, **server.variables()}) if name == BIGQUERY else program
 
-    def _kafka_program(self) -> Program:
-        broker = self._kafka()
-        return _with_settings(self._store(KAFKA, broker.command(), 10), broker.configuration())
-
-    def _bigquery_program(self) -> Program:
-        emulator = self._bigquery()
-        program = self._store(BIGQUERY, emulator.command(), 10)
-        return dataclasses.replace(program, env={**program.env, **emulator.variables()})
-
-    def _bigquery(self) -> bigquery_emulator.Emulator:
-        return environment.emulator(self.ports, self.environment.variables[bigquery_emulator.TOKEN])
-
-    def _kafka(self) -> kafka.Broker:
-        self._use_java()
-        return kafka.Broker(
-            home=DATA / KAFKA,
-            password=self.environment.passwords["kafka_default"],
-            port=self.ports["KAFKA_PORT"],
-            controller_port=self.ports["KAFKA_CONTROLLER_PORT"],
-        )
-
-    def _use_java(self) -> None:
+    def _server(self, name: str):
+        """The server of that name, as the ports and passwords of this stack make it."""
         if home := self.environment.variables.get("JAVA_HOME"):
             os.environ["JAVA_HOME"] = home
-
-    def _warehouse(self) -> warehouse_server.WarehouseServer:
-        return _WAREHOUSES[self.warehouse](home=DATA / self.warehouse, port=self.ports["MARIADB_PORT"])
-
-    def _postgres(self) -> postgres.Server:
-        return postgres.Server(home=DATA / POSTGRES, port=self.ports["POSTGRES_PORT"])
+        if name == BIGQUERY:
+            return environment.emulator(self.ports, self.environment.variables[bigquery_emulator.TOKEN])
+        kind, passwords, *more = {
+            CASSANDRA: (cassandra.Node, connections.lake_passwords, "storage_port"),
+            MARIADB: (mariadb.Server, connections.warehouse_passwords),
+            MYSQL: (mysql.Server, connections.warehouse_passwords),
+            KAFKA: (kafka.Broker, connections.broker_passwords, "controller_port"),
+            POSTGRES: (postgres.Server, connections.metadata_passwords),
+        }[name]
+        places = dict(zip(("port", *more), (self.ports[port] for port in _PORTS[name]), strict=True))
+        return kind(DATA / name, passwords=passwords(self.environment.passwords), **places)
 
 
 class _NotYet(Exception):

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from local import connections
-from local.process import Child, free_port
+from local.process import free_port
 from local.servers import cassandra, kafka, mariadb, mysql, postgres
-from local.servers.warehouse_server import ADMIN, WarehouseServer, wait_until_ready
+from local.servers.warehouse_server import WarehouseServer
 
 SPARK_MASTER = "local[2]"
 _MEMORY = Path("/dev/shm")
@@ -53,17 +53,11 @@ def _remove_leftovers() -> None:
 def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True) -> Iterator[dict[str, str]]:
     """A node with empty data; yields the variables of its connections."""
     passwords = connections.new_passwords()
-    node = cassandra.Node(
-        home=folder / "cassandra", port=free_port(), storage_port=free_port(), heap_mb=heap_mb, throw_away=throw_away
-    )
-    child = Child(node.prepare(), folder / "cassandra.log")
-    try:
-        cassandra.bootstrap(
-            node.port, connections.lake_passwords(passwords), seconds=180, alive=child.alive, log=str(child.log)
-        )
+    accounts = connections.lake_passwords(passwords)
+    ports = {"port": free_port(), "storage_port": free_port()}
+    node = cassandra.Node(folder / "cassandra", passwords=accounts, throw_away=throw_away, heap_mb=heap_mb, **ports)
+    with node.running():
         yield connections.lake(passwords, node.port)
-    finally:
-        child.stop(0)
 
 
 def warehouse_server(
@@ -74,59 +68,47 @@ def warehouse_server(
     return start(folder, passwords)
 
 
-@contextlib.contextmanager
-def mariadb_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+def mariadb_server(
+    folder: Path, passwords: Mapping[str, str] | None = None
+) -> contextlib.AbstractContextManager[dict[str, str]]:
     """A MariaDB server with empty data; yields the variables of its connections."""
-    server = mariadb.Server(home=folder / "mariadb", port=free_port(), throw_away=True)
-    with _warehouse_server(server, passwords) as variables:
-        yield variables
+    return _warehouse_server(mariadb.Server, folder / "mariadb", passwords)
 
 
-@contextlib.contextmanager
-def mysql_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+def mysql_server(
+    folder: Path, passwords: Mapping[str, str] | None = None
+) -> contextlib.AbstractContextManager[dict[str, str]]:
     """A MySQL server with empty data; yields the variables of its connections."""
-    server = mysql.Server(home=folder / "mysql", port=free_port(), throw_away=True)
-    with _warehouse_server(server, passwords) as variables:
-        yield variables
+    return _warehouse_server(mysql.Server, folder / "mysql", passwords)
 
 
 @contextlib.contextmanager
-def _warehouse_server(server: WarehouseServer, passwords: Mapping[str, str] | None) -> Iterator[dict[str, str]]:
+def _warehouse_server(
+    kind: type[WarehouseServer], home: Path, passwords: Mapping[str, str] | None
+) -> Iterator[dict[str, str]]:
     passwords = passwords or connections.new_passwords()
-    by_account = connections.warehouse_passwords(passwords)
-    child = Child(server.prepare(by_account), server.home.with_suffix(".log"))
-    try:
-        password = by_account[ADMIN]
-        wait_until_ready(server.port, password, alive=child.alive, log=str(child.log))
+    server = kind(home, free_port(), connections.warehouse_passwords(passwords), throw_away=True)
+    with server.running():
         yield connections.warehouse(passwords, server.port)
-    finally:
-        child.stop(0)
 
 
 @contextlib.contextmanager
 def kafka_broker(folder: Path) -> Iterator[dict[str, str]]:
     """A broker without topics; yields the variable of its connection."""
     passwords = connections.new_passwords()
-    broker = kafka.Broker(folder / "kafka", passwords["kafka_default"], port=free_port(), controller_port=free_port())
-    child = Child(broker.prepare(), folder / "kafka.log")
-    try:
-        kafka.wait_until_ready(broker.port, broker.password, alive=child.alive, log=str(child.log))
+    accounts = connections.broker_passwords(passwords)
+    broker = kafka.Broker(folder / "kafka", free_port(), accounts, controller_port=free_port())
+    with broker.running():
         yield connections.broker(passwords, broker.port)
-    finally:
-        child.stop(0)
 
 
 @contextlib.contextmanager
 def postgres_server(folder: Path, passwords: Mapping[str, str] | None = None) -> Iterator[postgres.Server]:
-    """A PostgreSQL server with an empty database for Airflow's metadata."""
+    """A PostgreSQL server with an empty database for Airflow's metadata; `passwords` are by account."""
     passwords = passwords or connections.metadata_passwords(connections.new_passwords())
-    server = postgres.Server(home=folder / "postgres", port=free_port(), throw_away=True)
-    child = Child(server.prepare(passwords), folder / "postgres.log")
-    try:
-        postgres.wait_until_ready(server.port, passwords, alive=child.alive, log=str(child.log))
+    server = postgres.Server(folder / "postgres", free_port(), passwords, throw_away=True)
+    with server.running(patience=30):
         yield server
-    finally:
-        child.stop()
 
 
 def main() -> None:

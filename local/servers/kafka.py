@@ -7,20 +7,17 @@ login. The topics belong to include/kafka/topics.py.
 from __future__ import annotations
 
 import base64
-import shutil
-import subprocess
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local import waiting
 from local.files import write_private
 from local.layout import KAFKA_JARS
 from local.problems import Problem
-from local.servers.cassandra import java
+from local.servers.java import flags, java
+from local.servers.server import HOST, Server
 
-HOST = "127.0.0.1"
 ACCOUNT = "minutemark"
 _MAIN = "kafka.Kafka"
 _FORMAT = "kafka.tools.StorageTool"
@@ -87,27 +84,31 @@ logger.server.level = INFO
 
 
 @dataclass(frozen=True)
-class Broker:
-    """Where a broker keeps its data and what it listens on."""
+class Broker(Server):
+    """One broker; see Server."""
 
-    home: Path
-    password: str = field(default="", repr=False)  # of ACCOUNT; letters, digits, - and _
     port: int = 9092
     controller_port: int = 9093
     heap_mb: int = 256
     settings: Mapping[str, str] = field(default_factory=dict)  # the whole server.properties, but for log.dirs
+    jars: Path = KAFKA_JARS
 
-    def prepare(self, jars: Path = KAFKA_JARS) -> list[str]:
-        """Write the configuration, format an empty data folder, and return the command that runs the broker."""
+    name = "Kafka"
+
+    @property
+    def password(self) -> str:
+        return self.passwords.get(ACCOUNT, "")
+
+    def prepare(self) -> list[str]:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.home / "log4j2.properties").write_text(_LOGGING)
         if not (self.home / "data").is_dir():
-            self._format(jars)
-        return [*self._java(jars), _MAIN, str(self._configure("data"))]
+            self.fill_data_folder(self._format_command)
+        self._configure("data")
+        return self.command()
 
-    def command(self, jars: Path = KAFKA_JARS) -> list[str]:
-        """What runs the prepared broker in the foreground; TERM ends it cleanly."""
-        return [*self._java(jars), _MAIN, str(self.home / "server.properties")]
+    def command(self) -> list[str]:
+        return [*self._java(), _MAIN, str(self.home / "server.properties")]
 
     def _configure(self, data: str) -> Path:
         path = self.home / "server.properties"
@@ -127,33 +128,37 @@ class Broker:
             login=_LOGIN.format(account=ACCOUNT, password=self.password),
         )
 
-    def _format(self, jars: Path) -> None:
-        """Format a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
-        shutil.rmtree(self.home / "data.new", ignore_errors=True)
+    def _format_command(self, draft: Path) -> list[str]:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-        command = [*self._java(jars), _FORMAT, "format", "-t", cluster, "-c", str(self._configure("data.new"))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            # The first lines of a Java trace say what happened, the last ones only where.
-            found = f"formatting its folder failed: {(done.stderr or done.stdout).strip()[:800]}"
-            raise Problem(f"Kafka in {self.home}", found, "Free disk space if the disk is full, and try again.")
-        (self.home / "data.new").rename(self.home / "data")
+        return [*self._java(), _FORMAT, "format", "-t", cluster, "-c", str(self._configure(draft.name))]
 
-    def _java(self, jars: Path) -> list[str]:
-        if not list(jars.glob("kafka_*.jar")):
-            raise Problem("Kafka", f"its jars are not in {jars}", "Run `make setup`, which fetches them with Maven.")
+    def _java(self) -> list[str]:
+        if not list(self.jars.glob("kafka_*.jar")):
+            raise Problem(
+                "Kafka", f"its jars are not in {self.jars}", "Run `make setup`, which fetches them with Maven."
+            )
         return [
             java(),
-            "-Xms64M",
-            f"-Xmx{self.heap_mb}M",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-Djava.net.preferIPv4Stack=true",
+            *flags(self.heap_mb),
             f"-Dlog4j2.configurationFile={self.home / 'log4j2.properties'}",
             "-cp",
-            f"{jars}/*",
+            f"{self.jars}/*",
         ]
+
+    def log_in(self) -> None:
+        """One request for its metadata; there is no session to keep."""
+        from confluent_kafka.admin import AdminClient
+
+        # Its messages while nobody listens yet are noise.
+        quietly = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
+        client = AdminClient({**client_settings(self.port, self.password), **quietly})
+        if not client.list_topics(timeout=2).brokers:
+            raise _NotYet("no broker is registered")
+
+    def not_yet(self) -> tuple[type[BaseException], ...]:
+        from confluent_kafka import KafkaException
+
+        return KafkaException, _NotYet
 
 
 def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
@@ -178,31 +183,6 @@ def client_settings(port: int, password: str) -> dict[str, str]:
         "sasl.username": ACCOUNT,
         "sasl.password": password,
     }
-
-
-def wait_until_ready(
-    port: int, password: str, *, seconds: float = 180, alive: Callable[[], bool] = lambda: True, log: str = ""
-) -> None:
-    """Return when the broker answers. Raises Problem when it does not."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-
-    # Its messages while nobody listens yet are noise.
-    quietly = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
-    client = AdminClient({**client_settings(port, password), **quietly})
-
-    def ask() -> None:
-        if not client.list_topics(timeout=2).brokers:
-            raise _NotYet("no broker is registered")
-
-    waiting.until(
-        ask,
-        what=f"Kafka on {HOST}:{port}",
-        seconds=seconds,
-        errors=(KafkaException, _NotYet),
-        alive=alive,
-        log=log,
-    )
 
 
 class _NotYet(Exception):

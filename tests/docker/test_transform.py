@@ -21,7 +21,7 @@ from include.kafka.connect import connector
 from include.kafka.messages import TopicEvents
 from include.lake.keys import minute_of, shard_of
 from include.lake.writer import Event, event_id, payload_of
-from local.servers.cassandra import java
+from local.servers.java import java
 from tests.airflow_home import PROJECT
 
 TEMPLATE = (PROJECT / "docker" / "connect" / "lake-sink.json").read_text()

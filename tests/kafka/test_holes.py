@@ -25,7 +25,7 @@ from include.warehouse import schema
 from local import connections
 from local.layout import ROOT
 from local.process import Child, free_port
-from local.servers import mariadb, warehouse_server
+from local.servers import mariadb
 from tests.kafka.conftest import commit_as_connect, committed, consume, kept, lake_rows, remove_before, until, value_of
 from tests.kafka.test_ingest import Follower
 from tests.lake.conftest import event_id
@@ -278,18 +278,16 @@ class StoppableWarehouse:
     """A MariaDB server of the test's own, whose data outlives a stop."""
 
     def __init__(self, folder) -> None:
-        self._server = mariadb.Server(home=folder / "mariadb", port=free_port(), throw_away=True)
+        passwords = connections.new_passwords()
+        accounts = connections.warehouse_passwords(passwords)
+        self._server = mariadb.Server(folder / "mariadb", free_port(), accounts, throw_away=True)
         self._log = folder / "mariadb.log"
-        self._passwords = connections.new_passwords()
-        by_account = connections.warehouse_passwords(self._passwords)
-        self._command, self._password = self._server.prepare(by_account), by_account[warehouse_server.ADMIN]
-        self.variables = connections.warehouse(self._passwords, self._server.port)
+        self._command = self._server.prepare()
+        self.variables = connections.warehouse(passwords, self._server.port)
 
     def start(self) -> None:
         self._child = Child(self._command, self._log)
-        warehouse_server.wait_until_ready(
-            self._server.port, self._password, alive=self._child.alive, log=str(self._child.log)
-        )
+        self._server.wait_until_ready(alive=self._child.alive, log=str(self._child.log))
 
     def stop(self) -> None:
         self._child.stop()

@@ -27,10 +27,10 @@ def postgres_server(tmp_path_factory) -> Iterator[tuple]:
 
     passwords = connections.new_passwords()
     by_account = connections.metadata_passwords(passwords)
-    server = postgres.Server(home=tmp_path_factory.mktemp("catalog") / "postgres", port=free_port(), throw_away=True)
-    child = Child(server.prepare(by_account), server.home.with_suffix(".log"))
+    server = postgres.Server(tmp_path_factory.mktemp("catalog") / "postgres", free_port(), by_account, throw_away=True)
+    child = Child(server.prepare(), server.home.with_suffix(".log"))
     try:
-        postgres.wait_until_ready(server.port, by_account, alive=child.alive, log=str(child.log))
+        server.wait_until_ready(alive=child.alive, log=str(child.log))
         yield server, passwords
     finally:
         os.kill(child.pid, signal.SIGINT)  # sessions of the catalog are open still
@@ -67,7 +67,7 @@ def bigquery_emulator(tmp_path_factory) -> Iterator:
     emulator = bigquery_emulator.Emulator(tmp_path_factory.mktemp("bigquery"), free_port(), "secret")
     child = Child(emulator.command(), emulator.home / "log", {**os.environ, **emulator.variables()})
     try:
-        emulator.wait_until_ready(child.alive, str(child.log))
+        emulator.wait_until_ready(alive=child.alive, log=str(child.log))
         yield emulator
     finally:
         child.stop()

@@ -21,13 +21,13 @@ def test_the_factory_account_of_cassandra_is_shut(cassandra_node):
     waiting.until(refused, what="the factory account", seconds=10, errors=(pytest.fail.Exception, AssertionError))
 
 
-def test_bootstrap_again_changes_nothing(cassandra_node):
+def test_set_up_again_changes_nothing(cassandra_node, tmp_path):
     admin = json.loads(cassandra_node["AIRFLOW_CONN_LAKE_ADMIN"])
     passwords = {
         login: json.loads(cassandra_node[connections.variable(conn_id)])["password"]
         for conn_id, login in connections.LAKE_LOGINS.items()
     }
-    cassandra.bootstrap(admin["port"], passwords, seconds=10)
+    cassandra.Node(tmp_path, admin["port"], passwords).wait_until_ready(seconds=10)
 
 
 @pytest.mark.parametrize("conn_id", ["lake_reader", "lake_writer"])

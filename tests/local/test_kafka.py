@@ -20,12 +20,14 @@ PASSWORD = connections.new_passwords()["kafka_default"]
 def broker(tmp_path):
     if not list(KAFKA_JARS.glob("kafka_*.jar")):
         pytest.skip(f"Its jars are not in {KAFKA_JARS}: `make setup` fetches them.")
-    return kafka.Broker(tmp_path / "it's" / "kafka", PASSWORD, port=free_port(), controller_port=free_port())
+    return kafka.Broker(
+        tmp_path / "it's" / "kafka", free_port(), {kafka.ACCOUNT: PASSWORD}, controller_port=free_port()
+    )
 
 
 def running(broker, log):
     child = Child(broker.prepare(), log)
-    kafka.wait_until_ready(broker.port, broker.password, alive=child.alive, log=str(log))
+    broker.wait_until_ready(alive=child.alive, log=str(log))
     return child
 
 
@@ -65,14 +67,15 @@ def test_its_password_is_for_the_owner_alone(broker):
 
 
 def test_a_broker_that_ends_while_it_starts_is_reported_with_its_log(tmp_path):
+    broker = kafka.Broker(tmp_path / "kafka", free_port(), {kafka.ACCOUNT: PASSWORD})
     child = Child(["false"], tmp_path / "log")
     with pytest.raises(Problem, match="its process ended during start-up"):
-        kafka.wait_until_ready(free_port(), PASSWORD, seconds=20, alive=child.alive, log="kafka.log")
+        broker.wait_until_ready(seconds=20, alive=child.alive, log="kafka.log")
 
 
 def test_without_its_jars_it_says_so(tmp_path):
     with pytest.raises(Problem, match="make setup"):
-        kafka.Broker(home=tmp_path / "kafka").prepare(tmp_path / "empty")
+        kafka.Broker(tmp_path / "kafka", jars=tmp_path / "empty").prepare()
 
 
 def test_kafkas_refusal_is_reported_verbatim(broker):

@@ -46,8 +46,8 @@ def test_its_first_account_is_locked_on_the_socket_too(admin):
 
 
 def test_passwords_are_in_a_file_of_its_owner_alone(tmp_path):
-    server = mysql.Server(home=tmp_path / "mysql")
-    server.configure(dict.fromkeys(("minutemark_admin", "etl", "bi"), "secret"), tmp_path)
+    accounts = dict.fromkeys(("minutemark_admin", "etl", "bi"), "secret")
+    mysql.Server(tmp_path / "mysql", passwords=accounts).configure(tmp_path)
     assert stat.S_IMODE((tmp_path / "mysql" / "accounts.sql").stat().st_mode) == 0o600
     assert "secret" not in (tmp_path / "mysql" / "my.cnf").read_text()
 

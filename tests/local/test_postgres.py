@@ -94,16 +94,16 @@ def test_no_password_is_left_in_its_folder(server, passwords):
 
 
 def test_it_ends_on_int_and_comes_back_with_its_data_even_after_a_kill(tmp_path, server, passwords):
-    one = postgres.Server(home=tmp_path / "postgres", port=free_port(), throw_away=True)
+    one = postgres.Server(tmp_path / "postgres", free_port(), passwords, throw_away=True)
     log = tmp_path / "log"
     for signal_number, statement in (
         (signal.SIGINT, "CREATE TABLE kept (id int)"),
         (signal.SIGKILL, "INSERT INTO kept VALUES (7)"),
         (signal.SIGINT, "SELECT id FROM kept"),
     ):
-        child = Child(one.prepare(passwords), log)
+        child = Child(one.prepare(), log)
         try:
-            postgres.wait_until_ready(one.port, passwords, alive=child.alive, log=str(log))
+            one.wait_until_ready(alive=child.alive, log=str(log))
             found = ask(one, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
             family = [process := psutil.Process(child.pid), *process.children()]
             os.kill(child.pid, signal_number)

@@ -282,8 +282,8 @@ class Machine:
 
     def _postgres(self, service: Service) -> list[str]:
         user, password = service.environment["POSTGRES_USER"], service.environment["POSTGRES_PASSWORD"]
-        server = postgres.Server(self._root(service), port=5432, superuser=user)
-        command = server.prepare({user: password})
+        server = postgres.Server(self._root(service), 5432, {user: password}, superuser=user)
+        command = server.prepare()
         _rewrite(
             server.home / "postgresql.conf",
             lambda text: re.sub(r"max_connections = \d+", "max_connections = 100", text),

@@ -20,7 +20,7 @@ from include.spark import installation, submission
 from include.spark.warm_driver import folder_of
 from include.warehouse.batches import Batch, RunInfo
 from include.warehouse.delta import PlannedMinute
-from local.servers.cassandra import java
+from local.servers.java import java
 
 MINUTE = datetime(2026, 3, 1, 12, 34)
 BATCH = Batch(

@@ -1,0 +1,31 @@
+"""The Java that runs Cassandra, Kafka and Kafka Connect, and the flags that all three have."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from local.problems import Problem
+
+
+def java() -> str:
+    """The java to run, or Problem."""
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if not found:
+        where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
+        raise Problem(
+            "Java", where, "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME."
+        )
+    return found
+
+
+def flags(heap_mb: int, *, first_mb: int = 64, small: bool = True) -> list[str]:
+    """Memory, collector and compiler. A `small` server needs one thread to collect and its first compiler only."""
+    return [
+        f"-Xms{first_mb}M",
+        f"-Xmx{heap_mb}M",
+        *(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"] if small else ["-XX:+UseG1GC"]),
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Djava.net.preferIPv4Stack=true",
+    ]

