@@ -74,16 +74,16 @@ def test_a_changed_minute_is_in_the_batch_at_once(nothing_pending):
     touch(touched)
     opened = batch(sensor().execute(context()))
     assert [planned.minute for planned in opened.minutes] == [touched]
-    assert opened.kind == "minute"
-    assert opened.options == dict(PIPELINE.options)
+    assert opened.run.kind == "minute"
+    assert opened.run.options == dict(PIPELINE.options)
 
 
 def test_options_and_shrinking_come_from_the_form(nothing_pending):
     touch(minutes_ago(3))
     opened = batch(sensor().execute(context("manual", recover=False, allow_shrink=True)))
-    assert opened.options["recover"] is False
-    assert opened.allow_shrink is True
-    assert opened.kind == "manual"
+    assert opened.run.options["recover"] is False
+    assert opened.run.allow_shrink is True
+    assert opened.run.kind == "manual"
 
 
 def test_with_nothing_pending_it_defers_until_its_patience_ends(nothing_pending):
