@@ -158,9 +158,9 @@ test: setup ## run the test suite in two processes | ARGS="-k merge" (only these
 	@$(VENV)/python -m include.spark.warm_start || true
 	@$(VENV)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
-lint: setup ## check style and formatting
+lint: setup ## check style, formatting and types
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
-	@$(VENV)/ruff check . && $(VENV)/ruff format --check .
+	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/ty check --quiet
 
 clean: ## delete local data and logs | FORCE=1 (without confirmation), ALL=1 (also the Python environment and the jars)
 	@[ -x $(VENV)/python ] || { rm -rf .local; exit 0; }; $(LOCAL) clean $(if $(FORCE),--force) $(if $(ALL),--all)

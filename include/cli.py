@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 try:
     import click
@@ -104,7 +105,7 @@ def _click_command(command: Command, typed: Sequence[str]) -> click.Command:
 
 def _click_parameter(one: Parameter, variable: str | None) -> click.Parameter:
     keyword = one.keyword or one.name
-    shared = {"required": one.required, "envvar": variable}
+    shared: dict[str, Any] = {"required": one.required, "envvar": variable}
     if one.positional:
         return click.Argument([keyword], type=_Value(one), **shared)
     name = one.name.replace("_", "-")

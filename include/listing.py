@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def as_json(result: object) -> str:
     return json.dumps(result, default=_plain, ensure_ascii=False, indent=1)
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> object:
     if hasattr(value, "as_data"):
         return value.as_data()
     if dataclasses.is_dataclass(value):

@@ -53,5 +53,7 @@ def of_merge(result: MergeResult) -> None:
         name = name_of(ROWS_METRIC, fate, result.pipeline)
         stats.incr(name, getattr(result, rows), tags={"pipeline": result.pipeline, "fate": fate})
     stats.timing(
-        name_of(BATCH_METRIC, result.pipeline), timedelta(seconds=result.seconds), tags={"pipeline": result.pipeline}
+        name_of(BATCH_METRIC, result.pipeline),
+        timedelta(seconds=result.seconds or 0),
+        tags={"pipeline": result.pipeline},
     )

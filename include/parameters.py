@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 from include import window
@@ -81,11 +80,11 @@ class Parameter:
         found = self.type.read(self.name, value)
         if self.choices and found not in self.choices:
             raise ValueRefused(f"`{self.name}` is {value!r}. Choose one of {', '.join(self.choices)}.")
-        if isinstance(found, Real) and not self._is_within(found):
+        if isinstance(found, int | float) and not self._is_within(found):
             raise ValueRefused(f"`{self.name}` is {value}. Write a number {self._bounds()}.")
         return found
 
-    def _is_within(self, number: Real) -> bool:
+    def _is_within(self, number: float) -> bool:
         return (self.least is None or number >= self.least) and (self.most is None or number <= self.most)
 
     def _bounds(self) -> str:

@@ -154,7 +154,7 @@ def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
     """Raise RangeRefused when the lake may have forgotten part of a range: reading it would erase good facts."""
     if not _is_closed(pipeline, clock, start):
         return
-    first_open = _floor(clock - pipeline.lake_retention) + MINUTE
+    first_open = _floor(clock - pipeline.lake_retention) + MINUTE  # ty: ignore[unsupported-operator]
     raise RangeRefused(
         f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.lake_table} keeps "
         f"{pipeline.lake_retention.days} days. Their facts stay as they are. Choose a range after that time."

@@ -49,7 +49,7 @@ def amount(value: str) -> Decimal | None:
     if not _NUMBER.fullmatch(value):
         return None
     number = _EXACT.create_decimal(value)
-    if len(number.as_tuple().digits) + number.as_tuple().exponent > _MOST_DIGITS:  # 0e99, which Spark does not read
+    if len(number.as_tuple().digits) + number.as_tuple().exponent > _MOST_DIGITS:  # 0e99, which Spark does not read  # ty: ignore[unsupported-operator]  # a finite number has one
         return None
     number = _EXACT.quantize(number, _PLACES)
     return number if abs(number) < _LIMIT else None

@@ -43,7 +43,7 @@ def _send(request: urllib.request.Request) -> None:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirected POST becomes a GET, whose answer would look like a receipt."""
 
-    def redirect_request(self, *_):
+    def redirect_request(self, *_):  # ty: ignore[incompatible-method-override]  # whatever it is called with
         return None
 
 

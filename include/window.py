@@ -92,7 +92,8 @@ def whole_range(start: datetime | None, end: datetime | None) -> tuple[datetime,
     if not (start and end):
         missing = "to" if start else "from"
         raise WindowRefused(f"`{missing}` is empty. Set both `from` and `to`, or neither.")
-    return in_order(start, end)
+    in_order(start, end)
+    return start, end
 
 
 def in_order(start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:

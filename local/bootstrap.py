@@ -256,7 +256,7 @@ def _run_maven(command: list[str], what: str) -> None:
     env = {**os.environ, "JAVA_HOME": home} if home else None
     fetched, said = 0, []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as maven:
-        for line in maven.stdout:
+        for line in maven.stdout or ():
             said = [*said[-200:], line]
             if line.startswith(("Downloaded", "[INFO] Downloaded")):
                 fetched += 1

@@ -314,7 +314,7 @@ class Stack:
         ]
         return [*programs, *map(self._program_of_store, self._stores())]
 
-    def _airflow(self, name: str, command: list[str], priority: int, **settings: bool) -> Program:
+    def _airflow(self, name: str, command: list[str], priority: int, **settings) -> Program:
         return Program(name, command, priority, env=self.env, **settings)
 
     def _store(self, name: str, command: list[str], priority: int, **settings) -> Program:

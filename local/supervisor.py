@@ -19,6 +19,7 @@ import xmlrpc.client
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from include.spark import warm_driver
 from local import environment
@@ -170,7 +171,7 @@ def _write_definition(program: Program) -> list[str]:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        before = {"command": program.command, "environment": {}}
+        before: dict = {"command": program.command, "environment": {}}
     write_private(path, json.dumps(program.definition))
     old, new = (environment.compared(seen) for seen in (before["environment"], program.env))
     changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
@@ -387,7 +388,8 @@ def _escaped(value: object) -> str:
     return str(value).replace("%", "%%")
 
 
-def _call() -> xmlrpc.client.ServerProxy:
+def _call() -> Any:
+    """A proxy of supervisord, whose answers are as its documentation says."""
     from supervisor.xmlrpc import SupervisorTransport
 
     return xmlrpc.client.ServerProxy("http://127.0.0.1", SupervisorTransport("", "", f"unix://{socket()}"))

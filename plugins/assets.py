@@ -9,6 +9,7 @@ hours it offers, and the next one looks in Airflow whether they were recorded. O
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +46,11 @@ class Announces:
 
     pipeline: str
     outlets: list[Any]
+    log: Any
     declared: tuple[Any, ...] = ()  # outlets, in Airflow's worker
 
     def prepare_for_execution(self) -> Any:
-        task = super().prepare_for_execution()
+        task = super().prepare_for_execution()  # ty: ignore[missing-attribute]  # the operator's, which comes next in the order
         task.declared, task.outlets = tuple(task.outlets), []
         return task
 
@@ -106,17 +108,17 @@ class Announces:
 
 def _recorded(asset: Asset, since: datetime) -> set[tuple[datetime, int]]:
     """(hour, version) of the events that Airflow has recorded since then."""
-    found = (
+    found: Iterator[Any] = (
         (event.partition_key, event.extra.get("hours", {}).get(event.partition_key)) for event in _events(asset, since)
     )
-    return {(datetime.fromisoformat(key), hour["version"]) for key, hour in found if hour}
+    return {(datetime.fromisoformat(key), hour["version"]) for key, hour in found if hour}  # ty: ignore[invalid-argument-type, invalid-explicit-return, not-subscriptable]
 
 
 def _events(asset: Asset, since: datetime) -> Sequence[AssetEventResult]:
     """What Airflow has recorded of the asset since then, UTC."""
     from airflow.sdk.execution_time.context import InletEventsAccessors
 
-    return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - CLOCKS_DIFFER)
+    return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - CLOCKS_DIFFER)  # ty: ignore[invalid-argument-type]
 
 
 def _described(hour: Hour) -> str:

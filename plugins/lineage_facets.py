@@ -35,7 +35,7 @@ def operator_lineage(lineage: Lineage) -> OperatorLineage:
                 )
             }
         )
-        return OutputDataset(one.namespace, one.name, facets=own, outputFacets=counted)
+        return OutputDataset(one.namespace, one.name, facets=own, outputFacets=counted)  # ty: ignore[invalid-argument-type]  # its facets are of subclasses
 
     return OperatorLineage(
         inputs=[InputDataset(one.namespace, one.name, facets=facets(one)) for one in lineage.reads],

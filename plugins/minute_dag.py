@@ -57,7 +57,7 @@ def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: in
         max_active_runs=1,
         dagrun_timeout=timedelta(minutes=30),
         default_args={"owner": pipeline.owner, "priority_weight": priority, **TASK_DEFAULTS},
-        params=form(pipeline),
+        params=form(pipeline),  # ty: ignore[invalid-argument-type]  # a dict becomes ParamsDict
         on_failure_callback=NotifyFailedRun(),
         tags=sorted({kind, "minutemark", *pipeline.tags}),
     ) as dag:

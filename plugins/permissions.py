@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails, DagAccessEntity, DagDetails
@@ -14,12 +14,15 @@ from include import pipelines
 from include.connections import WAREHOUSE_ETL
 from include.pipelines import Pipeline
 
+if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
+
 
 def minute_dag(pipeline: Pipeline) -> str:
     return f"{pipeline.name}_minute"
 
 
-def may(user: Any, method: str, pipeline: Pipeline, entity: DagAccessEntity | None = None) -> bool:
+def may(user: Any, method: ResourceMethod, pipeline: Pipeline, entity: DagAccessEntity | None = None) -> bool:
     """Whether the user has that permission on the pipeline; the same rule as requires_access_dag."""
     dag_id = minute_dag(pipeline)
     details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))

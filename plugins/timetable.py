@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow._shared.timezones.timezone import coerce_datetime, utcnow
 from airflow.timetables.base import DagRunInfo
@@ -54,10 +54,13 @@ class ContinuousWithBackfills(CronDataIntervalTimetable):
         return planned and DagRunInfo.exact(max(planned.run_after, _now()))
 
 
+Time = TypeVar("Time", bound="datetime")
+
+
 def _now() -> DateTime:
     return off_the_minute(coerce_datetime(utcnow()))
 
 
-def off_the_minute(time: datetime) -> datetime:
+def off_the_minute(time: Time) -> Time:
     """The time, or a microsecond later: the logical date of a full minute belongs to a backfill."""
     return time if time.second or time.microsecond else time.replace(microsecond=1)

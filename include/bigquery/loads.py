@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from include.bigquery.settings import BigQueryError, dataset
 from include.bigquery.tables import created_ms
@@ -44,7 +44,7 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
                     "The next run starts another job."
                 ) from error
         else:
-            return job
+            return cast("LoadJob", job)  # of an id that load jobs have
     raise BigQueryError(
         f"{MOST_JOBS} load jobs of {file.url} have failed, the last one is {name}. Fix the cause, then count the hour "
         f"again: trigger {file.pipeline.name}_lakehouse with `from` and `to`."
@@ -64,7 +64,7 @@ def job_id(table: Table, file: HourFile, number: int = 1) -> str:
 def _start(bigquery: Client, table: Table, file: HourFile, name: str) -> LoadJob:
     from google.cloud.bigquery import LoadJobConfig
 
-    options = {
+    options: dict[str, Any] = {
         "job_id": name,
         "location": table.location,
         "job_config": LoadJobConfig(

@@ -109,10 +109,10 @@ def csv_records(
         head = content.peek()
         form, mark = file_format.with_encoding(path, known, head)
         content.read(mark)
-        sample = _sample(head[mark:], form.encoding)
+        sample = _sample(head[mark:], form.encoding)  # ty: ignore[invalid-argument-type]  # with_encoding gives one
         if damage and not re.search(r"[\r\n]", sample):
             raise FileDamaged(path, damage)
-        blank = _BLANK_LINES.match(sample)[0]
+        blank = _BLANK_LINES.match(sample)[0]  # ty: ignore[not-subscriptable]  # matches nothing, too
         sample = sample[len(blank) :]
         _check_text(path, sample)
         form = file_format.recognized(form, sample, names, _broken)

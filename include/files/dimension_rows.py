@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import date, datetime
+from typing import TypeVar
 
 from include import readings
 from include.errors import MinutemarkError
@@ -134,7 +135,10 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 
 
-def _found(value: object, problem: str) -> object:
+T = TypeVar("T")
+
+
+def _found(value: T | None, problem: str) -> T:
     if value is None:
         raise ValueError(problem)
     return value

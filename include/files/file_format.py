@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from include import readings
 from include.files.packed_file import FileRefused
@@ -46,7 +47,7 @@ class FileFormat:
         return f"{encoding}, CSV with {name}s{quotes}"
 
     @property
-    def dialect(self) -> dict[str, object]:
+    def dialect(self) -> dict[str, Any]:
         """For csv.reader. Strict: a lenient one would silently take the lines after a stray quote for one value."""
         # A doubled quote has one meaning in both dialects; a space after a delimiter is not part of a value.
         escape = "\\" if self.backslash else None
@@ -138,7 +139,7 @@ def _delimiter(sample: str, names: Collection[str]) -> str:
 
     def columns(delimiter: str) -> tuple[int, int]:
         found = next(csv.reader([header[:_LONGEST_HEADER]], delimiter=delimiter, skipinitialspace=True), [])
-        return len(known & {readings.text(name, ()).casefold() for name in found if name.strip()}), len(found)
+        return len(known & {text.casefold() for name in found if (text := readings.text(name))}), len(found)
 
     return max(DELIMITERS.values(), key=columns)
 

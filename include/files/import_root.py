@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from include.files.csv_records import FileRefused
 
@@ -39,7 +39,7 @@ class OpenedFile:
     def stat(self) -> os.stat_result:
         return os.fstat(self._descriptor)
 
-    def open(self, mode: str, buffering: int = -1) -> BinaryIO:
+    def open(self, mode: str, buffering: int = -1) -> IO[bytes]:
         """From its beginning. Readers share one position: the next one begins when the last one has ended."""
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         return os.fdopen(os.dup(self._descriptor), mode, buffering)

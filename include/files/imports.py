@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any, cast
 
 from include import pipelines
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
@@ -80,7 +81,7 @@ class ImportSummary:
 
     def shortfall(self, max_rejected: float) -> str | None:
         """Why it did not do what it is for."""
-        return shortfall(self.written, self.rejected, max_rejected, self.damage and self.damage.problem)
+        return shortfall(self.written, self.rejected, max_rejected, self.damage.problem if self.damage else None)
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.recognized}."] if self.recognized else []
@@ -121,7 +122,7 @@ def import_csv(
 
     Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
     """
-    path, begun = Path(path) if isinstance(path, str) else path, time.monotonic()
+    path, begun = _opened(path), time.monotonic()
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
     with (
@@ -219,7 +220,7 @@ def import_dimension(
     """Bring a dimension, such as `job`, up to date from a file, and the facts that refer to it."""
     from include.warehouse.dimensions import import_dimension as upsert
 
-    path, begun = Path(path) if isinstance(path, str) else path, time.monotonic()
+    path, begun = _opened(path), time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
@@ -262,10 +263,15 @@ def import_dimension(
         return _finished(summary, imports, begun)
 
 
+def _opened(path: str | Path | OpenedFile) -> Path:
+    """As a Path; an OpenedFile has what readers use of one."""
+    return cast(Path, Path(path) if isinstance(path, str) else path)
+
+
 def _write_all(
     rows: Iterable,
-    read: Callable[[object], Event | Refused],
-    position_of: Callable[[object], int],
+    read: parallel_writer.Read,
+    position_of: Callable[[Any], int],
     session,
     lookup,
     pipeline: Pipeline,
@@ -285,7 +291,7 @@ def _write_all(
 
 def _looked_up(
     chunks_of_rows: Iterable[list],
-    read: Callable[[object], Event | Refused],
+    read: parallel_writer.Read,
     presence: Presence,
     summary: ImportSummary,
 ) -> Iterator[list]:

@@ -43,7 +43,7 @@ class JsonLineEvents:
         text = None if record.problem else self._objects.identified(record.fields[0])[1]
         return self._refused(record, text, reason)
 
-    def unnamed(self, record: Record) -> dict[str, str] | None:
+    def unnamed(self, record: Record) -> dict[str, str | None] | None:
         """The fields of a record without an id, from which its id is computed; None for a record that has one."""
         if record.problem:
             return None

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from backports import zstd  # Python 3.14 has it as compression.zstd
 
@@ -83,7 +83,7 @@ def unpacked(
     with contextlib.ExitStack() as stack:
         stack.enter_context(raw)
         packing = Packing(damage=damage)
-        content = io.BufferedReader(raw, PEEK)
+        content: io.BufferedReader = io.BufferedReader(raw, PEEK)
         while inner := _unpacked(path, content, packing, stack):
             if len(packing.layers) > _MOST_LAYERS:
                 raise FileRefused(f"{path}: it is packed {len(packing.layers)} times or more. {_REPACK}")
@@ -114,13 +114,25 @@ def _unpacked(path: Path, content: io.BufferedReader, packing: Packing, stack) -
     return None
 
 
+class _Decompressor(Protocol):
+    """What bz2's and lzma's have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
 class _Packer(NamedTuple):
     """A format of one or more members, one behind the other."""
 
     name: str
     magic: bytes
-    starts: Callable[[bytes], bool]
-    member: Callable[[], object]  # a decompressor as bz2's and lzma's are
+    starts: Callable[[bytes], object]  # true or false
+    member: Callable[[], _Decompressor]
 
 
 class _GzipMember:
@@ -292,9 +304,12 @@ class _Members(_Layer):
 class _Member(_Layer):
     """The one file of a zip archive."""
 
-    def __init__(self, path: Path, packing: Packing, member: BinaryIO) -> None:
+    def __init__(self, path: Path, packing: Packing, member: IO[bytes]) -> None:
         super().__init__(path, packing)
-        self._some = member.read
+        self._content = member
+
+    def _some(self, most: int) -> bytes:
+        return self._content.read(most)
 
 
 class _CutOffArchive(_Members):
@@ -348,7 +363,7 @@ def _first_of_cut_off(path: Path, content: io.BufferedReader, packing: Packing, 
     raise FileRefused(f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or pack it again.")
 
 
-def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitStack) -> BinaryIO:
+def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitStack) -> IO[bytes]:
     if "[Content_Types].xml" in archive.namelist():
         raise FileRefused(f"{path}: it is an Excel or other Office document, which cannot be imported. {_EXPORT}")
     files = [file for file in archive.infolist() if not file.is_dir() and not _BESIDE.search(file.filename)]

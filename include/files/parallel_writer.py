@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import connection, get_context, parent_process
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.connections import LAKE_WRITER, Endpoint, endpoint
 from include.errors import MinutemarkError
@@ -34,7 +34,7 @@ ALONE = 5  # chunks that this process writes itself: starting others takes a sec
 _MOST_PROCESSES = 8
 _WAITING = 2  # chunks of each process that are read ahead
 
-Read = Callable[[object], "Event | Refused"]  # judges one row; travels to other processes
+Read = Callable[[Any], "Event | Refused"]  # judges one row; travels to other processes
 
 
 class ProcessEnded(MinutemarkError):
@@ -120,7 +120,7 @@ def _begin(target: Endpoint, read: Read, pipeline: Pipeline) -> None:
     _writer = _Writer(EventWriter(_held.enter_context(lake(target)), pipeline), read)
 
 
-def _write(kind: type, rows: list[tuple], as_of: int) -> Outcome:
+def _write(kind: Any, rows: list[tuple], as_of: int) -> Outcome:
     with explained(_target):  # the driver's own errors do not survive the way to the parent
         return _writer.write(list(map(kind._make, rows)), as_of)
 

@@ -59,7 +59,7 @@ class ReplaySummary:
 
     def shortfall(self, max_rejected: float) -> str | None:
         """Why it did not do what it is for."""
-        return shortfall(self.sent, self.rejected, max_rejected, self.damage and self.damage.problem)
+        return shortfall(self.sent, self.rejected, max_rejected, self.damage.problem if self.damage else None)
 
     def __str__(self) -> str:
         lines = [
@@ -158,7 +158,7 @@ def _check_ingest_mode(pipeline: Pipeline) -> None:
 
 
 def _announcement(found: Survey, times: Timeline | None) -> str:
-    if times is None:
+    if times is None or found.first is None or found.last is None:
         return str(found)
     return f"{found} In this replay that is {times.at(found.first):%F %T} to {times.at(found.last):%F %T}."
 

@@ -88,7 +88,7 @@ def check(how: Manner, pipeline: Pipeline, found: Survey | None, now: datetime) 
             f"SAMPLE={how.sample} is too small: there are {len(found.kinds)} kinds of row, and a sample has one of each at "
             f"least. Set SAMPLE to {len(found.kinds)} or more."
         )
-    if found and (line := timeline(how, found, now)):
+    if found and found.last and (line := timeline(how, found, now)):
         try:
             ends_in_time = line.at(found.last).year in YEARS
         except OverflowError:
@@ -100,9 +100,9 @@ def check(how: Manner, pipeline: Pipeline, found: Survey | None, now: datetime) 
             )
 
 
-def timeline(how: Manner, found: Survey | None, started_at: datetime) -> Timeline | None:
+def timeline(how: Manner, found: Survey | None, started_at: datetime | None) -> Timeline | None:
     """The times of that replay: its first event is at `started_at`, or with RATE=max its last. None without times."""
-    if not found or found.first is None or (how.rate is None and not how.shift):
+    if not started_at or not found or found.first is None or found.last is None or (how.rate is None and not how.shift):
         return None
     if how.rate is None:  # so that nothing lies in the future
         return Timeline(started_at, found.last)
@@ -136,7 +136,7 @@ class Plan:
 
     def _sent(self, event: Event) -> tuple[Event, datetime | None]:
         due = None
-        if self._is_paced:
+        if self._timeline and self._is_paced:
             happened = time_of(event.create_time)
             due = self._timeline.at(happened) if happened.year in YEARS else None
         return self._shift.moved(event) if self._shift else event, due

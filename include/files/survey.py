@@ -115,7 +115,7 @@ def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | N
                 kinds[NO_KIND] += 1
             time = glance.time(record)
             if time is not None:
-                if found.first is None:
+                if found.first is None or found.last is None:
                     found.first = found.last = time
                 elif time > found.last:
                     found.last = time

@@ -95,7 +95,7 @@ def _since_1970(text: str, moved: datetime) -> str:
     match = _PLAIN_NUMBER.fullmatch(text)
     before, fraction, after = match.group("before", "fraction", "after") if match else ("", None, "")
     micros = (moved - _EPOCH) // MICROSECOND
-    unit = 1_000_000 if readings.amount(text) < LAST_EPOCH else 1_000
+    unit = 1_000_000 if readings.amount(text) < LAST_EPOCH else 1_000  # ty: ignore[unsupported-operator]  # instant has read it
     decimals = f"{micros % unit:0{len(str(unit)) - 1}}"
     point = "" if fraction is None else "." + decimals[: len(fraction)].ljust(len(fraction), "0")
     return f"{before}{micros // unit}{point}{after}"

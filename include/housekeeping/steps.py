@@ -131,7 +131,7 @@ def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
         for pipeline in pipelines.all_pipelines().values():
             if pipeline.retention.rows_by_day:  # else the account may not drop them
                 age = kept_for(pipeline.retention, days).rows_by_day
-                yield Removed(pipeline.name, "partitions dropped", partitions.drop_before(conn, pipeline, age, dry=dry))
+                yield Removed(pipeline.name, "partitions dropped", partitions.drop_before(conn, pipeline, age, dry=dry))  # ty: ignore[invalid-argument-type]
 
 
 STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {

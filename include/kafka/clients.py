@@ -104,7 +104,7 @@ def admin() -> AdminClient:
     """A client that makes topics."""
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({**settings(), "error_cb": complaint})
+    return AdminClient({**settings(), "error_cb": complaint})  # ty: ignore[invalid-argument-type]  # takes callbacks, too
 
 
 def answers() -> None:
@@ -163,7 +163,7 @@ def _refusal_of_login() -> KafkaError | None:
     from confluent_kafka.admin import AdminClient
 
     errors: list[KafkaError] = []
-    AdminClient({**settings(), "error_cb": errors.append}).poll(_REFUSAL_WAIT)
+    AdminClient({**settings(), "error_cb": errors.append}).poll(_REFUSAL_WAIT)  # ty: ignore[invalid-argument-type]  # takes callbacks, too
     return next((error for error in errors if _is_of_login(error)), None)
 
 

@@ -111,12 +111,12 @@ def gathered(consumer: Consumer, at_end: set[int]) -> Chunk:
             place = message.topic(), message.partition()
             if (error := message.error()) is None:
                 chunk.messages.append(message)
-                chunk.ends[place] = message.offset() + 1
+                chunk.ends[place] = message.offset() + 1  # ty: ignore[invalid-assignment, unsupported-operator]
                 size += len(message)
                 at_end.discard(message.partition())
             elif _is_end(error):
-                chunk.ends[place] = message.offset()
-                at_end.add(message.partition())
+                chunk.ends[place] = message.offset()  # ty: ignore[invalid-assignment]
+                at_end.add(message.partition())  # ty: ignore[invalid-argument-type]
             elif _is_out_of_range(error):
                 chunk.out_of_range = True
             else:
@@ -185,7 +185,7 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable
 
 def _first_offsets(messages: list[Message]) -> Offsets:
     """The first offset of each partition."""
-    return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}
+    return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}  # ty: ignore[invalid-explicit-return]
 
 
 def _commit(consumer: Consumer, offsets: Offsets) -> bool:

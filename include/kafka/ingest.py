@@ -208,10 +208,10 @@ class Intake:
             if self._of_dead_letters:  # counts at the place that it came from, and when it was refused
                 written_as_of = min(as_of, _appended_at(message) or as_of)
                 message = original(message)
-            found = self._reader.read(message)
+            found = self._reader.read(message)  # ty: ignore[invalid-argument-type]
             if isinstance(found, Event):
                 events.setdefault(written_as_of, []).append(found)
-                self._summary.misplaced += self._reader.misplaced(message, found)
+                self._summary.misplaced += self._reader.misplaced(message, found)  # ty: ignore[invalid-argument-type]
             else:
                 refused.append(found)
         # One after the other, whichever node's clock was read: a later chunk has the later versions.

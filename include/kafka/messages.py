@@ -33,7 +33,7 @@ def with_topic_id(key: str, topic_id: str | None) -> str:
 
 
 def key_of(message: Message) -> str:
-    return origin_key(message.topic(), message.partition(), message.offset())
+    return origin_key(message.topic(), message.partition(), message.offset())  # ty: ignore[invalid-argument-type]
 
 
 class TopicEvents:

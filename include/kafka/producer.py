@@ -75,7 +75,7 @@ class EventProducer:
                     if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                         raise
                     raise MessageTooLong(
-                        f"it is longer than a message may be: {len(value)} bytes (message.max.bytes of connection {KAFKA})"
+                        f"it is longer than a message may be: {len(value)} bytes (message.max.bytes of connection {KAFKA})"  # ty: ignore[invalid-argument-type]
                     ) from error
 
     def _failed(self, error, _) -> None:

@@ -51,7 +51,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
                             log.warning("This topic is not watched now. %s", missing)
                         is_known &= one.pipeline is not pipeline
                         continue
-                    topic_progress.record(conn, pipeline, one.pipeline.topic, reaches, now)
+                    topic_progress.record(conn, pipeline, one.pipeline.topic, reaches, now)  # ty: ignore[invalid-argument-type]
         except (BrokerError, ConnectionMissing) as error:  # each further question would wait as long
             log.warning("Topics are not watched now. %s", error)
             answers = False

@@ -197,7 +197,7 @@ def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int
     with_messages: set[int] = set()
     deadline = time.monotonic() + TIMEOUT
     while at_end | with_messages < set(reaches) and time.monotonic() < deadline:
-        with_messages |= {message.partition() for message in gathered(client, at_end).messages}
+        with_messages |= {message.partition() for message in gathered(client, at_end).messages}  # ty: ignore[unsupported-operator]
     client.unassign()
     return at_end - with_messages
 
@@ -241,7 +241,7 @@ def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]
                 raise BrokerError(
                     f"Topic {pipeline.topic}: nothing came for {_PATIENCE:.0f} s. Look at the broker's log."
                 )
-            wanted = [one for one in chunk.messages if one.offset() < left.get(one.partition(), 0)]
+            wanted = [one for one in chunk.messages if one.offset() < left.get(one.partition(), 0)]  # ty: ignore[unsupported-operator]
             # Also at the topic's end: the last offsets of a partition may be control records, which no reader gets.
             ended = {number for (_, number), end in chunk.ends.items() if end >= left.get(number, 0)} | at_end
             if done := [TopicPartition(pipeline.topic, partition) for partition in ended if partition in left]:

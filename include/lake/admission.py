@@ -136,7 +136,7 @@ class Judge:
         """What the row says, or else its own time made a time-UUID."""
         own_time = self._pipeline.event_time
         if own_time and not said:
-            return time_uuid(time_in(own_time, values.get(own_time) or ""), identity)
+            return time_uuid(time_in(own_time, values.get(own_time) or ""), identity)  # ty: ignore[invalid-argument-type]
         try:
             return parse(said or "")
         except NotATimeUUID as error:

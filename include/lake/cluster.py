@@ -135,7 +135,7 @@ def clock_problem(differences: Mapping[str, timedelta]) -> str | None:
     """Whether two coordinators are too far apart: the settle time covers 30 s, and a clock that drifts gets there."""
     if not differences:
         return None
-    slowest, fastest = min(differences, key=differences.get), max(differences, key=differences.get)
+    slowest, fastest = min(differences, key=differences.get), max(differences, key=differences.get)  # ty: ignore[no-matching-overload]  # each key has a value
     apart = differences[fastest] - differences[slowest]
     if apart <= MAX_CLOCK_DIFFERENCE:
         return None

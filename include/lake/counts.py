@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.lake.errors import is_of_a_partition
 from include.pipelines import Pipeline
@@ -46,7 +46,7 @@ def minute_counts(
 
     def leave_out(minute: datetime, shard: int, error: Exception) -> None:
         unreadable.add(minute)
-        on_unreadable(minute, shard, error)
+        on_unreadable(minute, shard, error)  # ty: ignore[not-callable]
 
     read_partitions(
         session,
@@ -84,7 +84,7 @@ def read_partitions(
         try:
             take(answer)
         except Exception as error:
-            if not is_of_a_partition(error):
+            if on_unreadable is None or not is_of_a_partition(error):
                 raise
             on_unreadable(minute, shard, error)
 
@@ -139,7 +139,7 @@ def answers_of(
     """Each request with a function that returns its rows, or raises what the driver says."""
     from cassandra.concurrent import execute_concurrent_with_args
 
-    def rows_of(is_read: bool, answer: object) -> Iterable:
+    def rows_of(is_read: bool, answer: Any) -> Iterable:
         if not is_read:
             raise answer
         return answer
@@ -174,8 +174,9 @@ def _add(
             ids.append((minute, text))
     for minute, count in rows.items():
         found[minute] = (found[minute][0] + count, found[minute][1] + checksum[minute])
-    for minute, text in ids:
-        on_row(minute, text)
+    if on_row:
+        for minute, text in ids:
+            on_row(minute, text)
 
 
 def _parts(items: Sequence, size: int) -> Iterator[list]:

@@ -80,7 +80,7 @@ def _lacking_rights(error: LakePermissionMissing, account: Endpoint) -> LakePerm
             f"Or define connection {LAKE_ADMIN} (AIRFLOW_CONN_{LAKE_ADMIN.upper()}, or in Airflow under Admin, Connections) "
             "with an account that has these rights:"
         )
-    grants = "\n".join(administrator_grants(role))
+    grants = "\n".join(administrator_grants(role))  # ty: ignore[invalid-argument-type]
     return LakePermissionMissing(f"{error} {remedy}\n{grants}\nThose on a keyspace are needed where it exists already.")
 
 

@@ -60,7 +60,7 @@ def events_of(
 
     def leave_out(minute: datetime, shard: int, error: Exception) -> None:
         unreadable.add(minute)
-        on_unreadable(minute, shard, error)
+        on_unreadable(minute, shard, error)  # ty: ignore[not-callable]
 
     read_partitions(session, query, sorted(minutes), pipeline.shards, take, on_unreadable and leave_out)
     events = pyarrow.table(values, schema=columns)
@@ -76,7 +76,7 @@ def of_minutes(events: pyarrow.Table, minutes: Collection[datetime]) -> pyarrow.
     import pyarrow.compute
 
     wanted = pyarrow.array(minutes, type=events.schema.field("minute").type)
-    return events.filter(pyarrow.compute.is_in(events["minute"], value_set=wanted))
+    return events.filter(pyarrow.compute.is_in(events["minute"], value_set=wanted))  # ty: ignore[missing-attribute]  # made when the module is loaded
 
 
 def _reader(pipeline: Pipeline) -> Callable[[str], dict[str, object]]:

@@ -51,7 +51,8 @@ _DIFFERS = (
     "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) < %(attempt)s"
 )
 
-Figures = Mapping[datetime, Mapping[str, int]]  # by hour and measure
+Figures = Mapping[str, int]  # by measure
+FiguresByHour = Mapping[datetime, Figures]
 
 
 class HoursDiffer(MinutemarkError):
@@ -71,9 +72,9 @@ class HourlyCount:
 class Comparison:
     """What fact and table say of some hours. An hour that one of them does not have is missing there."""
 
-    of_fact: Figures  # without minutes that are not current
-    of_table: Figures  # without them, too
-    published: Figures  # of all events that the table has, but those that are too far ahead
+    of_fact: FiguresByHour  # without minutes that are not current
+    of_table: FiguresByHour  # without them, too
+    published: FiguresByHour  # of all events that the table has, but those that are too far ahead
     waits: Mapping[datetime, Mapping[datetime, str]]  # by hour: minutes that it waits for, with the reason
     days: Collection[date]  # of the minutes that the table has events of
 
@@ -149,7 +150,7 @@ def compared(
         except FileNotFoundError as error:
             if only_read:
                 raise
-            log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events))
+            log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events))  # ty: ignore[invalid-argument-type]
             continue
         if events.refresh().current_snapshot() == snapshot:
             return Comparison(of_fact, of_table, published, waits, {minute.date() for minute, _ in in_table})
@@ -232,7 +233,7 @@ def _of_fact(
     hours: Collection[datetime],
     in_table: Collection[tuple[datetime, datetime]],
     changed: Collection[datetime],
-) -> tuple[Figures, set[datetime], set[datetime], Mapping[datetime, Mapping[datetime, str]]]:
+) -> tuple[FiguresByHour, set[datetime], set[datetime], Mapping[datetime, Mapping[datetime, str]]]:
     """The fact's figures by hour without minutes that are not current, those minutes, others too far ahead, what waits.
 
     `in_table` are the minutes that the table has events of these hours of, each with the hour. A folded hour is left out
@@ -319,7 +320,7 @@ def _leave_out(connection, minutes: Collection[datetime]) -> None:
     connection.execute("INSERT INTO left_out SELECT minute FROM minutes")
 
 
-def _counted(connection, pipeline: Pipeline) -> Figures:
+def _counted(connection, pipeline: Pipeline) -> FiguresByHour:
     query = (FOLDER / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
     cursor = connection.execute(query)
     names = [column[0] for column in cursor.description]
@@ -339,7 +340,7 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
     tasks = {
         task.file.file_path: task
         for start, end in _spans(hours)
-        for task in events.scan(row_filter=table.between(pipeline.fact_time, start, end)).plan_files()
+        for task in events.scan(row_filter=table.between(pipeline.fact_time, start, end)).plan_files()  # ty: ignore[invalid-argument-type]
     }
     connection = duckdb.connect()
     try:
@@ -349,7 +350,7 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
             task.delete_files for task in tasks.values()
         ):  # another engine has deleted rows, which the files still have
             start, end = min(hours), max(hours) + HOUR
-            rows_left = events.scan(row_filter=table.between(pipeline.fact_time, start, end)).to_arrow()
+            rows_left = events.scan(row_filter=table.between(pipeline.fact_time, start, end)).to_arrow()  # ty: ignore[invalid-argument-type]
             connection.register("files", rows_left)
         elif tasks:
             connection.read_parquet(_readable(connection, sorted(tasks)), union_by_name=True).create_view("files")

@@ -116,7 +116,7 @@ def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Ite
     from pyiceberg.conversions import from_bytes
     from pyiceberg.types import TimestampType
 
-    field = table.schema().find_field(pipeline.fact_time).field_id
+    field = table.schema().find_field(pipeline.fact_time).field_id  # ty: ignore[invalid-argument-type]
     for file in files:
         if field in (file.lower_bounds or {}):
             first, last = (

@@ -182,7 +182,7 @@ def attempts(into: Table) -> Retrying:
         retry=retry_if_exception_type((CommitFailedException, ValidationException)),
         stop=stop_after_attempt(TRIES),
         wait=wait_random(0, 1),
-        before=lambda _: into.refresh(),
+        before=lambda _: into.refresh(),  # ty: ignore[invalid-argument-type]  # what it returns is not used
         reraise=True,
     )
 
@@ -191,14 +191,14 @@ def within(minutes: Iterable[datetime]):
     """The expression that is true of these minutes' events."""
     from pyiceberg.expressions import In
 
-    return In("minute", [minute.isoformat() for minute in minutes])
+    return In("minute", [minute.isoformat() for minute in minutes])  # ty: ignore[missing-argument, too-many-positional-arguments]  # its own __init__ takes the place of Pydantic's
 
 
 def between(column: str, start: datetime, end: datetime):
     """The expression that is true of events whose time is from `start` until before `end`."""
     from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
-    return And(GreaterThanOrEqual(column, start.isoformat()), LessThan(column, end.isoformat()))
+    return And(GreaterThanOrEqual(column, start.isoformat()), LessThan(column, end.isoformat()))  # ty: ignore[missing-argument, too-many-positional-arguments]  # as above
 
 
 def path_of(url: str) -> str:
@@ -208,7 +208,7 @@ def path_of(url: str) -> str:
 
 def hours_of(pipeline: Pipeline, events: Table, minutes: Collection[datetime]) -> set[datetime]:
     """The hours of the fact that the table's events of these minutes belong to."""
-    rows = events.scan(row_filter=within(minutes), selected_fields=(pipeline.fact_time,)).to_arrow()
+    rows = events.scan(row_filter=within(minutes), selected_fields=(pipeline.fact_time,)).to_arrow()  # ty: ignore[invalid-argument-type]
     return hours_in(pipeline, rows)
 
 

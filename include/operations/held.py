@@ -84,7 +84,8 @@ def _cause(row: Mapping) -> tuple[str, ...]:
 
 def _group(rows: Sequence[Mapping]) -> dict:
     newest = rows[-1]
-    return newest | {
+    return {
+        **newest,
         **listing.span(row["minute"] for row in rows),
         "held_since": min((row["held_since"] for row in rows if row["held_since"]), default=None),
         "reason": listing.shared([row["reason"] for row in rows]),

@@ -104,7 +104,7 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
     ):
         while True:
             found = ledger.rows_of(conn, reprocessing.pipeline, waiting)
-            left = {minute for minute in waiting if not _is_settled(found.get(minute), reprocessing.started_at)}
+            left = {minute for minute in waiting if not _is_settled(found.get(minute), reprocessing.started_at)}  # ty: ignore[invalid-argument-type]
             if left != waiting:
                 moved = time.monotonic()
             waiting = left

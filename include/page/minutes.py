@@ -62,7 +62,7 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
             {
                 "minute": minute,
                 "state": state,
-                "reason": batch["reason"] if state == FAILED else row.get("reason"),
+                "reason": batch["reason"] if state == FAILED else row.get("reason"),  # ty: ignore[not-subscriptable]
                 "merged_at": row.get("merged_at"),
                 "run": run,
                 **{name: row.get(name) for name in _COUNTS},

@@ -77,7 +77,7 @@ class Warehouse:
                 if name != "driver":
                     properties.setProperty(name, value)
             driver_class = reduce(getattr, self._properties["driver"].split("."), self._jvm)
-            self._connection = driver_class().connect(self._url, properties)
+            self._connection = driver_class().connect(self._url, properties)  # ty: ignore[not-callable]
         except Exception as error:
             self._error = error
 

@@ -60,7 +60,7 @@ class BigQueryCheck:
         place = tables.view(self._pipeline)
         if row is None:
             remedy = f"delete the hour from {tables.loads_table(self._pipeline)}, or load into a new dataset"
-            return Finding(UNKNOWN, hour, place, {}, shown, remedy)
+            return Finding(UNKNOWN, hour, place, {}, shown or {}, remedy)
         expected = {"attempt": row["counted_change"], **json.loads(row["counts"])}
         if row["to_load"]:
             return Finding(DUE, hour, place, expected, shown or {}, f"{self._pipeline.name}_lakehouse loads it")

@@ -124,7 +124,7 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
         waiting=bool(row["waiting"]),
         reason=row["reason"],
         read=None if row["raw_rows"] is None else (row["raw_rows"], row["id_checksum"] or 0),
-        fates=tuple(row[name] or 0 for name in ("counted_rows", "ignored_rows", "rejected_rows")),
+        fates=(row["counted_rows"] or 0, row["ignored_rows"] or 0, row["rejected_rows"] or 0),
         attempt=row["attempt"],
         seen=seen.decode() if isinstance(seen, bytes | bytearray) else seen,
         touched=touched,
@@ -135,7 +135,7 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
 def finding_of(pipeline: Pipeline, look: Look) -> Finding:
     """What to say of a minute that is not the same."""
     known, name = look.known, pipeline.name
-    if look.verdict is Verdict.UNREADABLE:
+    if look.verdict is Verdict.UNREADABLE and look.unreadable:
         shard, why = look.unreadable
         where = f"{pipeline.lake_table}, partition (minute {look.minute}, shard {shard})"
         return Finding(look.verdict.value, look.minute, where, _rows(known.read), {"rows": "unreadable"}, why)
@@ -149,7 +149,7 @@ def finding_of(pipeline: Pipeline, look: Look) -> Finding:
     kind = look.verdict.value
     remedy = remedies.get(look.verdict)
     if remedy is None:
-        kind = kind_of(known, look.in_lake)
+        kind = kind_of(known, look.in_lake)  # ty: ignore[invalid-argument-type]
         remedy = again(name, look.minute)
     if kind == "vanished_rows":
         shrunk = again(name, look.minute, shrink=True)

@@ -42,7 +42,7 @@ class Identities:
         digests, minutes = set(), set()
         for ids, of_minute in zip(self._ids, self._minutes, strict=True):
             seen: set[int] = set()
-            again = {digest for digest in ids if digest in seen or seen.add(digest)}
+            again = {digest for digest in ids if digest in seen or seen.add(digest)}  # ty: ignore[redundant-condition]  # `add` returns None
             digests |= again
             minutes |= {minute for digest, minute in zip(ids, of_minute, strict=True) if digest in again}
         return digests, {_EPOCH + minute * MINUTE for minute in minutes}

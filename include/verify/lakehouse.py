@@ -167,7 +167,7 @@ class LakehouseCheck:
                 count = counts[minute]
                 count[0] += 1
                 count[1] += zlib.crc32((event_id or "").encode())
-        return {minute: tuple(count) for minute, count in counts.items()}
+        return {minute: (number, checksum) for minute, (number, checksum) in counts.items()}
 
     def _of_hours(self, start: datetime | None, end: datetime | None) -> Iterator[Finding]:
         fact = self._pipeline.lakehouse_fact

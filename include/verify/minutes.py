@@ -39,7 +39,7 @@ class Minutes:
         """Every day that the change log, the ledger, contributions or rejected events have a minute of."""
         found = set(change_log.changed_days(self._lake, self._pipeline.lake_table))
         kept = "SELECT DISTINCT minute FROM {table} WHERE pipeline = %(pipeline)s AND minute IS NOT NULL"
-        sources = [kept.format(table="etl.minute_ledger"), kept.format(table="etl.rejected_events")]
+        sources: list[str] = [kept.format(table=table) for table in ("etl.minute_ledger", "etl.rejected_events")]
         sources += [f"SELECT DISTINCT minute FROM {table}" for table in self._pipeline.contribution_tables]
         for source in sources:
             found.update(self._column(f"SELECT DISTINCT DATE(m.minute) FROM ({source}) AS m"))

@@ -62,7 +62,7 @@ class TopicCheck:
         # Whether its minute was closed when it came, nobody can know now.
         self._events = TopicEvents(replace(pipeline, lake_retention=None), self._clock)
         self._presence = Presence(session, pipeline)
-        self._group = group_of(pipeline.name, ingest_mode())
+        self._group = group_of(pipeline.name, ingest_mode())  # ty: ignore[invalid-argument-type]
         self._topic_id = topics.topic_id(pipeline.topic)
         self._dead_letters: set[str] = set()  # places of messages whose dead letters are not consumed yet
         self.tally = Tally()
@@ -126,7 +126,8 @@ class TopicCheck:
         span = {number: (max(one.begin, one.committed or 0), one.end) for number, one in reaches.items()}
         for chunk in topics.messages(letters, group, span):
             self._dead_letters.update(
-                aside.key if (aside := put_aside_before(letter)) else key_of(original(letter)) for letter in chunk
+                aside.key if (aside := put_aside_before(letter)) else key_of(original(letter))  # ty: ignore[invalid-argument-type]
+                for letter in chunk
             )
 
     def _chunk_findings(self, chunk: list[Message], start: datetime | None, end: datetime | None) -> Iterator[Finding]:

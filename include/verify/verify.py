@@ -131,7 +131,7 @@ class _PipelineCheck:
             self._report.differences.add(finding, identities.PURPOSE)
 
     def _first_look(self, minutes: list[datetime]) -> None:
-        for look in self._minutes.look(minutes, on_row=self._identities and self._identities.add).values():
+        for look in self._minutes.look(minutes, on_row=self._identities.add if self._identities else None).values():
             if look.settles:
                 self._unsettled[look.minute] = look
             else:

@@ -82,8 +82,8 @@ def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
         return replace(alert, seen_at=now, **words)
     if alert.state == "open" and now - alert.seen_at >= CALM:
         # The end of an alert that was never sent is not sent either.
-        return replace(alert, state="over", told_at=None if alert.told_at else now)
-    return alert
+        return replace(alert, state="over", told_at=None if alert.told_at else now)  # ty: ignore[invalid-argument-type]
+    return alert  # ty: ignore[invalid-explicit-return]
 
 
 def notice_of(alert: Alert, now: datetime) -> Notice | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from include.durations import MICROSECOND
 from include.pipelines import Pipeline, all_pipelines
@@ -82,7 +83,7 @@ class MergedBatch:
     ignored_rows: int
     rejected_rows: int
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         return {
             name: value.replace(tzinfo=UTC).isoformat() if isinstance(value, datetime) else value
             for name, value in asdict(self).items()

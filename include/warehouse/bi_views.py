@@ -71,7 +71,7 @@ def _columns(file: SqlFile, view: str, body: str) -> Iterator[Column]:
     for part in _COLUMN.finditer(body):
         if part.start() != end:
             break
-        yield Column(_NAME.search(part["value"])[1], part["type"], part["description"])
+        yield Column(_NAME.search(part["value"])[1], part["type"], part["description"])  # ty: ignore[not-subscriptable]
         end = part.end()
     if end != len(body):
         line = body[end:].splitlines()[0].strip()

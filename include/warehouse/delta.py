@@ -65,10 +65,9 @@ def plan(
     suspects = [minute for minute in pending if minute.split_size is not None]
     if suspects and (not ordinary or not last.was_suspect):
         suspects.sort(key=lambda one: one.minute, reverse=True)
-        if (
-            last.oldest_suspect is not None
-        ):  # continue below it: one that keeps failing must not keep the others waiting
-            suspects.sort(key=lambda one: one.minute >= last.oldest_suspect)
+        oldest = last.oldest_suspect
+        if oldest is not None:  # continue below it: one that keeps failing must not keep the others waiting
+            suspects.sort(key=lambda one: one.minute >= oldest)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
         return Plan(_that_fit(group, pipeline, typical_rows, folded, most=size), size)

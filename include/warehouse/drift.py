@@ -236,7 +236,7 @@ def _judge(
     expected = fields.rows * (1 - share) if share is not None else 0
     # A burst of ignored rows beside as many others as usual loses nothing.
     fewest = min(expected, window.kept_a_minute() or expected)
-    if expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < fewest:
+    if share is not None and expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < fewest:
         text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the day before {_percent(share)} were."
         yield Finding(fields.minute, IGNORED, IGNORED_ROWS, fields.ignored, share, text)
 
@@ -262,7 +262,7 @@ def _is_back(drift: Drift, fields: MinuteFields) -> bool:
         return present >= BACK and present > USUAL * fields.rows
     if drift.kind == UNREADABLE:
         return present >= LEAST_VALUES and wrong <= USUAL * present
-    if drift.kind == IGNORED:
+    if drift.kind == IGNORED and drift.usual is not None:
         return fields.rows >= LEAST_ROWS and (fields.rows - fields.ignored) * 2 >= fields.rows * (1 - drift.usual)
     return False  # an undeclared field stays known
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _LONGEST_REASON = 500
 
@@ -21,7 +21,7 @@ class CheckOutcome:
     outcome: str  # pass, warn or fail; of severity fail, warn says that only released minutes break it
     offending_rows: int
     sample: list[dict]
-    minutes: frozenset[datetime | None] | None  # that it blames; None for a check that names none
+    minutes: frozenset[Any] | None  # that it blames: minutes, or what a wrong check returns; None: it names none
     purpose: str
     reasons: Mapping[datetime, str] = MappingProxyType({})  # of minutes, where the purpose does not say enough
 

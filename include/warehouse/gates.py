@@ -100,7 +100,7 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
             f"Batch {batch.batch_id} is {batch.state}, not merged. Clear the run from merge_into_warehouse."
         )
     attempt = batch.merged_attempt
-    outcomes = _outcomes(conn, pipeline, batch, WAREHOUSE, attempt)
+    outcomes = _outcomes(conn, pipeline, batch, WAREHOUSE, attempt)  # ty: ignore[invalid-argument-type]
     failed = [outcome for outcome in outcomes if outcome.outcome == "fail"]
 
     def store(cursor) -> None:

@@ -55,11 +55,12 @@ def release(
 
     They are pending until a batch merges them or they are held again. Raises ReleaseRefused where nothing there is held.
     """
+    by = by.strip()[:_LONGEST_NAME] or "somebody"
     binds = {
         "pipeline": pipeline.name,
         "start": start,
         "end": end,
-        "by": by.strip()[:_LONGEST_NAME] or "somebody",
+        "by": by,
         "reason": (reason or "").strip()[:_LONGEST_REASON] or None,
         "released": RELEASED,
     }
@@ -78,7 +79,7 @@ def release(
             [(pipeline.name, row["minute"], row["reason"], binds["by"], binds["reason"]) for row in new],
         )
         before = tuple(row["minute"] for row in found if row["release_id"] is not None)
-        return Released(pipeline.name, binds["by"], tuple(row["minute"] for row in new), before)
+        return Released(pipeline.name, by, tuple(row["minute"] for row in new), before)
 
     return in_transaction(conn, work)
 

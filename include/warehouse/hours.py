@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from include.connections import WAREHOUSE_BI
 from include.durations import HOUR, MICROSECOND
@@ -53,7 +54,7 @@ class Hour:
         """The partition key, in the form that Airflow's mappers of time read."""
         return self.start.isoformat(timespec="seconds")
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         return {
             "start": _iso(self.start),
             "end": _iso(self.start + HOUR),

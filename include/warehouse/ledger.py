@@ -44,7 +44,7 @@ def days_to_drill(
     due = []
     for day, changed_at in sorted(days.items()):
         known, drilled_at = cursors.get(day, (None, None))
-        if known != changed_at or time_of(changed_at) > drilled_at - settle:
+        if drilled_at is None or known != changed_at or time_of(changed_at) > drilled_at - settle:
             due.append(day)
     return due
 
@@ -142,7 +142,7 @@ def _news(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[
         start = datetime(day.year, day.month, day.day)
         binds = {"pipeline": pipeline.name, "start": start, "end": start + DAY}
         seen = execute(cursor, sql("seen_on_day"), binds).fetchall()
-        known.update((minute, _text(changed_at)) for minute, changed_at in seen)
+        known |= {minute: _text(changed_at) for minute, changed_at in seen}
     return [(minute, uuid) for minute, uuid in sorted(minutes.items()) if known.get(minute) != str(uuid)]
 
 

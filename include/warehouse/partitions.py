@@ -93,7 +93,7 @@ def drop_before(conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) 
         if not expired:
             continue
         if not dry:
-            in_transaction(conn, lambda cursor, end=expired[-1].end: _keep_from(cursor, pipeline, end))
+            in_transaction(conn, lambda cursor, end=expired[-1].end: _keep_from(cursor, pipeline, end))  # ty: ignore[invalid-argument-type]
             if not _alter(conn, table, f"DROP PARTITION {', '.join(one.name for one in expired)}"):
                 continue
         dropped += len(expired)

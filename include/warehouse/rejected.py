@@ -26,10 +26,14 @@ _LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet take 16 MB
 class Refusal(Protocol):
     """A row that never reached the lake, and why; `key` is unique within its origin."""
 
-    key: str
-    reason: str
-    payload: str
-    minute: datetime | None
+    @property
+    def key(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def payload(self) -> str: ...
+    @property
+    def minute(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True)

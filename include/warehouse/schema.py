@@ -5,7 +5,7 @@ are there; then views, a lock row for each pipeline, and grants.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from include.connections import WAREHOUSE_ADMIN, WAREHOUSE_BI, WAREHOUSE_ETL, ConnectionMissing, Endpoint, endpoint
@@ -216,7 +216,7 @@ def _hosts(cursor, target: Endpoint) -> list[str]:
     return hosts
 
 
-def _etl_grants(pipelines: list[Pipeline]) -> Iterator[str]:
+def _etl_grants(pipelines: Collection[Pipeline]) -> Iterator[str]:
     """Rows of everything, tables of nothing: no CREATE, ALTER or DROP, but for tables that get a partition a day."""
     for database in _databases():
         yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.*"
@@ -227,7 +227,7 @@ def _etl_grants(pipelines: list[Pipeline]) -> Iterator[str]:
                 yield f"GRANT DROP ON {table}"  # for its partitions
 
 
-def _bi_grants(pipelines: list[Pipeline]) -> Iterator[str]:
+def _bi_grants(pipelines: Collection[Pipeline]) -> Iterator[str]:
     for table, columns in _BI_READS.items():
         yield f"GRANT SELECT{columns} ON {table}"
     for table in sorted({table for pipeline in pipelines for table in pipeline.readable}):

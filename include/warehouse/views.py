@@ -24,7 +24,7 @@ def replace_changed(conn, statement: str) -> bool:
 
     Raises WarehouseError for a view in use.
     """
-    view, digest = declared(statement), _digest(statement)
+    view, digest = declared(statement) or "", _digest(statement)
     cursor = conn.cursor()
     cursor.execute(
         "SELECT stored_digest FROM etl.view_definitions WHERE view_name = %s AND statement_digest = %s", (view, digest)
