@@ -27,6 +27,7 @@ SUPERSET = LOCAL / "superset"
 JUPYTER = LOCAL / "jupyter"
 TABLEAU = LOCAL / "tableau"
 BIGQUERY = LOCAL / "bigquery"
+DOCS = LOCAL / "docs"
 
 STATE = state()
 DATA = STATE / "data"

@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_server: decides in Python what another server would not change")
     config.addinivalue_line("markers", "real_data: needs ../shared/data; may be skipped even where CI=true")
     config.addinivalue_line(
-        "markers", "optional_install: needs `make dashboards`, `notebook` or `tableau` before; the same"
+        "markers", "optional_install: needs `make dashboards`, `notebook`, `tableau` or `docs` before; the same"
     )
 
 

@@ -1,0 +1,44 @@
+"""`make docs`: the documentation as a site in .local/docs/site. A broken link, or a page outside the navigation, fails.
+
+MkDocs has a Python environment of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from local import bootstrap
+from local.layout import DOCS, ROOT
+from local.problems import Problem
+from local.progress import say
+
+LOCK = ROOT / "docs" / "requirements.lock"
+SITE = DOCS / "site"
+
+
+def build(folder: Path = SITE, config: Path = ROOT / "mkdocs.yml") -> None:
+    """Write the site to `folder`. Raises Problem."""
+    command = [DOCS / "venv" / "bin" / "mkdocs", "build", "--strict", "-f", config, "--site-dir", folder]
+    # Not quietly: then warnings are not counted as failures. Without the variable the theme prints advertisements.
+    done = subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
+    if done.returncode:
+        found = [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
+        raise Problem("make docs", "\n".join(found) or done.stderr.strip(), "Fix these pages, then run: make docs")
+
+
+def main() -> int:
+    try:
+        bootstrap.install_beside(DOCS, LOCK, "MkDocs", "about 30 packages")
+        build()
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    say(f"The site is in {SITE}: open {SITE / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
