@@ -13,6 +13,7 @@ import os
 import time
 import urllib.error
 from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -342,7 +343,7 @@ class Stack:
             KAFKA: (kafka.Broker, connections.broker_passwords, "controller_port"),
             POSTGRES: (postgres.Server, connections.metadata_passwords),
         }[name]
-        places = dict(zip(("port", *more), (self.ports[port] for port in _PORTS[name]), strict=True))
+        places: dict[str, Any] = dict(zip(("port", *more), (self.ports[port] for port in _PORTS[name]), strict=True))
         return kind(DATA / name, passwords=passwords(self.environment.passwords), **places)
 
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from local import connections
 from local.process import free_port
@@ -54,7 +55,7 @@ def cassandra_node(folder: Path, *, heap_mb: int = 512, throw_away: bool = True)
     """A node with empty data; yields the variables of its connections."""
     passwords = connections.new_passwords()
     accounts = connections.lake_passwords(passwords)
-    ports = {"port": free_port(), "storage_port": free_port()}
+    ports: dict[str, Any] = {"port": free_port(), "storage_port": free_port()}
     node = cassandra.Node(folder / "cassandra", passwords=accounts, throw_away=throw_away, heap_mb=heap_mb, **ports)
     with node.running():
         yield connections.lake(passwords, node.port)

@@ -132,7 +132,7 @@ class WaitForChanges(Announces, BaseSensorOperator):
         with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
             if window.what != "changes":
                 open_window = planner.open_range if window.what == "range" else planner.open_reconcile
-                return Opened(open_window(pipeline, session, conn, run, start=window.start, end=window.end))
+                return Opened(open_window(pipeline, session, conn, run, start=window.start, end=window.end))  # ty: ignore[invalid-argument-type]
             look = planner.look(pipeline, session, conn)
             hours_due = self.announces_hours(context) and hours.is_any_due(conn, pipeline)
             if self.continuous and window.kind == "minute":

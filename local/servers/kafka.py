@@ -151,7 +151,7 @@ class Broker(Server):
         from confluent_kafka.admin import AdminClient
 
         # Its messages while nobody listens yet are noise.
-        quietly = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
+        quietly: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
         client = AdminClient({**client_settings(self.port, self.password), **quietly})
         if not client.list_topics(timeout=2).brokers:
             raise _NotYet("no broker is registered")

@@ -57,7 +57,7 @@ def _unpack(jar: Path, target: Path) -> None:
     with zipfile.ZipFile(jar) as outer:
         packed = io.BytesIO(outer.read(_ARCHIVE))
     # Without this filter newer Pythons warn or refuse; older ones do not know it.
-    safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(fileobj=packed, mode="r:xz") as archive:
         archive.extractall(target, **safely)
 
