@@ -23,7 +23,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest replay housekeeping latency bench page-bench volume shop-file faults rehearse test lint docs clean
+.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest replay housekeeping latency bench page-bench volume shop-file faults rehearse test lint lint-page docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-15s%s\n", $$1, part[1]; if (n > 1) printf "%-19s%s\n", "", part[2] }'
@@ -161,6 +161,10 @@ test: setup ## run the test suite in two processes | ARGS="-k merge" (only these
 lint: setup ## check style, formatting and types
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/ty check --quiet
+	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-page; else echo "npx not found: the page's scripts are not checked."; fi
+
+lint-page: ## check style and formatting of the page's scripts with Biome; needs npx
+	@npx --yes @biomejs/biome@2.6.8 ci --log-level=error
 
 docs: setup ## build the documentation as a site in .local/docs/site, and check its links
 	@$(VENV)/python -m local.docs_site

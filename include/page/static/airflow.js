@@ -42,7 +42,10 @@ async function send(method, url, body, headers = {}) {
 function reason(status, found) {
   const detail = typeof found?.detail === "string" ? found.detail : "";
   if (status === 401) return "Your session has expired. Log in on Airflow's start page, then return here.";
-  if (status === 403) return detail && detail !== "Forbidden" ? detail : "You do not have permission for this. Ask for permission to edit this DAG.";
+  if (status === 403)
+    return detail && detail !== "Forbidden"
+      ? detail
+      : "You do not have permission for this. Ask for permission to edit this DAG.";
   if (detail) return detail;
   if (Array.isArray(found?.detail)) return found.detail.map((one) => one.msg).join(" ");
   return `The server failed (${status}). Try again, or read the log of Airflow's API server.`;

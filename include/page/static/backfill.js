@@ -13,7 +13,12 @@ const AGAIN = {
 
 export function backfill({ pipeline, place, isCurrent }) {
   const end = new Date(Math.floor(Date.now() / 3600_000) * 3600_000);
-  const from = h("input", { type: "datetime-local", name: "from", required: true, value: asField(new Date(end - 3600_000)) });
+  const from = h("input", {
+    type: "datetime-local",
+    name: "from",
+    required: true,
+    value: asField(new Date(end - 3600_000)),
+  });
   const to = h("input", { type: "datetime-local", name: "to", required: true, value: asField(end) });
   const chunk = h("select", { name: "chunk" }, options(CHUNKS));
   const behavior = h("select", { name: "behavior" }, options(AGAIN));
@@ -25,8 +30,17 @@ export function backfill({ pipeline, place, isCurrent }) {
     would.replaceChildren(h("p", { class: "quiet" }, "Loading …"));
     try {
       const known = await ask(`${pipeline.pipeline}/backfill`, { from: from.value, to: to.value, chunk: chunk.value });
-      const request = { dag_id: known.dag_id, from_date: known.from, to_date: known.to, reprocess_behavior: behavior.value, max_active_runs: 1 };
-      const [dry, dag] = await Promise.all([airflow("POST", "backfills/dry_run", request), airflow("GET", `dags/${known.dag_id}`)]);
+      const request = {
+        dag_id: known.dag_id,
+        from_date: known.from,
+        to_date: known.to,
+        reprocess_behavior: behavior.value,
+        max_active_runs: 1,
+      };
+      const [dry, dag] = await Promise.all([
+        airflow("POST", "backfills/dry_run", request),
+        airflow("GET", `dags/${known.dag_id}`),
+      ]);
       if (isCurrent()) would.replaceChildren(...dryRun(known, dry.total_entries, dag, request));
     } catch (error) {
       if (isCurrent()) would.replaceChildren(problem(error.message));
@@ -34,19 +48,48 @@ export function backfill({ pipeline, place, isCurrent }) {
   }
 
   function dryRun(known, runs, dag, request) {
-    const takes = known.seconds ? ` At about ${duration(known.seconds)} per run this takes ${duration(known.seconds * runs)}, or longer because live minutes go first.` : "";
-    const button = h("button", { type: "button", class: "main", disabled: !runs, onclick: () => begin(request, dag, button) }, "Start this backfill");
+    const takes = known.seconds
+      ? ` At about ${duration(known.seconds)} per run this takes ${duration(known.seconds * runs)}, ` +
+        "or longer because live minutes go first."
+      : "";
+    const button = h(
+      "button",
+      { type: "button", class: "main", disabled: !runs, onclick: () => begin(request, dag, button) },
+      "Start this backfill",
+    );
     return [
       h(
         "article",
         { class: "would" },
         h("h3", {}, "Preview"),
-        h("p", {}, `${plural(runs, "run")} of ${known.dag_id}, one after the other, from ${time(known.first_minute)} to ${time(known.end_minute)} UTC (${plural(known.minutes, "minute")}).${takes}`),
+        h(
+          "p",
+          {},
+          `${plural(runs, "run")} of ${known.dag_id}, one after the other, from ${time(known.first_minute)} to `,
+          `${time(known.end_minute)} UTC (${plural(known.minutes, "minute")}).${takes}`,
+        ),
         runs < known.runs ? h("p", {}, `${plural(known.runs - runs, "run")} of this range will not run again.`) : null,
-        h("p", {}, `The ledger knows ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}. Each one is read from the lake and replaced, whether it changed or not. A minute without events is published as empty.`),
-        known.held ? h("p", {}, `${plural(known.held, "held minute")} will be read as well, and published if the checks pass.`) : null,
-        known.closed ? h("p", {}, `${plural(known.closed, "minute")} are closed: the lake may have lost some of their rows.`) : null,
-        dag.is_paused ? h("p", { class: "alert" }, `${known.dag_id} is paused. Starting the backfill unpauses it, and from then on it also runs on its schedule.`) : null,
+        h(
+          "p",
+          {},
+          `The ledger knows ${number(known.known)} of these minutes, with ${plural(known.raw_rows, "row")}. `,
+          "Each one is read from the lake and replaced, whether it changed or not. ",
+          "A minute without events is published as empty.",
+        ),
+        known.held
+          ? h("p", {}, `${plural(known.held, "held minute")} will be read as well, and published if the checks pass.`)
+          : null,
+        known.closed
+          ? h("p", {}, `${plural(known.closed, "minute")} are closed: the lake may have lost some of their rows.`)
+          : null,
+        dag.is_paused
+          ? h(
+              "p",
+              { class: "alert" },
+              `${known.dag_id} is paused. Starting the backfill unpauses it, `,
+              "and from then on it also runs on its schedule.",
+            )
+          : null,
         runs ? null : h("p", { class: "quiet" }, "Nothing to run. Choose another range or other runs."),
         h("p", { class: "filters" }, button, h("span", { class: "quiet" }, "Nothing has started yet.")),
       ),
@@ -58,7 +101,9 @@ export function backfill({ pipeline, place, isCurrent }) {
     try {
       if (dag.is_paused) await airflow("PATCH", `dags/${request.dag_id}?update_mask=is_paused`, { is_paused: false });
       const made = await airflow("POST", "backfills", request);
-      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${request.dag_id} has started.`));
+      would.replaceChildren(
+        h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${request.dag_id} has started.`),
+      );
       show();
     } catch (error) {
       would.append(problem(error.message));
@@ -69,7 +114,9 @@ export function backfill({ pipeline, place, isCurrent }) {
   async function show() {
     try {
       const dags = ["reconcile", "minute"].map((kind) => `${pipeline.pipeline}_${kind}`);
-      const found = await Promise.all(dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)));
+      const found = await Promise.all(
+        dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)),
+      );
       const all = found.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
       const runs = await Promise.all(all.map(progress));
       if (isCurrent()) swap(list, all.length ? backfills(all, runs) : nothing("This pipeline has no backfills yet."));
@@ -82,13 +129,26 @@ export function backfill({ pipeline, place, isCurrent }) {
   async function progress(one) {
     const states = ["queued", "running", "success", "failed"];
     const range = `run_type=backfill&logical_date_gte=${one.from_date}&logical_date_lte=${one.to_date}&limit=1`;
-    const counts = await Promise.all(states.map((state) => airflow("GET", `dags/${one.dag_id}/dagRuns?state=${state}&${range}`)));
+    const counts = await Promise.all(
+      states.map((state) => airflow("GET", `dags/${one.dag_id}/dagRuns?state=${state}&${range}`)),
+    );
     return Object.fromEntries(states.map((state, at) => [state, counts[at].total_entries]));
   }
 
   function backfills(all, runs) {
     return table(
-      { Backfill: "n", DAG: "", From: "", "Last run starts": "", State: "", Queued: "n", Running: "n", Done: "n", "Failed or cancelled": "n", "": "" },
+      {
+        Backfill: "n",
+        DAG: "",
+        From: "",
+        "Last run starts": "",
+        State: "",
+        Queued: "n",
+        Running: "n",
+        Done: "n",
+        "Failed or cancelled": "n",
+        "": "",
+      },
       all.map((one, at) => [
         String(one.id),
         h("a", toAirflow(`dags/${one.dag_id}/backfills`), one.dag_id),
@@ -96,7 +156,9 @@ export function backfill({ pipeline, place, isCurrent }) {
         time(one.to_date),
         badge(one.completed_at ? "ended" : one.is_paused ? "paused" : "running"),
         ...["queued", "running", "success", "failed"].map((state) => number(runs[at][state])),
-        one.completed_at || !pipeline.may_edit ? "" : h("button", { type: "button", onclick: () => cancel(one, runs[at]) }, "Cancel"),
+        one.completed_at || !pipeline.may_edit
+          ? ""
+          : h("button", { type: "button", onclick: () => cancel(one, runs[at]) }, "Cancel"),
       ]),
     );
   }
@@ -104,8 +166,16 @@ export function backfill({ pipeline, place, isCurrent }) {
   async function cancel(one, runs) {
     try {
       await airflow("PUT", `backfills/${one.id}/cancel`, {});
-      const rest = runs.running ? ` ${plural(runs.running, "run")} in progress will finish, because a merge is all or nothing.` : "";
-      would.replaceChildren(h("p", { class: "done", role: "status" }, `Backfill ${one.id} is cancelled. Its queued runs will not start. Merged minutes stay.${rest}`));
+      const rest = runs.running
+        ? ` ${plural(runs.running, "run")} in progress will finish, because a merge is all or nothing.`
+        : "";
+      would.replaceChildren(
+        h(
+          "p",
+          { class: "done", role: "status" },
+          `Backfill ${one.id} is cancelled. Its queued runs will not start. Merged minutes stay.${rest}`,
+        ),
+      );
     } catch (error) {
       would.replaceChildren(problem(error.message));
     }
@@ -113,10 +183,27 @@ export function backfill({ pipeline, place, isCurrent }) {
   }
 
   place.replaceChildren(
-    h("p", { class: "quiet" }, "A backfill reads minutes of the lake again and replaces their contributions. Repeating it changes nothing. Live minutes go first. Use one hour per run for days and weeks, and one minute per run for single minutes."),
+    h(
+      "p",
+      { class: "quiet" },
+      "A backfill reads minutes of the lake again and replaces their contributions. Repeating it changes nothing. ",
+      "Live minutes go first. Use one hour per run for days and weeks, and one minute per run for single minutes.",
+    ),
     pipeline.may_edit
-      ? h("form", { class: "filters", onsubmit: plan }, field("From (UTC)", from), field("To (UTC), exclusive", to), field("Chunk", chunk), field("Runs to process", behavior), h("button", { type: "submit", class: "main" }, "Preview"))
-      : h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_reconcile can start a backfill.`),
+      ? h(
+          "form",
+          { class: "filters", onsubmit: plan },
+          field("From (UTC)", from),
+          field("To (UTC), exclusive", to),
+          field("Chunk", chunk),
+          field("Runs to process", behavior),
+          h("button", { type: "submit", class: "main" }, "Preview"),
+        )
+      : h(
+          "p",
+          { class: "quiet" },
+          `Users with permission to edit ${pipeline.pipeline}_reconcile can start a backfill.`,
+        ),
     would,
     h("h2", {}, "Backfills"),
     list,

@@ -22,7 +22,11 @@ export function rowsChart(all, say) {
   return h(
     "figure",
     { class: "rows" },
-    svg("svg", { viewBox: `0 0 ${all.length} ${high}`, preserveAspectRatio: "none", role: "img", "aria-label": about }, bars),
+    svg(
+      "svg",
+      { viewBox: `0 0 ${all.length} ${high}`, preserveAspectRatio: "none", role: "img", "aria-label": about },
+      bars,
+    ),
     h(
       "figcaption",
       {},
@@ -32,29 +36,52 @@ export function rowsChart(all, say) {
   );
 }
 
-// Worst and median lag of each quarter of an hour. The scale is logarithmic: an hour's outage should not flatten the rest.
+// Worst and median lag of each quarter of an hour.
+// The scale is logarithmic: an hour's outage should not flatten the rest.
 export function dayChart(day) {
   const known = day.filter((one) => one.worst !== null);
   if (!known.length) return nothing("Nothing was published in the last day.");
-  const wide = 960, high = 130, left = 46, below = 18;
+  const wide = 960,
+    high = 130,
+    left = 46,
+    below = 18;
   const top = Math.max(60, ...known.map((one) => one.worst)) * 1.2;
   const y = (seconds) => high - (Math.log10(1 + Math.max(0, seconds)) / Math.log10(1 + top)) * high;
   const step = (wide - left) / day.length;
   const bar = (one, at, name) =>
     one[name] === null
       ? null
-      : svg("rect", { class: name, x: left + at * step + 1, y: y(one[name]), width: step - 2, height: high - y(one[name]) },
-          svg("title", {}, `${clock(one.at)}: median ${duration(one.median)}, worst ${duration(one.worst)}`));
-  const lines = [1, 10, 60, 600, 3600, 36000, 360000].filter((seconds) => seconds < top).flatMap((seconds) => [
-    svg("line", { x1: left, x2: wide, y1: y(seconds), y2: y(seconds) }),
-    svg("text", { x: left - 6, y: y(seconds) + 4, "text-anchor": "end" }, duration(seconds)),
-  ]);
-  const hours = day.flatMap((one, at) => (at % 12 ? [] : [svg("text", { x: left + at * step, y: high + 14 }, clock(one.at))]));
+      : svg(
+          "rect",
+          { class: name, x: left + at * step + 1, y: y(one[name]), width: step - 2, height: high - y(one[name]) },
+          svg("title", {}, `${clock(one.at)}: median ${duration(one.median)}, worst ${duration(one.worst)}`),
+        );
+  const lines = [1, 10, 60, 600, 3600, 36000, 360000]
+    .filter((seconds) => seconds < top)
+    .flatMap((seconds) => [
+      svg("line", { x1: left, x2: wide, y1: y(seconds), y2: y(seconds) }),
+      svg("text", { x: left - 6, y: y(seconds) + 4, "text-anchor": "end" }, duration(seconds)),
+    ]);
+  const hours = day.flatMap((one, at) =>
+    at % 12 ? [] : [svg("text", { x: left + at * step, y: high + 14 }, clock(one.at))],
+  );
   return h(
     "figure",
     { class: "day" },
-    svg("svg", { viewBox: `0 0 ${wide} ${high + below}`, role: "img", "aria-label": "Lag over the last day" }, lines,
-      day.map((one, at) => bar(one, at, "worst")), day.map((one, at) => bar(one, at, "median")), hours),
-    h("figcaption", {}, h("span", { class: "key median" }, "median"), h("span", { class: "key worst" }, "worst"), h("span", { class: "quiet" }, "per 15 minutes")),
+    svg(
+      "svg",
+      { viewBox: `0 0 ${wide} ${high + below}`, role: "img", "aria-label": "Lag over the last day" },
+      lines,
+      day.map((one, at) => bar(one, at, "worst")),
+      day.map((one, at) => bar(one, at, "median")),
+      hours,
+    ),
+    h(
+      "figcaption",
+      {},
+      h("span", { class: "key median" }, "median"),
+      h("span", { class: "key worst" }, "worst"),
+      h("span", { class: "quiet" }, "per 15 minutes"),
+    ),
   );
 }

@@ -24,7 +24,13 @@ function filled(element, attributes, children) {
 export function table(titles, rows) {
   const head = Object.entries(titles).map(([title, kind]) => h("th", { class: kind, scope: "col" }, title));
   const kinds = Object.values(titles);
-  const body = rows.map((cells) => h("tr", {}, cells.map((cell, at) => h("td", { class: kinds[at] }, cell))));
+  const body = rows.map((cells) =>
+    h(
+      "tr",
+      {},
+      cells.map((cell, at) => h("td", { class: kinds[at] }, cell)),
+    ),
+  );
   return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
 }
 

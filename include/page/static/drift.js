@@ -20,7 +20,12 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
   function parts({ drifts, more }) {
     if (!drifts.length) return [nothing("No drift. Every minute had the fields of the day before it.")];
     return [
-      h("p", { class: "quiet" }, "Minutes whose fields drift are held. Fix the producer, or accept the drift: its held minutes are read again by the next run, and later ones are not held until the field returns. Reported fields hold nothing."),
+      h(
+        "p",
+        { class: "quiet" },
+        "Minutes whose fields drift are held. Fix the producer, or accept the drift: its held minutes are read again ",
+        "by the next run, and later ones are not held until the field returns. Reported fields hold nothing.",
+      ),
       more ? h("p", { class: "quiet" }, `Showing the newest ${number(drifts.length)}.`) : null,
       ...drifts.map(entry),
     ].filter(Boolean);
@@ -30,18 +35,36 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
     return h(
       "article",
       { "data-field": row.field },
-      h("h3", {}, `${/^\s|\s$|^$/.test(row.field) ? JSON.stringify(row.field) : row.field} ${row.kind === "ignored" ? "" : row.kind}`, badge(row.status)),
+      h(
+        "h3",
+        {},
+        /^\s|\s$|^$/.test(row.field) ? JSON.stringify(row.field) : row.field,
+        ` ${row.kind === "ignored" ? "" : row.kind}`,
+        badge(row.status),
+      ),
       h("p", {}, row.description),
-      h("p", { class: "quiet" }, `First minute: ${time(row.first_minute)}, ${plural(row.minute_rows, "row")}. Found at ${time(row.found_at, true)}.`),
+      h(
+        "p",
+        { class: "quiet" },
+        `First minute: ${time(row.first_minute)}, ${plural(row.minute_rows, "row")}. `,
+        `Found at ${time(row.found_at, true)}.`,
+      ),
       row.ended_minute ? h("p", { class: "quiet" }, `The field is back since ${time(row.ended_minute)}.`) : null,
       row.accepted_by
-        ? h("p", { class: "done" }, `Accepted by ${row.accepted_by} at ${time(row.accepted_at, true)}${row.reason ? `: ${row.reason}` : ""}.`)
-        : row.status === "reported" ? null : accept(row),
+        ? h(
+            "p",
+            { class: "done" },
+            `Accepted by ${row.accepted_by} at ${time(row.accepted_at, true)}${row.reason ? `: ${row.reason}` : ""}.`,
+          )
+        : row.status === "reported"
+          ? null
+          : accept(row),
     );
   }
 
   function accept(row) {
-    if (!pipeline.may_edit) return h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_minute can accept it.`);
+    if (!pipeline.may_edit)
+      return h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_minute can accept it.`);
     const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Reason, kept in the record" });
     const button = h("button", { type: "submit", class: "main" }, "Accept");
     const trouble = h("div");
@@ -49,7 +72,12 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
       event.preventDefault();
       button.disabled = true;
       try {
-        const done = await change(`${pipeline.pipeline}/accept`, { field: row.field, kind: row.kind, drift_id: row.drift_id, why: why.value });
+        const done = await change(`${pipeline.pipeline}/accept`, {
+          field: row.field,
+          kind: row.kind,
+          drift_id: row.drift_id,
+          why: why.value,
+        });
         status.textContent = done.message;
         status.hidden = false;
         await Promise.all([show(), refresh()]);

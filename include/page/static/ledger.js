@@ -10,14 +10,23 @@ export function ledger({ pipeline, place, isCurrent }) {
   const day = lastHours(24);
   const from = h("input", { type: "datetime-local", name: "from", value: day.from });
   const to = h("input", { type: "datetime-local", name: "to", value: day.to });
-  const state = h("select", { name: "state" }, STATES.map((one) => h("option", { value: one }, one)));
+  const state = h(
+    "select",
+    { name: "state" },
+    STATES.map((one) => h("option", { value: one }, one)),
+  );
   const result = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
   let pages = [null]; // where each page begins: the minute at which the one before ended
 
   async function show() {
     try {
       const before = pages[pages.length - 1];
-      const found = await ask(`${pipeline.pipeline}/ledger`, { from: from.value, to: to.value, state: state.value, before });
+      const found = await ask(`${pipeline.pipeline}/ledger`, {
+        from: from.value,
+        to: to.value,
+        state: state.value,
+        before,
+      });
       if (isCurrent()) result.replaceChildren(...parts(found));
     } catch (error) {
       if (isCurrent()) result.replaceChildren(problem(error.message, show));
@@ -29,37 +38,83 @@ export function ledger({ pipeline, place, isCurrent }) {
       return [nothing("The ledger has no matching minute in this range. Choose a longer range, or all states.")];
     }
     const move = (title, disabled, go) =>
-      h("button", { type: "button", disabled, onclick: () => { go(); show(); } }, title);
+      h(
+        "button",
+        {
+          type: "button",
+          disabled,
+          onclick: () => {
+            go();
+            show();
+          },
+        },
+        title,
+      );
     return [
       h(
         "p",
         { class: "pages" },
         move("Newer", pages.length === 1, () => pages.pop()),
         move("Older", !more, () => pages.push(rows[rows.length - 1].minute)),
-        h("span", { class: "quiet" }, rows.length ? `page ${pages.length}: ${time(rows[rows.length - 1].minute)} to ${time(rows[0].minute)} UTC` : `page ${pages.length} is empty`),
+        h(
+          "span",
+          { class: "quiet" },
+          rows.length
+            ? `page ${pages.length}: ${time(rows[rows.length - 1].minute)} to ${time(rows[0].minute)} UTC`
+            : `page ${pages.length} is empty`,
+        ),
       ),
       table(
-        { Minute: "", State: "", "Rows in": "n", Counted: "n", Ignored: "n", Rejected: "n", Merged: "", Batch: "n", "Reason, options, ignored rows by kind": "long" },
-        rows.map((row) => [
-          time(row.minute),
-          [badge(row.state), row.pending && row.state !== "seen" ? badge("pending") : null].filter(Boolean),
-          ...["raw_rows", "counted_rows", "ignored_rows", "rejected_rows"].map((name) => number(row[name])),
-          time(row.merged_at, true),
-          row.run ? h("a", toAirflow(runPath(row.run)), String(row.batch_id)) : row.batch_id ? String(row.batch_id) : "–",
-          [
-            row.reason,
-            ...Object.entries(row.options).map(([name, value]) => `${name} = ${value}`),
-            ...(row.reason ? [] : Object.entries(row.ignored_by_kind).map(([kind, rows]) => `${kind} ${number(rows)}`)),
-          ].filter(Boolean).join(", "),
-        ]).map((cells) => cells.map((cell) => (Array.isArray(cell) ? h("span", {}, cell) : cell))),
+        {
+          Minute: "",
+          State: "",
+          "Rows in": "n",
+          Counted: "n",
+          Ignored: "n",
+          Rejected: "n",
+          Merged: "",
+          Batch: "n",
+          "Reason, options, ignored rows by kind": "long",
+        },
+        rows
+          .map((row) => [
+            time(row.minute),
+            [badge(row.state), row.pending && row.state !== "seen" ? badge("pending") : null].filter(Boolean),
+            ...["raw_rows", "counted_rows", "ignored_rows", "rejected_rows"].map((name) => number(row[name])),
+            time(row.merged_at, true),
+            row.run
+              ? h("a", toAirflow(runPath(row.run)), String(row.batch_id))
+              : row.batch_id
+                ? String(row.batch_id)
+                : "–",
+            [
+              row.reason,
+              ...Object.entries(row.options).map(([name, value]) => `${name} = ${value}`),
+              ...(row.reason
+                ? []
+                : Object.entries(row.ignored_by_kind).map(([kind, rows]) => `${kind} ${number(rows)}`)),
+            ]
+              .filter(Boolean)
+              .join(", "),
+          ])
+          .map((cells) => cells.map((cell) => (Array.isArray(cell) ? h("span", {}, cell) : cell))),
       ),
     ];
   }
 
   const form = h(
     "form",
-    { class: "filters", onsubmit: (event) => { event.preventDefault(); pages = [null]; show(); } },
-    field("From (UTC)", from), field("To (UTC), exclusive", to), field("State", state),
+    {
+      class: "filters",
+      onsubmit: (event) => {
+        event.preventDefault();
+        pages = [null];
+        show();
+      },
+    },
+    field("From (UTC)", from),
+    field("To (UTC), exclusive", to),
+    field("State", state),
     h("button", { type: "submit", class: "main" }, "Show"),
   );
   place.replaceChildren(form, result);

@@ -16,7 +16,11 @@ const MEANINGS = {
 };
 
 export function minutes({ pipeline, place, isCurrent }) {
-  const detail = h("p", { class: "detail", role: "status" }, "Hover over a minute for details; click it to open its run.");
+  const detail = h(
+    "p",
+    { class: "detail", role: "status" },
+    "Hover over a minute for details; click it to open its run.",
+  );
   async function again() {
     try {
       const found = await ask(`${pipeline.pipeline}/minutes`);
@@ -42,13 +46,15 @@ function parts(pipeline, { minutes: all, day }, detail) {
     h("h2", {}, "Rows per minute"),
     table(
       { Minute: "", State: "", "Rows in": "n", Counted: "n", Ignored: "n", Rejected: "n", Merged: "", Run: "" },
-      [...all].reverse().map((one) => [
-        time(one.minute),
-        badge(one.state),
-        ...["raw_rows", "counted_rows", "ignored_rows", "rejected_rows"].map((name) => number(one[name])),
-        one.merged_at ? one.merged_at.slice(11, 19) : "–",
-        one.run ? h("a", toAirflow(runPath(one.run)), "run") : "–",
-      ]),
+      [...all]
+        .reverse()
+        .map((one) => [
+          time(one.minute),
+          badge(one.state),
+          ...["raw_rows", "counted_rows", "ignored_rows", "rejected_rows"].map((name) => number(one[name])),
+          one.merged_at ? one.merged_at.slice(11, 19) : "–",
+          one.run ? h("a", toAirflow(runPath(one.run)), "run") : "–",
+        ]),
     ),
   ];
 }
@@ -64,29 +70,48 @@ function figures(one) {
     "Minutes pending · held": `${number(one.pending)} · ${number(one.held)}`,
     "Last poll": one.look_age === null ? "never" : `${duration(one.look_age)} ago`,
   };
-  return h("dl", { class: "figures" }, Object.entries(all).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h(
+    "dl",
+    { class: "figures" },
+    Object.entries(all).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 }
 
 function strip(all, say) {
   const cells = all.map((one) => {
-    const attributes = { class: `cell ${one.state}`, "aria-label": label(one), onmouseenter: say(one), onfocus: say(one) };
+    const attributes = {
+      class: `cell ${one.state}`,
+      "aria-label": label(one),
+      onmouseenter: say(one),
+      onfocus: say(one),
+    };
     return one.run ? h("a", { ...attributes, ...toAirflow(runPath(one.run)) }) : h("span", attributes);
   });
   return h("div", { class: "strip" }, cells);
 }
 
 function axis(all) {
-  return h("div", { class: "strip axis", "aria-hidden": "true" }, all.map((one, number) => h("span", {}, number % 10 ? "" : clock(one.minute))));
+  return h(
+    "div",
+    { class: "strip axis", "aria-hidden": "true" },
+    all.map((one, number) => h("span", {}, number % 10 ? "" : clock(one.minute))),
+  );
 }
 
 function legend(all) {
   const states = Object.keys(MEANINGS).filter((state) => state !== "closed" || all.some((one) => one.state === state));
-  return h("ul", { class: "legend" }, states.map((state) => h("li", {}, h("span", { class: `cell ${state}` }), `${state}: ${MEANINGS[state]}`)));
+  return h(
+    "ul",
+    { class: "legend" },
+    states.map((state) => h("li", {}, h("span", { class: `cell ${state}` }), `${state}: ${MEANINGS[state]}`)),
+  );
 }
 
 function label(one) {
-  const rows = one.raw_rows === null
-    ? ""
-    : `: ${number(one.raw_rows)} in = ${number(one.counted_rows)} counted + ${number(one.ignored_rows)} ignored + ${number(one.rejected_rows)} rejected`;
+  const rows =
+    one.raw_rows === null
+      ? ""
+      : `: ${number(one.raw_rows)} in = ${number(one.counted_rows)} counted + ${number(one.ignored_rows)} ignored + ` +
+        `${number(one.rejected_rows)} rejected`;
   return `${time(one.minute)} ${one.state}${rows}${one.reason ? `. ${one.reason}` : ""}`;
 }

@@ -69,7 +69,7 @@ function frame() {
 }
 
 function card(one) {
-  const waits = [plural(one.pending, "minute") + " pending", one.held ? `${number(one.held)} held` : null];
+  const waits = [`${plural(one.pending, "minute")} pending`, one.held ? `${number(one.held)} held` : null];
   return h(
     "button",
     {
@@ -80,7 +80,11 @@ function card(one) {
     },
     h("span", { class: "name" }, one.pipeline, badge(one.state)),
     h("span", { class: "big" }, one.lag === null ? "nothing published yet" : `${duration(one.lag)} behind`),
-    h("span", { class: "quiet" }, one.day ? `below ${duration(one.day.p95)} for 95 % of the last day` : one.description),
+    h(
+      "span",
+      { class: "quiet" },
+      one.day ? `below ${duration(one.day.p95)} for 95 % of the last day` : one.description,
+    ),
     h("span", { class: "quiet" }, waits.filter(Boolean).join(", ")),
     one.copies && h("span", { class: "quiet" }, `Lakehouse: ${lakehouse(one.copies, overview.now)}`),
     one.copies && one.copies.to_load !== null && h("span", { class: "quiet" }, `BigQuery: ${bigquery(one.copies)}`),

@@ -22,7 +22,12 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   function parts({ minutes, more, sees_rows }) {
     if (!minutes.length) return [nothing("No minute is held. All minutes passed their checks.")];
     return [
-      h("p", { class: "quiet" }, "A held minute failed a check and is not published; other minutes continue. It is read again when it changes, and published if it passes. Release publishes it as it is, once."),
+      h(
+        "p",
+        { class: "quiet" },
+        "A held minute failed a check and is not published; other minutes continue. It is read again when it changes, ",
+        "and published if it passes. Release publishes it as it is, once.",
+      ),
       more ? h("p", { class: "quiet" }, `Showing the oldest ${number(minutes.length)}.`) : null,
       ...minutes.map((row) => heldMinute(row, sees_rows)),
     ].filter(Boolean);
@@ -37,20 +42,37 @@ export function held({ pipeline, place, isCurrent, refresh }) {
       h(
         "p",
         { class: "quiet" },
-        `Held since ${time(row.held_since, true)}. Rows at the last good read: ${number(row.rows_before)}; now: ${number(row.rows_now)}. `,
+        `Held since ${time(row.held_since, true)}. `,
+        `Rows at the last good read: ${number(row.rows_before)}; now: ${number(row.rows_now)}. `,
         row.run ? h("a", toAirflow(runPath(row.run)), "Open the run that held it") : null,
       ),
-      row.checks.map((check) => h("div", {}, h("p", {}, h("code", {}, check.check_name), ` found ${plural(check.offending_rows, "row")}`), samples(check.sample, seesRows))),
-      row.status === "accepted" ? h("p", { class: "done" }, "Its drift is accepted. The next run reads it again.")
-        : row.status === "due" ? h("p", { class: "done" }, "All rows of its hour are read. The next run reads it again.")
-        : row.status === "released"
-        ? h("p", { class: "done" }, `Released by ${row.released_by} at ${time(row.released_at, true)}${row.released_because ? `: ${row.released_because}` : ""}. The next run publishes it.`)
-        : release(row),
+      row.checks.map((check) =>
+        h(
+          "div",
+          {},
+          h("p", {}, h("code", {}, check.check_name), ` found ${plural(check.offending_rows, "row")}`),
+          samples(check.sample, seesRows),
+        ),
+      ),
+      row.status === "accepted"
+        ? h("p", { class: "done" }, "Its drift is accepted. The next run reads it again.")
+        : row.status === "due"
+          ? h("p", { class: "done" }, "All rows of its hour are read. The next run reads it again.")
+          : row.status === "released"
+            ? h(
+                "p",
+                { class: "done" },
+                `Released by ${row.released_by} at ${time(row.released_at, true)}`,
+                row.released_because ? `: ${row.released_because}` : "",
+                ". The next run publishes it.",
+              )
+            : release(row),
     );
   }
 
   function release(row) {
-    if (!pipeline.may_edit) return h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_minute can release it.`);
+    if (!pipeline.may_edit)
+      return h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_minute can release it.`);
     const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Reason, kept in the record" });
     const button = h("button", { type: "submit", class: "main" }, "Release");
     const trouble = h("div");
@@ -91,16 +113,40 @@ export function rejected({ pipeline, place, isCurrent }) {
   }
 
   function parts({ groups, more, most, sees_rows }) {
-    if (!groups.length) return [nothing("No rejected events in this range. Clear both fields to see all of them, including rows without a minute.")];
+    if (!groups.length)
+      return [
+        nothing(
+          "No rejected events in this range. Clear both fields to see all of them, including rows without a minute.",
+        ),
+      ];
     return [
-      more ? h("p", { class: "quiet" }, `Grouped from the newest ${number(most)} rejected events of this range. Choose a shorter range to count all of them.`) : null,
+      more
+        ? h(
+            "p",
+            { class: "quiet" },
+            `Grouped from the newest ${number(most)} rejected events of this range. `,
+            "Choose a shorter range to count all of them.",
+          )
+        : null,
       ...groups.map((group) =>
         h(
           "article",
           {},
           h("h3", {}, `${number(group.rows)} × ${group.reason}`),
-          h("p", { class: "quiet" }, `Origin: ${group.origin}. ${plural(group.minutes, "minute")} from ${time(group.first_minute)} to ${time(group.last_minute)}. Last rejected at ${time(group.newest, true)}.`),
-          group.samples.map((sample) => h("div", {}, h("p", {}, h("code", {}, sample.origin_key), ` ${sample.reason}`), "payload" in sample ? h("pre", {}, sample.payload) : null)),
+          h(
+            "p",
+            { class: "quiet" },
+            `Origin: ${group.origin}. ${plural(group.minutes, "minute")} from ${time(group.first_minute)} to `,
+            `${time(group.last_minute)}. Last rejected at ${time(group.newest, true)}.`,
+          ),
+          group.samples.map((sample) =>
+            h(
+              "div",
+              {},
+              h("p", {}, h("code", {}, sample.origin_key), ` ${sample.reason}`),
+              "payload" in sample ? h("pre", {}, sample.payload) : null,
+            ),
+          ),
           sees_rows ? null : h("p", { class: "quiet" }, HIDDEN),
         ),
       ),
@@ -109,8 +155,15 @@ export function rejected({ pipeline, place, isCurrent }) {
 
   const form = h(
     "form",
-    { class: "filters", onsubmit: (event) => { event.preventDefault(); show(); } },
-    field("From (UTC)", from), field("To (UTC), exclusive", to),
+    {
+      class: "filters",
+      onsubmit: (event) => {
+        event.preventDefault();
+        show();
+      },
+    },
+    field("From (UTC)", from),
+    field("To (UTC), exclusive", to),
     h("button", { type: "submit", class: "main" }, "Show"),
   );
   place.replaceChildren(form, result);
@@ -133,8 +186,26 @@ export function gates({ pipeline, place, isCurrent }) {
     return [
       h("h2", {}, `Checks of about the last ${number(batches)} batches`),
       table(
-        { Gate: "", Check: "", Severity: "", Runs: "n", Warnings: "n", Failures: "n", "Last failure or warning": "", "Purpose": "long" },
-        checks.map((one) => [one.gate, h("code", {}, one.check_name), one.severity, number(one.runs), number(one.warnings), number(one.failures), time(one.found_at, true), one.purpose]),
+        {
+          Gate: "",
+          Check: "",
+          Severity: "",
+          Runs: "n",
+          Warnings: "n",
+          Failures: "n",
+          "Last failure or warning": "",
+          Purpose: "long",
+        },
+        checks.map((one) => [
+          one.gate,
+          h("code", {}, one.check_name),
+          one.severity,
+          number(one.runs),
+          number(one.warnings),
+          number(one.failures),
+          time(one.found_at, true),
+          one.purpose,
+        ]),
       ),
       h("h2", {}, "Failures and warnings, newest first"),
       ...(findings.length ? findings.map((one) => finding(one, sees_rows)) : [nothing("None. Every check passed.")]),
@@ -154,7 +225,8 @@ function finding(one, seesRows) {
     h(
       "p",
       { class: "quiet" },
-      `${plural(one.offending_rows, "offending row")} at the ${one.gate} gate of batch ${one.batch_id}, ${time(one.checked_at, true)}. `,
+      `${plural(one.offending_rows, "offending row")} at the ${one.gate} gate of batch ${one.batch_id}, `,
+      `${time(one.checked_at, true)}. `,
       one.run ? h("a", toAirflow(runPath(one.run)), "Open the run") : null,
     ),
     samples(one.sample, seesRows),
@@ -165,5 +237,8 @@ function samples(rows, seesRows) {
   if (!seesRows) return h("p", { class: "quiet" }, HIDDEN);
   if (!rows.length) return h("p", { class: "quiet" }, "No sample rows were kept, or housekeeping has deleted them.");
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-  return table(Object.fromEntries(names.map((name) => [name, ""])), rows.map((row) => names.map((name) => String(row[name] ?? "–"))));
+  return table(
+    Object.fromEntries(names.map((name) => [name, ""])),
+    rows.map((row) => names.map((name) => String(row[name] ?? "–"))),
+  );
 }
