@@ -48,7 +48,7 @@ def event(at: datetime, second: int = 1) -> Event:
 
 def write(writer, *events: Event, touch: bool = True) -> None:
     """As a producer does, or as one that never touches the change log."""
-    WRITTEN.update(minute_of(one.create_time) for one in events)
+    WRITTEN.update(minute_of(event.create_time) for event in events)
     to_lake = EventWriter(writer, RECRUITMENT)
     if not touch:
         to_lake._touch = lambda minutes: None
@@ -76,9 +76,9 @@ def read_and_merge(lab: Lab, reader, rows: dict, *, rejects=(), run_id: str = "r
     """What Spark would have read of these minutes as they are in the lake now, published; every touch has settled."""
     clock = planner.look(RECRUITMENT, reader, lab.conn).clock
     batch_id = lab.open(*rows, run_id=run_id, clock=clock, is_delta=False, allow_shrink=True)
-    found = counts.minute_counts(reader, RECRUITMENT, rows)
+    result = counts.minute_counts(reader, RECRUITMENT, rows)
     counted = {}
-    for at, (raw, checksum) in found.items():
+    for at, (raw, checksum) in result.items():
         events = sum(row["event_count"] for row in rows[at])
         rejected = sum(of == at for of, _ in rejects)
         counted[at] = {"raw_rows": raw, "ignored_rows": raw - events - rejected, "id_checksum": checksum}
@@ -116,8 +116,8 @@ def good(lab: Lab, reader, writer) -> Lab:
     return lab
 
 
-def report_of(pipeline=QUICK, patience: float = 0, **asked):
-    return verify.verify([pipeline], patience=patience, poll=0.05, **asked).pipelines[0]
+def report_of(pipeline=QUICK, patience: float = 0, **options):
+    return verify.verify([pipeline], patience=patience, poll=0.05, **options).pipelines[0]
 
 
 def kinds(report) -> dict[str, int]:
@@ -153,9 +153,9 @@ def test_a_partition_that_cannot_be_read_is_named_and_everything_else_is_verifie
     with unreadable_partition(writer, RECRUITMENT, minute(1), 3):
         report = report_of()
         assert kinds(report) == {"unreadable": 1, "vanished_rows": 1}
-        found = only(report, "unreadable")
-        assert found.minute == minute(1) and "shard 3" in found.where
-        assert "nodetool garbagecollect" in found.remedy and "tombstone_failure_threshold" in found.remedy
+        result = only(report, "unreadable")
+        assert result.minute == minute(1) and "shard 3" in result.where
+        assert "nodetool garbagecollect" in result.remedy and "tombstone_failure_threshold" in result.remedy
         assert only(report, "vanished_rows").minute == minute(0)
         assert report.totals["facts"] == 2
         # Without the other minute: the command waits as long as a difference takes to settle.
@@ -354,8 +354,8 @@ def test_facts_are_found_in_every_slice_of_keys(good: Lab, monkeypatch: pytest.M
                "group_id, 0, 0, 0, 0, 0, 0, 0, 0, sources, latest_update_time FROM recruitment.events")  # fmt: skip
     slices = []
     monkeypatch.setattr(rules, "SLICE_ROWS", 3)
-    found = [finding.where for finding, _ in rules.broken_facts(good.conn, RECRUITMENT, lambda: slices.append(1))]
-    assert len(found) == len(set(found)) == 3 + 10
+    result = [finding.where for finding, _ in rules.broken_facts(good.conn, RECRUITMENT, lambda: slices.append(1))]
+    assert len(result) == len(set(result)) == 3 + 10
     assert len(slices) > 4
 
 
@@ -414,10 +414,10 @@ def around_the_count(monkeypatch, *steps) -> None:
         before, after = waiting.pop(0) if waiting else (None, None)
         if before:
             before()
-        found = count(*arguments)
+        result = count(*arguments)
         if after:
             after()
-        return found
+        return result
 
     monkeypatch.setattr(counts, "minute_counts", counting)
 
@@ -428,13 +428,13 @@ def before_the_count(monkeypatch, *steps) -> None:
 
 def before_ledger_is_read(monkeypatch, number: int, step) -> None:
     """The step goes before the ledger is read for that time."""
-    asked, times = Minutes._known, []
+    original, times = Minutes._known, []
 
     def known(self, minutes):
         times.append(minutes)
         if len(times) == number:
             step()
-        return asked(self, minutes)
+        return original(self, minutes)
 
     monkeypatch.setattr(Minutes, "_known", known)
 
@@ -554,13 +554,13 @@ def test_exit_status_and_report_for_people_and_programs(good: Lab, minutemark, c
     assert "recruitment, all minutes: nothing differs" in capsys.readouterr().out
     good.query("UPDATE recruitment.events SET clicks = 40")
     assert minutemark("verify", "--lines", "1") == 1
-    said = capsys.readouterr().out
-    assert "found clicks=40" in said
-    assert "… and 1 more" in said
+    text = capsys.readouterr().out
+    assert "found clicks=40" in text
+    assert "… and 1 more" in text
     assert minutemark("verify", "--json", "--from", "2026-03-01T10:00", "--to", "2026-03-01T10:01") == 1
-    found = json.loads(capsys.readouterr().out)["pipelines"]["recruitment"]
-    assert (found["totals"]["minutes"], found["totals"]["lake_rows"], found["totals"]["differences"]) == (1, 2, 2)
-    assert found["differences"][0]["first"][0]["found"] == {"clicks": 40}
+    result = json.loads(capsys.readouterr().out)["pipelines"]["recruitment"]
+    assert (result["totals"]["minutes"], result["totals"]["lake_rows"], result["totals"]["differences"]) == (1, 2, 2)
+    assert result["differences"][0]["first"][0]["found"] == {"clicks": 40}
 
 
 @pytest.mark.parametrize(
@@ -610,9 +610,9 @@ def test_files_of_rules_state_their_purpose_and_every_pipeline_compares_its_fact
 
     for pipeline in pipelines.all_pipelines().values():
         for kind in ("minutes", "facts", "total"):
-            found = rules.rules(pipeline, kind)
-            assert found, f"include/sql/{pipeline.name}/verify has no {kind}_*.sql."
-            assert all(rule.purpose and "." in rule.table for rule in found if kind != "total")
+            result = rules.rules(pipeline, kind)
+            assert result, f"include/sql/{pipeline.name}/verify has no {kind}_*.sql."
+            assert all(rule.purpose and "." in rule.table for rule in result if kind != "total")
 
 
 def test_a_file_that_is_not_a_rule_is_refused(tmp_path) -> None:
