@@ -250,8 +250,8 @@ def require_coming(name: str) -> None:
 def last_words(name: str) -> str:
     path = log_of(name)
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    telling = [line for line in lines[-40:] if "ERROR" in line or "Error" in line or "Exception" in line]
-    return (telling or lines or ["(none)"])[-1].strip()[:300]
+    announcing = [line for line in lines[-40:] if "ERROR" in line or "Error" in line or "Exception" in line]
+    return (announcing or lines or ["(none)"])[-1].strip()[:300]
 
 
 def shut_down(seconds: float = 60) -> list[str]:

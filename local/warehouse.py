@@ -52,21 +52,21 @@ def recent_batches(connection, limit: int) -> list[dict]:
     """The newest batches, newest first."""
     from include.warehouse import status
 
-    return _asked(status.recent_batches, connection, limit)
+    return _answer(status.recent_batches, connection, limit)
 
 
 def freshness(connection) -> list[dict]:
     """For each pipeline how fresh it is now and was in the last hour; see include/warehouse/status.py."""
     from include.warehouse import status
 
-    return _asked(status.freshness, connection)
+    return _answer(status.freshness, connection)
 
 
 def open_alerts(connection) -> list[dict]:
     """What the watch has found and is not over."""
     from include.warehouse import status
 
-    return _asked(status.open_alerts, connection)
+    return _answer(status.open_alerts, connection)
 
 
 def newest_merge(connection) -> dt.datetime | None:
@@ -77,10 +77,10 @@ def newest_merge(connection) -> dt.datetime | None:
         cursor.execute("SELECT MAX(merged_at) FROM etl.batches")
         return cursor.fetchone()[0]
 
-    return _asked(ask, connection)
+    return _answer(ask, connection)
 
 
-def _asked(ask, *arguments):
+def _answer(ask, *arguments):
     import MySQLdb
 
     try:

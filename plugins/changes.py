@@ -48,7 +48,7 @@ class WaitForChanges(Announces, BaseSensorOperator):
     """Opens the batch of this run and hands on its id; skips the run when nothing changes within `patience`.
 
     A `minute` DAG takes what has changed; a `reconcile` DAG what differs from the ledger; a backfill run, or a manual
-    run with `from` and `to`, exactly its minutes. Only scheduled runs of the first ever wait: who triggers a run is told at
+    run with `from` and `to`, exactly its minutes. Only scheduled runs of the first ever wait: who triggers a run learns at
     once that there is nothing to do.
 
     A continuous run waits longer. It also waits where nothing has changed since the last read, until the minutes that were

@@ -128,7 +128,7 @@ class StoredEvents:
         except NotAnObject as error:
             raise NotAdmitted(_no_json(str(error), reason)) from None
         if texts.keys() == {"line"} and "line" not in self._pipeline.fields:
-            raise NotAdmitted(reason)  # a line that was no record, without the header of its file
+            raise NotAdmitted(reason)  # a line that was not a record, without the header of its file
         occurrence = texts.pop(OCCURRENCE, None) or ""
         content = content_id(self._pipeline, texts, int(occurrence)) if occurrence.isdigit() else None
         return self._judge.admit(texts, content=content, text=None if occurrence else payload)
@@ -142,7 +142,7 @@ def _object(text: str) -> tuple[dict[str, str | None], str]:
 
 
 def _no_json(problem: str, reason: str) -> str:
-    """Keeps what the import had said, however often it is judged: a payload that was cut is not JSON either."""
+    """Keeps the import's reason, however often it is judged: a truncated payload is not JSON either."""
     first = reason.partition(_FIRST_REASON)[2] or reason
     return f"its stored payload {problem}{_FIRST_REASON}{first}"
 

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 20.0  # seconds that a broker may take to answer
 _REFUSAL_WAIT = 3.0  # seconds that a broker may take to refuse a login
-SAID_AGAIN_AFTER = 30.0  # seconds until the same complaint is logged once more
-_said_at: dict[int, float] = {}  # by the error's code
+REPEAT_AFTER = 30.0  # seconds until the same complaint is logged once more
+_logged_at: dict[int, float] = {}  # by the error's code
 _SERVERS = "bootstrap.servers"
 _READING = {
     "enable.partition.eof": True,  # reports the end, after control records and aborted messages too
@@ -46,8 +46,8 @@ class TopicMissing(BrokerError):
 def complaint(error: KafkaError) -> None:
     """Log what a client says that belongs to no call, such as a broker that is away: it says so several times a second."""
     now = time.monotonic()
-    if now - _said_at.get(error.code(), -math.inf) >= SAID_AGAIN_AFTER:
-        _said_at[error.code()] = now
+    if now - _logged_at.get(error.code(), -math.inf) >= REPEAT_AFTER:
+        _logged_at[error.code()] = now
         log.warning("Kafka: %s", error.str())
 
 

@@ -110,8 +110,8 @@ class Judge:
 
         `content` is its content_id, by default that of a first occurrence; `text` its JSON, where it came as such.
         """
-        name, create_time = self._pipeline.event_id, self._said(values.get("create_time"))
-        identity = create_time if name == "create_time" else self._said(values.get(name))
+        name, create_time = self._pipeline.event_id, self._read_text(values.get("create_time"))
+        identity = create_time if name == "create_time" else self._read_text(values.get(name))
         if not identity and needs_content_id(self._pipeline, values):
             identity = content or content_id(self._pipeline, values)
         if name != "create_time":
@@ -129,7 +129,7 @@ class Judge:
             raise NotAdmitted(f"it is longer than {LONGEST_EVENT} bytes, which the lake refuses", minute)
         return event
 
-    def _said(self, text: str | None) -> str | None:
+    def _read_text(self, text: str | None) -> str | None:
         return readings.text(text, self._pipeline.null_words)
 
     def _create_time(self, said: str | None, values: Mapping[str, str | None], identity: str | None) -> uuid.UUID:

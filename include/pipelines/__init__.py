@@ -9,7 +9,7 @@ import pkgutil
 from include.errors import MinutemarkError
 from include.pipelines.declaration import Dimension, Output, Pipeline, Retention
 
-__all__ = ["Dimension", "Output", "Pipeline", "Retention", "all_pipelines", "asked", "get"]
+__all__ = ["Dimension", "Output", "Pipeline", "Retention", "all_pipelines", "get", "named_or_all"]
 
 
 class UnknownPipeline(MinutemarkError):

@@ -89,7 +89,7 @@ def _price() -> Column:
 
 def _reason() -> Column:
     """The first rule that the row breaks, in the order of the design (§9); null when it breaks none."""
-    price, said_price = F.col("typed_price"), F.col("price")
+    price, price_text = F.col("typed_price"), F.col("price")
     price_does_not_matter = (F.col("counted_kind") != PURCHASE) | _price().isNotNull()
     longest_part = F.greatest(F.length("typed_department"), F.length("typed_product"))
     return (
@@ -100,9 +100,9 @@ def _reason() -> Column:
         .when(longest_part > LONGEST_NAME, Rejection.CATEGORY_CODE.saying(F.col("category_code")))
         .when(F.length("typed_brand") > LONGEST_NAME, Rejection.BRAND.saying(F.col("typed_brand")))
         .when(price_does_not_matter, F.lit(None))
-        .when(price.isNull(), Rejection.PRICE.saying(said_price))
-        .when(price < 0, Rejection.PRICE_NEGATIVE.saying(said_price))
-        .otherwise(Rejection.PRICE_TOO_LARGE.saying(said_price))
+        .when(price.isNull(), Rejection.PRICE.saying(price_text))
+        .when(price < 0, Rejection.PRICE_NEGATIVE.saying(price_text))
+        .otherwise(Rejection.PRICE_TOO_LARGE.saying(price_text))
     )
 
 

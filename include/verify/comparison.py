@@ -153,7 +153,7 @@ def finding_of(pipeline: Pipeline, look: Look) -> Finding:
         remedy = again(name, look.minute)
     if kind == "vanished_rows":
         shrunk = again(name, look.minute, shrink=True)
-        remedy = f"bring the lost rows back into the lake; if they are gone on purpose, {shrunk}"
+        remedy = f"bring the lost rows back into the lake; if they were removed on purpose, {shrunk}"
     return Finding(kind, look.minute, "etl.minute_ledger", _rows(look.in_lake), _rows(known.read), remedy)
 
 

@@ -173,7 +173,7 @@ def test_a_metric_that_an_older_warehouse_lacks_is_filled_by_a_backfill(airflow)
 
 def test_a_generated_day_sums_to_the_cent_with_csv_and_decimal(airflow, tmp_path):
     path = tmp_path / "2020-Jan.csv.gz"
-    shop_file.write(path, shop_file.Asked(2_000, date(2020, 1, 1), days=1))
+    shop_file.write(path, shop_file.Request(2_000, date(2020, 1, 1), days=1))
     revenue: dict[datetime, Decimal] = defaultdict(Decimal)
     kinds: dict[datetime, Counter[str]] = defaultdict(Counter)
     with gzip.open(path, "rt", newline="") as lines:

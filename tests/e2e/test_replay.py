@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("schemas")
 
 NOON = datetime(2026, 3, 1, 12, 0, 5)
 THERE = [click(NOON + timedelta(milliseconds=number), 1) for number in range(20)]
-COUNTED, IGNORED, REJECTED = MENDED = [
+COUNTED, IGNORED, REJECTED = FIXED = [
     click(NOON, 2),
     click(NOON, 3, custom_track="alive"),
     click(NOON, 4, ts="?"),
@@ -32,20 +32,20 @@ def test_rows_of_an_import_become_events_and_each_fate_is_reported(airflow):
         conn.cursor().executemany(
             "INSERT INTO etl.rejected_events (pipeline, origin, origin_key, reason, payload) "
             "VALUES ('recruitment', 'import', %s, 'create_time is fixed', %s)",
-            [(f"sha:{line}", json.dumps(row)) for line, row in enumerate(MENDED)],
+            [(f"sha:{line}", json.dumps(row)) for line, row in enumerate(FIXED)],
         )
         conn.commit()
     started = reprocess.start(RECRUITMENT, Choice())
     airflow.run().must_succeed()
     assert reprocess.follow(started) == "3 rows of 1 minutes are processed: 1 counted, 1 ignored, 1 still rejected."
-    must_equal_reference(THERE + MENDED, {})
+    must_equal_reference(THERE + FIXED, {})
     assert count("etl.rejected_events WHERE origin = 'import'") == 0
 
 
 def test_the_dag_reprocesses_rejected_events(airflow):
     before = count("etl.minute_ledger WHERE pending = 1")
-    airflow.run("minutemark_replay", conf={"reason": "ts is no time", "wait": False}).must_succeed()
+    airflow.run("minutemark_replay", conf={"reason": "ts is not a time", "wait": False}).must_succeed()
     assert count("etl.minute_ledger WHERE pending = 1") >= max(before, 1)
     airflow.catch_up()
-    must_equal_reference(THERE + MENDED, {})
+    must_equal_reference(THERE + FIXED, {})
     assert count("etl.rejected_events") == 1

@@ -167,6 +167,6 @@ def test_repeated_complaints_of_a_client_are_logged_once_in_a_while(caplog, monk
         clients.complaint(error)
     assert caplog.messages == ["Kafka: Connection refused", "Kafka: 1/1 brokers are down"]
 
-    monkeypatch.setattr(clients, "SAID_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(clients, "REPEAT_AFTER", 0.0)
     clients.complaint(refused)
     assert caplog.messages[2:] == ["Kafka: Connection refused"]

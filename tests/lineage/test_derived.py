@@ -46,7 +46,7 @@ def test_a_fact_comes_from_contributions_and_they_from_staging_and_it_from_the_p
     assert kept[LAKE]["columns"]["payload.bid"]["from"] == {"kafka recruitment.events": {"bid": "IDENTITY"}}
 
 
-def test_a_column_of_a_dimension_comes_by_the_join(kept):
+def test_a_column_of_a_dimension_comes_from_the_join(kept):
     assert kept[FACTS]["columns"]["company_id"]["from"] == {JOB: {"company_id": "IDENTITY"}}
     assert kept[FACTS]["rows"][JOB] == {"id": "JOIN"}
     assert "GROUP_BY" in kept[FACTS]["rows"][CONTRIBUTIONS]["job_id"]

@@ -67,8 +67,8 @@ def test_a_problem_is_notified_once_repeated_hourly_and_notified_when_over(lab: 
 
 
 def test_a_problem_that_comes_and_goes_is_one_problem(lab: Lab, people: People) -> None:
-    told = [at(lab, people, NOON + number * MINUTE, *([STALE] if number % 2 == 0 else [])) for number in range(20)]
-    assert sum(told, []) == ["Problem: recruitment is stale"]
+    notices = [at(lab, people, NOON + number * MINUTE, *([STALE] if number % 2 == 0 else [])) for number in range(20)]
+    assert sum(notices, []) == ["Problem: recruitment is stale"]
 
 
 def test_a_failed_notification_is_retried(lab: Lab, people: People) -> None:
@@ -145,13 +145,13 @@ def test_held_minutes_failing_batches_and_a_blind_watch_are_each_notified(lab: L
         lab.open(minute - MINUTE, run_id=f"run-{number}", clock=now)
     lab.query("UPDATE etl.batches SET state = 'failed', reason = 'java.lang.OutOfMemoryError'")
     watch(people.notify)
-    told = {notice.problem: notice.text for notice in people.heard}
-    assert set(told) == {"blind", "held", "failing"}
-    assert "bedan.tracking was last polled 200 s ago" in told["blind"]
-    assert f"The newest is {minute:%Y-%m-%d %H:%M}: staging_shrink: rows lack" in told["held"]
+    notices = {notice.problem: notice.text for notice in people.heard}
+    assert set(notices) == {"blind", "held", "failing"}
+    assert "bedan.tracking was last polled 200 s ago" in notices["blind"]
+    assert f"The newest is {minute:%Y-%m-%d %H:%M}: staging_shrink: rows lack" in notices["held"]
     assert (
         "The last 2 batches of recruitment were not merged. The last reason: java.lang.OutOfMemoryError"
-        in told["failing"]
+        in notices["failing"]
     )
 
 

@@ -40,7 +40,7 @@ def test_every_column_of_the_contract_is_refused():
 
 @pytest.mark.parametrize("names", [("brand",), ("Brand",), ("mood", "MOOD")])
 def test_fields_that_differ_in_case_only_are_refused(names):
-    with pytest.raises(ValueError, match=f"{names[-1]}, which Spark cannot tell apart"):
+    with pytest.raises(ValueError, match=f"{names[-1]}, which Spark cannot distinguish"):
         with_fields(*names)
 
 

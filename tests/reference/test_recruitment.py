@@ -68,7 +68,7 @@ def test_a_click_without_a_bid_is_counted_but_leaves_the_average_alone():
         pytest.param({"job_id": None, "bid": "-1"}, ("ignored", "no_job"), id="no job before bid"),
         pytest.param({"bid": "-0.01"}, ("rejected", "bid"), id="negative bid"),
         pytest.param({"bid": "NaN"}, ("counted", "click"), id="bid NaN"),
-        pytest.param({"job_id": "0"}, ("ignored", "no_job"), id="zero is no job"),
+        pytest.param({"job_id": "0"}, ("ignored", "no_job"), id="zero is not a job"),
         pytest.param({"bid": "cheap"}, ("rejected", "bid"), id="bid no number"),
         pytest.param({"bid": "-1", "custom_track": "conversion"}, ("counted", "conversion"), id="bid of no click"),
     ],

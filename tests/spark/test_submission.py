@@ -117,7 +117,7 @@ def test_speculation_stays_off_and_times_stay_utc(tmp_path, monkeypatch: pytest.
 
 
 def test_the_machine_s_defaults_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--properties-file hides spark-defaults.conf, so it is merged."""
+    """--properties-file hides spark-defaults.conf, which is therefore merged."""
     (tmp_path / "spark-defaults.conf").write_text(
         "# ours\nspark.driver.memory 2g\nspark.driver.extraJavaOptions=-Da=b\n"
     )

@@ -48,6 +48,6 @@ def test_a_release_pardons_its_minute_in_every_check_and_no_other_minute() -> No
     assert [row.get("released_by") for row in verdict.outcomes[1].sample] == ["ann", None]
 
 
-def test_nothing_passes_when_every_minute_is_to_blame() -> None:
+def test_nothing_passes_when_every_minute_fails() -> None:
     assert not judge([failing("a", *BATCH)], BATCH, (), {}).passed
     assert judge([failing("a", *BATCH)], BATCH, (), released(*BATCH)).passed
