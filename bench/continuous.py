@@ -191,7 +191,7 @@ class _Cpu:
         from local import supervisor
 
         used = Counter({"spark": sum(self._drivers.values())})
-        programs = {one["pid"]: one["name"] for one in supervisor.processes() if one["pid"]}
+        programs = {entry["pid"]: entry["name"] for entry in supervisor.processes() if entry["pid"]}
         [parent] = {psutil.Process(pid).ppid() for pid in programs}
         for pid in (parent, *programs):
             # A program that was killed has left its time to supervisord; here only the scheduler is.
@@ -220,7 +220,7 @@ def _kills(seed: int, airflow, dag_id: str) -> Iterator[str]:
     victims = {
         "task": lambda: tasks_of(airflow, dag_id),
         "scheduler": lambda: [
-            one["pid"] for one in supervisor.processes() if one["name"] == "scheduler" and one["pid"]
+            program["pid"] for program in supervisor.processes() if program["name"] == "scheduler" and program["pid"]
         ],
         "driver": lambda: [driver.pid for driver in supervisor.spark_drivers()],
     }
@@ -240,8 +240,8 @@ def kill(pids: list[int]) -> bool:
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
-            for one in (*process.children(recursive=True), process):
-                one.kill()
+            for member in (*process.children(recursive=True), process):
+                member.kill()
                 killed = True
     return killed
 
@@ -255,13 +255,13 @@ def tasks_of(airflow, dag_id: str, task_id: str | None = None) -> list[int]:
 
     page = airflow.get(f"/api/v2/dags/{dag_id}/dagRuns/~/taskInstances?state=running")
     ids = {task["id"] for task in page["task_instances"] if task_id in (None, task["task_id"])}
-    found = []
+    seconds_of_tasks = []
     for process in supervisor.marked_processes():
         with contextlib.suppress(psutil.Error):
             title = " ".join(process.cmdline()).strip()
             if title.startswith("airflow worker") and title.split()[-1] in ids:
-                found.append(process.pid)
-    return found
+                seconds_of_tasks.append(process.pid)
+    return seconds_of_tasks
 
 
 if __name__ == "__main__":

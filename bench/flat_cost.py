@@ -55,31 +55,31 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--backlogs", type=int, nargs=2, default=BACKLOGS, metavar=("SMALLER", "LARGER"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     os.environ["TZ"] = "UTC"
     time.tzset()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, contextlib.ExitStack() as opened:
         node = opened.enter_context(throwaway.cassandra_node(Path(name), heap_mb=HEAP_MB, throw_away=False))
         os.environ.update({**node, **connections.spark(MASTER)})
         lake_schema.apply_schema()
-        bench = Bench(Path(name), asked.rounds)
+        bench = Bench(Path(name), args.rounds)
         opened.callback(bench.spark.stop)
         # All tables first: the connector does not see for a while what is made after its first look.
-        tables = {rows: lakes.make_table(f"lake_{rows}") for rows in sorted(asked.rows)}
+        tables = {rows: lakes.make_table(f"lake_{rows}") for rows in sorted(args.rows)}
         unique = lakes.make_table("lake_unique")
-        filled = [bench.lake(rows, tables[rows]) for rows in tables] if set(asked.parts) - {"poll"} else []
-        backlog = bench.backlog(max(asked.backlogs), unique) if "catch-up" in asked.parts else None
+        filled = [bench.lake(rows, tables[rows]) for rows in tables] if set(args.parts) - {"poll"} else []
+        backlog = bench.backlog(max(args.backlogs), unique) if "catch-up" in args.parts else None
         lakes.await_compaction()
         if backlog:
-            bench.catch_ups("repeating", filled[-1], asked.backlogs)
-            bench.catch_ups("unique", backlog, asked.backlogs)
-        if {"minute", "classic"} & set(asked.parts):
+            bench.catch_ups("repeating", filled[-1], args.backlogs)
+            bench.catch_ups("unique", backlog, args.backlogs)
+        if {"minute", "classic"} & set(args.parts):
             worlds = [opened.enter_context(bench.merged(lake)) for lake in filled]
-            if "minute" in asked.parts:
+            if "minute" in args.parts:
                 bench.minutes(worlds)
-            if "classic" in asked.parts:
+            if "classic" in args.parts:
                 bench.classics(worlds)
-        if "poll" in asked.parts:  # last: a poll passes the days of all lake tables
+        if "poll" in args.parts:  # last: a poll passes the days of all lake tables
             bench.polls()
     return 0
 
@@ -128,57 +128,57 @@ class Bench:
 
     def minutes(self, worlds: Sequence[World]) -> None:
         """The same minute, touched and run again, in one world after the other."""
-        jobs, whole = ({one.name: [] for one in worlds} for _ in range(2))
+        jobs, whole = ({side.name: [] for side in worlds} for _ in range(2))
         for counted in (False, False, *[True] * self.rounds):
-            for one in worlds:
-                one.touch([DELTA])
-                timing = one.run(self.spark)
-                one.settle()
+            for side in worlds:
+                side.touch([DELTA])
+                timing = side.run(self.spark)
+                side.settle()
                 if counted:
-                    jobs[one.name].append(timing.job)
-                    whole[one.name].append(timing.run)
+                    jobs[side.name].append(timing.job)
+                    whole[side.name].append(timing.run)
         _report("minute-job", f"Spark job of {DELTA_ROWS:,} events, by rows in the lake", jobs)
         _report("minute-run", f"whole run of {DELTA_ROWS:,} events, by rows in the lake", whole)
 
     def classics(self, worlds: Sequence[World]) -> None:
         """The classic job on the same lakes; it appends to a table of its own."""
-        seconds: Seconds = {one.name: [] for one in worlds}
+        seconds: Seconds = {side.name: [] for side in worlds}
         for counted in (False, *[True] * self.rounds):
-            for one in worlds:
-                with one.entered():
+            for side in worlds:
+                with side.entered():
                     target = endpoint(WAREHOUSE_ETL)
                     properties = stores.jdbc_properties(target)
                     with warehouse("warehouse_admin") as conn:
                         conn.cursor().execute(classic.CREATE_FACTS)
                         conn.cursor().execute(f"GRANT SELECT, INSERT ON {classic.FACTS} TO '{target.login}'@'%'")
-                    begun = time.perf_counter()
+                    started = time.perf_counter()
                     classic.run(
                         self.spark,
-                        one.pipeline,
+                        side.pipeline,
                         f"{NEWEST:%Y-%m-%d %H:%M:59.999}",
                         stores.jdbc_url(target),
                         properties,
                     )
                 if counted:
-                    seconds[one.name].append(time.perf_counter() - begun)
+                    seconds[side.name].append(time.perf_counter() - started)
         _report("classic", f"the classic job for the same {DELTA_ROWS:,} events, by rows in the lake", seconds)
 
     def polls(self) -> None:
         """The look that finds nothing new, with a ledger that has merged all that the change log knows."""
         seconds: Seconds = {}
         pipeline = lakes.make_table("polled")
-        with self.world("polled", pipeline) as one:
+        with self.world("polled", pipeline) as polled:
             days = 0
             for years in YEARS:
                 with _logged(f"{years} years of minutes in change log and ledger"):
                     for day in range(days, days := 365 * years):
-                        one.touch(minutes_before(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
-                    with one.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+                        polled.touch(minutes_before(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
+                    with polled.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
                         planner.look(pipeline, session, conn)
                         _pretend_merged(conn)
-                    one.settle()
+                    polled.settle()
                     lakes.await_compaction()
-                with one.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
+                with polled.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
                     look = {f"{years} years": lambda s=session, c=conn: planner.look(pipeline, s, c)}
                     seconds |= _timed(look, 5 * self.rounds)
         _report("poll", "the sensor's look, by years of minutes", seconds)
@@ -213,19 +213,19 @@ def _timed(works: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
     seconds: Seconds = {name: [] for name in works}
     for counted in (False, False, *[True] * rounds):
         for name, work in works.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             work()
             if counted:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
 @contextlib.contextmanager
 def _logged(what: str) -> Iterator[None]:
     print(f"   … {what}", file=sys.stderr, flush=True)
-    begun = time.monotonic()
+    started = time.monotonic()
     yield
-    print(f"   ✓ {what}  {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    print(f"   ✓ {what}  {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 def _report(name: str, title: str, seconds: Seconds) -> None:
@@ -243,7 +243,7 @@ def _report(name: str, title: str, seconds: Seconds) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("what", "round", "seconds"))
         writer.writerows(
-            (key, number, f"{one:.4f}") for key, rounds in seconds.items() for number, one in enumerate(rounds, 1)
+            (key, number, f"{taken:.4f}") for key, rounds in seconds.items() for number, taken in enumerate(rounds, 1)
         )
     plot.draw(RESULTS)
 

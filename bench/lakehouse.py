@@ -106,14 +106,14 @@ def _hour(args: argparse.Namespace) -> int:
             end = continuous.now(conn)
             chain = continuous.figures_of(conn, pipeline, begin, end)
         _await(lambda: airflow.backfill_is_over(backfill_id))
-        for one in pipelines.all_pipelines().values():
-            _answered(continuous.end_traffic, airflow, one)
+        for part in pipelines.all_pipelines().values():
+            _answered(continuous.end_traffic, airflow, part)
         with warehouse() as conn:
             _await_copies(conn, pipeline, bigquery=args.bigquery)
         engines = _engines(pipeline, bigquery=args.bigquery)
         report = run_verify(None, None, None, patience=240)
         equal = all(rows == engines["mysql"] for rows in engines.values())
-        left = sum(one.totals[name] for one in report.pipelines for name in ("pending", "open"))
+        left = sum(part.totals[name] for part in report.pipelines for name in ("pending", "open"))
         clean = report.clean and not left
         figures = {
             "minutes": args.minutes,
@@ -174,13 +174,13 @@ def _delete_an_hour(airflow, pipeline, conn) -> None:
         break
     in_transaction(conn, lambda cursor: cursor.execute("DELETE FROM ecommerce.visits_hourly WHERE hour = %s", (hour,)))
     report = run_verify(PIPELINE, None, None, patience=0)
-    found = report.pipelines[0].differences.counts
+    counts = report.pipelines[0].differences.counts
     print(
-        f"Hour {hour} deleted: {len(files)} files of counts, rows, a data file, the fact. verify found {found}",
+        f"Hour {hour} deleted: {len(files)} files of counts, rows, a data file, the fact. verify found {counts}",
         flush=True,
     )
-    if not any(kind.startswith("lakehouse_") for kind in found):
-        raise SystemExit(f"verify missed what was deleted: {found}")
+    if not any(kind.startswith("lakehouse_") for kind in counts):
+        raise SystemExit(f"verify missed what was deleted: {counts}")
     range_ = {"from": f"{hour:%Y-%m-%dT%H:%M}Z", "to": f"{hour + HOUR:%Y-%m-%dT%H:%M}Z"}
     _answered(airflow.trigger, f"{PIPELINE}_minute", "The hour of the fact that was deleted", range_)
     _answered(airflow.trigger, DAG, "The hour of the lakehouse that was deleted", range_)
@@ -283,9 +283,9 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
     with warehouse() as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT hour, visits, cart_additions FROM ecommerce.visits_hourly")
-        found = {"mysql": {hour: (int(visits), int(carts)) for hour, visits, carts in cursor.fetchall()}}
-    with hourly.duckdb_over(pipeline, table.table(pipeline), sorted(found["mysql"])) as connection:
-        found["duckdb"] = {hour: tuple(counts) for hour, *counts in connection.execute(query).fetchall()}
+        results = {"mysql": {hour: (int(visits), int(carts)) for hour, visits, carts in cursor.fetchall()}}
+    with hourly.duckdb_over(pipeline, table.table(pipeline), sorted(results["mysql"])) as connection:
+        results["duckdb"] = {hour: tuple(counts) for hour, *counts in connection.execute(query).fetchall()}
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[2]").appName("bench")
@@ -293,7 +293,7 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
     try:
         create_events_view(spark, pipeline)
         rows = spark.sql(query).selectExpr("CAST(hour AS timestamp_ntz) AS hour", "visits", "cart_additions").collect()
-        found["spark"] = {row.hour: (row.visits, row.cart_additions) for row in rows}
+        results["spark"] = {row.hour: (row.visits, row.cart_additions) for row in rows}
     finally:
         spark.stop()
     if bigquery:
@@ -301,9 +301,9 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
 
         view = tables.view(pipeline)
         rows = tables.query(tables.client(), f"SELECT DATETIME(hour) AS hour, visits, cart_additions FROM `{view}`")
-        found["bigquery"] = {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
+        results["bigquery"] = {row["hour"]: (row["visits"], row["cart_additions"]) for row in rows}
     # An hour may have removals alone, or have lost all its events. Only some engines then have a row, of zeros.
-    return {name: {hour: row for hour, row in rows.items() if any(row)} for name, rows in found.items()}
+    return {name: {hour: row for hour, row in rows.items() if any(row)} for name, rows in results.items()}
 
 
 def _runs(airflow, begin: datetime) -> dict[str, int]:

@@ -178,8 +178,8 @@ def _merge(pipeline: Pipeline, minutes: list[datetime], *, written: bool = False
     """What a merge of these minutes leaves in the ledger, the contributions and the fact; `written` ones the table has."""
     from include.warehouse.session import warehouse
 
-    fact = next(one for one in pipeline.facts if one.name == pipeline.lakehouse.fact)
-    names = ", ".join(one.name for one in fact.measures)
+    fact = next(measure for measure in pipeline.facts if measure.name == pipeline.lakehouse.fact)
+    names = ", ".join(measure.name for measure in fact.measures)
     with warehouse() as conn:
         cursor = conn.cursor()
         for minute in minutes:
@@ -199,7 +199,7 @@ def _merge(pipeline: Pipeline, minutes: list[datetime], *, written: bool = False
                 (minute, minute.replace(minute=0), kinds["view"] + kinds["cart"], kinds["view"], kinds["cart"]),
             )
         hours = tuple({minute.replace(minute=0) for minute in minutes})
-        sums = ", ".join(f"SUM({one.name})" for one in fact.measures)
+        sums = ", ".join(f"SUM({measure.name})" for measure in fact.measures)
         cursor.execute(
             f"REPLACE INTO {fact.table} (hour, {names}) SELECT hour, {sums} FROM {fact.contributions} "
             "WHERE hour IN %(hours)s GROUP BY hour",
@@ -220,4 +220,4 @@ def _median(values: list[float]) -> float:
 
 
 def _medians(steps: list[dict[str, float]]) -> dict[str, float]:
-    return {name: _median([one[name] for one in steps]) for name in steps[0]}
+    return {name: _median([step[name] for step in steps]) for name in steps[0]}

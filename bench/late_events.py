@@ -148,15 +148,15 @@ def _rows_read(admin) -> int:
 
 
 def _contributions(conn, batch_id: int) -> int:
-    found = 0
+    total = 0
     for fact in SHOP.facts:
         keys = " AND ".join(f"c.{column.name} = t.{column.name}" for column in fact.key)
         query = f"SELECT COUNT(*) FROM {fact.touched} AS t STRAIGHT_JOIN {fact.contributions} AS c ON {keys} "
         cursor = conn.cursor()
         cursor.execute(f"{query} WHERE t.batch_id = %s", (batch_id,))
-        found += cursor.fetchone()[0]
+        total += cursor.fetchone()[0]
         conn.rollback()
-    return found
+    return total
 
 
 def _median(rows: Sequence[tuple], column: int) -> float:

@@ -50,15 +50,15 @@ def figures(runs: Sequence[Mapping], batches: Iterable[Mapping]) -> Figures:
     by_run: dict[str, Mapping] = {}
     for batch in batches:
         by_run.setdefault(batch["run_id"], batch)
-    found = [by_run[run["dag_run_id"]] for run in runs if run["dag_run_id"] in by_run]
-    merged = [batch for batch in found if batch["merged_at"] and batch["tick"]]
+    measured = [by_run[run["dag_run_id"]] for run in runs if run["dag_run_id"] in by_run]
+    merged = [batch for batch in measured if batch["merged_at"] and batch["tick"]]
     seconds = sorted((batch["merged_at"] - batch["tick"]).total_seconds() for batch in merged)
     rows = [int(batch["raw_rows"]) for batch in merged]
     ticks = sorted(batch["tick"] for batch in merged)
     return Figures(
         runs=len(runs),
         failed_runs=sum(run["state"] == "failed" for run in runs),
-        runs_without_batch=len(runs) - len(found),
+        runs_without_batch=len(runs) - len(measured),
         merged_runs=len(merged),
         first_tick=_shown(ticks[:1]),
         last_tick=_shown(ticks[-1:]),
@@ -104,15 +104,17 @@ def main() -> int:
     arguments.add_argument("--json", action="store_true")
     given = arguments.parse_args()
     try:
-        found = asdict(measure(given.dag, given.runs))
+        measures = asdict(measure(given.dag, given.runs))
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 1
     if given.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(measures, indent=1))
     else:
         print(
-            "\n".join(f"{name.replace('_', ' '):<20}{'–' if value is None else value}" for name, value in found.items())
+            "\n".join(
+                f"{name.replace('_', ' '):<20}{'–' if value is None else value}" for name, value in measures.items()
+            )
         )
     return 0
 

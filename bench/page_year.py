@@ -104,10 +104,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, throwaway.warehouse_server(Path(name)) as connections:
         os.environ.update(connections)
         schema.apply_schema()
-        asked = _fill()
+        values = _fill()
         with site(Path(name), connections, {USER: "admin"}) as served:
             print(f"| view | median of {rounds} | slowest |\n|---|---:|---:|")
-            medians = [_measured(served, view, path.format(**asked), rounds) for view, path in _VIEWS.items()]
+            medians = [_measured(served, view, path.format(**values), rounds) for view, path in _VIEWS.items()]
     return 0 if max(medians) <= LIMIT else 1
 
 
@@ -142,9 +142,9 @@ def _measured(served: Site, view: str, path: str, rounds: int) -> float:
     """The median in milliseconds, whole answers by HTTP, after two rounds to warm up."""
     token, taken = served.token(USER), []
     for _ in range(rounds + 2):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         served.send("GET", DATA + path, token=token)
-        taken.append(1_000 * (time.perf_counter() - begun))
+        taken.append(1_000 * (time.perf_counter() - started))
     median = statistics.median(taken[2:])
     print(f"| {view} | {median:.0f} ms | {max(taken[2:]):.0f} ms |", flush=True)
     return median

@@ -17,11 +17,11 @@ LINES = {
 
 def medians(file: Path) -> dict[str, float]:
     """Median seconds of each line of a results file."""
-    found = defaultdict(list)
+    values = defaultdict(list)
     with file.open(newline="") as opened:
         for row in csv.DictReader(opened):
-            found[row["what"]].append(float(row["seconds"]))
-    return {what: statistics.median(seconds) for what, seconds in found.items()}
+            values[row["what"]].append(float(row["seconds"]))
+    return {what: statistics.median(seconds) for what, seconds in values.items()}
 
 
 def draw(results: Path, picture: Path = PICTURE) -> None:

@@ -180,7 +180,7 @@ def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], lis
     rng.shuffle(brands)
     fame = list(accumulate(1 / (rank + 3) for rank in range(len(brands))))
     no_code, no_brand = _Portion(NO_CODE), _Portion(NO_BRAND)
-    found, weights = [], []
+    products_found, weights = [], []
     for rank, number in enumerate(rng.sample(range(1_000_000, 60_000_000), products)):
         weight = 1 / (rank + 4)
         category = (
@@ -188,9 +188,9 @@ def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], lis
         )
         brand = "" if no_brand.has(weight) else rng.choices(brands, cum_weights=fame)[0]
         price = 0.0 if rng.random() < 0.003 else min(HIGHEST_PRICE, rng.lognormvariate(5.1, 1.1))
-        found.append(f"{number},{category},{brand},{price:.2f},")
+        products_found.append(f"{number},{category},{brand},{price:.2f},")
         weights.append(weight)
-    return found, list(accumulate(weights))
+    return products_found, list(accumulate(weights))
 
 
 class _Portion:

@@ -37,14 +37,14 @@ class Sample:
 
 def lags(samples: Sequence[Sample]) -> list[float]:
     """For each look the seconds until what it saw sent was committed; looks that nobody has seen committed are left out."""
-    found = []
+    seconds_behind = []
     for number, look in enumerate(samples):
         if not look.ends:  # one after the last look, to see it committed
             continue
-        later = (one.at for one in samples[number:] if _has(one, look))
+        later = (sample.at for sample in samples[number:] if _has(sample, look))
         if (at := next(later, None)) is not None:
-            found.append(at - look.at)
-    return found
+            seconds_behind.append(at - look.at)
+    return seconds_behind
 
 
 def _has(later: Sample, look: Sample) -> bool:
@@ -52,37 +52,37 @@ def _has(later: Sample, look: Sample) -> bool:
 
 
 def _samples(pipeline: pipelines.Pipeline, seconds: float) -> Iterator[Sample]:
-    begun = time.monotonic()
+    started = time.monotonic()
     with reader(group_of(pipeline.name, ingest_mode())) as client:
-        while time.monotonic() - begun < seconds + _GRACE:
-            at = time.monotonic() - begun
+        while time.monotonic() - started < seconds + _GRACE:
+            at = time.monotonic() - started
             reaches = reach_of(client, pipeline)
-            ends = {number: one.end for number, one in reaches.items()} if at < seconds else {}
-            yield Sample(at, ends, {number: one.committed or 0 for number, one in reaches.items()})
+            ends = {number: reach.end for number, reach in reaches.items()} if at < seconds else {}
+            yield Sample(at, ends, {number: reach.committed or 0 for number, reach in reaches.items()})
             if at >= seconds and _has_all(reaches.values()):
                 return
             time.sleep(_PAUSE)
 
 
 def _has_all(reaches) -> bool:
-    return all((one.committed or 0) >= one.end for one in reaches)
+    return all((reach.committed or 0) >= reach.end for reach in reaches)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.topic_lag", description=__doc__.splitlines()[0])
     parser.add_argument("--pipeline", default="recruitment")
     parser.add_argument("--seconds", type=float, default=180.0, help="to look; three minutes see three tasks take over")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     os.environ.update(environment.read())
     if not ingest_mode():
         print("No topic is followed here: MINUTEMARK_INGEST is empty.", file=sys.stderr)
         return 1
     try:
-        samples = list(_samples(pipelines.get(asked.pipeline), asked.seconds))
+        samples = list(_samples(pipelines.get(args.pipeline), args.seconds))
     except (BrokerError, pipelines.UnknownPipeline) as error:
         print(error.args[0], file=sys.stderr)
         return 1
-    looks, seconds = [one for one in samples if one.ends], sorted(lags(samples))
+    looks, seconds = [sample for sample in samples if sample.ends], sorted(lags(samples))
     if not seconds:
         print("Nothing was committed: does anybody follow the topic?", file=sys.stderr)
         return 1

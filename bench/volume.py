@@ -42,8 +42,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make volume", description=__doc__.splitlines()[0])
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--pipeline", default="ecommerce", choices=sorted(pipelines.all_pipelines()))
-    asked = parser.parse_args()
-    pipeline = pipelines.get(asked.pipeline)
+    args = parser.parse_args()
+    pipeline = pipelines.get(args.pipeline)
     os.environ["TZ"] = "UTC"
     time.tzset()
     passwords = connections.new_passwords()
@@ -53,13 +53,13 @@ def main() -> int:
         with throwaway.warehouse_server(folder, passwords) as server, node_of as node:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
-            rows = _import(pipeline, asked.file)
+            rows = _import(pipeline, args.file)
             memory.say("import")
             _catch_up(World("volume", pipeline, server), passwords, rows)
             memory.say("catch-up")
             report = verify([pipeline], patience=0)
             print(report)
-            same = _same_hours(asked.file) if pipeline.name == "ecommerce" else True
+            same = _same_hours(args.file) if pipeline.name == "ecommerce" else True
     return 0 if report.clean and same else 1
 
 
@@ -76,7 +76,7 @@ def _import(pipeline: Pipeline, file: Path) -> int:
 @contextmanager
 def _progress() -> Iterator[list[tuple[int, float]]]:
     """(rows, time) about every million rows of the running import."""
-    found, over = [(0, time.monotonic())], threading.Event()
+    marks, over = [(0, time.monotonic())], threading.Event()
 
     def follow() -> None:
         with warehouse() as conn:
@@ -85,13 +85,13 @@ def _progress() -> Iterator[list[tuple[int, float]]]:
                 cursor.execute("SELECT MAX(rows_written) FROM etl.imports")
                 rows = cursor.fetchone()[0] or 0
                 conn.rollback()
-                if rows // MILLION > found[-1][0] // MILLION:
-                    found.append((rows, time.monotonic()))
+                if rows // MILLION > marks[-1][0] // MILLION:
+                    marks.append((rows, time.monotonic()))
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
     try:
-        yield found
+        yield marks
     finally:
         over.set()
         follower.join()
@@ -151,10 +151,10 @@ def _resident(process: psutil.Process) -> int:
 
 def _same_hours(file: Path) -> bool:
     """Whether views and revenue of every hour are what the file says, by the plainest means."""
-    said: dict[str, list] = defaultdict(lambda: [0, Decimal(0)])
+    from_file: dict[str, list] = defaultdict(lambda: [0, Decimal(0)])
     with gzip.open(file, "rt", newline="") if file.suffix == ".gz" else file.open(newline="") as lines:
         for row in csv.DictReader(lines):
-            hour = said[row["event_time"][:13]]
+            hour = from_file[row["event_time"][:13]]
             if row["event_type"] == "view":
                 hour[0] += 1
             elif row["event_type"] == "purchase":
@@ -162,11 +162,13 @@ def _same_hours(file: Path) -> bool:
     with warehouse("warehouse_bi") as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT hour, SUM(views), SUM(revenue) FROM ecommerce.sales_hourly GROUP BY hour")
-        found = {f"{hour:%Y-%m-%d %H}": [int(views), revenue] for hour, views, revenue in cursor.fetchall()}
-    differing = [hour for hour in said.keys() | found.keys() if said.get(hour) != found.get(hour)]
-    revenue = sum(hour[1] for hour in said.values())
+        from_warehouse = {f"{hour:%Y-%m-%d %H}": [int(views), revenue] for hour, views, revenue in cursor.fetchall()}
+    differing = [
+        hour for hour in from_file.keys() | from_warehouse.keys() if from_file.get(hour) != from_warehouse.get(hour)
+    ]
+    revenue = sum(hour[1] for hour in from_file.values())
     named = f": {', '.join(sorted(differing)[:5])}" if differing else ""
-    print(f"  {len(said):,} hours, revenue {revenue:,}: {len(differing)} hours differ from the file's{named}")
+    print(f"  {len(from_file):,} hours, revenue {revenue:,}: {len(differing)} hours differ from the file's{named}")
     return not differing
 
 

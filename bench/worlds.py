@@ -75,14 +75,14 @@ class World:
         from include.spark import run
 
         with self.entered() as pipeline:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
                 look = planner.look(pipeline, session, conn)
-                run_info = RunInfo("bench", f"{begun}", None)
+                run_info = RunInfo("bench", f"{started}", None)
                 batch_id = planner.open_delta(pipeline, session, conn, run_info, look=look)
             if batch_id is None:
                 return None
-            steps = {"open": time.perf_counter() - begun}
+            steps = {"open": time.perf_counter() - started}
             batch, submitted = self.submission(batch_id)
             try:
                 job = run.Job.read(submitted.job_file)
@@ -93,9 +93,9 @@ class World:
                 shutil.rmtree(submitted.dir)
             if status:
                 raise RuntimeError(f"The Spark job of batch {batch_id} in {self.name} answered with {status}.")
-            steps["submit"] = job_started - begun - steps["open"]
+            steps["submit"] = job_started - started - steps["open"]
             steps |= self._publish(batch_id)
-            return Timing(time.perf_counter() - begun, job_seconds, len(batch.minutes), steps)
+            return Timing(time.perf_counter() - started, job_seconds, len(batch.minutes), steps)
 
     def submission(self, batch_id: int) -> tuple[batches.Batch, submission.Submission]:
         """A batch, and what the transform task hands to Spark for a new attempt at it."""

@@ -67,8 +67,8 @@ def count_hours(pipeline: str) -> None:
     from include.lakehouse import hourly
 
     try:
-        for one in hourly.count(pipelines.get(pipeline)):
-            print(one)
+        for count in hourly.count(pipelines.get(pipeline)):
+            print(count)
     except hourly.HoursDiffer as differ:
         raise AirflowFailException(str(differ)) from None
 

@@ -36,9 +36,9 @@ def look_at_pipelines(**context) -> None:
         notifier(context)
         return notifier.reached
 
-    found = watch(notify)
-    print("\n".join(map(line_of, found)))
-    metrics.of_look(found)
+    entries = watch(notify)
+    print("\n".join(map(line_of, entries)))
+    metrics.of_look(entries)
     ti = context["ti"]
     if has_failed(ti.get_previous_dagrun()):
         notify(Notice(ti.dag_id, "failed", OVER, "The watch runs again."))

@@ -89,7 +89,7 @@ def _click_command(command: Command, typed: Sequence[str]) -> click.Command:
     def variable(name: str) -> str | None:
         return name if name in typed else None
 
-    params = [_click_parameter(one, variable(one.make_variable)) for one in command.parameters]
+    params = [_click_parameter(parameter, variable(parameter.make_variable)) for parameter in command.parameters]
     if command.formats:
         choice = click.Choice(command.formats)
         params.append(click.Option(["--format", "form"], type=choice, default="table", envvar=variable("FORMAT")))
@@ -99,7 +99,7 @@ def _click_command(command: Command, typed: Sequence[str]) -> click.Command:
         callback=partial(_run, command),
         params=params,
         help=command.help,
-        arguments={one.name: one.help for one in command.parameters if one.positional},
+        arguments={parameter.name: parameter.help for parameter in command.parameters if parameter.positional},
     )
 
 

@@ -42,15 +42,15 @@ def sources_of(described: dict) -> set[str]:
 
 def as_text(column: str) -> str:
     """Where `database.table.column` comes from, step by step. Raises ColumnUnknown."""
-    found, data_sets = [], of_all()
+    lines, data_sets = [], of_all()
     for key, described in data_sets.items():
         own = column.removeprefix(f"{key.partition(' ')[2]}.")
         if own != column and own in described["columns"]:
             kind = described["columns"][own].get("type")
-            found += [f"{key}: {own}{f', {kind}' if kind else ''}", *_origins(data_sets, key, own, "  ")]
-    if not found:
+            lines += [f"{key}: {own}{f', {kind}' if kind else ''}", *_origins(data_sets, key, own, "  ")]
+    if not lines:
         raise ColumnUnknown(f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}.")
-    return "\n".join(found)
+    return "\n".join(lines)
 
 
 def _origins(data_sets: dict[str, dict], key: str, column: str, indent: str) -> Iterator[str]:

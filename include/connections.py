@@ -114,14 +114,14 @@ def _missing(conn_id: str) -> ConnectionMissing:
     )
 
 
-def _described(conn_id: str, found) -> Endpoint:
+def _described(conn_id: str, connection) -> Endpoint:
     return Endpoint(
         conn_id=conn_id,
-        conn_type=found.conn_type or "",
-        host=found.host or "",
-        port=found.port,
-        login=found.login,
-        password=found.password,
-        schema=found.schema,
-        extra=found.extra_dejson,
+        conn_type=connection.conn_type or "",
+        host=connection.host or "",
+        port=connection.port,
+        login=connection.login,
+        password=connection.password,
+        schema=connection.schema,
+        extra=connection.extra_dejson,
     )

@@ -20,15 +20,15 @@ def state() -> Path:
 
 def read(path: Path) -> dict[str, str]:
     """The variables of an env file, with or without `export`. A missing file has no variables."""
-    found = {}
+    result = {}
     if path.exists():
         for line in path.read_text().splitlines():
             line = line.strip().removeprefix("export ")
             name, separator, value = line.partition("=")
             if separator and not line.startswith("#"):
                 words = shlex.split(value)
-                found[name.strip()] = words[0] if words else ""
-    return found
+                result[name.strip()] = words[0] if words else ""
+    return result
 
 
 def use(variables: Mapping[str, str]) -> None:

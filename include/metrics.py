@@ -33,14 +33,14 @@ def name_of(metric: str, *parts: str) -> str:
     return ".".join(("minutemark", metric, *parts))
 
 
-def of_look(found: Iterable[dict]) -> None:
+def of_look(entries: Iterable[dict]) -> None:
     """The gauges of each entry of status.freshness; what is not known is not sent."""
     from airflow.sdk.observability import stats
 
-    for one in found:
+    for entry in entries:
         for metric, figure in GAUGES.items():
-            if one[figure] is not None:
-                stats.gauge(name_of(metric, one["pipeline"]), one[figure], tags={"pipeline": one["pipeline"]})
+            if entry[figure] is not None:
+                stats.gauge(name_of(metric, entry["pipeline"]), entry[figure], tags={"pipeline": entry["pipeline"]})
 
 
 def of_merge(result: MergeResult) -> None:

@@ -127,7 +127,10 @@ class Command:
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of the function from texts or JSON values by name; without a value, the default. Raises MinutemarkError."""
-        return {one.keyword or one.name: one.read(values.get(one.name)) for one in self.parameters}
+        return {
+            parameter.keyword or parameter.name: parameter.read(values.get(parameter.name))
+            for parameter in self.parameters
+        }
 
     def call(self, keywords: Mapping[str, Any], *, user: str, report: Callable[[str], object] = print) -> Any:
         """Run it. Returns its result: str() is what people read, and `problem` what it lacks, if it has one."""
@@ -142,4 +145,4 @@ class Command:
 
     @property
     def form(self) -> list[Parameter]:
-        return [one for one in self.parameters if one.in_form]
+        return [parameter for parameter in self.parameters if parameter.in_form]

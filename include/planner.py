@@ -124,10 +124,10 @@ def open_reconcile(
     candidates = [minute for minute in minutes if not _left_alone(known.get(minute), minute >= live)]
     conn.rollback()  # counting may take long: keep no transaction open meanwhile
     unreadable: dict[datetime, Exception] = {}
-    found = counts.minute_counts(
+    in_lake = counts.minute_counts(
         lake_session, pipeline, candidates, on_unreadable=lambda minute, _, error: unreadable.setdefault(minute, error)
     )
-    differing = [minute for minute in found if found[minute] != _read_before(known.get(minute))]
+    differing = [minute for minute in in_lake if in_lake[minute] != _read_before(known.get(minute))]
     if unreadable:
         refused = unreadable_minutes(
             pipeline.lake_table, unreadable, endpoint(LAKE_READER), "All other minutes were compared."
@@ -180,11 +180,11 @@ def _with_sampled_rows(pipeline: Pipeline, lake_session, pending: list[Pending])
     The average of earlier batches says nothing about a history that is about to begin: a batch of thousands of minutes
     would be far too large, or far too small.
     """
-    unread = [one.minute for one in pending if one.raw_rows is None]
+    unread = [planned.minute for planned in pending if planned.raw_rows is None]
     if len(unread) < SAMPLED_FROM:
         return pending
     sampled = counts.sampled_rows(lake_session, pipeline, unread)
-    return [replace(one, raw_rows=sampled.get(one.minute, one.raw_rows)) for one in pending]
+    return [replace(planned, raw_rows=sampled.get(planned.minute, planned.raw_rows)) for planned in pending]
 
 
 def _with_folded_hours(
@@ -195,7 +195,7 @@ def _with_folded_hours(
     A folded hour with a minute that is held or closed can't be replaced: its pending minutes wait until that one is
     released, instead of being read in vain by every run. Of the others, a batch has room for the oldest few.
     """
-    hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [one.minute for one in pending])
+    hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [planned.minute for planned in pending])
     whole: dict[datetime, list[PlannedMinute]] = {}
     for hour in hours:
         if len(whole) == max(1, pipeline.max_minutes // 60) or _is_closed(pipeline, clock, hour):
@@ -205,8 +205,10 @@ def _with_folded_hours(
             minutes = folded_hours.minutes_of(hour)
             whole[hour] = [_planned(minute, known.get(minute), typical_rows) for minute in minutes]
     waiting = set(hours) - set(whole)
-    taken = [one for one in pending if folded_hours.hour_of(one.minute) not in waiting]
-    together = {one.minute: whole[hour] for one in taken if (hour := folded_hours.hour_of(one.minute)) in whole}
+    taken = [planned for planned in pending if folded_hours.hour_of(planned.minute) not in waiting]
+    together = {
+        planned.minute: whole[hour] for planned in taken if (hour := folded_hours.hour_of(planned.minute)) in whole
+    }
     return taken, together
 
 

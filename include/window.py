@@ -35,16 +35,16 @@ def window_of_run(
     to_text: str | None,
 ) -> Window:
     """The window of a run of a `minute` or `reconcile` DAG. Raises WindowRefused for a form that cannot be meant."""
-    asked = bool(from_text or to_text)
+    has_range = bool(from_text or to_text)
     if run_type == "backfill":
-        if asked:
+        if has_range:
             raise WindowRefused(
                 "A backfill run takes its minutes from its own interval: leave `from` and `to` empty, "
                 "or trigger one manual run with them instead of a backfill."
             )
         start, end = _interval(interval)
         return Window("backfill", "range", start, end)
-    if asked:
+    if has_range:
         return Window("manual", "range", *parse_range(from_text, to_text))
     batch_kind = "manual" if run_type == "manual" else dag_kind
     if dag_kind == "minute":

@@ -24,8 +24,8 @@ class Airflow:
 
     def health(self) -> dict[str, str | None]:
         """State of each component by name; raises OSError while the server does not answer."""
-        found = self._send("GET", "/api/v2/monitor/health")
-        return {name: component["status"] for name, component in found.items()}
+        components = self._send("GET", "/api/v2/monitor/health")
+        return {name: component["status"] for name, component in components.items()}
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
         """Create a pool; one that exists keeps the slots that somebody gave it."""
@@ -52,13 +52,13 @@ class Airflow:
 
     def dags(self) -> dict[str, bool]:
         """Whether each known DAG is paused."""
-        found = self._send("GET", "/api/v2/dags?limit=200&exclude_stale=true")
-        return {dag["dag_id"]: dag["is_paused"] for dag in found["dags"]}
+        response = self._send("GET", "/api/v2/dags?limit=200&exclude_stale=true")
+        return {dag["dag_id"]: dag["is_paused"] for dag in response["dags"]}
 
     def import_errors(self) -> dict[str, str]:
         """The last line of the error of each file that can't be imported."""
-        found = self._send("GET", "/api/v2/importErrors?limit=20")
-        return {error["filename"]: error["stack_trace"].strip().splitlines()[-1] for error in found["import_errors"]}
+        response = self._send("GET", "/api/v2/importErrors?limit=20")
+        return {error["filename"]: error["stack_trace"].strip().splitlines()[-1] for error in response["import_errors"]}
 
     def unpause(self, dag_id: str) -> None:
         self._set_paused(dag_id, False)
@@ -103,9 +103,9 @@ class Airflow:
     def tasks(self, dag_id: str, run_id: str, *states: str) -> list[str]:
         """Tasks of a run that are in one of these states."""
         ids = f"{urllib.parse.quote(dag_id)}/dagRuns/{urllib.parse.quote(run_id)}"
-        asked = urllib.parse.urlencode([("state", state) for state in states])
+        query = urllib.parse.urlencode([("state", state) for state in states])
         return [
-            task["task_id"] for task in self._send("GET", f"/api/v2/dags/{ids}/taskInstances?{asked}")["task_instances"]
+            task["task_id"] for task in self._send("GET", f"/api/v2/dags/{ids}/taskInstances?{query}")["task_instances"]
         ]
 
     def failed_task(self, dag_id: str, run_id: str) -> str | None:
@@ -135,5 +135,5 @@ class Airflow:
 
 def explain(error: urllib.error.HTTPError) -> Problem:
     """What Airflow answered, as a Problem."""
-    said = error.read().decode(errors="replace")[:300]
-    return Problem("Airflow's API", f"{error.code} for {error.url}: {said}", "Read .local/logs/api-server.log.")
+    text = error.read().decode(errors="replace")[:300]
+    return Problem("Airflow's API", f"{error.code} for {error.url}: {text}", "Read .local/logs/api-server.log.")

@@ -52,8 +52,8 @@ def _candidates(version: str) -> Iterator[Path]:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     yield from sorted(pyenv.glob(f"{version}.*/bin/python{version}"), reverse=True)
     for name in (f"python{version}", "python3"):
-        if found := shutil.which(name):
-            yield Path(found)
+        if path := shutil.which(name):
+            yield Path(path)
 
 
 def _runs(python: Path, version: str) -> bool:
@@ -78,11 +78,11 @@ def find_java_home() -> str | None:
 
 def _java_version(java: Path) -> int | None:
     try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
+        output = subprocess.run([java, "-version"], capture_output=True, text=True).stderr
     except OSError:
         return None
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
-    return int(found.group(1)) if found else None
+    match = re.search(r'version "(?:1\.)?(\d+)', output)
+    return int(match.group(1)) if match else None
 
 
 def missing_packages() -> list[str]:
@@ -101,7 +101,9 @@ def _is_there(sign: str) -> bool:
         return find_java_home() is not None if name == "java" else shutil.which(name) is not None
     if kind == "pkg-config":
         tool = shutil.which("pkg-config")
-        return bool(tool) and any(subprocess.run([tool, "--exists", one]).returncode == 0 for one in name.split("|"))
+        return bool(tool) and any(
+            subprocess.run([tool, "--exists", package]).returncode == 0 for package in name.split("|")
+        )
     ask = {
         "headers": "import sysconfig, os, sys; "
         "sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()['include'], 'Python.h')))",
@@ -201,8 +203,8 @@ def install_beside(folder: Path, lock: Path, what: str, size: str) -> None:
         for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
             done = subprocess.run([str(uv), *command], env=offline)  # shows its own progress
             if done.returncode != 0:
-                found = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; its reason stands above"
-                raise Problem(what, found, "Run the same command again. Completed downloads are kept.")
+                problem = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; its reason stands above"
+                raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
         stamp.write()
 
 
@@ -254,16 +256,16 @@ def _run_maven(command: list[str], what: str) -> None:
     """Run Maven; say how many files it has fetched now and then, since a cold cache takes minutes."""
     home = find_java_home()
     env = {**os.environ, "JAVA_HOME": home} if home else None
-    fetched, said = 0, []
+    fetched, output = 0, []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as maven:
         for line in maven.stdout or ():
-            said = [*said[-200:], line]
+            output = [*output[-200:], line]
             if line.startswith(("Downloaded", "[INFO] Downloaded")):
                 fetched += 1
                 if fetched % 50 == 0:
                     say(f"   … {what}: {fetched} files downloaded")
     if maven.returncode != 0:
-        errors = [line.strip() for line in said if "ERROR" in line or "error" in line] or said
+        errors = [line.strip() for line in output if "ERROR" in line or "error" in line] or output
         raise Problem("Maven", f"{what} failed: {' '.join(errors)[:600]}", _network_remedy())
 
 

@@ -26,8 +26,12 @@ def for_make() -> str:
 
 
 def _variables(command: Command) -> str:
-    needed = " ".join(f"{one.make_variable}={_example(one)}" for one in command.parameters if one.required)
-    others = [f"{one.make_variable}={_example(one)}" for one in command.parameters if not one.required]
+    needed = " ".join(
+        f"{parameter.make_variable}={_example(parameter)}" for parameter in command.parameters if parameter.required
+    )
+    others = [
+        f"{parameter.make_variable}={_example(parameter)}" for parameter in command.parameters if not parameter.required
+    ]
     formats = [f"FORMAT={'|'.join(command.formats)}"] if command.formats else []
     return f"{needed} ({' '.join([*others, *formats, 'JSON=1'])})".strip()
 
@@ -56,7 +60,7 @@ def _row(command: Command) -> str:
 
 
 def _arguments(command: Command) -> list[Parameter]:
-    return [one for one in command.parameters if one.positional]
+    return [parameter for parameter in command.parameters if parameter.positional]
 
 
 def page(text: str) -> str:

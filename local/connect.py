@@ -92,9 +92,9 @@ def compile_java(source: Path, into: Path, jars: Path = CONNECT_JARS, also: Iter
     path = os.pathsep.join(map(str, [*jars.glob("*.jar"), *also]))  # started this way, the compiler expands no wildcard
     done = subprocess.run([*compiler, "-d", str(into), "-cp", path, *files], capture_output=True, text=True)
     if done.returncode != 0:
-        found = f"compiling {source} failed: {(done.stderr or done.stdout).strip()[:800]}"
+        problem = f"compiling {source} failed: {(done.stderr or done.stdout).strip()[:800]}"
         remedy = "If Java has no compiler, install a JDK (Debian: apt-get install openjdk-17-jdk-headless)."
-        raise Problem("Kafka Connect", found, remedy)
+        raise Problem("Kafka Connect", problem, remedy)
 
 
 def has_compiler() -> bool:

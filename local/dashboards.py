@@ -128,22 +128,22 @@ def _require_answers(url: str, password: str) -> None:
     token = _answer("its login", "POST", f"{url}/api/v1/security/login", login)["access_token"]
     count = {"expressionType": "SQL", "sqlExpression": "COUNT(*)", "label": "rows"}
     for dataset in _answer("its datasets", "GET", f"{url}/api/v1/dataset/?q=(page_size:100)", token=token)["result"]:
-        asked = {
+        query = {
             "datasource": {"id": dataset["id"], "type": "table"},
             "queries": [{"metrics": [count], "columns": [], "row_limit": 1}],
         }
         name = f"its dataset {dataset['schema']}.{dataset['table_name']}"
-        _answer(name, "POST", f"{url}/api/v1/chart/data", asked, token)
+        _answer(name, "POST", f"{url}/api/v1/chart/data", query, token)
 
 
 def _answer(what: str, method: str, url: str, body: Mapping | None = None, token: str | None = None) -> dict:
     try:
         return answer(json_request(method, url, body, token), 60)
     except urllib.error.HTTPError as error:
-        said = error.read().decode(errors="replace")[:500]
+        text = error.read().decode(errors="replace")[:500]
         raise Problem(
             "Superset",
-            f"{what} answers {error.code}: {said}",
+            f"{what} answers {error.code}: {text}",
             "If a view or a permission is missing, run `make schema` and `make dashboards` again. Otherwise read "
             f"{supervisor.log_of(SERVER)}.",
         ) from error

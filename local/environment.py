@@ -139,8 +139,8 @@ def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mappi
     if not declared.get(bigquery.SETTING):
         return {}
     if not declared.get(lakehouse.SETTING):
-        found = f"{bigquery.SETTING} is set, but not {lakehouse.SETTING}"
-        raise Problem("BigQuery", found, f"Set {lakehouse.SETTING} too: what is loaded are counts of the lakehouse.")
+        problem = f"{bigquery.SETTING} is set, but not {lakehouse.SETTING}"
+        raise Problem("BigQuery", problem, f"Set {lakehouse.SETTING} too: what is loaded are counts of the lakehouse.")
     if bigquery_emulator.is_local(declared):
         return emulator(ports, known.get(bigquery_emulator.TOKEN) or _key()).variables()
     try:
@@ -194,9 +194,11 @@ def _own(environ: Mapping[str, str], conn_ids: Mapping[str, str]) -> dict[str, s
     own = {name: environ[name] for name in names if _users(environ, name)}
     absent = [name for name, conn_id in names.items() if name not in own and not conn_id.endswith("_admin")]
     if own and absent:
-        found = f"{', '.join(own)} is set, but not {', '.join(absent)}"
+        problem = f"{', '.join(own)} is set, but not {', '.join(absent)}"
         raise Problem(
-            "Connections", found, "To use your own store, set the connections of all its accounts; otherwise set none."
+            "Connections",
+            problem,
+            "To use your own store, set the connections of all its accounts; otherwise set none.",
         )
     return own
 

@@ -44,17 +44,17 @@ def table(batches: list[dict], freshness: list[dict], note: str) -> Group:
             ),
             seconds_to_merged(batch),
         )
-    ages = [_freshness(one) for one in freshness if one["lag"] is not None]
+    ages = [_freshness(entry) for entry in freshness if entry["lag"] is not None]
     return Group(shown, *(ages or [Text("Nothing merged yet.")]))
 
 
-def _freshness(one: dict) -> Text:
+def _freshness(entry: dict) -> Text:
     """One line: the age of the newest event, its p95 over the last hour, what waits, and the state in words."""
-    p95 = "" if one["lag_p95"] is None else f" (p95 {_duration(one['lag_p95'])})"
+    p95 = "" if entry["lag_p95"] is None else f" (p95 {_duration(entry['lag_p95'])})"
     line = Text(
-        f"{one['pipeline']}: lag {_duration(one['lag'])}{p95}, {one['pending']:,} pending, {one['held']:,} held, "
+        f"{entry['pipeline']}: lag {_duration(entry['lag'])}{p95}, {entry['pending']:,} pending, {entry['held']:,} held, "
     )
-    return line.append(one["state"], style=_STATE_STYLES.get(one["state"], "red"))
+    return line.append(entry["state"], style=_STATE_STYLES.get(entry["state"], "red"))
 
 
 def seconds_to_merged(batch: dict) -> str:

@@ -49,8 +49,8 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
     files = _files(name)
     there = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]
     if there:
-        found = f"{', '.join(map(str, there))} {'already exists' if len(there) == 1 else 'already exist'}"
-        raise _refused(name, found, "Choose another NAME, or move these files away. Nothing is overwritten.")
+        problem = f"{', '.join(map(str, there))} {'already exists' if len(there) == 1 else 'already exist'}"
+        raise _refused(name, problem, "Choose another NAME, or move these files away. Nothing is overwritten.")
     _write(root, files)
     return list(files)
 
@@ -84,8 +84,8 @@ def _check(name: str) -> None:
             for what, form, most in _LIMITS
             if len(form.format(name)) > most
         )
-        found = f"it has {len(name)} characters{f': {tight}' if tight else ''}"
-        raise _refused(name, found, f"Use {SHORTEST} to {LONGEST} characters.")
+        problem = f"it has {len(name)} characters{f': {tight}' if tight else ''}"
+        raise _refused(name, problem, f"Use {SHORTEST} to {LONGEST} characters.")
     if why := _OCCUPIED.get(name) or (
         name.startswith("system") and "the names of Cassandra's system keyspaces start with it"
     ):
@@ -97,8 +97,8 @@ def _check(name: str) -> None:
         wanted = {"name": name, "database": name, "keyspace": f"{name}_lake", "topic": f"{name}.events"}
         for what, called in wanted.items():
             if called == getattr(other, what):
-                found = f"{called} is the {what} of the pipeline {other.name}"
-                raise _refused(name, found, f"Choose another NAME; see include/pipelines/{other.name}.py.")
+                problem = f"{called} is the {what} of the pipeline {other.name}"
+                raise _refused(name, problem, f"Choose another NAME; see include/pipelines/{other.name}.py.")
 
 
 def _refused(name: str, found: str, remedy: str) -> Problem:
@@ -132,7 +132,7 @@ def _write(root: Path, files: dict[Path, str]) -> None:
     try:
         for relative, text in files.items():
             path = root / relative
-            for folder in [one for one in reversed(path.parents) if not one.exists()]:
+            for folder in [parent for parent in reversed(path.parents) if not parent.exists()]:
                 folder.mkdir()
                 made.append(folder)
             with path.open("x", encoding="utf-8") as file:  # never over a file that appeared meanwhile

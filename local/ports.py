@@ -27,7 +27,7 @@ DEFAULTS = {
 
 def chosen(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
     """The port of each name. Raises Problem for one that is not a port, or that two names share."""
-    found: dict[str, str | int] = dict(DEFAULTS)
+    numbers: dict[str, str | int] = dict(DEFAULTS)
     if PORTS_FILE.exists():
         lines = (line.partition("#")[0].strip() for line in PORTS_FILE.read_text().splitlines())
         for name, _, value in (line.partition("=") for line in lines if line):
@@ -35,9 +35,9 @@ def chosen(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
                 raise Problem(
                     str(PORTS_FILE), f"{name.strip()} is not a port variable", f"Use one of {', '.join(DEFAULTS)}."
                 )
-            found[name.strip()] = value.strip()
-    found |= {name: environ[name] for name in DEFAULTS if environ.get(name)}
-    ports = {name: _number(name, value) for name, value in found.items()}
+            numbers[name.strip()] = value.strip()
+    numbers |= {name: environ[name] for name in DEFAULTS if environ.get(name)}
+    ports = {name: _number(name, value) for name, value in numbers.items()}
     for name, port in ports.items():
         twin = next((other for other in ports if other != name and ports[other] == port), None)
         if twin:

@@ -46,8 +46,8 @@ def on_bigquery(statement: str, form: str) -> None:
             try:
                 rows = tables.query(bigquery, statement)
             except ClientError as error:
-                found = f"BigQuery rejected the statement: {error.message}"
-                raise Problem("make bigquery", found, "Fix the statement.") from error
+                problem = f"BigQuery rejected the statement: {error.message}"
+                raise Problem("make bigquery", problem, "Fix the statement.") from error
     except settings.BigQueryError as error:
         remedy = (
             "Run `make run MINUTEMARK_LAKEHOUSE=local MINUTEMARK_BIGQUERY=local` for the emulator. For Google's service, set "

@@ -97,9 +97,9 @@ class Stack:
             try:
                 setup.set_up()
             except Exception as error:
-                found = f"{type(error).__name__}: {error}"
+                problem = f"{type(error).__name__}: {error}"
                 remedy = "Fix the cause, then run `make run` again. It continues from here."
-                raise Problem("Schema of lake and warehouse", found, remedy) from error
+                raise Problem("Schema of lake and warehouse", problem, remedy) from error
 
     def start_airflow(self) -> None:
         """Make Airflow's database and start what needs no store."""
@@ -231,10 +231,10 @@ class Stack:
         if broken := self.airflow.import_errors():
             file, error = next(iter(broken.items()))
             raise Problem(f"DAG file {file}", error, "Fix it, then run `make run` again.")
-        found = self.airflow.dags()
-        if absent := [dag_id for dag_id in wanted if dag_id not in found]:
+        dags = self.airflow.dags()
+        if absent := [dag_id for dag_id in wanted if dag_id not in dags]:
             raise _NotYet(f"not there yet: {', '.join(absent)}")
-        return found
+        return dags
 
     def _unpause(self, paused: Mapping[str, bool]) -> list[str]:
         """Each DAG once in the life of this folder: one that is paused later stays paused after the next start."""
@@ -433,10 +433,10 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
 
 def _succeeded(stack: Stack, dag_id: str) -> bool:
     """Whether the newest run is over; raises Problem when it has failed."""
-    for found in stack.airflow.runs(dag_id, 1):
-        if found["state"] == "failed":
-            task = stack.airflow.failed_task(dag_id, found["dag_run_id"])
+    for run in stack.airflow.runs(dag_id, 1):
+        if run["state"] == "failed":
+            task = stack.airflow.failed_task(dag_id, run["dag_run_id"])
             remedy = f"Open {stack.airflow.url}/dags/{dag_id}, or read {AIRFLOW_HOME / 'logs'}."
             raise Problem(f"First run of {dag_id}", f"task {task} failed", remedy)
-        return found["state"] == "success"
+        return run["state"] == "success"
     return False

@@ -18,11 +18,11 @@ def gather() -> dict:
     """The state of the stack as JSON shows it. `memory_mb` counts what a process and its children hold, shared pages once."""
     listed = [_process(info) for info in supervisor.processes()]
     listed += [_spark_driver(process) for process in supervisor.spark_drivers()] if listed else []
-    found = {
+    status = {
         "running": bool(listed),
-        "healthy": bool(listed) and all(one["state"] == "RUNNING" for one in listed if one["wanted"]),
+        "healthy": bool(listed) and all(entry["state"] == "RUNNING" for entry in listed if entry["wanted"]),
         "processes": listed,
-        "memory_mb": sum(one["memory_mb"] or 0 for one in listed),
+        "memory_mb": sum(entry["memory_mb"] or 0 for entry in listed),
         "ports": ports.chosen(),
         "pipelines": {},
         "alerts": [],
@@ -30,11 +30,11 @@ def gather() -> dict:
     try:
         with warehouse.reader() as connection:
             for row in warehouse.freshness(connection):
-                found["pipelines"][row["pipeline"]] = _pipeline(row)
-            found["alerts"] = [_alert(row) for row in warehouse.open_alerts(connection)]
+                status["pipelines"][row["pipeline"]] = _pipeline(row)
+            status["alerts"] = [_alert(row) for row in warehouse.open_alerts(connection)]
     except Problem as problem:
-        found["warehouse"] = f"{problem.where}: {problem.found}"
-    return found
+        status["warehouse"] = f"{problem.where}: {problem.found}"
+    return status
 
 
 def _pipeline(row: dict) -> dict:
@@ -105,37 +105,37 @@ def _memory_mb(pid: int) -> int:
 
 def show(as_json: bool) -> int:
     """Print it; the exit status is 0 when everything that was started runs, 3 when nothing runs, else 1."""
-    found = gather()
+    status = gather()
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(status, indent=1))
     else:
-        _print(found)
-    return 0 if found["healthy"] else 1 if found["running"] else 3
+        _print(status)
+    return 0 if status["healthy"] else 1 if status["running"] else 3
 
 
-def _print(found: dict) -> None:
+def _print(status: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    if not found["running"]:
+    if not status["running"]:
         print("Nothing is running. `make run` starts everything, `make services` only the stores.")
         return
     table = Table("process", "state", "pid", "uptime", "memory")
-    for one in found["processes"]:
-        if one["wanted"] or one["state"] not in ("STOPPED", "EXITED"):
-            uptime = "" if one["uptime_seconds"] is None else f"{one['uptime_seconds'] // 60} min"
-            memory = "" if one["memory_mb"] is None else f"{one['memory_mb']:,} MB"
-            table.add_row(one["name"], one["state"].lower(), str(one["pid"] or ""), uptime, memory)
-    table.add_row("all", "", "", "", f"{found['memory_mb']:,} MB")
+    for entry in status["processes"]:
+        if entry["wanted"] or entry["state"] not in ("STOPPED", "EXITED"):
+            uptime = "" if entry["uptime_seconds"] is None else f"{entry['uptime_seconds'] // 60} min"
+            memory = "" if entry["memory_mb"] is None else f"{entry['memory_mb']:,} MB"
+            table.add_row(entry["name"], entry["state"].lower(), str(entry["pid"] or ""), uptime, memory)
+    table.add_row("all", "", "", "", f"{status['memory_mb']:,} MB")
     Console().print(table)
-    print("Ports: " + ", ".join(f"{name}={port}" for name, port in found["ports"].items()))
-    for pipeline, row in found["pipelines"].items():
+    print("Ports: " + ", ".join(f"{name}={port}" for name, port in status["ports"].items()))
+    for pipeline, row in status["pipelines"].items():
         print("\n".join(_freshness(pipeline, row)))
-    for alert in found["alerts"]:
+    for alert in status["alerts"]:
         print(f"ALERT {alert['pipeline']} is {alert['problem']} since {alert['since']}: {alert['found']}")
         print(f"  What to do: {alert['what_to_do']}")
-    if "warehouse" in found:
-        print(found["warehouse"])
+    if "warehouse" in status:
+        print(status["warehouse"])
 
 
 def _freshness(pipeline: str, row: dict) -> list[str]:

@@ -320,13 +320,13 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
     import psutil
 
     names = []
-    while found := _leftovers():
+    while processes := _leftovers():
         waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
-        names += [f"{process.info['name']} ({process.pid})" for process in found if process.pid not in waiting]
-        for process in found:
+        names += [f"{process.info['name']} ({process.pid})" for process in processes if process.pid not in waiting]
+        for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
-        _, left = psutil.wait_procs(found, timeout=seconds)
+        _, left = psutil.wait_procs(processes, timeout=seconds)
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -361,13 +361,13 @@ def spark_drivers() -> list:
     """The JVMs of Spark drivers that wait for the next run; tasks have started them, not supervisord."""
     import psutil
 
-    found = []
+    drivers = []
     for process in marked_processes():
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
             if "--keep" in command and str(SPARK_APPLICATION) in command and process.name() == "java":
-                found.append(process)
-    return found
+                drivers.append(process)
+    return drivers
 
 
 def wait_for_exit(name: str, seconds: float) -> None:

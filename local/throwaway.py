@@ -117,7 +117,7 @@ def main() -> None:
     with data_folder() as folder, contextlib.ExitStack() as stores:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print("Starting the warehouse, Kafka and Cassandra …", flush=True)
-        found = {
+        content = {
             **stores.enter_context(warehouse_server(folder)),
             **stores.enter_context(kafka_broker(folder)),
             **stores.enter_context(cassandra_node(folder)),
@@ -125,7 +125,7 @@ def main() -> None:
         }
         file = folder / "connections.json"
         file.touch(mode=0o600)
-        file.write_text(json.dumps(found, indent=1))
+        file.write_text(json.dumps(content, indent=1))
         print(f"export MINUTEMARK_TEST_STORES={file}\nCtrl-C stops them.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()

@@ -86,5 +86,7 @@ def _answer(ask, *arguments):
     try:
         return ask(*arguments)
     except MySQLdb.Error as error:
-        found = f"cannot read the ledger: {error.args[-1]}"
-        raise Problem("Warehouse", found, "Apply the schema: run `make schema` or the DAG minutemark_setup.") from error
+        problem = f"cannot read the ledger: {error.args[-1]}"
+        raise Problem(
+            "Warehouse", problem, "Apply the schema: run `make schema` or the DAG minutemark_setup."
+        ) from error

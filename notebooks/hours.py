@@ -15,10 +15,12 @@ FATES = ("counted", "ignored", "rejected")
 
 def fates(rows: DataFrame, ledger: DataFrame) -> DataFrame:
     """A row per fate: how many of the classified rows have it, and how many the ledger's rows say."""
-    found = rows.groupBy("fate").agg(F.count(F.lit(1)).alias("lake"))
+    lake_fates = rows.groupBy("fate").agg(F.count(F.lit(1)).alias("lake"))
     sums = ledger.agg(*(F.sum(f"{fate}_rows").alias(fate) for fate in FATES))
-    said = sums.selectExpr(f"stack({len(FATES)}, {', '.join(f'{fate!r}, {fate}' for fate in FATES)}) AS (fate, ledger)")
-    return said.join(found, "fate", how="left").select(
+    ledger_fates = sums.selectExpr(
+        f"stack({len(FATES)}, {', '.join(f'{fate!r}, {fate}' for fate in FATES)}) AS (fate, ledger)"
+    )
+    return ledger_fates.join(lake_fates, "fate", how="left").select(
         "fate",
         F.coalesce("lake", F.lit(0)).alias("lake"),
         F.col("ledger").cast("bigint").alias("ledger"),

@@ -36,7 +36,7 @@ def session() -> SparkSession:
 
 
 def with_lake(spark: SparkSession) -> SparkSession:
-    """The same session, whoever opened it: now it reads the lake, by key, and its times are UTC."""
+    """The same session, opened here or before: now it reads the lake, by key, and its times are UTC."""
     for name, value in {**settings.reading_settings(), **stores.lake_settings(endpoint(LAKE_READER))}.items():
         spark.conf.set(name, value)
     return spark
@@ -72,13 +72,13 @@ def finished(spark: SparkSession, pipeline: Pipeline, chosen: Sequence[datetime]
 
 def minutes_of(ledger: DataFrame) -> list[datetime]:
     """The minutes (naive, UTC) of rows of the ledger, in order. Raises NothingToRead where there are none."""
-    found = times(ledger, "minute_utc")
-    if not found:
+    minutes = times(ledger, "minute_utc")
+    if not minutes:
         raise NothingToRead(
             "None of the chosen minutes has been merged and settled. Choose others: "
             "`make query SQL=\"SELECT MIN(minute), MAX(minute) FROM etl.minute_ledger WHERE state = 'merged'\"`."
         )
-    return found
+    return minutes
 
 
 def times(frame: DataFrame, column: str) -> list[datetime]:

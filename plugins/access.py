@@ -76,16 +76,16 @@ class KnownHosts:
         async def send_framed(message) -> None:
             if message["type"] == "http.response.start":
                 names = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(one for one in _FRAMES if one[0] not in names)]
+                message["headers"] = [*message["headers"], *(header for header in _FRAMES if header[0] not in names)]
             await send(message)
 
         if is_known or scope["path"] in (HEALTH, scope.get("root_path", "") + HEALTH):
             return await self._app(scope, receive, send_framed)
         from starlette.responses import JSONResponse
 
-        found = f"The request is for host {', '.join(headers) or 'none'}, which this server does not answer for. "
+        problem = f"The request is for host {', '.join(headers) or 'none'}, which this server does not answer for. "
         remedy = f"Open it as {self._hosts[0]} or {self._hosts[-1]}, or add the host to {HOSTS} of the API server."
-        return await JSONResponse({"detail": found + remedy}, status_code=421)(scope, receive, send_framed)
+        return await JSONResponse({"detail": problem + remedy}, status_code=421)(scope, receive, send_framed)
 
 
 class OperationsPermissions:
@@ -123,9 +123,9 @@ def route_of(scope: MutableMapping) -> Route | None:
     from starlette.routing import Match
 
     for route in scope["app"].routes:
-        match, found = route.matches(scope)
+        match, child_scope = route.matches(scope)
         if match is Match.FULL:
-            return Route(scope["method"], route.path, found.get("path_params", {}))
+            return Route(scope["method"], route.path, child_scope.get("path_params", {}))
     return None
 
 
@@ -229,5 +229,5 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _texts(one)
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _texts(member)

@@ -68,7 +68,7 @@ class Announces:
             asset = hours_asset(pipeline.name)
             if offered := hours.offers(conn, pipeline):
                 conn.rollback()
-                hours.settle(conn, pipeline, offered, _recorded(asset, min(one.offered_at for one in offered)))
+                hours.settle(conn, pipeline, offered, _recorded(asset, min(offer.offered_at for offer in offered)))
             if due := hours.offer(conn, pipeline):
                 event = context["outlet_events"][asset]
                 # Events of one task share one `extra`: each finds its own hour in it by its partition key.
@@ -108,10 +108,10 @@ class Announces:
 
 def _recorded(asset: Asset, since: datetime) -> set[tuple[datetime, int]]:
     """(hour, version) of the events that Airflow has recorded since then."""
-    found: Iterator[Any] = (
+    events: Iterator[Any] = (
         (event.partition_key, event.extra.get("hours", {}).get(event.partition_key)) for event in _events(asset, since)
     )
-    return {(datetime.fromisoformat(key), hour["version"]) for key, hour in found if hour}  # ty: ignore[invalid-argument-type, invalid-explicit-return, not-subscriptable]
+    return {(datetime.fromisoformat(key), hour["version"]) for key, hour in events if hour}  # ty: ignore[invalid-argument-type, invalid-explicit-return, not-subscriptable]
 
 
 def _events(asset: Asset, since: datetime) -> Sequence[AssetEventResult]:

@@ -46,7 +46,7 @@ def of_ingest(pipeline: Pipeline, servers: str, lake: Endpoint, rows: int) -> Li
 
 def of_transform(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lineage:
     """Lake table to staging tables."""
-    staging = _of_warehouse(warehouse, (one.staging for one in pipeline.staged))
+    staging = _of_warehouse(warehouse, (output.staging for output in pipeline.staged))
     return Lineage((_of_lake(pipeline, lake),), staging)
 
 
@@ -89,7 +89,7 @@ def of_load(pipeline: Pipeline) -> Lineage:
 def of_views() -> Lineage:
     """Facts and dimensions of all pipelines to the views of boards and BI tools, which set-up creates."""
     described = column_lineage.of_all()
-    views = [key for key, one in described.items() if one.get("view")]
+    views = [key for key, entry in described.items() if entry.get("view")]
     sources = {source for key in views for source in column_lineage.sources_of(described[key])}
     target = endpoint(WAREHOUSE_ETL)
     reads, writes = (

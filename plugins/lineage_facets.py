@@ -19,27 +19,27 @@ from plugins.lineage import DataSet, Lineage
 def operator_lineage(lineage: Lineage) -> OperatorLineage:
     """The lineage as the provider takes it. A data set whose lineage is not derived has no columns."""
     described = column_lineage.of_all()
-    known = {one.key: one for one in (*lineage.reads, *lineage.writes)}
+    known = {data_set.key: data_set for data_set in (*lineage.reads, *lineage.writes)}
 
-    def facets(one: DataSet) -> dict:
-        return _schema(described[one.key]["columns"]) if one.key in described else {}
+    def facets(data_set: DataSet) -> dict:
+        return _schema(described[data_set.key]["columns"]) if data_set.key in described else {}
 
-    def written(one: DataSet) -> OutputDataset:
-        own = {**facets(one), **_column_lineage(described.get(one.key, {}), known)}
+    def written(data_set: DataSet) -> OutputDataset:
+        own = {**facets(data_set), **_column_lineage(described.get(data_set.key, {}), known)}
         counted = (
             {}
-            if one.rows is None
+            if data_set.rows is None
             else {
                 "outputStatistics": output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
-                    rowCount=one.rows
+                    rowCount=data_set.rows
                 )
             }
         )
-        return OutputDataset(one.namespace, one.name, facets=own, outputFacets=counted)  # ty: ignore[invalid-argument-type]  # its facets are of subclasses
+        return OutputDataset(data_set.namespace, data_set.name, facets=own, outputFacets=counted)  # ty: ignore[invalid-argument-type]  # its facets are of subclasses
 
     return OperatorLineage(
-        inputs=[InputDataset(one.namespace, one.name, facets=facets(one)) for one in lineage.reads],
-        outputs=[written(one) for one in lineage.writes],
+        inputs=[InputDataset(data_set.namespace, data_set.name, facets=facets(data_set)) for data_set in lineage.reads],
+        outputs=[written(data_set) for data_set in lineage.writes],
     )
 
 
@@ -75,8 +75,8 @@ def _inputs(
             known[key].name,
             column,
             [
-                column_lineage_dataset.Transformation("DIRECT" if one in column_lineage.DIRECT else "INDIRECT", one)
-                for one in subtypes.split()
+                column_lineage_dataset.Transformation("DIRECT" if word in column_lineage.DIRECT else "INDIRECT", word)
+                for word in subtypes.split()
             ],
         )
         for key, columns in origins.items()

@@ -146,15 +146,15 @@ def _targets(failed: dict[str, str]) -> list[Endpoint]:
 
 def _without_secrets(notice: Notice) -> Notice:
     """The reason of a failure is a driver's own words: they shall hold no password of a store."""
-    found = notice.found
+    text = notice.found
     for name in (value for key, value in vars(connections).items() if key.isupper() and isinstance(value, str)):
         try:
             password = endpoint(name).password
         except Exception:  # not defined here, or not to be had: then nothing of it is known to leave either
             continue
         if password and len(password) >= _SHORTEST_SECRET:
-            found = found.replace(password, "***")
-    return dataclasses.replace(notice, found=found)
+            text = text.replace(password, "***")
+    return dataclasses.replace(notice, found=text)
 
 
 def _webhook(target: Endpoint, notice: Notice) -> None:

@@ -31,16 +31,16 @@ def may(user: Any, method: ResourceMethod, pipeline: Pipeline, entity: DagAccess
 
 def seen(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
     """The pipeline of the path, for users with permission to see the runs of its minute DAG."""
-    found = pipelines.get(pipeline)
-    requires_access_dag("GET", DagAccessEntity.RUN, minute_dag(found))(request, user)
-    return found
+    known = pipelines.get(pipeline)
+    requires_access_dag("GET", DagAccessEntity.RUN, minute_dag(known))(request, user)
+    return known
 
 
 def edited(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
     """The pipeline of the path, for users with permission to edit its minute DAG."""
-    found = pipelines.get(pipeline)
-    requires_access_dag("PUT", None, minute_dag(found))(request, user)
-    return found
+    known = pipelines.get(pipeline)
+    requires_access_dag("PUT", None, minute_dag(known))(request, user)
+    return known
 
 
 def may_see_rows(user: GetUserDep) -> bool:

@@ -128,11 +128,11 @@ def file(name: str) -> FileResponse:
 
 @app.get("/api/pipelines")
 def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Json:
-    visible = [one for one in pipelines.all_pipelines().values() if may(user, "GET", one, DagAccessEntity.RUN)]
-    found = overview.overview(conn, visible)
-    for entry, pipeline in zip(found["pipelines"], visible, strict=True):
+    visible = [known for known in pipelines.all_pipelines().values() if may(user, "GET", known, DagAccessEntity.RUN)]
+    content = overview.overview(conn, visible)
+    for entry, pipeline in zip(content["pipelines"], visible, strict=True):
         entry["may_edit"] = may(user, "PUT", pipeline)
-    return Json({"user": user.get_name(), "sees_rows": sees_rows, "all": len(pipelines.all_pipelines()), **found})
+    return Json({"user": user.get_name(), "sees_rows": sees_rows, "all": len(pipelines.all_pipelines()), **content})
 
 
 @app.get("/api/pipelines/{pipeline}/minutes")
@@ -142,10 +142,10 @@ def last_minutes(pipeline: Seen, conn: Reading) -> Json:
 
 @app.get("/api/pipelines/{pipeline}/ledger")
 def ledger_page(pipeline: Seen, conn: Reading, request: Request) -> Json:
-    asked = request.query_params
-    start, end = open_range(asked.get("from"), asked.get("to"))
-    _, before = open_range(None, asked.get("before"))
-    return Json(ledger.page(conn, pipeline, start=start, end=end, before=before, state=asked.get("state") or "all"))
+    query = request.query_params
+    start, end = open_range(query.get("from"), query.get("to"))
+    _, before = open_range(None, query.get("before"))
+    return Json(ledger.page(conn, pipeline, start=start, end=end, before=before, state=query.get("state") or "all"))
 
 
 @app.get("/api/pipelines/{pipeline}/held")
@@ -161,8 +161,8 @@ def drift(pipeline: Seen, conn: Reading) -> Json:
 @app.get("/api/pipelines/{pipeline}/rejected")
 def rejected_events(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows, request: Request) -> Json:
     start, end = open_range(request.query_params.get("from"), request.query_params.get("to"))
-    found = problems.rejected_events(conn, pipeline, start, end, payloads=sees_rows)
-    return Json({"sees_rows": sees_rows, **found})
+    content = problems.rejected_events(conn, pipeline, start, end, payloads=sees_rows)
+    return Json({"sees_rows": sees_rows, **content})
 
 
 @app.get("/api/pipelines/{pipeline}/gates")
@@ -172,9 +172,9 @@ def gate_results(pipeline: Seen, conn: ReadingRows, sees_rows: SeesRows) -> Json
 
 @app.get("/api/pipelines/{pipeline}/backfill")
 def backfill_plan(pipeline: Seen, conn: Reading, request: Request) -> Json:
-    asked = request.query_params
-    start, end = parse_range(asked.get("from"), asked.get("to"))
-    return Json(backfill.plan(conn, pipeline, start, end, asked.get("chunk") or "hour"))
+    query = request.query_params
+    start, end = parse_range(query.get("from"), query.get("to"))
+    return Json(backfill.plan(conn, pipeline, start, end, query.get("chunk") or "hour"))
 
 
 # What it changes
@@ -195,8 +195,8 @@ class Release(BaseModel):
     "/api/pipelines/{pipeline}/release",
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_release"))],
 )
-def release(pipeline: Annotated[Pipeline, Depends(edited)], asked: Release, user: GetUserDep) -> Json:
-    values = {"pipeline": pipeline.name, "minute": asked.minute, "from": asked.start, "to": asked.end, "why": asked.why}
+def release(pipeline: Annotated[Pipeline, Depends(edited)], body: Release, user: GetUserDep) -> Json:
+    values = {"pipeline": pipeline.name, "minute": body.minute, "from": body.start, "to": body.end, "why": body.why}
     done = commands.get("release").run(values, user=user.get_name())
     return Json({"message": str(done), "minutes": done.minutes})
 

@@ -202,14 +202,14 @@ def _data_folder(_environment: None) -> Iterator[Path]:
 def cassandra_node(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real node; its connections (lake_reader, lake_writer, lake_admin) are in the environment."""
     if pair := _running_pair():
-        found = {name: pair[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
-        os.environ.update(found)
-        yield found
+        result = {name: pair[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
+        os.environ.update(result)
+        yield result
         return
     _need_stores()
-    with test_stores.cassandra_node(_data_folder) as found:
-        os.environ.update(found)
-        yield found
+    with test_stores.cassandra_node(_data_folder) as result:
+        os.environ.update(result)
+        yield result
 
 
 @pytest.fixture(scope="session")
@@ -219,8 +219,8 @@ def mariadb_server(_data_folder: Path) -> Iterator[dict[str, str]]:
         yield {name: pair[name] for name in map(connections.variable, connections.WAREHOUSE_LOGINS)}
         return
     _need_stores()
-    with test_stores.mariadb_server(_data_folder) as found:
-        yield found
+    with test_stores.mariadb_server(_data_folder) as result:
+        yield result
 
 
 @pytest.fixture(scope="session")
@@ -230,8 +230,8 @@ def mysql_server(_data_folder: Path) -> Iterator[dict[str, str]]:
         mysql.Server.unpacked()
     except Problem as problem:
         pytest.skip(f"MySQL is left out. {problem}")
-    with test_stores.mysql_server(_data_folder) as found:
-        yield found
+    with test_stores.mysql_server(_data_folder) as result:
+        yield result
 
 
 @pytest.fixture(scope="session")
@@ -244,9 +244,9 @@ def kafka_broker(_data_folder: Path) -> Iterator[dict[str, str]]:
         return
     if not shutil.which("java") or not list(KAFKA_JARS.glob("kafka_*.jar")):
         pytest.skip(f"The broker needs Java 17, and its jars in {KAFKA_JARS}: `make setup` fetches them.")
-    with test_stores.kafka_broker(_data_folder) as found:
-        os.environ.update(found)
-        yield found
+    with test_stores.kafka_broker(_data_folder) as result:
+        os.environ.update(result)
+        yield result
 
 
 @pytest.fixture(scope="module")
@@ -255,9 +255,9 @@ def warehouse_server(request: pytest.FixtureRequest, _environment: None) -> dict
 
     Both servers of a session live until its end: a module that is tested on both only changes the connections.
     """
-    found = request.getfixturevalue(f"{request.param}_server")
-    os.environ.update(found)
-    return found
+    result = request.getfixturevalue(f"{request.param}_server")
+    os.environ.update(result)
+    return result
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

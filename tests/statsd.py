@@ -25,17 +25,17 @@ class Listener:
     def ours(self) -> dict[str, str]:
         """What has come of ours since the last time, `value|type` by name. On loopback it is there once it was sent."""
         time.sleep(0.1)
-        found = {}
+        result = {}
         while True:
             try:
                 packet = self._socket.recv(65_536).decode()
             except BlockingIOError:
-                return found
+                return result
             for line in packet.splitlines():
                 name, _, sent = line.partition(":")
                 if name.startswith("airflow.minutemark."):
-                    assert name not in found, f"{name} came twice: {found[name]} and {sent}"
-                    found[name] = sent
+                    assert name not in result, f"{name} came twice: {result[name]} and {sent}"
+                    result[name] = sent
 
     def close(self) -> None:
         self._socket.close()

@@ -20,7 +20,10 @@ from include.parameters import FLAG, MINUTE, NUMBER, PERCENTAGE, WHOLE, Paramete
 def test_every_function_takes_the_declared_parameters(command):
     module, _, name = command.function.partition(":")
     signature = inspect.signature(getattr(importlib.import_module(module), name))
-    signature.bind(**{one.keyword or one.name: None for one in command.parameters}, **dict.fromkeys(command.passes))
+    signature.bind(
+        **{parameter.keyword or parameter.name: None for parameter in command.parameters},
+        **dict.fromkeys(command.passes),
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -28,9 +31,9 @@ def test_the_help_of_every_command_describes_its_parameters(command, capsys):
     assert cli.main([command.name, "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert command.help in shown
-    for one in command.parameters:
-        assert (one.name.upper() if one.positional else f"--{one.name.replace('_', '-')}") in shown
-        assert one.help in shown
+    for parameter in command.parameters:
+        assert (parameter.name.upper() if parameter.positional else f"--{parameter.name.replace('_', '-')}") in shown
+        assert parameter.help in shown
 
 
 @pytest.mark.parametrize(
@@ -69,8 +72,8 @@ def test_a_value_that_cannot_be_read_says_what_to_write(parameter, value, says):
 
 def test_numbers_of_json_stay_exact():
     row = {"spend": Decimal("12345678901234567890.123456"), "at": datetime(2026, 3, 1, 10), "rows": 3}
-    found = listing.Listing([row], [row], {"spend": "spend"}, "nothing", lambda _: ())
-    assert json.loads(listing.as_json(found)) == [
+    result = listing.Listing([row], [row], {"spend": "spend"}, "nothing", lambda _: ())
+    assert json.loads(listing.as_json(result)) == [
         {"spend": "12345678901234567890.123456", "at": "2026-03-01 10:00:00", "rows": 3}
     ]
 

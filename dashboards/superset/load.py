@@ -21,12 +21,12 @@ OWNER = "minutemark"
 
 def bundle() -> dict[str, str]:
     """Every YAML file of <folder>/<kind>/ by the name that an export would give it, and the boards as one dashboard."""
-    found = {"metadata.yaml": yaml.safe_dump({"version": "1.0.0", "type": "assets"})}
+    files = {"metadata.yaml": yaml.safe_dump({"version": "1.0.0", "type": "assets"})}
     for kind in KINDS:
         for path in sorted(FOLDER.glob(f"*/{kind}/*.yaml")):
-            found[f"{kind}/{path.parts[-3]}_{path.name}"] = path.read_text(encoding="utf-8")
-    found[f"dashboards/{tabs.SLUG}.yaml"] = yaml.safe_dump(tabs.dashboard(tabs.boards()))
-    return found
+            files[f"{kind}/{path.parts[-3]}_{path.name}"] = path.read_text(encoding="utf-8")
+    files[f"dashboards/{tabs.SLUG}.yaml"] = yaml.safe_dump(tabs.dashboard(tabs.boards()))
+    return files
 
 
 def remove_single_boards() -> None:
@@ -35,8 +35,8 @@ def remove_single_boards() -> None:
     from superset.models.dashboard import Dashboard
 
     for board in tabs.boards().values():
-        for found in db.session.query(Dashboard).filter_by(uuid=board["uuid"]):
-            db.session.delete(found)
+        for dashboard in db.session.query(Dashboard).filter_by(uuid=board["uuid"]):
+            db.session.delete(dashboard)
     db.session.commit()
 
 

@@ -67,10 +67,10 @@ def DB_CONNECTION_MUTATOR(uri: URL, params: dict, *_: object) -> tuple[URL, dict
     }
     if isinstance(extra.get("ssl"), dict):
         arguments["ssl"] = extra["ssl"]
-    found = uri.set(
+    changed = uri.set(
         host=account["host"],
         port=int(account.get("port") or 3306),
         username=account["login"],
         password=account.get("password") or "",
     )
-    return found, {**params, "connect_args": arguments}
+    return changed, {**params, "connect_args": arguments}

@@ -72,12 +72,12 @@ def dashboard(boards: dict[str, dict]) -> dict:
 
 def _add_tab(position: dict, metadata: dict, folder: str, board: dict) -> None:
     tab, own = tab_id(folder), board["metadata"]
-    components = {key: one for key, one in board["position"].items() if isinstance(one, dict)}
-    names = {key: f"{one['type']}-{folder}-{key}" for key, one in components.items()} | {"GRID_ID": tab}
-    charts = {key: one for key, one in components.items() if one["type"] == "CHART"}
+    components = {key: component for key, component in board["position"].items() if isinstance(component, dict)}
+    names = {key: f"{component['type']}-{folder}-{key}" for key, component in components.items()} | {"GRID_ID": tab}
+    charts = {key: component for key, component in components.items() if component["type"] == "CHART"}
     # Exports of two servers may use the same numbers; the import replaces them by its own.
-    first = 1 + sum(one["type"] == "CHART" for one in position.values() if isinstance(one, dict))
-    numbers = {one["meta"]["chartId"]: number for number, one in enumerate(charts.values(), first)}
+    first = 1 + sum(component["type"] == "CHART" for component in position.values() if isinstance(component, dict))
+    numbers = {component["meta"]["chartId"]: number for number, component in enumerate(charts.values(), first)}
     position[tab] = {
         "type": "TAB",
         "id": tab,
@@ -85,25 +85,29 @@ def _add_tab(position: dict, metadata: dict, folder: str, board: dict) -> None:
         "parents": [ROOT, TABS],
         "meta": {"text": board["dashboard_title"]},
     }
-    for key, one in components.items():
-        if one["type"] in ("ROOT", "GRID", "HEADER"):
+    for key, component in components.items():
+        if component["type"] in ("ROOT", "GRID", "HEADER"):
             continue
-        meta = {**one["meta"]}
+        meta = {**component["meta"]}
         if key in charts:
             meta["chartId"] = numbers[meta["chartId"]]
-        parents = [names[parent] for parent in one["parents"] if parent != ROOT]
+        parents = [names[parent] for parent in component["parents"] if parent != ROOT]
         position[names[key]] = {
-            **one,
+            **component,
             "id": names[key],
-            "children": [names[child] for child in one["children"]],
+            "children": [names[child] for child in component["children"]],
             "parents": [ROOT, TABS, *parents],
             "meta": meta,
         }
-    metadata["timed_refresh_immune_slices"] += [numbers[one] for one in own["timed_refresh_immune_slices"]]
-    for found in own["native_filter_configuration"]:
-        excluded = [numbers[one] for one in found["scope"]["excluded"]]
+    metadata["timed_refresh_immune_slices"] += [numbers[component] for component in own["timed_refresh_immune_slices"]]
+    for native_filter in own["native_filter_configuration"]:
+        excluded = [numbers[component] for component in native_filter["scope"]["excluded"]]
         metadata["native_filter_configuration"].append(
-            {**found, "id": f"{found['id']}-{folder}", "scope": {"rootPath": [tab], "excluded": excluded}}
+            {
+                **native_filter,
+                "id": f"{native_filter['id']}-{folder}",
+                "scope": {"rootPath": [tab], "excluded": excluded},
+            }
         )
     for number in numbers.values():
         scope = {"rootPath": [tab], "excluded": [number]}

@@ -57,8 +57,8 @@ def write(file: Path, views: list[View], start: datetime | None, end: datetime |
             rows = {view.name: _copy(hyper_api, hyper, view, _selected(conn, view, start, end)) for view in views}
         unfinished.replace(file)
     except hyper_api.HyperException as error:
-        found = " ".join(str(error).split())
-        raise ExtractRefused(f"FILE={file} cannot be written: {found}. Make room, or name another folder.") from error
+        message = " ".join(str(error).split())
+        raise ExtractRefused(f"FILE={file} cannot be written: {message}. Make room, or name another folder.") from error
     finally:
         unfinished.unlink(missing_ok=True)
     return rows

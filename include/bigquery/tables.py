@@ -106,8 +106,8 @@ def created_ms(table: Table) -> int:
 def descriptions(pipeline: Pipeline) -> dict[str, str]:
     """What each column means: hour and measures as the view of the fact for BI tools says, if there is one."""
     name = f"{pipeline.database}.bi_{pipeline.lakehouse.fact}"
-    found = [one.columns for one in bi_views.of_pipeline(pipeline) if one.name == name]
-    described = {column.name: column.description for columns in found for column in columns}
+    of_view = [view.columns for view in bi_views.of_pipeline(pipeline) if view.name == name]
+    described = {column.name: column.description for columns in of_view for column in columns}
     return {
         "hour": described.get("hour_utc", "Start of the hour of the events, UTC. Filter by this column."),
         "attempt": "Number of this count of the hour. A higher number replaces lower ones.",

@@ -76,9 +76,9 @@ def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
         " AND MOD(MINUTE(minute), 5) <> 0 LIMIT 1",
         {"pipeline": pipeline.name, "before": now - _LIVE_FOR},
     )
-    found = cursor.fetchone() is not None
+    exists = cursor.fetchone() is not None
     conn.rollback()
-    return found
+    return exists
 
 
 def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:

@@ -135,7 +135,7 @@ def run_traffic(
     ids = _TimeUUIDs()
     lag = timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
     waiting: list[tuple[int, Event]] = []  # duplicates and the slice that sends them
-    begun, now = time.monotonic(), _utc_now()
+    started, now = time.monotonic(), _utc_now()
     until = until or now.replace(second=0, microsecond=0) + MINUTE
     duration = min(seconds, (until - _MARGIN - now).total_seconds())
     if duration <= 0:
@@ -144,7 +144,7 @@ def run_traffic(
     with writer_of(pipeline, conn_id) as writer:
         slices = max(1, int(duration / SLICE))
         for number in range(slices):
-            due = begun + duration * (number + 1) / slices
+            due = started + duration * (number + 1) / slices
             time.sleep(max(0.0, due - time.monotonic()))
             summary.furthest_behind = max(summary.furthest_behind, time.monotonic() - due)
             share = events * (number + 1) // slices - events * number // slices
@@ -160,7 +160,7 @@ def run_traffic(
         rest = [event for _, event in waiting]
         writer.write(rest)
         summary.duplicates += len(rest)
-    summary.seconds = time.monotonic() - begun
+    summary.seconds = time.monotonic() - started
     log.info("Demo traffic of %s: %s", pipeline.name, summary)
     return summary
 

@@ -274,7 +274,7 @@ def _json_records(lines: _Lines) -> Iterator[Record]:
 def _shown(line: str) -> str:
     """The line as it is kept, the beginning of a very long one: bytes that are not in the encoding as \\xe9."""
     shown = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_OF_TOO_LONG]
-    return _MARK.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", shown)
+    return _MARK.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", shown)
 
 
 def _header(path: Path, lines: _Lines, form: FileFormat, names: Collection[str]) -> _Columns:
@@ -340,7 +340,7 @@ class _Lines:
             self.problem = self.problem or self.undecodable(line)
         if self._form.backslash and "\\" in line:
             # A backslash is one where it escapes nothing: \N and \n are kept, as those who write such files mean it.
-            return _LONE_BACKSLASH.sub(lambda found: found[0] if found[1] else "\\\\", line)
+            return _LONE_BACKSLASH.sub(lambda match: match[0] if match[1] else "\\\\", line)
         return line
 
     def undecodable(self, line: str) -> str | None:

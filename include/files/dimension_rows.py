@@ -26,11 +26,11 @@ def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline,
     """The dimension of that name and its pipeline, or UnknownDimension naming those there are."""
     among = [pipeline] if pipeline else list(all_pipelines().values())
     declared = [(owner, dimension) for owner in among for dimension in owner.dimensions]
-    found = [(owner, dimension) for owner, dimension in declared if dimension.name == name]
-    if len(found) == 1:
-        return found[0]
+    candidates = [(owner, dimension) for owner, dimension in declared if dimension.name == name]
+    if len(candidates) == 1:
+        return candidates[0]
     known = ", ".join(f"{dimension.name} (pipeline {owner.name})" for owner, dimension in declared) or "none"
-    if found:
+    if candidates:
         raise UnknownDimension(
             f"More than one pipeline has a table {name!r}: add PIPELINE= to say which. There is: {known}."
         )
@@ -99,24 +99,24 @@ def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
         "WHERE table_schema = %(database)s AND table_name = %(table)s",
         {"database": database, "table": table},
     )
-    found = {name: _reader(str(kind).lower(), length) for name, kind, length in cursor.fetchall()}
+    readers = {name: _reader(str(kind).lower(), length) for name, kind, length in cursor.fetchall()}
     cursor.close()
-    absent = [column for column in dimension.columns if column not in found]
+    absent = [column for column in dimension.columns if column not in readers]
     if absent:
         raise WarehouseError(
             f"The warehouse's {dimension.table} has no column {', '.join(absent)}: run the set-up (`make schema`)."
         )
-    return found
+    return readers
 
 
 def _typed(column: str, text: str | None, read: Callable[[str], object], null_words: Collection[str]) -> object:
-    said = readings.text(text, null_words)
-    if said is None:
+    value = readings.text(text, null_words)
+    if value is None:
         return None
     try:
-        return read(said)
+        return read(value)
     except ValueError as error:
-        raise ValueError(f"{column} {said[:60]!r} {error}") from None
+        raise ValueError(f"{column} {value[:60]!r} {error}") from None
 
 
 def _reader(kind: str, length: int | None) -> Callable[[str], object]:

@@ -56,12 +56,12 @@ class FileFormat:
 
 def given(encoding: str = "", words: str = "") -> FileFormat:
     """What ENCODING= and FORMAT= say. Raises FileRefused."""
-    found = FileFormat()
+    file_format = FileFormat()
     if encoding:
         try:
-            found = replace(found, encoding=codecs.lookup(encoding).name)
+            file_format = replace(file_format, encoding=codecs.lookup(encoding).name)
             # Python also knows encodings that are not of text, and some that cannot be read in pieces.
-            io.TextIOWrapper(io.BytesIO(b"\xff\xfe\0\0.\0\0\0"), found.encoding, errors=MARKS).read()
+            io.TextIOWrapper(io.BytesIO(b"\xff\xfe\0\0.\0\0\0"), file_format.encoding, errors=MARKS).read()
         except (LookupError, UnicodeError):
             raise FileRefused(
                 f"Unknown encoding {encoding!r}: use one that Python supports, such as utf-8, cp1252 or utf-16."
@@ -69,16 +69,16 @@ def given(encoding: str = "", words: str = "") -> FileFormat:
     for word in filter(None, re.split(r"[,\s]+", words.lower())):
         for values, name in ((_KINDS, "is_json"), (DELIMITERS, "delimiter"), (_QUOTES, "backslash")):
             if word in values:
-                found = replace(found, **{name: values[word]})
+                file_format = replace(file_format, **{name: values[word]})
                 break
         else:
             known = ", ".join([*_KINDS, *DELIMITERS, *_QUOTES])
             raise FileRefused(
                 f"FORMAT={words} is unknown: use words of {known}, such as FORMAT=csv,semicolon,backslash."
             )
-    if found.is_json is None and (found.delimiter or found.backslash is not None):
-        found = replace(found, is_json=False)
-    return found
+    if file_format.is_json is None and (file_format.delimiter or file_format.backslash is not None):
+        file_format = replace(file_format, is_json=False)
+    return file_format
 
 
 def _marked(error: UnicodeError) -> tuple[str, int]:
@@ -116,12 +116,12 @@ def recognized(
     is_json = sample.lstrip(readings.WHITE_SPACE).startswith("{") if known.is_json is None else known.is_json
     if is_json:
         return replace(known, is_json=True)
-    found = replace(known, is_json=False, delimiter=known.delimiter or _delimiter(sample, names))
-    if found.backslash is None:
-        doubled, escaped = replace(found, backslash=False), replace(found, backslash=True)
+    file_format = replace(known, is_json=False, delimiter=known.delimiter or _delimiter(sample, names))
+    if file_format.backslash is None:
+        doubled, escaped = replace(file_format, backslash=False), replace(file_format, backslash=True)
         is_escaped = '\\"' in sample and broken(escaped, sample) < broken(doubled, sample)
-        found = escaped if is_escaped else doubled
-    return found
+        file_format = escaped if is_escaped else doubled
+    return file_format
 
 
 def first_line_of_excel(sample: str) -> str | None:
@@ -132,14 +132,14 @@ def first_line_of_excel(sample: str) -> str | None:
 
 def _delimiter(sample: str, names: Collection[str]) -> str:
     """The one by which the header names most of the columns that are known, and then most columns."""
-    if found := first_line_of_excel(sample):
-        return found
+    if first := first_line_of_excel(sample):
+        return first
     header = re.split(r"[\r\n]", sample, maxsplit=1)[0]
     known = {name.casefold() for name in names}
 
     def columns(delimiter: str) -> tuple[int, int]:
-        found = next(csv.reader([header[:_LONGEST_HEADER]], delimiter=delimiter, skipinitialspace=True), [])
-        return len(known & {text.casefold() for name in found if (text := readings.text(name))}), len(found)
+        first = next(csv.reader([header[:_LONGEST_HEADER]], delimiter=delimiter, skipinitialspace=True), [])
+        return len(known & {text.casefold() for name in first if (text := readings.text(name))}), len(first)
 
     return max(DELIMITERS.values(), key=columns)
 

@@ -52,8 +52,13 @@ class FlatTable:
 
         query = f"SELECT {self._token}, create_time{self._selected} FROM {self.name} WHERE {self._token} >= %s"
         for token, create_time, *values in session.execute(SimpleStatement(query, fetch_size=_PAGE), (after_token,)):
-            found = dict(zip(self.columns, values, strict=True))
-            yield FlatRow(token, str(create_time), found, found.pop(PAYLOAD, None) if self._is_lake_table else None)
+            values_by_name = dict(zip(self.columns, values, strict=True))
+            yield FlatRow(
+                token,
+                str(create_time),
+                values_by_name,
+                values_by_name.pop(PAYLOAD, None) if self._is_lake_table else None,
+            )
 
 
 def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
@@ -65,11 +70,11 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
             f"{name} is the lake table of pipeline {pipeline.name} itself: name the table to copy from."
         )
     keyspace, table = name.split(".")
-    found = columns_of(session, keyspace, table)
-    if not found:
+    declared = columns_of(session, keyspace, table)
+    if not declared:
         raise LakeTableMismatch(f"There is no table {name} in the lake: see DESCRIBE TABLES there for its name.")
-    key = sorted(column for column, (kind, _) in found.items() if kind == "partition_key")
-    clustering = {column for column, (kind, _) in found.items() if kind == "clustering"}
+    key = sorted(column for column, (kind, _) in declared.items() if kind == "partition_key")
+    clustering = {column for column, (kind, _) in declared.items() if kind == "clustering"}
     is_by_minute = key == _BY_MINUTE and "create_time" in clustering
     if not is_by_minute and (key != _FLAT or clustering):
         raise LakeTableMismatch(
@@ -81,7 +86,7 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
         raise LakeTableMismatch(
             f"The lake of {name} uses {partitioner}, and only Murmur3Partitioner can be read in token order."
         )
-    columns = tuple(column for column in found if column not in ("create_time", *key))
+    columns = tuple(column for column in declared if column not in ("create_time", *key))
     is_lake_table = is_by_minute and PAYLOAD in columns
     known = [column for column in columns if column in pipeline.fields or (is_lake_table and column == PAYLOAD)]
     if not known:
@@ -95,7 +100,7 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
         unknown=tuple(sorted(set(columns) - set(known))),
         _token=f"token({', '.join(_BY_MINUTE if is_by_minute else _FLAT)})",
         _is_lake_table=is_lake_table,
-        _selected="".join(f", {_as_text(column, found[column][1])}" for column in columns),
+        _selected="".join(f", {_as_text(column, declared[column][1])}" for column in columns),
     )
 
 

@@ -168,9 +168,9 @@ class ImportLog:
             "WHERE target = %(target)s AND source_key = %(source_key)s FOR UPDATE",
             self._key,
         )
-        found = cursor.fetchone()
-        if found and found[3] == "running" and not again:
-            return Progress(*found[:3], resumed=found[0] != self._first_position, started_at=found[4])
+        row = cursor.fetchone()
+        if row and row[3] == "running" and not again:
+            return Progress(*row[:3], resumed=row[0] != self._first_position, started_at=row[4])
         cursor.execute(
             "INSERT INTO etl.imports (target, source_key, source_name, position) "
             "VALUES (%(target)s, %(source_key)s, %(source_name)s, %(position)s) "

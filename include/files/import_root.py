@@ -67,15 +67,15 @@ def file_below_root(file: str) -> Iterator[OpenedFile]:
     with contextlib.ExitStack() as stack:
         try:
             descriptor = _opened(root, path.relative_to(root).parts, stack)
-            found = os.fstat(descriptor)
+            status = os.fstat(descriptor)
         except OSError as error:
             raise FileRefused(
                 f"{path} is not a regular file that can be opened ({error.strerror}). {_REMEDY}"
             ) from None
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise FileRefused(f"{path} is not a regular file. {_REMEDY}")
-        if found.st_nlink > 1:  # under its other name it may be a file that is not for the users of the DAG
-            raise FileRefused(f"{path} is a hard link: the file has {found.st_nlink} names. Put a copy of it there.")
+        if status.st_nlink > 1:  # under its other name it may be a file that is not for the users of the DAG
+            raise FileRefused(f"{path} is a hard link: the file has {status.st_nlink} names. Put a copy of it there.")
         yield OpenedFile(path, descriptor)
 
 

@@ -122,7 +122,7 @@ def import_csv(
 
     Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
     """
-    path, begun = _opened(path), time.monotonic()
+    path, started = _opened(path), time.monotonic()
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
     with (
@@ -164,7 +164,7 @@ def import_csv(
                 lambda _: bar.at(file.position()),
             )
         summary.left_out, summary.damage = file.packing.left_out, damage
-        return _finished(summary, imports, begun)
+        return _finished(summary, imports, started)
 
 
 def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
@@ -172,7 +172,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
 
     Reads with lake_reader, which needs SELECT on that table. Rows that arrive meanwhile may be left out: run it again.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     with (
         lake(LAKE_READER) as source,
         lake(LAKE_WRITER) as session,
@@ -205,7 +205,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
                 summary,
                 lambda token: bar.at(token - FIRST_TOKEN),
             )
-        return _finished(summary, imports, begun)
+        return _finished(summary, imports, started)
 
 
 def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[FlatRow]:
@@ -220,7 +220,7 @@ def import_dimension(
     """Bring a dimension, such as `job`, up to date from a file, and the facts that refer to it."""
     from include.warehouse.dimensions import import_dimension as upsert
 
-    path, begun = _opened(path), time.monotonic()
+    path, started = _opened(path), time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
@@ -260,7 +260,7 @@ def import_dimension(
         )
         summary.damage = damage
         summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
-        return _finished(summary, imports, begun)
+        return _finished(summary, imports, started)
 
 
 def _opened(path: str | Path | OpenedFile) -> Path:
@@ -319,10 +319,10 @@ def _chunks(rows: Iterable) -> Iterator[list]:
         yield chunk
 
 
-def _finished(summary: ImportSummary, imports: ImportLog, begun: float) -> ImportSummary:
+def _finished(summary: ImportSummary, imports: ImportLog, started: float) -> ImportSummary:
     imports.finish()
     summary.written, summary.rejected = imports.progress.rows_written, imports.progress.rows_rejected
-    summary.seconds = time.monotonic() - begun
+    summary.seconds = time.monotonic() - started
     log.info("%s", summary)
     return summary
 
@@ -338,10 +338,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--table", help="TABLE= the dimension to import the file into")
     parser.add_argument("--from", dest="source", metavar="KEYSPACE.TABLE", help="FROM= a flat lake table to copy")
     add_file_options(parser)
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
         summary = run_import(
-            asked.pipeline, asked.table, asked.file, asked.source, encoding=asked.encoding, form=asked.format
+            args.pipeline, args.table, args.file, args.source, encoding=args.encoding, form=args.format
         )
     except _REFUSALS as error:
         print(f"Import failed. {error.args[0]}", file=sys.stderr)
@@ -350,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
         return 130
     print(summary)
-    if problem := summary.shortfall(asked.max_rejected):
+    if problem := summary.shortfall(args.max_rejected):
         print(f"Import incomplete. {problem}", file=sys.stderr)
         return 1
     return 0

@@ -151,10 +151,10 @@ class _GzipMember:
         return self._inner.unused_data
 
     def decompress(self, data: bytes, most: int) -> bytes:
-        found = self._inner.decompress(self._inner.unconsumed_tail + data, most)
+        content = self._inner.decompress(self._inner.unconsumed_tail + data, most)
         # A full answer may have more behind it, though all of the input is consumed.
-        self.needs_input = not self._inner.unconsumed_tail and len(found) < most
-        return found
+        self.needs_input = not self._inner.unconsumed_tail and len(content) < most
+        return content
 
 
 def _is_zstd(head: bytes) -> bool:
@@ -255,8 +255,8 @@ class _Members(_Layer):
                 data = self._take()
                 if not data:
                     raise _CutOff
-            if found := self._member.decompress(data, most):
-                return found
+            if content := self._member.decompress(data, most):
+                return content
         return b""
 
     def _take(self) -> bytes:

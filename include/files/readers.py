@@ -196,10 +196,10 @@ def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -
 def _other_case(names: Iterable[str], declared: Iterable[str]) -> str | None:
     """That some of the names are declared in another case. The header of a CSV has been matched in any case before."""
     by_case = {name.casefold(): name for name in declared}
-    found = [
+    close_names = [
         f"{name} is not {by_case[name.casefold()]}" for name in names if by_case.get(name.casefold(), name) != name
     ]
-    return f"Names in JSON are matched exactly: {_listed(found)}." if found else None
+    return f"Names in JSON are matched exactly: {_listed(close_names)}." if close_names else None
 
 
 def _listed(columns: Sequence[str]) -> str:

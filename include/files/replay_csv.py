@@ -87,13 +87,13 @@ def replay_csv(
     Resumes a stopped replay of the same file with the same options, unless `again`. Raises ReplayRefused or
     FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call resumes.
     """
-    path, begun = Path(path), time.monotonic()
+    path, started = Path(path), time.monotonic()
     _check_ingest_mode(pipeline)
     check(how, pipeline, None, _utc_now())
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
-    found = survey(path, known, pipeline, damage) if how.needs_survey else None
-    check(how, pipeline, found, _utc_now())
+    file_survey = survey(path, known, pipeline, damage) if how.needs_survey else None
+    check(how, pipeline, file_survey, _utc_now())
     with (
         csv_records(path, names_of(pipeline), known, damage) as file,
         warehouse(WAREHOUSE_ETL) as conn,
@@ -114,16 +114,16 @@ def replay_csv(
             str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
         )
         summary.resumed_at = after_line = progress.position if progress.resumed else None
-        times = timeline(how, found, progress.started_at)
-        if found:
-            log.info("%s", _announcement(found, times))
+        times = timeline(how, file_survey, progress.started_at)
+        if file_survey:
+            log.info("%s", _announcement(file_survey, times))
         clock = Clock(replays.clock())
         # A shifted event has another time than in the file: ingest decides whether its minute is closed.
         admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
         events = events_of(file, admitting, clock.now(), as_texts=True)
         plan = Plan(pipeline, how, events, glance_at(file, pipeline), times)
-        sample = Sample(found.kinds, how.sample, digest) if how.sample else None
-        total, unit = (found.lines, "line") if found else (path.stat().st_size, "B")
+        sample = Sample(file_survey.kinds, how.sample, digest) if how.sample else None
+        total, unit = (file_survey.lines, "line") if file_survey else (path.stat().st_size, "B")
         with (
             Occurrences(events.unnamed, pipeline) as occurrences,
             Bar(f"{path.name} into {pipeline.topic}", total, unit) as bar,
@@ -135,7 +135,7 @@ def replay_csv(
                 replays,
                 clock,
                 events.refused,
-                lambda line: bar.at(line if found else file.position()),
+                lambda line: bar.at(line if file_survey else file.position()),
             )
             for row in plan.rows(records, sample, after_line or 0):
                 feed.take(*row)
@@ -143,7 +143,7 @@ def replay_csv(
         replays.finish()
         summary.left_out, summary.damage = file.packing.left_out, damage
     summary.sent, summary.rejected = replays.progress.rows_written, replays.progress.rows_rejected
-    summary.seconds = time.monotonic() - begun
+    summary.seconds = time.monotonic() - started
     return summary
 
 
@@ -157,10 +157,10 @@ def _check_ingest_mode(pipeline: Pipeline) -> None:
     topics.check_topic(pipeline)
 
 
-def _announcement(found: Survey, times: Timeline | None) -> str:
-    if times is None or found.first is None or found.last is None:
-        return str(found)
-    return f"{found} In this replay that is {times.at(found.first):%F %T} to {times.at(found.last):%F %T}."
+def _announcement(file_survey: Survey, times: Timeline | None) -> str:
+    if times is None or file_survey.first is None or file_survey.last is None:
+        return str(file_survey)
+    return f"{file_survey} In this replay that is {times.at(file_survey.first):%F %T} to {times.at(file_survey.last):%F %T}."
 
 
 def _utc_now() -> datetime:
@@ -185,15 +185,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--again", action="store_true", help="AGAIN=1: start over instead of resuming one that was stopped"
     )
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("include.operations").setLevel(logging.INFO)
     try:
-        if not asked.pipeline or not asked.file:
+        if not args.pipeline or not args.file:
             raise ReplayRefused("It is not clear what to replay. Say PIPELINE=recruitment FILE=x.csv, for example.")
-        how = manner(asked.rate, asked.shift, asked.sample)
-        options = {"encoding": asked.encoding, "form": asked.format, "again": asked.again}
-        summary = replay_csv(pipelines.get(asked.pipeline), asked.file, how, **options)
+        how = manner(args.rate, args.shift, args.sample)
+        options = {"encoding": args.encoding, "form": args.format, "again": args.again}
+        summary = replay_csv(pipelines.get(args.pipeline), args.file, how, **options)
     except _REFUSALS as error:
         print(f"Replay failed. {error.args[0]}", file=sys.stderr)
         return 1
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
         return 130
     print(summary)
-    if problem := summary.shortfall(asked.max_rejected):
+    if problem := summary.shortfall(args.max_rejected):
         print(f"Replay incomplete. {problem}", file=sys.stderr)
         return 1
     return 0

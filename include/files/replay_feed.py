@@ -60,14 +60,14 @@ class Feed:
         self._since_look = 0
         self._begin_chunk()
 
-    def take(self, record: Record, found: Event | Refused, due: datetime | None) -> None:
+    def take(self, record: Record, event: Event | Refused, due: datetime | None) -> None:
         """Send it when it is due, or keep it as rejected. Raises BrokerError, WarehouseError."""
         if due:
             self._wait(due)
-        if isinstance(found, Event):
-            found = self._add(record, found)
-        if isinstance(found, Refused):
-            self._refused.append(found)
+        if isinstance(event, Event):
+            event = self._add(record, event)
+        if isinstance(event, Refused):
+            self._refused.append(event)
         else:
             self._sent += 1
         self._line = record.end_line

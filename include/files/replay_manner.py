@@ -50,12 +50,12 @@ def _rate(text: str) -> float | None:
     if text == "max":
         return None
     try:
-        found = float(text or 1)
+        rate = float(text or 1)
     except ValueError:
-        found = math.nan
-    if not (math.isfinite(found) and found > 0):
+        rate = math.nan
+    if not (math.isfinite(rate) and rate > 0):
         raise ReplayRefused(f"RATE={text} is not a speed. Use 1 for real time, 60 for an hour a minute, or max.")
-    return found
+    return rate
 
 
 def _shift(text: str) -> bool:
@@ -76,37 +76,43 @@ def _sample(text: str) -> int | None:
     return int(text)
 
 
-def check(how: Manner, pipeline: Pipeline, found: Survey | None, now: datetime) -> None:
+def check(how: Manner, pipeline: Pipeline, file_survey: Survey | None, now: datetime) -> None:
     """Raises ReplayRefused where the file, as surveyed, can't be replayed in that manner."""
     if how.sample and not pipeline.kind_column:
         raise ReplayRefused(
             f"SAMPLE takes its share of every kind of event, and pipeline {pipeline.name} does not say which column that is: "
             f"declare kind_column in include/pipelines/{pipeline.name}.py, or leave SAMPLE out."
         )
-    if how.sample and found and how.sample < len(found.kinds):
+    if how.sample and file_survey and how.sample < len(file_survey.kinds):
         raise ReplayRefused(
-            f"SAMPLE={how.sample} is too small: there are {len(found.kinds)} kinds of row, and a sample has one of each at "
-            f"least. Set SAMPLE to {len(found.kinds)} or more."
+            f"SAMPLE={how.sample} is too small: there are {len(file_survey.kinds)} kinds of row, and a sample has one of each at "
+            f"least. Set SAMPLE to {len(file_survey.kinds)} or more."
         )
-    if found and found.last and (line := timeline(how, found, now)):
+    if file_survey and file_survey.last and (line := timeline(how, file_survey, now)):
         try:
-            ends_in_time = line.at(found.last).year in YEARS
+            ends_in_time = line.at(file_survey.last).year in YEARS
         except OverflowError:
             ends_in_time = False
         if not ends_in_time:
             raise ReplayRefused(
-                f"At RATE={how.rate:g} the rows from {found.first} to {found.last} would last until after 2100. "
+                f"At RATE={how.rate:g} the rows from {file_survey.first} to {file_survey.last} would last until after 2100. "
                 "Choose a higher RATE, or max."
             )
 
 
-def timeline(how: Manner, found: Survey | None, started_at: datetime | None) -> Timeline | None:
+def timeline(how: Manner, file_survey: Survey | None, started_at: datetime | None) -> Timeline | None:
     """The times of that replay: its first event is at `started_at`, or with RATE=max its last. None without times."""
-    if not started_at or not found or found.first is None or found.last is None or (how.rate is None and not how.shift):
+    if (
+        not started_at
+        or not file_survey
+        or file_survey.first is None
+        or file_survey.last is None
+        or (how.rate is None and not how.shift)
+    ):
         return None
     if how.rate is None:  # so that nothing lies in the future
-        return Timeline(started_at, found.last)
-    return Timeline(started_at, found.first, how.rate)
+        return Timeline(started_at, file_survey.last)
+    return Timeline(started_at, file_survey.first, how.rate)
 
 
 class Plan:
@@ -131,8 +137,8 @@ class Plan:
             if sample and not sample.takes(self._glance.kind(record)):
                 continue
             if record.end_line > after_line:
-                found = self._events.read(record)
-                yield record, *(self._sent(found) if isinstance(found, Event) else (found, None))
+                event = self._events.read(record)
+                yield record, *(self._sent(event) if isinstance(event, Event) else (event, None))
 
     def _sent(self, event: Event) -> tuple[Event, datetime | None]:
         due = None

@@ -86,10 +86,10 @@ class Glance:
 
     def _read(self, text: str, is_own: bool) -> datetime | None:
         try:
-            found = time_in(self._event_time, text) if is_own else time_of(parse(text))
+            time = time_in(self._event_time, text) if is_own else time_of(parse(text))
         except (NotAdmitted, NotATimeUUID):
             return None
-        return found if found.year in YEARS else None
+        return time if time.year in YEARS else None
 
 
 def glance_at(file: CsvFile, pipeline: Pipeline) -> Glance:
@@ -99,8 +99,8 @@ def glance_at(file: CsvFile, pipeline: Pipeline) -> Glance:
 
 def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | None = None) -> Survey:
     """One pass over the whole file. Raises FileRefused where it can't be meant for the pipeline."""
-    found = Survey()
-    kinds = found.kinds
+    result = Survey()
+    kinds = result.kinds
     with (
         csv_records(path, names_of(pipeline), known, damage) as file,
         Bar(f"looking through {path.name}", path.stat().st_size) as bar,
@@ -115,16 +115,16 @@ def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | N
                 kinds[NO_KIND] += 1
             time = glance.time(record)
             if time is not None:
-                if found.first is None or found.last is None:
-                    found.first = found.last = time
-                elif time > found.last:
-                    found.last = time
-                elif time < found.first:
-                    found.first = time
-            found.lines = record.end_line
+                if result.first is None or result.last is None:
+                    result.first = result.last = time
+                elif time > result.last:
+                    result.last = time
+                elif time < result.first:
+                    result.first = time
+            result.lines = record.end_line
             if number % _ROWS_PER_LOOK == 0:
                 bar.at(file.position())
-    return found
+    return result
 
 
 class Sample:
@@ -158,15 +158,15 @@ def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
     if size < len(kinds):
         raise ValueError(f"there are {len(kinds)} kinds of row, and each has one row at least in a sample")
     quotas = {kind: size * rows / total for kind, rows in kinds.items()}
-    found = {kind: max(1, int(quota)) for kind, quota in quotas.items()}
-    by_need = sorted(kinds, key=lambda kind: (found[kind] - quotas[kind], str(kind)))
-    while sum(found.values()) < size:
-        for kind in by_need[: size - sum(found.values())]:
-            found[kind] += found[kind] < kinds[kind]
-    for _ in range(sum(found.values()) - size):  # what rare kinds have too much of comes from the frequent ones
-        several = (kind for kind in found if found[kind] > 1)
-        found[max(several, key=lambda kind: (found[kind] - quotas[kind], found[kind]))] -= 1
-    return found
+    quota_of = {kind: max(1, int(quota)) for kind, quota in quotas.items()}
+    by_need = sorted(kinds, key=lambda kind: (quota_of[kind] - quotas[kind], str(kind)))
+    while sum(quota_of.values()) < size:
+        for kind in by_need[: size - sum(quota_of.values())]:
+            quota_of[kind] += quota_of[kind] < kinds[kind]
+    for _ in range(sum(quota_of.values()) - size):  # what rare kinds have too much of comes from the frequent ones
+        several = (kind for kind in quota_of if quota_of[kind] > 1)
+        quota_of[max(several, key=lambda kind: (quota_of[kind] - quotas[kind], quota_of[kind]))] -= 1
+    return quota_of
 
 
 def checked_fingerprint(path: Path) -> Fingerprint:

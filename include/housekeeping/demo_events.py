@@ -57,9 +57,9 @@ def _candidates(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dic
         "AND minute < %(end)s AND state <> 'closed' AND (raw_rows > 0 OR pending = 1) ORDER BY minute LIMIT %(limit)s",
         {"pipeline": pipeline.name, "start": start, "end": end, "limit": _MINUTES_PER_CHUNK},
     )
-    found = dict(cursor.fetchall())
+    candidates = dict(cursor.fetchall())
     conn.rollback()
-    return found
+    return candidates
 
 
 def _close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None]) -> None:

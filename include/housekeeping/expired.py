@@ -193,16 +193,16 @@ def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
     cursor = conn.cursor()
     binds = {"oldest_kept_batch": oldest_kept_batch(cursor)}
     conn.rollback()
-    found = [statement for file in files(pipeline, "housekeeping.sql") for statement in file.statements]
-    return sum(_until_none(conn, statement, binds) for statement in found)
+    statements = [statement for file in files(pipeline, "housekeeping.sql") for statement in file.statements]
+    return sum(_until_none(conn, statement, binds) for statement in statements)
 
 
 def _attempts_in(conn, table: str) -> Iterator[int]:
     cursor = conn.cursor()
     cursor.execute(f"SELECT DISTINCT attempt FROM {table}")  # a skip scan of the key
-    found = sorted(attempt for (attempt,) in cursor.fetchall())
+    attempts = sorted(attempt for (attempt,) in cursor.fetchall())
     conn.rollback()
-    yield from found
+    yield from attempts
 
 
 def _is_dead(conn, attempt: int, given_up: set[int]) -> bool:
@@ -231,7 +231,7 @@ def _walk(
     while True:
         cursor = conn.cursor()
         cursor.execute(find, {**binds, "after": after, "limit": limit})
-        ids = [found for (found,) in cursor.fetchall()]
+        ids = [found_id for (found_id,) in cursor.fetchall()]
         conn.rollback()
         if not ids:
             return changed
@@ -264,9 +264,9 @@ def _marks(ids: Sequence[int]) -> str:
 def _one(conn, query: str, binds: dict):
     cursor = conn.cursor()
     cursor.execute(query, binds)
-    found = cursor.fetchone()
+    row = cursor.fetchone()
     conn.rollback()
-    return found[0] if found else None
+    return row[0] if row else None
 
 
 def _older(age: timedelta) -> dict[str, int]:

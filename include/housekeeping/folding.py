@@ -114,7 +114,7 @@ def _is_in_use(cursor, binds: dict) -> bool:
 
 def _contributed(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int]]:
     """For each fact the events of the hour, and how many rows lie beyond its first minute."""
-    found = []
+    sums = []
     for fact in pipeline.facts:
         cursor.execute(
             f"SELECT COALESCE(SUM(event_count), 0), COALESCE(SUM(minute <> %(hour)s), 0) FROM {fact.contributions} "
@@ -122,5 +122,5 @@ def _contributed(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int
             binds,
         )
         events, elsewhere = cursor.fetchone()
-        found.append((int(events), int(elsewhere)))
-    return found
+        sums.append((int(events), int(elsewhere)))
+    return sums

@@ -194,14 +194,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _days(texts: list[str]) -> dict[str, float]:
-    found = {}
+    days_by_table = {}
     for text in texts:
         name, _, value = text.partition("=")
         try:
-            found[name] = float(value)
+            days_by_table[name] = float(value)
         except ValueError:
             raise RetentionRefused(f"{text!r} is not a retention. Write NAME=DAYS, such as batches=30.") from None
-    return found
+    return days_by_table
 
 
 if __name__ == "__main__":

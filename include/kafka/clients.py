@@ -145,15 +145,15 @@ def _explanation(error: KafkaError) -> str:
 
     if error.code() in (codes._TRANSPORT, codes._TIMED_OUT, codes._ALL_BROKERS_DOWN):
         error = _refusal_of_login() or error
-    found = f"The broker of connection {KAFKA} ({endpoint(KAFKA).extra.get(_SERVERS)}): {error.str()}."
+    problem = f"The broker of connection {KAFKA} ({endpoint(KAFKA).extra.get(_SERVERS)}): {error.str()}."
     if error.code() in (codes.UNKNOWN_TOPIC_OR_PART, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION):
-        return f"{found} Make the topics: `make schema`, or the DAG minutemark_setup."
+        return f"{problem} Make the topics: `make schema`, or the DAG minutemark_setup."
     if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
-        return f"{found} Allow its account Read on topics and on groups minutemark-*, and Write where it produces."
+        return f"{problem} Allow its account Read on topics and on groups minutemark-*, and Write where it produces."
     if _is_of_login(error):
-        return f"{found} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."
+        return f"{problem} Correct sasl.username and sasl.password in the extra of connection {KAFKA}."
     return (
-        f"{found} Start it (`make services`), or correct the extra of connection {KAFKA}: the address, and "
+        f"{problem} Start it (`make services`), or correct the extra of connection {KAFKA}: the address, and "
         "security.protocol and sasl.* where the broker requires a login."
     )
 

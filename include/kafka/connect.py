@@ -97,9 +97,9 @@ class Connect:
 
     def trouble(self, name: str) -> str | None:
         """What keeps the connector or one of its tasks from running; None if all run."""
-        found = self._send("GET", f"/connectors/{name}/status")
-        parts = [found["connector"], *found["tasks"]]
-        if not found["tasks"]:
+        status = self._send("GET", f"/connectors/{name}/status")
+        parts = [status["connector"], *status["tasks"]]
+        if not status["tasks"]:
             return "it has no task yet"
         return next((_trouble(part) for part in parts if part["state"] != "RUNNING"), None)
 
@@ -116,9 +116,9 @@ class Connect:
         except urllib.error.HTTPError as error:
             if error.code != 401:
                 raise
-            found = "is refused" if "Authorization" in self._headers else "is not set"
+            state = "is refused" if "Authorization" in self._headers else "is not set"
             raise ConnectError(
-                f"Kafka Connect at {self._url} requires a login, and {LOGIN_SETTING} {found} (status 401). "
+                f"Kafka Connect at {self._url} requires a login, and {LOGIN_SETTING} {state} (status 401). "
                 f"Set {LOGIN_SETTING}=name:password as in the worker's logins.properties."
             ) from None
 
@@ -141,7 +141,7 @@ def register_all(
 
     What it needs may come later than Connect: set-up makes tables and topics. Prints why it waits.
     """
-    begun, configs = time.monotonic(), {name_of(one): connector(one, template) for one in pipelines}
+    started, configs = time.monotonic(), {name_of(pipeline): connector(pipeline, template) for pipeline in pipelines}
     waiting, registered, reports = list(configs), set(), _Reports()
     while waiting:
         name, problem = waiting[0], None
@@ -158,7 +158,7 @@ def register_all(
             connect.restart(name)
         except (OSError, ValueError) as error:  # not up yet, or busy with the one before
             problem = problem or str(error)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         if seconds > patience:
             raise ConnectError(
                 f"Connector {name} does not run: {problem}. Read the worker's log; run minutemark_setup."

@@ -79,7 +79,7 @@ def follow(
                     take(chunk.messages, as_of)
                 if chunk.ends:
                     _commit(consumer, chunk.ends)
-                assigned = {one.partition for one in consumer.assignment()}
+                assigned = {place.partition for place in consumer.assignment()}
                 if not assigned:
                     if not followed and time.monotonic() > deadline:
                         raise BrokerError(
@@ -158,24 +158,28 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable
     try:
         places = [TopicPartition(topic, number) for number in sorted(partitions)]
         committed = consumer.committed(places, timeout=TIMEOUT)
-        reach = {one.partition: watermarks(consumer, one) for one in places}
+        reach = {place.partition: watermarks(consumer, place) for place in places}
     except KafkaException as error:
         _mind(error.args[0])
         return False
-    is_first = all(one.offset < 0 for one in committed)
+    is_first = all(place.offset < 0 for place in committed)
     starts: Offsets = {}
     gaps: list[Gap] = []
-    for one in committed:
-        begin, end = reach[one.partition]
+    for place in committed:
+        begin, end = reach[place.partition]
         # A partition that nobody has read beside others that were: it is new, and its first message had offset 0.
-        expected = one.offset if one.offset >= 0 else (begin if is_first else 0)
+        expected = place.offset if place.offset >= 0 else (begin if is_first else 0)
         if expected < begin:
-            gaps.append(Gap(topic, one.partition, expected, begin))
+            gaps.append(Gap(topic, place.partition, expected, begin))
         elif expected > end:
             log.warning(
-                "%s, partition %s, ends at %s, before %s: all of it is read again.", topic, one.partition, end, expected
+                "%s, partition %s, ends at %s, before %s: all of it is read again.",
+                topic,
+                place.partition,
+                end,
+                expected,
             )
-        starts[topic, one.partition] = expected if begin <= expected <= end else begin
+        starts[topic, place.partition] = expected if begin <= expected <= end else begin
     if gaps:
         lost(gaps)
     _commit(consumer, starts)

@@ -126,7 +126,7 @@ def _ingest(
     *,
     of_dead_letters: bool = False,
 ) -> IngestSummary:
-    summary, begun = IngestSummary(pipeline.topic), time.monotonic()
+    summary, started = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
         intake = Intake(pipeline, session, summary, of_dead_letters=of_dead_letters)
         consumer = open_consumer()  # only now: from here on its predecessor is shut out
@@ -136,13 +136,13 @@ def _ingest(
                 pipeline.topic,
                 intake.take,
                 intake.lost,
-                lambda: time.monotonic() - begun > seconds,
+                lambda: time.monotonic() - started > seconds,
                 lambda: change_log.write_clock(session),
                 to_the_end=to_the_end,
             )
         finally:
             consumer.close()
-    summary.seconds = time.monotonic() - begun
+    summary.seconds = time.monotonic() - started
     return summary
 
 
@@ -165,18 +165,18 @@ def ingest_dead_letters(
 
 def ingest_again(pipeline: Pipeline) -> IngestSummary:
     """Ingest all that the topic still holds, whatever is committed, and commit nothing: the same rows once more."""
-    summary, begun = IngestSummary(pipeline.topic), time.monotonic()
+    summary, started = IngestSummary(pipeline.topic), time.monotonic()
     group = group_of(pipeline.name, DAG)
     with lake(LAKE_WRITER) as session:
         intake, as_of = Intake(pipeline, session, summary), change_log.write_clock(session)
         # Only then: a later version that a follower writes meanwhile is behind these ends, and stays.
-        span = {number: (one.begin, one.end) for number, one in topics.reaches(pipeline, group).items()}
+        span = {number: (reach.begin, reach.end) for number, reach in topics.reaches(pipeline, group).items()}
         total = sum(end - begin for begin, end in span.values())
         with Bar(f"{pipeline.topic} again", total, unit="message") as bar:
             for messages in topics.messages(pipeline, group, span):
                 intake.take(messages, as_of)
                 bar.at(summary.written + summary.refused)
-    summary.seconds = time.monotonic() - begun
+    summary.seconds = time.monotonic() - started
     return summary
 
 
@@ -208,12 +208,12 @@ class Intake:
             if self._of_dead_letters:  # counts at the place that it came from, and when it was refused
                 written_as_of = min(as_of, _appended_at(message) or as_of)
                 message = original(message)
-            found = self._reader.read(message)  # ty: ignore[invalid-argument-type]
-            if isinstance(found, Event):
-                events.setdefault(written_as_of, []).append(found)
-                self._summary.misplaced += self._reader.misplaced(message, found)  # ty: ignore[invalid-argument-type]
+            event = self._reader.read(message)  # ty: ignore[invalid-argument-type]
+            if isinstance(event, Event):
+                events.setdefault(written_as_of, []).append(event)
+                self._summary.misplaced += self._reader.misplaced(message, event)  # ty: ignore[invalid-argument-type]
             else:
-                refused.append(found)
+                refused.append(event)
         # One after the other, whichever node's clock was read: a later chunk has the later versions.
         for written_as_of, of_one_time in events.items():
             self._as_of = max(written_as_of, self._as_of + 1)
@@ -283,17 +283,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pipeline", required=True, help="PIPELINE= whose topic")
     parser.add_argument("--seconds", type=float, help="SECONDS= follow for so long (default: to the topic's end)")
     parser.add_argument("--again", action="store_true", help="AGAIN=1: all that the topic still holds, once more")
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        pipeline = pipelines.get(asked.pipeline)
-        seconds = asked.seconds or float("inf")
-        if asked.again:
+        pipeline = pipelines.get(args.pipeline)
+        seconds = args.seconds or float("inf")
+        if args.again:
             print(ingest_again(pipeline))
         elif ingest_mode() == CONNECT:  # which consumes the topic itself
             print(ingest_dead_letters(pipeline, seconds=seconds))
         else:
-            print(ingest(pipeline, lambda: clients.follower(pipeline), seconds=seconds, to_the_end=not asked.seconds))
+            print(ingest(pipeline, lambda: clients.follower(pipeline), seconds=seconds, to_the_end=not args.seconds))
     except _REFUSALS as error:
         print(f"Ingest failed. {error.args[0]}", file=sys.stderr)
         return 1

@@ -49,8 +49,8 @@ class TopicEvents:
             text = _text(message.value())
         except NotAdmitted as error:
             raw = message.value()
-            found = None if raw is None else raw.decode("utf-8", "backslashreplace")
-            return Refused(key_of(message), str(error), line_payload(found or ""))
+            value = None if raw is None else raw.decode("utf-8", "backslashreplace")
+            return Refused(key_of(message), str(error), line_payload(value or ""))
         try:
             values, text = self._objects.identified(text)
         except NotAdmitted as error:
@@ -71,5 +71,5 @@ def _text(value: bytes | None) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as error:
-        found = value[error.start : error.start + 4].hex(" ")
-        raise NotAdmitted(f"the message is not UTF-8: bytes {found} at {error.start}") from None
+        octets = value[error.start : error.start + 4].hex(" ")
+        raise NotAdmitted(f"the message is not UTF-8: bytes {octets} at {error.start}") from None

@@ -87,9 +87,9 @@ class EventProducer:
         waiting = self._client.flush(TIMEOUT)
         refused, self._refused = self._refused, []
         if waiting or refused:
-            found = refused[0] if refused else f"no answer within {TIMEOUT:.0f} s"
+            reason = refused[0] if refused else f"no answer within {TIMEOUT:.0f} s"
             raise BrokerError(
-                f"{waiting + len(refused)} messages did not get into topic {self._pipeline.topic}: {found}."
+                f"{waiting + len(refused)} messages did not get into topic {self._pipeline.topic}: {reason}."
             )
 
 

@@ -42,16 +42,16 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
         is_known = True
         try:
             if answers:
-                for one in _consumers(pipeline):
+                for consumer in _consumers(pipeline):
                     try:
-                        reaches = topics.reaches(one.pipeline, one.group)
+                        reaches = topics.reaches(consumer.pipeline, consumer.group)
                     except TopicMissing as missing:
                         # Set-up of an earlier version made no topic of dead letters.
-                        if one.pipeline is pipeline or ingest_mode() == CONNECT:
+                        if consumer.pipeline is pipeline or ingest_mode() == CONNECT:
                             log.warning("This topic is not watched now. %s", missing)
-                        is_known &= one.pipeline is not pipeline
+                        is_known &= consumer.pipeline is not pipeline
                         continue
-                    topic_progress.record(conn, pipeline, one.pipeline.topic, reaches, now)  # ty: ignore[invalid-argument-type]
+                    topic_progress.record(conn, pipeline, consumer.pipeline.topic, reaches, now)  # ty: ignore[invalid-argument-type]
         except (BrokerError, ConnectionMissing) as error:  # each further question would wait as long
             log.warning("Topics are not watched now. %s", error)
             answers = False
@@ -91,17 +91,15 @@ def _problem(conn, pipeline: Pipeline, now: datetime, answers: bool) -> Iterator
     if not answers:
         seen_at = topic_progress.last_answer(conn, pipeline)
         if seen_at and now - seen_at > limit:
-            found = f"The broker has not answered since {seen_at:%Y-%m-%d %H:%M:%S} UTC: nothing is known of {pipeline.topic}."
+            problem = f"The broker has not answered since {seen_at:%Y-%m-%d %H:%M:%S} UTC: nothing is known of {pipeline.topic}."
             yield Problem(
-                pipeline.name, "stuck", seen_at, found, "Start the broker, or correct connection kafka_default."
+                pipeline.name, "stuck", seen_at, problem, "Start the broker, or correct connection kafka_default."
             )
         return
-    for one in _consumers(pipeline):
-        topic = one.pipeline.topic
+    for consumer in _consumers(pipeline):
+        topic = consumer.pipeline.topic
         if partitions := topic_progress.stuck(conn, pipeline, topic, limit, now):
             waiting = ", ".join(f"partition {row['partition_number']} ({row['waiting']} wait)" for row in partitions)
-            found = (
-                f"{one.name} has made no progress in {topic} for more than {limit.total_seconds():.0f} s: {waiting}."
-            )
-            yield Problem(pipeline.name, "stuck", min(row["moved_at"] for row in partitions), found, one.remedy)
+            problem = f"{consumer.name} has made no progress in {topic} for more than {limit.total_seconds():.0f} s: {waiting}."
+            yield Problem(pipeline.name, "stuck", min(row["moved_at"] for row in partitions), problem, consumer.remedy)
             return

@@ -127,10 +127,10 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
 def check_topic(pipeline: Pipeline) -> None:
     """Return when the topic can take an event of every shard. Raises BrokerError, or TopicMismatch."""
     with explained():
-        found = len(partitions_of(admin(), pipeline.topic))
-    if found < pipeline.shards:
+        partitions = len(partitions_of(admin(), pipeline.topic))
+    if partitions < pipeline.shards:
         raise TopicMismatch(
-            f"Topic {pipeline.topic} has {found} partitions and {pipeline.lake_table} {pipeline.shards} shards: an event "
+            f"Topic {pipeline.topic} has {partitions} partitions and {pipeline.lake_table} {pipeline.shards} shards: an event "
             "goes to the partition of its shard. Make a topic of as many partitions, and declare it as `topic`."
         )
 
@@ -143,11 +143,11 @@ def limits_of(pipeline: Pipeline) -> Limits:
     client = admin()  # kept until the answer is there
     try:
         (answer,) = client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)]).values()
-        found = answer.result(timeout=TIMEOUT)
+        settings = answer.result(timeout=TIMEOUT)
     except KafkaException as error:
         log.warning("The limits of topic %s are not known: %s", pipeline.topic, error.args[0].str())
         return Limits()
-    return Limits(*(_limit(found.get(name)) for name in ("retention.ms", "message.timestamp.after.max.ms")))
+    return Limits(*(_limit(settings.get(name)) for name in ("retention.ms", "message.timestamp.after.max.ms")))
 
 
 def _limit(entry) -> timedelta | None:
@@ -162,12 +162,12 @@ def topic_id(topic: str) -> str | None:
     client = admin()  # kept until the answer is there
     with explained():
         try:
-            found = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result()
+            description = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
             return None
-    number = str(found.topic_id or "").rstrip("=").translate(str.maketrans("+/", "-_"))
+    number = str(description.topic_id or "").rstrip("=").translate(str.maketrans("+/", "-_"))
     return number if number.strip("A") else None  # all zeros: the broker is older than topic ids
 
 
@@ -180,9 +180,11 @@ def waiting(pipeline: Pipeline, group: str) -> int:
 def reaches(pipeline: Pipeline, group: str) -> dict[int, Reach]:
     """Each partition of the topic, with what that group has committed. Raises BrokerError."""
     with reader(group) as client:
-        found = reach_of(client, pipeline)
-        empty = _without_messages(client, pipeline, {number: one for number, one in found.items() if one.waiting})
-    return {number: replace(one, is_empty=number in empty) for number, one in found.items()}
+        reach_by_partition = reach_of(client, pipeline)
+        empty = _without_messages(
+            client, pipeline, {number: reach for number, reach in reach_by_partition.items() if reach.waiting}
+        )
+    return {number: replace(reach, is_empty=number in empty) for number, reach in reach_by_partition.items()}
 
 
 def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int, Reach]) -> set[int]:
@@ -191,7 +193,7 @@ def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int
 
     if not reaches:
         return set()
-    starts = {number: max(one.begin, one.committed or 0) for number, one in reaches.items()}
+    starts = {number: max(reach.begin, reach.committed or 0) for number, reach in reaches.items()}
     client.assign([TopicPartition(pipeline.topic, number, offset) for number, offset in starts.items()])
     at_end: set[int] = set()
     with_messages: set[int] = set()
@@ -207,11 +209,11 @@ def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
     from confluent_kafka import TopicPartition
 
     partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]
-    found = {}
-    for one in client.committed(partitions, timeout=TIMEOUT):
-        begin, end = watermarks(client, TopicPartition(one.topic, one.partition))
-        found[one.partition] = Reach(begin, one.offset if one.offset >= 0 else None, end)
-    return found
+    reaches = {}
+    for committed in client.committed(partitions, timeout=TIMEOUT):
+        begin, end = watermarks(client, TopicPartition(committed.topic, committed.partition))
+        reaches[committed.partition] = Reach(begin, committed.offset if committed.offset >= 0 else None, end)
+    return reaches
 
 
 def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:
@@ -219,10 +221,10 @@ def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], 
     from confluent_kafka import TopicPartition
 
     moment = int(since.replace(tzinfo=UTC).timestamp() * 1000)
-    asked = [TopicPartition(pipeline.topic, partition, moment) for partition in partitions]
+    places = [TopicPartition(pipeline.topic, partition, moment) for partition in partitions]
     with reader(group) as client:
-        found = client.offsets_for_times(asked, timeout=TIMEOUT)
-    return {one.partition: one.offset if one.offset >= 0 else partitions[one.partition] for one in found}
+        offsets = client.offsets_for_times(places, timeout=TIMEOUT)
+    return {place.partition: place.offset if place.offset >= 0 else partitions[place.partition] for place in offsets}
 
 
 def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
@@ -241,7 +243,7 @@ def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]
                 raise BrokerError(
                     f"Topic {pipeline.topic}: nothing came for {_PATIENCE:.0f} s. Look at the broker's log."
                 )
-            wanted = [one for one in chunk.messages if one.offset() < left.get(one.partition(), 0)]  # ty: ignore[unsupported-operator]
+            wanted = [message for message in chunk.messages if message.offset() < left.get(message.partition(), 0)]  # ty: ignore[unsupported-operator]
             # Also at the topic's end: the last offsets of a partition may be control records, which no reader gets.
             ended = {number for (_, number), end in chunk.ends.items() if end >= left.get(number, 0)} | at_end
             if done := [TopicPartition(pipeline.topic, partition) for partition in ended if partition in left]:

@@ -78,9 +78,9 @@ def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence:
     """
     own_id, null_words = pipeline.event_id, pipeline.null_words
     parts = [
-        f"{len(name)} {name} {len(said)} {said}"
+        f"{len(name)} {name} {len(value)} {value}"
         for name, text in sorted(values.items())
-        if name not in (own_id, OCCURRENCE) and (said := readings.text(text, null_words))
+        if name not in (own_id, OCCURRENCE) and (value := readings.text(text, null_words))
     ]
     digest = sha256("".join(parts).encode(errors="surrogatepass"))
     if occurrence:
@@ -132,13 +132,13 @@ class Judge:
     def _read_text(self, text: str | None) -> str | None:
         return readings.text(text, self._pipeline.null_words)
 
-    def _create_time(self, said: str | None, values: Mapping[str, str | None], identity: str | None) -> uuid.UUID:
+    def _create_time(self, text: str | None, values: Mapping[str, str | None], identity: str | None) -> uuid.UUID:
         """What the row says, or else its own time made a time-UUID."""
         own_time = self._pipeline.event_time
-        if own_time and not said:
+        if own_time and not text:
             return time_uuid(time_in(own_time, values.get(own_time) or ""), identity)  # ty: ignore[invalid-argument-type]
         try:
-            return parse(said or "")
+            return parse(text or "")
         except NotATimeUUID as error:
             raise NotAdmitted(f"create_time {error}") from None
 

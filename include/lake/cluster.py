@@ -53,11 +53,11 @@ def replication(session: Session, target: Endpoint, keyspaces: list[str]) -> str
 
 def replicas(session: Session, local: str, keyspaces: list[str]) -> dict[str, int | None]:
     """The replicas of each keyspace in that data center; None if the keyspace does not exist."""
-    found: dict[str, int | None] = {}
+    copies: dict[str, int | None] = {}
     for keyspace in keyspaces:
         row = session.execute(_KEYSPACE, (keyspace,)).one()
-        found[keyspace] = None if row is None else replicas_of(row.replication, local)
-    return found
+        copies[keyspace] = None if row is None else replicas_of(row.replication, local)
+    return copies
 
 
 def replicas_of(options: Mapping[str, str], local: str) -> int:
@@ -93,8 +93,8 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
 
 def problems(session: Session, target: Endpoint) -> Iterator[str]:
     """What preflight reports of a cluster that answers."""
-    found = (data_center_problem(data_centers(session), target.extra.get("local_dc")), clock_problem(clocks(session)))
-    yield from (f"Connection {target.conn_id}: {problem}" for problem in found if problem)
+    results = (data_center_problem(data_centers(session), target.extra.get("local_dc")), clock_problem(clocks(session)))
+    yield from (f"Connection {target.conn_id}: {problem}" for problem in results if problem)
 
 
 def data_center_problem(names: Collection[str], local: str | None) -> str | None:
@@ -114,7 +114,7 @@ def clocks(session: Session) -> dict[str, timedelta]:
     from cassandra.cluster import NoHostAvailable
     from cassandra.query import SimpleStatement
 
-    query, found = SimpleStatement("SELECT now() AS now FROM system.local"), {}
+    query, clock_of = SimpleStatement("SELECT now() AS now FROM system.local"), {}
     # A session of its own: others begin as soon as they can reach one node.
     every_node = session.cluster.connect(wait_for_all_pools=True)
     try:
@@ -125,10 +125,10 @@ def clocks(session: Session) -> dict[str, timedelta]:
             except NoHostAvailable:
                 continue
             middle = datetime.fromtimestamp((before + time.time()) / 2, UTC).replace(tzinfo=None)
-            found[str(host.endpoint)] = time_of(now) - middle
+            clock_of[str(host.endpoint)] = time_of(now) - middle
     finally:
         every_node.shutdown()
-    return found
+    return clock_of
 
 
 def clock_problem(differences: Mapping[str, timedelta]) -> str | None:

@@ -41,7 +41,7 @@ def minute_counts(
     query = session.prepare(
         f"SELECT minute, {pipeline.event_id} FROM {pipeline.lake_table} WHERE minute IN ? AND shard IN ?"
     )
-    found = dict.fromkeys(minutes, (0, 0))
+    counts = dict.fromkeys(minutes, (0, 0))
     unreadable = set()
 
     def leave_out(minute: datetime, shard: int, error: Exception) -> None:
@@ -53,10 +53,10 @@ def minute_counts(
         query,
         minutes,
         pipeline.shards,
-        lambda answer: _add(answer, found, on_row),
+        lambda answer: _add(answer, counts, on_row),
         on_unreadable and leave_out,
     )
-    return {minute: counted for minute, counted in found.items() if minute not in unreadable}
+    return {minute: counted for minute, counted in counts.items() if minute not in unreadable}
 
 
 def read_partitions(
@@ -159,7 +159,7 @@ def answers_of(
 
 def _add(
     answer: Callable[[], Iterable],
-    found: dict[datetime, tuple[int, int]],
+    counts: dict[datetime, tuple[int, int]],
     on_row: Callable[[datetime, str], object] | None,
 ) -> None:
     """Add the rows of one request, all of them or, where a later page fails, none."""
@@ -173,7 +173,7 @@ def _add(
         if on_row:
             ids.append((minute, text))
     for minute, count in rows.items():
-        found[minute] = (found[minute][0] + count, found[minute][1] + checksum[minute])
+        counts[minute] = (counts[minute][0] + count, counts[minute][1] + checksum[minute])
     if on_row:
         for minute, text in ids:
             on_row(minute, text)

@@ -51,9 +51,9 @@ def place(endpoint: Endpoint) -> str:
 
 def explain(error: BaseException, endpoint: Endpoint) -> LakeError:
     """The driver's exception as a LakeError with its remedy."""
-    found = _innermost(error)
-    text = " ".join(str(found).split())[:400]
-    kind = type(found).__name__
+    cause = _innermost(error)
+    text = " ".join(str(cause).split())[:400]
+    kind = type(cause).__name__
     made = LakePermissionMissing if kind == "Unauthorized" else LakeError
     return made(f"The lake at {place(endpoint)}: {_what_and_remedy(kind, text, endpoint)}")
 
@@ -101,10 +101,10 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
 
 
 def _grant(text: str, endpoint: Endpoint) -> str:
-    found = _NO_PERMISSION.search(text)
-    if not found:
+    match = _NO_PERMISSION.search(text)
+    if not match:
         return f"grant it to {endpoint.login}."
-    return f"GRANT {found[1]} ON {found[2].upper() if found[2].startswith('all') else found[2]} TO {endpoint.login};"
+    return f"GRANT {match[1]} ON {match[2].upper() if match[2].startswith('all') else match[2]} TO {endpoint.login};"
 
 
 def _innermost(error: BaseException) -> BaseException:

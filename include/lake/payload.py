@@ -31,11 +31,11 @@ class Fields:
         """The same as `parsed`, of these fields alone."""
         if "\\ud" not in text and "\\uD" not in text:  # halves of characters are looked at below
             try:
-                found = self._decode(text)
+                document = self._decode(text)
             except (msgspec.MsgspecError, RecursionError):
                 pass  # it says too little of what is wrong, and knows no NaN
             else:
-                values = zip(self._names, msgspec.structs.astuple(found), strict=True)
+                values = zip(self._names, msgspec.structs.astuple(document), strict=True)
                 return {name: _sent(raw) for name, raw in values}, text
         values, text = parsed(text)
         return {name: values.get(name) for name in self._names}, text
@@ -54,16 +54,16 @@ def parsed(text: str) -> tuple[dict[str, str | None], str]:
 
     text = text.removeprefix("\ufeff")
     try:
-        found = json.loads(text, parse_int=_Digits, parse_float=_Digits, parse_constant=constant)
+        document = json.loads(text, parse_int=_Digits, parse_float=_Digits, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         raise NotAnObject(f"is not JSON: {str(error) or type(error).__name__}") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise NotAnObject("is JSON, but not an object of fields")
     try:
-        json.dumps(found, ensure_ascii=False).encode()
+        json.dumps(document, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
         raise NotAnObject("holds half of a character (a lone surrogate), which no text can") from None
-    return {name: _text(value) for name, value in found.items()}, _written(found) if constants else text
+    return {name: _text(value) for name, value in document.items()}, _written(document) if constants else text
 
 
 def _text(value: object) -> str | None:
@@ -82,7 +82,7 @@ def _as_json(value: object) -> str:
     if isinstance(value, _Digits):
         return value
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_as_json(name)}: {_as_json(one)}" for name, one in value.items()) + "}"
+        return "{" + ", ".join(f"{_as_json(name)}: {_as_json(member)}" for name, member in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_as_json, value)) + "]"
     return json.dumps(value, ensure_ascii=False)

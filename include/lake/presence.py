@@ -65,7 +65,11 @@ class Presence:
                     raise
                 on_unreadable(of_key, error)
                 continue
-            missing += [one for one in of_key if (one.create_time, event_id(self._pipeline, one)) not in there]
+            missing += [
+                candidate
+                for candidate in of_key
+                if (candidate.create_time, event_id(self._pipeline, candidate)) not in there
+            ]
         return missing
 
 

@@ -172,19 +172,21 @@ def _key_of(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
 
 def check_table(session: Session, pipeline: Pipeline) -> None:
     """Raise LakeTableMismatch, with the command to run, unless the lake table has the layout that is read and written."""
-    found = columns_of(session, pipeline.keyspace, pipeline.table)
-    if not found:
+    columns = columns_of(session, pipeline.keyspace, pipeline.table)
+    if not columns:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name}: there is no table {pipeline.lake_table} in the lake. Create it: {SET_UP}."
         )
     wanted = _key_of(pipeline) | _PAYLOAD
     differences = [
-        f"{column} is {' '.join(found.get(column, ('missing',)))}, not {' '.join(kind)}"
+        f"{column} is {' '.join(columns.get(column, ('missing',)))}, not {' '.join(kind)}"
         for column, kind in wanted.items()
-        if found.get(column) != kind
+        if columns.get(column) != kind
     ]
     differences += [
-        f"{column} is in its key" for column, (kind, _) in found.items() if kind in _KEY_KINDS and column not in wanted
+        f"{column} is in its key"
+        for column, (kind, _) in columns.items()
+        if kind in _KEY_KINDS and column not in wanted
     ]
     if differences:
         raise LakeTableMismatch(

@@ -54,9 +54,9 @@ def events_of(
             values["create_time"].append(str(create_time))
             if own_id in values:
                 values[own_id].append(event_id)
-            found = read(payload or "")
+            event = read(payload or "")
             for name in names:
-                values[name].append(found.get(name))
+                values[name].append(event.get(name))
 
     def leave_out(minute: datetime, shard: int, error: Exception) -> None:
         unreadable.add(minute)
@@ -86,10 +86,10 @@ def _reader(pipeline: Pipeline) -> Callable[[str], dict[str, object]]:
 
     def read(payload: str) -> dict[str, object]:
         try:
-            found, _ = fields.read(payload)
+            values, _ = fields.read(payload)
         except NotAnObject:
             return {}
-        texts = {name: readings.text(value, pipeline.null_words) for name, value in found.items()}
+        texts = {name: readings.text(value, pipeline.null_words) for name, value in values.items()}
         return {name: typed[name](text) if text and name in typed else text for name, text in texts.items()}
 
     return read

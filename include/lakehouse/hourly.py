@@ -99,18 +99,18 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
         for hour, attempt in sorted(due.items()):
             figures = without_changed if hour in unequal else comparison
             of_fact, of_table = figures.of_fact.get(hour, none), figures.of_table.get(hour, none)
-            one = HourlyCount(hour, attempt, figures.published.get(hour, none))
+            hour_count = HourlyCount(hour, attempt, figures.published.get(hour, none))
             if of_table != of_fact:
                 differing[hour] = (
                     f"{hour:%Y-%m-%d %H:%M}: {_listed(of_table)} in the lakehouse, {_listed(of_fact)} in the warehouse"
                 )
             elif minutes := figures.waits.get(hour):
-                waiting.append(one)
+                waiting.append(hour_count)
                 log.info("Hour %s keeps its last count: %s", f"{hour:%Y-%m-%d %H:%M}", reasons(minutes))
             else:
-                counted.append(one)
-        for one in counted:
-            write_file(pipeline, one)
+                counted.append(hour_count)
+        for hour_count in counted:
+            write_file(pipeline, hour_count)
         in_transaction(
             conn, lambda cursor: _note(cursor, pipeline, counted, waiting, {hour: due[hour] for hour in differing})
         )
@@ -174,16 +174,21 @@ def reasons(minutes: Mapping[datetime, str]) -> str:
     return f"minute {first:%Y-%m-%d %H:%M} {words[minutes[first]]}{others}."
 
 
-def write_file(pipeline: Pipeline, one: HourlyCount) -> None:
+def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
     """One row: hour, attempt, the counts, and when they were counted. Times are UTC."""
     import fsspec
     import pyarrow
     import pyarrow.parquet
 
-    row = {"hour": one.hour.replace(tzinfo=UTC), "attempt": one.attempt, **one.values, "counted_at": datetime.now(UTC)}
+    row = {
+        "hour": hour_count.hour.replace(tzinfo=UTC),
+        "attempt": hour_count.attempt,
+        **hour_count.values,
+        "counted_at": datetime.now(UTC),
+    }
     types = dict.fromkeys(("hour", "counted_at"), pyarrow.timestamp("us", tz="UTC"))
     schema = pyarrow.schema([(name, types.get(name, pyarrow.int64())) for name in row])
-    with fsspec.open(HourFile.of(pipeline, one.hour, one.attempt).url, "wb", auto_mkdir=True) as file:
+    with fsspec.open(HourFile.of(pipeline, hour_count.hour, hour_count.attempt).url, "wb", auto_mkdir=True) as file:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row], schema=schema), file)
 
 
@@ -194,7 +199,7 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
 
     files, root = fsspec.core.url_to_fs(folder_of(pipeline))
     there = {table.path_of(path): path for path in files.find(root)}
-    found = {}
+    files_by_hour = {}
     for hour, attempt in counted.items():
         path = there.get(table.path_of(HourFile.of(pipeline, hour, attempt).url))
         if path is None:
@@ -205,8 +210,8 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
         except (ValueError, KeyError, OSError):  # pyarrow's errors are of these
             continue
         if (row["hour"], row["attempt"]) == (hour.replace(tzinfo=UTC), attempt):
-            found[hour] = {name: row[name] for name in pipeline.lakehouse.measures}
-    return found
+            files_by_hour[hour] = {name: row[name] for name in pipeline.lakehouse.measures}
+    return files_by_hour
 
 
 def _note(
@@ -216,13 +221,14 @@ def _note(
     waiting: Iterable[HourlyCount],
     differing: Mapping[datetime, int],
 ) -> None:
-    for one in counted:
-        counts = json.dumps(one.values)
+    for hour_count in counted:
+        counts = json.dumps(hour_count.values)
         cursor.execute(
-            _COUNTED, {"pipeline": pipeline.name, "hour": one.hour, "attempt": one.attempt, "counts": counts}
+            _COUNTED,
+            {"pipeline": pipeline.name, "hour": hour_count.hour, "attempt": hour_count.attempt, "counts": counts},
         )
-    for one in waiting:
-        cursor.execute(_WAITED, {"pipeline": pipeline.name, "hour": one.hour, "attempt": one.attempt})
+    for hour_count in waiting:
+        cursor.execute(_WAITED, {"pipeline": pipeline.name, "hour": hour_count.hour, "attempt": hour_count.attempt})
     for hour, attempt in sorted(differing.items()):
         cursor.execute(_DIFFERS, {"pipeline": pipeline.name, "hour": hour, "attempt": attempt})
 
@@ -324,8 +330,8 @@ def _counted(connection, pipeline: Pipeline) -> FiguresByHour:
     query = (FOLDER / pipeline.name / "lakehouse" / f"{pipeline.lakehouse.fact}.sql").read_text(encoding="utf-8")
     cursor = connection.execute(query)
     names = [column[0] for column in cursor.description]
-    found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return {row.pop("hour"): row for row in found}
+    records = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return {row.pop("hour"): row for row in records}
 
 
 @contextmanager

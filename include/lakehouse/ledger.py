@@ -70,9 +70,9 @@ _MARK = (
 
 def due(conn, pipeline: Pipeline, most: int) -> list[dict]:
     """The newest minutes that are due: minute, attempt, raw_rows, id_checksum."""
-    found = rows(conn.cursor(), _DUE, {"pipeline": pipeline.name, "most": most})
+    records = rows(conn.cursor(), _DUE, {"pipeline": pipeline.name, "most": most})
     conn.rollback()
-    return found
+    return records
 
 
 def written(conn, pipeline: Pipeline, table_uuid: str, hours: Iterable[datetime], minutes: Iterable[dict]) -> None:
@@ -125,14 +125,14 @@ def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> s
     """The hours from `start` until before `end` that the fact has, or that were counted or are to be."""
     fact = pipeline.lakehouse_fact
     within = "hour >= %(start)s AND hour < %(end)s"
-    found = rows(
+    records = rows(
         conn.cursor(),
         f"SELECT hour FROM {fact.table} WHERE {within} "
         f"UNION SELECT hour FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s AND {within}",
         {"pipeline": pipeline.name, "start": start, "end": end},
     )
     conn.rollback()
-    return {row["hour"] for row in found}
+    return {row["hour"] for row in records}
 
 
 def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, str | None]:
@@ -141,7 +141,7 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
     With each of them, why hours wait for it: held, closed or seen, skipped, due; None if it was merged a moment ago.
     So are minutes that are too far ahead, as `ahead`, although the table may have them: they count nowhere.
     """
-    wanted, found = sorted(minutes), {}
+    wanted, stale = sorted(minutes), {}
     for start in range(0, len(wanted), _MINUTES_A_QUERY):
         values = {
             "pipeline": pipeline.name,
@@ -153,20 +153,20 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
             f"SELECT l.minute, {_WAITS} AS waits FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) "
             f"WHERE l.pipeline = %(pipeline)s AND l.minute IN %(minutes)s AND ({_AHEAD} OR NOT {CURRENT})"
         )
-        found |= {row["minute"]: row["waits"] for row in rows(cursor, query, values)}
-    return found
+        stale |= {row["minute"]: row["waits"] for row in rows(cursor, query, values)}
+    return stale
 
 
 def changed_since_read(conn, pipeline: Pipeline, touches: Mapping[datetime, UUID]) -> set[datetime]:
     """Those minutes of a day's touches that have changed since their merged read."""
-    found = rows(
+    records = rows(
         conn.cursor(),
         "SELECT minute, CONVERT(read_changed_at USING utf8mb4) AS changed_at FROM etl.minute_ledger FORCE INDEX (PRIMARY) "
         "WHERE pipeline = %(pipeline)s AND minute BETWEEN %(first)s AND %(last)s AND read_changed_at IS NOT NULL",
         {"pipeline": pipeline.name, "first": min(touches), "last": max(touches)},
     )
     conn.rollback()
-    return {row["minute"] for row in found if str(touches.get(row["minute"], row["changed_at"])) != row["changed_at"]}
+    return {row["minute"] for row in records if str(touches.get(row["minute"], row["changed_at"])) != row["changed_at"]}
 
 
 def _forget(conn, update: str, pipeline: Pipeline, start: datetime, end: datetime) -> int:

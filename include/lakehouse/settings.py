@@ -22,9 +22,9 @@ def is_on(environ: Mapping[str, str] = os.environ) -> bool:
 
 def location(environ: Mapping[str, str] = os.environ) -> str:
     """Where the files are. Raises LakehouseError where MINUTEMARK_LAKEHOUSE does not say it."""
-    found = environ.get(SETTING, "").rstrip("/")
-    if "://" not in found:
+    place = environ.get(SETTING, "").rstrip("/")
+    if "://" not in place:
         raise LakehouseError(
-            f"{SETTING} is {found!r}. Set it to the folder or bucket of the lakehouse, such as file:///data/lakehouse."
+            f"{SETTING} is {place!r}. Set it to the folder or bucket of the lakehouse, such as file:///data/lakehouse."
         )
-    return found
+    return place

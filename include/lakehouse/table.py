@@ -105,17 +105,17 @@ def existing(pipeline: Pipeline) -> Table | None:
     name = pipeline.lakehouse.table
     try:
         with _explained(endpoint(CATALOG)):
-            found = catalog().load_table(name)
+            table = catalog().load_table(name)
     except NoSuchTableError:
         return None
     except FileNotFoundError as error:
         raise LakehouseError(f"Table {name} of the catalog has lost its metadata: {error}. {NEW_TABLE}") from error
-    if not found.location().startswith(f"{location()}/"):
+    if not table.location().startswith(f"{location()}/"):
         raise LakehouseError(
-            f"Table {name} is in {found.location()}, and {SETTING} is {location()}. Set {SETTING} to the place of the table. "
+            f"Table {name} is in {table.location()}, and {SETTING} is {location()}. Set {SETTING} to the place of the table. "
             f"To move it: {NEW_TABLE}"
         )
-    return found
+    return table
 
 
 def table(pipeline: Pipeline) -> Table:
@@ -144,13 +144,13 @@ def _made(pipeline: Pipeline) -> Table:
     from pyiceberg.partitioning import PartitionField, PartitionSpec
     from pyiceberg.transforms import HourTransform
 
-    name, found = pipeline.lakehouse.table, catalog()
-    found.create_namespace_if_not_exists(name.rpartition(".")[0])
+    name, iceberg = pipeline.lakehouse.table, catalog()
+    iceberg.create_namespace_if_not_exists(name.rpartition(".")[0])
     by_hour = PartitionSpec(PartitionField(1, 1000, HourTransform(), "hour"))
     try:
-        return found.create_table(name, schema(pipeline), partition_spec=by_hour, properties=_PROPERTIES)
+        return iceberg.create_table(name, schema(pipeline), partition_spec=by_hour, properties=_PROPERTIES)
     except TableAlreadyExistsError:  # another process was faster
-        return found.load_table(name)
+        return iceberg.load_table(name)
 
 
 NEW_TABLE = (

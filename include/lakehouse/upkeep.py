@@ -146,9 +146,9 @@ def _named(table: Table) -> Iterator[str]:
 
 def _changed(entry: dict) -> datetime:
     """Of a local file seconds, of an object in a bucket a time or its text."""
-    found = entry.get("mtime", entry.get("updated"))
-    if isinstance(found, str):
-        found = datetime.fromisoformat(found)
-    if isinstance(found, datetime):
-        return found.astimezone(UTC).replace(tzinfo=None)
-    return datetime.fromtimestamp(found, UTC).replace(tzinfo=None)
+    changed_at = entry.get("mtime", entry.get("updated"))
+    if isinstance(changed_at, str):
+        changed_at = datetime.fromisoformat(changed_at)
+    if isinstance(changed_at, datetime):
+        return changed_at.astimezone(UTC).replace(tzinfo=None)
+    return datetime.fromtimestamp(changed_at, UTC).replace(tzinfo=None)

@@ -29,19 +29,19 @@ class PreflightFailed(MinutemarkError):
 
 def preflight() -> list[str]:
     """One line per thing that is there. Raises PreflightFailed with every problem at once."""
-    found, problems = [], []
+    lines, problems = [], []
     for name, look in (("java", java_problem), ("spark jars", jars_problem)):
         problem = look()
-        problems.append(problem) if problem else found.append(f"{name}: there")
+        problems.append(problem) if problem else lines.append(f"{name}: there")
     kafka = (KAFKA,) if ingest_mode() else ()
     for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK, *kafka):
         more = connection_problems(conn_id)
         problems.extend(more)
         if not more:
-            found.append(f"connection {conn_id}: answers")
+            lines.append(f"connection {conn_id}: answers")
     if problems:
         raise PreflightFailed("\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, 1)))
-    return found
+    return lines
 
 
 def java_problem() -> str | None:

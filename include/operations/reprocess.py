@@ -70,7 +70,7 @@ def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
         keys = rejected.lake_keys(conn, pipeline, choice)
         closed = _closed(conn, pipeline, keys, clock)
         imported, no_events = rejected.import_rows(conn, pipeline, choice)
-        again = {minute: found for minute, found in keys.items() if minute not in closed}
+        again = {minute: keys_of_minute for minute, keys_of_minute in keys.items() if minute not in closed}
         say(_plan(pipeline, again, len(imported)))
         for line in _left_alone(pipeline, sum(len(keys[minute]) for minute in closed), no_events):
             say(line)
@@ -83,8 +83,8 @@ def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
                 f"{reprocessing.written} rows of imports and topics are in the lake now; {reprocessing.refused} stay rejected."
             )
         _remember(conn, reprocessing, again)
-        for minute, found in again.items():
-            reprocessing.keys.setdefault(minute, set()).update(found)
+        for minute, keys_of_minute in again.items():
+            reprocessing.keys.setdefault(minute, set()).update(keys_of_minute)
         # Not by the ledger: a run that began before, with the unmended rule, would overwrite that.
         change_log.touch(session, pipeline.lake_table, again)
         reprocessing.started_at = change_log.clock(session)
@@ -103,8 +103,8 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
         Bar(f"minutes of {reprocessing.pipeline.name} merged", len(waiting), unit="minute") as bar,
     ):
         while True:
-            found = ledger.rows_of(conn, reprocessing.pipeline, waiting)
-            left = {minute for minute in waiting if not _is_settled(found.get(minute), reprocessing.started_at)}  # ty: ignore[invalid-argument-type]
+            ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, waiting)
+            left = {minute for minute in waiting if not _is_settled(ledger_rows.get(minute), reprocessing.started_at)}  # ty: ignore[invalid-argument-type]
             if left != waiting:
                 moved = time.monotonic()
             waiting = left
@@ -205,9 +205,9 @@ def _chunks(imported: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
 def _remember(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:
     """The ledger's counts of these minutes before they are touched."""
     new = set(minutes) - reprocessing.before.keys()
-    found = ledger.rows_of(conn, reprocessing.pipeline, new)
+    ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, new)
     for minute in new:
-        row = found.get(minute, {})
+        row = ledger_rows.get(minute, {})
         reprocessing.before[minute] = tuple(row.get(name) or 0 for name in _COUNTS)
 
 
@@ -258,10 +258,10 @@ def _left_alone(pipeline: Pipeline, closed: int, no_events: int) -> Iterator[str
 
 
 def _reasons(conn, pipeline: Pipeline, choice: Choice) -> str:
-    found = rejected.by_reason(conn, [pipeline], Choice(), payloads=False)
-    there = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in found[:10])
-    asked = f" for a reason that begins with {choice.reason!r}" if choice.reason else ""
-    return f"Nothing{asked} in these minutes can be replayed. Rejected in {pipeline.name}: {there or 'nothing'}."
+    groups = rejected.by_reason(conn, [pipeline], Choice(), payloads=False)
+    there = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in groups[:10])
+    condition = f" for a reason that begins with {choice.reason!r}" if choice.reason else ""
+    return f"Nothing{condition} in these minutes can be replayed. Rejected in {pipeline.name}: {there or 'nothing'}."
 
 
 def _span(minutes: Iterable[datetime]) -> str:
@@ -287,9 +287,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--from", dest="start", default="", help="FROM= the first minute (UTC)")
     parser.add_argument("--to", default="", help="TO= the end, not included")
     parser.add_argument("--wait", default="1", help="WAIT=0: do not wait until their minutes are merged")
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        run_reprocess(asked.pipeline, asked.reason, asked.start, asked.to, wait=asked.wait != "0")
+        run_reprocess(args.pipeline, args.reason, args.start, args.to, wait=args.wait != "0")
     except _REFUSALS as error:
         print(f"Replay failed. {error.args[0]}", file=sys.stderr)
         return 1

@@ -26,85 +26,85 @@ def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_
     Returns the entries of status.freshness. Raises WarehouseError when the warehouse cannot be queried: Airflow must report that.
     """
     with warehouse(conn_id) as conn:
-        found = status.freshness(conn)
+        entries = status.freshness(conn)
         now = _now(conn)
         conn.rollback()
-        problems = [problem for one in found for problem in problems_of(get(one["pipeline"]), one, now)]
+        problems = [problem for entry in entries for problem in problems_of(get(entry["pipeline"]), entry, now)]
         problems = [_named(conn, problem) for problem in problems]
-        for pipeline in (get(one["pipeline"]) for one in found):
+        for pipeline in (get(entry["pipeline"]) for entry in entries):
             if lag := copies.lag_of(conn, pipeline):
                 problems += copies.problems(pipeline, lag, now)
         conn.rollback()
         if ingest_mode():
             from include.kafka import topic_watch
 
-            problems += topic_watch.problems(conn, [get(one["pipeline"]) for one in found], now)
+            problems += topic_watch.problems(conn, [get(entry["pipeline"]) for entry in entries], now)
         for alert, notice in alerts.update(conn, problems, now):
             if notify(notice):
                 alerts.mark_notified(conn, alert, now)
             else:
                 log.warning("No channel took the notice that %s; the next check retries.", notice.title)
-    return found
+    return entries
 
 
-def problems_of(pipeline: Pipeline, found: dict, now: datetime) -> Iterator[Problem]:
+def problems_of(pipeline: Pipeline, entry: dict, now: datetime) -> Iterator[Problem]:
     """What is wrong, given a pipeline's entry of status.freshness. A decision without a store."""
     name = pipeline.name
     minute_dag = f"{name}_minute"
-    if found["state"] == status.BLIND:
+    if entry["state"] == status.BLIND:
         yield Problem(
             name,
             "blind",
-            found["looked_at"],
-            f"The change log of {pipeline.lake_table} was last polled {found['look_age']:.0f} s ago; "
+            entry["looked_at"],
+            f"The change log of {pipeline.lake_table} was last polled {entry['look_age']:.0f} s ago; "
             f"the limit is {pipeline.look_limit.total_seconds():.0f} s. Pending minutes are unknown.",
             f"Check whether {minute_dag} is paused, whether one of its runs hangs or fails in wait_for_changes, and whether "
             "Airflow's scheduler and triggerer run.",
         )
-    if found["waiting_since"] is not None:
+    if entry["waiting_since"] is not None:
         yield Problem(
             name,
             "stale",
-            found["waiting_since"],
-            f"A change in the lake has not been merged for {(now - found['waiting_since']).total_seconds():.0f} s; the limit is "
-            f"{pipeline.delay_limit.total_seconds():.0f} s. {found['pending']} minutes are pending.",
+            entry["waiting_since"],
+            f"A change in the lake has not been merged for {(now - entry['waiting_since']).total_seconds():.0f} s; the limit is "
+            f"{pipeline.delay_limit.total_seconds():.0f} s. {entry['pending']} minutes are pending.",
             f"Open the newest runs of {minute_dag} and read the log of the step that fails or takes long. "
             "No data is lost; the next successful run catches up.",
         )
-    if found["held"]:
+    if entry["held"]:
         yield Problem(
             name,
             "held",
             now,
             "1 minute is held: it failed a gate and is not published."
-            if found["held"] == 1
-            else f"{found['held']} minutes are held: they failed a gate and are not published.",
+            if entry["held"] == 1
+            else f"{entry['held']} minutes are held: they failed a gate and are not published.",
             "`make held` or the Pipelines page shows why. Fix the cause in the lake or the transform, and run "
             f"{minute_dag} with `from` and `to` (and allow_shrink, if rows were removed on purpose); or accept the drift of a "
             "field (make accept), or publish the minutes as they are (make release).",
         )
-    if found["failures"] >= FAILURES_IN_A_ROW:
-        reason = f" The last reason: {found['failure']}" if found["failure"] else ""
+    if entry["failures"] >= FAILURES_IN_A_ROW:
+        reason = f" The last reason: {entry['failure']}" if entry["failure"] else ""
         yield Problem(
             name,
             "failing",
-            found["failing_since"],
-            f"The last {found['failures']} batches of {name} were not merged.{reason}",
+            entry["failing_since"],
+            f"The last {entry['failures']} batches of {name} were not merged.{reason}",
             f"Open the newest failed run of {minute_dag}; the log of the failed step says what to do.",
         )
 
 
-def line_of(found: dict) -> str:
+def line_of(entry: dict) -> str:
     """A pipeline's entry of status.freshness in a line of a log."""
 
     def seconds(name: str) -> str:
-        return "–" if found[name] is None else f"{found[name]:.0f} s"
+        return "–" if entry[name] is None else f"{entry[name]:.0f} s"
 
     return (
-        f"{found['pipeline']}: {found['state']}; lag {seconds('lag')}, over the last hour median {seconds('lag_median')}, "
-        f"p95 {seconds('lag_p95')}, worst {seconds('lag_worst')}; delay {seconds('delay')}, {found['pending']} minutes pending, "
-        f"{found['held']} held; polled {seconds('look_age')} ago"
-        + (f"; new undeclared fields: {status.named_fields(found['new_fields'])}" if found["new_fields"] else "")
+        f"{entry['pipeline']}: {entry['state']}; lag {seconds('lag')}, over the last hour median {seconds('lag_median')}, "
+        f"p95 {seconds('lag_p95')}, worst {seconds('lag_worst')}; delay {seconds('delay')}, {entry['pending']} minutes pending, "
+        f"{entry['held']} held; polled {seconds('look_age')} ago"
+        + (f"; new undeclared fields: {status.named_fields(entry['new_fields'])}" if entry["new_fields"] else "")
     )
 
 
@@ -112,14 +112,14 @@ def _named(conn, problem: Problem) -> Problem:
     """Held minutes with the first of them and its reason, so that the reader need not look it up."""
     if problem.problem != "held":
         return problem
-    found = rows(
+    records = rows(
         conn.cursor(),
         "SELECT minute, reason FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0 "
         "ORDER BY minute DESC LIMIT 1",
         {"pipeline": problem.pipeline},
     )
     conn.rollback()
-    newest = "".join(f" The newest is {row['minute']:%Y-%m-%d %H:%M}: {row['reason']}" for row in found)
+    newest = "".join(f" The newest is {row['minute']:%Y-%m-%d %H:%M}: {row['reason']}" for row in records)
     return Problem(problem.pipeline, problem.problem, problem.since, problem.found + newest, problem.remedy)
 
 

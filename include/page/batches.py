@@ -21,13 +21,16 @@ def newest(pipeline: Pipeline, each: int) -> dict[str, object]:
 
 def runs_of(conn, batch_ids: Iterable[int | None]) -> dict[int, dict]:
     """dag_id and run_id of each of these batches that is still known."""
-    wanted = {f"b{number}": one for number, one in enumerate(sorted({one for one in batch_ids if one is not None}))}
+    wanted = {
+        f"b{number}": batch_id
+        for number, batch_id in enumerate(sorted({batch_id for batch_id in batch_ids if batch_id is not None}))
+    }
     if not wanted:
         return {}
-    found = rows(
+    records = rows(
         conn.cursor(),
         "SELECT batch_id, dag_id, run_id FROM etl.batches WHERE batch_id IN "
         f"({', '.join(f'%({name})s' for name in wanted)})",
         wanted,
     )
-    return {row["batch_id"]: {"dag_id": row["dag_id"], "run_id": row["run_id"]} for row in found}
+    return {row["batch_id"]: {"dag_id": row["dag_id"], "run_id": row["run_id"]} for row in records}

@@ -47,7 +47,7 @@ def page(
     """
     if state not in STATES:
         raise StateRefused(f"`state` is {state!r}: choose one of {', '.join(STATES)}.")
-    found = rows(
+    records = rows(
         conn.cursor(),
         _PAGE.format(state=STATES[state]),
         {
@@ -57,11 +57,11 @@ def page(
             "limit": ROWS + 1,
         },
     )
-    shown = found[:ROWS]
+    shown = records[:ROWS]
     runs = batches.runs_of(conn, (row["batch_id"] for row in shown))
     for row in shown:
         row["run"] = runs.get(row["batch_id"])
         row["pending"] = bool(row["pending"])
         row["options"] = json.loads(row.pop("set_options") or "{}")
         row["ignored_by_kind"] = json.loads(row["ignored_by_kind"] or "{}")
-    return {"rows": shown, "more": len(found) > ROWS}
+    return {"rows": shown, "more": len(records) > ROWS}

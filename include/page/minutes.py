@@ -52,13 +52,13 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     looks = rows(conn.cursor(), _LOOK, binds)
     looked = looks[0]["lake_clock"] if looks else None
     runs = batches.runs_of(conn, (row["batch_id"] for row in known.values()))
-    found = []
+    cells = []
     for minute in minutes:
         row = known.get(minute, {})
         state = state_of(minute, row, ended.get(minute), looked, clock)
         batch = ended[minute] if state == FAILED else taken.get(minute)
         run = {"dag_id": batch["dag_id"], "run_id": batch["run_id"]} if batch else runs.get(row.get("batch_id"))
-        found.append(
+        cells.append(
             {
                 "minute": minute,
                 "state": state,
@@ -68,7 +68,7 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
                 **{name: row.get(name) for name in _COUNTS},
             }
         )
-    return found
+    return cells
 
 
 def state_of(minute: datetime, row: Mapping, ended: Mapping | None, looked: datetime | None, clock: datetime) -> str:

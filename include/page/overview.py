@@ -18,12 +18,12 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
     """`now`, and an entry per pipeline: the fields of status.freshness, `description`, `day` (the lag over it),
     `copies` (what waits for the lakehouse and BigQuery; None if they are off) and `alerts`."""
     alerts = status.open_alerts(conn)
-    found = []
+    entries = []
     for pipeline in pipelines:
         published = freshness.history(conn, pipeline, now(conn) - DAY)
         until = now(conn)
         day = freshness.lag_between(published, until - DAY, until)
-        found.append(
+        entries.append(
             status.freshness_of(conn, pipeline)
             | {
                 "description": pipeline.description,
@@ -32,7 +32,7 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
                 "alerts": [alert for alert in alerts if alert["pipeline"] == pipeline.name],
             }
         )
-    return {"now": now(conn), "pipelines": found}
+    return {"now": now(conn), "pipelines": entries}
 
 
 def day_of(conn, pipeline: Pipeline) -> list[dict]:

@@ -34,16 +34,16 @@ _TALLY = (
 
 def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     """`minutes` as held.held_minutes lists them, with the `run` that held each, and whether there are `more`."""
-    found = held.held_minutes(conn, [pipeline], samples=samples, most=MOST_HELD + 1)
-    shown = found[:MOST_HELD]
+    minutes = held.held_minutes(conn, [pipeline], samples=samples, most=MOST_HELD + 1)
+    shown = minutes[:MOST_HELD]
     runs = batches.runs_of(conn, (row["batch_id"] for row in shown))
-    return {"minutes": [row | {"run": runs.get(row["batch_id"])} for row in shown], "more": len(found) > MOST_HELD}
+    return {"minutes": [row | {"run": runs.get(row["batch_id"])} for row in shown], "more": len(minutes) > MOST_HELD}
 
 
 def drift(conn, pipeline: Pipeline) -> dict:
     """`drifts` as drifts.listed gives them, and whether there are `more`."""
-    found = drifts.listed(conn, [pipeline], most=MOST_DRIFTS + 1)
-    return {"drifts": found[:MOST_DRIFTS], "more": len(found) > MOST_DRIFTS}
+    listed = drifts.listed(conn, [pipeline], most=MOST_DRIFTS + 1)
+    return {"drifts": listed[:MOST_DRIFTS], "more": len(listed) > MOST_DRIFTS}
 
 
 def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datetime | None, *, payloads: bool) -> dict:

@@ -19,12 +19,12 @@ class UnknownPipeline(MinutemarkError):
 @functools.cache
 def all_pipelines() -> dict[str, Pipeline]:
     """Every declared pipeline by name."""
-    found = {}
+    by_name = {}
     for module in pkgutil.iter_modules(__path__):
         declared = getattr(importlib.import_module(f"{__name__}.{module.name}"), "PIPELINE", None)
         if declared is not None:
-            found[declared.name] = declared
-    return found
+            by_name[declared.name] = declared
+    return by_name
 
 
 def get(name: str) -> Pipeline:

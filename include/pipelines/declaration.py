@@ -155,13 +155,13 @@ class Pipeline:
             )
         for what in ("name", "table"):
             used = [getattr(fact, what) for fact in self.facts]
-            if doubled := sorted({one for one in used if used.count(one) > 1}):
+            if doubled := sorted({name for name in used if used.count(name) > 1}):
                 raise ValueError(f"Pipeline {self.name}: two facts have the {what} {doubled[0]}: choose another.")
-        if strangers := {one.output for one in self.facts if one.output} - {one.name for one in self.outputs}:
+        if strangers := {name.output for name in self.facts if name.output} - {name.name for name in self.outputs}:
             raise ValueError(
                 f"Pipeline {self.name}: a fact sums up the output {', '.join(sorted(strangers))}: declare it in outputs."
             )
-        if self.lakehouse and self.lakehouse.fact not in {one.name for one in self.facts}:
+        if self.lakehouse and self.lakehouse.fact not in {name.name for name in self.facts}:
             raise ValueError(
                 f"Pipeline {self.name}: lakehouse counts the fact {self.lakehouse.fact}: declare it in facts."
             )
@@ -197,22 +197,22 @@ class Pipeline:
     @property
     def staged(self) -> tuple[Output, ...]:
         """All that the transform stages: the declared outputs, and contributions of facts that sum up none of them."""
-        own = (Output(one.name, one.staging, one.contributions) for one in self.facts if not one.output)
+        own = (Output(fact.name, fact.staging, fact.contributions) for fact in self.facts if not fact.output)
         return (*self.outputs, *own)
 
     @property
     def contribution_tables(self) -> tuple[str, ...]:
         """Every table that a merge replaces minute by minute."""
-        return (*(one.published for one in self.outputs), *(one.contributions for one in self.facts))
+        return (*(part.published for part in self.outputs), *(part.contributions for part in self.facts))
 
     @property
     def lakehouse_fact(self) -> SummedFact:
         """The fact whose hours are counted from the lakehouse."""
-        return next(one for one in self.facts if one.name == self.lakehouse.fact)
+        return next(fact for fact in self.facts if fact.name == self.lakehouse.fact)
 
     def output_of(self, fact: SummedFact) -> Output:
         """The output whose staged rows are the fact's contributions, or add up to them."""
-        return next(one for one in self.staged if one.name == (fact.output or fact.name))
+        return next(output for output in self.staged if output.name == (fact.output or fact.name))
 
     @property
     def too_early(self) -> str:

@@ -83,7 +83,7 @@ class SummedFact:
             raise ValueError(f"Fact {self.table}: every fact has columns named {', '.join(taken)}: choose other names.")
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"Fact {self.table}: {', '.join(doubled)} is declared twice.")
-        if wrong := [one.combine for one in self.measures if one.combine not in (SUM, MAX)]:
+        if wrong := [measure.combine for measure in self.measures if measure.combine not in (SUM, MAX)]:
             raise ValueError(f"Fact {self.table}: combine is {wrong[0]!r}: write {SUM!r} or {MAX!r}.")
         if not self.key or not self.measures:
             raise ValueError(f"Fact {self.table} needs a key and at least one measure.")
@@ -98,7 +98,7 @@ class SummedFact:
         """SQL of a row's `hour` over columns of the key: that of the key, or of a generated column; None: there is neither."""
         if any(key.name == "hour" for key in self.key):
             return "hour"
-        return next((found[1] for found in map(_GENERATED_HOUR.match, self.definitions) if found), None)
+        return next((definition[1] for definition in map(_GENERATED_HOUR.match, self.definitions) if definition), None)
 
     @property
     def database(self) -> str:

@@ -50,9 +50,9 @@ def with_contract(rows: DataFrame, pipeline: Pipeline, key: Sequence[str]) -> Da
     patterns = {name: TIME if name in pipeline.times else FIRST_NUMBER for name in typed_of(pipeline, key)}
     unreadable = _bits("_unreadable", [does_not_read(f"`{name}`", pattern) for name, pattern in patterns.items()])
     present = _bits("_present", [f"`{name}` IS NOT NULL" for name in optional_of(pipeline, key)])
-    found = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
+    named = rows.withColumn("_names", F.expr(f"filter(_names, name -> name NOT IN ({known}))"))
     unknown = F.expr("IF(size(_names) > 0, _names, NULL)").alias("_unknown")
-    return found.select("*", *present, *unreadable, unknown).drop("_names")
+    return named.select("*", *present, *unreadable, unknown).drop("_names")
 
 
 def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
@@ -84,13 +84,13 @@ def unknown_by_minute(rows: DataFrame) -> dict[int, dict[str, int]]:
         F.sum("rows").alias("rows"),
         F.slice(F.sort_array(F.collect_list(F.struct("rows", "name")), asc=False), 1, NAMES_A_MINUTE).alias("names"),
     )
-    found = {}
+    counts = {}
     for row in by_minute.collect():
         counted = {named.name: named.rows for named in row.names}
         if rest := row.rows - sum(counted.values()):
             counted[OTHER_NAMES] = rest
-        found[row.minute_s] = counted
-    return found
+        counts[row.minute_s] = counted
+    return counts
 
 
 def as_json(row: Row, unknown: Mapping[str, int], pipeline: Pipeline, key: Collection[str]) -> str:
@@ -118,7 +118,9 @@ def _bits(kind: str, conditions: Sequence[str]) -> list[Column]:
     numbers = []
     for word, name in enumerate(_words(kind, conditions)):
         own = conditions[word * _BITS : (word + 1) * _BITS]
-        numbers.append(F.expr(" + ".join(f"IF({one}, {1 << at}L, 0L)" for at, one in enumerate(own))).alias(name))
+        numbers.append(
+            F.expr(" + ".join(f"IF({condition}, {1 << at}L, 0L)" for at, condition in enumerate(own))).alias(name)
+        )
     return numbers
 
 

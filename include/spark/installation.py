@@ -53,9 +53,9 @@ def spark_defaults() -> dict[str, str]:
     file = folder / "spark-defaults.conf"
     if not file.is_file():
         return {}
-    found = {}
+    result = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.lstrip().startswith(("#", "!")):
             key, value = (*re.split(r"\s*[=:\s]\s*", line.strip(), maxsplit=1), "")[:2]
-            found[key] = value
-    return found
+            result[key] = value
+    return result

@@ -45,7 +45,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     parsed = F.from_json("payload", "map<string,string>", _JSON)
     last = _last_of_equal_keys(parsed)
     others = (*key_of(pipeline), "payload")
-    found = rows.select(
+    fields = rows.select(
         *others,
         *(F.element_at(last, name).alias(name) for name in names),
         F.map_keys(parsed).alias("_names"),
@@ -53,7 +53,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
     )
     others = (*others, "_names", "is_object")
     # Step by step: a condition's branches share nothing, and what is named twice there is computed twice.
-    texts = found.selectExpr(*others, *(f"{trimmed(f'`{name}`')} AS `{name}`" for name in names))
+    texts = fields.selectExpr(*others, *(f"{trimmed(f'`{name}`')} AS `{name}`" for name in names))
     words = texts.selectExpr(*others, *(f"{text(f'`{name}`', pipeline.null_words)} AS `{name}`" for name in names))
     return contract.with_contract(words, pipeline, key_of(pipeline))
 

@@ -45,9 +45,9 @@ class Listener:
 
     def serve(self, run: Callable[[Path], int], rest: Callable[[], None], log: logging.Logger) -> None:
         """Do the jobs that come, one after the other; `rest` tidies up after each, when its asker has the answer."""
-        begun = time.monotonic()
+        started = time.monotonic()
         self._socket.settimeout(IDLE_SECONDS)
-        while time.monotonic() - begun < OLDEST_SECONDS:
+        while time.monotonic() - started < OLDEST_SECONDS:
             try:
                 line, _ = self._socket.accept()
             except TimeoutError:
@@ -68,21 +68,21 @@ class Listener:
                 (self._folder / name).unlink(missing_ok=True)
 
     def _answer(self, line: socket.socket, run: Callable[[Path], int], log: logging.Logger) -> int:
-        with contextlib.suppress(OSError), line.makefile("r", encoding="utf-8") as asked:
-            text = asked.readline()
+        with contextlib.suppress(OSError), line.makefile("r", encoding="utf-8") as requests:
+            text = requests.readline()
             if not text:
                 return 0  # somebody only looked whether we are here
-            said = _Saying(line, self._form)
-            said.send({"taken": True})
+            saying = _Saying(line, self._form)
+            saying.send({"taken": True})
             over = threading.Event()
             threading.Thread(target=_end_with_asker, args=(line, over), daemon=True).start()
-            log.addHandler(said)
+            log.addHandler(saying)
             try:
                 status = run(Path(json.loads(text)["job"]))
             finally:
                 over.set()
-                log.removeHandler(said)
-            said.send({"exit": status})
+                log.removeHandler(saying)
+            saying.send({"exit": status})
             return status
         return 0
 

@@ -46,8 +46,8 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
 
     Option `recover`: fill an empty job_id, publisher_id and, where ev = 2, custom_track from the JSON in `ed`.
     """
-    said = _said_with_ed(raw) if options.get("recover", True) else _said(raw)
-    typed = said.withColumns(_typed())
+    fields = _fields_with_ed(raw) if options.get("recover", True) else _fields(raw)
+    typed = fields.withColumns(_typed())
     return typed.withColumns({"reason": _reason(), "fate": _fate(), "kind": _kind(), "event": _event()})
 
 
@@ -73,34 +73,34 @@ def contributions(counted: DataFrame) -> DataFrame:
 OUTPUTS = {"events": contributions}
 
 
-def _said(raw: DataFrame) -> DataFrame:
+def _fields(raw: DataFrame) -> DataFrame:
     """`said_…`: what the row itself says of its times, and of its job, publisher and kind, as text."""
     return raw.withColumns(
         {
-            **_said_times(),
-            "said_job": F.col("job_id"),
+            **_times(),
+            "job_text": F.col("job_id"),
             "said_publisher": F.col("publisher_id"),
             "said_track": F.lower("custom_track"),
         }
     )
 
 
-def _said_with_ed(raw: DataFrame) -> DataFrame:
+def _fields_with_ed(raw: DataFrame) -> DataFrame:
     """The same, with gaps filled from `ed`."""
     read = raw.withColumn("ed_says", F.from_json("ed", "map<string,string>"))
     is_custom_event = whole_number(F.col("ev")) == 2
-    said_in_ed = F.when(is_custom_event, _ed_text("customEvent"))
+    in_ed = F.when(is_custom_event, _ed_text("customEvent"))
     return read.withColumns(
         {
-            **_said_times(),
-            "said_job": F.coalesce("job_id", first_of_list(_ed_text("jobId"))),
+            **_times(),
+            "job_text": F.coalesce("job_id", first_of_list(_ed_text("jobId"))),
             "said_publisher": F.coalesce("publisher_id", _ed_text("publisherId")),
-            "said_track": F.lower(F.coalesce("custom_track", said_in_ed)),
+            "said_track": F.lower(F.coalesce("custom_track", in_ed)),
         }
     )
 
 
-def _said_times() -> dict[str, Column]:
+def _times() -> dict[str, Column]:
     return {"said_created_at": time_of_uuid(F.col("create_time")), "said_ts": instant(F.col("ts"))}
 
 
@@ -124,7 +124,7 @@ def _typed() -> dict[str, Column]:
         "created_at": in_range(F.col("said_created_at")),
         "counted_kind": counted_kind,
         "typed_ts": in_range(F.col("said_ts")),
-        "typed_job": whole_number(F.col("said_job")),
+        "typed_job": whole_number(F.col("job_text")),
         "typed_bid": amount(F.col("bid")),
     }
 
@@ -154,8 +154,8 @@ def _is(kind: str) -> Column:
 
 def _has_job() -> Column:
     """Whether the row names a job, readable or not. Jobs count from 1: zero and below is how producers say none."""
-    said_job = F.coalesce(F.trim("said_job"), F.lit(""))
-    return (said_job != "") & (F.col("typed_job").isNull() | (F.col("typed_job") > 0))
+    job_text = F.coalesce(F.trim("job_text"), F.lit(""))
+    return (job_text != "") & (F.col("typed_job").isNull() | (F.col("typed_job") > 0))
 
 
 def _reason() -> Column:
@@ -167,7 +167,7 @@ def _reason() -> Column:
         F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
         .when(F.col("counted_kind").isNull(), F.lit(None))
         .when(F.col("typed_ts").isNull(), Rejection.TS.saying(F.col("ts")))
-        .when(has_job & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(F.trim("said_job")))
+        .when(has_job & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(F.trim("job_text")))
         .when(bid_does_not_matter, F.lit(None))
         .when(bid.isNull(), Rejection.BID.saying(F.col("bid")))
         .when(bid < 0, Rejection.BID_NEGATIVE.saying(F.col("bid")))

@@ -63,19 +63,19 @@ class Job:
     @classmethod
     def read(cls, file: Path) -> Job:
         """The job in a job.json."""
-        said = json.loads(file.read_text())
+        values = json.loads(file.read_text())
         return cls(
-            pipeline=said["pipeline"],
-            batch_id=said["batch_id"],
-            attempt=said["attempt"],
-            minutes=tuple(_utc(text) for text in said["minutes"]),
-            lake_clock=_utc(said["lake_clock"]),
-            options=said["options"],
-            one_task=said["one_task"],
-            session=said["session"],
-            lake=said["lake"],
-            warehouse_url=said["warehouse"]["url"],
-            warehouse_properties=said["warehouse"]["properties"],
+            pipeline=values["pipeline"],
+            batch_id=values["batch_id"],
+            attempt=values["attempt"],
+            minutes=tuple(_utc(text) for text in values["minutes"]),
+            lake_clock=_utc(values["lake_clock"]),
+            options=values["options"],
+            one_task=values["one_task"],
+            session=values["session"],
+            lake=values["lake"],
+            warehouse_url=values["warehouse"]["url"],
+            warehouse_properties=values["warehouse"]["properties"],
         )
 
 
@@ -84,7 +84,7 @@ def run(spark: SparkSession, job: Job) -> None:
     pipeline = pipelines.get(job.pipeline)
     transform = transform_of(pipeline)
     with Warehouse(spark, job.warehouse_url, job.warehouse_properties) as warehouse:
-        with step("read") as said:
+        with step("read") as notes:
             raw = lake.read_minutes(spark, pipeline, job.minutes)
             if job.one_task:
                 raw = raw.coalesce(1)
@@ -92,7 +92,7 @@ def run(spark: SparkSession, job: Job) -> None:
             counted = staging.count_minutes(rows, pipeline)
             unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in counted) else {}
             total = _totals(counted)
-            said.append(f"{len(job.minutes)} minutes, {total}")
+            notes.append(f"{len(job.minutes)} minutes, {total}")
         for output in pipeline.staged if total.counted_rows else ():
             with step(f"stage {output.name}"):
                 contributions = transform.OUTPUTS[output.name](rows.where(F.col("fate") == COUNTED))
@@ -157,18 +157,18 @@ def _totals(counted: list[Row]) -> Totals:
 @contextmanager
 def step(name: str) -> Iterator[list[str]]:
     """Log a step with its seconds and what it has to say."""
-    said: list[str] = []
+    notes: list[str] = []
     started = time.monotonic()
-    yield said
-    log.info("%s: %.2f s%s", name, time.monotonic() - started, "".join(f", {text}" for text in said))
+    yield notes
+    log.info("%s: %.2f s%s", name, time.monotonic() - started, "".join(f", {text}" for text in notes))
 
 
 def main() -> int:
     """Run the job of the command line, 0 when the attempt is complete; or stay, and run further jobs."""
     parser = argparse.ArgumentParser(description="One attempt at one batch, from the lake to staging.")
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--job", type=Path, help="job.json written by include/spark/submission.py")
-    asked.add_argument(
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--job", type=Path, help="job.json written by include/spark/submission.py")
+    group.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="listen there for jobs: include/spark/warm_driver.py"
     )
     arguments = parser.parse_args()

@@ -98,12 +98,12 @@ def repeats(rows: DataFrame) -> list[list]:
     named = rows.where(digest.isin([row.digest for row in twice])).select("own_id", "create_time", *at)
     for row in named.limit(10 * _MOST_REPEATS).collect():
         places.setdefault(row.own_id, []).append((row.at or 0, row.create_time, row.minute_s))
-    found = []
+    result = []
     for own_id, of_id in sorted(places.items()):
         (_, first, _), *others = sorted(of_id)
         for _, create_time, minute_s in others:
-            found.append([str(_EPOCH + timedelta(seconds=minute_s)), own_id[:_ID_LENGTH], create_time, first])
-    return found
+            result.append([str(_EPOCH + timedelta(seconds=minute_s)), own_id[:_ID_LENGTH], create_time, first])
+    return result
 
 
 def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
@@ -164,13 +164,13 @@ def counts(
 
     `unknown` are rows by undeclared field, as contract.unknown_by_minute counts them.
     """
-    found = {row.minute_s: row for row in counted}
+    by_minute = {row.minute_s: row for row in counted}
     fields = {
         second: contract.as_json(row, unknown.get(second, {}), pipeline, key_of(pipeline))
-        for second, row in found.items()
+        for second, row in by_minute.items()
     }
     seconds = {minute: _epoch_seconds(minute) for minute in minutes}
-    return [_counts_row(attempt, minute, found.get(at), fields.get(at)) for minute, at in seconds.items()]
+    return [_counts_row(attempt, minute, by_minute.get(at), fields.get(at)) for minute, at in seconds.items()]
 
 
 def _counts_row(attempt: int, minute: datetime, row: Row | None, fields: str | None) -> list:

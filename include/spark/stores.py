@@ -39,9 +39,9 @@ def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
 
 def _ssl_mode(warehouse: Endpoint) -> str:
     """As the connection says; on loopback none, because a handshake in a cold JVM takes a third of a second."""
-    said = warehouse.extra.get("ssl_mode") or warehouse.extra.get("ssl-mode")
-    if said:
-        return str(said).upper()
+    text = warehouse.extra.get("ssl_mode") or warehouse.extra.get("ssl-mode")
+    if text:
+        return str(text).upper()
     if warehouse.extra.get("ssl"):
         return "REQUIRED"
     return "DISABLED" if warehouse.host in _LOOPBACK else "PREFERRED"

@@ -71,9 +71,9 @@ class BigQueryCheck:
         return Finding(DIFFERS, hour, place, expected, shown or {}, remedy)
 
     def _counted(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:
-        found = rows(self._conn.cursor(), _COUNTS, {"pipeline": self._pipeline.name, "start": start, "end": end})
+        records = rows(self._conn.cursor(), _COUNTS, {"pipeline": self._pipeline.name, "start": start, "end": end})
         self._conn.rollback()
-        return {row["hour"]: row for row in found}
+        return {row["hour"]: row for row in records}
 
     def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
         """What the view shows of each hour, or None if the view or its table is missing. Raises BigQueryError."""
@@ -92,7 +92,7 @@ class BigQueryCheck:
             try:
                 for name in (tables.loads_table(self._pipeline), tables.view(self._pipeline)):
                     client.get_table(name, retry=tables.retry())
-                found = tables.query(client, statement, QueryJobConfig(query_parameters=binds))
+                hours = tables.query(client, statement, QueryJobConfig(query_parameters=binds))
             except NotFound:
                 return None
-            return {row["hour"]: {name: row[name] for name in names} for row in found}
+            return {row["hour"]: {name: row[name] for name in names} for row in hours}

@@ -108,11 +108,11 @@ class LakehouseCheck:
 
     def _of_minutes(self, table, start: datetime, end: datetime, lost: set[datetime]) -> Iterator[Finding]:
         known = self._ledger(start, end)
-        found = self._in_table(table, start, end, lost)
-        for minute in sorted({*known, *found}):
+        in_table = self._in_table(table, start, end, lost)
+        for minute in sorted({*known, *in_table}):
             if hour_of(minute) in lost:
                 continue
-            row, there = known.get(minute), found.get(minute, (0, 0))
+            row, there = known.get(minute), in_table.get(minute, (0, 0))
             finding = self._judged(minute, row, there)
             if finding and self._ledger(minute, minute + MINUTE).get(minute) == row:
                 yield finding
@@ -120,39 +120,39 @@ class LakehouseCheck:
 
     def _judged(self, minute: datetime, row: Mapping | None, there: tuple[int, int]) -> Finding | None:
         where = self._pipeline.lakehouse.table
-        found = {"rows": there[0], "id_checksum": there[1]}
+        actual = {"rows": there[0], "id_checksum": there[1]}
         if row is None or row["attempt"] is None:
             if not there[0]:
                 return None
-            return Finding(UNKNOWN, minute, where, {"rows": 0}, found, self._again(minute, minute + MINUTE))
+            return Finding(UNKNOWN, minute, where, {"rows": 0}, actual, self._again(minute, minute + MINUTE))
         expected = {"rows": row["raw_rows"], "id_checksum": int(row["id_checksum"] or 0)}
         if row["current"]:
-            if found == expected:
+            if actual == expected:
                 return None
             remedy = self._again(minute, minute + MINUTE)
             if row["state"] == "closed":
                 remedy = "the minute is closed, so the lake may no longer have its events. Restore the table's files"
-            return Finding(OTHER_EVENTS, minute, where, expected, found, remedy)
+            return Finding(OTHER_EVENTS, minute, where, expected, actual, remedy)
         if row["lakehouse_skipped"] is not None and row["lakehouse_skipped"] == row["attempt"]:
             remedy = f"bring the lost rows back into the lake, then {self._again(minute, minute + MINUTE)}"
-            return Finding(SKIPPED, minute, where, expected, found, remedy)
+            return Finding(SKIPPED, minute, where, expected, actual, remedy)
         if row["state"] == "closed":
             remedy = "the lake may no longer have its events. Restore the table's files"
-            return Finding(CLOSED, minute, where, expected, found, remedy)
+            return Finding(CLOSED, minute, where, expected, actual, remedy)
         remedy = f"{self._pipeline.name}_lakehouse writes it"
         if row["state"] != "merged":
             remedy = f"{remedy} after its next merge; it is {row['state']}"
-        return Finding(DUE, minute, where, expected, found, remedy)
+        return Finding(DUE, minute, where, expected, actual, remedy)
 
     def _ledger(self, start: datetime, end: datetime) -> dict[datetime, dict]:
-        found = self._rows(
+        records = self._rows(
             f"SELECT minute, state, attempt, raw_rows, id_checksum, lakehouse_attempt, lakehouse_skipped, {ledger.CURRENT} "
             "AS current FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE pipeline = %(pipeline)s "
             "AND minute >= %(start)s AND minute < %(end)s",
             start=start,
             end=end,
         )
-        return {row["minute"]: row for row in found}
+        return {row["minute"]: row for row in records}
 
     def _in_table(self, table, start: datetime, end: datetime, lost: set[datetime]) -> dict[datetime, tuple[int, int]]:
         """Rows and the sum of the CRC-32 of their ids by minute, hour by hour around those whose files are lost."""
@@ -218,6 +218,6 @@ class LakehouseCheck:
             yield figures.get(hour, self._none)
 
     def _rows(self, query: str, **binds) -> list[dict]:
-        found = rows(self._conn.cursor(), query, {"pipeline": self._pipeline.name, **binds})
+        records = rows(self._conn.cursor(), query, {"pipeline": self._pipeline.name, **binds})
         self._conn.rollback()
-        return found
+        return records

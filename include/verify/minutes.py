@@ -37,24 +37,24 @@ class Minutes:
 
     def days(self) -> list[date]:
         """Every day that the change log, the ledger, contributions or rejected events have a minute of."""
-        found = set(change_log.changed_days(self._lake, self._pipeline.lake_table))
+        changed = set(change_log.changed_days(self._lake, self._pipeline.lake_table))
         kept = "SELECT DISTINCT minute FROM {table} WHERE pipeline = %(pipeline)s AND minute IS NOT NULL"
         sources: list[str] = [kept.format(table=table) for table in ("etl.minute_ledger", "etl.rejected_events")]
         sources += [f"SELECT DISTINCT minute FROM {table}" for table in self._pipeline.contribution_tables]
         for source in sources:
-            found.update(self._column(f"SELECT DISTINCT DATE(m.minute) FROM ({source}) AS m"))
-        return sorted(found)
+            changed.update(self._column(f"SELECT DISTINCT DATE(m.minute) FROM ({source}) AS m"))
+        return sorted(changed)
 
     def of_day(self, day: date) -> list[datetime]:
         """The minutes of that day that the change log, the ledger or contributions have."""
         start = datetime(day.year, day.month, day.day)
-        found = set(change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day))
+        minutes = set(change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day))
         within = "minute >= %(start)s AND minute < %(end)s"
         sources = [f"etl.minute_ledger WHERE pipeline = %(pipeline)s AND {within}"]
         sources += [f"{table} WHERE {within}" for table in self._pipeline.contribution_tables]
         for source in sources:
-            found.update(self._column(f"SELECT DISTINCT minute FROM {source}", start=start, end=start + DAY))
-        return sorted(found)
+            minutes.update(self._column(f"SELECT DISTINCT minute FROM {source}", start=start, end=start + DAY))
+        return sorted(minutes)
 
     def contributions(self, start: datetime, end: datetime) -> int:
         """Stored contributions of the minutes from `start` until before `end`."""
@@ -86,22 +86,28 @@ class Minutes:
 
         in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row, note)
         clock = change_log.clock(self._lake)
-        after = before | self._known([one for one in wanted if one in in_lake and not before[one].agrees(in_lake[one])])
+        after = before | self._known(
+            [
+                candidate
+                for candidate in wanted
+                if candidate in in_lake and not before[candidate].agrees(in_lake[candidate])
+            ]
+        )
         looks = {}
         for minute in minutes:
-            known, found = after[minute], in_lake.get(minute)
+            known, counted = after[minute], in_lake.get(minute)
             verdict = judge(
                 known,
-                found,
+                counted,
                 is_open=self._is_open(minute, clock),
                 is_closed=self._is_closed(minute, clock),
                 is_unreadable=minute in unreadable,
             )
             if verdict is Verdict.DIFFERENT and known.mark != before[minute].mark:
                 verdict = Verdict.PENDING  # it was counted for another read than this: evidence of nothing
-            if found is None and earlier and minute in earlier:
-                found = earlier[minute].in_lake
-            looks[minute] = Look(minute, verdict, known, found, clock, unreadable.get(minute))
+            if counted is None and earlier and minute in earlier:
+                counted = earlier[minute].in_lake
+            looks[minute] = Look(minute, verdict, known, counted, clock, unreadable.get(minute))
         return looks
 
     def settled(self, unsettled: Mapping[datetime, Look], patience: float, poll: float = POLL) -> Iterator[Look]:
@@ -109,17 +115,17 @@ class Minutes:
 
         Waits up to `patience` seconds for pending ones to be merged, and once the settle time for those that differ.
         """
-        left, begun = dict(unsettled), time.monotonic()
+        left, started = dict(unsettled), time.monotonic()
         title = f"{self._pipeline.name}: waiting for {len(left):,} minutes to be merged, or to differ again"
         with Bar(title, int(patience), unit="s") as bar:
             while left:
-                is_last = time.monotonic() - begun >= patience
+                is_last = time.monotonic() - started >= patience
                 if is_last:
                     yield from [left.pop(minute) for minute, look in list(left.items()) if not _is_suspect(look)]
                 due = self._due(left)
                 if due and (not is_last or len(due) == len(left)):
                     yield from self._look_again(left, due, is_last)
-                bar.at(min(int(patience), int(time.monotonic() - begun)))
+                bar.at(min(int(patience), int(time.monotonic() - started)))
                 if left:
                     time.sleep(poll)
 
@@ -168,9 +174,9 @@ class Minutes:
     def _column(self, query: str, **binds) -> list:
         cursor = self._conn.cursor()
         cursor.execute(query, {"pipeline": self._pipeline.name, **binds})
-        found = [row[0] for row in cursor.fetchall()]
+        values = [row[0] for row in cursor.fetchall()]
         self._conn.rollback()
-        return found
+        return values
 
 
 def chunks(minutes: list[datetime]) -> Iterator[list[datetime]]:

@@ -66,7 +66,7 @@ class Findings:
     def text(self) -> Iterator[str]:
         for kind, count in self.counts.items():
             yield f"  {kind}, {count:,}: {self.purposes[kind]}"
-            for finding in sorted(self.kept[kind], key=lambda one: one.minute or datetime.min):
+            for finding in sorted(self.kept[kind], key=lambda entry: entry.minute or datetime.min):
                 yield from (f"    {line}" for line in str(finding).splitlines())
             if count > len(self.kept[kind]):
                 yield f"    … and {count - len(self.kept[kind]):,} more"
@@ -77,7 +77,7 @@ class Findings:
                 "kind": kind,
                 "purpose": self.purposes[kind],
                 "count": count,
-                "first": [one.as_dict() for one in self.kept[kind]],
+                "first": [finding.as_dict() for finding in self.kept[kind]],
             }
             for kind, count in self.counts.items()
         ]
@@ -100,8 +100,8 @@ class PipelineReport:
 
     def text(self) -> Iterator[str]:
         count = len(self.differences)
-        found = f"{count:,} difference{'s' if count > 1 else ''}" if count else "nothing differs"
-        yield f"{self.pipeline}, {self.span}: {found}"
+        outcome = f"{count:,} difference{'s' if count > 1 else ''}" if count else "nothing differs"
+        yield f"{self.pipeline}, {self.span}: {outcome}"
         yield from self.differences.text()
         if len(self.apart):
             yield "  Apart, neither right nor wrong:"
@@ -117,14 +117,14 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        return not any(len(one.differences) for one in self.pipelines)
+        return not any(len(part.differences) for part in self.pipelines)
 
     def __str__(self) -> str:
-        lines = [line for one in self.pipelines for line in (*one.text(), "")]
+        lines = [line for part in self.pipelines for line in (*part.text(), "")]
         head = ["pipeline", *(name.replace("_", " ") for name in COLUMNS), "differ"]
         body = [
-            [one.pipeline, *(_number(one.totals[name]) for name in COLUMNS), _number(len(one.differences))]
-            for one in self.pipelines
+            [part.pipeline, *(_number(part.totals[name]) for name in COLUMNS), _number(len(part.differences))]
+            for part in self.pipelines
         ]
         widths = [max(len(row[index]) for row in (head, *body)) for index in range(len(head))]
         for row in (head, *body):
@@ -140,14 +140,14 @@ class Report:
         return {
             "clean": self.clean,
             "pipelines": {
-                one.pipeline: {
-                    "span": one.span,
-                    "totals": one.totals | {"differences": len(one.differences)},
-                    "differences": one.differences.as_list(),
-                    "apart": one.apart.as_list(),
-                    "notes": one.notes,
+                pipeline.pipeline: {
+                    "span": pipeline.span,
+                    "totals": pipeline.totals | {"differences": len(pipeline.differences)},
+                    "differences": pipeline.differences.as_list(),
+                    "apart": pipeline.apart.as_list(),
+                    "notes": pipeline.notes,
                 }
-                for one in self.pipelines
+                for pipeline in self.pipelines
             },
         }
 

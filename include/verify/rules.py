@@ -41,11 +41,11 @@ class Rule:
         minute, last = row.pop("minute", None), row.pop("last_minute", None)
         names = [name.removeprefix("expected_") for name in row if name.startswith("expected_")]
         expected = {name: row.pop(f"expected_{name}") for name in names}
-        found = {name: row.pop(f"found_{name}") for name in names}
-        differing = [name for name in names if expected[name] != found[name]] or names
+        actual = {name: row.pop(f"found_{name}") for name in names}
+        differing = [name for name in names if expected[name] != actual[name]] or names
         where = " ".join([self.table, *(f"{name}={value}" for name, value in row.items())])
         remedy = self.remedy.replace("{again}", again(pipeline.name, minute, last))
-        return Finding(self.name, minute, where, _there(expected, differing), _there(found, differing), remedy)
+        return Finding(self.name, minute, where, _there(expected, differing), _there(actual, differing), remedy)
 
 
 def rules(pipeline: Pipeline, kind: str) -> list[Rule]:
@@ -78,18 +78,18 @@ def broken_facts(conn, pipeline: Pipeline, on_slice: Callable[[], None]) -> Iter
 
 def totals(conn, pipeline: Pipeline) -> dict[str, int]:
     """The number of each total_*.sql by its name, summed up over the facts."""
-    found = {}
+    sums = {}
     for rule in rules(pipeline, "total"):
         (number,) = _fetched(conn, rule.queries[0], {"pipeline": pipeline.name})[0].values()
         name = rule.name.removeprefix("total_")
-        found[name] = found.get(name, 0) + int(number or 0)
-    return found
+        sums[name] = sums.get(name, 0) + int(number or 0)
+    return sums
 
 
 def _fetched(conn, query: str, binds: dict) -> list[dict]:
-    found = rows(conn.cursor(), query, binds)
+    records = rows(conn.cursor(), query, binds)
     conn.rollback()  # nothing was written: let the next SELECT see what is new
-    return found
+    return records
 
 
 def _there(values: dict, differing: list[str]) -> dict:

@@ -74,7 +74,7 @@ class TopicCheck:
         yield from self._reach_findings(self._pipeline, reaches, follows)
         # After the offsets of the topic: a message before them has its dead letter by then.
         yield from self._dead_letter_findings()
-        span = {number: (one.begin, one.committed or one.begin) for number, one in reaches.items()}
+        span = {number: (reach.begin, reach.committed or reach.begin) for number, reach in reaches.items()}
         if start:
             known = {number: until for number, (_, until) in span.items()}
             since = topics.offsets_from(self._pipeline, self._group, known, start)
@@ -123,7 +123,7 @@ class TopicCheck:
             return  # set-up of an earlier version made none
         consumer = "minutemark_dead_letters" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
         yield from self._reach_findings(letters, reaches, f"does {consumer} run, and does the warehouse answer")
-        span = {number: (max(one.begin, one.committed or 0), one.end) for number, one in reaches.items()}
+        span = {number: (max(reach.begin, reach.committed or 0), reach.end) for number, reach in reaches.items()}
         for chunk in topics.messages(letters, group, span):
             self._dead_letters.update(
                 aside.key if (aside := put_aside_before(letter)) else key_of(original(letter))  # ty: ignore[invalid-argument-type]
@@ -134,24 +134,24 @@ class TopicCheck:
         events: list[tuple[Message, Event]] = []
         others: list[tuple[Message, datetime | None]] = []
         for message in chunk:
-            found = self._events.read(message)
-            minute = minute_of(found.create_time) if isinstance(found, Event) else found.minute
+            parsed = self._events.read(message)
+            minute = minute_of(parsed.create_time) if isinstance(parsed, Event) else parsed.minute
             if minute and ((start and minute < start) or (end and minute >= end)):
                 continue
             self.tally.messages += 1
-            if isinstance(found, Event):
-                events.append((message, found))
+            if isinstance(parsed, Event):
+                events.append((message, parsed))
             else:
                 others.append((message, minute))
         unreadable: list[tuple[list[Event], Exception]] = []
         missing = self._presence.absent((event for _, event in events), lambda *place: unreadable.append(place))
-        absent = {id(one) for one in missing}
+        absent = {id(record) for record in missing}
         for of_partition, error in unreadable:
             yield self._unreadable(of_partition, error)
         self.tally.in_lake += len(events) - len(absent) - sum(len(of_partition) for of_partition, _ in unreadable)
         # What was an event when it came may be too old for one now, and the other way round.
         others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
-        keys = {id(one): {key_of(one), with_topic_id(key_of(one), self._topic_id)} for one, _ in others}
+        keys = {id(record): {key_of(record), with_topic_id(key_of(record), self._topic_id)} for record, _ in others}
         kept = rejected.kept_keys(
             self._conn, self._pipeline, rejected.KAFKA, [key for two in keys.values() for key in two]
         )

@@ -32,7 +32,7 @@ LINES = 20  # of each kind of difference
 
 
 def verify(
-    asked: Sequence[Pipeline],
+    chosen: Sequence[Pipeline],
     *,
     start: datetime | None = None,
     end: datetime | None = None,
@@ -50,7 +50,9 @@ def verify(
     """
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
-        return Report([_PipelineCheck(one, session, conn, lines).report(start, end, patience, poll) for one in asked])
+        return Report(
+            [_PipelineCheck(pipeline, session, conn, lines).report(start, end, patience, poll) for pipeline in chosen]
+        )
 
 
 class _PipelineCheck:
@@ -145,10 +147,10 @@ class _PipelineCheck:
             self._report.add(**{look.verdict.value: 1})
         if look.verdict in (Verdict.SAME, Verdict.CLOSED):
             return
-        found = finding_of(self._pipeline, look)
+        finding = finding_of(self._pipeline, look)
         differs = look.verdict in (Verdict.DIFFERENT, Verdict.UNREADABLE)
         findings = self._report.differences if differs else self._report.apart
-        findings.add(found, PURPOSES[found.kind])
+        findings.add(finding, PURPOSES[finding.kind])
 
     def _rules(self, start: datetime, end: datetime) -> None:
         for finding, rule in rules.broken_minutes(self._conn, self._pipeline, start, end):

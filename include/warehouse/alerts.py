@@ -54,8 +54,8 @@ def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert
     present = {(problem.pipeline, problem.problem): problem for problem in problems}
 
     def change(cursor) -> list[tuple[Alert, Notice]]:
-        found = rows(cursor, f"SELECT {', '.join(_COLUMNS)} FROM etl.alerts ORDER BY pipeline, problem FOR UPDATE")
-        known = {(row["pipeline"], row["problem"]): Alert(**row) for row in found}
+        records = rows(cursor, f"SELECT {', '.join(_COLUMNS)} FROM etl.alerts ORDER BY pipeline, problem FOR UPDATE")
+        known = {(row["pipeline"], row["problem"]): Alert(**row) for row in records}
         due = []
         for key in sorted(known.keys() | present.keys()):
             alert = after(known.get(key), present.get(key), now)
@@ -95,5 +95,5 @@ def notice_of(alert: Alert, now: datetime) -> Notice | None:
     else:
         return None
     until = alert.seen_at if state == OVER else None
-    found = f"It was: {alert.found}" if state == OVER else alert.found
-    return Notice(alert.pipeline, alert.problem, state, found, alert.remedy, alert.began_at, until)
+    text = f"It was: {alert.found}" if state == OVER else alert.found
+    return Notice(alert.pipeline, alert.problem, state, text, alert.remedy, alert.began_at, until)

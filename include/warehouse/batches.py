@@ -55,15 +55,15 @@ class Batch:
 def get(conn, batch_id: int) -> Batch:
     """The batch of that id, or BatchRefused."""
     cursor = conn.cursor()
-    found = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
-    if not found:
+    records = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
+    if not records:
         raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
     planned = rows(cursor, sql("minutes"), {"batch_id": batch_id})
-    values = {**found[0], "options": json.loads(found[0]["options"])}
+    values = {**records[0], "options": json.loads(records[0]["options"])}
     values |= {name: bool(values[name]) for name in ("allow_shrink", "is_delta")}
-    values["run"] = RunInfo(**{one.name: values[one.name] for one in fields(RunInfo)})
+    values["run"] = RunInfo(**{field.name: values[field.name] for field in fields(RunInfo)})
     values["minutes"] = tuple(PlannedMinute(row["minute"], row["changed_at"]) for row in planned)
-    return Batch(**{one.name: values[one.name] for one in fields(Batch)})
+    return Batch(**{field.name: values[field.name] for field in fields(Batch)})
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class MergedBatch:
 
 def merged(conn, batch_id: int) -> MergedBatch | None:
     """What the batch published; None if it was not merged."""
-    found = rows(conn.cursor(), sql("merged"), {"batch_id": batch_id})
-    return MergedBatch(**found[0]) if found else None
+    records = rows(conn.cursor(), sql("merged"), {"batch_id": batch_id})
+    return MergedBatch(**records[0]) if records else None
 
 
 def open_batch(
@@ -133,7 +133,10 @@ def open_batch(
         batch_id = cursor.lastrowid
         cursor.executemany(
             "INSERT INTO etl.batch_minutes (batch_id, minute, changed_at) VALUES (%s, %s, %s)",
-            [(batch_id, planned.minute, planned.changed_at) for planned in sorted(minutes, key=lambda one: one.minute)],
+            [
+                (batch_id, planned.minute, planned.changed_at)
+                for planned in sorted(minutes, key=lambda entry: entry.minute)
+            ],
         )
         folded_hours.complete(cursor, pipeline.name, batch_id, [planned.minute for planned in minutes])
         _close(cursor, pipeline, replaced, f"replaced by batch {batch_id}")
@@ -149,9 +152,9 @@ def mint_attempt(conn, batch_id: int) -> int:
         cursor.execute(
             "SELECT state, reason FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch_id}
         )
-        found = cursor.fetchone()
-        if found is None or found[0] != "open":
-            raise BatchRefused(_not_open(batch_id, *(found or ("missing", None))))
+        row = cursor.fetchone()
+        if row is None or row[0] != "open":
+            raise BatchRefused(_not_open(batch_id, *(row or ("missing", None))))
         cursor.execute(
             "UPDATE etl.batches SET checked_attempt = NULL WHERE batch_id = %(batch_id)s", {"batch_id": batch_id}
         )

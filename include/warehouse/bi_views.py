@@ -56,12 +56,12 @@ def of_pipelines(pipelines: Iterable[Pipeline]) -> list[View]:
 
 def described(file: SqlFile) -> Iterator[View]:
     """The views of a file. Raises ViewNotDescribed."""
-    found = list(_VIEW.finditer(file.text))
-    if len(found) != file.text.count("CREATE OR REPLACE VIEW"):
+    heads = list(_VIEW.finditer(file.text))
+    if len(heads) != file.text.count("CREATE OR REPLACE VIEW"):
         raise ViewNotDescribed(
             f"{file.source}: a view lacks its grain. Write a line `-- One row per …` above CREATE OR REPLACE VIEW."
         )
-    for head in found:
+    for head in heads:
         body = file.text[head.end() : file.text.index("\nFROM ", head.end()) + 1]
         yield View(head["name"], head["grain"], tuple(_columns(file, head["name"], body)))
 

@@ -29,24 +29,24 @@ class ColumnRefused(MinutemarkError):
 
 def declared(statement: str) -> tuple[str, dict[str, str]] | None:
     """database.table and its columns, name to definition, of a CREATE TABLE; None for any other statement."""
-    found = _TABLE.match(statement)
-    if not found:
+    match = _TABLE.match(statement)
+    if not match:
         return None
-    parts = (part.split(maxsplit=1) for part in _split(found[2]))
-    return found[1], {part[0]: part[1] for part in parts if part[0] not in _KEYS}
+    parts = (part.split(maxsplit=1) for part in _split(match[2]))
+    return match[1], {part[0]: part[1] for part in parts if part[0] not in _KEYS}
 
 
 def declared_keys(statement: str) -> dict[str, str]:
     """The keys of a CREATE TABLE that are neither its primary one nor unique, name to definition."""
-    found = _TABLE.match(statement)
-    keys = (_KEY.fullmatch(part) for part in (_split(found[2]) if found else ()))
+    match = _TABLE.match(statement)
+    keys = (_KEY.fullmatch(part) for part in (_split(match[2]) if match else ()))
     return {key[1]: key[0] for key in keys if key}
 
 
 def declared_primary(statement: str) -> list[str]:
     """The columns of the primary key of a CREATE TABLE."""
-    found = _TABLE.match(statement)
-    keys = (_PRIMARY.fullmatch(part) for part in (_split(found[2]) if found else ()))
+    match = _TABLE.match(statement)
+    keys = (_PRIMARY.fullmatch(part) for part in (_split(match[2]) if match else ()))
     return next(([column.strip() for column in key[1].split(",")] for key in keys if key), [])
 
 
@@ -56,10 +56,10 @@ def add_missing(conn, statement: str) -> list[str]:
     Rows that are there get NULL or the default. A unique key that is now declared the primary one becomes it. DDL commits.
     Raises ColumnRefused for a column without a default that is NOT NULL, and WarehouseError for a table that is in use.
     """
-    found = declared(statement)
-    if not found:
+    wanted = declared(statement)
+    if not wanted:
         return []
-    table, columns = found
+    table, columns = wanted
     there = _existing(conn, table)
     names = list(columns)
     missing = [name for name in names if name not in there]
@@ -110,9 +110,9 @@ def described(conn, table: str, view: str, columns: str, order: str = "") -> lis
         f"WHERE table_schema = %(database)s AND table_name = %(name)s {order}",
         {"database": database, "name": name},
     )
-    found = [tuple(_text(value) for value in row) for row in cursor.fetchall()]
+    records = [tuple(_text(value) for value in row) for row in cursor.fetchall()]
     conn.rollback()
-    return found
+    return records
 
 
 def _text(value):

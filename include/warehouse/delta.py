@@ -64,10 +64,10 @@ def plan(
     ordinary = [minute for minute in pending if minute.split_size is None]
     suspects = [minute for minute in pending if minute.split_size is not None]
     if suspects and (not ordinary or not last.was_suspect):
-        suspects.sort(key=lambda one: one.minute, reverse=True)
+        suspects.sort(key=lambda planned: planned.minute, reverse=True)
         oldest = last.oldest_suspect
         if oldest is not None:  # continue below it: one that keeps failing must not keep the others waiting
-            suspects.sort(key=lambda one: one.minute >= oldest)
+            suspects.sort(key=lambda planned: planned.minute >= oldest)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
         return Plan(_that_fit(group, pipeline, typical_rows, folded, most=size), size)
@@ -76,11 +76,11 @@ def plan(
 
 def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:
     """The newest live minutes, newest first, then the others from the oldest. A minute far ahead is never live."""
-    oldest_first = sorted(pending, key=lambda one: one.minute)
+    oldest_first = sorted(pending, key=lambda planned: planned.minute)
     horizon = clock + pipeline.future_tolerance
-    live = [one for one in oldest_first if one.minute <= horizon][-pipeline.live_minutes :]
-    taken = {one.minute for one in live}
-    return live[::-1] + [one for one in oldest_first if one.minute not in taken]
+    live = [planned for planned in oldest_first if planned.minute <= horizon][-pipeline.live_minutes :]
+    taken = {planned.minute for planned in live}
+    return live[::-1] + [planned for planned in oldest_first if planned.minute not in taken]
 
 
 def _that_fit(
@@ -94,11 +94,11 @@ def _that_fit(
     """From the front, at least one minute or folded hour, until the batch is full or has `most` minutes."""
     chosen: dict[datetime, PlannedMinute] = {}
     room = pipeline.max_minutes * pipeline.max_rows
-    for one in pending:
-        if one.minute in chosen:  # with its folded hour
+    for candidate in pending:
+        if candidate.minute in chosen:  # with its folded hour
             continue
-        alone = [PlannedMinute(one.minute, one.changed_at, estimate(one.raw_rows, typical_rows))]
-        together = folded.get(one.minute, alone)
+        alone = [PlannedMinute(candidate.minute, candidate.changed_at, estimate(candidate.raw_rows, typical_rows))]
+        together = folded.get(candidate.minute, alone)
         room -= _cost(together, pipeline)
         if chosen and (room < 0 or (most is not None and len(chosen) + len(together) > most)):
             break

@@ -24,7 +24,7 @@ def import_dimension(conn, dimension: Dimension, rows: Iterable[Mapping[str, obj
     remaining = iter(rows)
     while chunk := list(itertools.islice(remaining, CHUNK)):
         by_key = {row[dimension.key]: row for row in chunk}  # the last of several rows with one key is the newest
-        in_transaction(conn, lambda cursor, found=by_key: _upsert(cursor, pipeline, dimension, found))
+        in_transaction(conn, lambda cursor, part=by_key: _upsert(cursor, pipeline, dimension, part))
         imported += len(chunk)
     return imported
 
@@ -48,7 +48,7 @@ def _upsert(cursor, pipeline: Pipeline, dimension: Dimension, by_key: Mapping[ob
 
 
 def _owner(dimension: Dimension) -> Pipeline:
-    owner = next((found for found in all_pipelines().values() if dimension in found.dimensions), None)
+    owner = next((pipeline for pipeline in all_pipelines().values() if dimension in pipeline.dimensions), None)
     if owner is None:
         raise LookupError(f"No pipeline in include/pipelines declares the dimension {dimension.name!r}.")
     return owner

@@ -94,7 +94,9 @@ class Records:
         self.drifts = list(drifts)
 
     def covering(self, finding: Finding) -> Drift | None:
-        of_field = (one for one in self.drifts if (one.kind, one.field) == (finding.kind, finding.field))
+        of_field = (
+            candidate for candidate in self.drifts if (candidate.kind, candidate.field) == (finding.kind, finding.field)
+        )
         return next((drift for drift in of_field if drift.covers(finding.minute)), None)
 
     def note(self, finding: Finding) -> None:
@@ -183,23 +185,23 @@ def find(
     drifting: list[Finding] = []
     returned: list[Return] = []
     new_fields: dict[str, Finding] = {}
-    for fields in sorted((*judged.values(), *others), key=lambda one: one.minute):
+    for fields in sorted((*judged.values(), *others), key=lambda entry: entry.minute):
         window.move_to(fields.minute)
         if fields.minute in judged:
             current = [drift for drift in records.drifts if drift.covers(fields.minute)]
-            found = list(_judge(pipeline, fields, window, current, records.drifts))
+            drifts_found = list(_judge(pipeline, fields, window, current, records.drifts))
             for drift in current:
                 if _may_end(drift, fields.minute) and _is_back(drift, fields):
                     returned.append(Return(fields.minute, drift.kind, drift.field))
                     records.end(returned[-1])
-            for finding in found:
+            for finding in drifts_found:
                 records.note(finding)
-            drifting += found
+            drifting += drifts_found
             if pipeline.unknown_fields != HOLD:
                 for finding in _appeared(fields):
                     new_fields.setdefault(finding.field, finding)
             accepted = {(drift.kind, drift.field) for drift in current if drift.accepted_by}
-            if any((finding.kind, finding.field) not in accepted for finding in found):
+            if any((finding.kind, finding.field) not in accepted for finding in drifts_found):
                 continue
         window.add(fields)
     named = {drift.field for drift in known if drift.kind == APPEARED}

@@ -109,11 +109,11 @@ def outcomes(pipeline: Pipeline, findings: Findings, on_record: Sequence[Drift])
     """The findings as results of checks, without what is accepted."""
     accepted = [drift for drift in on_record if drift.accepted_by]
     open_ones = [finding for finding in findings.drifting if not Records(accepted).covering(finding)]
-    found = [
+    results = [
         _outcome(pipeline, name, purpose, "fail", [finding for finding in open_ones if finding.kind == kind])
         for kind, (name, purpose) in CHECKS.items()
     ]
-    return [*found, _outcome(pipeline, *NEW_FIELDS, "warn", findings.new_fields)]
+    return [*results, _outcome(pipeline, *NEW_FIELDS, "warn", findings.new_fields)]
 
 
 def record(
@@ -124,7 +124,7 @@ def record(
     records = Records(on_record)
     texts: dict[tuple[str, str, datetime], Finding] = {}
     room = _MOST_NEW - sum(drift.kind == APPEARED for drift in on_record)
-    for event in sorted((*findings.drifting, *findings.returned), key=lambda one: one.minute):
+    for event in sorted((*findings.drifting, *findings.returned), key=lambda entry: entry.minute):
         if isinstance(event, Return):
             records.end(event)
         elif event.minute in held or records.covering(event):
@@ -178,11 +178,11 @@ def accept(
         ]
         # Spaces around the name are a slip of the keyboard, unless a producer sends such a name.
         named = ([drift for drift in waiting if drift.field == name] for name in (field, field.strip()))
-        found = next(filter(None, named), [])
-        if not found:
+        accepted = next(filter(None, named), [])
+        if not accepted:
             raise AcceptanceRefused(_nothing_open(cursor, pipeline, field))
         minutes = 0
-        for drift in found:
+        for drift in accepted:
             cursor.execute(
                 "UPDATE etl.drifts SET accepted_by = %(by)s, accepted_at = CURRENT_TIMESTAMP(6), reason = %(reason)s "
                 "WHERE drift_id = %(id)s",
@@ -193,7 +193,9 @@ def accept(
                 },
             )
             minutes += _read_again(cursor, pipeline, drift)
-        return Accepted(pipeline.name, by, tuple((one.kind, one.field, one.first_minute) for one in found), minutes)
+        return Accepted(
+            pipeline.name, by, tuple((entry.kind, entry.field, entry.first_minute) for entry in accepted), minutes
+        )
 
     return in_transaction(conn, work)
 
@@ -204,9 +206,9 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
 
     Status: open, accepted, ended (the field is back), or reported (an undeclared field where that holds nothing).
     """
-    found = []
+    entries = []
     for pipeline in pipelines:
-        found += rows(
+        entries += rows(
             conn.cursor(),
             "SELECT drift_id, pipeline, kind, field, first_minute, minute_rows, description, found_at, accepted_by, "
             "accepted_at, reason, ended_minute, CASE WHEN ended_minute IS NOT NULL THEN 'ended' "
@@ -216,7 +218,7 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
             {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most},
         )
     conn.rollback()
-    return found
+    return entries
 
 
 def _outcome(pipeline: Pipeline, name: str, purpose: str, severity: str, findings: Sequence[Finding]) -> CheckOutcome:
@@ -224,7 +226,8 @@ def _outcome(pipeline: Pipeline, name: str, purpose: str, severity: str, finding
     for finding in findings:
         by_minute.setdefault(finding.minute, []).append(finding)
     sample = [
-        {"minute": one.minute, "field": one.field, "rows": one.rows, "found": one.text} for one in findings[:_SAMPLE]
+        {"minute": drift.minute, "field": drift.field, "rows": drift.rows, "found": drift.text}
+        for drift in findings[:_SAMPLE]
     ]
     reasons = {minute: _reason(pipeline, of_minute) for minute, of_minute in by_minute.items()}
     result = severity if findings else "pass"

@@ -100,7 +100,7 @@ def judge(
     if batch_wide:  # the fault is the batch's, not these minutes'
         return Verdict(tuple(outcomes), tuple(batch_wide), {}, {}, {}, {}, (), 0)
     passes += [Pass(minute, undecided_by, released[minute]) for minute in sorted(undecided.keys() & released.keys())]
-    blamed = {minute: " ".join(found)[:_LONGEST_REASON] for minute, found in reasons.items()}
+    blamed = {minute: " ".join(parts)[:_LONGEST_REASON] for minute, parts in reasons.items()}
     waiting = {
         minute: reason for minute, reason in undecided.items() if minute not in blamed and minute not in released
     }
@@ -108,7 +108,7 @@ def judge(
     return Verdict(
         outcomes=tuple(outcomes),
         batch_wide=(),
-        blamed={minute: tuple(found) for minute, found in names.items()},
+        blamed={minute: tuple(parts) for minute, parts in names.items()},
         held={minute: reason for minute, reason in blamed.items() if minute not in still_open},
         still_open={minute: reason for minute, reason in left_out.items() if minute in still_open},
         waiting={minute: reason for minute, reason in waiting.items() if minute not in still_open},

@@ -64,8 +64,8 @@ def run_gate(conn, batch_id: int, gate: str) -> GateResult:
 
 def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if batch.state in ("merged", "skipped"):
-        said = f"The batch is {batch.state} already: its staging was deleted, and there is nothing left to check."
-        return GateResult(batch.batch_id, STAGING, batch.merged_attempt, True, message=said)
+        message = f"The batch is {batch.state} already: its staging was deleted, and there is nothing left to check."
+        return GateResult(batch.batch_id, STAGING, batch.merged_attempt, True, message=message)
     if batch.state != "open":
         raise BatchRefused(
             f"Batch {batch.batch_id} is {batch.state} ({batch.reason}). "
@@ -86,15 +86,15 @@ def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         tuple(sorted(verdict.held)),
         tuple(sorted(verdict.still_open)),
         tuple(sorted(verdict.waiting)),
-        tuple(sorted({one.minute for one in verdict.passes})),
+        tuple(sorted({passed.minute for passed in verdict.passes})),
         _staging_message(pipeline, verdict),
     )
 
 
 def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
     if batch.state == "skipped":
-        said = "The batch is skipped. It published nothing, so there is nothing to check."
-        return GateResult(batch.batch_id, WAREHOUSE, None, True, message=said)
+        message = "The batch is skipped. It published nothing, so there is nothing to check."
+        return GateResult(batch.batch_id, WAREHOUSE, None, True, message=message)
     if batch.state != "merged":
         raise BatchRefused(
             f"Batch {batch.batch_id} is {batch.state}, not merged. Clear the run from merge_into_warehouse."
@@ -126,11 +126,11 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
         return cursor.rowcount
 
     minutes = in_transaction(conn, pend)
-    said = (
+    message = (
         f"{_names(failed)}. {minutes} minutes are pending again, so the next run of {pipeline.name}_minute replaces them. "
         "If it fails the same way, look for a writer of contributions or facts that does not take the pipeline's lock."
     )
-    return GateResult(batch.batch_id, WAREHOUSE, attempt, False, outcomes, message=said)
+    return GateResult(batch.batch_id, WAREHOUSE, attempt, False, outcomes, message=message)
 
 
 def _outcomes(conn, pipeline: Pipeline, batch: Batch, gate: str, attempt: int) -> tuple[CheckOutcome, ...]:
@@ -207,10 +207,11 @@ def _store(cursor, batch: Batch, gate: str, attempt: int | None, outcomes: Itera
         "INSERT INTO etl.check_results (batch_id, attempt, gate, check_name, severity, outcome, offending_rows, sample) "
         "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
         [
-            (batch.batch_id, attempt, gate, one.check, one.severity, one.outcome, one.offending_rows, as_json(one.sample))
-            for one in outcomes
+            (batch.batch_id, attempt, gate)
+            + (result.check, result.severity, result.outcome, result.offending_rows, as_json(result.sample))
+            for result in outcomes
         ],
-    )  # fmt: skip
+    )
 
 
 def _settle_minutes(cursor, batch: Batch, verdict: Verdict) -> None:
@@ -233,8 +234,8 @@ def _settle_minutes(cursor, batch: Batch, verdict: Verdict) -> None:
 
 def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
     released = " ".join(
-        f"{one.minute:%Y-%m-%d %H:%M} passes {one.check} as released by {one.release.released_by}."
-        for one in verdict.passes[:_SHOWN]
+        f"{passed.minute:%Y-%m-%d %H:%M} passes {passed.check} as released by {passed.release.released_by}."
+        for passed in verdict.passes[:_SHOWN]
     )
     listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.waiting)[:_SHOWN])
     waiting = f"Waiting for the other rows of their hour: {len(verdict.waiting)} minutes ({listed})." if listed else ""
@@ -260,12 +261,13 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
 
 def _names(outcomes: Iterable[CheckOutcome]) -> str:
     return "; ".join(
-        f"{one.check} found {one.offending_rows} offending rows, first {as_json(one.sample[0])}" for one in outcomes
+        f"{outcome.check} found {outcome.offending_rows} offending rows, first {as_json(outcome.sample[0])}"
+        for outcome in outcomes
     )
 
 
 def _incomplete(conn, batch: Batch) -> str:
-    found = rows(
+    records = rows(
         conn.cursor(),
         "SELECT a.attempt, COUNT(c.minute) AS minutes FROM etl.attempts AS a LEFT JOIN etl.staged_counts AS c "
         "ON c.attempt = a.attempt WHERE a.batch_id = %(batch_id)s GROUP BY a.attempt ORDER BY a.attempt DESC LIMIT 1",
@@ -273,8 +275,8 @@ def _incomplete(conn, batch: Batch) -> str:
     )
     conn.rollback()
     what = (
-        f"attempt {found[0]['attempt']} has counts for {found[0]['minutes']} of {len(batch.minutes)} minutes"
-        if found
+        f"attempt {records[0]['attempt']} has counts for {records[0]['minutes']} of {len(batch.minutes)} minutes"
+        if records
         else "it has no attempt"
     )
     return f"Batch {batch.batch_id} has no completed attempt: {what}. Clear the run from transform_delta."

@@ -67,18 +67,18 @@ def release(
 
     def work(cursor) -> Released:
         lock(cursor, pipeline)
-        found = rows(cursor, sql("to_release"), binds)
-        if not found:
+        records = rows(cursor, sql("to_release"), binds)
+        if not records:
             raise ReleaseRefused(_nothing_held(cursor, pipeline, start, end))
-        _refuse_forgotten(cursor, pipeline, found[0]["minute"])
+        _refuse_forgotten(cursor, pipeline, records[0]["minute"])
         # The ledger first, as in a hold: two transactions then wait, and do not deadlock.
         cursor.execute(sql("release"), binds)
-        new = [row for row in found if row["release_id"] is None]
+        new = [row for row in records if row["release_id"] is None]
         cursor.executemany(
             "INSERT INTO etl.releases (pipeline, minute, held_reason, released_by, reason) VALUES (%s, %s, %s, %s, %s)",
             [(pipeline.name, row["minute"], row["reason"], binds["by"], binds["reason"]) for row in new],
         )
-        before = tuple(row["minute"] for row in found if row["release_id"] is not None)
+        before = tuple(row["minute"] for row in records if row["release_id"] is not None)
         return Released(pipeline.name, by, tuple(row["minute"] for row in new), before)
 
     return in_transaction(conn, work)
@@ -86,8 +86,8 @@ def release(
 
 def outstanding(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, Release]:
     """The releases of these minutes that nothing has used up yet."""
-    found = [Release(*row) for row in execute(cursor, sql("outstanding"), {"pipeline": pipeline.name}).fetchall()]
-    return {one.minute: one for one in found if one.minute in minutes}
+    releases = [Release(*row) for row in execute(cursor, sql("outstanding"), {"pipeline": pipeline.name}).fetchall()]
+    return {release.minute: release for release in releases if release.minute in minutes}
 
 
 def keep_passes(cursor, batch_id: int, attempt: int, passes: Iterable[Pass]) -> None:
@@ -98,7 +98,7 @@ def keep_passes(cursor, batch_id: int, attempt: int, passes: Iterable[Pass]) -> 
     )
     cursor.executemany(
         "INSERT INTO etl.release_passes (batch_id, attempt, minute, check_name, release_id) VALUES (%s, %s, %s, %s, %s)",
-        [(batch_id, attempt, one.minute, one.check, one.release.release_id) for one in passes],
+        [(batch_id, attempt, passed.minute, passed.check, passed.release.release_id) for passed in passes],
     )
 
 
@@ -109,23 +109,23 @@ def held_minutes(conn, pipelines: Iterable[Pipeline], *, samples: bool = True, m
 
     `samples` need the account of warehouse_etl: they show rows of staging. Without them each check's sample is empty.
     """
-    found = []
+    entries = []
     with reading(conn) as cursor:
         for pipeline in pipelines:
             binds = {"pipeline": pipeline.name, "most": _ALL if most is None else most}
-            found += rows(cursor, sql("held_minutes"), binds)
+            entries += rows(cursor, sql("held_minutes"), binds)
         results = {
             key: _failures(cursor, *key, samples)
-            for key in {(row["batch_id"], row["attempt"]) for row in found if row["attempt"]}
+            for key in {(row["batch_id"], row["attempt"]) for row in entries if row["attempt"]}
         }
-    for row in found:
+    for row in entries:
         failures = results.get((row["batch_id"], row.pop("attempt")), {})
         row["checks"] = [
             _of_minute(failures[name], row["minute"])
             for name in json.loads(row.pop("failing_checks") or "[]")
             if name in failures
         ]
-    return found
+    return entries
 
 
 def summary(conn, pipelines: Iterable[Pipeline]) -> str:
@@ -137,8 +137,8 @@ def summary(conn, pipelines: Iterable[Pipeline]) -> str:
 
 
 def _failures(cursor, batch_id: int, attempt: int, samples: bool) -> dict[str, dict]:
-    found = rows(cursor, sql("failures", samples=samples), {"batch_id": batch_id, "attempt": attempt})
-    return {row["check_name"]: row | {"sample": json.loads(row["sample"] or "[]")} for row in found}
+    records = rows(cursor, sql("failures", samples=samples), {"batch_id": batch_id, "attempt": attempt})
+    return {row["check_name"]: row | {"sample": json.loads(row["sample"] or "[]")} for row in records}
 
 
 def _of_minute(failure: dict, minute: datetime) -> dict:
@@ -158,7 +158,7 @@ def _held(cursor, pipeline: Pipeline) -> list[datetime]:
 def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> str:
     binds = {"pipeline": pipeline.name, "start": start, "end": end}
     last = rows(cursor, sql("last_used_release"), binds)
-    asked = (
+    span = (
         f"{start:%Y-%m-%d %H:%M} of {pipeline.name} is not held."
         if end - start <= MINUTE
         else f"No minute of {pipeline.name} from {start:%Y-%m-%d %H:%M} until before {end:%Y-%m-%d %H:%M} is held."
@@ -172,7 +172,7 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
     instead = (
         f"Held minutes: {_listed(held)}; `make held` shows why." if held else f"Nothing is held in {pipeline.name} now."
     )
-    return " ".join([asked, *released, instead])
+    return " ".join([span, *released, instead])
 
 
 def _refuse_forgotten(cursor, pipeline: Pipeline, oldest: datetime) -> None:

@@ -115,8 +115,8 @@ def unchecked(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[int]:
 
 def offers(conn, pipeline: Pipeline) -> list[Offer]:
     """Events of which it is not known whether Airflow has recorded them; the task that offered them has ended."""
-    found = rows(conn.cursor(), sql("offers"), {"pipeline": pipeline.name})
-    return [Offer(**row) for row in found]
+    records = rows(conn.cursor(), sql("offers"), {"pipeline": pipeline.name})
+    return [Offer(**row) for row in records]
 
 
 def settle(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collection[tuple[datetime, int]]) -> None:
@@ -136,8 +136,8 @@ def settle(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collect
 def offer(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[Hour]:
     """The hours to announce now, newest first. They are recorded as offered before their task emits them."""
     with reading(conn) as cursor:
-        found = execute(cursor, sql("to_announce"), _binds(pipeline, limit)).fetchall()
-        due = [_read(cursor, pipeline, *row) for row in found]
+        records = execute(cursor, sql("to_announce"), _binds(pipeline, limit)).fetchall()
+        due = [_read(cursor, pipeline, *row) for row in records]
     if not due:
         return []
 
@@ -174,11 +174,11 @@ def _read(
 
 def _fact_hours(cursor, pipeline: Pipeline, hour: datetime) -> set[datetime]:
     """Hours of the facts that rows of this hour of create_time add to."""
-    found: set[datetime] = set()
+    hours: set[datetime] = set()
     for fact in pipeline.facts:
         if fact.hour_sql is not None:
-            found.update(column(cursor, sql("fact_hours", fact=fact), {"start": hour, "end": hour + HOUR}))
-    return found
+            hours.update(column(cursor, sql("fact_hours", fact=fact), {"start": hour, "end": hour + HOUR}))
+    return hours
 
 
 def _binds(pipeline: Pipeline, limit: int) -> dict[str, object]:

@@ -153,7 +153,7 @@ def pending_minutes(conn, pipeline: Pipeline, clock: datetime) -> list[Pending]:
     """
     cursor = conn.cursor()
     binds = {"pipeline": pipeline.name, "horizon": clock + pipeline.future_tolerance}
-    found: dict[datetime, Pending] = {}
+    pending: dict[datetime, Pending] = {}
     for query, limit in (
         (sql("newest_live"), pipeline.live_minutes),
         (sql("oldest_pending"), pipeline.max_minutes),
@@ -161,8 +161,8 @@ def pending_minutes(conn, pipeline: Pipeline, clock: datetime) -> list[Pending]:
     ):
         cursor.execute(query, {**binds, "limit": limit})
         for minute, changed_at, raw_rows, split_size in cursor.fetchall():
-            found[minute] = Pending(minute, _text(changed_at), raw_rows, split_size)
-    return [found[minute] for minute in sorted(found)]
+            pending[minute] = Pending(minute, _text(changed_at), raw_rows, split_size)
+    return [pending[minute] for minute in sorted(pending)]
 
 
 def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
@@ -184,8 +184,8 @@ def typical_rows(conn, pipeline: Pipeline) -> float | None:
 
 def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, dict]:
     """Every ledger row of the minutes from `start` until before `end`, by minute."""
-    found = rows(conn.cursor(), sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
-    return {row["minute"]: row for row in found}
+    records = rows(conn.cursor(), sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
+    return {row["minute"]: row for row in records}
 
 
 def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
@@ -279,7 +279,7 @@ def hold(
         {"attempt": attempt},
     )
     counts = {minute: (raw, rejected) for minute, raw, rejected in cursor.fetchall()}
-    to_hold = [one for one in wanted if one[0] in held_since]
+    to_hold = [row for row in wanted if row[0] in held_since]
     cursor.executemany(
         sql("record_hold"),
         [

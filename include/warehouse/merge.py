@@ -154,8 +154,8 @@ def _contributions_of(statement: str, pipeline: Pipeline) -> str | None:
 def _set_options(pipeline: Pipeline, batch: dict) -> str | None:
     """The batch's options that differ from the declared defaults, as JSON, or None."""
     options = json.loads(batch["options"]) | ({"allow_shrink": True} if batch["allow_shrink"] else {})
-    found = {name: value for name, value in options.items() if pipeline.options.get(name) != value}
-    return json.dumps(found, sort_keys=True) if found else None
+    changed = {name: value for name, value in options.items() if pipeline.options.get(name) != value}
+    return json.dumps(changed, sort_keys=True) if changed else None
 
 
 def _attempt_of(batch: dict) -> int:

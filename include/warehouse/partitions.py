@@ -89,12 +89,16 @@ def drop_before(conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) 
     dropped = 0
     for table in tables_by_day(pipeline):
         oldest = _today(conn) - age
-        expired = [one for one in partitions_of(conn, table) if one.end is not None and one.end <= oldest]
+        expired = [
+            partition
+            for partition in partitions_of(conn, table)
+            if partition.end is not None and partition.end <= oldest
+        ]
         if not expired:
             continue
         if not dry:
             in_transaction(conn, lambda cursor, end=expired[-1].end: _keep_from(cursor, pipeline, end))  # ty: ignore[invalid-argument-type]
-            if not _alter(conn, table, f"DROP PARTITION {', '.join(one.name for one in expired)}"):
+            if not _alter(conn, table, f"DROP PARTITION {', '.join(partition.name for partition in expired)}"):
                 continue
         dropped += len(expired)
     return dropped
@@ -114,14 +118,14 @@ def by_range(conn, pipeline: Pipeline) -> None:
 
 def partitions_of(conn, table: str) -> list[Partition]:
     """The partitions of a table by range, oldest first."""
-    found, start = [], None
+    partitions, start = [], None
     if _method(conn, table) != "RANGE":
-        return found
+        return partitions
     for name, until in _described(conn, table, "partition_name, partition_description"):
         end = None if until == "MAXVALUE" else date.fromordinal(int(until) - _ORDINAL_OF_DAY_0)
-        found.append(Partition(name, start, end))
+        partitions.append(Partition(name, start, end))
         start = end
-    return found
+    return partitions
 
 
 def tables_by_day(pipeline: Pipeline) -> list[str]:
@@ -134,9 +138,9 @@ def _kept_from(conn, pipeline: Pipeline) -> date | None:
     cursor.execute(
         "SELECT DATE(rows_kept_from) FROM etl.pipelines WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}
     )
-    found = cursor.fetchone()
+    row = cursor.fetchone()
     conn.rollback()
-    return found[0] if found else None
+    return row[0] if row else None
 
 
 def _keep_from(cursor, pipeline: Pipeline, day: date) -> None:

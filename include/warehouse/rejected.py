@@ -60,15 +60,15 @@ def by_reason(
     Of more than `most` chosen events of a pipeline those of the newest minutes are grouped.
     """
     table = "etl.rejected_events" if payloads else "etl.rejected_summary"
-    found = []
+    groups = []
     with reading(conn) as cursor:
         for pipeline in pipelines:
             query = sql("by_reason", table=table, limited=most is not None)
-            found += rows(cursor, query, choice.binds(pipeline) | {"most": most})
-        for group in found:
+            groups += rows(cursor, query, choice.binds(pipeline) | {"most": most})
+        for group in groups:
             query = sql("samples", table=table, payloads=payloads)
             group["samples"] = [_cut(sample) for sample in rows(cursor, query, group | {"shown": _PAYLOAD_SHOWN + 1})]
-    return [_group(group) for group in found]
+    return [_group(group) for group in groups]
 
 
 def _group(group: dict) -> dict:
@@ -132,11 +132,11 @@ def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set
 
 def lake_keys(conn, pipeline: Pipeline, choice: Choice) -> dict[datetime, set[str]]:
     """The origin keys of the chosen events of origin lake, by minute."""
-    found: dict[datetime, set[str]] = {}
+    keys: dict[datetime, set[str]] = {}
     with reading(conn) as cursor:
         for minute, key in execute(cursor, sql("lake_keys"), choice.binds(pipeline)).fetchall():
-            found.setdefault(minute, set()).add(key)
-    return found
+            keys.setdefault(minute, set()).add(key)
+    return keys
 
 
 def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> int:
@@ -145,8 +145,8 @@ def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> 
     with reading(conn) as cursor:
         for start in range(0, len(minutes), _KEYS_A_QUERY):
             binds = {"pipeline": pipeline.name, "minutes": minutes[start : start + _KEYS_A_QUERY]}
-            found = execute(cursor, sql("lake_keys_of"), binds).fetchall()
-            still += sum(key in keys[minute] for minute, key in found)
+            records = execute(cursor, sql("lake_keys_of"), binds).fetchall()
+            still += sum(key in keys[minute] for minute, key in records)
     return still
 
 
@@ -157,10 +157,10 @@ def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[in
     dimensions = [f"{pipeline.name}.{dimension.name}" for dimension in pipeline.dimensions]
     with reading(conn) as cursor:
         imports = execute(cursor, "SELECT target, source_key FROM etl.imports").fetchall()
-        found = execute(cursor, sql("imported"), choice.binds(pipeline)).fetchall()
+        records = execute(cursor, sql("imported"), choice.binds(pipeline)).fetchall()
     no_events = {source for target, source in imports if target in dimensions}
-    events = [(rejected_id, length) for rejected_id, length, source in found if source not in no_events]
-    return events, len(found) - len(events)
+    events = [(rejected_id, length) for rejected_id, length, source in records if source not in no_events]
+    return events, len(records) - len(events)
 
 
 def stored(conn, rejected_ids: Sequence[int]) -> list[dict]:
@@ -174,11 +174,12 @@ def settle_imports(conn, accepted: Iterable[int], refused: Iterable[tuple[int, s
 
     def settle(cursor) -> None:
         cursor.executemany(
-            "DELETE FROM etl.rejected_events WHERE rejected_id = %s", [(one,) for one in sorted(accepted)]
+            "DELETE FROM etl.rejected_events WHERE rejected_id = %s",
+            [(rejected_id,) for rejected_id in sorted(accepted)],
         )
         cursor.executemany(
             "UPDATE etl.rejected_events SET reason = %s, minute = %s WHERE rejected_id = %s",
-            [(reason[:500], minute, one) for one, reason, minute in sorted(refused)],
+            [(reason[:500], minute, rejected_id) for rejected_id, reason, minute in sorted(refused)],
         )
 
     in_transaction(conn, settle)

@@ -232,7 +232,7 @@ def _hours(
         )
     for minute, read in (known | dict(counted or {})).items():
         reads[hour_of(minute)].append(read)
-    return [Hour(hour, tuple(found), _is_over(hour, clock, pipeline)) for hour, found in reads.items()]
+    return [Hour(hour, tuple(reads_of_hour), _is_over(hour, clock, pipeline)) for hour, reads_of_hour in reads.items()]
 
 
 _READS = (
@@ -282,11 +282,11 @@ def _is_over(hour: datetime, clock: datetime, pipeline: Pipeline) -> bool:
 
 def _with_suspects(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> set[datetime]:
     """Those of the hours with a minute about which they decide: few, and most batches have none."""
-    found = set()
+    suspects = set()
     for start, end in _ranges(hours):
         cursor.execute(_SUSPECTS, {**_binds(pipeline, start, end), "percent": PERCENT})
-        found |= {hour_of(minute) for (minute,) in cursor.fetchall()}
-    return found & set(hours)
+        suspects |= {hour_of(minute) for (minute,) in cursor.fetchall()}
+    return suspects & set(hours)
 
 
 def _ranges(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:

@@ -81,7 +81,7 @@ def apply_schema() -> None:
 
 
 def _lacking_rights(error: WarehouseError, account: Endpoint) -> WarehouseError:
-    found = f"The warehouse at {place(account)} lacks a permission that set-up needs: {error.__cause__.args[-1]}."
+    problem = f"The warehouse at {place(account)} lacks a permission that set-up needs: {error.__cause__.args[-1]}."
     if account.conn_id == WAREHOUSE_ADMIN:
         login, remedy = account.login, "Grant its account, as a user with all rights:"
     else:
@@ -94,7 +94,7 @@ def _lacking_rights(error: WarehouseError, account: Endpoint) -> WarehouseError:
     accounts = (
         f"Where the accounts of {WAREHOUSE_ETL} and {WAREHOUSE_BI} do not exist yet, it needs CREATE USER ON *.*, too."
     )
-    return WarehouseError(f"{found} {remedy}\n{grants}\n{accounts}", error.code)
+    return WarehouseError(f"{problem} {remedy}\n{grants}\n{accounts}", error.code)
 
 
 def _databases() -> list[str]:

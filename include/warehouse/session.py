@@ -87,7 +87,7 @@ def execute(cursor, statement: str, binds: Mapping[str, object] | None = None):
     values: dict[str, object] = {}
     for name, value in (binds or {}).items():
         if isinstance(value, list | tuple | set | frozenset):
-            listed = {f"{name}_{number}": one for number, one in enumerate(value)}
+            listed = {f"{name}_{number}": item for number, item in enumerate(value)}
             marks = ", ".join(f"%({key})s" for key in listed)
             statement = statement.replace(f"%({name})s", marks or "NULL")
             values |= listed

@@ -34,12 +34,12 @@ class SqlFile:
     @property
     def header(self) -> list[str]:
         """The lines of the comment that it begins with."""
-        found = []
+        lines = []
         for line in self.text.lstrip().splitlines():
             if not line.startswith("--"):
                 break
-            found.append(line.removeprefix("--").strip())
-        return found
+            lines.append(line.removeprefix("--").strip())
+        return lines
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ _DELTAS = (
 
 def recent_batches(conn, limit: int = 20) -> list[dict]:
     """The newest batches first: what each took, where its rows went, and `seconds` from tick to merged."""
-    found = rows(
+    records = rows(
         conn.cursor(),
         "SELECT batch_id, pipeline, kind, dag_id, run_id, tick, opened_at, merged_at, state, reason, minutes,"
         " merged_minutes, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_attempt,"
@@ -76,7 +76,7 @@ def recent_batches(conn, limit: int = 20) -> list[dict]:
         " FROM etl.batches ORDER BY batch_id DESC LIMIT %(limit)s",
         {"limit": limit},
     )
-    return [batch | {"seconds": None if batch["seconds"] is None else float(batch["seconds"])} for batch in found]
+    return [batch | {"seconds": None if batch["seconds"] is None else float(batch["seconds"])} for batch in records]
 
 
 def freshness(conn) -> list[dict]:
@@ -111,7 +111,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
     hour = publications.lag_between(published, now - HOUR, now)
     newest = published[-1][1] if published else _newest_in_ledger(cursor, binds)
     waiting_since = _waiting_since(pipeline, now, changes, counted.pop("last_delta_at"))
-    found = {
+    entry = {
         "pipeline": pipeline.name,
         **counted,
         "newest_create_time": newest,
@@ -128,7 +128,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
         **_failures(cursor, binds, counted["pending"]),
     }
     held_newer = bool(rows(cursor, _HELD_NEWER, binds | {"newest": newest or datetime(1000, 1, 1)}))
-    return found | {"state": _state(pipeline, found, changes["oldest_live"], held_newer)}
+    return entry | {"state": _state(pipeline, entry, changes["oldest_live"], held_newer)}
 
 
 def open_alerts(conn) -> list[dict]:
@@ -162,14 +162,14 @@ def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_
     return None
 
 
-def _state(pipeline: Pipeline, found: dict, oldest_live: datetime | None, held_newer: bool) -> str:
-    if found["looked_at"] is None:
+def _state(pipeline: Pipeline, entry: dict, oldest_live: datetime | None, held_newer: bool) -> str:
+    if entry["looked_at"] is None:
         return NEW
-    if found["look_age"] > pipeline.look_limit.total_seconds():
+    if entry["look_age"] > pipeline.look_limit.total_seconds():
         return BLIND
-    if found["waiting_since"] is not None:
+    if entry["waiting_since"] is not None:
         return STALE
-    is_old = found["lag"] is None or found["lag"] > pipeline.delay_limit.total_seconds()
+    is_old = entry["lag"] is None or entry["lag"] > pipeline.delay_limit.total_seconds()
     if not is_old or oldest_live is not None:
         return FRESH
     return HELD if held_newer else SILENT
@@ -191,8 +191,8 @@ def _failures(cursor, binds: dict, pending: int) -> dict:
 
 def _newest_in_ledger(cursor, binds: dict) -> datetime | None:
     """Before the first merge that wrote a history: a warehouse that was there before the history."""
-    found = rows(cursor, _NEWEST_IN_LEDGER, binds)
-    return found[0]["newest_create_time"] if found else None
+    records = rows(cursor, _NEWEST_IN_LEDGER, binds)
+    return records[0]["newest_create_time"] if records else None
 
 
 def _seconds(since: datetime | None, now: datetime) -> float | None:

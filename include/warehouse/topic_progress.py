@@ -41,14 +41,14 @@ def record(conn, pipeline: Pipeline, topic: str, reaches: Mapping[int, Reach], n
 
 def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime) -> list[dict]:
     """Partitions whose messages wait and have not moved for longer than `limit`: partition_number, waiting, moved_at."""
-    found = rows(
+    records = rows(
         conn.cursor(),
         "SELECT partition_number, waiting, moved_at FROM etl.topic_progress WHERE pipeline = %(pipeline)s "
         "AND topic = %(topic)s AND waiting > 0 AND moved_at < %(before)s ORDER BY partition_number",
         {"pipeline": pipeline.name, "topic": topic, "before": now - limit},
     )
     conn.rollback()
-    return found
+    return records
 
 
 def last_answer(conn, pipeline: Pipeline) -> datetime | None:

@@ -15,8 +15,8 @@ _VIEW = re.compile(r"CREATE OR REPLACE VIEW (\w+\.\w+)\s")
 
 def declared(statement: str) -> str | None:
     """database.view of a CREATE OR REPLACE VIEW; None for any other statement."""
-    found = _VIEW.match(statement)
-    return found[1] if found else None
+    match = _VIEW.match(statement)
+    return match[1] if match else None
 
 
 def replace_changed(conn, statement: str) -> bool:
@@ -45,8 +45,8 @@ def replace_changed(conn, statement: str) -> bool:
 
 def _stored(conn, view: str) -> str | None:
     """Digest of the definition as the server shows it; None if there is no such view."""
-    found = described(conn, view, "views", "view_definition")
-    return _digest(found[0][0]) if found else None
+    definition = described(conn, view, "views", "view_definition")
+    return _digest(definition[0][0]) if definition else None
 
 
 def _digest(text: str) -> str:

@@ -188,8 +188,8 @@ class Node(Server):
             command += ["-keyalg", "EC", "-groupname", "secp256r1", "-validity", "36500"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
-                found = f"its key for other nodes can't be made: {(done.stdout or done.stderr).strip()[-500:]}"
-                raise Problem(f"Cassandra in {self.home}", found, "Correct what the message names, and try again.")
+                problem = f"its key for other nodes can't be made: {(done.stdout or done.stderr).strip()[-500:]}"
+                raise Problem(f"Cassandra in {self.home}", problem, "Correct what the message names, and try again.")
             draft.chmod(0o600)
             draft.rename(path)
         return path

@@ -11,13 +11,13 @@ from local.problems import Problem
 def java() -> str:
     """The java to run, or Problem."""
     home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
-    if not found:
+    path = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if not path:
         where = f"JAVA_HOME={home} has no bin/java" if home else "there is no java on the PATH"
         raise Problem(
             "Java", where, "Install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME."
         )
-    return found
+    return path
 
 
 def flags(heap_mb: int, *, first_mb: int = 64, small: bool = True) -> list[str]:

@@ -165,8 +165,8 @@ def _apt(folder: Path, *arguments: str, cwd: Path | None = None) -> str:
 def _run(command: list[str], cwd: Path | None = None) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     if done.returncode != 0:
-        found = f"`{command[0]}` failed: {(done.stderr or done.stdout).strip()[-600:]}"
-        raise Problem("MySQL", found, "Is there a network, and 500 MB of room on the disk? Then run it again.")
+        problem = f"`{command[0]}` failed: {(done.stderr or done.stdout).strip()[-600:]}"
+        raise Problem("MySQL", problem, "Is there a network, and 500 MB of room on the disk? Then run it again.")
     return done.stdout
 
 

@@ -68,8 +68,8 @@ class Server(abc.ABC):
             output = (done.stderr or done.stdout).strip()
             # A Java trace begins with the cause, other programs end with it.
             shown = output if len(output) <= 2 * _SHOWN else f"{output[:_SHOWN]} … {output[-_SHOWN:]}"
-            found = f"its data folder cannot be created: {shown}"
-            raise Problem(f"{self.name} in {self.home}", found, self.remedy(output))
+            problem = f"its data folder cannot be created: {shown}"
+            raise Problem(f"{self.name} in {self.home}", problem, self.remedy(output))
         draft.rename(self.home / "data")
 
     def remedy(self, output: str) -> str:

@@ -19,12 +19,12 @@ def run(run_id, state="success"):
 
 
 def test_figures_are_those_of_merged_batches_and_failed_runs_are_counted():
-    found = figures(
+    result = figures(
         [run("a"), run("b"), run("c"), run("d", "failed"), run("e")],  # e had nothing to do
         [batch("a", 8), batch("b", 10, rows=300), batch("c", 6), batch("d", None), batch("other", 99)],
     )
-    assert (found.runs, found.failed_runs, found.runs_without_batch, found.merged_runs) == (5, 1, 1, 3)
-    assert (found.median_seconds, found.p95_seconds, found.median_rows, found.most_rows) == (8, 10, 100, 300)
+    assert (result.runs, result.failed_runs, result.runs_without_batch, result.merged_runs) == (5, 1, 1, 3)
+    assert (result.median_seconds, result.p95_seconds, result.median_rows, result.most_rows) == (8, 10, 100, 300)
 
 
 def test_without_any_run_there_are_no_figures():

@@ -110,10 +110,10 @@ def test_the_same_seed_is_the_same_file_and_another_one_another():
 
 @pytest.mark.parametrize("count", [1, 7, 100])
 def test_few_rows_are_spread_over_all_days(count):
-    found = text_of(Request(count, date(2020, 2, 28), days=3), 50).splitlines()
-    assert len(found) == count + 1
+    result = text_of(Request(count, date(2020, 2, 28), days=3), 50).splitlines()
+    assert len(result) == count + 1
     if count == 100:
-        assert {line[:10] for line in found[1:]} == {"2020-02-28", "2020-02-29", "2020-03-01"}
+        assert {line[:10] for line in result[1:]} == {"2020-02-28", "2020-02-29", "2020-03-01"}
 
 
 @pytest.fixture
@@ -127,12 +127,12 @@ def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
         "shop.csv.gz": lambda path: gzip.decompress(path.read_bytes()),
         "shop.csv.zip": lambda path: zipfile.ZipFile(path).read("shop.csv"),
     }
-    found = set()
+    result = set()
     for name, content in read.items():
         path = tmp_path / name
         assert main([f"--file={path}", "--rows=2000", "--days=1", "--seed=7"]) == 0
-        found.add(content(path))
-    assert found == {text_of(Request(2_000, days=1, seed=7), 500).encode()}
+        result.add(content(path))
+    assert result == {text_of(Request(2_000, days=1, seed=7), 500).encode()}
     assert "2,000 rows of 1 days from 2019-11-01" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(read)
 

@@ -8,5 +8,5 @@ def test_the_dag_has_a_task_for_every_step(dags):
 
 
 def test_the_form_overrides_every_retention(dags):
-    asked = {name.removeprefix("keep_") for name in dags["minutemark_housekeeping"].params if name != "dry_run"}
-    assert asked == set(steps.RETENTIONS)
+    overridden = {name.removeprefix("keep_") for name in dags["minutemark_housekeeping"].params if name != "dry_run"}
+    assert overridden == set(steps.RETENTIONS)

@@ -71,8 +71,8 @@ def test_dag_notifies_of_a_failed_run(dags):
     def complaint(dag):
         callbacks = dag.on_failure_callback
         listed = callbacks if isinstance(callbacks, list) else [callbacks]
-        told = any(isinstance(callback, NotifyFailedRun) for callback in listed)
-        return not told and "set on_failure_callback=NotifyFailedRun() of plugins/notifiers.py."
+        notifies = any(isinstance(callback, NotifyFailedRun) for callback in listed)
+        return not notifies and "set on_failure_callback=NotifyFailedRun() of plugins/notifiers.py."
 
     assert not offenders(dags, complaint)
 
@@ -190,9 +190,9 @@ def test_demo_dags_exist_only_with_the_demo_setting(parsed_elsewhere):
 @pytest.mark.parametrize("way", ["", "connect"])
 def test_topics_are_followed_by_dags_only_in_dag_mode(parsed_elsewhere, way):
     assert " recruitment_ingest" in parsed_elsewhere
-    found = parse(MINUTEMARK_INGEST=way)
-    assert " recruitment_minute" in found and " recruitment_ingest" not in found
-    assert (" minutemark_dead_letters" in found) == (way == "connect")
+    result = parse(MINUTEMARK_INGEST=way)
+    assert " recruitment_minute" in result and " recruitment_ingest" not in result
+    assert (" minutemark_dead_letters" in result) == (way == "connect")
 
 
 def test_a_schedule_that_does_not_exist_is_an_import_error_with_what_is_possible():

@@ -96,8 +96,12 @@ def test_demo_traffic_is_on_and_counts_the_containers_as_its_own_stores():
 
     for name in ("scheduler", "dag-processor"):
         assert SERVICES[name]["environment"]["MINUTEMARK_DEMO"] == "${MINUTEMARK_DEMO:-1}"
-    stores = {one["conn_host"] for one in SETTINGS["connections"] if one["conn_type"] in ("cassandra", "mysql")}
-    broker = json.loads(next(one["conn_extra"] for one in SETTINGS["connections"] if one["conn_type"] == "kafka"))
+    stores = {
+        setting["conn_host"] for setting in SETTINGS["connections"] if setting["conn_type"] in ("cassandra", "mysql")
+    }
+    broker = json.loads(
+        next(setting["conn_extra"] for setting in SETTINGS["connections"] if setting["conn_type"] == "kafka")
+    )
     assert stores | {broker["bootstrap.servers"].partition(":")[0]} <= OWN_HOSTS
 
 
@@ -140,7 +144,7 @@ def test_connect_and_broker_are_of_one_version():
 
 def test_connect_asks_the_broker_where_containers_do_and_has_the_writers_password():
     worker = (PROJECT / "docker" / "connect" / "worker.properties").read_text()
-    settings = {one["conn_id"]: one for one in SETTINGS["connections"]}
+    settings = {setting["conn_id"]: setting for setting in SETTINGS["connections"]}
     broker = json.loads(settings["kafka_default"]["conn_extra"])
     assert f"bootstrap.servers={broker['bootstrap.servers']}\n" in worker
     passwords = SERVICES["connect"]["environment"]
@@ -153,7 +157,7 @@ def test_connect_asks_the_broker_where_containers_do_and_has_the_writers_passwor
 
 def test_every_listener_of_the_broker_requires_the_login_of_the_connection():
     settings = kafka.settings_of(SERVICES["kafka"]["environment"])
-    extra = next(one["conn_extra"] for one in SETTINGS["connections"] if one["conn_id"] == "kafka_default")
+    extra = next(setting["conn_extra"] for setting in SETTINGS["connections"] if setting["conn_id"] == "kafka_default")
     account, password = (json.loads(extra)[name] for name in ("sasl.username", "sasl.password"))
     protocols = dict(pair.split(":") for pair in settings["listener.security.protocol.map"].split(","))
     assert set(protocols) == {listener.partition(":")[0] for listener in settings["listeners"].split(",")}
@@ -174,7 +178,7 @@ def test_connects_log_is_bounded_by_rate_and_size():
 
 def test_grafana_asks_the_warehouse_as_the_read_only_account():
     [source] = yaml.safe_load((PROJECT / "docker" / "grafana" / "datasources.yaml").read_text())["datasources"]
-    bi = next(one for one in SETTINGS["connections"] if one["conn_id"] == "warehouse_bi")
+    bi = next(setting for setting in SETTINGS["connections"] if setting["conn_id"] == "warehouse_bi")
     assert source["url"] == f"{bi['conn_host']}:{bi['conn_port']}"
     assert (source["user"], source["secureJsonData"]["password"]) == (bi["conn_login"], bi["conn_password"])
     assert (source["uid"], source["jsonData"]["timezone"]) == ("warehouse", "+00:00")

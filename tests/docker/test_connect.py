@@ -127,8 +127,8 @@ def test_nothing_is_lost_when_the_lake_refuses_and_non_events_go_to_the_dead_let
     assert config["errors.deadletterqueue.topic.name"] == f"{pipeline.topic}.dead"
     assert config["errors.deadletterqueue.context.headers.enable"] == "true"
     for table in (pipeline.lake_table, "minutemark.minute_changes", "minutemark.changed_days"):
-        found = of_table(config, pipeline, table)
-        assert (found["consistencyLevel"], found["deletesEnabled"]) == ("LOCAL_QUORUM", "false")
+        result = of_table(config, pipeline, table)
+        assert (result["consistencyLevel"], result["deletesEnabled"]) == ("LOCAL_QUORUM", "false")
 
 
 def test_verify_goes_by_the_group_that_connect_makes_of_the_name(pipeline):
@@ -141,7 +141,7 @@ class Worker(ThreadingHTTPServer):
     def __init__(self, *states: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.states = list(states)  # of the task, one look after the other; the last one stays
-        self.asked: list[tuple[str, str]] = []
+        self.request: list[tuple[str, str]] = []
         self.configs: list[dict] = []
 
     @property
@@ -152,7 +152,7 @@ class Worker(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         worker = self.server
-        worker.asked.append((self.command, self.path))
+        worker.request.append((self.command, self.path))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if body:
             worker.configs.append(json.loads(body))
@@ -190,9 +190,9 @@ def test_a_connector_that_comes_before_its_tables_is_started_again_until_it_runs
     there = worker("FAILED", "FAILED", "RUNNING")
     register_all(Connect(there.url), [RECRUITMENT], TEMPLATE, patience=20, pause=0.01)
     path = "/connectors/minutemark-recruitment"
-    assert there.asked[0] == ("PUT", f"{path}/config")
+    assert there.request[0] == ("PUT", f"{path}/config")
     assert there.configs == [connector(RECRUITMENT, TEMPLATE)]
-    assert there.asked.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
+    assert there.request.count(("POST", f"{path}/restart?includeTasks=true&onlyFailed=true")) == 2
 
 
 def test_it_prints_why_it_waits_when_that_changes_and_every_15_seconds(worker, capsys, monkeypatch):
@@ -223,20 +223,22 @@ def test_a_connector_whose_table_is_missing_does_not_keep_the_others_waiting(wor
 
 
 def test_the_watch_says_of_a_connector_that_is_not_there_that_it_is_not_registered(worker):
-    found = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: worker("ABSENT").url})
-    assert found == "is not registered: docker compose up connectors"
+    result = connect.restart_failed(RECRUITMENT, {connect.URL_SETTING: worker("ABSENT").url})
+    assert result == "is not registered: docker compose up connectors"
 
 
 def test_in_dag_mode_the_connectors_are_removed(worker, monkeypatch, tmp_path):
     monkeypatch.setenv(SETTING, "dag")
     there = worker("RUNNING")
     assert connect.main([there.url, str(tmp_path / "not-read.json")]) == 0
-    assert there.asked == [("DELETE", f"/connectors/{name_of(one)}") for one in pipelines.all_pipelines().values()]
+    assert there.request == [
+        ("DELETE", f"/connectors/{name_of(pipeline)}") for pipeline in pipelines.all_pipelines().values()
+    ]
 
 
 def test_in_connect_mode_a_connector_is_registered_for_each_pipeline(worker, monkeypatch, capsys):
     monkeypatch.setenv(SETTING, CONNECT)
     there = worker("RUNNING")
     assert connect.main([there.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said == [f"Connector {name_of(one)} runs." for one in pipelines.all_pipelines().values()]
+    text = capsys.readouterr().out.splitlines()
+    assert text == [f"Connector {name_of(pipeline)} runs." for pipeline in pipelines.all_pipelines().values()]

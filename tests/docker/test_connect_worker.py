@@ -131,7 +131,7 @@ def send(pipeline: Pipeline, messages) -> None:
 
 
 def waiting(pipeline: Pipeline) -> int:
-    return sum(one.waiting for one in topics.reaches(pipeline, group_of(pipeline.name, CONNECT)).values())
+    return sum(reach.waiting for reach in topics.reaches(pipeline, group_of(pipeline.name, CONNECT)).values())
 
 
 def drained(pipeline: Pipeline, seconds: float = 90) -> None:
@@ -145,11 +145,11 @@ def expected(pipeline: Pipeline, messages) -> dict[tuple[datetime, int], dict[st
     reader = TopicEvents(pipeline, datetime.now(UTC).replace(tzinfo=None))
     rows: dict = {}
     for value in messages:
-        found = reader.read(Message(topic=pipeline.topic, partition=0, offset=0, value=value))
-        if isinstance(found, Event):
-            identity = event_id(pipeline, found)
-            place = minute_of(found.create_time), shard_of(identity, pipeline.shards)
-            rows.setdefault(place, {})[identity] = (str(found.create_time), payload_of(found).decode())
+        result = reader.read(Message(topic=pipeline.topic, partition=0, offset=0, value=value))
+        if isinstance(result, Event):
+            identity = event_id(pipeline, result)
+            place = minute_of(result.create_time), shard_of(identity, pipeline.shards)
+            rows.setdefault(place, {})[identity] = (str(result.create_time), payload_of(result).decode())
     return rows
 
 
@@ -179,9 +179,9 @@ def of_topic(pipeline: Pipeline) -> dict[str, int]:
 
 def check_all_is_safe(pipeline: Pipeline, messages) -> None:
     rows = expected(pipeline, messages)
-    found = in_lake(pipeline, rows)
+    result = in_lake(pipeline, rows)
     for place, events in rows.items():
-        assert {identity: found[place].get(identity) for identity in events} == events
+        assert {identity: result[place].get(identity) for identity in events} == events
     [day] = {minute.date() for minute, _ in rows}
     assert {minute for minute, _ in rows} <= touched(pipeline, day)
     poison = [value for value in messages if value in POISON]
@@ -232,18 +232,18 @@ def test_aborted_messages_are_nowhere_and_nothing_waits_for_them(pipeline):
     drained(pipeline)
     check_all_is_safe(pipeline, messages[:20])
     aborted = expected(pipeline, messages[20:])
-    found = in_lake(pipeline, aborted)
-    assert not any(events.keys() & found[place].keys() for place, events in aborted.items())
+    result = in_lake(pipeline, aborted)
+    assert not any(events.keys() & result[place].keys() for place, events in aborted.items())
 
 
 @some_pipelines
 def test_nothing_is_lost_or_stuck_while_the_lake_is_away(pipeline, worker):
     messages = with_poison(values(pipeline, EVENTS), each=2)
     with frozen(endpoint(LAKE_WRITER).port):
-        begun = worker.log.stat().st_size
+        started = worker.log.stat().st_size
         send(pipeline, messages)
         until(
-            lambda: any(text in worker.log.read_bytes()[begun:] for text in (b"refused a write", b"Error inserting")),
+            lambda: any(text in worker.log.read_bytes()[started:] for text in (b"refused a write", b"Error inserting")),
             60,
         )
         assert waiting(pipeline) > 0
@@ -282,7 +282,11 @@ def make_table_of(late: Pipeline) -> None:
 @contextlib.contextmanager
 def frozen(port: int):
     """The process that listens there stands still."""
-    [pid] = {one.pid for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port}
+    [pid] = {
+        net_connection.pid
+        for net_connection in psutil.net_connections("tcp")
+        if net_connection.status == "LISTEN" and net_connection.laddr.port == port
+    }
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

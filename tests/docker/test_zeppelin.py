@@ -36,11 +36,11 @@ def test_it_starts_only_with_its_profile_and_listens_on_loopback():
 
 def test_it_knows_the_two_accounts_that_only_read():
     declared = {one["conn_id"]: one for one in CONNECTIONS}
-    told = {name: json.loads(text) for name, text in SERVICE["environment"].items()}
-    assert set(told) == {"AIRFLOW_CONN_LAKE_READER", "AIRFLOW_CONN_WAREHOUSE_BI"}
-    for name, said in told.items():
+    environment = {name: json.loads(text) for name, text in SERVICE["environment"].items()}
+    assert set(environment) == {"AIRFLOW_CONN_LAKE_READER", "AIRFLOW_CONN_WAREHOUSE_BI"}
+    for name, value in environment.items():
         connection = declared[name.removeprefix("AIRFLOW_CONN_").lower()]
-        assert said == {"conn_type": connection["conn_type"], **{key: connection[f"conn_{key}"] for key in KEYS}}
+        assert value == {"conn_type": connection["conn_type"], **{key: connection[f"conn_{key}"] for key in KEYS}}
 
 
 def test_a_login_is_required():
@@ -95,10 +95,10 @@ def test_tables_and_views_of_the_note_exist_and_may_be_read():
     python, queries = (
         "\n".join(text for text in TEXTS if text.startswith(kind)) for kind in ("%spark.py", "%spark.sql")
     )
-    asked = set(re.findall(r"stores\.warehouse\(spark, \"(\S+)\"\)", python))
+    tables = set(re.findall(r"stores\.warehouse\(spark, \"(\S+)\"\)", python))
     recruitment = pipelines.get("recruitment")
-    assert asked and asked <= set(recruitment.readable)
+    assert tables and tables <= set(recruitment.readable)
     made = "\n".join(path.read_text() for path in (SQL / "recruitment").glob("*.sql"))
-    assert not [name for name in asked if not re.search(rf"(TABLE IF NOT EXISTS|VIEW) {re.escape(name)}\b", made)]
+    assert not [name for name in tables if not re.search(rf"(TABLE IF NOT EXISTS|VIEW) {re.escape(name)}\b", made)]
     made_here = set(re.findall(r"createOrReplaceTempView\(\"(\w+)\"\)", python))
     assert set(re.findall(r"FROM (\w+)", queries)) == made_here

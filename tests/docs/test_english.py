@@ -57,10 +57,10 @@ LONGEST_LINE = 120
 def files() -> list[str]:
     """Texts of the project: those that git knows, or, in an image without git, all of its kinds."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    found = listed.stdout.split("\0") if listed.returncode == 0 else map(str, _walked())
+    result = listed.stdout.split("\0") if listed.returncode == 0 else map(str, _walked())
     return sorted(
         name
-        for name in found
+        for name in result
         if (name.rpartition(".")[2] in _KINDS or name.rpartition("/")[2] in _NAMES)
         and not _NOT_OURS.search(name)
         and (ROOT / name).is_file()

@@ -43,19 +43,19 @@ IN_PROMETHEUS = {mapped(name, kind)[0] for name, kind in SENT.items()}
 
 
 def test_every_metric_gets_a_name_of_its_own_and_its_pipeline_as_label():
-    found = {name: mapped(name, kind) for name, kind in SENT.items()}
-    assert all(labels["pipeline"] == "p" for _, labels in found.values())
-    assert {mapped_to: len(METRIC.findall(mapped_to)) for mapped_to, _ in found.values()} == dict.fromkeys(
+    result = {name: mapped(name, kind) for name, kind in SENT.items()}
+    assert all(labels["pipeline"] == "p" for _, labels in result.values())
+    assert {mapped_to: len(METRIC.findall(mapped_to)) for mapped_to, _ in result.values()} == dict.fromkeys(
         IN_PROMETHEUS, 1
     )
-    fates = {labels["fate"] for mapped_to, labels in found.values() if mapped_to == "minutemark_rows_total"}
+    fates = {labels["fate"] for mapped_to, labels in result.values() if mapped_to == "minutemark_rows_total"}
     assert fates == set(metrics.ROWS)
     assert len(IN_PROMETHEUS) == len(SENT) - len(metrics.ROWS) + 1
 
 
 def test_rules_ask_for_metrics_that_are_sent():
-    asked = {name for rule in RULES for name in METRIC.findall(rule["expr"])}
-    assert asked and asked <= IN_PROMETHEUS
+    queried = {name for rule in RULES for name in METRIC.findall(rule["expr"])}
+    assert queried and queried <= IN_PROMETHEUS
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])

@@ -19,11 +19,11 @@ EVENTS = [json.loads(line) for line in re.sub(r"\n +", " ", PAGE).splitlines() i
 
 def rows_of_the_page() -> list[dict[str, str]]:
     """Each row of its tables; columns are set apart by two spaces."""
-    found = []
+    result = []
     for language, text in re.findall(r"^```(\w*)\n(.*?)\n```$", PAGE, re.MULTILINE | re.DOTALL):
         header, *rows = [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
-        found += [] if language else [dict(zip(header, row, strict=True)) for row in rows]
-    return found
+        result += [] if language else [dict(zip(header, row, strict=True)) for row in rows]
+    return result
 
 
 def values(line: str) -> dict[str, str]:
@@ -38,8 +38,8 @@ def test_an_event_of_the_readme_is_one_of_the_samples(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in LINES if not line.startswith("event")])
 def test_a_contribution_or_fact_of_the_readme_is_a_row_of_the_samples(line: str) -> None:
-    found = values(line).items()
-    assert len(found) > 3 and any(found <= row.items() for row in rows_of_the_page())
+    result = values(line).items()
+    assert len(result) > 3 and any(result <= row.items() for row in rows_of_the_page())
 
 
 def test_the_readme_shows_both_pipelines() -> None:

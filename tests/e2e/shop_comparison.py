@@ -40,5 +40,5 @@ def must_equal_reference(rows: Iterable) -> None:
 
 
 def visits() -> dict[datetime, tuple]:
-    found = query("SELECT hour, visits, cart_additions, removals FROM ecommerce.visits_hourly")
-    return {hour: tuple(numbers) for hour, *numbers in found}
+    records = query("SELECT hour, visits, cart_additions, removals FROM ecommerce.visits_hourly")
+    return {hour: tuple(numbers) for hour, *numbers in records}

@@ -43,10 +43,10 @@ def is_not_paused(stack: Stack) -> None:
 
 def events(stack: Stack) -> list[tuple[str, dict]]:
     """Partition key and hour of each event of the hours that these tests write, in order."""
-    found = stack.get("/api/v2/assets/events?limit=100&order_by=timestamp&name_pattern=recruitment_hours")[
+    result = stack.get("/api/v2/assets/events?limit=100&order_by=timestamp&name_pattern=recruitment_hours")[
         "asset_events"
     ]
-    keys = [(event["partition_key"], event["extra"]) for event in found]
+    keys = [(event["partition_key"], event["extra"]) for event in result]
     return [(key, extra["hours"][key]) for key, extra in keys if key.startswith("2026-03-0")]
 
 
@@ -57,8 +57,8 @@ def announced(stack: Stack) -> Counter[tuple[str, bool]]:
 
 def runs(stack: Stack) -> Counter[str]:
     """Successful runs of the example by partition key."""
-    found = stack.get("/api/v2/dags/recruitment_hour_complete/dagRuns?limit=100")["dag_runs"]
-    of_the_day = [run for run in found if run["partition_key"].startswith("2026-03-0")]
+    result = stack.get("/api/v2/dags/recruitment_hour_complete/dagRuns?limit=100")["dag_runs"]
+    of_the_day = [run for run in result if run["partition_key"].startswith("2026-03-0")]
     assert {run["state"] for run in of_the_day} <= {"success"}, of_the_day
     return Counter(run["partition_key"] for run in of_the_day)
 
@@ -112,7 +112,11 @@ def process_behind(*statements: str) -> psutil.Process:
 
         until_at_once(is_found)
     [port] = ports
-    [pid] = {one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port == port and one.pid}
+    [pid] = {
+        net_connection.pid
+        for net_connection in psutil.net_connections("tcp")
+        if net_connection.laddr and net_connection.laddr.port == port and net_connection.pid
+    }
     return psutil.Process(pid)
 
 

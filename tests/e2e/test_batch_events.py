@@ -40,10 +40,10 @@ def airflow(schemas, home: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def events(home: Path) -> list[dict]:
     with contextlib.closing(sqlite3.connect(home / "airflow.db")) as conn:
-        found = conn.execute(
+        result = conn.execute(
             "SELECT e.extra FROM asset_event AS e JOIN asset AS a ON a.id = e.asset_id WHERE a.name = 'recruitment_batches'"
         )
-        return [json.loads(extra) for (extra,) in found]
+        return [json.loads(extra) for (extra,) in result]
 
 
 def test_each_merged_batch_is_one_event_also_when_its_task_is_cleared(airflow, home):

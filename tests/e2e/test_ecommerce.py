@@ -192,8 +192,8 @@ def test_a_generated_day_sums_to_the_cent_with_csv_and_decimal(airflow, tmp_path
         runs += 1
         assert runs < 6, "a day of 1,440 minutes at 600 a run"
     sums = "SUM(revenue), SUM(views), SUM(carts), SUM(purchases)"
-    found = query(f"SELECT hour, {sums} FROM ecommerce.sales_hourly WHERE hour >= '2020-01-01' GROUP BY hour")
-    assert {hour: numbers for hour, *numbers in found} == {
+    records = query(f"SELECT hour, {sums} FROM ecommerce.sales_hourly WHERE hour >= '2020-01-01' GROUP BY hour")
+    assert {hour: numbers for hour, *numbers in records} == {
         hour: [revenue[hour], *(of_hour[kind] for kind in ("view", "cart", "purchase"))]
         for hour, of_hour in kinds.items()
     }

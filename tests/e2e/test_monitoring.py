@@ -36,7 +36,7 @@ def events_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(schemas, statsd, events_file, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+def monitored(schemas, statsd, events_file, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """A worker of its own: Airflow reads these settings when it starts."""
     transport = {"type": "file", "log_file_path": str(events_file), "append": True}
     settings = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport), **statsd.settings}
@@ -46,9 +46,9 @@ def told(schemas, statsd, events_file, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def run(told) -> Run:
+def run(monitored) -> Run:
     write(ROWS)
-    return told.run().must_succeed()
+    return monitored.run().must_succeed()
 
 
 def ended(events_file: Path) -> dict[str, dict]:
@@ -62,7 +62,7 @@ def ended(events_file: Path) -> dict[str, dict]:
 
 
 def names(sets: list[dict]) -> list[tuple[str, str]]:
-    return [(one["namespace"], one["name"]) for one in sets]
+    return [(set["namespace"], set["name"]) for set in sets]
 
 
 def origins(event: dict, table: str, column: str) -> dict[tuple[str, str], tuple[str, str]]:
@@ -119,8 +119,8 @@ def test_the_columns_of_the_events_are_those_of_the_tables(run, events_file):
         assert [field["name"] for field in one["facets"]["schema"]["fields"]] == [name for (name,) in columns]
 
 
-def test_set_up_reports_the_views_and_the_facts_that_they_show(told, events_file):
-    told.run("minutemark_setup", skip=["check_.*"]).must_succeed()
+def test_set_up_reports_the_views_and_the_facts_that_they_show(monitored, events_file):
+    monitored.run("minutemark_setup", skip=["check_.*"]).must_succeed()
     set_up = ended(events_file)["apply_schema"]
     created = {name for _, name in names(set_up["outputs"])}
     shown = query(
@@ -141,7 +141,7 @@ def test_no_event_holds_a_password(run, events_file):
     assert not [password for password in passwords if password in text]
 
 
-def test_rows_are_counted_once_though_the_merge_is_cleared_and_run_again(run, told, statsd):
+def test_rows_are_counted_once_though_the_merge_is_cleared_and_run_again(run, monitored, statsd):
     sent = statsd.ours()
     assert {name: value for name, value in sent.items() if ".rows." in name} == {
         "airflow.minutemark.rows.counted.recruitment": "2|c",
@@ -149,14 +149,14 @@ def test_rows_are_counted_once_though_the_merge_is_cleared_and_run_again(run, to
         "airflow.minutemark.rows.rejected.recruitment": "1|c",
     }
     assert sent["airflow.minutemark.batch_duration.recruitment"].endswith("|ms")
-    again = told.run(run_id=run.run_id, clear=["merge_into_warehouse"]).must_succeed()
+    again = monitored.run(run_id=run.run_id, clear=["merge_into_warehouse"]).must_succeed()
     assert "nothing changed" in again.log
     assert statsd.ours() == {}
 
 
-def test_the_watch_sends_its_figures_at_each_check(run, told, statsd):
+def test_the_watch_sends_its_figures_at_each_check(run, monitored, statsd):
     [(pending,)] = query("SELECT COUNT(*) FROM etl.minute_ledger WHERE pending = 1")
-    told.run("minutemark_watch").must_succeed()
+    monitored.run("minutemark_watch").must_succeed()
     sent = statsd.ours()
     assert float(sent["airflow.minutemark.pending_minutes.recruitment"].removesuffix("|g")) == pending
     assert float(sent["airflow.minutemark.merge_age_seconds.recruitment"].removesuffix("|g")) < 300

@@ -126,10 +126,10 @@ class Project:
     def verify(self, *, expected: int = 0) -> dict:
         """The report of verify for the new pipeline, as JSON."""
         as_if_settled()
-        said = self.python(
+        text = self.python(
             *("-m", "include.verify.verify", "--pipeline", NAME, "--patience", "30", "--json"), expected=expected
         )
-        return json.loads(said)["pipelines"][NAME]
+        return json.loads(text)["pipelines"][NAME]
 
 
 @pytest.fixture(scope="module")
@@ -154,27 +154,27 @@ def worker(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def facts() -> dict:
-    found = query(f"SELECT hour, kind, events, value_sum FROM {NAME}.events_hourly")
-    return {(hour, kind): (events, total) for hour, kind, events, total in found}
+    records = query(f"SELECT hour, kind, events, value_sum FROM {NAME}.events_hourly")
+    return {(hour, kind): (events, total) for hour, kind, events, total in records}
 
 
 def ledger() -> dict:
-    found = query(
+    records = query(
         "SELECT minute, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind FROM etl.minute_ledger "
         "WHERE pipeline = %(name)s",
         name=NAME,
     )
-    return {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in found}
+    return {minute: (*numbers, json.loads(kinds or "{}")) for minute, *numbers, kinds in records}
 
 
 def test_the_command_adds_files_and_changes_none(project: Project) -> None:
     before = project.files()
-    said = project.run("make", "pipeline", f"NAME={NAME}", f"VENV={Path(sys.executable).parent}")
+    text = project.run("make", "pipeline", f"NAME={NAME}", f"VENV={Path(sys.executable).parent}")
     after = project.files()
     added = {name for name in after if name not in before}
     assert {name: after[name] for name in before} == before
     assert added == {str(path).replace("skeleton", NAME) for path in skeleton_files()}
-    assert "What to do next" in said and all(name in said for name in added)
+    assert "What to do next" in text and all(name in text for name in added)
 
 
 def skeleton_files() -> list[Path]:
@@ -190,8 +190,8 @@ def test_the_same_name_again_is_refused(project: Project) -> None:
 
 def test_the_projects_own_rules_for_pipelines_hold(project: Project) -> None:
     rules = ("tests/pipelines", "tests/warehouse/test_sql_portability.py", "tests/dags/test_minute_dag.py")
-    said = project.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *rules)
-    assert "passed" in said and "skipped" not in said
+    text = project.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *rules)
+    assert "passed" in text and "skipped" not in text
 
 
 def test_rows_become_the_facts_calculated_by_hand(project: Project, worker: Airflow) -> None:
@@ -223,8 +223,8 @@ def test_verify_is_clean_and_finds_a_change_made_by_hand(project: Project, worke
         f"UPDATE {NAME}.events_hourly SET value_sum = value_sum + 0.01 WHERE kind = 'sale' AND HOUR(hour) = 12",
         f"DELETE FROM {NAME}.events_by_minute WHERE kind = 'refund' AND HOUR(hour) = 11",
     )
-    found = {one["kind"]: one["count"] for one in project.verify(expected=1)["differences"]}
-    assert found == {"minutes_events_counts": 1, "facts_events_hourly": 2}
+    result = {one["kind"]: one["count"] for one in project.verify(expected=1)["differences"]}
+    assert result == {"minutes_events_counts": 1, "facts_events_hourly": 2}
     conf = {"from": text(NOON - ONE), "to": text(NOON + 2 * ONE)}
     worker.run(f"{NAME}_minute", conf=conf).must_succeed()
     assert facts() == FACTS_WITH_LATE
@@ -261,7 +261,7 @@ def test_old_hours_fold_and_touched_keys_go(project: Project) -> None:
 
 def test_demo_traffic_is_counted_ignored_and_rejected(project: Project, worker: Airflow) -> None:
     before = [sum(numbers) for numbers in zip(*(found[:4] for found in ledger().values()), strict=True)]
-    said = project.say(
+    text = project.say(
         "from datetime import UTC, datetime, timedelta\n"
         "from include.demo.traffic import import_demo_dimensions, run_traffic\n"
         "assert import_demo_dimensions(pipeline) == 0\n"
@@ -269,7 +269,7 @@ def test_demo_traffic_is_counted_ignored_and_rejected(project: Project, worker: 
         "sent = run_traffic(pipeline, events=60, seconds=1, broken=0.1, duplicate=0.1, late=0, until=until, seed=7)\n"
         "print(sent.events, sent.broken)"
     )
-    sent, broken = map(int, said.split())
+    sent, broken = map(int, text.split())
     worker.run(f"{NAME}_minute").must_succeed()
     after = [sum(numbers) for numbers in zip(*(found[:4] for found in ledger().values()), strict=True)]
     raw, counted, ignored, rejected = (now - then for now, then in zip(after, before, strict=True))

@@ -30,11 +30,11 @@ def answer(language: str, query: str) -> str:
     """The rows of a query, as the page shows them."""
     if language == "cql":
         with lake("lake_reader") as session:
-            found = [row._asdict() for row in session.execute(query)]
+            result = [row._asdict() for row in session.execute(query)]
     else:
         with warehouse() as conn:
-            found = rows(conn.cursor(), query)
-    return "\n".join([*listing.table(found, {name: name for name in found[0]}), ""])
+            result = rows(conn.cursor(), query)
+    return "\n".join([*listing.table(result, {name: name for name in result[0]}), ""])
 
 
 def with_answers(pipeline: Pipeline, section: str, folder: Path) -> str:

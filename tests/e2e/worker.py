@@ -35,10 +35,10 @@ def _dag(dag_id: str) -> Any:
     """That DAG, parsed again: a run leaves its parameters in the DAG object, which real runs do not share."""
     from airflow.models.dagbag import DagBag
 
-    found = DagBag()
-    if found.import_errors:
-        raise RuntimeError(f"DAG files do not import: {found.import_errors}")
-    return found.dags[dag_id]
+    result = DagBag()
+    if result.import_errors:
+        raise RuntimeError(f"DAG files do not import: {result.import_errors}")
+    return result.dags[dag_id]
 
 
 def _run(

@@ -32,23 +32,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="SOAK= for so long, in random orders")
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-faults-") as folder:
         _copy_with_strict_shop(Path(folder) / "project")
         state = isolate(Path(folder))
         from tests.faults.scenarios import SCENARIOS
 
-        unknown = [name for name in asked.names if name not in SCENARIOS]
+        unknown = [name for name in args.names if name not in SCENARIOS]
         if unknown:
             print(f"There is no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}.", file=sys.stderr)
             return 2
-        if asked.list:
+        if args.list:
             print("\n".join(SCENARIOS))
             return 0
-        chosen = [SCENARIOS[name] for name in asked.names or SCENARIOS]
+        chosen = [SCENARIOS[name] for name in args.names or SCENARIOS]
         with small_disk(state / "data" / os.environ.get(WAREHOUSE, "mariadb")):
-            return _run(_in_random_orders(chosen, asked.soak * 60, asked.seed) if asked.soak else iter(chosen), asked)
+            return _run(_in_random_orders(chosen, args.soak * 60, args.seed) if args.soak else iter(chosen), args)
 
 
 def _copy_with_strict_shop(project: Path) -> None:
@@ -67,7 +67,7 @@ def _in_random_orders(chosen: list, seconds: float, seed: int) -> Iterator:
             yield one
 
 
-def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
+def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
@@ -75,17 +75,17 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
     from tests.faults.world import Broken, NotHere, running
 
     table, results = Table("scenario", "also looked at", "seconds", "result"), []
-    with running(asked.seed) as world:
+    with running(args.seed) as world:
         started_at = time.monotonic()
         world.send(world.events(300))
         world.visit_shop(100)
         world.must_be_right()
         for number, one in enumerate(scenarios, 1):
-            world.rng.seed(f"{asked.seed} {number} {one.name}")
+            world.rng.seed(f"{args.seed} {number} {one.name}")
             print(f"   … {number} {one.name}", file=sys.stderr, flush=True)
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
-                with world.traffic() if asked.soak else contextlib.nullcontext():
+                with world.traffic() if args.soak else contextlib.nullcontext():
                     one.do(world)
                 world.visit_shop(20)
                 world.must_be_right()
@@ -95,19 +95,19 @@ def _run(scenarios: Iterator, asked: argparse.Namespace) -> int:
             except Exception as error:  # whatever it is, the other scenarios are still to be tried
                 what = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))[-1500:]
                 result, mark = f"BROKEN: {what}", "✗"
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - started
             print(f"   {mark} {one.name}  {seconds:.0f} s  {result}", file=sys.stderr, flush=True)
             table.add_row(one.name, one.checks, f"{seconds:.0f}", result)
             results.append(mark)
         minutes = (time.monotonic() - started_at) / 60
-        report = run_verify(None, None, None, patience=120) if asked.soak else None
+        report = run_verify(None, None, None, patience=120) if args.soak else None
         sent = len(world.sent) + len(world.sent_to_shop)
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
     if report:
         print(report)
     passed, failed, skipped = (results.count(mark) for mark in "✓✗-")
     print(
-        f"{passed} passed, {failed} failed, {skipped} not tried; {sent:,} events, {minutes:.0f} min, seed {asked.seed}"
+        f"{passed} passed, {failed} failed, {skipped} not tried; {sent:,} events, {minutes:.0f} min, seed {args.seed}"
     )
     return 1 if failed or (report and not report.clean) else 0
 

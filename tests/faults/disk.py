@@ -16,8 +16,8 @@ FILLER = "filler"
 def small_disk(folder: Path) -> Iterator[None]:
     """Mount a small file system on `folder` for a while; nothing is mounted where that is not allowed."""
     folder.mkdir(parents=True)
-    asked = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "minutemark-faults", str(folder)]
-    mounted = os.geteuid() == 0 and subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "minutemark-faults", str(folder)]
+    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
         yield
     finally:

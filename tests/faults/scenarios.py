@@ -317,9 +317,9 @@ def a_zombie_on_the_minutes_of_live_runs(world: World) -> None:
     minute = now().replace(second=0, microsecond=0) - timedelta(hours=2, minutes=30)
     world.send(world.events(100, at=minute + timedelta(seconds=59)))
     world.must_be_right()
-    asked = {"from": runs.text(minute), "to": runs.text(minute + timedelta(minutes=1))}
+    span = {"from": runs.text(minute), "to": runs.text(minute + timedelta(minutes=1))}
     with world.locked("SELECT * FROM etl.pipelines FOR UPDATE"):
-        zombie_run = world.trigger(dag_id="recruitment_reconcile", **asked)
+        zombie_run = world.trigger(dag_id="recruitment_reconcile", **span)
         zombies = world.suspend(world.session_of_etl("etl.pipelines WHERE"))
     with zombies:
         world.send(world.events(50, at=minute + timedelta(seconds=30)))
@@ -516,9 +516,9 @@ def a_lake_table_of_another_layout(world: World) -> None:
     try:
         if (state := world.ended(world.trigger(), 240)) != "failed":
             raise Broken(f"a run without the column ended as {state}")
-        said = runs.query("SELECT reason FROM etl.batches WHERE reason IS NOT NULL ORDER BY batch_id DESC LIMIT 1")
-        if "lacks create_time" not in said[0][0]:
-            raise Broken(f"the batch's reason is {said[0][0]!r}")
+        text = runs.query("SELECT reason FROM etl.batches WHERE reason IS NOT NULL ORDER BY batch_id DESC LIMIT 1")
+        if "lacks create_time" not in text[0][0]:
+            raise Broken(f"the batch's reason is {text[0][0]!r}")
     finally:
         with lake("lake_admin") as session:
             session.execute("ALTER TABLE bedan.tracking RENAME created TO create_time")

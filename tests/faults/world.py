@@ -280,8 +280,8 @@ class World:
         deadline, last = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
             try:
-                if found := condition():
-                    return found
+                if result := condition():
+                    return result
             except Exception as error:  # away, on purpose
                 last = error
             time.sleep(every)
@@ -316,7 +316,10 @@ class World:
     def program(self, name: str) -> psutil.Process:
         """The process of that program of the stack."""
         info = self.until(
-            lambda: next((one for one in supervisor.processes() if one["name"] == name and one["pid"]), None), name
+            lambda: next(
+                (process for process in supervisor.processes() if process["name"] == name and process["pid"]), None
+            ),
+            name,
         )
         return psutil.Process(info["pid"])
 
@@ -348,7 +351,9 @@ class World:
         def talking_to(port: str) -> set[int]:
             connections = psutil.net_connections("tcp")
             return {
-                one.pid for one in connections if one.raddr and one.raddr.port == self.stack.ports[port] and one.pid
+                connection.pid
+                for connection in connections
+                if connection.raddr and connection.raddr.port == self.stack.ports[port] and connection.pid
             }
 
         pids = talking_to("KAFKA_PORT") & talking_to("CASSANDRA_PORT") - {os.getpid()}
@@ -378,8 +383,8 @@ class World:
                 "SELECT host FROM information_schema.PROCESSLIST WHERE user = 'etl' AND info LIKE %s AND state LIKE %s",
                 (f"%{sign}%", f"%{state}%"),
             )
-            found = cursor.fetchone()
-            return found and process_at(int(found[0].rpartition(":")[2]))
+            row = cursor.fetchone()
+            return row and process_at(int(row[0].rpartition(":")[2]))
 
         with self.admin() as cursor:
             return self.until(find, f"a session with {sign}", every=0.02)
@@ -388,7 +393,7 @@ class World:
     def suspend(task: psutil.Process) -> contextlib.ExitStack:
         """Suspend a task and its Airflow supervisor, so that its heartbeats end; closing what is returned resumes both."""
         resumed = contextlib.ExitStack()
-        for process in (task, *(one for one in task.parents()[:1] if "airflow" in " ".join(one.cmdline()))):
+        for process in (task, *(parent for parent in task.parents()[:1] if "airflow" in " ".join(parent.cmdline()))):
             process.suspend()
             resumed.callback(resume, process)
         return resumed

@@ -56,9 +56,9 @@ def test_reading_resumes_after_a_line(csv_file):
 )
 def test_a_broken_line_costs_that_line_only(csv_file, broken, problem):
     path = csv_file(HEADER + b"first,1,\n" + broken + b'next,1,"{""k"":1}"\nlast,1,\n')
-    found = read(path)
-    assert [fields[0] for _, _, fields in found if isinstance(fields, list)] == ["first", "next", "last"]
-    ((line, end_line, message),) = [record for record in found if isinstance(record[2], str)]
+    result = read(path)
+    assert [fields[0] for _, _, fields in result if isinstance(fields, list)] == ["first", "next", "last"]
+    ((line, end_line, message),) = [record for record in result if isinstance(record[2], str)]
     assert (line, end_line) == (3, 3)
     assert problem in message
 
@@ -66,13 +66,13 @@ def test_a_broken_line_costs_that_line_only(csv_file, broken, problem):
 def test_a_quote_that_is_never_closed_swallows_nothing(csv_file, monkeypatch):
     monkeypatch.setattr(module, "LONGEST_VALUE", 1_000)  # where the reader gives up, with more file behind it
     good = b"".join(b"%d,1,\n" % number for number in range(500))
-    found = read(csv_file(HEADER + b'a,1,"open\n' + good))
-    assert [fields[0] for _, _, fields in found if isinstance(fields, list)] == [str(number) for number in range(500)]
+    result = read(csv_file(HEADER + b'a,1,"open\n' + good))
+    assert [fields[0] for _, _, fields in result if isinstance(fields, list)] == [str(number) for number in range(500)]
 
 
 def test_an_unclosed_quote_at_the_end_is_one_broken_line(csv_file):
-    found = read(csv_file(HEADER + b'a,1,"open\nb,2,\n'))
-    assert [(line, type(message)) for line, _, message in found] == [(2, str), (3, list)]
+    result = read(csv_file(HEADER + b'a,1,"open\nb,2,\n'))
+    assert [(line, type(message)) for line, _, message in result] == [(2, str), (3, list)]
 
 
 def test_blank_lines_are_not_records(csv_file):
@@ -82,8 +82,8 @@ def test_blank_lines_are_not_records(csv_file):
 @pytest.mark.parametrize("blank", [b"\n\r\n", b" \t\n", b"\r"])
 def test_lines_of_white_space_are_not_records_before_and_after_the_header(csv_file, blank):
     lines = 1 if blank != b"\n\r\n" else 2
-    found = read(csv_file(blank + HEADER + b"a,1,\n" + blank + b"b,1,\n"))
-    assert [line for line, _, _ in found] == [lines + 2, lines * 2 + 3]
+    result = read(csv_file(blank + HEADER + b"a,1,\n" + blank + b"b,1,\n"))
+    assert [line for line, _, _ in result] == [lines + 2, lines * 2 + 3]
     assert read(csv_file(blank + b'{"ev":1}\n')) == [(lines + 1, lines + 1, ['{"ev":1}'])]
 
 
@@ -113,9 +113,9 @@ def test_a_byte_that_is_not_in_the_encoding_rejects_its_line(csv_file):
 
 
 def test_such_a_byte_in_a_value_of_several_lines_rejects_the_whole_record(csv_file):
-    found = read(csv_file(HEADER + b'a,1,"x\n\xe9"\nb,1,\n'))
-    assert [(line, end_line) for line, end_line, _ in found] == [(2, 3), (4, 4)]
-    assert "byte e9" in found[0][2]
+    result = read(csv_file(HEADER + b'a,1,"x\n\xe9"\nb,1,\n'))
+    assert [(line, end_line) for line, end_line, _ in result] == [(2, 3), (4, 4)]
+    assert "byte e9" in result[0][2]
 
 
 def test_the_encoding_can_be_given(csv_file):

@@ -39,8 +39,8 @@ def csv_file(tmp_path):
 def lake_rows(minute: datetime) -> list:
     with lake("lake_reader") as session:
         query = "SELECT * FROM ecommerce_ks.operations WHERE minute = %s AND shard IN (0, 1, 2, 3)"
-        found = sorted(session.execute(query, (minute,)), key=lambda row: (row.create_time.time, row.id))
-        return [LakeRow(row) for row in found]
+        result = sorted(session.execute(query, (minute,)), key=lambda row: (row.create_time.time, row.id))
+        return [LakeRow(row) for row in result]
 
 
 def test_events_lie_in_the_minute_of_their_own_time_and_touch_it(csv_file):
@@ -82,8 +82,8 @@ def test_a_blank_id_is_none(csv_file, no_id):
     second = ("", " ", "NULL", "None").index(no_id)
     lines = [f"{no_id},{VIEW.format(time=f'2019-11-07 10:00:0{second} UTC')},{name}" for name in ("a", "b")]
     imports.import_csv(SHOP, csv_file(*lines, header=f"id,{HEADER},note"))
-    found = [row for row in lake_rows(datetime(2019, 11, 7, 10)) if row.event_time.endswith(f"0{second} UTC")]
-    assert sorted(row.note for row in found) == ["a", "b"]
+    result = [row for row in lake_rows(datetime(2019, 11, 7, 10)) if row.event_time.endswith(f"0{second} UTC")]
+    assert sorted(row.note for row in result) == ["a", "b"]
 
 
 def test_the_last_of_two_versions_in_a_file_stays_for_any_writing_process(csv_file, monkeypatch):

@@ -30,8 +30,8 @@ def test_the_delimiter_is_the_one_that_splits_the_header_into_known_columns(read
 
 
 def test_columns_that_are_known_count_more_than_columns(read):
-    told, rows = read(b"create_time;job_id;a,b,c,d,e,f\nx;1;2\n")
-    assert (told, rows) == ("UTF-8, CSV with semicolons", [["x", "1", "2"]])
+    recognized, rows = read(b"create_time;job_id;a,b,c,d,e,f\nx;1;2\n")
+    assert (recognized, rows) == ("UTF-8, CSV with semicolons", [["x", "1", "2"]])
 
 
 def test_excels_first_line_names_the_delimiter_and_is_not_the_header(read):
@@ -44,8 +44,8 @@ def test_a_space_after_the_delimiter_is_not_part_of_the_value(read):
 
 
 def test_quotes_escaped_by_a_backslash_are_recognized(read):
-    told, rows = read(b'create_time,ed\na,"{\\"k\\":\\"v, w\\"}"\n')
-    assert (told, rows) == ("UTF-8, CSV with commas, quotes escaped by a backslash", [["a", '{"k":"v, w"}']])
+    recognized, rows = read(b'create_time,ed\na,"{\\"k\\":\\"v, w\\"}"\n')
+    assert (recognized, rows) == ("UTF-8, CSV with commas, quotes escaped by a backslash", [["a", '{"k":"v, w"}']])
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_a_backslash_that_escapes_nothing_is_one(read, written, means):
     [(rb'"{""t"":""say \""hi\""""}"', r'{"t":"say \"hi\""}'), (rb'"C:\"', "C:\\"), (rb"\N", r"\N")],
 )
 def test_a_backslash_in_a_file_of_doubled_quotes_is_a_character(read, written, means):
-    told, rows = read(b"create_time,ed,job_id\na," + written + b",1\n")
-    assert (told, rows) == ("UTF-8, CSV with commas", [["a", means, "1"]])
+    recognized, rows = read(b"create_time,ed,job_id\na," + written + b",1\n")
+    assert (recognized, rows) == ("UTF-8, CSV with commas", [["a", means, "1"]])
 
 
 def test_a_later_line_of_the_other_dialect_says_what_to_give(read):
@@ -89,8 +89,8 @@ def test_a_later_line_of_the_other_dialect_says_what_to_give(read):
 )
 @pytest.mark.parametrize("given_encoding", ["", "cp1252"])
 def test_a_byte_order_mark_says_the_encoding_and_is_not_part_of_the_header(read, mark, encoding, given_encoding):
-    told, rows = read(mark + "create_time,ed\na,ü𝄞\n".encode(encoding), given_encoding)
-    assert (told, rows) == (f"{encoding.upper()}, CSV with commas", [["a", "ü𝄞"]])
+    recognized, rows = read(mark + "create_time,ed\na,ü𝄞\n".encode(encoding), given_encoding)
+    assert (recognized, rows) == (f"{encoding.upper()}, CSV with commas", [["a", "ü𝄞"]])
 
 
 def test_a_byte_that_is_missing_in_utf_16_is_a_problem_of_its_line(read):
@@ -112,8 +112,8 @@ def test_json_lines_are_recognized(read):
 
 
 def test_the_format_can_be_forced(read):
-    told, rows = read(b"create_time;ed,x\na;b,c\n", form="csv,comma,doubled")
-    assert (told, rows) == ("UTF-8, CSV with commas", [["a;b", "c"]])
+    recognized, rows = read(b"create_time;ed,x\na;b,c\n", form="csv,comma,doubled")
+    assert (recognized, rows) == ("UTF-8, CSV with commas", [["a;b", "c"]])
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones():

@@ -34,8 +34,8 @@ def lines(minute: int, rows: int = 3) -> list[str]:
 def lake_rows(minute: int) -> list[LakeRow]:
     query = "SELECT * FROM ecommerce_ks.operations WHERE minute = %s AND shard IN (0, 1, 2, 3)"
     with lake("lake_reader") as session:
-        found = session.execute(query, (datetime(2019, 12, 1, 10, minute),))
-        return sorted((LakeRow(row) for row in found), key=lambda row: row.create_time.time)
+        result = session.execute(query, (datetime(2019, 12, 1, 10, minute),))
+        return sorted((LakeRow(row) for row in result), key=lambda row: row.create_time.time)
 
 
 def refused() -> list[dict]:
@@ -265,11 +265,11 @@ def test_a_dimension_may_come_as_json_lines(file):
     assert (summary.written, summary.rejected, summary.recognized) == (2, 2, "UTF-8, JSON lines")
     assert summary.unreadable == ["line 2: company_id 'true' is not a whole number"]
     with warehouse("warehouse_etl") as conn:
-        found = fetch(
+        records = fetch(
             conn.cursor(),
             "SELECT id, title, company_id, created_date FROM recruitment.job WHERE id IN (990002, 990003) ORDER BY id",
         )
-    assert [tuple(row.values()) for row in found] == [
+    assert [tuple(row.values()) for row in records] == [
         (990002, "b; c", 7, datetime(2026, 3, 1, 12)),
         (990003, '["x", 1.5]', None, datetime(2026, 3, 1)),
     ]
@@ -280,8 +280,8 @@ def test_a_dimension_uses_the_null_words_of_its_pipeline(file):
     header = "id,title,status,group_id,campaign_id,company_id,created_date,last_modified_date"
     imports.import_dimension("job", file(f"{header}\n990004,n/a,,,,,,\n990005,NULL,,,,,,\n"), pipeline=jobs)
     with warehouse("warehouse_etl") as conn:
-        found = fetch(conn.cursor(), "SELECT title FROM recruitment.job WHERE id IN (990004, 990005) ORDER BY id")
-    assert [row["title"] for row in found] == [None, "NULL"]
+        records = fetch(conn.cursor(), "SELECT title FROM recruitment.job WHERE id IN (990004, 990005) ORDER BY id")
+    assert [row["title"] for row in records] == [None, "NULL"]
 
 
 def test_what_is_whole_of_a_damaged_file_is_written_and_the_import_fails(file, capsys):

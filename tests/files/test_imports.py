@@ -35,11 +35,11 @@ def query(sql, **binds):
 
 def lake_rows(minute):
     with lake("lake_reader") as session:
-        found = session.execute(
+        result = session.execute(
             "SELECT * FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)",
             (datetime.fromisoformat(minute),),
         )
-        return {str(row.create_time): LakeRow(row) for row in found}
+        return {str(row.create_time): LakeRow(row) for row in result}
 
 
 def rejected():
@@ -97,19 +97,19 @@ def test_rows_without_a_usable_id_are_kept_with_line_reason_and_payload(recruitm
     )
     summary = imports.import_csv(recruitment, path)
     assert (summary.written, summary.rejected) == (1, 4)
-    found = {row["origin_key"].split(":")[1]: row for row in rejected()[:4]}
-    assert sorted(found) == ["2", "4", "5", "6"]
-    assert {row["origin"] for row in found.values()} == {"import"}
-    assert found["2"]["reason"] == "create_time 'not-an-id' is not a time-UUID (version 1, 36 characters)"
-    assert json.loads(found["2"]["payload"]) == {"create_time": "not-an-id", "custom_track": "click", "job_id": "7"}
-    assert "2 fields, the header has 4" in found["4"]["reason"]
-    assert json.loads(found["4"]["payload"]) == {"line": "too,few\n"}
-    assert json.loads(found["6"]["payload"]) == {"custom_track": "click", "job_id": "8", "ed": "𝄞\x00"}
+    result = {row["origin_key"].split(":")[1]: row for row in rejected()[:4]}
+    assert sorted(result) == ["2", "4", "5", "6"]
+    assert {row["origin"] for row in result.values()} == {"import"}
+    assert result["2"]["reason"] == "create_time 'not-an-id' is not a time-UUID (version 1, 36 characters)"
+    assert json.loads(result["2"]["payload"]) == {"create_time": "not-an-id", "custom_track": "click", "job_id": "7"}
+    assert "2 fields, the header has 4" in result["4"]["reason"]
+    assert json.loads(result["4"]["payload"]) == {"line": "too,few\n"}
+    assert json.loads(result["6"]["payload"]) == {"custom_track": "click", "job_id": "8", "ed": "𝄞\x00"}
 
 
 def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
     ids = [event_id("2026-07-03 10:00:00") for _ in range(3)]
-    path = csv_file(*(f"{one},click,7," for one in ids), "no-id,,,")
+    path = csv_file(*(f"{id},click,7," for id in ids), "no-id,,,")
     first = imports.import_csv(recruitment, path)
     before = lake_rows("2026-07-03 10:00"), len(rejected())
     again = imports.import_csv(recruitment, path)
@@ -120,7 +120,7 @@ def test_importing_a_file_again_changes_nothing(recruitment, csv_file):
 
 def test_a_stopped_import_resumes_where_it_was(recruitment, csv_file, monkeypatch):
     ids = [event_id("2026-07-04 10:00:00") for _ in range(10)]
-    path = csv_file("no-id,,,", *(f"{one},click,7," for one in ids))
+    path = csv_file("no-id,,,", *(f"{id},click,7," for id in ids))
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 4)
     write, written = EventWriter.write, []
 
@@ -151,11 +151,11 @@ def test_several_processes_write_the_same_as_one(recruitment, csv_file, monkeypa
     monkeypatch.setattr(imports, "_ROWS_PER_CHUNK", 4)
     monkeypatch.setattr(parallel_writer, "ALONE", 1)
     ids = [event_id(f"2026-07-04 12:0{number % 3}:00") for number in range(38)]
-    lines = [f"{one},click,7," for one in ids]
+    lines = [f"{id},click,7," for id in ids]
     lines.insert(30, "no-id,,,")
     summary = imports.import_csv(recruitment, csv_file(*lines))
     assert (summary.written, summary.rejected, len(summary.minutes)) == (38, 1, 3)
-    assert set().union(*(lake_rows(f"2026-07-04 12:0{minute}") for minute in range(3))) == {str(one) for one in ids}
+    assert set().union(*(lake_rows(f"2026-07-04 12:0{minute}") for minute in range(3))) == {str(id) for id in ids}
     assert rejected()[0]["origin_key"].endswith(":32")
     with lake("lake_reader") as session:
         assert summary.minutes <= set(change_log.minutes_of_day(session, "bedan.tracking", datetime(2026, 7, 4).date()))

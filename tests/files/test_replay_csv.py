@@ -100,8 +100,8 @@ def identities(messages: list[dict]) -> set[tuple]:
 def lake_rows(*minutes: datetime) -> list[tuple]:
     query = "SELECT * FROM ecommerce_ks.operations WHERE minute = %s AND shard IN (0, 1, 2, 3)"
     with lake("lake_reader") as session:
-        found = [row for minute in minutes for row in session.execute(query, (minute,))]
-    return sorted((*row[:-1], tuple(_fields(row.payload))) for row in found)
+        result = [row for minute in minutes for row in session.execute(query, (minute,))]
+    return sorted((*row[:-1], tuple(_fields(row.payload))) for row in result)
 
 
 def _fields(payload: str) -> list[tuple]:
@@ -177,12 +177,12 @@ def test_of_a_file_that_is_damaged_the_whole_rows_are_sent_and_the_replay_fails(
 
 
 def test_as_fast_as_it_goes_the_last_event_happens_now_and_none_later(shop, shop_file):
-    begun = datetime.now(UTC).replace(tzinfo=None)
+    started = datetime.now(UTC).replace(tzinfo=None)
     summary = replay_csv.replay_csv(shop, shop_file(600, 1, "2019-11-03 10:00:00"), MAX)
     messages = sent(shop)
     times = sorted(time_of(parse(message["create_time"])) for message in messages)
     assert (summary.sent, len(messages), len({message["id"] for message in messages})) == (600, 600, 600)
-    assert begun <= times[-1] <= datetime.now(UTC).replace(tzinfo=None)
+    assert started <= times[-1] <= datetime.now(UTC).replace(tzinfo=None)
     assert times[-1] - times[0] == timedelta(seconds=599)
     for message in messages:  # the data set's own format
         assert message["event_time"] == f"{time_of(parse(message['create_time'])):%F %T} UTC"
@@ -268,12 +268,12 @@ def test_a_record_that_cannot_be_a_message_is_kept_and_the_rest_continues(shop, 
     )  # fmt: skip
     summary = replay_csv.replay_csv(shop, path, MAX)
     assert (summary.sent, summary.rejected) == (4, 3)
-    found = kept(shop)
+    result = kept(shop)
     [one] = replays(shop)
-    assert [row["origin_key"] for row in found] == [f"{one['source_key']}:{line}" for line in (5, 6, 8)]
-    assert {row["origin"] for row in found} == {"import"}
-    assert found[1]["reason"].startswith("it is longer than a message may be: 1500")
-    assert json.loads(found[1]["payload"])["brand"] == "x" * 1_500_000
+    assert [row["origin_key"] for row in result] == [f"{one['source_key']}:{line}" for line in (5, 6, 8)]
+    assert {row["origin"] for row in result} == {"import"}
+    assert result[1]["reason"].startswith("it is longer than a message may be: 1500")
+    assert json.loads(result[1]["payload"])["brand"] == "x" * 1_500_000
     assert len(sent(shop)) == 4
     replay_csv.replay_csv(shop, path, MAX)
     assert len(kept(shop)) == 3  # judged again, not kept twice
@@ -318,12 +318,12 @@ def test_a_replay_that_was_stopped_can_be_given_up(shop, shop_file, monkeypatch)
         stopped.setattr(EventProducer, "flush", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             replay_csv.replay_csv(shop, path, MAX)
-    begun = replays(shop)[0]["started_at"]
+    started = replays(shop)[0]["started_at"]
     assert replay_csv.replay_csv(shop, path, MAX, again=True).sent == 30
-    [anew] = replays(shop)
-    assert anew["started_at"] > begun
+    [second] = replays(shop)
+    assert second["started_at"] > started
     last = max(time_of(parse(message["create_time"])) for message in sent(shop))
-    assert last == anew["started_at"]
+    assert last == second["started_at"]
 
 
 @pytest.mark.parametrize(

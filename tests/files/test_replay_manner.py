@@ -162,11 +162,11 @@ def test_a_survey_finds_the_times_wherever_they_stand_and_counts_the_kinds(shop_
         ["2019-11-01 00:00:40 UTC", "view"],  # no record: it has two fields
         ["0001-01-01 00:00:00 UTC", "", "1"],
     )
-    found = survey(path, FileFormat(), SHOP)
-    assert (found.first, found.last) == (FIRST, FIRST + timedelta(seconds=30))
-    assert found.kinds == {"view": 2, "cart": 1, "": 2, None: 1}
-    assert found.lines == 7
-    assert "6 rows from 2019-11-01 00:00:00 to 2019-11-01 00:00:30 UTC: 2 view" in str(found)
+    survey_of_file = survey(path, FileFormat(), SHOP)
+    assert (survey_of_file.first, survey_of_file.last) == (FIRST, FIRST + timedelta(seconds=30))
+    assert survey_of_file.kinds == {"view": 2, "cart": 1, "": 2, None: 1}
+    assert survey_of_file.lines == 7
+    assert "6 rows from 2019-11-01 00:00:00 to 2019-11-01 00:00:30 UTC: 2 view" in str(survey_of_file)
 
 
 def test_a_column_of_ids_for_a_kind_does_not_fill_the_memory(shop_file):
@@ -241,8 +241,8 @@ ROWS = [
     ],
 )
 def test_when_events_have_happened_and_when_they_are_sent(shop_file, how, seconds, due):
-    found = survey(shop_file(*ROWS), FileFormat(), SHOP)
-    rows = planned(how, records(*ROWS), found)
+    survey_of_file = survey(shop_file(*ROWS), FileFormat(), SHOP)
+    rows = planned(how, records(*ROWS), survey_of_file)
     happened = [time_of(event.create_time) for _, event, _ in rows]
     if seconds is None:
         assert happened == [FIRST + timedelta(minutes=minutes) for minutes in (0, 2, 1)]
@@ -263,16 +263,16 @@ def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
 
 
 def test_a_replay_of_centuries_is_refused(shop_file):
-    found = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
+    survey_of_file = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match=r"At RATE=0.0001 the rows .* would last until after 2100"):
-        check(Manner(rate=0.0001), SHOP, found, START)
-    check(Manner(rate=0.1), SHOP, found, START)
+        check(Manner(rate=0.0001), SHOP, survey_of_file, START)
+    check(Manner(rate=0.1), SHOP, survey_of_file, START)
 
 
 def test_a_sample_of_fewer_rows_than_kinds_or_of_a_pipeline_without_kinds_is_refused(shop_file):
-    found = survey(shop_file(*ROWS), FileFormat(), SHOP)
+    survey_of_file = survey(shop_file(*ROWS), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match="SAMPLE=1 is too small: there are 2 kinds"):
-        check(Manner(sample=1), SHOP, found, START)
-    check(Manner(sample=2), SHOP, found, START)
+        check(Manner(sample=1), SHOP, survey_of_file, START)
+    check(Manner(sample=2), SHOP, survey_of_file, START)
     with pytest.raises(ReplayRefused, match="declare kind_column in include/pipelines/ecommerce.py"):
         check(Manner(sample=5), replace(SHOP, kind_column=None), None, START)

@@ -55,8 +55,8 @@ def remove(lab: Lab, reader, writer, **values) -> int:
 
 
 def rows(reader, *minutes: datetime) -> list[int]:
-    found = counts.minute_counts(reader, RECRUITMENT, minutes)
-    return [found[minute][0] for minute in minutes]
+    result = counts.minute_counts(reader, RECRUITMENT, minutes)
+    return [result[minute][0] for minute in minutes]
 
 
 def test_old_demo_minutes_are_closed_and_leave_the_lake_and_facts_stay(lab: Lab, reader, writer, old) -> None:
@@ -137,10 +137,10 @@ def test_an_event_that_arrives_after_the_check_survives(lab: Lab, reader, writer
     look = demo_events._all_demo
 
     def look_before_a_late_event(*arguments) -> dict:
-        found = look(*arguments)
+        result = look(*arguments)
         if lab.ledger(old)["state"] == "closed":
             send(writer, old + timedelta(seconds=40), demo=False, count=1, as_of=began)
-        return found
+        return result
 
     monkeypatch.setattr(demo_events, "_all_demo", look_before_a_late_event)
     remove(lab, reader, writer)
@@ -154,9 +154,9 @@ def test_a_new_event_opens_its_minute_again_and_is_published(lab: Lab, reader, w
     remove(lab, reader, writer)
     send(writer, old + timedelta(seconds=40), demo=False, count=1)
     assert process(lab, reader, "run-2") == [old]  # the other one stays closed
-    found = lab.ledger(old)
-    assert (found["state"], found["reason"], found["pending"]) == ("merged", None, 0)
-    assert (found["raw_rows"], lab.ledger(old + MINUTE)["state"]) == (3, "closed")  # of the staged contribution
+    result = lab.ledger(old)
+    assert (result["state"], result["reason"], result["pending"]) == ("merged", None, 0)
+    assert (result["raw_rows"], lab.ledger(old + MINUTE)["state"]) == (3, "closed")  # of the staged contribution
 
 
 def test_a_new_event_in_a_folded_hour_opens_the_demo_minutes_of_that_hour(lab: Lab, reader, writer, old) -> None:

@@ -143,10 +143,10 @@ def test_a_minute_read_again_has_its_payloads_back(lab: Lab) -> None:
 
 def test_old_samples_of_checks_go_and_the_verdicts_stay(lab: Lab) -> None:
     lab.check(staged_batch(lab))
-    found = lab.one("SELECT COUNT(*) FROM etl.check_results")
+    result = lab.one("SELECT COUNT(*) FROM etl.check_results")
     age(lab, 40)
-    assert tidy(staging=90)["samples of check results emptied"] == found
-    assert lab.query("SELECT COUNT(*), COUNT(sample) FROM etl.check_results") == [(found, 0)]
+    assert tidy(staging=90)["samples of check results emptied"] == result
+    assert lab.query("SELECT COUNT(*), COUNT(sample) FROM etl.check_results") == [(result, 0)]
 
 
 def test_old_batches_go_with_all_that_is_theirs(lab: Lab) -> None:
@@ -155,9 +155,9 @@ def test_old_batches_go_with_all_that_is_theirs(lab: Lab) -> None:
     age(lab, 100)
     before = facts_and_accounts(lab)
     kept = [batch_id for (batch_id,) in lab.query("SELECT batch_id FROM etl.batches ORDER BY batch_id DESC LIMIT 10")]
-    said = tidy()
-    assert said["batches removed"] == 3
-    assert said["rows removed by its housekeeping.sql"] > 0
+    text = tidy()
+    assert text["batches removed"] == 3
+    assert text["rows removed by its housekeeping.sql"] > 0
     for table in ("batches", "batch_minutes", "attempts", "check_results"):
         left = lab.query(f"SELECT DISTINCT batch_id FROM etl.{table} ORDER BY batch_id DESC")
         assert [batch_id for (batch_id,) in left] == kept, table

@@ -46,9 +46,9 @@ def differing_hours(lab: Lab) -> list:
     (query,) = file.statements
     cursor = lab.conn.cursor()
     cursor.execute(query, {"pipeline": "recruitment", "start": datetime(2000, 1, 1), "end": datetime(2100, 1, 1)})
-    found = list(cursor.fetchall())
+    records = list(cursor.fetchall())
     lab.conn.rollback()
-    return found
+    return records
 
 
 def test_verify_finds_a_folded_hour_that_lost_or_gained_a_contribution(lab: Lab) -> None:
@@ -245,8 +245,8 @@ def test_a_batch_that_opens_while_its_hour_is_folded_takes_the_whole_hour(lab: L
 
 def test_an_hour_is_not_folded_while_a_batch_of_it_opens(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     two_minutes_to_fold(lab)
-    found: list[int] = []
-    folder = threading.Thread(target=lambda: found.append(fold_with_own_session()))
+    result: list[int] = []
+    folder = threading.Thread(target=lambda: result.append(fold_with_own_session()))
     complete = batches.folded_hours.complete
 
     def complete_while_folding(*arguments) -> int:
@@ -259,7 +259,7 @@ def test_an_hour_is_not_folded_while_a_batch_of_it_opens(lab: Lab, monkeypatch: 
     monkeypatch.setattr(batches.folded_hours, "complete", complete_while_folding)
     batch_id = lab.open(minute(1), run_id="race")
     folder.join(20)
-    assert (found, folded(lab), minutes_in(lab, batch_id)) == ([0], [], [minute(1)])
+    assert (result, folded(lab), minutes_in(lab, batch_id)) == ([0], [], [minute(1)])
 
 
 def fold_with_own_session() -> int:
@@ -375,12 +375,12 @@ def test_a_killed_folding_resumes_with_the_next_hour(lab: Lab, monkeypatch: pyte
     lab.publish({minute(number): [contribution()] for number in (0, 1, 60, 61)})
     quiet(lab)
     facts = lab.query(ALL_FACTS)
-    fold_hour, begun = folding.fold_hour, []
+    fold_hour, started = folding.fold_hour, []
 
     def killed_at_the_end_of_the_second(cursor, pipeline, hour) -> bool:
-        begun.append(hour)
+        started.append(hour)
         done = fold_hour(cursor, pipeline, hour)
-        if len(begun) == 2:
+        if len(started) == 2:
             raise KeyboardInterrupt
         return done
 

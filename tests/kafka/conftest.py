@@ -48,10 +48,10 @@ def by_dag(monkeypatch) -> None:
     monkeypatch.setenv(SETTING, DAG)
 
 
-def consume(pipeline: Pipeline, **asked) -> IngestSummary:
+def consume(pipeline: Pipeline, **options) -> IngestSummary:
     """Follow the topic up to its end, as `make ingest` does."""
-    asked = {"to_the_end": True, "seconds": 60} | asked
-    return ingest(pipeline, lambda: clients.follower(pipeline), **asked)
+    options = {"to_the_end": True, "seconds": 60} | options
+    return ingest(pipeline, lambda: clients.follower(pipeline), **options)
 
 
 def committed(pipeline: Pipeline) -> int:
@@ -79,32 +79,32 @@ def commit_as_connect(pipeline, *, behind: int = 0) -> None:
 def lake_rows(minute: str) -> dict[str, object]:
     """The rows of a minute of the lake by their id."""
     with lake("lake_reader") as session:
-        found = session.execute(
+        result = session.execute(
             "SELECT * FROM bedan.tracking WHERE minute = %s AND shard IN (0, 1, 2, 3)",
             (datetime.fromisoformat(minute),),
         )
-        return {str(row.create_time): LakeRow(row) for row in found}
+        return {str(row.create_time): LakeRow(row) for row in result}
 
 
 def kept(pipeline: Pipeline) -> list[dict]:
     """The pipeline's rejected events, in the order of their keys; `place` is the key without the topic's id."""
     with warehouse() as conn:
-        found = rows(
+        records = rows(
             conn.cursor(),
             "SELECT origin, origin_key, minute, reason, payload FROM etl.rejected_events "
             "WHERE pipeline = %(pipeline)s ORDER BY origin_key",
             {"pipeline": pipeline.name},
         )
-    return [{**row, "place": without_topic_id(row["origin_key"])} for row in found]
+    return [{**row, "place": without_topic_id(row["origin_key"])} for row in records]
 
 
 def until(condition: Callable[[], Answer], seconds: float = 30) -> Answer:
     """The first true answer."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-    return found
+    return result
 
 
 def value_of(event_id: object, **fields: object) -> bytes:

@@ -64,21 +64,21 @@ def test_a_dead_letter_is_kept_with_topic_partition_and_offset_of_its_message(pi
 
 
 def test_what_is_an_event_after_all_is_written(pipeline):
-    found = event_id("2026-09-20 10:00:00")
-    refuse(pipeline, value_of(found, custom_track="click"), offset=7)
+    result = event_id("2026-09-20 10:00:00")
+    refuse(pipeline, value_of(result, custom_track="click"), offset=7)
     assert written_and_rejected(pipeline) == (1, 0)
-    assert str(found) in lake_rows("2026-09-20 10:00:00")
+    assert str(result) in lake_rows("2026-09-20 10:00:00")
 
 
 def test_a_dead_letter_does_not_replace_a_version_that_came_after_it(pipeline):
-    found = event_id("2026-09-20 10:01:00")
-    refuse(pipeline, value_of(found, custom_track="first"), offset=8)
+    result = event_id("2026-09-20 10:01:00")
+    refuse(pipeline, value_of(result, custom_track="first"), offset=8)
     with lake("lake_writer") as session:
-        later = Event(found, {"create_time": str(found), "custom_track": "second"})
+        later = Event(result, {"create_time": str(result), "custom_track": "second"})
         as_of = change_log.write_clock(session)
         EventWriter(session, pipeline).write([later], as_of=as_of)
     assert written_and_rejected(pipeline) == (1, 0)
-    assert lake_rows("2026-09-20 10:01:00")[str(found)].custom_track == "second"
+    assert lake_rows("2026-09-20 10:01:00")[str(result)].custom_track == "second"
 
 
 @pytest.mark.parametrize("headers", [[], [("__connect.errors.topic", None)], [("__connect.errors.offset", b"x")]])

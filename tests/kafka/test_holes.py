@@ -210,9 +210,9 @@ def test_an_aborted_transaction_does_not_wait_before_a_reader_has_passed_it(pipe
     consume(pipeline)
     transaction(pipeline, 5, commit=False)
     group = group_of(pipeline.name, DAG)
-    assert sum(one.waiting for one in topics.reaches(pipeline, group).values()) == 0
+    assert sum(reach.waiting for reach in topics.reaches(pipeline, group).values()) == 0
     transaction(pipeline, 1)
-    assert sum(one.waiting for one in topics.reaches(pipeline, group).values()) > 0
+    assert sum(reach.waiting for reach in topics.reaches(pipeline, group).values()) > 0
 
 
 def test_connects_offset_before_a_control_record_leaves_nothing_waiting(pipeline, monkeypatch):
@@ -249,9 +249,9 @@ def test_poison_of_a_topic_that_is_made_again_overwrites_nothing(pipeline, send)
     with producer(pipeline) as new:
         new.send(b"{second", partition=0)
     assert consume(pipeline).refused == 1
-    found = kept(pipeline)
-    assert {row["place"] for row in found} == {f"{pipeline.topic}/0/0"}
-    assert sorted(row["payload"] for row in found) == ['{"line": "{first"}', '{"line": "{second"}']
+    result = kept(pipeline)
+    assert {row["place"] for row in result} == {f"{pipeline.topic}/0/0"}
+    assert sorted(row["payload"] for row in result) == ['{"line": "{first"}', '{"line": "{second"}']
     assert of_topic(pipeline)[:2] == ({}, {})
 
 
@@ -344,6 +344,6 @@ def test_dead_letters_wait_while_the_warehouse_is_stopped(own_warehouse, pipelin
     assert consume(pipeline).refused == 0
     group = group_of(pipeline.name, DEAD_LETTERS)
     letters = replace(pipeline, topic=f"{pipeline.topic}.dead")
-    assert sum(one.waiting for one in topics.reaches(letters, group).values()) == 1
+    assert sum(reach.waiting for reach in topics.reaches(letters, group).values()) == 1
     own_warehouse.start()
     assert consume(pipeline).refused == 1

@@ -43,9 +43,9 @@ def test_events_are_in_the_lake_and_their_minutes_touched_before_anything_is_com
     send.write(events)
     summary = consume(pipeline)
     assert (summary.written, summary.refused, summary.misplaced, len(summary.minutes)) == (30, 0, 0, 3)
-    found = lake_rows("2026-08-01 10:00")
-    assert sorted(found) == sorted(str(one.create_time) for one in events[::3])
-    assert {row.custom_track for row in found.values()} == {"click"} and {row.bid for row in found.values()} == {None}
+    result = lake_rows("2026-08-01 10:00")
+    assert sorted(result) == sorted(str(one.create_time) for one in events[::3])
+    assert {row.custom_track for row in result.values()} == {"click"} and {row.bid for row in result.values()} == {None}
     assert summary.minutes <= touched(date(2026, 8, 1))
     assert committed(pipeline) == 30
     assert consume(pipeline).written == 0  # nothing comes again once it is committed
@@ -91,20 +91,20 @@ def test_poison_is_kept_with_its_place_and_the_rest_continues(pipeline, send):
     summary = consume(pipeline)
     assert (summary.written, summary.refused) == (20, 5)
     assert sorted(lake_rows("2026-08-03 10:00")) == sorted(str(one.create_time) for one in good)
-    found = kept(pipeline)
-    places = [row["place"].rsplit("/", 2) for row in found]
+    result = kept(pipeline)
+    places = [row["place"].rsplit("/", 2) for row in result]
     assert {(topic, partition) for topic, partition, _ in places} == {(pipeline.topic, "2")}
     offsets = sorted(int(offset) for _, _, offset in places)
     assert offsets == list(range(offsets[0], offsets[0] + 5))
-    assert {row["origin"] for row in found} == {"kafka"}
-    assert {row["reason"].partition(":")[0] for row in found} == {
+    assert {row["origin"] for row in result} == {"kafka"}
+    assert {row["reason"].partition(":")[0] for row in result} == {
         "the message is not JSON",
         "the message has no value",
         "the message is JSON, but not an object of fields",
         "create_time 'yesterday' is not a time-UUID (version 1, 36 characters)",
         "the message holds half of a character (a lone surrogate), which no text can",
     }
-    assert '{"line": "{not json"}' in {row["payload"] for row in found}
+    assert '{"line": "{not json"}' in {row["payload"] for row in result}
 
 
 def test_poison_counts_once_for_any_number_of_deliveries(pipeline, send):
@@ -248,9 +248,9 @@ def test_the_task_names_the_topic_that_it_followed_and_the_table_that_it_filled(
     running.join(30)
     servers = json.loads(kafka_broker["AIRFLOW_CONN_KAFKA_DEFAULT"])["extra"]["bootstrap.servers"]
     lake_port = json.loads(os.environ["AIRFLOW_CONN_LAKE_WRITER"])["port"]
-    told = task.get_openlineage_facets_on_complete(None)
-    assert [(one.namespace, one.name) for one in told.inputs] == [(f"kafka://{servers}", "recruitment.events")]
-    [table] = told.outputs
+    facets = task.get_openlineage_facets_on_complete(None)
+    assert [(input.namespace, input.name) for input in facets.inputs] == [(f"kafka://{servers}", "recruitment.events")]
+    [table] = facets.outputs
     assert (table.namespace, table.name) == (f"cassandra://127.0.0.1:{lake_port}", "bedan.tracking")
     assert table.outputFacets["outputStatistics"].rowCount == 3
 

@@ -37,8 +37,8 @@ def read(value, pipeline=RECRUITMENT):
     ],
 )
 def test_an_event_is_kept_as_its_producer_wrote_it(text):
-    found = read((text % ID).encode())
-    assert (found.create_time, payload_of(found).decode()) == (parse(ID), text % ID)
+    result = read((text % ID).encode())
+    assert (result.create_time, payload_of(result).decode()) == (parse(ID), text % ID)
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_the_numbers_beside_it_stay_as_they_were_written():
     ],
 )  # fmt: skip
 def test_what_can_be_no_event_is_refused_with_its_reason_and_place(value, reason):
-    found = read(value)
-    assert found.reason.startswith(reason), found.reason
-    assert found.key == "recruitment.events/0/7"
-    assert len(found.payload.encode()) < 16_000_000  # fits into its column
-    assert found.payload  # an empty one says that housekeeping has removed it
+    result = read(value)
+    assert result.reason.startswith(reason), result.reason
+    assert result.key == "recruitment.events/0/7"
+    assert len(result.payload.encode()) < 16_000_000  # fits into its column
+    assert result.payload  # an empty one says that housekeeping has removed it
 
 
 @pytest.mark.parametrize("name", ["recruitment", "ecommerce"])
@@ -100,8 +100,8 @@ def test_what_can_be_no_event_is_refused_with_its_reason_and_place(value, reason
 )
 def test_a_message_without_an_event_id_is_refused_for_any_value(name, value):
     """Python makes no number of more than 4,300 digits, and reads no list of any depth."""
-    found = read(b'{"a": %s}' % value, pipelines.get(name))
-    assert isinstance(found, Refused) and found.reason
+    result = read(b'{"a": %s}' % value, pipelines.get(name))
+    assert isinstance(result, Refused) and result.reason
 
 
 def test_an_unreadable_record_is_kept_as_a_line_and_the_rest_unchanged():
@@ -115,22 +115,22 @@ def test_an_unreadable_record_is_kept_as_a_line_and_the_rest_unchanged():
 
 def test_an_event_of_a_closed_minute_is_refused_with_its_minute():
     keeps_an_hour = replace(RECRUITMENT, lake_retention=timedelta(hours=1))
-    found = read({"create_time": ID}, keeps_an_hour)
-    assert "older than the lake keeps" in found.reason
-    assert found.minute == datetime(2026, 3, 1, 12, 34)
+    result = read({"create_time": ID}, keeps_an_hour)
+    assert "older than the lake keeps" in result.reason
+    assert result.minute == datetime(2026, 3, 1, 12, 34)
 
 
 @pytest.mark.parametrize("no_id", [{}, {"id": " "}, {"id": None}, {"id": "NULL"}])
 def test_an_event_without_an_id_gets_one_from_its_content(no_id):
     by_order = replace(RECRUITMENT, event_id="id")
-    said = {"create_time": ID, "ev": 1, "ed": "x"}
+    text = {"create_time": ID, "ev": 1, "ed": "x"}
     first, again = (
-        read({**said, **no_id}, by_order),
+        read({**text, **no_id}, by_order),
         read({"ed": "x ", **no_id, "ev": "1", "create_time": ID}, by_order),
     )
     assert first.values["id"] == again.values["id"] == content_id(by_order, {"create_time": ID, "ev": "1", "ed": "x"})
-    assert read({**said, **no_id, "ev": 2}, by_order).values["id"] != first.values["id"]
-    assert read({**said, "id": 17}, by_order).values["id"] == "17"
+    assert read({**text, **no_id, "ev": 2}, by_order).values["id"] != first.values["id"]
+    assert read({**text, "id": 17}, by_order).values["id"] == "17"
 
 
 def test_an_event_in_another_partition_than_its_shard_is_reported():

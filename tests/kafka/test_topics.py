@@ -30,8 +30,8 @@ def test_a_topic_is_called_after_its_pipeline_unless_declared():
 
 def test_set_up_makes_a_topic_for_each_pipeline_and_changes_nothing_the_second_time(schemas, kafka_broker, by_dag):
     setup.set_up()
-    assert {one.topic: partitions(one.topic) for one in pipelines.all_pipelines().values()} == {
-        one.topic: one.shards for one in pipelines.all_pipelines().values()
+    assert {pipeline.topic: partitions(pipeline.topic) for pipeline in pipelines.all_pipelines().values()} == {
+        pipeline.topic: pipeline.shards for pipeline in pipelines.all_pipelines().values()
     }
     before = topics.reaches(RECRUITMENT, group_of("recruitment", DAG))
     setup.set_up()
@@ -69,8 +69,8 @@ def test_a_topic_of_dead_letters_that_connect_has_made_gets_its_settings(kafka_b
 
     def settings() -> list[str]:
         (answer,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, letters)]).values()
-        found = answer.result(timeout=10)
-        return [found[name].value for name in ("message.timestamp.type", "max.message.bytes", "retention.ms")]
+        result = answer.result(timeout=10)
+        return [result[name].value for name in ("message.timestamp.type", "max.message.bytes", "retention.ms")]
 
     until(lambda: settings() == ["LogAppendTime", "16777216", "86400000"])  # the broker learns it from its controller
 
@@ -81,9 +81,9 @@ def test_it_is_known_how_far_a_group_has_come(pipeline, send):
     send.write([event("2026-08-20 10:00:00") for _ in range(10)])
     reaches = topics.reaches(pipeline, group)
     assert sorted(reaches) == [0, 1, 2, 3]
-    assert sum(one.waiting for one in reaches.values()) == 10
+    assert sum(reach.waiting for reach in reaches.values()) == 10
     consume(pipeline)
-    assert sum(one.waiting for one in topics.reaches(pipeline, group).values()) == 0
+    assert sum(reach.waiting for reach in topics.reaches(pipeline, group).values()) == 0
     assert committed(pipeline) == 10
 
 
@@ -148,8 +148,8 @@ def test_tls_and_sasl_of_the_connection_reach_the_client(monkeypatch):
         '"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "etl", "sasl.password": "s3cret"}}'
     )
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", secure)
-    found = clients.settings()
-    assert (found["security.protocol"], found["sasl.password"]) == ("SASL_SSL", "s3cret")
+    result = clients.settings()
+    assert (result["security.protocol"], result["sasl.password"]) == ("SASL_SSL", "s3cret")
     clients.follower(RECRUITMENT).close()  # the client takes them
 
 
@@ -160,7 +160,7 @@ def test_the_broker_of_the_session_answers(kafka_broker):
 def test_repeated_complaints_of_a_client_are_logged_once_in_a_while(caplog, monkeypatch):
     from confluent_kafka import KafkaError
 
-    monkeypatch.setattr(clients, "_said_at", {})
+    monkeypatch.setattr(clients, "_logged_at", {})
     refused = KafkaError(KafkaError._TRANSPORT, "Connection refused")
     all_down = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
     for error in (refused, all_down, refused, refused):

@@ -27,8 +27,8 @@ def test_events_reach_the_lake_by_the_topic_and_poison_is_rejected(pipeline, by_
     assert (summary.written, summary.refused, summary.misplaced) == (300 + sent.duplicates, sent.poison, 0)
     assert len(kept(pipeline)) == sent.poison
     with lake() as session:
-        found = minute_counts(session, pipeline, sent.minutes)
-    assert sum(rows for rows, _ in found.values()) == 300
+        result = minute_counts(session, pipeline, sent.minutes)
+    assert sum(rows for rows, _ in result.values()) == 300
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def test_the_same_rows_are_the_same_events_in_any_file() -> None:
 
 
 def test_equal_rows_of_one_file_are_events_of_their_own() -> None:
-    found = read_all([ROW, ROW, ROW])
-    assert len({event.values["id"] for event in found}) == len({event.create_time for event in found}) == 3
-    assert found == read_all([["too", "old", "", ""], ROW, ROW, ROW])[1:]  # other rows change nothing
+    result = read_all([ROW, ROW, ROW])
+    assert len({event.values["id"] for event in result}) == len({event.create_time for event in result}) == 3
+    assert result == read_all([["too", "old", "", ""], ROW, ROW, ROW])[1:]  # other rows change nothing
 
 
 def test_order_of_columns_white_space_and_empty_columns_make_no_other_event() -> None:
@@ -87,46 +87,46 @@ def test_order_of_columns_white_space_and_empty_columns_make_no_other_event() ->
 
 def test_a_given_id_makes_the_event_the_same_wherever_it_stands() -> None:
     header, row = ["id", *HEADER], ["order-7", *ROW]
-    found = read(row, header=header)
-    assert found.values["id"] == "order-7"
-    assert read(row, header=header) == found
-    assert read(["order-8", *ROW], header=header).create_time != found.create_time
+    result = read(row, header=header)
+    assert result.values["id"] == "order-7"
+    assert read(row, header=header) == result
+    assert read(["order-8", *ROW], header=header).create_time != result.create_time
 
 
 def test_a_given_create_time_is_kept() -> None:
-    found = read([CREATE_TIME, *ROW], header=["create_time", *HEADER])
-    assert str(found.create_time) == CREATE_TIME
+    result = read([CREATE_TIME, *ROW], header=["create_time", *HEADER])
+    assert str(result.create_time) == CREATE_TIME
 
 
 @pytest.mark.parametrize("empty", ["", "NaN", " ", "NULL", "\\N", "None"])
 def test_a_blank_create_time_or_id_is_generated(empty: str) -> None:
-    found = read([empty, empty, *ROW], header=["create_time", "id", *HEADER])
-    assert (found.create_time, found.values["id"]) == (read(ROW).create_time, read(ROW).values["id"])
+    result = read([empty, empty, *ROW], header=["create_time", "id", *HEADER])
+    assert (result.create_time, result.values["id"]) == (read(ROW).create_time, read(ROW).values["id"])
 
 
 def test_a_row_reaches_the_lake_as_it_was_sent() -> None:
-    found = read(["NaN", *ROW[:2], " NaN ", "s1"], header=["id", *HEADER])
-    assert json.loads(payload_of(found))["brand"] == " NaN "
+    result = read(["NaN", *ROW[:2], " NaN ", "s1"], header=["id", *HEADER])
+    assert json.loads(payload_of(result))["brand"] == " NaN "
 
 
 @pytest.mark.parametrize("text", ["", "NaN", "yesterday", "1969-12-31 23:59:59", "2101-01-01 00:00:00", "15725664"])
 def test_a_row_without_any_time_is_refused_with_its_content(text: str) -> None:
-    found = read([text, *ROW[1:]])
-    assert isinstance(found, Refused)
-    assert "is not a timestamp between 1970 and 2100, and there is no create_time" in found.reason
-    assert json.loads(found.payload)["brand"] == "nordlys"
+    result = read([text, *ROW[1:]])
+    assert isinstance(result, Refused)
+    assert "is not a timestamp between 1970 and 2100, and there is no create_time" in result.reason
+    assert json.loads(result.payload)["brand"] == "nordlys"
 
 
 @pytest.mark.parametrize("text", ["x", "0e207ccf-156b-41f1-8000-0a0b0c0d0e0f"])
 def test_a_create_time_that_is_none_is_refused_and_not_made_up(text: str) -> None:
-    found = read([text, *ROW], header=["create_time", *HEADER])
-    assert isinstance(found, Refused) and "is not a time-UUID" in found.reason
+    result = read([text, *ROW], header=["create_time", *HEADER])
+    assert isinstance(result, Refused) and "is not a time-UUID" in result.reason
 
 
 def test_an_id_that_no_key_takes_is_refused() -> None:
-    found = read(["x" * 70_000, *ROW], header=["id", *HEADER])
-    assert isinstance(found, Refused) and found.reason == "id, the event's id, is longer than 1000 characters"
-    assert found.minute == datetime(2019, 11, 1)
+    result = read(["x" * 70_000, *ROW], header=["id", *HEADER])
+    assert isinstance(result, Refused) and result.reason == "id, the event's id, is longer than 1000 characters"
+    assert result.minute == datetime(2019, 11, 1)
 
 
 def test_a_refused_row_that_is_corrected_is_the_event_that_an_import_of_it_makes() -> None:
@@ -142,16 +142,16 @@ def test_a_refused_row_that_is_corrected_is_the_event_that_an_import_of_it_makes
 
 def test_rows_of_a_flat_table_without_ids_get_them_from_their_content() -> None:
     rows = TableEvents(SHOP, CLOCK)
-    found = rows.read(FlatRow(1, CREATE_TIME, {"event_type": "view"}))
-    assert found == rows.read(FlatRow(2, CREATE_TIME, {"event_type": "view"}))
-    assert str(found.create_time) == CREATE_TIME and found.values["id"]
+    result = rows.read(FlatRow(1, CREATE_TIME, {"event_type": "view"}))
+    assert result == rows.read(FlatRow(2, CREATE_TIME, {"event_type": "view"}))
+    assert str(result.create_time) == CREATE_TIME and result.values["id"]
 
 
 def test_a_pipeline_that_declares_nothing_of_this_makes_nothing_up() -> None:
     plain = pipelines.get("recruitment")
     header = ["create_time", "ev", "id", "ts"]
-    found = read([CREATE_TIME, "1", "", "NaN"], header=header, pipeline=plain)
-    assert dict(found.values) == {"create_time": CREATE_TIME, "ev": "1", "id": "", "ts": "NaN"}
+    result = read([CREATE_TIME, "1", "", "NaN"], header=header, pipeline=plain)
+    assert dict(result.values) == {"create_time": CREATE_TIME, "ev": "1", "id": "", "ts": "NaN"}
     assert isinstance(read(["", "1", "", "2019-11-01 00:00:07"], header=header, pipeline=plain), Refused)
 
 
@@ -189,8 +189,8 @@ def test_json_lines_of_equal_rows_are_events_of_their_own_also_where_they_are_co
     ],
 )
 def test_an_event_outside_the_declared_range_is_refused_before_the_lake(time: str, reason: str | None) -> None:
-    found = read([time, *ROW[1:]])
-    assert (found.reason.startswith(reason) and found.minute) if reason else not isinstance(found, Refused)
+    result = read([time, *ROW[1:]])
+    assert (result.reason.startswith(reason) and result.minute) if reason else not isinstance(result, Refused)
 
 
 def test_an_event_that_was_too_far_ahead_is_admitted_when_its_time_comes() -> None:

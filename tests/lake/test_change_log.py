@@ -74,12 +74,12 @@ def test_a_session_that_sends_client_timestamps_may_not_touch(writer):
 def test_thousands_of_minutes_of_many_days_are_all_touched(writer, reader):
     minutes = [MINUTE + timedelta(minutes=97 * number) for number in range(3_000)]
     change_log.touch(writer, "test.many", minutes)
-    found = [
+    result = [
         minute
         for day in change_log.changed_days(reader, "test.many")
         for minute in change_log.minutes_of_day(reader, "test.many", day)
     ]
-    assert sorted(found) == minutes
+    assert sorted(result) == minutes
 
 
 def test_the_digest_changes_with_every_touch(writer, reader):

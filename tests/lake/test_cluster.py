@@ -29,9 +29,9 @@ ONE, THREE = {"minutemark": 1}, {"minutemark": 3}
     ],
 )  # fmt: skip
 def test_one_replica_on_three_nodes_is_refused_unless_declared(nodes, factor, replicas, match):
-    found = refusal(nodes, factor, replicas)
-    assert found is None if match is None else re.search(match, found)
-    assert found is None or "MINUTEMARK_REPLICATION_FACTOR=1 accepts one" in found
+    result = refusal(nodes, factor, replicas)
+    assert result is None if match is None else re.search(match, result)
+    assert result is None or "MINUTEMARK_REPLICATION_FACTOR=1 accepts one" in result
 
 
 def test_replicas_are_those_of_the_data_center():
@@ -73,8 +73,8 @@ def test_clocks_that_are_apart_are_named():
     near = {"10.0.0.1": timedelta(seconds=-60), "10.0.0.2": timedelta(seconds=-56)}
     assert clock_problem(near) is None, "This machine's own clock does not matter."
     assert clock_problem({}) is None
-    found = clock_problem(near | {"10.0.0.3": timedelta(seconds=-50.5)})
-    assert "10.0.0.1 and 10.0.0.3 are 9.5 s apart" in found and "NTP" in found
+    result = clock_problem(near | {"10.0.0.3": timedelta(seconds=-50.5)})
+    assert "10.0.0.1 and 10.0.0.3 are 9.5 s apart" in result and "NTP" in result
 
 
 def test_several_data_centers_need_a_name_in_the_connection():

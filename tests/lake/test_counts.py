@@ -33,9 +33,9 @@ def test_a_sample_gives_every_minute_the_rows_of_one_near_it(recruitment, writer
     EventWriter(writer, recruitment).write(
         [event(str(minute), ev="1") for minute in minutes[300:] for _ in range(3)]  # nothing before
     )
-    found = counts.sampled_rows(reader, recruitment, reversed(minutes))
-    assert list(found) == minutes
-    assert set(found.values()) == {0, 3} and sum(found.values()) == 900
+    result = counts.sampled_rows(reader, recruitment, reversed(minutes))
+    assert list(result) == minutes
+    assert set(result.values()) == {0, 3} and sum(result.values()) == 900
     assert counts.sampled_rows(reader, recruitment, minutes[299:301]) == {minutes[299]: 0, minutes[300]: 3}
     assert counts.sampled_rows(reader, recruitment, []) == {}
 
@@ -56,8 +56,8 @@ def test_every_minute_is_counted_for_any_number_of_minutes_and_any_page_size(rec
     EventWriter(writer, recruitment).write(
         [event(str(minute), ev="1") for minute, number in rows.items() for _ in range(number)]
     )
-    found = minute_counts(reader, recruitment, minutes)
-    assert {minute: number for minute, (number, _) in found.items()} == rows
+    result = minute_counts(reader, recruitment, minutes)
+    assert {minute: number for minute, (number, _) in result.items()} == rows
 
 
 def test_a_minute_of_many_shards_is_counted_and_sampled_whole(recruitment, writer, reader):
@@ -83,13 +83,13 @@ def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(rec
         with pytest.raises(ReadFailure):
             minute_counts(reader, recruitment, minutes)
         named, ids = [], []
-        found = minute_counts(
+        result = minute_counts(
             reader, recruitment, minutes, lambda minute, _: ids.append(minute), lambda *place: named.append(place)
         )
-        assert {minute: rows for minute, (rows, _) in found.items()} == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
+        assert {minute: rows for minute, (rows, _) in result.items()} == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
         assert [(minute, shard) for minute, shard, _ in named] == [(minutes[1], 2)]
         assert isinstance(named[0][2], ReadFailure)
-        assert {minute: ids.count(minute) for minute in found} == dict.fromkeys(found, 5), "Each row once."
+        assert {minute: ids.count(minute) for minute in result} == dict.fromkeys(result, 5), "Each row once."
         assert counts.sampled_rows(reader, recruitment, minutes) == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
 
 

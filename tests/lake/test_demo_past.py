@@ -17,39 +17,41 @@ from include.lake.keys import minute_of, time_of
 
 NOW = datetime(2026, 9, 15, 18, 7, 30)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-WITH_PAST = [one for one in pipelines.all_pipelines().values() if hasattr(demo_of(one), "PAST")]
+WITH_PAST = [pipeline for pipeline in pipelines.all_pipelines().values() if hasattr(demo_of(pipeline), "PAST")]
 
 
 def hours(minutes) -> Counter:
     """Events by hour."""
-    found = Counter()
-    for one in minutes:
-        found[one.minute.replace(minute=0)] += one.events
-    return found
+    result = Counter()
+    for minute in minutes:
+        result[minute.minute.replace(minute=0)] += minute.events
+    return result
 
 
 def test_every_hour_of_a_day_and_of_two_weeks_has_events() -> None:
-    found = hours(past_minutes(NOW, demo.PAST))
-    assert {NOW.replace(minute=0, second=0) - number * HOUR for number in range(14 * 24 + 1)} <= set(found)
-    assert sum(found.values()) < 100_000
+    result = hours(past_minutes(NOW, demo.PAST))
+    assert {NOW.replace(minute=0, second=0) - number * HOUR for number in range(14 * 24 + 1)} <= set(result)
+    assert sum(result.values()) < 100_000
 
 
 def test_the_newest_minutes_come_first_and_those_of_the_live_demo_are_left_out() -> None:
-    minutes = [one.minute for one in past_minutes(NOW, DAY)]
+    minutes = [past_minute.minute for past_minute in past_minutes(NOW, DAY)]
     assert minutes[0] == datetime(2026, 9, 15, 18, 0)
     assert minutes == sorted(minutes, reverse=True) and len(minutes) == len(set(minutes))
     assert minutes[-1] >= NOW - DAY
 
 
 def test_the_last_day_has_as_many_events_an_hour_as_the_live_demo_at_its_busiest() -> None:
-    found = hours(past_minutes(NOW, DAY))
-    assert found[datetime(2026, 9, 15, 17)] == 60 * EVENTS_A_MINUTE
-    assert found[datetime(2026, 9, 15, 3)] < found[datetime(2026, 9, 15, 9)] / 4
+    result = hours(past_minutes(NOW, DAY))
+    assert result[datetime(2026, 9, 15, 17)] == 60 * EVENTS_A_MINUTE
+    assert result[datetime(2026, 9, 15, 3)] < result[datetime(2026, 9, 15, 9)] / 4
 
 
 def test_a_minute_has_the_same_ids_later_and_with_fewer_events_its_first_ones() -> None:
-    [now] = [one for one in past_minutes(NOW, DAY) if one.minute == datetime(2026, 9, 15, 12)]
-    [later] = [one for one in past_minutes(NOW + 3 * DAY, demo.PAST) if one.minute == now.minute]
+    [now] = [past_minute for past_minute in past_minutes(NOW, DAY) if past_minute.minute == datetime(2026, 9, 15, 12)]
+    [later] = [
+        past_minute for past_minute in past_minutes(NOW + 3 * DAY, demo.PAST) if past_minute.minute == now.minute
+    ]
     assert (now.events, later.events) == (190, 38)
     first = [event.create_time for event in events_of(demo, now, NOW)]
     assert [event.create_time for event in events_of(demo, later, NOW + 3 * DAY)] == first[:38]
@@ -92,7 +94,7 @@ def test_sent_twice_it_is_in_the_lake_once_and_its_minutes_are_touched(name, lak
     pipeline = pipelines.get(name)
     now = change_log.clock(reader)
     sent = send_past(pipeline, now, past=3 * HOUR)
-    minutes = {one.minute: one.events for one in past_minutes(now, 3 * HOUR)}
+    minutes = {past_minute.minute: past_minute.events for past_minute in past_minutes(now, 3 * HOUR)}
     first = minute_counts(reader, pipeline, minutes)
     assert {minute: rows for minute, (rows, _) in first.items()} == minutes and sum(minutes.values()) == sent
     assert send_past(pipeline, now + 2 * MINUTE, past=3 * HOUR) >= sent - 600

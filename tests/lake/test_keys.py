@@ -31,8 +31,8 @@ def test_the_shard_is_the_partition_of_kafkas_default_partitioner():
 
 
 def test_shards_share_the_load():
-    found = [shard_of(str(uuid.UUID(int=number)), 4) for number in range(4_000)]
-    assert all(900 < found.count(shard) < 1_100 for shard in range(4))
+    result = [shard_of(str(uuid.UUID(int=number)), 4) for number in range(4_000)]
+    assert all(900 < result.count(shard) < 1_100 for shard in range(4))
 
 
 def test_time_and_minute_come_from_the_time_uuid():

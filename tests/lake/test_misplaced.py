@@ -27,18 +27,18 @@ def test_rows_in_partitions_that_no_run_reads_are_named(recruitment, admin, writ
     insert(admin, AT, -1, 4)
     insert(admin, AT + timedelta(seconds=30), 0, 31)
     insert(admin, 1_700_000_000_000_000_000, 2, 5)  # nanoseconds, which no calendar has as milliseconds
-    found = {
+    result = {
         (one.minute, one.found["shard"]): one
         for one in unread.findings(reader, recruitment, AT, AT + timedelta(minutes=1))
     }
-    assert {key: one.found["rows"] for key, one in found.items()} == {
+    assert {key: one.found["rows"] for key, one in result.items()} == {
         (None, 2): 1,
         (AT, 6): 2,
         (AT, -1): 1,
         (AT + timedelta(seconds=30), 0): 1,
     }
-    assert "expected shard=0 to 3" in str(found[AT, 6]) and "2026-09-01 10:00:30" in str(
-        found[AT + timedelta(seconds=30), 0]
+    assert "expected shard=0 to 3" in str(result[AT, 6]) and "2026-09-01 10:00:30" in str(
+        result[AT + timedelta(seconds=30), 0]
     )
     later = unread.findings(reader, recruitment, AT + timedelta(minutes=1), AT + timedelta(minutes=2))
     assert {one.minute for one in later} == {None}
@@ -55,10 +55,11 @@ def test_an_id_under_two_create_times_is_named_with_both(writer, reader):
     EventWriter(writer, SHOP).write([first, again, within, other, alone, alone])
     identities = Identities()
     counts.minute_counts(reader, SHOP, [AT + timedelta(hours=1), AT + timedelta(hours=1, minutes=1)], identities.add)
-    found = {
-        one.where: (one.expected["create_time"], one.found["create_time"]) for one in identities.findings(reader, SHOP)
+    result = {
+        finding.where: (finding.expected["create_time"], finding.found["create_time"])
+        for finding in identities.findings(reader, SHOP)
     }
-    assert found == {
+    assert result == {
         "id 'o-77'": (str(first.create_time), str(again.create_time)),
         "id 'o-78'": (str(within.create_time), str(other.create_time)),
     }

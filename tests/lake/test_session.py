@@ -89,10 +89,10 @@ def test_an_older_protocol_is_found(connection):
 def test_connecting_takes_a_moment_only(cassandra_node):
     with lake():
         pass
-    begun = time.monotonic()
+    started = time.monotonic()
     with lake() as session:
         session.execute("SELECT now() FROM system.local")
-    assert time.monotonic() - begun < 2  # 0.2 s on a quiet machine
+    assert time.monotonic() - started < 2  # 0.2 s on a quiet machine
 
 
 def test_importing_the_lake_imports_neither_airflow_nor_the_driver():

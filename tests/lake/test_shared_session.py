@@ -104,9 +104,9 @@ def test_a_lake_that_comes_back_is_polled_again(account, writer):
         with pytest.raises(LakeError, match="connection relayed"):  # a new session, which finds no node
             await poll(through, "test.back")
         await relay.start(through.port)
-        found = await poll(through, "test.back")
+        result = await poll(through, "test.back")
         await relay.stop()
-        return found
+        return result
 
     assert list(asyncio.run(polls())) == [MINUTE.date()]
 

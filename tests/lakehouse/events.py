@@ -52,5 +52,5 @@ def counted() -> dict[datetime, tuple[int, ...]]:
 
 
 def in_table() -> list[tuple]:
-    found = table.table(SHOP).scan(selected_fields=("minute", "event_type", "product_id")).to_arrow().to_pylist()
-    return sorted((row["minute"], row["event_type"], row["product_id"] and int(row["product_id"])) for row in found)
+    result = table.table(SHOP).scan(selected_fields=("minute", "event_type", "product_id")).to_arrow().to_pylist()
+    return sorted((row["minute"], row["event_type"], row["product_id"] and int(row["product_id"])) for row in result)

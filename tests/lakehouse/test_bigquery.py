@@ -69,11 +69,11 @@ def test_columns_are_described_as_in_the_view_for_bi_tools(bigquery, files) -> N
     [visits] = [view for view in bi_views.of_pipeline(SHOP) if view.name == "ecommerce.bi_visits"]
     known = {column.name: column.description for column in visits.columns}
     for name in (tables.loads_table(SHOP), tables.view(SHOP)):
-        found = {field.name: (field.field_type, field.description) for field in bigquery.get_table(name).schema}
-        assert found["hour"] == ("TIMESTAMP", known["hour_utc"])
-        assert all(found[measure] == ("INTEGER", known[measure]) for measure in ("visits", "cart_additions"))
-        assert found.keys() == {"hour", "attempt", "visits", "cart_additions", "counted_at"}
-        assert all(text for _, text in found.values())
+        result = {field.name: (field.field_type, field.description) for field in bigquery.get_table(name).schema}
+        assert result["hour"] == ("TIMESTAMP", known["hour_utc"])
+        assert all(result[measure] == ("INTEGER", known[measure]) for measure in ("visits", "cart_additions"))
+        assert result.keys() == {"hour", "attempt", "visits", "cart_additions", "counted_at"}
+        assert all(text for _, text in result.values())
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ def rewrite(at) -> None:
 def add_by_hand(at) -> None:
     """Events of a minute that no merge has read, as somebody appends them: those of ten o'clock once more."""
     into = table.table(SHOP)
-    found = into.scan(row_filter=table.within([TEN])).to_arrow()
-    into.append(found.set_column(0, found.schema.field("minute"), [[at] * len(found)]))
+    result = into.scan(row_filter=table.within([TEN])).to_arrow()
+    into.append(result.set_column(0, result.schema.field("minute"), [[at] * len(result)]))
 
 
 @pytest.fixture

@@ -102,8 +102,8 @@ def commits_locked() -> Iterator[None]:
 
 
 def snapshot() -> int | None:
-    found = table.table(SHOP).current_snapshot()
-    return found and found.snapshot_id
+    result = table.table(SHOP).current_snapshot()
+    return result and result.snapshot_id
 
 
 @pytest.fixture

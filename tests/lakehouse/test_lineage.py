@@ -26,7 +26,7 @@ def reported(file: Path) -> dict[str, dict]:
 
 def origins(output: dict, column: str) -> dict[tuple[str, str, str], str | None]:
     fields = column_lineage(output["facets"]["columnLineage"]).fields[column].inputFields
-    return {(one.namespace, one.name, one.field): one.transformations[0].subtype for one in fields}
+    return {(field.namespace, field.name, field.field): field.transformations[0].subtype for field in fields}
 
 
 def columns_of(data_set: dict) -> list[str]:

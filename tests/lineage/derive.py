@@ -110,7 +110,7 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
         for statement in file.statements
         if (table := ddl.declared(statement))
     )
-    reported = [*staged, *(one.table for one in pipeline.dimensions), *pipeline.contribution_tables]
+    reported = [*staged, *(dimension.table for dimension in pipeline.dimensions), *pipeline.contribution_tables]
     reported = list(dict.fromkeys([*reported, *(fact.table for fact in pipeline.facts)]))
     columns = {table: of_sql.columns_of(created[table], MYSQL) for table in reported}
     filled = {table: _with_generated(relation, columns[table]) for table, relation in staged.items()}
@@ -123,8 +123,8 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
 
     for file in files(pipeline, "merge.sql"):
         for statement in file.statements:
-            if found := of_sql.inserted(statement, read, MYSQL):
-                table, relation = found
+            if result := of_sql.inserted(statement, read, MYSQL):
+                table, relation = result
                 known = filled.get(table, Relation())
                 known.columns = {name: union(known.columns.get(name, {}), of) for name, of in relation.columns.items()}
                 known.include_rows(relation)
@@ -142,7 +142,7 @@ def _warehouse_tables(pipeline: Pipeline, staged: dict[str, Relation]) -> Iterat
 def _views(pipeline: Pipeline, columns: dict[str, list[str]]) -> Iterator[tuple[str, dict]]:
     """The views of boards and BI tools; `columns` by table."""
     described = {
-        view.name: {one.name: {"type": one.type, "comment": one.description} for one in view.columns}
+        view.name: {column.name: {"type": column.type, "comment": column.description} for column in view.columns}
         for view in bi_views.of_pipeline(pipeline)
     }
 
@@ -154,7 +154,9 @@ def _views(pipeline: Pipeline, columns: dict[str, list[str]]) -> Iterator[tuple[
             view, relation = of_sql.view(statement, read, MYSQL)
             columns[view] = list(relation.columns)
             kinds = described.get(view, {})
-            name, known = _described(f"{MYSQL} {view}", {one: kinds.get(one, {}) for one in columns[view]}, relation)
+            name, known = _described(
+                f"{MYSQL} {view}", {column: kinds.get(column, {}) for column in columns[view]}, relation
+            )
             yield name, {**known, "view": True}
 
 
@@ -216,10 +218,10 @@ def _described(name: str, columns: dict[str, dict], relation: Relation | None = 
 
 
 def _by_table(origins: Origins) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+    result: dict[str, dict[str, str]] = {}
     for (table, column), how in sorted(origins.items()):
-        found.setdefault(table, {})[column] = how
-    return found
+        result.setdefault(table, {})[column] = how
+    return result
 
 
 def main() -> None:

@@ -54,8 +54,8 @@ def _of_plan(node: dict, source: Mapping[str, Origins]) -> tuple[Relation, dict[
     step = node["class"].rpartition(".")[2]
     if not node["children"]:
         [attributes] = [node["output"]]
-        found = {_id(one[0]): source[one[0]["name"]] for one in attributes}
-        return Relation({one[0]["name"]: source[one[0]["name"]] for one in attributes}), found
+        result = {_id(one[0]): source[one[0]["name"]] for one in attributes}
+        return Relation({one[0]["name"]: source[one[0]["name"]] for one in attributes}), result
     relation, values = _of_plan(node["children"][0], source)
     if step == "Filter":
         relation.depends(FILTER, _flat(_value(_tree(node["condition"]), values)))
@@ -66,8 +66,8 @@ def _of_plan(node: dict, source: Mapping[str, Origins]) -> tuple[Relation, dict[
     for grouping in node.get("groupingExpressions", ()):
         relation.depends(GROUP_BY, _flat(_value(_tree(grouping), values)))
     made = [_tree(one) for one in node[outputs[step]]]
-    found = {_id(one): _value(one, values) for one in made}
-    return Relation({one["name"]: _flat(found[_id(one)]) for one in made}, relation.rows), found
+    result = {_id(one): _value(one, values) for one in made}
+    return Relation({one["name"]: _flat(result[_id(one)]) for one in made}, relation.rows), result
 
 
 def _tree(expression: list[dict]) -> dict:

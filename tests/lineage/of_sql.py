@@ -53,18 +53,18 @@ def selected(query: str, tables: Tables, dialect: str) -> Relation:
 
 def columns_of(definitions: Mapping[str, str], dialect: str) -> dict[str, tuple[str, str, Callable]]:
     """Type, comment and, of a generated column, a function from the table's other columns to its origins."""
-    found = {}
+    result = {}
     for name, definition in definitions.items():
         [column] = _parsed(f"CREATE TABLE t ({name} {definition})", dialect).this.expressions
         kinds = {type(constraint.kind): constraint.kind.this for constraint in column.constraints}
         comment = kinds.get(exp.CommentColumnConstraint)
         computed = kinds.get(exp.ComputedColumnConstraint)
-        found[name] = (
+        result[name] = (
             column.kind.sql(dialect),
             comment.name if comment else "",
             computed and (lambda own, computed=computed: _origins(computed, {"": Relation(own)})),
         )
-    return found
+    return result
 
 
 def _parsed(statement: str, dialect: str) -> exp.Expression:

@@ -14,7 +14,7 @@ pytest.importorskip("pyarrow", reason="The lakehouse is not installed: `make tes
 from include.lakehouse import events  # noqa: E402
 from include.lakehouse.table import KEY  # noqa: E402
 
-DECLARED = [one for one in pipelines.all_pipelines().values() if one.lakehouse]
+DECLARED = [pipeline for pipeline in pipelines.all_pipelines().values() if pipeline.lakehouse]
 
 
 def values(pipeline: Pipeline, minute: int) -> dict[str, str]:

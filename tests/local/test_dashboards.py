@@ -35,7 +35,7 @@ def stack(tmp_path, monkeypatch):
 
 
 def test_superset_learns_of_one_account_only():
-    told = dashboards.environment_of_superset(
+    environment = dashboards.environment_of_superset(
         {
             "AIRFLOW_CONN_LAKE_ADMIN": "{}",
             "MINUTEMARK_PASSWORDS": "{}",
@@ -46,16 +46,16 @@ def test_superset_learns_of_one_account_only():
     )
     known = environment.read()
     passwords = json.loads(known["MINUTEMARK_PASSWORDS"])
-    shown = [name for name, password in passwords.items() if password in "\n".join(told.values())]
+    shown = [name for name, password in passwords.items() if password in "\n".join(environment.values())]
     assert shown == ["warehouse_bi"]
-    assert {name for name in told if name.startswith("AIRFLOW")} == {connections.variable("warehouse_bi")}
-    assert "PYTHONPATH" not in told and told["HOME"] == "/h" and told["TZ"] == "UTC"
+    assert {name for name in environment if name.startswith("AIRFLOW")} == {connections.variable("warehouse_bi")}
+    assert "PYTHONPATH" not in environment and environment["HOME"] == "/h" and environment["TZ"] == "UTC"
 
 
 def test_no_secret_is_on_a_command_line():
-    told = dashboards.environment_of_superset({})
-    secrets = [told["MINUTEMARK_SUPERSET_KEY"], told["MINUTEMARK_SUPERSET_PASSWORD"]]
-    secrets.append(json.loads(told["AIRFLOW_CONN_WAREHOUSE_BI"])["password"])
+    environment = dashboards.environment_of_superset({})
+    secrets = [environment["MINUTEMARK_SUPERSET_KEY"], environment["MINUTEMARK_SUPERSET_PASSWORD"]]
+    secrets.append(json.loads(environment["AIRFLOW_CONN_WAREHOUSE_BI"])["password"])
     for command in (dashboards.load_command(), dashboards.serve_command(8088)):
         line = " ".join(command)
         assert not [secret for secret in secrets if secret in line]
@@ -124,7 +124,7 @@ def test_a_board_loads_nothing_from_another_host(monkeypatch):
 
 
 def test_a_login_is_required_and_no_response_is_cached(monkeypatch):
-    found = settings(monkeypatch)
-    assert found.PUBLIC_ROLE_LIKE is None and not found.AUTH_USER_REGISTRATION
-    assert found.DATA_CACHE_CONFIG == {"CACHE_TYPE": "NullCache"}
-    assert dashboards.own_secrets()["key"] == found.SECRET_KEY
+    result = settings(monkeypatch)
+    assert result.PUBLIC_ROLE_LIKE is None and not result.AUTH_USER_REGISTRATION
+    assert result.DATA_CACHE_CONFIG == {"CACHE_TYPE": "NullCache"}
+    assert dashboards.own_secrets()["key"] == result.SECRET_KEY

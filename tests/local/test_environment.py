@@ -130,8 +130,8 @@ def test_a_file_of_before_an_account_keeps_its_passwords(env_file):
 def test_a_shell_reads_what_we_wrote(env_file):
     made = environment.prepare(ports.DEFAULTS, {})
     script = f'. "{env_file}"; printf %s "$AIRFLOW_CONN_LAKE_READER"'
-    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
-    assert said == made.variables["AIRFLOW_CONN_LAKE_READER"]
+    text = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert text == made.variables["AIRFLOW_CONN_LAKE_READER"]
 
 
 def test_an_external_warehouse_is_used_and_none_is_started():

@@ -12,11 +12,11 @@ from local.layout import ROOT
 
 
 def test_make_alone_lists_every_target():
-    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = re.search(r"^\.PHONY: \$\(COMMANDS\) (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()
     targets += [command.name for command in COMMANDS]
     for target in targets:
-        assert re.search(rf"^  {target} +\S", said, re.M), f"{target} has no `## what it does` in the Makefile"
+        assert re.search(rf"^  {target} +\S", text, re.M), f"{target} has no `## what it does` in the Makefile"
 
 
 def test_make_has_a_target_for_each_command_of_the_table():

@@ -126,8 +126,8 @@ def test_the_command_says_where_what_and_what_to_do(monkeypatch, capsys) -> None
     monkeypatch.setattr(sys, "argv", ["local", "pipeline", "--name=recruitment"])
     before = files_of(ROOT / "include")
     assert commands.main() == 1
-    said = capsys.readouterr().err
-    assert "make pipeline NAME=recruitment: " in said and "What to do: Choose another NAME" in said
+    text = capsys.readouterr().err
+    assert "make pipeline NAME=recruitment: " in text and "What to do: Choose another NAME" in text
     assert files_of(ROOT / "include") == before
 
 

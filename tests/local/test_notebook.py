@@ -26,12 +26,16 @@ def settings():
 
 
 def test_it_learns_of_the_two_accounts_that_only_read():
-    told = notebook.environment_of_jupyter(
+    environment = notebook.environment_of_jupyter(
         KNOWN, {**KNOWN, "PYTHONPATH": "/x", "PYSPARK_SUBMIT_ARGS": "--conf a=b", "HOME": "/h", "PATH": "/bin"}
     )
-    shown = [name for name, password in PASSWORDS.items() if password in "\n".join(told.values())]
+    shown = [name for name, password in PASSWORDS.items() if password in "\n".join(environment.values())]
     assert sorted(shown) == ["lake_reader", "warehouse_bi"]
-    assert told["HOME"] == "/h" and told["JAVA_HOME"] == "/opt/java" and "PYSPARK_SUBMIT_ARGS" not in told
+    assert (
+        environment["HOME"] == "/h"
+        and environment["JAVA_HOME"] == "/opt/java"
+        and "PYSPARK_SUBMIT_ARGS" not in environment
+    )
 
 
 def test_its_command_line_is_the_settings_and_a_port():

@@ -32,14 +32,18 @@ API_KEYS = 100  # more than Kafka has
 
 def listener_pid(port: int) -> int:
     """The process that listens on the port."""
-    [pid] = {one.pid for one in psutil.net_connections("tcp") if (one.status, one.laddr.port) == (LISTEN, port)}
+    [pid] = {
+        net_connection.pid
+        for net_connection in psutil.net_connections("tcp")
+        if (net_connection.status, net_connection.laddr.port) == (LISTEN, port)
+    }
     return pid
 
 
 def listening(port: int) -> dict[int, str]:
     """Each TCP port that the process behind this one listens on, with its address."""
     connections = psutil.Process(listener_pid(port)).net_connections("tcp")
-    return {one.laddr.port: one.laddr.ip for one in connections if one.status == LISTEN}
+    return {connection.laddr.port: connection.laddr.ip for connection in connections if connection.status == LISTEN}
 
 
 def fields(variables: dict[str, str], conn_id: str) -> dict:
@@ -261,6 +265,6 @@ def test_each_store_listens_on_loopback_and_on_the_ports_of_this_tour(
         metadata: 1,
     }
     for port, count in known.items():
-        found = listening(port)
-        assert len(found) == count, found
-        assert {address.removeprefix("::ffff:") for address in found.values()} == {"127.0.0.1"}, found
+        result = listening(port)
+        assert len(result) == count, result
+        assert {address.removeprefix("::ffff:") for address in result.values()} == {"127.0.0.1"}, result

@@ -162,11 +162,15 @@ def test_no_port_of_a_kernel_hands_out_anything(jupyter):
 
 def opened(jupyter: Jupyter) -> list[int | str]:
     """What the server's kernels listen on: ports, and sockets in the file system."""
-    found: list[int | str] = []
+    result: list[int | str] = []
     for kernel in psutil.Process(jupyter.child.pid).children(recursive=True):
-        found += [one.laddr.port for one in kernel.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
-        found += [one.laddr for one in kernel.net_connections("unix") if one.laddr]
-    return found
+        result += [
+            net_connection.laddr.port
+            for net_connection in kernel.net_connections("tcp")
+            if net_connection.status == psutil.CONN_LISTEN
+        ]
+        result += [net_connection.laddr for net_connection in kernel.net_connections("unix") if net_connection.laddr]
+    return result
 
 
 def kind_of(port: int) -> bytes:

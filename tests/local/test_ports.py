@@ -18,8 +18,8 @@ def ports_file(tmp_path, monkeypatch):
 
 def test_the_environment_beats_the_file_and_the_file_beats_the_defaults(ports_file):
     ports_file.write_text("# mine\nAIRFLOW_PORT=8181\nMARIADB_PORT=3307\n")
-    found = ports.chosen({"MARIADB_PORT": "3308"})
-    assert (found["AIRFLOW_PORT"], found["MARIADB_PORT"], found["CASSANDRA_PORT"]) == (8181, 3308, 9042)
+    result = ports.chosen({"MARIADB_PORT": "3308"})
+    assert (result["AIRFLOW_PORT"], result["MARIADB_PORT"], result["CASSANDRA_PORT"]) == (8181, 3308, 9042)
 
 
 def test_a_saved_choice_is_the_next_default():

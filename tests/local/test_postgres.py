@@ -84,7 +84,11 @@ def test_airflow_is_not_an_administrator(server, passwords):
 
 
 def test_it_listens_on_loopback_only(server):
-    listening = [one.laddr for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    listening = [
+        net_connection.laddr
+        for net_connection in psutil.net_connections("tcp")
+        if net_connection.status == psutil.CONN_LISTEN
+    ]
     assert {address.ip for address in listening if address.port == server.port} == {"127.0.0.1"}
 
 
@@ -104,7 +108,7 @@ def test_it_ends_on_int_and_comes_back_with_its_data_even_after_a_kill(tmp_path,
         child = Child(one.prepare(), log)
         try:
             one.wait_until_ready(alive=child.alive, log=str(log))
-            found = ask(one, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
+            result = ask(one, postgres.AIRFLOW, passwords[postgres.AIRFLOW], statement)
             family = [process := psutil.Process(child.pid), *process.children()]
             os.kill(child.pid, signal_number)
             assert not psutil.wait_procs(family, timeout=10)[1]
@@ -114,4 +118,4 @@ def test_it_ends_on_int_and_comes_back_with_its_data_even_after_a_kill(tmp_path,
         if signal_number == signal.SIGKILL:  # its id is now another program's
             lock = one.home / "data" / "postmaster.pid"
             lock.write_text(lock.read_text().replace(lock.read_text().split("\n")[0], str(os.getpid()), 1))
-    assert found == (7,)
+    assert result == (7,)

@@ -36,19 +36,19 @@ def test_json_has_every_figure_in_seconds():
 
 
 def test_people_read_state_lag_and_what_to_do(capsys):
-    found = {"pipelines": {"recruitment": status._pipeline(FRESHNESS)}, "alerts": [status._alert(ALERT)]}
-    status._print(STACK | found)
-    said = capsys.readouterr().out
-    assert "recruitment is stale: newest event 412.3 s old, 3 minutes pending, 1 held" in said
-    assert "over the last hour: median 35.0 s, p95 301.2 s, worst 412.3 s" in said
-    assert "undeclared fields, first sent within the last day: jobId, ' x\\n'\n" in said
-    assert "ALERT recruitment is stale since 2026-03-01T12:00:05Z: A change waits.\n  What to do: Open the run." in said
+    result = {"pipelines": {"recruitment": status._pipeline(FRESHNESS)}, "alerts": [status._alert(ALERT)]}
+    status._print(STACK | result)
+    text = capsys.readouterr().out
+    assert "recruitment is stale: newest event 412.3 s old, 3 minutes pending, 1 held" in text
+    assert "over the last hour: median 35.0 s, p95 301.2 s, worst 412.3 s" in text
+    assert "undeclared fields, first sent within the last day: jobId, ' x\\n'\n" in text
+    assert "ALERT recruitment is stale since 2026-03-01T12:00:05Z: A change waits.\n  What to do: Open the run." in text
 
 
 def test_before_the_first_merge_no_figure_is_made_up(capsys):
     nothing = dict.fromkeys(("lag", "lag_median", "lag_p95", "lag_worst", "look_age"))
-    found = {"pipelines": {"recruitment": status._pipeline(FRESHNESS | nothing | {"state": "new"})}, "alerts": []}
-    status._print(STACK | found)
-    said = capsys.readouterr().out
-    assert "recruitment is new: nothing merged yet" in said
-    assert "last hour" not in said
+    result = {"pipelines": {"recruitment": status._pipeline(FRESHNESS | nothing | {"state": "new"})}, "alerts": []}
+    status._print(STACK | result)
+    text = capsys.readouterr().out
+    assert "recruitment is new: nothing merged yet" in text
+    assert "last hour" not in text

@@ -27,10 +27,10 @@ STRAY = [
 
 def until(condition, seconds=15):
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-    return found
+    return result
 
 
 @pytest.fixture
@@ -42,14 +42,18 @@ def stack(tmp_path, monkeypatch):
     env = {**os.environ, MARK: str(tmp_path / "state")}
 
     def define(*programs, **variables):
-        return supervisor.ensure([dataclasses.replace(one, env={**env, **variables, **one.env}) for one in programs])
+        return supervisor.ensure(
+            [dataclasses.replace(program, env={**env, **variables, **program.env}) for program in programs]
+        )
 
     yield define
     supervisor.shut_down(20)
 
 
 def pid_of(name):
-    return next((one["pid"] for one in supervisor.processes() if one["name"] == name and one["pid"]), None)
+    return next(
+        (process["pid"] for process in supervisor.processes() if process["name"] == name and process["pid"]), None
+    )
 
 
 def test_what_dies_is_started_again(stack):
@@ -65,7 +69,11 @@ def test_it_listens_on_a_socket_of_its_owner_alone(stack):
     stack(Program("sleeper", SLEEP, 10))
     supervisord = psutil.Process(supervisor._call().supervisor.getPID())
     assert not supervisord.net_connections("inet")
-    places = {one.laddr.partition(".sock")[0] for one in supervisord.net_connections("unix") if one.laddr}
+    places = {
+        net_connection.laddr.partition(".sock")[0]
+        for net_connection in supervisord.net_connections("unix")
+        if net_connection.laddr
+    }
     assert places == {str(supervisor.socket()).removesuffix(".sock")}
     assert stat.S_IMODE(supervisor.socket().stat().st_mode) == 0o600
 
@@ -221,7 +229,13 @@ def test_stopping_finds_a_process_that_has_given_itself_a_title(stack, tmp_path)
     stack(Program("worker", command, 10, once=True), **environment.VISIBLE)
     supervisor.start("worker")
     supervisor.wait_for_exit("worker", 15)
-    titled = until(lambda: [one for one in supervisor.marked_processes() if one.cmdline()[0].startswith("task")])
+    titled = until(
+        lambda: [
+            marked_process
+            for marked_process in supervisor.marked_processes()
+            if marked_process.cmdline()[0].startswith("task")
+        ]
+    )
     assert len(supervisor.shut_down(20)) == 1
     assert not titled[0].is_running()
 

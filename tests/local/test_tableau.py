@@ -86,7 +86,7 @@ def test_an_extract_has_the_views_as_they_are_described(facts, tmp_path: Path) -
     done = extract(f"--file={file}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "ecommerce.bi_sales: 2 rows" in done.stdout and [*tmp_path.iterdir()] == [file]
-    found = read(file)
+    result = read(file)
     types = {
         "DATETIME": "TIMESTAMP",
         "DATETIME(6)": "TIMESTAMP",
@@ -94,7 +94,7 @@ def test_an_extract_has_the_views_as_they_are_described(facts, tmp_path: Path) -
         "DECIMAL(30, 6)": "NUMERIC(30, 6)",
     }
     types |= {"DECIMAL(24, 2)": "NUMERIC(24, 2)", "VARCHAR(500)": "TEXT", "VARCHAR(64)": "TEXT", "VARCHAR(40)": "TEXT"}
-    assert {name: table["columns"] for name, table in found.items()} == {
+    assert {name: table["columns"] for name, table in result.items()} == {
         view.name: [[column.name, types[column.type], "NOT_NULLABLE"] for column in view.columns] for view in VIEWS
     }
 
@@ -104,15 +104,15 @@ def test_an_extract_has_the_views_as_they_are_described(facts, tmp_path: Path) -
 def test_an_extract_has_the_rows_of_the_warehouse(facts, tmp_path: Path) -> None:
     file = tmp_path / "all.hyper"
     assert extract(f"--file={file}").returncode == 0
-    found = read(file)
+    result = read(file)
     with warehouse("warehouse_bi") as conn:
         cursor = conn.cursor()
         for view in VIEWS:
             cursor.execute(f"SELECT * FROM {view.name}")
-            assert sorted(found[view.name]["rows"]) == sorted(
+            assert sorted(result[view.name]["rows"]) == sorted(
                 [str(value) for value in row] for row in cursor.fetchall()
             )
-    [title] = {row[3] for row in found["recruitment.bi_events"]["rows"]}
+    [title] = {row[3] for row in result["recruitment.bi_events"]["rows"]}
     assert title == "Bäcker 面包师"
 
 
@@ -124,8 +124,8 @@ def test_a_range_and_chosen_views(facts, tmp_path: Path) -> None:
         f"--file={file}", "--views=ecommerce.bi_visits, recruitment.bi_events", f"--from={day}", f"--to={day + DAY}"
     )
     assert done.returncode == 0, done.stderr
-    found = read(file)
-    hours = {name: [row[0] for row in table["rows"]] for name, table in found.items()}
+    result = read(file)
+    hours = {name: [row[0] for row in table["rows"]] for name, table in result.items()}
     ten = str(datetime(day.year, day.month, day.day, 10))
     assert hours == {"ecommerce.bi_visits": [ten], "recruitment.bi_events": [ten]}
 
@@ -242,7 +242,7 @@ def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) 
 def test_without_the_hyper_api_it_says_how_to_get_it(capfd, tmp_path: Path) -> None:
     assert "tableauhyperapi" not in sys.modules
     assert tableau_extract.main([f"--file={tmp_path / 'x.hyper'}"]) == 1
-    assert "Hyper API is not installed here" in (said := capfd.readouterr().err) and "Run `make tableau`" in said
+    assert "Hyper API is not installed here" in (text := capfd.readouterr().err) and "Run `make tableau`" in text
 
 
 def test_the_command_sees_one_account_and_shows_no_secret() -> None:

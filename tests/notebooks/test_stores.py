@@ -20,9 +20,9 @@ def test_the_last_minute_named_is_not_included():
 
 
 def test_without_names_it_is_the_hour_before_now():
-    found = stores.minutes(None, None)
-    assert len(found) == 60
-    assert timedelta(0) < datetime.now(UTC).replace(tzinfo=None) - found[-1] < timedelta(minutes=3)
+    result = stores.minutes(None, None)
+    assert len(result) == 60
+    assert timedelta(0) < datetime.now(UTC).replace(tzinfo=None) - result[-1] < timedelta(minutes=3)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_a_release_lets_no_other_minute_pass(lab: Lab) -> None:
     release(lab)
     batch_id, result = gate(lab, {minute(0): BAD, minute(2): BAD, **GOOD}, run_id="next", see=True)
     assert (result.passed, result.held, result.released) == (True, (minute(2),), (minute(0),))
-    [found] = [one for one in result.outcomes if one.check == "staging_events_no_negative"]
+    [found] = [outcome for outcome in result.outcomes if outcome.check == "staging_events_no_negative"]
     assert found.outcome == "fail"
     merge.merge(batch_id)
     states = dict(lab.query("SELECT minute, state FROM etl.minute_ledger"))
@@ -222,7 +222,7 @@ def test_releasing_a_minute_that_shrank_publishes_the_smaller_read(lab: Lab) -> 
     assert lab.facts() == {(7, 0): 6}
     release(lab)
     batch_id, result = gate(lab, smaller, run_id="next")
-    assert [one.outcome for one in result.outcomes if one.check == "staging_shrink"] == ["warn"]
+    assert [outcome.outcome for outcome in result.outcomes if outcome.check == "staging_shrink"] == ["warn"]
     merge.merge(batch_id)
     assert lab.check(batch_id, "warehouse").passed
     assert lab.facts() == {(7, 0): 2}

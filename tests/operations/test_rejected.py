@@ -29,8 +29,8 @@ def reject(lab: Lab, reason: str, key: str, at=AT, origin: str = "lake", payload
 
 
 def groups(conn, choice: Choice) -> dict[tuple[str, str], int]:
-    found = rejected.by_reason(conn, [RECRUITMENT], choice, payloads=True)
-    return {(group["origin"], group["reason"]): group["rows"] for group in found}
+    result = rejected.by_reason(conn, [RECRUITMENT], choice, payloads=True)
+    return {(group["origin"], group["reason"]): group["rows"] for group in result}
 
 
 def test_reasons_that_differ_only_in_the_value_are_one(lab: Lab) -> None:
@@ -42,14 +42,14 @@ def test_reasons_that_differ_only_in_the_value_are_one(lab: Lab) -> None:
     reject(lab, no_uuid.format('"it\'s"'), "sha:3", None, "import")
     reject(lab, "line 4 is not a record: it has 2 fields", "sha:4", None, "import")
     reject(lab, "line 17 is not a record: it has 9 fields", "sha:17", None, "import")
-    found = rejected.by_reason(lab.conn, [RECRUITMENT], Choice(), payloads=True)
-    assert {(one["origin"], one["reason"]): one["rows"] for one in found} == {
+    result = rejected.by_reason(lab.conn, [RECRUITMENT], Choice(), payloads=True)
+    assert {(one["origin"], one["reason"]): one["rows"] for one in result} == {
         ("lake", "bid is negative"): 2,
         ("lake", "bid is not a number"): 1,
         ("import", "create_time … is not a time-UUID (version 1, 36 characters)"): 2,
         ("import", "line … is not a record"): 2,
     }
-    negative = next(one for one in found if one["reason"] == "bid is negative")
+    negative = next(one for one in result if one["reason"] == "bid is negative")
     assert (negative["minutes"], negative["first_minute"], negative["last_minute"]) == (2, minute(0), minute(5))
     assert [sample["origin_key"] for sample in negative["samples"]] == ["a", "b"]
 

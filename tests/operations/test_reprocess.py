@@ -36,7 +36,7 @@ def now(lake_schema: None) -> datetime:
 
 
 @pytest.fixture
-def said() -> list[str]:
+def output() -> list[str]:
     return []
 
 
@@ -114,21 +114,21 @@ def rejected(lab: Lab) -> list[tuple]:
 
 
 def pending(lab: Lab) -> list[datetime]:
-    found: list[Pending] = ledger.pending_minutes(lab.conn, RECRUITMENT, datetime(2100, 1, 1))
-    return [one.minute for one in found]
+    result: list[Pending] = ledger.pending_minutes(lab.conn, RECRUITMENT, datetime(2100, 1, 1))
+    return [one.minute for one in result]
 
 
-def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, now, said) -> None:
+def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, now, output) -> None:
     first, other, clean = now - 60 * MINUTE, now - 50 * MINUTE, now - 40 * MINUTE
     write(*events(first, 20), *events(other, 20))
     run(lab, broken=2)
     write(*events(clean, 1))
     run(lab)
     assert pending(lab) == []
-    started = reprocess.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), output.append)
     assert pending(lab) == [first, other]
     span = f"{first:%Y-%m-%d %H:%M} to {other:%Y-%m-%d %H:%M}"
-    assert said[0] == f"recruitment: 4 rejected rows of 2 minutes, {span}, are read again with their minutes."
+    assert output[0] == f"recruitment: 4 rejected rows of 2 minutes, {span}, are read again with their minutes."
     run(lab, broken=1, ignored=1, run_id="fixed")
     assert reprocess.follow(started, pause=0.01).splitlines() == [
         "4 rows of 2 minutes are processed: 0 counted, 2 ignored, 2 still rejected."
@@ -137,19 +137,19 @@ def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, n
     assert len(rejected(lab)) == 2
 
 
-def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, said) -> None:
+def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, output) -> None:
     first, second = now - 60 * MINUTE, now - 50 * MINUTE
     write(*events(first, 10), *events(second, 10))
     run(lab, broken=1)
     lab.query("UPDATE etl.rejected_events SET reason = 'job_id is not a whole number: x' WHERE minute = %s", second)
-    reprocess.start(RECRUITMENT, Choice("job_id is not a whole number"), said.append)
+    reprocess.start(RECRUITMENT, Choice("job_id is not a whole number"), output.append)
     assert pending(lab) == [second]
-    reprocess.start(RECRUITMENT, Choice(None, first, first + MINUTE), said.append)
+    reprocess.start(RECRUITMENT, Choice(None, first, first + MINUTE), output.append)
     assert pending(lab) == [first, second]
 
 
 # ⚑ a run that began before the rule was fixed must not make up for the one that reads with it
-def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) -> None:
+def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, output) -> None:
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
     run(lab, broken=1)
@@ -160,7 +160,7 @@ def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) 
         slow = planner.open_delta(RECRUITMENT, session, lab.conn, slow_run, look=look)
     stage(lab, slow, broken=2)
     assert lab.check(slow).passed
-    started = reprocess.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), output.append)
     merge.merge(slow)
     lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
     assert pending(lab) == [minute]
@@ -172,15 +172,15 @@ def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, said) 
     assert lab.facts()[7, 0] == 11
 
 
-def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab: Lab, now, said) -> None:
+def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab: Lab, now, output) -> None:
     (good,) = events(now - 60 * MINUTE, 1)
     minute = minute_of(good.create_time)
     refuse(lab, "sha:2", {"create_time": f" {good.create_time} ", "ev": 2, "mood": "fine", "bid": None}, at=None)
     refuse(lab, "sha:3", {"create_time": "still none", "ev": "1"})
     refuse(lab, "sha:4", {"line": "too,few"}, "line 4 is not a record: it has 2 fields")
     refuse(lab, "sha:5", '{"cut off', "create_time is too long")
-    started = reprocess.start(RECRUITMENT, Choice(), said.append)
-    assert said == [
+    started = reprocess.start(RECRUITMENT, Choice(), output.append)
+    assert output == [
         "recruitment: 4 rows of imports and topics are judged again.",
         "1 rows of imports and topics are in the lake now; 3 stay rejected.",
     ]
@@ -198,7 +198,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
         "line 4 is not a record: it has 2 fields",
     ]
     before = rejected(lab)
-    reprocess.start(RECRUITMENT, Choice(), said.append)
+    reprocess.start(RECRUITMENT, Choice(), output.append)
     assert rejected(lab) == before, "A reason does not grow with every replay."
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [
@@ -207,11 +207,11 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     ]
 
 
-def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lake_s(lab: Lab, now, said) -> None:
+def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lake_s(lab: Lab, now, output) -> None:
     one, other = events(now - 60 * MINUTE, 2)
     for event in (one, other):
         refuse(lab, f"sha:{event.create_time.time}", {"create_time": str(event.create_time), "bid": "-1"})
-    started = reprocess.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), output.append)
     with lake("lake_reader") as session:
         look = planner.look(RECRUITMENT, session, lab.conn)
     batch_id = lab.open(now - 60 * MINUTE, clock=look.clock)
@@ -226,7 +226,7 @@ def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lak
 
 # ⚑ the rejected row is deleted only after lake and change log have acknowledged
 @pytest.mark.parametrize("killed", ["before the write", "before the touch", "before the deletion"])
-def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, said, monkeypatch, killed: str) -> None:
+def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, output, monkeypatch, killed: str) -> None:
     minute = now - 60 * MINUTE
     (event,) = events(minute, 1)
     refuse(lab, "sha:2", {"create_time": str(event.create_time), "ev": "1"})
@@ -241,25 +241,25 @@ def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, sa
     }[killed]
     monkeypatch.setattr(*place, die)
     with pytest.raises(KeyboardInterrupt):
-        reprocess.start(RECRUITMENT, Choice(), said.append)
+        reprocess.start(RECRUITMENT, Choice(), output.append)
     monkeypatch.undo()
     assert rejected(lab) == [("import", "create_time 'x' is not a time-UUID")]
     assert bool(lake_rows(minute)) is (killed != "before the write")
     run(lab, run_id="between")  # takes the minute where it is touched already
-    started = reprocess.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), output.append)
     assert (lake_rows(minute), rejected(lab)) == ({event.create_time}, [])
     run(lab, run_id="after")
     assert "still rejected" in reprocess.follow(started, pause=0.01)
     assert lab.facts() == {(7, 0): 1}
-    assert reprocess.start(RECRUITMENT, Choice(), said.append).keys == {}, "Nothing is left to replay."
+    assert reprocess.start(RECRUITMENT, Choice(), output.append).keys == {}, "Nothing is left to replay."
 
 
-def test_more_rows_than_one_chunk_takes(lab: Lab, now, said, monkeypatch) -> None:
+def test_more_rows_than_one_chunk_takes(lab: Lab, now, output, monkeypatch) -> None:
     monkeypatch.setattr(reprocess, "_ROWS_PER_CHUNK", 2)
     many = events(now - 60 * MINUTE, 5)
     for number, event in enumerate(many):
         refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
-    assert reprocess.start(RECRUITMENT, Choice(), said.append).written == 5
+    assert reprocess.start(RECRUITMENT, Choice(), output.append).written == 5
     assert lake_rows(now - 60 * MINUTE) == {event.create_time for event in many}
     assert rejected(lab) == []
 
@@ -278,39 +278,39 @@ def test_the_key_of_a_pipeline_whose_events_have_an_id_of_their_own() -> None:
     assert reprocess._origin_key(by_id, event) == f"2026-03-01T12:34Z/{shard}/{event.create_time}/order-7"
 
 
-def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, said) -> None:
+def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
     lab.query(
         "INSERT INTO etl.imports (target, source_key, source_name) VALUES ('recruitment.job', 'job-sha', 'job.csv')"
     )
-    refuse(lab, "job-sha:2", {"id": "seven"}, "id 'seven' is no number")
-    reprocess.start(RECRUITMENT, Choice(), said.append)
-    assert said == [
+    refuse(lab, "job-sha:2", {"id": "seven"}, "id 'seven' is not a number")
+    reprocess.start(RECRUITMENT, Choice(), output.append)
+    assert output == [
         "recruitment: there is nothing to reprocess.",
         "1 rows stay: they are of dimension files (job). Fix the file and import it again.",
-        "Nothing in these minutes can be replayed. Rejected in recruitment: 1 x import: id … is no number.",
+        "Nothing in these minutes can be replayed. Rejected in recruitment: 1 x import: id … is not a number.",
     ]
-    assert rejected(lab) == [("import", "id 'seven' is no number")]
+    assert rejected(lab) == [("import", "id 'seven' is not a number")]
 
 
-def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, said) -> None:
+def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, output) -> None:
     old, young = now - 3 * 1_440 * MINUTE, now - 60 * MINUTE
     write(*events(old, 10), *events(young, 10))
     run(lab, broken=1)
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
     refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
-    reprocess.start(forgetful, Choice(), said.append)
+    reprocess.start(forgetful, Choice(), output.append)
     assert pending(lab) == [young]
-    assert "1 rows stay: their minutes are closed" in said[1]
+    assert "1 rows stay: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
         "its minute is older than the lake keeps (2 days, 0:00:00): closed"
     ]
 
 
-def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, said) -> None:
+def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, output) -> None:
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
     run(lab, broken=1)
-    started = reprocess.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), output.append)
     batch_id = lab.open(minute, run_id="shrunk", clock=now + 5 * MINUTE)
     lab.stage(batch_id, {minute: []})
     assert lab.check(batch_id).held == (minute,)
@@ -318,10 +318,10 @@ def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, said) ->
     assert "1 rows are in 1 minutes that are held" in last_line and "`make held` says why" in last_line
 
 
-def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, said) -> None:
+def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, output) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
-    started = reprocess.start(RECRUITMENT, Choice(), said.append)
+    started = reprocess.start(RECRUITMENT, Choice(), output.append)
     with pytest.raises(
         reprocess.ReprocessingStalled, match="1 of 1 minutes are still pending.*recruitment_minute paused"
     ):

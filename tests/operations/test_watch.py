@@ -33,9 +33,9 @@ class People:
         return not self.deaf
 
     def titles(self) -> list[str]:
-        found = [notice.title.removeprefix("Minutemark · ") for notice in self.heard]
+        result = [notice.title.removeprefix("Minutemark · ") for notice in self.heard]
         self.heard.clear()
-        return found
+        return result
 
 
 @pytest.fixture

@@ -40,9 +40,9 @@ def test_a_token_that_airflow_did_not_sign_is_refused(as_user) -> None:
 
 @pytest.mark.parametrize("name", USERS)
 def test_users_with_permission_to_see_the_runs_see_the_pipelines(as_user, lab: Lab, name: str) -> None:
-    found = as_user(name).get(DATA).json()
-    assert (found["user"], [one["pipeline"] for one in found["pipelines"]]) == (name, ["ecommerce", "recruitment"])
-    assert {one["may_edit"] for one in found["pipelines"]} == {USERS[name] != "viewer"}
+    result = as_user(name).get(DATA).json()
+    assert (result["user"], [one["pipeline"] for one in result["pipelines"]]) == (name, ["ecommerce", "recruitment"])
+    assert {one["may_edit"] for one in result["pipelines"]} == {USERS[name] != "viewer"}
 
 
 def test_only_users_with_permission_to_edit_the_dag_release_and_the_record_names_them(
@@ -116,9 +116,9 @@ def test_samples_require_permission_to_read_connections(as_user, lab: Lab, held:
 
 
 def test_airflow_itself_refuses_a_viewers_backfill(as_user) -> None:
-    asked = {"dag_id": "recruitment_reconcile", "from_date": "2026-03-01T00:00Z", "to_date": "2026-03-01T01:00Z"}
-    assert as_user("vera").post("/api/v2/backfills", json=asked).status_code == 403
-    assert as_user("ulf").post("/api/v2/backfills", json=asked).status_code == 404  # nobody has parsed the DAG here
+    request = {"dag_id": "recruitment_reconcile", "from_date": "2026-03-01T00:00Z", "to_date": "2026-03-01T01:00Z"}
+    assert as_user("vera").post("/api/v2/backfills", json=request).status_code == 403
+    assert as_user("ulf").post("/api/v2/backfills", json=request).status_code == 404  # nobody has parsed the DAG here
 
 
 def test_nothing_from_elsewhere_and_nothing_inline_may_run(as_user) -> None:

@@ -57,7 +57,7 @@ def visit(chromium, airflow: Site) -> Iterator[Callable]:
         context.set_default_timeout(PATIENCE)
         context.add_cookies([{"name": "_token", "value": airflow.token(user), "url": airflow.url}])
         tab = context.new_page()
-        tab.on("console", lambda said: wrong.append(said.text) if _is_ours(said) else None)
+        tab.on("console", lambda entry: wrong.append(entry.text) if _is_ours(entry) else None)
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.goto(airflow.url)
         tab.get_by_role("link", name="Pipelines").click()
@@ -71,9 +71,9 @@ def visit(chromium, airflow: Site) -> Iterator[Callable]:
     assert not wrong
 
 
-def _is_ours(said) -> bool:
-    is_cut = "net::ERR_FAILED" in said.text  # by a test that takes the server away
-    return said.type == "error" and "/minutemark/" in said.location.get("url", "") and not is_cut
+def _is_ours(entry) -> bool:
+    is_cut = "net::ERR_FAILED" in entry.text  # by a test that takes the server away
+    return entry.type == "error" and "/minutemark/" in entry.location.get("url", "") and not is_cut
 
 
 def test_a_held_minute_is_released_from_the_page(visit, lab: Lab) -> None:
@@ -165,8 +165,8 @@ def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: 
 
 def states(airflow: Site) -> dict[str, int]:
     runs = airflow.send("GET", "/api/v2/dags/recruitment_reconcile/dagRuns", user="ada")["dag_runs"]
-    found = [run["state"] for run in runs if run["run_type"] == "backfill"]
-    return {state: found.count(state) for state in set(found)}
+    result = [run["state"] for run in runs if run["run_type"] == "backfill"]
+    return {state: result.count(state) for state in set(result)}
 
 
 def test_a_minute_leads_to_its_run(visit, lab: Lab) -> None:
@@ -204,11 +204,11 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, l
 
     # As the run would leave it: no scheduler is here to run it.
     lost = Finding("vanished_rows", ago(lab, 5), "the lake", {"rows": 3}, {"rows": 2}, "Bring them back.")
-    found = PipelineReport("recruitment", "an hour", Findings(20), Findings(20))
-    found.differences.add(lost, "rows are gone")
-    found.add(minutes=60, lake_rows=2)
+    result = PipelineReport("recruitment", "an hour", Findings(20), Findings(20))
+    result.differences.add(lost, "rows are gone")
+    result.add(minutes=60, lake_rows=2)
     path += f"/{quote(run['dag_run_id'])}"
-    entry = {"key": "report", "value": Report([found]).as_json()}
+    entry = {"key": "report", "value": Report([result]).as_json()}
     airflow.send("POST", f"{path}/taskInstances/recount/xcomEntries", entry, user="ada")
     airflow.send("PATCH", path, {"state": "failed"}, user="ada")
     page.get_by_role("button", name="Verify").click()

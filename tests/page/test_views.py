@@ -46,8 +46,8 @@ def ask(as_user, lab: Lab):
     """What ada gets from a path under the recruitment pipeline."""
     client = as_user("ada")
 
-    def get(view: str, status: int = 200, **asked) -> dict:
-        answer = client.get(f"{DATA}/recruitment/{view}", params=asked)
+    def get(view: str, status: int = 200, **params) -> dict:
+        answer = client.get(f"{DATA}/recruitment/{view}", params=params)
         assert answer.status_code == status, answer.text
         return answer.json()
 
@@ -57,9 +57,9 @@ def ask(as_user, lab: Lab):
 def test_an_empty_warehouse_shows_empty_views(as_user, ask) -> None:
     [shop, jobs] = as_user("ada").get(DATA).json()["pipelines"]
     assert (jobs["state"], jobs["lag"], jobs["day"], jobs["held"], jobs["alerts"]) == ("new", None, None, 0, [])
-    found = ask("minutes")
-    assert [one["state"] for one in found["minutes"]] == ["open"] * 60
-    assert {one["worst"] for one in found["day"]} == {None}
+    result = ask("minutes")
+    assert [one["state"] for one in result["minutes"]] == ["open"] * 60
+    assert {one["worst"] for one in result["day"]} == {None}
     assert ask("ledger") == {"rows": [], "more": False}
     assert ask("held")["minutes"] == ask("rejected")["groups"] == ask("gates")["checks"] == []
 
@@ -75,7 +75,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> 
     see(lab, pending)
     strip = {one["minute"]: one for one in ask("minutes")["minutes"]}
     assert len(strip) == 60
-    told = {
+    strip = {
         name: (strip[text(at)]["state"], strip[text(at)]["raw_rows"], (strip[text(at)]["run"] or {}).get("run_id"))
         for name, at in {
             "merged": merged,
@@ -85,7 +85,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> 
             "gone": ago(lab, 40),
         }.items()
     }
-    assert told == {
+    assert strip == {
         "merged": ("merged", 7, "good"),
         "held": ("held", None, "bad"),
         "failed": ("failed", None, "broken"),
@@ -125,10 +125,10 @@ def test_ledger_pages_follow_each_other_without_gap_or_overlap(ask, lab: Lab) ->
         ],
     )
     lab.conn.commit()
-    asked = {"from": "2026-03-01T00:10", "to": "2026-03-01T04:00"}
-    pages = [ask("ledger", **asked)]
+    params = {"from": "2026-03-01T00:10", "to": "2026-03-01T04:00"}
+    pages = [ask("ledger", **params)]
     while pages[-1]["more"]:
-        pages.append(ask("ledger", **asked, before=pages[-1]["rows"][-1]["minute"]))
+        pages.append(ask("ledger", **params, before=pages[-1]["rows"][-1]["minute"]))
     shown = [row["minute"] for page in pages for row in page["rows"]]
     assert shown == [text(first + number * MINUTE) for number in reversed(range(10, 240))]
     assert [len(page["rows"]) for page in pages] == [100, 100, 30]
@@ -173,11 +173,11 @@ def test_rejected_events_are_grouped_by_reason_in_a_range(ask, lab: Lab) -> None
 
 def test_checks_are_shown_with_their_purpose_and_findings(ask, lab: Lab) -> None:
     batch_id = hold(lab, ago(lab, 5))
-    found = ask("gates")
-    tally = {one["check_name"]: one for one in found["checks"]}
+    result = ask("gates")
+    tally = {one["check_name"]: one for one in result["checks"]}
     assert (tally["staging_events_no_negative"]["runs"], tally["staging_events_no_negative"]["failures"]) == (1, 1)
     assert tally["staging_conservation"]["failures"] == 0 and tally["staging_conservation"]["purpose"]
-    [finding] = [one for one in found["findings"] if one["outcome"] == "fail"]
+    [finding] = [one for one in result["findings"] if one["outcome"] == "fail"]
     assert (finding["batch_id"], finding["run"]["run_id"], finding["offending_rows"]) == (batch_id, "hold", 1)
     assert finding["sample"][0]["minute"] == str(ago(lab, 5))
 

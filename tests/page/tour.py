@@ -71,12 +71,12 @@ def routes(api) -> list[tuple[str, str]]:
     """Method and path of each, mounted apps included."""
     from plugins.pipelines_page import app as page
 
-    found = []
+    result = []
     for route in api.routes:
         below = page.routes if route.path == "/minutemark" else getattr(route, "routes", None)
         for one, path in [(route, route.path)] if below is None else [(one, route.path + one.path) for one in below]:
-            found += [(method, path) for method in (getattr(one, "methods", None) or ()) if method != "HEAD"]
-    return sorted(set(found))
+            result += [(method, path) for method in (getattr(one, "methods", None) or ()) if method != "HEAD"]
+    return sorted(set(result))
 
 
 def filled(path: str, run: dict[str, str]) -> str:

@@ -27,9 +27,9 @@ def machine_modules() -> dict[str, str]:
 
 def test_no_machine_module_knows_the_second_pipeline() -> None:
     knowing = {
-        name: found[0]
+        name: match[0]
         for name, text in machine_modules().items()
-        if (found := re.search("ecommerce", text, re.IGNORECASE))
+        if (match := re.search("ecommerce", text, re.IGNORECASE))
     }
     assert not knowing, f"Say it in the declaration, and let the machinery ask there: {knowing}"
 

@@ -21,11 +21,11 @@ INSERTED = re.compile(r"INSERT INTO (\w+\.\w+)")
 
 
 def named(*sets) -> list[tuple[str, str]]:
-    return [(one.get_namespace(), one.get_name()) for one in sets]
+    return [(set.get_namespace(), set.get_name()) for set in sets]
 
 
 def pairs(sets) -> list[tuple[str, str]]:
-    return [(one.namespace, one.name) for one in sets]
+    return [(set.namespace, set.name) for set in sets]
 
 
 def test_names_follow_the_naming_convention_of_each_store():
@@ -103,8 +103,8 @@ def test_rows_that_were_written_are_an_output_statistic():
     task = MergeIntoWarehouse(task_id="merge_into_warehouse", pipeline="recruitment", batch_id="1")
     assert task.get_openlineage_facets_on_complete(None) is None  # it was refused before it knew anything
     task.lineage = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
-    told = task.get_openlineage_facets_on_complete(None)
-    by_minute, facts = told.outputs
+    facets = task.get_openlineage_facets_on_complete(None)
+    by_minute, facts = facets.outputs
     assert by_minute.outputFacets["outputStatistics"].rowCount == 2
     assert not facts.outputFacets
 

@@ -69,8 +69,8 @@ def attempts(batch_id: int) -> tuple[int, int | None]:
 
 def drivers() -> list[psutil.Process]:
     """What this process has started, JVM and Python driver, zombies aside."""
-    found = psutil.Process().children(recursive=True)
-    return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    result = psutil.Process().children(recursive=True)
+    return [child for child in result if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
 
 def runs_the_job(child: psutil.Process, program: str = "") -> bool:

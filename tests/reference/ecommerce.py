@@ -71,11 +71,11 @@ class Sales:
 
 def lake_rows(rows: Iterable[Row]) -> list[Row]:
     """Each event once, as its last delivery has it: it has the create_time and the id of the first one."""
-    found: dict[object, Row] = {}
+    result: dict[object, Row] = {}
     for number, row in enumerate(rows):
         key = (row.get("create_time"), row.get("id")) if _text(row, "id") else number
-        found[key] = row
-    return list(found.values())
+        result[key] = row
+    return list(result.values())
 
 
 def operations(rows: Iterable[Row]) -> Counter[Operation]:
@@ -85,31 +85,31 @@ def operations(rows: Iterable[Row]) -> Counter[Operation]:
 
 def sales(rows: Iterable[Row]) -> dict[tuple[datetime, str, str, str], Sales]:
     """Sales by hour of event_time, department, product and brand."""
-    found: dict[tuple[datetime, str, str, str], Sales] = {}
+    result: dict[tuple[datetime, str, str, str], Sales] = {}
     for one, times in operations(rows).items():
-        of_key = found.setdefault((_hour(one.event_time), one.department, one.product, one.brand), Sales())
+        of_key = result.setdefault((_hour(one.event_time), one.department, one.product, one.brand), Sales())
         column = _COLUMN_OF[one.event_type]
         setattr(of_key, column, getattr(of_key, column) + times)
         of_key.revenue += one.revenue * times
-    return found
+    return result
 
 
 def visits(rows: Iterable[Row]) -> dict[datetime, tuple[int, int, int]]:
     """(visits, cart additions, removals) by hour of event_time; hours without any event are not there."""
-    found: dict[datetime, list[int]] = {}
+    result: dict[datetime, list[int]] = {}
     for one, times in operations(rows).items():
-        of_hour = found.setdefault(_hour(one.event_time), [0, 0, 0])
+        of_hour = result.setdefault(_hour(one.event_time), [0, 0, 0])
         of_hour[0] += times * (one.event_type == "view")
         of_hour[1] += times * (one.event_type == "cart")
         of_hour[2] += times * (one.event_type == "remove_from_cart")
-    return {hour: (views, carts, removals) for hour, (views, carts, removals) in found.items()}
+    return {hour: (views, carts, removals) for hour, (views, carts, removals) in result.items()}
 
 
 def minutes(rows: Iterable[Row]) -> dict[datetime, Minute]:
     """The ledger of these rows."""
-    found: dict[datetime, Minute] = {}
+    result: dict[datetime, Minute] = {}
     for row in lake_rows(rows):
-        minute = found.setdefault(minute_of(row), Minute())
+        minute = result.setdefault(minute_of(row), Minute())
         minute.raw_rows += 1
         fate = fate_of(row)
         if fate.name == "counted":
@@ -118,7 +118,7 @@ def minutes(rows: Iterable[Row]) -> dict[datetime, Minute]:
             minute.ignored_by_kind[fate.kind] += 1
         else:
             minute.rejected_by_reason[fate.reason] += 1
-    return found
+    return result
 
 
 def fate_of(row: Row) -> Fate:
@@ -178,17 +178,17 @@ def _time(text: str | None) -> datetime | None:
     day, minute, second, zone = match.groups()
     zone = {None: "+00:00", "Z": "+00:00", " UTC": "+00:00"}.get(zone, zone)
     try:
-        found = datetime.fromisoformat(f"{day}T{minute}{(second or ':00')[:10]}{zone}").astimezone(UTC)
+        result = datetime.fromisoformat(f"{day}T{minute}{(second or ':00')[:10]}{zone}").astimezone(UTC)
     except ValueError:
         return None
-    return found.replace(tzinfo=None) if 1970 <= found.year <= 2100 else None
+    return result.replace(tzinfo=None) if 1970 <= result.year <= 2100 else None
 
 
 def _amount(text: str | None) -> Decimal | None:
     """A finite decimal as people and programs write it, None for all else: nobody's price has a hundred zeros."""
     try:
-        found = Decimal((text or "").strip(" "))
+        result = Decimal((text or "").strip(" "))
     except InvalidOperation:
         return None
-    is_usual = found.is_finite() and "_" not in text and abs(found.adjusted()) < 100
-    return found if is_usual else None
+    is_usual = result.is_finite() and "_" not in text and abs(result.adjusted()) < 100
+    return result if is_usual else None

@@ -120,12 +120,12 @@ def never_reached_the_lake(rows: Iterable[Row]) -> list[Row]:
 
 def facts(rows: Iterable[Row], jobs: Mapping[int, int | None], recover: bool = True) -> dict[FactKey, Fact]:
     """Every fact of these rows by its key. `jobs` is company_id by job id."""
-    found: dict[FactKey, Fact] = {}
+    result: dict[FactKey, Fact] = {}
     for row in lake_rows(rows):
         fate = fate_of(row, recover)
         if fate.name != "counted":
             continue
-        fact = found.setdefault(fate.key, Fact(company_id=jobs.get(fate.key[0])))
+        fact = result.setdefault(fate.key, Fact(company_id=jobs.get(fate.key[0])))
         fact.impressions += fate.kind == _PAGE_VIEW
         fact.clicks += fate.kind == "click"
         fact.conversion += fate.kind == "conversion"
@@ -135,15 +135,15 @@ def facts(rows: Iterable[Row], jobs: Mapping[int, int | None], recover: bool = T
             fact.bid_sum += fate.bid
             fact.bid_count += 1
         fact.latest_update_time = max(fact.latest_update_time, time_of(_time_uuid(row["create_time"])))
-    return found
+    return result
 
 
 def minutes(rows: Iterable[Row], recover: bool = True) -> dict[datetime, Minute]:
     """The ledger of these rows by the minute (naive, UTC) of create_time."""
-    found: dict[datetime, Minute] = {}
+    result: dict[datetime, Minute] = {}
     for row in lake_rows(rows):
         minute_start = time_of(_time_uuid(row["create_time"])).replace(second=0, microsecond=0)
-        minute = found.setdefault(minute_start, Minute())
+        minute = result.setdefault(minute_start, Minute())
         fate = fate_of(row, recover)
         minute.raw_rows += 1
         if fate.name == "counted":
@@ -153,7 +153,7 @@ def minutes(rows: Iterable[Row], recover: bool = True) -> dict[datetime, Minute]
         else:
             minute.rejected_rows += 1
             minute.rejected_by_reason[fate.reason] += 1
-    return found
+    return result
 
 
 def fate_of(row: Row, recover: bool = True) -> Fate:
@@ -209,8 +209,8 @@ def _recovered(row: Row, recover: bool) -> tuple[str | None, object, object]:
         return kind, job, publisher
     details = _details(row.get("ed"))
     if kind is None and _whole_number(row.get("ev")) == 2:
-        told = details.get("customevent")
-        kind = _text(told) if isinstance(told, str) else None
+        custom_event = details.get("customevent")
+        kind = _text(custom_event) if isinstance(custom_event, str) else None
     return (
         kind,
         _first_of_list(details.get("jobid")) if job is None else job,
@@ -223,28 +223,28 @@ def _details(text: str | None) -> dict[str, object]:
     if _empty(text):
         return {}
     try:
-        found = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        result = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
     except ValueError:
         return {}
-    return {name.lower(): value for name, value in found.items()} if isinstance(found, dict) else {}
+    return {name.lower(): value for name, value in result.items()} if isinstance(result, dict) else {}
 
 
 def _time_uuid(text: str | None) -> uuid.UUID | None:
     """A version 1 UUID in its usual 36 characters, else None."""
     try:
-        found = uuid.UUID(text or "")
+        result = uuid.UUID(text or "")
     except ValueError:
         return None
-    return found if found.version == 1 and str(found) == text.lower() else None
+    return result if result.version == 1 and str(result) == text.lower() else None
 
 
 def _time(text: str | None) -> datetime | None:
     """A readable `ts` as naive UTC, else None."""
     try:
-        found = datetime.fromisoformat((text or "").strip())
+        result = datetime.fromisoformat((text or "").strip())
     except ValueError:
         return None
-    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    return result.astimezone(UTC).replace(tzinfo=None) if result.tzinfo else result
 
 
 def _empty(value: object) -> bool:
@@ -262,19 +262,19 @@ def _amount(value: object) -> object:
     if not isinstance(value, str) or "_" in value or _LONG_EXPONENT.search(value):
         return _UNREADABLE
     try:
-        found = Decimal(value.strip())
+        result = Decimal(value.strip())
     except InvalidOperation:
         return _UNREADABLE
-    return found if found.is_finite() else _UNREADABLE
+    return result if result.is_finite() else _UNREADABLE
 
 
 def _whole_number(value: object) -> object:
     """A whole number in the range of ids ("258.0" is 258), None when empty, else _UNREADABLE."""
-    found = _amount(value)
-    if found is None or found is _UNREADABLE:
-        return found
-    fits = abs(found) <= _LARGEST_ID and found == found.to_integral_value()
-    return int(found) if fits else _UNREADABLE
+    result = _amount(value)
+    if result is None or result is _UNREADABLE:
+        return result
+    fits = abs(result) <= _LARGEST_ID and result == result.to_integral_value()
+    return int(result) if fits else _UNREADABLE
 
 
 def _first_of_list(value: object) -> object:
@@ -288,5 +288,5 @@ def _first_of_list(value: object) -> object:
 
 def _key(value: object) -> int:
     """A key of the fact, 0 when absent or unreadable."""
-    found = _whole_number(value)
-    return max(found, 0) if isinstance(found, int) else 0
+    result = _whole_number(value)
+    return max(result, 0) if isinstance(result, int) else 0

@@ -20,7 +20,7 @@ def test_one_row_of_each_kind_adds_one_to_its_column_and_only_purchases_bring_re
     rows = [event(kind, NOON, number) for number, kind in enumerate(ecommerce.KINDS)]
     assert ecommerce.sales(rows) == {KEY: ecommerce.Sales(1, 1, 1, 1, Decimal("489.07"))}
     assert ecommerce.visits(rows) == {HOUR: (1, 1, 1)}
-    assert [one.revenue for one in ecommerce.operations(rows)] == [0, 0, 0, Decimal("489.07")]
+    assert [operation.revenue for operation in ecommerce.operations(rows)] == [0, 0, 0, Decimal("489.07")]
 
 
 def test_equal_operations_of_two_events_are_two_and_a_redelivery_is_one():
@@ -55,7 +55,7 @@ def test_department_and_product_are_the_first_and_last_part(code, expected):
     [
         pytest.param({"event_type": "wishlist", "event_time": "?"}, ("ignored", "wishlist"), id="kind before all"),
         pytest.param({"event_type": None}, ("ignored", "none"), id="no kind"),
-        pytest.param({"event_type": "NaN"}, ("ignored", "none"), id="NaN is not a kind"),
+        pytest.param({"event_type": "NaN"}, ("ignored", "none"), id="NaN is not at a kind"),
         pytest.param(
             {"event_time": "yesterday", "product_id": "x"}, ("rejected", "event_time"), id="time before product"
         ),
@@ -65,14 +65,14 @@ def test_department_and_product_are_the_first_and_last_part(code, expected):
         pytest.param({"category_code": "x" * 65}, ("rejected", "category_code"), id="long category"),
         pytest.param({"brand": "x" * 65, "price": "-1"}, ("rejected", "brand"), id="brand before price"),
         pytest.param({"price": "-0.01"}, ("rejected", "price"), id="negative price"),
-        pytest.param({"price": "NaN"}, ("rejected", "price"), id="NaN is not a price"),
+        pytest.param({"price": "NaN"}, ("rejected", "price"), id="NaN is not at a price"),
         pytest.param({"price": None}, ("rejected", "price"), id="no price"),
         pytest.param({"price": "9999999999.995"}, ("rejected", "price"), id="price beyond its column"),
     ],
 )
 def test_the_first_rule_that_a_purchase_breaks_decides_its_fate(cells, fate):
-    found = ecommerce.fate_of(purchase(NOON, **cells))
-    assert (found.name, found.reason if found.name == "rejected" else found.kind) == fate
+    result = ecommerce.fate_of(purchase(NOON, **cells))
+    assert (result.name, result.reason if result.name == "rejected" else result.kind) == fate
 
 
 @pytest.mark.parametrize("price", ["-1", "NaN", None, "99999999999"])

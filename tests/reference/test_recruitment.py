@@ -74,8 +74,8 @@ def test_a_click_without_a_bid_is_counted_but_leaves_the_average_alone():
     ],
 )
 def test_the_first_rule_that_applies_decides_the_fate(cells, fate):
-    found = recruitment.fate_of(click(NOON, **cells))
-    assert (found.name, found.reason if found.name == "rejected" else found.kind) == fate
+    result = recruitment.fate_of(click(NOON, **cells))
+    assert (result.name, result.reason if result.name == "rejected" else result.kind) == fate
 
 
 @pytest.mark.parametrize(
@@ -153,11 +153,11 @@ def test_latest_update_time_is_the_newest_create_time_in_microseconds():
 @pytest.mark.real_data
 def test_without_recover_the_real_log_gives_the_classic_result(real_data):
     rows, jobs = _real(real_data)
-    found = recruitment.facts(rows, jobs, recover=False)
-    assert len(found) == 64
-    assert _total(found, "clicks") == 920
-    assert _total(found, "impressions") == 952
-    assert _total(found, "spend_hour") == Decimal("787.2")
+    result = recruitment.facts(rows, jobs, recover=False)
+    assert len(result) == 64
+    assert _total(result, "clicks") == 920
+    assert _total(result, "impressions") == 952
+    assert _total(result, "spend_hour") == Decimal("787.2")
 
 
 @pytest.mark.real_data
@@ -173,9 +173,9 @@ def test_with_recover_the_real_log_gives_more_than_twice_the_clicks_and_conversi
 @pytest.mark.parametrize("recover", [True, False])
 def test_every_row_of_the_real_log_is_in_one_minute_of_the_ledger(real_data, recover):
     rows, _ = _real(real_data)
-    found = recruitment.minutes(rows, recover).values()
-    assert sum(minute.raw_rows for minute in found) == len(rows)
-    assert all(m.raw_rows == m.counted_rows + m.ignored_rows + m.rejected_rows for m in found)
+    result = recruitment.minutes(rows, recover).values()
+    assert sum(minute.raw_rows for minute in result) == len(rows)
+    assert all(m.raw_rows == m.counted_rows + m.ignored_rows + m.rejected_rows for m in result)
 
 
 def _real(folder):

@@ -171,7 +171,7 @@ def _succeeded(machine: Machine, airflow: airflow_api.Airflow, dag_id: str, run_
     state = _until(
         machine,
         f"run {run_id} of {dag_id}",
-        lambda: (found := airflow.run_state(dag_id, run_id)) in ("success", "failed") and found,
+        lambda: (result := airflow.run_state(dag_id, run_id)) in ("success", "failed") and result,
     )
     if state == "failed":
         raise Problem(f"DAG {dag_id}", f"run {run_id} failed", f"Read {HOME / 'airflow' / 'logs'}.")
@@ -184,8 +184,8 @@ def _until(machine: Machine, what: str, condition: Callable[[], object]):
         machine.must_be_well()
         last: object = None
         try:
-            if found := condition():
-                return found
+            if result := condition():
+                return result
         except (OSError, ValueError, KeyError) as error:
             last = error
         if time.monotonic() > deadline:

@@ -85,8 +85,8 @@ def start_order(services: Mapping[str, Service]) -> list[str]:
     """Names such that each service comes after those it depends on. Raises Problem for a cycle or an unknown name."""
     for service in services.values():
         if unknown := set(service.depends_on) - set(services):
-            found = f"it depends on {', '.join(sorted(unknown))}, which is not declared"
-            raise Problem(f"Service {service.name}", found, "Correct depends_on.")
+            problem = f"it depends on {', '.join(sorted(unknown))}, which is not declared"
+            raise Problem(f"Service {service.name}", problem, "Correct depends_on.")
     try:
         return list(graphlib.TopologicalSorter({name: one.depends_on for name, one in services.items()}).static_order())
     except graphlib.CycleError as error:

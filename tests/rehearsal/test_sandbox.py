@@ -39,8 +39,8 @@ def allowed():
 
 
 def answer(port):
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as asked:
-        return asked.recv(100).decode()
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        return connection.recv(100).decode()
 
 
 def test_names_lead_to_its_own_network_a_published_port_leads_in_and_all_ends_with_it(tmp_path):
@@ -53,16 +53,16 @@ def test_names_lead_to_its_own_network_a_published_port_leads_in_and_all_ends_wi
             target=lambda: status.append(sandbox.run(command, keep_open=[listener.fileno()])), daemon=True
         )
         run.start()
-        said = ""
+        text = ""
         deadline = time.monotonic() + 30
-        while not said and time.monotonic() < deadline:  # a connection that comes too early is closed without an answer
+        while not text and time.monotonic() < deadline:  # a connection that comes too early is closed without an answer
             with contextlib.suppress(OSError):
-                said = answer(port)
-        assert said == "1 127.0.0.1"
+                text = answer(port)
+        assert text == "1 127.0.0.1"
         sleepers = [one for one in psutil.process_iter() if str(hosts) in " ".join(cmdline(one)) and is_sleeper(one)]
         assert sleepers
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as asked:
-            asked.sendall(b".")
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(b".")
             run.join(30)
     assert status == [0]
     assert not [one for one in sleepers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]

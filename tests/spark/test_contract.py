@@ -24,8 +24,8 @@ def counts_of(spark: SparkSession, *rows, pipeline: Pipeline = PIPELINE) -> dict
 def counts_of_each(spark: SparkSession, *rows) -> list[dict[str, dict[str, int]]]:
     """What it keeps of minutes with one of these rows each; they share a job."""
     minutes = [MINUTE + timedelta(minutes=number) for number in range(len(rows))]
-    found = [row.asDict() for row in raw(spark, *rows).collect()]
-    each = [{**row, "minute": f"{minute}Z"} for row, minute in zip(found, minutes, strict=True)]
+    result = [row.asDict() for row in raw(spark, *rows).collect()]
+    each = [{**row, "minute": f"{minute}Z"} for row, minute in zip(result, minutes, strict=True)]
     judged = run.materialised(stored(spark, *each), recruitment, PIPELINE, {})
     counted = staging.counts(1, minutes, staging.count_minutes(judged, PIPELINE), PIPELINE, {})
     return [json.loads(row[-1]) for row in counted]
@@ -40,13 +40,13 @@ def counts_of_frame(judged, pipeline: Pipeline) -> dict[str, dict[str, int]]:
 
 
 def test_a_word_for_null_does_not_count_as_present(spark: SparkSession) -> None:
-    found = counts_of(spark, click(uid=" NULL "), click(uid=""), click(uid=" u "), click(uid=None))
-    assert found["present"]["uid"] == 1
+    result = counts_of(spark, click(uid=" NULL "), click(uid=""), click(uid=" u "), click(uid=None))
+    assert result["present"]["uid"] == 1
 
 
 def test_rows_of_every_fate_are_counted(spark: SparkSession) -> None:
-    found = counts_of(spark, click(), click(custom_track="alive"), click(bid="-1"))
-    assert found["present"]["job_id"] == 3 and found["present"]["bid"] == 1
+    result = counts_of(spark, click(), click(custom_track="alive"), click(bid="-1"))
+    assert result["present"]["job_id"] == 3 and result["present"]["bid"] == 1
 
 
 UNREADABLE = {
@@ -71,23 +71,23 @@ UNREADABLE = {
 
 
 def test_values_that_do_not_read_are_counted(spark: SparkSession) -> None:
-    found = counts_of_each(spark, *(click(**{field: value}) for field, value in UNREADABLE))
+    result = counts_of_each(spark, *(click(**{field: value}) for field, value in UNREADABLE))
     fields = [field for field, _ in UNREADABLE]
-    counted = [counts["unreadable"].get(field, 0) for field, counts in zip(fields, found, strict=True)]
+    counted = [counts["unreadable"].get(field, 0) for field, counts in zip(fields, result, strict=True)]
     assert dict(zip(UNREADABLE, counted, strict=True)) == UNREADABLE
 
 
 def test_undeclared_fields_are_counted_by_name(spark: SparkSession) -> None:
-    found = counts_of(spark, click(jobId="7", _minute="x", _minutemark_occurrence="2"), click(jobId=""), click(ua="u"))
-    assert found["unknown"] == {"jobId": 2}, "Reserved names are not the producer's."
+    result = counts_of(spark, click(jobId="7", _minute="x", _minutemark_occurrence="2"), click(jobId=""), click(ua="u"))
+    assert result["unknown"] == {"jobId": 2}, "Reserved names are not the producer's."
 
 
 def test_undeclared_names_are_bounded(spark: SparkSession) -> None:
     rows = [click(**{f"field{number}": "1"}) for number in range(130)]
-    found = counts_of(spark, *rows, click(**{"x" * 200: "1", "field7": "1"}))["unknown"]
-    assert len(found) == contract.NAMES_A_MINUTE + 1 and sum(found.values()) == 132
-    assert found["field7"] == 2 and found[contract.OTHER_NAMES] == 31
-    assert max(map(len, found)) == 64
+    result = counts_of(spark, *rows, click(**{"x" * 200: "1", "field7": "1"}))["unknown"]
+    assert len(result) == contract.NAMES_A_MINUTE + 1 and sum(result.values()) == 132
+    assert result["field7"] == 2 and result[contract.OTHER_NAMES] == 31
+    assert max(map(len, result)) == 64
 
 
 def test_of_equal_keys_the_last_one_counts(spark: SparkSession) -> None:
@@ -106,20 +106,20 @@ PRESENT = {
 
 
 def test_presence_is_that_of_the_text_that_a_transform_gets(spark: SparkSession) -> None:
-    found = counts_of_each(spark, *(click(uid=text) for text in PRESENT))
-    assert dict(zip(PRESENT, (counts["present"].get("uid", 0) for counts in found), strict=True)) == PRESENT
+    result = counts_of_each(spark, *(click(uid=text) for text in PRESENT))
+    assert dict(zip(PRESENT, (counts["present"].get("uid", 0) for counts in result), strict=True)) == PRESENT
 
 
 def test_a_payload_that_is_not_an_object_has_no_fields(spark: SparkSession) -> None:
     rows = stored(spark, {**raw(spark, click()).first().asDict(), "minute": f"{MINUTE}Z", "payload": "[1]"})
-    found = counts_of_frame(run.materialised(rows, recruitment, PIPELINE, {}), PIPELINE)
-    assert found == {"present": {}, "unreadable": {}, "unknown": {}}
+    result = counts_of_frame(run.materialised(rows, recruitment, PIPELINE, {}), PIPELINE)
+    assert result == {"present": {}, "unreadable": {}, "unknown": {}}
 
 
 def test_more_fields_than_a_number_has_bits(spark: SparkSession) -> None:
     wide = dataclasses.replace(PIPELINE, fields=(*PIPELINE.fields, *(f"wide{number}" for number in range(100))))
-    found = counts_of(spark, click(wide0="1", wide99="1"), click(wide99="1"), pipeline=wide)["present"]
-    assert {name: rows for name, rows in found.items() if name.startswith("wide")} == {"wide0": 1, "wide99": 2}
+    result = counts_of(spark, click(wide0="1", wide99="1"), click(wide99="1"), pipeline=wide)["present"]
+    assert {name: rows for name, rows in result.items() if name.startswith("wide")} == {"wide0": 1, "wide99": 2}
 
 
 def test_a_counted_event_without_a_required_field_is_rejected_by_its_name(spark: SparkSession) -> None:
@@ -144,6 +144,6 @@ def test_a_declaration_refuses_the_name_of_every_column_beside_the_fields(spark:
 def test_declared_names_need_not_be_words_of_sql(spark: SparkSession) -> None:
     names = ("order", "user-agent", "a'b", "a\\b", "Straße", "1st", "select *")
     odd = dataclasses.replace(PIPELINE, fields=(*PIPELINE.fields, *names), numbers=("bid", *names))
-    found = counts_of(spark, click(**dict.fromkeys(names, "x")), click(**dict.fromkeys(names, "1")), pipeline=odd)
-    assert {name: found["present"].get(name) for name in names} == dict.fromkeys(names, 2)
-    assert found["unreadable"] == dict.fromkeys(names, 1) and not found["unknown"]
+    result = counts_of(spark, click(**dict.fromkeys(names, "x")), click(**dict.fromkeys(names, "1")), pipeline=odd)
+    assert {name: result["present"].get(name) for name in names} == dict.fromkeys(names, 2)
+    assert result["unreadable"] == dict.fromkeys(names, 1) and not result["unknown"]

@@ -13,7 +13,11 @@ SECONDS = 5.0
 
 def ports_of(spark) -> set[int]:
     pid = spark._jvm.java.lang.ProcessHandle.current().pid()
-    return {one.laddr.port for one in psutil.Process(pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN}
+    return {
+        net_connection.laddr.port
+        for net_connection in psutil.Process(pid).net_connections("tcp")
+        if net_connection.status == psutil.CONN_LISTEN
+    }
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,10 @@ TABLE = [
     pytest.param({"event_type": " View "}, "counted", "view", None, id="spaces and capitals do not matter"),
     pytest.param({"event_type": "wishlist"}, "ignored", "wishlist", None, id="a kind that is not counted"),
     pytest.param({"event_type": None}, "ignored", "none", None, id="no kind"),
-    pytest.param({"event_type": "NaN"}, "ignored", "none", None, id="NaN is not a kind"),
+    pytest.param({"event_type": "NaN"}, "ignored", "none", None, id="NaN is not at a kind"),
     pytest.param({"event_type": "wishlist", "event_time": "x"}, "ignored", "wishlist", None, id="kind before time"),
     pytest.param({"event_time": None}, "rejected", None, "event_time is not a timestamp", id="no time"),
-    pytest.param({"event_time": "NaN"}, "rejected", None, "event_time is not", id="NaN is not a time"),
+    pytest.param({"event_time": "NaN"}, "rejected", None, "event_time is not", id="NaN is not at a time"),
     pytest.param({"event_time": "2026-02-30 00:00:00 UTC"}, "rejected", None, "event_time is not", id="a day that never was"),
     pytest.param({"event_time": "2101-01-01 00:00:00 UTC"}, "rejected", None, "event_time is not", id="after 2100"),
     pytest.param({"event_time": "2026-03-13 02:30:00+02:00Z"}, "rejected", None, "event_time is not", id="two zones"),
@@ -56,7 +56,7 @@ TABLE = [
     pytest.param({"brand": "😀" * 64}, "counted", "purchase", None, id="64 characters of four bytes"),
     pytest.param({"brand": LONG, "event_type": "view"}, "rejected", None, "brand has more than", id="names matter to every kind"),
     pytest.param({"price": None}, "rejected", None, "price of a purchase is not a number: nothing", id="no price"),
-    pytest.param({"price": "NaN"}, "rejected", None, "price of a purchase is not a number: nothing", id="NaN is not a price"),
+    pytest.param({"price": "NaN"}, "rejected", None, "price of a purchase is not a number: nothing", id="NaN is not at a price"),
     pytest.param({"price": "free"}, "rejected", None, "price of a purchase is not a number: free", id="price is a word"),
     pytest.param({"price": "1e-2000000000"}, "rejected", None, "price of a purchase is no", id="exponent that eats the heap"),
     pytest.param({"price": "-0.01"}, "rejected", None, "price of a purchase is negative: -0.01", id="negative price"),
@@ -74,8 +74,8 @@ TABLE = [
 def fates(spark: SparkSession) -> dict[str, object]:
     """All rows of the table through one job: a job costs a second whatever it reads."""
     rows = [purchase(WHEN, number, **case.values[0]) for number, case in enumerate(TABLE)]
-    found = ecommerce.classify(fields_of(raw(spark, *rows, pipeline=SHOP), SHOP), {}).collect()
-    return dict(zip((case.id for case in TABLE), found, strict=True))
+    result = ecommerce.classify(fields_of(raw(spark, *rows, pipeline=SHOP), SHOP), {}).collect()
+    return dict(zip((case.id for case in TABLE), result, strict=True))
 
 
 @pytest.mark.parametrize(("says", "fate", "kind", "reason"), TABLE)
@@ -90,8 +90,8 @@ def test_the_reference_agrees(fates: dict[str, object]) -> None:
     cases = [case for case in TABLE if "create_time" not in case.values[0]]
     for case in cases:
         expected, row = reference.fate_of(purchase(WHEN, **case.values[0])), fates[case.id]
-        found = (row.fate, row.kind if row.fate == "ignored" else None, row.reason and row.reason.split()[0])
-        assert found == (expected.name, expected.kind, expected.reason), case.id
+        result = (row.fate, row.kind if row.fate == "ignored" else None, row.reason and row.reason.split()[0])
+        assert result == (expected.name, expected.kind, expected.reason), case.id
 
 
 def staged(spark: SparkSession, *rows) -> list:
@@ -138,11 +138,11 @@ def test_prices_are_exact_to_the_cent(spark: SparkSession) -> None:
 def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession) -> None:
     texts = ("2026-03-13 02:30:00 UTC", "2026-03-13 02:30:00", "2026-03-13T02:30:00Z", "2026-03-12 22:30:00.5-04:00")
     frame = raw(spark, *(view(WHEN, event_time=text) for text in texts), pipeline=SHOP)
-    found = (
+    result = (
         ecommerce.classify(fields_of(frame, SHOP), {}).select(F.unix_micros("event.event_time").alias("us")).collect()
     )
     half_past_two = 1_773_369_000_000_000
-    assert [row.us for row in found] == [half_past_two] * 3 + [half_past_two + 500_000]
+    assert [row.us for row in result] == [half_past_two] * 3 + [half_past_two + 500_000]
 
 
 def test_a_category_of_a_megabyte_is_read_in_time(spark: SparkSession) -> None:
@@ -156,19 +156,19 @@ def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
     ids = ["order-7", "7 ", "größe", "x" * 5_000]
     rows = [purchase(WHEN, number, id=one, price="-3") for number, one in enumerate(ids)]
     kept = staging.rejects(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})).collect()
-    found = {json.loads(row.payload)["id"]: row.origin_key for row in kept}
+    result = {json.loads(row.payload)["id"]: row.origin_key for row in kept}
     place = f"{MINUTE:%Y-%m-%dT%H:%MZ}/0"
-    assert found == {row["id"]: f"{place}/{row['create_time']}/{short_id(row['id'])}" for row in rows}
-    assert max(map(len, found.values())) <= 190
+    assert result == {row["id"]: f"{place}/{row['create_time']}/{short_id(row['id'])}" for row in rows}
+    assert max(map(len, result.values())) <= 190
 
 
 def test_an_id_under_several_create_times_is_named_with_them(spark: SparkSession) -> None:
     names = ["order-7", "order-8", "order-7", "order-9", "order-7", "x" * 300, "x" * 300]
     rows = [purchase(WHEN, number, id=name) for number, name in enumerate(names)]
     rows.append(event("wishlist", WHEN, 7, id="order-9"))  # whatever becomes of them
-    found = staging.repeats(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
+    result = staging.repeats(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {}))
     time = [row["create_time"] for row in rows]
-    assert found == [
+    assert result == [
         [str(MINUTE), "order-7", time[2], time[0]],
         [str(MINUTE), "order-7", time[4], time[0]],
         [str(MINUTE), "order-9", time[7], time[3]],

@@ -76,8 +76,8 @@ TABLE = [
 @pytest.fixture(scope="module")
 def fates(spark: SparkSession) -> dict[str, object]:
     """All rows of the table through one job: a job costs a second whatever it reads."""
-    found = classified(spark, *(click(**case.values[0]) for case in TABLE))
-    return dict(zip((case.id for case in TABLE), found, strict=True))
+    result = classified(spark, *(click(**case.values[0]) for case in TABLE))
+    return dict(zip((case.id for case in TABLE), result, strict=True))
 
 
 @pytest.mark.parametrize(("says", "fate", "kind", "reason"), TABLE)

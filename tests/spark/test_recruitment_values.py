@@ -40,8 +40,8 @@ def test_the_machine_s_time_zone_changes_nothing(spark: SparkSession, recover: b
         click(ts="2022-03-13 02:30:00"),  # an hour that Newfoundland does not have
     )
     frame = recruitment.classify(fields_of(rows), {"recover": recover})
-    found = frame.select(F.col("event.dates").cast("string"), "event.hours", F.unix_micros("created_at")).collect()
-    assert [tuple(row) for row in found] == [
+    result = frame.select(F.col("event.dates").cast("string"), "event.hours", F.unix_micros("created_at")).collect()
+    assert [tuple(row) for row in result] == [
         ("2022-07-18", 7, EVENT_TIME_US),
         ("2022-07-18", 7, EVENT_TIME_US),
         ("2022-07-18", 7, EVENT_TIME_US),
@@ -68,12 +68,12 @@ def test_recover_fills_gaps_from_ed(spark: SparkSession) -> None:
 
 
 def test_recover_overwrites_nothing_and_believes_no_kind_outside_ev_2(spark: SparkSession) -> None:
-    said = custom_event(customEvent="conversion", jobId=10, publisherId=11)
+    text = custom_event(customEvent="conversion", jobId=10, publisherId=11)
     rows = classified(
         spark,
-        {**said, "custom_track": "click", "job_id": "1", "publisher_id": "2"},  # what the row says itself wins
-        {**said, "ev": "1"},  # a page view stays one
-        {**said, "ev": None},  # no kind
+        {**text, "custom_track": "click", "job_id": "1", "publisher_id": "2"},  # what the row says itself wins
+        {**text, "ev": "1"},  # a page view stays one
+        {**text, "ev": None},  # no kind
     )
     assert [(r.kind, r.event.job_id, r.event.publisher_id) for r in rows] == [
         ("click", 1, 2),

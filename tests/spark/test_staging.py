@@ -31,8 +31,8 @@ def test_contributions_add_up_per_fact_key(spark: SparkSession) -> None:
         click(job_id="259"),  # another key
         click(custom_track="alive"),  # ignored
     )
-    found = recruitment.contributions(rows.where(F.col("fate") == COUNTED)).orderBy("job_id").collect()
-    assert [(r.job_id, r.event_count, r.clicks, r.conversions, r.bid_sum, r.bid_count) for r in found] == [
+    result = recruitment.contributions(rows.where(F.col("fate") == COUNTED)).orderBy("job_id").collect()
+    assert [(r.job_id, r.event_count, r.clicks, r.conversions, r.bid_sum, r.bid_count) for r in result] == [
         (258, 4, 3, 1, Decimal("3.9"), 2),
         (259, 1, 1, 0, Decimal(0), 0),
     ]
@@ -80,8 +80,8 @@ def test_a_rejected_row_is_kept_whole(spark: SparkSession) -> None:
     [row] = staging.rejects(rows_of(spark, click(bid="-3", ua=hostile))).collect()
     assert row.origin_key == f"2026-03-01T12:34Z/0/{EVENT_ID}"
     assert row.reason == "bid is negative: -3"
-    said = json.loads(row.payload)
-    assert said["ua"] == hostile and said["bid"] == "-3" and said["create_time"] == EVENT_ID
+    text = json.loads(row.payload)
+    assert text["ua"] == hostile and text["bid"] == "-3" and text["create_time"] == EVENT_ID
     assert "\u0000" not in row.payload  # written as an escape
 
 
@@ -101,9 +101,9 @@ def test_a_payload_that_is_not_a_json_object_rejects_its_row_and_is_kept(spark: 
     ]
     key = {"minute": f"{MINUTE:%Y-%m-%dT%H:%M:%S}Z", "shard": 0, "create_time": EVENT_ID}
     rows = stored(spark, *({**key, "payload": payload} for payload in payloads))
-    found = run.materialised(rows, recruitment, PIPELINE, {})
-    assert [row.fate for row in found.collect()] == ["rejected"] * 5 + ["counted"]
-    rejected = staging.rejects(found).collect()
+    result = run.materialised(rows, recruitment, PIPELINE, {})
+    assert [row.fate for row in result.collect()] == ["rejected"] * 5 + ["counted"]
+    rejected = staging.rejects(result).collect()
     assert [row.payload for row in rejected] == ["[1]", "{cut off", "", "", "7"]
     assert rejected[0].reason == "the event is not a JSON object: [1]"
 

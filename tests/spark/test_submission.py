@@ -43,9 +43,9 @@ def jars(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def prepared(master: str = "local[*]", rows: float = 5_000, conf=None, warehouse: Endpoint = WAREHOUSE, keep=False):
     batch = replace(BATCH, estimated_rows=rows)
-    found = submission.prepare(batch, 9, LAKE, warehouse, master, conf, keep)
-    lines = Path(found.properties_file).read_text().splitlines()
-    return found, dict(line.split("=", 1) for line in lines)
+    result = submission.prepare(batch, 9, LAKE, warehouse, master, conf, keep)
+    lines = Path(result.properties_file).read_text().splitlines()
+    return result, dict(line.split("=", 1) for line in lines)
 
 
 def test_secrets_are_in_private_files_and_nowhere_else() -> None:

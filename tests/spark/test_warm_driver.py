@@ -55,9 +55,9 @@ def ask(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 
 def done_by_driver(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **job) -> tuple[int, list[str]]:
-    said: list[str] = []
+    result: list[str] = []
     with driver(code, idle) as kept:
-        return kept.run(job_file(folder, status=status, **job), said.append), said
+        return kept.run(job_file(folder, status=status, **job), result.append), result
 
 
 def driver(code: str = DRIVER, idle: float = 60) -> WarmDriver:
@@ -86,8 +86,8 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def pid_in(said: list[str]) -> int:
-    return int(said[0].removeprefix("pid "))
+def pid_in(output: list[str]) -> int:
+    return int(output[0].removeprefix("pid "))
 
 
 def test_the_next_job_finds_the_driver_that_the_first_one_started(ask) -> None:
@@ -119,13 +119,13 @@ def test_a_driver_without_jobs_leaves_and_a_new_one_comes_when_it_is_needed(ask)
 
 def test_two_jobs_at_once_are_done_one_after_the_other_by_one_driver(ask) -> None:
     _, before = ask()
-    found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(pid_in(ask(sleep=0.3)[1]))) for _ in range(2)]
+    result: list[int] = []
+    threads = [threading.Thread(target=lambda: result.append(pid_in(ask(sleep=0.3)[1]))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert found == [pid_in(before)] * 2
+    assert result == [pid_in(before)] * 2
 
 
 def test_a_driver_ends_with_its_killed_task(ask, short_path: Path) -> None:

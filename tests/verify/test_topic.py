@@ -19,8 +19,8 @@ from tests.unreadable import unreadable_partition
 pytestmark = pytest.mark.usefixtures("by_dag")
 
 
-def report_of(pipeline, **asked):
-    return verify.verify([pipeline], patience=0, **asked).pipelines[0]
+def report_of(pipeline, **options):
+    return verify.verify([pipeline], patience=0, **options).pipelines[0]
 
 
 def of_topic(findings) -> dict[str, int]:
@@ -109,8 +109,8 @@ def test_a_range_counts_only_its_own_events(pipeline, events):
     remove(pipeline, events[2])  # of 10:02
     start = datetime(2026, 9, 1, 10, 0)
     assert of_topic(report_of(pipeline, start=start, end=start + timedelta(minutes=2)).differences) == {}
-    found = report_of(pipeline, start=start + timedelta(minutes=2), end=start + timedelta(minutes=3))
-    assert of_topic(found.differences) == {"topic_unstored": 1}
+    result = report_of(pipeline, start=start + timedelta(minutes=2), end=start + timedelta(minutes=3))
+    assert of_topic(result.differences) == {"topic_unstored": 1}
 
 
 def test_events_of_closed_minutes_are_not_looked_up_in_the_lake(pipeline, events):

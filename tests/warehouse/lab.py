@@ -32,9 +32,9 @@ def touched_at(time: datetime, node: int = 1) -> uuid.UUID:
     """A time-UUID of that time."""
     ticks = (time - GREGORIAN_EPOCH) // timedelta(microseconds=1) * 10
     low, middle, high = ticks & 0xFFFFFFFF, (ticks >> 32) & 0xFFFF, (ticks >> 48) & 0x0FFF
-    found = uuid.UUID(fields=(low, middle, high | 0x1000, 0x80, 0, node))
-    assert time_of(found) == time
-    return found
+    result = uuid.UUID(fields=(low, middle, high | 0x1000, 0x80, 0, node))
+    assert time_of(result) == time
+    return result
 
 
 def contribution(job_id: int = 7, **values) -> dict:
@@ -58,9 +58,9 @@ class Lab:
     def query(self, text: str, *values) -> list[tuple]:
         cursor = self.conn.cursor()
         cursor.execute(text, values or None)
-        found = list(cursor.fetchall()) if cursor.description else []
+        result = list(cursor.fetchall()) if cursor.description else []
         self.conn.commit()
-        return found
+        return result
 
     @contextlib.contextmanager
     def refusing(self, change: str, table: str, of: str | None = None) -> Iterator[None]:
@@ -82,11 +82,11 @@ class Lab:
     def see(self, *minutes: datetime, at: datetime = CLOCK - 600 * SECOND, clock: datetime = CLOCK) -> None:
         """A poll finds these minutes touched at that time."""
         changed = touched_at(at)
-        days = {found.date(): changed for found in minutes}
+        days = {minute.date(): changed for minute in minutes}
         ledger.record_poll(self.conn, self.pipeline, clock, days, dict.fromkeys(minutes, changed))
 
     def pending(self) -> list[datetime]:
-        return [found.minute for found in ledger.pending_minutes(self.conn, self.pipeline, CLOCK)]
+        return [pending_minute.minute for pending_minute in ledger.pending_minutes(self.conn, self.pipeline, CLOCK)]
 
     def open(
         self, *minutes: datetime, run_id: str = "run-1", clock: datetime = CLOCK, is_delta: bool = True,
@@ -94,7 +94,7 @@ class Lab:
     ) -> int:  # fmt: skip
         """A batch of these minutes, as a run of the minute DAG opens it; `values` are those of its RunInfo."""
         seen = dict(self.query("SELECT minute, seen_changed_at FROM etl.minute_ledger"))
-        planned = [PlannedMinute(found, seen.get(found), 1) for found in minutes]
+        planned = [PlannedMinute(minute, seen.get(minute), 1) for minute in minutes]
         of_dag = {"dag_id": f"{self.pipeline.name}_minute", "tick": CLOCK, "options": self.pipeline.options}
         run = batches.RunInfo(run_id=run_id, **of_dag | values)
         return batches.open_batch(
@@ -155,8 +155,8 @@ class Lab:
 
     def facts(self, columns: str = "clicks") -> dict:
         """Facts by job and publisher."""
-        found = self.query(f"SELECT job_id, publisher_id, {columns} FROM recruitment.events")
-        return {(row[0], row[1]): row[2] if len(row) == 3 else row[2:] for row in found}
+        result = self.query(f"SELECT job_id, publisher_id, {columns} FROM recruitment.events")
+        return {(row[0], row[1]): row[2] if len(row) == 3 else row[2:] for row in result}
 
     def ledger(self, at: datetime) -> dict:
         return ledger.ledger_of(self.conn, self.pipeline, at, at + 60 * SECOND)[at]

@@ -30,8 +30,8 @@ class Shop(Lab):
 
     def sales(self) -> dict:
         """Sales by hour of the day, product and brand."""
-        found = self.query(f"SELECT HOUR(hour), product, brand, {SALES} FROM ecommerce.sales_hourly")
-        return {row[:3]: row[3:] for row in found}
+        result = self.query(f"SELECT HOUR(hour), product, brand, {SALES} FROM ecommerce.sales_hourly")
+        return {row[:3]: row[3:] for row in result}
 
     def visits(self) -> dict:
         return {

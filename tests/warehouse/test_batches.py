@@ -231,16 +231,20 @@ def test_a_group_that_passes_lets_the_other_suspects_travel_in_larger_groups(lab
     assert lab.check(batch_id).passed
     merge.merge(batch_id)
     assert split_sizes(lab) == dict.fromkeys(FOUR[1:], 2)
-    assert [one.split_size for one in ledger.pending_minutes(lab.conn, RECRUITMENT, CLOCK)] == [2, 2, 2]
+    assert [pending_minute.split_size for pending_minute in ledger.pending_minutes(lab.conn, RECRUITMENT, CLOCK)] == [
+        2,
+        2,
+        2,
+    ]
 
 
 def test_what_a_merged_batch_published_has_its_range_and_rows(lab):
     lab.see(minute(0), minute(2))
     batch_id = lab.publish({minute(0): [contribution()], minute(2): [contribution(), contribution(8)]})
-    found = batches.merged(lab.conn, batch_id)
-    assert (found.start, found.end, found.minutes) == (minute(0), minute(3), 2)
-    assert (found.raw_rows, found.counted_rows, found.kind) == (3, 3, "minute")
-    assert found.attempt == lab.one("SELECT attempt FROM etl.minute_ledger WHERE minute = %s", minute(0))
-    assert found.as_json()["end"] == "2026-03-01T10:03:00+00:00"
+    result = batches.merged(lab.conn, batch_id)
+    assert (result.start, result.end, result.minutes) == (minute(0), minute(3), 2)
+    assert (result.raw_rows, result.counted_rows, result.kind) == (3, 3, "minute")
+    assert result.attempt == lab.one("SELECT attempt FROM etl.minute_ledger WHERE minute = %s", minute(0))
+    assert result.as_json()["end"] == "2026-03-01T10:03:00+00:00"
     lab.see(minute(5))
     assert batches.merged(lab.conn, lab.open(minute(5))) is None

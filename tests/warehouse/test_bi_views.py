@@ -31,11 +31,11 @@ DAYS = 60
 def ask(lab: Lab):
     """Ask as the account that BI tools have."""
 
-    def asked(query: str) -> list[dict]:
+    def fetched(query: str) -> list[dict]:
         with warehouse("warehouse_bi") as conn:
             return rows(conn.cursor(), query)
 
-    return asked
+    return fetched
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ def test_the_views_are_those_of_the_facts() -> None:
 @pytest.mark.parametrize("name", VIEWS)
 def test_names_and_types_are_those_described(name: str, ask: Callable) -> None:
     schema, table = name.split(".")
-    found = ask(
+    result = ask(
         "SELECT column_name AS name, column_type AS type FROM information_schema.columns "
         f"WHERE table_schema = '{schema}' AND table_name = '{table}' ORDER BY ordinal_position"
     )
-    served = [(row["name"], plain(row["type"])) for row in found]
+    served = [(row["name"], plain(row["type"])) for row in result]
     assert served == [(column.name, column.type.replace(" ", "")) for column in VIEWS[name].columns]
 
 
@@ -171,11 +171,11 @@ def test_the_same_in_a_reporting_zone(berlin: Lab, many_days: Lab) -> None:  # n
 def assert_that_a_day_reads_a_day(name: str, lab: Lab) -> None:
     """As the server counts rows, with the look-ups of joins; in the manner in which BI tools nest a view."""
     a_day = f"SELECT * FROM (SELECT * FROM {name}) AS v WHERE hour_utc >= '2026-02-01' AND hour_utc < '2026-02-02'"
-    found = []
-    read = rows_read(lab, lambda: found.extend(lab.query(a_day)))
+    result = []
+    read = rows_read(lab, lambda: result.extend(lab.query(a_day)))
     everything = lab.one(f"SELECT COUNT(*) FROM {FACTS[name]}")
-    assert len(found) == everything / DAYS, name
-    assert read <= 4 * len(found) < everything / 10, name
+    assert len(result) == everything / DAYS, name
+    assert read <= 4 * len(result) < everything / 10, name
 
 
 def test_the_plan_of_a_day_takes_the_index(many_days: Lab) -> None:

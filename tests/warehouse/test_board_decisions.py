@@ -36,10 +36,10 @@ def decide(lab: Lab) -> Callable[..., dict]:
 
         def read(kind: str = "campaign") -> dict:
             conn.rollback()
-            found = rows(
+            records = rows(
                 conn.cursor(), "SELECT * FROM recruitment.board_decisions WHERE kind = %(kind)s", {"kind": kind}
             )
-            return {row["name"]: row for row in found}
+            return {row["name"]: row for row in records}
 
         yield read
 
@@ -153,9 +153,9 @@ def test_each_line_of_the_rule_at_its_border(lab: Lab, decide, last: tuple, befo
 def test_a_cost_that_equals_the_average_is_not_above_it(lab: Lab, decide, last, before, average, decision) -> None:
     add_weeks(lab, A, last=last, before=before)
     add_others(lab, average)
-    found = decide()
-    assert found["campaign 901"]["average_cost"] == average
-    assert decisions(found)["campaign 901"] == decision
+    result = decide()
+    assert result["campaign 901"]["average_cost"] == average
+    assert decisions(result)["campaign 901"] == decision
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_the_average_is_that_of_the_others(lab: Lab, decide, others: list[tuple]
     add_weeks(lab, A, last=(6000, 1000), before=(4000, 1000))
     for campaign, (spend, qualified) in enumerate(others, B):
         add(lab, campaign, BEFORE, spend=spend, qualified=qualified)
-    found = decide()
-    assert decisions(found)["campaign 901"] == decision
-    assert found["campaign 901"]["average_cost"] == (None if decision == NO_OTHERS else 4)
+    result = decide()
+    assert decisions(result)["campaign 901"] == decision
+    assert result["campaign 901"]["average_cost"] == (None if decision == NO_OTHERS else 4)
 
 
 def test_where_nothing_is_qualified_all_are_watched(lab: Lab, decide) -> None:
@@ -191,9 +191,9 @@ def test_events_without_a_name_are_watched(lab: Lab, decide, last: tuple) -> Non
     for at, (spend, qualified) in ((LAST, last), (BEFORE, (20, 10))):
         add(lab, 0, at, spend=spend, qualified=qualified, publisher=0)
     for kind in ("campaign", "publisher"):
-        found = decide(kind)
-        assert decisions(found)["none"] == f"watch: events without a {kind}"
-        assert not [row for row in found.values() if row["decision"] != "watch"]
+        result = decide(kind)
+        assert decisions(result)["none"] == f"watch: events without a {kind}"
+        assert not [row for row in result.values() if row["decision"] != "watch"]
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_applications_that_name_no_publisher(lab: Lab, decide, unnamed: int, dec
     add_weeks(lab, A, last=(60, 30), before=(120, 30))
     add(lab, B, BEFORE, spend=240, qualified=60, publisher=2)
     add(lab, A, LAST, qualified=unnamed, publisher=0)  # 30 of 150 are 20 %
-    found = decide("publisher")
-    assert decisions(found)["publisher 1"] == decision
-    assert found["publisher 1"]["average_cost"] == 4  # without the unnamed ones
+    result = decide("publisher")
+    assert decisions(result)["publisher 1"] == decision
+    assert result["publisher 1"]["average_cost"] == 4  # without the unnamed ones
     assert decisions(decide("campaign"))["campaign 901"] == RAISE
 
 
@@ -294,7 +294,7 @@ def test_a_year_of_facts_is_not_read(lab: Lab, view: str) -> None:
         " CROSS JOIN (SELECT 901 AS campaign_id UNION ALL SELECT 902) AS c"
     )
     assert lab.one("SELECT COUNT(*) FROM recruitment.events") == 16_000
-    found = []
-    read = rows_read(lab, lambda: found.extend(lab.query(f"SELECT SUM(qualified) FROM recruitment.{view}")))
-    assert found == [(672,)] if view == "board_decisions" else [(8 * 672,)]
+    result = []
+    read = rows_read(lab, lambda: result.extend(lab.query(f"SELECT SUM(qualified) FROM recruitment.{view}")))
+    assert result == [(672,)] if view == "board_decisions" else [(8 * 672,)]
     assert 672 <= read < 8_000  # of the 16,000

@@ -105,9 +105,9 @@ def superset_sql(chart: dict, start: datetime, end: datetime) -> tuple[str, dict
     metrics = {metric["metric_name"]: metric["expression"] for metric in dataset["metrics"]}
     columns = {column["column_name"] for column in dataset["columns"]}
     groups = [*([params["x_axis"]] if "x_axis" in params else []), *_listed(params.get("groupby"))]
-    asked = [*_listed(params.get("metrics")), *_listed(params.get("metric"))]
+    queried = [*_listed(params.get("metrics")), *_listed(params.get("metric"))]
     groups += params["all_columns"] if params.get("query_mode") == "raw" else []
-    unknown = {*groups} - columns | {*asked, *_listed(params.get("timeseries_limit_metric"))} - metrics.keys()
+    unknown = {*groups} - columns | {*queried, *_listed(params.get("timeseries_limit_metric"))} - metrics.keys()
     assert not unknown, f"{chart['slice_name']} uses what its dataset lacks: {unknown}"
     where, binds = ["1 = 1"], {"start": start, "end": end}
     for number, found in enumerate(params["adhoc_filters"]):
@@ -117,7 +117,7 @@ def superset_sql(chart: dict, start: datetime, end: datetime) -> tuple[str, dict
         else:
             where.append(f"{found['subject']} {found['operator'].replace('==', '=')} %(value{number})s")
             binds[f"value{number}"] = found["comparator"]
-    selected = [*(f"`{group}`" for group in groups), *(f"{metrics[metric]} AS `{metric}`" for metric in asked)]
+    selected = [*(f"`{group}`" for group in groups), *(f"{metrics[metric]} AS `{metric}`" for metric in queried)]
     by = (
         f" GROUP BY {', '.join(f'`{group}`' for group in groups)}"
         if groups and params.get("query_mode") != "raw"
@@ -135,9 +135,9 @@ def _listed(value: object) -> list:
 
 @pytest.mark.parametrize("path", CHARTS, ids=named)
 def test_a_chart_of_superset_finds_rows(path: Path, ask, now: datetime) -> None:
-    found = ask(*superset_sql(CHARTS[path], now - 2 * HOUR, now + HOUR))
-    assert found, path
-    assert any(value is not None for row in found for value in row.values())
+    result = ask(*superset_sql(CHARTS[path], now - 2 * HOUR, now + HOUR))
+    assert result, path
+    assert any(value is not None for row in result for value in row.values())
 
 
 @pytest.mark.parametrize("path", CHARTS, ids=named)
@@ -150,13 +150,13 @@ def test_a_chart_of_superset_asks_by_a_column_that_has_an_index(path: Path) -> N
 @pytest.mark.parametrize("path", DATASETS, ids=named)
 def test_a_dataset_declares_exactly_the_columns_of_its_view(path: Path, ask) -> None:
     dataset = DATASETS[path]
-    found = ask(
+    result = ask(
         "SELECT column_name AS name, data_type AS type FROM information_schema.columns"
         " WHERE table_schema = %(schema)s AND table_name = %(table_name)s",
         dataset,
     )
     declared = {column["column_name"]: column["type"] == "DATETIME" for column in dataset["columns"]}
-    assert declared == {row["name"]: row["type"] == "datetime" for row in found}
+    assert declared == {row["name"]: row["type"] == "datetime" for row in result}
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=named)
@@ -279,8 +279,8 @@ def test_a_decision_stands_beside_every_number_that_it_comes_from() -> None:
 
 
 def test_identifiers_of_supersets_assets_are_unique() -> None:
-    found = [document["uuid"] for kind in (CHARTS, DATASETS, BOARDS) for document in kind.values()]
-    assert len(found) == len(set(found)) > 40
+    result = [document["uuid"] for kind in (CHARTS, DATASETS, BOARDS) for document in kind.values()]
+    assert len(result) == len(set(result)) > 40
 
 
 def test_no_asset_holds_a_password_or_a_host() -> None:
@@ -317,11 +317,11 @@ def test_a_panel_of_grafana_finds_rows(board: dict, panel: dict, ask, now: datet
     for target in panel["targets"]:
         query = with_variables(grafana_sql(target["rawSql"], start, end), board, ask, start, end)
         assert "$" not in query, f"a macro or variable that is not known here: {query}"
-        found = ask(query)
-        assert found and any(value is not None for value in found[0].values())
+        result = ask(query)
+        assert result and any(value is not None for value in result[0].values())
         if target["format"] == "time_series":
-            assert isinstance(found[0]["time"], datetime)
-            assert [row["time"] for row in found] == sorted(row["time"] for row in found)
+            assert isinstance(result[0]["time"], datetime)
+            assert [row["time"] for row in result] == sorted(row["time"] for row in result)
 
 
 @pytest.mark.parametrize("board", GRAFANAS.values(), ids=lambda board: board["uid"])
@@ -369,8 +369,8 @@ def test_the_views_lose_and_double_nothing(ask) -> None:
 
 
 def test_keys_have_names_and_unknown_ones_too(ask) -> None:
-    found = ask("SELECT DISTINCT job, company, campaign, publisher FROM recruitment.board_events")
-    assert sorted(tuple(row.values()) for row in found) == [
+    result = ask("SELECT DISTINCT job, company, campaign, publisher FROM recruitment.board_events")
+    assert sorted(tuple(row.values()) for row in result) == [
         ("Baker", "company 3", "campaign 5", "publisher 1"),
         ("Baker", "company 3", "none", "none"),
         ("Baker", "company 3", "none", "publisher 1"),
@@ -379,11 +379,11 @@ def test_keys_have_names_and_unknown_ones_too(ask) -> None:
 
 
 def test_health_says_how_each_pipeline_is(ask, now: datetime) -> None:
-    found = {row["pipeline"]: row for row in ask("SELECT * FROM etl.board_now")}
-    assert found["recruitment"]["held_minutes"] == 1
-    assert found["recruitment"]["problems"] == "none"
-    assert 60 < found["recruitment"]["newest_event_age"] < 600
-    assert found["ecommerce"]["looked_age"] is None  # nobody has looked at this lake
+    result = {row["pipeline"]: row for row in ask("SELECT * FROM etl.board_now")}
+    assert result["recruitment"]["held_minutes"] == 1
+    assert result["recruitment"]["problems"] == "none"
+    assert 60 < result["recruitment"]["newest_event_age"] < 600
+    assert result["ecommerce"]["looked_age"] is None  # nobody has looked at this lake
     lag = ask("SELECT lag_before, lag_after FROM etl.board_lag WHERE pipeline = 'recruitment' ORDER BY published_utc")
     assert lag[0]["lag_before"] is None and lag[0]["lag_after"] > 60
     origins = ask("SELECT origin, COUNT(*) AS found FROM etl.board_rejected GROUP BY origin ORDER BY origin")

@@ -68,8 +68,8 @@ def test_whose_turn_it_is_takes_a_few_rows(full: Lab) -> None:
 
 
 def test_the_batches_of_a_day_are_not_read_while_a_merge_has_its_lock(full: Lab) -> None:
-    found = []
-    assert rows_read(full, lambda: found.append(merge.oldest_kept_batch(full.conn.cursor()))) < FEW
+    result = []
+    assert rows_read(full, lambda: result.append(merge.oldest_kept_batch(full.conn.cursor()))) < FEW
     first = full.one("SELECT MIN(batch_id) FROM etl.batches")
     full.query(
         "UPDATE etl.batches SET opened_at = UTC_TIMESTAMP(6) - INTERVAL %s MINUTE WHERE batch_id = %s", 2_000, first
@@ -79,8 +79,8 @@ def test_the_batches_of_a_day_are_not_read_while_a_merge_has_its_lock(full: Lab)
         1_500,
         first + 1,
     )
-    assert rows_read(full, lambda: found.append(merge.oldest_kept_batch(full.conn.cursor()))) < FEW
-    assert found == [0, first + 1]
+    assert rows_read(full, lambda: result.append(merge.oldest_kept_batch(full.conn.cursor()))) < FEW
+    assert result == [0, first + 1]
 
 
 def test_the_board_of_the_present_does_not_read_the_whole_ledger(full: Lab) -> None:

@@ -24,9 +24,12 @@ from tests.reference.shop import event, purchase, view
 from tests.warehouse.lab import Lab
 from tests.warehouse.shop import Shop, operation
 
-FILES = [*control("warehouse.sql"), *(file for one in all_pipelines().values() for file in files(one, "warehouse.sql"))]
+FILES = [
+    *control("warehouse.sql"),
+    *(file for pipeline in all_pipelines().values() for file in files(pipeline, "warehouse.sql")),
+]
 STATEMENTS = {
-    found[0]: statement for file in FILES for statement in file.statements if (found := columns.declared(statement))
+    result[0]: statement for file in FILES for statement in file.statements if (result := columns.declared(statement))
 }
 FACTS = "recruitment.events"  # its column company_id may be NULL
 VISITS = "ecommerce.visits_hourly"
@@ -57,9 +60,9 @@ def admin(*orders: str) -> list[tuple]:
         cursor = conn.cursor()
         for order in orders:
             cursor.execute(order)
-        found = list(cursor.fetchall()) if cursor.description else []
+        result = list(cursor.fetchall()) if cursor.description else []
         conn.commit()
-        return found
+        return result
 
 
 def shown(table: str) -> str:
@@ -75,12 +78,12 @@ def test_of_every_table_all_columns_are_known_in_their_order(lab: Lab) -> None:
     made = [statement for file in FILES for statement in file.statements if "TABLE" in statement.split("(")[0].upper()]
     assert made == list(STATEMENTS.values()), "Write CREATE TABLE IF NOT EXISTS database.table (…) ENGINE = InnoDB …"
     for table, statement in STATEMENTS.items():
-        found = lab.query(
+        result = lab.query(
             "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s "
             "ORDER BY ordinal_position",
             *table.split("."),
         )
-        assert [name for (name,) in found] == list(columns.declared(statement)[1]), table
+        assert [name for (name,) in result] == list(columns.declared(statement)[1]), table
 
 
 @pytest.mark.parametrize(
@@ -126,9 +129,9 @@ def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab, monkeypatch) -> N
         reader.cursor().execute(f"SELECT COUNT(*) FROM {FACTS}")  # both have looked before either may add it
         set_ups = [pool.submit(add_missing, STATEMENTS[FACTS]) for _ in range(2)]
         while admin(waiting) != [(2,)]:
-            assert not any(one.done() for one in set_ups)
+            assert not any(set_up.done() for set_up in set_ups)
         reader.rollback()
-        assert [one.result() for one in set_ups] == [["company_id"], ["company_id"]]
+        assert [set_up.result() for set_up in set_ups] == [["company_id"], ["company_id"]]
     assert shown(FACTS) == before
 
 
@@ -197,19 +200,19 @@ def declare(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def staged(rows) -> dict[datetime, list[dict]]:
     """The rows as a transform stages them, minute by minute."""
-    found: dict[datetime, list[dict]] = {}
+    result: dict[datetime, list[dict]] = {}
     for one, times in reference.operations(rows).items():
         row = {
             "event_time": one.event_time, "event_type": one.event_type, "department": one.department,
             "product": one.product, "brand": one.brand, "price": one.price,
         }  # fmt: skip
-        found.setdefault(one.minute, []).extend([row] * times)
-    return found
+        result.setdefault(one.minute, []).extend([row] * times)
+    return result
 
 
 def visits(shop: Shop) -> dict[datetime, tuple]:
-    found = shop.query(f"SELECT hour, visits, cart_additions, removals FROM {VISITS}")
-    return {hour: tuple(numbers) for hour, *numbers in found}
+    result = shop.query(f"SELECT hour, visits, cart_additions, removals FROM {VISITS}")
+    return {hour: tuple(numbers) for hour, *numbers in result}
 
 
 def published(shop: Shop) -> list[list[tuple]]:
@@ -222,9 +225,9 @@ def published(shop: Shop) -> list[list[tuple]]:
 def uncounted_minutes(shop: Shop) -> dict[datetime, str]:
     """The minutes that verify names because the metric is not counted in them, and the remedy."""
     start, end = datetime(1970, 1, 1), datetime(2100, 1, 1)
-    found = [*rules.broken_minutes(shop.conn, NEW, start, end), *rules.broken_facts(shop.conn, NEW, lambda: None)]
-    assert {rule.name for _, rule in found} <= {"minutes_visits_added"}
-    return {finding.minute: finding.remedy for finding, _ in found}
+    result = [*rules.broken_minutes(shop.conn, NEW, start, end), *rules.broken_facts(shop.conn, NEW, lambda: None)]
+    assert {rule.name for _, rule in result} <= {"minutes_visits_added"}
+    return {finding.minute: finding.remedy for finding, _ in result}
 
 
 EXPECTED = reference.visits(ROWS)
@@ -260,9 +263,9 @@ def test_the_older_merge_keeps_working_until_it_is_replaced(old_shop: Shop, monk
 def test_verify_names_each_uncounted_minute_and_the_remedy(old_shop: Shop, monkeypatch) -> None:
     declare(NEW, monkeypatch)
     apply_schema()
-    found = uncounted_minutes(old_shop)
-    assert set(found) == set(staged(ROWS))
-    remedy = found[TEN.replace(second=0)]
+    result = uncounted_minutes(old_shop)
+    assert set(result) == set(staged(ROWS))
+    remedy = result[TEN.replace(second=0)]
     assert 'trigger ecommerce_minute with {"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:01Z"}' in remedy
 
 
@@ -374,9 +377,9 @@ def test_a_fact_that_comes_later_leaves_folded_hours_of_the_others_alone(lab: La
     try:
         apply_schema()
         assert shop.query("SELECT * FROM ecommerce.visits_by_minute ORDER BY 1, 2") == before
-        found = shop.query("SELECT event_count, shown FROM ecommerce.prices_by_minute ORDER BY minute")
+        result = shop.query("SELECT event_count, shown FROM ecommerce.prices_by_minute ORDER BY minute")
         price = operation()["price"]
-        assert found == [(2, price), (1, price), (1, 0)]
+        assert result == [(2, price), (1, price), (1, 0)]
     finally:
         monkeypatch.undo()
         admin(

@@ -14,7 +14,7 @@ SMALL = replace(RECRUITMENT, live_minutes=3, max_minutes=7, max_rows=10_000)  # 
 
 
 def pending(*minutes: datetime, rows: int | None = 10, split_size: int | None = None) -> list[Pending]:
-    return [Pending(one, "changed", rows, split_size) for one in minutes]
+    return [Pending(minute, "changed", rows, split_size) for minute in minutes]
 
 
 def minutes_of(found) -> list[datetime]:
@@ -27,8 +27,8 @@ def test_nothing_pending_makes_no_batch() -> None:
 
 def test_newest_live_minutes_go_first_and_then_the_oldest() -> None:
     backlog = pending(*(minute(number) for number in range(100)))
-    found = plan(backlog, clock=CLOCK, pipeline=SMALL)
-    assert minutes_of(found) == [minute(number) for number in (0, 1, 2, 97, 98, 99)]
+    result = plan(backlog, clock=CLOCK, pipeline=SMALL)
+    assert minutes_of(result) == [minute(number) for number in (0, 1, 2, 97, 98, 99)]
 
 
 def test_rows_limit_the_backlog_before_the_live_minutes() -> None:
@@ -67,29 +67,29 @@ def test_one_minute_is_always_taken_at_any_size() -> None:
     [(0, 500.0, 0), (30, 500.0, 30), (None, 500.4, 500), (None, None, UNKNOWN_ROWS)],
 )
 def test_rows_are_estimated_from_the_last_read_then_from_typical_minutes(known, typical, expected) -> None:
-    found = plan(pending(minute(0), rows=known), clock=CLOCK, pipeline=SMALL, typical_rows=typical)
-    assert found.minutes[0].estimated_rows == expected
+    result = plan(pending(minute(0), rows=known), clock=CLOCK, pipeline=SMALL, typical_rows=typical)
+    assert result.minutes[0].estimated_rows == expected
 
 
 def test_minutes_far_ahead_of_the_lakes_clock_are_backlog() -> None:
     tomorrow = CLOCK.replace(second=0) + timedelta(days=1)
     ahead = [tomorrow + timedelta(minutes=number) for number in range(10)]
-    found = plan(pending(minute(0), minute(1), *ahead), clock=CLOCK, pipeline=SMALL)
-    assert minutes_of(found) == [minute(0), minute(1), *ahead[:4]]
+    result = plan(pending(minute(0), minute(1), *ahead), clock=CLOCK, pipeline=SMALL)
+    assert minutes_of(result) == [minute(0), minute(1), *ahead[:4]]
 
 
 def test_a_minute_slightly_ahead_is_live() -> None:
     nearly = CLOCK.replace(second=0) + timedelta(minutes=4)
     narrow = replace(SMALL, live_minutes=1, max_minutes=3)
-    found = plan(pending(*(minute(number) for number in range(9)), nearly), clock=CLOCK, pipeline=narrow)
-    assert minutes_of(found) == [minute(0), nearly]
+    result = plan(pending(*(minute(number) for number in range(9)), nearly), clock=CLOCK, pipeline=narrow)
+    assert minutes_of(result) == [minute(0), nearly]
 
 
 # ⚑ a batch that fails twice is split
 def test_suspects_travel_alone_in_groups_of_their_size() -> None:
     mixed = pending(minute(50), minute(51)) + pending(*(minute(number) for number in range(5)), split_size=2)
-    found = plan(mixed, clock=CLOCK, pipeline=SMALL)
-    assert (minutes_of(found), found.split_size) == ([minute(3), minute(4)], 2)
+    result = plan(mixed, clock=CLOCK, pipeline=SMALL)
+    assert (minutes_of(result), result.split_size) == ([minute(3), minute(4)], 2)
 
 
 def test_suspects_alternate_with_fresh_minutes() -> None:
@@ -99,8 +99,8 @@ def test_suspects_alternate_with_fresh_minutes() -> None:
 
 
 def test_suspects_do_not_wait_when_nothing_else_is_pending() -> None:
-    found = plan(pending(minute(0), split_size=1), clock=CLOCK, pipeline=SMALL, last=LastDelta(True, minute(0)))
-    assert minutes_of(found) == [minute(0)]
+    result = plan(pending(minute(0), split_size=1), clock=CLOCK, pipeline=SMALL, last=LastDelta(True, minute(0)))
+    assert minutes_of(result) == [minute(0)]
 
 
 def test_suspects_take_turns() -> None:
@@ -112,14 +112,16 @@ def test_suspects_take_turns() -> None:
 
 def folded(*minutes: datetime, rows: int = 1) -> dict[datetime, list[PlannedMinute]]:
     """The folded hours that these minutes lie in."""
-    return {one: [PlannedMinute(one.replace(minute=number), None, rows) for number in range(60)] for one in minutes}
+    return {
+        minute: [PlannedMinute(minute.replace(minute=number), None, rows) for number in range(60)] for minute in minutes
+    }
 
 
 def test_a_minute_of_a_folded_hour_takes_its_hour_once() -> None:
     late = pending(minute(3), minute(7), minute(200))
     wide = replace(SMALL, max_minutes=600)
-    found = plan(late, clock=CLOCK, pipeline=wide, folded=folded(minute(3), minute(7)))
-    assert minutes_of(found) == [*(minute(number) for number in range(60)), minute(200)]
+    result = plan(late, clock=CLOCK, pipeline=wide, folded=folded(minute(3), minute(7)))
+    assert minutes_of(result) == [*(minute(number) for number in range(60)), minute(200)]
 
 
 def test_a_folded_hour_counts_for_all_of_its_minutes_and_rows() -> None:

@@ -176,7 +176,9 @@ def test_undeclared_fields_are_new_once_where_the_pipeline_evolves() -> None:
     batch = [fields(0, unknown={"novelty": 3}), fields(1, unknown={"novelty": 9, "known": 1})]
     findings = found(batch, known=[on_record(APPEARED, "known", -5, None)])
     assert not findings.drifting
-    assert [(one.minute, one.field, one.rows) for one in findings.new_fields] == [(minute(0), "novelty", 3)]
+    assert [(new_field.minute, new_field.field, new_field.rows) for new_field in findings.new_fields] == [
+        (minute(0), "novelty", 3)
+    ]
 
 
 def test_undeclared_fields_hold_their_minute_if_the_pipeline_declares_so() -> None:

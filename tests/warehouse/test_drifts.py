@@ -138,8 +138,10 @@ def test_nothing_is_accepted_that_does_not_drift(day: Lab) -> None:
 def test_a_new_field_is_reported_once(day: Lab) -> None:
     novel = COUNTS | {"unknown": {"novelty": 3}}
     results = [published(day, {minute(number): novel}, f"run {number}") for number in (1, 2)]
-    outcomes = [next(one for one in found.outcomes if one.check == "staging_new_field") for found in results]
-    assert [(one.outcome, one.offending_rows) for one in outcomes] == [("warn", 1), ("pass", 0)]
+    outcomes = [
+        next(outcome for outcome in result.outcomes if outcome.check == "staging_new_field") for result in results
+    ]
+    assert [(outcome.outcome, outcome.offending_rows) for outcome in outcomes] == [("warn", 1), ("pass", 0)]
     [drift] = drifts.listed(day.conn, [RECRUITMENT])
     assert (drift["field"], drift["kind"], drift["status"]) == ("novelty", APPEARED, "reported")
     assert status.freshness_of(day.conn, RECRUITMENT)["new_fields"] == ["novelty"], (

@@ -39,9 +39,9 @@ def published(shop: Shop) -> list:
 
 def wrong(shop: Shop) -> list[str]:
     """What verify finds, by rule."""
-    found = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
-    found += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
-    return sorted({rule.name for _, rule in found})
+    result = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
+    result += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
+    return sorted({rule.name for _, rule in result})
 
 
 def test_operations_add_up_to_sales_and_visits_per_hour(shop: Shop) -> None:
@@ -69,11 +69,11 @@ def test_an_operation_says_its_hour_and_its_revenue(shop: Shop) -> None:
     shop.publish(
         {minute(0): [operation("purchase", event_time=last), operation("cart"), operation("view", price=None)]}
     )
-    found = shop.query(
+    result = shop.query(
         "SELECT event_type, event_time, hour, price, revenue FROM ecommerce.operations ORDER BY event_number"
     )
     hour = datetime(2026, 3, 1, 10)
-    assert found == [
+    assert result == [
         ("purchase", last, hour, PRICE, PRICE),
         ("cart", operation()["event_time"], hour, PRICE, 0),
         ("view", operation()["event_time"], hour, None, 0),
@@ -143,8 +143,8 @@ def test_random_batches_end_in_the_sums_of_what_was_read_last(shop: Shop) -> Non
     assert dict(shop.query("SELECT hour, visits FROM ecommerce.visits_hourly")) == {
         hour: events[hour, "view"] for hour, _, _ in revenue
     }
-    found = shop.query("SELECT hour, product, brand, SUM(revenue) FROM ecommerce.sales_hourly GROUP BY 1, 2, 3")
-    assert {row[:3]: row[3] for row in found} == dict(revenue)
+    result = shop.query("SELECT hour, product, brand, SUM(revenue) FROM ecommerce.sales_hourly GROUP BY 1, 2, 3")
+    assert {row[:3]: row[3] for row in result} == dict(revenue)
     assert wrong(shop) == []
 
 
@@ -187,7 +187,7 @@ def test_a_minute_that_breaks_a_rule_is_held_and_the_other_passes(shop: Shop, ch
     shop.stage(batch_id, read, counts=case.get("counts"))
     result = shop.check(batch_id)
     assert (result.passed, result.held) == (True, (minute(0),))
-    assert [found.check for found in result.outcomes if found.outcome == "fail"] == [check]
+    assert [outcome.check for outcome in result.outcomes if outcome.outcome == "fail"] == [check]
     merge.merge(batch_id)
     assert shop.check(batch_id, "warehouse").passed
     assert shop.visits() == {10: (0, 1, 0)}
@@ -216,7 +216,7 @@ def test_the_warehouse_gate_finds_what_does_not_agree(shop: Shop, check: str, da
     shop.query(damage)
     result = shop.check(batch_id, "warehouse")
     assert not result.passed
-    assert check in [found.check for found in result.outcomes if found.outcome == "fail"]
+    assert check in [outcome.check for outcome in result.outcomes if outcome.outcome == "fail"]
 
 
 def test_a_newer_read_satisfies_the_check_of_an_older_one(shop: Shop) -> None:
@@ -279,8 +279,8 @@ def test_slices_cover_every_hour(shop: Shop, monkeypatch: pytest.MonkeyPatch) ->
     shop.query("UPDATE ecommerce.sales_hourly SET views = 9 WHERE brand = 'a'")
     shop.query("UPDATE ecommerce.visits_hourly SET cart_additions = 9")
     slices = []
-    found = [rule.name for _, rule in rules.broken_facts(shop.conn, shop.pipeline, lambda: slices.append(1))]
-    assert Counter(found) == {"facts_sales_hourly": 12, "facts_visits_hourly": 12}
+    result = [rule.name for _, rule in rules.broken_facts(shop.conn, shop.pipeline, lambda: slices.append(1))]
+    assert Counter(result) == {"facts_sales_hourly": 12, "facts_visits_hourly": 12}
     assert len(slices) > 8
 
 

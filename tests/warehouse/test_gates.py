@@ -183,7 +183,7 @@ def test_every_result_is_stored_for_any_verdict(lab: Lab) -> None:
     batch_id = staged(lab, {minute(0): [contribution(bid_sum=-1)]})
     result = lab.check(batch_id)
     stored = lab.query("SELECT check_name, outcome, offending_rows, gate, attempt, sample FROM etl.check_results")
-    assert {row[0] for row in stored} == {found.check for found in result.outcomes}
+    assert {row[0] for row in stored} == {outcome.check for outcome in result.outcomes}
     negative = next(row for row in stored if row[0] == "staging_events_no_negative")
     assert negative[1:5] == ("fail", 1, "staging", result.attempt)
     assert '"job_id": 7' in negative[5]

@@ -145,8 +145,8 @@ def test_days_are_drilled_for_news_and_again_while_their_touch_is_fresh() -> Non
 def test_choosing_is_bounded_for_any_backlog(lab: Lab) -> None:
     small = replace(RECRUITMENT, live_minutes=2, max_minutes=3)
     lab.see(*(minute(number) for number in range(110)), at=LONG_AGO)
-    found = ledger.pending_minutes(lab.conn, small, CLOCK)
-    assert [one.minute for one in found] == [minute(0), minute(1), minute(2), minute(108), minute(109)]
+    result = ledger.pending_minutes(lab.conn, small, CLOCK)
+    assert [one.minute for one in result] == [minute(0), minute(1), minute(2), minute(108), minute(109)]
     assert ledger.pending_count(lab.conn, small, limit=50) == 50
 
 

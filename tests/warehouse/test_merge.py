@@ -89,8 +89,8 @@ def test_rejects_of_an_import_survive_the_merge_of_their_minute(lab: Lab) -> Non
         minute(0),
     )
     lab.publish({minute(0): []}, ignored=5, rejects=[(minute(0), "job_id is not a whole number")])
-    found = lab.query("SELECT origin, reason FROM etl.rejected_events ORDER BY origin")
-    assert found == [("import", "no usable id"), ("lake", "job_id is not a whole number")]
+    result = lab.query("SELECT origin, reason FROM etl.rejected_events ORDER BY origin")
+    assert result == [("import", "no usable id"), ("lake", "job_id is not a whole number")]
 
 
 # ⚑ drop the minutes that a newer attempt has already merged and keep the rest

@@ -72,9 +72,9 @@ def today(shop: Shop) -> datetime:
 
 def wrong(shop: Shop) -> list[str]:
     """What verify finds, by rule."""
-    found = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
-    found += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
-    return sorted({rule.name for _, rule in found})
+    result = list(rules.broken_minutes(shop.conn, shop.pipeline, datetime(1970, 1, 1), datetime(2100, 1, 1)))
+    result += list(rules.broken_facts(shop.conn, shop.pipeline, lambda: None))
+    return sorted({rule.name for _, rule in result})
 
 
 def merged(shop: Shop, at: datetime) -> None:
@@ -83,12 +83,12 @@ def merged(shop: Shop, at: datetime) -> None:
 
 @pytest.mark.one_server
 def test_boundaries_are_years_then_months_then_days_of_a_week() -> None:
-    found = partitions.boundaries(date(2026, 12, 30))
-    assert found[0] == date(2000, 1, 1) and found[-1] == date(2028, 1, 1)
-    assert [day for day in found if day.day > 1] == [date(2026, 12, 30), date(2026, 12, 31)] + [
+    result = partitions.boundaries(date(2026, 12, 30))
+    assert result[0] == date(2000, 1, 1) and result[-1] == date(2028, 1, 1)
+    assert [day for day in result if day.day > 1] == [date(2026, 12, 30), date(2026, 12, 31)] + [
         date(2027, 1, day) for day in range(2, 8)
     ]
-    assert date(2025, 12, 1) in found and date(2025, 11, 1) not in found
+    assert date(2025, 12, 1) in result and date(2025, 11, 1) not in result
 
 
 def test_set_up_makes_a_partition_for_each_day_of_the_next_week(shop: Shop) -> None:

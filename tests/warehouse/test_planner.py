@@ -182,10 +182,10 @@ def test_a_range_takes_exactly_its_minutes_changed_held_or_neither(lab: Lab, rea
     lab.conn.commit()
     touch(writer, start + MINUTE)  # after the last look: the range looks itself
     batch_id = range_of(reader, lab, start, start + 4 * MINUTE)
-    found = {planned.minute: planned.changed_at for planned in batches.get(lab.conn, batch_id).minutes}
-    assert list(found) == [start + number * MINUTE for number in range(4)]
-    assert [changed is not None for changed in found.values()] == [True, True, True, False]
-    assert found[start] == seen
+    result = {planned.minute: planned.changed_at for planned in batches.get(lab.conn, batch_id).minutes}
+    assert list(result) == [start + number * MINUTE for number in range(4)]
+    assert [changed is not None for changed in result.values()] == [True, True, True, False]
+    assert result[start] == seen
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_reconcile_names_a_minute_that_cannot_be_read_and_opens_the_others(
 def test_reconcile_leaves_fresh_pending_minutes_to_the_minute_dag(lab: Lab, reader, writer, now) -> None:
     fresh, old = now - MINUTE, now - 60 * MINUTE
     EventWriter(writer, RECRUITMENT).write([Event(touched_at(one + SECOND), {"ev": "1"}) for one in (fresh, old)])
-    found = range_of(reader, lab, old, now + MINUTE, planner.open_reconcile, kind="reconcile")
-    assert opened(lab, found) == [old]
+    result = range_of(reader, lab, old, now + MINUTE, planner.open_reconcile, kind="reconcile")
+    assert opened(lab, result) == [old]
     assert range_of(reader, lab, old + MINUTE, now, planner.open_reconcile, kind="reconcile") is None
 
 
@@ -264,5 +264,5 @@ def test_splitting_finds_the_poisonous_minute_and_holds_it(lab: Lab, reader, wri
         if "seen" not in states.values():
             break
     assert states[poison] == "held"
-    assert {states[one] for one in minutes if one != poison} == {"merged"}
+    assert {states[minute] for minute in minutes if minute != poison} == {"merged"}
     assert number <= 24, "After each batch of suspects a batch of fresh minutes went."

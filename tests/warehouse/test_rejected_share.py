@@ -34,13 +34,13 @@ def read(lab: Lab, lake: dict[datetime, Rows], minutes: Iterable[datetime], **op
     """One run: gate and merge of these minutes, as the lake has them."""
     minutes = sorted(minutes)
     batch_id = lab.open(*minutes, run_id=f"run-{lab.one('SELECT COUNT(*) FROM etl.batches')}", **opening)
-    found = {at: lake.get(at, Rows()) for at in minutes}
+    result = {at: lake.get(at, Rows()) for at in minutes}
     contributions = {
         at: [contribution(job_of(at), event_count=rows.good, clicks=rows.good)]
-        for at, rows in found.items()
+        for at, rows in result.items()
         if rows.good
     }
-    rejects = [(at, "bid is negative") for at, rows in found.items() for _ in range(rows.broken)]
+    rejects = [(at, "bid is negative") for at, rows in result.items() for _ in range(rows.broken)]
     lab.stage(batch_id, contributions, rejects=rejects)
     if lab.check(batch_id).passed:
         merge.merge(batch_id)
@@ -158,9 +158,9 @@ def test_500_minutes_get_the_same_verdicts_in_any_order(lab: Lab, process) -> No
 def assert_verdicts(lab: Lab, lake: dict[datetime, Rows]) -> None:
     """Once nothing is pending: the verdict of every minute, and what is published."""
     finish(lab, lake)
-    found = states(lab)
+    result = states(lab)
     verdicts = expected(lake)
-    assert {at: found[at] for at in lake} == verdicts
+    assert {at: result[at] for at in lake} == verdicts
     assert {state for state, _ in verdicts.values()} == {"held", "merged"}
     published = {(job_of(at), 0): rows.good for at, rows in lake.items() if rows.good and verdicts[at][0] == "merged"}
     assert lab.facts() == published
@@ -219,12 +219,12 @@ def test_a_suspect_minute_waits_for_its_hour_and_raises_no_alarm(lab: Lab) -> No
     read(lab, lake, [at_noon(2)], clock=at_noon(4))
     assert lab.facts() == {(job_of(at_noon(2)), 0): 4}, "Its neighbor is published."
     assert status.freshness_of(lab.conn, lab.pipeline)["held"] == 0
-    assert [one["status"] for one in held.held_minutes(lab.conn, [lab.pipeline])] == ["waiting"]
+    assert [held_minute["status"] for held_minute in held.held_minutes(lab.conn, [lab.pipeline])] == ["waiting"]
 
     rejected_share.judge_waiting(lab.conn, lab.pipeline, at_noon(59))
     assert lab.pending() == []
     rejected_share.judge_waiting(lab.conn, lab.pipeline, at_noon(60))
-    assert [one["status"] for one in held.held_minutes(lab.conn, [lab.pipeline])] == ["due"]
+    assert [held_minute["status"] for held_minute in held.held_minutes(lab.conn, [lab.pipeline])] == ["due"]
     finish(lab, lake, at_noon(60))
     assert lab.facts() == {(job_of(at), 0): rows.good for at, rows in lake.items()}
 
@@ -323,7 +323,7 @@ def test_of_two_batches_that_pass_by_one_release_of_a_waiting_minute_one_publish
 def test_the_limits_of_both_checks(lab: Lab, good: int, broken: int, check: str, warning: str) -> None:
     lab.see(MIDNIGHT)
     read(lab, {MIDNIGHT: Rows(good, broken)}, [MIDNIGHT])
-    found = dict(lab.query("SELECT check_name, outcome FROM etl.check_results WHERE gate = 'staging'"))
-    assert found["staging_rejected_share"] == check
+    result = dict(lab.query("SELECT check_name, outcome FROM etl.check_results WHERE gate = 'staging'"))
+    assert result["staging_rejected_share"] == check
     if check == "pass":
-        assert found["staging_rejected_share_warn"] == warning
+        assert result["staging_rejected_share_warn"] == warning

@@ -34,10 +34,10 @@ def test_utc_needs_no_rows() -> None:
 
 
 def test_a_day_of_change_has_its_time_and_value() -> None:
-    found = days(BERLIN)
-    assert found[date(2026, 3, 29)] == (3_600, datetime(2026, 3, 29, 1), 7_200)
-    assert found[date(2026, 10, 25)] == (7_200, datetime(2026, 10, 25, 1), 3_600)
-    assert found[date(2026, 7, 1)] == (7_200, datetime(2026, 7, 2), 7_200)
+    result = days(BERLIN)
+    assert result[date(2026, 3, 29)] == (3_600, datetime(2026, 3, 29, 1), 7_200)
+    assert result[date(2026, 10, 25)] == (7_200, datetime(2026, 10, 25, 1), 3_600)
+    assert result[date(2026, 7, 1)] == (7_200, datetime(2026, 7, 2), 7_200)
 
 
 # Lord Howe moves by half an hour, Casablanca with Ramadan, London is UTC in winter, Kathmandu is off by quarters, Apia
@@ -80,14 +80,14 @@ def test_the_server_itself_need_not_know_the_zone(berlin: Lab) -> None:
 def test_hours_over_a_change_of_the_clock(berlin: Lab) -> None:
     hours = [AUTUMN - 3 * HOUR, AUTUMN, AUTUMN + HOUR, AUTUMN + 2 * HOUR]
     berlin.publish({minute(0): [contribution(dates=hour.date(), hours=hour.hour) for hour in hours]})
-    found = dict(berlin.query("SELECT hour_utc, hour FROM recruitment.board_events"))
-    assert found == {
+    result = dict(berlin.query("SELECT hour_utc, hour FROM recruitment.board_events"))
+    assert result == {
         datetime(2026, 10, 24, 21): datetime(2026, 10, 24, 23),
         datetime(2026, 10, 25, 0): datetime(2026, 10, 25, 2),
         datetime(2026, 10, 25, 1): datetime(2026, 10, 25, 2),  # the clock shows this hour twice
         datetime(2026, 10, 25, 2): datetime(2026, 10, 25, 3),
     }
-    assert dict(berlin.query("SELECT hour_utc, hour_local FROM recruitment.bi_events")) == found
+    assert dict(berlin.query("SELECT hour_utc, hour_local FROM recruitment.bi_events")) == result
     assert berlin.query("SELECT SUM(clicks) FROM recruitment.board_events GROUP BY hour ORDER BY hour") == [
         (1,),
         (2,),
@@ -105,12 +105,12 @@ def test_minutes_rejects_batches_and_sales_are_shown_in_the_zone(berlin: Lab) ->
         assert berlin.query(f"SELECT hour_local FROM ecommerce.{view}") == [(datetime(2026, 3, 1, 11),)], view
     offset = int(ZoneInfo(BERLIN).utcoffset(datetime.now()).total_seconds())
     for view, column in (("board_batches", "opened"), ("board_lag", "published")):
-        found = berlin.query(f"SELECT TIMESTAMPDIFF(SECOND, {column}_utc, {column}) FROM etl.{view}")
-        assert set(found) == {(offset,)}, view
+        result = berlin.query(f"SELECT TIMESTAMPDIFF(SECOND, {column}_utc, {column}) FROM etl.{view}")
+        assert set(result) == {(offset,)}, view
 
 
 def test_applying_again_writes_nothing(berlin: Lab) -> None:
-    said = []
+    result = []
 
     class Listening:
         def __init__(self, cursor) -> None:
@@ -118,11 +118,11 @@ def test_applying_again_writes_nothing(berlin: Lab) -> None:
 
         def execute(self, text: str, *binds: object) -> None:
             self.cursor.execute(text, *binds)
-            said.append((text.split()[0], self.cursor.rowcount))
+            result.append((text.split()[0], self.cursor.rowcount))
 
         def fetchall(self) -> list:
             return self.cursor.fetchall()
 
     with warehouse() as conn:
         reporting_zone.write(Listening(conn.cursor()))
-    assert [count for verb, count in said if verb != "SELECT"] == [0, 0]
+    assert [count for verb, count in result if verb != "SELECT"] == [0, 0]

@@ -23,9 +23,9 @@ def run(conn_id: str, *statements: str) -> list[tuple]:
         cursor = conn.cursor()
         for statement in statements:
             cursor.execute(statement)
-        found = list(cursor.fetchall())
+        records = list(cursor.fetchall())
         conn.commit()
-        return found
+        return records
 
 
 @pytest.fixture

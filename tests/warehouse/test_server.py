@@ -37,9 +37,9 @@ def test_packets_that_are_too_small_are_named_with_the_size_they_need(small_pack
     [("ON", "STATEMENT", True), ("ON", "ROW", False), ("ON", "MIXED", False), ("OFF", "STATEMENT", False)],
 )
 def test_a_binary_log_of_statements_is_named(log_bin, binlog_format, is_named):
-    found = list(server.setting_problems({"log_bin": log_bin, "binlog_format": binlog_format}))
-    assert bool(found) is is_named
-    assert not found or "binlog_format=ROW" in found[0]
+    result = list(server.setting_problems({"log_bin": log_bin, "binlog_format": binlog_format}))
+    assert bool(result) is is_named
+    assert not result or "binlog_format=ROW" in result[0]
 
 
 def test_a_server_that_has_lost_a_setting_has_no_problem():

@@ -96,11 +96,11 @@ def test_no_name_is_reserved_by_either_server(path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=NAMED)
 def test_no_name_of_a_table_or_column_is_reserved_by_either_server(file) -> None:
-    found = names_in(file.text)
+    result = names_in(file.text)
     for statement in file.statements:
         if table := declared(statement):
-            found |= {*table[0].split("."), *table[1], *declared_keys(statement)}
-    _refuse_reserved(file.source, found)
+            result |= {*table[0].split("."), *table[1], *declared_keys(statement)}
+    _refuse_reserved(file.source, result)
 
 
 def _refuse_reserved(path, found: set[str]) -> None:
@@ -130,9 +130,9 @@ def test_every_file_says_what_it_is_for(file) -> None:
 @pytest.mark.parametrize("gate", ["staging", "warehouse"])
 @pytest.mark.parametrize("pipeline", pipelines.all_pipelines().values(), ids=lambda pipeline: pipeline.name)
 def test_every_check_is_one_select_with_purpose_and_severity(pipeline, gate: str) -> None:
-    found = sql.checks(pipeline, gate)
-    assert len({check.name for check in found}) == len(found) > 1
-    for check in found:
+    result = sql.checks(pipeline, gate)
+    assert len({check.name for check in result}) == len(result) > 1
+    for check in result:
         assert check.severity in ("fail", "warn")
         assert check.purpose, f"{check.name}: say in its header what is right."
         assert check.query.startswith("SELECT"), f"{check.name}: a check is a SELECT of the offending rows."

@@ -96,9 +96,9 @@ def glued(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_statement_is_glued_together_in_python(path: Path) -> None:
-    found = list(glued(path))
-    assert not found, (
-        f"{name_of(path)}: {found}. Move it to the .sql file beside the module; see include/warehouse/statements.py."
+    result = list(glued(path))
+    assert not result, (
+        f"{name_of(path)}: {result}. Move it to the .sql file beside the module; see include/warehouse/statements.py."
     )
 
 

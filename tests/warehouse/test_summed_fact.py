@@ -50,7 +50,11 @@ def test_one_line_of_a_declaration_is_a_column_of_every_table_and_statement() ->
     [events] = RECRUITMENT.facts
     views = Measure("views", column="page_views", added=True)
     more = replace(RECRUITMENT, facts=(replace(events, measures=(*events.measures, views)),))
-    tables = dict(filter(None, (declared(one) for file in sql.files(more, "warehouse.sql") for one in file.statements)))
+    tables = dict(
+        filter(
+            None, (declared(statement) for file in sql.files(more, "warehouse.sql") for statement in file.statements)
+        )
+    )
     assert "views" in tables[events.staging] and "views" in tables[events.contributions]
     assert tables[events.table]["page_views"] == "BIGINT NULL"
     for pattern in ("merge.sql", "fold.sql", "checks/warehouse_*.sql", "verify/facts_*.sql", "verify/*_added.sql"):
@@ -65,9 +69,9 @@ def test_a_file_of_the_pipeline_replaces_a_template_and_another_one_is_added(tmp
     before = [check.name for check in sql.checks(RECRUITMENT, "warehouse")]
     (own / "warehouse_events_totals.sql").write_text("-- severity: warn\n-- Mine.\nSELECT 1 FROM t WHERE 1 = 0;")
     (own / "warehouse_more.sql").write_text("-- severity: fail\n-- More.\nSELECT 2;")
-    found = {check.name: check for check in sql.checks(RECRUITMENT, "warehouse")}
-    assert list(found) == [*before, "warehouse_more"]
-    assert (found["warehouse_events_totals"].purpose, found["warehouse_events_totals"].severity) == ("Mine.", "warn")
+    result = {check.name: check for check in sql.checks(RECRUITMENT, "warehouse")}
+    assert list(result) == [*before, "warehouse_more"]
+    assert (result["warehouse_events_totals"].purpose, result["warehouse_events_totals"].severity) == ("Mine.", "warn")
 
 
 def test_make_sql_prints_every_statement_with_the_file_that_it_comes_from() -> None:

@@ -11,7 +11,7 @@ BATCH = [minute(0), minute(1), minute(2)]
 
 
 def failing(check: str, *minutes, severity: str = "fail") -> CheckOutcome:
-    rows = [{"minute": one} for one in minutes]
+    rows = [{"minute": minute} for minute in minutes]
     named = frozenset(minutes) if minutes else None
     return CheckOutcome(check, severity, severity, max(1, len(rows)), rows, named, f"{check} is right.")
 
@@ -21,8 +21,8 @@ def released(*minutes) -> dict:
 
 
 def test_blame_is_collected_from_every_failing_check_but_no_warning() -> None:
-    found = [failing("a", minute(0)), failing("b", minute(0), minute(1)), failing("c", minute(2), severity="warn")]
-    verdict = judge(found, BATCH, (), {})
+    result = [failing("a", minute(0)), failing("b", minute(0), minute(1)), failing("c", minute(2), severity="warn")]
+    verdict = judge(result, BATCH, (), {})
     assert verdict.held == {minute(0): "a: a is right. b: b is right.", minute(1): "b: b is right."}
     assert verdict.blamed == {minute(0): ("a", "b"), minute(1): ("b",)}
     assert (verdict.passed, verdict.left) == (True, 1)
@@ -40,8 +40,8 @@ def test_a_failure_beyond_the_batch_s_minutes_is_the_batch_s(stray: CheckOutcome
 
 
 def test_a_release_pardons_its_minute_in_every_check_and_no_other_minute() -> None:
-    found = [failing("a", minute(0)), failing("b", minute(0), minute(1))]
-    verdict = judge(found, BATCH, (), released(minute(0)))
+    result = [failing("a", minute(0)), failing("b", minute(0), minute(1))]
+    verdict = judge(result, BATCH, (), released(minute(0)))
     assert [one.outcome for one in verdict.outcomes] == ["warn", "fail"]
     assert [(one.minute, one.check) for one in verdict.passes] == [(minute(0), "a"), (minute(0), "b")]
     assert (list(verdict.held), verdict.left) == ([minute(1)], 2)

@@ -15,8 +15,8 @@ def event(rng: random.Random, now: datetime) -> dict[str, str]:
     """The raw columns of one event that happened just before `now` (UTC)."""
     kind = rng.choices(("sale", "refund", "inquiry"), weights=(80, 5, 15))[0]
     happened = now - timedelta(seconds=rng.uniform(0, 2))
-    said = {"event_time": happened.isoformat(" ", "milliseconds"), "event_type": kind}
-    return said if kind == "inquiry" else said | {"value": f"{rng.lognormvariate(3, 1):.2f}"}
+    fields = {"event_time": happened.isoformat(" ", "milliseconds"), "event_type": kind}
+    return fields if kind == "inquiry" else fields | {"value": f"{rng.lognormvariate(3, 1):.2f}"}
 
 
 def broken_event(rng: random.Random, now: datetime) -> dict[str, str]:
