@@ -156,7 +156,7 @@ def run_traffic(
             summary.events += len(fresh)
             summary.duplicates += len(again)
             if ingest_mode():
-                summary.poison += _send_poison(writer, pipeline, rng, sum(rng.random() < poison for _ in fresh))  # ty: ignore[invalid-argument-type]  # with a way in it is a producer
+                summary.poison += _send_poison(writer, pipeline, rng, sum(rng.random() < poison for _ in fresh))  # ty: ignore[invalid-argument-type]  # with an ingest mode it is a producer
         rest = [event for _, event in waiting]
         writer.write(rest)
         summary.duplicates += len(rest)

@@ -78,7 +78,7 @@ class Server(abc.ABC):
 
     @contextlib.contextmanager
     def running(self, patience: float = 0) -> Iterator[Child]:
-        """The server as a child of this process, ready; killed at the end, `patience` seconds after it was told to stop."""
+        """The server as a child of this process, ready; killed at the end, `patience` seconds after the request to stop."""
         child = Child(self.prepare(), self.home.with_suffix(".log"))
         try:
             self.wait_until_ready(alive=child.alive, log=str(child.log))

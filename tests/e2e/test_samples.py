@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from include import pipelines
+from include import listing, pipelines
 from include.files.imports import import_csv
 from include.lake.session import lake
-from include.operations import listing
 from include.pipelines import Pipeline
 from include.warehouse.session import rows, warehouse
 from local.layout import ROOT
