@@ -23,7 +23,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest replay housekeeping latency bench page-bench volume shop-file faults rehearse test lint lint-page docs clean
+.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest replay housekeeping latency bench page-bench volume shop-file faults rehearse test lint lint-page docs outdated clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-15s%s\n", $$1, part[1]; if (n > 1) printf "%-19s%s\n", "", part[2] }'
@@ -168,6 +168,9 @@ lint-page: ## check style and formatting of the page's scripts with Biome; needs
 
 docs: setup ## build the documentation as a site in .local/docs/site, and check its links
 	@$(VENV)/python -m local.docs_site
+
+outdated: setup ## list pinned packages, locks and jars that are behind
+	@$(VENV)/python -m local.outdated
 
 clean: ## delete local data and logs | FORCE=1 (without confirmation), ALL=1 (also the Python environment and the jars)
 	@[ -x $(VENV)/python ] || { rm -rf .local; exit 0; }; $(LOCAL) clean $(if $(FORCE),--force) $(if $(ALL),--all)
