@@ -100,7 +100,7 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
     if folded and _is_closed(pipeline, seen.clock, folded[0]):
         raise RangeRefused(
             f"The contributions of {folded[0]:%Y-%m-%d %H}:00 to {folded[0]:%H}:59 are folded, so that this hour can only be "
-            f"replaced whole, and its first minutes are closed. Ask for minutes from {folded[0] + HOUR:%Y-%m-%d %H:%M} on."
+            f"replaced whole, and its first minutes are closed. Choose minutes from {folded[0] + HOUR:%Y-%m-%d %H:%M} on."
         )
     return _open_exactly(pipeline, conn, run, seen, minutes)
 

@@ -224,7 +224,7 @@ def _records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Rec
             line = lines.give_back_all_but_first()
             problem = lines.undecodable(line) or str(error)
             if '\\"' in line and not form.backslash:
-                problem += '. Where \\" stands for a quote, say FORMAT=backslash'
+                problem += '. Where \\" stands for a quote, use FORMAT=backslash'
             yield Record(first, first, [_shown(line)], problem)
 
 

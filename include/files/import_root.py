@@ -79,7 +79,7 @@ def file_below_root(file: str) -> Iterator[OpenedFile]:
         yield OpenedFile(path, descriptor)
 
 
-_REMEDY = "Put the file there, on each worker that may run the import."
+_REMEDY = "Put the file there, on each worker that can run the import."
 
 
 def _opened(root: Path, parts: tuple[str, ...], stack: contextlib.ExitStack) -> int:

@@ -94,11 +94,11 @@ class ImportSummary:
                 f"Of {self.looked_up} rows that were looked up before, {self.known} were in the lake already: they count once."
             )
         if self.left_out:
-            lines.append(f"{self.left_out} bytes behind the end of the packed data were left out.")
+            lines.append(f"{self.left_out} bytes after the end of the packed data were left out.")
         if self.minutes:
             lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
         if self.resumed_at is not None:
-            lines.append(f"It went on behind position {self.resumed_at}, where it had been stopped.")
+            lines.append(f"It resumed after position {self.resumed_at}, where it had been stopped.")
         lines += self.closed.lines()
         lines += about_columns("source", self.unknown_columns, self.missing_columns)
         if self.ignored_columns:
@@ -374,7 +374,7 @@ def run_import(
     if owner and source and not file:
         return import_table(owner, source)
     raise FileRefused(
-        "It is not clear what to import. Say one of: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; "
+        "It is unclear what to import. Use one of: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; "
         "PIPELINE=recruitment FROM=keyspace.table."
     )
 

@@ -68,9 +68,9 @@ class ReplaySummary:
             f"{self.seconds:.1f} s.",
         ]
         if self.left_out:
-            lines.append(f"{self.left_out} bytes behind the end of the packed data were left out.")
+            lines.append(f"{self.left_out} bytes after the end of the packed data were left out.")
         if self.resumed_at is not None:
-            lines.append(f"It went on behind line {self.resumed_at}, where it had been stopped.")
+            lines.append(f"It resumed after line {self.resumed_at}, where it had been stopped.")
         lines += about_columns("file", self.unknown_columns, self.missing_columns)
         if self.rejected:
             lines.append("Rejected lines and their reasons: make rejected.")
@@ -176,11 +176,11 @@ def main(arguments: list[str] | None = None) -> int:
         default="",
         help="FILE= CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip); it is recognized by its content",
     )
-    parser.add_argument("--rate", default="", help="RATE= times as fast as they happened, or max (default 1)")
+    parser.add_argument("--rate", default="", help="RATE= speed relative to the original, or max (default 1)")
     parser.add_argument(
         "--shift", default="", help="SHIFT=now: they happen now (default); none: they keep times and ids"
     )
-    parser.add_argument("--sample", default="", help="SAMPLE= so many rows, of every kind its share")
+    parser.add_argument("--sample", default="", help="SAMPLE= number of rows to send, each kind by its share")
     add_file_options(parser)
     parser.add_argument(
         "--again", action="store_true", help="AGAIN=1: start over instead of resuming one that was stopped"
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("include.operations").setLevel(logging.INFO)
     try:
         if not args.pipeline or not args.file:
-            raise ReplayRefused("It is not clear what to replay. Say PIPELINE=recruitment FILE=x.csv, for example.")
+            raise ReplayRefused("It is unclear what to replay. Use for example PIPELINE=recruitment FILE=x.csv.")
         how = manner(args.rate, args.shift, args.sample)
         options = {"encoding": args.encoding, "form": args.format, "again": args.again}
         summary = replay_csv(pipelines.get(args.pipeline), args.file, how, **options)

@@ -118,7 +118,7 @@ class Feed:
         ahead, behind, now = self._limits.ahead, self._limits.behind, self._clock.now()
         if behind is not None and happened < now - behind:
             raise BrokerError(
-                f"Topic {self._pipeline.topic} removes messages whose timestamp is older than {behind}, perhaps before anybody "
+                f"Topic {self._pipeline.topic} removes messages whose timestamp is older than {behind}, perhaps before anyone "
                 f"reads them, and there is an event of {happened} UTC. Give the topic retention.ms=-1 for as long as the replay "
                 "lasts, say SHIFT=now, or import the file."
             )
@@ -133,7 +133,7 @@ class Feed:
             if warned is None or time.monotonic() - warned > _SECONDS_BETWEEN_WARNINGS:
                 warned = time.monotonic()
                 log.warning(
-                    "%s messages of %s wait to be ingested; the replay continues when they are fewer than %s. If not: is the "
+                    "%s messages of %s wait to be ingested; the replay continues when they are fewer than %s. Otherwise: is the "
                     "DAG %s_ingest unpaused, or the connector running?",
                     f"{waiting:,}", self._pipeline.topic, f"{_MOST_WAITING:,}", self._pipeline.name,
                 )  # fmt: skip

@@ -60,7 +60,7 @@ def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
         for name, retention in kept.items():
             overdue = expired.give_up_batches(conn, name, retention.staging, dry=dry)
             given_up += overdue
-            yield Removed(name, "batches given up that nobody worked on", len(overdue))
+            yield Removed(name, "abandoned batches given up", len(overdue))
         rows = expired.remove_dead_staging(conn, given_up=given_up, dry=dry)
         yield Removed("staging", "rows of dead attempts removed", rows)
         for name, retention in kept.items():
@@ -71,7 +71,7 @@ def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
             counts = expired.remove_field_counts(conn, name, retention.field_counts, dry=dry)
             yield Removed(name, "minutes of field counts removed", counts)
             over = expired.remove_drifts(conn, name, retention.batches, dry=dry)
-            yield Removed(name, "records of drift that is over removed", over)
+            yield Removed(name, "records of finished drift removed", over)
             removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
             yield Removed(name, "batches removed", removed)
             if name in pipelines.all_pipelines():
@@ -91,8 +91,8 @@ def forget_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]
         for lake_table, of_table in readers.items():
             age = max(kept_for(pipeline.retention, days).change_log for pipeline in of_table)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)
-            yield Removed(lake_table, "days of its change log forgotten", forgotten)
-            yield Removed(lake_table, "days kept although they are old: minutes of theirs are pending or held", kept)
+            yield Removed(lake_table, "days of its change log deleted", forgotten)
+            yield Removed(lake_table, "old days kept, because minutes of them are pending or held", kept)
 
 
 def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:

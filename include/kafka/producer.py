@@ -89,7 +89,7 @@ class EventProducer:
         if waiting or refused:
             reason = refused[0] if refused else f"no answer within {TIMEOUT:.0f} s"
             raise BrokerError(
-                f"{waiting + len(refused)} messages did not get into topic {self._pipeline.topic}: {reason}."
+                f"{waiting + len(refused)} messages were not sent to topic {self._pipeline.topic}: {reason}."
             )
 
 

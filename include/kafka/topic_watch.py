@@ -48,12 +48,12 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
                     except TopicMissing as missing:
                         # Set-up of an earlier version made no topic of dead letters.
                         if consumer.pipeline is pipeline or ingest_mode() == CONNECT:
-                            log.warning("This topic is not watched now. %s", missing)
+                            log.warning("This topic cannot be watched now. %s", missing)
                         is_known &= consumer.pipeline is not pipeline
                         continue
                     topic_progress.record(conn, pipeline, consumer.pipeline.topic, reaches, now)  # ty: ignore[invalid-argument-type]
         except (BrokerError, ConnectionMissing) as error:  # each further question would wait as long
-            log.warning("Topics are not watched now. %s", error)
+            log.warning("Topics cannot be watched now. %s", error)
             answers = False
         yield from _problem(conn, pipeline, now, answers and is_known)
 

@@ -108,7 +108,7 @@ def _set_dead_letters(client: AdminClient, letters: list[str]) -> None:
             if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 raise
             settings = ", ".join(f"{name}={value}" for name, value in _OF_DEAD_LETTERS.items())
-            log.warning("This account may not alter topic %s. Set there: %s.", resource.name, settings)
+            log.warning("This account has no permission to alter topic %s. Set there: %s.", resource.name, settings)
 
 
 def _check(pipeline: Pipeline, partitions: int) -> None:
@@ -241,7 +241,7 @@ def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]
                 moved = time.monotonic()
             elif time.monotonic() - moved > _PATIENCE:
                 raise BrokerError(
-                    f"Topic {pipeline.topic}: nothing came for {_PATIENCE:.0f} s. Look at the broker's log."
+                    f"Topic {pipeline.topic}: no message arrived for {_PATIENCE:.0f} s. Look at the broker's log."
                 )
             wanted = [message for message in chunk.messages if message.offset() < left.get(message.partition(), 0)]  # ty: ignore[unsupported-operator]
             # Also at the topic's end: the last offsets of a partition may be control records, which no reader gets.

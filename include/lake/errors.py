@@ -84,7 +84,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
     if "using keyspace" in lower:
         return f"has no keyspace {endpoint.schema} ({text}). Correct the schema of connection {endpoint.conn_id}."
     if kind == "Unavailable":
-        return f"has too few live replicas ({text}). Bring its nodes up; every read and write asks for LOCAL_QUORUM."
+        return f"has too few live replicas ({text}). Bring its nodes up; every read and write needs LOCAL_QUORUM."
     if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:
         return f"did not answer in time, retry included ({text or kind}). Look at its load and log, then try again."
     if "too_many_tombstones" in lower or "tombstone" in lower:
@@ -93,7 +93,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
             "removes them. Until then, raise tombstone_failure_threshold in cassandra.yaml to read past them."
         )
     if kind in {"ReadFailure", "WriteFailure"}:
-        return f"failed inside ({text}). Its log says why."
+        return f"failed inside ({text}). See its log."
     return (
         f"cannot be reached ({kind}: {text}). Start it (`make services`), "
         f"or correct host and port of connection {endpoint.conn_id}."

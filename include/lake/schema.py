@@ -78,10 +78,10 @@ def _lacking_rights(error: LakePermissionMissing, account: Endpoint) -> LakePerm
         role = "minutemark_admin"
         remedy = (
             f"Or define connection {LAKE_ADMIN} (AIRFLOW_CONN_{LAKE_ADMIN.upper()}, or in Airflow under Admin, Connections) "
-            "with an account that has these rights:"
+            "with an account that has these permissions:"
         )
     grants = "\n".join(administrator_grants(role))  # ty: ignore[invalid-argument-type]
-    return LakePermissionMissing(f"{error} {remedy}\n{grants}\nThose on a keyspace are needed where it exists already.")
+    return LakePermissionMissing(f"{error} {remedy}\n{grants}\nThose on a keyspace are needed if it exists already.")
 
 
 def _keyspaces() -> list[str]:
@@ -128,7 +128,9 @@ def _grant(session: Session) -> None:
             session.execute(statement)
     except InvalidRequest as error:
         if "AllowAllAuthorizer" in str(error):
-            log.info("This lake has no authorizer (AllowAllAuthorizer): any account may do anything, nothing to grant.")
+            log.info(
+                "This lake has no authorizer (AllowAllAuthorizer): any account has all permissions, so nothing is granted."
+            )
         elif "doesn't exist" in str(error) or "does not exist" in str(error):
             raise LakeError(
                 f"Granting on the lake failed: {error}. Create the accounts that connections {LAKE_READER} and "

@@ -136,7 +136,10 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
     else:  # other rows of these minutes have come, gone or changed their fate: the ledger does not say which are ours
         fates = f"{passed} counted or ignored, {still} still rejected"
     lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
-    for state, remedy in (("held", "`make held` says why"), ("closed", "the lake may have forgotten part of them")):
+    for state, remedy in (
+        ("held", "`make held` says why"),
+        ("closed", "the lake's retention may have removed part of them"),
+    ):
         minutes = sorted(minute for minute in reprocessing.keys if now[minute]["state"] == state)
         if minutes:
             rows = sum(len(reprocessing.keys[minute]) for minute in minutes)
@@ -251,7 +254,7 @@ def _plan(pipeline: Pipeline, again: dict[datetime, set[str]], imported: int) ->
 
 def _left_alone(pipeline: Pipeline, closed: int, no_events: int) -> Iterator[str]:
     if closed:
-        yield f"{closed} rows stay: their minutes are closed, because the lake may have forgotten part of them."
+        yield f"{closed} rows stay: their minutes are closed, because the lake's retention may have removed part of them."
     if no_events:
         names = ", ".join(dimension.name for dimension in pipeline.dimensions)
         yield f"{no_events} rows stay: they are of dimension files ({names}). Fix the file and import it again."
@@ -261,7 +264,7 @@ def _reasons(conn, pipeline: Pipeline, choice: Choice) -> str:
     groups = rejected.by_reason(conn, [pipeline], Choice(), payloads=False)
     there = "; ".join(f"{group['rows']} x {group['origin']}: {group['reason']}" for group in groups[:10])
     condition = f" for a reason that begins with {choice.reason!r}" if choice.reason else ""
-    return f"Nothing{condition} in these minutes can be replayed. Rejected in {pipeline.name}: {there or 'nothing'}."
+    return f"Nothing{condition} in these minutes can be reprocessed. Rejected in {pipeline.name}: {there or 'nothing'}."
 
 
 def _span(minutes: Iterable[datetime]) -> str:

@@ -78,7 +78,7 @@ def _table(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
         table = reader.options(keyspace=pipeline.keyspace, table=pipeline.table).load()
     except AnalysisException as error:
         raise JobFailed(
-            f"The lake has no table {pipeline.lake_table}, or its reader may not see it ({error.desc}). "  # ty: ignore[missing-attribute]
+            f"The lake has no table {pipeline.lake_table}, or its reader has no permission for it ({error.desc}). "  # ty: ignore[missing-attribute]
             "Run the DAG minutemark_setup."
         ) from error
     if missing := [name for name in (*key_of(pipeline), "payload") if name not in table.columns]:

@@ -14,18 +14,18 @@ class JobRefused(JobFailed):
     """One that another attempt would meet again, until somebody has done what it says."""
 
 
-_LAKE_SILENT = "The lake does not answer at {lake}. Is Cassandra up, and is connection lake_reader right?"
+_LAKE_SILENT = "The lake does not answer at {lake}. Check that Cassandra runs, and connection lake_reader."
 _LAKE_REFUSES = "The lake at {lake} refuses the account of connection lake_reader. Set its login and password."
 _LAKE_FORBIDS = "The lake at {lake} lets lake_reader in, but not read. Grant it SELECT: run the DAG minutemark_setup."
 _LAKE_SLOW = (
-    "The lake at {lake} did not manage a read, which says little about its rows. Look at its load and its log; "
+    "The lake at {lake} did not complete a read, which need not be due to its rows. Check its load and its log; "
     "the next attempt reads again."
 )
 _NO_MEMORY = (
     "The driver has not enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
-    "or let a batch take fewer rows (max_rows of the pipeline)."
+    "or limit the rows of a batch (max_rows of the pipeline)."
 )
-_WAREHOUSE_SILENT = "The warehouse does not answer at {warehouse}. Is it up, and is connection warehouse_etl right?"
+_WAREHOUSE_SILENT = "The warehouse does not answer at {warehouse}. Check that it runs, and connection warehouse_etl."
 _WAREHOUSE_REFUSES = (
     "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set login and password."
 )

@@ -155,7 +155,7 @@ class WarmDriver:
 
     def _last_words(self, when: str, position: int) -> str:
         words = "\n".join(self._output_since(position)[-15:]) or "nothing"
-        return f"The Spark driver ended {when}. Its last words: {words}"
+        return f"The Spark driver ended {when}. Its last output: {words}"
 
 
 def end_all() -> list[int]:
@@ -178,7 +178,9 @@ def _make_private(folder: Path) -> None:
         )
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise DriverEnded(f"It cannot be started: {folder} is not ours. Remove it, or set TMPDIR to another folder.")
+        raise DriverEnded(
+            f"It cannot be started: {folder} belongs to another user. Remove it, or set TMPDIR to another folder."
+        )
 
 
 def _connected(folder: Path, *, close: bool = False) -> socket.socket | None:

@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 
 PURPOSES = {
-    "unknown_to_ledger": "The change log names the minute, the ledger does not, and no poll will look at its day again.",
+    "unknown_to_ledger": "The change log names the minute, the ledger does not, and no poll will read its day again.",
     "unannounced_rows": "The lake has rows in a minute that neither the ledger nor the change log knows.",
     "unread_rows": "The lake has rows that no read has counted, and no touch that would bring them to the next run.",
     "vanished_rows": "The lake no longer has all the rows that were read.",
@@ -139,7 +139,7 @@ def finding_of(pipeline: Pipeline, look: Look) -> Finding:
         shard, why = look.unreadable
         where = f"{pipeline.lake_table}, partition (minute {look.minute}, shard {shard})"
         return Finding(look.verdict.value, look.minute, where, _rows(known.read), {"rows": "unreadable"}, why)
-    soon = f"{name}_minute reads it next" if known.waits else "it changed while it was looked at"
+    soon = f"{name}_minute reads it next" if known.waits else "it changed while it was read"
     reason = (known.reason or "No reason is kept").removesuffix(".")
     remedies = {
         Verdict.PENDING: f"{soon}; verify again then",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cassandra.cluster import Session
 
 ID_TWICE = "lake_id_twice"
-PURPOSE = "One id stands under two create_times, so that it counts twice."
+PURPOSE = "One id has two create_times, so it counts twice."
 _EPOCH = datetime(1970, 1, 1)
 _BUCKETS = 256
 
@@ -78,6 +78,6 @@ def _finding(pipeline: Pipeline, event_id: str, places: list) -> Finding:
         f"{pipeline.event_id} {event_id[:100]!r}",
         {"create_time": str(first)},
         {"create_time": ", ".join(str(create_time) for _, create_time in others)},
-        "which of them is the event, only its producer knows: an event keeps its create_time when it is sent again. Delete the "
+        "only the producer knows which one is the event: an event keeps its create_time when it is sent again. Delete the "
         f"other row from {pipeline.lake_table} and touch its minute",
     )

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 UNSTORED, EXPIRED, WAITING, UNREADABLE = "topic_unstored", "topic_expired", "topic_waiting", "topic_unreadable"
 PURPOSES = {
     UNSTORED: "The group has committed past the message, and it is neither in the lake nor kept as rejected.",
-    EXPIRED: "Retention has removed messages that the group has not come to.",
+    EXPIRED: "Retention has removed messages that the group has not read.",
     UNREADABLE: "The lake has a partition that cannot be read, so it is unknown whether it has the messages.",
-    WAITING: "Sent, and not yet committed: those who follow the topic take them next.",
+    WAITING: "Sent, and not yet committed: the topic's followers read them next.",
 }
 
 

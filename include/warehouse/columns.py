@@ -124,8 +124,8 @@ def _check(table: str, name: str, definition: str) -> None:
     without_texts = re.sub(r"'(?:[^']|'')*'", "''", definition)
     if "NOT NULL" in without_texts and " DEFAULT " not in without_texts:
         raise ColumnRefused(
-            f"{table} has no column {name} yet, and its warehouse.sql declares it NOT NULL without a DEFAULT: the rows that "
-            "are there would get a value that nobody has counted. Declare it NULL, or with a DEFAULT that is true of them."
+            f"{table} has no column {name} yet, and its warehouse.sql declares it NOT NULL without a DEFAULT: existing rows "
+            "would get a value that was never counted. Declare it NULL, or with a DEFAULT that is true for them."
         )
 
 

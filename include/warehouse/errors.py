@@ -65,5 +65,8 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
     if code in _MISSING:
         return "lacks a table, column, key or database", f"To create it, {SET_UP}."
     if code in LOST:
-        return "closed the session", "What was not committed is undone: run the step again, and see the server's log."
+        return (
+            "closed the session",
+            "Uncommitted changes are rolled back: run the step again, and see the server's log.",
+        )
     return None

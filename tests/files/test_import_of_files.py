@@ -125,7 +125,7 @@ def test_the_summary_says_first_what_was_recognized(file):
     path = file(gzip.compress(content.encode()) + b"???")
     first, *others = str(imports.import_csv(SHOP, path)).splitlines()
     assert first == f"{path}: gzip, UTF-8, CSV with semicolons."
-    assert "3 bytes behind the end of the packed data were left out." in others
+    assert "3 bytes after the end of the packed data were left out." in others
 
 
 def test_a_file_whose_rows_are_there_already_says_so(file):

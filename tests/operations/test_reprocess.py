@@ -287,7 +287,7 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
     assert output == [
         "recruitment: there is nothing to reprocess.",
         "1 rows stay: they are of dimension files (job). Fix the file and import it again.",
-        "Nothing in these minutes can be replayed. Rejected in recruitment: 1 x import: id … is not a number.",
+        "Nothing in these minutes can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
     ]
     assert rejected(lab) == [("import", "id 'seven' is not a number")]
 
