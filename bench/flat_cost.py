@@ -94,7 +94,7 @@ class Lake:
 
 
 class Bench:
-    """One Spark session, as the pipeline's kept driver has it, and the parts of the benchmark."""
+    """One Spark session, as the pipeline's warm driver has it, and the parts of the benchmark."""
 
     def __init__(self, folder: Path, rounds: int) -> None:
         self.folder = folder

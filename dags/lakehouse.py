@@ -8,7 +8,7 @@
    counted since its last load.
 
 A run with the parameters `from` and `to`, or a backfill, writes all minutes of that range again: this repairs a table whose
-rows or files were deleted. Every hour, **upkeep** makes few files of an old hour's many, expires snapshots and deletes files
+rows or files were deleted. Every hour, **upkeep** compacts the files of old hours, expires snapshots and deletes files
 that no snapshot names.
 
 The runs are outside the chain of `<pipeline>_minute`, and need no Spark. These DAGs exist where `MINUTEMARK_LAKEHOUSE` names

@@ -36,7 +36,7 @@ IDS = (
 
 
 class ConnectionMissing(MinutemarkError):
-    """A connection id that nobody has defined."""
+    """A connection id that is not defined."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where lake and warehouse meet: a look at the change log, and the batch that a run opens. No Airflow here."""
+"""Polls the change log, and opens the batch of a run. No Airflow here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RangeRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the change log, recorded."""
+    """One poll of the change log, recorded."""
 
     clock: datetime  # the lake's, before anything was read
     digest: str  # differs after any further touch

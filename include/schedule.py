@@ -35,5 +35,5 @@ def is_continuous(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) -
 
 
 def continuous_wait(pipeline: Pipeline) -> timedelta:
-    """How long a continuous run waits for a change. It ends before `look_limit`: each run records one look at the lake."""
+    """How long a continuous run waits for a change. It ends before `look_limit`: each run records one poll of the lake."""
     return min(LONGEST_WAIT, pipeline.look_limit * 2 / 3)

@@ -28,7 +28,7 @@ class Airflow:
         return {name: component["status"] for name, component in components.items()}
 
     def make_pool(self, name: str, slots: int, description: str) -> None:
-        """Create a pool; one that exists keeps the slots that somebody gave it."""
+        """Create a pool; an existing one keeps its slots."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         try:
             self._send("POST", "/api/v2/pools", body)

@@ -37,7 +37,7 @@ def clean_command(now: datetime) -> list[str]:
 
 
 def remove_old_logs(folder: Path, now: datetime) -> int:
-    """Remove log files that nobody wrote to for KEPT, and folders that are empty then; returns how many files."""
+    """Remove log files without writes for KEPT, and folders that are then empty; returns how many files."""
     oldest = (now - KEPT).timestamp()
     removed = 0
     for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder

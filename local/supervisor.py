@@ -244,10 +244,12 @@ def require_coming(name: str) -> None:
     """Raise Problem when a program ended or was given up instead of coming up."""
     state = state_of(name)
     if state not in COMING:
-        raise Problem(name, f"its state is {state.lower()}; last log line: {last_words(name)}", f"Read {log_of(name)}.")
+        raise Problem(
+            name, f"its state is {state.lower()}; last log line: {last_output(name)}", f"Read {log_of(name)}."
+        )
 
 
-def last_words(name: str) -> str:
+def last_output(name: str) -> str:
     path = log_of(name)
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     announcing = [line for line in lines[-40:] if "ERROR" in line or "Error" in line or "Exception" in line]
@@ -378,7 +380,7 @@ def wait_for_exit(name: str, seconds: float) -> None:
         if info and info["statename"] in ("EXITED", "FATAL", "STOPPED") and info["stop"]:
             if info["exitstatus"] == 0:
                 return
-            raise Problem(name, f"ended with {info['exitstatus']}: {last_words(name)}", f"Read {log_of(name)}.")
+            raise Problem(name, f"ended with {info['exitstatus']}: {last_output(name)}", f"Read {log_of(name)}.")
         time.sleep(0.3)
     raise Problem(name, f"not done within {seconds:.0f} s", f"Read {log_of(name)}.")
 

@@ -43,7 +43,7 @@ def data_folder() -> Iterator[Path]:
 
 
 def _remove_leftovers() -> None:
-    """Sessions that were killed leave their folders, which nobody has locked."""
+    """Killed sessions leave their folders unlocked."""
     for file in _MEMORY.glob(f"{_PREFIX}*/{_LOCK}"):
         with contextlib.suppress(OSError), file.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

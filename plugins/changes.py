@@ -36,7 +36,7 @@ POLL_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Opened:
-    """What a look at the lake led to."""
+    """The result of a poll of the lake."""
 
     batch_id: int | None
     digest: str = ""  # of the change log
@@ -92,7 +92,7 @@ class WaitForChanges(Announces, BaseSensorOperator):
         if remaining <= timedelta(0) or window.kind == "manual" or (opened.hours_due and self.continuous):
             if opened.hours_due and window.kind != "manual" and self._announce_hours(context, pipeline):
                 raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))
-            raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run looks again.")
+            raise AirflowSkipException(f"No minute of {pipeline.lake_table} changed; the next run polls again.")
         wait, wake = remaining, None
         if opened.settles_in is not None and opened.settles_in < remaining:
             wait, wake = opened.settles_in, (datetime.now(UTC) + opened.settles_in).isoformat()

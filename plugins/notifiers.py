@@ -145,7 +145,7 @@ def _targets(failed: dict[str, str]) -> list[Endpoint]:
 
 
 def _without_secrets(notice: Notice) -> Notice:
-    """The reason of a failure is a driver's own words: they shall hold no password of a store."""
+    """The reason of a failure is a driver's text: it must not contain a password of a store."""
     text = notice.found
     for name in (value for key, value in vars(connections).items() if key.isupper() and isinstance(value, str)):
         try:
@@ -181,7 +181,7 @@ def _smtp(target: Endpoint, notice: Notice) -> None:
     recipients = target.extra.get("to")
     if not recipients:
         raise ChannelUnusable(
-            f'Connection {target.conn_id} names nobody: add {{"to": "ops@example.org"}} to its extra.'
+            f'Connection {target.conn_id} names no recipient: add {{"to": "ops@example.org"}} to its extra.'
         )
     SmtpNotifier(
         smtp_conn_id=target.conn_id,

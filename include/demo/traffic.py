@@ -87,7 +87,7 @@ def demo_of(pipeline: Pipeline) -> ModuleType:
 
 
 def is_demo(event_id: uuid.UUID) -> bool:
-    """Whether the demo made this event: nobody else's ids have its node."""
+    """Whether the demo made this event: only its ids have this node."""
     return event_id.node >> 24 == _NODE
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _ROWS_PER_CHUNK = 5_000
 _CHARACTERS_PER_CHUNK = 8_000_000
 _SECONDS_PER_CHUNK = 1.0
-_MOST_WAITING = 200_000  # messages: a topic is often kept by size, and what nobody has read yet must stay in it
+_MOST_WAITING = 200_000  # messages: a topic is often limited by size, and unread messages must stay in it
 _ROWS_PER_LOOK = 50_000  # at how many wait
 _SECONDS_BETWEEN_WARNINGS = 30.0
 

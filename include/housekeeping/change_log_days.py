@@ -23,7 +23,7 @@ _JUNK_AGE = DAY  # a poll reads a row a day, and a broken clock can make thousan
 def forget_days(
     reader, writer, conn, lake_table: str, pipelines: Sequence[Pipeline], age: timedelta, *, dry: bool = False
 ) -> tuple[int, int]:
-    """Forget the days of a lake table that nobody touched for `age` and all of its `pipelines` have merged.
+    """Delete the days of a lake table that had no touch for `age` and that all of its `pipelines` have merged.
 
     A day that is outside the range of all of them is forgotten a day after its last touch: its events are rejected, and
     the ledger knows when to read those of the future again.

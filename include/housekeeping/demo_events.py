@@ -2,7 +2,7 @@
 
 Closed first, so that no run ever reads a minute that is half gone, or holds it for having shrunk. Facts and
 contributions stay, until a new event opens the minute again (include/warehouse/ledger.py). A minute that holds a single
-event of somebody else is left alone.
+event of another producer is left alone.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _all_demo(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[d
 
     newest: dict[datetime, int | None] = dict.fromkeys(minutes)
     query = f"SELECT create_time, WRITETIME(payload) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
-    for statement in (f"{query} LIMIT 1", query):  # most minutes of somebody else show it in their first event
+    for statement in (f"{query} LIMIT 1", query):  # most minutes with other events show it in their first event
         partitions = [(minute, shard) for minute in newest for shard in range(pipeline.shards)]
         answers = execute_concurrent_with_args(
             reader,

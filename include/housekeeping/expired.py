@@ -62,7 +62,7 @@ def known_pipelines(conn) -> dict[str, Retention]:
 
 
 def give_up_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> list[int]:
-    """Close open batches that nobody has worked on for `age`: backfills and manual runs that failed, of paused DAGs."""
+    """Close open batches without a new attempt for `age`: backfills and manual runs that failed, of paused DAGs."""
     overdue = batches.overdue(conn, pipeline, age)
     return overdue if dry else [batch_id for batch_id in overdue if batches.give_up(conn, pipeline, batch_id, age)]
 

@@ -80,7 +80,7 @@ def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
 
 
 def forget_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
-    """Days of the change log that nobody touched for long, and that are merged: out of the lake, with their cursors."""
+    """Deletes merged days of the change log without recent touches from the lake, with their cursors."""
     readers: dict[str, list[pipelines.Pipeline]] = {}
     for pipeline in pipelines.all_pipelines().values():
         readers.setdefault(pipeline.lake_table, []).append(pipeline)

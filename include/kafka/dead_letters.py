@@ -49,7 +49,7 @@ class _Original:
 
 
 def original(message: Message) -> Message | _Original:
-    """The message at its original place; as it is where Connect's headers are absent, because somebody else sent it."""
+    """The message at its original place; as it is without Connect's headers, because another producer sent it."""
     headers = dict(message.headers() or ())  # of equal names the last one counts: that is Connect's
     try:
         topic, partition, offset = (headers[name].decode() for name in _PLACE)

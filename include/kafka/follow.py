@@ -71,7 +71,7 @@ def follow(
             while not over():
                 chunk = gathered(consumer, at_end)
                 as_of = clock() if chunk.messages else 0
-                # Commits nothing new. Where it passes, nobody had taken over when the clock was read: a successor reads a
+                # Commits nothing new. If it succeeds, no successor had taken over when the clock was read: a successor reads a
                 # later one, whenever this process wakes up to write.
                 if chunk.messages and not _commit(consumer, _first_offsets(chunk.messages)):
                     chunk, lacks_start = Chunk(), True
@@ -167,7 +167,7 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable
     gaps: list[Gap] = []
     for place in committed:
         begin, end = reach[place.partition]
-        # A partition that nobody has read beside others that were: it is new, and its first message had offset 0.
+        # An unread partition beside others that were read: it is new, and its first message had offset 0.
         expected = place.offset if place.offset >= 0 else (begin if is_first else 0)
         if expected < begin:
             gaps.append(Gap(topic, place.partition, expected, begin))

@@ -222,7 +222,7 @@ class Intake:
         self._summary.written += sum(map(len, events.values()))
 
     def lost(self, gaps: list[Gap]) -> None:
-        """Keep what nobody can read any more as a rejected event of its first offset."""
+        """Keep unreadable messages as a rejected event of their first offset."""
         self._keep([_refused(gap) for gap in gaps])
 
     def _keep(self, refused: list[Refused]) -> None:

@@ -54,7 +54,7 @@ class Reach:
 class Limits:
     """How far a message's timestamp may be from now; None: as far as it likes."""
 
-    behind: timedelta | None = None  # older ones may be removed before anybody reads them
+    behind: timedelta | None = None  # older ones may be removed before they are read
     ahead: timedelta | None = None  # later ones are refused
 
 

@@ -19,7 +19,7 @@ class _Digits(str):
 
 
 class Fields:
-    """Reads some fields of JSON objects, and looks at no others."""
+    """Reads some fields of JSON objects, and no others."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(dict.fromkeys(names))

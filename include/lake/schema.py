@@ -201,7 +201,7 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
 
 
 def _check_shards(session: Session, pipeline: Pipeline) -> None:
-    """An event's shard is in its key: with another number of shards it would be written twice, or be read by nobody."""
+    """An event's shard is in its key: with another number of shards it would be written twice, or never read."""
     query = "SELECT comment FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s"
     comment = session.execute(query, (pipeline.keyspace, pipeline.table)).one().comment
     if comment.startswith(_SHARDS) and comment != f"{_SHARDS}{pipeline.shards}":

@@ -65,7 +65,7 @@ async def rows_of(session: Session, query: str, args: Sequence[Any]) -> list[Any
             return
         try:
             response.start_fetching_next_page()
-        except Exception as error:  # in the driver's thread nobody else would see it
+        except Exception as error:  # in the driver's thread no one else would see it
             fail(error)
 
     def fail(error: BaseException) -> None:

@@ -78,7 +78,7 @@ def again(pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """Make the minutes from `start` until before `end` due again, and remove those that the ledger does not know.
 
     The hours of that range are counted again as well. Returns the number of minutes that are due. It repairs a table whose
-    events somebody has changed; what is right is written again all the same.
+    events were changed; correct rows are written again anyway.
     """
     into = table.table(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:

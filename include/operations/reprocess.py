@@ -62,7 +62,7 @@ class Reprocessing:
 def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = print) -> Reprocessing:
     """Make the chosen rejected events' minutes pending, and write those of imports that are admissible now to the lake.
 
-    `say` hears first what will be done. Returns when the next run can take the minutes.
+    `say` first receives the plan. Returns when the next run can take the minutes.
     """
     reprocessing = Reprocessing(pipeline)
     with lake(LAKE_WRITER) as session, warehouse(WAREHOUSE_ETL) as conn:

@@ -15,7 +15,7 @@ SHOWN = 60
 _TRIED = 240  # newest batches that are searched for these minutes: four an hour's worth
 
 # A minute is in one of these states; the first that fits.
-OPEN = "open"  # still running, or nobody has looked at the lake since it ended: there may be more
+OPEN = "open"  # still running, or the lake was not polled since it ended: there may be more
 HELD = "held"
 FAILED = "failed"  # pending, and the last batch of it that ended failed
 PENDING = "pending"
@@ -73,7 +73,7 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
 
 def state_of(minute: datetime, row: Mapping, ended: Mapping | None, looked: datetime | None, clock: datetime) -> str:
     """One of the states above, given the ledger's row, empty for none, the last batch of the minute that ended, and when
-    the lake was last looked at, by its own clock.
+    the lake was last polled, by its own clock.
     """
     if minute + MINUTE > clock:
         return OPEN

@@ -65,7 +65,7 @@ class Retention:
     Raises ValueError for less than a day: a run, its retries and a cleared run must find their data.
     """
 
-    staging: timedelta = timedelta(days=2)  # an open batch that nobody worked on for so long is given up
+    staging: timedelta = timedelta(days=2)  # an open batch without a new attempt for so long is given up
     change_log: timedelta = timedelta(days=30)  # after a day's last touch; all of it is merged by then, or it stays
     rejected_payloads: timedelta = timedelta(days=90)
     check_samples: timedelta = timedelta(days=30)
@@ -133,7 +133,7 @@ class Pipeline:
     lake_retention: timedelta | None = None  # minutes older than this are closed
     retention: Retention = Retention()
     delay_limit: timedelta = timedelta(seconds=180)  # a change seen in the lake and not merged for longer is an alert
-    look_limit: timedelta = timedelta(seconds=180)  # so is a lake that nobody has looked at for longer
+    look_limit: timedelta = timedelta(seconds=180)  # so is a lake that was not polled for longer
 
     def __post_init__(self) -> None:
         self._check_fields()

@@ -1,4 +1,4 @@
-"""The driver's end of a kept driver: it hears of jobs, does them one after the other, and knows when to leave.
+"""The driver's side of a warm driver: it receives jobs, runs them one after the other, and ends in time.
 
 include/spark/warm_driver.py is the client, and describes the protocol.
 """
@@ -34,7 +34,7 @@ def end_with_parent() -> None:
 
 
 class Listener:
-    """The driver's end: hears jobs and answers for them."""
+    """The driver's side: receives jobs and returns their status."""
 
     def __init__(self, folder: Path, form: logging.Formatter) -> None:
         self._folder = folder
@@ -71,7 +71,7 @@ class Listener:
         with contextlib.suppress(OSError), line.makefile("r", encoding="utf-8") as requests:
             text = requests.readline()
             if not text:
-                return 0  # somebody only looked whether we are here
+                return 0  # a client only checked that the driver runs
             saying = _Saying(line, self._form)
             saying.send({"taken": True})
             over = threading.Event()

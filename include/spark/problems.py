@@ -11,7 +11,7 @@ class JobFailed(RuntimeError):
 
 
 class JobRefused(JobFailed):
-    """One that another attempt would meet again, until somebody has done what it says."""
+    """One that another attempt would meet again, until its remedy is applied."""
 
 
 _LAKE_SILENT = "The lake does not answer at {lake}. Check that Cassandra runs, and connection lake_reader."

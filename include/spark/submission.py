@@ -114,7 +114,7 @@ def prepare(
 
 
 def sweep() -> None:
-    """Remove the folders of tasks that were killed: they hold passwords, and nobody else removes them."""
+    """Remove the folders of tasks that were killed: they hold passwords, and nothing else removes them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*"):
         with contextlib.suppress(OSError):
             about = folder.lstat()
@@ -142,7 +142,7 @@ def _split(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]
 
 
 def _driver_key(master: str, properties: Mapping[str, str], stores: Mapping[str, Mapping[str, str]]) -> str:
-    """Names a kept driver by all that it works with: settings, accounts, interpreter, and the code that it runs."""
+    """Names a warm driver by all that it works with: settings, accounts, interpreter, and the code that it runs."""
     digest = hashlib.sha256()
     # A new archive only makes starting quicker.
     settings = {name: value.replace(f" {archive_flag()}", "") for name, value in properties.items()}

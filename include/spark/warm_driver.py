@@ -29,11 +29,11 @@ from pathlib import Path
 _START_SECONDS = 120  # until it listens; its session comes up while it already does
 SOCKET, OUTPUT, PID, STARTING = "socket", "output", "pid", "starting"  # what is in its folder
 _LONGEST_PATH = 100  # bytes; the kernel takes 107 for a Unix socket
-_SHOWN_OUTPUT = 4_000  # characters of the JVM's own words
+_SHOWN_OUTPUT = 4_000  # characters of the JVM's output
 
 
 class DriverEnded(RuntimeError):
-    """The driver ended before it had answered for the job; the message has its last words."""
+    """The driver ended before it had answered for the job; the message has its last output."""
 
 
 def folder_of(key: str) -> Path:
@@ -46,7 +46,7 @@ def _home() -> Path:
 
 
 class WarmDriver:
-    """The driver of a key, started by `command` where there is none. One job at a time; a context manager."""
+    """The driver of a key, started by `command` if none runs. One job at a time; a context manager."""
 
     def __init__(self, key: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._folder = folder_of(key)
@@ -70,7 +70,7 @@ class WarmDriver:
             if next(answers, None) is not None:
                 break
             if self._started:
-                raise DriverEnded(self._last_words("before it took the job", output_before))
+                raise DriverEnded(self._last_output("before it took the job", output_before))
             self.disconnect()  # it was about to leave and never took the job: call the next one
             time.sleep(0.1)
         for answer in answers:
@@ -80,10 +80,10 @@ class WarmDriver:
                 for line in self._output_since(output_before):
                     say(line)
                 return answer["exit"]
-        raise DriverEnded(self._last_words("while it worked", output_before))
+        raise DriverEnded(self._last_output("while it worked", output_before))
 
     def disconnect(self) -> None:
-        """Let go of the driver; one that is at work for us ends."""
+        """Disconnect from the driver; one that runs our job ends."""
         if self._line is not None:
             with contextlib.suppress(OSError):
                 self._line.shutdown(socket.SHUT_RDWR)
@@ -91,14 +91,14 @@ class WarmDriver:
             self._line = None
 
     def end(self) -> None:
-        """Hang up, and end a driver that has only just been started."""
+        """Disconnect, and end a driver that has only just been started."""
         self.disconnect()
         if self._started and self._started.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._started.pid, signal.SIGTERM)
 
     def _call(self) -> None:
-        """A connection to the driver, which is started where nobody answers."""
+        """A connection to the driver, which is started if none answers."""
         _make_private(self._folder.parent)
         _make_private(self._folder)
         with (self._folder / STARTING).open("w") as lock:
@@ -124,11 +124,11 @@ class WarmDriver:
         deadline = time.monotonic() + _START_SECONDS
         while (line := _connected(self._folder)) is None:
             if self._started.poll() is not None:
-                raise DriverEnded(self._last_words("while it was starting", 0))
+                raise DriverEnded(self._last_output("while it was starting", 0))
             if time.monotonic() > deadline:
                 self.end()
                 raise DriverEnded(
-                    self._last_words(f"while it was starting: it did not listen within {_START_SECONDS} s", 0)
+                    self._last_output(f"while it was starting: it did not listen within {_START_SECONDS} s", 0)
                 )
             time.sleep(0.05)
         self._line = line
@@ -153,13 +153,13 @@ class WarmDriver:
             return output.read().decode(errors="replace")[-_SHOWN_OUTPUT:].splitlines()
         return []
 
-    def _last_words(self, when: str, position: int) -> str:
+    def _last_output(self, when: str, position: int) -> str:
         words = "\n".join(self._output_since(position)[-15:]) or "nothing"
         return f"The Spark driver ended {when}. Its last output: {words}"
 
 
 def end_all() -> list[int]:
-    """End every kept driver of this user and remove its folder; returns their process ids."""
+    """End every warm driver of this user and remove its folder; returns their process ids."""
     ended = []
     for folder in _folders(_home()):
         with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What one look at a minute says: a decision without a store. Only a suspicion comes of it; see minutes.py."""
+"""The verdict of one read of a minute: a decision without a store. It is only a suspicion; see minutes.py."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Known:
 
     @property
     def waits(self) -> bool:
-        """Whether a run is going to read it without anybody's doing."""
+        """Whether a run will read it without intervention."""
         return self.pending or (self.touched is not None and self.touched != self.seen and self.day_is_due)
 
     @property
@@ -61,7 +61,7 @@ class Known:
         return (self.state, self.attempt, self.seen, self.touched)
 
     def agrees(self, in_lake: tuple[int, int]) -> bool:
-        """Whether the last read found just these rows. Nobody has read, and need not read, a minute without rows."""
+        """Whether the last read found just these rows. A minute without rows was not read, and need not be."""
         if self.read is None:
             return in_lake == (0, 0) and self.touched is None and self.seen is None
         return in_lake == self.read
@@ -69,7 +69,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a minute: what was known, what the lake held (None: not counted), and the lake's clock afterwards."""
+    """One read of a minute: what was known, what the lake held (None: not counted), and the lake's clock afterwards."""
 
     minute: datetime
     verdict: Verdict

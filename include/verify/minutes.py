@@ -24,11 +24,11 @@ from include.verify.comparison import Known, Look, Verdict, judge, known_of
 from include.warehouse import ledger
 
 CHUNK = 240  # minutes of one look
-POLL = 2.0  # seconds between looks at minutes that are waited for
+POLL = 2.0  # seconds between reads of minutes that are waited for
 
 
 class Minutes:
-    """Looks at minutes of one pipeline. What is open when it begins stays open for it."""
+    """Reads minutes of one pipeline. A minute that is open at the start stays open for it."""
 
     def __init__(self, pipeline: Pipeline, lake_session, conn) -> None:
         self._pipeline, self._lake, self._conn = pipeline, lake_session, conn
@@ -70,7 +70,7 @@ class Minutes:
         earlier: Mapping[datetime, Look] | None = None,
         on_row: Callable[[datetime, str], object] | None = None,
     ) -> dict[datetime, Look]:
-        """A look at each minute. With `earlier` looks the lake is counted only where it could settle something."""
+        """A read of each minute. With `earlier` reads, the lake is counted only if that could decide something."""
         minutes = sorted(minutes)
         before, clock = self._known(minutes), change_log.clock(self._lake)
         wanted = [
@@ -111,7 +111,7 @@ class Minutes:
         return looks
 
     def settled(self, unsettled: Mapping[datetime, Look], patience: float, poll: float = POLL) -> Iterator[Look]:
-        """The last look at each of these minutes. `different` are those that stayed so; the others may be pending yet.
+        """The last read of each of these minutes. `different` are those that stayed so; the others may be pending yet.
 
         Waits up to `patience` seconds for pending ones to be merged, and once the settle time for those that differ.
         """

@@ -41,7 +41,7 @@ PURPOSES = {
 
 @dataclass
 class Tally:
-    """Of the messages that were looked at; duplicates are counted as often as they came."""
+    """Of the messages that were read; duplicates are counted as often as they were delivered."""
 
     messages: int = 0
     in_lake: int = 0
@@ -59,7 +59,7 @@ class TopicCheck:
     def __init__(self, pipeline: Pipeline, session, conn) -> None:
         self._pipeline, self._conn = pipeline, conn
         self._clock = change_log.clock(session)
-        # Whether its minute was closed when it came, nobody can know now.
+        # Whether its minute was closed on its arrival is unknown now.
         self._events = TopicEvents(replace(pipeline, lake_retention=None), self._clock)
         self._presence = Presence(session, pipeline)
         self._group = group_of(pipeline.name, ingest_mode())  # ty: ignore[invalid-argument-type]

@@ -56,7 +56,7 @@ def verify(
 
 
 class _PipelineCheck:
-    """Of one pipeline: its minutes, the rules of the warehouse alone, its facts, and what had to be looked at again."""
+    """Of one pipeline: its minutes, the rules of the warehouse alone, its facts, and the minutes that had to be read again."""
 
     def __init__(self, pipeline: Pipeline, session, conn, lines: int) -> None:
         self._pipeline, self._session, self._conn = pipeline, session, conn
@@ -125,7 +125,7 @@ class _PipelineCheck:
             self._conn.rollback()
 
     def _misplaced(self, start: datetime | None, end: datetime | None) -> None:
-        """What minutes do not show: partitions that nobody reads, and ids that stand twice."""
+        """What minutes do not show: partitions that no run reads, and ids under two create_times."""
         unreadable = self._minutes.unreadable
         for finding in unread.findings(self._session, self._pipeline, start, end, unreadable):
             self._report.differences.add(finding, unread.PURPOSES[finding.kind])

@@ -1,5 +1,5 @@
 """Which pending minutes the next batch takes: a decision without a store. The newest go first, so that a backlog never
-delays fresh data; minutes that failed in a larger batch travel apart, so that they delay nobody either."""
+delays fresh data; minutes that failed in a larger batch go in separate batches, so that they delay no others."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class CheckOutcome:
 
 
 class Release(NamedTuple):
-    """Somebody's word that a held minute may be published all the same, not yet used."""
+    """A user's release of a held minute, not yet used."""
 
     release_id: int
     minute: datetime

@@ -19,7 +19,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 _MINUTES_A_QUERY = 500
-COUNT_LIMIT = 10_000  # pending minutes: what lies beyond is counted by nobody once a minute
+COUNT_LIMIT = 10_000  # pending minutes: a larger backlog is not counted every minute
 
 JUDGED_AGAIN = "judged again"  # as held_changed_at, where it differs from every change, so that the minute is pending
 # How the reasons begin for which housekeeping closes a minute that its next event opens again.
@@ -80,7 +80,7 @@ def record_poll(
 
 
 def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
-    """Record that the change log was looked at, whatever was found: without that silence and a dead scheduler look alike."""
+    """Record a poll of the change log, with or without changes: otherwise silence and a dead scheduler look alike."""
 
     def record(cursor) -> None:
         before = _last_clock(cursor, pipeline)

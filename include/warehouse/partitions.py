@@ -84,7 +84,7 @@ def drop_before(conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) 
     """Drop partitions whose days are all older than `age`, by the server's clock; returns how many. DDL commits.
 
     First `rows_kept_from` moves, under the pipeline's lock: from then on no merge adds rows before it, and no check
-    misses them. A drop that gives up, or never comes, leaves rows that nothing looks at, and the next call drops them.
+    misses them. A drop that gives up, or never comes, leaves rows that nothing reads, and the next call drops them.
     """
     dropped = 0
     for table in tables_by_day(pipeline):

@@ -40,7 +40,7 @@ class Refusal(Protocol):
 class Choice:
     """Which rejected events: by the reason, or its beginning, and by minute; None leaves that open.
 
-    Rows whose minute nobody knows are in no range of minutes.
+    Rows without a minute are in no range of minutes.
     """
 
     reason: str | None = None

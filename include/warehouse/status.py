@@ -14,14 +14,14 @@ from include.warehouse import freshness as publications
 from include.warehouse.session import rows
 
 # A pipeline is in one of these states; the first that fits.
-NEW = "new"  # nobody has looked at its lake yet
-BLIND = "blind"  # nobody has looked for longer than look_limit: what is pending is not known
+NEW = "new"  # its lake was never polled
+BLIND = "blind"  # not polled for longer than look_limit: what is pending is unknown
 STALE = "stale"  # something seen in the lake is not merged for longer than delay_limit
 HELD = "held"  # everything else is merged, but newer minutes failed a gate
 SILENT = "silent"  # everything is merged, and the lake has had nothing newer for longer than delay_limit
 FRESH = "fresh"
 
-_MOST = 1_000  # pending minutes that are looked at for the oldest change: the newest ones
+_MOST = 1_000  # pending minutes that are searched for the oldest change: the newest ones
 _FAILURES = 100  # of delta batches in a row that are counted
 _SHOWN = 10
 
@@ -86,7 +86,7 @@ def freshness(conn) -> list[dict]:
     lag                 its age now; lag_median, lag_p95, lag_worst over the last hour, of which lag_covered is known
     delay               age of the oldest live change that was seen in the lake and is not merged; 0: everything is
     waiting_since       the change that makes it stale, live or not
-    looked_at, look_age when the lake was last looked at
+    looked_at, look_age when the lake was last polled
     pending, held       minutes; last_merged_at of any run, merge_age of it
     new_fields          undeclared fields that were first found within the last day
     failures            delta batches in a row that did not merge, failing_since the first of them, failure the last reason

@@ -52,7 +52,7 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-# There is nobody to wait for before a group's first member gets its partitions.
+# A group's first member gets its partitions without waiting for others.
 group.initial.rebalance.delay.ms=0
 
 # Limit a partition by size, not by age: messages carry the timestamps of their events, which may be years old or ahead.
@@ -150,7 +150,7 @@ class Broker(Server):
         """One request for its metadata; there is no session to keep."""
         from confluent_kafka.admin import AdminClient
 
-        # Its messages while nobody listens yet are noise.
+        # Its messages before the server listens are noise.
         quietly: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
         client = AdminClient({**client_settings(self.port, self.password), **quietly})
         if not client.list_topics(timeout=2).brokers:

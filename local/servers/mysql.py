@@ -58,7 +58,7 @@ class Server(WarehouseServer):
     options: tuple[str, ...] = OPTIONS
 
     name = "MySQL"
-    # Nobody needs the account without a password that a new data folder has.
+    # The account without a password in a new data folder is not needed.
     statements_at_start = ("ALTER USER IF EXISTS 'root'@'localhost' ACCOUNT LOCK;",)
 
     @staticmethod

@@ -130,7 +130,7 @@ def test_each_program_ends_by_the_signal_it_wants(stack, tmp_path):
     script.write_text(code)
     stack(Program("reporter", [sys.executable, str(script), str(tmp_path / "signal")], 10, stop_signal="INT"))
     supervisor.start("reporter")
-    until(lambda: supervisor.last_words("reporter") == "ready")
+    until(lambda: supervisor.last_output("reporter") == "ready")
     supervisor.shut_down(20)
     assert (tmp_path / "signal").read_text() == "INT"
 
@@ -250,6 +250,6 @@ def test_a_task_that_ignores_the_signal_is_interrupted_and_its_program_reports_i
     )
     stack(Program("scheduler", [sys.executable, "-c", worker, task, str(tmp_path / "reported")], 90))
     supervisor.start("scheduler")
-    until(lambda: supervisor.last_words("scheduler") == "ready")
+    until(lambda: supervisor.last_output("scheduler") == "ready")
     assert supervisor.shut_down(30) == []
     assert int((tmp_path / "reported").read_text()) == -signal.SIGINT

@@ -46,7 +46,7 @@ def own_drivers(monkeypatch, short_path):
     psutil.wait_procs(ended, timeout=20)
 
 
-@pytest.fixture(params=[True, False], ids=["kept driver", "driver of its own"])
+@pytest.fixture(params=[True, False], ids=["warm driver", "driver of its own"])
 def keep_driver(request, monkeypatch) -> bool:
     """Both ways of running a job on this machine."""
     described = {"conn_type": "spark", "host": "local[2]", "extra": {"keep_driver": request.param}}

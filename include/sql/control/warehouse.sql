@@ -346,7 +346,7 @@ CREATE TABLE IF NOT EXISTS etl.imports (
   UNIQUE KEY by_source (target, source_key)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- When the change log was last looked at, whatever was found: one row per pipeline.
+-- When the change log was last polled, with or without changes: one row per pipeline.
 CREATE TABLE IF NOT EXISTS etl.looks (
   pipeline VARCHAR(48) NOT NULL,
   looked_at DATETIME(6) NOT NULL COMMENT 'clock of this server',
