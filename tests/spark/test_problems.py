@@ -17,7 +17,7 @@ Caused by: {}
 @pytest.mark.parametrize(
     ("error", "what_to_do"),
     [
-        ("com.datastax.oss.driver.api.core.servererrors.ReadFailureException: Cassandra failure", "Look at its load"),
+        ("com.datastax.oss.driver.api.core.servererrors.ReadFailureException: Cassandra failure", "Check its load"),
         ("com.datastax.oss.driver.api.core.DriverTimeoutException: Query timed out", "the next attempt reads again"),
         ("java.lang.OutOfMemoryError: Java heap space", "spark.driver.memory"),
         ("java.sql.SQLException: Access denied for user 'etl'", "connection warehouse_etl"),
