@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -121,3 +122,19 @@ def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
         and one.module not in OF_AIRFLOW
     ]
     assert not wrong, "Code that needs Airflow belongs in plugins/ or dags/:\n" + "\n".join(wrong)
+
+
+def test_imports_in_programs_of_tests_name_what_is_there() -> None:
+    """A program in a string, which a test starts as a process of its own, is not looked through by any linter."""
+    wrong = []
+    for path in sorted((PROJECT / "tests").rglob("*.py")):
+        for base, names in re.findall(r"\bfrom ((?:include|plugins|local)[\w.]*) import ([\w, ]+)", path.read_text()):
+            if base not in MODULES:
+                wrong.append(f"{path}: {base}")
+            elif MODULES[base].name == "__init__.py":
+                own = MODULES[base].read_text()
+                modules = [name.split(" as ")[0].strip() for name in names.split(",") if name.strip()]
+                wrong += [
+                    f"{path}: {base}.{one}" for one in modules if f"{base}.{one}" not in MODULES and one not in own
+                ]
+    assert not wrong, "These have moved:\n" + "\n".join(wrong)

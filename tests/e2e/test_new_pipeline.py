@@ -247,7 +247,7 @@ def test_old_hours_fold_and_touched_keys_go(project: Project) -> None:
     )
     folded = project.say(
         "from datetime import datetime, timedelta\n"
-        "from include.warehouse import expired, folding\n"
+        "from include.housekeeping import expired, folding\n"
         "print(folding.fold(conn, pipeline, datetime(2027, 1, 1), timedelta(days=90)))\n"
         "print(expired.remove_of_pipeline(conn, pipeline) > 0)"
     )

@@ -465,7 +465,7 @@ def test_ctrl_c_says_that_the_same_command_resumes(kafka_broker, shop_file):
     path = shop_file(2, 3_600, "2019-11-14 10:00:00")
     # Of a terminal: a suite that runs in the background ignores Ctrl-C, and so would its children.
     program = (
-        "import signal, sys; from include.operations import replay_csv; "
+        "import signal, sys; from include.files import replay_csv; "
         "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(replay_csv.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "--pipeline=ecommerce", f"--file={path}"]
