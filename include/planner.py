@@ -122,7 +122,6 @@ def open_reconcile(
     known = ledger.ledger_of(conn, pipeline, start, end)
     live = _floor(seen.clock) - pipeline.live_minutes * MINUTE
     candidates = [minute for minute in minutes if not _left_alone(known.get(minute), minute >= live)]
-    conn.rollback()  # counting may take long: keep no transaction open meanwhile
     unreadable: dict[datetime, Exception] = {}
     in_lake = counts.minute_counts(
         lake_session, pipeline, candidates, on_unreadable=lambda minute, _, error: unreadable.setdefault(minute, error)

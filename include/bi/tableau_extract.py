@@ -23,7 +23,10 @@ from include.warehouse import bi_views
 from include.warehouse.bi_views import View
 from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
+from include.warehouse.statements import Statements
 from include.window import WindowRefused, open_range
+
+sql = Statements(__file__)
 
 SUFFIX = ".hyper"
 ROWS_AT_ONCE = 10_000
@@ -98,11 +101,8 @@ def _hyper_file(hyper_api, file: Path) -> Iterator[Any]:
 
 def _selected(conn, view: View, start: datetime | None, end: datetime | None) -> Iterator[list[tuple]]:
     """Its rows, some at a time."""
-    names = ", ".join(column.name for column in view.columns)
-    bounds = [("hour_utc >= %(start)s", start), ("hour_utc < %(end)s", end)]
-    where = " AND ".join(["1 = 1", *(condition for condition, bound in bounds if bound is not None)])
     cursor = _streaming_cursor(conn)
-    cursor.execute(f"SELECT {names} FROM {view.name} WHERE {where}", {"start": start, "end": end})
+    cursor.execute(sql("selected", view=view, start=start, end=end), {"start": start, "end": end})
     while rows := cursor.fetchmany(ROWS_AT_ONCE):
         yield rows
     cursor.close()

@@ -11,22 +11,14 @@ from include.connections import WAREHOUSE_ETL
 from include.lakehouse import hourly, turns
 from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, rows, warehouse
+from include.warehouse.session import in_transaction, reading, rows, warehouse
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 # Of one call. BigQuery allows 30,000 changes of a table's partitions a day: 20 in each minute are 28,800.
 MOST_HOURS = 20
-_LOADED = (
-    "UPDATE etl.lakehouse_hours SET loaded_change = %(attempt)s, loaded_at = CURRENT_TIMESTAMP(6) "
-    "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(loaded_change, 0) <= %(attempt)s"
-)
 _TABLE = "SELECT table_id, created_ms FROM etl.bigquery_tables WHERE pipeline = %(pipeline)s"
-_THIS_TABLE = (
-    "INSERT INTO etl.bigquery_tables (pipeline, table_id, created_ms) VALUES (%(pipeline)s, %(table_id)s, %(created_ms)s) "
-    "ON DUPLICATE KEY UPDATE table_id = VALUES(table_id), created_ms = VALUES(created_ms)"
-)
-_NOT_LOADED = (
-    "UPDATE etl.lakehouse_hours SET loaded_change = NULL WHERE pipeline = %(pipeline)s AND loaded_change IS NOT NULL"
-)
 
 
 @dataclass
@@ -72,18 +64,18 @@ def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
 def _use_table(conn, pipeline: Pipeline, table) -> None:
     """Make all hours due if the warehouse is about another table: this one is in another dataset, or was created again."""
     binds = {"pipeline": pipeline.name, "table_id": table.full_table_id, "created_ms": tables.created_ms(table)}
-    known = rows(conn.cursor(), _TABLE, binds)
-    conn.rollback()
+    with reading(conn) as cursor:
+        known = rows(cursor, _TABLE, binds)
     if known == [{name: binds[name] for name in ("table_id", "created_ms")}]:
         return
 
     def use(cursor) -> None:
-        cursor.execute(_NOT_LOADED, binds)
-        cursor.execute(_THIS_TABLE, binds)
+        cursor.execute(sql("not_loaded"), binds)
+        cursor.execute(sql("use_table"), binds)
 
     in_transaction(conn, use)
 
 
 def _record(conn, file: HourFile) -> None:
     values = {"pipeline": file.pipeline.name, "hour": file.hour, "attempt": file.attempt}
-    in_transaction(conn, lambda cursor: cursor.execute(_LOADED, values))
+    in_transaction(conn, lambda cursor: cursor.execute(sql("loaded"), values))

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from include.bigquery.settings import LOCATION, BigQueryError, dataset
 from include.pipelines import Pipeline
 from include.warehouse import bi_views
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -148,8 +151,4 @@ def _table(pipeline: Pipeline) -> Table:
 
 def newest_attempts(pipeline: Pipeline) -> str:
     """The query of the view. Rows of one attempt have the same counts, so any of them will do."""
-    measures = ", ".join(pipeline.lakehouse.measures)
-    return (
-        f"SELECT hour, attempt, {measures}, counted_at FROM `{loads_table(pipeline)}` WHERE TRUE "
-        "QUALIFY ROW_NUMBER() OVER (PARTITION BY hour ORDER BY attempt DESC, counted_at DESC) = 1"
-    )
+    return sql("newest_attempts", measures=pipeline.lakehouse.measures, table=loads_table(pipeline))

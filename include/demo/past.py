@@ -21,6 +21,10 @@ from include.demo.traffic import demo_id, demo_of, ticks_of, writer_of
 from include.durations import HOUR, MINUTE
 from include.lake.writer import Event
 from include.pipelines import Pipeline
+from include.warehouse.session import reading, value
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
@@ -70,15 +74,8 @@ def events_of(demo: ModuleType, of: PastMinute, now: datetime) -> Iterator[Event
 
 def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
     """Whether events of more than an hour ago were merged that did not come from here: there is nothing to fill then."""
-    cursor = conn.cursor()
-    cursor.execute(
-        "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute < %(before)s AND raw_rows > 0"
-        " AND MOD(MINUTE(minute), 5) <> 0 LIMIT 1",
-        {"pipeline": pipeline.name, "before": now - _LIVE_FOR},
-    )
-    exists = cursor.fetchone() is not None
-    conn.rollback()
-    return exists
+    with reading(conn) as cursor:
+        return value(cursor, sql("other_events"), {"pipeline": pipeline.name, "before": now - _LIVE_FOR}) is not None
 
 
 def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:

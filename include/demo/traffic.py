@@ -26,6 +26,10 @@ from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Dimension, Pipeline
+from include.warehouse.session import column, reading, warehouse
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 if TYPE_CHECKING:
     from include.kafka.producer import EventProducer
@@ -187,18 +191,15 @@ def _send_poison(writer: EventProducer, pipeline: Pipeline, rng: random.Random, 
 def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> int:
     """Put the demo's dimension rows into the warehouse, where they are not there yet; returns how many were missing."""
     from include.warehouse.dimensions import import_dimension
-    from include.warehouse.session import warehouse
 
     by_name: dict[str, Dimension] = {dimension.name: dimension for dimension in pipeline.dimensions}
     imported = 0
     with warehouse(conn_id) as conn:
         for name, rows in demo_of(pipeline).dimension_rows().items():
             dimension = by_name[name]
-            cursor = conn.cursor()
-            cursor.execute(f"SELECT {dimension.key} FROM {dimension.table}")
-            known = {key for (key,) in cursor.fetchall()}
+            with reading(conn) as cursor:
+                known = set(column(cursor, sql("keys", dimension=dimension)))
             missing = [row for row in rows if row[dimension.key] not in known]
-            conn.rollback()
             if missing:
                 imported += import_dimension(conn, dimension, missing)
     return imported

@@ -16,6 +16,9 @@ from include.lake.payload import NotAnObject, parsed
 from include.pipelines import Dimension, Pipeline, all_pipelines
 from include.pipelines.declaration import NULL_WORDS
 from include.warehouse.errors import WarehouseError
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 
 class UnknownDimension(MinutemarkError):
@@ -94,11 +97,7 @@ def _json_texts(dimension: Dimension) -> Callable[[Record], dict[str, str | None
 def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
     database, table = dimension.table.split(".")
     cursor = conn.cursor()
-    cursor.execute(
-        "SELECT column_name, data_type, character_maximum_length FROM information_schema.columns "
-        "WHERE table_schema = %(database)s AND table_name = %(table)s",
-        {"database": database, "table": table},
-    )
+    cursor.execute(sql("columns"), {"database": database, "table": table})
     readers = {name: _reader(str(kind).lower(), length) for name, kind, length in cursor.fetchall()}
     cursor.close()
     absent = [column for column in dimension.columns if column not in readers]

@@ -12,7 +12,10 @@ from include import readings
 from include.lake.admission import Refused
 from include.warehouse import rejected
 from include.warehouse.errors import WarehouseError
-from include.warehouse.session import in_transaction
+from include.warehouse.session import in_transaction, reading, server_time, value
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 MAX_REJECTED = 20.0  # percent
 TAKE_OVER_SECONDS = 5  # in which a server notices that a client was killed
@@ -127,30 +130,19 @@ class ImportLog:
 
     def clock(self) -> datetime:
         """Now by the clock of `started_at`."""
-
-        def ask(cursor) -> datetime:
-            cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
-            return cursor.fetchone()[0]
-
-        return in_transaction(self._conn, ask)
+        return in_transaction(self._conn, server_time)
 
     def _own(self) -> None:
         """Two imports of one source would overwrite each other's position and counts."""
         digest = hashlib.blake2b("\n".join(self._key.values()).encode(), digest_size=16).hexdigest()
         name = f"minutemark.import.{digest}"
-        cursor = self._conn.cursor()
-        cursor.execute("SELECT GET_LOCK(%s, %s)", (name, TAKE_OVER_SECONDS))
-        if cursor.fetchone()[0] == 1:
+        binds = {"name": name, "seconds": TAKE_OVER_SECONDS, **self._key}
+        if value(self._conn.cursor(), "SELECT GET_LOCK(%(name)s, %(seconds)s)", binds) == 1:
             return
-        cursor.execute("SELECT IS_USED_LOCK(%s)", (name,))
-        owner = cursor.fetchone()[0]
-        cursor.execute(
-            "SELECT started_at, rows_written, rows_rejected FROM etl.imports "
-            "WHERE target = %(target)s AND source_key = %(source_key)s",
-            self._key,
-        )
-        running = cursor.fetchone()
-        self._conn.rollback()
+        with reading(self._conn) as cursor:
+            owner = value(cursor, "SELECT IS_USED_LOCK(%(name)s)", binds)
+            cursor.execute(sql("running"), binds)
+            running = cursor.fetchone()
         so_far = (
             f", since {running[0]:%Y-%m-%d %H:%M} UTC, {running[1]:,} rows written, {running[2]:,} rejected"
             if running
@@ -163,33 +155,18 @@ class ImportLog:
         )
 
     def _begin(self, cursor, again: bool) -> Progress:
-        cursor.execute(
-            "SELECT position, rows_written, rows_rejected, state, started_at FROM etl.imports "
-            "WHERE target = %(target)s AND source_key = %(source_key)s FOR UPDATE",
-            self._key,
-        )
+        cursor.execute(sql("progress"), self._key)
         row = cursor.fetchone()
         if row and row[3] == "running" and not again:
             return Progress(*row[:3], resumed=row[0] != self._first_position, started_at=row[4])
-        cursor.execute(
-            "INSERT INTO etl.imports (target, source_key, source_name, position) "
-            "VALUES (%(target)s, %(source_key)s, %(source_name)s, %(position)s) "
-            "ON DUPLICATE KEY UPDATE source_name = VALUES(source_name), position = VALUES(position), rows_written = 0, "
-            "rows_rejected = 0, state = 'running', started_at = CURRENT_TIMESTAMP(6), "
-            "updated_at = CURRENT_TIMESTAMP(6)",
-            self._key | {"source_name": self._source_name, "position": self._first_position},
-        )
+        cursor.execute(sql("restart"), self._key | {"source_name": self._source_name, "position": self._first_position})
         if self._origin == self._key["source_key"]:
             # What an earlier import of the same source refused is judged again.
             cursor.execute(
-                "DELETE FROM etl.rejected_events WHERE pipeline = %(pipeline)s AND origin = 'import' "
-                "AND origin_key LIKE %(prefix)s",
-                {"pipeline": self._pipeline, "prefix": _escaped(self._origin) + ":%"},
+                sql("forget_rejected"), {"pipeline": self._pipeline, "prefix": _escaped(self._origin) + ":%"}
             )
-        cursor.execute(
-            "SELECT started_at FROM etl.imports WHERE target = %(target)s AND source_key = %(source_key)s", self._key
-        )
-        return Progress(self._first_position, 0, 0, resumed=False, started_at=cursor.fetchone()[0])
+        query = "SELECT started_at FROM etl.imports WHERE target = %(target)s AND source_key = %(source_key)s"
+        return Progress(self._first_position, 0, 0, resumed=False, started_at=value(cursor, query, self._key))
 
     def _advance(self, cursor, refused: Sequence[Refused]) -> None:
         keyed = [replace(row, key=f"{self._origin}:{row.key}") for row in refused]
@@ -198,9 +175,7 @@ class ImportLog:
 
     def _update(self, cursor, state: str) -> None:
         cursor.execute(
-            "UPDATE etl.imports SET position = %(position)s, rows_written = %(rows_written)s, "
-            "rows_rejected = %(rows_rejected)s, state = %(state)s, updated_at = CURRENT_TIMESTAMP(6) "
-            "WHERE target = %(target)s AND source_key = %(source_key)s",
+            sql("update"),
             self._key
             | {
                 "position": self.progress.position,

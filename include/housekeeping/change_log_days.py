@@ -44,7 +44,6 @@ def forget_days(
         is_covered = state.written_at < (oldest - _EPOCH) // MICROSECOND and all(
             ledger.covers_day(conn, pipeline, day, state.day_changed_at, state.minutes) for pipeline in pipelines
         )
-        conn.rollback()
         if not is_covered:
             kept += 1
             continue

@@ -18,7 +18,10 @@ from include.lake.session import explained
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction
+from include.warehouse.session import column, execute, in_transaction, reading
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 # Minutes longer past were looked at when they were younger. It spares a lake with events of one's own a daily reading.
 LOOK_BACK = timedelta(days=30)
@@ -51,15 +54,9 @@ def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta,
 
 def _candidates(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, str | None]:
     """The next minutes that may have rows in the lake, with what was seen of them."""
-    cursor = conn.cursor()
-    cursor.execute(
-        "SELECT minute, seen_changed_at FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s "
-        "AND minute < %(end)s AND state <> 'closed' AND (raw_rows > 0 OR pending = 1) ORDER BY minute LIMIT %(limit)s",
-        {"pipeline": pipeline.name, "start": start, "end": end, "limit": _MINUTES_PER_CHUNK},
-    )
-    candidates = dict(cursor.fetchall())
-    conn.rollback()
-    return candidates
+    binds = {"pipeline": pipeline.name, "start": start, "end": end, "limit": _MINUTES_PER_CHUNK}
+    with reading(conn) as cursor:
+        return dict(execute(cursor, sql("candidates"), binds).fetchall())
 
 
 def _close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None]) -> None:
@@ -71,14 +68,9 @@ def _finish(reader, writer, conn, pipeline: Pipeline) -> None:
     """Remove the rows of the minutes that are closed for it."""
     from cassandra.concurrent import execute_concurrent_with_args
 
-    cursor = conn.cursor()
-    binds = {"pipeline": pipeline.name, "removing": _REMOVING, "removed": _REMOVED}
-    cursor.execute(
-        "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'closed' AND reason = %(removing)s",
-        binds,
-    )
-    closed = [minute for (minute,) in cursor.fetchall()]
-    conn.rollback()
+    binds = {"pipeline": pipeline.name, "removing": _REMOVING}
+    with reading(conn) as cursor:
+        closed = column(cursor, sql("closed"), binds)
     for start in range(0, len(closed), _MINUTES_PER_CHUNK):
         minutes = closed[start : start + _MINUTES_PER_CHUNK]
         theirs = _all_demo(reader, pipeline, minutes)

@@ -13,20 +13,13 @@ from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.warehouse.folded_hours import hour_of
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction
+from include.warehouse.session import column, execute, in_transaction, reading, value
 from include.warehouse.sql import files
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 _WINDOW = timedelta(days=31)  # of the ledger, looked at by one SELECT
-
-# An hour with one counted minute gains nothing. One merged within the day may soon be read again, whole.
-_FOLDABLE = (
-    "SELECT h.hour FROM (SELECT minute - INTERVAL MINUTE(minute) MINUTE AS hour, SUM(counted_rows > 0) AS counted_minutes,"
-    " SUM(pending) AS pending_minutes, SUM(state NOT IN ('merged', 'closed')) AS other_minutes, MAX(merged_at) AS merged_at"
-    " FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s GROUP BY hour) AS h "
-    "LEFT JOIN etl.folded_hours AS f ON f.pipeline = %(pipeline)s AND f.hour = h.hour "
-    "WHERE f.hour IS NULL AND h.counted_minutes > 1 AND h.pending_minutes = 0 AND h.other_minutes = 0 "
-    "AND h.merged_at < CURRENT_TIMESTAMP(6) - INTERVAL 1 DAY ORDER BY h.hour"
-)
 
 
 class FoldingWrong(MinutemarkError):
@@ -57,7 +50,7 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
     """Fold this hour; False when it is not to be folded any more. Does not commit."""
     lock(cursor, pipeline)
     binds = {"pipeline": pipeline.name, "hour": hour, "next_hour": hour + HOUR}
-    cursor.execute(_FOLDABLE, {"pipeline": pipeline.name, "start": hour, "end": hour + HOUR})
+    cursor.execute(sql("foldable"), {"pipeline": pipeline.name, "start": hour, "end": hour + HOUR})
     if cursor.fetchone() is None:
         return False
     # The mark comes before the look at open batches, and a batch that opens comes before its look at marks.
@@ -78,49 +71,29 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
 
 
 def _foldable(conn, pipeline: Pipeline, before: datetime) -> Iterator[datetime]:
-    cursor = conn.cursor()
-    cursor.execute(
-        "SELECT MIN(minute) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}
-    )
-    first = cursor.fetchone()[0]
-    conn.rollback()
+    query = "SELECT MIN(minute) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s"
+    with reading(conn) as cursor:
+        first = value(cursor, query, {"pipeline": pipeline.name})
     start = hour_of(first) if first else before
     while start < before:
         end = min(start + _WINDOW, before)
-        cursor.execute(_FOLDABLE, {"pipeline": pipeline.name, "start": start, "end": end})
-        hours = [hour for (hour,) in cursor.fetchall()]
-        conn.rollback()
+        with reading(conn) as cursor:
+            hours = column(cursor, sql("foldable"), {"pipeline": pipeline.name, "start": start, "end": end})
         yield from hours
         start = end
 
 
 def _is_in_use(cursor, binds: dict) -> bool:
-    cursor.execute(
-        # Locked: it waits for a batch that is being opened.
-        "SELECT batch_id FROM etl.batches FORCE INDEX (by_pipeline) "
-        "WHERE pipeline = %(pipeline)s AND state = 'open' FOR UPDATE",
-        binds,
+    return any(
+        value(cursor, sql("minute_in_batch"), binds | {"batch_id": batch_id}) is not None
+        for batch_id in column(cursor, sql("open_batches"), binds)
     )
-    for (batch_id,) in cursor.fetchall():
-        cursor.execute(
-            "SELECT 1 FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND minute >= %(hour)s AND minute < %(next_hour)s "
-            "LIMIT 1",
-            {**binds, "batch_id": batch_id},
-        )
-        if cursor.fetchone():
-            return True
-    return False
 
 
 def _contributed(cursor, pipeline: Pipeline, binds: dict) -> list[tuple[int, int]]:
     """For each fact the events of the hour, and how many rows lie beyond its first minute."""
     sums = []
     for fact in pipeline.facts:
-        cursor.execute(
-            f"SELECT COALESCE(SUM(event_count), 0), COALESCE(SUM(minute <> %(hour)s), 0) FROM {fact.contributions} "
-            "WHERE minute >= %(hour)s AND minute < %(next_hour)s",
-            binds,
-        )
-        events, elsewhere = cursor.fetchone()
+        [(events, elsewhere)] = execute(cursor, sql("contributed", fact=fact), binds).fetchall()
         sums.append((int(events), int(elsewhere)))
     return sums

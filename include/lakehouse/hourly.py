@@ -27,29 +27,17 @@ from include.lakehouse import ledger, repair, table, turns
 from include.lakehouse.hour_file import HourFile, folder_of
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours
-from include.warehouse.session import in_transaction, rows, warehouse
+from include.warehouse.session import column, in_transaction, reading, rows, warehouse
 from include.warehouse.sql import FOLDER
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
 MOST_HOURS = 240  # of one call
 TRIES = 5  # of a count that meets a commit
 _NEAR = DAY  # hours within this distance share a search for files
-_COUNTED = (
-    "UPDATE etl.lakehouse_hours SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), "
-    "waited_at = NULL, differs_since = NULL "
-    "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) <= %(attempt)s"
-)
-# Not of an hour that has changed or was counted meanwhile.
-_WAITED = (
-    "UPDATE etl.lakehouse_hours SET waited_at = CURRENT_TIMESTAMP(6), differs_since = NULL "
-    "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND changes = %(attempt)s AND to_count = 1"
-)
-# Not of an hour that another call has counted since.
-_DIFFERS = (
-    "UPDATE etl.lakehouse_hours SET differs_since = COALESCE(differs_since, CURRENT_TIMESTAMP(6)) "
-    "WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) < %(attempt)s"
-)
 
 Figures = Mapping[str, int]  # by measure
 FiguresByHour = Mapping[datetime, Figures]
@@ -224,13 +212,14 @@ def _note(
     for hour_count in counted:
         counts = json.dumps(hour_count.values)
         cursor.execute(
-            _COUNTED,
+            sql("counted"),
             {"pipeline": pipeline.name, "hour": hour_count.hour, "attempt": hour_count.attempt, "counts": counts},
         )
     for hour_count in waiting:
-        cursor.execute(_WAITED, {"pipeline": pipeline.name, "hour": hour_count.hour, "attempt": hour_count.attempt})
+        binds = {"pipeline": pipeline.name, "hour": hour_count.hour, "attempt": hour_count.attempt}
+        cursor.execute(sql("waited"), binds)
     for hour, attempt in sorted(differing.items()):
-        cursor.execute(_DIFFERS, {"pipeline": pipeline.name, "hour": hour, "attempt": attempt})
+        cursor.execute(sql("differs"), {"pipeline": pipeline.name, "hour": hour, "attempt": attempt})
 
 
 def _of_fact(
@@ -247,28 +236,21 @@ def _of_fact(
     """
     fact = pipeline.lakehouse_fact
     names = pipeline.lakehouse.measures
-    measures = ", ".join(names)
-    binds = {"pipeline": pipeline.name, "hours": tuple(sorted(hours)), "changed": tuple(changed) or (None,)}
-    cursor = conn.cursor()
-    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    figures = {
-        row["hour"]: {name: int(row[name]) for name in names}
-        for row in rows(cursor, f"SELECT hour, {measures} FROM {fact.table} WHERE hour IN %(hours)s", binds)
-    }
-    contributions = rows(
-        cursor,
-        f"SELECT c.minute, c.hour, {measures}, f.hour IS NOT NULL AS folded FROM {fact.contributions} AS c "
-        "JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = c.minute "
-        "LEFT JOIN etl.folded_hours AS f ON f.pipeline = %(pipeline)s AND f.hour = c.minute "
-        f"WHERE c.hour IN %(hours)s AND (f.hour IS NOT NULL OR c.minute IN %(changed)s OR NOT {ledger.CURRENT})",
-        binds,
-    )
-    minutes_of = {
-        row["minute"]: folded_hours.minutes_of(row["minute"]) if row["folded"] else [row["minute"]]
-        for row in contributions
-    }
-    not_current = ledger.not_current(cursor, pipeline, {minute for minute, _ in in_table}.union(*minutes_of.values()))
-    conn.rollback()
+    binds = {"pipeline": pipeline.name, "hours": sorted(hours), "changed": list(changed)}
+    with reading(conn) as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        figures = {
+            row["hour"]: {name: int(row[name]) for name in names}
+            for row in rows(cursor, sql("figures", fact=fact, measures=names), binds)
+        }
+        query = sql("contributions", fact=fact, measures=names, is_current=ledger.sql("is_current"))
+        contributions = rows(cursor, query, binds)
+        minutes_of = {
+            row["minute"]: folded_hours.minutes_of(row["minute"]) if row["folded"] else [row["minute"]]
+            for row in contributions
+        }
+        minutes = {minute for minute, _ in in_table}.union(*minutes_of.values())
+        not_current = ledger.not_current(cursor, pipeline, minutes)
     not_current = dict.fromkeys(changed, "changed") | not_current
     ahead = {minute for minute, reason in not_current.items() if reason == "ahead"}
     for minute in ahead:
@@ -296,26 +278,17 @@ def _of_fact(
 
 def _changed_in_lake(conn, pipeline: Pipeline, hours: Collection[datetime], days: Collection[date]) -> set[datetime]:
     """Minutes that have changed in the lake since their merged read: of these days, and of those that the fact has."""
-    fact = pipeline.lakehouse_fact
-    contributing = rows(
-        conn.cursor(),
-        f"SELECT DISTINCT DATE(minute) AS day FROM {fact.contributions} WHERE hour IN %(hours)s",
-        {"hours": tuple(hours)},
-    )
-    conn.rollback()
+    query = sql("contributing_days", fact=pipeline.lakehouse_fact)
+    with reading(conn) as cursor:
+        contributing = column(cursor, query, {"hours": list(hours)})
     with lake(LAKE_READER) as session:
-        touches = [
-            change_log.minutes_of_day(session, pipeline.lake_table, day)
-            for day in {*days, *(row["day"] for row in contributing)}
-        ]
+        touches = [change_log.minutes_of_day(session, pipeline.lake_table, day) for day in {*days, *contributing}]
     return set().union(*(ledger.changed_since_read(conn, pipeline, of_day) for of_day in touches if of_day))
 
 
 def _minutes_in(pipeline: Pipeline, connection) -> list[tuple[datetime, datetime]]:
     """The minutes that the table has events of, each with the hour of the fact."""
-    return connection.execute(
-        f"SELECT DISTINCT minute, date_trunc('hour', {pipeline.fact_time}) FROM events"
-    ).fetchall()
+    return connection.execute(sql("minutes_in", fact_time=pipeline.fact_time)).fetchall()
 
 
 def _leave_out(connection, minutes: Collection[datetime]) -> None:
@@ -362,11 +335,8 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
             connection.read_parquet(_readable(connection, sorted(tasks)), union_by_name=True).create_view("files")
         else:
             connection.register("files", events.schema().as_arrow().empty_table())
-        connection.execute(
-            f"CREATE VIEW events AS SELECT * FROM files WHERE minute >= TIMESTAMP '{pipeline.earliest:%Y-%m-%d %H:%M:%S}' "
-            f"AND date_trunc('hour', {pipeline.fact_time}) IN (SELECT hour FROM wanted) "
-            "AND minute NOT IN (SELECT minute FROM left_out)"
-        )
+        earliest = f"{pipeline.earliest:%Y-%m-%d %H:%M:%S}"
+        connection.execute(sql("events", fact_time=pipeline.fact_time, earliest=earliest))
         yield connection
     finally:
         connection.close()

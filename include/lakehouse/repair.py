@@ -13,7 +13,10 @@ from include.lakehouse import table as tables
 from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours
-from include.warehouse.session import rows
+from include.warehouse.session import column, reading
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -98,17 +101,9 @@ def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> 
 def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> list[datetime]:
     span = tables.between("minute", start, end)
     minutes = table.scan(row_filter=span, selected_fields=("minute",)).to_arrow()["minute"].unique().to_pylist()
-    known = {
-        row["minute"]
-        for row in rows(
-            conn.cursor(),
-            "SELECT minute FROM etl.minute_ledger FORCE INDEX (PRIMARY) WHERE pipeline = %(pipeline)s "
-            "AND minute >= %(start)s AND minute < %(end)s AND attempt IS NOT NULL",
-            {"pipeline": pipeline.name, "start": start, "end": end},
-        )
-    }
-    conn.rollback()
-    return sorted(set(minutes) - known)
+    with reading(conn) as cursor:
+        known = column(cursor, sql("merged_minutes"), {"pipeline": pipeline.name, "start": start, "end": end})
+    return sorted(set(minutes) - set(known))
 
 
 def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Iterator[tuple[datetime, datetime]]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, rows
+from include.warehouse.session import execute, in_transaction, rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,14 @@ LOAD = Step("to_load = 1", "load_tried_at", "hours_to_load")
 
 def take(conn, pipeline: Pipeline, step: Step, most: int) -> list[dict]:
     """Rows with hour, changes, counted_change and counts. Records that these hours were tried, whatever becomes of them."""
-    due = (
-        f"SELECT hour, changes, counted_change, counts FROM etl.lakehouse_hours FORCE INDEX ({step.key}) "
-        f"WHERE pipeline = %(pipeline)s AND {step.due}"
-    )
-    tried = (
-        f"UPDATE etl.lakehouse_hours SET {step.tried_at} = CURRENT_TIMESTAMP(6) "
-        "WHERE pipeline = %(pipeline)s AND hour IN %(hours)s"
-    )
 
     def take_some(cursor) -> list[dict]:
         binds = {"pipeline": pipeline.name, "most": most, "half": most // 2}
-        newest = rows(cursor, f"{due} ORDER BY hour DESC LIMIT %(half)s", binds)
-        longest = rows(cursor, f"{due} ORDER BY {step.tried_at}, hour DESC LIMIT %(most)s", binds)
+        newest = rows(cursor, sql("newest", step=step), binds)
+        longest = rows(cursor, sql("longest", step=step), binds)
         taken = dict(list({row["hour"]: row for row in newest + longest}.items())[:most])
         if taken:
-            cursor.execute(tried, {"pipeline": pipeline.name, "hours": tuple(sorted(taken))})
+            execute(cursor, sql("tried", step=step), {"pipeline": pipeline.name, "hours": sorted(taken)})
         return list(taken.values())
 
     return in_transaction(conn, take_some)

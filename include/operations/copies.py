@@ -14,24 +14,12 @@ from include.lakehouse import settings as lakehouse
 from include.pipelines import Pipeline
 from include.warehouse.alerts import Problem
 from include.warehouse.session import rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 LIMIT = timedelta(minutes=15)  # without progress, and of hours that differ
 _MOST = 10_000  # minutes that are counted
-_LAG = (
-    "SELECT COUNT(*) AS minutes, MIN(due.minute) AS oldest_minute, MIN(due.merged_at) AS merged_at, "
-    "(SELECT GREATEST(created_at, COALESCE(written_at, created_at)) FROM etl.lakehouse_tables "
-    "WHERE pipeline = %(pipeline)s) AS written_at "
-    "FROM (SELECT minute, merged_at FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes) "
-    f"WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute LIMIT {_MOST}) AS due"
-)
-_HOURS = (
-    "SELECT COALESCE(SUM(to_count = 1 AND waited_at IS NULL), 0) AS hours, "
-    "COALESCE(SUM(to_count = 1 AND waited_at IS NOT NULL), 0) AS waiting, "
-    "COALESCE(SUM(differs_since IS NOT NULL), 0) AS differing, "
-    "MIN(differs_since) AS differs_since, COALESCE(SUM(to_load), 0) AS to_load, "
-    "MIN(CASE WHEN to_load = 1 THEN counted_at END) AS counted_at, MAX(loaded_at) AS loaded_at "
-    "FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s"
-)
 
 
 def lag_of(conn, pipeline: Pipeline) -> dict | None:
@@ -48,8 +36,8 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
     if not (pipeline.lakehouse and lakehouse.is_on()):
         return None
     cursor = conn.cursor()
-    [minutes] = rows(cursor, _LAG, {"pipeline": pipeline.name})
-    [hours] = rows(cursor, _HOURS, {"pipeline": pipeline.name})
+    [minutes] = rows(cursor, sql("lag"), {"pipeline": pipeline.name, "most": _MOST})
+    [hours] = rows(cursor, sql("hours"), {"pipeline": pipeline.name})
     lag = minutes | {
         name: int(value) if name in ("hours", "waiting", "differing", "to_load") else value
         for name, value in hours.items()

@@ -13,7 +13,10 @@ from include.operations import copies
 from include.pipelines import Pipeline, get
 from include.warehouse import alerts, status
 from include.warehouse.alerts import Problem
-from include.warehouse.session import rows, warehouse
+from include.warehouse.session import reading, rows, server_time, warehouse
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +30,14 @@ def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_
     """
     with warehouse(conn_id) as conn:
         entries = status.freshness(conn)
-        now = _now(conn)
-        conn.rollback()
+        with reading(conn) as cursor:
+            now = server_time(cursor)
         problems = [problem for entry in entries for problem in problems_of(get(entry["pipeline"]), entry, now)]
         problems = [_named(conn, problem) for problem in problems]
-        for pipeline in (get(entry["pipeline"]) for entry in entries):
-            if lag := copies.lag_of(conn, pipeline):
-                problems += copies.problems(pipeline, lag, now)
-        conn.rollback()
+        with reading(conn):
+            for pipeline in (get(entry["pipeline"]) for entry in entries):
+                if lag := copies.lag_of(conn, pipeline):
+                    problems += copies.problems(pipeline, lag, now)
         if ingest_mode():
             from include.kafka import topic_watch
 
@@ -112,18 +115,7 @@ def _named(conn, problem: Problem) -> Problem:
     """Held minutes with the first of them and its reason, so that the reader need not look it up."""
     if problem.problem != "held":
         return problem
-    records = rows(
-        conn.cursor(),
-        "SELECT minute, reason FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0 "
-        "ORDER BY minute DESC LIMIT 1",
-        {"pipeline": problem.pipeline},
-    )
-    conn.rollback()
+    with reading(conn) as cursor:
+        records = rows(cursor, sql("newest_held"), {"pipeline": problem.pipeline})
     newest = "".join(f" The newest is {row['minute']:%Y-%m-%d %H:%M}: {row['reason']}" for row in records)
     return Problem(problem.pipeline, problem.problem, problem.since, problem.found + newest, problem.remedy)
-
-
-def _now(conn) -> datetime:
-    cursor = conn.cursor()
-    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
-    return cursor.fetchone()[0]

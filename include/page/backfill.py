@@ -12,21 +12,14 @@ from include.page.overview import now
 from include.pipelines import Pipeline
 from include.planner import refuse_closed
 from include.warehouse.session import rows
+from include.warehouse.statements import Statements
 from include.window import WindowRefused
+
+sql = Statements(__file__)
 
 CHUNKS = {"hour": ("reconcile", HOUR), "minute": ("minute", MINUTE)}
 MOST_RUNS = 744  # of one backfill, a month of hours: Airflow makes all of them in one request
 _LIKE = 20  # newest batches of backfills, for the estimate of a run's time
-
-_KNOWN = (
-    "SELECT COUNT(*) AS known, COALESCE(SUM(raw_rows), 0) AS raw_rows, COALESCE(SUM(pending), 0) AS pending, "
-    "COALESCE(SUM(state = 'held' AND pending = 0), 0) AS held, COALESCE(SUM(state = 'closed'), 0) AS closed "
-    "FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s"
-)
-_SECONDS = (
-    "SELECT AVG(TIMESTAMPDIFF(MICROSECOND, b.opened_at, b.merged_at)) / 1000000 AS seconds FROM (SELECT opened_at, merged_at "
-    "FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'merged' ORDER BY batch_id DESC LIMIT %(like)s) AS b"
-)
 
 
 def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -> dict:
@@ -60,8 +53,8 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
         "end_minute": last,
         "runs": runs,
         "minutes": (last - first) // MINUTE,
-        **rows(conn.cursor(), _KNOWN, binds)[0],
-        **rows(conn.cursor(), _SECONDS, binds)[0],
+        **rows(conn.cursor(), sql("known"), binds)[0],
+        **rows(conn.cursor(), sql("seconds"), binds)[0],
     }
 
 

@@ -9,6 +9,9 @@ from include.errors import MinutemarkError
 from include.page import batches
 from include.pipelines import Pipeline
 from include.warehouse.session import rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 ROWS = 100
 
@@ -20,11 +23,6 @@ STATES = {
     "closed": "state = 'closed'",
     "merged": "state = 'merged'",
 }
-_PAGE = (
-    "SELECT minute, state, pending, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, ignored_by_kind, "
-    "newest_create_time, merged_at, batch_id, set_options FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND {state} "
-    "AND minute >= %(start)s AND minute < %(end)s ORDER BY minute DESC LIMIT %(limit)s"
-)
 _FIRST, _LAST = datetime(1000, 1, 1), datetime(9999, 1, 1)
 
 
@@ -49,7 +47,7 @@ def page(
         raise StateRefused(f"`state` is {state!r}: choose one of {', '.join(STATES)}.")
     records = rows(
         conn.cursor(),
-        _PAGE.format(state=STATES[state]),
+        sql("page", condition=STATES[state]),
         {
             "pipeline": pipeline.name,
             "start": start or _FIRST,

@@ -9,7 +9,10 @@ from include.durations import MINUTE
 from include.page import batches
 from include.page.overview import now
 from include.pipelines import Pipeline
-from include.warehouse.session import rows
+from include.warehouse.session import rows, value
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 SHOWN = 60
 _TRIED = 240  # newest batches that are searched for these minutes: four an hour's worth
@@ -23,16 +26,6 @@ CLOSED = "closed"
 EMPTY = "empty"  # nothing came
 MERGED = "merged"
 
-_LEDGER = (
-    "SELECT minute, state, pending, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, batch_id, merged_at "
-    "FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute <= %(now)s"
-)
-_TRIES = (
-    "SELECT m.minute, b.batch_id, b.state, b.reason, b.dag_id, b.run_id "
-    f"FROM {batches.NEWEST} AS n JOIN etl.batches AS b ON b.batch_id = n.batch_id "
-    "JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id AND m.minute >= %(start)s AND m.minute <= %(now)s "
-    "ORDER BY b.batch_id"
-)
 _COUNTS = ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")
 _LOOK = "SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s"
 
@@ -45,12 +38,13 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     newest = clock.replace(second=0, microsecond=0)
     minutes = [newest - number * MINUTE for number in reversed(range(SHOWN))]
     binds = batches.newest(pipeline, _TRIED) | {"start": minutes[0], "now": clock}
-    known = {row["minute"]: row for row in rows(conn.cursor(), _LEDGER, binds)}
-    tries = rows(conn.cursor(), _TRIES, binds)  # the oldest first, so that the last of each minute stays
+    known = {row["minute"]: row for row in rows(conn.cursor(), sql("ledger"), binds)}
+    tries = rows(
+        conn.cursor(), sql("tries", newest=batches.sql("newest")), binds
+    )  # the oldest first, so that the last of each minute stays
     taken = {row["minute"]: row for row in tries}
     ended = {row["minute"]: row for row in tries if row["state"] != "open"}
-    looks = rows(conn.cursor(), _LOOK, binds)
-    looked = looks[0]["lake_clock"] if looks else None
+    looked = value(conn.cursor(), _LOOK, binds)
     runs = batches.runs_of(conn, (row["batch_id"] for row in known.values()))
     cells = []
     for minute in minutes:

@@ -10,6 +10,7 @@ from include.durations import DAY
 from include.operations import copies
 from include.pipelines import Pipeline
 from include.warehouse import freshness, status
+from include.warehouse.session import server_time
 
 STEP = timedelta(minutes=15)  # of the day's curve
 
@@ -48,6 +49,4 @@ def day_of(conn, pipeline: Pipeline) -> list[dict]:
 
 def now(conn) -> datetime:
     """By the clock of the warehouse's server."""
-    cursor = conn.cursor()
-    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
-    return cursor.fetchone()[0]
+    return server_time(conn.cursor())

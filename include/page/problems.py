@@ -11,25 +11,15 @@ from include.pipelines import Pipeline
 from include.warehouse import drifts, gates, held, rejected, rejected_share
 from include.warehouse.session import rows
 from include.warehouse.sql import checks
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 MOST_HELD = 200
 MOST_REJECTED = 20_000  # grouped by reason in a fifth of a second
 MOST_FINDINGS = 50
 MOST_DRIFTS = 200
 JUDGED = 500  # newest batches whose checks are looked at
-
-_FINDINGS = (
-    "SELECT c.check_result_id, c.batch_id, c.gate, c.check_name, c.severity, c.outcome, c.offending_rows, c.checked_at, "
-    f"{{sample}} FROM {batches.NEWEST} AS n JOIN etl.check_results AS c ON c.batch_id = n.batch_id "
-    "WHERE c.outcome <> 'pass' ORDER BY c.check_result_id DESC LIMIT %(most)s"
-)
-_TALLY = (
-    "SELECT c.gate, c.check_name, MAX(c.severity) AS severity, COUNT(*) AS runs, SUM(c.outcome = 'warn') AS warnings, "
-    "SUM(c.outcome = 'fail') AS failures, MAX(c.checked_at) AS checked_at, "
-    "MAX(CASE WHEN c.outcome <> 'pass' THEN c.checked_at END) AS found_at "
-    f"FROM {batches.NEWEST} AS n JOIN etl.check_results AS c ON c.batch_id = n.batch_id GROUP BY c.gate, c.check_name "
-    "ORDER BY c.gate, c.check_name"
-)
 
 
 def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
@@ -61,10 +51,12 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | rejected_share.PURPOSES
     for gate in (gates.STAGING, gates.WAREHOUSE):
         purposes |= {check.name: check.purpose for check in checks(pipeline, gate)}
-    binds = batches.newest(pipeline, JUDGED)
-    tally = [row | {"purpose": purposes.get(row["check_name"], "")} for row in rows(conn.cursor(), _TALLY, binds)]
-    sample = "c.sample" if samples else "NULL AS sample"
-    findings = rows(conn.cursor(), _FINDINGS.format(sample=sample), binds | {"most": MOST_FINDINGS})
+    newest, binds = batches.sql("newest"), batches.newest(pipeline, JUDGED)
+    tally = [
+        row | {"purpose": purposes.get(row["check_name"], "")}
+        for row in rows(conn.cursor(), sql("tally", newest=newest), binds)
+    ]
+    findings = rows(conn.cursor(), sql("findings", samples=samples, newest=newest), binds | {"most": MOST_FINDINGS})
     runs = batches.runs_of(conn, (row["batch_id"] for row in findings))
     for row in findings:
         row["run"] = runs.get(row["batch_id"])

@@ -14,7 +14,10 @@ from include.bigquery import tables
 from include.durations import HOUR
 from include.pipelines import Pipeline
 from include.verify.report import Finding, trigger
-from include.warehouse.session import rows
+from include.warehouse.session import reading, rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 NO_TABLE, DIFFERS = "bigquery_no_table", "bigquery_hour"
 UNKNOWN, DUE = "bigquery_unknown_hour", "bigquery_due"
@@ -25,11 +28,6 @@ PURPOSES = {
     UNKNOWN: "BigQuery shows an hour that the lakehouse has not counted.",
     DUE: "Not yet in BigQuery: the next runs load it.",
 }
-_COUNTS = (
-    "SELECT hour, counted_change, counts, to_load FROM etl.lakehouse_hours "
-    "WHERE pipeline = %(pipeline)s AND counted_change IS NOT NULL "
-    "AND hour >= COALESCE(%(start)s, hour) AND (%(end)s IS NULL OR hour < %(end)s)"
-)
 
 
 class BigQueryCheck:
@@ -71,8 +69,9 @@ class BigQueryCheck:
         return Finding(DIFFERS, hour, place, expected, shown or {}, remedy)
 
     def _counted(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict]:
-        records = rows(self._conn.cursor(), _COUNTS, {"pipeline": self._pipeline.name, "start": start, "end": end})
-        self._conn.rollback()
+        binds = {"pipeline": self._pipeline.name, "start": start, "end": end}
+        with reading(self._conn) as cursor:
+            records = rows(cursor, sql("counts"), binds)
         return {row["hour"]: row for row in records}
 
     def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
@@ -83,10 +82,7 @@ class BigQueryCheck:
 
             names = ("attempt", *self._pipeline.lakehouse.measures)
             within = [(sign, name, time) for sign, name, time in ((">=", "start", start), ("<", "end", end)) if time]
-            statement = (
-                f"SELECT DATETIME(hour) AS hour, {', '.join(names)} FROM `{tables.view(self._pipeline)}` WHERE TRUE"
-            )
-            statement += "".join(f" AND hour {sign} @{name}" for sign, name, _ in within)
+            statement = sql("shown", names=names, view=tables.view(self._pipeline), within=within)
             binds = [ScalarQueryParameter(name, "TIMESTAMP", time.replace(tzinfo=UTC)) for _, name, time in within]
             client = tables.client()
             try:

@@ -19,7 +19,10 @@ from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
 from include.verify.report import Finding, trigger
 from include.warehouse.folded_hours import hour_of
-from include.warehouse.session import rows
+from include.warehouse.session import reading, rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 NO_TABLE, LOST_FILE, OTHER_EVENTS, UNKNOWN = (
     "lakehouse_no_table", "lakehouse_lost_file", "lakehouse_other_events", "lakehouse_unknown_minute",
@@ -42,10 +45,6 @@ PURPOSES = {
     HOUR_DUE: "Not yet counted with all its events: the next runs count it.",
     HOUR_WAITS: "An hour keeps its last count, because a minute is not in the lakehouse as it was merged.",
 }
-
-
-_COUNTS = "SELECT hour, counted_change, counts, to_count FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s"
-_COUNT = f"{_COUNTS} AND hour = %(hour)s"
 
 
 class LakehouseCheck:
@@ -145,13 +144,8 @@ class LakehouseCheck:
         return Finding(DUE, minute, where, expected, actual, remedy)
 
     def _ledger(self, start: datetime, end: datetime) -> dict[datetime, dict]:
-        records = self._rows(
-            f"SELECT minute, state, attempt, raw_rows, id_checksum, lakehouse_attempt, lakehouse_skipped, {ledger.CURRENT} "
-            "AS current FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY) WHERE pipeline = %(pipeline)s "
-            "AND minute >= %(start)s AND minute < %(end)s",
-            start=start,
-            end=end,
-        )
+        query = sql("minutes", is_current=ledger.sql("is_current"))
+        records = self._rows(query, start=start, end=end)
         return {row["minute"]: row for row in records}
 
     def _in_table(self, table, start: datetime, end: datetime, lost: set[datetime]) -> dict[datetime, tuple[int, int]]:
@@ -170,13 +164,9 @@ class LakehouseCheck:
         return {minute: (number, checksum) for minute, (number, checksum) in counts.items()}
 
     def _of_hours(self, start: datetime | None, end: datetime | None) -> Iterator[Finding]:
-        fact = self._pipeline.lakehouse_fact
-        within = "".join(
-            f" AND hour {sign} %({name})s" for sign, name, value in ((">=", "start", start), ("<", "end", end)) if value
-        )
-        binds = {"start": start, "end": end}
-        known = {row["hour"]: row for row in self._rows(f"{_COUNTS}{within}", **binds)}
-        of_fact = self._rows(f"SELECT hour FROM {fact.table} WHERE %(pipeline)s IS NOT NULL{within}", **binds)
+        binds = {"start": start or datetime(1000, 1, 1), "end": end or datetime(9999, 12, 31)}
+        known = {row["hour"]: row for row in self._rows(sql("counts"), **binds)}
+        of_fact = self._rows(sql("hours", fact=self._pipeline.lakehouse_fact), **binds)
         hours = sorted({*known, *(row["hour"] for row in of_fact)})
         for first in range(0, len(hours), hourly.MOST_HOURS):
             some = hours[first : first + hourly.MOST_HOURS]
@@ -198,7 +188,7 @@ class LakehouseCheck:
 
     def _of_hour(self, hour: datetime) -> Iterator[Finding]:
         """A second look, by itself, at an hour that differs or is not counted."""
-        [row] = self._rows(_COUNT, hour=hour) or [None]
+        [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
         comparison = hourly.compared(self._conn, self._pipeline, [hour], only_read=True)
         of_fact, of_table, published = self._figures(comparison, hour)
         place = self._pipeline.lakehouse.table
@@ -218,6 +208,5 @@ class LakehouseCheck:
             yield figures.get(hour, self._none)
 
     def _rows(self, query: str, **binds) -> list[dict]:
-        records = rows(self._conn.cursor(), query, {"pipeline": self._pipeline.name, **binds})
-        self._conn.rollback()
-        return records
+        with reading(self._conn) as cursor:
+            return rows(cursor, query, {"pipeline": self._pipeline.name, **binds})

@@ -22,6 +22,10 @@ from include.pipelines import Pipeline
 from include.progress_log import Bar
 from include.verify.comparison import Known, Look, Verdict, judge, known_of
 from include.warehouse import ledger
+from include.warehouse.session import column, reading
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 CHUNK = 240  # minutes of one look
 POLL = 2.0  # seconds between reads of minutes that are waited for
@@ -38,29 +42,22 @@ class Minutes:
     def days(self) -> list[date]:
         """Every day that the change log, the ledger, contributions or rejected events have a minute of."""
         changed = set(change_log.changed_days(self._lake, self._pipeline.lake_table))
-        kept = "SELECT DISTINCT minute FROM {table} WHERE pipeline = %(pipeline)s AND minute IS NOT NULL"
-        sources: list[str] = [kept.format(table=table) for table in ("etl.minute_ledger", "etl.rejected_events")]
-        sources += [f"SELECT DISTINCT minute FROM {table}" for table in self._pipeline.contribution_tables]
-        for source in sources:
-            changed.update(self._column(f"SELECT DISTINCT DATE(m.minute) FROM ({source}) AS m"))
+        for table in ("etl.minute_ledger", "etl.rejected_events", *self._pipeline.contribution_tables):
+            changed.update(self._column(sql("days", table=table)))
         return sorted(changed)
 
     def of_day(self, day: date) -> list[datetime]:
         """The minutes of that day that the change log, the ledger or contributions have."""
         start = datetime(day.year, day.month, day.day)
         minutes = set(change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day))
-        within = "minute >= %(start)s AND minute < %(end)s"
-        sources = [f"etl.minute_ledger WHERE pipeline = %(pipeline)s AND {within}"]
-        sources += [f"{table} WHERE {within}" for table in self._pipeline.contribution_tables]
-        for source in sources:
-            minutes.update(self._column(f"SELECT DISTINCT minute FROM {source}", start=start, end=start + DAY))
+        for table in ("etl.minute_ledger", *self._pipeline.contribution_tables):
+            minutes.update(self._column(sql("minutes", table=table), start=start, end=start + DAY))
         return sorted(minutes)
 
     def contributions(self, start: datetime, end: datetime) -> int:
         """Stored contributions of the minutes from `start` until before `end`."""
-        within = "minute >= %(start)s AND minute < %(end)s"
         return sum(
-            self._column(f"SELECT COUNT(*) FROM {table} WHERE {within}", start=start, end=end)[0]
+            self._column(sql("contributions", table=table), start=start, end=end)[0]
             for table in self._pipeline.contribution_tables
         )
 
@@ -156,7 +153,6 @@ class Minutes:
         rows: dict[datetime, dict] = {}
         for first, last in _runs_of_days(minutes):
             rows |= ledger.ledger_of(self._conn, self._pipeline, first, last + MINUTE)
-        self._conn.rollback()
         days = change_log.changed_days(self._lake, self._pipeline.lake_table)
         due = set(ledger.days_to_drill(days, cursors, self._pipeline.settle))
         touches: dict[datetime, object] = {}
@@ -172,11 +168,8 @@ class Minutes:
         return retention is not None and minute < clock - retention
 
     def _column(self, query: str, **binds) -> list:
-        cursor = self._conn.cursor()
-        cursor.execute(query, {"pipeline": self._pipeline.name, **binds})
-        values = [row[0] for row in cursor.fetchall()]
-        self._conn.rollback()
-        return values
+        with reading(self._conn) as cursor:
+            return column(cursor, query, {"pipeline": self._pipeline.name, **binds})
 
 
 def chunks(minutes: list[datetime]) -> Iterator[list[datetime]]:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from include.pipelines import Pipeline
 from include.verify.report import Finding, again
-from include.warehouse.session import rows
+from include.warehouse.session import reading, rows
 from include.warehouse.sql import SqlFile, control, files
 
 SLICE_ROWS = 50_000  # contributions, or facts, that one SELECT compares
@@ -87,9 +87,8 @@ def totals(conn, pipeline: Pipeline) -> dict[str, int]:
 
 
 def _fetched(conn, query: str, binds: dict) -> list[dict]:
-    records = rows(conn.cursor(), query, binds)
-    conn.rollback()  # nothing was written: let the next SELECT see what is new
-    return records
+    with reading(conn) as cursor:
+        return rows(cursor, query, binds)
 
 
 def _there(values: dict, differing: list[str]) -> dict:

@@ -12,16 +12,13 @@ from datetime import datetime, timedelta
 from include.durations import HOUR
 from include.notice import OVER, REMINDER, STARTED, Notice
 from include.warehouse.session import in_transaction, rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 REMIND_AFTER = HOUR
 CALM = timedelta(minutes=2)  # a problem that comes and goes is one problem
 _SLACK = timedelta(seconds=30)  # the watch looks once a minute, never at the same second
-
-_COLUMNS = ("pipeline", "problem", "state", "began_at", "seen_at", "told_at", "found", "remedy")
-_KEEP = (
-    f"INSERT INTO etl.alerts ({', '.join(_COLUMNS)}) VALUES ({', '.join(f'%({name})s' for name in _COLUMNS)}) "
-    f"ON DUPLICATE KEY UPDATE {', '.join(f'{name} = VALUES({name})' for name in _COLUMNS[2:])}"
-)
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,13 @@ def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert
     present = {(problem.pipeline, problem.problem): problem for problem in problems}
 
     def change(cursor) -> list[tuple[Alert, Notice]]:
-        records = rows(cursor, f"SELECT {', '.join(_COLUMNS)} FROM etl.alerts ORDER BY pipeline, problem FOR UPDATE")
+        records = rows(cursor, sql("known"))
         known = {(row["pipeline"], row["problem"]): Alert(**row) for row in records}
         due = []
         for key in sorted(known.keys() | present.keys()):
             alert = after(known.get(key), present.get(key), now)
             if alert != known.get(key):
-                cursor.execute(_KEEP, vars(alert))
+                cursor.execute(sql("keep"), vars(alert))
             if notice := notice_of(alert, now):
                 due.append((alert, notice))
         return due
@@ -70,7 +67,7 @@ def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert
 
 def mark_notified(conn, alert: Alert, now: datetime) -> None:
     """A channel took the notice of this state of the alert."""
-    in_transaction(conn, lambda cursor: cursor.execute(_KEEP, vars(replace(alert, told_at=now))))
+    in_transaction(conn, lambda cursor: cursor.execute(sql("keep"), vars(replace(alert, told_at=now))))
 
 
 def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:

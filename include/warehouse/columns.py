@@ -12,6 +12,10 @@ import re
 from include.errors import MinutemarkError
 from include.warehouse import ddl
 from include.warehouse.errors import code_of
+from include.warehouse.session import reading
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
@@ -104,15 +108,10 @@ def _existing(conn, table: str, of: str = "column") -> set[str]:
 def described(conn, table: str, view: str, columns: str, order: str = "") -> list[tuple]:
     """What a view of information_schema says of database.table, such as its columns or partitions."""
     database, name = table.split(".")
-    cursor = conn.cursor()
-    cursor.execute(
-        f"SELECT {columns} FROM information_schema.{view} "
-        f"WHERE table_schema = %(database)s AND table_name = %(name)s {order}",
-        {"database": database, "name": name},
-    )
-    records = [tuple(_text(value) for value in row) for row in cursor.fetchall()]
-    conn.rollback()
-    return records
+    query = sql("described", view=view, columns=columns, order=order)
+    with reading(conn) as cursor:
+        cursor.execute(query, {"database": database, "name": name})
+        return [tuple(_text(value) for value in row) for row in cursor.fetchall()]
 
 
 def _text(value):
@@ -148,7 +147,7 @@ def _add(conn, table: str, what: str) -> None:
     _alter(conn, table, f"ADD {what}", f"its new {' '.join(what.split()[:2])} could not be added")
 
 
-def _alter(conn, table: str, what: str, failed: str, patience: str | None = None) -> None:
+def _alter(conn, table: str, what: str, failed: str, patience: int | None = None) -> None:
     try:
         done = ddl.execute(conn, f"ALTER TABLE {table} {what}", patience)
     except Exception as error:

@@ -5,25 +5,19 @@ up soon, and names the sessions to wait for.
 from __future__ import annotations
 
 from include.warehouse.errors import DENIED, LOCK_WAIT, WarehouseError, code_of
-from include.warehouse.session import in_transaction
+from include.warehouse.session import in_transaction, reading, value
+from include.warehouse.statements import Statements
 
-# MariaDB waits twice, and can do without waiting; MySQL waits for one second at least.
-PATIENCE = "IF(VERSION() LIKE '%%MariaDB%%', 0, 1)"  # seconds
+sql = Statements(__file__)
+
 _TRIES = 8  # without waiting: MariaDB itself uses a table for a moment after a DELETE, and nothing waits behind a try
-REBUILD_PATIENCE = "10"  # the last step of a rebuild waits too, and all its copying is lost if it gives up
+REBUILD_PATIENCE = 10  # seconds: the last step of a rebuild waits too, and all its copying is lost if it gives up
 _NAMED = 5  # sessions
-_SESSIONS = (
-    "SELECT p.id, p.user, p.command, p.time FROM information_schema.innodb_trx AS t "
-    "JOIN information_schema.processlist AS p ON p.id = t.trx_mysql_thread_id "
-    f"WHERE p.id <> CONNECTION_ID() ORDER BY t.trx_started LIMIT {_NAMED}"
-)
 
 
-def execute(conn, statement: str, patience: str | None = None) -> bool:
+def execute(conn, statement: str, patience: int | None = None) -> bool:
     """Run the statement and commit; False if what it changes was in use for `patience` seconds."""
-    cursor = conn.cursor()
-    cursor.execute(f"SELECT {patience or PATIENCE}", {})
-    seconds = cursor.fetchone()[0]
+    seconds = value(conn.cursor(), sql("patience")) if patience is None else patience
 
     def run(cursor) -> None:
         cursor.execute("SET SESSION lock_wait_timeout = %(seconds)s", {"seconds": seconds})
@@ -51,16 +45,14 @@ def in_use(conn, name: str, what: str) -> WarehouseError:
 
 
 def _whom_to_wait_for(conn) -> str:
-    cursor = conn.cursor()
     try:
-        cursor.execute(_SESSIONS)
-        sessions = cursor.fetchall()
+        with reading(conn) as cursor:
+            cursor.execute(sql("sessions"), {"most": _NAMED})
+            sessions = cursor.fetchall()
     except Exception as error:
         if code_of(error) not in DENIED:
             raise
         sessions = []  # this account does not see those of others
-    finally:
-        conn.rollback()
     if not sessions:
         return "SHOW PROCESSLIST, as an account with the PROCESS privilege, lists the sessions."
     listed = "; ".join(

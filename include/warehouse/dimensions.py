@@ -10,6 +10,9 @@ from include.pipelines import Dimension, Pipeline, all_pipelines
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import in_transaction
 from include.warehouse.sql import FOLDER, statements
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 CHUNK = 500  # rows of one transaction: each holds up the pipeline's merges only for a moment
 
@@ -31,11 +34,8 @@ def import_dimension(conn, dimension: Dimension, rows: Iterable[Mapping[str, obj
 
 def _upsert(cursor, pipeline: Pipeline, dimension: Dimension, by_key: Mapping[object, Mapping[str, object]]) -> None:
     lock(cursor, pipeline)
-    columns = ", ".join(dimension.columns)
-    values = ", ".join(["%s"] * len(dimension.columns))
-    changes = ", ".join(f"{name} = VALUES({name})" for name in dimension.columns if name != dimension.key)
     cursor.executemany(
-        f"INSERT INTO {dimension.table} ({columns}) VALUES ({values}) ON DUPLICATE KEY UPDATE {changes}",
+        sql("upsert", dimension=dimension),
         [
             [None if row.get(name) == "" else row.get(name) for name in dimension.columns]
             for _, row in sorted(by_key.items(), key=lambda item: str(item[0]))

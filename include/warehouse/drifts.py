@@ -27,7 +27,10 @@ from include.warehouse.drift import (
 from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.held import RELEASED
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction, rows
+from include.warehouse.session import execute, in_transaction, reading, rows, server_time
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 # Its check for each kind of drift, and what the check asks for.
 CHECKS = {
@@ -81,28 +84,18 @@ class Accepted:
 
 def of_attempt(conn, pipeline: Pipeline, attempt: int) -> Findings:
     """What the minutes of this attempt show."""
-    cursor = conn.cursor()
-    cursor.execute(
-        "SELECT minute, raw_rows, ignored_rows, field_counts FROM etl.staged_counts "
-        "WHERE attempt = %(attempt)s AND field_counts IS NOT NULL ORDER BY minute",
-        {"attempt": attempt},
-    )
-    batch = [MinuteFields.read(*row) for row in cursor.fetchall()]
-    on_record = known(cursor, pipeline)
-    judged = [fields.minute for fields in batch if fields.rows >= LEAST_ROWS]
-    history = [fields for start, end in _days_before(judged) for fields in _history(cursor, pipeline, start, end)]
-    conn.rollback()
+    with reading(conn) as cursor:
+        staged = execute(cursor, sql("staged_fields"), {"attempt": attempt}).fetchall()
+        batch = [MinuteFields.read(*row) for row in staged]
+        on_record = known(cursor, pipeline)
+        judged = [fields.minute for fields in batch if fields.rows >= LEAST_ROWS]
+        history = [fields for start, end in _days_before(judged) for fields in _history(cursor, pipeline, start, end)]
     return find(pipeline, batch, history, on_record)
 
 
 def known(cursor, pipeline: Pipeline) -> list[Drift]:
     """What is on record of the pipeline."""
-    cursor.execute(
-        "SELECT kind, field, first_minute, COALESCE(last_minute, first_minute), usual, drift_id, accepted_by, "
-        "ended_minute FROM etl.drifts WHERE pipeline = %(pipeline)s ORDER BY drift_id",
-        {"pipeline": pipeline.name},
-    )
-    return [Drift(*row) for row in cursor.fetchall()]
+    return [Drift(*row) for row in execute(cursor, sql("known"), {"pipeline": pipeline.name}).fetchall()]
 
 
 def outcomes(pipeline: Pipeline, findings: Findings, on_record: Sequence[Drift]) -> list[CheckOutcome]:
@@ -138,8 +131,7 @@ def record(
             _insert(cursor, pipeline, drift, texts[drift.kind, drift.field, drift.first_minute])
         elif drift not in on_record:
             cursor.execute(
-                "UPDATE etl.drifts SET first_minute = %(first)s, last_minute = %(last)s, ended_minute = %(ended)s "
-                "WHERE drift_id = %(id)s",
+                sql("update"),
                 {
                     "first": drift.first_minute,
                     "last": drift.last_minute,
@@ -184,8 +176,7 @@ def accept(
         minutes = 0
         for drift in accepted:
             cursor.execute(
-                "UPDATE etl.drifts SET accepted_by = %(by)s, accepted_at = CURRENT_TIMESTAMP(6), reason = %(reason)s "
-                "WHERE drift_id = %(id)s",
+                sql("accept"),
                 {
                     "by": by.strip()[:_LONGEST_NAME] or "somebody",
                     "reason": (reason or "").strip()[:_LONGEST_REASON] or None,
@@ -207,17 +198,10 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     Status: open, accepted, ended (the field is back), or reported (an undeclared field where that holds nothing).
     """
     entries = []
-    for pipeline in pipelines:
-        entries += rows(
-            conn.cursor(),
-            "SELECT drift_id, pipeline, kind, field, first_minute, minute_rows, description, found_at, accepted_by, "
-            "accepted_at, reason, ended_minute, CASE WHEN ended_minute IS NOT NULL THEN 'ended' "
-            "WHEN accepted_by IS NOT NULL THEN 'accepted' "
-            "WHEN kind = 'appeared' AND %(policy)s <> 'hold' THEN 'reported' ELSE 'open' END AS status "
-            "FROM etl.drifts WHERE pipeline = %(pipeline)s ORDER BY drift_id DESC LIMIT %(most)s",
-            {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most},
-        )
-    conn.rollback()
+    with reading(conn) as cursor:
+        for pipeline in pipelines:
+            binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most}
+            entries += rows(cursor, sql("listed"), binds)
     return entries
 
 
@@ -245,13 +229,11 @@ def _reason(pipeline: Pipeline, findings: Sequence[Finding]) -> str:
 
 def _insert(cursor, pipeline: Pipeline, drift: Drift, first: Finding) -> None:
     cursor.execute(
-        "INSERT INTO etl.drifts (pipeline, kind, field, first_minute, last_minute, ended_minute, minute_rows, usual, "
-        "description) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        sql("insert"),
         (
             pipeline.name, drift.kind, drift.field, drift.first_minute, drift.last_minute, drift.ended_minute, first.rows,
             drift.usual, first.text[:_LONGEST_REASON],
-        ),
-    )  # fmt: skip
+        ))  # fmt: skip
 
 
 def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
@@ -264,15 +246,9 @@ def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
         "check": f'%"{CHECKS[drift.kind][0]}"%',
     }
     if pipeline.lake_retention is not None:  # minutes past the lake's retention stay as they are
-        cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
-        binds["start"] = max(binds["start"], cursor.fetchone()[0] - pipeline.lake_retention)
-    cursor.execute(
-        "UPDATE etl.minute_ledger AS l FORCE INDEX (by_state) "
-        "STRAIGHT_JOIN etl.holds AS h FORCE INDEX (PRIMARY) ON h.pipeline = l.pipeline AND h.minute = l.minute "
-        "SET l.held_changed_at = %(released)s WHERE l.pipeline = %(pipeline)s AND l.state = 'held' "
-        "AND l.minute >= %(start)s AND l.minute < %(end)s AND h.failing_checks LIKE %(check)s",
-        binds,
-    )
+        now = server_time(cursor)
+        binds["start"] = max(binds["start"], now - pipeline.lake_retention)
+    cursor.execute(sql("read_again"), binds)
     return cursor.rowcount
 
 
@@ -284,13 +260,8 @@ def _nothing_open(cursor, pipeline: Pipeline, field: str) -> str:
 
 
 def _history(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> Iterator[MinuteFields]:
-    cursor.execute(
-        "SELECT f.minute, l.raw_rows, l.ignored_rows, f.field_counts FROM etl.minute_fields AS f "
-        "JOIN etl.minute_ledger AS l ON l.pipeline = f.pipeline AND l.minute = f.minute AND l.raw_rows IS NOT NULL "
-        "WHERE f.pipeline = %(pipeline)s AND f.minute >= %(start)s AND f.minute < %(end)s ORDER BY f.minute",
-        {"pipeline": pipeline.name, "start": start, "end": end},
-    )
-    return (MinuteFields.read(*row) for row in cursor.fetchall())
+    binds = {"pipeline": pipeline.name, "start": start, "end": end}
+    return (MinuteFields.read(*row) for row in execute(cursor, sql("history"), binds).fetchall())
 
 
 def _days_before(minutes: Sequence[datetime]) -> list[tuple[datetime, datetime]]:

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from include.durations import HOUR
+from include.warehouse.session import column, execute
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 _MINUTES = 60
 
@@ -26,12 +30,7 @@ def folded_among(cursor, pipeline: str, minutes: Iterable[datetime]) -> list[dat
     hours = sorted({hour_of(minute) for minute in minutes})
     if not hours:
         return []
-    marks = ", ".join(["%s"] * len(hours))
-    cursor.execute(
-        f"SELECT hour FROM etl.folded_hours WHERE pipeline = %s AND hour IN ({marks}) ORDER BY hour",
-        [pipeline, *hours],
-    )
-    return [hour for (hour,) in cursor.fetchall()]
+    return column(cursor, sql("folded_among"), {"pipeline": pipeline, "hours": hours})
 
 
 def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) -> int:
@@ -40,32 +39,14 @@ def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) 
     The batch's row must be inserted before: folding looks for open batches after it has marked its hour, so that one of
     the two always sees the other.
     """
-    taken = set(minutes)
-    cursor.execute(
-        # Locked, so that it waits for an hour that is being folded; by key, so that it waits for no other pipeline.
-        "SELECT f.hour FROM etl.batch_minutes AS m STRAIGHT_JOIN etl.folded_hours AS f FORCE INDEX (PRIMARY) "
-        "ON f.pipeline = %s AND f.hour = m.minute - INTERVAL MINUTE(m.minute) MINUTE WHERE m.batch_id = %s FOR UPDATE",
-        (pipeline, batch_id),
-    )
-    hours = sorted({hour for (hour,) in cursor.fetchall()})
+    taken, binds = set(minutes), {"pipeline": pipeline, "batch_id": batch_id}
+    hours = sorted(set(column(cursor, sql("touched"), binds)))
     missing = [minute for hour in hours for minute in minutes_of(hour) if minute not in taken]
     if not missing:
         return 0
-    cursor.executemany(
-        "INSERT INTO etl.batch_minutes (batch_id, minute, changed_at) SELECT %s, d.minute, l.seen_changed_at "
-        "FROM (SELECT CAST(%s AS DATETIME) AS minute) AS d "
-        "LEFT JOIN etl.minute_ledger AS l ON l.pipeline = %s AND l.minute = d.minute",
-        [(batch_id, minute, pipeline) for minute in missing],
-    )
-    cursor.execute(
-        "SELECT COUNT(*), COALESCE(SUM(l.raw_rows), 0) FROM etl.batch_minutes AS m "
-        "LEFT JOIN etl.minute_ledger AS l ON l.pipeline = %s AND l.minute = m.minute WHERE m.batch_id = %s",
-        (pipeline, batch_id),
-    )
-    cursor.execute(
-        "UPDATE etl.batches SET minutes = %s, estimated_rows = GREATEST(estimated_rows, %s) WHERE batch_id = %s",
-        (*cursor.fetchone(), batch_id),
-    )
+    cursor.executemany(sql("add_minute"), [(batch_id, minute, pipeline) for minute in missing])
+    [(minutes, estimated_rows)] = execute(cursor, sql("totals"), binds).fetchall()
+    cursor.execute(sql("estimate"), binds | {"minutes": minutes, "estimated_rows": estimated_rows})
     return len(missing)
 
 
@@ -74,30 +55,21 @@ def unfold(cursor, pipeline: str, batch_id: int) -> None:
 
     The merge itself then deletes the folded contributions: they lie at the hour's first minute.
     """
-    cursor.execute(
-        "SELECT f.hour, SUM(m.state = 'planned') FROM etl.batch_minutes AS m JOIN etl.folded_hours AS f "
-        "ON f.pipeline = %(pipeline)s AND f.hour = m.minute - INTERVAL MINUTE(m.minute) MINUTE "
-        "WHERE m.batch_id = %(batch_id)s GROUP BY f.hour",
-        {"pipeline": pipeline, "batch_id": batch_id},
-    )
-    for hour, planned in cursor.fetchall():
-        binds = {"pipeline": pipeline, "batch_id": batch_id, "hour": hour, "next_hour": hour + HOUR}
+    of_batch = {"pipeline": pipeline, "batch_id": batch_id}
+    for hour, planned in execute(cursor, sql("to_unfold"), of_batch).fetchall():
+        binds = of_batch | {"hour": hour, "next_hour": hour + HOUR}
         if planned == _MINUTES:
             cursor.execute("DELETE FROM etl.folded_hours WHERE pipeline = %(pipeline)s AND hour = %(hour)s", binds)
             continue
         binds["reason"] = (
             f"the contributions of its hour are folded, and only {planned} of the {_MINUTES} minutes can be published"
         )
-        cursor.execute(
-            "UPDATE etl.batch_minutes SET state = 'skipped', reason = %(reason)s WHERE batch_id = %(batch_id)s "
-            "AND minute >= %(hour)s AND minute < %(next_hour)s AND state = 'planned'",
-            binds,
-        )
+        cursor.execute(sql("skip"), binds)
 
 
 def is_one(cursor, pipeline: str, batch_id: int) -> bool:
     """Whether the batch is one folded hour and nothing else: it can't be split any further."""
-    cursor.execute("SELECT minute FROM etl.batch_minutes WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})
-    minutes = {minute for (minute,) in cursor.fetchall()}
+    query = "SELECT minute FROM etl.batch_minutes WHERE batch_id = %(batch_id)s"
+    minutes = set(column(cursor, query, {"batch_id": batch_id}))
     hours = {hour_of(minute) for minute in minutes}
     return len(minutes) == _MINUTES and len(hours) == 1 and bool(folded_among(cursor, pipeline, minutes))

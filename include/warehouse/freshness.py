@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.pipelines import Pipeline
+from include.warehouse.session import execute
+from include.warehouse.statements import Statements
 
-# What was in force when the window began comes with what was published in it.
-_HISTORY = (
-    "SELECT published_at, newest_create_time FROM etl.freshness WHERE pipeline = %(pipeline)s AND published_at >= COALESCE("
-    " (SELECT MAX(published_at) FROM etl.freshness WHERE pipeline = %(pipeline)s AND published_at <= %(start)s), %(start)s"
-    ") ORDER BY published_at"
-)
+sql = Statements(__file__)
 
 
 @dataclass(frozen=True)
@@ -35,9 +32,8 @@ class Lag:
 
 def history(conn, pipeline: Pipeline, start: datetime) -> list[tuple[datetime, datetime]]:
     """(published_at, newest_create_time) from what was in force at `start` on, oldest first."""
-    cursor = conn.cursor()
-    cursor.execute(_HISTORY, {"pipeline": pipeline.name, "start": start})
-    return list(cursor.fetchall())
+    binds = {"pipeline": pipeline.name, "start": start}
+    return list(execute(conn.cursor(), sql("history"), binds).fetchall())
 
 
 def lag_between(published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime) -> Lag | None:

@@ -15,8 +15,11 @@ from include.warehouse.drift import Findings
 from include.warehouse.errors import BatchRefused
 from include.warehouse.gate_verdict import CheckOutcome, Verdict, as_json, judge
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction, rows
+from include.warehouse.session import in_transaction, reading, rows, value
 from include.warehouse.sql import Check, checks
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 STAGING, WAREHOUSE = "staging", "warehouse"
 _SAMPLE = 10  # offending rows that are kept
@@ -52,8 +55,8 @@ def run_gate(conn, batch_id: int, gate: str) -> GateResult:
     and for a released one a failure is a warning.
     warehouse: a failure makes the batch's minutes pending again.
     """
-    batch = batches.get(conn, batch_id)
-    conn.rollback()
+    with reading(conn):
+        batch = batches.get(conn, batch_id)
     pipeline = pipelines.get(batch.pipeline)
     if gate == STAGING:
         return _staging(conn, pipeline, batch)
@@ -105,24 +108,14 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
 
     def store(cursor) -> None:
         _store(cursor, batch, WAREHOUSE, attempt, outcomes)
-        cursor.execute(
-            "UPDATE etl.batches SET unchecked_since = CASE WHEN %(failed)s THEN CURRENT_TIMESTAMP(6) END "
-            "WHERE batch_id = %(batch_id)s",
-            {"failed": bool(failed), "batch_id": batch.batch_id},
-        )
+        cursor.execute(sql("checked"), {"failed": bool(failed), "batch_id": batch.batch_id})
 
     in_transaction(conn, store)
     if not failed:
         return GateResult(batch.batch_id, WAREHOUSE, attempt, True, outcomes)
 
     def pend(cursor) -> int:
-        cursor.execute(
-            "UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY) "
-            "STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute "
-            "SET l.read_changed_at = NULL, l.read_at = NULL, l.settled_before = NULL "
-            "WHERE m.batch_id = %(batch_id)s AND l.attempt = %(attempt)s",
-            {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt},
-        )
+        cursor.execute(sql("pend"), {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt})
         return cursor.rowcount
 
     minutes = in_transaction(conn, pend)
@@ -135,9 +128,8 @@ def _warehouse(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
 
 def _outcomes(conn, pipeline: Pipeline, batch: Batch, gate: str, attempt: int) -> tuple[CheckOutcome, ...]:
     binds = {"pipeline": pipeline.name, "batch_id": batch.batch_id, "attempt": attempt}
-    outcomes = tuple(_outcome(check, rows(conn.cursor(), check.query, binds)) for check in checks(pipeline, gate))
-    conn.rollback()
-    return outcomes
+    with reading(conn) as cursor:
+        return tuple(_outcome(check, rows(cursor, check.query, binds)) for check in checks(pipeline, gate))
 
 
 def _outcome(check: Check, offending: list[dict]) -> CheckOutcome:
@@ -173,10 +165,8 @@ def _settle(
         shares = rejected_share.of_batch(cursor, pipeline, changed_at, batch.lake_clock, attempt)
     on_record = drifts.known(cursor, pipeline)
     outcomes = (*outcomes, *shares.outcomes, *drifts.outcomes(pipeline, findings, on_record))
-    cursor.execute(
-        "SELECT state FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch.batch_id}
-    )
-    if (state := cursor.fetchone()[0]) != "open":
+    query = "SELECT state FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE"
+    if (state := value(cursor, query, {"batch_id": batch.batch_id})) != "open":
         raise BatchRefused(f"Batch {batch.batch_id} became {state} while its gate ran: another run of it has ended it.")
     still_open = {minute for minute in changed_at if is_open(minute, batch.lake_clock, pipeline)}
     released = held.outstanding(cursor, pipeline, changed_at)
@@ -204,8 +194,7 @@ def _settle(
 
 def _store(cursor, batch: Batch, gate: str, attempt: int | None, outcomes: Iterable[CheckOutcome]) -> None:
     cursor.executemany(
-        "INSERT INTO etl.check_results (batch_id, attempt, gate, check_name, severity, outcome, offending_rows, sample) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        sql("keep_result"),
         [
             (batch.batch_id, attempt, gate)
             + (result.check, result.severity, result.outcome, result.offending_rows, as_json(result.sample))
@@ -216,14 +205,9 @@ def _store(cursor, batch: Batch, gate: str, attempt: int | None, outcomes: Itera
 
 def _settle_minutes(cursor, batch: Batch, verdict: Verdict) -> None:
     # An earlier gate judged an earlier attempt.
-    cursor.execute(
-        "UPDATE etl.batch_minutes SET state = 'planned', reason = NULL "
-        "WHERE batch_id = %(batch_id)s AND state IN ('held', 'skipped', 'superseded')",
-        {"batch_id": batch.batch_id},
-    )
+    cursor.execute(sql("plan_again"), {"batch_id": batch.batch_id})
     cursor.executemany(
-        "INSERT INTO etl.batch_minutes (batch_id, minute, state, reason) VALUES (%s, %s, %s, %s) "
-        "ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason)",
+        sql("leave_out"),
         [
             (batch.batch_id, minute, state, reason)
             for state, minutes in (("held", verdict.held), ("held", verdict.waiting), ("skipped", verdict.still_open))
@@ -267,13 +251,8 @@ def _names(outcomes: Iterable[CheckOutcome]) -> str:
 
 
 def _incomplete(conn, batch: Batch) -> str:
-    records = rows(
-        conn.cursor(),
-        "SELECT a.attempt, COUNT(c.minute) AS minutes FROM etl.attempts AS a LEFT JOIN etl.staged_counts AS c "
-        "ON c.attempt = a.attempt WHERE a.batch_id = %(batch_id)s GROUP BY a.attempt ORDER BY a.attempt DESC LIMIT 1",
-        {"batch_id": batch.batch_id},
-    )
-    conn.rollback()
+    with reading(conn) as cursor:
+        records = rows(cursor, sql("newest_attempt"), {"batch_id": batch.batch_id})
     what = (
         f"attempt {records[0]['attempt']} has counts for {records[0]['minutes']} of {len(batch.minutes)} minutes"
         if records

@@ -12,7 +12,7 @@ from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.warehouse.gate_verdict import Pass, Release
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import execute, in_transaction, reading, rows
+from include.warehouse.session import execute, in_transaction, reading, rows, server_time
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -179,8 +179,7 @@ def _refuse_forgotten(cursor, pipeline: Pipeline, oldest: datetime) -> None:
     """Reading a minute past the lake's retention would publish only what is left of it."""
     if pipeline.lake_retention is None:
         return
-    cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
-    first_open = cursor.fetchone()[0] - pipeline.lake_retention
+    first_open = server_time(cursor) - pipeline.lake_retention
     if oldest < first_open:
         raise ReleaseRefused(
             f"{oldest:%Y-%m-%d %H:%M} of {pipeline.name} is closed: {pipeline.lake_table} keeps "

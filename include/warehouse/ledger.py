@@ -14,7 +14,7 @@ from include.lake.keys import time_of
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours, hours
 from include.warehouse.delta import Pending
-from include.warehouse.session import column, execute, in_transaction, reading, rows, value
+from include.warehouse.session import column, execute, in_transaction, reading, rows, server_time, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -184,7 +184,8 @@ def typical_rows(conn, pipeline: Pipeline) -> float | None:
 
 def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, dict]:
     """Every ledger row of the minutes from `start` until before `end`, by minute."""
-    records = rows(conn.cursor(), sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
+    with reading(conn) as cursor:
+        records = rows(cursor, sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
     return {row["minute"]: row for row in records}
 
 
@@ -267,7 +268,7 @@ def hold(
     """
     wanted = sorted(minutes)
     cursor.executemany(sql("know_minute"), [(pipeline_name, minute) for minute, _, _ in wanted])
-    now = value(cursor, "SELECT CURRENT_TIMESTAMP(6)")
+    now = server_time(cursor)
     held_since = {}
     for binds in _by_minutes(pipeline_name, [minute for minute, _, _ in wanted]):
         for minute, state, merged_attempt, since in execute(cursor, sql("lock_minutes"), binds).fetchall():

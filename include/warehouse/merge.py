@@ -187,6 +187,11 @@ def staging_tables(pipelines_: Iterable[Pipeline]) -> list[str]:
     return [*_SHARED_STAGING, *(output.staging for pipeline in pipelines_ for output in pipeline.staged)]
 
 
+def attempts_in(cursor, table: str) -> list[int]:
+    """The attempts that a table of staging has rows of."""
+    return column(cursor, sql("attempts_in", table=table))
+
+
 def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime | None:
     """The entry in force when the last week began is kept too: it shows how old the newest event was then. None: keep all."""
     return value(cursor, sql("oldest_kept_freshness"), {"pipeline": pipeline.name, "days": FRESHNESS_DAYS})
@@ -209,7 +214,7 @@ def _sweep(conn, pipeline: Pipeline) -> None:
     def remove(cursor) -> None:
         left: set[int] = set()
         for table in staging_tables([pipeline]):
-            left.update(column(cursor, sql("staged_attempts", table=table)))
+            left.update(attempts_in(cursor, table))
         if not left:
             return
         for attempt in column(cursor, sql("ended_attempts"), {"attempts": left, "pipeline": pipeline.name}):

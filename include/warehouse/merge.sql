@@ -40,7 +40,7 @@ SELECT a.attempt FROM etl.attempts AS a
 JOIN etl.batches AS b ON b.batch_id = a.batch_id
 WHERE a.attempt IN (%(attempts)s) AND b.pipeline = %(pipeline)s AND b.state <> 'open';
 
--- name: staged_attempts
+-- name: attempts_in
 -- The attempts that a table of staging has rows of, by a skip scan of the key: one row per attempt.
 SELECT DISTINCT attempt FROM {{ table }};
 

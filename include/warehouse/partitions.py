@@ -16,7 +16,10 @@ from include.pipelines import Pipeline
 from include.warehouse import ddl
 from include.warehouse.columns import described
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction
+from include.warehouse.session import in_transaction, reading, value
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
@@ -134,22 +137,14 @@ def tables_by_day(pipeline: Pipeline) -> list[str]:
 
 
 def _kept_from(conn, pipeline: Pipeline) -> date | None:
-    cursor = conn.cursor()
-    cursor.execute(
-        "SELECT DATE(rows_kept_from) FROM etl.pipelines WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}
-    )
-    row = cursor.fetchone()
-    conn.rollback()
-    return row[0] if row else None
+    query = "SELECT DATE(rows_kept_from) FROM etl.pipelines WHERE pipeline = %(pipeline)s"
+    with reading(conn) as cursor:
+        return value(cursor, query, {"pipeline": pipeline.name})
 
 
 def _keep_from(cursor, pipeline: Pipeline, day: date) -> None:
     lock(cursor, pipeline)
-    cursor.execute(
-        "UPDATE etl.pipelines SET rows_kept_from = %(day)s "
-        "WHERE pipeline = %(pipeline)s AND (rows_kept_from IS NULL OR rows_kept_from < %(day)s)",
-        {"pipeline": pipeline.name, "day": day},
-    )
+    cursor.execute(sql("keep_from"), {"pipeline": pipeline.name, "day": day})
 
 
 def _method(conn, table: str) -> str | None:
@@ -161,21 +156,16 @@ def _described(conn, table: str, columns: str) -> list[tuple]:
 
 
 def _today(conn) -> date:
-    cursor = conn.cursor()
-    cursor.execute("SELECT UTC_DATE()")
-    today = cursor.fetchone()[0]
-    conn.rollback()
-    return today
+    with reading(conn) as cursor:
+        return value(cursor, "SELECT UTC_DATE()")
 
 
 def _has_many_rows(conn, table: str, partition: Partition) -> bool:
-    cursor = conn.cursor()
-    cursor.execute(
-        f"SELECT COUNT(*) FROM (SELECT 1 FROM {table} PARTITION ({partition.name}) LIMIT {_MOST_ROWS_TO_COPY + 1}) AS r"
-    )
-    rows = cursor.fetchone()[0]
-    conn.rollback()  # an open transaction would keep the DDL waiting
-    return rows > _MOST_ROWS_TO_COPY
+    with reading(conn) as cursor:  # an open transaction would keep the DDL waiting
+        found = value(
+            cursor, sql("rows_up_to", table=table, partition=partition.name), {"most": _MOST_ROWS_TO_COPY + 1}
+        )
+    return found > _MOST_ROWS_TO_COPY
 
 
 def _is_inside(day: date, partition: Partition) -> bool:

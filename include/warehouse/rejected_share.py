@@ -18,7 +18,10 @@ from include.warehouse import ledger
 from include.warehouse.folded_hours import hour_of
 from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction, rows
+from include.warehouse.session import column, in_transaction, reading, rows
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 CHECK, WARNING = "staging_rejected_share", "staging_rejected_share_warn"
 PERCENT = 20  # of the rows of an hour: with more, its minutes with more are held
@@ -175,16 +178,10 @@ def judge_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
 
     No read of the hour needs to follow its end. Hours of more than a day ago were judged when they were read.
     """
-    cursor = conn.cursor()
-    cursor.execute(
-        "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND pending = 0 "
-        "AND (waiting = 1 OR minute > %(since)s)",
-        {"pipeline": pipeline.name, "since": clock - _RECENT},
-    )
-    minutes = [minute for (minute,) in cursor.fetchall()]
-    hours = _hours(cursor, pipeline, {hour_of(minute) for minute in minutes}, clock)
-    is_due = any(any(changed_verdicts(hour)) for hour in hours)
-    conn.rollback()
+    with reading(conn) as cursor:
+        minutes = column(cursor, sql("held_for_hour"), {"pipeline": pipeline.name, "since": clock - _RECENT})
+        hours = _hours(cursor, pipeline, {hour_of(minute) for minute in minutes}, clock)
+        is_due = any(any(changed_verdicts(hour)) for hour in hours)
     if not is_due:  # the lock would wait for every merge
         return
 
@@ -227,26 +224,12 @@ def _hours(
     for start, end in _ranges(reads):
         known.update(
             (row["minute"], _read(row))
-            for row in rows(cursor, _READS, _binds(pipeline, start, end))
+            for row in rows(cursor, sql("reads"), _binds(pipeline, start, end))
             if not pipeline.out_of_range(row["minute"], row["read_at"] or clock)
         )
     for minute, read in (known | dict(counted or {})).items():
         reads[hour_of(minute)].append(read)
     return [Hour(hour, tuple(reads_of_hour), _is_over(hour, clock, pipeline)) for hour, reads_of_hour in reads.items()]
-
-
-_READS = (
-    "SELECT l.minute, l.state, l.waiting, l.pending, l.seen_changed_at <=> l.read_changed_at AS is_read_seen, "
-    "l.seen_changed_at <=> h.changed_at AS is_held_seen, l.read_at, l.raw_rows, l.rejected_rows, h.attempt, h.rows_now, "
-    "h.rejected_now, h.failing_checks, EXISTS (SELECT 1 FROM etl.releases AS r WHERE r.pipeline = l.pipeline "
-    "AND r.minute = l.minute AND r.used_by_batch = l.batch_id) AS is_released "
-    "FROM etl.minute_ledger AS l LEFT JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute "
-    "WHERE l.pipeline = %(pipeline)s AND l.minute >= %(start)s AND l.minute < %(end)s ORDER BY l.minute"
-)
-_SUSPECTS = (
-    "SELECT minute FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s "
-    "AND (state = 'held' OR (state = 'merged' AND rejected_rows * 100 > raw_rows * %(percent)s))"
-)
 
 
 def _read(row: dict) -> Read:
@@ -284,8 +267,8 @@ def _with_suspects(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> s
     """Those of the hours with a minute about which they decide: few, and most batches have none."""
     suspects = set()
     for start, end in _ranges(hours):
-        cursor.execute(_SUSPECTS, {**_binds(pipeline, start, end), "percent": PERCENT})
-        suspects |= {hour_of(minute) for (minute,) in cursor.fetchall()}
+        binds = _binds(pipeline, start, end) | {"percent": PERCENT}
+        suspects |= {hour_of(minute) for minute in column(cursor, sql("suspects"), binds)}
     return suspects & set(hours)
 
 

@@ -11,16 +11,19 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from include.durations import DAY
 from include.errors import MinutemarkError
+from include.warehouse.session import execute
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 SETTING = "MINUTEMARK_REPORTING_ZONE"
 DEFAULT = "UTC"
 
 # Times of events are refused outside these years.
 _FIRST, _END = datetime(1970, 1, 1), datetime(2100, 1, 2)
-_DAY = timedelta(days=1)
 _ROWS_AT_ONCE = 1_000
-_COLUMNS = "day, offset_seconds, changes_at, offset_after"
 
 
 class UnknownZone(MinutemarkError):
@@ -47,11 +50,11 @@ def days_away_from_utc(name: str) -> Iterator[tuple]:
     zone, day = ZoneInfo(name), _FIRST
     before = _offset(zone, day)
     while day < _END:
-        after = _offset(zone, day + _DAY)
+        after = _offset(zone, day + DAY)
         if before or after:
-            changes_at = day + _DAY if before == after else _change(zone, day)
+            changes_at = day + DAY if before == after else _change(zone, day)
             yield day.date(), before, changes_at, after
-        day, before = day + _DAY, after
+        day, before = day + DAY, after
 
 
 def _offset(zone: ZoneInfo, time: datetime) -> int:
@@ -61,7 +64,7 @@ def _offset(zone: ZoneInfo, time: datetime) -> int:
 
 def _change(zone: ZoneInfo, day: datetime) -> datetime:
     """The first second of the day that has the next day's offset."""
-    after, low, high = _offset(zone, day + _DAY), 0, 86_400  # the change is after low and not after high
+    after, low, high = _offset(zone, day + DAY), 0, 86_400  # the change is after low and not after high
     while high - low > 1:
         middle = (low + high) // 2
         if _offset(zone, day + timedelta(seconds=middle)) == after:
@@ -75,18 +78,9 @@ def write(cursor) -> None:
     """Bring the rows in line with the declared zone and this machine's time zone data; changes nothing when they are."""
     name = reporting_zone()
     wanted = list(days_away_from_utc(name))
-    cursor.execute(f"SELECT {_COLUMNS} FROM etl.reporting_days ORDER BY day")
-    if list(cursor.fetchall()) != wanted:
+    if list(execute(cursor, sql("days")).fetchall()) != wanted:
         cursor.execute("DELETE FROM etl.reporting_days")
         for start in range(0, len(wanted), _ROWS_AT_ONCE):
-            some = wanted[start : start + _ROWS_AT_ONCE]
-            marks = ", ".join(["(%s, %s, %s, %s)"] * len(some))
-            cursor.execute(
-                f"INSERT INTO etl.reporting_days ({_COLUMNS}) VALUES {marks}", [value for row in some for value in row]
-            )
+            cursor.executemany(sql("add_day"), wanted[start : start + _ROWS_AT_ONCE])
     cursor.execute("DELETE FROM etl.reporting_zone WHERE zone <> %(zone)s", {"zone": name})
-    cursor.execute(
-        "INSERT INTO etl.reporting_zone (zone) SELECT d.zone FROM (SELECT %(zone)s AS zone) AS d"
-        " WHERE NOT EXISTS (SELECT 1 FROM etl.reporting_zone AS z WHERE z.zone = d.zone)",
-        {"zone": name},
-    )
+    cursor.execute(sql("set_zone"), {"zone": name})

@@ -17,6 +17,9 @@ from include.warehouse.errors import DENIED, WarehouseError, place
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import warehouse
 from include.warehouse.sql import FOLDER, SqlFile, control, files
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
@@ -116,11 +119,7 @@ def _apply(account: Endpoint) -> None:
         for pipeline in pipelines:
             _apply_files(conn, files(pipeline, "*views.sql"))
         for pipeline in pipelines:
-            cursor.execute(
-                "INSERT INTO etl.pipelines (pipeline) SELECT d.pipeline FROM (SELECT %(pipeline)s AS pipeline) AS d "
-                "WHERE NOT EXISTS (SELECT 1 FROM etl.pipelines AS p WHERE p.pipeline = d.pipeline)",
-                {"pipeline": pipeline.name},
-            )
+            cursor.execute(sql("add_pipeline"), {"pipeline": pipeline.name})
         conn.commit()
         if account.conn_id == WAREHOUSE_ADMIN:
             for conn_id in (WAREHOUSE_ETL, WAREHOUSE_BI):

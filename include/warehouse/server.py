@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from include.connections import Endpoint
+from include.warehouse.session import execute, reading
 
 MIN_PACKET = 16 * 1024 * 1024  # bytes: a rejected event of the longest payload that is kept
 # By SHOW, since a server that no longer has one of them answers with the others.
@@ -13,10 +14,8 @@ _SETTINGS = "SHOW VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 
 
 def problems(conn, target: Endpoint) -> list[str]:
     """What keeps this server from taking merges."""
-    cursor = conn.cursor()
-    cursor.execute(_SETTINGS)
-    settings = {name.lower(): value for name, value in cursor.fetchall()}
-    conn.rollback()
+    with reading(conn) as cursor:
+        settings = {name.lower(): value for name, value in execute(cursor, _SETTINGS).fetchall()}
     return [f"Connection {target.conn_id}: {problem}" for problem in setting_problems(settings)]
 
 

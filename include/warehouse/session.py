@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from include.connections import WAREHOUSE_ETL, Endpoint, endpoint
@@ -112,6 +113,11 @@ def column(cursor, query: str, binds: Mapping[str, object] | None = None) -> lis
 def value(cursor, query: str, binds: Mapping[str, object] | None = None) -> Any:
     """The first value of the first row of a query; None if it has no row."""
     return next(iter(column(cursor, query, binds)), None)
+
+
+def server_time(cursor) -> datetime:
+    """The clock of the warehouse's server, UTC."""
+    return value(cursor, "SELECT CURRENT_TIMESTAMP(6)")
 
 
 def _undo(conn) -> None:

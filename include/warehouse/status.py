@@ -11,7 +11,10 @@ from datetime import datetime
 from include.durations import HOUR, MICROSECOND, MINUTE
 from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import freshness as publications
-from include.warehouse.session import rows
+from include.warehouse.session import column, rows, value
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 # A pipeline is in one of these states; the first that fits.
 NEW = "new"  # its lake was never polled
@@ -25,57 +28,10 @@ _MOST = 1_000  # pending minutes that are searched for the oldest change: the ne
 _FAILURES = 100  # of delta batches in a row that are counted
 _SHOWN = 10
 
-_COUNTS = (
-    "SELECT CURRENT_TIMESTAMP(6) AS queried_at,"
-    " (SELECT looked_at FROM etl.looks WHERE pipeline = %(pipeline)s) AS looked_at,"
-    " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1) AS pending,"
-    " (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0) AS held,"
-    " (SELECT MAX(merged_at) FROM (SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s"
-    "  AND state = 'merged' ORDER BY batch_id DESC LIMIT 10) AS b) AS last_merged_at,"
-    " (SELECT MAX(merged_at) FROM (SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s"
-    "  AND state = 'merged' AND is_delta = 1 ORDER BY batch_id DESC LIMIT 1) AS d) AS last_delta_at"
-)
-# A change is live when its minute was among the newest at that time; one of a minute long past is backlog, as an import
-# brings it. A minute that check_warehouse gave back waits since its merge. Both halves walk the index pending_minutes.
-_WAITING = (
-    "(SELECT minute, seen_changed_time, CASE WHEN held_changed_at = 'judged again' THEN NULL"
-    " WHEN read_at IS NULL AND merged_at > seen_changed_time THEN merged_at ELSE seen_changed_time END AS since"
-    " FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1"
-    " AND {condition} AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND ORDER BY minute DESC LIMIT %(most)s)"
-)
-_CHANGES = (
-    "SELECT MIN(since) AS oldest, MIN(CASE WHEN minute >= seen_changed_time - INTERVAL %(live)s MICROSECOND THEN since END)"
-    f" AS oldest_live FROM ({_WAITING.format(condition='split_size IS NULL')}"
-    f" UNION ALL {_WAITING.format(condition='split_size IS NOT NULL')}) AS waiting"
-)
-_NEWEST_IN_LEDGER = (
-    "SELECT newest_create_time FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND newest_create_time IS NOT NULL"
-    " AND minute <= %(now)s ORDER BY minute DESC LIMIT 1"
-)
-_HELD_NEWER = (
-    "SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0 AND minute > %(newest)s"
-    " AND minute <= %(now)s + INTERVAL %(ahead)s MICROSECOND LIMIT 1"
-)
-_NEW_FIELDS = (
-    "SELECT field FROM etl.drifts WHERE pipeline = %(pipeline)s AND kind = 'appeared' AND accepted_by IS NULL"
-    " AND found_at >= %(now)s - INTERVAL 1 DAY ORDER BY drift_id"
-)
-_DELTAS = (
-    "SELECT state, opened_at, reason FROM etl.batches WHERE pipeline = %(pipeline)s AND is_delta = 1 AND state <> 'open'"
-    " ORDER BY batch_id DESC LIMIT %(failures)s"
-)
-
 
 def recent_batches(conn, limit: int = 20) -> list[dict]:
     """The newest batches first: what each took, where its rows went, and `seconds` from tick to merged."""
-    records = rows(
-        conn.cursor(),
-        "SELECT batch_id, pipeline, kind, dag_id, run_id, tick, opened_at, merged_at, state, reason, minutes,"
-        " merged_minutes, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_attempt,"
-        " TIMESTAMPDIFF(MICROSECOND, tick, merged_at) / 1000000 AS seconds"
-        " FROM etl.batches ORDER BY batch_id DESC LIMIT %(limit)s",
-        {"limit": limit},
-    )
+    records = rows(conn.cursor(), sql("recent_batches"), {"limit": limit})
     return [batch | {"seconds": None if batch["seconds"] is None else float(batch["seconds"])} for batch in records]
 
 
@@ -97,7 +53,7 @@ def freshness(conn) -> list[dict]:
 def freshness_of(conn, pipeline: Pipeline) -> dict:
     """The same of one pipeline."""
     cursor = conn.cursor()
-    counted = rows(cursor, _COUNTS, {"pipeline": pipeline.name})[0]
+    counted = rows(cursor, sql("counts"), {"pipeline": pipeline.name})[0]
     now = counted.pop("queried_at")
     binds = {
         "pipeline": pipeline.name,
@@ -106,7 +62,7 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
         "ahead": pipeline.future_tolerance // MICROSECOND,
         "most": _MOST,
     }
-    changes = rows(cursor, _CHANGES, binds)[0]
+    changes = rows(cursor, sql("changes"), binds)[0]
     published = publications.history(conn, pipeline, now - HOUR)
     hour = publications.lag_between(published, now - HOUR, now)
     newest = published[-1][1] if published else _newest_in_ledger(cursor, binds)
@@ -124,20 +80,16 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
         "waiting_since": waiting_since,
         "look_age": _seconds(counted["looked_at"], now),
         "merge_age": _seconds(counted["last_merged_at"], now),
-        "new_fields": [row["field"] for row in rows(cursor, _NEW_FIELDS, binds)],
+        "new_fields": column(cursor, sql("new_fields"), binds),
         **_failures(cursor, binds, counted["pending"]),
     }
-    held_newer = bool(rows(cursor, _HELD_NEWER, binds | {"newest": newest or datetime(1000, 1, 1)}))
+    held_newer = bool(rows(cursor, sql("held_newer"), binds | {"newest": newest or datetime(1000, 1, 1)}))
     return entry | {"state": _state(pipeline, entry, changes["oldest_live"], held_newer)}
 
 
 def open_alerts(conn) -> list[dict]:
     """What minutemark_watch has found and is not over: pipeline, problem, began_at, told_at, found, remedy."""
-    return rows(
-        conn.cursor(),
-        "SELECT pipeline, problem, began_at, told_at, found, remedy FROM etl.alerts WHERE state = 'open'"
-        " ORDER BY began_at, pipeline, problem",
-    )
+    return rows(conn.cursor(), sql("open_alerts"))
 
 
 def named_fields(names: Sequence[str]) -> str:
@@ -178,7 +130,7 @@ def _state(pipeline: Pipeline, entry: dict, oldest_live: datetime | None, held_n
 def _failures(cursor, binds: dict, pending: int) -> dict:
     """Failures count while something is pending: what failed may have been processed by a run with `from` and `to`."""
     failed = []
-    for batch in rows(cursor, _DELTAS, binds | {"failures": _FAILURES}) if pending else ():
+    for batch in rows(cursor, sql("deltas"), binds | {"failures": _FAILURES}) if pending else ():
         if batch["state"] != "failed":
             break
         failed.append(batch)
@@ -191,8 +143,7 @@ def _failures(cursor, binds: dict, pending: int) -> dict:
 
 def _newest_in_ledger(cursor, binds: dict) -> datetime | None:
     """Before the first merge that wrote a history: a warehouse that was there before the history."""
-    records = rows(cursor, _NEWEST_IN_LEDGER, binds)
-    return records[0]["newest_create_time"] if records else None
+    return value(cursor, sql("newest_in_ledger"), binds)
 
 
 def _seconds(since: datetime | None, now: datetime) -> float | None:

@@ -9,6 +9,9 @@ from hashlib import sha256
 
 from include.warehouse import ddl
 from include.warehouse.columns import described
+from include.warehouse.statements import Statements
+
+sql = Statements(__file__)
 
 _VIEW = re.compile(r"CREATE OR REPLACE VIEW (\w+\.\w+)\s")
 
@@ -34,11 +37,7 @@ def replace_changed(conn, statement: str) -> bool:
         return False
     if not ddl.execute(conn, statement):
         raise ddl.in_use(conn, view, "its definition could not be replaced")
-    cursor.execute(
-        "INSERT INTO etl.view_definitions (view_name, statement_digest, stored_digest) VALUES (%s, %s, %s) "
-        "ON DUPLICATE KEY UPDATE statement_digest = VALUES(statement_digest), stored_digest = VALUES(stored_digest)",
-        (view, digest, _stored(conn, view)),
-    )
+    cursor.execute(sql("keep_digest"), (view, digest, _stored(conn, view)))
     conn.commit()
     return True
 

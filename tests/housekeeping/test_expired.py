@@ -204,17 +204,16 @@ def test_a_killed_housekeeping_resumes(lab: Lab, monkeypatch: pytest.MonkeyPatch
     rejects = [(minute(0), f"reason {number}") for number in range(7)]
     lab.publish({minute(0): []}, rejects=rejects, ignored=70)
     age(lab, 100)
-    monkeypatch.setattr(expired, "_OLD_PAYLOADS", expired._OLD_PAYLOADS.replace("%(limit)s", "2"))
-    execute, done = expired._execute_in, []
+    execute, done = expired.execute, []
 
-    def killed_in_the_third_chunk(cursor, statement, ids) -> int:
-        count = execute(cursor, statement, ids)
-        done.append(count)
+    def killed_in_the_third_chunk(cursor, statement, binds):
+        done.append(binds)
         if len(done) == 3:
             raise KeyboardInterrupt
-        return count
+        return execute(cursor, statement, binds)
 
-    monkeypatch.setattr(expired, "_execute_in", killed_in_the_third_chunk)
+    monkeypatch.setattr(expired, "CHUNK", 2)
+    monkeypatch.setattr(expired, "execute", killed_in_the_third_chunk)
     with pytest.raises(KeyboardInterrupt):
         expired.empty_payloads(lab.conn, "recruitment", 90 * DAY)
     assert lab.one("SELECT COUNT(*) FROM etl.rejected_events WHERE payload = ''") == 4

@@ -149,7 +149,7 @@ def test_a_new_column_does_not_wait_for_a_reader_and_names_it(lab: Lab) -> None:
             with pytest.raises(WarehouseError, match=f"{refused}.*run the set-up again"):
                 columns.add_missing(conn, STATEMENTS[FACTS])
             own = conn.cursor()
-            own.execute(f"SELECT {ddl.PATIENCE}", {})
+            own.execute(ddl.sql("patience"))
             seconds = own.fetchone()[0]
             own.execute("SHOW SESSION STATUS LIKE 'Com_alter_table'")
             assert seconds == 0 or (seconds == 1 and own.fetchone()[1] == "1"), "It waits for a second, once."

@@ -16,8 +16,21 @@ from include.warehouse.statements import Statements
 
 INCLUDE = FOLDER.parent
 FILES = sorted(path for path in INCLUDE.rglob("*.sql") if FOLDER not in path.parents)
-MODULES = [path.with_suffix(".py") for path in FILES]
-_SQL = re.compile(r"\s*\(?(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\s[^a-z]*\b(FROM|INTO|SET|SELECT)?\b")
+# Their statements are CQL, not SQL; or DataFrames are read by a query.
+OTHER_LANGUAGES = ("lake", "spark", "kafka")
+CQL = {
+    "files/flat_table.py",
+    "housekeeping/demo_events.py",
+    "lakehouse/events.py",
+    "verify/identities.py",
+    "verify/unread.py",
+}
+MODULES = sorted(
+    path
+    for path in INCLUDE.rglob("*.py")
+    if path.relative_to(INCLUDE).parts[0] not in OTHER_LANGUAGES and path.relative_to(INCLUDE).as_posix() not in CQL
+)
+_SQL = re.compile(r"\s*\(?(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\s")
 
 
 def name_of(path: Path) -> str:
@@ -75,7 +88,7 @@ def test_percent_signs_are_binds(path: Path) -> None:
     sql = Statements(str(path))
     for name in sql.templates:
         text = re.split(rf"^-- name: {name}\n", path.read_text(), flags=re.MULTILINE)[1].partition("-- name:")[0]
-        stray = re.findall(r"(?<!%)%(?!\(\w+\)s|s\b|%).?", re.sub(r"\{%.*?%\}", "", text))
+        stray = re.findall(r"(?<!%)%(?!\([\w{} ]+\)s|s\b|%).?", re.sub(r"\{%.*?%\}", "", text))
         assert not stray, f"{path}: {name} has {stray}. Write a literal percent sign as %%."
 
 

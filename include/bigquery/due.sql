@@ -1,0 +1,13 @@
+-- name: loaded
+-- Records that an hour was loaded, unless a later attempt was.
+UPDATE etl.lakehouse_hours SET loaded_change = %(attempt)s, loaded_at = CURRENT_TIMESTAMP(6)
+WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(loaded_change, 0) <= %(attempt)s;
+
+-- name: use_table
+-- Records which table of BigQuery the warehouse is about.
+INSERT INTO etl.bigquery_tables (pipeline, table_id, created_ms) VALUES (%(pipeline)s, %(table_id)s, %(created_ms)s)
+ON DUPLICATE KEY UPDATE table_id = VALUES(table_id), created_ms = VALUES(created_ms);
+
+-- name: not_loaded
+-- Makes all hours due.
+UPDATE etl.lakehouse_hours SET loaded_change = NULL WHERE pipeline = %(pipeline)s AND loaded_change IS NOT NULL;

@@ -1,0 +1,83 @@
+-- name: old_payloads
+-- Rejected events with a payload that is older than `age`, after the last one: one row per event.
+SELECT rejected_id FROM etl.rejected_events
+WHERE rejected_id > %(after)s AND pipeline = %(pipeline)s
+  AND rejected_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND AND payload <> ''
+ORDER BY rejected_id LIMIT %(limit)s;
+
+-- name: old_samples
+-- Check results with a sample that is older than `age`, after the last one: one row per result.
+SELECT r.check_result_id FROM etl.check_results AS r
+JOIN etl.batches AS b ON b.batch_id = r.batch_id
+WHERE r.check_result_id > %(after)s AND b.pipeline = %(pipeline)s AND r.sample IS NOT NULL
+  AND r.checked_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND
+ORDER BY r.check_result_id LIMIT %(limit)s;
+
+-- name: old_batches
+-- Closed batches older than `age`, after the last one: one row per batch. The newest one stays, and the newest merged ones.
+SELECT batch_id FROM etl.batches
+WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s AND state <> 'open'
+  AND (state <> 'merged' OR batch_id < %(kept_merged)s)
+  AND opened_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND
+ORDER BY batch_id LIMIT %(limit)s;
+
+-- name: over_drifts
+-- Drift that ended longer than `age` ago, and undeclared fields: one row per drift. One that still holds minutes stays: they
+-- are judged by it when they are read again.
+SELECT d.drift_id, d.kind, d.field FROM etl.drifts AS d
+WHERE d.pipeline = %(pipeline)s AND d.accepted_by IS NULL AND (d.ended_minute IS NOT NULL OR d.kind = %(appeared)s)
+  AND GREATEST(d.found_at, COALESCE(d.ended_minute, d.last_minute, d.first_minute))
+    < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND
+  AND NOT EXISTS (
+    SELECT 1 FROM etl.minute_ledger AS l
+    JOIN etl.holds AS h ON h.pipeline = l.pipeline AND h.minute = l.minute
+    WHERE l.pipeline = d.pipeline AND l.state = 'held'
+      AND l.minute >= d.first_minute - INTERVAL 1 DAY AND l.minute < COALESCE(d.ended_minute, '9999-12-31')
+      AND h.failing_checks LIKE CASE d.kind
+        {% for kind in kinds %}
+        WHEN '{{ kind }}' THEN %(check_{{ kind }})s
+        {% endfor %}
+      END
+  );
+
+-- name: count_attempt
+-- How many rows a table of staging has of an attempt: one row.
+SELECT COUNT(*) FROM {{ table }} WHERE attempt = %(attempt)s;
+
+-- name: remove_attempt
+-- Removes some rows of an attempt from a table of staging.
+DELETE FROM {{ table }} WHERE attempt = %(attempt)s LIMIT %(chunk)s;
+
+-- name: remove_of_batches
+-- Removes the rows of batches from a table.
+DELETE FROM {{ table }} WHERE batch_id IN (%(ids)s);
+
+-- name: remove_attempts
+-- Removes the attempts of batches. The newest stays whatever its batch: no server may ever begin to number from below it.
+DELETE FROM etl.attempts WHERE attempt < %(newest)s AND batch_id IN (%(ids)s);
+
+-- name: count_field_counts
+-- How many counts of fields were merged longer than `age` ago: one row.
+SELECT COUNT(*) FROM etl.minute_fields
+WHERE pipeline = %(pipeline)s AND merged_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND;
+
+-- name: remove_field_counts
+-- Removes some of them.
+DELETE FROM etl.minute_fields
+WHERE pipeline = %(pipeline)s AND merged_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND
+LIMIT %(chunk)s;
+
+-- name: kept_merged
+-- The oldest of the newest merged batches that are kept: one row, or none.
+SELECT batch_id FROM etl.batches
+WHERE pipeline = %(pipeline)s AND state = 'merged' ORDER BY batch_id DESC LIMIT 1 OFFSET %(kept)s;
+
+-- name: undeclared_fields
+-- Counts of fields with undeclared ones: one row per minute.
+SELECT field_counts FROM etl.minute_fields WHERE pipeline = %(pipeline)s AND field_counts NOT LIKE '%%"unknown": {}%%';
+
+-- name: open_batch_of
+-- The batch of an attempt, if it is open: one row, or none.
+SELECT b.batch_id FROM etl.attempts AS a
+JOIN etl.batches AS b ON b.batch_id = a.batch_id
+WHERE a.attempt = %(attempt)s AND b.state = 'open';

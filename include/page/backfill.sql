@@ -1,0 +1,14 @@
+-- name: known
+-- What the ledger has of a range of minutes: one row.
+SELECT COUNT(*) AS known, COALESCE(SUM(raw_rows), 0) AS raw_rows, COALESCE(SUM(pending), 0) AS pending,
+  COALESCE(SUM(state = 'held' AND pending = 0), 0) AS held, COALESCE(SUM(state = 'closed'), 0) AS closed
+FROM etl.minute_ledger
+WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s;
+
+-- name: seconds
+-- How long the newest merged batches of a pipeline took, from opened to merged: one row.
+SELECT AVG(TIMESTAMPDIFF(MICROSECOND, b.opened_at, b.merged_at)) / 1000000 AS seconds
+FROM (
+  SELECT opened_at, merged_at FROM etl.batches
+  WHERE pipeline = %(pipeline)s AND state = 'merged' ORDER BY batch_id DESC LIMIT %(like)s
+) AS b;

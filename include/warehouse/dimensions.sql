@@ -1,0 +1,8 @@
+-- name: upsert
+-- Adds a row of a dimension, or replaces the one of its key.
+INSERT INTO {{ dimension.table }} ({{ dimension.columns | join(", ") }})
+VALUES ({{ (["%s"] * (dimension.columns | length)) | join(", ") }})
+ON DUPLICATE KEY UPDATE
+  {% for name in dimension.columns if name != dimension.key %}
+  {{ name }} = VALUES({{ name }}){{ "" if loop.last else "," }}
+  {% endfor %};

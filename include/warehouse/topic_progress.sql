@@ -1,0 +1,17 @@
+-- name: record
+-- Keeps how far the consumers of a partition have come. moved_at is first: it depends on what the other columns still hold.
+INSERT INTO etl.topic_progress (pipeline, topic, partition_number, committed, waiting, moved_at, seen_at)
+VALUES (%(pipeline)s, %(topic)s, %(partition)s, %(committed)s, %(waiting)s, %(now)s, %(now)s)
+ON DUPLICATE KEY UPDATE
+  moved_at = IF(waiting > 0 AND VALUES(waiting) > 0 AND committed = VALUES(committed), moved_at, VALUES(moved_at)),
+  committed = VALUES(committed), waiting = VALUES(waiting), seen_at = VALUES(seen_at);
+
+-- name: stuck
+-- Partitions whose messages have not moved since `before`: one row per partition.
+SELECT partition_number, waiting, moved_at FROM etl.topic_progress
+WHERE pipeline = %(pipeline)s AND topic = %(topic)s AND waiting > 0 AND moved_at < %(before)s
+ORDER BY partition_number;
+
+-- name: last_answer
+-- When the broker last answered for a pipeline: one row.
+SELECT MAX(seen_at) FROM etl.topic_progress WHERE pipeline = %(pipeline)s;
