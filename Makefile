@@ -6,7 +6,7 @@ VENV := .local/venv/bin
 LOCAL := $(VENV)/python -m local
 MINUTEMARK := ./minutemark
 # The commands of include/commands.py, which `./minutemark --help` lists, too.
-COMMANDS := verify held rejected release accept
+COMMANDS := import replay-csv ingest schema verify held rejected release accept reprocess replay housekeeping
 UV := .local/tools/uv/bin/uv
 
 # Variables of the command line (make run AIRFLOW_PORT=8081) reach the commands as environment variables.
@@ -23,7 +23,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage schema pipeline import replay-csv ingest replay housekeeping latency bench page-bench volume shop-file faults rehearse test lint lint-page docs outdated clean
+.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage pipeline latency bench page-bench volume shop-file faults rehearse test lint lint-page docs outdated clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-15s%s\n", $$1, part[1]; if (n > 1) printf "%-19s%s\n", "", part[2] }'
@@ -42,7 +42,8 @@ help: ## list the targets
 # Variables of make's command line are options of the command. MINUTEMARK_FROM_MAKE names them: others may be set by chance.
 $(COMMANDS): export MINUTEMARK_FROM_MAKE = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(COMMANDS):
-	@$(MINUTEMARK) $@
+	@$(MINUTEMARK) $@ $(OPTIONS)
+housekeeping: OPTIONS = $(foreach pair,$(KEEP),--keep-$(subst _,-,$(subst =, ,$(pair)))) # KEEP="batches=30 demo_events=2"
 
 setup: ## install missing OS packages, the Python environment and the jars
 	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) not found. Install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 1; }
@@ -99,9 +100,6 @@ else
 	@$(VENV)/python -m tests.lineage.derive
 endif
 
-schema: ## create missing tables, topics and grants in Cassandra, MySQL and Kafka; leaves existing ones as they are
-	@$(LOCAL) schema
-
 pipeline: ## create a new pipeline from a working skeleton | NAME=turnover
 	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make setup" >&2; exit 1; }; $(LOCAL) pipeline --name="$(NAME)"
 
@@ -122,34 +120,12 @@ shop-file: setup ## generate a file of shop events with the distributions of the
 	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
 	  $(if $(SEED),--seed="$(SEED)")
 
-FILE_OPTIONS = $(if $(ENCODING),--encoding "$(ENCODING)") $(if $(FORMAT),--format "$(FORMAT)") \
-	$(if $(MAX_REJECTED),--max-rejected "$(MAX_REJECTED)")
-
-import: ## import events or a dimension | PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; PIPELINE=… FROM=keyspace.table (ENCODING=cp1252 FORMAT=csv,semicolon,backslash|jsonl MAX_REJECTED=20)
-	@$(LOCAL) import $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(TABLE),--table "$(TABLE)") $(if $(FILE),--file "$(FILE)") \
-	  $(if $(FROM),--from "$(FROM)") $(FILE_OPTIONS)
-
-replay-csv: ## send a CSV through Kafka as if it happened now | PIPELINE=recruitment FILE=x.csv (RATE=1|60|max SHIFT=now|none SAMPLE=10000 AGAIN=1 ENCODING=cp1252 FORMAT=… MAX_REJECTED=20)
-	@$(LOCAL) replay-csv --pipeline="$(PIPELINE)" --file="$(FILE)" --rate="$(RATE)" --shift="$(SHIFT)" --sample="$(SAMPLE)" \
-	  $(FILE_OPTIONS) $(if $(AGAIN),--again)
-
-ingest: ## consume a topic into the lake, up to its end | PIPELINE=recruitment (SECONDS=60: follow it for 60 s; AGAIN=1: consume all it still holds)
-	@$(LOCAL) ingest $(if $(PIPELINE),--pipeline "$(PIPELINE)") $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(AGAIN),--again)
-
 faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 rehearse: setup ## run the services of docker-compose.override.yml without Docker until both pipelines are fresh | KEEP=1 (keep them running)
 	@$(VENV)/python -m local.servers.mysql
 	@KEEP="$(KEEP)" $(VENV)/python -m tests.rehearsal
-
-# Free text is passed in the environment, as a statement is.
-replay: export REPLAY_REASON = $(REASON)
-replay: ## reprocess rejected events after a rule or a row was fixed | PIPELINE=recruitment (REASON="…" FROM=… TO=… WAIT=0)
-	@$(LOCAL) replay --pipeline "$(PIPELINE)" --reason="$$REPLAY_REASON" --from "$(FROM)" --to "$(TO)" $(if $(WAIT),--wait "$(WAIT)")
-
-housekeeping: ## delete data past its retention | DRY=1 (only count it), KEEP="batches=30 demo_events=2" (days)
-	@$(LOCAL) housekeeping $(if $(DRY),--dry-run) $(if $(KEEP),--keep $(KEEP))
 
 test: setup ## run the test suite in two processes | ARGS="-k merge" (only these tests)
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt

@@ -1,12 +1,11 @@
 """Operations as DAGs with forms: set-up, import, release, accept, replay, verify, housekeeping; `make` calls the same code."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
-from include import commands, pipelines
+from include import commands
 from plugins import lineage
 from plugins.minute_dag import START
 from plugins.notifiers import NotifyFailedRun
@@ -44,28 +43,6 @@ def apply_schema() -> None:
     set_up()
 
 
-@task(execution_timeout=timedelta(hours=12))  # a file of any size; an interrupted import resumes
-def import_rows(params=None) -> None:
-    import contextlib
-
-    from airflow.sdk.exceptions import AirflowFailException
-
-    from include.files.csv_records import FileRefused
-    from include.files.import_root import file_below_root
-    from include.files.imports import run_import
-
-    try:
-        with contextlib.ExitStack() as stack:
-            file = params["file"] and stack.enter_context(file_below_root(params["file"]))
-            source = (params["pipeline"], params["table"], file, params["from"])
-            summary = run_import(*source, encoding=params["encoding"] or "", form=params["format"] or "")
-    except FileRefused as refused:
-        raise AirflowFailException(str(refused)) from None
-    print(summary)
-    if problem := summary.shortfall(params["max_rejected"]):
-        raise AirflowFailException(problem)
-
-
 def operation(name: str, task_id: str, timeout: timedelta):
     """The task that runs this command of include/commands.py with the values of the form."""
 
@@ -96,22 +73,29 @@ def run_operation(name: str, params: Mapping, dag_run, ti=None) -> None:
         raise AirflowFailException(problem)
 
 
-release_minutes = operation("release", "release_minutes", timedelta(minutes=5))
-accept_drift = operation("accept", "accept_drift", timedelta(minutes=5))
-recount = operation("verify", "recount", timedelta(hours=12))  # every id of the lake is read
+@task(execution_timeout=timedelta(hours=12))  # a file of any size; an interrupted import resumes
+def import_rows(params=None, dag_run=None) -> None:
+    """Reads files of its folder only."""
+    import contextlib
 
-
-@task(execution_timeout=timedelta(hours=12))  # a replay of weeks waits until all their minutes are merged
-def replay_rejected(params=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.operations.reprocess import ReprocessingStalled, run_reprocess
-    from include.window import WindowRefused
+    from include.files.csv_records import FileRefused
+    from include.files.import_root import file_below_root
 
-    try:
-        run_reprocess(params["pipeline"], params["reason"], params["from"], params["to"], wait=params["wait"])
-    except (WindowRefused, ReprocessingStalled) as refused:
-        raise AirflowFailException(str(refused)) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            file = params["file"] and stack.enter_context(file_below_root(params["file"]))
+        except FileRefused as refused:
+            raise AirflowFailException(str(refused)) from None
+        run_operation("import", params | {"file": file}, dag_run)
+
+
+release_minutes = operation("release", "release_minutes", timedelta(minutes=5))
+accept_drift = operation("accept", "accept_drift", timedelta(minutes=5))
+# Reprocessing weeks waits until all their minutes are merged.
+replay_rejected = operation("reprocess", "replay_rejected", timedelta(hours=12))
+recount = operation("verify", "recount", timedelta(hours=12))  # every id of the lake is read
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -187,7 +171,7 @@ with DAG(
 with DAG(
     "minutemark_import",
     schedule=None,
-    description="Imports events from a file or a Cassandra table, or a dimension from a CSV file.",
+    description=commands.get("import").help,
     doc_md=(
         "- Events from a file: set `pipeline` and `file`.\n"
         "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
@@ -198,50 +182,11 @@ with DAG(
         "resumes where it stopped."
     ),
     tags=["minutemark", "operations"],
-    params={
-        "pipeline": Param(
-            None,
-            enum=[None, *pipelines.all_pipelines()],
-            description="Pipeline of the events. Leave empty for a dimension.",
-        ),
-        "table": Param(None, type=["null", "string"], description="Dimension to import the file into, such as job."),
-        "file": Param(
-            None,
-            type=["null", "string"],
-            description="Path below MINUTEMARK_IMPORT_ROOT on the worker of a file of CSV or JSON lines, plain or packed.",
-        ),
-        "from": Param(None, type=["null", "string"], description="Flat Cassandra table to copy, as keyspace.table."),
-        "encoding": Param(
-            None,
-            type=["null", "string"],
-            description="Character encoding of the file, such as cp1252. Empty: UTF-8, or as its byte order mark says.",
-        ),
-        "format": Param(
-            None,
-            type=["null", "string"],
-            description="Words such as csv,semicolon,backslash or jsonl. Empty: recognized from the file.",
-        ),
-        "max_rejected": Param(
-            20,
-            type="number",
-            minimum=0,
-            maximum=100,
-            description="Fail if more than this percentage of the rows is rejected.",
-        ),
-    },
+    params=form("import"),
     dagrun_timeout=timedelta(hours=13),
     **SETTINGS,
 ):
     import_rows()
-
-PIPELINE = Param(
-    next(iter(pipelines.all_pipelines())), enum=[*pipelines.all_pipelines()], description="Pipeline to work on."
-)
-
-
-def time_param(description: str) -> Param:
-    return Param(None, type=["null", "string"], format="date-time", description=description)
-
 
 with DAG(
     "minutemark_release",
@@ -281,22 +226,14 @@ with DAG(
 with DAG(
     "minutemark_replay",
     schedule=None,
-    description="Reprocesses rejected events after a rule or a row was fixed.",
+    description=commands.get("reprocess").help,
     doc_md=(
         "Rejected events of the lake are read again, together with their whole minutes. Rejected rows of imports and topics "
         "are validated again, and written to the lake if they are valid now. Every row counts once, however often this DAG "
         "runs. With `wait`, it ends when the minutes are merged, and its log reports the outcome."
     ),
     tags=["minutemark", "operations"],
-    params={
-        "pipeline": PIPELINE,
-        "reason": Param(
-            None, type=["null", "string"], description="Only events whose rejection reason starts with this text."
-        ),
-        "from": time_param("Only events from this minute on (UTC)."),
-        "to": time_param("Only events before this minute (UTC)."),
-        "wait": Param(True, type="boolean", description="Wait until the minutes are merged, and report the outcome."),
-    },
+    params=form("reprocess"),
     dagrun_timeout=timedelta(hours=13),
     **SETTINGS,
 ):
@@ -320,10 +257,6 @@ with DAG(
     recount()
 
 
-def _default(kept: timedelta | None) -> str:
-    return "for ever" if kept is None else str(kept.days)
-
-
 HOUSEKEEPING = {
     "make_partitions": "Makes the partitions of the next seven days in tables that have one for each day.",
     "drop_days": "Drops old days of such tables, for pipelines that declare `rows_by_day`. Facts do not change.",
@@ -335,17 +268,6 @@ HOUSEKEEPING = {
     "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",
     "fold_contributions": "Folds old contributions from one row per minute to one per hour. Facts do not change.",
 }
-RETENTIONS = {
-    "staging": "Days until an open batch without new attempts is given up and its staged rows are deleted.",
-    "change_log": "Days to keep a day of the change log after its last change.",
-    "rejected_payloads": "Days to keep the payloads of rejected events.",
-    "check_samples": "Days to keep the sample rows of check results.",
-    "batches": "Days to keep batches, their minutes and attempts, and records of drift that is over.",
-    "contributions": "Days to keep contributions by minute before they are folded by hour.",
-    "demo_events": "Days to keep demo events in the lake.",
-    "field_counts": "Days to keep the counts of fields per minute.",
-    "rows_by_day": "Days to keep rows of events, for pipelines that declare it.",
-}
 with DAG(
     "minutemark_housekeeping",
     schedule=CronDataIntervalTimetable("17 3 * * *", timezone="UTC"),
@@ -356,19 +278,7 @@ with DAG(
         "the run only counts what it would delete."
     ),
     tags=["minutemark", "operations"],
-    params={
-        "dry_run": Param(False, type="boolean", title="dry_run", description="Only count what would be deleted."),
-        **{
-            f"keep_{field.name}": Param(
-                None,
-                type=["null", "number"],
-                minimum=1,
-                title=f"keep_{field.name}",
-                description=f"{RETENTIONS[field.name]} Empty: as declared, {_default(field.default)} by default.",
-            )
-            for field in fields(pipelines.Retention)
-        },
-    },
+    params=form("housekeeping"),
     dagrun_timeout=timedelta(hours=6),
     max_active_tasks=1,  # it has a day for it, and the minute DAGs need the cores
     **SETTINGS,

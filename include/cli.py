@@ -39,6 +39,10 @@ _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 class _Group(click.Group):
     """Lists its commands under the headings of the table."""
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        former = {command.alias: command.name for command in COMMANDS if command.alias}
+        return super().get_command(ctx, former.get(cmd_name, cmd_name))
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, commands in groupby(COMMANDS, key=lambda command: command.group):
             with formatter.section(heading):
@@ -92,8 +96,8 @@ def _click_command(command: Command, typed: Sequence[str]) -> click.Command:
     params = [_click_parameter(parameter, variable(parameter.make_variable)) for parameter in command.parameters]
     if command.formats:
         choice = click.Choice(command.formats)
-        params.append(click.Option(["--format", "form"], type=choice, default="table", envvar=variable("FORMAT")))
-    params.append(click.Option(["--json", "json"], is_flag=True, help="Print JSON.", envvar=variable("JSON")))
+        params.append(click.Option(["--format", "shown_as"], type=choice, default="table", envvar=variable("FORMAT")))
+    params.append(click.Option(["--json", "shown_as_json"], is_flag=True, help="Print JSON.", envvar=variable("JSON")))
     return _Command(
         command.name,
         callback=partial(_run, command),
@@ -117,9 +121,9 @@ def _click_parameter(one: Parameter, variable: str | None) -> click.Parameter:
     )
 
 
-def _run(command: Command, *, json: bool, form: str = "", **keywords) -> None:
+def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keywords) -> None:
     """Call the operation, print its result, and end with its exit status."""
-    json = json or form == "json"
+    json = shown_as_json or shown_as == "json"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         _use_connections()
@@ -137,7 +141,7 @@ def _run(command: Command, *, json: bool, form: str = "", **keywords) -> None:
     if json:
         _print(as_json(result))
     else:
-        _print(result.in_format(form) if form else result)
+        _print(result.in_format(shown_as) if shown_as else result)
     problem = getattr(result, "problem", None)
     _end(1 if problem else 0, problem)
 
@@ -147,6 +151,7 @@ def _use_connections() -> None:
     env = env_file.state() / "env"
     if known := env_file.read(env):
         env_file.use(known)
+        os.environ.setdefault("MINUTEMARK_DEMO", "1")  # as for the stack that this machine runs
     elif "AIRFLOW_HOME" not in os.environ and not any(name.startswith("AIRFLOW_CONN_") for name in os.environ):
         raise MinutemarkError(
             f"There are no connections: {env} does not exist, and no AIRFLOW_CONN_… is set. Run `make run` or "
@@ -155,9 +160,10 @@ def _use_connections() -> None:
 
 
 def _print(text: object, file=None) -> None:
-    """Print, unless the reader has closed the pipe (`… | head`): the operation is then finished all the same."""
+    """Print a text that is not empty, unless its reader has closed the pipe (`… | head`). The operation continues."""
     try:
-        print(text, file=file, flush=True)
+        if str(text):
+            print(text, file=file, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
 

@@ -6,10 +6,12 @@ DAG files import this module while they are parsed: it opens nothing, and import
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from include import pipelines
-from include.parameters import MINUTE, NUMBER, WHOLE, Command, Parameter
+from include.parameters import FLAG, MINUTE, NUMBER, PERCENTAGE, TEXT, WHOLE, Command, Parameter
 
+BRING = "Bring data in"
 CHECK = "Check and fix"
 LISTING = ("table", "tsv", "json")
 
@@ -21,8 +23,108 @@ WHY = Parameter("why", "Reason, kept in the record.")
 BY = Parameter("by", "Name to note beside the reason. The record names the user who runs the command.")
 FROM = Parameter("from", "First minute of the range (UTC).", MINUTE, keyword="start")
 TO = Parameter("to", "End of the range (UTC), not included.", MINUTE, keyword="end")
+FILE = Parameter(
+    "file",
+    "File of CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip), recognized by its content.",
+    positional=True,
+)
+FILE_OPTIONS = (
+    Parameter(
+        "encoding", "Character encoding of the file, such as cp1252. Empty: UTF-8, or as its byte order mark says."
+    ),
+    Parameter(
+        "format", "Words such as csv,semicolon,backslash or jsonl. Empty: recognized from the file.", keyword="form"
+    ),
+    Parameter(
+        "max_rejected", "Fail if more than this percentage of the rows is rejected.", PERCENTAGE, 20, least=0, most=100
+    ),
+)
+STOPPED = "Stopped. The same command continues where this one stopped."
+RETENTIONS = {
+    "staging": "Days until an open batch without new attempts is given up and its staged rows are deleted.",
+    "change_log": "Days to keep a day of the change log after its last change.",
+    "rejected_payloads": "Days to keep the payloads of rejected events.",
+    "check_samples": "Days to keep the sample rows of check results.",
+    "batches": "Days to keep batches, their minutes and attempts, and records of drift that is over.",
+    "contributions": "Days to keep contributions by minute before they are folded by hour.",
+    "demo_events": "Days to keep demo events in the lake.",
+    "field_counts": "Days to keep the counts of fields per minute.",
+    "rows_by_day": "Days to keep rows of events, for pipelines that declare it.",
+}
+
+
+def _keep(name: str, declared: timedelta | None) -> Parameter:
+    default = "for ever" if declared is None else declared.days
+    text = f"{RETENTIONS[name]} Empty: as declared, {default} by default."
+    return Parameter(f"keep_{name}", text, NUMBER, least=1)
+
 
 COMMANDS = (
+    Command(
+        "import",
+        "include.files.imports:run_import",
+        "Imports events from a file or a Cassandra table, or a dimension from a CSV file.",
+        BRING,
+        (
+            replace(FILE, help=f"{FILE.help} The DAG takes a path below MINUTEMARK_IMPORT_ROOT."),
+            replace(
+                PIPELINE, help="Pipeline of the events. Leave empty for a dimension.", required=False, positional=False
+            ),
+            Parameter("table", "Dimension to import the file into, such as job."),
+            Parameter("from", "Flat Cassandra table to copy, as keyspace.table.", TEXT, keyword="source"),
+            *FILE_OPTIONS,
+        ),
+        details="[operations.md](operations.md#import-a-file-or-a-table)",
+        failed="Import failed.",
+        stopped=STOPPED,
+        dag="minutemark_import",
+    ),
+    Command(
+        "replay-csv",
+        "include.files.replay_csv:run_replay",
+        "Sends a file of events through Kafka as if they happened now, at any speed, all of them or a sample.",
+        BRING,
+        (
+            PIPELINE,
+            replace(FILE, required=True),
+            Parameter("rate", "Speed relative to the original, or max.", default="1"),
+            Parameter(
+                "shift",
+                "Whether events happen now, or keep their times and ids.",
+                default="now",
+                choices=("now", "none"),
+            ),
+            Parameter("sample", "Number of rows to send, each kind by its share. Empty: all.", WHOLE, least=1),
+            *FILE_OPTIONS,
+            Parameter("again", "Start over instead of resuming a replay that was stopped.", FLAG, False),
+        ),
+        details="[operations.md](operations.md#replay-a-file-as-if-it-happened-now)",
+        passes=("report",),
+        failed="Replay failed.",
+        stopped=STOPPED,
+    ),
+    Command(
+        "ingest",
+        "include.kafka.ingest:consume",
+        "Consumes a topic into the lake, up to its end.",
+        BRING,
+        (
+            PIPELINE,
+            Parameter("seconds", "Follow the topic for so many seconds. Empty: up to its end.", NUMBER, least=0),
+            Parameter("again", "Consume everything that the topic still holds once more.", FLAG, False),
+        ),
+        details="[operations.md](operations.md#the-topics)",
+        failed="Ingest failed.",
+        stopped="Stopped. Uncommitted messages will be read again.",
+    ),
+    Command(
+        "schema",
+        "include.operations.setup:set_up",
+        "Creates missing tables, topics and grants in Cassandra, MySQL and Kafka.",
+        BRING,
+        details="It changes nothing that exists",
+        dag="minutemark_setup",
+    ),
     Command(
         "verify",
         "include.verify.verify:run_verify",
@@ -106,9 +208,41 @@ COMMANDS = (
         failed="Nothing is accepted.",
         dag="minutemark_accept",
     ),
+    Command(
+        "reprocess",
+        "include.operations.reprocess:run_reprocess",
+        "Reprocesses rejected events after a rule or a row was fixed.",
+        CHECK,
+        (
+            PIPELINE,
+            Parameter("reason", "Only events whose rejection reason starts with this text."),
+            replace(FROM, help="Only events from this minute on (UTC)."),
+            replace(TO, help="Only events before this minute (UTC)."),
+            Parameter("wait", "Wait until the minutes are merged, and report the outcome.", FLAG, True),
+        ),
+        details="They count once ([operations.md](operations.md#rows-are-rejected))",
+        passes=("report",),
+        failed="Reprocessing failed.",
+        stopped="Stopped. Minutes made pending are processed anyway; the same command resumes.",
+        dag="minutemark_replay",
+        alias="replay",
+    ),
+    Command(
+        "housekeeping",
+        "include.housekeeping.steps:keep_house",
+        "Deletes data past its retention, in short transactions beside the running pipelines.",
+        CHECK,
+        (
+            Parameter("dry_run", "Only count what would be deleted.", FLAG, False, variable="DRY"),
+            *(_keep(name, kept) for name, kept in vars(pipelines.Retention()).items()),
+        ),
+        details="A DAG does it every night ([operations.md](operations.md#retention))",
+        passes=("report",),
+        dag="minutemark_housekeeping",
+    ),
 )
 
 
 def get(name: str) -> Command:
-    """The command of that name."""
-    return next(command for command in COMMANDS if command.name == name)
+    """The command of that name, or with that alias."""
+    return next(command for command in COMMANDS if name in (command.name, command.alias))

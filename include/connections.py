@@ -21,7 +21,6 @@ WAREHOUSE_BI = "warehouse_bi"
 WAREHOUSE_ADMIN = "warehouse_admin"
 SPARK = "spark_default"
 KAFKA = "kafka_default"
-LAKEHOUSE_CATALOG = "lakehouse_catalog"
 IDS = (
     LAKE_ADMIN,
     LAKE_READER,
@@ -31,7 +30,7 @@ IDS = (
     WAREHOUSE_BI,
     SPARK,
     KAFKA,
-    LAKEHOUSE_CATALOG,
+    "lakehouse_catalog",
 )
 
 

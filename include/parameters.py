@@ -123,6 +123,7 @@ class Command:
     stopped: str = "Stopped."  # by Ctrl-C
     formats: tuple[str, ...] = ()  # of a listing; all others print text, or JSON
     dag: str | None = None  # with this form
+    alias: str = ""  # the name that it had before
     permission: str = "edit"  # on a pipeline's minute DAG, to start it there: edit, or see its runs
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:

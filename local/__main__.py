@@ -136,34 +136,6 @@ def cloud_function(_: argparse.Namespace) -> int:
     return 0
 
 
-def import_(arguments: argparse.Namespace) -> int:
-    _use_connections("make import")
-    from include.files import imports
-
-    return imports.main(arguments.rest)
-
-
-def replay_csv(arguments: argparse.Namespace) -> int:
-    _use_connections("make replay-csv")
-    from include.files import replay_csv
-
-    return replay_csv.main(arguments.rest)
-
-
-def ingest(arguments: argparse.Namespace) -> int:
-    _use_connections("make ingest")
-    from include.kafka import ingest
-
-    return ingest.main(arguments.rest)
-
-
-def replay(arguments: argparse.Namespace) -> int:
-    _use_connections("make replay")
-    from include.operations import reprocess
-
-    return reprocess.main(arguments.rest)
-
-
 def sql(arguments: argparse.Namespace) -> int:
     from include import pipelines
     from include.warehouse.sql import FOLDER, files
@@ -190,15 +162,6 @@ def lineage(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def schema(_: argparse.Namespace) -> int:
-    _use_connections("make schema")
-    from include.operations import setup
-
-    setup.set_up()
-    say("Schema applied: tables, grants and topics exist.")
-    return 0
-
-
 def pipeline(arguments: argparse.Namespace) -> int:
     from local import new_pipeline
 
@@ -207,22 +170,7 @@ def pipeline(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def housekeeping(arguments: argparse.Namespace) -> int:
-    _use_connections("make housekeeping")
-    os.environ.setdefault("MINUTEMARK_DEMO", "1")  # as for the stack that this machine runs
-    from include.housekeeping import steps
-
-    return steps.main(arguments.rest)
-
-
-OPERATIONS = (
-    import_,
-    replay_csv,
-    ingest,
-    replay,
-    housekeeping,
-    tableau,
-)  # each reads its own arguments
+OPERATIONS = (tableau,)  # each reads its own arguments
 
 
 def _use_connections(what: str) -> None:
@@ -280,7 +228,6 @@ def _parser() -> argparse.ArgumentParser:
     command(cloud_function, help="write the source folder of the Cloud Function")
     command(sql, help="print the SQL of a pipeline").add_argument("--pipeline", default="")
     command(lineage, help="print where a column comes from").add_argument("--column", required=True)
-    command(schema, help="create missing tables, topics and grants")
     command(pipeline, help="create a new pipeline from a working skeleton").add_argument("--name", default="")
     for operation in OPERATIONS:
         command(operation, add_help=False)

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 from airflow.configuration import conf
 
+from include import commands
+
 if TYPE_CHECKING:
     from include.pipelines import Pipeline
 
@@ -30,12 +32,15 @@ _LOOPBACK = ("127.0.0.1", "localhost", "*.localhost", "::1")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?")
 _FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-options", b"SAMEORIGIN"))
 
-VERIFY, IMPORT = "minutemark_verify", "minutemark_import"
-WHOLE = frozenset(
-    {"minutemark_housekeeping", "minutemark_setup"}
-)  # they concern every pipeline, whatever a run's conf names
-NAMED = frozenset({"minutemark_accept", "minutemark_release"})  # their records name the user who triggered the run
-OPERATIONS = frozenset({VERIFY, IMPORT, "minutemark_replay", *WHOLE, *NAMED})
+IMPORT = commands.get("import").dag
+FORMS = {command.dag: command for command in commands.COMMANDS if command.dag}
+OPERATIONS = frozenset(FORMS)
+SEEN = frozenset(dag_id for dag_id, command in FORMS.items() if command.permission == "see")
+# They concern every pipeline, whatever a run's conf names.
+WHOLE = frozenset(dag_id for dag_id, command in FORMS.items() if "pipeline" not in {one.name for one in command.form})
+NAMED = frozenset(
+    dag_id for dag_id, command in FORMS.items() if "user" in command.passes
+)  # the user who triggers a run
 # Routes of Airflow that create, clear or change runs and their tasks; a POST to a route of READS only reads.
 RUNS = re.compile(r"/api/v2/(dags/\{dag_id\}/(dagRuns|clear\w+)(/.*)?|backfills)")
 READS = re.compile(r".*/(list|dry_run)")
@@ -158,9 +163,9 @@ def _refusal(route: Route, body: bytes, user: Any) -> str | None:
         if dag_id in NAMED and operation.owner not in (None, user.get_name()):
             return f"The record of {dag_id} names the user who triggered the run. Trigger a run of your own instead."
         for pipeline in pipelines_of(dag_id, operation.conf):
-            required = ("GET", pipeline, DagAccessEntity.RUN) if dag_id == VERIFY else ("PUT", pipeline)
+            required = ("GET", pipeline, DagAccessEntity.RUN) if dag_id in SEEN else ("PUT", pipeline)
             if not may(user, *required):
-                need = "see the runs of" if dag_id == VERIFY else "edit"
+                need = "see the runs of" if dag_id in SEEN else "edit"
                 return (
                     f"{dag_id} on pipeline {pipeline.name} requires permission to {need} {pipeline.name}_minute, which "
                     f"user {user.get_name()} does not have. Ask an administrator for it, or choose another pipeline or table."

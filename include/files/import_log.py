@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from include import readings
 from include.lake.admission import Refused
 from include.warehouse import rejected
 from include.warehouse.errors import WarehouseError
@@ -19,31 +17,6 @@ sql = Statements(__file__)
 
 MAX_REJECTED = 20.0  # percent
 TAKE_OVER_SECONDS = 5  # in which a server notices that a client was killed
-
-
-def add_file_options(parser: ArgumentParser) -> None:
-    """Add ENCODING=, FORMAT= and MAX_REJECTED=, the options of every command that reads a file of events."""
-    parser.add_argument(
-        "--encoding", default="", help="ENCODING= such as cp1252 (default: UTF-8, or as the byte order mark says)"
-    )
-    parser.add_argument(
-        "--format", default="", help="FORMAT= words such as csv,semicolon,backslash or jsonl (default: recognized)"
-    )
-    parser.add_argument(
-        "--max-rejected",
-        type=percentage,
-        default=MAX_REJECTED,
-        metavar="PERCENT",
-        help="MAX_REJECTED= fail if more than this percentage of the rows is rejected (default %(default)g)",
-    )
-
-
-def percentage(text: str) -> float:
-    """20 of "20" and of "20 %". Raises ArgumentTypeError."""
-    number = readings.amount(text.strip().removesuffix("%"))
-    if number is None or not 0 <= number <= 100:
-        raise ArgumentTypeError(f"MAX_REJECTED={text} is not a percentage: give a number from 0 to 100.")
-    return float(number)
 
 
 def shortfall(stored: int, rejected: int, most: float, damage: str | None = None) -> str | None:

@@ -6,9 +6,7 @@ is imported again in full when it is started again, which changes nothing.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,12 +15,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from include import pipelines
-from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.files import file_format, parallel_writer
 from include.files.csv_records import FileRefused, Record, csv_records
-from include.files.dimension_rows import UnknownDimension, dimension_of, typed_rows
+from include.files.dimension_rows import dimension_of, typed_rows
 from include.files.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
-from include.files.import_log import ImportLog, add_file_options, shortfall
+from include.files.import_log import MAX_REJECTED, ImportLog, shortfall
 from include.files.import_root import OpenedFile
 from include.files.json_events import events_of
 from include.files.packed_file import Damage
@@ -30,27 +28,16 @@ from include.files.readers import Occurrences, TableEvents, about_columns, check
 from include.files.survey import checked_fingerprint
 from include.lake import change_log
 from include.lake.admission import ClosedRows, Refused
-from include.lake.errors import LakeError
 from include.lake.presence import Presence
 from include.lake.schema import check_table
 from include.lake.session import explained, lake
 from include.lake.writer import Event
 from include.pipelines import Pipeline
 from include.progress_log import Bar
-from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
 
-_REFUSALS = (
-    FileRefused,
-    LakeError,
-    WarehouseError,
-    ConnectionMissing,
-    parallel_writer.ProcessEnded,
-    pipelines.UnknownPipeline,
-    UnknownDimension,
-)
 _ROWS_PER_CHUNK = 4_000
 _VALUES_SHOWN = 10
 _CHARACTERS_PER_CHUNK = 8_000_000
@@ -78,10 +65,12 @@ class ImportSummary:
     ignored_columns: tuple[str, ...] = ()  # of a dimension's file
     unreadable: list[str] = field(default_factory=list)  # values of a dimension that are stored as null
     seconds: float = 0.0
+    max_rejected: float = MAX_REJECTED  # percent
 
-    def shortfall(self, max_rejected: float) -> str | None:
+    @property
+    def problem(self) -> str | None:
         """Why it did not do what it is for."""
-        return shortfall(self.written, self.rejected, max_rejected, self.damage.problem if self.damage else None)
+        return shortfall(self.written, self.rejected, self.max_rejected, self.damage.problem if self.damage else None)
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.recognized}."] if self.recognized else []
@@ -327,57 +316,28 @@ def _finished(summary: ImportSummary, imports: ImportLog, started: float) -> Imp
     return summary
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m include.files.imports …`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="make import", description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", help="PIPELINE= whose events these are, or whose dimension")
-    parser.add_argument(
-        "--file",
-        help="FILE= CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip); it is recognized by its content",
-    )
-    parser.add_argument("--table", help="TABLE= the dimension to import the file into")
-    parser.add_argument("--from", dest="source", metavar="KEYSPACE.TABLE", help="FROM= a flat lake table to copy")
-    add_file_options(parser)
-    args = parser.parse_args(arguments)
-    try:
-        summary = run_import(
-            args.pipeline, args.table, args.file, args.source, encoding=args.encoding, form=args.format
-        )
-    except _REFUSALS as error:
-        print(f"Import failed. {error.args[0]}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
-        return 130
-    print(summary)
-    if problem := summary.shortfall(args.max_rejected):
-        print(f"Import incomplete. {problem}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def run_import(
-    pipeline: str | None,
-    table: str | None,
-    file: str | OpenedFile | None,
-    source: str | None,
-    *,
-    encoding: str = "",
-    form: str = "",
+    pipeline: str | None = None,
+    table: str | None = None,
+    file: str | OpenedFile | None = None,
+    source: str | None = None,
+    encoding: str | None = None,
+    form: str | None = None,
+    max_rejected: float = MAX_REJECTED,
 ) -> ImportSummary:
-    """The import that a command line or a form asks for: PIPELINE, TABLE, FILE and FROM of `make import`."""
+    """Import a file of events or of the dimension `table`, or the flat lake table `source`."""
     owner = pipelines.get(pipeline) if pipeline else None
+    how = {"encoding": encoding or "", "form": form or ""}
     if table and file and not source:
-        return import_dimension(table, file, pipeline=owner, encoding=encoding, form=form)
-    if owner and file and not source:
-        return import_csv(owner, file, encoding=encoding, form=form)
-    if owner and source and not file:
-        return import_table(owner, source)
-    raise FileRefused(
-        "It is unclear what to import. Use one of: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; "
-        "PIPELINE=recruitment FROM=keyspace.table."
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        summary = import_dimension(table, file, pipeline=owner, **how)
+    elif owner and file and not source:
+        summary = import_csv(owner, file, **how)
+    elif owner and source and not file:
+        summary = import_table(owner, source)
+    else:
+        raise FileRefused(
+            "It is unclear what to import. Use one of: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; "
+            "PIPELINE=recruitment FROM=keyspace.table."
+        )
+    summary.max_rejected = max_rejected
+    return summary

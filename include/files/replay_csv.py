@@ -6,19 +6,19 @@ ids and the same times, so that every event counts once.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from include import pipelines
-from include.connections import WAREHOUSE_ETL, ConnectionMissing
+from include.connections import WAREHOUSE_ETL
+from include.errors import MinutemarkError
 from include.files import file_format
-from include.files.csv_records import FileRefused, csv_records
-from include.files.import_log import ImportLog, ImportRunning, add_file_options, shortfall
+from include.files.csv_records import csv_records
+from include.files.import_log import MAX_REJECTED, ImportLog, ImportRunning, shortfall
 from include.files.json_events import events_of
 from include.files.packed_file import Damage
 from include.files.readers import Occurrences, about_columns, check_header, names_of
@@ -28,7 +28,7 @@ from include.files.survey import Sample, Survey, checked_fingerprint, glance_at,
 from include.files.time_shift import Timeline
 from include.kafka import topics
 from include.kafka.clients import BrokerError
-from include.kafka.ingest_mode import SETTING, UnknownIngestMode, ingest_mode
+from include.kafka.ingest_mode import SETTING, ingest_mode
 from include.kafka.producer import producer
 from include.pipelines import Pipeline
 from include.progress_log import Bar
@@ -36,9 +36,6 @@ from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
-
-_REFUSALS = (ReplayRefused, FileRefused, ImportRunning, ConnectionMissing, UnknownIngestMode, pipelines.UnknownPipeline)
-_ENDINGS = (BrokerError, WarehouseError)  # what may end a replay that has started
 
 
 @dataclass
@@ -56,10 +53,12 @@ class ReplaySummary:
     unknown_columns: tuple[str, ...] = ()
     missing_columns: tuple[str, ...] = ()
     seconds: float = 0.0
+    max_rejected: float = MAX_REJECTED  # percent
 
-    def shortfall(self, max_rejected: float) -> str | None:
+    @property
+    def problem(self) -> str | None:
         """Why it did not do what it is for."""
-        return shortfall(self.sent, self.rejected, max_rejected, self.damage.problem if self.damage else None)
+        return shortfall(self.sent, self.rejected, self.max_rejected, self.damage.problem if self.damage else None)
 
     def __str__(self) -> str:
         lines = [
@@ -78,7 +77,14 @@ class ReplaySummary:
 
 
 def replay_csv(
-    pipeline: Pipeline, path: str | Path, how: Manner, *, encoding: str = "", form: str = "", again: bool = False
+    pipeline: Pipeline,
+    path: str | Path,
+    how: Manner,
+    *,
+    encoding: str = "",
+    form: str = "",
+    again: bool = False,
+    report: Callable[[str], object] = print,
 ) -> ReplaySummary:
     """Send the events of a file to the pipeline's topic, each when its time has come.
 
@@ -116,7 +122,7 @@ def replay_csv(
         summary.resumed_at = after_line = progress.position if progress.resumed else None
         times = timeline(how, file_survey, progress.started_at)
         if file_survey:
-            log.info("%s", _announcement(file_survey, times))
+            report(_announcement(file_survey, times))
         clock = Clock(replays.clock())
         # A shifted event has another time than in the file: ingest decides whether its minute is closed.
         admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
@@ -167,50 +173,33 @@ def _utc_now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`make replay-csv`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="make replay-csv", description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", default="", help="PIPELINE= whose events these are")
-    parser.add_argument(
-        "--file",
-        default="",
-        help="FILE= CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip); it is recognized by its content",
-    )
-    parser.add_argument("--rate", default="", help="RATE= speed relative to the original, or max (default 1)")
-    parser.add_argument(
-        "--shift", default="", help="SHIFT=now: they happen now (default); none: they keep times and ids"
-    )
-    parser.add_argument("--sample", default="", help="SAMPLE= number of rows to send, each kind by its share")
-    add_file_options(parser)
-    parser.add_argument(
-        "--again", action="store_true", help="AGAIN=1: start over instead of resuming one that was stopped"
-    )
-    args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("include.operations").setLevel(logging.INFO)
+class ReplayStopped(MinutemarkError):
+    """A store or the broker ended a replay that had started."""
+
+    is_retried = True
+
+
+def run_replay(
+    pipeline: str,
+    file: str,
+    rate: str | None = None,
+    shift: str | None = None,
+    sample: int | None = None,
+    encoding: str | None = None,
+    form: str | None = None,
+    max_rejected: float = MAX_REJECTED,
+    again: bool = False,
+    *,
+    report: Callable[[str], object] = print,
+) -> ReplaySummary:
+    """Send the events of a file to the pipeline's topic; `report` receives what the survey of the file found."""
+    how = manner(rate or "", shift or "", str(sample or ""))
+    known = {"encoding": encoding or "", "form": form or ""}
     try:
-        if not args.pipeline or not args.file:
-            raise ReplayRefused("It is unclear what to replay. Use for example PIPELINE=recruitment FILE=x.csv.")
-        how = manner(args.rate, args.shift, args.sample)
-        options = {"encoding": args.encoding, "form": args.format, "again": args.again}
-        summary = replay_csv(pipelines.get(args.pipeline), args.file, how, **options)
-    except _REFUSALS as error:
-        print(f"Replay failed. {error.args[0]}", file=sys.stderr)
-        return 1
-    except _ENDINGS as error:
-        print(
-            f"Replay failed. {error.args[0]} Then the same command continues where this one stopped.", file=sys.stderr
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The same command continues where this one stopped.", file=sys.stderr)
-        return 130
-    print(summary)
-    if problem := summary.shortfall(args.max_rejected):
-        print(f"Replay incomplete. {problem}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        summary = replay_csv(pipelines.get(pipeline), file, how, **known, again=again, report=report)
+    except ImportRunning:
+        raise
+    except (BrokerError, WarehouseError) as error:
+        raise ReplayStopped(f"{error} Then the same command continues where this one stopped.") from error
+    summary.max_rejected = max_rejected
+    return summary

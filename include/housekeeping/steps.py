@@ -6,29 +6,25 @@ anywhere, the next run resumes, and a repetition removes nothing more.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 
 from include import pipelines
-from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, endpoint
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.errors import MinutemarkError
 from include.housekeeping import expired
 from include.housekeeping.change_log_days import forget_days
 from include.housekeeping.demo_events import remove_demo_events
 from include.housekeeping.folding import fold
 from include.lake.change_log import clock, copy_former_days
-from include.lake.errors import LakeError
 from include.lake.session import explained, lake
 from include.pipelines import Retention
 from include.warehouse import partitions
-from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
@@ -170,40 +166,31 @@ def _given(days: Mapping[str, float | None]) -> dict[str, float]:
     return given
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`make housekeeping`: every step, whatever becomes of the others; 1 when one failed."""
-    parser = argparse.ArgumentParser(prog="housekeeping", description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="count what would be removed, and remove nothing")
-    parser.add_argument("--keep", nargs="*", default=[], metavar="NAME=DAYS", help=f"of {', '.join(RETENTIONS)}")
-    options = parser.parse_args(arguments)
-    try:
-        days = _given(_days(options.keep))
-    except RetentionRefused as refused:
-        print(refused, file=sys.stderr)
-        return 1
-    failed = False
+@dataclass(frozen=True)
+class Outcome:
+    """What all steps did; their lines were reported on the way."""
+
+    removed: list[Removed]
+    failed: list[str]  # steps
+
+    @property
+    def problem(self) -> str | None:
+        return f"These steps failed: {', '.join(self.failed)}." if self.failed else None
+
+    def __str__(self) -> str:
+        return ""
+
+
+def keep_house(*, dry_run: bool = False, report: Callable[[str], object] = print, **keep: float | None) -> Outcome:
+    """Every step, even if others fail; `keep_<retention>` overrides a retention with so many days."""
+    days, outcome = _given({name.removeprefix("keep_"): value for name, value in keep.items()}), Outcome([], [])
     for name, step in STEPS.items():
-        print(f"{name}{' (dry run: nothing is changed)' if options.dry_run else ''}")
+        report(f"{name}{' (dry run: nothing is changed)' if dry_run else ''}")
         try:
-            for removed in step(days, options.dry_run):
-                print(f"  {removed}")
-        except (ConnectionMissing, LakeError, WarehouseError) as error:
-            print(f"  failed: {error}", file=sys.stderr)
-            failed = True
-    return int(failed)
-
-
-def _days(texts: list[str]) -> dict[str, float]:
-    days_by_table = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            days_by_table[name] = float(value)
-        except ValueError:
-            raise RetentionRefused(f"{text!r} is not a retention. Write NAME=DAYS, such as batches=30.") from None
-    return days_by_table
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    sys.exit(main())
+            for removed in step(days, dry_run):
+                report(f"  {removed}")
+                outcome.removed.append(removed)
+        except MinutemarkError as error:
+            report(f"  failed: {error}")
+            outcome.failed.append(name)
+    return outcome

@@ -8,9 +8,7 @@ After a kill the same messages are read again, and are the same rows.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,7 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from include import pipelines
-from include.connections import LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing, Endpoint
+from include.connections import LAKE_WRITER, WAREHOUSE_ETL, Endpoint
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, TopicMissing
 from include.kafka.dead_letters import original, put_aside, put_aside_before, with_dead_letters
@@ -27,7 +25,6 @@ from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, dead_letters_o
 from include.kafka.messages import TopicEvents, origin_key, with_topic_id
 from include.lake import change_log
 from include.lake.admission import ClosedRows, Refused
-from include.lake.errors import LakeError
 from include.lake.schema import check_table
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
@@ -46,7 +43,6 @@ log = logging.getLogger(__name__)
 SECONDS = 90.0
 _SECONDS_OF_DEAD_LETTERS = 30.0
 _WAREHOUSE_AGAIN_AFTER = 15.0  # seconds: a server that is away may cost a timeout each time
-_REFUSALS = (BrokerError, LakeError, WarehouseError, ConnectionMissing, pipelines.UnknownPipeline)
 
 
 @dataclass
@@ -277,31 +273,11 @@ def _refused(gap: Gap) -> Refused:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`make ingest`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="make ingest", description=__doc__.splitlines()[0])
-    parser.add_argument("--pipeline", required=True, help="PIPELINE= whose topic")
-    parser.add_argument("--seconds", type=float, help="SECONDS= follow for so long (default: to the topic's end)")
-    parser.add_argument("--again", action="store_true", help="AGAIN=1: all that the topic still holds, once more")
-    args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        pipeline = pipelines.get(args.pipeline)
-        seconds = args.seconds or float("inf")
-        if args.again:
-            print(ingest_again(pipeline))
-        elif ingest_mode() == CONNECT:  # which consumes the topic itself
-            print(ingest_dead_letters(pipeline, seconds=seconds))
-        else:
-            print(ingest(pipeline, lambda: clients.follower(pipeline), seconds=seconds, to_the_end=not args.seconds))
-    except _REFUSALS as error:
-        print(f"Ingest failed. {error.args[0]}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. Uncommitted messages will be read again.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def consume(pipeline: str, seconds: float | None = None, again: bool = False) -> IngestSummary:
+    """Consume the topic up to its end, or for so long; `again`: all that it still holds."""
+    owner, limit = pipelines.get(pipeline), seconds or float("inf")
+    if again:
+        return ingest_again(owner)
+    if ingest_mode() == CONNECT:  # which consumes the topic itself
+        return ingest_dead_letters(owner, seconds=limit)
+    return ingest(owner, lambda: clients.follower(owner), seconds=limit, to_the_end=not seconds)

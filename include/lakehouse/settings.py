@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from include.connections import LAKEHOUSE_CATALOG
 from include.errors import MinutemarkError
 
 SETTING = "MINUTEMARK_LAKEHOUSE"  # where the files are, as fsspec writes it: file:///data/lakehouse, gs://bucket/folder
-CATALOG = LAKEHOUSE_CATALOG  # Airflow connection: of type postgres, or http for a REST catalog
+CATALOG = "lakehouse_catalog"  # Airflow connection: of type postgres, or http for a REST catalog
 
 
 class LakehouseError(MinutemarkError):

@@ -6,20 +6,17 @@ the import's admission and writer. Killed anywhere and started again, it counts 
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from include import pipelines, planner
-from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, ConnectionMissing
+from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL
 from include.errors import MinutemarkError
 from include.files.readers import StoredEvents
 from include.lake import change_log
 from include.lake.admission import NotAdmitted
-from include.lake.errors import LakeError
 from include.lake.keys import minute_of, shard_of, short_id
 from include.lake.schema import check_table
 from include.lake.session import lake
@@ -27,10 +24,9 @@ from include.lake.writer import Event, EventWriter, event_id
 from include.pipelines import Pipeline
 from include.progress_log import Bar
 from include.warehouse import ledger, rejected
-from include.warehouse.errors import WarehouseError
 from include.warehouse.rejected import Choice
 from include.warehouse.session import warehouse
-from include.window import WindowRefused, open_range
+from include.window import in_order
 
 _ROWS_PER_CHUNK = 1_000
 _CHARACTERS_PER_CHUNK = 8_000_000
@@ -59,7 +55,7 @@ class Reprocessing:
         return sum(map(len, self.keys.values()))
 
 
-def start(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = print) -> Reprocessing:
+def begin(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = print) -> Reprocessing:
     """Make the chosen rejected events' minutes pending, and write those of imports that are admissible now to the lake.
 
     `say` first receives the plan. Returns when the next run can take the minutes.
@@ -149,24 +145,36 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a reprocessing did; str() is what people read."""
+
+    text: str
+    rows: int = 0
+    minutes: frozenset[datetime] = frozenset()
+    written: int = 0
+    refused: int = 0
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def run_reprocess(
     pipeline: str,
     reason: str | None = None,
-    from_text: str | None = None,
-    to_text: str | None = None,
-    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
     wait: bool = True,
-    say: Callable[[str], object] = print,
-) -> None:
-    """Reprocess as a command line or a form requests it; `say` receives the plan and the outcome."""
-    choice = Choice((reason or "").strip() or None, *open_range(from_text, to_text))
-    reprocessing = start(pipelines.get(pipeline), choice, say)
-    if not reprocessing.keys:
-        return
-    if wait:
-        say(follow(reprocessing))
-    else:
-        say(f"The next runs of {pipeline}_minute process them.")
+    *,
+    report: Callable[[str], object] = print,
+) -> Outcome:
+    """Reprocess rejected events; `report` receives the plan. Raises ReprocessingStalled."""
+    choice = Choice((reason or "").strip() or None, *in_order(start, end))
+    started = begin(pipelines.get(pipeline), choice, report)
+    if not started.keys:
+        return Outcome("")
+    text = follow(started) if wait else f"The next runs of {pipeline}_minute process them."
+    return Outcome(text, started.rows, frozenset(started.keys), started.written, started.refused)
 
 
 def _write_imports(
@@ -270,33 +278,3 @@ def _reasons(conn, pipeline: Pipeline, choice: Choice) -> str:
 def _span(minutes: Iterable[datetime]) -> str:
     first, last = min(minutes), max(minutes)
     return f"{first:%Y-%m-%d %H:%M}" + (f" to {last:%Y-%m-%d %H:%M}" if first != last else "")
-
-
-_REFUSALS = (
-    WindowRefused,
-    LakeError,
-    WarehouseError,
-    ConnectionMissing,
-    pipelines.UnknownPipeline,
-    ReprocessingStalled,
-)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`make replay`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="make replay", description="Processes rejected events again.")
-    parser.add_argument("--pipeline", required=True, help="PIPELINE= whose events")
-    parser.add_argument("--reason", default="", help="REASON= only events whose reason starts with this text")
-    parser.add_argument("--from", dest="start", default="", help="FROM= the first minute (UTC)")
-    parser.add_argument("--to", default="", help="TO= the end, not included")
-    parser.add_argument("--wait", default="1", help="WAIT=0: do not wait until their minutes are merged")
-    args = parser.parse_args(arguments)
-    try:
-        run_reprocess(args.pipeline, args.reason, args.start, args.to, wait=args.wait != "0")
-    except _REFUSALS as error:
-        print(f"Replay failed. {error.args[0]}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. Minutes made pending are processed anyway; the same command resumes.", file=sys.stderr)
-        return 130
-    return 0

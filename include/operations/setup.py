@@ -7,7 +7,7 @@ import logging
 log = logging.getLogger(__name__)
 
 
-def set_up() -> None:
+def set_up() -> str:
     """Create what is missing in the lake, in the warehouse and, if an ingest mode is set, in Kafka.
 
     Raises while a store does not answer: try again then.
@@ -25,3 +25,4 @@ def set_up() -> None:
 
         topics.make_topics()
         log.info("The topics are there.")
+    return "Schema applied: tables, grants and topics exist."

@@ -121,14 +121,12 @@ class Project:
             writer = csv.DictWriter(lines, HEADER)
             writer.writeheader()
             writer.writerows(rows)
-        return self.python("-m", "include.files.imports", "--pipeline", NAME, "--file", str(file))
+        return self.python("-m", "include.cli", "import", "--pipeline", NAME, str(file))
 
     def verify(self, *, expected: int = 0) -> dict:
         """The report of verify for the new pipeline, as JSON."""
         as_if_settled()
-        text = self.python(
-            *("-m", "include.verify.verify", "--pipeline", NAME, "--patience", "30", "--json"), expected=expected
-        )
+        text = self.python(*("-m", "include.cli", "verify", NAME, "--patience", "30", "--json"), expected=expected)
         return json.loads(text)["pipelines"][NAME]
 
 

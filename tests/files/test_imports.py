@@ -166,7 +166,7 @@ def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_f
     hour = {"the import": 13, "one of its processes": 14}[victim]
     ids = [event_id(f"2026-07-04 {hour}:{number // 4_000:02}:00") for number in range(40_000)]
     path = csv_file(*(f"{one},click,7," for one in ids))
-    command = [sys.executable, "-m", "include.files.imports", "--pipeline", "recruitment", "--file", str(path)]
+    command = [sys.executable, "-m", "include.cli", "import", "--pipeline", "recruitment", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     parent = psutil.Process(process.pid)
     while not (writers := [one for one in parent.children() if "spawn_main" in " ".join(one.cmdline())]):
@@ -176,7 +176,7 @@ def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_f
     _, output = process.communicate(timeout=60)
     assert psutil.wait_procs(writers, timeout=30)[1] == []
     if victim != "the import":
-        assert process.returncode == 1 and "continues where this one stopped" in output and "Traceback" not in output
+        assert process.returncode == 2 and "continues where this one stopped" in output and "Traceback" not in output
     summary = imports.import_csv(recruitment, path)
     assert summary.resumed_at and summary.resumed_at < 40_001
     assert summary.written == 40_000
@@ -277,15 +277,16 @@ def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pipeline", "nothing", "--file", "x.csv"], "There is no pipeline 'nothing'"),
-        (["--pipeline", "recruitment", "--file", "nope.csv"], "file not found"),
-        (["--file", "x.csv"], "not clear what to import"),
-        (["--pipeline", "recruitment", "--file", "x.csv", "--from", "a.b"], "not clear what to import"),
+        (["--pipeline", "nothing", "x.csv"], "`pipeline` is 'nothing'. Choose one of"),
+        (["--pipeline", "recruitment", "nope.csv"], "file not found"),
+        (["x.csv"], "unclear what to import"),
+        (["--pipeline", "recruitment", "x.csv", "--from", "a.b"], "unclear what to import"),
         (["--pipeline", "recruitment", "--from", "bedan.nothing"], "no table bedan.nothing"),
     ],
 )
-def test_the_command_line_says_what_is_wrong_in_one_line(arguments, message, capsys):
-    assert imports.main(arguments) == 1
+def test_the_command_line_says_what_is_wrong_in_one_line(arguments, message, minutemark, capsys):
+    assert minutemark("import", *arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("Import failed. ") and message in error
+    line = error.splitlines()[-1]
+    assert line.startswith(("Import failed. ", "Error: ")) and message in line
     assert "Traceback" not in error

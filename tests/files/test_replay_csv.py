@@ -166,13 +166,13 @@ def test_json_lines_are_replayed_as_the_rows_of_a_csv_are(shop, tmp_path):
     assert [row["payload"] for row in kept(shop)] == ['{"line": "no object"}']
 
 
-def test_of_a_file_that_is_damaged_the_whole_rows_are_sent_and_the_replay_fails(shop, shop_file, monkeypatch, capsys):
+def test_of_a_file_that_is_damaged_the_whole_rows_are_sent_and_the_replay_fails(shop, shop_file, monkeypatch):
     path = shop_file(5, 1, "2019-11-02 12:00:00", name="x.csv.gz")
     whole = path.read_bytes()
     path.write_bytes(whole + b"\x1e" + gzip.compress(b"2019-11-02 12:00:09 UTC,view,1,,,1,s\n")[1:])
     monkeypatch.setitem(replay_csv.pipelines.all_pipelines(), shop.name, shop)
-    assert replay_csv.main(["--pipeline", shop.name, "--file", str(path), "--rate", "max"]) == 1
-    assert f"it is gzip, and damaged at byte {len(whole)}" in capsys.readouterr().err
+    summary = replay_csv.run_replay(shop.name, str(path), rate="max")
+    assert f"it is gzip, and damaged at byte {len(whole)}" in summary.problem
     assert len(sent(shop)) == 5
 
 
@@ -340,7 +340,7 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
     make(SHOP)
     group = group_of(SHOP.name, DAG)
     since = {number: one.end for number, one in topics.reaches(SHOP, group).items()}
-    command = [sys.executable, "-m", "include.files.replay_csv", "--pipeline=ecommerce", f"--file={path}", *words]
+    command = [sys.executable, "-m", "include.cli", "replay-csv", "ecommerce", str(path), *words]
     with subprocess.Popen(command, cwd=ROOT) as process:
         try:
             until(lambda: replays(SHOP) and replays(SHOP)[0]["position"], 60)
@@ -414,49 +414,48 @@ def test_an_event_from_the_future_that_the_topic_refuses_is_kept_and_stops_nothi
     assert "further ahead than topic" in kept(shop)[0]["reason"]
 
 
-OPTIONS = {"pipeline": "ecommerce", "file": "nope.csv"}
-
-
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("arguments", "message"),
     [
-        ({"file": "x.csv"}, "not clear what to replay. Say PIPELINE="),
-        ({"pipeline": "ecommerce"}, "not clear what to replay"),
-        ({"pipeline": "nothing", "file": "x.csv"}, "There is no pipeline 'nothing'"),
-        (OPTIONS, "nope.csv: file not found"),
-        (OPTIONS | {"rate": "fast"}, "RATE=fast is not a speed"),
-        (OPTIONS | {"shift": "later"}, "SHIFT=later is unknown"),
-        (OPTIONS | {"sample": "some"}, "SAMPLE=some is not a number of rows"),
+        (["ecommerce"], "Missing argument 'FILE'"),
+        (["nothing", "x.csv"], "`pipeline` is 'nothing'. Choose one of"),
+        (["ecommerce", "nope.csv"], "nope.csv: file not found"),
+        (["ecommerce", "nope.csv", "--rate", "fast"], "RATE=fast is not a speed"),
+        (["ecommerce", "nope.csv", "--shift", "later"], "`shift` is 'later'. Choose one of now, none."),
+        (["ecommerce", "nope.csv", "--sample", "some"], "'some', which is not a whole number"),
     ],
 )
-def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, options, message, capsys):
+def test_the_command_line_says_what_is_wrong_in_one_line(kafka_broker, arguments, message, minutemark, capsys):
     make(SHOP)
-    assert replay_csv.main([f"--{name}={value}" for name, value in options.items()]) == 1
+    assert minutemark("replay-csv", *arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("Replay failed. ") and message in error
+    line = error.splitlines()[-1]
+    assert line.startswith(("Replay failed. ", "Error: ")) and message in line
     assert "Traceback" not in error
 
 
-def test_without_an_ingest_mode_it_says_how_to_set_one(shop, shop_file, monkeypatch, capsys):
+def test_without_an_ingest_mode_it_says_how_to_set_one(shop, shop_file, minutemark, monkeypatch, capsys):
     path = shop_file(1, 1, "2019-11-13 10:00:00")
     monkeypatch.setenv(SETTING, "")
-    assert replay_csv.main(["--pipeline=ecommerce", f"--file={path}"]) == 1
+    assert minutemark("replay-csv", "ecommerce", str(path)) == 2
     assert "MINUTEMARK_INGEST is empty: nobody takes events from topics" in capsys.readouterr().err
 
 
-def test_without_a_connection_or_a_broker_it_fails_before_the_file_is_read(shop, shop_file, monkeypatch, capsys):
+def test_without_a_connection_or_a_broker_it_fails_before_the_file_is_read(
+    shop, shop_file, minutemark, monkeypatch, capsys
+):
     path = shop_file(1, 1, "2019-11-13 10:00:00")
     monkeypatch.setattr("include.kafka.topics.TIMEOUT", 3.0)
     away = json.dumps({"conn_type": "kafka", "extra": {"bootstrap.servers": "127.0.0.1:1"}})
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", away)
-    assert replay_csv.main(["--pipeline=ecommerce", f"--file={path}"]) == 1
+    assert minutemark("replay-csv", "ecommerce", str(path)) == 2
     error = capsys.readouterr().err
     assert "127.0.0.1:1" in error and "Then the same command continues" in error
     assert replays(SHOP) == []
     environment = {name: value for name, value in os.environ.items() if name != "AIRFLOW_CONN_KAFKA_DEFAULT"}
-    command = [sys.executable, "-m", "include.files.replay_csv", "--pipeline=ecommerce", f"--file={path}"]
+    command = [sys.executable, "-m", "include.cli", "replay-csv", "ecommerce", str(path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Replay failed. Connection 'kafka_default' is not defined" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -465,10 +464,10 @@ def test_ctrl_c_says_that_the_same_command_resumes(kafka_broker, shop_file):
     path = shop_file(2, 3_600, "2019-11-14 10:00:00")
     # Of a terminal: a suite that runs in the background ignores Ctrl-C, and so would its children.
     program = (
-        "import signal, sys; from include.files import replay_csv; "
-        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(replay_csv.main(sys.argv[1:]))"
+        "import signal, sys; from include import cli; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(cli.main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", program, "--pipeline=ecommerce", f"--file={path}"]
+    command = [sys.executable, "-c", program, "replay-csv", "ecommerce", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         until(lambda: replays(SHOP) and replays(SHOP)[0]["position"] == 2, 60)

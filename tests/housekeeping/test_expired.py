@@ -229,14 +229,19 @@ def test_a_retention_that_cannot_be_meant_is_refused_before_anything_goes(lab: L
         steps.run_step("tidy_warehouse", days)
 
 
-def test_make_housekeeping_says_what_it_removed(lab: Lab, schemas: None, capsys: pytest.CaptureFixture) -> None:
+def test_the_command_says_what_it_would_remove(
+    lab: Lab, schemas: None, minutemark, capsys: pytest.CaptureFixture
+) -> None:
     lab.publish({minute(0): []}, rejects=[(minute(0), "bid is negative")], ignored=9)
     age(lab, 2)
-    assert steps.main(["--dry-run", "--keep", "rejected_payloads=1"]) == 0
+    assert minutemark("housekeeping", "--dry-run", "--keep-rejected-payloads", "1") == 0
     assert "recruitment: 1 payloads of rejected events emptied" in capsys.readouterr().out
+    assert minutemark("housekeeping", "--dry-run", "--keep-rejected-payloads=1", "--json") == 0
+    done = json.loads(capsys.readouterr().out)
+    assert {"where": "recruitment", "what": "payloads of rejected events emptied", "count": 1} in done["removed"]
     assert json.loads(lab.one("SELECT payload FROM etl.rejected_events")) == {"secret": "payload"}
-    assert steps.main(["--keep", "rejected_payloads=soon"]) == 1
-    assert "Write NAME=DAYS" in capsys.readouterr().err
+    assert minutemark("housekeeping", "--keep-rejected-payloads=soon") == 2
+    assert "'soon', which is not a number" in capsys.readouterr().err
 
 
 def test_open_batches_of_a_pipeline_that_is_no_longer_declared_are_given_up(lab: Lab) -> None:

@@ -57,7 +57,7 @@ def test_retention_that_overtakes_a_running_follower_is_recorded_as_lost(schemas
     consume(recruitment)
     before = committed(recruitment)
     end = topics.reaches(recruitment, group_of("recruitment", DAG))[1].end
-    command = [sys.executable, "-m", "include.kafka.ingest", "--pipeline", "recruitment", "--seconds", "300"]
+    command = [sys.executable, "-m", "include.cli", "ingest", "recruitment", "--seconds", "300"]
     follower = subprocess.Popen(command, cwd=ROOT)
     try:
         with producer(recruitment) as send:

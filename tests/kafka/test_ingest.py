@@ -260,7 +260,7 @@ def test_a_killed_follower_omits_nothing_and_its_successor_does_not_wait_for_its
     topics.make_topics([recruitment])
     consume(recruitment)
     before = committed(recruitment)
-    command = [sys.executable, "-m", "include.kafka.ingest", "--pipeline", "recruitment", "--seconds", "300"]
+    command = [sys.executable, "-m", "include.cli", "ingest", "recruitment", "--seconds", "300"]
     follower = subprocess.Popen(command, cwd=ROOT)
     try:
         with producer(recruitment) as send:
@@ -290,7 +290,7 @@ def test_a_message_that_is_admissible_by_now_is_replayed_into_the_lake(pipeline,
             (str(identity), pipeline.name),
         )
         conn.commit()
-    reprocess.start(pipeline, Choice(), lambda _: None)
+    reprocess.begin(pipeline, Choice(), lambda _: None)
     assert lake_rows("2026-08-03 12:00")[str(identity)].job_id == 7
     assert [row["reason"].partition(":")[0] for row in kept(pipeline)] == ["the message is not JSON"]
 
@@ -362,14 +362,12 @@ def test_events_of_closed_minutes_are_rejected_and_named(pipeline, send):
     assert "1 rows are of closed minutes, 2026-07-06 10:00:00 to" in str(summary)
 
 
-def test_the_command_ingests_up_to_the_end(schemas, kafka_broker, capsys):
-    from include.kafka import ingest as operation
-
+def test_the_command_ingests_up_to_the_end(schemas, kafka_broker, minutemark, capsys):
     recruitment = pipelines.get("recruitment")
     topics.make_topics([recruitment])
     with producer(recruitment) as send:
         send.write([event("2026-08-10 10:00:00")])
-    assert operation.main(["--pipeline", "recruitment"]) == 0
+    assert minutemark("ingest", "recruitment") == 0
     assert len(lake_rows("2026-08-10 10:00")) == 1
-    assert operation.main(["--pipeline", "nothing"]) == 1
-    assert "There is no pipeline 'nothing'" in capsys.readouterr().err
+    assert minutemark("ingest", "nothing") == 2
+    assert "`pipeline` is 'nothing'. Choose one of" in capsys.readouterr().err

@@ -21,7 +21,7 @@ def test_make_alone_lists_every_target():
 
 def test_make_has_a_target_for_each_command_of_the_table():
     targets = re.search(r"^COMMANDS := (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1).split()
-    assert targets == [command.name for command in COMMANDS]
+    assert targets == [name for command in COMMANDS for name in (command.name, command.alias) if name]
 
 
 @pytest.mark.parametrize(

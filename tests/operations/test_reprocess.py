@@ -125,7 +125,7 @@ def test_rejected_rows_of_the_lake_are_read_again_with_their_minutes(lab: Lab, n
     write(*events(clean, 1))
     run(lab)
     assert pending(lab) == []
-    started = reprocess.start(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     assert pending(lab) == [first, other]
     span = f"{first:%Y-%m-%d %H:%M} to {other:%Y-%m-%d %H:%M}"
     assert output[0] == f"recruitment: 4 rejected rows of 2 minutes, {span}, are read again with their minutes."
@@ -142,9 +142,9 @@ def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, output
     write(*events(first, 10), *events(second, 10))
     run(lab, broken=1)
     lab.query("UPDATE etl.rejected_events SET reason = 'job_id is not a whole number: x' WHERE minute = %s", second)
-    reprocess.start(RECRUITMENT, Choice("job_id is not a whole number"), output.append)
+    reprocess.begin(RECRUITMENT, Choice("job_id is not a whole number"), output.append)
     assert pending(lab) == [second]
-    reprocess.start(RECRUITMENT, Choice(None, first, first + MINUTE), output.append)
+    reprocess.begin(RECRUITMENT, Choice(None, first, first + MINUTE), output.append)
     assert pending(lab) == [first, second]
 
 
@@ -160,7 +160,7 @@ def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, output
         slow = planner.open_delta(RECRUITMENT, session, lab.conn, slow_run, look=look)
     stage(lab, slow, broken=2)
     assert lab.check(slow).passed
-    started = reprocess.start(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     merge.merge(slow)
     lab.query("UPDATE etl.minute_ledger SET settled_before = '2100-01-01'")
     assert pending(lab) == [minute]
@@ -179,7 +179,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     refuse(lab, "sha:3", {"create_time": "still none", "ev": "1"})
     refuse(lab, "sha:4", {"line": "too,few"}, "line 4 is not a record: it has 2 fields")
     refuse(lab, "sha:5", '{"cut off', "create_time is too long")
-    started = reprocess.start(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     assert output == [
         "recruitment: 4 rows of imports and topics are judged again.",
         "1 rows of imports and topics are in the lake now; 3 stay rejected.",
@@ -198,7 +198,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
         "line 4 is not a record: it has 2 fields",
     ]
     before = rejected(lab)
-    reprocess.start(RECRUITMENT, Choice(), output.append)
+    reprocess.begin(RECRUITMENT, Choice(), output.append)
     assert rejected(lab) == before, "A reason does not grow with every replay."
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [
@@ -211,7 +211,7 @@ def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lak
     one, other = events(now - 60 * MINUTE, 2)
     for event in (one, other):
         refuse(lab, f"sha:{event.create_time.time}", {"create_time": str(event.create_time), "bid": "-1"})
-    started = reprocess.start(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     with lake("lake_reader") as session:
         look = planner.look(RECRUITMENT, session, lab.conn)
     batch_id = lab.open(now - 60 * MINUTE, clock=look.clock)
@@ -241,17 +241,17 @@ def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, ou
     }[killed]
     monkeypatch.setattr(*place, die)
     with pytest.raises(KeyboardInterrupt):
-        reprocess.start(RECRUITMENT, Choice(), output.append)
+        reprocess.begin(RECRUITMENT, Choice(), output.append)
     monkeypatch.undo()
     assert rejected(lab) == [("import", "create_time 'x' is not a time-UUID")]
     assert bool(lake_rows(minute)) is (killed != "before the write")
     run(lab, run_id="between")  # takes the minute where it is touched already
-    started = reprocess.start(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     assert (lake_rows(minute), rejected(lab)) == ({event.create_time}, [])
     run(lab, run_id="after")
     assert "still rejected" in reprocess.follow(started, pause=0.01)
     assert lab.facts() == {(7, 0): 1}
-    assert reprocess.start(RECRUITMENT, Choice(), output.append).keys == {}, "Nothing is left to replay."
+    assert reprocess.begin(RECRUITMENT, Choice(), output.append).keys == {}, "Nothing is left to replay."
 
 
 def test_more_rows_than_one_chunk_takes(lab: Lab, now, output, monkeypatch) -> None:
@@ -259,7 +259,7 @@ def test_more_rows_than_one_chunk_takes(lab: Lab, now, output, monkeypatch) -> N
     many = events(now - 60 * MINUTE, 5)
     for number, event in enumerate(many):
         refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
-    assert reprocess.start(RECRUITMENT, Choice(), output.append).written == 5
+    assert reprocess.begin(RECRUITMENT, Choice(), output.append).written == 5
     assert lake_rows(now - 60 * MINUTE) == {event.create_time for event in many}
     assert rejected(lab) == []
 
@@ -283,7 +283,7 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
         "INSERT INTO etl.imports (target, source_key, source_name) VALUES ('recruitment.job', 'job-sha', 'job.csv')"
     )
     refuse(lab, "job-sha:2", {"id": "seven"}, "id 'seven' is not a number")
-    reprocess.start(RECRUITMENT, Choice(), output.append)
+    reprocess.begin(RECRUITMENT, Choice(), output.append)
     assert output == [
         "recruitment: there is nothing to reprocess.",
         "1 rows stay: they are of dimension files (job). Fix the file and import it again.",
@@ -298,7 +298,7 @@ def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, outpu
     run(lab, broken=1)
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=2))
     refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
-    reprocess.start(forgetful, Choice(), output.append)
+    reprocess.begin(forgetful, Choice(), output.append)
     assert pending(lab) == [young]
     assert "1 rows stay: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
@@ -310,7 +310,7 @@ def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, output) 
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
     run(lab, broken=1)
-    started = reprocess.start(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     batch_id = lab.open(minute, run_id="shrunk", clock=now + 5 * MINUTE)
     lab.stage(batch_id, {minute: []})
     assert lab.check(batch_id).held == (minute,)
@@ -321,21 +321,23 @@ def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, output) 
 def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, output) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
-    started = reprocess.start(RECRUITMENT, Choice(), output.append)
+    started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     with pytest.raises(
         reprocess.ReprocessingStalled, match="1 of 1 minutes are still pending.*recruitment_minute paused"
     ):
         reprocess.follow(started, patience=0.05, pause=0.01)
 
 
-def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(lab: Lab, now, capsys, monkeypatch) -> None:
+def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(
+    lab: Lab, now, minutemark, capsys, monkeypatch
+) -> None:
     monkeypatch.setattr(reprocess, "_SECONDS_BETWEEN_LOOKS", 0.05)
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
-    assert reprocess.main(["--pipeline", "recruitment", "--wait", "0"]) == 0
+    assert minutemark("reprocess", "recruitment", "--no-wait") == 0
     assert "The next runs of recruitment_minute process them." in capsys.readouterr().out
     result: list[int] = []
-    command = threading.Thread(target=lambda: result.append(reprocess.main(["--pipeline", "recruitment", "--reason="])))
+    command = threading.Thread(target=lambda: result.append(minutemark("reprocess", "recruitment", "--reason=")))
     with monkeypatch.context() as patch:
         reached = threading.Event()
         follow = reprocess.follow
@@ -351,20 +353,23 @@ def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(lab: L
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--pipeline", "nothing"], "There is no pipeline 'nothing'"),
-        (["--pipeline", "recruitment", "--from", "2026-03-02", "--to", "2026-03-01"], "must be before `to`"),
+        (["nothing"], "`pipeline` is 'nothing'. Choose one of ecommerce, recruitment."),
+        (["recruitment", "--from", "2026-03-02", "--to", "2026-03-01"], "must be before `to`"),
     ],
 )
-def test_the_command_says_what_is_wrong_in_one_line(lab: Lab, capsys, arguments: list[str], says: str) -> None:
-    assert reprocess.main(arguments) == 1
+def test_the_command_says_what_is_wrong_in_one_line(
+    lab: Lab, minutemark, capsys, arguments: list[str], says: str
+) -> None:
+    assert minutemark("reprocess", *arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("Replay failed. ") and says in error and "Traceback" not in error
+    assert error.splitlines()[-1].startswith(("Reprocessing failed. ", "Error: "))
+    assert says in error and "Traceback" not in error
 
 
-def test_a_reason_that_there_is_not_is_answered_with_those_there_are(lab: Lab, now, capsys) -> None:
+def test_a_reason_that_there_is_not_is_answered_with_those_there_are(lab: Lab, now, minutemark, capsys) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
-    assert reprocess.main(["--pipeline", "recruitment", "--reason", "bids are odd"]) == 0
+    assert minutemark("replay", "recruitment", "--reason", "bids are odd") == 0
     shown = capsys.readouterr().out
     assert "Nothing for a reason that begins with 'bids are odd'" in shown
     assert "1 x lake: bid is negative" in shown

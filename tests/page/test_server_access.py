@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from include import pipelines
-from plugins.access import OPERATIONS, RUNS, TRIGGER, VERIFY, WHOLE, route_of
+from plugins.access import OPERATIONS, RUNS, SEEN, TRIGGER, WHOLE, route_of
 from tests.page.auth_manager import RITA
 from tests.page.tour import CHANGES, routes
 
@@ -79,7 +79,7 @@ def trigger(client, dag_id: str, conf: dict | None):
 def test_an_operation_requires_the_permission_of_the_page(as_user, dag_id: str) -> None:
     rita = as_user(RITA)
     refused = trigger(rita, dag_id, {"pipeline": "ecommerce"})
-    need = "see the runs of" if dag_id == VERIFY else "edit"
+    need = "see the runs of" if dag_id in SEEN else "edit"
     assert refused.status_code == 403
     assert f"{dag_id} on pipeline ecommerce requires permission to {need} ecommerce_minute" in refused.json()["detail"]
     for everything in (None, {}, {"pipeline": None}, {"pipeline": "ecommerc"}, {"pipeline": ["recruitment"]}):
