@@ -20,10 +20,12 @@ try:
     import click
     from click.shell_completion import CompletionItem
 except ModuleNotFoundError:
-    sys.exit(
+    print(
         f"The commands need the project's packages, which {sys.executable} does not have. On Linux run: make setup. "
-        "In Airflow, run them in the environment that has requirements.txt."
+        "In Airflow, run them in the environment that has requirements.txt.",
+        file=sys.stderr,
     )
+    sys.exit(2)
 
 from include import env_file
 from include.commands import COMMANDS
