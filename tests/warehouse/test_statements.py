@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +12,10 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from include.warehouse.session import column
+from include.warehouse.session import column, reading, value, warehouse
 from include.warehouse.sql import FOLDER
 from include.warehouse.statements import Statements
+from tests.warehouse.lab import Lab
 
 INCLUDE = FOLDER.parent
 FILES = sorted(path for path in INCLUDE.rglob("*.sql") if FOLDER not in path.parents)
@@ -63,10 +66,24 @@ def test_a_missing_identifier_is_refused(sql: Statements) -> None:
         sql("of_day")
 
 
-@pytest.mark.parametrize(("wanted", "found"), [((1, 3, 4), [1, 3]), ((), [])])
-def test_a_bound_list_stands_for_its_values(lab, wanted: tuple[int, ...], found: list[int]) -> None:
+@pytest.mark.parametrize("client", ["mysqlclient", "mysql-connector-python"])
+@pytest.mark.parametrize(("wanted", "numbers"), [((1, 3, 4), [1, 3]), ((), [])])
+def test_a_bound_list_stands_for_its_values(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, client: str, wanted: tuple[int, ...], numbers: list[int]
+) -> None:
+    described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_ETL", json.dumps(described | {"extra": {"client": client}}))
     query = "SELECT d.n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS d WHERE d.n IN (%(wanted)s) ORDER BY d.n"
-    assert column(lab.conn.cursor(), query, {"wanted": wanted}) == found
+    with warehouse() as conn:
+        assert column(conn.cursor(), query, {"wanted": wanted}) == numbers
+
+
+def test_a_read_ends_its_transaction(lab: Lab) -> None:
+    with warehouse() as conn:
+        with reading(conn) as cursor:
+            cursor.execute("INSERT INTO etl.minute_ledger (pipeline, minute) VALUES ('recruitment', '2026-03-01')")
+        conn.commit()
+        assert value(conn.cursor(), "SELECT COUNT(*) FROM etl.minute_ledger") == 0
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
