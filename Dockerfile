@@ -4,7 +4,7 @@ FROM astrocrpublic.azurecr.io/runtime:3.3-8-python-3.12
 USER root
 ENV JAVA_HOME=/opt/java/openjdk
 ENV PATH="${JAVA_HOME}/bin:${PATH}"
-COPY --from=eclipse-temurin:17-jre /opt/java/openjdk /opt/java/openjdk
+COPY --from=eclipse-temurin:17-jre-noble /opt/java/openjdk /opt/java/openjdk
 
 # The Cassandra connector and the MySQL driver, resolved once, at build time: a run downloads nothing.
 ENV MINUTEMARK_SPARK_JARS=/opt/minutemark/jars \

@@ -138,7 +138,7 @@ def test_connect_and_broker_are_of_one_version():
     image = SERVICES["kafka"]["image"]
     assert f"\nFROM {image}\n" in CONNECT_IMAGE.read_text()
     version = f"<version>{image.rpartition(':')[2]}</version>"
-    for pom in ("docker/connect/transform/pom.xml", "local/connect-pom.xml", "local/servers/kafka-pom.xml"):
+    for pom in ("docker/connect/transform/pom.xml", "local/connect-pom.xml", "local/kafka-pom.xml"):
         assert version in (PROJECT / pom).read_text(), pom
 
 
