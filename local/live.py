@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from local import warehouse
+from local import supervisor, warehouse
 from local.problems import Problem
 
 # Together no wider than a terminal of 80 columns.
@@ -76,7 +76,10 @@ def _duration(seconds: float) -> str:
 
 
 def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
-    """Show the table until the process is interrupted. A warehouse that is away for a moment is reported, no more."""
+    """Show the table until the process is interrupted or the stack is stopped in another terminal.
+
+    A warehouse that is away for a moment is reported, no more.
+    """
     clock = threading.Event()
     with Live(refresh_per_second=4) as live:
         while not clock.wait(interval):
@@ -86,4 +89,6 @@ def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
                         table(warehouse.recent_batches(connection, rows), warehouse.freshness(connection), note)
                     )
             except Problem as problem:
+                if not supervisor.running():
+                    return
                 live.update(Text(f"{problem.where}: {problem.found}"))

@@ -2,10 +2,14 @@
 
 import datetime as dt
 import io
+import os
+import subprocess
+import sys
 
 from rich.console import Console
 
 from local import live
+from local.layout import ROOT
 
 TICK = dt.datetime(2026, 1, 1, 10, 0)
 MERGED = {
@@ -47,3 +51,15 @@ def test_an_open_run_has_no_seconds_yet():
 
 def test_before_the_first_merge_it_says_so():
     assert "Nothing merged yet" in shown([], [])
+
+
+def test_the_table_ends_with_the_stack(tmp_path):
+    """Else `make run` would stay in its terminal after a `make stop` in another one."""
+    program = "from local import live; live.watch('note', interval=0.1)"
+    subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | {"MINUTEMARK_STATE": str(tmp_path)},
+        check=True,
+        timeout=60,
+    )
