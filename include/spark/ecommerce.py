@@ -46,17 +46,17 @@ OUTPUTS = {"operations": operations}
 
 def _times() -> dict[str, Column]:
     """Named more than once later."""
-    return {"said_created_at": time_of_uuid(F.col("create_time")), "said_time": instant(F.col("event_time"))}
+    return {"raw_created_at": time_of_uuid(F.col("create_time")), "raw_time": instant(F.col("event_time"))}
 
 
 def _typed() -> dict[str, Column]:
-    """created_at, and `typed_…`: the values that facts are made of, null where the text says none."""
+    """created_at, and `typed_…`: the values that facts are made of, null where the text has none."""
     kind = F.lower("event_type")
     return {
-        "created_at": in_range(F.col("said_created_at")),
-        "said_kind": kind,
+        "created_at": in_range(F.col("raw_created_at")),
+        "raw_kind": kind,
         "counted_kind": F.when(kind.isin(*KINDS), kind),
-        "typed_time": in_range(F.col("said_time")),
+        "typed_time": in_range(F.col("raw_time")),
         "typed_product_id": key(F.col("product_id")),
         "typed_price": amount(F.col("price")),
         # electronics.audio.headphone is a headphone of the department electronics.
@@ -115,4 +115,4 @@ def _fate() -> Column:
 
 
 def _kind() -> Column:
-    return F.coalesce("counted_kind", "said_kind", F.lit(fate.NO_KIND))
+    return F.coalesce("counted_kind", "raw_kind", F.lit(fate.NO_KIND))

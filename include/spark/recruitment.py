@@ -74,57 +74,57 @@ OUTPUTS = {"events": contributions}
 
 
 def _fields(raw: DataFrame) -> DataFrame:
-    """`said_…`: what the row itself says of its times, and of its job, publisher and kind, as text."""
+    """`raw_…`: the times of the row, and the texts of its job, publisher and kind."""
     return raw.withColumns(
         {
             **_times(),
-            "job_text": F.col("job_id"),
-            "said_publisher": F.col("publisher_id"),
-            "said_track": F.lower("custom_track"),
+            "raw_job": F.col("job_id"),
+            "raw_publisher": F.col("publisher_id"),
+            "raw_track": F.lower("custom_track"),
         }
     )
 
 
 def _fields_with_ed(raw: DataFrame) -> DataFrame:
     """The same, with gaps filled from `ed`."""
-    read = raw.withColumn("ed_says", F.from_json("ed", "map<string,string>"))
+    read = raw.withColumn("ed_fields", F.from_json("ed", "map<string,string>"))
     is_custom_event = whole_number(F.col("ev")) == 2
     in_ed = F.when(is_custom_event, _ed_text("customEvent"))
     return read.withColumns(
         {
             **_times(),
-            "job_text": F.coalesce("job_id", first_of_list(_ed_text("jobId"))),
-            "said_publisher": F.coalesce("publisher_id", _ed_text("publisherId")),
-            "said_track": F.lower(F.coalesce("custom_track", in_ed)),
+            "raw_job": F.coalesce("job_id", first_of_list(_ed_text("jobId"))),
+            "raw_publisher": F.coalesce("publisher_id", _ed_text("publisherId")),
+            "raw_track": F.lower(F.coalesce("custom_track", in_ed)),
         }
     )
 
 
 def _times() -> dict[str, Column]:
-    return {"said_created_at": time_of_uuid(F.col("create_time")), "said_ts": instant(F.col("ts"))}
+    return {"raw_created_at": time_of_uuid(F.col("create_time")), "raw_ts": instant(F.col("ts"))}
 
 
 def _ed_text(name: str) -> Column:
-    """What `ed` says under this key, which comes in two spellings."""
+    """The text of `ed` under this key, which comes in two spellings."""
     null_words = pipelines.get("recruitment").null_words
-    says = (text(trimmed(f"ed_says['{spelled}']"), null_words) for spelled in (name, name.lower()))
-    return F.expr(f"coalesce({', '.join(says)})")
+    spellings = (text(trimmed(f"ed_fields['{spelled}']"), null_words) for spelled in (name, name.lower()))
+    return F.expr(f"coalesce({', '.join(spellings)})")
 
 
 def _typed() -> dict[str, Column]:
-    """created_at, counted_kind, and `typed_…`: the values that facts are made of, null where the text says none."""
+    """created_at, counted_kind, and `typed_…`: the values that facts are made of, null where the text has none."""
     is_page_view = whole_number(F.col("ev")) == 1
-    track = F.col("said_track")
+    track = F.col("raw_track")
     counted_kind = (
         F.when(track.isin(*TRACKS), track)
         .when(track == "clicks", F.lit(CLICK))
         .when(track.isNull() & is_page_view, F.lit(IMPRESSION))
     )
     return {
-        "created_at": in_range(F.col("said_created_at")),
+        "created_at": in_range(F.col("raw_created_at")),
         "counted_kind": counted_kind,
-        "typed_ts": in_range(F.col("said_ts")),
-        "typed_job": whole_number(F.col("job_text")),
+        "typed_ts": in_range(F.col("raw_ts")),
+        "typed_job": whole_number(F.col("raw_job")),
         "typed_bid": amount(F.col("bid")),
     }
 
@@ -135,7 +135,7 @@ def _event() -> Column:
         F.col("typed_job").alias("job_id"),
         F.col("typed_ts").cast("date").alias("dates"),
         F.hour("typed_ts").alias("hours"),
-        key(first_of_list(F.col("said_publisher"))).alias("publisher_id"),
+        key(first_of_list(F.col("raw_publisher"))).alias("publisher_id"),
         key(F.col("campaign_id")).alias("campaign_id"),
         key(F.col("group_id")).alias("group_id"),
         _bid_of_click().alias("bid"),
@@ -154,8 +154,8 @@ def _is(kind: str) -> Column:
 
 def _has_job() -> Column:
     """Whether the row names a job, readable or not. Jobs count from 1: zero and below is how producers say none."""
-    job_text = F.coalesce(F.trim("job_text"), F.lit(""))
-    return (job_text != "") & (F.col("typed_job").isNull() | (F.col("typed_job") > 0))
+    raw_job = F.coalesce(F.trim("raw_job"), F.lit(""))
+    return (raw_job != "") & (F.col("typed_job").isNull() | (F.col("typed_job") > 0))
 
 
 def _reason() -> Column:
@@ -167,7 +167,7 @@ def _reason() -> Column:
         F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
         .when(F.col("counted_kind").isNull(), F.lit(None))
         .when(F.col("typed_ts").isNull(), Rejection.TS.saying(F.col("ts")))
-        .when(has_job & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(F.trim("job_text")))
+        .when(has_job & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(F.trim("raw_job")))
         .when(bid_does_not_matter, F.lit(None))
         .when(bid.isNull(), Rejection.BID.saying(F.col("bid")))
         .when(bid < 0, Rejection.BID_NEGATIVE.saying(F.col("bid")))
@@ -188,5 +188,5 @@ def _kind() -> Column:
     counted_kind = F.col("counted_kind")
     has_no_job = counted_kind.isNotNull() & ~_has_job()
     return F.when(has_no_job, F.lit(NO_JOB)).otherwise(
-        F.coalesce(counted_kind, F.col("said_track"), F.lit(fate.NO_KIND))
+        F.coalesce(counted_kind, F.col("raw_track"), F.lit(fate.NO_KIND))
     )

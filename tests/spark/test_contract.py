@@ -133,8 +133,8 @@ def test_a_counted_event_without_a_required_field_is_rejected_by_its_name(spark:
 
 def test_a_declaration_refuses_the_name_of_every_column_beside_the_fields(spark: SparkSession) -> None:
     judged = recruitment.classify(lake.with_fields(raw(spark, click()), PIPELINE), {})
-    own = {name for name in (*judged.columns, "_all", "_parsed", "_names") if not name.startswith(("said_", "typed_"))}
-    own -= {*PIPELINE.fields, "create_time", "ed_says", "counted_kind"}  # the rest belongs to this transform
+    own = {name for name in (*judged.columns, "_all", "_parsed", "_names") if not name.startswith(("raw_", "typed_"))}
+    own -= {*PIPELINE.fields, "create_time", "ed_fields", "counted_kind"}  # the rest belongs to this transform
     assert {"_present_0", "is_object", "event"} <= own
     for name in own:
         with pytest.raises(ValueError, match="cannot be named"):

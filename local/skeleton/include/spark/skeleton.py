@@ -47,11 +47,11 @@ OUTPUTS = {"events": contributions}
 
 
 def _typed() -> dict[str, Column]:
-    """created_at, said_kind, counted_kind, and `typed_…`: the values of the facts, null where the text says none."""
+    """created_at, raw_kind, counted_kind, and `typed_…`: the values of the facts, null where the text has none."""
     kind = F.lower("event_type")
     return {
         "created_at": in_range(time_of_uuid(F.col("create_time"))),
-        "said_kind": kind,
+        "raw_kind": kind,
         "counted_kind": F.when(kind.isin(*KINDS), kind),
         "typed_time": in_range(instant(F.col("event_time"))),
         "typed_value": amount(F.col("value")),
@@ -91,4 +91,4 @@ def _fate() -> Column:
 
 
 def _kind() -> Column:
-    return F.coalesce("counted_kind", "said_kind", F.lit(fate.NO_KIND))
+    return F.coalesce("counted_kind", "raw_kind", F.lit(fate.NO_KIND))
