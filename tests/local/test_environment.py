@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from include.env_file import use
 from local import environment, login, ports
 from local.layout import ROOT
 from local.problems import Problem
@@ -230,7 +231,7 @@ def test_a_sourced_administrator_is_not_used_for_an_external_warehouse(monkeypat
     assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in environment.of_airflow(made, ports.DEFAULTS, own)
     for name, value in own.items():
         monkeypatch.setenv(name, value)
-    environment.use(made.variables)
+    use(made.variables)
     assert "AIRFLOW_CONN_WAREHOUSE_ADMIN" not in os.environ
     assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in os.environ
     assert os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"] == OWN["AIRFLOW_CONN_WAREHOUSE_ETL"]
