@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from include.listing import as_json
 from include.verify.report import Finding, Findings, PipelineReport, Report
 from local import bootstrap
 from local.api_server import Site, site
@@ -208,7 +209,7 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, l
     result.differences.add(lost, "rows are gone")
     result.add(minutes=60, lake_rows=2)
     path += f"/{quote(run['dag_run_id'])}"
-    entry = {"key": "report", "value": Report([result]).as_json()}
+    entry = {"key": "report", "value": as_json(Report([result]))}
     airflow.send("POST", f"{path}/taskInstances/recount/xcomEntries", entry, user="ada")
     airflow.send("PATCH", path, {"state": "failed"}, user="ada")
     page.get_by_role("button", name="Verify").click()
