@@ -54,10 +54,11 @@ def declared_primary(statement: str) -> list[str]:
     return next(([column.strip() for column in key[1].split(",")] for key in keys if key), [])
 
 
-def add_missing(conn, statement: str) -> list[str]:
+def add_missing(conn, statement: str, patience: int | None = None) -> list[str]:
     """Add what the table of this CREATE TABLE lacks of it, each column where it is declared, then keys; returns their names.
 
-    Rows that are there get NULL or the default. A unique key that is now declared the primary one becomes it. DDL commits.
+    `patience` are the seconds to wait for a table in use. Rows that are there get NULL or the default. A unique key that
+    is now declared the primary one becomes it. DDL commits.
     Raises ColumnRefused for a column without a default that is NOT NULL, and WarehouseError for a table that is in use.
     """
     wanted = declared(statement)
@@ -71,11 +72,12 @@ def add_missing(conn, statement: str) -> list[str]:
         _check(table, name, columns[name])
     for name in missing:
         place = names.index(name)
-        _add(conn, table, f"COLUMN {name} {columns[name]} {f'AFTER {names[place - 1]}' if place else 'FIRST'}")
+        after = f"AFTER {names[place - 1]}" if place else "FIRST"
+        _add(conn, table, f"COLUMN {name} {columns[name]} {after}", patience)
     keys = declared_keys(statement)
     unindexed = [name for name in keys if name not in _existing(conn, table, of="key")] if keys else []
     for name in unindexed:
-        _add(conn, table, keys[name])
+        _add(conn, table, keys[name], patience)
     return missing + unindexed + _promote(conn, table, declared_primary(statement))
 
 
@@ -143,8 +145,8 @@ def _promote(conn, table: str, primary: list[str]) -> list[str]:
     return ["PRIMARY KEY"]
 
 
-def _add(conn, table: str, what: str) -> None:
-    _alter(conn, table, f"ADD {what}", f"its new {' '.join(what.split()[:2])} could not be added")
+def _add(conn, table: str, what: str, patience: int | None) -> None:
+    _alter(conn, table, f"ADD {what}", f"its new {' '.join(what.split()[:2])} could not be added", patience)
 
 
 def _alter(conn, table: str, what: str, failed: str, patience: int | None = None) -> None:

@@ -69,9 +69,9 @@ def shown(table: str) -> str:
     return re.sub(r" AUTO_INCREMENT=\d+", "", admin(f"SHOW CREATE TABLE {table}")[0][1])
 
 
-def add_missing(statement: str) -> list[str]:
+def add_missing(statement: str, patience: int | None = None) -> list[str]:
     with warehouse("warehouse_admin") as conn:
-        return columns.add_missing(conn, statement)
+        return columns.add_missing(conn, statement, patience)
 
 
 def test_of_every_table_all_columns_are_known_in_their_order(lab: Lab) -> None:
@@ -118,8 +118,7 @@ def test_a_column_that_has_no_value_for_the_rows_that_are_there_is_refused(lab: 
     assert shown(FACTS) == before
 
 
-def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab, monkeypatch) -> None:
-    monkeypatch.setattr(ddl, "PATIENCE", "60")
+def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab) -> None:
     before = shown(FACTS)
     admin(f"ALTER TABLE {FACTS} DROP COLUMN company_id")
     waiting = (
@@ -127,7 +126,7 @@ def test_two_set_ups_may_add_the_same_column_at_once(lab: Lab, monkeypatch) -> N
     )
     with warehouse("warehouse_bi") as reader, ThreadPoolExecutor() as pool:
         reader.cursor().execute(f"SELECT COUNT(*) FROM {FACTS}")  # both have looked before either may add it
-        set_ups = [pool.submit(add_missing, STATEMENTS[FACTS]) for _ in range(2)]
+        set_ups = [pool.submit(add_missing, STATEMENTS[FACTS], patience=60) for _ in range(2)]
         while admin(waiting) != [(2,)]:
             assert not any(set_up.done() for set_up in set_ups)
         reader.rollback()
