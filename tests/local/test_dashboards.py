@@ -35,7 +35,7 @@ def stack(tmp_path, monkeypatch):
 
 
 def test_superset_learns_of_one_account_only():
-    environment = dashboards.environment_of_superset(
+    seen = dashboards.environment_of_superset(
         {
             "AIRFLOW_CONN_LAKE_ADMIN": "{}",
             "MINUTEMARK_PASSWORDS": "{}",
@@ -46,10 +46,10 @@ def test_superset_learns_of_one_account_only():
     )
     known = environment.read()
     passwords = json.loads(known["MINUTEMARK_PASSWORDS"])
-    shown = [name for name, password in passwords.items() if password in "\n".join(environment.values())]
+    shown = [name for name, password in passwords.items() if password in "\n".join(seen.values())]
     assert shown == ["warehouse_bi"]
-    assert {name for name in environment if name.startswith("AIRFLOW")} == {connections.variable("warehouse_bi")}
-    assert "PYTHONPATH" not in environment and environment["HOME"] == "/h" and environment["TZ"] == "UTC"
+    assert {name for name in seen if name.startswith("AIRFLOW")} == {connections.variable("warehouse_bi")}
+    assert "PYTHONPATH" not in seen and seen["HOME"] == "/h" and seen["TZ"] == "UTC"
 
 
 def test_no_secret_is_on_a_command_line():
