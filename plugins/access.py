@@ -12,6 +12,7 @@ Every Airflow process imports this module, only the API server runs it: heavy im
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
 import os
 import re
@@ -20,8 +21,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
-
-from include import commands
 
 if TYPE_CHECKING:
     from include.pipelines import Pipeline
@@ -32,15 +31,6 @@ _LOOPBACK = ("127.0.0.1", "localhost", "*.localhost", "::1")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?")
 _FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-options", b"SAMEORIGIN"))
 
-IMPORT = commands.get("import").dag
-FORMS = {command.dag: command for command in commands.COMMANDS if command.dag}
-OPERATIONS = frozenset(FORMS)
-SEEN = frozenset(dag_id for dag_id, command in FORMS.items() if command.permission == "see")
-# They concern every pipeline, whatever a run's conf names.
-WHOLE = frozenset(dag_id for dag_id, command in FORMS.items() if "pipeline" not in {one.name for one in command.form})
-NAMED = frozenset(
-    dag_id for dag_id, command in FORMS.items() if "user" in command.passes
-)  # the user who triggers a run
 # Routes of Airflow that create, clear or change runs and their tasks; a POST to a route of READS only reads.
 RUNS = re.compile(r"/api/v2/(dags/\{dag_id\}/(dagRuns|clear\w+)(/.*)?|backfills)")
 READS = re.compile(r".*/(list|dry_run)")
@@ -160,12 +150,12 @@ def _refusal(route: Route, body: bytes, user: Any) -> str | None:
 
     for operation in operations(route, body):
         dag_id = operation.dag_id
-        if dag_id in NAMED and operation.owner not in (None, user.get_name()):
+        if dag_id in forms().named and operation.owner not in (None, user.get_name()):
             return f"The record of {dag_id} names the user who triggered the run. Trigger a run of your own instead."
         for pipeline in pipelines_of(dag_id, operation.conf):
-            required = ("GET", pipeline, DagAccessEntity.RUN) if dag_id in SEEN else ("PUT", pipeline)
+            required = ("GET", pipeline, DagAccessEntity.RUN) if dag_id in forms().seen else ("PUT", pipeline)
             if not may(user, *required):
-                need = "see the runs of" if dag_id in SEEN else "edit"
+                need = "see the runs of" if dag_id in forms().seen else "edit"
                 return (
                     f"{dag_id} on pipeline {pipeline.name} requires permission to {need} {pipeline.name}_minute, which "
                     f"user {user.get_name()} does not have. Ask an administrator for it, or choose another pipeline or table."
@@ -173,14 +163,39 @@ def _refusal(route: Route, body: bytes, user: Any) -> str | None:
     return None
 
 
+class Forms(NamedTuple):
+    """Dag ids of the operations with a form, by what a run of them needs."""
+
+    dag_ids: frozenset[str]
+    seen: frozenset[str]  # a user who sees the pipeline may run it
+    whole: frozenset[str]  # they concern every pipeline, whatever a run's conf names
+    named: frozenset[str]  # they record the user who triggers a run
+    importer: str | None
+
+
+@functools.cache
+def forms() -> Forms:
+    """From the table of commands. It needs the declared pipelines, and an error in one must not unload these checks."""
+    from include import commands
+
+    by_dag = {command.dag: command for command in commands.COMMANDS if command.dag}
+    return Forms(
+        frozenset(by_dag),
+        frozenset(dag_id for dag_id, command in by_dag.items() if command.permission == "see"),
+        frozenset(dag_id for dag_id, one in by_dag.items() if "pipeline" not in {field.name for field in one.form}),
+        frozenset(dag_id for dag_id, command in by_dag.items() if "user" in command.passes),
+        commands.get("import").dag,
+    )
+
+
 def pipelines_of(dag_id: str, run_conf: Mapping) -> list[Pipeline]:
     """The pipelines that such a run reads or changes: all of them where it names none, or an unknown one."""
     from include import pipelines
 
     known, name, source = pipelines.all_pipelines(), run_conf.get("pipeline"), run_conf.get("from")
-    if dag_id in WHOLE or not isinstance(name, str) or name not in known:
+    if dag_id in forms().whole or not isinstance(name, str) or name not in known:
         return [*known.values()]
-    keyspace = source.partition(".")[0] if dag_id == IMPORT and isinstance(source, str) else None
+    keyspace = source.partition(".")[0] if dag_id == forms().importer and isinstance(source, str) else None
     return [known[name], *(other for other in known.values() if other.keyspace == keyspace and other.name != name)]
 
 
@@ -200,7 +215,7 @@ def operations(route: Route, body: bytes) -> Iterator[Operation]:
         message = {}  # Airflow refuses it
     dag_id = route.values.get("dag_id")
     is_trigger = route.method == "POST" and route.path == TRIGGER
-    if dag_id in OPERATIONS:
+    if dag_id in forms().dag_ids:
         if is_trigger:
             run_conf = message.get("conf") if isinstance(message, dict) else None
             yield Operation(dag_id, run_conf if isinstance(run_conf, dict) else {}, None)
@@ -209,7 +224,7 @@ def operations(route: Route, body: bytes) -> Iterator[Operation]:
             of_one_run = isinstance(run_id, str) and not _goes_beyond_one_run(message)
             yield _known_run(dag_id, run_id) if of_one_run else Operation(dag_id, {})
     if not is_trigger:  # Airflow takes the names in the body before that of the path
-        yield from (Operation(named, {}) for named in sorted(OPERATIONS.intersection(_texts(message)) - {dag_id}))
+        yield from (Operation(named, {}) for named in sorted(forms().dag_ids.intersection(_texts(message)) - {dag_id}))
 
 
 def _goes_beyond_one_run(message: Any) -> bool:

@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from include import pipelines
-from plugins.access import OPERATIONS, RUNS, SEEN, TRIGGER, WHOLE, route_of
+from plugins.access import RUNS, TRIGGER, forms, route_of
 from tests.page.auth_manager import RITA
 from tests.page.tour import CHANGES, routes
 
@@ -75,17 +75,17 @@ def trigger(client, dag_id: str, conf: dict | None):
     return client.post(f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
 
 
-@pytest.mark.parametrize("dag_id", sorted(OPERATIONS))
+@pytest.mark.parametrize("dag_id", sorted(forms().dag_ids))
 def test_an_operation_requires_the_permission_of_the_page(as_user, dag_id: str) -> None:
     rita = as_user(RITA)
     refused = trigger(rita, dag_id, {"pipeline": "ecommerce"})
-    need = "see the runs of" if dag_id in SEEN else "edit"
+    need = "see the runs of" if dag_id in forms().seen else "edit"
     assert refused.status_code == 403
     assert f"{dag_id} on pipeline ecommerce requires permission to {need} ecommerce_minute" in refused.json()["detail"]
     for everything in (None, {}, {"pipeline": None}, {"pipeline": "ecommerc"}, {"pipeline": ["recruitment"]}):
         assert trigger(rita, dag_id, everything).status_code == 403, "Without a pipeline it concerns them all."
     # No DAG is parsed here: Airflow looks for it once it is permitted.
-    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == (403 if dag_id in WHOLE else 404)
+    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == (403 if dag_id in forms().whole else 404)
     assert trigger(as_user("ulf"), dag_id, {}).status_code == 404
 
 
@@ -158,7 +158,7 @@ def test_every_route_that_changes_a_run_is_checked(api) -> None:
 
 
 def test_neither_a_viewer_nor_an_anonymous_user_triggers_anything(as_user) -> None:
-    for dag_id in OPERATIONS:
+    for dag_id in forms().dag_ids:
         assert trigger(as_user("vera"), dag_id, {"pipeline": "recruitment"}).status_code == 403
         assert trigger(as_user(None), dag_id, {"pipeline": "recruitment"}).status_code == 401
 

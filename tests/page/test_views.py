@@ -75,7 +75,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> 
     see(lab, pending)
     strip = {one["minute"]: one for one in ask("minutes")["minutes"]}
     assert len(strip) == 60
-    strip = {
+    shown = {
         name: (strip[text(at)]["state"], strip[text(at)]["raw_rows"], (strip[text(at)]["run"] or {}).get("run_id"))
         for name, at in {
             "merged": merged,
@@ -85,7 +85,7 @@ def test_the_strip_shows_the_state_of_each_minute_and_its_run(ask, lab: Lab) -> 
             "gone": ago(lab, 40),
         }.items()
     }
-    assert strip == {
+    assert shown == {
         "merged": ("merged", 7, "good"),
         "held": ("held", None, "bad"),
         "failed": ("failed", None, "broken"),
