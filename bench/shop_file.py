@@ -228,19 +228,19 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         draft.unlink(missing_ok=True)
 
 
-def write(path: Path, request: Request) -> None:
+def write(path: Path, request: Request, products: int = PRODUCTS) -> None:
     """The whole file, with progress."""
     with opened(path) as file, Bar(path.name, request.rows, unit="row") as bar:
         file.write(HEADER.encode())
         written = 0
-        for rows, text in lines(request):
+        for rows, text in lines(request, products):
             file.write(text.encode())
             written += rows
             bar.at(written)
 
 
 class Unclear(ValueError):
-    """What was request for can't be written."""
+    """A request that cannot be fulfilled."""
 
 
 def _request(rows: str, start: str, days: str, seed: str) -> Request:
@@ -253,7 +253,7 @@ def _request(rows: str, start: str, days: str, seed: str) -> Request:
         raise Unclear(f"START={start} is not a date. Use for example START=2019-11-01.") from None
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, products: int = PRODUCTS) -> int:
     """`make shop-file`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make shop-file", description=__doc__.split(":")[0])
     parser.add_argument("--file", required=True, help="FILE= to write: .csv, .csv.gz or .zip")
@@ -268,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
         request = _request(given.rows, given.start, given.days, given.seed)
         if not given.file or path.exists():
             raise Unclear(f"FILE={given.file} is there already, or no name. Name a new file: .csv, .csv.gz or .zip.")
-        write(path, request)
+        write(path, request, products)
     except Unclear as error:
         print(f"No file written. {error}", file=sys.stderr)
         return 1

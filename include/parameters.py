@@ -134,7 +134,7 @@ class Command:
         }
 
     def call(self, keywords: Mapping[str, Any], *, user: str, report: Callable[[str], object] = print) -> Any:
-        """Run it. Returns its result: str() is what people read, and `problem` what it lacks, if it has one."""
+        """Run it and return its result: `str()` describes it, and `problem`, if it has one, says what went wrong."""
         module, _, name = self.function.partition(":")
         context = {"user": user, "report": report}
         function = getattr(importlib.import_module(module), name)

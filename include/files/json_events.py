@@ -18,7 +18,7 @@ from include.pipelines.declaration import OCCURRENCE
 class JsonLineEvents:
     """Turns records of a file of JSON lines into events, as CsvEvents does those of a CSV.
 
-    With `as_texts` an event has all fields as texts, so that they can be changed, and is no longer the object as it was sent.
+    With `as_texts` all fields of an event are texts, which callers can change; without it the event is the object as sent.
     """
 
     def __init__(self, pipeline: Pipeline, clock: datetime, *, as_texts: bool = False) -> None:

@@ -26,7 +26,7 @@ _KEPT_MERGED = 10  # newest merged batches of a pipeline that never go: estimate
 
 
 def known_pipelines(conn) -> dict[str, Retention]:
-    """Every pipeline that ever ran here, and its retention: the default's for one that is no longer declared."""
+    """The retention of every pipeline that has run here. A pipeline without a declaration gets the default."""
     with reading(conn) as cursor:
         names = column(cursor, "SELECT pipeline FROM etl.pipelines ORDER BY pipeline")
     declared = all_pipelines()

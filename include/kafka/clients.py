@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 20.0  # seconds that a broker may take to answer
 _REFUSAL_WAIT = 3.0  # seconds that a broker may take to refuse a login
-REPEAT_AFTER = 30.0  # seconds until the same complaint is logged once more
-_logged_at: dict[int, float] = {}  # by the error's code
 _SERVERS = "bootstrap.servers"
 _READING = {
     "enable.partition.eof": True,  # reports the end, after control records and aborted messages too
@@ -43,12 +41,24 @@ class TopicMissing(BrokerError):
     """A topic that set-up has not made yet."""
 
 
-def complaint(error: KafkaError) -> None:
-    """Log what a client says that belongs to no call, such as a broker that is away: it says so several times a second."""
-    now = time.monotonic()
-    if now - _logged_at.get(error.code(), -math.inf) >= REPEAT_AFTER:
-        _logged_at[error.code()] = now
-        log.warning("Kafka: %s", error.str())
+class Complaints:
+    """Logs what clients report apart from their calls, such as a broker that is away, which they do several times a second.
+
+    The same complaint is logged again after `pause` seconds.
+    """
+
+    def __init__(self, pause: float = 30.0) -> None:
+        self._pause = pause
+        self._logged_at: dict[int, float] = {}  # by the error's code
+
+    def __call__(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - self._logged_at.get(error.code(), -math.inf) >= self._pause:
+            self._logged_at[error.code()] = now
+            log.warning("Kafka: %s", error.str())
+
+
+complaint = Complaints()
 
 
 def settings() -> dict:

@@ -274,10 +274,15 @@ def _refused(gap: Gap) -> Refused:
 
 
 def consume(pipeline: str, seconds: float | None = None, again: bool = False) -> IngestSummary:
+    """Consume the topic of a declared pipeline, as `consume_topic` does."""
+    return consume_topic(pipelines.get(pipeline), seconds, again=again)
+
+
+def consume_topic(pipeline: Pipeline, seconds: float | None = None, *, again: bool = False) -> IngestSummary:
     """Consume the topic up to its end, or for so long; `again`: all that it still holds."""
-    owner, limit = pipelines.get(pipeline), seconds or float("inf")
+    limit = seconds or float("inf")
     if again:
-        return ingest_again(owner)
+        return ingest_again(pipeline)
     if ingest_mode() == CONNECT:  # which consumes the topic itself
-        return ingest_dead_letters(owner, seconds=limit)
-    return ingest(owner, lambda: clients.follower(owner), seconds=limit, to_the_end=not seconds)
+        return ingest_dead_letters(pipeline, seconds=limit)
+    return ingest(pipeline, lambda: clients.follower(pipeline), seconds=limit, to_the_end=not seconds)

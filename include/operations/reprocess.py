@@ -81,7 +81,7 @@ def begin(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
         _remember(conn, reprocessing, again)
         for minute, keys_of_minute in again.items():
             reprocessing.keys.setdefault(minute, set()).update(keys_of_minute)
-        # Not by the ledger: a run that began before, with the unmended rule, would overwrite that.
+        # Not by the ledger: a run that started before, with the old rule, would overwrite that.
         change_log.touch(session, pipeline.lake_table, again)
         reprocessing.started_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -147,7 +147,7 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a reprocessing did; str() is what people read."""
+    """The result of reprocessing; `str()` describes it."""
 
     text: str
     rows: int = 0
@@ -201,10 +201,13 @@ def _write_imports(
         reprocessing.refused += len(refused)
 
 
-def _chunks(imported: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+def _chunks(
+    imported: Iterable[tuple[int, int]], *, rows: int = _ROWS_PER_CHUNK, most: int = _CHARACTERS_PER_CHUNK
+) -> Iterator[list[int]]:
+    """Ids of (id, characters) in chunks of at most `rows` ids and `most` characters, but one id at least."""
     chunk, characters = [], 0
     for rejected_id, length in imported:
-        if chunk and (len(chunk) == _ROWS_PER_CHUNK or characters + length > _CHARACTERS_PER_CHUNK):
+        if chunk and (len(chunk) == rows or characters + length > most):
             yield chunk
             chunk, characters = [], 0
         chunk.append(rejected_id)

@@ -33,7 +33,7 @@ def spark_home() -> Path:
         return Path(os.environ["SPARK_HOME"])
     found = importlib.util.find_spec("pyspark")
     if found is None or found.origin is None:
-        raise SubmissionImpossible("There is no Spark here: install pyspark 3.5, or set SPARK_HOME.")
+        raise SubmissionImpossible("Spark was not found. Install pyspark 3.5, or set SPARK_HOME.")
     return Path(found.origin).parent
 
 

@@ -65,7 +65,7 @@ class AcceptanceRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Accepted:
-    """What an acceptance did; str() is what people read."""
+    """The result of an acceptance; `str()` describes it."""
 
     pipeline: str
     by: str

@@ -29,7 +29,7 @@ class ReleaseRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Released:
-    """What a release did; str() is what people read."""
+    """The result of a release; `str()` describes it."""
 
     pipeline: str
     by: str

@@ -6,6 +6,9 @@ import csv
 import gzip
 import io
 import re
+import signal
+import subprocess
+import sys
 import zipfile
 from collections import Counter, defaultdict
 from datetime import date, datetime
@@ -14,6 +17,7 @@ import pytest
 
 from bench import shop_file
 from bench.shop_file import Request, lines, main
+from local.layout import ROOT
 
 ROWS = 60_000
 COLUMNS = (
@@ -116,12 +120,7 @@ def test_few_rows_are_spread_over_all_days(count):
         assert {line[:10] for line in result[1:]} == {"2020-02-28", "2020-02-29", "2020-03-01"}
 
 
-@pytest.fixture
-def few_products(monkeypatch):
-    monkeypatch.setattr(shop_file, "lines", lambda request: lines(request, 500))
-
-
-def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
+def test_the_name_says_how_it_is_packed(tmp_path, capsys):
     read = {
         "shop.csv": lambda path: path.read_bytes(),
         "shop.csv.gz": lambda path: gzip.decompress(path.read_bytes()),
@@ -130,7 +129,7 @@ def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
     result = set()
     for name, content in read.items():
         path = tmp_path / name
-        assert main([f"--file={path}", "--rows=2000", "--days=1", "--seed=7"]) == 0
+        assert main([f"--file={path}", "--rows=2000", "--days=1", "--seed=7"], products=500) == 0
         result.add(content(path))
     assert result == {text_of(Request(2_000, days=1, seed=7), 500).encode()}
     assert "2,000 rows of 1 days from 2019-11-01" in capsys.readouterr().out
@@ -147,24 +146,29 @@ def test_the_name_says_how_it_is_packed(tmp_path, few_products, capsys):
         (["--file=nowhere/x.csv", "--rows=1"], "nowhere/x.csv: No such file or directory"),
     ],
 )
-def test_invalid_options_are_refused_with_a_hint(given, message, few_products, capsys, monkeypatch, tmp_path):
+def test_invalid_options_are_refused_with_a_hint(given, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert main(given) == 1
     assert message in capsys.readouterr().err
 
 
-def test_a_file_that_is_there_is_never_overwritten(tmp_path, few_products, capsys):
+def test_a_file_that_is_there_is_never_overwritten(tmp_path, capsys):
     path = tmp_path / "2019-Nov.csv"
     path.write_text("mine")
     assert main([f"--file={path}", "--rows=10"]) == 1
     assert path.read_text() == "mine" and "is there already" in capsys.readouterr().err
 
 
-def test_an_interrupted_file_is_not_left_behind(tmp_path, monkeypatch, capsys):
-    def interrupted(request):
-        yield 1, "half a row"
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(shop_file, "lines", interrupted)
-    assert main([f"--file={tmp_path / 'x.csv.gz'}", "--rows=10"]) == 130
+def test_an_interrupted_file_is_not_left_behind(tmp_path):
+    # A suite in the background ignores Ctrl-C, and so would its children.
+    program = (
+        "import signal, sys; from bench.shop_file import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, f"--file={tmp_path / 'x.csv.gz'}", "--rows=50000000"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not any(file.stat().st_size for file in tmp_path.iterdir()):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
     assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from include.connections import WAREHOUSE_ADMIN
 from include.housekeeping import expired, steps
 from include.warehouse import batches, merge
 from include.warehouse.errors import BatchRefused
+from include.warehouse.session import warehouse
 from tests.warehouse.lab import CLOCK, SECOND, Lab, contribution, minute
 
 DAY = timedelta(days=1)
@@ -200,24 +202,21 @@ def test_open_and_young_batches_stay(lab: Lab) -> None:
     assert lab.one("SELECT COUNT(*) FROM etl.batches") == 3
 
 
-def test_a_killed_housekeeping_resumes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    rejects = [(minute(0), f"reason {number}") for number in range(7)]
-    lab.publish({minute(0): []}, rejects=rejects, ignored=70)
+def test_an_interrupted_housekeeping_keeps_its_chunks_and_resumes(lab: Lab) -> None:
+    rejects = [(minute(0), f"reason {number}") for number in range(2_007)]
+    lab.publish({minute(0): []}, rejects=rejects, ignored=30_000)
     age(lab, 100)
-    execute, done = expired.execute, []
-
-    def killed_in_the_third_chunk(cursor, statement, binds):
-        done.append(binds)
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        return execute(cursor, statement, binds)
-
-    monkeypatch.setattr(expired, "CHUNK", 2)
-    monkeypatch.setattr(expired, "execute", killed_in_the_third_chunk)
-    with pytest.raises(KeyboardInterrupt):
-        expired.empty_payloads(lab.conn, "recruitment", 90 * DAY)
-    assert lab.one("SELECT COUNT(*) FROM etl.rejected_events WHERE payload = ''") == 4
-    assert expired.empty_payloads(lab.conn, "recruitment", 90 * DAY) == 3
+    last = lab.one("SELECT MAX(rejected_id) FROM etl.rejected_events")
+    with warehouse(WAREHOUSE_ADMIN) as admin:
+        admin.cursor().execute(
+            "CREATE TRIGGER etl.broken_disk BEFORE UPDATE ON etl.rejected_events FOR EACH ROW "
+            f"IF NEW.rejected_id = {last} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'The disk is gone'; END IF"
+        )
+        with pytest.raises(Exception, match="The disk is gone"):
+            expired.empty_payloads(lab.conn, "recruitment", 90 * DAY)
+        admin.cursor().execute("DROP TRIGGER etl.broken_disk")
+    assert lab.one("SELECT COUNT(*) FROM etl.rejected_events WHERE payload = ''") == 2_000
+    assert expired.empty_payloads(lab.conn, "recruitment", 90 * DAY) == 7
 
 
 @pytest.mark.parametrize(

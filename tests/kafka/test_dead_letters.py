@@ -9,8 +9,7 @@ from confluent_kafka import Producer
 
 from include.kafka import clients, topics
 from include.kafka.dead_letters import with_dead_letters
-from include.kafka.ingest import consume as consume_by_command
-from include.kafka.ingest import ingest_dead_letters
+from include.kafka.ingest import consume_topic, ingest_dead_letters
 from include.kafka.ingest_mode import CONNECT, DAG, SETTING
 from include.lake import change_log
 from include.lake.session import lake
@@ -99,13 +98,10 @@ def test_headers_of_a_dead_letter_that_is_sent_to_the_topic_again_mean_nothing_t
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/0"]
 
 
-def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic_to_connect(
-    pipeline, send, monkeypatch
-):
-    monkeypatch.setattr("include.kafka.ingest.pipelines.get", lambda _: pipeline)
+def test_with_connect_make_ingest_consumes_the_dead_letters_and_leaves_the_topic_to_connect(pipeline, send):
     send.send(b"[]", partition=0)
     refuse(pipeline, b"17", offset=0)
-    summary = consume_by_command(pipeline.name)
+    summary = consume_topic(pipeline)
     assert f"{with_dead_letters(pipeline).topic}: 0 events written" in str(summary)
     assert [row["payload"] for row in kept(pipeline)] == [json.dumps({"line": "17"})]
 

@@ -157,16 +157,17 @@ def test_the_broker_of_the_session_answers(kafka_broker):
     assert preflight.connection_problems("kafka_default") == []
 
 
-def test_repeated_complaints_of_a_client_are_logged_once_in_a_while(caplog, monkeypatch):
+def test_repeated_complaints_of_a_client_are_logged_once_in_a_while(caplog):
     from confluent_kafka import KafkaError
 
-    monkeypatch.setattr(clients, "_logged_at", {})
     refused = KafkaError(KafkaError._TRANSPORT, "Connection refused")
     all_down = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+    complaint = clients.Complaints()
     for error in (refused, all_down, refused, refused):
-        clients.complaint(error)
+        complaint(error)
     assert caplog.messages == ["Kafka: Connection refused", "Kafka: 1/1 brokers are down"]
 
-    monkeypatch.setattr(clients, "REPEAT_AFTER", 0.0)
-    clients.complaint(refused)
-    assert caplog.messages[2:] == ["Kafka: Connection refused"]
+    complaint = clients.Complaints(pause=0)
+    complaint(refused)
+    complaint(refused)
+    assert caplog.messages[2:] == ["Kafka: Connection refused"] * 2

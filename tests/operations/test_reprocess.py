@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from include import planner
+from include.durations import MILLISECOND
 from include.lake import change_log
 from include.lake.keys import minute_of, shard_of
 from include.lake.session import lake
@@ -254,21 +255,18 @@ def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, ou
     assert reprocess.begin(RECRUITMENT, Choice(), output.append).keys == {}, "Nothing is left to replay."
 
 
-def test_more_rows_than_one_chunk_takes(lab: Lab, now, output, monkeypatch) -> None:
-    monkeypatch.setattr(reprocess, "_ROWS_PER_CHUNK", 2)
-    many = events(now - 60 * MINUTE, 5)
+def test_more_rows_than_one_chunk_takes(lab: Lab, now, output) -> None:
+    many = [Event(touched_at(now - 60 * MINUTE + number * MILLISECOND), {"ev": "1"}) for number in range(1_001)]
     for number, event in enumerate(many):
         refuse(lab, f"sha:{number}", {"create_time": str(event.create_time), "ev": "1"})
-    assert reprocess.begin(RECRUITMENT, Choice(), output.append).written == 5
+    assert reprocess.begin(RECRUITMENT, Choice(), output.append).written == 1_001
     assert lake_rows(now - 60 * MINUTE) == {event.create_time for event in many}
     assert rejected(lab) == []
 
 
-def test_chunks_are_bounded_by_rows_and_by_characters(monkeypatch) -> None:
-    monkeypatch.setattr(reprocess, "_ROWS_PER_CHUNK", 3)
-    monkeypatch.setattr(reprocess, "_CHARACTERS_PER_CHUNK", 10)
+def test_chunks_are_bounded_by_rows_and_by_characters() -> None:
     rows = [(1, 4), (2, 4), (3, 4), (4, 50), (5, 1), (6, 1), (7, 1), (8, 1)]
-    assert list(reprocess._chunks(rows)) == [[1, 2], [3], [4], [5, 6, 7], [8]]
+    assert list(reprocess._chunks(rows, rows=3, most=10)) == [[1, 2], [3], [4], [5, 6, 7], [8]]
 
 
 def test_the_key_of_a_pipeline_whose_events_have_an_id_of_their_own() -> None:
@@ -328,24 +326,20 @@ def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, output) -> None:
         reprocess.follow(started, patience=0.05, pause=0.01)
 
 
-def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(
-    lab: Lab, now, minutemark, capsys, monkeypatch
-) -> None:
-    monkeypatch.setattr(reprocess, "_SECONDS_BETWEEN_LOOKS", 0.05)
+def test_the_command_waits_for_the_merge_and_says_what_became_of_the_rows(lab: Lab, now, minutemark, capsys) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
     assert minutemark("reprocess", "recruitment", "--no-wait") == 0
     assert "The next runs of recruitment_minute process them." in capsys.readouterr().out
     result: list[int] = []
     command = threading.Thread(target=lambda: result.append(minutemark("reprocess", "recruitment", "--reason=")))
-    with monkeypatch.context() as patch:
-        reached = threading.Event()
-        follow = reprocess.follow
-        patch.setattr(reprocess, "follow", lambda started: reached.set() or follow(started, pause=0.01))
-        command.start()
-        assert reached.wait(30)
-        run(lab, run_id="fixed")
-        command.join(30)
+    seen = "SELECT seen_changed_at FROM etl.minute_ledger WHERE pipeline = 'recruitment'"
+    before = lab.query(seen)
+    command.start()
+    while lab.query(seen) == before:  # it touches the minute once more
+        assert command.is_alive()
+    run(lab, run_id="fixed")
+    command.join(30)
     assert result == [0]
     assert "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected." in capsys.readouterr().out
 
