@@ -19,8 +19,10 @@ WHY = 'it\'s "meant"; -- see *'
 @pytest.fixture
 def make(tmp_path, schemas, warehouse_server):
     """Runs a target of the Makefile on the test's stores."""
-    # Not as a part of the `make test` that may be running this: its variables are not what the user typed.
-    keeps = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")}
+    # Not as a part of the `make test` that may be running this: its variables are not what the user typed, and below
+    # its level make prints the folders that it enters.
+    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
+    keeps = {name: value for name, value in os.environ.items() if name not in outer}
 
     def run(*words: str, **environ: str) -> subprocess.CompletedProcess:
         own = keeps | warehouse_server | {"MINUTEMARK_STATE": str(tmp_path)} | environ
