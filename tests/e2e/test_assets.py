@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from include.connections import WAREHOUSE_ADMIN
-from include.warehouse.session import warehouse
+from include.warehouse.session import column, warehouse
 from tests.e2e.runs import change, count, write
 from tests.e2e.stack import WITHIN, Stack, started, until
 from tests.reference.rows import click
@@ -94,24 +94,32 @@ def locked(statement: str) -> Iterator[None]:
         yield
 
 
-def process_behind(*statements: str) -> psutil.Process:
-    """The process of the warehouse session that executes one of these statements."""
-    ports: set[int] = set()
+@contextlib.contextmanager
+def commits_waiting() -> Iterator[None]:
+    """No transaction can commit meanwhile."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
-        cursor = admin.cursor()
+        admin.cursor().execute("FLUSH TABLES WITH READ LOCK")
+        yield
+
+
+def session(condition: str) -> str:
+    """The client's address in the one warehouse session for which this condition on the list of sessions holds."""
+    hosts: list[str] = []
+    with warehouse(WAREHOUSE_ADMIN) as admin:
 
         def is_found() -> bool:
-            cursor.execute(
-                "SELECT host FROM information_schema.PROCESSLIST WHERE user = 'etl' AND ("
-                + " OR ".join(["info LIKE %s"] * len(statements))
-                + ")",
-                [f"%{statement}%" for statement in statements],
-            )
-            ports.update(int(host.rpartition(":")[2]) for (host,) in cursor.fetchall())
-            return bool(ports)
+            query = f"SELECT host FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND {condition}"
+            hosts[:] = column(admin.cursor(), query)
+            return bool(hosts)
 
         until_at_once(is_found)
-    [port] = ports
+    [host] = hosts
+    return host
+
+
+def process_at(address: str) -> psutil.Process:
+    """The process that owns this end of a connection."""
+    port = int(address.rpartition(":")[2])
     [pid] = {
         net_connection.pid
         for net_connection in psutil.net_connections("tcp")
@@ -160,7 +168,7 @@ def test_a_merge_that_is_killed_after_its_commit_announces_its_hour_once(stack):
     batches = count("etl.batches WHERE state = 'merged'")
     with locked("SELECT * FROM etl.pipelines FOR UPDATE"):
         write(rows_of(36))
-        process = process_behind("FROM etl.pipelines WHERE")
+        process = process_at(session("LOCATE('FROM etl.pipelines WHERE', info)"))
     until_at_once(lambda: count("etl.batches WHERE state = 'merged'") > batches)
     process.kill()
     must_be_announced_once(stack, before, 36)
@@ -171,7 +179,13 @@ def test_a_task_that_is_killed_between_its_offer_and_its_success_announces_its_h
     with slow_offers_of(hour):
         write(rows_of(60))
         merged(60)
-        process = process_behind("UPDATE etl.hours SET offered_version")
+        client = session("state = 'User sleep'")
+        process = process_at(client)
+        process.suspend()
+        with commits_waiting():
+            process.resume()
+            session(f"host = '{client}' AND info = 'COMMIT' AND LOCATE('Waiting', state)")
+            process.suspend()
         until_at_once(lambda: count(f"etl.hours WHERE hour = '{hour}' AND to_announce = 2"))
         process.kill()
         assert announced(stack) == before, "It was killed too late to test anything."
@@ -180,7 +194,7 @@ def test_a_task_that_is_killed_between_its_offer_and_its_success_announces_its_h
 
 @contextlib.contextmanager
 def slow_offers_of(hour: datetime) -> Iterator[None]:
-    """A task that offers this hour stays three seconds in its statement: long enough to find its process."""
+    """A task that offers this hour stays three seconds in its statement, long enough to find its process."""
     with warehouse(WAREHOUSE_ADMIN) as admin:
         admin.cursor().execute(
             "CREATE TRIGGER etl.slow_offers BEFORE UPDATE ON etl.hours FOR EACH ROW "
