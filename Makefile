@@ -6,7 +6,7 @@ VENV := .local/venv/bin
 LOCAL := $(VENV)/python -m local
 MINUTEMARK := ./minutemark
 # The commands of include/commands.py, which `./minutemark --help` lists, too.
-COMMANDS := import replay-csv ingest schema verify held rejected release accept reprocess replay housekeeping
+COMMANDS := import replay-csv ingest schema verify held rejected release accept reprocess replay housekeeping query bigquery sql dbt-sources
 UV := .local/tools/uv/bin/uv
 
 # Variables of the command line (make run AIRFLOW_PORT=8081) reach the commands as environment variables.
@@ -23,7 +23,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau dbt-sources stop status logs query bigquery cloud-function sql lineage pipeline latency bench page-bench volume shop-file faults rehearse test lint lint-page docs outdated clean
+.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau stop status logs cloud-function lineage pipeline latency bench page-bench volume shop-file faults rehearse test lint lint-page docs outdated clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-15s%s\n", $$1, part[1]; if (n > 1) printf "%-19s%s\n", "", part[2] }'
@@ -65,9 +65,6 @@ tableau: ## write the views for BI tools to a Tableau extract | FILE=minutemark.
 	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make run" >&2; exit 3; }; $(LOCAL) tableau --file="$(or $(FILE),minutemark.hyper)" \
 	  --views="$(VIEWS)" --from="$(FROM)" --to="$(TO)"
 
-dbt-sources: ## print the views for BI tools as sources of a dbt project, with the freshness of each pipeline
-	@$(VENV)/python -m include.bi.dbt_sources
-
 stop: ## stop everything that `make run` and `make services` started
 	@[ -x $(VENV)/python ] || { echo "Not installed yet: nothing to stop."; exit 0; }; $(LOCAL) stop
 
@@ -77,24 +74,12 @@ status: ## show processes, memory, ports and the freshness of each pipeline | JS
 logs: ## follow the logs | NAME=scheduler (only this one)
 	@$(LOCAL) logs $(if $(NAME),--name "$(NAME)")
 
-# The statement is passed in the environment, because a shell would interpret its quotes and stars.
-query: export QUERY_SQL = $(SQL)
-query: ## run SQL on the warehouse with the read-only account | SQL="SELECT …" (FORMAT=table|tsv|json)
-	@$(LOCAL) query --sql "$$QUERY_SQL" $(if $(FORMAT),--format "$(FORMAT)")
-
-bigquery: export QUERY_SQL = $(SQL)
-bigquery: ## run SQL on BigQuery, or on the emulator of `make run MINUTEMARK_BIGQUERY=local` | SQL="SELECT …" (FORMAT=table|tsv|json)
-	@$(LOCAL) bigquery --sql "$$QUERY_SQL" $(if $(FORMAT),--format "$(FORMAT)")
-
 cloud-function: ## write the source folder of the Cloud Function that loads hours into BigQuery, for `gcloud functions deploy`
 	@$(LOCAL) cloud-function
 
-sql: ## print the SQL of a pipeline as it is run: its own files, and the templates of its facts, filled | PIPELINE=recruitment
-	@$(LOCAL) sql --pipeline="$(PIPELINE)"
-
-lineage: ## print where a column comes from, or derive the lineage of all columns after a change | COLUMN=recruitment.events.spend_hour
+lineage: ## derive the lineage of all columns after a change | COLUMN=recruitment.events.spend_hour (print where it comes from)
 ifdef COLUMN
-	@$(LOCAL) lineage --column="$(COLUMN)"
+	@$(MINUTEMARK) lineage "$(COLUMN)"
 else
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/python -m tests.lineage.derive

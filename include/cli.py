@@ -1,11 +1,11 @@
 """The command line: `./minutemark`, or `python -m include.cli`, from the table in include/commands.py.
 
-Exit status: 0 done and right; 1 done, and something differs or is missing; 2 wrong usage, or it cannot run.
+Exit status: 0 done and right; 1 done, and something differs or is missing; 2 wrong usage, or it cannot run; 130 stopped by
+Ctrl-C.
 """
 
 from __future__ import annotations
 
-import errno
 import getpass
 import logging
 import os
@@ -29,13 +29,12 @@ except ModuleNotFoundError:
 
 from include import env_file
 from include.commands import COMMANDS
-from include.errors import MinutemarkError
+from include.errors import MinutemarkError, of_storage
 from include.listing import as_json
 from include.parameters import FLAG, Command, Parameter
 
 # Names of make's variables on its command line. Only these are read from the environment: FROM or FILE may be anything there.
 FROM_MAKE = "MINUTEMARK_FROM_MAKE"
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 class _Group(click.Group):
@@ -128,7 +127,8 @@ def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keyword
     json = shown_as_json or shown_as == "json"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        _use_connections()
+        if command.connects:
+            _use_connections()
         report = partial(_print, file=sys.stderr if json else sys.stdout)
         result = command.call(keywords, user=login_name(), report=report)
     except MinutemarkError as error:
@@ -136,10 +136,9 @@ def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keyword
     except KeyboardInterrupt:
         _end(130, f"\n{command.stopped}")
     except OSError as error:
-        if error.errno not in _STORAGE:
+        if (message := of_storage(error, env_file.state())) is None:
             raise
-        where = error.filename or env_file.state()
-        _end(2, f"{where}: {os.strerror(error.errno)}\n  What to do: free disk space, or make it writable.")
+        _end(2, message)
     if json:
         _print(as_json(result))
     else:
@@ -165,7 +164,7 @@ def _print(text: object, file=None) -> None:
     """Print a text that is not empty, unless its reader has closed the pipe (`… | head`). The operation continues."""
     try:
         if str(text):
-            print(text, file=file, flush=True)
+            print(text, end="" if str(text).endswith("\n") else "\n", file=file, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
 

@@ -13,6 +13,7 @@ from include.parameters import FLAG, MINUTE, NUMBER, PERCENTAGE, TEXT, WHOLE, Co
 
 BRING = "Bring data in"
 CHECK = "Check and fix"
+READ = "Read"
 LISTING = ("table", "tsv", "json")
 
 PIPELINE = Parameter(
@@ -28,6 +29,7 @@ FILE = Parameter(
     "File of CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip), recognized by its content.",
     positional=True,
 )
+STATEMENT = Parameter("sql", "Statement to run.", keyword="statement", required=True, positional=True)
 FILE_OPTIONS = (
     Parameter(
         "encoding", "Character encoding of the file, such as cp1252. Empty: UTF-8, or as its byte order mark says."
@@ -239,6 +241,55 @@ COMMANDS = (
         details="A DAG does it every night ([operations.md](operations.md#retention))",
         passes=("report",),
         dag="minutemark_housekeeping",
+    ),
+    Command(
+        "query",
+        "include.operations.query:query",
+        "Runs one SQL statement on the warehouse, with the read-only account.",
+        READ,
+        (STATEMENT,),
+        formats=LISTING,
+    ),
+    Command(
+        "bigquery",
+        "include.operations.query:query_bigquery",
+        "Runs one SQL statement on BigQuery, or on its emulator.",
+        READ,
+        (STATEMENT,),
+        details="[bigquery.md](bigquery.md)",
+        formats=LISTING,
+    ),
+    Command(
+        "sql",
+        "include.warehouse.sql:as_text",
+        "Prints the SQL of a pipeline as it runs: its own files, and the templates of its facts, filled.",
+        READ,
+        (PIPELINE,),
+        connects=False,
+    ),
+    Command(
+        "lineage",
+        "include.column_lineage:as_text",
+        "Prints where a column comes from, from fact to topic.",
+        READ,
+        (
+            Parameter(
+                "column",
+                "Column of a table or view, such as recruitment.events.spend_hour.",
+                required=True,
+                positional=True,
+            ),
+        ),
+        details="[monitoring.md](monitoring.md#lineage-of-columns)",
+        connects=False,
+    ),
+    Command(
+        "dbt-sources",
+        "include.bi.dbt_sources:sources_of_all",
+        "Prints the views for BI tools as sources of a dbt project, with the freshness of each pipeline.",
+        READ,
+        details="[assets.md](assets.md#dbt)",
+        connects=False,
     ),
 )
 

@@ -5,9 +5,22 @@ Commands print the message and end with `exit_status`; tasks fail with it (dags/
 
 from __future__ import annotations
 
+import errno
+import os
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
 
 class MinutemarkError(Exception):
     """The base of every expected failure."""
 
     exit_status = 2  # 1 is for a result: something differs or is missing
     is_retried = False  # by a task: the same call may succeed later
+
+
+def of_storage(error: OSError, place: object) -> str | None:
+    """What to print for a disk that is full or not writable; None for any other error. `place` stands in for a file name."""
+    if error.errno not in _STORAGE:
+        return None
+    where = error.filename or place
+    return f"{where}: {os.strerror(error.errno)}\n  What to do: free disk space, or make it writable."

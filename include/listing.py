@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -38,6 +39,35 @@ class Listing:
 
     def as_data(self) -> Sequence[Mapping[str, object]]:
         return self.rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as a statement returned them; str() is their table."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table(*self.names, show_lines=False)
+        for row in self.rows:
+            grid.add_row(*(Text("NULL" if value is None else str(value)) for value in row))
+        # Piped, a table is as wide as it needs to be.
+        console = Console(width=None if sys.stdout.isatty() else max(80, 24 * len(self.names)))
+        with console.capture() as text:
+            console.print(grid)
+        return f"{text.get()}{len(self.rows)} row{'' if len(self.rows) == 1 else 's'}"
+
+    def in_format(self, form: str) -> str:
+        """As `table`, or as `tsv`: a line for each row."""
+        return str(self) if form == "table" else tsv(self.names, self.rows)
+
+    def as_data(self) -> Sequence[Mapping[str, object]]:
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> list[str]:

@@ -122,6 +122,7 @@ class Command:
     failed: str = ""  # how the message of a failure begins
     stopped: str = "Stopped."  # by Ctrl-C
     formats: tuple[str, ...] = ()  # of a listing; all others print text, or JSON
+    connects: bool = True  # to a store; the others work without any connection
     dag: str | None = None  # with this form
     alias: str = ""  # the name that it had before
     permission: str = "edit"  # on a pipeline's minute DAG, to start it there: edit, or see its runs

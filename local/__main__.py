@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import sys
 from datetime import UTC, datetime
 
 from include import env_file
+from include.errors import of_storage
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
 from local.problems import Problem
 from local.progress import say
@@ -113,53 +113,12 @@ def logs(arguments: argparse.Namespace) -> int:
         return 0
 
 
-def query(arguments: argparse.Namespace) -> int:
-    from local import query
-
-    query.query(arguments.sql, arguments.format)
-    return 0
-
-
-def bigquery(arguments: argparse.Namespace) -> int:
-    _use_connections("make bigquery")
-    from local import query
-
-    query.on_bigquery(arguments.sql, arguments.format)
-    return 0
-
-
 def cloud_function(_: argparse.Namespace) -> int:
     from local import cloud_function
 
     say(
         f"Written: {os.path.relpath(cloud_function.write_source(), ROOT)}. docs/bigquery.md has the command that deploys it."
     )
-    return 0
-
-
-def sql(arguments: argparse.Namespace) -> int:
-    from include import pipelines
-    from include.warehouse.sql import FOLDER, files
-
-    try:
-        chosen = pipelines.get(arguments.pipeline)
-    except pipelines.UnknownPipeline as error:
-        raise Problem(f"make sql PIPELINE={arguments.pipeline}", str(error), "Name one of these.") from error
-    for file in files(chosen, "**/*.sql"):
-        name = file.source.relative_to(FOLDER.parent.parent).with_stem(file.name)
-        print(f"-- {'=' * 100}\n-- {name}\n\n{file.text.strip()}\n")
-    return 0
-
-
-def lineage(arguments: argparse.Namespace) -> int:
-    from include import column_lineage
-
-    try:
-        print(column_lineage.as_text(arguments.column))
-    except column_lineage.ColumnUnknown as error:
-        raise Problem(
-            f"make lineage COLUMN={arguments.column}", str(error), "Name one as database.table.column."
-        ) from error
     return 0
 
 
@@ -222,13 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     followed = command(logs, help="follow the logs")
     followed.add_argument("--name", default="")
     followed.add_argument("--no-follow", action="store_true")
-    for function, target in ((query, "the warehouse"), (bigquery, "BigQuery or its emulator")):
-        statement = command(function, help=f"run SQL on {target}")
-        statement.add_argument("--sql", default="")
-        statement.add_argument("--format", default="table")
     command(cloud_function, help="write the source folder of the Cloud Function")
-    command(sql, help="print the SQL of a pipeline").add_argument("--pipeline", default="")
-    command(lineage, help="print where a column comes from").add_argument("--column", required=True)
     command(pipeline, help="create a new pipeline from a working skeleton").add_argument("--name", default="")
     for operation in OPERATIONS:
         command(operation, add_help=False)
@@ -248,16 +201,13 @@ def main() -> int:
     except Problem as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # its reader has seen enough: `make sql … | head`
+    except BrokenPipeError:  # its reader has closed the pipe: `make status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if (message := of_storage(error, LOCAL)) is None:
             raise
-        print(
-            f"\n{error.filename or LOCAL}: {os.strerror(error.errno)}\n  What to do: free disk space, or make it writable.",
-            file=sys.stderr,
-        )
+        print(f"\n{message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -53,7 +53,8 @@ def for_docs() -> str:
 
 def _row(command: Command) -> str:
     arguments = [one.name.upper() if one.required else f"[{one.name.upper()}]" for one in _arguments(command)]
-    options = [f"`--{one.name.replace('_', '-')}`" for one in command.parameters if not one.positional]
+    names = [one.name.replace("_", "-") for one in command.parameters if not one.positional]
+    options = [f"`--{name}`" for name in [*names, *(["format"] if command.formats else [])]]
     text = f"{command.help} {command.details}".strip()
     dag = f"`{command.dag}`" if command.dag else ""
     return f"| `{' '.join(['./minutemark', command.name, *arguments])}` | {text} | {' '.join(options)} | {dag} |"

@@ -1,4 +1,4 @@
-"""`make dbt-sources`: the views for BI tools as sources of a dbt project, and how fresh each pipeline is.
+"""The views for BI tools as sources of a dbt project, and how fresh each pipeline is.
 
 Descriptions come from include/warehouse/bi_views.py. docs/dbt/sources.yml is what this prints. The form is that of dbt 1.7, the
 newest with an adapter for MySQL: it knows neither `data_tests` nor `freshness` and `loaded_at_field` under `config`.
@@ -6,7 +6,6 @@ newest with an adapter for MySQL: it knows neither `data_tests` nor `freshness` 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 
 import yaml
@@ -67,15 +66,6 @@ def _bookkeeping(declared: list[Pipeline]) -> dict:
     }
 
 
-def main() -> int:
-    """Print them."""
-    try:
-        print(sources(pipelines.all_pipelines().values()), end="")
-    except bi_views.ViewNotDescribed as refused:
-        print(refused, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def sources_of_all() -> str:
+    """Those of all pipelines. Raises ViewNotDescribed."""
+    return sources(pipelines.all_pipelines().values())

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from include.pipelines import Pipeline
+from include.pipelines import Pipeline, get
 from include.pipelines.summed_fact import SummedFact
 
 FOLDER = Path(__file__).parents[1] / "sql"
@@ -76,6 +76,15 @@ def checks(pipeline: Pipeline, gate: str) -> list[Check]:
     """The checks of a gate, those of every pipeline first."""
     pattern = f"checks/{gate}_*.sql"
     return [_check(file) for file in (*control(pattern), *files(pipeline, pattern))]
+
+
+def as_text(pipeline: str) -> str:
+    """All statements of a pipeline, file by file."""
+    parts = []
+    for file in files(get(pipeline), "**/*.sql"):
+        name = file.source.relative_to(FOLDER.parent.parent).with_stem(file.name)
+        parts.append(f"-- {'=' * 100}\n-- {name}\n\n{file.text.strip()}\n")
+    return "\n".join(parts)
 
 
 def _of_fact(pipeline: Pipeline, fact: SummedFact, pattern: str) -> Iterator[SqlFile]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import uuid
 
 import pytest
 
+import include
 from include import pipelines
 from plugins.access import RUNS, TRIGGER, forms, route_of
 from tests.page.auth_manager import RITA
@@ -229,3 +231,11 @@ def test_other_dags_are_airflows_own_affair(as_user) -> None:
     assert trigger(as_user(RITA), "recruitment_minute", {}).status_code == 404
     listed = as_user(RITA).post("/api/v2/dags/~/dagRuns/list", json={"dag_ids": ["minutemark_import"]})
     assert listed.status_code == 200
+
+
+def test_an_error_in_a_declaration_keeps_no_user_from_other_dags(as_user, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "include.commands", None)  # as if it could not be imported
+    monkeypatch.delattr(include, "commands")
+    forms.cache_clear()
+    assert trigger(as_user(RITA), "recruitment_minute", {}).status_code == 404
+    assert trigger(as_user("ada"), "minutemark_import", {"pipeline": "recruitment"}).status_code == 500

@@ -1,0 +1,55 @@
+"""One statement on the warehouse or on BigQuery, and its rows."""
+
+from __future__ import annotations
+
+from include.connections import WAREHOUSE_BI
+from include.errors import MinutemarkError
+from include.listing import Rows
+from include.warehouse.errors import DENIED, LOST, code_of
+from include.warehouse.session import reading, warehouse
+
+_READ_ONLY = 1792  # the code of a write in a read-only transaction
+
+
+class StatementRejected(MinutemarkError):
+    """A statement that a server rejected, with its message."""
+
+
+def query(statement: str) -> Rows:
+    """Run one statement on the warehouse, as the read-only account. Raises StatementRejected, WarehouseError."""
+    with warehouse(WAREHOUSE_BI) as conn, reading(conn) as cursor:
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        try:
+            cursor.execute(statement)
+        except Exception as error:
+            code = code_of(error)
+            if code is None or code in LOST:
+                raise
+            remedy = "Fix the statement. SHOW TABLES lists the tables."
+            if code in DENIED or code == _READ_ONLY:
+                remedy = "This account reads facts, dimensions and the ledger only, not payloads or staging."
+            message = getattr(error, "msg", None) or error.args[-1]  # mysql-connector-python has msg
+            raise StatementRejected(f"The warehouse rejected the statement: {message} ({code}). {remedy}") from error
+        return Rows([column[0] for column in cursor.description or ()], cursor.fetchall())
+
+
+def query_bigquery(statement: str) -> Rows:
+    """Run one statement on BigQuery, or on its emulator. Raises StatementRejected, BigQueryError."""
+    from include.bigquery import tables
+    from include.bigquery.settings import BigQueryError
+
+    try:
+        with tables.failures_named():
+            from google.api_core.exceptions import ClientError
+
+            bigquery = tables.client()
+            try:
+                rows = tables.query(bigquery, statement)
+            except ClientError as error:
+                raise StatementRejected(f"BigQuery rejected the statement: {error.message}. Fix it.") from error
+            return Rows([field.name for field in rows.schema], [row.values() for row in rows])
+    except BigQueryError as error:
+        raise BigQueryError(
+            f"{error} For the emulator, run `make run MINUTEMARK_LAKEHOUSE=local MINUTEMARK_BIGQUERY=local`. For Google's "
+            "service, set GOOGLE_APPLICATION_CREDENTIALS to a key file; docs/bigquery.md describes both."
+        ) from error
