@@ -13,7 +13,7 @@ from include.pipelines import Pipeline, all_pipelines
 from include.warehouse import folded_hours, ledger
 from include.warehouse.delta import LastDelta, PlannedMinute, is_open
 from include.warehouse.errors import BatchRefused
-from include.warehouse.failed_batch import FailedBatch, Fate
+from include.warehouse.failed_batch import Decision, FailedBatch
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import column, in_transaction, reading, rows, value
 from include.warehouse.statements import Statements
@@ -277,13 +277,13 @@ def _decide(cursor, pipeline: Pipeline, batch_id: int) -> None:
         is_folded_hour=folded_hours.is_one(cursor, pipeline.name, batch_id),
     )
     day = min(minute, lake_clock).date()
-    fate = failed.fate(failed.failed_alone and _others_passed(cursor, binds, opened_at, failed.minutes, day))
-    if fate is Fate.HOLD:
+    decision = failed.decision(failed.cannot_be_split and _others_passed(cursor, binds, opened_at, failed.minutes, day))
+    if decision is Decision.HOLD:
         pending = [
             (row["minute"], row["changed_at"], failed.why_held) for row in rows(cursor, sql("still_pending"), binds)
         ]
         ledger.hold(cursor, pipeline.name, pending, None, batch_id=batch_id)
-    elif fate is Fate.SPLIT:
+    elif decision is Decision.SPLIT:
         cursor.execute(sql("split"), binds | {"size": max(1, failed.minutes // 2)})
 
 

@@ -8,11 +8,11 @@ from enum import Enum
 FAILURES_BEFORE_SPLIT = 2
 
 
-class Fate(Enum):
-    """Of the minutes."""
+class Decision(Enum):
+    """What to do with the minutes."""
 
-    RETRY = "the next batch takes them as before"
-    SPLIT = "they travel in batches of at most half the size"
+    RETRY = "the next batch reads them as before"
+    SPLIT = "they are split into batches of at most half the size"
     HOLD = "they are held: they fail alone while others pass"
 
 
@@ -40,7 +40,7 @@ class FailedBatch:
         return None
 
     @property
-    def failed_alone(self) -> bool:
+    def cannot_be_split(self) -> bool:
         """Whether it failed too often and cannot be split. A still-open minute has other events in its next batch."""
         return self.failed_step is not None and (self.is_folded_hour or (self.minutes == 1 and not self.is_open))
 
@@ -50,8 +50,8 @@ class FailedBatch:
         cause = self.reason or f"the log of {self.failed_step} in run {self.run_id} says why"
         return f"fails alone in {self.failed_step}: {cause}"
 
-    def fate(self, others_passed: bool) -> Fate:
+    def decision(self, others_passed: bool) -> Decision:
         """`others_passed`: other batches were merged since it failed. Otherwise the platform is at fault, not the minute."""
         if self.failed_step is None:
-            return Fate.RETRY
-        return Fate.HOLD if self.failed_alone and others_passed else Fate.SPLIT
+            return Decision.RETRY
+        return Decision.HOLD if self.cannot_be_split and others_passed else Decision.SPLIT

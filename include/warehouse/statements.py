@@ -4,7 +4,8 @@
     -- Open batches that no run can be working on: one row per batch.
     SELECT batch_id FROM etl.batches …;
 
-The comment states purpose and grain. Values are always bound, as %(name)s; {{ … }} takes identifiers, from declarations only.
+The comment states purpose and grain. Values are always bound: as %(name)s, or as %s where many rows are written at once.
+{{ … }} takes identifiers and conditions, from declarations and the project's own code only.
 Macros that several statements share stand before the first one. Only a statement of one line that fills nothing may stay in
 Python, where it is used: tests/warehouse/test_statements.py holds that.
 """
@@ -29,13 +30,18 @@ class Statements:
 
     def __call__(self, name: str, **identifiers: object) -> str:
         """The statement, filled. Raises LookupError for an unknown name, and Jinja's UndefinedError for a missing identifier."""
-        if name not in self.templates:
-            raise LookupError(f"{self.source} has no statement {name!r}. It has: {', '.join(self.templates)}.")
-        return self.templates[name].render(identifiers).strip().rstrip(";")
+        if name not in self.texts:
+            raise LookupError(f"{self.source} has no statement {name!r}. It has: {', '.join(self.texts)}.")
+        return _template(self.texts[name]).render(identifiers).strip().rstrip(";")
 
     @functools.cached_property
-    def templates(self) -> dict:
-        """Jinja templates by name, without comments."""
+    def texts(self) -> dict[str, str]:
+        """What Jinja fills, by name, without comments."""
         shared, *parts = _NAME.split(self.source.read_text(encoding="utf-8"))
         texts = zip(parts[::2], parts[1::2], strict=True)
-        return {name: environment().from_string(_COMMENT.sub("", shared + text)) for name, text in texts}
+        return {name: _COMMENT.sub("", shared + text) for name, text in texts}
+
+
+@functools.cache
+def _template(text: str):
+    return environment().from_string(text)

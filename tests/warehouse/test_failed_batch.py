@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.warehouse.failed_batch import FailedBatch, Fate
+from include.warehouse.failed_batch import Decision, FailedBatch
 
 
 def failed(**changes: object) -> FailedBatch:
@@ -17,22 +17,22 @@ def failed(**changes: object) -> FailedBatch:
 
 
 @pytest.mark.parametrize(
-    ("batch", "others_passed", "fate"),
+    ("batch", "others_passed", "decision"),
     [
-        (failed(), True, Fate.HOLD),
-        (failed(), False, Fate.SPLIT),  # the platform is at fault
-        (failed(attempts=0, merge_tries=2), True, Fate.HOLD),
-        (failed(minutes=60, is_folded_hour=True), True, Fate.HOLD),
-        (failed(minutes=2), True, Fate.SPLIT),
-        (failed(is_open=True), True, Fate.SPLIT),  # its next batch has other events
-        (failed(attempts=1), True, Fate.RETRY),
-        (failed(gate_ran=True), True, Fate.RETRY),  # the gate has held what it blames
-        (failed(gate_ran=True, merge_tries=2), True, Fate.HOLD),
-        (failed(is_delta=False), True, Fate.RETRY),  # a backfill's minutes are split by nobody
+        (failed(), True, Decision.HOLD),
+        (failed(), False, Decision.SPLIT),  # the platform is at fault
+        (failed(attempts=0, merge_tries=2), True, Decision.HOLD),
+        (failed(minutes=60, is_folded_hour=True), True, Decision.HOLD),
+        (failed(minutes=2), True, Decision.SPLIT),
+        (failed(is_open=True), True, Decision.SPLIT),  # its next batch has other events
+        (failed(attempts=1), True, Decision.RETRY),
+        (failed(gate_ran=True), True, Decision.RETRY),  # the gate has held what it blames
+        (failed(gate_ran=True, merge_tries=2), True, Decision.HOLD),
+        (failed(is_delta=False), True, Decision.RETRY),  # a backfill's minutes are split by nobody
     ],
 )
-def test_the_fate_of_the_minutes(batch: FailedBatch, others_passed: bool, fate: Fate) -> None:
-    assert batch.fate(others_passed) is fate
+def test_the_decision_on_the_minutes(batch: FailedBatch, others_passed: bool, decision: Decision) -> None:
+    assert batch.decision(others_passed) is decision
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_every_statement_states_its_purpose_and_is_used(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_percent_signs_are_binds(path: Path) -> None:
     sql = Statements(str(path))
-    for name in sql.templates:
+    for name in sql.texts:
         text = re.split(rf"^-- name: {name}\n", path.read_text(), flags=re.MULTILINE)[1].partition("-- name:")[0]
         stray = re.findall(r"(?<!%)%(?!\([\w{} ]+\)s|s\b|%).?", re.sub(r"\{%.*?%\}", "", text))
         assert not stray, f"{path}: {name} has {stray}. Write a literal percent sign as %%."
