@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from include import pipelines
-from include.connections import WAREHOUSE_BI, ConnectionMissing
+from include.connections import WAREHOUSE_BI
 from include.errors import MinutemarkError
 from include.warehouse import bi_views
 from include.warehouse.bi_views import View
-from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
 from include.warehouse.statements import Statements
-from include.window import WindowRefused, open_range
+from include.window import open_range
 
 sql = Statements(__file__)
 
@@ -36,9 +35,6 @@ FILE_VERSION = "3"
 
 class ExtractRefused(MinutemarkError):
     """An extract that cannot be written as requested; the message says what to change."""
-
-
-_REFUSALS = (ExtractRefused, WindowRefused, WarehouseError, ConnectionMissing, bi_views.ViewNotDescribed)
 
 
 def write(file: Path, views: list[View], start: datetime | None, end: datetime | None) -> dict[str, int]:
@@ -163,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         rows = write(chosen.file, chosen_views(chosen.views), *open_range(chosen.start, chosen.to))
-    except _REFUSALS as error:
+    except MinutemarkError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     for name, number in rows.items():

@@ -4,7 +4,7 @@ UPDATE etl.lakehouse_hours SET loaded_change = %(attempt)s, loaded_at = CURRENT_
 WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(loaded_change, 0) <= %(attempt)s;
 
 -- name: use_table
--- Records which table of BigQuery the warehouse is about.
+-- Records which table of BigQuery the hours are loaded into.
 INSERT INTO etl.bigquery_tables (pipeline, table_id, created_ms) VALUES (%(pipeline)s, %(table_id)s, %(created_ms)s)
 ON DUPLICATE KEY UPDATE table_id = VALUES(table_id), created_ms = VALUES(created_ms);
 

@@ -53,7 +53,7 @@ DELETE FROM {{ table }} WHERE attempt = %(attempt)s LIMIT %(chunk)s;
 DELETE FROM {{ table }} WHERE batch_id IN (%(ids)s);
 
 -- name: remove_attempts
--- Removes the attempts of batches. The newest stays whatever its batch: no server may ever begin to number from below it.
+-- Removes the attempts of batches. The newest attempt stays: a server that restarts must not reuse its number.
 DELETE FROM etl.attempts WHERE attempt < %(newest)s AND batch_id IN (%(ids)s);
 
 -- name: count_field_counts

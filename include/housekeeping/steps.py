@@ -1,7 +1,7 @@
-"""Housekeeping: what nothing needs any more goes, so that nothing grows for ever. How long what is kept: Retention.
+"""Housekeeping: deletes what is past its retention (Retention of each pipeline), so that no table grows for ever.
 
-A daily DAG and `make housekeeping` call this. Every step works in short transactions and says what it removed; killed
-anywhere, the next run resumes, and a repetition removes nothing more.
+A daily DAG and `make housekeeping` call this. Each step works in short transactions and reports what it removed. After a
+kill the next run resumes; a second run removes nothing more.
 """
 
 from __future__ import annotations

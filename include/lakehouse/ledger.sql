@@ -62,7 +62,7 @@ UPDATE etl.lakehouse_tables SET written_at = CURRENT_TIMESTAMP(6)
 WHERE pipeline = %(pipeline)s AND table_uuid = %(table)s;
 
 -- name: use_table
--- Records which table the ledger is about.
+-- Records which table the ledger describes.
 INSERT INTO etl.lakehouse_tables (pipeline, table_uuid) VALUES (%(pipeline)s, %(table)s)
 ON DUPLICATE KEY UPDATE table_uuid = VALUES(table_uuid), created_at = CURRENT_TIMESTAMP(6);
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from include.durations import HOUR, MICROSECOND, MINUTE
-from include.page.overview import now
 from include.pipelines import Pipeline
 from include.planner import refuse_closed
-from include.warehouse.session import rows
+from include.warehouse.session import rows, server_time
 from include.warehouse.statements import Statements
 from include.window import WindowRefused
 
@@ -23,14 +22,14 @@ _LIKE = 20  # newest batches of backfills, for the estimate of a run's time
 
 
 def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -> dict:
-    """dag_id; from and to as Airflow's API takes them, whose `to` is the begin of the last run's interval; first_minute and
+    """dag_id; `from` and `to` as Airflow's API takes them (`to` is the start of the last run's interval); first_minute and
     end_minute, rounded outwards to whole chunks that have ended; runs, minutes; what the ledger has of them: known, raw_rows,
-    pending, held, closed; and seconds of a run, None without such a batch. Raises WindowRefused or planner.RangeRefused.
+    pending, held, closed; and the seconds of a run, None without such a batch. Raises WindowRefused or planner.RangeRefused.
     """
     if chunk not in CHUNKS:
         raise WindowRefused(f"`chunk` is {chunk!r}. Choose one of {', '.join(CHUNKS)}.")
     kind, step = CHUNKS[chunk]
-    clock = now(conn)
+    clock = server_time(conn.cursor())
     first, last = _floor(start, step), min(_floor(end + step - MICROSECOND, step), _floor(clock, step))
     if first >= last:
         raise WindowRefused(

@@ -7,9 +7,8 @@ from datetime import datetime
 
 from include.durations import MINUTE
 from include.page import batches
-from include.page.overview import now
 from include.pipelines import Pipeline
-from include.warehouse.session import rows, value
+from include.warehouse.session import rows, server_time, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -34,7 +33,7 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     """The last sixty, oldest first: minute, state, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_at,
     and `run` (dag_id, run_id) of the last batch that took it, or that failed; or None.
     """
-    clock = now(conn)
+    clock = server_time(conn.cursor())
     newest = clock.replace(second=0, microsecond=0)
     minutes = [newest - number * MINUTE for number in reversed(range(SHOWN))]
     binds = batches.newest(pipeline, _TRIED) | {"start": minutes[0], "now": clock}

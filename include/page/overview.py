@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from include.durations import DAY
 from include.operations import copies
@@ -21,8 +21,8 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
     alerts = status.open_alerts(conn)
     entries = []
     for pipeline in pipelines:
-        published = freshness.history(conn, pipeline, now(conn) - DAY)
-        until = now(conn)
+        published = freshness.history(conn, pipeline, server_time(conn.cursor()) - DAY)
+        until = server_time(conn.cursor())
         day = freshness.lag_between(published, until - DAY, until)
         entries.append(
             status.freshness_of(conn, pipeline)
@@ -33,20 +33,15 @@ def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
                 "alerts": [alert for alert in alerts if alert["pipeline"] == pipeline.name],
             }
         )
-    return {"now": now(conn), "pipelines": entries}
+    return {"now": server_time(conn.cursor()), "pipelines": entries}
 
 
 def day_of(conn, pipeline: Pipeline) -> list[dict]:
     """The last day in steps, oldest first: at, and median and worst lag in seconds, None if nothing was published."""
-    until = now(conn)
+    until = server_time(conn.cursor())
     start = until - DAY
     published = freshness.history(conn, pipeline, start)
     return [
         {"at": at, "median": lag and lag.median, "worst": lag and lag.worst}
         for at, lag in freshness.lag_by_step(published, start, until, STEP)
     ]
-
-
-def now(conn) -> datetime:
-    """By the clock of the warehouse's server."""
-    return server_time(conn.cursor())

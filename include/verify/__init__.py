@@ -1,1 +1,1 @@
-"""Does the warehouse agree with the lake, the topic and the copies behind it? `make verify` and its DAG."""
+"""Compares the warehouse with the lake, the topic and the copies: `make verify` and its DAG."""

@@ -95,7 +95,7 @@ JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute
 WHERE m.batch_id = %(batch_id)s AND l.pending = 1;
 
 -- name: split
--- Lets the minutes of a batch travel in batches of at most `size` minutes.
+-- Limits the next batches that read the minutes of this one to `size` minutes.
 UPDATE etl.batch_minutes AS m FORCE INDEX (PRIMARY)
 STRAIGHT_JOIN etl.minute_ledger AS l FORCE INDEX (PRIMARY) ON l.pipeline = %(pipeline)s AND l.minute = m.minute
 SET l.split_size = LEAST(COALESCE(l.split_size, %(size)s), %(size)s)

@@ -27,7 +27,7 @@ WHERE pipeline = %(pipeline)s AND origin = %(origin)s AND origin_key IN (%(first
 ORDER BY origin_key;
 
 -- name: rename_key
--- Gives a message that an earlier version kept its key with the topic id. Old payloads are emptied.
+-- Gives a message its key with the topic's id, where an earlier version kept it under another. Old payloads are empty.
 UPDATE IGNORE etl.rejected_events SET origin_key = %(key)s
 WHERE pipeline = %(pipeline)s AND origin = %(origin)s AND origin_key = %(former)s AND payload IN (%(payload)s, '');
 
