@@ -4,7 +4,7 @@ Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server
 
 - minute: a run of the same 5,000 events, the Spark job and the whole, beside each lake
 - classic: the job of the field's pipelines (bench/classic.py) beside each lake
-- poll: the sensor's look at the change log when it knows every minute of one year, and of three
+- poll: the sensor's poll of the change log when it knows every minute of one year, and of three
 - catch-up: rows per second of a backlog, from the difference between a larger and a smaller one
 
 Lake after lake in turn, so that a noisy machine is noisy for all of them. Prints tables of medians and ratios, and leaves
@@ -164,7 +164,7 @@ class Bench:
         _report("classic", f"the classic job for the same {DELTA_ROWS:,} events, by rows in the lake", seconds)
 
     def polls(self) -> None:
-        """The look that finds nothing new, with a ledger that has merged all that the change log knows."""
+        """The poll that finds nothing new, with a ledger that has merged all that the change log knows."""
         seconds: Seconds = {}
         pipeline = lakes.make_table("polled")
         with self.world("polled", pipeline) as polled:
@@ -174,14 +174,14 @@ class Bench:
                     for day in range(days, days := 365 * years):
                         polled.touch(minutes_before(datetime(2026, 5, 31, 23, 59) - timedelta(days=day), 1_440))
                     with polled.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-                        planner.look(pipeline, session, conn)
+                        planner.poll(pipeline, session, conn)
                         _pretend_merged(conn)
                     polled.settle()
                     lakes.await_compaction()
                 with polled.entered(), lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-                    look = {f"{years} years": lambda s=session, c=conn: planner.look(pipeline, s, c)}
-                    seconds |= _timed(look, 5 * self.rounds)
-        _report("poll", "the sensor's look, by years of minutes", seconds)
+                    polls = {f"{years} years": lambda s=session, c=conn: planner.poll(pipeline, s, c)}
+                    seconds |= _timed(polls, 5 * self.rounds)
+        _report("poll", "the sensor's poll, by years of minutes", seconds)
 
     def catch_ups(self, keys: str, lake: Lake, backlogs: Sequence[int]) -> None:
         """Backlogs of a fresh warehouse, the smaller and the larger one; what both cost alike cancels out."""

@@ -77,9 +77,9 @@ class World:
         with self.entered() as pipeline:
             started = time.perf_counter()
             with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-                look = planner.look(pipeline, session, conn)
+                polled = planner.poll(pipeline, session, conn)
                 run_info = RunInfo("bench", f"{started}", None)
-                batch_id = planner.open_delta(pipeline, session, conn, run_info, look=look)
+                batch_id = planner.open_delta(pipeline, session, conn, run_info, polled=polled)
             if batch_id is None:
                 return None
             steps = {"open": time.perf_counter() - started}

@@ -28,15 +28,15 @@ class RangeRefused(MinutemarkError):
 
 
 @dataclass(frozen=True)
-class Look:
-    """One poll of the change log, recorded."""
+class Poll:
+    """What a poll of the change log found."""
 
     clock: datetime  # the lake's, before anything was read
     digest: str  # differs after any further touch
     pending_count: int  # counted up to ledger.COUNT_LIMIT
 
 
-def look(pipeline: Pipeline, lake_session, conn) -> Look:
+def poll(pipeline: Pipeline, lake_session, conn) -> Poll:
     """Poll the change log into the ledger. Reads one row per day, and the minutes of days with news only."""
     clock = change_log.clock(lake_session)
     days = change_log.changed_days(lake_session, pipeline.lake_table)
@@ -49,7 +49,7 @@ def look(pipeline: Pipeline, lake_session, conn) -> Look:
     ledger.close_expired(conn, pipeline, clock)
     rejected_share.judge_waiting(conn, pipeline, clock)
     ledger.record_look(conn, pipeline, clock)
-    return Look(clock, change_log.digest(days), ledger.pending_count(conn, pipeline))
+    return Poll(clock, change_log.digest(days), ledger.pending_count(conn, pipeline))
 
 
 def open_delta(
@@ -58,16 +58,16 @@ def open_delta(
     conn,
     run: RunInfo,
     *,
-    look: Look,
+    polled: Poll,
 ) -> int | None:
-    """Open a batch of what `look` and earlier polls found changed; None when nothing is pending."""
+    """Open a batch of what `polled` and earlier polls found changed; None when nothing is pending."""
     batches.close_abandoned(conn, pipeline, run.dag_id, run.run_id)
     typical = ledger.typical_rows(conn, pipeline)
-    pending = _with_sampled_rows(pipeline, lake_session, ledger.pending_minutes(conn, pipeline, look.clock))
-    pending, folded = _with_folded_hours(pipeline, conn, look.clock, pending, typical)
+    pending = _with_sampled_rows(pipeline, lake_session, ledger.pending_minutes(conn, pipeline, polled.clock))
+    pending, folded = _with_folded_hours(pipeline, conn, polled.clock, pending, typical)
     planned = plan(
         pending,
-        clock=look.clock,
+        clock=polled.clock,
         pipeline=pipeline,
         typical_rows=typical,
         last=batches.last_delta(conn, pipeline),
@@ -79,7 +79,7 @@ def open_delta(
         conn,
         pipeline,
         run,
-        lake_clock=look.clock,
+        lake_clock=polled.clock,
         minutes=planned.minutes,
         is_delta=True,
         split_size=planned.split_size,
@@ -94,7 +94,7 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
             f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} has {len(minutes)} minutes; one run takes at most {MAX_RANGE}. "
             f"Backfill the DAG {pipeline.name}_reconcile instead; each of its runs takes an hour."
         )
-    seen = look(pipeline, lake_session, conn)
+    seen = poll(pipeline, lake_session, conn)
     refuse_closed(pipeline, seen.clock, start)
     folded = folded_hours.folded_among(conn.cursor(), pipeline.name, minutes)
     if folded and _is_closed(pipeline, seen.clock, folded[0]):
@@ -113,7 +113,7 @@ def open_reconcile(
     For writers that never touch the change log. Held minutes stay held, live ones that are pending are the minute DAG's.
     Minutes that cannot be read are left out and logged. Where no other minute differs they raise LakeUnreadable.
     """
-    seen = look(pipeline, lake_session, conn)
+    seen = poll(pipeline, lake_session, conn)
     if pipeline.lake_retention is not None:
         start = max(start, _floor(seen.clock - pipeline.lake_retention) + MINUTE)
     if start >= end:
@@ -160,7 +160,7 @@ def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
     )
 
 
-def _open_exactly(pipeline: Pipeline, conn, run: RunInfo, seen: Look, minutes: list[datetime]) -> int:
+def _open_exactly(pipeline: Pipeline, conn, run: RunInfo, seen: Poll, minutes: list[datetime]) -> int:
     known = ledger.ledger_of(conn, pipeline, minutes[0], minutes[-1] + MINUTE)
     typical = ledger.typical_rows(conn, pipeline)
     planned = [_planned(minute, known.get(minute), typical) for minute in minutes]

@@ -133,14 +133,14 @@ class WaitForChanges(Announces, BaseSensorOperator):
             if window.what != "changes":
                 open_window = planner.open_range if window.what == "range" else planner.open_reconcile
                 return Opened(open_window(pipeline, session, conn, run, start=window.start, end=window.end))  # ty: ignore[invalid-argument-type]
-            look = planner.look(pipeline, session, conn)
+            polled = planner.poll(pipeline, session, conn)
             hours_due = self.announces_hours(context) and hours.is_any_due(conn, pipeline)
             if self.continuous and window.kind == "minute":
                 settles_at = ledger.settles_at(conn, pipeline)
-                if settles_at is not None and settles_at > look.clock:
-                    return Opened(None, look.digest, settles_at - look.clock, hours_due)
-            batch_id = planner.open_delta(pipeline, session, conn, run, look=look) if look.pending_count else None
-            return Opened(batch_id, look.digest, hours_due=hours_due)
+                if settles_at is not None and settles_at > polled.clock:
+                    return Opened(None, polled.digest, settles_at - polled.clock, hours_due)
+            batch_id = planner.open_delta(pipeline, session, conn, run, polled=polled) if polled.pending_count else None
+            return Opened(batch_id, polled.digest, hours_due=hours_due)
 
     def _announce_hours(self, context: Context, pipeline: pipelines.Pipeline) -> bool:
         from include.warehouse.session import warehouse

@@ -85,7 +85,7 @@ def begin(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
         change_log.touch(session, pipeline.lake_table, again)
         reprocessing.started_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
-        planner.look(pipeline, session, conn)
+        planner.poll(pipeline, session, conn)
     return reprocessing
 
 

@@ -54,9 +54,9 @@ def touch_at(written: datetime, *minutes: datetime) -> None:
 
 def process(lab: Lab, reader, run_id: str = "run-1", *, clicks: int = 1) -> list[datetime]:
     """The next run of the minute DAG; the minutes that it merged."""
-    look = planner.look(RECRUITMENT, reader, lab.conn)
-    run = RunInfo("recruitment_minute", run_id, look.clock)
-    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, run, look=look)
+    polled = planner.poll(RECRUITMENT, reader, lab.conn)
+    run = RunInfo("recruitment_minute", run_id, polled.clock)
+    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, run, polled=polled)
     if batch_id is None:
         return []
     minutes = [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]
@@ -101,7 +101,7 @@ def test_a_late_touch_of_a_minute_that_no_day_had_is_found_too(lab: Lab, reader,
     assert process(lab, reader, "run-2") == [old + 7 * MINUTE]
 
 
-# ⚑ a late writer between the look and the deletion
+# ⚑ a late writer between the poll and the deletion
 def test_a_touch_that_comes_while_its_day_is_forgotten_is_processed(
     lab: Lab, reader, writer, old, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_touch_that_comes_while_its_day_is_forgotten_is_processed(
 
     def forget_after_a_late_touch(session, lake_table, state) -> None:
         change_log.touch(session, lake_table, [old])
-        planner.look(RECRUITMENT, reader, lab.conn)  # and a poll that sees it
+        planner.poll(RECRUITMENT, reader, lab.conn)  # and a poll that sees it
         really_forget(session, lake_table, state)
 
     monkeypatch.setattr(change_log, "forget", forget_after_a_late_touch)
@@ -128,7 +128,7 @@ def test_a_touch_that_comes_while_its_day_is_forgotten_is_processed(
 def test_a_day_that_is_not_all_merged_stays(lab: Lab, reader, writer, old, why: str) -> None:
     touch_long_ago(old)
     if why != "not polled":
-        planner.look(RECRUITMENT, reader, lab.conn)
+        planner.poll(RECRUITMENT, reader, lab.conn)
     if why not in ("not polled", "pending"):
         process(lab, reader)
     if why == "touched since the poll":
@@ -151,7 +151,7 @@ def test_a_day_that_is_not_all_merged_stays(lab: Lab, reader, writer, old, why: 
 
 def test_a_closed_minute_does_not_keep_its_day(lab: Lab, reader, writer, old) -> None:
     touch_long_ago(old)
-    planner.look(RECRUITMENT, reader, lab.conn)
+    planner.poll(RECRUITMENT, reader, lab.conn)
     lab.query("UPDATE etl.minute_ledger SET state = 'closed'")
     assert forget(lab, reader, writer) == (1, 0)
 
@@ -184,7 +184,7 @@ def test_a_day_goes_only_when_every_pipeline_of_its_table_has_merged_it(lab: Lab
     newcomer = replace(RECRUITMENT, name="newcomer")
     both = [RECRUITMENT, newcomer]
     assert change_log_days.forget_days(reader, writer, lab.conn, TABLE, both, AGE) == (0, 1)
-    planner.look(newcomer, reader, lab.conn)
+    planner.poll(newcomer, reader, lab.conn)
     lab.query("UPDATE etl.minute_ledger SET state = 'closed' WHERE pipeline = 'newcomer'")
     assert change_log_days.forget_days(reader, writer, lab.conn, TABLE, both, AGE) == (1, 0)
     assert lab.one("SELECT COUNT(*) FROM etl.day_cursors") == 0

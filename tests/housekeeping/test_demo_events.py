@@ -37,9 +37,9 @@ def send(writer, minute: datetime, *, demo: bool = True, count: int = 3, as_of: 
 
 
 def process(lab: Lab, reader, run_id: str = "run-1") -> list[datetime]:
-    look = planner.look(RECRUITMENT, reader, lab.conn)
-    run = RunInfo("recruitment_minute", run_id, look.clock)
-    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, run, look=look)
+    polled = planner.poll(RECRUITMENT, reader, lab.conn)
+    run = RunInfo("recruitment_minute", run_id, polled.clock)
+    batch_id = planner.open_delta(RECRUITMENT, reader, lab.conn, run, polled=polled)
     if batch_id is None:
         return []
     minutes = [planned.minute for planned in batches.get(lab.conn, batch_id).minutes]

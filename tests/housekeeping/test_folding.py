@@ -281,9 +281,9 @@ def test_a_merge_waits_for_folding(lab: Lab) -> None:
 
 
 def delta(lab: Lab, pipeline=RECRUITMENT, clock: datetime = CLOCK) -> int | None:
-    look = planner.Look(clock, "", 1)
+    polled = planner.Poll(clock, "", 1)
     run = RunInfo("recruitment_minute", "delta", clock)
-    return planner.open_delta(pipeline, None, lab.conn, run, look=look)
+    return planner.open_delta(pipeline, None, lab.conn, run, polled=polled)
 
 
 def test_a_delta_takes_the_folded_hour_of_a_late_touch_and_what_else_is_pending(lab: Lab) -> None:

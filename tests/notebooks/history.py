@@ -61,9 +61,9 @@ def write(rows: Sequence[Mapping[str, str | None]], folder: Path) -> None:
 
 def _open_batch(pipeline: Pipeline) -> int:
     with lake(LAKE_READER) as session, warehouse() as conn:
-        look = planner.look(pipeline, session, conn)
+        polled = planner.poll(pipeline, session, conn)
         run = RunInfo("history", f"history-{uuid.uuid4()}", None)
-        batch_id = planner.open_delta(pipeline, session, conn, run, look=look)
+        batch_id = planner.open_delta(pipeline, session, conn, run, polled=polled)
     assert batch_id is not None
     return batch_id
 

@@ -57,9 +57,9 @@ def run(lab: Lab, *, broken: int = 0, ignored: int = 0, run_id: str = "run") -> 
     rejected, the next `ignored` are ignored, the others are clicks.
     """
     with lake("lake_reader") as session:
-        look = planner.look(RECRUITMENT, session, lab.conn)
-        run = RunInfo("recruitment_minute", run_id, look.clock)
-        batch_id = planner.open_delta(RECRUITMENT, session, lab.conn, run, look=look)
+        polled = planner.poll(RECRUITMENT, session, lab.conn)
+        run = RunInfo("recruitment_minute", run_id, polled.clock)
+        batch_id = planner.open_delta(RECRUITMENT, session, lab.conn, run, polled=polled)
     if batch_id is None:
         return None
     stage(lab, batch_id, broken=broken, ignored=ignored)
@@ -156,9 +156,9 @@ def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, output
     run(lab, broken=1)
     write(*events(minute, 11))
     with lake("lake_reader") as session:
-        look = planner.look(RECRUITMENT, session, lab.conn)
-        slow_run = RunInfo("recruitment_minute", "slow", look.clock)
-        slow = planner.open_delta(RECRUITMENT, session, lab.conn, slow_run, look=look)
+        polled = planner.poll(RECRUITMENT, session, lab.conn)
+        slow_run = RunInfo("recruitment_minute", "slow", polled.clock)
+        slow = planner.open_delta(RECRUITMENT, session, lab.conn, slow_run, polled=polled)
     stage(lab, slow, broken=2)
     assert lab.check(slow).passed
     started = reprocess.begin(RECRUITMENT, Choice(), output.append)
@@ -214,8 +214,8 @@ def test_an_import_s_row_that_the_transform_rejects_is_still_rejected_as_the_lak
         refuse(lab, f"sha:{event.create_time.time}", {"create_time": str(event.create_time), "bid": "-1"})
     started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     with lake("lake_reader") as session:
-        look = planner.look(RECRUITMENT, session, lab.conn)
-    batch_id = lab.open(now - 60 * MINUTE, clock=look.clock)
+        polled = planner.poll(RECRUITMENT, session, lab.conn)
+    batch_id = lab.open(now - 60 * MINUTE, clock=polled.clock)
     stage(lab, batch_id, broken=1)
     assert lab.check(batch_id).passed
     merge.merge(batch_id)

@@ -74,7 +74,7 @@ def empty_lake(writer) -> None:
 
 def read_and_merge(lab: Lab, reader, rows: dict, *, rejects=(), run_id: str = "run-1", merging: bool = True) -> int:
     """What Spark would have read of these minutes as they are in the lake now, published; every touch has settled."""
-    clock = planner.look(RECRUITMENT, reader, lab.conn).clock
+    clock = planner.poll(RECRUITMENT, reader, lab.conn).clock
     batch_id = lab.open(*rows, run_id=run_id, clock=clock, is_delta=False, allow_shrink=True)
     result = counts.minute_counts(reader, RECRUITMENT, rows)
     counted = {}
@@ -367,14 +367,14 @@ def test_pending_minutes_are_apart_whether_read_before_or_never(good: Lab, write
     report = report_of()
     assert (kinds(report), report.apart.counts) == ({}, {"pending": 2})
     with lake("lake_reader") as session:
-        planner.look(RECRUITMENT, session, good.conn)  # seen, not read
+        planner.poll(RECRUITMENT, session, good.conn)  # seen, not read
     report = report_of()
     assert (kinds(report), report.totals["pending"]) == ({}, 2)
 
 
 def test_a_held_minute_is_apart_with_its_reason(good: Lab, reader, writer) -> None:
     write(writer, event(minute(0), 9))
-    planner.look(RECRUITMENT, reader, good.conn)
+    planner.poll(RECRUITMENT, reader, good.conn)
     as_if_settled(good)
     seen = good.ledger(minute(0))["seen_changed_at"]
     ledger.hold(good.conn.cursor(), "recruitment", [(minute(0), seen, "staging_x: broken")], None)

@@ -1,4 +1,4 @@
-"""Lake and warehouse together, both real: what a look records and which batch a run opens."""
+"""Lake and warehouse together, both real: what a poll records and which batch a run opens."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def touch(writer, *minutes: datetime) -> None:
 
 
 def delta(reader, lab: Lab, run_id: str = "run-1", pipeline=RECRUITMENT) -> int | None:
-    return open_at(reader, lab, planner.look(pipeline, reader, lab.conn), run_id, pipeline)
+    return open_at(reader, lab, planner.poll(pipeline, reader, lab.conn), run_id, pipeline)
 
 
-def open_at(reader, lab: Lab, look: planner.Look, run_id: str, pipeline=RECRUITMENT) -> int | None:
-    run = RunInfo("recruitment_minute", run_id, look.clock)
-    return planner.open_delta(pipeline, reader, lab.conn, run, look=look)
+def open_at(reader, lab: Lab, polled: planner.Poll, run_id: str, pipeline=RECRUITMENT) -> int | None:
+    run = RunInfo("recruitment_minute", run_id, polled.clock)
+    return planner.open_delta(pipeline, reader, lab.conn, run, polled=polled)
 
 
 def opened(lab: Lab, batch_id: int) -> list[datetime]:
@@ -67,7 +67,7 @@ def range_of(
 
 
 def test_a_look_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, now) -> None:
-    looked = [planner.look(RECRUITMENT, reader, lab.conn).clock for _ in range(2)]
+    looked = [planner.poll(RECRUITMENT, reader, lab.conn).clock for _ in range(2)]
     [(lake_clock, age)] = lab.query(
         "SELECT lake_clock, TIMESTAMPDIFF(SECOND, looked_at, CURRENT_TIMESTAMP(6)) FROM etl.looks"
     )
@@ -75,13 +75,13 @@ def test_a_look_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, 
 
 
 def test_a_look_finds_touches_once_and_its_digest_changes_with_the_next(lab: Lab, reader, writer, now) -> None:
-    assert planner.look(RECRUITMENT, reader, lab.conn).pending_count == 0
+    assert planner.poll(RECRUITMENT, reader, lab.conn).pending_count == 0
     touch(writer, now - 5 * MINUTE, now - 2 * 1_440 * MINUTE)
-    first = planner.look(RECRUITMENT, reader, lab.conn)
+    first = planner.poll(RECRUITMENT, reader, lab.conn)
     assert first.pending_count == 2
-    assert planner.look(RECRUITMENT, reader, lab.conn).digest == first.digest
+    assert planner.poll(RECRUITMENT, reader, lab.conn).digest == first.digest
     touch(writer, now - 5 * MINUTE)
-    assert planner.look(RECRUITMENT, reader, lab.conn).digest != first.digest
+    assert planner.poll(RECRUITMENT, reader, lab.conn).digest != first.digest
 
 
 def test_a_delta_takes_what_changed_and_then_waits(lab: Lab, reader, writer, now) -> None:
@@ -119,9 +119,9 @@ def test_a_sparse_history_of_39_000_minutes_is_six_batches_at_most(lab: Lab, rea
     history = [now - timedelta(days=30) + number * MINUTE for number in range(39_000)]
     live = [now - number * MINUTE for number in range(10)][::-1]
     lab.see(*history, *live, at=now - 600 * SECOND, clock=now)
-    look = planner.Look(now, "", 1)
+    polled = planner.Poll(now, "", 1)
     sizes = []
-    while (batch_id := open_at(reader, lab, look, run_id=f"run-{len(sizes)}")) is not None:
+    while (batch_id := open_at(reader, lab, polled, run_id=f"run-{len(sizes)}")) is not None:
         minutes = opened(lab, batch_id)
         if not sizes:
             assert minutes[-10:] == live and minutes[:-10] == history[: len(minutes) - 10]
@@ -136,11 +136,11 @@ def test_a_history_is_sampled_before_a_batch_takes_thousands_of_its_minutes(lab:
     history = [now - timedelta(days=30) + number * MINUTE for number in range(1_200)]
     write(writer, history[600:], rows=5)
     lab.see(now - 600 * MINUTE, at=now - 600 * SECOND, clock=now)
-    look = planner.Look(now, "", 1)
+    polled = planner.Poll(now, "", 1)
     narrow = replace(RECRUITMENT, max_minutes=2_000, max_rows=1_000)
-    merged_as_if(lab, open_at(reader, lab, look, run_id="before"), rows=1)
+    merged_as_if(lab, open_at(reader, lab, polled, run_id="before"), rows=1)
     lab.see(*history, at=now - 600 * SECOND, clock=now)
-    batch_id = open_at(reader, lab, look, run_id="history", pipeline=narrow)
+    batch_id = open_at(reader, lab, polled, run_id="history", pipeline=narrow)
     taken = set(opened(lab, batch_id))
     live = set(history[-10:])
     assert live <= taken
@@ -162,7 +162,7 @@ def test_a_late_touch_brings_a_merged_minute_back(lab: Lab, reader, writer, now)
 # ⚑ a touch may hide behind another coordinator's, of the same moment
 def test_a_day_is_drilled_again_until_its_touch_has_settled(lab: Lab, reader, writer, now) -> None:
     touch(writer, now - MINUTE)
-    first = planner.look(RECRUITMENT, reader, lab.conn)
+    first = planner.poll(RECRUITMENT, reader, lab.conn)
     hidden = now - 2 * MINUTE  # visible later, without its day's touch
     with lake("lake_admin") as admin:
         admin.execute(
@@ -170,17 +170,17 @@ def test_a_day_is_drilled_again_until_its_touch_has_settled(lab: Lab, reader, wr
             (RECRUITMENT.lake_table, hidden.date(), hidden, touched_at(first.clock)),
         )
     if hidden.date() == (now - MINUTE).date():
-        assert planner.look(RECRUITMENT, reader, lab.conn).pending_count == 2
+        assert planner.poll(RECRUITMENT, reader, lab.conn).pending_count == 2
 
 
 def test_a_range_takes_exactly_its_minutes_changed_held_or_neither(lab: Lab, reader, writer, now) -> None:
     start = now - 60 * MINUTE
     touch(writer, start, start + 2 * MINUTE)
-    planner.look(RECRUITMENT, reader, lab.conn)
+    planner.poll(RECRUITMENT, reader, lab.conn)
     seen = lab.ledger(start)["seen_changed_at"]
     ledger.hold(lab.conn.cursor(), "recruitment", [(start, seen, "broken")], None)
     lab.conn.commit()
-    touch(writer, start + MINUTE)  # after the last look: the range looks itself
+    touch(writer, start + MINUTE)  # after the last poll: the range polls itself
     batch_id = range_of(reader, lab, start, start + 4 * MINUTE)
     result = {planned.minute: planned.changed_at for planned in batches.get(lab.conn, batch_id).minutes}
     assert list(result) == [start + number * MINUTE for number in range(4)]
