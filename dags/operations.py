@@ -53,6 +53,21 @@ def operation(name: str, task_id: str, timeout: timedelta):
     return run
 
 
+def operation_dag(name: str, timeout: timedelta, doc_md: str) -> DAG:
+    """The DAG with the form of this command of include/commands.py, without a schedule."""
+    command = commands.get(name)
+    return DAG(
+        command.dag,
+        schedule=None,
+        description=command.help,
+        doc_md=doc_md,
+        tags=["minutemark", "operations"],
+        params=form(name),
+        dagrun_timeout=timeout,
+        **SETTINGS,
+    )
+
+
 def run_operation(name: str, params: Mapping, dag_run, ti=None) -> None:
     """Print the result of a command, and fail if there is a problem. Only failures that may pass are tried again."""
     from airflow.sdk.exceptions import AirflowFailException
@@ -168,94 +183,58 @@ with DAG(
 ):
     preflight_tasks()
 
-with DAG(
-    "minutemark_import",
-    schedule=None,
-    description=commands.get("import").help,
-    doc_md=(
-        "- Events from a file: set `pipeline` and `file`.\n"
-        "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
-        "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
-        "The file is CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip). It must be in the folder "
-        "`MINUTEMARK_IMPORT_ROOT` of the worker, by default the project's `data/`. "
-        "Importing the same file again changes nothing, and an interrupted import "
-        "resumes where it stopped."
-    ),
-    tags=["minutemark", "operations"],
-    params=form("import"),
-    dagrun_timeout=timedelta(hours=13),
-    **SETTINGS,
+with operation_dag(
+    "import",
+    timedelta(hours=13),
+    "- Events from a file: set `pipeline` and `file`.\n"
+    "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
+    "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
+    "The file is CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip). It must be in the folder "
+    "`MINUTEMARK_IMPORT_ROOT` of the worker, by default the project's `data/`. "
+    "Importing the same file again changes nothing, and an interrupted import "
+    "resumes where it stopped.",
 ):
     import_rows()
 
-with DAG(
-    "minutemark_release",
-    schedule=None,
-    description=commands.get("release").help,
-    doc_md=(
-        "Set either `minute`, or `from` and `to`. The next run of the minute DAG reads these minutes again and publishes "
-        "them. The checks that they fail count as warnings in that batch. A release does not cover other minutes, or a check "
-        "that fails the whole batch. `etl.releases` keeps the record.\n\n"
-        "The Pipelines page, `make held` and `etl.minute_ledger` list held minutes and the reasons."
-    ),
-    tags=["minutemark", "operations"],
-    params=form("release"),
-    dagrun_timeout=timedelta(minutes=10),
-    **SETTINGS,
+with operation_dag(
+    "release",
+    timedelta(minutes=10),
+    "Set either `minute`, or `from` and `to`. The next run of the minute DAG reads these minutes again and publishes "
+    "them. The checks that they fail count as warnings in that batch. A release does not cover other minutes, or a check "
+    "that fails the whole batch. `etl.releases` keeps the record.\n\n"
+    "The Pipelines page, `make held` and `etl.minute_ledger` list held minutes and the reasons.",
 ):
     release_minutes()
 
-with DAG(
-    "minutemark_accept",
-    schedule=None,
-    description=commands.get("accept").help,
-    doc_md=(
-        "A field *disappeared* if no row of a minute has it although many rows had it the day before. It is *unreadable* if "
-        "its values stop being numbers or times. *ignored_rows* stands for a minute that ignores far more rows than usual. "
-        "An undeclared field has *appeared*.\n\n"
-        "After the acceptance the next run of the minute DAG reads the minutes again that are held for this drift. Other "
-        "failing checks still hold them. The acceptance ends when the field returns. `etl.drifts` keeps the record."
-    ),
-    tags=["minutemark", "operations"],
-    params=form("accept"),
-    dagrun_timeout=timedelta(minutes=10),
-    **SETTINGS,
+with operation_dag(
+    "accept",
+    timedelta(minutes=10),
+    "A field *disappeared* if no row of a minute has it although many rows had it the day before. It is *unreadable* if "
+    "its values stop being numbers or times. *ignored_rows* stands for a minute that ignores far more rows than usual. "
+    "An undeclared field has *appeared*.\n\n"
+    "After the acceptance the next run of the minute DAG reads the minutes again that are held for this drift. Other "
+    "failing checks still hold them. The acceptance ends when the field returns. `etl.drifts` keeps the record.",
 ):
     accept_drift()
 
-with DAG(
-    "minutemark_replay",
-    schedule=None,
-    description=commands.get("reprocess").help,
-    doc_md=(
-        "Rejected events of the lake are read again, together with their whole minutes. Rejected rows of imports and topics "
-        "are validated again, and written to the lake if they are valid now. Every row counts once, however often this DAG "
-        "runs. With `wait`, it ends when the minutes are merged, and its log reports the outcome."
-    ),
-    tags=["minutemark", "operations"],
-    params=form("reprocess"),
-    dagrun_timeout=timedelta(hours=13),
-    **SETTINGS,
+with operation_dag(
+    "reprocess",
+    timedelta(hours=13),
+    "Rejected events of the lake are read again, together with their whole minutes. Rejected rows of imports and topics "
+    "are validated again, and written to the lake if they are valid now. Every row counts once, however often this DAG "
+    "runs. With `wait`, it ends when the minutes are merged, and its log reports the outcome.",
 ):
     replay_rejected()
 
-with DAG(
-    "minutemark_verify",
-    schedule=None,
-    description=commands.get("verify").help,
-    doc_md=(
-        "The run fails if something differs. Its log says what differs, where, and what to do. It changes nothing, and can "
-        "run beside all other DAGs. Minutes that are pending, open or held are listed separately.\n\n"
-        "Without `from` and `to` it verifies every minute that the lake's change log or the warehouse knows. With them it "
-        "verifies every minute of the range, including minutes missing in the change log."
-    ),
-    tags=["minutemark", "operations"],
-    params=form("verify"),
-    dagrun_timeout=timedelta(hours=13),
-    **SETTINGS,
+with operation_dag(
+    "verify",
+    timedelta(hours=13),
+    "The run fails if something differs. Its log says what differs, where, and what to do. It changes nothing, and can "
+    "run beside all other DAGs. Minutes that are pending, open or held are listed separately.\n\n"
+    "Without `from` and `to` it verifies every minute that the lake's change log or the warehouse knows. With them it "
+    "verifies every minute of the range, including minutes missing in the change log.",
 ):
     recount()
-
 
 HOUSEKEEPING = {
     "make_partitions": "Makes the partitions of the next seven days in tables that have one for each day.",

@@ -1,8 +1,9 @@
 // Fields that are not as they were the day before, and the acceptance of that.
 
-import { ask, change } from "./airflow.js";
+import { ask } from "./airflow.js";
 import { badge, h, nothing, problem } from "./dom.js";
 import { number, plural, time } from "./format.js";
+import { reasonForm } from "./reason.js";
 
 export function drift({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
@@ -63,30 +64,19 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
   }
 
   function accept(row) {
-    if (!pipeline.may_edit)
-      return h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_minute can accept it.`);
-    const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Reason, kept in the record" });
-    const button = h("button", { type: "submit", class: "main" }, "Accept");
-    const trouble = h("div");
-    async function send(event) {
-      event.preventDefault();
-      button.disabled = true;
-      try {
-        const done = await change(`${pipeline.pipeline}/accept`, {
-          field: row.field,
-          kind: row.kind,
-          drift_id: row.drift_id,
-          why: why.value,
-        });
-        status.textContent = done.message;
-        status.hidden = false;
-        await Promise.all([show(), refresh()]);
-      } catch (error) {
-        trouble.replaceChildren(problem(error.message));
-        button.disabled = false;
-      }
-    }
-    return h("form", { class: "filters", onsubmit: send }, why, button, trouble);
+    return reasonForm({
+      pipeline,
+      label: "Accept",
+      path: "accept",
+      body: { field: row.field, kind: row.kind, drift_id: row.drift_id },
+      done,
+    });
+  }
+
+  async function done(message) {
+    status.textContent = message;
+    status.hidden = false;
+    await Promise.all([show(), refresh()]);
   }
 
   place.replaceChildren(status, result);

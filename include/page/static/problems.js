@@ -1,8 +1,9 @@
 // What did not go through: held minutes and their release, rejected events, checks that found something.
 
-import { ask, change, runPath, toAirflow } from "./airflow.js";
+import { ask, runPath, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./format.js";
+import { reasonForm } from "./reason.js";
 
 const HIDDEN = "Samples are visible to users with permission to read Airflow's connections.";
 
@@ -71,25 +72,13 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   }
 
   function release(row) {
-    if (!pipeline.may_edit)
-      return h("p", { class: "quiet" }, `Users with permission to edit ${pipeline.pipeline}_minute can release it.`);
-    const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Reason, kept in the record" });
-    const button = h("button", { type: "submit", class: "main" }, "Release");
-    const trouble = h("div");
-    async function send(event) {
-      event.preventDefault();
-      button.disabled = true;
-      try {
-        const done = await change(`${pipeline.pipeline}/release`, { minute: row.minute, why: why.value });
-        status.textContent = done.message;
-        status.hidden = false;
-        await Promise.all([show(), refresh()]);
-      } catch (error) {
-        trouble.replaceChildren(problem(error.message));
-        button.disabled = false;
-      }
-    }
-    return h("form", { class: "filters", onsubmit: send }, why, button, trouble);
+    return reasonForm({ pipeline, label: "Release", path: "release", body: { minute: row.minute }, done });
+  }
+
+  async function done(message) {
+    status.textContent = message;
+    status.hidden = false;
+    await Promise.all([show(), refresh()]);
   }
 
   place.replaceChildren(status, result);

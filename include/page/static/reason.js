@@ -1,0 +1,29 @@
+// The form of a change that the record keeps with its reason: a release, or an acceptance.
+
+import { change } from "./airflow.js";
+import { h, problem } from "./dom.js";
+
+/** It sends the reason and `body` to `path`; `done` gets the message of the answer. Without permission: a sentence. */
+export function reasonForm({ pipeline, label, path, body, done }) {
+  if (!pipeline.may_edit)
+    return h(
+      "p",
+      { class: "quiet" },
+      `Users with permission to edit ${pipeline.pipeline}_minute can ${label.toLowerCase()} it.`,
+    );
+  const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Reason, kept in the record" });
+  const button = h("button", { type: "submit", class: "main" }, label);
+  const trouble = h("div");
+  async function send(event) {
+    event.preventDefault();
+    button.disabled = true;
+    try {
+      const { message } = await change(`${pipeline.pipeline}/${path}`, { ...body, why: why.value });
+      await done(message);
+    } catch (error) {
+      trouble.replaceChildren(problem(error.message));
+      button.disabled = false;
+    }
+  }
+  return h("form", { class: "filters", onsubmit: send }, why, button, trouble);
+}
