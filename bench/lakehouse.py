@@ -36,6 +36,7 @@ HOUR = timedelta(hours=1)
 WARM_UP = 60.0  # seconds
 PAUSE_OF_KILLS = 20, 90  # seconds between two kills, at least and at most
 BACKFILL_AT, DELETE_AT = 0.3, 0.6  # of the time
+LATEST = timedelta(minutes=40)  # of demo events; and a run of minutes that they touched
 PATIENCE = 900.0  # seconds in which everything must be written, counted and loaded at the end
 TASKS = ("write_events", "count_hours", "load_into_bigquery")
 # Compacts all hours but those of the future, and expires what is older than five minutes.
@@ -150,15 +151,19 @@ def _started():
 
 
 def _delete_an_hour(airflow, pipeline, conn) -> None:
-    """The hour before this one, or this one if the stack is young: verify must name each loss, and its remedies must do."""
+    """The newest hour that late rows no longer reach: verify must name each loss, and its remedies must do."""
     from include.lakehouse import repair, table
     from include.verify.verify import run_verify
     from include.warehouse.session import in_transaction
 
     events = table.table(pipeline)
-    hours = Counter(repair.hour_of(task.file) for task in events.scan().plan_files())
-    current = _hour_of(continuous.now(conn))
-    hour = max(hour for hour in hours if hour < current or len(hours) == 1)
+    settled = continuous.now(conn) - LATEST
+    hour = max(hour for task in events.scan().plan_files() if (hour := repair.hour_of(task.file)) + HOUR <= settled)
+    waiting = (
+        "SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %s AND minute >= %s AND minute < %s "
+        "AND (pending = 1 OR to_lakehouse = 1)"
+    )
+    _await(lambda: not continuous.one_value(conn, waiting, pipeline.name, hour, hour + HOUR))
     files = list(
         Path(events.location().removeprefix("file://")).parents[1].glob(f"hourly/*/{hour:%Y-%m-%dT%H}/*.parquet")
     )

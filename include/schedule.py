@@ -30,7 +30,7 @@ def default_schedule(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def is_continuous(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the next run begins as the last one ends. Raises UnknownSchedule."""
+    """Whether a run starts when the previous one ends. Raises UnknownSchedule."""
     return (pipeline.schedule or default_schedule(environ)) == CONTINUOUS
 
 

@@ -30,7 +30,7 @@ class ContinuousWithBackfills(CronDataIntervalTimetable):
 
     def __init__(self, expression: str = EVERY_MINUTE, timezone: str = "UTC") -> None:
         super().__init__(expression, timezone)
-        self.description = "Each run begins as the last one ends; a backfill has a run for each minute."
+        self.description = "Each run starts when the previous one ends; a backfill has a run for each minute."
 
     @property
     def summary(self) -> str:

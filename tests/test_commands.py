@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
+import subprocess
 from datetime import datetime
 from decimal import Decimal
 
@@ -12,6 +14,7 @@ import pytest
 
 from include import cli, listing
 from include.commands import COMMANDS
+from include.env_file import ROOT
 from include.errors import MinutemarkError
 from include.parameters import FLAG, MINUTE, NUMBER, PERCENTAGE, WHOLE, Parameter, ValueRefused
 
@@ -76,6 +79,12 @@ def test_numbers_of_json_stay_exact():
     assert json.loads(listing.as_json(result)) == [
         {"spend": "12345678901234567890.123456", "at": "2026-03-01 10:00:00", "rows": 3}
     ]
+
+
+def test_bash_loads_the_completion_that_the_docs_describe():
+    [line] = re.findall(r"^source .*$", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE)
+    done = subprocess.run(["bash", "-c", f"{line} && complete -p minutemark"], cwd=ROOT, capture_output=True, text=True)
+    assert "_minutemark_completion" in done.stdout, done.stderr
 
 
 def test_completion_offers_the_choices_of_a_parameter():

@@ -95,13 +95,13 @@ class Connect:
             if error.code != 404:
                 raise
 
-    def trouble(self, name: str) -> str | None:
+    def problem_of(self, name: str) -> str | None:
         """What keeps the connector or one of its tasks from running; None if all run."""
         status = self._send("GET", f"/connectors/{name}/status")
         parts = [status["connector"], *status["tasks"]]
         if not status["tasks"]:
             return "it has no task yet"
-        return next((_trouble(part) for part in parts if part["state"] != "RUNNING"), None)
+        return next((_problem_of(part) for part in parts if part["state"] != "RUNNING"), None)
 
     def restart(self, name: str) -> None:
         """Start again what has failed of it."""
@@ -123,7 +123,7 @@ class Connect:
             ) from None
 
 
-def _trouble(part: Mapping[str, str]) -> str:
+def _problem_of(part: Mapping[str, str]) -> str:
     lines = part.get("trace", "").strip().splitlines()
     causes = [line for line in lines if line.startswith("Caused by:")]
     return " ".join([part["state"].lower(), *(causes[-1:] or lines[:1])])
@@ -149,7 +149,7 @@ def register_all(
             if name not in registered:
                 connect.register(name, configs[name])
                 registered.add(name)
-            problem = connect.trouble(name)
+            problem = connect.problem_of(name)
             if problem is None:
                 print(f"Connector {name} runs.", flush=True)
                 waiting.remove(name)
@@ -178,7 +178,7 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
         return None
     connect, name = Connect(url, environ.get(LOGIN_SETTING, ""), timeout=_WATCH_TIMEOUT), name_of(pipeline)
     try:
-        problem = connect.trouble(name)
+        problem = connect.problem_of(name)
         if problem and problem.startswith("failed"):  # a restart of what is only starting would start it over
             connect.restart(name)
         return problem

@@ -128,7 +128,7 @@ def partitions_of(client, topic: str) -> set[int]:
     """The numbers of the topic's partitions as they are now. Raises TopicMissing."""
     metadata = client.list_topics(topic, timeout=TIMEOUT).topics[topic]
     if metadata.error:
-        raise TopicMissing(f"Topic {topic}: {metadata.error}. Make it: `make schema`, or minutemark_setup.")
+        raise TopicMissing(f"Topic {topic}: {metadata.error}. Create it: `make schema`, or minutemark_setup.")
     return set(metadata.partitions)
 
 

@@ -59,7 +59,7 @@ class Limits:
 
 
 def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
-    """Make the topics that are missing, by default of all pipelines, replicated as the broker does by default.
+    """Create the missing topics, by default of all pipelines, replicated as the broker does by default.
 
     Each has a topic of dead letters, which gets its settings also where Connect has made it. Other topics stay as they
     are. Raises BrokerError.
@@ -115,7 +115,7 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
     if partitions == pipeline.shards:
         return
     log.warning(
-        "Topic %s has %s partitions and %s %s shards: the partition of an event should be its shard. Make a topic of as "
+        "Topic %s has %s partitions and %s %s shards: the partition of an event should be its shard. Create a topic with as "
         "many partitions, and declare it as `topic`. Until then shards are computed from the events.",
         pipeline.topic,
         partitions,
@@ -131,7 +131,7 @@ def check_topic(pipeline: Pipeline) -> None:
     if partitions < pipeline.shards:
         raise TopicMismatch(
             f"Topic {pipeline.topic} has {partitions} partitions and {pipeline.lake_table} {pipeline.shards} shards: an event "
-            "goes to the partition of its shard. Make a topic of as many partitions, and declare it as `topic`."
+            "goes to the partition of its shard. Create a topic with as many partitions, and declare it as `topic`."
         )
 
 

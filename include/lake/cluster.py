@@ -41,7 +41,7 @@ def replication(session: Session, target: Endpoint, keyspaces: list[str]) -> str
     """The replication of keyspaces that set-up creates. Raises ReplicationRefused, see `refusal`."""
     factor, local = os.environ.get(SETTING, "").strip(), local_data_center(session, target)
     if factor and not (factor.isascii() and factor.isdigit() and int(factor)):
-        raise ReplicationRefused(f"{SETTING}={factor} is not a number of replicas: give a whole number from 1 on.")
+        raise ReplicationRefused(f"{SETTING}={factor} is not a number of replicas: use a whole number of at least 1.")
     nodes = data_centers(session)[local]
     if refused := refusal(nodes, factor, replicas(session, local, keyspaces)):
         raise ReplicationRefused(refused)
@@ -82,7 +82,7 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
         )
     if single:
         parts.append(
-            f"Keyspaces with one replica: {', '.join(single)}. Give each more with ALTER KEYSPACE … WITH replication, then run "
+            f"Keyspaces with one replica: {', '.join(single)}. Add replicas with ALTER KEYSPACE … WITH replication, then run "
             "`nodetool repair --full` on every node."
         )
     return (

@@ -52,7 +52,7 @@ def export(pipeline: Pipeline) -> Export:
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         if ledger.use_table(conn, pipeline, str(into.metadata.table_uuid)):
             log.warning(
-                "%s is a new table: all events are written again, but those of closed minutes.",
+                "%s is a new table: all events are written again, except those of closed minutes.",
                 pipeline.lakehouse.table,
             )
         until = time.monotonic() + SECONDS

@@ -154,8 +154,8 @@ def _made(pipeline: Pipeline) -> Table:
 
 
 NEW_TABLE = (
-    "Drop the table from the catalog (docs/lakehouse.md): the next run makes a new one and writes all events again, but those of "
-    "closed minutes."
+    "Drop the table from the catalog (docs/lakehouse.md): the next run makes a new one and writes all events again, "
+    "except those of closed minutes."
 )
 
 

@@ -263,7 +263,7 @@ def test_a_task_that_failed_is_restarted_by_the_watch(worker, template, monkeypa
     until(lambda: (restart_failed(late) or "").startswith("failed"), 90)
     make_table_of(late)
     with warehouse() as conn:
-        until(lambda: not list(problems(conn, [late], START)) and worker.rest.trouble(name_of(late)) is None, 90)
+        until(lambda: not list(problems(conn, [late], START)) and worker.rest.problem_of(name_of(late)) is None, 90)
     messages = values(late, 50)
     send(late, messages)
     drained(late)

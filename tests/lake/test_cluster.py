@@ -20,7 +20,7 @@ ONE, THREE = {"minutemark": 1}, {"minutemark": 3}
         (1, "", ONE, None),
         (2, "", {"minutemark": None}, None),
         (3, "", {"minutemark": None, "bedan": 3}, r"3 nodes.*not exist yet: minutemark\. Set MINUTEMARK_REPLICATION_FACTOR=3"),
-        (3, "", ONE, r"one replica: minutemark\. Give each more with ALTER KEYSPACE.*nodetool repair"),
+        (3, "", ONE, r"one replica: minutemark\. Add replicas with ALTER KEYSPACE.*nodetool repair"),
         (3, "", THREE, None),
         (3, "1", ONE | {"bedan": None}, None),  # a choice
         (5, "3", {"minutemark": None}, None),

@@ -117,7 +117,7 @@ def test_a_table_without_the_list_of_its_files_is_named_with_a_remedy(shop: Shop
     in_lake(sent(minute(61), 1))
     merged(shop, {minute(61): [operation(event_time=minute(61))]}, run_id="later")
     with pytest.raises(
-        LakehouseError, match=r"lost the list of its files: .* Drop the table .* but those of closed minutes"
+        LakehouseError, match=r"lost the list of its files: .* Drop the table .* except those of closed minutes"
     ):
         export(SHOP)
     table.catalog().drop_table(SHOP.lakehouse.table)
