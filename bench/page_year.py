@@ -17,9 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from include.durations import MINUTE
-from include.page.overview import now
 from include.warehouse import schema
-from include.warehouse.session import warehouse
+from include.warehouse.session import server_time, warehouse
 from local import throwaway
 from local.api_server import Site, site
 
@@ -114,7 +113,7 @@ def main() -> int:
 def _fill() -> Mapping[str, str]:
     """A year of one pipeline; returns the times that the views are queried for."""
     with warehouse() as conn:
-        newest = now(conn).replace(second=0, microsecond=0)
+        newest = server_time(conn.cursor()).replace(second=0, microsecond=0)
         binds = {"newest": newest, "year": YEAR, "batches": KEPT_BATCHES, "checks": CHECKS, "rejected": REJECTED}
         cursor = conn.cursor()
         for statement in (_LEDGER, _BATCHES, _BATCH_MINUTES, _CHECKS, _FRESHNESS, _REJECTED, _HOLDS):
@@ -122,7 +121,7 @@ def _fill() -> Mapping[str, str]:
             conn.commit()
         cursor.execute(
             "INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES ('recruitment', CURRENT_TIMESTAMP(6), %s)",
-            (now(conn),),
+            (server_time(conn.cursor()),),
         )
         cursor.execute("ANALYZE TABLE etl.minute_ledger, etl.batches, etl.batch_minutes, etl.check_results")
         cursor.fetchall()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from include.page.overview import now
 from include.warehouse import ledger, merge
+from include.warehouse.session import server_time
 from tests.warehouse.lab import Lab, contribution
 
 USERS = {"vera": "viewer", "ulf": "user", "otto": "op", "ada": "admin"}
@@ -19,7 +19,7 @@ GOOD, BAD = contribution(), contribution(bid_sum=-1)
 
 def ago(lab: Lab, minutes: int) -> datetime:
     """The minute that many minutes before the warehouse's current one."""
-    return now(lab.conn).replace(second=0, microsecond=0) - minutes * MINUTE
+    return server_time(lab.conn.cursor()).replace(second=0, microsecond=0) - minutes * MINUTE
 
 
 def text(minute: datetime) -> str:
@@ -28,7 +28,7 @@ def text(minute: datetime) -> str:
 
 def see(lab: Lab, *minutes: datetime) -> None:
     """A poll finds them touched, long enough ago to have settled, and the lake has been looked at until now."""
-    clock = now(lab.conn)
+    clock = server_time(lab.conn.cursor())
     lab.see(*minutes, at=clock - 2 * MINUTE, clock=clock)
     ledger.record_look(lab.conn, lab.pipeline, clock)
 
@@ -36,14 +36,17 @@ def see(lab: Lab, *minutes: datetime) -> None:
 def publish(lab: Lab, minute: datetime, run_id: str, rows: int = 1, **values) -> int:
     see(lab, minute)
     return lab.publish(
-        {minute: [contribution(event_count=rows, clicks=rows)]}, run_id=run_id, clock=now(lab.conn), **values
+        {minute: [contribution(event_count=rows, clicks=rows)]},
+        run_id=run_id,
+        clock=server_time(lab.conn.cursor()),
+        **values,
     )
 
 
 def hold(lab: Lab, minute: datetime, run_id: str = "hold") -> int:
     """That minute held by its staging gate, while the one before it passes and is merged."""
     see(lab, minute, minute - MINUTE)
-    batch_id = lab.open(minute - MINUTE, minute, run_id=run_id, clock=now(lab.conn))
+    batch_id = lab.open(minute - MINUTE, minute, run_id=run_id, clock=server_time(lab.conn.cursor()))
     lab.stage(batch_id, {minute - MINUTE: [GOOD], minute: [BAD]})
     assert lab.check(batch_id).held == (minute,)
     merge.merge(batch_id)
@@ -70,7 +73,7 @@ def drift(lab: Lab, minute: datetime, field: str = "job_id", new: str = "jobId")
         at = minute - before * MINUTE
         present, unknown = ({field: rows}, {}) if before else ({}, {new: rows})
         see(lab, at)
-        batch_id = lab.open(at, run_id=f"fields {before}", clock=now(lab.conn))
+        batch_id = lab.open(at, run_id=f"fields {before}", clock=server_time(lab.conn.cursor()))
         counts = json.dumps({"present": present, "unreadable": {}, "unknown": unknown})
         staged = {at: [contribution(event_count=rows, clicks=rows)]}
         lab.stage(batch_id, staged, counts={at: {"field_counts": counts}})
