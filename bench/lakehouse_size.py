@@ -18,7 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from include import pipelines
@@ -61,15 +61,19 @@ def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
     first = datetime(2026, 11, 1) - minutes * MINUTE
     seconds: list[float] = []
     keeping: list[float] = []
+    committed_at: list[datetime] = []
     for number in range(minutes):
         minute = first + number * MINUTE
         rows = _rows(pipeline, minute)
         with _timed(seconds):
             replace(table(pipeline), [minute], rows)
+        committed_at.append(datetime.now(UTC).replace(tzinfo=None))
         _merge(pipeline, [minute], written=True)
         if number % 60 == 59:
             with _timed(keeping):
-                done = upkeep.upkeep(pipeline, now=minute)
+                # Snapshots have the time of this clock: upkeep keeps those of as many minutes as it does in a stack.
+                oldest_kept = committed_at[max(0, number - upkeep.KEPT // MINUTE)]
+                done = upkeep.upkeep(pipeline, now=minute, kept=minute - oldest_kept)
             print(
                 f"{(number + 1) * A_MINUTE:,} events: {statistics.median(seconds[-60:]):.2f} s a commit; {done}",
                 flush=True,

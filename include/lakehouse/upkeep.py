@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.connections import WAREHOUSE_ETL
-from include.durations import DAY, HOUR
+from include.durations import HOUR
 from include.lakehouse import repair
 from include.lakehouse import table as tables
 from include.lakehouse.hour_file import HourFile, folder_of
@@ -29,7 +29,9 @@ MOST_FILES = 4  # of an hour that is left as it is
 SMALL = 1 << 20  # bytes: hours whose files are larger on average are left as they are
 MOST_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
 MOST_HOURS = 24  # of one call
-KEPT = DAY  # of snapshots, for readers and for time travel; of unnamed files, for commits under way
+# Of snapshots, for readers; of unnamed files, for commits under way. pyiceberg copies all snapshots several times in each
+# commit: with those of a day, 2,880, a minute would take seconds.
+KEPT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)

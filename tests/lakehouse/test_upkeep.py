@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -51,6 +51,15 @@ def test_expired_snapshots_take_their_files_along_and_the_newest_keeps_its_own(l
     assert done.files == len(before) + 1 - len(files(lakehouse)) > 0, "Expiring is a commit with a file of its own."
     assert len([name for name in files(lakehouse) if name.endswith(".parquet")]) == 1
     assert in_table() == [TEN, minute(1)]
+
+
+def test_snapshots_stay_for_two_hours_and_no_longer_because_each_commit_copies_them(lakehouse) -> None:
+    for _ in range(3):
+        written(TEN)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    assert upkeep.upkeep(SHOP, now=now + timedelta(minutes=119)).snapshots == 0
+    assert upkeep.upkeep(SHOP, now=now + timedelta(minutes=121)).snapshots > 0
+    assert in_table() == [TEN]
 
 
 def test_files_of_a_commit_that_is_under_way_or_was_killed_lately_stay(lakehouse) -> None:
