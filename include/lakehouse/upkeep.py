@@ -30,7 +30,7 @@ SMALL = 1 << 20  # bytes: hours whose files are larger on average are left as th
 MOST_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
 MOST_HOURS = 24  # of one call
 # Of snapshots, for readers; of unnamed files, for commits under way. pyiceberg copies all snapshots several times in each
-# commit: with those of a day, 2,880, a minute would take seconds.
+# commit: with those of a day, 1,440 or more, a minute would take seconds.
 KEPT = timedelta(hours=2)
 
 
