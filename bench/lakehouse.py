@@ -36,7 +36,7 @@ HOUR = timedelta(hours=1)
 WARM_UP = 60.0  # seconds
 PAUSE_OF_KILLS = 20, 90  # seconds between two kills, at least and at most
 BACKFILL_AT, DELETE_AT = 0.3, 0.6  # of the time
-LATEST = timedelta(minutes=40)  # of demo events; and a run of minutes that they touched
+LATEST = timedelta(minutes=40)  # in which late demo events arrive and their minutes are merged again
 PATIENCE = 900.0  # seconds in which everything must be written, counted and loaded at the end
 TASKS = ("write_events", "count_hours", "load_into_bigquery")
 # Compacts all hours but those of the future, and expires what is older than five minutes.

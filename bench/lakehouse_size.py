@@ -71,7 +71,7 @@ def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
         _merge(pipeline, [minute], written=True)
         if number % 60 == 59:
             with _timed(keeping):
-                # Snapshots have the time of this clock: upkeep keeps those of as many minutes as it does in a stack.
+                # Commits follow each other faster than once a minute: keep the snapshots of as many commits as a stack does.
                 oldest_kept = committed_at[max(0, number - upkeep.KEPT // MINUTE)]
                 done = upkeep.upkeep(pipeline, now=minute, kept=minute - oldest_kept)
             print(

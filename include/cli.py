@@ -29,7 +29,7 @@ except ModuleNotFoundError:
 
 from include import env_file
 from include.commands import COMMANDS
-from include.errors import MinutemarkError, of_storage
+from include.errors import MinutemarkError, storage_problem
 from include.listing import as_json
 from include.parameters import FLAG, Command, Parameter
 
@@ -136,7 +136,7 @@ def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keyword
     except KeyboardInterrupt:
         _end(130, f"\n{command.stopped}")
     except OSError as error:
-        if (message := of_storage(error, env_file.state())) is None:
+        if (message := storage_problem(error, env_file.state())) is None:
             raise
         _end(2, message)
     if json:
@@ -163,8 +163,8 @@ def _use_connections() -> None:
 def _print(text: object, file=None) -> None:
     """Print a text that is not empty, unless its reader has closed the pipe (`… | head`). The operation continues."""
     try:
-        if str(text):
-            print(text, end="" if str(text).endswith("\n") else "\n", file=file, flush=True)
+        if shown := str(text):
+            print(shown.removesuffix("\n"), file=file, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), (file or sys.stdout).fileno())
 

@@ -49,7 +49,9 @@ def as_text(column: str) -> str:
             kind = described["columns"][own].get("type")
             lines += [f"{key}: {own}{f', {kind}' if kind else ''}", *_origins(data_sets, key, own, "  ")]
     if not lines:
-        raise ColumnUnknown(f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}.")
+        raise ColumnUnknown(
+            f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}. Name one as database.table.column."
+        )
     return "\n".join(lines)
 
 

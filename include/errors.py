@@ -18,7 +18,7 @@ class MinutemarkError(Exception):
     is_retried = False  # by a task: the same call may succeed later
 
 
-def of_storage(error: OSError, place: object) -> str | None:
+def storage_problem(error: OSError, place: object) -> str | None:
     """What to print for a disk that is full or not writable; None for any other error. `place` stands in for a file name."""
     if error.errno not in _STORAGE:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-STARTED, REMINDER, OVER = "begun", "reminder", "over"  # in the JSON of the webhook: receivers rely on them
+STARTED, REMINDER, OVER = "begun", "reminder", "over"  # values in the webhook's JSON, which receivers depend on
 _HEADS = {STARTED: "Problem", REMINDER: "Still", OVER: "Over"}
 _TITLES = {
     "stale": "is stale",

@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 
 from include import env_file
-from include.errors import of_storage
+from include.errors import storage_problem
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
 from local.problems import Problem
 from local.progress import say
@@ -205,7 +205,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if (message := of_storage(error, LOCAL)) is None:
+        if (message := storage_problem(error, LOCAL)) is None:
             raise
         print(f"\n{message}", file=sys.stderr)
         return 1

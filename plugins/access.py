@@ -35,6 +35,7 @@ _FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-o
 RUNS = re.compile(r"/api/v2/(dags/\{dag_id\}/(dagRuns|clear\w+)(/.*)?|backfills)")
 READS = re.compile(r".*/(list|dry_run)")
 TRIGGER = "/api/v2/dags/{dag_id}/dagRuns"
+PREFIX = "minutemark_"  # of the dag id of every operation
 CHANGES = ("POST", "PATCH", "PUT", "DELETE")
 
 
@@ -215,7 +216,7 @@ def operations(route: Route, body: bytes) -> Iterator[Operation]:
         message = {}  # Airflow refuses it
     dag_id = route.values.get("dag_id")
     # The table of commands needs every declaration. An error in one must not keep users from the other DAGs.
-    if not any(text.startswith("minutemark_") for text in (dag_id or "", *_texts(message))):
+    if not any(text.startswith(PREFIX) for text in (dag_id or "", *_texts(message))):
         return
     is_trigger = route.method == "POST" and route.path == TRIGGER
     if dag_id in forms().dag_ids:

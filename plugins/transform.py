@@ -79,11 +79,11 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
         try:
             super().execute(context)
         except (AirflowException, DriverEnded) as error:
-            reason = (self.hook and self.hook.reason) or str(error)
+            hook = self.hook  # None if it could not be made
+            reason = (hook and hook.reason) or str(error)
             with warehouse(target) as conn:
                 batches.note(conn, batch.batch_id, f"transform_delta: {reason}")
-            is_final = self.hook is not None and self.hook.is_final
-            raise (AirflowFailException if is_final else AirflowException)(reason) from error
+            raise (AirflowFailException if hook and hook.is_final else AirflowException)(reason) from error
         finally:
             shutil.rmtree(self.submission.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker
 

@@ -46,7 +46,9 @@ def query_bigquery(statement: str) -> Rows:
             try:
                 rows = tables.query(bigquery, statement)
             except ClientError as error:
-                raise StatementRejected(f"BigQuery rejected the statement: {error.message}. Fix it.") from error
+                raise StatementRejected(
+                    f"BigQuery rejected the statement: {error.message}. Fix the statement."
+                ) from error
             return Rows([field.name for field in rows.schema], [row.values() for row in rows])
     except BigQueryError as error:
         raise BigQueryError(

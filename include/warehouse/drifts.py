@@ -44,7 +44,7 @@ CHECKS = {
     ),
     IGNORED: (
         "staging_ignored_share",
-        "No minute of at least 100 rows ignores so many rows that less than a quarter of the usual others is left.",
+        "No minute of at least 100 rows ignores so many rows that fewer than a quarter of the usual other rows remain.",
     ),
     APPEARED: ("staging_unknown_field", "No event has a field that the pipeline neither declares nor accepts."),
 }

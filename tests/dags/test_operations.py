@@ -28,9 +28,10 @@ def test_a_refused_import_fails_with_its_reason_and_is_not_retried(dags, tmp_pat
 
 
 def test_every_dag_whose_form_names_a_pipeline_requires_its_permission(dags) -> None:
-    from plugins.access import forms
+    from plugins.access import PREFIX, forms
 
     assert {dag_id for dag_id, dag in dags.items() if "pipeline" in dag.params} <= forms().dag_ids <= set(dags)
+    assert all(dag_id.startswith(PREFIX) for dag_id in forms().dag_ids), "Others would be triggered without a check."
 
 
 def test_an_import_reads_files_of_its_folder_only(dags, tmp_path, monkeypatch) -> None:
