@@ -52,8 +52,6 @@ def as_text(column: str) -> str:
         raise ColumnUnknown(
             f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}. Name one as database.table.column."
         )
-            f"No data set in {FOLDER.parent.name}/{FOLDER.name} has the column {column!r}. Name one as database.table.column."
-        )
     return "\n".join(lines)
 
 
