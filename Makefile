@@ -8,6 +8,7 @@ MINUTEMARK := ./minutemark
 # The commands of include/commands.py, which `./minutemark --help` lists, too.
 COMMANDS := import replay-csv ingest schema verify held rejected release accept reprocess replay housekeeping query bigquery sql dbt-sources
 UV := .local/tools/uv/bin/uv
+INSTALLED = [ -x $(VENV)/python ] || { echo "Not installed yet. Run: make setup" >&2; exit 2; }
 
 # Variables of the command line (make run AIRFLOW_PORT=8081) reach the commands as environment variables.
 export AIRFLOW_PORT CASSANDRA_PORT CASSANDRA_STORAGE_PORT MARIADB_PORT POSTGRES_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT SUPERSET_PORT JUPYTER_PORT BIGQUERY_PORT
@@ -46,7 +47,7 @@ $(COMMANDS):
 housekeeping: OPTIONS = $(foreach pair,$(KEEP),--keep-$(subst _,-,$(subst =, ,$(pair)))) # KEEP="batches=30 demo_events=2"
 
 setup: ## install missing OS packages, the Python environment and the jars
-	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) not found. Install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 1; }
+	@command -v $(PYTHON3) >/dev/null || { echo "$(PYTHON3) not found. Install Python 3.12 or 3.11, or set PYTHON3=…" >&2; exit 2; }
 	@$(PYTHON3) -m local.bootstrap
 
 run: setup ## start everything and show the last runs until Ctrl-C | DETACH=1 (return once healthy), EVENTS=5000 (demo events a minute), WAREHOUSE=mysql (remembered)
@@ -56,20 +57,20 @@ services: setup ## start only the stores and write .local/env, for `astro dev st
 	@$(LOCAL) services
 
 dashboards: ## start Apache Superset with the boards on the running warehouse; the first start installs it (700 MB)
-	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make run" >&2; exit 3; }; $(LOCAL) dashboards
+	@$(INSTALLED); $(LOCAL) dashboards
 
 notebook: ## start JupyterLab on the stores of the running stack, until Ctrl-C; the first start installs it (600 MB)
-	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make run" >&2; exit 3; }; $(LOCAL) notebook
+	@$(INSTALLED); $(LOCAL) notebook
 
 tableau: ## write the views for BI tools to a Tableau extract | FILE=minutemark.hyper (FROM=2026-11-22T14:00 TO=… VIEWS="ecommerce.bi_sales …")
-	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make run" >&2; exit 3; }; $(LOCAL) tableau --file="$(or $(FILE),minutemark.hyper)" \
+	@$(INSTALLED); $(LOCAL) tableau --file="$(or $(FILE),minutemark.hyper)" \
 	  --views="$(VIEWS)" --from="$(FROM)" --to="$(TO)"
 
 stop: ## stop everything that `make run` and `make services` started
 	@[ -x $(VENV)/python ] || { echo "Not installed yet: nothing to stop."; exit 0; }; $(LOCAL) stop
 
 status: ## show processes, memory, ports and the freshness of each pipeline | JSON=1
-	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make run" >&2; exit 3; }; $(LOCAL) status $(if $(JSON),--json)
+	@$(INSTALLED); $(LOCAL) status $(if $(JSON),--json)
 
 logs: ## follow the logs | NAME=scheduler (only this one)
 	@$(LOCAL) logs $(if $(NAME),--name "$(NAME)")
@@ -86,7 +87,7 @@ else
 endif
 
 pipeline: ## create a new pipeline from a working skeleton | NAME=turnover
-	@[ -x $(VENV)/python ] || { echo "Not installed yet. Run: make setup" >&2; exit 1; }; $(LOCAL) pipeline --name="$(NAME)"
+	@$(INSTALLED); $(LOCAL) pipeline --name="$(NAME)"
 
 latency: ## show the seconds from tick to merge of the last scheduled runs | PIPELINE=recruitment RUNS=30
 	@$(VENV)/python -m bench.minutes $(if $(RUNS),--runs $(RUNS)) $(if $(PIPELINE),--dag $(PIPELINE)_minute)

@@ -107,7 +107,7 @@ def main() -> int:
         measures = asdict(measure(given.dag, given.runs))
     except Problem as problem:
         print(problem, file=sys.stderr)
-        return 1
+        return problem.exit_status
     if given.json:
         print(json.dumps(measures, indent=1))
     else:

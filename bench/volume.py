@@ -1,6 +1,6 @@
 """A history of any length at full speed: `make volume FILE=2019-Nov.csv.gz` (PIPELINE=ecommerce; see `make shop-file`).
 
-Starts throw-away stores, imports the file as `make import` does, processes the backlog as the minute DAG does, run after
+Starts throw-away stores, imports the file as `./minutemark import` does, processes the backlog as the minute DAG does, run after
 run, and verifies all of it. Prints the rows per second of each million at import and of each batch, what the steps of
 a batch took, and the most memory that all processes had together.
 

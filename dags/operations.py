@@ -109,8 +109,8 @@ def import_rows(params=None, dag_run=None) -> None:
 release_minutes = operation("release", "release_minutes", timedelta(minutes=5))
 accept_drift = operation("accept", "accept_drift", timedelta(minutes=5))
 # Reprocessing weeks waits until all their minutes are merged.
-replay_rejected = operation("reprocess", "replay_rejected", timedelta(hours=12))
-recount = operation("verify", "recount", timedelta(hours=12))  # every id of the lake is read
+reprocess_rejected = operation("reprocess", "reprocess_rejected", timedelta(hours=12))
+verify = operation("verify", "verify", timedelta(hours=12))  # every id of the lake is read
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -163,8 +163,8 @@ with DAG(
         "1. **apply_schema** creates missing tables, topics and grants.\n"
         "2. **check_connections** reports missing connections, jars or Java, and what to do.\n"
         "3. **check_pools** reports missing pools.\n\n"
-        "The DAG runs once by itself. Trigger it again after an upgrade. It does not change existing objects, except that "
-        "it adds columns that a newer version declares."
+        "The DAG runs once by itself. Trigger it again after an upgrade. It deletes no facts. "
+        "An upgrade may add columns and keys, replace views and rebuild tables. Otherwise it changes nothing that exists."
     ),
     tags=["minutemark", "operations"],
     dagrun_timeout=timedelta(hours=13),
@@ -202,7 +202,7 @@ with operation_dag(
     "Set either `minute`, or `from` and `to`. The next run of the minute DAG reads these minutes again and publishes "
     "them. The checks that they fail count as warnings in that batch. A release does not cover other minutes, or a check "
     "that fails the whole batch. `etl.releases` keeps the record.\n\n"
-    "The Pipelines page, `make held` and `etl.minute_ledger` list held minutes and the reasons.",
+    "The Pipelines page, `./minutemark held` and `etl.minute_ledger` list held minutes and the reasons.",
 ):
     release_minutes()
 
@@ -224,7 +224,7 @@ with operation_dag(
     "are validated again, and written to the lake if they are valid now. Every row counts once, however often this DAG "
     "runs. With `wait`, it ends when the minutes are merged, and its log reports the outcome.",
 ):
-    replay_rejected()
+    reprocess_rejected()
 
 with operation_dag(
     "verify",
@@ -234,16 +234,16 @@ with operation_dag(
     "Without `from` and `to` it verifies every minute that the lake's change log or the warehouse knows. With them it "
     "verifies every minute of the range, including minutes missing in the change log.",
 ):
-    recount()
+    verify()
 
 HOUSEKEEPING = {
     "make_partitions": "Makes the partitions of the next seven days in tables that have one for each day.",
     "drop_days": "Drops old days of such tables, for pipelines that declare `rows_by_day`. Facts do not change.",
-    "tidy_warehouse": (
+    "clean_warehouse": (
         "Deletes staged rows of finished attempts, payloads of rejected events, check samples, counts of fields, ended drift and "
         "old batches."
     ),
-    "forget_change_log": "Deletes old days of the change log if all their minutes are merged.",
+    "expire_change_log": "Deletes old days of the change log if all their minutes are merged.",
     "remove_demo_traffic": "Deletes old minutes of the lake that hold only demo events, with MINUTEMARK_DEMO=1.",
     "fold_contributions": "Folds old contributions from one row per minute to one per hour. Facts do not change.",
 }

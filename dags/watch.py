@@ -1,13 +1,13 @@
 """Checks each minute that every pipeline is fresh, and alerts if one is not.
 
-1. **look_at_pipelines** queries the warehouse for the state of each pipeline. A pipeline is
+1. **check_pipelines** queries the warehouse for the state of each pipeline. A pipeline is
    - *stale* if a change that was seen in the lake is not merged within `delay_limit`,
    - *blind* if its lake was not polled within `look_limit`,
    - *failing* if two batches in a row were not merged,
    - *held* if a gate holds some of its minutes,
    - *stuck* if messages of its topic wait and no consumer has made progress for longer than `delay_limit`,
    - *lakehouse_behind* or *bigquery_behind* if minutes or hours wait for its copy and none was written for 15 minutes,
-   - *hours_differ* if hours of the lakehouse have had other figures than the fact for 15 minutes.
+   - *hours_differ* if hours of the lakehouse have differed from the fact for 15 minutes.
 
 A source that sends nothing causes no alert. Each problem is reported when it starts, once an hour while it lasts, and when
 it is over. Reports go to the log and to every channel whose connection is defined (docs/deploy.md). If Airflow's metrics
@@ -26,7 +26,7 @@ from plugins.notifiers import Notify, NotifyFailedRun, has_failed
 
 
 @task(execution_timeout=timedelta(minutes=2))
-def look_at_pipelines(**context) -> None:
+def check_pipelines(**context) -> None:
     from include import metrics
     from include.notice import OVER, Notice
     from include.operations.watch import line_of, watch
@@ -58,4 +58,4 @@ with DAG(
     on_failure_callback=NotifyFailedRun(),
     tags=["minutemark", "operations"],
 ):
-    look_at_pipelines()
+    check_pipelines()

@@ -47,7 +47,7 @@ class _Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, commands in groupby(COMMANDS, key=lambda command: command.group):
             with formatter.section(heading):
-                formatter.write_dl([(one.name, one.help) for one in commands])
+                formatter.write_dl([(command.name, command.help) for command in commands])
 
 
 class _Command(click.Command):
@@ -108,18 +108,18 @@ def _click_command(command: Command, typed: Sequence[str]) -> click.Command:
     )
 
 
-def _click_parameter(one: Parameter, variable: str | None) -> click.Parameter:
-    keyword = one.keyword or one.name
-    shared: dict[str, Any] = {"required": one.required, "envvar": variable}
-    if one.positional:
-        return click.Argument([keyword], type=_Value(one), **shared)
-    name = one.name.replace("_", "-")
-    if one.type is FLAG:
-        names = f"--{name}/--no-{name}" if one.default else f"--{name}"
-        return click.Option([names, keyword], is_flag=True, default=one.default, help=one.help, **shared)
-    return click.Option(
-        [f"--{name}", keyword], type=_Value(one), default=one.default, show_default=True, help=one.help, **shared
-    )
+def _click_parameter(parameter: Parameter, variable: str | None) -> click.Parameter:
+    keyword = parameter.keyword or parameter.name
+    shared: dict[str, Any] = {"required": parameter.required, "envvar": variable}
+    if parameter.positional:
+        shown = parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]"
+        return click.Argument([keyword], type=_Value(parameter), metavar=shown, **shared)
+    name = parameter.name.replace("_", "-")
+    shared |= {"default": parameter.default, "help": parameter.help}
+    if parameter.type is FLAG:
+        names = f"--{name}/--no-{name}" if parameter.default else f"--{name}"
+        return click.Option([names, keyword], is_flag=True, **shared)
+    return click.Option([f"--{name}", keyword], type=_Value(parameter), show_default=True, **shared)
 
 
 def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keywords) -> None:

@@ -26,7 +26,7 @@ FROM = Parameter("from", "First minute of the range (UTC).", MINUTE, keyword="st
 TO = Parameter("to", "End of the range (UTC), not included.", MINUTE, keyword="end")
 FILE = Parameter(
     "file",
-    "File of CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip), recognized by its content.",
+    "File of CSV or JSON lines, plain or compressed (gzip, bzip2, xz, zstd, zip), recognized by its content.",
     positional=True,
 )
 STATEMENT = Parameter("sql", "Statement to run.", keyword="statement", required=True, positional=True)
@@ -41,7 +41,7 @@ FILE_OPTIONS = (
         "max_rejected", "Fail if more than this percentage of the rows is rejected.", PERCENTAGE, 20, least=0, most=100
     ),
 )
-STOPPED = "Stopped. The same command continues where this one stopped."
+STOPPED = "Stopped. Run the same command again to resume."
 RETENTIONS = {
     "staging": "Days until an open batch without new attempts is given up and its staged rows are deleted.",
     "change_log": "Days to keep a day of the change log after its last change.",
@@ -56,7 +56,7 @@ RETENTIONS = {
 
 
 def _keep(name: str, declared: timedelta | None) -> Parameter:
-    default = "for ever" if declared is None else declared.days
+    default = "forever" if declared is None else declared.days
     text = f"{RETENTIONS[name]} Empty: as declared, {default} by default."
     return Parameter(f"keep_{name}", text, NUMBER, least=1)
 
@@ -124,7 +124,7 @@ COMMANDS = (
         "include.operations.setup:set_up",
         "Creates missing tables, topics and grants in Cassandra, MySQL and Kafka.",
         BRING,
-        details="It changes nothing that exists",
+        details="It deletes no facts, and changes what exists only after an upgrade",
         dag="minutemark_setup",
     ),
     Command(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
+SET_UP = "run the DAG `minutemark_setup` (`make run` and `make services` do the same)"
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 STARTED, REMINDER, OVER = "begun", "reminder", "over"  # values in the webhook's JSON, which receivers depend on
-_HEADS = {STARTED: "Problem", REMINDER: "Still", OVER: "Over"}
+_HEADS = {STARTED: "Problem", REMINDER: "Ongoing", OVER: "Resolved"}
 _TITLES = {
     "stale": "is stale",
     "blind": "is not polled",
     "held": "has held minutes",
     "failing": "keeps failing",
     "stuck": "makes no progress in its topic",
-    "lakehouse_behind": "writes nothing into the lakehouse",
-    "hours_differ": "has other hours in the lakehouse",
-    "bigquery_behind": "loads nothing into BigQuery",
+    "lakehouse_behind": "is not writing to the lakehouse",
+    "hours_differ": "has hours that differ in the lakehouse",
+    "bigquery_behind": "is not loading into BigQuery",
     "failed": "failed",
 }
 

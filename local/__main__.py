@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 
 from include import env_file
-from include.errors import storage_problem
+from include.errors import MinutemarkError, storage_problem
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
 from local.problems import Problem
 from local.progress import say
@@ -198,9 +198,9 @@ def main() -> int:
         parser.error(f"unknown: {' '.join(arguments.rest)}")
     try:
         return arguments.function(arguments)
-    except Problem as problem:
-        print(f"\n{problem}", file=sys.stderr)
-        return 1
+    except MinutemarkError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return error.exit_status
     except BrokenPipeError:  # its reader has closed the pipe: `make status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -208,7 +208,7 @@ def main() -> int:
         if (message := storage_problem(error, LOCAL)) is None:
             raise
         print(f"\n{message}", file=sys.stderr)
-        return 1
+        return 2
     except KeyboardInterrupt:
         return 130
 

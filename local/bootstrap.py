@@ -44,7 +44,7 @@ def find_python() -> Path:
     raise Problem(
         "Python",
         f"no Python {' or '.join(PYTHONS)} on the PATH or under pyenv",
-        "Install one: `apt-get install python3.11` (Debian 12), `pyenv install 3.12`, or `brew install python@3.12`.",
+        "Install one: `apt-get install python3.11` (Debian 12) or `pyenv install 3.12`.",
     )
 
 
@@ -327,15 +327,15 @@ def only_one_set_up() -> Iterator[None]:
 def main() -> int:
     if sys.version_info < (3, 8):
         print("Set-up needs python3 3.8 or newer.", file=sys.stderr)
-        return 1
+        return 2
     try:
         set_up()
     except Problem as problem:
         print(f"\n{problem}", file=sys.stderr)
-        return 1
+        return 2
     except OSError as error:
         print(f"\n{error}\n  What to do: {_network_remedy()}", file=sys.stderr)
-        return 1
+        return 2
     except KeyboardInterrupt:
         return 130
     return 0

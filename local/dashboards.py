@@ -118,7 +118,7 @@ def _require_views() -> None:
             connection.cursor().execute("SELECT pipeline FROM etl.board_pipelines LIMIT 1")
         except MySQLdb.Error as error:
             raise Problem(
-                "Warehouse", f"cannot read the views of the boards: {error.args[-1]}", "Run `make schema`."
+                "Warehouse", f"cannot read the views of the boards: {error.args[-1]}", "Run `./minutemark schema`."
             ) from error
 
 
@@ -144,7 +144,7 @@ def _answer(what: str, method: str, url: str, body: Mapping | None = None, token
         raise Problem(
             "Superset",
             f"{what} answers {error.code}: {text}",
-            "If a view or a permission is missing, run `make schema` and `make dashboards` again. Otherwise read "
+            "If a view or a permission is missing, run `./minutemark schema` and `make dashboards` again. Otherwise read "
             f"{supervisor.log_of(SERVER)}.",
         ) from error
 

@@ -35,7 +35,7 @@ def main() -> int:
         build()
     except Problem as problem:
         print(problem, file=sys.stderr)
-        return 1
+        return 2
     say(f"The site is in {SITE}: open {SITE / 'index.html'}")
     return 0
 

@@ -64,11 +64,11 @@ def next_steps(name: str, files: list[Path]) -> str:
 What to do next:
   1. Define its events: fields and facts in include/pipelines/{name}.py, what the fields mean in
      include/spark/{name}.py, then checks/. docs/adding-a-pipeline.md explains them in this order.
-     `make sql PIPELINE={name}` prints the SQL that follows. You can change any name before the schema is applied.
+     `./minutemark sql {name}` prints the SQL that follows. You can change any name before the schema is applied.
   2. make lineage, which derives the lineage of its columns, and make test
   3. make run, which applies its schema and starts {name}_minute, with demo events from include/demo/{name}.py.
      If the stack is running, run `make stop` first. Elsewhere: deploy, then trigger minutemark_setup.
-  4. make import PIPELINE={name} FILE=…, or send events to its topic {name}.events; then make verify PIPELINE={name}
+  4. ./minutemark import … --pipeline {name}, or send events to its topic {name}.events; then ./minutemark verify {name}
 """
 
 

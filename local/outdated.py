@@ -99,7 +99,7 @@ def main() -> int:
             print(f"{file.relative_to(ROOT)}{'' if updates else ': nothing is behind'}", *updates, sep="\n", flush=True)
     except Problem as problem:
         print(problem, file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 

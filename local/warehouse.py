@@ -88,5 +88,5 @@ def _answer(ask, *arguments):
     except MySQLdb.Error as error:
         problem = f"cannot read the ledger: {error.args[-1]}"
         raise Problem(
-            "Warehouse", problem, "Apply the schema: run `make schema` or the DAG minutemark_setup."
+            "Warehouse", problem, "Apply the schema: run `./minutemark schema` or the DAG minutemark_setup."
         ) from error

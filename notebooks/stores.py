@@ -76,7 +76,7 @@ def minutes_of(ledger: DataFrame) -> list[datetime]:
     if not minutes:
         raise NothingToRead(
             "None of the chosen minutes has been merged and settled. Choose others: "
-            "`make query SQL=\"SELECT MIN(minute), MAX(minute) FROM etl.minute_ledger WHERE state = 'merged'\"`."
+            "`./minutemark query \"SELECT MIN(minute), MAX(minute) FROM etl.minute_ledger WHERE state = 'merged'\"`."
         )
     return minutes
 

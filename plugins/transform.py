@@ -81,9 +81,10 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
         except (AirflowException, DriverEnded) as error:
             hook = self.hook  # None if it could not be made
             reason = (hook and hook.reason) or str(error)
+            is_final = hook.is_final if hook else isinstance(error, AirflowFailException)
             with warehouse(target) as conn:
                 batches.note(conn, batch.batch_id, f"transform_delta: {reason}")
-            raise (AirflowFailException if hook and hook.is_final else AirflowException)(reason) from error
+            raise (AirflowFailException if is_final else AirflowException)(reason) from error
         finally:
             shutil.rmtree(self.submission.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker
 
@@ -93,5 +94,8 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
 
     def _get_hook(self) -> AttemptHook:
         """Execute() of SparkSubmitOperator calls this when `conf` is complete."""
-        self.hook = AttemptHook(self.submission, self.spark, name=self.name, conf=self.conf)
+        try:
+            self.hook = AttemptHook(self.submission, self.spark, name=self.name, conf=self.conf)
+        except (ValueError, RuntimeError) as error:  # an extra of the connection, or a package that its master needs
+            raise AirflowFailException(f"Connection {SPARK!r} cannot be used: {error}") from error
         return self.hook

@@ -27,6 +27,10 @@ def test_every_function_takes_the_declared_parameters(command):
         **{parameter.keyword or parameter.name: None for parameter in command.parameters},
         **dict.fromkeys(command.passes),
     )
+    for parameter in command.parameters:
+        declared = signature.parameters.get(parameter.keyword or parameter.name)
+        if declared and declared.default is not inspect.Parameter.empty:
+            assert declared.default == parameter.default, f"the default of {parameter.name}"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -34,6 +38,9 @@ def test_the_help_of_every_command_describes_its_parameters(command, capsys):
     assert cli.main([command.name, "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert command.help in shown
+    arguments = [parameter for parameter in command.parameters if parameter.positional]
+    named = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments]
+    assert " ".join(["Usage: minutemark", command.name, "[OPTIONS]", *named]) in shown
     for parameter in command.parameters:
         assert (parameter.name.upper() if parameter.positional else f"--{parameter.name.replace('_', '-')}") in shown
         assert parameter.help in shown

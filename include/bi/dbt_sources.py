@@ -15,7 +15,9 @@ from include.pipelines import Pipeline
 from include.warehouse import bi_views
 from include.warehouse.bi_views import View
 
-HEADER = "# Written by `make dbt-sources`. Copy it into the models folder of a dbt project: see docs/assets.md.\n"
+HEADER = (
+    "# Written by `./minutemark dbt-sources`. Copy it into the models folder of a dbt project: see docs/assets.md.\n"
+)
 # dbt compares with the clock of its session, whose time zone is the server's.
 _LOADED_AT = "convert_tz(newest_create_time, '+00:00', @@session.time_zone)"
 

@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows = write(chosen.file, chosen_views(chosen.views), *open_range(chosen.start, chosen.to))
     except MinutemarkError as error:
         print(f"\n{error}", file=sys.stderr)
-        return 1
+        return error.exit_status
     for name, number in rows.items():
         print(f"{name}: {number:,} rows")
     print(f"Wrote {chosen.file} ({chosen.file.stat().st_size:,} bytes) in {time.monotonic() - began:.1f} s.")

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from include.files import file_format
+from include.files.compressed_file import PEEK, Compression, Damage, FileDamaged, FileRefused, decompressed
 from include.files.file_format import FileFormat
-from include.files.packed_file import PEEK, Damage, FileDamaged, FileRefused, Packing, unpacked
 
 __all__ = ["CsvFile", "FileRefused", "Fingerprint", "Record", "csv_records", "fingerprint"]
 
@@ -50,19 +50,19 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class CsvFile:
-    """An open file; `position()` is how many bytes of the (packed) file are read."""
+    """An open file; `position()` is how many bytes of the (compressed) file are read."""
 
     header: list[str]  # of JSON lines: the fields of the first ones, where these could be looked at
     format: FileFormat
-    packing: Packing
+    compression: Compression
     position: Callable[[], int]
     _lines: _Lines
     _columns: _Columns | None
 
     @property
     def recognized(self) -> str:
-        """How it is packed and written, for people."""
-        return ", ".join([*self.packing.layers, str(self.format)])
+        """How it is compressed and written, for people."""
+        return ", ".join([*self.compression.layers, str(self.format)])
 
     def records(self, after_line: int = 0) -> Iterator[Record]:
         """The records behind that line, once."""
@@ -80,10 +80,10 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> Fingerprint:
-    """SHA-256 of the content, unpacked. Raises FileRefused where the file is absent, of another kind, or damaged at once."""
+    """SHA-256 of the content, decompressed. Raises FileRefused where the file is absent, of another kind, or damaged at once."""
     digest, damage = hashlib.sha256(), None
     try:
-        with unpacked(path) as (content, _, position):
+        with decompressed(path) as (content, _, position):
             while chunk := content.read1(_CHUNK):
                 digest.update(chunk)
                 on_bytes(position())
@@ -105,7 +105,7 @@ def csv_records(
 
     With a `damage`, which `fingerprint` found, it ends behind the last whole line before that.
     """
-    with unpacked(path, damage) as (content, packing, position):
+    with decompressed(path, damage) as (content, compression, position):
         head = content.peek()
         form, mark = file_format.with_encoding(path, known, head)
         content.read(mark)
@@ -130,7 +130,7 @@ def csv_records(
                 lines.skip_to(lines.number + 1)
             columns = _header(path, lines, form, names)
             header = columns.names
-        yield CsvFile(header, form, packing, position, lines, columns)
+        yield CsvFile(header, form, compression, position, lines, columns)
 
 
 def _sample(head: bytes, encoding: str) -> str:
@@ -148,7 +148,7 @@ def _check_text(path: Path, sample: str) -> None:
     if "\0" in first:
         raise FileRefused(
             f"{path}: its first line holds NUL characters. It is binary, or UTF-16 without a byte order mark: "
-            "then give ENCODING=utf-16-le or utf-16-be."
+            "then give `encoding` as utf-16-le or utf-16-be."
         )
     if first.lstrip().startswith("["):
         raise FileRefused(
@@ -224,7 +224,7 @@ def _records(lines: _Lines, form: FileFormat, columns: _Columns) -> Iterator[Rec
             line = lines.give_back_all_but_first()
             problem = lines.undecodable(line) or str(error)
             if '\\"' in line and not form.backslash:
-                problem += '. Where \\" stands for a quote, use FORMAT=backslash'
+                problem += '. Where \\" stands for a quote, give `format` as backslash'
             yield Record(first, first, [_shown(line)], problem)
 
 
@@ -348,7 +348,7 @@ class _Lines:
         mark = _MARK.search(line)
         return mark and (
             f"it has the byte {ord(mark[0]) - 0xDC00:02x}, which is not {self._form.encoding.upper()}. "
-            "If the file has another encoding, give it (ENCODING=cp1252)"
+            "If the file has another encoding, give it (`encoding`, such as cp1252)"
         )
 
     def plain_batch(self) -> list[str]:

@@ -22,7 +22,7 @@ sql = Statements(__file__)
 
 
 class UnknownDimension(MinutemarkError):
-    """A TABLE= that no pipeline, or more than one, declares."""
+    """A dimension that no pipeline, or more than one, declares."""
 
 
 def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline, Dimension]:
@@ -34,10 +34,8 @@ def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline,
         return candidates[0]
     known = ", ".join(f"{dimension.name} (pipeline {owner.name})" for owner, dimension in declared) or "none"
     if candidates:
-        raise UnknownDimension(
-            f"More than one pipeline has a table {name!r}: add PIPELINE= to say which. There is: {known}."
-        )
-    raise UnknownDimension(f"There is no table {name!r} to import; there is: {known}.")
+        raise UnknownDimension(f"More than one pipeline has a table {name!r}: give `pipeline`, too. Known: {known}.")
+    raise UnknownDimension(f"There is no table {name!r} to import. Known: {known}.")
 
 
 def typed_rows(
@@ -103,7 +101,7 @@ def _readers(conn, dimension: Dimension) -> dict[str, Callable[[str], object]]:
     absent = [column for column in dimension.columns if column not in readers]
     if absent:
         raise WarehouseError(
-            f"The warehouse's {dimension.table} has no column {', '.join(absent)}: run the set-up (`make schema`)."
+            f"The warehouse's {dimension.table} has no column {', '.join(absent)}: run the set-up (`./minutemark schema`)."
         )
     return readers
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from include import readings
-from include.files.packed_file import FileRefused
+from include.files.compressed_file import FileRefused
 
 MARKS = "lake.marks"  # error handler: makes a byte that is not in the encoding half of a character, which no text has
 _LONGEST_HEADER = 100_000  # characters that decide on the delimiter; csv takes 131,072 in a cell
@@ -55,7 +55,7 @@ class FileFormat:
 
 
 def given(encoding: str = "", words: str = "") -> FileFormat:
-    """What ENCODING= and FORMAT= say. Raises FileRefused."""
+    """The format that the options `encoding` and `format` describe. Raises FileRefused."""
     file_format = FileFormat()
     if encoding:
         try:
@@ -73,9 +73,7 @@ def given(encoding: str = "", words: str = "") -> FileFormat:
                 break
         else:
             known = ", ".join([*_KINDS, *DELIMITERS, *_QUOTES])
-            raise FileRefused(
-                f"FORMAT={words} is unknown: use words of {known}, such as FORMAT=csv,semicolon,backslash."
-            )
+            raise FileRefused(f"`format` is {words!r}: use words of {known}, such as csv,semicolon,backslash.")
     if file_format.is_json is None and (file_format.delimiter or file_format.backslash is not None):
         file_format = replace(file_format, is_json=False)
     return file_format
@@ -101,7 +99,7 @@ def with_encoding(path: Path, known: FileFormat, sample: bytes) -> tuple[FileFor
     if known.encoding in ("utf-16", "utf-32"):
         raise FileRefused(
             f"{path}: it has no byte order mark, which {known.encoding.upper()} needs. "
-            f"Give ENCODING={known.encoding}-le or {known.encoding}-be."
+            f"Give `encoding` as {known.encoding}-le or {known.encoding}-be."
         )
     return replace(known, encoding=known.encoding or "utf-8"), 0
 

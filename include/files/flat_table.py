@@ -72,7 +72,7 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     keyspace, table = name.split(".")
     declared = columns_of(session, keyspace, table)
     if not declared:
-        raise LakeTableMismatch(f"There is no table {name} in the lake: see DESCRIBE TABLES there for its name.")
+        raise LakeTableMismatch(f"There is no table {name} in the lake. DESCRIBE TABLES lists those that exist.")
     key = sorted(column for column, (kind, _) in declared.items() if kind == "partition_key")
     clustering = {column for column, (kind, _) in declared.items() if kind == "clustering"}
     is_by_minute = key == _BY_MINUTE and "create_time" in clustering
@@ -91,7 +91,7 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     known = [column for column in columns if column in pipeline.fields or (is_lake_table and column == PAYLOAD)]
     if not known:
         raise LakeTableMismatch(
-            f"{name} has no column of pipeline {pipeline.name}, which wants {', '.join(pipeline.fields)}."
+            f"{name} has no column of pipeline {pipeline.name}, which expects {', '.join(pipeline.fields)}."
         )
     return FlatTable(
         name=name,

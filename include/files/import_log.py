@@ -27,7 +27,7 @@ def shortfall(stored: int, rejected: int, most: float, damage: str | None = None
     if damage:
         return (
             f"The file cannot be read to its end: {damage}. The {stored + rejected:,} rows before that were read, {stored:,} of "
-            "them stored. Fetch or pack the file again and import it, which counts no row twice."
+            "them stored. Fetch or compress the file again and import it, which counts no row twice."
         )
     if not stored:
         return f"All {rejected:,} rows were rejected." if rejected else "There were no rows."
@@ -35,8 +35,8 @@ def shortfall(stored: int, rejected: int, most: float, damage: str | None = None
     if share <= most:
         return None
     return (
-        f"{rejected:,} of {stored + rejected:,} rows were rejected: {share:.3g} %, more than MAX_REJECTED={most:g}. The others "
-        "are stored. Fix the file and give it again, which counts no row twice, or give a higher MAX_REJECTED."
+        f"{rejected:,} of {stored + rejected:,} rows were rejected: {share:.3g} %, more than `max_rejected` ({most:g} %). The "
+        "others are stored. Fix the file and import it again, which counts no row twice, or set a higher `max_rejected`."
     )
 
 
@@ -123,7 +123,7 @@ class ImportLog:
         )
         raise ImportRunning(
             f"{self._source_name} is being read by another import or replay (connection {owner} of the warehouse{so_far}). "
-            "Wait until it has finished. If it was killed, run the same command again: it continues there. If its machine is "
+            "Wait until it has finished. If it was killed, run the same command again to resume. If its machine is "
             f"gone, run KILL {owner} in the warehouse first."
         )
 

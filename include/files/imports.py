@@ -1,4 +1,4 @@
-"""Imports: a file of events or of a dimension, or a flat lake table. `make import` and the DAG for imports call this.
+"""Imports: a file of events or of a dimension, or a flat lake table. `./minutemark import` and the DAG for imports call this.
 
 Whatever is refused is kept with its reason; a stopped import resumes where it was; a finished one
 is imported again in full when it is started again, which changes nothing.
@@ -17,13 +17,13 @@ from typing import Any, cast
 from include import pipelines
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.files import file_format, parallel_writer
+from include.files.compressed_file import Damage
 from include.files.csv_records import FileRefused, Record, csv_records
 from include.files.dimension_rows import dimension_of, typed_rows
 from include.files.flat_table import FIRST_TOKEN, LAST_TOKEN, FlatRow, FlatTable, flat_table
 from include.files.import_log import MAX_REJECTED, ImportLog, shortfall
 from include.files.import_root import OpenedFile
 from include.files.json_events import events_of
-from include.files.packed_file import Damage
 from include.files.readers import Occurrences, TableEvents, about_columns, check_header, names_of
 from include.files.survey import checked_fingerprint
 from include.lake import change_log
@@ -50,8 +50,8 @@ class ImportSummary:
 
     source: str
     target: str
-    recognized: str = ""  # how a file is packed and written
-    left_out: int = 0  # bytes behind the end of what is packed
+    recognized: str = ""  # how a file is compressed and written
+    left_out: int = 0  # bytes behind the end of what is compressed
     damage: Damage | None = None  # of the file: what follows it was not read
     looked_up: int = 0  # events that were looked up in the lake before they were written
     known: int = 0  # of these, those that were there
@@ -80,10 +80,11 @@ class ImportSummary:
         )
         if self.known:
             lines.append(
-                f"Of {self.looked_up} rows that were looked up before, {self.known} were in the lake already: they count once."
+                f"Of {self.looked_up} rows that were looked up before writing, {self.known} were in the lake already. "
+                "They count once."
             )
         if self.left_out:
-            lines.append(f"{self.left_out} bytes after the end of the packed data were left out.")
+            lines.append(f"{self.left_out} bytes after the end of the compressed data were ignored.")
         if self.minutes:
             lines.append(f"{len(self.minutes)} minutes touched, {min(self.minutes)} to {max(self.minutes)} UTC.")
         if self.resumed_at is not None:
@@ -106,8 +107,8 @@ class ImportSummary:
 def import_csv(
     pipeline: Pipeline, path: str | Path | OpenedFile, *, encoding: str = "", form: str = ""
 ) -> ImportSummary:
-    """Write the events of a file (CSV or JSON lines, packed or not) into the lake. Needs `create_time`, or the time column
-    that the pipeline declares, and columns of the pipeline. `encoding` and `form` are ENCODING= and FORMAT=.
+    """Write the events of a file (CSV or JSON lines, compressed or not) into the lake. Needs `create_time`, or the time column
+    that the pipeline declares, and columns of the pipeline. `encoding` and `form` say how to read the file.
 
     Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
     """
@@ -152,7 +153,7 @@ def import_csv(
                 summary,
                 lambda _: bar.at(file.position()),
             )
-        summary.left_out, summary.damage = file.packing.left_out, damage
+        summary.left_out, summary.damage = file.compression.left_out, damage
         return _finished(summary, imports, started)
 
 
@@ -245,7 +246,7 @@ def import_dimension(
             written = upsert(conn, dimension, rows)
         imports.advance(0, written, refused)
         summary = ImportSummary(
-            str(path), dimension.table, file.recognized, file.packing.left_out, unreadable=unreadable
+            str(path), dimension.table, file.recognized, file.compression.left_out, unreadable=unreadable
         )
         summary.damage = damage
         summary.ignored_columns = tuple(column for column in file.header if column not in dimension.columns)
@@ -336,8 +337,8 @@ def run_import(
         summary = import_table(owner, source)
     else:
         raise FileRefused(
-            "It is unclear what to import. Use one of: PIPELINE=recruitment FILE=x.csv; TABLE=job FILE=job.csv; "
-            "PIPELINE=recruitment FROM=keyspace.table."
+            "It is unclear what to import. Give `pipeline` and `file` for events, `table` and `file` for a dimension, or "
+            "`pipeline` and `from` for a flat Cassandra table."
         )
     summary.max_rejected = max_rejected
     return summary

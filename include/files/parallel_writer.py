@@ -1,6 +1,6 @@
 """Chunks of raw rows into the lake: by this process, and by several at once where there are many.
 
-Judging a row and packing it for the driver is Python's work, and one process of it keeps no Cassandra node busy.
+Judging a row and encoding it for the driver is Python's work, and one process of it keeps no Cassandra node busy.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _by_several(chunks: Iterable[tuple[int, list]], read: Read, pipeline: Pipeli
     waiting: deque = deque()
     try:
         for as_of, chunk in chunks:
-            # As plain tuples: each named one is packed by a call of its own.
+            # As plain tuples: each named one is created by a call of its own.
             waiting.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk], as_of)))
             if len(waiting) > _WAITING * processes:
                 done, outcome = waiting.popleft()
@@ -84,8 +84,8 @@ def _by_several(chunks: Iterable[tuple[int, list]], read: Read, pipeline: Pipeli
             yield done, outcome.result()
     except BrokenProcessPool as error:
         raise ProcessEnded(
-            "A process that writes to the lake ended before its time: it was killed, or memory ran out. The same command "
-            "continues where this one stopped."
+            "A process that writes to the lake exited unexpectedly: it was killed, or memory ran out. Run the same "
+            "command again to resume."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Feeds a CSV of events into its pipeline's topic, as if they happened now: `make replay-csv`.
+"""Feeds a CSV of events into its pipeline's topic, as if they happened now: `./minutemark replay-csv`.
 
 How far it has come is recorded when the broker has acknowledged; killed anywhere, the same command continues with the same
 ids and the same times, so that every event counts once.
@@ -17,10 +17,10 @@ from include import pipelines
 from include.connections import WAREHOUSE_ETL
 from include.errors import MinutemarkError
 from include.files import file_format
+from include.files.compressed_file import Damage
 from include.files.csv_records import csv_records
 from include.files.import_log import MAX_REJECTED, ImportLog, ImportRunning, shortfall
 from include.files.json_events import events_of
-from include.files.packed_file import Damage
 from include.files.readers import Occurrences, about_columns, check_header, names_of
 from include.files.replay_feed import Clock, Feed
 from include.files.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
@@ -44,8 +44,8 @@ class ReplaySummary:
 
     source: str
     topic: str
-    recognized: str = ""  # how the file is packed and written
-    left_out: int = 0  # bytes behind the end of what is packed
+    recognized: str = ""  # how the file is compressed and written
+    left_out: int = 0  # bytes behind the end of what is compressed
     damage: Damage | None = None  # of the file: what follows it was not read
     sent: int = 0
     rejected: int = 0
@@ -67,12 +67,12 @@ class ReplaySummary:
             f"{self.seconds:.1f} s.",
         ]
         if self.left_out:
-            lines.append(f"{self.left_out} bytes after the end of the packed data were left out.")
+            lines.append(f"{self.left_out} bytes after the end of the compressed data were ignored.")
         if self.resumed_at is not None:
             lines.append(f"It resumed after line {self.resumed_at}, where it had been stopped.")
         lines += about_columns("file", self.unknown_columns, self.missing_columns)
         if self.rejected:
-            lines.append("Rejected lines and their reasons: make rejected.")
+            lines.append("Rejected lines and their reasons: ./minutemark rejected.")
         return "\n".join(lines)
 
 
@@ -88,7 +88,7 @@ def replay_csv(
 ) -> ReplaySummary:
     """Send the events of a file to the pipeline's topic, each when its time has come.
 
-    The file is recognized as an import recognizes it; `encoding` and `form` are ENCODING= and FORMAT=.
+    The file is recognized as an import recognizes it; `encoding` and `form` override that.
 
     Resumes a stopped replay of the same file with the same options, unless `again`. Raises ReplayRefused or
     FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call resumes.
@@ -147,7 +147,7 @@ def replay_csv(
                 feed.take(*row)
             feed.settle()
         replays.finish()
-        summary.left_out, summary.damage = file.packing.left_out, damage
+        summary.left_out, summary.damage = file.compression.left_out, damage
     summary.sent, summary.rejected = replays.progress.rows_written, replays.progress.rows_rejected
     summary.seconds = time.monotonic() - started
     return summary
@@ -158,7 +158,7 @@ def _check_ingest_mode(pipeline: Pipeline) -> None:
     if ingest_mode() is None:
         raise ReplayRefused(
             f"{SETTING} is empty: nobody takes events from topics to the lake. Start the stack with Kafka (`make run`; "
-            f"{SETTING}=dag or connect elsewhere), or import the file: make import PIPELINE={pipeline.name} FILE=…"
+            f"{SETTING}=dag or connect elsewhere), or import the file: ./minutemark import … --pipeline {pipeline.name}"
         )
     topics.check_topic(pipeline)
 
@@ -182,8 +182,8 @@ class ReplayStopped(MinutemarkError):
 def run_replay(
     pipeline: str,
     file: str,
-    rate: str | None = None,
-    shift: str | None = None,
+    rate: str = "1",
+    shift: str = "now",
     sample: int | None = None,
     encoding: str | None = None,
     form: str | None = None,
@@ -193,13 +193,13 @@ def run_replay(
     report: Callable[[str], object] = print,
 ) -> ReplaySummary:
     """Send the events of a file to the pipeline's topic; `report` receives what the survey of the file found."""
-    how = manner(rate or "", shift or "", str(sample or ""))
+    how = manner(rate, shift, sample)
     known = {"encoding": encoding or "", "form": form or ""}
     try:
         summary = replay_csv(pipelines.get(pipeline), file, how, **known, again=again, report=report)
     except ImportRunning:
         raise
     except (BrokerError, WarehouseError) as error:
-        raise ReplayStopped(f"{error} Then the same command continues where this one stopped.") from error
+        raise ReplayStopped(f"{error} Then run the same command again to resume.") from error
     summary.max_rejected = max_rejected
     return summary

@@ -118,9 +118,9 @@ class Feed:
         ahead, behind, now = self._limits.ahead, self._limits.behind, self._clock.now()
         if behind is not None and happened < now - behind:
             raise BrokerError(
-                f"Topic {self._pipeline.topic} removes messages whose timestamp is older than {behind}, perhaps before anyone "
-                f"reads them, and there is an event of {happened} UTC. Give the topic retention.ms=-1 for as long as the replay "
-                "lasts, say SHIFT=now, or import the file."
+                f"Topic {self._pipeline.topic} removes messages whose timestamp is older than {behind}, possibly before they are "
+                f"consumed, and the file has an event of {happened} UTC. Give the topic retention.ms=-1 while the replay "
+                "lasts, use the shift `now`, or import the file."
             )
         if ahead is not None and happened > now + ahead:
             return f"its time, {happened} UTC, is further ahead than topic {self._pipeline.topic} takes ({ahead})"

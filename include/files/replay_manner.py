@@ -41,52 +41,34 @@ class Manner:
         return f"replay/{digest}/rate={self.rate or 'max'}/shift={shift}/sample={self.sample or 'all'}"
 
 
-def manner(rate: str = "", shift: str = "", sample: str = "") -> Manner:
-    """What RATE, SHIFT and SAMPLE say; empty is each one's default. Raises ReplayRefused."""
-    return Manner(_rate(rate.strip().lower()), _shift(shift.strip().lower()), _sample(sample.strip()))
+def manner(rate: str = "1", shift: str = "now", sample: int | None = None) -> Manner:
+    """The manner that the options of `replay-csv` describe. Raises ReplayRefused."""
+    return Manner(_rate(rate), shift == "now", sample)
 
 
 def _rate(text: str) -> float | None:
-    if text == "max":
+    if text.lower() == "max":
         return None
     try:
-        rate = float(text or 1)
+        rate = float(text)
     except ValueError:
         rate = math.nan
     if not (math.isfinite(rate) and rate > 0):
-        raise ReplayRefused(f"RATE={text} is not a speed. Use 1 for real time, 60 for an hour a minute, or max.")
+        raise ReplayRefused(f"`rate` is {text!r}. Use 1 for real time, 60 for an hour a minute, or max.")
     return rate
-
-
-def _shift(text: str) -> bool:
-    if text not in ("", "now", "none"):
-        raise ReplayRefused(
-            f"SHIFT={text} is unknown. Use now to shift the events to now, or none to keep their times and ids."
-        )
-    return text != "none"
-
-
-def _sample(text: str) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise ReplayRefused(
-            f"SAMPLE={text} is not a number of rows. Use for example 10000, or leave it out to send all rows."
-        )
-    return int(text)
 
 
 def check(how: Manner, pipeline: Pipeline, file_survey: Survey | None, now: datetime) -> None:
     """Raises ReplayRefused where the file, as surveyed, can't be replayed in that manner."""
     if how.sample and not pipeline.kind_column:
         raise ReplayRefused(
-            f"SAMPLE takes its share of every kind of event, and pipeline {pipeline.name} does not say which column that is: "
-            f"declare kind_column in include/pipelines/{pipeline.name}.py, or leave SAMPLE out."
+            f"`sample` takes its share of every kind of event, and pipeline {pipeline.name} does not say which column that is: "
+            f"declare kind_column in include/pipelines/{pipeline.name}.py, or omit `sample`."
         )
     if how.sample and file_survey and how.sample < len(file_survey.kinds):
         raise ReplayRefused(
-            f"SAMPLE={how.sample} is too small: there are {len(file_survey.kinds)} kinds of row, and a sample has one of each at "
-            f"least. Set SAMPLE to {len(file_survey.kinds)} or more."
+            f"`sample` is {how.sample}, but there are {len(file_survey.kinds)} kinds of row, and a sample has at least one of "
+            f"each. Write {len(file_survey.kinds)} or more."
         )
     if file_survey and file_survey.last and (line := timeline(how, file_survey, now)):
         try:
@@ -95,13 +77,13 @@ def check(how: Manner, pipeline: Pipeline, file_survey: Survey | None, now: date
             ends_in_time = False
         if not ends_in_time:
             raise ReplayRefused(
-                f"At RATE={how.rate:g} the rows from {file_survey.first} to {file_survey.last} would last until after 2100. "
-                "Choose a higher RATE, or max."
+                f"At a rate of {how.rate:g} the rows from {file_survey.first} to {file_survey.last} would last until after 2100. "
+                "Choose a higher rate, or max."
             )
 
 
 def timeline(how: Manner, file_survey: Survey | None, started_at: datetime | None) -> Timeline | None:
-    """The times of that replay: its first event is at `started_at`, or with RATE=max its last. None without times."""
+    """The times of that replay: its first event is at `started_at`, or at the rate max its last. None without times."""
     if (
         not started_at
         or not file_survey

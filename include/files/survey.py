@@ -14,9 +14,9 @@ from datetime import datetime
 from pathlib import Path
 
 from include import readings
+from include.files.compressed_file import Damage
 from include.files.csv_records import CsvFile, Fingerprint, Record, csv_records, fingerprint
 from include.files.file_format import FileFormat
-from include.files.packed_file import Damage
 from include.files.readers import check_header, names_of
 from include.lake.admission import YEARS, NotAdmitted, time_in
 from include.lake.keys import NotATimeUUID, parse, time_of

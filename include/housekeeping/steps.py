@@ -1,6 +1,6 @@
 """Housekeeping: deletes what is past its retention (Retention of each pipeline), so that no table grows for ever.
 
-A daily DAG and `make housekeeping` call this. Each step works in short transactions and reports what it removed. After a
+A daily DAG and `./minutemark housekeeping` call this. Each step works in short transactions and reports what it removed. After a
 kill the next run resumes; a second run removes nothing more.
 """
 
@@ -48,7 +48,7 @@ class Removed:
         return f"{self.where}: {self.count} {self.what}"
 
 
-def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
     """Dead staging, payloads of rejected events, samples of checks, counts of fields, drift and batches past their retention."""
     with warehouse(WAREHOUSE_ETL) as conn:
         kept = {name: kept_for(retention, days) for name, retention in expired.known_pipelines(conn).items()}
@@ -75,7 +75,7 @@ def tidy_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
                 yield Removed(name, "rows removed by its housekeeping.sql", own)
 
 
-def forget_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
     """Deletes merged days of the change log without recent touches from the lake, with their cursors."""
     readers: dict[str, list[pipelines.Pipeline]] = {}
     for pipeline in pipelines.all_pipelines().values():
@@ -133,8 +133,8 @@ def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
 STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {
     "make_partitions": make_partitions,
     "drop_days": drop_days,
-    "tidy_warehouse": tidy_warehouse,
-    "forget_change_log": forget_change_log,
+    "clean_warehouse": clean_warehouse,
+    "expire_change_log": expire_change_log,
     "remove_demo_traffic": remove_demo_traffic,
     "fold_contributions": fold_contributions,
 }
@@ -160,7 +160,7 @@ def kept_for(retention: Retention, days: Mapping[str, float]) -> Retention:
 def _given(days: Mapping[str, float | None]) -> dict[str, float]:
     unknown = sorted(set(days) - set(RETENTIONS))
     if unknown:
-        raise RetentionRefused(f"There is no retention {unknown[0]!r}; there are: {', '.join(RETENTIONS)}.")
+        raise RetentionRefused(f"There is no retention {unknown[0]!r}. Known: {', '.join(RETENTIONS)}.")
     given = {name: value for name, value in days.items() if value is not None}
     kept_for(Retention(), given)  # refused before anything is removed
     return given

@@ -157,7 +157,7 @@ def _explanation(error: KafkaError) -> str:
         error = _refusal_of_login() or error
     problem = f"The broker of connection {KAFKA} ({endpoint(KAFKA).extra.get(_SERVERS)}): {error.str()}."
     if error.code() in (codes.UNKNOWN_TOPIC_OR_PART, codes._UNKNOWN_TOPIC, codes._UNKNOWN_PARTITION):
-        return f"{problem} Create the topics: `make schema`, or the DAG minutemark_setup."
+        return f"{problem} Create the topics: `./minutemark schema`, or the DAG minutemark_setup."
     if error.code() in (codes.TOPIC_AUTHORIZATION_FAILED, codes.GROUP_AUTHORIZATION_FAILED):
         return f"{problem} Allow its account Read on topics and on groups minutemark-*, and Write where it produces."
     if _is_of_login(error):

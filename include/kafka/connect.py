@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
                 connect.remove(name_of(pipeline))
     except (ConnectError, OSError) as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 

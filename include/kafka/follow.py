@@ -83,8 +83,9 @@ def follow(
                 if not assigned:
                     if not followed and time.monotonic() > deadline:
                         raise BrokerError(
-                            f"No partition was assigned within {TIMEOUT:.0f} s. Does the broker answer, and is the topic "
-                            "there (`make schema`, or the DAG minutemark_setup)? See the client's messages in the log above."
+                            f"No partition was assigned within {TIMEOUT:.0f} s. Check that the broker answers, and that "
+                            "the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it). The log above "
+                            "has the client's messages."
                         )
                     continue
                 lacks_start |= chunk.out_of_range or assigned != followed
@@ -128,7 +129,7 @@ def partitions_of(client, topic: str) -> set[int]:
     """The numbers of the topic's partitions as they are now. Raises TopicMissing."""
     metadata = client.list_topics(topic, timeout=TIMEOUT).topics[topic]
     if metadata.error:
-        raise TopicMissing(f"Topic {topic}: {metadata.error}. Create it: `make schema`, or minutemark_setup.")
+        raise TopicMissing(f"Topic {topic}: {metadata.error}. Create it: `./minutemark schema`, or minutemark_setup.")
     return set(metadata.partitions)
 
 

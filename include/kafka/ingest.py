@@ -1,6 +1,6 @@
 """Ingest: events of a topic into the lake, and what can be no event into the rejected ones.
 
-The DAGs `<pipeline>_ingest` and `make ingest` call this; with Kafka Connect the DAG minutemark_dead_letters does, for the
+The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect the DAG minutemark_dead_letters does, for the
 messages that its transform refused. An offset is committed only when its message is safe: its event in the lake and its
 minute in the change log, or itself among the rejected events, or in the dead-letter topic while the warehouse is away.
 After a kill the same messages are read again, and are the same rows.
@@ -78,7 +78,7 @@ class IngestSummary:
                 "call that finds it keeps them as rejected."
             )
         if self.refused:
-            lines.append("Rejected messages and their reasons: make rejected.")
+            lines.append("Rejected messages and their reasons: ./minutemark rejected.")
         return "\n".join(lines)
 
 

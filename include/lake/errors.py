@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from include.connections import Endpoint
-from include.errors import MinutemarkError
+from include.errors import SET_UP, MinutemarkError
 
 _NO_PERMISSION = re.compile(r"no (\w+) permission on <([^>]+)>")
-SET_UP = "run the DAG `minutemark_setup` (`make run` and `make services` do the same)"
 
 
 class LakeError(MinutemarkError):

@@ -62,7 +62,7 @@ def parsed(text: str) -> tuple[dict[str, str | None], str]:
     try:
         json.dumps(document, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
-        raise NotAnObject("holds half of a character (a lone surrogate), which no text can") from None
+        raise NotAnObject("has an unpaired surrogate, which is not valid Unicode") from None
     return {name: _text(value) for name, value in document.items()}, _written(document) if constants else text
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, ConnectionMissing, Endpoint, endpoint
+from include.errors import SET_UP
 from include.lake import change_log
 from include.lake.cluster import SINGLE, replication
-from include.lake.errors import SET_UP, LakeError, LakePermissionMissing, LakeTableMismatch
+from include.lake.errors import LakeError, LakePermissionMissing, LakeTableMismatch
 from include.lake.session import lake
 from include.pipelines import Pipeline, all_pipelines
 
@@ -194,8 +195,8 @@ def check_table(session: Session, pipeline: Pipeline) -> None:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name}: {pipeline.lake_table} has another layout: {'; '.join(differences)}. It must be "
             f"PRIMARY KEY ((minute, shard), {', '.join(list(_key_of(pipeline))[2:])}) with the event in payload text. "
-            f"Declare another `table` in include/pipelines/{pipeline.name}.py, run {SET_UP}, and copy this one: "
-            f"make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}"
+            f"Declare another `table` in include/pipelines/{pipeline.name}.py, {SET_UP}, and copy this one: "
+            f"./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )
     _check_shards(session, pipeline)
 
@@ -208,5 +209,5 @@ def _check_shards(session: Session, pipeline: Pipeline) -> None:
         raise LakeTableMismatch(
             f"Pipeline {pipeline.name} declares shards={pipeline.shards}, and {pipeline.lake_table} was made with {comment}: the "
             f"number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
-            f"`table`, and copy this one into it: make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}"
+            f"`table`, and copy this one into it: ./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )

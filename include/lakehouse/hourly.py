@@ -106,7 +106,7 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
         raise HoursDiffer(
             f"{len(differing)} hours of {pipeline.lakehouse.table} are counted differently. "
             f"{'; '.join([*differing.values()][:5])}. The next run counts them again. If they still differ, run "
-            f"`make verify PIPELINE={pipeline.name}` to see which side is wrong."
+            f"`./minutemark verify {pipeline.name}` to see which side is wrong."
         )
     return counted
 

@@ -56,7 +56,7 @@ def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
             pipeline.name,
             "lakehouse_behind",
             max(lag["merged_at"], lag["written_at"]),
-            f"{lag['minutes']} minutes are due to be written into {pipeline.lakehouse.table}, and none was written within "
+            f"Minutes due to be written into {pipeline.lakehouse.table}: {lag['minutes']}. None was written within "
             f"{LIMIT.total_seconds() / 60:.0f} minutes. The oldest is {lag['oldest_minute']:%Y-%m-%d %H:%M}.",
             f"Check whether {dag} is paused, and read the log of write_events in its newest run.",
         )
@@ -65,9 +65,8 @@ def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
             pipeline.name,
             "hours_differ",
             lag["differs_since"],
-            f"{lag['differing']} hours of {pipeline.lakehouse.table} are counted differently in the lakehouse and in the "
-            "warehouse.",
-            f"Run `make verify PIPELINE={pipeline.name}` or minutemark_verify: it names what differs, and what to do.",
+            f"Hours of {pipeline.lakehouse.table} that lakehouse and warehouse count differently: {lag['differing']}.",
+            f"Run `./minutemark verify {pipeline.name}` or minutemark_verify: it names what differs, and what to do.",
         )
     if lag["to_load"] and _is_stuck(lag["counted_at"], lag["loaded_at"], now):
         yield Problem(

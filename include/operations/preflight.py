@@ -48,9 +48,9 @@ def java_problem() -> str | None:
     """spark-submit starts `$JAVA_HOME/bin/java`, or `java` from PATH."""
     home = os.environ.get("JAVA_HOME")
     if home and not Path(home, "bin", "java").exists():
-        return f"JAVA_HOME is {home}, where there is no bin/java. Point it to a Java 17, or unset it to use PATH."
+        return f"JAVA_HOME is {home}, which has no bin/java. Point it to a Java 17, or unset it to use PATH."
     if not home and shutil.which("java") is None:
-        return "There is no Java. Install Java 17 where Airflow's tasks run, and set JAVA_HOME or PATH."
+        return "Java was not found. Install Java 17 where Airflow's tasks run, and set JAVA_HOME or PATH."
     return None
 
 
@@ -133,8 +133,8 @@ def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) ->
         if time.monotonic() > deadline:
             commands = "; ".join(f"airflow pools set {pool} 1 minutemark" for pool in sorted(waiting))
             raise PreflightFailed(
-                f"No task got into pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If Airflow "
-                f"(Admin, Pools) does not list it, create it there, or by: {commands}. If it does, its slots are taken."
+                f"No task was started in pool {' or '.join(sorted(waiting))} within {patience:.0f} s. If Airflow "
+                f"(Admin, Pools) does not list it, create it there, or run: {commands}. If it does, its slots are taken."
             )
         time.sleep(1)
 

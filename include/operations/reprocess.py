@@ -1,4 +1,4 @@
-"""Reprocess: rejected events are processed again after a rule or a row was fixed. `make replay` and its DAG call this.
+"""Reprocess: rejected events are processed again after a rule or a row was fixed. `./minutemark reprocess` and its DAG call this.
 
 Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
 the import's admission and writer. Killed anywhere and started again, it counts every row once.
@@ -110,8 +110,8 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
             if time.monotonic() - moved > patience:
                 raise ReprocessingStalled(
                     f"{len(waiting)} of {len(reprocessing.keys)} minutes are still pending, and none was merged for "
-                    f"{patience:.0f} s. Is the DAG {reprocessing.pipeline.name}_minute paused, or does it fail? Nothing is lost: "
-                    "its next runs process them."
+                    f"{patience:.0f} s. Check that the DAG {reprocessing.pipeline.name}_minute is not paused and does not "
+                    "fail. Nothing is lost: its next runs process them."
                 )
             time.sleep(pause)
 
@@ -133,7 +133,7 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
         fates = f"{passed} counted or ignored, {still} still rejected"
     lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
     for state, remedy in (
-        ("held", "`make held` says why"),
+        ("held", "`./minutemark held` says why"),
         ("closed", "the lake's retention may have removed part of them"),
     ):
         minutes = sorted(minute for minute in reprocessing.keys if now[minute]["state"] == state)
@@ -141,7 +141,9 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
             rows = sum(len(reprocessing.keys[minute]) for minute in minutes)
             lines.append(f"{rows} rows are in {len(minutes)} minutes that are {state}, {_span(minutes)}: {remedy}.")
     if reprocessing.refused:
-        lines.append(f"{reprocessing.refused} rows of imports and topics were refused again: `make rejected` says why.")
+        lines.append(
+            f"{reprocessing.refused} rows of imports and topics were refused again: `./minutemark rejected` says why."
+        )
     return "\n".join(lines)
 
 

@@ -70,7 +70,7 @@ def problems_of(pipeline: Pipeline, entry: dict, now: datetime) -> Iterator[Prob
             "stale",
             entry["waiting_since"],
             f"A change in the lake has not been merged for {(now - entry['waiting_since']).total_seconds():.0f} s; the limit is "
-            f"{pipeline.delay_limit.total_seconds():.0f} s. {entry['pending']} minutes are pending.",
+            f"{pipeline.delay_limit.total_seconds():.0f} s. Pending minutes: {entry['pending']}.",
             f"Open the newest runs of {minute_dag} and read the log of the step that fails or takes long. "
             "No data is lost; the next successful run catches up.",
         )
@@ -82,9 +82,9 @@ def problems_of(pipeline: Pipeline, entry: dict, now: datetime) -> Iterator[Prob
             "1 minute is held: it failed a gate and is not published."
             if entry["held"] == 1
             else f"{entry['held']} minutes are held: they failed a gate and are not published.",
-            "`make held` or the Pipelines page shows why. Fix the cause in the lake or the transform, and run "
+            "`./minutemark held` or the Pipelines page shows why. Fix the cause in the lake or the transform, and run "
             f"{minute_dag} with `from` and `to` (and allow_shrink, if rows were removed on purpose); or accept the drift of a "
-            "field (make accept), or publish the minutes as they are (make release).",
+            "field (./minutemark accept), or publish the minutes as they are (./minutemark release).",
         )
     if entry["failures"] >= FAILURES_IN_A_ROW:
         reason = f" The last reason: {entry['failure']}" if entry["failure"] else ""

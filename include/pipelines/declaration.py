@@ -51,7 +51,7 @@ class Output:
 class Dimension:
     """A table imported whole from CSV, whose changes reach the facts at once."""
 
-    name: str  # TABLE= of `make import`
+    name: str  # --table of `./minutemark import`
     table: str  # database.table
     key: str  # column that identifies a row
     columns: tuple[str, ...]  # columns taken from the CSV, the key included

@@ -73,7 +73,7 @@ PIPELINE = Pipeline(
     ),
     options=MappingProxyType({"recover": True}),
     option_help=MappingProxyType(
-        {"recover": "Fill an empty job, publisher or event kind from the JSON in `ed`. Off: count only what the columns say."}
+        {"recover": "Fill an empty job, publisher or event kind from the JSON in `ed`. Off: use the event's own fields only."}
     ),
     fact_time="ts",
     kind_column="custom_track",

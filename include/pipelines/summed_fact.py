@@ -1,6 +1,6 @@
 """A fact that is a sum, by declaration: its tables, merge, fold, checks and verify queries follow from key and measures.
 
-include/sql/summed_fact/ has the SQL as templates; `make sql PIPELINE=…` prints it filled.
+include/sql/summed_fact/ has the SQL as templates; `./minutemark sql …` prints it filled.
 """
 
 from __future__ import annotations

@@ -85,6 +85,6 @@ def _table(spark: SparkSession, pipeline: Pipeline) -> DataFrame:
         raise JobRefused(
             f"The lake table {pipeline.lake_table} has another layout: it lacks {', '.join(missing)}. Declare another `table` "
             f"in include/pipelines/{pipeline.name}.py, run the DAG minutemark_setup, and copy this one: "
-            f"make import PIPELINE={pipeline.name} FROM={pipeline.lake_table}"
+            f"./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )
     return table

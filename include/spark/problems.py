@@ -16,20 +16,24 @@ class JobRefused(JobFailed):
 
 _LAKE_SILENT = "The lake does not answer at {lake}. Check that Cassandra runs, and connection lake_reader."
 _LAKE_REFUSES = "The lake at {lake} refuses the account of connection lake_reader. Set its login and password."
-_LAKE_FORBIDS = "The lake at {lake} lets lake_reader in, but not read. Grant it SELECT: run the DAG minutemark_setup."
+_LAKE_FORBIDS = (
+    "The lake at {lake} gives lake_reader no permission to read. Grant it SELECT: run the DAG minutemark_setup."
+)
 _LAKE_SLOW = (
-    "The lake at {lake} did not complete a read, which need not be due to its rows. Check its load and its log; "
+    "The lake at {lake} failed a read or was too slow, not necessarily because of its rows. Check its load and its log; "
     "the next attempt reads again."
 )
 _NO_MEMORY = (
-    "The driver has not enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
+    "The driver does not have enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
     "or limit the rows of a batch (max_rows of the pipeline)."
 )
 _WAREHOUSE_SILENT = "The warehouse does not answer at {warehouse}. Check that it runs, and connection warehouse_etl."
 _WAREHOUSE_REFUSES = (
     "The warehouse at {warehouse} refuses the account of connection warehouse_etl. Set login and password."
 )
-_WAREHOUSE_FORBIDS = "The warehouse at {warehouse} does not let warehouse_etl write. Run the DAG minutemark_setup."
+_WAREHOUSE_FORBIDS = (
+    "The warehouse at {warehouse} gives warehouse_etl no permission to write. Run the DAG minutemark_setup."
+)
 _WAREHOUSE_EMPTY = "The warehouse at {warehouse} has no staging tables. Run the DAG minutemark_setup."
 
 # What the JVM says, and what that means here. The first match wins.

@@ -1,1 +1,1 @@
-"""Compares the warehouse with the lake, the topic and the copies: `make verify` and its DAG."""
+"""Compares the warehouse with the lake, the topic and the copies: `./minutemark verify` and its DAG."""

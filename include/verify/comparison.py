@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 PURPOSES = {
     "unknown_to_ledger": "The change log names the minute, the ledger does not, and no poll will read its day again.",
     "unannounced_rows": "The lake has rows in a minute that neither the ledger nor the change log knows.",
-    "unread_rows": "The lake has rows that no read has counted, and no touch that would bring them to the next run.",
+    "unread_rows": "The lake has rows that no read has counted, and no touch makes them pending.",
     "vanished_rows": "The lake no longer has all the rows that were read.",
     "other_rows": "The lake has as many rows as were read, but not the same ones.",
     Verdict.UNREADABLE: "The lake has a partition of the minute that cannot be read. Everything else was verified.",

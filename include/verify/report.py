@@ -104,7 +104,7 @@ class PipelineReport:
         yield f"{self.pipeline}, {self.span}: {outcome}"
         yield from self.differences.text()
         if len(self.apart):
-            yield "  Apart, neither right nor wrong:"
+            yield "  Listed separately, not differences:"
             yield from self.apart.text()
         yield from (f"  {note}" for note in self.notes)
 

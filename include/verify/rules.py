@@ -102,9 +102,9 @@ def _rule(file: SqlFile) -> Rule:
     kind = file.name.partition("_")[0]
     if len(file.statements) != _STATEMENTS.get(kind):
         raise MisnamedRule(
-            f"{file.source}: it has {len(file.statements)} statements. A file in verify/ is called minutes_*.sql or "
-            "total_*.sql and is one SELECT, or facts_*.sql and is two: where a slice of keys ends, and the rows in it that "
-            "are wrong."
+            f"{file.source}: it has {len(file.statements)} statements. A file in verify/ is named minutes_*.sql or "
+            "total_*.sql and has one SELECT, or facts_*.sql and has two: the end of a slice of keys, and the rows of the slice "
+            "that are wrong."
         )
     return Rule(file.name, purpose, table or file.name, remedy or "{again}", file.statements)
 

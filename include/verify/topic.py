@@ -176,7 +176,7 @@ class TopicCheck:
         return Finding(UNREADABLE, minute, where, {"messages": len(events)}, {"messages": "unreadable"}, why)
 
     def _unstored(self, message: Message, minute: datetime | None) -> Finding:
-        remedy = f"make ingest PIPELINE={self._pipeline.name} AGAIN=1"
+        remedy = f"./minutemark ingest {self._pipeline.name} --again"
         return Finding(UNSTORED, minute, key_of(message), {"stored": 1}, {"stored": 0}, remedy)
 
     def _is_closed(self, minute: datetime) -> bool:

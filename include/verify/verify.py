@@ -121,7 +121,9 @@ class _PipelineCheck:
                 traceback.print_exc()
                 remedy = f"{type(error).__name__}: {error}"
             finding = Finding(f"{name}_unreadable", None, name, {"copy": "readable"}, {"copy": "unreadable"}, remedy)
-            self._report.differences.add(finding, "The copy could not be compared to its end; all else was compared.")
+            self._report.differences.add(
+                finding, "The comparison of the copy did not complete; everything else was compared."
+            )
             self._conn.rollback()
 
     def _misplaced(self, start: datetime | None, end: datetime | None) -> None:

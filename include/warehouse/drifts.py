@@ -221,10 +221,11 @@ def _outcome(pipeline: Pipeline, name: str, purpose: str, severity: str, finding
 
 def _reason(pipeline: Pipeline, findings: Sequence[Finding]) -> str:
     """What a minute shows, and what to do."""
-    more = f" So do {len(findings) - _NAMED} other fields." if len(findings) > _NAMED else ""
+    others = len(findings) - _NAMED
+    more = f" Other fields that drift: {others}." if others > 0 else ""
     texts = " ".join(finding.text for finding in findings[:_NAMED])
-    fields = " or ".join(finding.field for finding in findings[:_NAMED])
-    return f"{texts}{more} Fix the producer, or: make accept PIPELINE={pipeline.name} FIELD={fields}"
+    commands = " or ".join(f"./minutemark accept {pipeline.name} {finding.field}" for finding in findings[:_NAMED])
+    return f"{texts}{more} Fix the producer, or: {commands}"
 
 
 def _insert(cursor, pipeline: Pipeline, drift: Drift, first: Finding) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from include.connections import Endpoint
-from include.errors import MinutemarkError
+from include.errors import SET_UP, MinutemarkError
 
-SET_UP = "run the DAG `minutemark_setup` (`make run` and `make services` do the same)"
 DEADLOCK, LOCK_WAIT = 1213, 1205
 LOST = frozenset({2006, 2013, 2055, 4031, 1927, 1053})  # the session is gone; what it had not committed is undone
 _UNREACHABLE = frozenset({2002, 2003, 2005, 2026, 1040})

@@ -167,7 +167,7 @@ def _settle(
     outcomes = (*outcomes, *shares.outcomes, *drifts.outcomes(pipeline, findings, on_record))
     query = "SELECT state FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE"
     if (state := value(cursor, query, {"batch_id": batch.batch_id})) != "open":
-        raise BatchRefused(f"Batch {batch.batch_id} became {state} while its gate ran: another run of it has ended it.")
+        raise BatchRefused(f"Batch {batch.batch_id} became {state} while its gate ran: another task has ended it.")
     still_open = {minute for minute in changed_at if is_open(minute, batch.lake_clock, pipeline)}
     released = held.outstanding(cursor, pipeline, changed_at)
     verdict = judge(outcomes, changed_at, still_open, released, shares.waiting, rejected_share.CHECK)
@@ -231,9 +231,9 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
             "in etl.check_results, fix the cause in the lake or the transform, and clear the run from transform_delta."
         )
     remedy = (
-        f"`make held` shows why. A minute is read again after a new event in it, or when {pipeline.name}_minute is triggered"
-        f" with `from` and `to`. To publish it as it is: make release PIPELINE={pipeline.name} MINUTE=…, or the DAG"
-        " minutemark_release."
+        "`./minutemark held` shows why. A minute is read again after a new event in it, or when "
+        f"{pipeline.name}_minute is triggered with `from` and `to`. To publish it as it is: "
+        f"./minutemark release {pipeline.name} MINUTE, or the DAG minutemark_release."
     )
     if verdict.left <= 0:
         what_next = remedy if verdict.held else "It is still open: the next run reads it again."

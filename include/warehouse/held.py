@@ -133,7 +133,7 @@ def summary(conn, pipelines: Iterable[Pipeline]) -> str:
     with reading(conn) as cursor:
         minutes = {pipeline.name: _held(cursor, pipeline) for pipeline in pipelines}
     held = [f"Held in {name}: {_listed(found)}." for name, found in minutes.items() if found]
-    return f"{' '.join(held)} `make held` shows why." if held else "Nothing is held."
+    return f"{' '.join(held)} `./minutemark held` shows why." if held else "Nothing is held."
 
 
 def _failures(cursor, batch_id: int, attempt: int, samples: bool) -> dict[str, dict]:
@@ -170,7 +170,9 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
     ]
     held = _held(cursor, pipeline)
     instead = (
-        f"Held minutes: {_listed(held)}; `make held` shows why." if held else f"Nothing is held in {pipeline.name} now."
+        f"Held minutes: {_listed(held)}; `./minutemark held` shows why."
+        if held
+        else f"Nothing is held in {pipeline.name} now."
     )
     return " ".join([span, *released, instead])
 

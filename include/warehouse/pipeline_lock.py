@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from include.errors import SET_UP
 from include.pipelines import Pipeline
-from include.warehouse.errors import SET_UP, BatchRefused
+from include.warehouse.errors import BatchRefused
 
 
 def lock(cursor, pipeline: Pipeline) -> None:

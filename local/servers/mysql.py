@@ -129,7 +129,7 @@ def _mirror() -> str:
     )
     if system.get("ID") != "debian" or not shutil.which("apt-get"):
         name = system.get("PRETTY_NAME", sys.platform).strip('"')
-        raise Problem("MySQL", f"this system is not Debian: {name}", "Nothing, if MariaDB is enough.")
+        raise Problem("MySQL", f"this system is not Debian: {name}", "Use MariaDB, or run this on Debian.")
     suites = {system.get("VERSION_CODENAME", _SUITE), "stable", "testing", "unstable", _SUITE}
     targets = _run(
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"]
@@ -166,7 +166,7 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     if done.returncode != 0:
         problem = f"`{command[0]}` failed: {(done.stderr or done.stdout).strip()[-600:]}"
-        raise Problem("MySQL", problem, "Is there a network, and 500 MB of room on the disk? Then run it again.")
+        raise Problem("MySQL", problem, "Check the network, and that the disk has 500 MB free. Then run it again.")
     return done.stdout
 
 

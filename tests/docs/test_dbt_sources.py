@@ -1,4 +1,4 @@
-"""docs/dbt/sources.yml is what `make dbt-sources` prints, and names what is there."""
+"""docs/dbt/sources.yml is what `./minutemark dbt-sources` prints, and names what is there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = (ROOT / "docs" / "dbt" / "sources.yml").read_text(encoding="utf-8")
 
 def test_the_file_is_what_make_prints():
     assert dbt_sources.sources(pipelines.all_pipelines().values()) == TEXT, (
-        "Run: make dbt-sources > docs/dbt/sources.yml"
+        "Run: ./minutemark dbt-sources > docs/dbt/sources.yml"
     )
 
 

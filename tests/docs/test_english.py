@@ -43,10 +43,9 @@ ALLOWED = (
     r"\btold_at\b",  # a column of etl.alerts
     r'"told"',  # a field of `make status JSON=1`
     r'"begun"|\(begun, reminder, over\)|# begun, reminder or over',  # the state in the JSON of the webhook
-    r'"recount"|/recount/',  # the task of minutemark_verify
     r"; none where they have fewer than",  # the rule of the board Decide
 )
-ALLOWED_NAMES = {"told_at", "recount", "tell"}  # the column and the task; and of Python's files
+ALLOWED_NAMES = {"told_at", "tell"}  # the column; and of Python's files
 _KINDS = ("cfg", "cql", "css", "env", "html", "ipynb", "java", "js", "json", "md", "py", "sql", "toml", "yaml", "yml")
 _NAMES = ("Dockerfile", "Makefile", ".env", ".gitignore", "requirements.txt", "packages.txt")
 _NOT_OURS = re.compile(r"/(answers_of|routes_of)_|^tests/docs/test_english\.py$|^\.local/|^\.git/")

@@ -93,7 +93,7 @@ def test_nul_four_byte_characters_and_a_value_of_a_megabyte_are_fine(csv_file):
     assert fields == ["a", "\x00", "𝄞" + "x" * 1_000_000]
 
 
-def test_the_same_content_has_one_fingerprint_for_any_packing(csv_file, tmp_path):
+def test_the_same_content_has_one_fingerprint_for_any_compression(csv_file, tmp_path):
     content = HEADER + b"a,1,\n"
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("x.csv", content)
@@ -109,7 +109,7 @@ def test_a_byte_that_is_not_in_the_encoding_rejects_its_line(csv_file):
     assert (first.fields, last.fields) == (["a", "1", "ok"], ["c", "1", "café"])
     assert (bad.line, bad.fields) == (3, ["b,1,caf\\xe9\n"])
     assert bad.problem.startswith("it has the byte e9, which is not UTF-8.")
-    assert "ENCODING=cp1252" in bad.problem
+    assert "`encoding`, such as cp1252" in bad.problem
 
 
 def test_such_a_byte_in_a_value_of_several_lines_rejects_the_whole_record(csv_file):

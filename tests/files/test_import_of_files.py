@@ -1,4 +1,4 @@
-"""Files as people have them, imported into real stores: what is in them counts, whatever they are packed and written as."""
+"""Files as people have them, imported into real stores: what is in them counts, whatever they are compressed and written as."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_the_summary_says_first_what_was_recognized(file):
     path = file(gzip.compress(content.encode()) + b"???")
     first, *others = str(imports.import_csv(SHOP, path)).splitlines()
     assert first == f"{path}: gzip, UTF-8, CSV with semicolons."
-    assert "3 bytes after the end of the packed data were left out." in others
+    assert "3 bytes after the end of the compressed data were ignored." in others
 
 
 def test_a_file_whose_rows_are_there_already_says_so(file):
@@ -151,7 +151,7 @@ def command(minutemark):
 def test_a_file_of_which_too_much_is_rejected_is_imported_and_fails(file, command, capsys):
     path = file("\n".join([HEADER, *lines(11), "soon,view,1,1,s"]))
     assert command(path) == 1
-    assert "1 of 4 rows were rejected: 25 %, more than MAX_REJECTED=20" in capsys.readouterr().err
+    assert "1 of 4 rows were rejected: 25 %, more than `max_rejected` (20 %)" in capsys.readouterr().err
     assert len(lake_rows(11)) == 3
     assert command(path, "--max-rejected", "25") == 0
 
@@ -188,10 +188,10 @@ def test_the_dags_task_fails_in_the_same_case(file, monkeypatch):
     assert len(lake_rows(13)) == 3
 
 
-@pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode())], ids=["plain", "gzip"])
-def test_a_file_replaced_after_the_check_is_read_as_it_was_checked(file, tmp_path, monkeypatch, pack):
+@pytest.mark.parametrize("compress", [str.encode, lambda text: gzip.compress(text.encode())], ids=["plain", "gzip"])
+def test_a_file_replaced_after_the_check_is_read_as_it_was_checked(file, tmp_path, monkeypatch, compress):
     monkeypatch.setenv("MINUTEMARK_IMPORT_ROOT", str(tmp_path))
-    path = file(pack("\n".join([HEADER, *lines(21)])))
+    path = file(compress("\n".join([HEADER, *lines(21)])))
     with tempfile.NamedTemporaryFile("w") as secret, file_below_root(path.name) as opened:
         secret.write("\n".join([HEADER, "a secret,view,1,1,s"]))
         secret.flush()

@@ -353,7 +353,8 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
     disturbed = sent(SHOP, since)
     assert (done["state"], done["started_at"]) == ("done", halfway["started_at"])
 
-    how = replay_csv.manner(**dict(word.removeprefix("--").split("=") for word in words))
+    options = dict(word.removeprefix("--").split("=") for word in words)
+    how = replay_csv.manner(**options | {"sample": int(options["sample"]) if "sample" in options else None})
     with warehouse() as conn:  # one more that began at that very time, from the file's first line on
         conn.cursor().execute(
             "UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0, target = %s", (shop.name,)
@@ -398,7 +399,7 @@ def alter(topic: str, **settings: str) -> None:
 def test_events_that_the_topic_would_not_keep_are_not_sent_into_it(shop, shop_file):
     path = shop_file(30, 1, "2019-11-12 10:00:00")
     alter(shop.topic, retention_ms=str(7 * 86_400_000))
-    with pytest.raises(BrokerError, match=r"older than 7 days.*event of 2019-11-12 10:00:00 UTC.*SHIFT=now"):
+    with pytest.raises(BrokerError, match=r"older than 7 days.*event of 2019-11-12 10:00:00 UTC.*the shift `now`"):
         replay_csv.replay_csv(shop, path, AS_IT_IS)
     assert sent(shop) == []
     assert replay_csv.replay_csv(shop, path, MAX).sent == 30
@@ -420,7 +421,7 @@ def test_an_event_from_the_future_that_the_topic_refuses_is_kept_and_stops_nothi
         (["ecommerce"], "Missing argument 'FILE'"),
         (["nothing", "x.csv"], "`pipeline` is 'nothing'. Choose one of"),
         (["ecommerce", "nope.csv"], "nope.csv: file not found"),
-        (["ecommerce", "nope.csv", "--rate", "fast"], "RATE=fast is not a speed"),
+        (["ecommerce", "nope.csv", "--rate", "fast"], "`rate` is 'fast'. Use 1"),
         (["ecommerce", "nope.csv", "--shift", "later"], "`shift` is 'later'. Choose one of now, none."),
         (["ecommerce", "nope.csv", "--sample", "some"], "'some', which is not a whole number"),
     ],
@@ -480,5 +481,5 @@ def test_ctrl_c_says_that_the_same_command_resumes(kafka_broker, shop_file):
 
 
 def test_a_missing_topic_is_reported(shop, shop_file):
-    with pytest.raises(BrokerError, match="Topic nobody.made.this: .*make schema"):
+    with pytest.raises(BrokerError, match="Topic nobody.made.this: .*./minutemark schema"):
         replay_csv.replay_csv(replace(shop, topic="nobody.made.this"), shop_file(1, 1, "2019-11-15 10:00:00"), MAX)

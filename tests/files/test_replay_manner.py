@@ -33,7 +33,7 @@ HEADER = ["event_time", "event_type", "price"]
     [
         ({}, Manner(rate=1.0, shift=True, sample=None)),
         ({"rate": "60", "shift": "none"}, Manner(60.0, False, None)),
-        ({"rate": " MAX ", "shift": "now", "sample": "10000"}, Manner(None, True, 10_000)),
+        ({"rate": "MAX", "shift": "now", "sample": 10_000}, Manner(None, True, 10_000)),
         ({"rate": "0.5"}, Manner(0.5, True, None)),
     ],
 )
@@ -44,15 +44,11 @@ def test_options_are_parsed(options, meant):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": "fast"}, "RATE=fast is not a speed. Use 1"),
-        ({"rate": "0"}, "RATE=0 is not a speed"),
-        ({"rate": "-1"}, "RATE=-1 is not a speed"),
-        ({"rate": "nan"}, "RATE=nan is not a speed"),
-        ({"rate": "inf"}, "RATE=inf is not a speed"),
-        ({"shift": "later"}, "SHIFT=later is unknown. Use now"),
-        ({"sample": "0"}, "SAMPLE=0 is not a number of rows"),
-        ({"sample": "1e4"}, "SAMPLE=1e4 is not a number of rows"),
-        ({"sample": "²"}, "SAMPLE=² is not a number of rows"),
+        ({"rate": "fast"}, "`rate` is 'fast'. Use 1"),
+        ({"rate": "0"}, "`rate` is '0'. Use 1"),
+        ({"rate": "-1"}, "`rate` is '-1'. Use 1"),
+        ({"rate": "nan"}, "`rate` is 'nan'. Use 1"),
+        ({"rate": "inf"}, "`rate` is 'inf'. Use 1"),
     ],
 )
 def test_invalid_options_are_refused_with_a_suggestion(options, message):
@@ -264,14 +260,14 @@ def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
 
 def test_a_replay_of_centuries_is_refused(shop_file):
     survey_of_file = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
-    with pytest.raises(ReplayRefused, match=r"At RATE=0.0001 the rows .* would last until after 2100"):
+    with pytest.raises(ReplayRefused, match=r"At a rate of 0.0001 the rows .* would last until after 2100"):
         check(Manner(rate=0.0001), SHOP, survey_of_file, START)
     check(Manner(rate=0.1), SHOP, survey_of_file, START)
 
 
 def test_a_sample_of_fewer_rows_than_kinds_or_of_a_pipeline_without_kinds_is_refused(shop_file):
     survey_of_file = survey(shop_file(*ROWS), FileFormat(), SHOP)
-    with pytest.raises(ReplayRefused, match="SAMPLE=1 is too small: there are 2 kinds"):
+    with pytest.raises(ReplayRefused, match="`sample` is 1, but there are 2 kinds"):
         check(Manner(sample=1), SHOP, survey_of_file, START)
     check(Manner(sample=2), SHOP, survey_of_file, START)
     with pytest.raises(ReplayRefused, match="declare kind_column in include/pipelines/ecommerce.py"):

@@ -35,7 +35,7 @@ def age(lab: Lab, days: int) -> None:
 
 def tidy(**days: float) -> dict[str, int]:
     """Runs the step; what it says by what it did."""
-    return {removed.what: removed.count for removed in steps.run_step("tidy_warehouse", days)}
+    return {removed.what: removed.count for removed in steps.run_step("clean_warehouse", days)}
 
 
 def facts_and_accounts(lab: Lab) -> tuple:
@@ -75,7 +75,7 @@ def test_an_abandoned_open_batch_is_given_up_with_its_staging(lab: Lab) -> None:
     batch_id = staged_batch(lab, kind="backfill", is_delta=False)
     assert lab.check(batch_id).passed
     age(lab, 3)
-    dry = steps.run_step("tidy_warehouse", {}, dry=True)
+    dry = steps.run_step("clean_warehouse", {}, dry=True)
     assert [removed.count for removed in dry if removed.count] == [1, 3], "One batch, and its three staged rows."
     assert batches.get(lab.conn, batch_id).state == "open"
     tidy()
@@ -225,7 +225,7 @@ def test_an_interrupted_housekeeping_keeps_its_chunks_and_resumes(lab: Lab) -> N
 )
 def test_a_retention_that_cannot_be_meant_is_refused_before_anything_goes(lab: Lab, days: dict, says: str) -> None:
     with pytest.raises(steps.RetentionRefused, match=says):
-        steps.run_step("tidy_warehouse", days)
+        steps.run_step("clean_warehouse", days)
 
 
 def test_the_command_says_what_it_would_remove(

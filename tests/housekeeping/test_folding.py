@@ -41,7 +41,7 @@ def folded(lab: Lab) -> list[datetime]:
 
 
 def differing_hours(lab: Lab) -> list:
-    """Where contributions and ledger disagree, as `make verify` asks: by minute, and by hour where it is folded."""
+    """Where contributions and ledger disagree, as `./minutemark verify` asks: by minute, and by hour where it is folded."""
     [file] = files(RECRUITMENT, "verify/minutes_*_counts.sql")
     (query,) = file.statements
     cursor = lab.conn.cursor()

@@ -49,7 +49,7 @@ def by_dag(monkeypatch) -> None:
 
 
 def consume(pipeline: Pipeline, **options) -> IngestSummary:
-    """Follow the topic up to its end, as `make ingest` does."""
+    """Follow the topic up to its end, as `./minutemark ingest` does."""
     options = {"to_the_end": True, "seconds": 60} | options
     return ingest(pipeline, lambda: clients.follower(pipeline), **options)
 

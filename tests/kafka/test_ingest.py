@@ -102,7 +102,7 @@ def test_poison_is_kept_with_its_place_and_the_rest_continues(pipeline, send):
         "the message has no value",
         "the message is JSON, but not an object of fields",
         "create_time 'yesterday' is not a time-UUID (version 1, 36 characters)",
-        "the message holds half of a character (a lone surrogate), which no text can",
+        "the message has an unpaired surrogate, which is not valid Unicode",
     }
     assert '{"line": "{not json"}' in {row["payload"] for row in result}
 

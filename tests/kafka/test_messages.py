@@ -78,7 +78,7 @@ def test_the_numbers_beside_it_stay_as_they_were_written():
         ({"create_time": "yesterday"}, "create_time 'yesterday' is not a time-UUID"),
         ({"create_time": 1772368496}, "create_time '1772368496' is not a time-UUID"),
         ({"create_time": {"at": ID}}, "create_time '{\"at\": "),
-        ({"create_time": ID, "ua": "\ud800"}, "the message holds half of a character"),
+        ({"create_time": ID, "ua": "\ud800"}, "the message has an unpaired surrogate"),
         ({"payload": {"after": {"create_time": ID}, "op": "c"}}, "the message is the envelope of a change event"),
         ({"before": None, "after": {"create_time": ID}, "op": "c"}, "the message is the envelope of a change event"),
         ({"schema": {"type": "struct"}, "payload": {"create_time": ID}}, "the message is the envelope of Kafka Connect"),

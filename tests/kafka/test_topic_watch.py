@@ -120,7 +120,7 @@ def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schema
     assert titles_after(0) == []
     assert titles_after(181) == ["Minutemark · Problem: recruitment makes no progress in its topic"]
     commit_as_connect(recruitment)
-    assert titles_after(121) == ["Minutemark · Over: recruitment makes no progress in its topic"]
+    assert titles_after(121) == ["Minutemark · Resolved: recruitment makes no progress in its topic"]
 
 
 def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(way, pipeline, look, monkeypatch):

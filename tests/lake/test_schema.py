@@ -57,7 +57,7 @@ def test_what_an_account_must_not_do_is_refused_with_the_grant_it_lacks(lake_sch
 def test_a_table_of_the_layout_before_is_refused_with_the_command_that_copies_it(recruitment, reader, odd_tables):
     short = replace(recruitment, keyspace="odd", table="short")
     with pytest.raises(
-        LakeTableMismatch, match=r"payload is missing.*make import PIPELINE=recruitment FROM=odd\.short"
+        LakeTableMismatch, match=r"payload is missing.*./minutemark import --pipeline recruitment --from odd\.short"
     ):
         schema.check_table(reader, short)
 
@@ -69,7 +69,7 @@ def test_a_missing_table_is_reported_with_the_set_up(recruitment, reader):
 
 def test_a_table_of_another_key_is_reported(recruitment, reader, odd_tables):
     flat = replace(recruitment, keyspace="odd", table="flat")
-    with pytest.raises(LakeTableMismatch, match="minute is missing.*FROM=odd.flat"):
+    with pytest.raises(LakeTableMismatch, match="minute is missing.*--from odd.flat"):
         schema.check_table(reader, flat)
 
 

@@ -77,7 +77,7 @@ def test_boards_need_a_stack_that_runs():
 def test_a_superset_that_refuses_is_reported_with_its_answer():
     with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:  # takes no POST
         threading.Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(Problem, match=r"(?s)its login answers 501: .*Unsupported method.*make schema"):
+        with pytest.raises(Problem, match=r"(?s)its login answers 501: .*Unsupported method.*./minutemark schema"):
             dashboards._require_answers(f"http://127.0.0.1:{server.server_port}", "x")
 
 
@@ -86,7 +86,7 @@ def test_a_warehouse_older_than_the_boards_is_reported(warehouse_server, stack, 
 
     emptying.drop_warehouse()
     (stack / "env").write_text("".join(f"{name}='{value}'\n" for name, value in warehouse_server.items()))
-    with pytest.raises(Problem, match="cannot read the views of the boards.*\n.*make schema"):
+    with pytest.raises(Problem, match="cannot read the views of the boards.*\n.*./minutemark schema"):
         dashboards._require_views()
     with warehouse.reader() as connection:
         assert connection

@@ -125,7 +125,7 @@ def test_a_failure_in_the_middle_takes_back_what_was_written(project: Path) -> N
 def test_the_command_says_where_what_and_what_to_do(monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["local", "pipeline", "--name=recruitment"])
     before = files_of(ROOT / "include")
-    assert commands.main() == 1
+    assert commands.main() == 2
     text = capsys.readouterr().err
     assert "make pipeline NAME=recruitment: " in text and "What to do: Choose another NAME" in text
     assert files_of(ROOT / "include") == before

@@ -138,7 +138,7 @@ def test_a_failed_extract_leaves_the_former_one_and_says_why(facts, tmp_path: Pa
     known = json.loads(os.environ[variable])
     environ = tableau.environment_of_extract({**os.environ, variable: json.dumps({**known, "password": "wrong"})})
     done = extract(f"--file={file}", environ=environ)
-    assert done.returncode == 1 and "refused the login" in done.stderr and "wrong" not in done.stderr
+    assert done.returncode == 2 and "refused the login" in done.stderr and "wrong" not in done.stderr
     assert file.read_text() == "former" and [*tmp_path.iterdir()] == [file]
 
 
@@ -214,7 +214,7 @@ def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: 
 def test_what_cannot_be_meant_is_refused(hyper_api, tmp_path: Path, arguments: list[str], message: str) -> None:
     environ = tableau.environment_of_extract({connections.variable("warehouse_bi"): '{"host": "127.0.0.1", "port": 1}'})
     done = extract(*arguments, environ=environ, cwd=tmp_path)
-    assert done.returncode == 1 and re.search(message, done.stderr)
+    assert done.returncode == 2 and re.search(message, done.stderr)
     assert not [*tmp_path.iterdir()]
 
 
@@ -222,7 +222,7 @@ def test_what_cannot_be_meant_is_refused(hyper_api, tmp_path: Path, arguments: l
 def test_without_the_connection_it_says_how_to_define_it(hyper_api, tmp_path: Path) -> None:
     environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
     done = extract("--file=x.hyper", environ=environ, cwd=tmp_path)
-    assert done.returncode == 1 and "Connection 'warehouse_bi' is not defined" in done.stderr
+    assert done.returncode == 2 and "Connection 'warehouse_bi' is not defined" in done.stderr
 
 
 def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) -> None:
@@ -241,7 +241,7 @@ def test_rows_stay_on_the_server_until_they_are_fetched(warehouse_schema: None) 
 
 def test_without_the_hyper_api_it_says_how_to_get_it(capfd, tmp_path: Path) -> None:
     assert "tableauhyperapi" not in sys.modules
-    assert tableau_extract.main([f"--file={tmp_path / 'x.hyper'}"]) == 1
+    assert tableau_extract.main([f"--file={tmp_path / 'x.hyper'}"]) == 2
     assert "Hyper API is not installed here" in (text := capfd.readouterr().err) and "Run `make tableau`" in text
 
 

@@ -289,7 +289,7 @@ def test_releasing_again_says_that_it_waits_and_keeps_one_record(lab: Lab) -> No
         (
             minute(1),
             minute(2),
-            "2026-03-01 10:01 of recruitment is not held. Held minutes: 2026-03-01 10:00; `make held` shows",
+            "2026-03-01 10:01 of recruitment is not held. Held minutes: 2026-03-01 10:00; `./minutemark held` shows",
         ),
         (
             minute(1),

@@ -204,7 +204,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     run(lab)
     assert reprocess.follow(started, pause=0.01).splitlines() == [
         "1 rows of 1 minutes are processed: 1 counted, 0 ignored, 0 still rejected.",
-        "3 rows of imports and topics were refused again: `make rejected` says why.",
+        "3 rows of imports and topics were refused again: `./minutemark rejected` says why.",
     ]
 
 
@@ -313,7 +313,7 @@ def test_a_minute_that_is_held_by_its_replay_is_reported(lab: Lab, now, output) 
     lab.stage(batch_id, {minute: []})
     assert lab.check(batch_id).held == (minute,)
     last_line = reprocess.follow(started, pause=0.01)
-    assert "1 rows are in 1 minutes that are held" in last_line and "`make held` says why" in last_line
+    assert "1 rows are in 1 minutes that are held" in last_line and "`./minutemark held` says why" in last_line
 
 
 def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, output) -> None:

@@ -55,10 +55,10 @@ def test_a_problem_is_notified_once_repeated_hourly_and_notified_when_over(lab: 
     assert at(lab, people, NOON, STALE) == ["Problem: recruitment is stale"]
     for minutes in range(1, 60):
         assert at(lab, people, NOON + minutes * MINUTE, STALE) == []
-    assert at(lab, people, NOON + 60 * MINUTE, STALE) == ["Still: recruitment is stale"]
+    assert at(lab, people, NOON + 60 * MINUTE, STALE) == ["Ongoing: recruitment is stale"]
     assert at(lab, people, NOON + 61 * MINUTE, STALE) == []
     assert at(lab, people, NOON + 62 * MINUTE) == []
-    assert at(lab, people, NOON + 63 * MINUTE) == ["Over: recruitment is stale"]
+    assert at(lab, people, NOON + 63 * MINUTE) == ["Resolved: recruitment is stale"]
     assert at(lab, people, NOON + 64 * MINUTE) == []
     assert lab.query("SELECT state, began_at, seen_at FROM etl.alerts") == [
         ("over", STALE.since, NOON + 61 * MINUTE),
@@ -79,7 +79,7 @@ def test_a_failed_notification_is_retried(lab: Lab, people: People) -> None:
     people.deaf = True
     assert at(lab, people, NOON + 4 * MINUTE) == []
     people.deaf = False
-    assert at(lab, people, NOON + 5 * MINUTE) == ["Over: recruitment is stale"]
+    assert at(lab, people, NOON + 5 * MINUTE) == ["Resolved: recruitment is stale"]
 
 
 def test_the_end_of_an_unnotified_problem_is_not_notified(lab: Lab, people: People) -> None:
@@ -97,7 +97,7 @@ def test_problems_are_distinguished_by_pipeline_and_kind(lab: Lab, people: Peopl
         "Problem: other is stale",
         "Problem: recruitment has held minutes",
     ]
-    assert at(lab, people, NOON + 4 * MINUTE, STALE, held) == ["Over: other is stale"]
+    assert at(lab, people, NOON + 4 * MINUTE, STALE, held) == ["Resolved: other is stale"]
 
 
 def notices_of_recruitment(people: People) -> str:

@@ -210,7 +210,7 @@ def test_verification_is_started_from_the_page_and_shown(visit, airflow: Site, l
     result.add(minutes=60, lake_rows=2)
     path += f"/{quote(run['dag_run_id'])}"
     entry = {"key": "report", "value": as_json(Report([result]))}
-    airflow.send("POST", f"{path}/taskInstances/recount/xcomEntries", entry, user="ada")
+    airflow.send("POST", f"{path}/taskInstances/verify/xcomEntries", entry, user="ada")
     airflow.send("PATCH", path, {"state": "failed"}, user="ada")
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("article .badge").first).to_have_text("1 difference")

@@ -186,7 +186,7 @@ def test_a_notice_of_an_end_has_no_remedy():
         "recruitment", "stale", OVER, "It was: x", "Open the run.", datetime(2026, 3, 1), datetime(2026, 3, 2)
     )
     assert over.text == (
-        "Minutemark · Over: recruitment is stale\nIt was: x\nSince 2026-03-01 00:00:00 UTC until 2026-03-02 00:00:00 UTC"
+        "Minutemark · Resolved: recruitment is stale\nIt was: x\nSince 2026-03-01 00:00:00 UTC until 2026-03-02 00:00:00 UTC"
     )
 
 

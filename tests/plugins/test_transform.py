@@ -203,6 +203,17 @@ def test_a_missing_spark_connection_is_an_error_and_not_yarn(batch_id, monkeypat
     assert attempts(batch_id)[0] == 0
 
 
+def test_a_connection_that_the_provider_refuses_is_the_reason_and_is_not_retried(batch_id, monkeypatch):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    described = {"conn_type": "spark", "host": "local[2]", "extra": {"spark-home": "/opt/spark"}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(described))
+    with pytest.raises(AirflowFailException, match=r"'spark_default' cannot be used: The `spark-home` extra"):
+        transform(batch_id).execute({})
+    with warehouse() as conn:
+        assert "transform_delta: Connection 'spark_default'" in batches.get(conn, batch_id).reason
+
+
 def test_a_missing_java_is_reported_before_an_attempt_is_made(batch_id, monkeypatch):
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -230,7 +241,8 @@ def test_a_lake_table_of_another_layout_is_refused_without_another_try(batch_id,
         session.execute("ALTER TABLE bedan.tracking DROP payload")
     try:
         with pytest.raises(
-            AirflowFailException, match=r"lacks payload.*make import PIPELINE=recruitment FROM=bedan.tracking"
+            AirflowFailException,
+            match=r"lacks payload.*./minutemark import --pipeline recruitment --from bedan.tracking",
         ):
             transform(batch_id).execute({})
     finally:

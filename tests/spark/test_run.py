@@ -171,7 +171,9 @@ def test_the_lake_is_read_by_partition_key_and_once(lake_session, minutes) -> No
 
 def test_a_lake_table_of_another_layout_is_named_with_the_command_that_copies_it(lake_session) -> None:
     other = replace(PIPELINE, event_id="referrer")
-    with pytest.raises(run.JobFailed, match=r"lacks referrer.*make import PIPELINE=recruitment FROM=bedan\.tracking"):
+    with pytest.raises(
+        run.JobFailed, match=r"lacks referrer.*./minutemark import --pipeline recruitment --from bedan\.tracking"
+    ):
         lake.read_minutes(lake_session, other, [MINUTE])
 
 

@@ -62,7 +62,7 @@ def test_a_committed_message_whose_row_is_gone_is_found_and_can_be_ingested_agai
     assert finding.minute == datetime(2026, 9, 1, 10, 1)
     topic, partition, _ = finding.where.split("/")
     assert (topic, int(partition)) == (pipeline.topic, shard_of(str(events[4].create_time), pipeline.shards))
-    assert finding.remedy == f"make ingest PIPELINE={pipeline.name} AGAIN=1"
+    assert finding.remedy == f"./minutemark ingest {pipeline.name} --again"
     ingest_again(pipeline)
     assert of_topic(report_of(pipeline).differences) == {}
 

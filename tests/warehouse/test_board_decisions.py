@@ -78,7 +78,7 @@ def test_the_numbers_behind_a_decision(lab: Lab, decide) -> None:
     add_others(lab)
     add(lab, 0, LAST, qualified=5)
     assert decide()["campaign 901"] == {
-        "kind": "campaign", "name": "campaign 901", "decision": "raise", "reason": "much cheaper, not above average",
+        "kind": "campaign", "name": "campaign 901", "decision": "raise", "reason": "cost fell sharply, not above average",
         "cost_per_qualified": 2, "cost_per_qualified_before": 4, "cost_change": Decimal("-0.5"), "average_cost": 4,
         "enough_data": "yes", "beyond_chance": "yes", "unnamed_share": Decimal("0.0333"),  # 5 of 150
         "spend": 90, "clicks": 600, "applications": 65, "qualified": 45,
@@ -86,11 +86,11 @@ def test_the_numbers_behind_a_decision(lab: Lab, decide) -> None:
     }  # fmt: skip
 
 
-RAISE, DEARER = "raise: much cheaper, not above average", "stop: much dearer, above average"
+RAISE, DEARER = "raise: cost fell sharply, not above average", "stop: cost rose sharply, above average"
 FAR, NONE_QUALIFIED = "stop: far above average", "stop: high spend, no qualified application"
 SAME, BY_CHANCE = "watch: no large change", "watch: large change, but chance may explain it"
 TOO_FEW, NO_COST = "watch: too few applications to judge", "watch: no cost in one of the weeks"
-IDLE, NO_OTHERS = "watch: no spend in the last week", "watch: no other campaign to compare with"
+IDLE, NO_OTHERS = "watch: no spend in the last week", "watch: no average to compare with"
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_each_line_of_the_rule_at_its_border(lab: Lab, decide, last: tuple, befo
     ("last", "before", "average", "decision"),
     [
         ((300, 100), (400, 100), 3, RAISE),
-        ((300, 100), (400, 100), 3 - CENT, "watch: much cheaper, still above average"),
-        ((450, 100), (300, 100), Decimal("4.5"), "watch: much dearer, not above average"),
+        ((300, 100), (400, 100), 3 - CENT, "watch: cost fell sharply, still above average"),
+        ((450, 100), (300, 100), Decimal("4.5"), "watch: cost rose sharply, not above average"),
         ((450, 100), (300, 100), Decimal("4.5") - CENT, DEARER),
     ],
 )

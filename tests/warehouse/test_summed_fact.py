@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -74,19 +73,15 @@ def test_a_file_of_the_pipeline_replaces_a_template_and_another_one_is_added(tmp
     assert (result["warehouse_events_totals"].purpose, result["warehouse_events_totals"].severity) == ("Mine.", "warn")
 
 
-def test_make_sql_prints_every_statement_with_the_file_that_it_comes_from() -> None:
-    printed = subprocess.run(
-        [sys.executable, "-m", "local", "sql", "--pipeline", "ecommerce"], cwd=ROOT, capture_output=True, text=True
-    )
+def test_the_command_sql_prints_every_statement_with_the_file_that_it_comes_from() -> None:
+    printed = subprocess.run([ROOT / "minutemark", "sql", "ecommerce"], capture_output=True, text=True)
     assert printed.returncode == 0, printed.stderr
     assert "include/sql/summed_fact/checks/warehouse_sales_totals.sql" in printed.stdout
     assert "include/sql/ecommerce/merge.sql" in printed.stdout
     assert "INSERT INTO ecommerce.visits_hourly" in printed.stdout and "{{" not in printed.stdout
 
 
-def test_make_sql_of_an_unknown_pipeline_names_those_there_are() -> None:
-    printed = subprocess.run(
-        [sys.executable, "-m", "local", "sql", "--pipeline", "shop"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (printed.returncode, printed.stdout) == (1, "")
+def test_the_command_sql_of_an_unknown_pipeline_names_those_there_are() -> None:
+    printed = subprocess.run([ROOT / "minutemark", "sql", "shop"], capture_output=True, text=True)
+    assert (printed.returncode, printed.stdout) == (2, "")
     assert "ecommerce, recruitment" in printed.stderr

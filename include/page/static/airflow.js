@@ -45,7 +45,7 @@ function reason(status, found) {
   if (status === 403)
     return detail && detail !== "Forbidden"
       ? detail
-      : "You do not have permission for this. Ask for permission to edit this DAG.";
+      : "You do not have permission for this. Ask an administrator of this Airflow.";
   if (detail) return detail;
   if (Array.isArray(found?.detail)) return found.detail.map((one) => one.msg).join(" ");
   return `The server failed (${status}). Try again, or read the log of Airflow's API server.`;

@@ -80,7 +80,7 @@ export function backfill({ pipeline, place, isCurrent }) {
           ? h("p", {}, `${plural(known.held, "held minute")} will be read as well, and published if the checks pass.`)
           : null,
         known.closed
-          ? h("p", {}, `${plural(known.closed, "minute")} are closed: the lake may have lost some of their rows.`)
+          ? h("p", {}, `${plural(known.closed, "closed minute")}: the lake may have lost some of their rows.`)
           : null,
         dag.is_paused
           ? h(
@@ -202,7 +202,7 @@ export function backfill({ pipeline, place, isCurrent }) {
       : h(
           "p",
           { class: "quiet" },
-          `Users with permission to edit ${pipeline.pipeline}_reconcile can start a backfill.`,
+          `To start a backfill you need permission to edit ${pipeline.pipeline}_minute and ${pipeline.pipeline}_reconcile.`,
         ),
     would,
     h("h2", {}, "Backfills"),

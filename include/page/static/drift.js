@@ -19,7 +19,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
   }
 
   function parts({ drifts, more }) {
-    if (!drifts.length) return [nothing("No drift. Every minute had the fields of the day before it.")];
+    if (!drifts.length) return [nothing("No drift was found. Minutes with fewer than 100 rows are not compared.")];
     return [
       h(
         "p",

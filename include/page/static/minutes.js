@@ -12,7 +12,7 @@ const MEANINGS = {
   held: "failed a check and is not published",
   failed: "its last run failed; the next run retries it",
   empty: "no events",
-  closed: "older than the lake's retention",
+  closed: "no longer read: past the retention of the lake, or its demo events were removed",
 };
 
 export function minutes({ pipeline, place, isCurrent }) {
@@ -63,9 +63,9 @@ function figures(one) {
   const lag = (of) => (of ? `${duration(of.median)} · ${duration(of.p95)} · ${duration(of.worst)}` : "–");
   const hour = one.lag_median === null ? null : { median: one.lag_median, p95: one.lag_p95, worst: one.lag_worst };
   const all = {
-    "Age of the newest event": duration(one.lag),
-    "Age, last hour: median · p95 · worst": lag(hour),
-    "Age, last day: median · p95 · worst": lag(one.day),
+    Lag: duration(one.lag),
+    "Lag, last hour: median · p95 · worst": lag(hour),
+    "Lag, last day: median · p95 · worst": lag(one.day),
     "Oldest unmerged change": one.delay ? duration(one.delay) : "none",
     "Minutes pending · held": `${number(one.pending)} · ${number(one.held)}`,
     "Last poll": one.look_age === null ? "never" : `${duration(one.look_age)} ago`,

@@ -5,7 +5,7 @@ import { badge, field, h, nothing, problem, table } from "./dom.js";
 import { lastHours, number, plural, time } from "./format.js";
 import { reasonForm } from "./reason.js";
 
-const HIDDEN = "Samples are visible to users with permission to read Airflow's connections.";
+const HIDDEN = "Samples are visible to users with permission to read the connection warehouse_etl.";
 
 export function held({ pipeline, place, isCurrent, refresh }) {
   const status = h("p", { class: "done", role: "status", hidden: true });
@@ -21,7 +21,7 @@ export function held({ pipeline, place, isCurrent, refresh }) {
   }
 
   function parts({ minutes, more, sees_rows }) {
-    if (!minutes.length) return [nothing("No minute is held. All minutes passed their checks.")];
+    if (!minutes.length) return [nothing("No minute is held.")];
     return [
       h(
         "p",

@@ -6,7 +6,7 @@ import { asField, number, plural, time } from "./format.js";
 
 const DAG = "minutemark_verify";
 const SHOWN = 5;
-const REPORT = "taskInstances/recount/xcomEntries/report";
+const REPORT = "taskInstances/verify/xcomEntries/report";
 
 export function verify({ pipeline, place, isCurrent }) {
   const end = new Date(Math.floor(Date.now() / 3600_000) * 3600_000);
@@ -47,7 +47,7 @@ export function verify({ pipeline, place, isCurrent }) {
   }
 
   function parts(runs, reports) {
-    if (!runs.length) return [nothing("There are no verify runs yet. Start one above, or run `make verify`.")];
+    if (!runs.length) return [nothing("There are no verify runs yet. Start one above. `./minutemark verify` prints its report instead.")];
     return runs.map((run, at) => {
       const found = reports[at];
       const words = !found

@@ -58,10 +58,10 @@ SELECT
 FROM days AS d
 CROSS JOIN (SELECT 'campaign' AS kind UNION ALL SELECT 'publisher') AS k;
 
--- Where the next money should go: what a qualified application costs, by campaign and by publisher, in the last 7 x 24 full
--- hours and in the 168 hours before them. Rates are sums divided by sums.
+-- Which campaigns and publishers to raise, watch or stop: what a qualified application costs, by campaign and by publisher,
+-- in the last 7 x 24 full hours and in the 168 hours before them. Rates are sums divided by sums.
 --
--- The rule: the first line that fits decides. `average` is the cost of all other named campaigns (publishers) in both weeks.
+-- The first rule that applies decides. `average` is the cost of all other named campaigns (publishers) in both weeks.
 -- 1. watch: the row `none`, events without a campaign (publisher). Nobody can raise or stop it.
 -- 2. watch: no spend in the last week.
 -- 3. watch: more than 20 % of the qualified applications of both weeks name no campaign (publisher). Costs would mislead.
@@ -126,17 +126,17 @@ judged AS (
       WHEN c.id = 0 THEN CONCAT('watch: events without a ', c.kind)
       WHEN c.spend = 0 THEN 'watch: no spend in the last week'
       WHEN c.unnamed > c.most_unnamed THEN CONCAT('watch: too many qualified applications without a ', c.kind)
-      WHEN c.average IS NULL THEN CONCAT('watch: no other ', c.kind, ' to compare with')
+      WHEN c.average IS NULL THEN 'watch: no average to compare with'
       WHEN c.spend >= c.averages * c.average * (c.qualified + 1) THEN
         CASE WHEN c.qualified = 0 THEN 'stop: high spend, no qualified application' ELSE 'stop: far above average' END
       WHEN c.enough_data = 'no' THEN 'watch: too few applications to judge'
       WHEN c.cost_change IS NULL THEN 'watch: no cost in one of the weeks'
       WHEN c.cost_change > c.raise_from AND c.cost_change < c.stop_from THEN 'watch: no large change'
       WHEN c.beyond_chance = 'no' THEN 'watch: large change, but chance may explain it'
-      WHEN c.cost_change < 0 AND c.cost <= c.average THEN 'raise: much cheaper, not above average'
-      WHEN c.cost_change < 0 THEN 'watch: much cheaper, still above average'
-      WHEN c.cost > c.average THEN 'stop: much dearer, above average'
-      ELSE 'watch: much dearer, not above average'
+      WHEN c.cost_change < 0 AND c.cost <= c.average THEN 'raise: cost fell sharply, not above average'
+      WHEN c.cost_change < 0 THEN 'watch: cost fell sharply, still above average'
+      WHEN c.cost > c.average THEN 'stop: cost rose sharply, above average'
+      ELSE 'watch: cost rose sharply, not above average'
     END AS verdict
   FROM compared AS c
 )

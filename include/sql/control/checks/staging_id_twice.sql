@@ -1,5 +1,5 @@
 -- severity: warn
--- No id of the batch stands under two create_times, so that it would count twice. `make verify` looks at all minutes.
+-- No id of the batch has two create_times: it would count twice. `./minutemark verify` checks all minutes.
 SELECT minute, event_id, create_time, first_create_time
 FROM etl.staged_repeats
 WHERE attempt = %(attempt)s

@@ -1,6 +1,6 @@
--- Every row of {{ fact.table }} is the sum of its contributions: none has other values, none is missing, none stands alone.
+-- Every row of {{ fact.table }} is the sum of its contributions: none differs, none is missing, none is without contributions.
 -- table: {{ fact.table }}
--- remedy: {again}: which of its minutes is wrong, the fact does not say. A fact that is found where nothing is expected, and stays, has no event behind it: delete it by hand.
+-- remedy: {again}: the fact does not show which of its minutes is wrong. If a fact without contributions is still there afterwards, no event supports it: delete it by hand.
 {% import "macros.jinja" as m %}
 {% set first = fact.key[0].name %}
 

@@ -1,6 +1,6 @@
 {% set added = fact.measures | selectattr("added") | list %}
 {% if added %}
--- No contribution lacks a measure that was added later: those that do are to be read again.
+-- Every contribution has the measures that were added later. The listed minutes must be read again.
 -- table: {{ fact.contributions }}
 SELECT
   c.minute{% for one in added %}, COUNT(*) AS expected_{{ one.name }}, COUNT(c.{{ one.name }}) AS found_{{ one.name }}{% endfor %}

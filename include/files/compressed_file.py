@@ -1,7 +1,7 @@
-"""Opens a file by its first bytes, whatever its name is: packed in one of several ways, or plain.
+"""Opens a file by its first bytes, whatever its name is: compressed in one of several ways, or plain.
 
-What cannot be read is refused in one line that says what it is and how to pack it instead. Reading is streaming: no format
-needs the whole file, and no window of a packer more than _MOST_MEMORY.
+What cannot be read is refused in one line that says what it is and how to compress it instead. Reading is streaming: no format
+needs the whole file, and no window of a codec more than _MOST_MEMORY.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FileRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Damage:
-    """Where a packed file is damaged or cut off. The bytes before it are right, as far as their checksums go."""
+    """Where a compressed file is damaged or cut off. The bytes before it are right, as far as their checksums go."""
 
     problem: str
     layer: int  # from the outside in
@@ -48,16 +48,16 @@ class Damage:
 
 
 class FileDamaged(FileRefused):
-    """A packed file that is damaged or cut off."""
+    """A compressed file that is damaged or cut off."""
 
     def __init__(self, path: Path, damage: Damage) -> None:
-        super().__init__(f"{path}: {damage.problem}. Fetch or pack it again.")
+        super().__init__(f"{path}: {damage.problem}. Fetch or compress it again.")
         self.damage = damage
 
 
 @dataclass
-class Packing:
-    """How a file is packed, from the outside in, and what is behind its end."""
+class Compression:
+    """How a file is compressed, from the outside in, and what is behind its end."""
 
     layers: list[str] = field(default_factory=list)
     left_out: int = 0  # bytes
@@ -65,51 +65,51 @@ class Packing:
 
 
 @contextlib.contextmanager
-def unpacked(
+def decompressed(
     path: Path, damage: Damage | None = None
-) -> Iterator[tuple[io.BufferedReader, Packing, Callable[[], int]]]:
-    """The content, how it is packed, and how far in the packed file the reader is.
+) -> Iterator[tuple[io.BufferedReader, Compression, Callable[[], int]]]:
+    """The content, how it is compressed, and how far in the compressed file the reader is.
 
     Raises FileRefused, and FileDamaged unless the damage is given, as an earlier pass raised it: then the content ends there.
     """
     if not path.exists():
         raise FileRefused(f"{path}: file not found (looked in {path.absolute().parent}).")
     if not path.is_file():
-        raise FileRefused(f"{path}: this is not a file. Name one file of CSV or JSON lines, packed or not.")
+        raise FileRefused(f"{path}: this is not a file. Name one file of CSV or JSON lines, compressed or not.")
     try:
         raw = path.open("rb", buffering=0)
     except OSError as error:
         raise FileRefused(f"{path}: it cannot be opened ({error.strerror}).") from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(raw)
-        packing = Packing(damage=damage)
+        compression = Compression(damage=damage)
         content: io.BufferedReader = io.BufferedReader(raw, PEEK)
-        while inner := _unpacked(path, content, packing, stack):
-            if len(packing.layers) > _MOST_LAYERS:
-                raise FileRefused(f"{path}: it is packed {len(packing.layers)} times or more. {_REPACK}")
+        while inner := _decompressed(path, content, compression, stack):
+            if len(compression.layers) > _MOST_LAYERS:
+                raise FileRefused(f"{path}: it is compressed more than {_MOST_LAYERS} times. {_RECOMPRESS}")
             content = io.BufferedReader(inner, PEEK)
-        yield content, packing, raw.tell
+        yield content, compression, raw.tell
 
 
-_REPACK = "Unpack it, and import the CSV or JSON lines file inside, plain or packed with gzip."
+_RECOMPRESS = "Decompress it, and import the CSV or JSON lines file inside, plain or compressed with gzip."
 _EXPORT = "Save it as CSV (UTF-8) or JSON lines, and import that."
 
 
-def _unpacked(path: Path, content: io.BufferedReader, packing: Packing, stack) -> io.RawIOBase | None:
+def _decompressed(path: Path, content: io.BufferedReader, compression: Compression, stack) -> io.RawIOBase | None:
     """The content of the next layer, or None if this one is the data."""
     head = content.peek()
-    for packer in _PACKERS:
-        if packer.starts(head):
-            packing.layers.append(packer.name)
-            return _Members(path, content, packer, packing)
+    for codec in _CODECS:
+        if codec.starts(head):
+            compression.layers.append(codec.name)
+            return _Members(path, content, codec, compression)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         if not content.seekable():
-            raise FileRefused(f"{path}: it is a zip archive inside {packing.layers[-1]}. {_REPACK}")
-        packing.layers.append("zip")
-        return _archived(path, content, packing, stack)
+            raise FileRefused(f"{path}: it is a zip archive inside {compression.layers[-1]}. {_RECOMPRESS}")
+        compression.layers.append("zip")
+        return _archived(path, content, compression, stack)
     for what, starts, remedy in _UNREADABLE:
         if starts(head):
-            inside = f" (inside {', '.join(packing.layers)})" if packing.layers else ""
+            inside = f" (inside {', '.join(compression.layers)})" if compression.layers else ""
             raise FileRefused(f"{path}: it is {what}{inside}, which cannot be imported. {remedy}")
     return None
 
@@ -126,7 +126,7 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
-class _Packer(NamedTuple):
+class _Codec(NamedTuple):
     """A format of one or more members, one behind the other."""
 
     name: str
@@ -162,30 +162,30 @@ def _is_zstd(head: bytes) -> bool:
     return head.startswith(b"\x28\xb5\x2f\xfd") or is_skippable
 
 
-_PACKERS = (
-    _Packer("gzip", b"\x1f\x8b\x08", lambda head: head.startswith(b"\x1f\x8b\x08"), _GzipMember),
-    _Packer("bzip2", b"BZh", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)").match, bz2.BZ2Decompressor),
-    _Packer(
+_CODECS = (
+    _Codec("gzip", b"\x1f\x8b\x08", lambda head: head.startswith(b"\x1f\x8b\x08"), _GzipMember),
+    _Codec("bzip2", b"BZh", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)").match, bz2.BZ2Decompressor),
+    _Codec(
         "xz",
         b"\xfd7zXZ\x00",
         lambda head: head.startswith(b"\xfd7zXZ\x00"),
         lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY),
     ),
-    _Packer("zstd", b"\x28\xb5\x2f\xfd", _is_zstd, zstd.ZstdDecompressor),  # refuses windows beyond 128 MiB
+    _Codec("zstd", b"\x28\xb5\x2f\xfd", _is_zstd, zstd.ZstdDecompressor),  # refuses windows beyond 128 MiB
 )
 _DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zstd.ZstdError, zipfile.BadZipFile)
 
 
 class _Layer(io.RawIOBase):
-    """What a packed file holds. Its errors are sentences, and come behind the bytes that are before them."""
+    """What a compressed file holds. Its errors are sentences, and come behind the bytes that are before them."""
 
-    def __init__(self, path: Path, packing: Packing) -> None:
-        self._path, self._packing = path, packing
-        self._layer = len(packing.layers) - 1
-        self._name = packing.layers[-1]
+    def __init__(self, path: Path, compression: Compression) -> None:
+        self._path, self._compression = path, compression
+        self._layer = len(compression.layers) - 1
+        self._name = compression.layers[-1]
         self._given = 0  # bytes of content
         self._error: FileRefused | None = None
-        damage = packing.damage
+        damage = compression.damage
         self._end = damage.whole if damage and damage.layer == self._layer else None
 
     def readable(self) -> bool:
@@ -204,7 +204,7 @@ class _Layer(io.RawIOBase):
             self._error = error
         except _DAMAGED as error:
             self._error = self._explained(error)
-        if self._error and not filled and self._packing.damage is None:
+        if self._error and not filled and self._compression.damage is None:
             raise self._error
         return filled
 
@@ -212,7 +212,7 @@ class _Layer(io.RawIOBase):
         if "memory" in str(error).lower():
             return FileRefused(
                 f"{self._path}: it is {self._name} with a dictionary of more than {_MOST_MEMORY >> 20} MiB, or a window of "
-                "more than 128 MiB. Pack it with a usual level."
+                "more than 128 MiB. Compress it with a standard level."
             )
         return FileDamaged(self._path, self._damage(error))
 
@@ -226,7 +226,7 @@ class _Layer(io.RawIOBase):
 
 
 class _CutOff(EOFError):
-    """The packed bytes end in the middle of a member."""
+    """The compressed bytes end in the middle of a member."""
 
 
 class _NotAMember(ValueError):
@@ -234,14 +234,14 @@ class _NotAMember(ValueError):
 
 
 class _Members(_Layer):
-    """All members of a packed stream. Zeros and text behind the last one are left out, and counted."""
+    """All members of a compressed stream. Zeros and text behind the last one are left out, and counted."""
 
-    def __init__(self, path: Path, packed: io.BufferedReader, packer: _Packer, packing: Packing) -> None:
-        super().__init__(path, packing)
-        self._packed, self._packer = packed, packer
-        self._member = packer.member()
-        self._begins, self._whole = 0, 0  # where the member begins, in the packed bytes and in the content
-        self._taken = 0  # packed bytes
+    def __init__(self, path: Path, compressed: io.BufferedReader, codec: _Codec, compression: Compression) -> None:
+        super().__init__(path, compression)
+        self._compressed, self._codec = compressed, codec
+        self._member = codec.member()
+        self._begins, self._whole = 0, 0  # where the member begins, in the compressed bytes and in the content
+        self._taken = 0  # compressed bytes
         self._ended = False
 
     def _some(self, most: int) -> bytes:
@@ -260,7 +260,7 @@ class _Members(_Layer):
         return b""
 
     def _take(self) -> bytes:
-        data = self._packed.read(_CHUNK)
+        data = self._compressed.read(_CHUNK)
         self._taken += len(data)
         return data
 
@@ -283,19 +283,19 @@ class _Members(_Layer):
         while len(rest) < _LONGEST_START and (more := self._take()):
             rest = (rest + more).lstrip(b"\0")
         self._begins, self._whole = self._taken - len(rest), self._given
-        if rest and self._packer.starts(rest):
-            self._member = self._packer.member()
+        if rest and self._codec.starts(rest):
+            self._member = self._codec.member()
             return rest
-        magic = self._packer.magic
+        magic = self._codec.magic
         if rest and rest[: len(magic)] == magic[: len(rest)]:  # too little of a member to start with
             raise _CutOff
         self._ended = True
         while rest:
-            self._packing.left_out += len(rest)
-            is_short = self._packing.left_out < _FEW
+            self._compression.left_out += len(rest)
+            is_short = self._compression.left_out < _FEW
             if not is_short and not _PLAIN_TEXT.fullmatch(rest):
                 raise _NotAMember(f"the bytes there are not {self._name}")
-            if self._packing.left_out > _MOST_LEFT_OUT:
+            if self._compression.left_out > _MOST_LEFT_OUT:
                 raise _NotAMember("there is more behind its end than a few bytes of garbage")
             rest = self._take()
         return b""
@@ -304,8 +304,8 @@ class _Members(_Layer):
 class _Member(_Layer):
     """The one file of a zip archive."""
 
-    def __init__(self, path: Path, packing: Packing, member: IO[bytes]) -> None:
-        super().__init__(path, packing)
+    def __init__(self, path: Path, compression: Compression, member: IO[bytes]) -> None:
+        super().__init__(path, compression)
         self._content = member
 
     def _some(self, most: int) -> bytes:
@@ -315,23 +315,23 @@ class _Member(_Layer):
 class _CutOffArchive(_Members):
     """The first file of a zip archive whose directory cannot be read."""
 
-    def __init__(self, path: Path, packed: io.BufferedReader, packing: Packing) -> None:
-        packer = _Packer("zip", b"PK\x03\x04", lambda head: False, lambda: _GzipMember(-zlib.MAX_WBITS))
-        super().__init__(path, packed, packer, packing)
-        self._taken = packed.tell()
+    def __init__(self, path: Path, compressed: io.BufferedReader, compression: Compression) -> None:
+        codec = _Codec("zip", b"PK\x03\x04", lambda head: False, lambda: _GzipMember(-zlib.MAX_WBITS))
+        super().__init__(path, compressed, codec, compression)
+        self._taken = compressed.tell()
 
     def _next_member(self) -> bytes:
         rest = self._member.unused_data + self._take()
-        if self._packer.magic in rest[:_LONGEST_DESCRIPTOR]:
+        if self._codec.magic in rest[:_LONGEST_DESCRIPTOR]:
             raise FileRefused(
-                f"{self._path}: it is a zip archive of several files that is damaged or cut off. {_REPACK}"
+                f"{self._path}: it is a zip archive of several files that is damaged or cut off. {_RECOMPRESS}"
             )
         while self._take():
             pass
         raise _CutOff
 
 
-# Written into archives beside what was packed, by macOS and by Windows.
+# Written into archives beside what was compressed, by macOS and by Windows.
 _BESIDE = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, lengths of name and extra field
 _LONGEST_END = 22 + 65_535  # bytes: the record that ends a directory, and a comment
@@ -339,15 +339,17 @@ _LONGEST_DESCRIPTOR = 28  # bytes between a file of an archive and the header of
 _METHODS = {9: "Deflate64", 93: "zstd", 95: "xz", 97: "WavPack", 98: "PPMd", 99: "AES encryption"}
 
 
-def _archived(path: Path, content: io.BufferedReader, packing: Packing, stack: contextlib.ExitStack) -> _Layer:
+def _archived(path: Path, content: io.BufferedReader, compression: Compression, stack: contextlib.ExitStack) -> _Layer:
     try:
         archive = stack.enter_context(zipfile.ZipFile(content))
     except (*_DAMAGED, NotImplementedError) as error:
-        return _first_of_cut_off(path, content, packing, error)
-    return _Member(path, packing, _only_member(path, archive, stack))
+        return _first_of_cut_off(path, content, compression, error)
+    return _Member(path, compression, _only_member(path, archive, stack))
 
 
-def _first_of_cut_off(path: Path, content: io.BufferedReader, packing: Packing, error: Exception) -> _CutOffArchive:
+def _first_of_cut_off(
+    path: Path, content: io.BufferedReader, compression: Compression, error: Exception
+) -> _CutOffArchive:
     """The file that begins an archive without the end of its directory. With it, the archive is damaged elsewhere."""
     size = content.seek(0, io.SEEK_END)
     content.seek(max(0, size - _LONGEST_END))
@@ -355,12 +357,12 @@ def _first_of_cut_off(path: Path, content: io.BufferedReader, packing: Packing, 
     content.seek(0)
     head = content.read(_LOCAL_HEADER.size)
     if not has_end and len(head) == _LOCAL_HEADER.size and head.startswith(b"PK\x03\x04"):
-        _, flags, method, name_size, extra_size = _LOCAL_HEADER.unpack(head)
+        _, flags, method, name_size, extra_size = _LOCAL_HEADER.decompress(head)
         name = content.read(name_size).decode("utf-8", "replace")
         content.read(extra_size)
         if method == zipfile.ZIP_DEFLATED and not flags & 1 and not name.endswith("/") and not _BESIDE.search(name):
-            return _CutOffArchive(path, content, packing)
-    raise FileRefused(f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or pack it again.")
+            return _CutOffArchive(path, content, compression)
+    raise FileRefused(f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or compress it again.")
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitStack) -> IO[bytes]:
@@ -371,21 +373,21 @@ def _only_member(path: Path, archive: zipfile.ZipFile, stack: contextlib.ExitSta
         named = ", ".join(file.filename for file in files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
         raise FileRefused(
             f"{path}: it is a zip archive of {len(files)} files{': ' if files else ''}{named}. "
-            "Pack one file, or unpack it and import each."
+            "Compress one file, or decompress it and import each."
         )
     (file,) = files
     if file.flag_bits & 1:
-        raise FileRefused(f"{path}: it is a zip archive with a password. {_REPACK}")
+        raise FileRefused(f"{path}: it is a zip archive with a password. {_RECOMPRESS}")
     try:
         return stack.enter_context(archive.open(file))
     except NotImplementedError:
         method = _METHODS.get(file.compress_type, f"method {file.compress_type}")
         raise FileRefused(
-            f"{path}: it is a zip archive packed with {method}, which cannot be read. {_REPACK}"
+            f"{path}: it is a zip archive compressed with {method}, which cannot be read. {_RECOMPRESS}"
         ) from None
     except _DAMAGED as error:
         raise FileRefused(
-            f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or pack it again."
+            f"{path}: it is a zip archive that is damaged or cut off ({error}). Fetch or compress it again."
         ) from error
 
 
@@ -400,16 +402,16 @@ def _binary(magic: bytes) -> Callable[[bytes], bool]:
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _UNREADABLE = (
-    ("a tar archive", _magic(b"ustar", 257), _REPACK),
-    ("a 7z archive", _magic(b"7z\xbc\xaf\x27\x1c"), _REPACK),
-    ("a RAR archive", _magic(b"Rar!\x1a\x07"), _REPACK),
-    ("packed with lz4", _magic(b"\x04\x22\x4d\x18"), _REPACK),
-    ("packed with compress (.Z)", _magic(b"\x1f\x9d"), _REPACK),
-    ("packed with LZMA (.lzma)", _magic(b"\x5d\x00\x00"), _REPACK),
-    ("packed with lzip", _binary(b"LZIP"), _REPACK),
-    ("packed with lzop", _magic(b"\x89LZO\x00\r\n\x1a\n"), _REPACK),
-    ("a zlib stream", re.compile(rb"\x78(?:\x01|\x9c|\xda)").match, _REPACK),
-    ("packed with Snappy", _magic(b"\xff\x06\x00\x00sNaPpY"), _REPACK),
+    ("a tar archive", _magic(b"ustar", 257), _RECOMPRESS),
+    ("a 7z archive", _magic(b"7z\xbc\xaf\x27\x1c"), _RECOMPRESS),
+    ("a RAR archive", _magic(b"Rar!\x1a\x07"), _RECOMPRESS),
+    ("compressed with lz4", _magic(b"\x04\x22\x4d\x18"), _RECOMPRESS),
+    ("compressed with compress (.Z)", _magic(b"\x1f\x9d"), _RECOMPRESS),
+    ("compressed with LZMA (.lzma)", _magic(b"\x5d\x00\x00"), _RECOMPRESS),
+    ("compressed with lzip", _binary(b"LZIP"), _RECOMPRESS),
+    ("compressed with lzop", _magic(b"\x89LZO\x00\r\n\x1a\n"), _RECOMPRESS),
+    ("a zlib stream", re.compile(rb"\x78(?:\x01|\x9c|\xda)").match, _RECOMPRESS),
+    ("compressed with Snappy", _magic(b"\xff\x06\x00\x00sNaPpY"), _RECOMPRESS),
     ("an encrypted file", _magic(b"Salted__"), "Decrypt it first."),
     (
         "a pointer of Git LFS",

@@ -16,15 +16,15 @@ from include.files.csv_records import FileRefused, csv_records, fingerprint
 CSV = b"create_time,ed\na,x\nb,y\n"
 
 
-def zstd_as_its_command_packs(content: bytes) -> bytes:
+def zstd_as_its_command_compresses(content: bytes) -> bytes:
     return zstd.compress(content, options={zstd.CompressionParameter.checksum_flag: 1})
 
 
-PACKERS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd_as_its_command_packs}
+CODECS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd_as_its_command_compresses}
 
 
 @pytest.fixture
-def packed(tmp_path):
+def compressed(tmp_path):
     """How it was read, its rows, and how many bytes behind its end were left out; under a name that says nothing."""
 
     def read(content: bytes):
@@ -33,7 +33,7 @@ def packed(tmp_path):
         assert fingerprint(path).damage is None
         with csv_records(path, ("create_time", "ed")) as file:
             rows = [record.fields for record in file.records()]
-            return file.recognized.removesuffix(", UTF-8, CSV with commas"), rows, file.packing.left_out
+            return file.recognized.removesuffix(", UTF-8, CSV with commas"), rows, file.compression.left_out
 
     return read
 
@@ -49,20 +49,20 @@ def zipped(files: dict[str, bytes], method=zipfile.ZIP_DEFLATED) -> bytes:
 ROWS = [["a", "x"], ["b", "y"]]
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_each_packing_is_recognized(packed, packer):
-    assert packed(PACKERS[packer](CSV)) == (packer, ROWS, 0)
+@pytest.mark.parametrize("codec", CODECS)
+def test_each_compression_is_recognized(compressed, codec):
+    assert compressed(CODECS[codec](CSV)) == (codec, ROWS, 0)
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_all_members_are_read(packed, packer):
-    pack = PACKERS[packer]
-    assert packed(pack(CSV[:10]) + pack(b"") + pack(CSV[10:])) == (packer, ROWS, 0)
+@pytest.mark.parametrize("codec", CODECS)
+def test_all_members_are_read(compressed, codec):
+    compress = CODECS[codec]
+    assert compressed(compress(CSV[:10]) + compress(b"") + compress(CSV[10:])) == (codec, ROWS, 0)
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_bytes_after_the_end_are_left_out_and_counted(packed, packer):
-    assert packed(PACKERS[packer](CSV) + b"\0\0\0\0garbage") == (packer, ROWS, 7)
+@pytest.mark.parametrize("codec", CODECS)
+def test_bytes_after_the_end_are_left_out_and_counted(compressed, codec):
+    assert compressed(CODECS[codec](CSV) + b"\0\0\0\0garbage") == (codec, ROWS, 7)
 
 
 @pytest.fixture
@@ -83,69 +83,69 @@ def numbered(first: int, rows: int) -> bytes:
     return b"".join(b"%d,%x\n" % (number, number**5) for number in range(first, first + rows))
 
 
-def flipped(packed: bytes, at: int, size: int = 8) -> bytes:
-    return packed[:at] + bytes(byte ^ 0xFF for byte in packed[at : at + size]) + packed[at + size :]
+def flipped(compressed: bytes, at: int, size: int = 8) -> bytes:
+    return compressed[:at] + bytes(byte ^ 0xFF for byte in compressed[at : at + size]) + compressed[at + size :]
 
 
 FIRST, LATER = CSV + numbered(0, 2_998), numbered(3_000, 3_000)
 
 
-@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize(
     "garbage",
     [b"\r\n", b"\0" * 5_000, b"-- end of part --\r\n", b"\0\xff\xfe\x01"],
     ids=["line", "zeros", "text", "few"],
 )
-def test_garbage_after_the_end_is_not_damage(packed, packer, garbage):
-    assert packed(PACKERS[packer](CSV) + garbage)[:2] == (packer, ROWS)
+def test_garbage_after_the_end_is_not_damage(compressed, codec, garbage):
+    assert compressed(CODECS[codec](CSV) + garbage)[:2] == (codec, ROWS)
 
 
-@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize(
     ("at", "size"), [(0, 1), (0, 3), (1, 2), (0, 64), (2_000, 8), (-6, 4)], ids=lambda value: str(value)
 )
-def test_a_later_member_that_is_damaged_costs_its_own_rows_alone(damaged, packer, at, size):
-    pack = PACKERS[packer]
-    first, later = pack(FIRST), pack(LATER)
+def test_a_later_member_that_is_damaged_costs_its_own_rows_alone(damaged, codec, at, size):
+    compress = CODECS[codec]
+    first, later = compress(FIRST), compress(LATER)
     at %= len(later)
-    rows, problem = damaged(first + flipped(later, at, size) + pack(b"9,x\n"))
+    rows, problem = damaged(first + flipped(later, at, size) + compress(b"9,x\n"))
     assert len(rows) == 3_000
-    assert problem.startswith(f"it is {packer}, and damaged ")
+    assert problem.startswith(f"it is {codec}, and damaged ")
     assert f"at byte {len(first):,}" in problem
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_a_first_member_that_is_damaged_is_refused(packed, packer):
-    whole = PACKERS[packer](FIRST)
-    with pytest.raises(FileRefused, match=f"it is {packer}, and damaged in the part that begins at byte 0"):
-        packed(flipped(whole, len(whole) // 2, 20) + PACKERS[packer](LATER))
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_first_member_that_is_damaged_is_refused(compressed, codec):
+    whole = CODECS[codec](FIRST)
+    with pytest.raises(FileRefused, match=f"it is {codec}, and damaged in the part that begins at byte 0"):
+        compressed(flipped(whole, len(whole) // 2, 20) + CODECS[codec](LATER))
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_what_is_before_the_end_of_a_file_that_is_cut_off_is_read(damaged, packer):
-    whole = PACKERS[packer](FIRST) + PACKERS[packer](LATER)
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_is_before_the_end_of_a_file_that_is_cut_off_is_read(damaged, codec):
+    whole = CODECS[codec](FIRST) + CODECS[codec](LATER)
     rows, problem = damaged(whole[:-5])
     assert 3_000 <= len(rows) <= 6_000
     assert rows[2:] == [[str(number), f"{number**5:x}"] for number in [*range(2_998), *range(3_000, len(rows))]]
-    assert problem == f"it is {packer}, and cut off: it ends at byte {len(whole) - 5:,} in the middle of its data"
+    assert problem == f"it is {codec}, and cut off: it ends at byte {len(whole) - 5:,} in the middle of its data"
 
 
-@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("left", [1, 2, 3, 6, 9, 10])
-def test_a_later_member_that_is_hardly_there_is_missed(damaged, packer, left):
-    rows, problem = damaged(PACKERS[packer](FIRST) + PACKERS[packer](LATER)[:left])
+def test_a_later_member_that_is_hardly_there_is_missed(damaged, codec, left):
+    rows, problem = damaged(CODECS[codec](FIRST) + CODECS[codec](LATER)[:left])
     assert len(rows) == 3_000 and "cut off" in problem
 
 
-@pytest.mark.parametrize("packer", ["gzip", "xz", "zip"])
-def test_a_first_member_that_is_cut_off_gives_its_whole_lines(damaged, packer):
+@pytest.mark.parametrize("codec", ["gzip", "xz", "zip"])
+def test_a_first_member_that_is_cut_off_gives_its_whole_lines(damaged, codec):
     """The line that is cut off is not a row: its last value may be half of one."""
     content = CSV + numbered(0, 100_000)
-    whole = zipped({"x.csv": content}) if packer == "zip" else PACKERS[packer](content)
+    whole = zipped({"x.csv": content}) if codec == "zip" else CODECS[codec](content)
     rows, problem = damaged(whole[: len(whole) // 2])
     assert 10_000 < len(rows) < 90_000
     assert rows[2:] == [[str(number), f"{number**5:x}"] for number in range(len(rows) - 2)]
-    assert problem == f"it is {packer}, and cut off: it ends at byte {len(whole) // 2:,} in the middle of its data"
+    assert problem == f"it is {codec}, and cut off: it ends at byte {len(whole) // 2:,} in the middle of its data"
 
 
 def test_a_zip_without_its_directory_is_read(damaged):
@@ -154,21 +154,21 @@ def test_a_zip_without_its_directory_is_read(damaged):
 
 
 @pytest.mark.parametrize("files", [{"a.csv": CSV, "b.csv": CSV}, {"__MACOSX/._x.csv": CSV, "x.csv": CSV}])
-def test_a_zip_of_several_files_without_its_directory_is_refused(packed, files):
+def test_a_zip_of_several_files_without_its_directory_is_refused(compressed, files):
     with pytest.raises(FileRefused, match="zip archive.*damaged or cut off"):
-        packed(zipped(files)[:-30])
+        compressed(zipped(files)[:-30])
 
 
-def test_a_zip_that_is_damaged_is_refused(packed):
+def test_a_zip_that_is_damaged_is_refused(compressed):
     whole = zipped({"x.csv": FIRST})
     with pytest.raises(FileRefused, match="it is zip, and damaged"):
-        packed(flipped(whole, len(whole) // 2))
+        compressed(flipped(whole, len(whole) // 2))
     without_some_bytes = whole[: len(whole) // 2] + whole[len(whole) // 2 + 30 :]
     with pytest.raises(FileRefused, match="a zip archive that is damaged"):
-        packed(without_some_bytes)
+        compressed(without_some_bytes)
 
 
-def test_damage_of_the_outer_of_two_packings_ends_the_inner(damaged):
+def test_damage_of_the_outer_of_two_compressions_ends_the_inner(damaged):
     inner = gzip.compress(FIRST)
     first = gzip.compress(inner[:5_000])
     rows, problem = damaged(first + flipped(gzip.compress(inner[5_000:]), 1))
@@ -176,57 +176,57 @@ def test_damage_of_the_outer_of_two_packings_ends_the_inner(damaged):
     assert problem == f"it is gzip, and damaged at byte {len(first):,}: the bytes there are not gzip"
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_many_bytes_after_the_end_are_damage_not_garbage(damaged, packer):
-    rows, problem = damaged(PACKERS[packer](CSV) + b"x" * 2_000_000)
+@pytest.mark.parametrize("codec", CODECS)
+def test_many_bytes_after_the_end_are_damage_not_garbage(damaged, codec):
+    rows, problem = damaged(CODECS[codec](CSV) + b"x" * 2_000_000)
     assert rows == ROWS and "there is more behind its end than a few bytes of garbage" in problem
 
 
-def test_a_dictionary_that_would_take_all_memory_is_refused(packed):
+def test_a_dictionary_that_would_take_all_memory_is_refused(compressed):
     huge = lzma.compress(CSV, filters=[{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 30}])
     with pytest.raises(FileRefused, match="it is xz with a dictionary of more than 256 MiB"):
-        packed(huge)
+        compressed(huge)
 
 
-def test_only_the_content_counts_for_any_packing(tmp_path):
+def test_only_the_content_counts_for_any_compression(tmp_path):
     prints = set()
-    for number, content in enumerate([CSV, *(pack(CSV) for pack in PACKERS.values()), zipped({"x.csv": CSV})]):
+    for number, content in enumerate([CSV, *(compress(CSV) for compress in CODECS.values()), zipped({"x.csv": CSV})]):
         (tmp_path / str(number)).write_bytes(content)
         prints.add(fingerprint(tmp_path / str(number)))
     assert len(prints) == 1
 
 
-def test_what_macos_and_windows_add_to_a_zip_is_not_a_file_of_it(packed):
+def test_what_macos_and_windows_add_to_a_zip_is_not_a_file_of_it(compressed):
     beside = ("__MACOSX/._x.csv", ".DS_Store", "data/.DS_Store", "data/Thumbs.db", "desktop.ini", "data/")
-    assert packed(zipped({"data/x.csv": CSV} | dict.fromkeys(beside, b"?"))) == ("zip", ROWS, 0)
+    assert compressed(zipped({"data/x.csv": CSV} | dict.fromkeys(beside, b"?"))) == ("zip", ROWS, 0)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_zip_by_any_method_that_can_be_read_is_read(packed, method):
-    assert packed(zipped({"x.csv": CSV}, method)) == ("zip", ROWS, 0)
+def test_a_zip_by_any_method_that_can_be_read_is_read(compressed, method):
+    assert compressed(zipped({"x.csv": CSV}, method)) == ("zip", ROWS, 0)
 
 
-def test_a_packed_file_in_a_zip_is_unpacked_too(packed):
-    assert packed(zipped({"x.csv.gz": gzip.compress(CSV)})) == ("zip, gzip", ROWS, 0)
+def test_a_compressed_file_in_a_zip_is_decompressed_too(compressed):
+    assert compressed(zipped({"x.csv.gz": gzip.compress(CSV)})) == ("zip, gzip", ROWS, 0)
 
 
 @pytest.mark.parametrize("files", [{}, {"a.csv": CSV, "b.csv": CSV}])
-def test_a_zip_holds_one_file(packed, files):
+def test_a_zip_holds_one_file(compressed, files):
     with pytest.raises(FileRefused, match=f"a zip archive of {len(files)} files"):
-        packed(zipped(files))
+        compressed(zipped(files))
 
 
 @pytest.mark.parametrize(
     ("flags", "method", "message"),
-    [(1, 8, "with a password"), (0, 9, "packed with Deflate64"), (0, 98, "packed with PPMd")],
+    [(1, 8, "with a password"), (0, 9, "compressed with Deflate64"), (0, 98, "compressed with PPMd")],
 )
-def test_a_zip_that_cannot_be_read_is_refused_with_how_to_pack_it(packed, flags, method, message):
+def test_a_zip_that_cannot_be_read_is_refused_with_how_to_compress_it(compressed, flags, method, message):
     archive = bytearray(zipped({"x.csv": CSV}))
     for place in (6, archive.index(b"PK\x01\x02") + 8):  # the local header's and the directory's flags and method
         archive[place] |= flags
         archive[place + 2] = method
-    with pytest.raises(FileRefused, match=f"{message}.*packed with gzip"):
-        packed(bytes(archive))
+    with pytest.raises(FileRefused, match=f"{message}.*compressed with gzip"):
+        compressed(bytes(archive))
 
 
 def tar() -> bytes:
@@ -253,22 +253,22 @@ def tar() -> bytes:
         (b"Obj\x01\x04", "an Avro file"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"SQLite format 3\0", "an SQLite database"),
-        (b"\x04\x22\x4d\x18\x64", "packed with lz4"),
-        (b"LZIP\x01\x0c" + bytes(9), "packed with lzip"),
-        (b"\x89LZO\0\r\n\x1a\n\x10", "packed with lzop"),
+        (b"\x04\x22\x4d\x18\x64", "compressed with lz4"),
+        (b"LZIP\x01\x0c" + bytes(9), "compressed with lzip"),
+        (b"\x89LZO\0\r\n\x1a\n\x10", "compressed with lzop"),
         (zlib.compress(CSV), "a zlib stream"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d", "a pointer of Git LFS"),
         (b"<!DOCTYPE html>\n<html>", "a web page"),
         (b'<?xml version="1.0"?>', "an XML document"),
     ],
 )
-def test_other_kinds_of_file_are_refused_by_name_in_one_line(packed, content, what):
+def test_other_kinds_of_file_are_refused_by_name_in_one_line(compressed, content, what):
     with pytest.raises(FileRefused, match=f"it is {what}") as refused:
-        packed(content)
+        compressed(content)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("first", [b"ORCID", b"PAR1", b"BZh9", b"PK", b"LZIP", b"x", b"version https"])
-def test_a_header_of_letters_is_not_a_binary_file(packed, first):
+def test_a_header_of_letters_is_not_a_binary_file(compressed, first):
     content = first + b",create_time\n1,a\n"
-    assert packed(content)[1] == [["1", "a"]]
+    assert compressed(content)[1] == [["1", "a"]]
