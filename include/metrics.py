@@ -33,7 +33,7 @@ def name_of(metric: str, *parts: str) -> str:
     return ".".join(("minutemark", metric, *parts))
 
 
-def of_look(entries: Iterable[dict]) -> None:
+def of_pipelines(entries: Iterable[dict]) -> None:
     """The gauges of each entry of status.freshness; what is not known is not sent."""
     from airflow.sdk.observability import stats
 

@@ -48,7 +48,7 @@ def poll(pipeline: Pipeline, lake_session, conn) -> Poll:
         ledger.record_poll(conn, pipeline, clock, {day: days[day] for day in due}, minutes)
     ledger.close_expired(conn, pipeline, clock)
     rejected_share.judge_waiting(conn, pipeline, clock)
-    ledger.record_look(conn, pipeline, clock)
+    ledger.record_poll_time(conn, pipeline, clock)
     return Poll(clock, change_log.digest(days), ledger.pending_count(conn, pipeline))
 
 

@@ -17,7 +17,7 @@ class WindowRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Window:
-    """What to open: `changes` since the last look, exactly a `range`, or what `differs` in one. Naive UTC minutes."""
+    """What to open: `changes` since the last poll, exactly a `range`, or what `differs` in one. Naive UTC minutes."""
 
     kind: str  # of the batch: minute, reconcile, backfill or manual
     what: str  # changes, range or differs

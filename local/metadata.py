@@ -15,7 +15,7 @@ from local.layout import AIRFLOW_HOME, DATA, VENV
 
 KEPT = timedelta(days=7)
 EVERY = timedelta(days=1)
-_LOOK_SECONDS = 600
+_PAUSE_SECONDS = 600
 # What grows with runs; `airflow db clean` adds what hangs on these, such as task instances and XComs. Not `dag` and
 # `dag_version`: a file that was away for a week must find its DAG as it was, paused or not.
 TABLES = ("dag_run", "task_instance", "task_reschedule", "trigger", "callback", "job", "log", "import_error")
@@ -67,7 +67,7 @@ def main() -> None:
             if subprocess.run(clean_command(now)).returncode == 0:
                 _CLEANED.touch()
             print(f"{remove_old_logs(AIRFLOW_HOME / 'logs', now)} log files of more than {KEPT.days} days removed.")
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_PAUSE_SECONDS)
 
 
 if __name__ == "__main__":

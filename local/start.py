@@ -415,7 +415,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     began = time.monotonic()
     say("   … complete the first run, from the lake to the warehouse")
     while time.monotonic() < deadline:
-        # Before the look at what is merged: a run that succeeds in between has merged what there was.
+        # Before what is merged is read: a run that succeeds in between has merged what there was.
         over = all(_succeeded(stack, f"{name}_minute") for name in all_pipelines())
         with warehouse.reader() as connection:
             merged_at = warehouse.newest_merge(connection)

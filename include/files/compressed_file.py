@@ -357,7 +357,7 @@ def _first_of_cut_off(
     content.seek(0)
     head = content.read(_LOCAL_HEADER.size)
     if not has_end and len(head) == _LOCAL_HEADER.size and head.startswith(b"PK\x03\x04"):
-        _, flags, method, name_size, extra_size = _LOCAL_HEADER.decompress(head)
+        _, flags, method, name_size, extra_size = _LOCAL_HEADER.unpack(head)
         name = content.read(name_size).decode("utf-8", "replace")
         content.read(extra_size)
         if method == zipfile.ZIP_DEFLATED and not flags & 1 and not name.endswith("/") and not _BESIDE.search(name):

@@ -352,7 +352,7 @@ class _Lines:
         )
 
     def plain_batch(self) -> list[str]:
-        """Some whole lines that need no second look; none if the next ones must be taken one by one."""
+        """Some whole lines that need no second read; none if the next ones must be taken one by one."""
         if self._returned or self._pieces:
             return []
         pieces = list(map(self._text.readline, itertools.repeat(_PIECE, _BATCH)))

@@ -24,7 +24,7 @@ _ROWS_PER_CHUNK = 5_000
 _CHARACTERS_PER_CHUNK = 8_000_000
 _SECONDS_PER_CHUNK = 1.0
 _MOST_WAITING = 200_000  # messages: a topic is often limited by size, and unread messages must stay in it
-_ROWS_PER_LOOK = 50_000  # at how many wait
+_ROWS_PER_CHECK = 50_000  # at how many wait
 _SECONDS_BETWEEN_WARNINGS = 30.0
 
 
@@ -57,7 +57,7 @@ class Feed:
         self._limits = topics.limits_of(pipeline)
         self._has_limits = self._limits != topics.Limits()
         self._line = replays.progress.position
-        self._since_look = 0
+        self._since_check = 0
         self._begin_chunk()
 
     def take(self, record: Record, event: Event | Refused, due: datetime | None) -> None:
@@ -85,10 +85,10 @@ class Feed:
         if self._sent or self._refused:
             self._replays.advance(self._line, self._sent, self._refused)
         self._on_line(self._line)
-        self._since_look += self._sent
-        if self._since_look >= _ROWS_PER_LOOK:
+        self._since_check += self._sent
+        if self._since_check >= _ROWS_PER_CHECK:
             self._await_followers()
-            self._since_look = 0
+            self._since_check = 0
         self._begin_chunk()
 
     def _begin_chunk(self) -> None:

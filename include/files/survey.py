@@ -27,7 +27,7 @@ from include.progress_log import Bar
 Kind = str | None  # None: a line that is not a record
 NO_KIND = ""  # the event does not say what it is
 _MOST_KINDS = 1_000  # that are counted separately; a column of ids would fill the memory
-_ROWS_PER_LOOK = 5_000
+_ROWS_PER_CHECK = 5_000
 
 
 @dataclass
@@ -122,7 +122,7 @@ def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | N
                 elif time < result.first:
                     result.first = time
             result.lines = record.end_line
-            if number % _ROWS_PER_LOOK == 0:
+            if number % _ROWS_PER_CHECK == 0:
                 bar.at(file.position())
     return result
 

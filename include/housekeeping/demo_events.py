@@ -75,7 +75,7 @@ def _finish(reader, writer, conn, pipeline: Pipeline) -> None:
         minutes = closed[start : start + _MINUTES_PER_CHUNK]
         theirs = _all_demo(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
-        # As of the newest of them: what is written after the look carries a later time, or that of its import's beginning.
+        # As of the newest of them: what is written after the read carries a later time, or that of its import's beginning.
         partitions = [
             (stamp, minute, shard) for minute, stamp in theirs.items() if stamp for shard in range(pipeline.shards)
         ]

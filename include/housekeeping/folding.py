@@ -53,7 +53,7 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
     cursor.execute(sql("foldable"), {"pipeline": pipeline.name, "start": hour, "end": hour + HOUR})
     if cursor.fetchone() is None:
         return False
-    # The mark comes before the look at open batches, and a batch that opens comes before its look at marks.
+    # The mark is set before open batches are read, and a batch is opened before it reads marks.
     cursor.execute("INSERT INTO etl.folded_hours (pipeline, hour) VALUES (%(pipeline)s, %(hour)s)", binds)
     if _is_in_use(cursor, binds):
         raise _HourInUse

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LINGER = 0.5  # seconds that a chunk is waited for: rows are written in batches, and nothing is much older than this
-REFRESH = 30.0  # seconds between looks for new partitions
+REFRESH = 30.0  # seconds between checks for new partitions
 _MOST_MESSAGES = 2_000
 _MOST_BYTES = 8_000_000
 _MESSAGES_PER_CALL = 100

@@ -1,4 +1,4 @@
-"""The change log: which minutes of a lake table were written, and when last. Writers touch, pollers look.
+"""The change log: which minutes of a lake table were written, and when last. Writers touch, pollers read.
 
 `changed_days` has one partition for each lake table and one row for each day, with the day's newest touch: a poll reads
 that partition. `minute_changes` has the minutes of a day.
@@ -51,7 +51,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 @dataclass(frozen=True)
 class DayState:
-    """All that the change log says of one day, at one look."""
+    """All that the change log has of one day, at one read."""
 
     day: date
     day_changed_at: UUID
@@ -99,7 +99,7 @@ def state_of_day(session: Session, lake_table: str, day: date) -> DayState | Non
 
 
 def forget(session: Session, lake_table: str, state: DayState) -> None:
-    """Remove what that look has seen of the day, and nothing that was written since.
+    """Remove what that read has seen of the day, and nothing that was written since.
 
     Both deletions carry the write timestamp of the newest cell seen: a later touch has a later one, and survives,
     whichever of the two arrives first. The minutes go first: a day without minutes is removed by the next run, and

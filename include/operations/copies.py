@@ -48,7 +48,7 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
 def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
     """What is wrong, given its lag. A backlog that is being written is not a problem.
 
-    Nor is one before the first export: on the first look, all minutes are due for long. A failed run is reported itself.
+    Nor is one before the first export: in the first run, all minutes are due for long. A failed run is reported itself.
     """
     dag = f"{pipeline.name}_lakehouse"
     if lag["minutes"] and lag["written_at"] and _is_stuck(lag["merged_at"], lag["written_at"], now):

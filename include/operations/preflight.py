@@ -30,8 +30,8 @@ class PreflightFailed(MinutemarkError):
 def preflight() -> list[str]:
     """One line per thing that is there. Raises PreflightFailed with every problem at once."""
     lines, problems = [], []
-    for name, look in (("java", java_problem), ("spark jars", jars_problem)):
-        problem = look()
+    for name, problem_of in (("java", java_problem), ("spark jars", jars_problem)):
+        problem = problem_of()
         problems.append(problem) if problem else lines.append(f"{name}: there")
     kafka = (KAFKA,) if ingest_mode() else ()
     for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK, *kafka):

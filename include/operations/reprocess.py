@@ -30,7 +30,7 @@ from include.window import in_order
 
 _ROWS_PER_CHUNK = 1_000
 _CHARACTERS_PER_CHUNK = 8_000_000
-_SECONDS_BETWEEN_LOOKS = 2.0
+_PAUSE = 2.0
 PATIENCE = 600.0  # seconds without a merged minute
 _COUNTS = ("raw_rows", "counted_rows", "ignored_rows")
 
@@ -89,7 +89,7 @@ def begin(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
     return reprocessing
 
 
-def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: float = _SECONDS_BETWEEN_LOOKS) -> str:
+def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: float = _PAUSE) -> str:
     """Wait until every minute is merged, held or closed, and say what became of the rows. Raises ReprocessingStalled."""
     if not reprocessing.keys:
         return "There is nothing to wait for."

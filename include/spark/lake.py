@@ -59,7 +59,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
 
 
 def _last_of_equal_keys(parsed: Column) -> Column:
-    """A look into a map finds the first of equal keys, and map_concat keeps the last, as reading_settings say."""
+    """A lookup in a map finds the first of equal keys, and map_concat keeps the last, as reading_settings say."""
     keys_differ = F.size(F.array_distinct(F.map_keys(parsed))) == F.size(parsed)
     return F.when(keys_differ, parsed).otherwise(F.map_concat(parsed, F.create_map()))
 

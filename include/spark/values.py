@@ -31,7 +31,7 @@ _FIRST, _LAST = "1970-01-01 00:00:00Z", "2100-12-31 23:59:59.999999Z"
 
 def trimmed(text: str) -> str:
     """SQL for the text without the white space around it. For columns and fields: it is named four times."""
-    # btrim looks at every character of the text, and substring counts them: bytes show of nearly every text that it needs
+    # btrim reads every character of the text, and substring counts them: bytes show of nearly every text that it needs
     # neither, since it begins and ends with a visible character of ASCII.
     is_plain = f"{text} BETWEEN '!' AND '~' AND substring(binary({text}), -1, 1) BETWEEN X'21' AND X'7E'"
     return f"IF({is_plain}, {text}, btrim({text}, {literal(WHITE_SPACE)}))"
@@ -54,7 +54,7 @@ def amount(text: Column) -> Column:
 
 def does_not_read(name: str, pattern: str) -> str:
     """SQL that is true where the text of that column is not written as a number or a time: FIRST_NUMBER or TIME. Nearly every
-    one has a quick look that spares it the pattern, so that odd ends of a date are not noticed here.
+    one has a quick test that spares it the pattern, so that odd ends of a date are not noticed here.
     """
     is_date = f"substring({name}, 5, 1) = '-' AND substring({name}, 8, 1) = '-'"
     quick = is_date if pattern == TIME else f"bigint({name}) IS NOT NULL"
@@ -64,7 +64,7 @@ def does_not_read(name: str, pattern: str) -> str:
 
 def whole_number(text: Column) -> Column:
     """BIGINT of "258", "258.0" and "2.58e2"; null for a fraction, or a number beyond BIGINT."""
-    # Nearly every one has no more than its digits: the others take four looks at the text.
+    # Nearly every one has no more than its digits: the others read the text four times.
     return F.coalesce(F.regexp_extract(text, _DIGITS, 1).cast("bigint"), _integer(amount(text)))
 
 

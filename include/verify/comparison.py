@@ -11,7 +11,7 @@ from include.verify.report import Finding, again
 
 
 class Verdict(StrEnum):
-    """What one look says of a minute. Only `different` and `unreadable` can become a difference."""
+    """What one comparison found for a minute. Only `different` and `unreadable` can become a difference."""
 
     SAME = "same"
     DIFFERENT = "different"
@@ -68,7 +68,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Look:
+class Comparison:
     """One read of a minute: what was known, what the lake held (None: not counted), and the lake's clock afterwards."""
 
     minute: datetime
@@ -80,7 +80,7 @@ class Look:
 
     @property
     def settles(self) -> bool:
-        """Whether a later look may say something else that matters."""
+        """Whether a later comparison may find something else that matters."""
         differs = self.in_lake is not None and not self.known.agrees(self.in_lake)
         return differs and self.verdict in (Verdict.DIFFERENT, Verdict.PENDING)
 
@@ -132,29 +132,31 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
     )
 
 
-def finding_of(pipeline: Pipeline, look: Look) -> Finding:
+def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
     """What to say of a minute that is not the same."""
-    known, name = look.known, pipeline.name
-    if look.verdict is Verdict.UNREADABLE and look.unreadable:
-        shard, why = look.unreadable
-        where = f"{pipeline.lake_table}, partition (minute {look.minute}, shard {shard})"
-        return Finding(look.verdict.value, look.minute, where, _rows(known.read), {"rows": "unreadable"}, why)
+    known, name = comparison.known, pipeline.name
+    if comparison.verdict is Verdict.UNREADABLE and comparison.unreadable:
+        shard, why = comparison.unreadable
+        where = f"{pipeline.lake_table}, partition (minute {comparison.minute}, shard {shard})"
+        return Finding(
+            comparison.verdict.value, comparison.minute, where, _rows(known.read), {"rows": "unreadable"}, why
+        )
     soon = f"{name}_minute reads it next" if known.waits else "it changed while it was read"
     reason = (known.reason or "No reason is kept").removesuffix(".")
     remedies = {
         Verdict.PENDING: f"{soon}; verify again then",
         Verdict.OPEN: "it is read when it is over; verify again then",
-        Verdict.HELD: reason if known.waiting else f"{reason}. Fix the cause, then {again(name, look.minute)}",
+        Verdict.HELD: reason if known.waiting else f"{reason}. Fix the cause, then {again(name, comparison.minute)}",
     }
-    kind = look.verdict.value
-    remedy = remedies.get(look.verdict)
+    kind = comparison.verdict.value
+    remedy = remedies.get(comparison.verdict)
     if remedy is None:
-        kind = kind_of(known, look.in_lake)  # ty: ignore[invalid-argument-type]
-        remedy = again(name, look.minute)
+        kind = kind_of(known, comparison.in_lake)  # ty: ignore[invalid-argument-type]
+        remedy = again(name, comparison.minute)
     if kind == "vanished_rows":
-        shrunk = again(name, look.minute, shrink=True)
+        shrunk = again(name, comparison.minute, shrink=True)
         remedy = f"bring the lost rows back into the lake; if they were removed on purpose, {shrunk}"
-    return Finding(kind, look.minute, "etl.minute_ledger", _rows(look.in_lake), _rows(known.read), remedy)
+    return Finding(kind, comparison.minute, "etl.minute_ledger", _rows(comparison.in_lake), _rows(known.read), remedy)
 
 
 def _rows(counted: tuple[int, int] | None) -> dict[str, int]:

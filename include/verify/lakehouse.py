@@ -187,7 +187,7 @@ class LakehouseCheck:
                     yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._again_hour(hour))
 
     def _of_hour(self, hour: datetime) -> Iterator[Finding]:
-        """A second look, by itself, at an hour that differs or is not counted."""
+        """A second comparison, by itself, of an hour that differs or is not counted."""
         [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
         comparison = hourly.compared(self._conn, self._pipeline, [hour], only_read=True)
         of_fact, of_table, published = self._figures(comparison, hour)

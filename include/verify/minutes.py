@@ -1,9 +1,9 @@
 """Minutes of the lake against the ledger, beside a running pipeline: it only reads both stores.
 
-Ledger and lake have no common snapshot. A look reads the ledger and the change log, then counts the lake, then reads
+Ledger and lake have no common snapshot. A comparison reads the ledger and the change log, then counts the lake, then reads
 both again where they differ. A difference that is found is only a suspicion: an event may be written whose touch is on
-its way, or a batch may just merge. It counts when a look of at least the settle time later finds the minute different
-again and neither touched nor merged in between: whatever was in the lake at the first look has been touched by then,
+its way, or a batch may just merge. It counts when a comparison at least the settle time later finds the minute different
+again and neither touched nor merged in between: whatever was in the lake at the first one has been touched by then,
 and such a touch would show.
 """
 
@@ -20,14 +20,14 @@ from include.lake import change_log, counts
 from include.lake.errors import explain
 from include.pipelines import Pipeline
 from include.progress_log import Bar
-from include.verify.comparison import Known, Look, Verdict, judge, known_of
+from include.verify.comparison import Comparison, Known, Verdict, judge, known_of
 from include.warehouse import ledger
 from include.warehouse.session import column, reading
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-CHUNK = 240  # minutes of one look
+CHUNK = 240  # minutes of one comparison
 POLL = 2.0  # seconds between reads of minutes that are waited for
 
 
@@ -61,12 +61,12 @@ class Minutes:
             for table in self._pipeline.contribution_tables
         )
 
-    def look(
+    def compare(
         self,
         minutes: Iterable[datetime],
-        earlier: Mapping[datetime, Look] | None = None,
+        earlier: Mapping[datetime, Comparison] | None = None,
         on_row: Callable[[datetime, str], object] | None = None,
-    ) -> dict[datetime, Look]:
+    ) -> dict[datetime, Comparison]:
         """A read of each minute. With `earlier` reads, the lake is counted only if that could decide something."""
         minutes = sorted(minutes)
         before, clock = self._known(minutes), change_log.clock(self._lake)
@@ -90,7 +90,7 @@ class Minutes:
                 if candidate in in_lake and not before[candidate].agrees(in_lake[candidate])
             ]
         )
-        looks = {}
+        comparisons = {}
         for minute in minutes:
             known, counted = after[minute], in_lake.get(minute)
             verdict = judge(
@@ -104,10 +104,12 @@ class Minutes:
                 verdict = Verdict.PENDING  # it was counted for another read than this: evidence of nothing
             if counted is None and earlier and minute in earlier:
                 counted = earlier[minute].in_lake
-            looks[minute] = Look(minute, verdict, known, counted, clock, unreadable.get(minute))
-        return looks
+            comparisons[minute] = Comparison(minute, verdict, known, counted, clock, unreadable.get(minute))
+        return comparisons
 
-    def settled(self, unsettled: Mapping[datetime, Look], patience: float, poll: float = POLL) -> Iterator[Look]:
+    def settled(
+        self, unsettled: Mapping[datetime, Comparison], patience: float, poll: float = POLL
+    ) -> Iterator[Comparison]:
         """The last read of each of these minutes. `different` are those that stayed so; the others may be pending yet.
 
         Waits up to `patience` seconds for pending ones to be merged, and once the settle time for those that differ.
@@ -118,32 +120,42 @@ class Minutes:
             while left:
                 is_last = time.monotonic() - started >= patience
                 if is_last:
-                    yield from [left.pop(minute) for minute, look in list(left.items()) if not _is_suspect(look)]
+                    yield from [
+                        left.pop(minute) for minute, comparison in list(left.items()) if not _is_suspect(comparison)
+                    ]
                 due = self._due(left)
                 if due and (not is_last or len(due) == len(left)):
-                    yield from self._look_again(left, due, is_last)
+                    yield from self._compare_again(left, due, is_last)
                 bar.at(min(int(patience), int(time.monotonic() - started)))
                 if left:
                     time.sleep(poll)
 
-    def _due(self, left: Mapping[datetime, Look]) -> list[datetime]:
+    def _due(self, left: Mapping[datetime, Comparison]) -> list[datetime]:
         clock = change_log.clock(self._lake)
         return [
             minute
-            for minute, look in sorted(left.items())
-            if not _is_suspect(look) or clock - look.clock >= self._pipeline.settle
+            for minute, comparison in sorted(left.items())
+            if not _is_suspect(comparison) or clock - comparison.clock >= self._pipeline.settle
         ]
 
-    def _look_again(self, left: dict[datetime, Look], due: list[datetime], is_last: bool) -> Iterator[Look]:
+    def _compare_again(
+        self, left: dict[datetime, Comparison], due: list[datetime], is_last: bool
+    ) -> Iterator[Comparison]:
         for chunk in chunks(due):
-            for minute, look in self.look(chunk, {minute: left[minute] for minute in chunk}).items():
+            for minute, comparison in self.compare(chunk, {minute: left[minute] for minute in chunk}).items():
                 earlier = left[minute]
-                confirmed = _is_suspect(look) and _is_suspect(earlier) and look.known.mark == earlier.known.mark
-                if confirmed or not look.settles or is_last:
+                confirmed = (
+                    _is_suspect(comparison) and _is_suspect(earlier) and comparison.known.mark == earlier.known.mark
+                )
+                if confirmed or not comparison.settles or is_last:
                     del left[minute]
-                    yield look if confirmed or not _is_suspect(look) else replace(look, verdict=Verdict.PENDING)
+                    yield (
+                        comparison
+                        if confirmed or not _is_suspect(comparison)
+                        else replace(comparison, verdict=Verdict.PENDING)
+                    )
                 else:
-                    left[minute] = look
+                    left[minute] = comparison
 
     def _known(self, minutes: list[datetime]) -> dict[datetime, Known]:
         """Cursors, ledger, change log, in this order: a poll or a touch in between looks like one that is to come."""
@@ -189,5 +201,5 @@ def _runs_of_days(minutes: list[datetime]) -> Iterator[tuple[datetime, datetime]
     yield first, last
 
 
-def _is_suspect(look: Look) -> bool:
-    return look.verdict is Verdict.DIFFERENT
+def _is_suspect(comparison: Comparison) -> bool:
+    return comparison.verdict is Verdict.DIFFERENT

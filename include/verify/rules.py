@@ -1,6 +1,6 @@
 """What the warehouse must say of itself: SQL files in include/sql/<folder>/verify, each a SELECT of what breaks a rule.
 
-One SELECT sees one snapshot, and a merge publishes in one transaction: so these need no second look, whatever runs.
+One SELECT sees one snapshot, and a merge publishes in one transaction: so these need no second read, whatever runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A topic against the lake: every message before the committed offset is in the lake, or kept among the rejected events.
 
-The committed offset is read first, and an offset is committed only when its message is safe: so one look is enough,
+The committed offset is read first, and an offset is committed only when its message is safe: so one read is enough,
 whatever happens meanwhile. Messages removed by retention cannot be read; those before the end are on their way.
 """
 

@@ -20,7 +20,7 @@ from include.pipelines import Pipeline
 from include.planner import minutes_between
 from include.progress_log import Bar
 from include.verify import identities, rules, unread
-from include.verify.comparison import PURPOSES, Look, Verdict, finding_of
+from include.verify.comparison import PURPOSES, Comparison, Verdict, finding_of
 from include.verify.identities import Identities
 from include.verify.minutes import POLL, Minutes, chunks
 from include.verify.report import Finding, Findings, PipelineReport, Report
@@ -61,7 +61,7 @@ class _PipelineCheck:
     def __init__(self, pipeline: Pipeline, session, conn, lines: int) -> None:
         self._pipeline, self._session, self._conn = pipeline, session, conn
         self._minutes = Minutes(pipeline, session, conn)
-        self._unsettled: dict[datetime, Look] = {}
+        self._unsettled: dict[datetime, Comparison] = {}
         self._identities = Identities() if pipeline.event_id != "create_time" else None
         self._report = PipelineReport(pipeline.name, "all minutes", Findings(lines), Findings(lines))
 
@@ -77,14 +77,14 @@ class _PipelineCheck:
                 begin, until = max(start or first, first), min(end or first + DAY, first + DAY)
                 minutes = list(minutes_between(begin, until)) if start and end else self._minutes.of_day(day)
                 for chunk in chunks(minutes):
-                    self._first_look(chunk)
+                    self._compare(chunk)
                     bar.at(number * DAY // MINUTE + (chunk[-1] - first) // MINUTE)
                 self._rules(begin, until)
         self._misplaced(start, end)
         self._facts()
         self._lakehouse(start, end)
-        for look in self._minutes.settled(self._unsettled, patience, poll):
-            self._add(look)
+        for comparison in self._minutes.settled(self._unsettled, patience, poll):
+            self._add(comparison)
         self._say_what_was_left_out()
         return self._report
 
@@ -134,23 +134,25 @@ class _PipelineCheck:
         for finding in self._identities.findings(self._session, self._pipeline, unreadable) if self._identities else ():
             self._report.differences.add(finding, identities.PURPOSE)
 
-    def _first_look(self, minutes: list[datetime]) -> None:
-        for look in self._minutes.look(minutes, on_row=self._identities.add if self._identities else None).values():
-            if look.settles:
-                self._unsettled[look.minute] = look
+    def _compare(self, minutes: list[datetime]) -> None:
+        for comparison in self._minutes.compare(
+            minutes, on_row=self._identities.add if self._identities else None
+        ).values():
+            if comparison.settles:
+                self._unsettled[comparison.minute] = comparison
             else:
-                self._add(look)
+                self._add(comparison)
 
-    def _add(self, look: Look) -> None:
-        counted, ignored, rejected = look.known.fates
-        rows = look.in_lake[0] if look.in_lake else 0
+    def _add(self, comparison: Comparison) -> None:
+        counted, ignored, rejected = comparison.known.fates
+        rows = comparison.in_lake[0] if comparison.in_lake else 0
         self._report.add(minutes=1, lake_rows=rows, counted=counted, ignored=ignored, rejected=rejected)
-        if look.verdict in (Verdict.PENDING, Verdict.OPEN, Verdict.HELD, Verdict.CLOSED):
-            self._report.add(**{look.verdict.value: 1})
-        if look.verdict in (Verdict.SAME, Verdict.CLOSED):
+        if comparison.verdict in (Verdict.PENDING, Verdict.OPEN, Verdict.HELD, Verdict.CLOSED):
+            self._report.add(**{comparison.verdict.value: 1})
+        if comparison.verdict in (Verdict.SAME, Verdict.CLOSED):
             return
-        finding = finding_of(self._pipeline, look)
-        differs = look.verdict in (Verdict.DIFFERENT, Verdict.UNREADABLE)
+        finding = finding_of(self._pipeline, comparison)
+        differs = comparison.verdict in (Verdict.DIFFERENT, Verdict.UNREADABLE)
         findings = self._report.differences if differs else self._report.apart
         findings.add(finding, PURPOSES[finding.kind])
 

@@ -123,5 +123,5 @@ def estimate(raw_rows: int | None, typical_rows: float | None) -> int:
 
 
 def is_open(minute: datetime, clock: datetime, pipeline: Pipeline) -> bool:
-    """Whether events of it are still being written, so that one look says little. Far ahead it is not open, but wrong."""
+    """Whether events of it are still being written, so that one read shows little. Far ahead it is not open, but wrong."""
     return clock.replace(second=0, microsecond=0) <= minute <= clock + pipeline.future_tolerance

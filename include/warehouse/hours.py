@@ -80,7 +80,7 @@ class Offer:
 
 
 def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
-    """Add the hours that the lake's clock has reached since the last look, so that one without rows is announced too."""
+    """Add the hours that the lake's clock has reached since the last poll, so that one without rows is announced too."""
     binds = {"pipeline": pipeline.name, "clock": clock, "ahead": pipeline.future_tolerance // MICROSECOND}
     [(before, reached)] = execute(cursor, sql("reached"), binds).fetchall()
     if reached < clock:

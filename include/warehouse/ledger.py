@@ -27,7 +27,7 @@ DEMO_EVENTS_ONLY = "Demo events of long ago"
 
 
 def read_cursors(conn, pipeline: Pipeline) -> dict[date, tuple[UUID, datetime]]:
-    """Each day that was drilled into: its newest touch then, and the lake's clock at that look."""
+    """Each day that was drilled into: its newest touch then, and the lake's clock at that poll."""
     query = "SELECT day, day_changed_at, drilled_at FROM etl.day_cursors WHERE pipeline = %(pipeline)s"
     with reading(conn) as cursor:
         known = execute(cursor, query, {"pipeline": pipeline.name}).fetchall()
@@ -37,7 +37,7 @@ def read_cursors(conn, pipeline: Pipeline) -> dict[date, tuple[UUID, datetime]]:
 def days_to_drill(
     days: Mapping[date, UUID], cursors: Mapping[date, tuple[UUID, datetime]], settle: timedelta
 ) -> list[date]:
-    """Days with news, and days whose newest touch was so fresh at the last look that another may hide behind it.
+    """Days with news, and days whose newest touch was so fresh at the last poll that another may hide behind it.
 
     The row of a day keeps one of two simultaneous touches, which need not be the one that became visible last.
     """
@@ -79,7 +79,7 @@ def record_poll(
     return in_transaction(conn, record)
 
 
-def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
+def record_poll_time(conn, pipeline: Pipeline, clock: datetime) -> None:
     """Record a poll of the change log, with or without changes: otherwise silence and a dead scheduler look alike."""
 
     def record(cursor) -> None:
@@ -87,13 +87,13 @@ def record_look(conn, pipeline: Pipeline, clock: datetime) -> None:
         _read_again_what_came_into_range(cursor, pipeline, before or clock, clock)
         if before:
             hours.add_reached(cursor, pipeline, clock)
-        cursor.execute(sql("record_look"), {"pipeline": pipeline.name, "clock": clock})
+        cursor.execute(sql("record_poll_time"), {"pipeline": pipeline.name, "clock": clock})
 
     in_transaction(conn, record)
 
 
 def _last_clock(cursor, pipeline: Pipeline) -> datetime | None:
-    """The lake's clock at the last recorded look; None before the first."""
+    """The lake's clock at the last recorded poll; None before the first."""
     query = "SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s"
     return value(cursor, query, {"pipeline": pipeline.name})
 

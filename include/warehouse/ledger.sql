@@ -149,7 +149,7 @@ WHERE pipeline = %(pipeline)s AND state = 'merged' AND minute IN (%(minutes)s);
 INSERT INTO etl.day_cursors (pipeline, day, day_changed_at, drilled_at) VALUES (%s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE day_changed_at = VALUES(day_changed_at), drilled_at = VALUES(drilled_at);
 
--- name: record_look
+-- name: record_poll_time
 -- Records a poll of the change log.
 INSERT INTO etl.looks (pipeline, looked_at, lake_clock) VALUES (%(pipeline)s, CURRENT_TIMESTAMP(6), %(clock)s)
 ON DUPLICATE KEY UPDATE looked_at = VALUES(looked_at), lake_clock = VALUES(lake_clock);

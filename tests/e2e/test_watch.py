@@ -40,7 +40,7 @@ def test_a_receiver_that_refuses_fails_no_run(look):
         cursor = conn.cursor()
         cursor.execute("SELECT CURRENT_TIMESTAMP(6)")
         now = cursor.fetchone()[0]
-        ledger.record_look(conn, RECRUITMENT, now)
+        ledger.record_poll_time(conn, RECRUITMENT, now)
         cursor.execute(
             "INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time) "
             "VALUES ('recruitment', %s, 'x', %s)",

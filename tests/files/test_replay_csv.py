@@ -368,7 +368,7 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
 
 def test_it_does_not_run_far_ahead_of_those_who_take_the_events_in(shop, shop_file, monkeypatch):
     monkeypatch.setattr(replay_feed, "_ROWS_PER_CHUNK", 500)
-    monkeypatch.setattr(replay_feed, "_ROWS_PER_LOOK", 1_000)
+    monkeypatch.setattr(replay_feed, "_ROWS_PER_CHECK", 1_000)
     monkeypatch.setattr(replay_feed, "_MOST_WAITING", 1_500)
     path, summaries = shop_file(6_000, 1, "2019-11-11 10:00:00"), []
     thread = threading.Thread(target=lambda: summaries.append(replay_csv.replay_csv(shop, path, AS_IT_IS)), daemon=True)

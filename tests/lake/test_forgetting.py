@@ -1,4 +1,4 @@
-"""Forgetting a day of the change log: what the look has seen goes, what was written since survives."""
+"""Forgetting a day of the change log: what the read has seen is removed, what was written since survives."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_a_forgotten_day_is_gone_with_its_minutes(writer, reader):
     assert change_log.state_of_day(reader, "test.forget", DAY) is None
 
 
-# ⚑ a writer's touch between the look and the deletion
-def test_a_touch_between_the_look_and_the_deletion_survives(writer, reader):
+# ⚑ a writer's touch between the read and the deletion
+def test_a_touch_between_the_read_and_the_deletion_survives(writer, reader):
     change_log.touch(writer, "test.race", [MINUTE, NEXT])
     state = change_log.state_of_day(reader, "test.race", DAY)
     change_log.touch(writer, "test.race", [MINUTE])

@@ -109,7 +109,7 @@ def notices_of_recruitment(people: People) -> str:
 def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, people: People) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     minute = now.replace(second=0, microsecond=0) - 5 * MINUTE
-    ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
+    ledger.record_poll_time(lab.conn, status.all_pipelines()["recruitment"], now)
     lab.see(minute, at=now - 300 * SECOND, clock=now)
     line = notices_of_recruitment(people)
     assert line.startswith("recruitment: stale; ")
@@ -158,7 +158,7 @@ def test_held_minutes_failing_batches_and_a_blind_watch_are_each_notified(lab: L
 def test_a_silent_source_and_a_working_pipeline_are_not_notified(lab: Lab, people: People) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
-    ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
+    ledger.record_poll_time(lab.conn, status.all_pipelines()["recruitment"], now)
     line = notices_of_recruitment(people)
     assert line.startswith("recruitment: silent; ")
     assert people.heard == []
@@ -177,7 +177,7 @@ def test_the_other_client_library_finds_and_remembers_the_same(lab: Lab, people:
     pytest.importorskip("mysql.connector")
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     lab.publish({now.replace(second=0, microsecond=0) - 60 * MINUTE: [contribution()]}, clock=now)
-    ledger.record_look(lab.conn, status.all_pipelines()["recruitment"], now)
+    ledger.record_poll_time(lab.conn, status.all_pipelines()["recruitment"], now)
     lab.see(now.replace(second=0, microsecond=0) - 5 * MINUTE, at=now - 300 * SECOND, clock=now)
     described = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE_ETL"])
     described["extra"] = {"client": "mysql-connector-python"}

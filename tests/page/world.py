@@ -30,7 +30,7 @@ def see(lab: Lab, *minutes: datetime) -> None:
     """A poll finds them touched, long enough ago to have settled, and the lake has been looked at until now."""
     clock = server_time(lab.conn.cursor())
     lab.see(*minutes, at=clock - 2 * MINUTE, clock=clock)
-    ledger.record_look(lab.conn, lab.pipeline, clock)
+    ledger.record_poll_time(lab.conn, lab.pipeline, clock)
 
 
 def publish(lab: Lab, minute: datetime, run_id: str, rows: int = 1, **values) -> int:

@@ -481,7 +481,7 @@ def test_an_event_whose_touch_is_on_its_way_is_not_reported(good: Lab, reader, w
 
 
 def test_a_count_of_one_read_is_not_evidence_against_the_next(good: Lab, reader, writer, monkeypatch) -> None:
-    """Minute 0 is merged again just after it was counted, and at the second look another event is on its way."""
+    """Minute 0 is merged again just after it was counted, and at the second comparison another event is on its way."""
 
     def written_and_merged() -> None:
         write(writer, event(minute(0), 9), touch=False)
@@ -497,7 +497,7 @@ def test_a_count_of_one_read_is_not_evidence_against_the_next(good: Lab, reader,
 
 
 def test_a_difference_of_another_read_does_not_confirm_an_earlier_one(good: Lab, reader, writer, monkeypatch) -> None:
-    """The first difference is merged between the looks; what the second one meets is an event on its way."""
+    """The first difference is merged between the comparisons; what the second one meets is an event on its way."""
     write(writer, event(minute(0), 8), touch=False)
     rows = {minute(0): [contribution(7)]}
     before_ledger_is_read(monkeypatch, 3, lambda: read_and_merge(good, reader, rows, run_id="run-2"))

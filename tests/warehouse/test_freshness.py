@@ -189,7 +189,7 @@ def touched(lab: Lab, minute: datetime, seconds_ago: int) -> None:
     lab.see(minute, at=at, clock=at)
 
 
-def test_before_the_first_look_nothing_is_wrong(lab: Lab, now) -> None:
+def test_before_the_first_poll_nothing_is_wrong(lab: Lab, now) -> None:
     assert found(lab)["state"] == "new"
 
 

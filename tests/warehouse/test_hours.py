@@ -16,7 +16,7 @@ SETTLED = ELEVEN + RECRUITMENT.settle
 
 
 def look(lab: Lab, clock: datetime) -> None:
-    ledger.record_look(lab.conn, RECRUITMENT, clock)
+    ledger.record_poll_time(lab.conn, RECRUITMENT, clock)
 
 
 def publish(lab: Lab, *numbers: int, jobs: int = 1, clock: datetime = CLOCK, **values) -> int:
@@ -211,7 +211,7 @@ def test_an_hour_of_the_shop_lists_the_hours_of_its_key(lab):
     shop = Shop(lab.conn)
     shop.see(TEN)
     shop.publish({TEN: [operation(event_time=minute(-90)), operation("cart")]})
-    ledger.record_look(shop.conn, shop.pipeline, ELEVEN + shop.pipeline.settle)
+    ledger.record_poll_time(shop.conn, shop.pipeline, ELEVEN + shop.pipeline.settle)
     [hour] = hours.offer(shop.conn, shop.pipeline)
     assert hour.fact_hours == (TEN - timedelta(hours=2), TEN)
 

@@ -202,10 +202,10 @@ def test_a_minute_that_was_too_far_ahead_is_read_again_once_it_is_in_range(lab: 
     ahead, now = CLOCK.replace(second=0) + day + timedelta(minutes=1), CLOCK.replace(day=2, hour=13)
     lab.see(ahead, minute(0), at=LONG_AGO)
     lab.publish({ahead: [], minute(0): [contribution()]}, rejects=[(ahead, RECRUITMENT.too_late)])
-    ledger.record_look(lab.conn, RECRUITMENT, ahead - day - SECOND)
+    ledger.record_poll_time(lab.conn, RECRUITMENT, ahead - day - SECOND)
     assert lab.pending() == []
-    ledger.record_look(lab.conn, RECRUITMENT, now)  # a look after a pause: the minute is over by now
+    ledger.record_poll_time(lab.conn, RECRUITMENT, now)  # a poll after a pause: the minute is over by now
     assert ahead < now and lab.pending() == [ahead]
     lab.publish({ahead: [contribution()]}, run_id="run-2", clock=now)
-    ledger.record_look(lab.conn, RECRUITMENT, now + SECOND)
+    ledger.record_poll_time(lab.conn, RECRUITMENT, now + SECOND)
     assert lab.pending() == []

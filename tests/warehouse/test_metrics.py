@@ -91,12 +91,12 @@ def test_a_look_sends_how_each_pipeline_is(lab: Lab, statsd: Listener) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     this_minute = now.replace(second=0, microsecond=0)
     lab.publish({this_minute - 10 * MINUTE: [contribution()]}, clock=now)
-    ledger.record_look(lab.conn, all_pipelines()["recruitment"], now)
+    ledger.record_poll_time(lab.conn, all_pipelines()["recruitment"], now)
     waiting, held = this_minute - 2 * MINUTE, this_minute - 3 * MINUTE
     lab.see(waiting, held, at=now - 100 * SECOND, clock=now)
     ledger.hold(lab.conn.cursor(), "recruitment", [(held, str(touched_at(now - 100 * SECOND)), "shrunk")], None)
     lab.conn.commit()
-    metrics.of_look(watch(lambda notice: True))
+    metrics.of_pipelines(watch(lambda notice: True))
     sent = statsd.ours()
     figures = {}
     for name, value in sent.items():
@@ -124,5 +124,5 @@ def test_without_metrics_nothing_is_opened_or_sent(lab: Lab) -> None:
 
     initialize()
     run_merge(checked_batch(lab))
-    metrics.of_look(watch(lambda notice: True))
+    metrics.of_pipelines(watch(lambda notice: True))
     assert type(stats._get_backend()) is NoStatsLogger

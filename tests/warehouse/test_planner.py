@@ -66,7 +66,7 @@ def range_of(
     return open_(pipeline, reader, lab.conn, run, start=start, end=end)
 
 
-def test_a_look_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, now) -> None:
+def test_a_poll_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, now) -> None:
     looked = [planner.poll(RECRUITMENT, reader, lab.conn).clock for _ in range(2)]
     [(lake_clock, age)] = lab.query(
         "SELECT lake_clock, TIMESTAMPDIFF(SECOND, looked_at, CURRENT_TIMESTAMP(6)) FROM etl.looks"
@@ -74,7 +74,7 @@ def test_a_look_is_recorded_even_when_there_is_nothing_to_see(lab: Lab, reader, 
     assert (lake_clock, age < 5) == (looked[1], True)
 
 
-def test_a_look_finds_touches_once_and_its_digest_changes_with_the_next(lab: Lab, reader, writer, now) -> None:
+def test_a_poll_finds_touches_once_and_its_digest_changes_with_the_next(lab: Lab, reader, writer, now) -> None:
     assert planner.poll(RECRUITMENT, reader, lab.conn).pending_count == 0
     touch(writer, now - 5 * MINUTE, now - 2 * 1_440 * MINUTE)
     first = planner.poll(RECRUITMENT, reader, lab.conn)

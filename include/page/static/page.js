@@ -40,7 +40,7 @@ function choose(pipeline, view) {
   show();
 }
 
-async function look() {
+async function load() {
   try {
     overview = await ask("");
   } catch (error) {
@@ -130,13 +130,13 @@ function show() {
     overview,
     place,
     isCurrent: () => own === turn,
-    refresh: look,
+    refresh: load,
   });
 }
 
 async function start() {
   at("pipelines").replaceChildren(h("p", { class: "quiet" }, "Loading …"));
-  if ((await look()) && overview.pipelines.length) show();
+  if ((await load()) && overview.pipelines.length) show();
 }
 
 followTheme();
@@ -144,5 +144,5 @@ read();
 start();
 setInterval(async () => {
   if (document.hidden || !overview) return;
-  if ((await look()) && shown?.again) shown.again();
+  if ((await load()) && shown?.again) shown.again();
 }, EVERY);

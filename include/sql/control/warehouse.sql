@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS etl.pipelines (
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- How far the change log was read: one row per pipeline and day. drilled_at is the lake's clock at that look.
+-- How far the change log was read: one row per pipeline and day. drilled_at is the lake's clock at that poll.
 CREATE TABLE IF NOT EXISTS etl.day_cursors (
   pipeline VARCHAR(48) NOT NULL,
   day DATE NOT NULL,
@@ -350,7 +350,7 @@ CREATE TABLE IF NOT EXISTS etl.imports (
 CREATE TABLE IF NOT EXISTS etl.looks (
   pipeline VARCHAR(48) NOT NULL,
   looked_at DATETIME(6) NOT NULL COMMENT 'clock of this server',
-  lake_clock DATETIME(6) NOT NULL COMMENT 'clock of the lake at that look',
+  lake_clock DATETIME(6) NOT NULL COMMENT 'clock of the lake at that poll',
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
