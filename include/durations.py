@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 MICROSECOND = timedelta(microseconds=1)
 MILLISECOND = timedelta(milliseconds=1)
@@ -10,3 +10,21 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+_UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
+
+
+def minute_floor(time: datetime) -> datetime:
+    """The minute that a naive time falls in."""
+    return time.replace(second=0, microsecond=0)
+
+
+def minute_ceil(time: datetime) -> datetime:
+    """The first minute that begins at a naive time or after it."""
+    return minute_floor(time + MINUTE - MICROSECOND)
+
+
+def in_words(length: timedelta) -> str:
+    """A length of time in the largest unit that it is a whole number of: `30 days`, `36 hours`."""
+    unit, name = next(((unit, name) for unit, name in _UNITS if not length % unit), _UNITS[-1])
+    number = length / unit
+    return f"{number:g} {name}" if number == 1 else f"{number:g} {name}s"

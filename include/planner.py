@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from include.connections import LAKE_READER, endpoint
-from include.durations import HOUR, MINUTE
+from include.durations import HOUR, MINUTE, minute_floor
 from include.errors import MinutemarkError
 from include.lake import change_log, counts
 from include.lake.errors import unreadable_minutes
@@ -94,15 +94,15 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
             f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} has {len(minutes)} minutes; one run takes at most {MAX_RANGE}. "
             f"Backfill the DAG {pipeline.name}_reconcile instead; each of its runs takes an hour."
         )
-    seen = poll(pipeline, lake_session, conn)
-    refuse_closed(pipeline, seen.clock, start)
+    polled = poll(pipeline, lake_session, conn)
+    refuse_closed(pipeline, polled.clock, start)
     folded = folded_hours.folded_among(conn.cursor(), pipeline.name, minutes)
-    if folded and _is_closed(pipeline, seen.clock, folded[0]):
+    if folded and pipeline.is_closed(folded[0], polled.clock):
         raise RangeRefused(
             f"The contributions of {folded[0]:%Y-%m-%d %H}:00 to {folded[0]:%H}:59 are folded, so that this hour can only be "
             f"replaced whole, and its first minutes are closed. Choose minutes from {folded[0] + HOUR:%Y-%m-%d %H:%M} on."
         )
-    return _open_exactly(pipeline, conn, run, seen, minutes)
+    return _open_exactly(pipeline, conn, run, polled, minutes)
 
 
 def open_reconcile(
@@ -113,20 +113,19 @@ def open_reconcile(
     For writers that never touch the change log. Held minutes stay held, live ones that are pending are the minute DAG's.
     Minutes that cannot be read are left out and logged. Where no other minute differs they raise LakeUnreadable.
     """
-    seen = poll(pipeline, lake_session, conn)
-    if pipeline.lake_retention is not None:
-        start = max(start, _floor(seen.clock - pipeline.lake_retention) + MINUTE)
+    polled = poll(pipeline, lake_session, conn)
+    start = max(start, pipeline.first_open(polled.clock))
     if start >= end:
         return None
     minutes = list(minutes_between(start, end))
     known = ledger.ledger_of(conn, pipeline, start, end)
-    live = _floor(seen.clock) - pipeline.live_minutes * MINUTE
-    candidates = [minute for minute in minutes if not _left_alone(known.get(minute), minute >= live)]
+    live = minute_floor(polled.clock) - pipeline.live_minutes * MINUTE
+    candidates = [minute for minute in minutes if not _is_excluded(known.get(minute), minute >= live)]
     unreadable: dict[datetime, Exception] = {}
     in_lake = counts.minute_counts(
         lake_session, pipeline, candidates, on_unreadable=lambda minute, _, error: unreadable.setdefault(minute, error)
     )
-    differing = [minute for minute in in_lake if in_lake[minute] != _read_before(known.get(minute))]
+    differing = [minute for minute in in_lake if in_lake[minute] != _last_read(known.get(minute))]
     if unreadable:
         refused = unreadable_minutes(
             pipeline.lake_table, unreadable, endpoint(LAKE_READER), "All other minutes were compared."
@@ -134,7 +133,7 @@ def open_reconcile(
         if not differing:
             raise refused
         log.error("%s", refused)
-    return _open_exactly(pipeline, conn, run, seen, differing) if differing else None
+    return _open_exactly(pipeline, conn, run, polled, differing) if differing else None
 
 
 def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
@@ -143,7 +142,7 @@ def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
         raise RangeRefused(
             f"`from` ({start:%Y-%m-%d %H:%M}) must be before `to` ({end:%Y-%m-%d %H:%M}), which is not included."
         )
-    minute = _floor(start)
+    minute = minute_floor(start)
     while minute < end:
         yield minute
         minute += MINUTE
@@ -151,20 +150,19 @@ def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
 
 def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
     """Raise RangeRefused when the lake may have forgotten part of a range: reading it would erase good facts."""
-    if not _is_closed(pipeline, clock, start):
-        return
-    first_open = _floor(clock - pipeline.lake_retention) + MINUTE  # ty: ignore[unsupported-operator]
-    raise RangeRefused(
-        f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.lake_table} keeps "
-        f"{pipeline.lake_retention.days} days. Their facts stay as they are. Choose a range after that time."
-    )
+    first_open = pipeline.first_open(clock)
+    if start < first_open:
+        raise RangeRefused(
+            f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.keeps}. Their facts stay "
+            "as they are. Choose a range from then on."
+        )
 
 
-def _open_exactly(pipeline: Pipeline, conn, run: RunInfo, seen: Poll, minutes: list[datetime]) -> int:
+def _open_exactly(pipeline: Pipeline, conn, run: RunInfo, polled: Poll, minutes: list[datetime]) -> int:
     known = ledger.ledger_of(conn, pipeline, minutes[0], minutes[-1] + MINUTE)
     typical = ledger.typical_rows(conn, pipeline)
     planned = [_planned(minute, known.get(minute), typical) for minute in minutes]
-    return batches.open_batch(conn, pipeline, run, lake_clock=seen.clock, minutes=planned)
+    return batches.open_batch(conn, pipeline, run, lake_clock=polled.clock, minutes=planned)
 
 
 def _planned(minute: datetime, row: dict | None, typical_rows: float | None) -> PlannedMinute:
@@ -174,10 +172,10 @@ def _planned(minute: datetime, row: dict | None, typical_rows: float | None) -> 
 
 
 def _with_sampled_rows(pipeline: Pipeline, lake_session, pending: list[Pending]) -> list[Pending]:
-    """The pending minutes; where many of them were never read, with the rows that a sample of the lake lets expect.
+    """The pending minutes. If many were never read, their rows are estimated from a sample of the lake.
 
-    The average of earlier batches says nothing about a history that is about to begin: a batch of thousands of minutes
-    would be far too large, or far too small.
+    The average of earlier batches says nothing about a new history: a batch of thousands of minutes would be far too
+    large, or far too small.
     """
     unread = [planned.minute for planned in pending if planned.raw_rows is None]
     if len(unread) < SAMPLED_FROM:
@@ -191,41 +189,30 @@ def _with_folded_hours(
 ) -> tuple[list[Pending], dict[datetime, list[PlannedMinute]]]:
     """The pending minutes that this run may take, and for those of folded hours the whole hour.
 
-    A folded hour with a minute that is held or closed can't be replaced: its pending minutes wait until that one is
-    released, instead of being read in vain by every run. Of the others, a batch has room for the oldest few.
+    A folded hour that may be closed can't be replaced: its pending minutes stay, instead of being read in vain by every
+    run. Of the others, a batch has room for the oldest few.
     """
     hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [planned.minute for planned in pending])
     whole: dict[datetime, list[PlannedMinute]] = {}
     for hour in hours:
-        if len(whole) == max(1, pipeline.max_minutes // 60) or _is_closed(pipeline, clock, hour):
+        if len(whole) == max(1, pipeline.max_minutes // 60) or pipeline.is_closed(hour, clock):
             continue
         known = ledger.ledger_of(conn, pipeline, hour, hour + HOUR)
-        if not any(row["state"] in ("held", "closed") and not row["pending"] for row in known.values()):
-            minutes = folded_hours.minutes_of(hour)
-            whole[hour] = [_planned(minute, known.get(minute), typical_rows) for minute in minutes]
-    waiting = set(hours) - set(whole)
-    taken = [planned for planned in pending if folded_hours.hour_of(planned.minute) not in waiting]
+        whole[hour] = [_planned(minute, known.get(minute), typical_rows) for minute in folded_hours.minutes_of(hour)]
+    blocked = set(hours) - set(whole)
+    taken = [planned for planned in pending if folded_hours.hour_of(planned.minute) not in blocked]
     together = {
         planned.minute: whole[hour] for planned in taken if (hour := folded_hours.hour_of(planned.minute)) in whole
     }
     return taken, together
 
 
-def _is_closed(pipeline: Pipeline, clock: datetime, minute: datetime) -> bool:
-    """Whether the lake's retention may have removed part of it."""
-    return pipeline.lake_retention is not None and minute < clock - pipeline.lake_retention
-
-
-def _left_alone(row: dict | None, is_live: bool) -> bool:
+def _is_excluded(row: dict | None, is_live: bool) -> bool:
     if row is None:
         return False
     return row["state"] in ("held", "closed") or (is_live and bool(row["pending"]))
 
 
-def _read_before(row: dict | None) -> tuple[int, int]:
+def _last_read(row: dict | None) -> tuple[int, int]:
     """Rows and id checksum of the last merged read; a minute never read counts as empty."""
     return (0, 0) if row is None else (row["raw_rows"] or 0, row["id_checksum"] or 0)
-
-
-def _floor(time: datetime) -> datetime:
-    return time.replace(second=0, microsecond=0)

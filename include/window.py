@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from include.durations import HOUR, MINUTE
+from include.durations import HOUR, MINUTE, minute_floor
 from include.errors import MinutemarkError
 
 LOOK_BACK = timedelta(hours=3)  # of a reconcile run, before its interval: how late a writer without change log may be
@@ -57,7 +57,7 @@ def as_minute(time: datetime) -> datetime:
     """The naive UTC minute that a time falls in; a time without zone is UTC."""
     if time.tzinfo is not None:
         time = time.astimezone(UTC).replace(tzinfo=None)
-    return time.replace(second=0, microsecond=0)
+    return minute_floor(time)
 
 
 def open_range(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:

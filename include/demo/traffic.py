@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.demo import EVENTS_A_MINUTE
-from include.durations import MICROSECOND, MINUTE
+from include.durations import MICROSECOND, MINUTE, minute_floor
 from include.kafka.ingest_mode import ingest_mode
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
@@ -140,7 +140,7 @@ def run_traffic(
     lag = timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
     waiting: list[tuple[int, Event]] = []  # duplicates and the slice that sends them
     started, now = time.monotonic(), _utc_now()
-    until = until or now.replace(second=0, microsecond=0) + MINUTE
+    until = until or minute_floor(now) + MINUTE
     duration = min(seconds, (until - _MARGIN - now).total_seconds())
     if duration <= 0:
         log.warning("No time is left before %s UTC: nothing sent.", until)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from include.connections import LAKE_WRITER, endpoint
 from include.demo.traffic import is_demo
-from include.durations import MINUTE
+from include.durations import MINUTE, minute_floor
 from include.lake import change_log
 from include.lake.session import explained
 from include.pipelines import Pipeline
@@ -37,7 +37,7 @@ def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta,
     What a call that was killed has closed, the next one removes.
     """
     clock = change_log.clock(reader)
-    oldest = (clock - age).replace(second=0, microsecond=0)
+    oldest = minute_floor(clock - age)
     if not dry:
         _finish(reader, writer, conn, pipeline)
     removed, after = 0, oldest - LOOK_BACK

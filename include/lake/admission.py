@@ -103,7 +103,7 @@ class Judge:
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
         self._clock = clock
-        self._oldest = clock - pipeline.lake_retention if pipeline.lake_retention else None
+        self._first_open = pipeline.first_open(clock)
 
     def admit(self, values: Mapping[str, str | None], *, content: str | None = None, text: str | None = None) -> Event:
         """The row as an event, or NotAdmitted.
@@ -120,8 +120,8 @@ class Judge:
         minute = minute_of(event.create_time)
         if reason := self._pipeline.out_of_range(minute, self._clock):
             raise NotAdmitted(reason, minute)
-        if self._oldest and minute < self._oldest:
-            raise NotAdmitted(f"{_CLOSED} ({self._pipeline.lake_retention}): closed", minute)
+        if minute < self._first_open:
+            raise NotAdmitted(f"{_CLOSED} ({self._pipeline.keeps}): closed", minute)
         if identity and len(identity) > _LONGEST_ID:
             raise NotAdmitted(f"{name}, the event's id, is longer than {_LONGEST_ID} characters", minute)
         characters = len(text) if text else sum(map(len, filter(None, values.values())))

@@ -248,9 +248,7 @@ def _is_settled(row: dict | None, started_at: datetime) -> bool:
 def _closed(conn, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> set[datetime]:
     """Minutes that no run may read again: the lake has forgotten part of them, or may have."""
     closed = {minute for minute, row in ledger.rows_of(conn, pipeline, minutes).items() if row["state"] == "closed"}
-    if pipeline.lake_retention is not None:
-        closed |= {minute for minute in minutes if minute < clock - pipeline.lake_retention}
-    return closed
+    return closed | {minute for minute in minutes if pipeline.is_closed(minute, clock)}
 
 
 def _plan(pipeline: Pipeline, again: dict[datetime, set[str]], imported: int) -> str:

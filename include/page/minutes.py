@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from include.durations import MINUTE
+from include.durations import MINUTE, minute_floor
 from include.page import batches
 from include.pipelines import Pipeline
 from include.warehouse.session import rows, server_time, value
@@ -34,7 +34,7 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
     and `run` (dag_id, run_id) of the last batch that took it, or that failed; or None.
     """
     clock = server_time(conn.cursor())
-    newest = clock.replace(second=0, microsecond=0)
+    newest = minute_floor(clock)
     minutes = [newest - number * MINUTE for number in reversed(range(SHOWN))]
     binds = batches.newest(pipeline, _TRIED) | {"start": minutes[0], "now": clock}
     known = {row["minute"]: row for row in rows(conn.cursor(), sql("ledger"), binds)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from include.durations import DAY, HOUR
+from include.durations import DAY, HOUR, in_words, minute_ceil
 from include.pipelines.lakehouse import Lakehouse
 from include.pipelines.summed_fact import SummedFact
 
@@ -31,6 +31,7 @@ _OWN_COLUMNS = frozenset(
     | {"created_at", "fate", "kind", "reason", "event"}  # that every transform adds
 )
 _OWN_PREFIXES = ("_present_", "_unreadable_")
+_LONG_AGO = datetime(1000, 1, 1)  # the earliest that MySQL takes
 EVOLVE, HOLD = "evolve", "hold"  # what an undeclared field does to its minute: nothing but a report, or a hold
 MINUTE, CONTINUOUS = SCHEDULES = "minute", "continuous"  # when runs begin: each minute, or as the last one ends
 _READ_PAYLOAD = "Leave it out: the transform can still read it from payload."
@@ -233,6 +234,21 @@ class Pipeline:
         if minute < self.earliest:
             return self.too_early
         return self.too_late if minute > clock + self.most_ahead else None
+
+    def first_open(self, clock: datetime) -> datetime:
+        """The oldest minute that the lake still has whole while its clock says `clock`; all before it are closed."""
+        if self.lake_retention is None:
+            return _LONG_AGO
+        return minute_ceil(clock - self.lake_retention)
+
+    def is_closed(self, minute: datetime, clock: datetime) -> bool:
+        """Whether the lake's retention may have removed part of the minute."""
+        return minute < self.first_open(clock)
+
+    @property
+    def keeps(self) -> str:
+        """How long the lake keeps events, for messages; empty if it keeps them forever."""
+        return f"{self.lake_table} keeps {in_words(self.lake_retention)}" if self.lake_retention else ""
 
     @property
     def lake_table(self) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import date, datetime
 
 from include.connections import LAKE_READER, endpoint
-from include.durations import DAY, MINUTE
+from include.durations import DAY, MINUTE, minute_floor
 from include.lake import change_log, counts
 from include.lake.errors import explain
 from include.pipelines import Pipeline
@@ -37,7 +37,7 @@ class Minutes:
     def __init__(self, pipeline: Pipeline, lake_session, conn) -> None:
         self._pipeline, self._lake, self._conn = pipeline, lake_session, conn
         self.unreadable: set[tuple[datetime, int]] = set()  # partitions, minute and shard
-        self._opened = change_log.clock(lake_session).replace(second=0, microsecond=0)
+        self._opened = minute_floor(change_log.clock(lake_session))
 
     def days(self) -> list[date]:
         """Every day that the change log, the ledger, contributions or rejected events have a minute of."""
@@ -73,7 +73,7 @@ class Minutes:
         wanted = [
             minute
             for minute in minutes
-            if not self._is_closed(minute, clock) and not (earlier and before[minute].waits)
+            if not self._pipeline.is_closed(minute, clock) and not (earlier and before[minute].waits)
         ]
         unreadable: dict[datetime, tuple[int, str]] = {}
 
@@ -97,7 +97,7 @@ class Minutes:
                 known,
                 counted,
                 is_open=self._is_open(minute, clock),
-                is_closed=self._is_closed(minute, clock),
+                is_closed=self._pipeline.is_closed(minute, clock),
                 is_unreadable=minute in unreadable,
             )
             if verdict is Verdict.DIFFERENT and known.mark != before[minute].mark:
@@ -174,10 +174,6 @@ class Minutes:
 
     def _is_open(self, minute: datetime, clock: datetime) -> bool:
         return self._opened <= minute <= clock + self._pipeline.future_tolerance
-
-    def _is_closed(self, minute: datetime, clock: datetime) -> bool:
-        retention = self._pipeline.lake_retention
-        return retention is not None and minute < clock - retention
 
     def _column(self, query: str, **binds) -> list:
         with reading(self._conn) as cursor:

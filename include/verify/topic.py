@@ -160,7 +160,7 @@ class TopicCheck:
                 self.tally.kept += 1
             elif keys[id(message)] & self._dead_letters:
                 self.tally.dead += 1
-            elif minute and self._is_closed(minute):
+            elif minute and self._pipeline.is_closed(minute, self._clock):
                 self.tally.closed += 1
             else:
                 self.tally.missing += 1
@@ -178,7 +178,3 @@ class TopicCheck:
     def _unstored(self, message: Message, minute: datetime | None) -> Finding:
         remedy = f"./minutemark ingest {self._pipeline.name} --again"
         return Finding(UNSTORED, minute, key_of(message), {"stored": 1}, {"stored": 0}, remedy)
-
-    def _is_closed(self, minute: datetime) -> bool:
-        keeps = self._pipeline.lake_retention
-        return keeps is not None and minute < self._clock - keeps

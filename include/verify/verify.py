@@ -178,8 +178,7 @@ class _PipelineCheck:
     def _say_what_was_left_out(self) -> None:
         name, closed = self._pipeline.name, self._report.totals["closed"]
         if closed:
-            keeps = self._pipeline.lake_retention
-            why = f"{self._pipeline.lake_table} keeps {keeps / DAY:g} days" if keeps else "their ledger says so"
+            why = self._pipeline.keeps or "their ledger says so"
             self._report.notes.append(f"{closed:,} minutes are closed ({why}): not compared with the lake.")
         if not rules.rules(self._pipeline, "facts"):
             self._report.notes.append(f"Facts are not compared: include/sql/{name}/verify has no facts_*.sql.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
+from include.durations import minute_floor
 from include.pipelines import Pipeline
 
 UNKNOWN_ROWS = 1_000  # of a minute, before anything was merged
@@ -124,4 +125,4 @@ def estimate(raw_rows: int | None, typical_rows: float | None) -> int:
 
 def is_open(minute: datetime, clock: datetime, pipeline: Pipeline) -> bool:
     """Whether events of it are still being written, so that one read shows little. Far ahead it is not open, but wrong."""
-    return clock.replace(second=0, microsecond=0) <= minute <= clock + pipeline.future_tolerance
+    return minute_floor(clock) <= minute <= clock + pipeline.future_tolerance

@@ -242,13 +242,12 @@ def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
     binds = {
         "pipeline": pipeline.name,
         "released": RELEASED,
-        "start": drift.first_minute - DAY,
+        "start": max(
+            drift.first_minute - DAY, pipeline.first_open(server_time(cursor))
+        ),  # closed ones stay as they are
         "end": drift.ended_minute or datetime(9999, 12, 31),
         "check": f'%"{CHECKS[drift.kind][0]}"%',
     }
-    if pipeline.lake_retention is not None:  # minutes past the lake's retention stay as they are
-        now = server_time(cursor)
-        binds["start"] = max(binds["start"], now - pipeline.lake_retention)
     cursor.execute(sql("read_again"), binds)
     return cursor.rowcount
 

@@ -57,11 +57,11 @@ class Verdict:
     still_open: Mapping[datetime, str]  # left out of this batch, but not held
     waiting: Mapping[datetime, str]  # not published before all rows of their hour are read
     passes: tuple[Pass, ...]
-    left: int  # minutes to publish
+    publishable: int  # minutes
 
     @property
     def passed(self) -> bool:
-        return not self.batch_wide and (self.left > 0 or bool(self.waiting and not self.held))
+        return not self.batch_wide and (self.publishable > 0 or bool(self.waiting and not self.held))
 
     @property
     def failed(self) -> list[CheckOutcome]:
@@ -81,7 +81,8 @@ def judge(
     The check `undecided_by` has no verdict yet of `undecided` minutes. They wait, with that reason, unless another check
     fails or a release publishes them.
     """
-    outcomes, minutes = list(outcomes), frozenset(minutes)
+    given, minutes = tuple(outcomes), frozenset(minutes)
+    outcomes = list(given)
     batch_wide, reasons, names, passes = [], {}, {}, []
     for number, outcome in enumerate(outcomes):
         if outcome.outcome != "fail":
@@ -89,16 +90,16 @@ def judge(
         if not outcome.minutes or not outcome.minutes <= minutes:
             batch_wide.append(outcome)
             continue
-        pardoned = sorted(outcome.minutes & released.keys())
-        passes += [Pass(minute, outcome.check, released[minute]) for minute in pardoned]
-        guilty = sorted(outcome.minutes - released.keys())
-        for minute in guilty:
+        released_minutes = sorted(outcome.minutes & released.keys())
+        passes += [Pass(minute, outcome.check, released[minute]) for minute in released_minutes]
+        failing = sorted(outcome.minutes - released.keys())
+        for minute in failing:
             names.setdefault(minute, []).append(outcome.check)
             reasons.setdefault(minute, []).append(f"{outcome.check}: {outcome.reasons.get(minute, outcome.purpose)}")
-        if pardoned:
-            outcomes[number] = _pardoned(outcome, released, "fail" if guilty else "warn")
-    if batch_wide:  # the fault is the batch's, not these minutes'
-        return Verdict(tuple(outcomes), tuple(batch_wide), {}, {}, {}, {}, (), 0)
+        if released_minutes:
+            outcomes[number] = _with_releases(outcome, released, "fail" if failing else "warn")
+    if batch_wide:  # the fault is the batch's, not these minutes', and no release is used
+        return Verdict(given, tuple(batch_wide), {}, {}, {}, {}, (), 0)
     passes += [Pass(minute, undecided_by, released[minute]) for minute in sorted(undecided.keys() & released.keys())]
     blamed = {minute: " ".join(parts)[:_LONGEST_REASON] for minute, parts in reasons.items()}
     waiting = {
@@ -113,11 +114,11 @@ def judge(
         still_open={minute: reason for minute, reason in left_out.items() if minute in still_open},
         waiting={minute: reason for minute, reason in waiting.items() if minute not in still_open},
         passes=tuple(passes),
-        left=len(minutes) - len(left_out),
+        publishable=len(minutes) - len(left_out),
     )
 
 
-def _pardoned(outcome: CheckOutcome, released: Mapping[datetime, Release], result: str) -> CheckOutcome:
+def _with_releases(outcome: CheckOutcome, released: Mapping[datetime, Release], result: str) -> CheckOutcome:
     sample = [
         row | {"released_by": released[row["minute"]].released_by} if row["minute"] in released else row
         for row in outcome.sample

@@ -235,12 +235,14 @@ def _staging_message(pipeline: Pipeline, verdict: Verdict) -> str:
         f"{pipeline.name}_minute is triggered with `from` and `to`. To publish it as it is: "
         f"./minutemark release {pipeline.name} MINUTE, or the DAG minutemark_release."
     )
-    if verdict.left <= 0:
-        what_next = remedy if verdict.held else "It is still open: the next run reads it again."
-        return f"{_names(verdict.failed)}. No minute is left to publish. {what_next}"
-    listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.held)[:_SHOWN]) or "none"
-    passing = f"Held: {len(verdict.held)} minutes ({listed}); the other {verdict.left} pass."
-    return " ".join(filter(None, (f"{_names(verdict.failed)}.", passing, waiting, released, remedy)))
+    still_open = f"Still open, and read again by the next run: {len(verdict.still_open)}." if verdict.still_open else ""
+    if verdict.publishable:
+        listed = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in sorted(verdict.held)[:_SHOWN]) or "none"
+        passing = f"Held: {len(verdict.held)} minutes ({listed}); the other {verdict.publishable} pass."
+    else:
+        passing = "No minute is left to publish."
+    parts = (f"{_names(verdict.failed)}.", passing, still_open, waiting, released, remedy if verdict.held else "")
+    return " ".join(filter(None, parts))
 
 
 def _names(outcomes: Iterable[CheckOutcome]) -> str:

@@ -179,13 +179,10 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
 
 def _refuse_forgotten(cursor, pipeline: Pipeline, oldest: datetime) -> None:
     """Reading a minute past the lake's retention would publish only what is left of it."""
-    if pipeline.lake_retention is None:
-        return
-    first_open = server_time(cursor) - pipeline.lake_retention
+    first_open = pipeline.first_open(server_time(cursor))
     if oldest < first_open:
         raise ReleaseRefused(
-            f"{oldest:%Y-%m-%d %H:%M} of {pipeline.name} is closed: {pipeline.lake_table} keeps "
-            f"{pipeline.lake_retention.days} days, and its facts stay as they are. "
+            f"{oldest:%Y-%m-%d %H:%M} of {pipeline.name} is closed: {pipeline.keeps}, and its facts stay as they are. "
             f"Release from {first_open:%Y-%m-%d %H:%M} on."
         )
 

@@ -112,8 +112,7 @@ def _read_again_what_came_into_range(cursor, pipeline: Pipeline, before: datetim
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
     """Open those of the minutes that are closed, and in a folded hour all that held demo events only: a batch needs them."""
-    oldest = clock - pipeline.lake_retention if pipeline.lake_retention else datetime(1000, 1, 1)
-    more = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": oldest}
+    more = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": pipeline.first_open(clock)}
     touched = set(minutes)
     folded = folded_hours.folded_among(cursor, pipeline.name, touched)
     together = touched.union(*map(folded_hours.minutes_of, folded))
@@ -193,11 +192,10 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
     """Close the pending minutes past the lake's retention: the lake may have lost part of them."""
     if pipeline.lake_retention is None:
         return 0
-    days = pipeline.lake_retention / DAY
     binds = {
         "pipeline": pipeline.name,
-        "oldest": clock - pipeline.lake_retention,
-        "reason": f"The lake keeps {days:g} days; events of this minute that came later are not counted.",
+        "oldest": pipeline.first_open(clock),
+        "reason": f"{pipeline.keeps}; events of this minute that came later are not counted.",
     }
 
     def close(cursor) -> int:

@@ -1,7 +1,15 @@
 {# The condition on split_size makes each a walk of the index pending_minutes; MySQL would walk the primary key for the order. #}
+{# A folded hour is read whole or not at all: with a minute that is held or closed it is blocked, and takes no place. #}
 {% macro pending(condition, order) %}
-SELECT minute, seen_changed_at, raw_rows, split_size FROM etl.minute_ledger FORCE INDEX (pending_minutes)
-WHERE pipeline = %(pipeline)s AND pending = 1 AND {{ condition }} ORDER BY {{ order }} LIMIT %(limit)s
+SELECT minute, seen_changed_at, raw_rows, split_size FROM etl.minute_ledger AS l FORCE INDEX (pending_minutes)
+WHERE pipeline = %(pipeline)s AND pending = 1 AND {{ condition }} AND NOT EXISTS (
+  SELECT 1 FROM etl.folded_hours AS f
+  JOIN etl.minute_ledger AS b
+    ON b.pipeline = f.pipeline AND b.minute >= f.hour AND b.minute < f.hour + INTERVAL 1 HOUR
+  WHERE f.pipeline = %(pipeline)s AND f.hour = l.minute - INTERVAL MINUTE(l.minute) MINUTE
+    AND b.state IN ('held', 'closed') AND b.pending = 0
+)
+ORDER BY {{ order }} LIMIT %(limit)s
 {%- endmacro %}
 
 {% macro record_hold() %}

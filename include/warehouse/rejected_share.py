@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from include.durations import DAY, HOUR
+from include.durations import DAY, HOUR, minute_floor
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 from include.warehouse.folded_hours import hour_of
@@ -259,7 +259,7 @@ def _read(row: dict) -> Read:
 
 def _is_over(hour: datetime, clock: datetime, pipeline: Pipeline) -> bool:
     """Whether none of its minutes is open. Nothing is gained by waiting for an hour far ahead of the clock."""
-    is_past = hour + HOUR <= clock.replace(second=0, microsecond=0)
+    is_past = hour + HOUR <= minute_floor(clock)
     return is_past or hour > clock + pipeline.future_tolerance
 
 

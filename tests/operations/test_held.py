@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -317,9 +317,17 @@ def test_a_release_that_comes_after_its_own_merge_says_so(lab: Lab) -> None:
 def test_minutes_past_lake_retention_are_not_released(lab: Lab) -> None:
     hold(lab)
     forgetful = replace(RECRUITMENT, lake_retention=timedelta(days=1))
-    with pytest.raises(held.ReleaseRefused, match="10:00 of recruitment is closed: bedan.tracking keeps 1 days"):
+    with pytest.raises(
+        held.ReleaseRefused, match="10:00 of recruitment is closed: bedan.tracking keeps 1 day,"
+    ) as refused:
         held.release(lab.conn, forgetful, TEN, TEN + MINUTE, by="ann")
     assert lab.pending() == []
+    first = datetime.strptime(str(refused.value)[-20:-4], "%Y-%m-%d %H:%M")
+    with pytest.raises(
+        held.ReleaseRefused, match="no held minute|Nothing|Held minutes"
+    ) as allowed:  # held or not, it is open
+        held.release(lab.conn, forgetful, first, first + MINUTE, by="ann")
+    assert "closed" not in str(allowed.value)
 
 
 # What releases a minute without anybody's word.

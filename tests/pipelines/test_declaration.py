@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -61,3 +62,24 @@ def test_other_names_are_taken(name):
 def test_an_id_that_cannot_name_a_column_of_the_lake_is_refused(name):
     with pytest.raises(ValueError, match="event_id is .* lower-case letters"):
         replace(SHOP, event_id=name, fields=(*SHOP.fields, "eventId"))
+
+
+@pytest.mark.parametrize(
+    ("clock", "first"), [("12:34:00", "12:34"), ("12:34:00.000001", "12:35"), ("12:34:59.999999", "12:35")]
+)
+def test_the_first_open_minute_is_the_first_that_the_lake_still_has_whole(clock, first):
+    lake_clock, first = (datetime.fromisoformat(f"2026-03-02 {time}") for time in (clock, first))
+    pipeline = replace(SHOP, lake_retention=timedelta(days=1))
+    yesterday = first - timedelta(days=1)
+    assert pipeline.first_open(lake_clock) == yesterday
+    assert not pipeline.is_closed(yesterday, lake_clock)
+    assert pipeline.is_closed(yesterday - timedelta(minutes=1), lake_clock)
+    assert not replace(SHOP, lake_retention=None).is_closed(datetime(2000, 1, 1), lake_clock)
+
+
+@pytest.mark.parametrize(
+    ("retention", "words"),
+    [(timedelta(days=30), "30 days"), (timedelta(days=1), "1 day"), (timedelta(hours=36), "36 hours")],
+)
+def test_messages_name_the_retention_of_the_lake_in_whole_units(retention, words):
+    assert replace(SHOP, lake_retention=retention).keeps == f"{SHOP.lake_table} keeps {words}"

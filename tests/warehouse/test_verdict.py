@@ -25,18 +25,21 @@ def test_blame_is_collected_from_every_failing_check_but_no_warning() -> None:
     verdict = judge(result, BATCH, (), {})
     assert verdict.held == {minute(0): "a: a is right. b: b is right.", minute(1): "b: b is right."}
     assert verdict.blamed == {minute(0): ("a", "b"), minute(1): ("b",)}
-    assert (verdict.passed, verdict.left) == (True, 1)
+    assert (verdict.passed, verdict.publishable) == (True, 1)
 
 
 def test_a_still_open_minute_is_left_out_but_not_held() -> None:
     verdict = judge([failing("a", minute(2))], BATCH, {minute(2)}, {})
-    assert (verdict.held, list(verdict.still_open), verdict.left) == ({}, [minute(2)], 2)
+    assert (verdict.held, list(verdict.still_open), verdict.publishable) == ({}, [minute(2)], 2)
 
 
 @pytest.mark.parametrize("stray", [failing("a"), failing("a", minute(0), minute(9)), failing("a", minute(0), None)])
 def test_a_failure_beyond_the_batch_s_minutes_is_the_batch_s(stray: CheckOutcome) -> None:
     verdict = judge([stray, failing("b", minute(0))], BATCH, (), released(minute(0)))
     assert (verdict.passed, verdict.held, verdict.passes, verdict.batch_wide) == (False, {}, (), (stray,))
+    assert [one.outcome for one in verdict.outcomes] == ["fail", "fail"], (
+        "No release is used, so none is shown as used."
+    )
 
 
 def test_a_release_pardons_its_minute_in_every_check_and_no_other_minute() -> None:
@@ -44,7 +47,7 @@ def test_a_release_pardons_its_minute_in_every_check_and_no_other_minute() -> No
     verdict = judge(result, BATCH, (), released(minute(0)))
     assert [one.outcome for one in verdict.outcomes] == ["warn", "fail"]
     assert [(one.minute, one.check) for one in verdict.passes] == [(minute(0), "a"), (minute(0), "b")]
-    assert (list(verdict.held), verdict.left) == ([minute(1)], 2)
+    assert (list(verdict.held), verdict.publishable) == ([minute(1)], 2)
     assert [row.get("released_by") for row in verdict.outcomes[1].sample] == ["ann", None]
 
 
