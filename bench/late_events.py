@@ -113,7 +113,7 @@ def one_batch(conn, admin, events: Events, numbers: Sequence[int]) -> tuple:
     run = batches.RunInfo("bench", str(numbers[0]), minutes[-1])
     planned = [PlannedMinute(minute, None, 0) for minute in minutes]
     batch_id = batches.open_batch(conn, SHOP, run, lake_clock=minutes[-1] + 2 * MINUTE, minutes=planned)
-    in_transaction(conn, lambda cursor: _stage(cursor, batches.mint_attempt(conn, batch_id), minutes, events))
+    in_transaction(conn, lambda cursor: _stage(cursor, batches.new_attempt(conn, batch_id), minutes, events))
     if not run_gate(conn, batch_id, "staging").passed:
         raise RuntimeError(f"The staging gate refused batch {batch_id}.")
     before, began = _rows_read(admin), time.perf_counter()

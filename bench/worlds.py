@@ -101,7 +101,7 @@ class World:
         """A batch, and what the transform task hands to Spark for a new attempt at it."""
         with warehouse(WAREHOUSE_ETL) as conn:
             batch = batches.get(conn, batch_id)
-            attempt = batches.mint_attempt(conn, batch_id)
+            attempt = batches.new_attempt(conn, batch_id)
         return batch, submission.prepare(
             batch,
             attempt,

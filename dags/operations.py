@@ -25,7 +25,8 @@ SETTINGS = {
 def form(name: str) -> dict[str, Param]:
     """The form of a DAG: the parameters of that command."""
     return {
-        one.name: Param(one.form_default(), description=one.help, **one.schema()) for one in commands.get(name).form
+        parameter.name: Param(parameter.form_default(), description=parameter.help, **parameter.schema())
+        for parameter in commands.get(name).form
     }
 
 
@@ -132,14 +133,13 @@ def housekeeping_task(step: str, what: str):
     """The task of that name; its documentation is `what` it removes."""
 
     @task(task_id=step, execution_timeout=timedelta(hours=2), doc_md=what)
-    def keep_house(params=None) -> None:
+    def run_housekeeping(params=None) -> None:
         from include.housekeeping.steps import run_step
 
         days = {name.removeprefix("keep_"): value for name, value in params.items() if name.startswith("keep_")}
-        for removed in run_step(step, days, dry=params["dry_run"]):
-            print(removed)
+        run_step(step, days, dry=params["dry_run"])
 
-    return keep_house()
+    return run_housekeeping()
 
 
 def preflight_tasks() -> list:

@@ -38,7 +38,7 @@ def check_pipelines(**context) -> None:
 
     entries = watch(notify)
     print("\n".join(map(line_of, entries)))
-    metrics.of_pipelines(entries)
+    metrics.send_gauges(entries)
     ti = context["ti"]
     if has_failed(ti.get_previous_dagrun()):
         notify(Notice(ti.dag_id, "failed", OVER, "The watch runs again."))

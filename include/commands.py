@@ -231,7 +231,7 @@ COMMANDS = (
     ),
     Command(
         "housekeeping",
-        "include.housekeeping.steps:keep_house",
+        "include.housekeeping.steps:run_housekeeping",
         "Deletes data past its retention, in short transactions beside the running pipelines.",
         CHECK,
         (

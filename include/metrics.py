@@ -33,7 +33,7 @@ def name_of(metric: str, *parts: str) -> str:
     return ".".join(("minutemark", metric, *parts))
 
 
-def of_pipelines(entries: Iterable[dict]) -> None:
+def send_gauges(entries: Iterable[dict]) -> None:
     """The gauges of each entry of status.freshness; what is not known is not sent."""
     from airflow.sdk.observability import stats
 
@@ -43,7 +43,7 @@ def of_pipelines(entries: Iterable[dict]) -> None:
                 stats.gauge(name_of(metric, entry["pipeline"]), entry[figure], tags={"pipeline": entry["pipeline"]})
 
 
-def of_merge(result: MergeResult) -> None:
+def send_merge_counters(result: MergeResult) -> None:
     """Rows by fate and seconds of a batch that this merge has committed; a batch merged before was reported before."""
     from airflow.sdk.observability import stats
 

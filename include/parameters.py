@@ -77,12 +77,12 @@ class Parameter:
             if self.required:
                 raise ValueRefused(f"`{self.name}` is empty. {self.help}")
             return self.default
-        found = self.type.read(self.name, value)
-        if self.choices and found not in self.choices:
+        typed = self.type.read(self.name, value)
+        if self.choices and typed not in self.choices:
             raise ValueRefused(f"`{self.name}` is {value!r}. Choose one of {', '.join(self.choices)}.")
-        if isinstance(found, int | float) and not self._is_within(found):
+        if isinstance(typed, int | float) and not self._is_within(typed):
             raise ValueRefused(f"`{self.name}` is {value}. Write a number {self._bounds()}.")
-        return found
+        return typed
 
     def _is_within(self, number: float) -> bool:
         return (self.least is None or number >= self.least) and (self.most is None or number <= self.most)

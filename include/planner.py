@@ -47,7 +47,7 @@ def poll(pipeline: Pipeline, lake_session, conn) -> Poll:
     if due:
         ledger.record_poll(conn, pipeline, clock, {day: days[day] for day in due}, minutes)
     ledger.close_expired(conn, pipeline, clock)
-    rejected_share.judge_waiting(conn, pipeline, clock)
+    rejected_share.recheck_waiting(conn, pipeline, clock)
     ledger.record_poll_time(conn, pipeline, clock)
     return Poll(clock, change_log.digest(days), ledger.pending_count(conn, pipeline))
 

@@ -7,7 +7,7 @@ import importlib
 from airflow.plugins_manager import AirflowPlugin
 
 from plugins.access import KnownHosts, OperationsPermissions
-from plugins.priority import LiveBeforeReplay
+from plugins.priority import LiveBeforeBackfill
 from plugins.timetable import ContinuousWithBackfills
 
 
@@ -26,7 +26,7 @@ class LazyApp:
 
 class MinutemarkPlugin(AirflowPlugin):
     name = "minutemark"
-    priority_weight_strategies = [LiveBeforeReplay]
+    priority_weight_strategies = [LiveBeforeBackfill]
     timetables = [ContinuousWithBackfills]
     fastapi_apps = [{"name": "Pipelines", "app": LazyApp("plugins.pipelines_page:app"), "url_prefix": "/minutemark"}]
     # The last is the outermost.

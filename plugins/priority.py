@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
 
 LIVE_FOR = timedelta(minutes=5)
-REPLAY_WEIGHT = 1
+BACKFILL_WEIGHT = 1
 
 
-class LiveBeforeReplay(PriorityWeightStrategy):
+class LiveBeforeBackfill(PriorityWeightStrategy):
     """The task's own weight for a live run, 1 for a backfill's runs and for old runs that are cleared.
 
     Airflow takes the oldest run first among equals, so that a backfill would starve the live minute. "Reprocess
@@ -22,10 +22,10 @@ class LiveBeforeReplay(PriorityWeightStrategy):
     """
 
     def get_weight(self, ti: TaskInstance) -> int:
-        return REPLAY_WEIGHT if self._is_replay(ti) else ti.task.priority_weight
+        return BACKFILL_WEIGHT if self._is_backfill(ti) else ti.task.priority_weight
 
     @staticmethod
-    def _is_replay(ti: TaskInstance) -> bool:
+    def _is_backfill(ti: TaskInstance) -> bool:
         if ti.run_id and ti.run_id.startswith("backfill__"):
             return True
         dag_run = ti.__dict__.get("dag_run")  # loaded when a run is cleared; a new task instance has none yet

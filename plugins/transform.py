@@ -59,7 +59,7 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
                 if batch.state in ("merged", "skipped"):
                     self.log.info("Batch %s is %s already: nothing to transform.", batch.batch_id, batch.state)
                     return
-                attempt = batches.mint_attempt(conn, batch.batch_id)
+                attempt = batches.new_attempt(conn, batch.batch_id)
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         self.log.info("Batch %s of %s, attempt %s, on %s.", batch.batch_id, batch.pipeline, attempt, master)
@@ -83,7 +83,7 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
             reason = (hook and hook.reason) or str(error)
             is_final = hook.is_final if hook else isinstance(error, AirflowFailException)
             with warehouse(target) as conn:
-                batches.note(conn, batch.batch_id, f"transform_delta: {reason}")
+                batches.record_failure(conn, batch.batch_id, f"transform_delta: {reason}")
             raise (AirflowFailException if is_final else AirflowException)(reason) from error
         finally:
             shutil.rmtree(self.submission.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker

@@ -179,7 +179,7 @@ def _environment() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _same_connections() -> Iterator[None]:
-    """Put back the connections that a command takes out of this process: `environment.use` keeps only its own."""
+    """Put back the connections that a command takes out of this process: `env_file.use` keeps only its own."""
     before = _connections()
     yield
     for name in _connections().keys() - before.keys():

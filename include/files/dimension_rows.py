@@ -120,7 +120,7 @@ def _reader(kind: str, length: int | None) -> Callable[[str], object]:
     if kind in _WHOLE_BITS:
         return lambda text: _whole(text, _WHOLE_BITS[kind])
     if kind in ("decimal", "double", "float"):
-        return lambda text: _found(readings.amount(text), "is not a number")
+        return lambda text: _require(readings.amount(text), "is not a number")
     if kind in ("datetime", "timestamp"):
         return _time
     if kind == "date":
@@ -135,7 +135,7 @@ _WHOLE_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint
 T = TypeVar("T")
 
 
-def _found(value: T | None, problem: str) -> T:
+def _require(value: T | None, problem: str) -> T:
     if value is None:
         raise ValueError(problem)
     return value
@@ -143,7 +143,7 @@ def _found(value: T | None, problem: str) -> T:
 
 def _whole(text: str, bits: int) -> int:
     """12, and 12.0 as spreadsheets write it."""
-    number = _found(readings.whole_number(text), "is not a whole number")
+    number = _require(readings.whole_number(text), "is not a whole number")
     if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
         raise ValueError("is too large")
     return number
@@ -152,14 +152,14 @@ def _whole(text: str, bits: int) -> int:
 def _time(text: str) -> datetime:
     """A day alone is its midnight, as exporters and servers mean it."""
     day = f"{text} 00:00:00" if _DAY.fullmatch(text) else text
-    return _found(readings.instant(day), "is not a time (2026-11-22 14:05:00)")
+    return _require(readings.instant(day), "is not a time (2026-11-22 14:05:00)")
 
 
 def _date(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        return _found(readings.instant(text), "is not a date (2026-11-22)").date()
+        return _require(readings.instant(text), "is not a date (2026-11-22)").date()
 
 
 def _text(text: str, length: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Days of the change log that everything was merged of: what a poll reads, a row a day, must not grow for ever.
+"""Deletes days of the change log whose minutes are all merged: a poll reads one row for each day.
 
 A late touch of a forgotten day adds the day again, with that minute alone: the next poll takes it.
 """

@@ -42,8 +42,8 @@ def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta,
         _finish(reader, writer, conn, pipeline)
     removed, after = 0, oldest - LOOK_BACK
     while chunk := _candidates(conn, pipeline, after, oldest):
-        theirs = _all_demo(reader, pipeline, chunk)
-        minutes = {minute: changed_at for minute, changed_at in chunk.items() if minute in theirs}
+        demo_only = _all_demo(reader, pipeline, chunk)
+        minutes = {minute: changed_at for minute, changed_at in chunk.items() if minute in demo_only}
         if minutes and not dry:
             in_transaction(conn, lambda cursor, minutes=minutes: _close(cursor, pipeline, minutes))
             _finish(reader, writer, conn, pipeline)
@@ -73,11 +73,11 @@ def _finish(reader, writer, conn, pipeline: Pipeline) -> None:
         closed = column(cursor, sql("closed"), binds)
     for start in range(0, len(closed), _MINUTES_PER_CHUNK):
         minutes = closed[start : start + _MINUTES_PER_CHUNK]
-        theirs = _all_demo(reader, pipeline, minutes)
+        demo_only = _all_demo(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
         # As of the newest of them: what is written after the read carries a later time, or that of its import's beginning.
         partitions = [
-            (stamp, minute, shard) for minute, stamp in theirs.items() if stamp for shard in range(pipeline.shards)
+            (stamp, minute, shard) for minute, stamp in demo_only.items() if stamp for shard in range(pipeline.shards)
         ]
         with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
             delete = writer.prepare(statement)

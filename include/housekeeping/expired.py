@@ -33,10 +33,12 @@ def known_pipelines(conn) -> dict[str, Retention]:
     return {name: declared[name].retention if name in declared else Retention() for name in names}
 
 
-def give_up_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> list[int]:
+def close_overdue_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> list[int]:
     """Close open batches without a new attempt for `age`: backfills and manual runs that failed, of paused DAGs."""
     overdue = batches.overdue(conn, pipeline, age)
-    return overdue if dry else [batch_id for batch_id in overdue if batches.give_up(conn, pipeline, batch_id, age)]
+    return (
+        overdue if dry else [batch_id for batch_id in overdue if batches.close_overdue(conn, pipeline, batch_id, age)]
+    )
 
 
 def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False) -> int:
@@ -62,7 +64,7 @@ def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False
 
 
 def empty_payloads(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
-    """Empty the payloads of rejected events older than `age`; the rows stay, since the ledger's counts lean on them."""
+    """Empty the payloads of rejected events older than `age`; the rows stay, because the ledger's counts refer to them."""
 
     def empty(cursor, ids: Sequence[int]) -> int:
         query = "UPDATE etl.rejected_events SET payload = '' WHERE rejected_id IN (%(ids)s)"

@@ -37,7 +37,7 @@ class RetentionRefused(MinutemarkError):
 
 
 @dataclass(frozen=True)
-class Removed:
+class StepResult:
     """What one step did in one place; str() is its line."""
 
     where: str  # a pipeline, or what is shared
@@ -48,34 +48,34 @@ class Removed:
         return f"{self.where}: {self.count} {self.what}"
 
 
-def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Dead staging, payloads of rejected events, samples of checks, counts of fields, drift and batches past their retention."""
     with warehouse(WAREHOUSE_ETL) as conn:
         kept = {name: kept_for(retention, days) for name, retention in expired.known_pipelines(conn).items()}
         given_up = []
         for name, retention in kept.items():
-            overdue = expired.give_up_batches(conn, name, retention.staging, dry=dry)
+            overdue = expired.close_overdue_batches(conn, name, retention.staging, dry=dry)
             given_up += overdue
-            yield Removed(name, "abandoned batches given up", len(overdue))
+            yield StepResult(name, "abandoned batches given up", len(overdue))
         rows = expired.remove_dead_staging(conn, given_up=given_up, dry=dry)
-        yield Removed("staging", "rows of dead attempts removed", rows)
+        yield StepResult("staging", "rows of dead attempts removed", rows)
         for name, retention in kept.items():
             payloads = expired.empty_payloads(conn, name, retention.rejected_payloads, dry=dry)
-            yield Removed(name, "payloads of rejected events emptied", payloads)
+            yield StepResult(name, "payloads of rejected events emptied", payloads)
             samples = expired.empty_samples(conn, name, retention.check_samples, dry=dry)
-            yield Removed(name, "samples of check results emptied", samples)
+            yield StepResult(name, "samples of check results emptied", samples)
             counts = expired.remove_field_counts(conn, name, retention.field_counts, dry=dry)
-            yield Removed(name, "minutes of field counts removed", counts)
+            yield StepResult(name, "minutes of field counts removed", counts)
             over = expired.remove_drifts(conn, name, retention.batches, dry=dry)
-            yield Removed(name, "records of finished drift removed", over)
+            yield StepResult(name, "records of finished drift removed", over)
             removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
-            yield Removed(name, "batches removed", removed)
+            yield StepResult(name, "batches removed", removed)
             if name in pipelines.all_pipelines():
                 own = expired.remove_of_pipeline(conn, pipelines.get(name), dry=dry)
-                yield Removed(name, "rows removed by its housekeeping.sql", own)
+                yield StepResult(name, "rows removed by its housekeeping.sql", own)
 
 
-def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Deletes merged days of the change log without recent touches from the lake, with their cursors."""
     readers: dict[str, list[pipelines.Pipeline]] = {}
     for pipeline in pipelines.all_pipelines().values():
@@ -87,11 +87,11 @@ def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[Removed]
         for lake_table, of_table in readers.items():
             age = max(kept_for(pipeline.retention, days).change_log for pipeline in of_table)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)
-            yield Removed(lake_table, "days of its change log deleted", forgotten)
-            yield Removed(lake_table, "old days kept, because minutes of them are pending or held", kept)
+            yield StepResult(lake_table, "days of its change log deleted", forgotten)
+            yield StepResult(lake_table, "old days kept, because minutes of them are pending or held", kept)
 
 
-def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Old minutes of the lake that hold nothing but invented events. Only with MINUTEMARK_DEMO=1."""
     if os.environ.get("MINUTEMARK_DEMO") != "1":
         return
@@ -100,37 +100,38 @@ def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[Remove
             if find_spec(f"include.demo.{pipeline.name}"):
                 age = kept_for(pipeline.retention, days).demo_events
                 count = remove_demo_events(reader, writer, conn, pipeline, age, dry=dry)
-                yield Removed(pipeline.name, "minutes of demo events closed, and removed from the lake", count)
+                yield StepResult(pipeline.name, "minutes of demo events closed, and removed from the lake", count)
 
 
-def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Contributions of old hours: one row per fact key instead of sixty. Facts do not change."""
     with lake(LAKE_READER) as reader:
         now = clock(reader)
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             age = kept_for(pipeline.retention, days).contributions
-            yield Removed(pipeline.name, "hours of contributions folded", fold(conn, pipeline, now, age, dry=dry))
+            yield StepResult(pipeline.name, "hours of contributions folded", fold(conn, pipeline, now, age, dry=dry))
 
 
-def make_partitions(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+def make_partitions(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Partitions of the next days, before there are rows for them: no merge waits for DDL."""
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             if partitions.tables_by_day(pipeline):
-                yield Removed(pipeline.name, "partitions made", partitions.make_ahead(conn, pipeline, dry=dry))
+                yield StepResult(pipeline.name, "partitions made", partitions.make_ahead(conn, pipeline, dry=dry))
 
 
-def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[Removed]:
+def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Old days of tables with a partition for each day, where their pipeline declares `rows_by_day`. Facts do not change."""
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
-            if pipeline.retention.rows_by_day:  # else the account may not drop them
-                age = kept_for(pipeline.retention, days).rows_by_day
-                yield Removed(pipeline.name, "partitions dropped", partitions.drop_before(conn, pipeline, age, dry=dry))  # ty: ignore[invalid-argument-type]
+            declared = pipeline.retention.rows_by_day  # else the account may not drop them
+            if declared and (age := kept_for(pipeline.retention, days).rows_by_day):
+                dropped = partitions.drop_before(conn, pipeline, age, dry=dry)
+                yield StepResult(pipeline.name, "partitions dropped", dropped)
 
 
-STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {
+STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[StepResult]]] = {
     "make_partitions": make_partitions,
     "drop_days": drop_days,
     "clean_warehouse": clean_warehouse,
@@ -140,7 +141,7 @@ STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[Removed]]] = {
 }
 
 
-def run_step(name: str, days: Mapping[str, float | None], *, dry: bool = False) -> list[Removed]:
+def run_step(name: str, days: Mapping[str, float | None], *, dry: bool = False) -> list[StepResult]:
     """One step; `days` overrides retentions by name, None leaves the declared one. Raises RetentionRefused."""
     done = []
     for removed in STEPS[name](_given(days), dry):
@@ -170,7 +171,7 @@ def _given(days: Mapping[str, float | None]) -> dict[str, float]:
 class Outcome:
     """What all steps did; their lines were reported on the way."""
 
-    removed: list[Removed]
+    removed: list[StepResult]
     failed: list[str]  # steps
 
     @property
@@ -181,7 +182,9 @@ class Outcome:
         return ""
 
 
-def keep_house(*, dry_run: bool = False, report: Callable[[str], object] = print, **keep: float | None) -> Outcome:
+def run_housekeeping(
+    *, dry_run: bool = False, report: Callable[[str], object] = print, **keep: float | None
+) -> Outcome:
     """Every step, even if others fail; `keep_<retention>` overrides a retention with so many days."""
     days, outcome = _given({name.removeprefix("keep_"): value for name, value in keep.items()}), Outcome([], [])
     for name, step in STEPS.items():

@@ -144,7 +144,7 @@ class Judge:
 
 
 def line_payload(line: str) -> str:
-    """A line that is not a record, as a rejected row keeps it: a replay leaves it alone."""
+    """A line that is not a record, as a rejected row keeps it: reprocessing skips it."""
     return json.dumps({"line": line[:_LONGEST_LINE]}, ensure_ascii=False)
 
 

@@ -90,7 +90,7 @@ def read_partitions(
 
 
 def sampled_rows(session: Session, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int]:
-    """Every given minute to the rows of the minute in the middle of its sixtieth of them; sixty small reads.
+    """The minutes in up to 60 groups, each minute with the rows that the middle one of its group has; sixty small reads.
 
     More than 5,000 rows count as 5,000. Minutes whose sample cannot be read are left out.
     """

@@ -72,7 +72,7 @@ def held_minutes(pipeline: str | None = None) -> Listing:
     with warehouse(WAREHOUSE_ETL) as conn:
         minutes = held.held_minutes(conn, chosen)
     groups = [_group(list(rows)) for _, rows in groupby(sorted(minutes, key=_cause), _cause)]
-    nothing = f"Nothing is held in {', '.join(sorted(one.name for one in chosen))}."
+    nothing = f"Nothing is held in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
     return Listing(minutes, groups, _COLUMNS, nothing, _details)
 
 

@@ -25,7 +25,7 @@ def rejected_events(pipeline: str | None = None, start: datetime | None = None, 
     account, payloads = _account()
     with warehouse(account) as conn:
         groups = rejected.by_reason(conn, chosen, Choice(None, *in_order(start, end)), payloads=payloads)
-    nothing = f"Nothing is rejected in {', '.join(sorted(one.name for one in chosen))}."
+    nothing = f"Nothing is rejected in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
     return Listing(groups, groups, _COLUMNS, nothing, _samples)
 
 

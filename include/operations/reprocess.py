@@ -1,4 +1,6 @@
-"""Reprocess: rejected events are processed again after a rule or a row was fixed. `./minutemark reprocess` and its DAG call this.
+"""Reprocess: rejected events are processed again after a rule or a row was fixed.
+
+`./minutemark reprocess` and the DAG minutemark_replay call this.
 
 Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
 the import's admission and writer. Killed anywhere and started again, it counts every row once.
@@ -196,7 +198,7 @@ def _write_imports(
                 refused.append((row["rejected_id"], str(error), error.minute or row["minute"]))
         _remember(conn, reprocessing, {minute_of(event.create_time) for event in events})
         writer.write(events)
-        rejected.settle_imports(conn, accepted, refused)
+        rejected.record_outcomes(conn, accepted, refused)
         for event in events:
             reprocessing.keys.setdefault(minute_of(event.create_time), set()).add(_origin_key(pipeline, event))
         reprocessing.written += len(accepted)

@@ -18,7 +18,7 @@ SLICE_ROWS = 50_000  # contributions, or facts, that one SELECT compares
 _STATEMENTS = {"minutes": 1, "facts": 2, "total": 1}
 
 
-class MisnamedRule(ValueError):
+class InvalidRule(ValueError):
     """A file in verify/ that is not a rule."""
 
 
@@ -101,7 +101,7 @@ def _rule(file: SqlFile) -> Rule:
     purpose = " ".join(line for line in file.header if not line.startswith(("table:", "remedy:")))
     kind = file.name.partition("_")[0]
     if len(file.statements) != _STATEMENTS.get(kind):
-        raise MisnamedRule(
+        raise InvalidRule(
             f"{file.source}: it has {len(file.statements)} statements. A file in verify/ is named minutes_*.sql or "
             "total_*.sql and has one SELECT, or facts_*.sql and has two: the end of a slice of keys, and the rows of the slice "
             "that are wrong."

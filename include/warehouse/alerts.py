@@ -71,7 +71,7 @@ def mark_notified(conn, alert: Alert, now: datetime) -> None:
 
 
 def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
-    """The alert at this check: opened, kept open with today's words, or over when it was not seen for a while."""
+    """The alert at this check: opened, kept open with the latest text, or closed after a while without the problem."""
     if problem is not None:
         words = {"found": problem.found[:500], "remedy": problem.remedy[:500]}
         if alert is None or alert.state == "over":

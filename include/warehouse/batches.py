@@ -145,7 +145,7 @@ def open_batch(
     return in_transaction(conn, record)
 
 
-def mint_attempt(conn, batch_id: int) -> int:
+def new_attempt(conn, batch_id: int) -> int:
     """A new attempt number, larger than all before; call it before the lake is read. The gate has to pass again."""
 
     def mint(cursor) -> int:
@@ -169,7 +169,7 @@ def completed_attempt(conn, batch_id: int) -> int | None:
     return value(conn.cursor(), sql("completed_attempt"), {"batch_id": batch_id})
 
 
-def note(conn, batch_id: int, reason: str) -> None:
+def record_failure(conn, batch_id: int, reason: str) -> None:
     """Keep why a step of this batch failed, for people and for the minute that may be held because of it."""
 
     def keep(cursor) -> None:
@@ -220,8 +220,8 @@ def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
         return column(cursor, sql("overdue"), {"pipeline": pipeline_name, "age": age // MICROSECOND})
 
 
-def give_up(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
-    """Close an overdue batch as failed; False if it is not overdue any more. Clearing its run asks for a new one.
+def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
+    """Close an overdue batch as failed; False if it is not overdue any more. Clear its run to open a new batch.
 
     The pipeline and the batch's row are locked first, as a merge does, so that it is not cut off in the middle.
     """

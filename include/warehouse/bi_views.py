@@ -49,7 +49,7 @@ def of_pipeline(pipeline: Pipeline) -> list[View]:
     return [view for file in files(pipeline, FILE) for view in described(file)]
 
 
-def of_pipelines(pipelines: Iterable[Pipeline]) -> list[View]:
+def send_gauges(pipelines: Iterable[Pipeline]) -> list[View]:
     """Those of several pipelines."""
     return [view for pipeline in pipelines for view in of_pipeline(pipeline)]
 

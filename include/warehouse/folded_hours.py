@@ -26,7 +26,7 @@ def minutes_of(hour: datetime) -> list[datetime]:
 
 
 def folded_among(cursor, pipeline: str, minutes: Iterable[datetime]) -> list[datetime]:
-    """The folded ones of the hours that these minutes lie in, oldest first."""
+    """The folded hours among those of these minutes, oldest first."""
     hours = sorted({hour_of(minute) for minute in minutes})
     if not hours:
         return []
@@ -45,8 +45,8 @@ def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) 
     if not missing:
         return 0
     cursor.executemany(sql("add_minute"), [(batch_id, minute, pipeline) for minute in missing])
-    [(minutes, estimated_rows)] = execute(cursor, sql("totals"), binds).fetchall()
-    cursor.execute(sql("estimate"), binds | {"minutes": minutes, "estimated_rows": estimated_rows})
+    [(minute_count, estimated_rows)] = execute(cursor, sql("totals"), binds).fetchall()
+    cursor.execute(sql("estimate"), binds | {"minutes": minute_count, "estimated_rows": estimated_rows})
     return len(missing)
 
 

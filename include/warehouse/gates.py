@@ -154,8 +154,8 @@ def _settle(
 ) -> Verdict:
     """Judge, store, settle the batch's minutes and let the merge take this attempt. Does not commit.
 
-    A gate that would hold a minute takes the pipeline's lock first: a release or an acceptance comes before that decision
-    or after it.
+    A gate that would hold a minute takes the pipeline's lock first, so no release or acceptance changes the decision
+    halfway.
     """
     changed_at = {planned.minute: planned.changed_at for planned in batch.minutes}
     shares = rejected_share.of_batch(cursor, pipeline, changed_at, batch.lake_clock, attempt)
@@ -172,7 +172,7 @@ def _settle(
     released = held.outstanding(cursor, pipeline, changed_at)
     verdict = judge(outcomes, changed_at, still_open, released, shares.waiting, rejected_share.CHECK)
     _store(cursor, batch, STAGING, attempt, verdict.outcomes)
-    _settle_minutes(cursor, batch, verdict)
+    _apply_verdict(cursor, batch, verdict)
     held.keep_passes(cursor, batch.batch_id, attempt, verdict.passes)
     drifts.record(cursor, pipeline, findings, verdict.held, on_record)
     ledger.hold(
@@ -184,7 +184,7 @@ def _settle(
         failing_checks=verdict.blamed,
         waiting=verdict.waiting,
     )
-    rejected_share.judge_again(cursor, pipeline, [*verdict.held, *verdict.waiting], batch.lake_clock)
+    rejected_share.recheck_hours(cursor, pipeline, [*verdict.held, *verdict.waiting], batch.lake_clock)
     cursor.execute(
         "UPDATE etl.batches SET checked_attempt = %(attempt)s WHERE batch_id = %(batch_id)s",
         {"batch_id": batch.batch_id, "attempt": attempt if verdict.passed else None},
@@ -203,7 +203,7 @@ def _store(cursor, batch: Batch, gate: str, attempt: int | None, outcomes: Itera
     )
 
 
-def _settle_minutes(cursor, batch: Batch, verdict: Verdict) -> None:
+def _apply_verdict(cursor, batch: Batch, verdict: Verdict) -> None:
     # An earlier gate judged an earlier attempt.
     cursor.execute(sql("plan_again"), {"batch_id": batch.batch_id})
     cursor.executemany(

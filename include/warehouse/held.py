@@ -132,7 +132,7 @@ def summary(conn, pipelines: Iterable[Pipeline]) -> str:
     """One sentence about what is held."""
     with reading(conn) as cursor:
         minutes = {pipeline.name: _held(cursor, pipeline) for pipeline in pipelines}
-    held = [f"Held in {name}: {_listed(found)}." for name, found in minutes.items() if found]
+    held = [f"Held in {name}: {_listed(of_pipeline)}." for name, of_pipeline in minutes.items() if of_pipeline]
     return f"{' '.join(held)} `./minutemark held` shows why." if held else "Nothing is held."
 
 

@@ -97,7 +97,7 @@ def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
 
 
 def is_any_due(conn, pipeline: Pipeline) -> bool:
-    """Whether a complete hour is to be announced, an offered one to be looked up in Airflow, or a merge to be checked."""
+    """Whether an hour must be announced, an offer confirmed in Airflow, or a merge checked."""
     if unchecked(conn, pipeline, 1):
         return True
     queries = (sql("to_announce"), sql("offered"))

@@ -1,5 +1,5 @@
 """The ledger: a row per pipeline and minute. A poll records what it saw, a merge what it read; the database derives
-`pending` from both, so neither can overwrite the other's news."""
+`pending` from both, so neither overwrites what the other recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ sql = Statements(__file__)
 _MINUTES_A_QUERY = 500
 COUNT_LIMIT = 10_000  # pending minutes: a larger backlog is not counted every minute
 
-JUDGED_AGAIN = "judged again"  # as held_changed_at, where it differs from every change, so that the minute is pending
+RECHECK = "judged again"  # as held_changed_at, where it differs from every change, so that the minute is pending
 # How the reasons begin for which housekeeping closes a minute that its next event opens again.
 DEMO_EVENTS_ONLY = "Demo events of long ago"
 
@@ -68,7 +68,7 @@ def record_poll(
         if news:
             _reopen(cursor, pipeline, clock, [minute for minute, _ in news])
             cursor.executemany(
-                sql("see_minute"), [(pipeline.name, minute, str(uuid), time_of(uuid)) for minute, uuid in news]
+                sql("record_change"), [(pipeline.name, minute, str(uuid), time_of(uuid)) for minute, uuid in news]
             )
         if days:
             cursor.executemany(
@@ -84,7 +84,7 @@ def record_poll_time(conn, pipeline: Pipeline, clock: datetime) -> None:
 
     def record(cursor) -> None:
         before = _last_clock(cursor, pipeline)
-        _read_again_what_came_into_range(cursor, pipeline, before or clock, clock)
+        _reread_minutes_now_in_range(cursor, pipeline, before or clock, clock)
         if before:
             hours.add_reached(cursor, pipeline, clock)
         cursor.execute(sql("record_poll_time"), {"pipeline": pipeline.name, "clock": clock})
@@ -98,7 +98,7 @@ def _last_clock(cursor, pipeline: Pipeline) -> datetime | None:
     return value(cursor, query, {"pipeline": pipeline.name})
 
 
-def _read_again_what_came_into_range(cursor, pipeline: Pipeline, before: datetime, clock: datetime) -> None:
+def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, before: datetime, clock: datetime) -> None:
     """Minutes whose events were rejected as too far ahead become pending when they are no longer. See out_of_range."""
     binds = {
         "pipeline": pipeline.name,
@@ -265,7 +265,7 @@ def hold(
     is read.
     """
     wanted = sorted(minutes)
-    cursor.executemany(sql("know_minute"), [(pipeline_name, minute) for minute, _, _ in wanted])
+    cursor.executemany(sql("add_minute"), [(pipeline_name, minute) for minute, _, _ in wanted])
     now = server_time(cursor)
     held_since = {}
     for binds in _by_minutes(pipeline_name, [minute for minute, _, _ in wanted]):
@@ -308,7 +308,7 @@ def hold(
     )
 
 
-def hold_as_read(
+def hold_without_reading(
     cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str]], failing_checks: Sequence[str]
 ) -> None:
     """Hold (minute, reason) for what its newest read counted, without another read. Does not commit.
@@ -318,13 +318,15 @@ def hold_as_read(
     wanted = sorted(minutes)
     checks = json.dumps(list(failing_checks))
     cursor.executemany(sql("record_hold_as_read"), [(checks, pipeline_name, minute) for minute, _ in wanted])
-    cursor.executemany(sql("hold_as_read"), [(reason[:500], pipeline_name, minute) for minute, reason in wanted])
+    cursor.executemany(
+        sql("hold_without_reading"), [(reason[:500], pipeline_name, minute) for minute, reason in wanted]
+    )
 
 
 def read_again(cursor, pipeline_name: str, minutes: Sequence[datetime]) -> None:
     """Make these held minutes pending: their gate may let them pass now. Does not commit."""
     for binds in _by_minutes(pipeline_name, minutes):
-        execute(cursor, sql("judge_again"), binds | {"judged_again": JUDGED_AGAIN})
+        execute(cursor, sql("recheck_hours"), binds | {"judged_again": RECHECK})
 
 
 def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, dict]:

@@ -72,7 +72,7 @@ WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS (
 ) AS d
 {{ recorded() }};
 
--- name: judge_again
+-- name: recheck_hours
 -- Makes held minutes pending.
 UPDATE etl.minute_ledger SET held_changed_at = %(judged_again)s
 WHERE pipeline = %(pipeline)s AND state = 'held' AND pending = 0 AND minute IN (%(minutes)s);
@@ -82,12 +82,12 @@ WHERE pipeline = %(pipeline)s AND state = 'held' AND pending = 0 AND minute IN (
 SELECT COUNT(*)
 FROM (SELECT 1 FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1 LIMIT %(limit)s) AS found;
 
--- name: see_minute
+-- name: record_change
 -- Records the newest change of a minute that a poll saw.
 INSERT INTO etl.minute_ledger (pipeline, minute, seen_changed_at, seen_changed_time) VALUES (%s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE seen_changed_at = VALUES(seen_changed_at), seen_changed_time = VALUES(seen_changed_time);
 
--- name: know_minute
+-- name: add_minute
 -- Adds a minute that the ledger does not have yet.
 INSERT INTO etl.minute_ledger (pipeline, minute) VALUES (%s, %s) ON DUPLICATE KEY UPDATE pipeline = VALUES(pipeline);
 
@@ -105,7 +105,7 @@ VALUES (%s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason), held_changed_at = VALUES(held_changed_at),
   waiting = VALUES(waiting), split_size = NULL;
 
--- name: hold_as_read
+-- name: hold_without_reading
 -- Holds a minute for its newest change.
 UPDATE etl.minute_ledger SET state = 'held', reason = %s, held_changed_at = seen_changed_at, waiting = 0, split_size = NULL
 WHERE pipeline = %s AND minute = %s;

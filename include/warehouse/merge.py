@@ -66,7 +66,7 @@ class MergeResult:
 def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult:
     """Publish the attempt that passed the staging gate. Doing it again changes nothing.
 
-    Retries, in a new session, what a deadlock, a lock timeout or a lost session undid. Raises BatchRefused.
+    After a deadlock, a lock timeout or a lost session it retries in a new session. Raises BatchRefused.
     """
     from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_random_exponential
 
@@ -140,7 +140,7 @@ def _publish(cursor, pipeline: Pipeline, batch_id: int) -> MergeResult:
                 if (table := _contributions_of(statement, pipeline)) is not None:
                     inserted[table] = inserted.get(table, 0) + cursor.rowcount
         query = "SELECT minute FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'merged'"
-        rejected_share.judge_again(cursor, pipeline, column(cursor, query, binds), batch["lake_clock"])
+        rejected_share.recheck_hours(cursor, pipeline, column(cursor, query, binds), batch["lake_clock"])
     _remove_staged(cursor, pipeline, batch_id)
     return _result(cursor, batch_id, changed=True, inserted=inserted)
 
@@ -178,7 +178,7 @@ def _drop_superseded(cursor, binds: dict) -> None:
 
 
 def oldest_kept_batch(cursor) -> int:
-    """The id before which what check_warehouse reads of a batch may go: that batch was opened before the last day."""
+    """Batches with a smaller id were opened more than a day ago: what check_warehouse reads of them can be deleted."""
     return value(cursor, sql("oldest_kept_batch")) or 0
 
 

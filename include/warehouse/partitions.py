@@ -162,10 +162,10 @@ def _today(conn) -> date:
 
 def _has_many_rows(conn, table: str, partition: Partition) -> bool:
     with reading(conn) as cursor:  # an open transaction would keep the DDL waiting
-        found = value(
+        row_count = value(
             cursor, sql("rows_up_to", table=table, partition=partition.name), {"most": _MOST_ROWS_TO_COPY + 1}
         )
-    return found > _MOST_ROWS_TO_COPY
+    return row_count > _MOST_ROWS_TO_COPY
 
 
 def _is_inside(day: date, partition: Partition) -> bool:

@@ -1,4 +1,4 @@
-"""Rejected events: how many there are for which reason, and which of them a replay takes."""
+"""Rejected events: how many there are for which reason, and which of them reprocessing selects."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def stored(conn, rejected_ids: Sequence[int]) -> list[dict]:
         return rows(cursor, sql("stored"), {"ids": rejected_ids})
 
 
-def settle_imports(conn, accepted: Iterable[int], refused: Iterable[tuple[int, str, datetime | None]]) -> None:
+def record_outcomes(conn, accepted: Iterable[int], refused: Iterable[tuple[int, str, datetime | None]]) -> None:
     """Delete the rows that are safe in the lake, and keep the newest reason of those that are not: one transaction."""
 
     def settle(cursor) -> None:

@@ -1,8 +1,9 @@
 """The rejected share of an hour of create_time, by which minutes with many rejected rows are judged (ADR 29).
 
-A minute alone has too few rows for a share, and a batch is an accident. So a minute that rejects many of its rows is judged
-by all rows of its hour, as the newest read of each minute counted them, published or not. While some of them are unread,
-the minute waits. The verdict therefore depends on what the lake holds, and not on the order or the size of the reads.
+One minute has too few rows for a meaningful share, and the size of a batch is arbitrary. So a minute that rejects many of
+its rows is judged by all rows of its hour, as the newest read of each minute counted them, published or not. While some of
+them are unread, the minute waits. The verdict therefore depends on what the lake has, and not on the order or the size of
+the reads.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Hour:
 
     @property
     def is_bad(self) -> bool:
-        """Of the rows so far: a producer that breaks is noticed at once, and a better rest of the hour acquits."""
+        """Of the rows read so far, so that a broken producer is noticed at once. A good rest of the hour corrects it."""
         return self.rows >= LEAST_ROWS and _above(self.rejected, self.rows, PERCENT)
 
 
@@ -92,7 +93,7 @@ class Shares:
     waiting: Mapping[datetime, str]
 
 
-def judge_batch(hours: Iterable[Hour], batch: Collection[datetime]) -> Shares:
+def check_batch(hours: Iterable[Hour], batch: Collection[datetime]) -> Shares:
     """The verdict of a batch's minutes; reasons name figures of the minute only, so that they do not depend on the order."""
     offending, reasons, warnings, waiting = [], {}, [], {}
     for hour in hours:
@@ -155,10 +156,10 @@ def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: d
     # The ledger is read for these hours only: a batch of a long sound history has none.
     notable = {hour for hour, reads in in_hours.items() if _is_notable(reads)}
     batch = {minute: read for minute, read in counted.items() if hour_of(minute) in notable}
-    return judge_batch(_hours(cursor, pipeline, notable, clock, batch), frozenset(minutes))
+    return check_batch(_hours(cursor, pipeline, notable, clock, batch), frozenset(minutes))
 
 
-def judge_again(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> None:
+def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> None:
     """Change the verdicts of other minutes in the hours of these, which were just read. Does not commit.
 
     Take the pipeline's lock first.
@@ -167,13 +168,13 @@ def judge_again(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock: 
     affected = _with_suspects(cursor, pipeline, in_range)
     for hour in _hours(cursor, pipeline, affected, clock):
         to_hold, to_read = changed_verdicts(hour)
-        ledger.hold_as_read(
+        ledger.hold_without_reading(
             cursor, pipeline.name, [(read.minute, f"{CHECK}: {_reason(read)}") for read in to_hold], [CHECK]
         )
         ledger.read_again(cursor, pipeline.name, [read.minute for read in to_read])
 
 
-def judge_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
+def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
     """Judge held minutes whose hour is over since they were held: those that wait, and those of an hour that was bad so far.
 
     No read of the hour needs to follow its end. Hours of more than a day ago were judged when they were read.
@@ -187,7 +188,7 @@ def judge_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
 
     def judge(cursor) -> None:
         lock(cursor, pipeline)
-        judge_again(cursor, pipeline, minutes, clock)
+        recheck_hours(cursor, pipeline, minutes, clock)
 
     in_transaction(conn, judge)
 

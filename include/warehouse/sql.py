@@ -52,7 +52,7 @@ class Check:
     query: str
 
 
-class MisnamedCheck(ValueError):
+class InvalidCheck(ValueError):
     """A check file that does not say what it is."""
 
 
@@ -131,11 +131,11 @@ def _check(file: SqlFile) -> Check:
     severity = next((line.partition(":")[2].strip() for line in file.header if line.startswith("severity:")), None)
     purpose = " ".join(line for line in file.header if not line.startswith("severity:"))
     if severity not in ("fail", "warn"):
-        raise MisnamedCheck(
+        raise InvalidCheck(
             f"{file.source}: its header must say `-- severity: fail` or `-- severity: warn`, not {severity!r}."
         )
     if len(file.statements) != 1:
-        raise MisnamedCheck(
+        raise InvalidCheck(
             f"{file.source}: a check is one SELECT, so that it sees one snapshot; here are {len(file.statements)} statements."
         )
     return Check(file.name, severity, purpose, file.statements[0])

@@ -27,7 +27,7 @@ FIRST = [
 LATE = [click(NOON + MINUTE, 20, bid="8"), click(NOON + 40 * MINUTE, 21)]
 
 
-def keep_house() -> dict[str, int]:
+def run_housekeeping() -> dict[str, int]:
     """Every step as a year later: everything is as old as its retention."""
     for table, column in {
         "etl.batches": "opened_at", "etl.attempts": "started_at", "etl.check_results": "checked_at",
@@ -41,7 +41,7 @@ def test_late_events_of_a_folded_hour_are_counted_with_everything_else_of_it(air
     write(FIRST)
     airflow.catch_up()
     facts = query("SELECT * FROM recruitment.events ORDER BY 1, 2, 3, 4, 5, 6")
-    done = keep_house()
+    done = run_housekeeping()
     assert (done["hours of contributions folded"], done["payloads of rejected events emptied"]) == (2, 1)
     assert query("SELECT * FROM recruitment.events ORDER BY 1, 2, 3, 4, 5, 6") == facts
     as_if_settled()

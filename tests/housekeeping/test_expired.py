@@ -83,7 +83,7 @@ def test_an_abandoned_open_batch_is_given_up_with_its_staging(lab: Lab) -> None:
     with pytest.raises(BatchRefused, match="no run has worked on it for 2 days.*wait_for_changes"):
         merge.merge(batch_id)
     with pytest.raises(BatchRefused, match="wait_for_changes"):
-        batches.mint_attempt(lab.conn, batch_id)
+        batches.new_attempt(lab.conn, batch_id)
 
 
 # The look at what is overdue is old when its turn comes: a person has cleared the run meanwhile.

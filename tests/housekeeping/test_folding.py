@@ -328,8 +328,8 @@ def test_a_folded_hour_that_fails_alone_while_others_pass_is_held(lab: Lab) -> N
     two_folded_hours(lab)
     lab.see(minute(1), at=CLOCK - 300 * SECOND)
     batch_id = lab.open(minute(1), run_id="fails", split_size=1)
-    batches.mint_attempt(lab.conn, batch_id)
-    batches.mint_attempt(lab.conn, batch_id)
+    batches.new_attempt(lab.conn, batch_id)
+    batches.new_attempt(lab.conn, batch_id)
     lab.publish({minute(130): [contribution()]}, run_id="other", is_delta=False)
     batches.close_abandoned(lab.conn, RECRUITMENT, "recruitment_minute", "next")
     assert lab.query("SELECT minute FROM etl.minute_ledger WHERE state = 'held'") == [(minute(1),)]

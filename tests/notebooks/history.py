@@ -71,7 +71,7 @@ def _open_batch(pipeline: Pipeline) -> int:
 def _transform(batch_id: int) -> None:
     with warehouse() as conn:
         batch = batches.get(conn, batch_id)
-        attempt = batches.mint_attempt(conn, batch_id)
+        attempt = batches.new_attempt(conn, batch_id)
     submitted = submission.prepare(
         batch,
         attempt,

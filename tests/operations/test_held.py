@@ -234,8 +234,8 @@ def test_a_minute_held_for_failing_in_spark_gets_another_try_and_voids_its_relea
     lab.see(minute(0))
     for run_id in ("first", "second"):
         batch_id = lab.open(minute(0), split_size=1, run_id=run_id)
-        batches.mint_attempt(lab.conn, batch_id)
-        batches.mint_attempt(lab.conn, batch_id)
+        batches.new_attempt(lab.conn, batch_id)
+        batches.new_attempt(lab.conn, batch_id)
         lab.publish({minute(1): [contribution()]}, run_id=f"beside {run_id}", is_delta=False)
         batches.close_abandoned(lab.conn, RECRUITMENT, "recruitment_minute", f"after {run_id}")
         assert (lab.ledger(minute(0))["state"], lab.pending()) == ("held", [])

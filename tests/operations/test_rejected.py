@@ -100,7 +100,7 @@ def test_the_other_client_library_finds_the_same(lab: Lab, monkeypatch: pytest.M
         assert rejected.lake_keys(conn, RECRUITMENT, Choice(None, minute(0))) == {minute(0): {"a"}}
         [(rejected_id,)] = lab.query("SELECT rejected_id FROM etl.rejected_events")
         assert rejected.stored(conn, [rejected_id])[0]["reason"] == "bid is negative: -3"
-        rejected.settle_imports(conn, [], [(rejected_id, "größer", None)])
+        rejected.record_outcomes(conn, [], [(rejected_id, "größer", None)])
         assert rejected.stored(conn, [rejected_id])[0]["reason"] == "größer"
 
 

@@ -238,7 +238,7 @@ def test_a_replay_that_is_killed_loses_nothing_and_counts_once(lab: Lab, now, ou
     place = {
         "before the write": (EventWriter, "_write_window"),
         "before the touch": (change_log, "touch"),
-        "before the deletion": (reprocess.rejected, "settle_imports"),
+        "before the deletion": (reprocess.rejected, "record_outcomes"),
     }[killed]
     monkeypatch.setattr(*place, die)
     with pytest.raises(KeyboardInterrupt):

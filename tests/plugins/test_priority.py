@@ -9,12 +9,12 @@ from tests import airflow_home  # noqa: F401  (before Airflow)
 
 
 def weight(run_id: str, run_after: datetime | None = None) -> int:
-    from plugins.priority import LiveBeforeReplay
+    from plugins.priority import LiveBeforeBackfill
 
     task_instance = SimpleNamespace(run_id=run_id, task=SimpleNamespace(priority_weight=100))
     if run_after:
         task_instance.dag_run = SimpleNamespace(run_after=run_after)
-    return LiveBeforeReplay().get_weight(task_instance)
+    return LiveBeforeBackfill().get_weight(task_instance)
 
 
 def test_new_runs_keep_the_weight_of_their_task():

@@ -618,5 +618,5 @@ def test_files_of_rules_state_their_purpose_and_every_pipeline_compares_its_fact
 def test_a_file_that_is_not_a_rule_is_refused(tmp_path) -> None:
     path = tmp_path / "minutes_x.sql"
     path.write_text("-- Nothing.\nSELECT 1; SELECT 2;")
-    with pytest.raises(rules.MisnamedRule, match="2 statements"):
+    with pytest.raises(rules.InvalidRule, match="2 statements"):
         rules._rule(SqlFile(path.stem, path, path.read_text()))

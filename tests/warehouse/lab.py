@@ -103,7 +103,7 @@ class Lab:
 
     def stage(self, batch_id: int, rows: dict[datetime, list[dict]], *, ignored=0, rejects=(), counts=None) -> int:
         """A new attempt of the batch with these contributions; `rejects` are (minute, reason). Counts for every minute."""
-        attempt = batches.mint_attempt(self.conn, batch_id)
+        attempt = batches.new_attempt(self.conn, batch_id)
         cursor = self.conn.cursor()
         for at, contributions in rows.items():
             for number, row in enumerate(contributions):

@@ -18,7 +18,7 @@ FOUR = [minute(number) for number in range(4)]
 
 def fail_in_spark(lab: Lab, batch_id: int, times: int = 2) -> None:
     for _ in range(times):
-        batches.mint_attempt(lab.conn, batch_id)
+        batches.new_attempt(lab.conn, batch_id)
 
 
 def next_run(lab: Lab, run_id: str = "next") -> list[int]:
@@ -46,13 +46,13 @@ def test_a_batch_remembers_what_its_run_needs(lab: Lab) -> None:
 
 def test_attempts_grow_and_end_with_the_batch(lab: Lab) -> None:
     batch_id = lab.open(minute(0))
-    first, second = batches.mint_attempt(lab.conn, batch_id), batches.mint_attempt(lab.conn, batch_id)
+    first, second = batches.new_attempt(lab.conn, batch_id), batches.new_attempt(lab.conn, batch_id)
     assert second > first
     lab.stage(batch_id, {minute(0): [contribution()]})
     assert lab.check(batch_id).passed
     merge.merge(batch_id)
     with pytest.raises(BatchRefused, match="is merged.*wait_for_changes"):
-        batches.mint_attempt(lab.conn, batch_id)
+        batches.new_attempt(lab.conn, batch_id)
 
 
 # ⚑ last, as completion marker, a counts row for every minute of the batch, zeros included
@@ -74,7 +74,7 @@ def test_clearing_a_run_from_its_sensor_replaces_its_batch(lab: Lab) -> None:
     assert batches.get(lab.conn, old).reason == f"replaced by batch {new}"
     assert [batches.get(lab.conn, one).state for one in (old, bystander, new)] == ["failed", "open", "open"]
     with pytest.raises(BatchRefused, match="replaced by batch"):
-        batches.mint_attempt(lab.conn, old)
+        batches.new_attempt(lab.conn, old)
 
 
 # ⚑ a batch that fails twice in Spark or merge is split
@@ -120,7 +120,7 @@ def test_a_minute_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:
     lab.see(minute(0), minute(1))
     alone = lab.open(minute(0), split_size=1)
     fail_in_spark(lab, alone)
-    batches.note(lab.conn, alone, "java.lang.OutOfMemoryError")
+    batches.record_failure(lab.conn, alone, "java.lang.OutOfMemoryError")
     lab.publish({minute(1): [contribution()]}, run_id="other", is_delta=False)
     next_run(lab)
     row = lab.ledger(minute(0))

@@ -120,7 +120,7 @@ def test_a_batch_of_superseded_minutes_is_skipped(lab: Lab) -> None:
 # ⚑ staging key is (attempt, …): a driver that was thought dead keeps writing
 def test_rows_of_another_attempt_never_reach_the_facts(lab: Lab) -> None:
     batch_id = lab.open(minute(0))
-    zombie = batches.mint_attempt(lab.conn, batch_id)
+    zombie = batches.new_attempt(lab.conn, batch_id)
     attempt = lab.stage(batch_id, {minute(0): [contribution(clicks=2, event_count=2)]})
     row = contribution(clicks=100, event_count=100)
     lab.query(

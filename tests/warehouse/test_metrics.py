@@ -96,7 +96,7 @@ def test_a_look_sends_how_each_pipeline_is(lab: Lab, statsd: Listener) -> None:
     lab.see(waiting, held, at=now - 100 * SECOND, clock=now)
     ledger.hold(lab.conn.cursor(), "recruitment", [(held, str(touched_at(now - 100 * SECOND)), "shrunk")], None)
     lab.conn.commit()
-    metrics.of_pipelines(watch(lambda notice: True))
+    metrics.send_gauges(watch(lambda notice: True))
     sent = statsd.ours()
     figures = {}
     for name, value in sent.items():
@@ -124,5 +124,5 @@ def test_without_metrics_nothing_is_opened_or_sent(lab: Lab) -> None:
 
     initialize()
     run_merge(checked_batch(lab))
-    metrics.of_pipelines(watch(lambda notice: True))
+    metrics.send_gauges(watch(lambda notice: True))
     assert type(stats._get_backend()) is NoStatsLogger

@@ -256,8 +256,8 @@ def test_splitting_finds_the_poisonous_minute_and_holds_it(lab: Lab, reader, wri
         touch(writer, now - MINUTE)  # fresh minutes continue
         batch_id = delta(reader, lab, f"run-{number}")
         if poison in opened(lab, batch_id):
-            batches.mint_attempt(lab.conn, batch_id)
-            batches.mint_attempt(lab.conn, batch_id)
+            batches.new_attempt(lab.conn, batch_id)
+            batches.new_attempt(lab.conn, batch_id)
         else:
             publish(lab, batch_id)
         states = dict(lab.query("SELECT minute, state FROM etl.minute_ledger"))

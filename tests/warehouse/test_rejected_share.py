@@ -53,7 +53,7 @@ def read(lab: Lab, lake: dict[datetime, Rows], minutes: Iterable[datetime], **op
 def finish(lab: Lab, lake: dict[datetime, Rows], clock: datetime = CLOCK) -> None:
     """Runs until nothing is pending."""
     for _ in range(20):
-        rejected_share.judge_waiting(lab.conn, lab.pipeline, clock)
+        rejected_share.recheck_waiting(lab.conn, lab.pipeline, clock)
         if not (pending := lab.pending()):
             return
         read(lab, lake, pending, clock=clock)
@@ -130,7 +130,7 @@ def live(lab: Lab, lake: dict[datetime, Rows]) -> None:
     for some in chunks(sorted(lake), 2):
         clock = some[-1] + MINUTE + 20 * SECOND
         lab.see(*some, at=clock - 40 * SECOND, clock=clock)
-        rejected_share.judge_waiting(lab.conn, lab.pipeline, clock)
+        rejected_share.recheck_waiting(lab.conn, lab.pipeline, clock)
         read(lab, lake, lab.pending(), clock=clock)
 
 
@@ -221,9 +221,9 @@ def test_a_suspect_minute_waits_for_its_hour_and_raises_no_alarm(lab: Lab) -> No
     assert status.freshness_of(lab.conn, lab.pipeline)["held"] == 0
     assert [held_minute["status"] for held_minute in held.held_minutes(lab.conn, [lab.pipeline])] == ["waiting"]
 
-    rejected_share.judge_waiting(lab.conn, lab.pipeline, at_noon(59))
+    rejected_share.recheck_waiting(lab.conn, lab.pipeline, at_noon(59))
     assert lab.pending() == []
-    rejected_share.judge_waiting(lab.conn, lab.pipeline, at_noon(60))
+    rejected_share.recheck_waiting(lab.conn, lab.pipeline, at_noon(60))
     assert [held_minute["status"] for held_minute in held.held_minutes(lab.conn, [lab.pipeline])] == ["due"]
     finish(lab, lake, at_noon(60))
     assert lab.facts() == {(job_of(at), 0): rows.good for at, rows in lake.items()}
@@ -262,7 +262,7 @@ def test_a_minute_of_an_hour_that_was_bad_so_far_is_acquitted_by_its_end_without
         lab.see(at, at=at + 50 * SECOND, clock=at + 100 * SECOND)
         read(lab, lake, [at], clock=at + 100 * SECOND)
     assert (lab.ledger(at_noon(0))["state"], lab.ledger(at_noon(0))["waiting"]) == ("held", 0)
-    rejected_share.judge_waiting(lab.conn, lab.pipeline, at_noon(59))
+    rejected_share.recheck_waiting(lab.conn, lab.pipeline, at_noon(59))
     assert lab.pending() == []
     finish(lab, lake, at_noon(60))
     assert lab.facts() == {(job_of(at), 0): rows.good for at, rows in lake.items()}

@@ -153,12 +153,12 @@ def test_no_check_file_is_left_out() -> None:
 def test_a_check_without_severity_is_refused(tmp_path, text: str, found: str) -> None:
     path = tmp_path / "staging_x.sql"
     path.write_text(text)
-    with pytest.raises(sql.MisnamedCheck, match=f"severity: fail.*{found}"):
+    with pytest.raises(sql.InvalidCheck, match=f"severity: fail.*{found}"):
         sql._check(sql._read(path))
 
 
 def test_a_check_of_two_statements_is_refused(tmp_path) -> None:
     path = tmp_path / "staging_y.sql"
     path.write_text("-- severity: fail\nSELECT 1; SELECT 2;")
-    with pytest.raises(sql.MisnamedCheck, match="one SELECT"):
+    with pytest.raises(sql.InvalidCheck, match="one SELECT"):
         sql._check(sql._read(path))
