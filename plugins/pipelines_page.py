@@ -180,7 +180,7 @@ def backfill_plan(pipeline: Seen, conn: Reading, request: Request) -> Json:
 # What it changes
 
 
-class Release(BaseModel):
+class ReleaseRequest(BaseModel):
     """One minute, or those from `from` until before `to`; UTC."""
 
     model_config = ConfigDict(extra="forbid")
@@ -195,7 +195,7 @@ class Release(BaseModel):
     "/api/pipelines/{pipeline}/release",
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_release"))],
 )
-def release(pipeline: Annotated[Pipeline, Depends(edited)], body: Release, user: GetUserDep) -> Json:
+def release(pipeline: Annotated[Pipeline, Depends(edited)], body: ReleaseRequest, user: GetUserDep) -> Json:
     values = {"pipeline": pipeline.name, "minute": body.minute, "from": body.start, "to": body.end, "why": body.why}
     done = commands.get("release").run(values, user=user.get_name())
     return Json({"message": str(done), "minutes": done.minutes})

@@ -33,10 +33,14 @@ REAL_DATA = Path(os.environ.get("MINUTEMARK_REAL_DATA") or ROOT.parent / "shared
 # process would work alone.
 ORDER = (
     "docs",
+    "bench",
+    "lineage",
+    "plugins",
+    "docker",
+    "rehearsal",
     "dags",
     "pipelines",
     "local",
-    "stores",
     "lake",
     "files",
     "warehouse",
@@ -150,7 +154,7 @@ def real_data() -> Path:
     return REAL_DATA
 
 
-def _running_pair() -> dict[str, str] | None:
+def _running_stores() -> dict[str, str] | None:
     """Those of `python -m local.throwaway`: the first process of a session may have them, others would empty its tables."""
     file = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" and os.environ.get("MINUTEMARK_TEST_STORES")
     return json.loads(Path(file).read_text()) if file else None
@@ -201,7 +205,7 @@ def _data_folder(_environment: None) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def cassandra_node(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real node; its connections (lake_reader, lake_writer, lake_admin) are in the environment."""
-    if pair := _running_pair():
+    if pair := _running_stores():
         result = {name: pair[name] for name in map(connections.variable, connections.LAKE_LOGINS)}
         os.environ.update(result)
         yield result
@@ -215,7 +219,7 @@ def cassandra_node(_data_folder: Path) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def mariadb_server(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real MariaDB server; yields its connections, which warehouse_server puts into the environment."""
-    if pair := _running_pair():
+    if pair := _running_stores():
         yield {name: pair[name] for name in map(connections.variable, connections.WAREHOUSE_LOGINS)}
         return
     _need_stores()
@@ -238,7 +242,7 @@ def mysql_server(_data_folder: Path) -> Iterator[dict[str, str]]:
 def kafka_broker(_data_folder: Path) -> Iterator[dict[str, str]]:
     """A real broker; its connection (kafka_default) is in the environment, the ingest mode (MINUTEMARK_INGEST) is not."""
     variable = connections.variable("kafka_default")
-    if (running := _running_pair()) and variable in running:
+    if (running := _running_stores()) and variable in running:
         os.environ[variable] = running[variable]
         yield {variable: running[variable]}
         return

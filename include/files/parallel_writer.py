@@ -44,7 +44,7 @@ class ProcessEnded(MinutemarkError):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChunkResult:
     """What became of a chunk's rows."""
 
     events: int
@@ -52,7 +52,9 @@ class Outcome:
     minutes: frozenset[datetime]
 
 
-def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session) -> Iterator[tuple[list, Outcome]]:
+def written(
+    chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Session
+) -> Iterator[tuple[list, ChunkResult]]:
     """Each chunk of named tuples, in order, once its events are in the lake and their minutes in the change log.
 
     Raises LakeError or ProcessEnded. Chunks behind one that failed may be there as well: the next try writes the same
@@ -66,7 +68,9 @@ def written(chunks: Iterable[list], read: Read, pipeline: Pipeline, session: Ses
         yield from _by_several(itertools.chain([first], stamped), read, pipeline)
 
 
-def _by_several(chunks: Iterable[tuple[int, list]], read: Read, pipeline: Pipeline) -> Iterator[tuple[list, Outcome]]:
+def _by_several(
+    chunks: Iterable[tuple[int, list]], read: Read, pipeline: Pipeline
+) -> Iterator[tuple[list, ChunkResult]]:
     processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
     # Spawned, not forked: the driver's threads and connections do not survive a fork.
     pool = ProcessPoolExecutor(
@@ -98,11 +102,11 @@ class _Writer:
         self._writer = writer
         self._read = read
 
-    def write(self, chunk: list, as_of: int) -> Outcome:
+    def write(self, chunk: list, as_of: int) -> ChunkResult:
         judged = [self._read(row) for row in chunk]
         events = [row for row in judged if isinstance(row, Event)]
         refused = [row for row in judged if isinstance(row, Refused)]
-        return Outcome(len(events), refused, self._writer.write(events, as_of=as_of).minutes)
+        return ChunkResult(len(events), refused, self._writer.write(events, as_of=as_of).minutes)
 
 
 # In a process of the pool
@@ -120,7 +124,7 @@ def _begin(target: Endpoint, read: Read, pipeline: Pipeline) -> None:
     _writer = _Writer(EventWriter(_held.enter_context(lake(target)), pipeline), read)
 
 
-def _write(kind: Any, rows: list[tuple], as_of: int) -> Outcome:
+def _write(kind: Any, rows: list[tuple], as_of: int) -> ChunkResult:
     with explained(_target):  # the driver's own errors do not survive the way to the parent
         return _writer.write(list(map(kind._make, rows)), as_of)
 

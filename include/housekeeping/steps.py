@@ -168,7 +168,7 @@ def _given(days: Mapping[str, float | None]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class HousekeepingResult:
     """What all steps did; their lines were reported on the way."""
 
     removed: list[StepResult]
@@ -184,9 +184,12 @@ class Outcome:
 
 def run_housekeeping(
     *, dry_run: bool = False, report: Callable[[str], object] = print, **keep: float | None
-) -> Outcome:
+) -> HousekeepingResult:
     """Every step, even if others fail; `keep_<retention>` overrides a retention with so many days."""
-    days, outcome = _given({name.removeprefix("keep_"): value for name, value in keep.items()}), Outcome([], [])
+    days, outcome = (
+        _given({name.removeprefix("keep_"): value for name, value in keep.items()}),
+        HousekeepingResult([], []),
+    )
     for name, step in STEPS.items():
         report(f"{name}{' (dry run: nothing is changed)' if dry_run else ''}")
         try:

@@ -150,7 +150,7 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReprocessResult:
     """The result of reprocessing; `str()` describes it."""
 
     text: str
@@ -171,14 +171,14 @@ def run_reprocess(
     wait: bool = True,
     *,
     report: Callable[[str], object] = print,
-) -> Outcome:
+) -> ReprocessResult:
     """Reprocess rejected events; `report` receives the plan. Raises ReprocessingStalled."""
     choice = Choice((reason or "").strip() or None, *in_order(start, end))
     started = begin(pipelines.get(pipeline), choice, report)
     if not started.keys:
-        return Outcome("")
+        return ReprocessResult("")
     text = follow(started) if wait else f"The next runs of {pipeline}_minute process them."
-    return Outcome(text, started.rows, frozenset(started.keys), started.written, started.refused)
+    return ReprocessResult(text, started.rows, frozenset(started.keys), started.written, started.refused)
 
 
 def _write_imports(

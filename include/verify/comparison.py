@@ -1,4 +1,4 @@
-"""The verdict of one read of a minute: a decision without a store. It is only a suspicion; see minutes.py."""
+"""What one read of a minute found: a decision without a store. A difference is only a suspicion; see minutes.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from include.pipelines import Pipeline
 from include.verify.report import Finding, again
 
 
-class Verdict(StrEnum):
+class MinuteState(StrEnum):
     """What one comparison found for a minute. Only `different` and `unreadable` can become a difference."""
 
     SAME = "same"
@@ -28,10 +28,10 @@ PURPOSES = {
     "unread_rows": "The lake has rows that no read has counted, and no touch makes them pending.",
     "vanished_rows": "The lake no longer has all the rows that were read.",
     "other_rows": "The lake has as many rows as were read, but not the same ones.",
-    Verdict.UNREADABLE: "The lake has a partition of the minute that cannot be read. Everything else was verified.",
-    Verdict.PENDING: "Not yet read, or written again since: the next runs take them.",
-    Verdict.OPEN: "Not over yet: events are still being written.",
-    Verdict.HELD: "Held by a gate: what was published before stays.",
+    MinuteState.UNREADABLE: "The lake has a partition of the minute that cannot be read. Everything else was verified.",
+    MinuteState.PENDING: "Not yet read, or written again since: the next runs take them.",
+    MinuteState.OPEN: "Not over yet: events are still being written.",
+    MinuteState.HELD: "Held by a gate: what was published before stays.",
 }
 
 
@@ -72,7 +72,7 @@ class Comparison:
     """One read of a minute: what was known, what the lake held (None: not counted), and the lake's clock afterwards."""
 
     minute: datetime
-    verdict: Verdict
+    state: MinuteState
     known: Known
     in_lake: tuple[int, int] | None
     clock: datetime
@@ -82,24 +82,24 @@ class Comparison:
     def settles(self) -> bool:
         """Whether a later comparison may find something else that matters."""
         differs = self.in_lake is not None and not self.known.agrees(self.in_lake)
-        return differs and self.verdict in (Verdict.DIFFERENT, Verdict.PENDING)
+        return differs and self.state in (MinuteState.DIFFERENT, MinuteState.PENDING)
 
 
-def judge(
+def classify(
     known: Known, in_lake: tuple[int, int] | None, *, is_open: bool, is_closed: bool, is_unreadable: bool
-) -> Verdict:
+) -> MinuteState:
     """What to make of a minute. The open minute, pending and held ones are never different."""
     if is_closed or known.state == "closed":
-        return Verdict.CLOSED
+        return MinuteState.CLOSED
     if known.state == "held" and not known.waits:
-        return Verdict.HELD
+        return MinuteState.HELD
     if is_unreadable:
-        return Verdict.UNREADABLE
+        return MinuteState.UNREADABLE
     if is_open:
-        return Verdict.OPEN
+        return MinuteState.OPEN
     if known.waits or in_lake is None:
-        return Verdict.PENDING
-    return Verdict.SAME if known.agrees(in_lake) else Verdict.DIFFERENT
+        return MinuteState.PENDING
+    return MinuteState.SAME if known.agrees(in_lake) else MinuteState.DIFFERENT
 
 
 def kind_of(known: Known, in_lake: tuple[int, int]) -> str:
@@ -135,21 +135,21 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
 def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
     """What to say of a minute that is not the same."""
     known, name = comparison.known, pipeline.name
-    if comparison.verdict is Verdict.UNREADABLE and comparison.unreadable:
+    if comparison.state is MinuteState.UNREADABLE and comparison.unreadable:
         shard, why = comparison.unreadable
         where = f"{pipeline.lake_table}, partition (minute {comparison.minute}, shard {shard})"
-        return Finding(
-            comparison.verdict.value, comparison.minute, where, _rows(known.read), {"rows": "unreadable"}, why
-        )
+        return Finding(comparison.state.value, comparison.minute, where, _rows(known.read), {"rows": "unreadable"}, why)
     soon = f"{name}_minute reads it next" if known.waits else "it changed while it was read"
     reason = (known.reason or "No reason is kept").removesuffix(".")
     remedies = {
-        Verdict.PENDING: f"{soon}; verify again then",
-        Verdict.OPEN: "it is read when it is over; verify again then",
-        Verdict.HELD: reason if known.waiting else f"{reason}. Fix the cause, then {again(name, comparison.minute)}",
+        MinuteState.PENDING: f"{soon}; verify again then",
+        MinuteState.OPEN: "it is read when it is over; verify again then",
+        MinuteState.HELD: reason
+        if known.waiting
+        else f"{reason}. Fix the cause, then {again(name, comparison.minute)}",
     }
-    kind = comparison.verdict.value
-    remedy = remedies.get(comparison.verdict)
+    kind = comparison.state.value
+    remedy = remedies.get(comparison.state)
     if remedy is None:
         kind = kind_of(known, comparison.in_lake)  # ty: ignore[invalid-argument-type]
         remedy = again(name, comparison.minute)

@@ -20,7 +20,7 @@ from include.lake import change_log, counts
 from include.lake.errors import explain
 from include.pipelines import Pipeline
 from include.progress_log import Bar
-from include.verify.comparison import Comparison, Known, Verdict, judge, known_of
+from include.verify.comparison import Comparison, Known, MinuteState, classify, known_of
 from include.warehouse import ledger
 from include.warehouse.session import column, reading
 from include.warehouse.statements import Statements
@@ -93,18 +93,18 @@ class Minutes:
         comparisons = {}
         for minute in minutes:
             known, counted = after[minute], in_lake.get(minute)
-            verdict = judge(
+            state = classify(
                 known,
                 counted,
                 is_open=self._is_open(minute, clock),
                 is_closed=self._pipeline.is_closed(minute, clock),
                 is_unreadable=minute in unreadable,
             )
-            if verdict is Verdict.DIFFERENT and known.mark != before[minute].mark:
-                verdict = Verdict.PENDING  # it was counted for another read than this: evidence of nothing
+            if state is MinuteState.DIFFERENT and known.mark != before[minute].mark:
+                state = MinuteState.PENDING  # it was counted for another read than this: evidence of nothing
             if counted is None and earlier and minute in earlier:
                 counted = earlier[minute].in_lake
-            comparisons[minute] = Comparison(minute, verdict, known, counted, clock, unreadable.get(minute))
+            comparisons[minute] = Comparison(minute, state, known, counted, clock, unreadable.get(minute))
         return comparisons
 
     def settled(
@@ -152,7 +152,7 @@ class Minutes:
                     yield (
                         comparison
                         if confirmed or not _is_suspect(comparison)
-                        else replace(comparison, verdict=Verdict.PENDING)
+                        else replace(comparison, state=MinuteState.PENDING)
                     )
                 else:
                     left[minute] = comparison
@@ -198,4 +198,4 @@ def _runs_of_days(minutes: list[datetime]) -> Iterator[tuple[datetime, datetime]
 
 
 def _is_suspect(comparison: Comparison) -> bool:
-    return comparison.verdict is Verdict.DIFFERENT
+    return comparison.state is MinuteState.DIFFERENT

@@ -20,7 +20,7 @@ from include.pipelines import Pipeline
 from include.planner import minutes_between
 from include.progress_log import Bar
 from include.verify import identities, rules, unread
-from include.verify.comparison import PURPOSES, Comparison, Verdict, finding_of
+from include.verify.comparison import PURPOSES, Comparison, MinuteState, finding_of
 from include.verify.identities import Identities
 from include.verify.minutes import POLL, Minutes, chunks
 from include.verify.report import Finding, Findings, PipelineReport, Report
@@ -147,12 +147,12 @@ class _PipelineCheck:
         counted, ignored, rejected = comparison.known.fates
         rows = comparison.in_lake[0] if comparison.in_lake else 0
         self._report.add(minutes=1, lake_rows=rows, counted=counted, ignored=ignored, rejected=rejected)
-        if comparison.verdict in (Verdict.PENDING, Verdict.OPEN, Verdict.HELD, Verdict.CLOSED):
-            self._report.add(**{comparison.verdict.value: 1})
-        if comparison.verdict in (Verdict.SAME, Verdict.CLOSED):
+        if comparison.state in (MinuteState.PENDING, MinuteState.OPEN, MinuteState.HELD, MinuteState.CLOSED):
+            self._report.add(**{comparison.state.value: 1})
+        if comparison.state in (MinuteState.SAME, MinuteState.CLOSED):
             return
         finding = finding_of(self._pipeline, comparison)
-        differs = comparison.verdict in (Verdict.DIFFERENT, Verdict.UNREADABLE)
+        differs = comparison.state in (MinuteState.DIFFERENT, MinuteState.UNREADABLE)
         findings = self._report.differences if differs else self._report.apart
         findings.add(finding, PURPOSES[finding.kind])
 

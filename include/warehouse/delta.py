@@ -34,7 +34,7 @@ class PlannedMinute:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """The minutes of a batch, oldest first; `split_size` when it is one of suspects."""
 
     minutes: tuple[PlannedMinute, ...]
@@ -57,7 +57,7 @@ def plan(
     typical_rows: float | None = None,
     last: LastDelta = LastDelta(),
     folded: Mapping[datetime, Sequence[PlannedMinute]] = MappingProxyType({}),
-) -> Plan:
+) -> BatchPlan:
     """The next batch. `typical_rows` estimates a minute never read. Batches of suspects alternate with ordinary ones.
 
     `folded` gives for a pending minute of a folded hour all minutes of the hour: they are taken together.
@@ -71,8 +71,8 @@ def plan(
             suspects.sort(key=lambda planned: planned.minute >= oldest)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
-        return Plan(_that_fit(group, pipeline, typical_rows, folded, most=size), size)
-    return Plan(_that_fit(_in_turn(ordinary, clock, pipeline), pipeline, typical_rows, folded))
+        return BatchPlan(_that_fit(group, pipeline, typical_rows, folded, most=size), size)
+    return BatchPlan(_that_fit(_in_turn(ordinary, clock, pipeline), pipeline, typical_rows, folded))
 
 
 def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:

@@ -51,7 +51,7 @@ class MinuteFields:
 
 
 @dataclass(frozen=True)
-class Finding:
+class DriftFinding:
     """One minute that drifts in one field."""
 
     minute: datetime
@@ -93,13 +93,13 @@ class Records:
     def __init__(self, drifts: Iterable[Drift]) -> None:
         self.drifts = list(drifts)
 
-    def covering(self, finding: Finding) -> Drift | None:
+    def covering(self, finding: DriftFinding) -> Drift | None:
         of_field = (
             candidate for candidate in self.drifts if (candidate.kind, candidate.field) == (finding.kind, finding.field)
         )
         return next((drift for drift in of_field if drift.covers(finding.minute)), None)
 
-    def note(self, finding: Finding) -> None:
+    def note(self, finding: DriftFinding) -> None:
         """A drift that covers the minute extends to it; where there is none, one begins."""
         drift = self.covering(finding)
         if drift is None:
@@ -119,12 +119,12 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Findings:
+class DriftFindings:
     """What a batch shows, oldest first; accepted drift included."""
 
-    drifting: tuple[Finding, ...] = ()
+    drifting: tuple[DriftFinding, ...] = ()
     returned: tuple[Return, ...] = ()
-    new_fields: tuple[Finding, ...] = ()  # undeclared, where that holds nothing, and not on record yet
+    new_fields: tuple[DriftFinding, ...] = ()  # undeclared, where that holds nothing, and not on record yet
 
 
 class _Window:
@@ -177,14 +177,14 @@ class _Window:
 
 def find(
     pipeline: Pipeline, batch: Iterable[MinuteFields], history: Iterable[MinuteFields], known: Sequence[Drift]
-) -> Findings:
+) -> DriftFindings:
     """What the minutes of a batch show, compared with `history`, which are other minutes, and with what is on record."""
     judged = {fields.minute: fields for fields in batch}
     others = (fields for fields in history if fields.minute not in judged)
     window, records = _Window(), Records(known)
-    drifting: list[Finding] = []
+    drifting: list[DriftFinding] = []
     returned: list[Return] = []
-    new_fields: dict[str, Finding] = {}
+    new_fields: dict[str, DriftFinding] = {}
     for fields in sorted((*judged.values(), *others), key=lambda entry: entry.minute):
         window.move_to(fields.minute)
         if fields.minute in judged:
@@ -206,12 +206,12 @@ def find(
         window.add(fields)
     named = {drift.field for drift in known if drift.kind == APPEARED}
     unnamed = tuple(finding for name, finding in new_fields.items() if name not in named)
-    return Findings(tuple(drifting), tuple(returned), unnamed)
+    return DriftFindings(tuple(drifting), tuple(returned), unnamed)
 
 
 def _judge(
     pipeline: Pipeline, fields: MinuteFields, window: _Window, current: Sequence[Drift], on_record: Sequence[Drift]
-) -> Iterator[Finding]:
+) -> Iterator[DriftFinding]:
     usual = {(drift.kind, drift.field): drift.usual for drift in current}
     if pipeline.unknown_fields == HOLD:
         yield from _appeared(fields)
@@ -226,21 +226,21 @@ def _judge(
             )
             if names := ", ".join(list(fields.unknown)[:3]):
                 text += f" Undeclared fields: {names}."
-            yield Finding(fields.minute, DISAPPEARED, name, fields.rows, share, text)
+            yield DriftFinding(fields.minute, DISAPPEARED, name, fields.rows, share, text)
     for name in dict.fromkeys((*pipeline.numbers, *pipeline.times)):
         values, wrong = fields.present.get(name, 0), fields.unreadable.get(name, 0)
         share = _smaller(window.share(window.unreadable[name], window.present[name]), usual.get((UNREADABLE, name)))
         if values >= LEAST_VALUES and wrong > MANY_UNREADABLE * values and share is not None and share <= USUAL:
             what = "a time" if name in pipeline.times else "a number"
             text = f"{name} is not {what} in {wrong:,} of {values:,} values; over the day before in {_percent(share)}."
-            yield Finding(fields.minute, UNREADABLE, name, wrong, share, text)
+            yield DriftFinding(fields.minute, UNREADABLE, name, wrong, share, text)
     share = _smaller(window.share(window.ignored, window.rows), usual.get((IGNORED, IGNORED_ROWS)))
     expected = fields.rows * (1 - share) if share is not None else 0
     # A burst of ignored rows beside as many others as usual loses nothing.
     fewest = min(expected, window.kept_a_minute() or expected)
     if share is not None and expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < fewest:
         text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the day before {_percent(share)} were."
-        yield Finding(fields.minute, IGNORED, IGNORED_ROWS, fields.ignored, share, text)
+        yield DriftFinding(fields.minute, IGNORED, IGNORED_ROWS, fields.ignored, share, text)
 
 
 def _is_longer(fields: MinuteFields, longest: int, before: int) -> bool:
@@ -248,9 +248,11 @@ def _is_longer(fields: MinuteFields, longest: int, before: int) -> bool:
     return before + fields.rows > LONGER * longest
 
 
-def _appeared(fields: MinuteFields) -> Iterator[Finding]:
+def _appeared(fields: MinuteFields) -> Iterator[DriftFinding]:
     for name, rows in fields.unknown.items():
-        yield Finding(fields.minute, APPEARED, name, rows, None, f"{name} is not declared, and {rows:,} rows have it.")
+        yield DriftFinding(
+            fields.minute, APPEARED, name, rows, None, f"{name} is not declared, and {rows:,} rows have it."
+        )
 
 
 def _may_end(drift: Drift, minute: datetime) -> bool:

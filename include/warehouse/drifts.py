@@ -17,8 +17,8 @@ from include.warehouse.drift import (
     LEAST_ROWS,
     UNREADABLE,
     Drift,
-    Finding,
-    Findings,
+    DriftFinding,
+    DriftFindings,
     MinuteFields,
     Records,
     Return,
@@ -82,7 +82,7 @@ class Accepted:
         return f"Accepted by {self.by}: {listed}. This drift holds no minutes.{waiting}"
 
 
-def of_attempt(conn, pipeline: Pipeline, attempt: int) -> Findings:
+def of_attempt(conn, pipeline: Pipeline, attempt: int) -> DriftFindings:
     """What the minutes of this attempt show."""
     with reading(conn) as cursor:
         staged = execute(cursor, sql("staged_fields"), {"attempt": attempt}).fetchall()
@@ -98,7 +98,7 @@ def known(cursor, pipeline: Pipeline) -> list[Drift]:
     return [Drift(*row) for row in execute(cursor, sql("known"), {"pipeline": pipeline.name}).fetchall()]
 
 
-def outcomes(pipeline: Pipeline, findings: Findings, on_record: Sequence[Drift]) -> list[CheckOutcome]:
+def outcomes(pipeline: Pipeline, findings: DriftFindings, on_record: Sequence[Drift]) -> list[CheckOutcome]:
     """The findings as results of checks, without what is accepted."""
     accepted = [drift for drift in on_record if drift.accepted_by]
     open_ones = [finding for finding in findings.drifting if not Records(accepted).covering(finding)]
@@ -110,12 +110,12 @@ def outcomes(pipeline: Pipeline, findings: Findings, on_record: Sequence[Drift])
 
 
 def record(
-    cursor, pipeline: Pipeline, findings: Findings, held: Iterable[datetime], on_record: Sequence[Drift]
+    cursor, pipeline: Pipeline, findings: DriftFindings, held: Iterable[datetime], on_record: Sequence[Drift]
 ) -> None:
     """Keep what holds minutes, what is new, and what has returned. Does not commit; take the pipeline's lock first."""
     held = set(held)
     records = Records(on_record)
-    texts: dict[tuple[str, str, datetime], Finding] = {}
+    texts: dict[tuple[str, str, datetime], DriftFinding] = {}
     room = _MOST_NEW - sum(drift.kind == APPEARED for drift in on_record)
     for event in sorted((*findings.drifting, *findings.returned), key=lambda entry: entry.minute):
         if isinstance(event, Return):
@@ -141,7 +141,7 @@ def record(
             )
 
 
-def needs_lock(findings: Findings) -> bool:
+def needs_lock(findings: DriftFindings) -> bool:
     """Whether `record` may have something to write."""
     return bool(findings.drifting or findings.new_fields or findings.returned)
 
@@ -205,8 +205,10 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     return entries
 
 
-def _outcome(pipeline: Pipeline, name: str, purpose: str, severity: str, findings: Sequence[Finding]) -> CheckOutcome:
-    by_minute: dict[datetime, list[Finding]] = {}
+def _outcome(
+    pipeline: Pipeline, name: str, purpose: str, severity: str, findings: Sequence[DriftFinding]
+) -> CheckOutcome:
+    by_minute: dict[datetime, list[DriftFinding]] = {}
     for finding in findings:
         by_minute.setdefault(finding.minute, []).append(finding)
     sample = [
@@ -219,7 +221,7 @@ def _outcome(pipeline: Pipeline, name: str, purpose: str, severity: str, finding
     return CheckOutcome(name, severity, result, len(findings), sample, minutes, purpose, reasons)
 
 
-def _reason(pipeline: Pipeline, findings: Sequence[Finding]) -> str:
+def _reason(pipeline: Pipeline, findings: Sequence[DriftFinding]) -> str:
     """What a minute shows, and what to do."""
     others = len(findings) - _NAMED
     more = f" Other fields that drift: {others}." if others > 0 else ""
@@ -228,7 +230,7 @@ def _reason(pipeline: Pipeline, findings: Sequence[Finding]) -> str:
     return f"{texts}{more} Fix the producer, or: {commands}"
 
 
-def _insert(cursor, pipeline: Pipeline, drift: Drift, first: Finding) -> None:
+def _insert(cursor, pipeline: Pipeline, drift: Drift, first: DriftFinding) -> None:
     cursor.execute(
         sql("insert"),
         (

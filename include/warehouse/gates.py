@@ -11,7 +11,7 @@ from include.pipelines import Pipeline
 from include.warehouse import batches, drifts, held, ledger, rejected_share
 from include.warehouse.batches import Batch
 from include.warehouse.delta import is_open
-from include.warehouse.drift import Findings
+from include.warehouse.drift import DriftFindings
 from include.warehouse.errors import BatchRefused
 from include.warehouse.gate_verdict import CheckOutcome, Verdict, as_json, judge
 from include.warehouse.pipeline_lock import lock
@@ -150,7 +150,7 @@ def _sample(offending: list[dict]) -> list[dict]:
 
 
 def _settle(
-    cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tuple[CheckOutcome, ...], findings: Findings
+    cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tuple[CheckOutcome, ...], findings: DriftFindings
 ) -> Verdict:
     """Judge, store, settle the batch's minutes and let the merge take this attempt. Does not commit.
 

@@ -59,7 +59,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Hour:
+class HourShare:
     """The reads of an hour's minutes."""
 
     hour: datetime
@@ -93,7 +93,7 @@ class Shares:
     waiting: Mapping[datetime, str]
 
 
-def check_batch(hours: Iterable[Hour], batch: Collection[datetime]) -> Shares:
+def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> Shares:
     """The verdict of a batch's minutes; reasons name figures of the minute only, so that they do not depend on the order."""
     offending, reasons, warnings, waiting = [], {}, [], {}
     for hour in hours:
@@ -120,7 +120,7 @@ def check_batch(hours: Iterable[Hour], batch: Collection[datetime]) -> Shares:
     return Shares((failed, warned), waiting)
 
 
-def changed_verdicts(hour: Hour) -> tuple[list[Read], list[Read]]:
+def changed_verdicts(hour: HourShare) -> tuple[list[Read], list[Read]]:
     """Minutes of the hour to hold, as their rows are known, and minutes to read again, since they may be published."""
     to_hold, to_read = [], []
     for read in hour.reads:
@@ -219,7 +219,7 @@ def _hours(
     hours: Collection[datetime],
     clock: datetime,
     counted: Mapping[datetime, Read] | None = None,
-) -> list[Hour]:
+) -> list[HourShare]:
     reads: dict[datetime, list[Read]] = {hour: [] for hour in sorted(hours)}
     known = {}
     for start, end in _ranges(reads):
@@ -230,7 +230,9 @@ def _hours(
         )
     for minute, read in (known | dict(counted or {})).items():
         reads[hour_of(minute)].append(read)
-    return [Hour(hour, tuple(reads_of_hour), _is_over(hour, clock, pipeline)) for hour, reads_of_hour in reads.items()]
+    return [
+        HourShare(hour, tuple(reads_of_hour), _is_over(hour, clock, pipeline)) for hour, reads_of_hour in reads.items()
+    ]
 
 
 def _read(row: dict) -> Read:

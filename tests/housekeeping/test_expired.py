@@ -92,7 +92,7 @@ def test_a_batch_that_resumes_after_the_check_is_not_given_up(lab: Lab) -> None:
     age(lab, 3)
     assert batches.overdue(lab.conn, "recruitment", 2 * DAY) == [batch_id]
     lab.stage(batch_id, {minute(0): [contribution(clicks=2, event_count=2)]})
-    assert not batches.give_up(lab.conn, "recruitment", batch_id, 2 * DAY)
+    assert not batches.close_overdue(lab.conn, "recruitment", batch_id, 2 * DAY)
     assert lab.check(batch_id).passed
     merge.merge(batch_id)
     assert lab.facts() == {(7, 0): 2}

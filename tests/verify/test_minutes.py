@@ -18,7 +18,7 @@ from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.verify import rules, verify
-from include.verify.comparison import Known, Verdict, judge
+from include.verify.comparison import Known, MinuteState, classify
 from include.verify.minutes import Minutes
 from include.warehouse import ledger, merge
 from include.warehouse.sql import SqlFile
@@ -585,24 +585,24 @@ def test_an_unreachable_store_gives_no_verdict(good: Lab, minutemark, capsys, mo
 
 
 @pytest.mark.parametrize(
-    ("known", "in_lake", "verdict"),
+    ("known", "in_lake", "state"),
     [
-        (Known(), (0, 0), Verdict.SAME),  # a minute of a range that nobody has written
-        (Known(), (1, 5), Verdict.DIFFERENT),
-        (Known(touched="t", day_is_due=True), (0, 0), Verdict.PENDING),  # the next poll finds it
-        (Known(touched="t"), (0, 0), Verdict.DIFFERENT),  # no poll will
-        (Known("merged", read=(1, 5), seen="t", touched="t"), (1, 5), Verdict.SAME),
-        (Known("merged", read=(1, 5), seen="t", touched="t"), (1, 6), Verdict.DIFFERENT),
-        (Known("merged", pending=True, read=(1, 5), seen="t", touched="t"), (2, 6), Verdict.PENDING),
-        (Known("merged", read=(1, 5), seen="t", touched="u", day_is_due=True), (2, 6), Verdict.PENDING),
-        (Known("merged", read=(1, 5), seen="t", touched="u"), (2, 6), Verdict.DIFFERENT),
-        (Known("held", seen="t", touched="t"), (2, 6), Verdict.HELD),
-        (Known("held", pending=True, seen="u", touched="u"), (2, 6), Verdict.PENDING),  # touched after the hold
-        (Known("closed", read=(1, 5)), (0, 0), Verdict.CLOSED),
+        (Known(), (0, 0), MinuteState.SAME),  # a minute of a range that nobody has written
+        (Known(), (1, 5), MinuteState.DIFFERENT),
+        (Known(touched="t", day_is_due=True), (0, 0), MinuteState.PENDING),  # the next poll finds it
+        (Known(touched="t"), (0, 0), MinuteState.DIFFERENT),  # no poll will
+        (Known("merged", read=(1, 5), seen="t", touched="t"), (1, 5), MinuteState.SAME),
+        (Known("merged", read=(1, 5), seen="t", touched="t"), (1, 6), MinuteState.DIFFERENT),
+        (Known("merged", pending=True, read=(1, 5), seen="t", touched="t"), (2, 6), MinuteState.PENDING),
+        (Known("merged", read=(1, 5), seen="t", touched="u", day_is_due=True), (2, 6), MinuteState.PENDING),
+        (Known("merged", read=(1, 5), seen="t", touched="u"), (2, 6), MinuteState.DIFFERENT),
+        (Known("held", seen="t", touched="t"), (2, 6), MinuteState.HELD),
+        (Known("held", pending=True, seen="u", touched="u"), (2, 6), MinuteState.PENDING),  # touched after the hold
+        (Known("closed", read=(1, 5)), (0, 0), MinuteState.CLOSED),
     ],
 )
-def test_verdicts(known: Known, in_lake, verdict: Verdict) -> None:
-    assert judge(known, in_lake, is_open=False, is_closed=False, is_unreadable=False) is verdict
+def test_the_state_of_a_minute(known: Known, in_lake, state: MinuteState) -> None:
+    assert classify(known, in_lake, is_open=False, is_closed=False, is_unreadable=False) is state
 
 
 def test_files_of_rules_state_their_purpose_and_every_pipeline_compares_its_facts() -> None:

@@ -14,7 +14,7 @@ from include.warehouse.drift import (
     IGNORED_ROWS,
     UNREADABLE,
     Drift,
-    Findings,
+    DriftFindings,
     MinuteFields,
     find,
 )  # fmt: skip
@@ -34,11 +34,11 @@ def fields(
 DAY = [fields(number) for number in range(-10, 0)]
 
 
-def found(batch, history=DAY, known=(), pipeline=RECRUITMENT) -> Findings:
+def found(batch, history=DAY, known=(), pipeline=RECRUITMENT) -> DriftFindings:
     return find(pipeline, batch, history, known)
 
 
-def shown(findings: Findings) -> list[tuple]:
+def shown(findings: DriftFindings) -> list[tuple]:
     return [(one.minute, one.kind, one.field) for one in findings.drifting]
 
 
@@ -81,7 +81,7 @@ def test_when_an_absent_field_is_drift(rows: int, share: float, is_found: bool) 
     ids=["none", "few minutes", "few rows", "old", "later"],
 )
 def test_without_a_day_before_it_a_minute_is_not_judged(history) -> None:
-    assert found([fields(0, job_id=0, ignored=200)], history) == Findings()
+    assert found([fields(0, job_id=0, ignored=200)], history) == DriftFindings()
 
 
 def bursts(*present: int) -> list[MinuteFields]:
