@@ -22,6 +22,7 @@ PIPELINE = Parameter(
 ONE_OR_ALL = replace(PIPELINE, help="Only this pipeline. Empty: all pipelines.", required=False)
 WHY = Parameter("why", "Reason, kept in the record.")
 BY = Parameter("by", "Name to note beside the reason. The record names the user who runs the command.")
+REASON = Parameter("reason", "Only events whose rejection reason starts with this text.")
 FROM = Parameter("from", "First minute of the range (UTC).", MINUTE, keyword="start")
 TO = Parameter("to", "End of the range (UTC), not included.", MINUTE, keyword="end")
 FILE = Parameter(
@@ -166,7 +167,7 @@ COMMANDS = (
         "include.operations.rejected:rejected_events",
         "Lists rejected events by reason, with samples.",
         CHECK,
-        (ONE_OR_ALL, FROM, TO),
+        (ONE_OR_ALL, FROM, TO, REASON),
         details="[operations.md](operations.md#rows-are-rejected)",
         failed="List failed.",
         formats=LISTING,
@@ -217,7 +218,7 @@ COMMANDS = (
         CHECK,
         (
             PIPELINE,
-            Parameter("reason", "Only events whose rejection reason starts with this text."),
+            REASON,
             replace(FROM, help="Only events from this minute on (UTC)."),
             replace(TO, help="Only events before this minute (UTC)."),
             Parameter("wait", "Wait until the minutes are merged, and report the outcome.", FLAG, True),

@@ -19,13 +19,19 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def rejected_events(pipeline: str | None = None, start: datetime | None = None, end: datetime | None = None) -> Listing:
-    """Rejected events of one pipeline or of all, of a range of minutes or of all."""
+def rejected_events(
+    pipeline: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    reason: str | None = None,
+) -> Listing:
+    """Rejected events of one pipeline or of all, of a range of minutes or of all, with one reason or with any."""
     chosen = pipelines.named_or_all(pipeline)
     account, payloads = _account()
     with warehouse(account) as conn:
-        groups = rejected.by_reason(conn, chosen, Choice(None, *in_order(start, end)), payloads=payloads)
-    nothing = f"Nothing is rejected in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
+        groups = rejected.by_reason(conn, chosen, Choice(reason, *in_order(start, end)), payloads=payloads)
+    matching = " that matches" if start or end or reason else ""
+    nothing = f"Nothing{matching} is rejected in {', '.join(sorted(pipeline.name for pipeline in chosen))}."
     return Listing(groups, groups, _COLUMNS, nothing, _samples)
 
 

@@ -112,7 +112,9 @@ def test_the_list_cuts_payloads_to_a_readable_length(lab: Lab, minutemark, capsy
     shown = capsys.readouterr().out
     assert "bid is negative" in shown and '{"ed": "xxx' in shown
     assert max(map(len, shown.splitlines())) < 400
-    assert minutemark("rejected", "--json", "--from", "2026-03-01T10:00") == 0
+    assert minutemark("rejected", "--reason", "no job") == 0
+    assert capsys.readouterr().out == "Nothing that matches is rejected in ecommerce, recruitment.\n"
+    assert minutemark("rejected", "--json", "--from", "2026-03-01T10:00", "--reason", "bid is neg") == 0
     [group] = json.loads(capsys.readouterr().out)
     assert (group["rows"], group["reason"], group["first_minute"]) == (1, "bid is negative", "2026-03-01 10:00:00")
 

@@ -1,6 +1,6 @@
 {% set added = fact.measures | selectattr("added") | list %}
 {% if added %}
--- Every contribution has the measures that were added later. The listed minutes must be read again.
+-- Every contribution has the measures that were added later; read the listed minutes again.
 -- table: {{ fact.contributions }}
 SELECT
   c.minute{% for one in added %}, COUNT(*) AS expected_{{ one.name }}, COUNT(c.{{ one.name }}) AS found_{{ one.name }}{% endfor %}
