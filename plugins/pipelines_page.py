@@ -30,6 +30,7 @@ from include.planner import RangeRefused
 from include.warehouse.drifts import AcceptanceRefused
 from include.warehouse.errors import WarehouseError
 from include.warehouse.held import ReleaseRefused
+from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import warehouse
 from include.window import WindowRefused, open_range, parse_range
 from plugins.permissions import edited, may, may_see_rows, seen
@@ -188,7 +189,7 @@ class ReleaseRequest(BaseModel):
     minute: str | None = None
     start: str | None = Field(None, alias="from")
     end: str | None = Field(None, alias="to")
-    why: str | None = Field(None, max_length=500)
+    why: str | None = Field(None, max_length=LONGEST_REASON)
 
 
 @app.post(
@@ -209,7 +210,7 @@ class Acceptance(BaseModel):
     field: str = Field(max_length=128)
     kind: str | None = None
     drift_id: int | None = None
-    why: str | None = Field(None, max_length=500)
+    why: str | None = Field(None, max_length=LONGEST_REASON)
 
 
 @app.post(

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from include.durations import HOUR
 from include.notice import OVER, REMINDER, STARTED, Notice
+from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import in_transaction, rows
 from include.warehouse.statements import Statements
 
@@ -73,7 +74,7 @@ def mark_notified(conn, alert: Alert, now: datetime) -> None:
 def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
     """The alert at this check: opened, kept open with the latest text, or closed after a while without the problem."""
     if problem is not None:
-        words = {"found": problem.found[:500], "remedy": problem.remedy[:500]}
+        words = {"found": problem.found[:LONGEST_REASON], "remedy": problem.remedy[:LONGEST_REASON]}
         if alert is None or alert.state == "over":
             return Alert(problem.pipeline, problem.problem, "open", min(problem.since, now), now, None, **words)
         return replace(alert, seen_at=now, **words)

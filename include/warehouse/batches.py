@@ -14,6 +14,7 @@ from include.warehouse import folded_hours, ledger
 from include.warehouse.delta import LastDelta, PlannedMinute, is_open
 from include.warehouse.errors import BatchRefused
 from include.warehouse.failed_batch import Decision, FailedBatch
+from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import column, in_transaction, reading, rows, value
 from include.warehouse.statements import Statements
@@ -175,7 +176,7 @@ def record_failure(conn, batch_id: int, reason: str) -> None:
     def keep(cursor) -> None:
         cursor.execute(
             "UPDATE etl.batches SET reason = %(reason)s WHERE batch_id = %(batch_id)s AND state = 'open'",
-            {"batch_id": batch_id, "reason": " ".join(reason.split())[:500]},
+            {"batch_id": batch_id, "reason": " ".join(reason.split())[:LONGEST_REASON]},
         )
 
     in_transaction(conn, keep)

@@ -26,6 +26,7 @@ from include.warehouse.drift import (
 )  # fmt: skip
 from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.held import RELEASED
+from include.warehouse.lengths import LONGEST_NAME, LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import execute, in_transaction, reading, rows, server_time
 from include.warehouse.statements import Statements
@@ -56,7 +57,6 @@ KINDS = tuple(CHECKS)
 _SAMPLE = 10
 _NAMED = 3  # findings in the reason of a minute
 _MOST_NEW = 500  # undeclared fields on record: a producer that makes up names must not fill the table
-_LONGEST_NAME, _LONGEST_REASON = 190, 500
 
 
 class AcceptanceRefused(MinutemarkError):
@@ -178,8 +178,8 @@ def accept(
             cursor.execute(
                 sql("accept"),
                 {
-                    "by": by.strip()[:_LONGEST_NAME] or "somebody",
-                    "reason": (reason or "").strip()[:_LONGEST_REASON] or None,
+                    "by": by.strip()[:LONGEST_NAME] or "somebody",
+                    "reason": (reason or "").strip()[:LONGEST_REASON] or None,
                     "id": drift.drift_id,
                 },
             )
@@ -235,7 +235,7 @@ def _insert(cursor, pipeline: Pipeline, drift: Drift, first: DriftFinding) -> No
         sql("insert"),
         (
             pipeline.name, drift.kind, drift.field, drift.first_minute, drift.last_minute, drift.ended_minute, first.rows,
-            drift.usual, first.text[:_LONGEST_REASON],
+            drift.usual, first.text[:LONGEST_REASON],
         ))  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-_LONGEST_REASON = 500
+from include.warehouse.lengths import LONGEST_REASON
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def judge(
     if batch_wide:  # the fault is the batch's, not these minutes', and no release is used
         return Verdict(given, tuple(batch_wide), {}, {}, {}, {}, (), 0)
     passes += [Pass(minute, undecided_by, released[minute]) for minute in sorted(undecided.keys() & released.keys())]
-    blamed = {minute: " ".join(parts)[:_LONGEST_REASON] for minute, parts in reasons.items()}
+    blamed = {minute: " ".join(parts)[:LONGEST_REASON] for minute, parts in reasons.items()}
     waiting = {
         minute: reason for minute, reason in undecided.items() if minute not in blamed and minute not in released
     }

@@ -11,6 +11,7 @@ from include.durations import MINUTE
 from include.errors import MinutemarkError
 from include.pipelines import Pipeline
 from include.warehouse.gate_verdict import Pass, Release
+from include.warehouse.lengths import LONGEST_NAME, LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
 from include.warehouse.session import execute, in_transaction, reading, rows, server_time
 from include.warehouse.statements import Statements
@@ -20,7 +21,6 @@ sql = Statements(__file__)
 RELEASED = "released"  # as held_changed_at, where it differs from every change, so that the minute is pending
 _NAMED = 10  # minutes in a message
 _ALL = 2**63 - 1  # rows: no limit
-_LONGEST_NAME, _LONGEST_REASON = 190, 500
 
 
 class ReleaseRefused(MinutemarkError):
@@ -55,13 +55,13 @@ def release(
 
     They are pending until a batch merges them or they are held again. Raises ReleaseRefused where nothing there is held.
     """
-    by = by.strip()[:_LONGEST_NAME] or "somebody"
+    by = by.strip()[:LONGEST_NAME] or "somebody"
     binds = {
         "pipeline": pipeline.name,
         "start": start,
         "end": end,
         "by": by,
-        "reason": (reason or "").strip()[:_LONGEST_REASON] or None,
+        "reason": (reason or "").strip()[:LONGEST_REASON] or None,
         "released": RELEASED,
     }
 

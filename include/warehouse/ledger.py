@@ -14,6 +14,7 @@ from include.lake.keys import time_of
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours, hours
 from include.warehouse.delta import Pending
+from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import column, execute, in_transaction, reading, rows, server_time, value
 from include.warehouse.statements import Statements
 
@@ -302,7 +303,7 @@ def hold(
     cursor.executemany(
         sql("hold"),
         [
-            (pipeline_name, minute, "held", reason[:500], changed_at, int(minute in waiting))
+            (pipeline_name, minute, "held", reason[:LONGEST_REASON], changed_at, int(minute in waiting))
             for minute, changed_at, reason in to_hold
         ],
     )
@@ -319,7 +320,7 @@ def hold_without_reading(
     checks = json.dumps(list(failing_checks))
     cursor.executemany(sql("record_hold_as_read"), [(checks, pipeline_name, minute) for minute, _ in wanted])
     cursor.executemany(
-        sql("hold_without_reading"), [(reason[:500], pipeline_name, minute) for minute, reason in wanted]
+        sql("hold_without_reading"), [(reason[:LONGEST_REASON], pipeline_name, minute) for minute, reason in wanted]
     )
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from include.pipelines import Pipeline
+from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import column, execute, in_transaction, reading, rows
 from include.warehouse.statements import Statements
 
@@ -19,7 +20,6 @@ _PAYLOAD_SHOWN = 300  # characters
 _KEYS_A_QUERY = 500
 _LONGEST_KEY = 190
 _TOPIC_ID = re.compile(r"@[^/]*")
-_LONGEST_REASON = 500
 _LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet take 16 MB
 
 
@@ -109,7 +109,7 @@ def keep_in(cursor, pipeline: str, origin: str, refused: Iterable[Refusal]) -> N
                 "origin": origin,
                 "origin_key": row.key[:_LONGEST_KEY],
                 "minute": row.minute,
-                "reason": row.reason[:_LONGEST_REASON],
+                "reason": row.reason[:LONGEST_REASON],
                 "payload": row.payload[:_LONGEST_PAYLOAD],
             },
         )
@@ -179,7 +179,7 @@ def record_outcomes(conn, accepted: Iterable[int], refused: Iterable[tuple[int, 
         )
         cursor.executemany(
             "UPDATE etl.rejected_events SET reason = %s, minute = %s WHERE rejected_id = %s",
-            [(reason[:500], minute, rejected_id) for rejected_id, reason, minute in sorted(refused)],
+            [(reason[:LONGEST_REASON], minute, rejected_id) for rejected_id, reason, minute in sorted(refused)],
         )
 
     in_transaction(conn, settle)

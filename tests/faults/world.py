@@ -149,11 +149,11 @@ class World:
         self.send([row], by_topic=by_topic)
 
     def replace(self, sent: Sequence[Mapping], rows: Sequence[Mapping[str, str | None]]) -> None:
-        """Send these rows, which have the ids of others that were sent, in their place."""
+        """Send these rows by topic, which have the ids of others that were sent, in their place."""
         ids = {row["create_time"] for row in sent}
         with self._lock:
             self.sent = [one for one in self.sent if one["create_time"] not in ids]
-        self.send(rows)
+        self.send(rows, by_topic=True)
 
     def other_day(self) -> datetime:
         """Noon of a day that nothing was sent for, two days before the one of the last call."""
@@ -266,6 +266,11 @@ class World:
     def has_failed_try(self, run_id: str) -> bool:
         """Whether a task of the run has failed, even if it is to be tried again."""
         return bool(self.airflow.tasks(self._dag_of[run_id], run_id, "failed", "up_for_retry"))
+
+    def has_active_task(self, dag_id: str) -> bool:
+        """Whether a task of its newest runs is about to start, or runs."""
+        going = (run["dag_run_id"] for run in self.airflow.runs(dag_id) if run["state"] == "running")
+        return any(self.airflow.tasks(dag_id, run_id, "queued", "running") for run_id in going)
 
     def _over(self, run_id: str) -> str | None:
         state = self.airflow.run_state(self._dag_of[run_id], run_id)

@@ -1,0 +1,82 @@
+"""Backups of the stack's stores, made and restored as docs/continuity.md describes: a dump of the warehouse, the lake's files."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from include import pipelines
+from include.connections import WAREHOUSE_ADMIN, endpoint
+from include.lake.session import lake
+from local import layout, start, supervisor
+from local.servers import mariadb
+from tests.faults.world import NotHere, World
+
+LAKE = start.CASSANDRA  # the program, and the folder of its data
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """Where a scenario keeps its backup."""
+    with tempfile.TemporaryDirectory(prefix="mm-backup-") as name:
+        yield Path(name)
+
+
+def dump_warehouse(world: World, file: Path) -> None:
+    """A consistent dump of the warehouse, beside what runs."""
+    databases = sorted({"etl", *pipelines.all_pipelines()})
+    with file.open("wb") as dump:
+        _client(world, "mariadb-dump", "--single-transaction", "--databases", *databases, stdout=dump)
+
+
+def restore_warehouse(world: World, file: Path) -> None:
+    """The warehouse as it was, and nothing that came later."""
+    with world.admin() as cursor:
+        for database in {"etl", *pipelines.all_pipelines()}:
+            cursor.execute(f"DROP DATABASE `{database}`")
+    with file.open("rb") as dump:
+        _client(world, "mariadb", stdin=dump)
+
+
+def _client(world: World, program: str, *arguments: str, **streams) -> None:
+    if world.stack.warehouse != start.MARIADB:
+        raise NotHere("only MariaDB's client programs are part of the stack")
+    server = endpoint(WAREHOUSE_ADMIN)
+    options = f"[client]\nhost={server.host}\nport={server.port}\nuser={server.login}\npassword={server.password}\n"
+    with tempfile.NamedTemporaryFile("w", suffix=".cnf") as file:  # mode 0600: no password among the arguments
+        file.write(options)
+        file.flush()
+        path = mariadb.Server.unpacked() / "bin" / program
+        subprocess.run([path, f"--defaults-file={file.name}", *arguments], check=True, timeout=120, **streams)
+
+
+def copy_lake(world: World, copy: Path) -> None:
+    """The node's files, of one moment."""
+    with _lake_down(world):
+        shutil.copytree(layout.DATA / LAKE, copy)
+
+
+def restore_lake(world: World, copy: Path) -> None:
+    """The node as it was."""
+    with _lake_down(world):
+        shutil.rmtree(layout.DATA / LAKE)
+        shutil.copytree(copy, layout.DATA / LAKE)
+
+
+@contextlib.contextmanager
+def _lake_down(world: World) -> Iterator[None]:
+    supervisor.stop(LAKE)
+    try:
+        yield
+    finally:
+        supervisor.start(LAKE)
+
+    def answers() -> bool:
+        with lake("lake_reader") as session:
+            return bool(session.execute("SELECT key FROM system.local").one())
+
+    world.until(answers, "the lake to answer", 120, every=1)
