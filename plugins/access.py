@@ -147,7 +147,7 @@ async def _user(request) -> Any:
 
 def _refusal(route: Route, body: bytes, user: Any) -> str | None:
     """Why this user may not do this, or None."""
-    from plugins.permissions import DagAccessEntity, may
+    from plugins.permissions import DagAccessEntity, has_permission
 
     for operation in operations(route, body):
         dag_id = operation.dag_id
@@ -155,7 +155,7 @@ def _refusal(route: Route, body: bytes, user: Any) -> str | None:
             return f"The record of {dag_id} names the user who triggered the run. Trigger a run of your own instead."
         for pipeline in pipelines_of(dag_id, operation.conf):
             required = ("GET", pipeline, DagAccessEntity.RUN) if dag_id in forms().seen else ("PUT", pipeline)
-            if not may(user, *required):
+            if not has_permission(user, *required):
                 need = "see the runs of" if dag_id in forms().seen else "edit"
                 return (
                     f"{dag_id} on pipeline {pipeline.name} requires permission to {need} {pipeline.name}_minute, which "

@@ -22,21 +22,23 @@ def minute_dag(pipeline: Pipeline) -> str:
     return f"{pipeline.name}_minute"
 
 
-def may(user: Any, method: ResourceMethod, pipeline: Pipeline, entity: DagAccessEntity | None = None) -> bool:
+def has_permission(
+    user: Any, method: ResourceMethod, pipeline: Pipeline, entity: DagAccessEntity | None = None
+) -> bool:
     """Whether the user has that permission on the pipeline; the same rule as requires_access_dag."""
     dag_id = minute_dag(pipeline)
     details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
     return get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
 
 
-def seen(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
+def visible_pipeline(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
     """The pipeline of the path, for users with permission to see the runs of its minute DAG."""
     known = pipelines.get(pipeline)
     requires_access_dag("GET", DagAccessEntity.RUN, minute_dag(known))(request, user)
     return known
 
 
-def edited(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
+def editable_pipeline(pipeline: str, request: Request, user: GetUserDep) -> Pipeline:
     """The pipeline of the path, for users with permission to edit its minute DAG."""
     known = pipelines.get(pipeline)
     requires_access_dag("PUT", None, minute_dag(known))(request, user)

@@ -33,7 +33,7 @@ from include.warehouse.held import ReleaseRefused
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import warehouse
 from include.window import WindowRefused, open_range, parse_range
-from plugins.permissions import edited, may, may_see_rows, seen
+from plugins.permissions import editable_pipeline, has_permission, may_see_rows, visible_pipeline
 
 STATIC = Path(overview.__file__).parent / "static"
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in (".css", ".js", ".svg")}
@@ -88,7 +88,7 @@ def from_this_page(request: Request) -> None:
         raise HTTPException(403, "Changes are accepted only from Airflow's own pages.")
 
 
-Seen = Annotated[Pipeline, Depends(seen)]
+Seen = Annotated[Pipeline, Depends(visible_pipeline)]
 SeesRows = Annotated[bool, Depends(may_see_rows)]
 
 
@@ -129,10 +129,12 @@ def file(name: str) -> FileResponse:
 
 @app.get("/api/pipelines")
 def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Json:
-    visible = [known for known in pipelines.all_pipelines().values() if may(user, "GET", known, DagAccessEntity.RUN)]
+    visible = [
+        known for known in pipelines.all_pipelines().values() if has_permission(user, "GET", known, DagAccessEntity.RUN)
+    ]
     content = overview.overview(conn, visible)
     for entry, pipeline in zip(content["pipelines"], visible, strict=True):
-        entry["may_edit"] = may(user, "PUT", pipeline)
+        entry["may_edit"] = has_permission(user, "PUT", pipeline)
     return Json({"user": user.get_name(), "sees_rows": sees_rows, "all": len(pipelines.all_pipelines()), **content})
 
 
@@ -196,7 +198,7 @@ class ReleaseRequest(BaseModel):
     "/api/pipelines/{pipeline}/release",
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_release"))],
 )
-def release(pipeline: Annotated[Pipeline, Depends(edited)], body: ReleaseRequest, user: GetUserDep) -> Json:
+def release(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], body: ReleaseRequest, user: GetUserDep) -> Json:
     values = {"pipeline": pipeline.name, "minute": body.minute, "from": body.start, "to": body.end, "why": body.why}
     done = commands.get("release").run(values, user=user.get_name())
     return Json({"message": str(done), "minutes": done.minutes})
@@ -217,7 +219,7 @@ class Acceptance(BaseModel):
     "/api/pipelines/{pipeline}/accept",
     dependencies=[Depends(from_this_page), Depends(action_logging("minutemark_accept"))],
 )
-def accept(pipeline: Annotated[Pipeline, Depends(edited)], wanted: Acceptance, user: GetUserDep) -> Json:
+def accept(pipeline: Annotated[Pipeline, Depends(editable_pipeline)], wanted: Acceptance, user: GetUserDep) -> Json:
     who = {"user": user.get_name(), "why": wanted.why}
     done = accept_drift(pipeline.name, wanted.field, wanted.kind, drift_id=wanted.drift_id, **who)
     return Json({"message": str(done), "minutes": done.minutes})

@@ -133,7 +133,9 @@ def test_a_file_whose_rows_are_there_already_says_so(file):
     path = file("\n".join([HEADER, *lines(9, 10)]))
     assert "already" not in str(imports.import_csv(SHOP, path))
     path = file("\n".join([HEADER, *lines(9, 12)]))
-    assert "Of 12 rows that were looked up before, 10 were in the lake already" in str(imports.import_csv(SHOP, path))
+    assert "Of 12 rows that were looked up before writing, 10 were in the lake already" in str(
+        imports.import_csv(SHOP, path)
+    )
 
 
 def test_only_a_few_rows_of_each_chunk_are_looked_up(file, monkeypatch):

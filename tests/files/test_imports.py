@@ -174,7 +174,9 @@ def test_a_killed_import_leaves_no_process_behind_and_resumes(recruitment, csv_f
     _, output = process.communicate(timeout=60)
     assert psutil.wait_procs(writers, timeout=30)[1] == []
     if victim != "the import":
-        assert process.returncode == 2 and "continues where this one stopped" in output and "Traceback" not in output
+        assert (
+            process.returncode == 2 and "Run the same command again to resume" in output and "Traceback" not in output
+        )
     summary = imports.import_csv(recruitment, path)
     assert summary.resumed_at and summary.resumed_at < 40_001
     assert summary.written == 40_000

@@ -321,7 +321,7 @@ def test_a_wait_without_a_merge_ends_with_a_hint(lab: Lab, now, output) -> None:
     run(lab, broken=1)
     started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     with pytest.raises(
-        reprocess.ReprocessingStalled, match="1 of 1 minutes are still pending.*recruitment_minute paused"
+        reprocess.ReprocessingStalled, match="1 of 1 minutes are still pending.*recruitment_minute is not paused"
     ):
         reprocess.follow(started, patience=0.05, pause=0.01)
 

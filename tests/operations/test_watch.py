@@ -117,7 +117,7 @@ def test_a_notice_says_what_since_when_and_what_to_do(lab: Lab, people: People) 
     what, found, since, remedy = notice.text.splitlines()
     assert what == "Minutemark · Problem: recruitment is stale"
     assert "not been merged for 30" in found
-    assert "the limit is 180 s. 1 minutes are pending." in found
+    assert "the limit is 180 s. Pending minutes: 1." in found
     assert since == f"Since {now - 300 * SECOND:%Y-%m-%d %H:%M:%S} UTC"
     assert remedy.startswith("What to do: Open the newest runs of recruitment_minute")
     with warehouse("warehouse_bi") as conn:

@@ -129,11 +129,13 @@ def test_a_viewer_finds_no_button_that_would_be_refused(visit, lab: Lab) -> None
     _, page = visit("vera")
     page.get_by_role("button", name=re.compile("^Held")).click()
     expect(page.locator("article")).to_contain_text("Users with permission to edit recruitment_minute can release it.")
-    expect(page.locator("article")).to_contain_text("visible to users with permission to read Airflow's connections")
+    expect(page.locator("article")).to_contain_text(
+        "visible to users with permission to read the connection warehouse_etl"
+    )
     expect(page.get_by_role("button", name="Release")).to_have_count(0)
     page.get_by_role("button", name="Backfill").click()
     expect(page.locator("main")).to_contain_text(
-        "Users with permission to edit recruitment_reconcile can start a backfill."
+        "To start a backfill you need permission to edit recruitment_minute and recruitment_reconcile."
     )
 
 

@@ -106,7 +106,7 @@ def test_the_watch_reports_them(shop: Shop) -> None:
     titles = []
     watch(lambda notice: bool(titles.append(notice.title)) or True)
     assert [title for title in titles if "lakehouse" in title or "BigQuery" in title] == [
-        "Minutemark · Problem: ecommerce loads nothing into BigQuery",
-        "Minutemark · Problem: ecommerce has other hours in the lakehouse",
-        "Minutemark · Problem: ecommerce writes nothing into the lakehouse",
+        "Minutemark · Problem: ecommerce is not loading into BigQuery",
+        "Minutemark · Problem: ecommerce has hours that differ in the lakehouse",
+        "Minutemark · Problem: ecommerce is not writing to the lakehouse",
     ]

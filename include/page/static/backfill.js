@@ -202,7 +202,8 @@ export function backfill({ pipeline, place, isCurrent }) {
       : h(
           "p",
           { class: "quiet" },
-          `To start a backfill you need permission to edit ${pipeline.pipeline}_minute and ${pipeline.pipeline}_reconcile.`,
+          `To start a backfill you need permission to edit ${pipeline.pipeline}_minute `,
+          `and ${pipeline.pipeline}_reconcile.`,
         ),
     would,
     h("h2", {}, "Backfills"),
