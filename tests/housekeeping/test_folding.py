@@ -315,13 +315,14 @@ def test_a_delta_leaves_a_folded_hour_with_a_held_minute_until_that_is_released(
 
 def test_blocked_folded_hours_leave_the_rest_of_a_backlog_its_places(lab: Lab) -> None:
     two_folded_hours(lab)
-    lab.see(minute(1), minute(3), minute(5), minute(130), minute(131), at=CLOCK - 300 * SECOND)
+    lab.query("DELETE FROM etl.folded_hours WHERE hour = %s", ELEVEN)
+    lab.see(minute(1), minute(3), minute(5), minute(7), minute(70), minute(80), at=CLOCK - 300 * SECOND)
     ledger.hold(
         lab.conn.cursor(), "recruitment", [(minute(2), lab.ledger(minute(2))["seen_changed_at"], "broken")], None
     )
     lab.conn.commit()
-    narrow = replace(RECRUITMENT, max_minutes=2, live_minutes=1)
-    assert minutes_in(lab, delta(lab, narrow)) == [minute(130), minute(131)]
+    narrow = replace(RECRUITMENT, max_minutes=3, live_minutes=1)
+    assert minutes_in(lab, delta(lab, narrow)) == [minute(70), minute(80)]
 
 
 def test_a_folded_hour_that_fails_alone_while_others_pass_is_held(lab: Lab) -> None:

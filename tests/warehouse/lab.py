@@ -86,7 +86,8 @@ class Lab:
         ledger.record_poll(self.conn, self.pipeline, clock, days, dict.fromkeys(minutes, changed))
 
     def pending(self) -> list[datetime]:
-        return [pending_minute.minute for pending_minute in ledger.pending_minutes(self.conn, self.pipeline, CLOCK)]
+        query = "SELECT minute FROM etl.minute_ledger WHERE pipeline = %s AND pending = 1 ORDER BY minute"
+        return [minute for (minute,) in self.query(query, self.pipeline.name)]
 
     def open(
         self, *minutes: datetime, run_id: str = "run-1", clock: datetime = CLOCK, is_delta: bool = True,

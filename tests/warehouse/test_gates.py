@@ -87,7 +87,7 @@ def test_a_still_open_minute_is_left_out_but_not_held(lab: Lab) -> None:
 def test_a_batch_of_which_only_open_minutes_fail_says_that_they_are_read_again(lab: Lab) -> None:
     now = CLOCK.replace(second=0)
     result = lab.check(staged(lab, {now: [contribution(bid_sum=-1)]}))
-    assert str(result).endswith("No minute is left to publish. Still open, and read again by the next run: 1.")
+    assert "No minute is left to publish. Still open, and read again by the next run: 1.\n" in str(result)
 
 
 def test_a_minute_far_ahead_is_held_like_any_other(lab: Lab) -> None:

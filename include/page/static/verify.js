@@ -48,7 +48,7 @@ export function verify({ pipeline, place, isCurrent }) {
 
   function parts(runs, reports) {
     if (!runs.length)
-      return [nothing("There are no verify runs yet. Start one above. `./minutemark verify` prints its report instead.")];
+      return [nothing("There are no verify runs yet. Start one above; `./minutemark verify` prints its report.")];
     return runs.map((run, at) => {
       const found = reports[at];
       const words = !found
