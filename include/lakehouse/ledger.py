@@ -13,12 +13,12 @@ from uuid import UUID
 
 from include.durations import DAY, SECOND
 from include.pipelines import Pipeline
+from include.readings import YEARS
 from include.warehouse.session import column, in_transaction, reading, rows, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-YEARS = range(1970, 2100)  # that facts have
 _MINUTES_A_QUERY = 1_000
 PATIENCE = timedelta(minutes=15)  # after a merge, until when a published hour may lack it
 

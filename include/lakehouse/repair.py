@@ -12,6 +12,7 @@ from include.lakehouse import ledger
 from include.lakehouse import table as tables
 from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
+from include.readings import YEARS
 from include.warehouse import folded_hours
 from include.warehouse.session import column, reading
 from include.warehouse.statements import Statements
@@ -119,5 +120,5 @@ def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Ite
                 for bounds in (file.lower_bounds, file.upper_bounds)
             )
             # Events of other years are in no fact, and an hour after the year 9999 cannot be computed.
-            start, end = max(first, datetime(ledger.YEARS.start, 1, 1)), min(last, datetime(ledger.YEARS.stop, 1, 1))
+            start, end = max(first, datetime(YEARS.start, 1, 1)), min(last, datetime(YEARS.stop, 1, 1))
             yield folded_hours.hour_of(start), folded_hours.hour_of(end) + HOUR
