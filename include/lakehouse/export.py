@@ -59,14 +59,16 @@ def export(pipeline: Pipeline) -> Export:
         for part in _parts(ledger.due(conn, pipeline, MOST_MINUTES)):
             if time.monotonic() > until:
                 break
+            unreadable = {}
             for attempt in table.attempts(into):
                 with attempt:
                     due = _still_due(conn, pipeline, part)
                     try:
-                        _write(pipeline, session, conn, into, due, done)
+                        unreadable = _write(pipeline, session, conn, into, due, done)
                     except FileNotFoundError as error:
                         log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, into))
-                        _write(pipeline, session, conn, into, due, done)
+                        unreadable = _write(pipeline, session, conn, into, due, done)
+            done.unreadable |= unreadable
     if done.unreadable:
         raise unreadable_minutes(
             pipeline.lake_table, done.unreadable, endpoint(LAKE_READER), f"They stay due. Of the others: {done}"
@@ -95,13 +97,15 @@ def _still_due(conn, pipeline: Pipeline, part: list[dict]) -> list[dict]:
     return [row for row in ledger.due(conn, pipeline, MOST_MINUTES) if row["minute"] in minutes]
 
 
-def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> None:
+def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> dict[datetime, Exception]:
+    """Write these minutes, and return those that cannot be read from the lake now, with the error."""
     table_uuid = str(into.metadata.table_uuid)
+    unreadable: dict[datetime, Exception] = {}
     events, counts = events_of(
         session,
         pipeline,
         [row["minute"] for row in part],
-        on_unreadable=lambda minute, _, error: done.unreadable.setdefault(minute, error),
+        on_unreadable=lambda minute, _, error: unreadable.setdefault(minute, error),
     )
     readable = [row for row in part if row["minute"] in counts]
     as_merged = [row for row in readable if counts[row["minute"]] == (row["raw_rows"], int(row["id_checksum"]))]
@@ -118,6 +122,7 @@ def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Expo
     if changed:
         ledger.skipped(conn, pipeline, table_uuid, changed)
         done.changed_since += len(changed)
+    return unreadable
 
 
 def _parts(due: Iterable[dict]) -> Iterator[list[dict]]:

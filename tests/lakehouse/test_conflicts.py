@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import pytest
 
+from include.lake.keys import shard_of
 from include.lake.session import lake
 from include.lakehouse import events, repair, table, upkeep
 from include.lakehouse.export import again, export
 from include.warehouse.session import warehouse
 from tests.lakehouse.events import SHOP, in_lake, in_table, merged, sent
 from tests.lakehouse.test_kills import rows_locked
+from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import CLOCK, TEN, minute
 from tests.warehouse.shop import Shop, operation
 
@@ -92,6 +94,21 @@ def test_a_minute_that_another_export_has_written_meanwhile_is_not_written_again
         six_minutes.query("UPDATE etl.minute_ledger SET lakehouse_attempt = attempt WHERE minute = %s", TEN)
     assert done.result().minutes == 0
     assert len(in_table()) == 7
+
+
+def test_a_minute_that_a_repeated_try_can_read_is_written_and_fails_nothing(six_minutes: Shop) -> None:
+    late = sent(minute(2), 2)
+    in_lake(late)
+    merged(six_minutes, {minute(2): [operation(), operation()]}, run_id="late too")
+    upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))  # all minutes in one file
+    used = {shard_of(event.values["id"], SHOP.shards) for event in (sent(minute(2), 1), late)}
+    [free, *_] = set(range(SHOP.shards)) - used  # a partition is empty once it can be read again
+    with lake("lake_writer") as writer, ExitStack() as unreadable:
+        unreadable.enter_context(unreadable_partition(writer, SHOP, minute(2), free))
+        with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
+            unreadable.close()
+            rewrite(minute(1))
+    assert done.result().minutes == 2
 
 
 def test_a_repair_that_meets_an_export_removes_what_no_merge_has_read_and_nothing_else(six_minutes: Shop) -> None:
