@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, WAREHOUSE_ETL
 from include.durations import DAY, HOUR
@@ -30,6 +31,9 @@ from include.warehouse import folded_hours
 from include.warehouse.session import column, in_transaction, reading, rows, warehouse
 from include.warehouse.sql import FOLDER
 from include.warehouse.statements import Statements
+
+if TYPE_CHECKING:
+    import pyarrow
 
 sql = Statements(__file__)
 
@@ -328,9 +332,7 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
         if any(
             task.delete_files for task in tasks.values()
         ):  # another engine has deleted rows, which the files still have
-            start, end = min(hours), max(hours) + HOUR
-            rows_left = events.scan(row_filter=table.between(pipeline.fact_time, start, end)).to_arrow()  # ty: ignore[invalid-argument-type]
-            connection.register("files", rows_left)
+            connection.register("files", _rows_left(pipeline, events, hours))
         elif tasks:
             connection.read_parquet(_readable(connection, sorted(tasks)), union_by_name=True).create_view("files")
         else:
@@ -340,6 +342,22 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
         yield connection
     finally:
         connection.close()
+
+
+def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime]) -> pyarrow.Table:
+    """The rows of these hours without deleted ones. They are read in batches: the hours between must not fill the memory."""
+    import pyarrow
+    from pyarrow import compute
+
+    wanted = pyarrow.array(hours, pyarrow.timestamp("us"))
+    batches = []
+    for start, end in _spans(hours):
+        span = table.between(pipeline.fact_time, start, end)  # ty: ignore[invalid-argument-type]
+        for batch in events.scan(row_filter=span).to_arrow_batch_reader():
+            # pyarrow makes these functions when the module is loaded.
+            hour = compute.floor_temporal(batch[pipeline.fact_time], unit="hour")  # ty: ignore[missing-attribute]
+            batches.append(batch.filter(compute.is_in(hour, value_set=wanted)))  # ty: ignore[missing-attribute]
+    return pyarrow.Table.from_batches(batches, None if batches else events.schema().as_arrow())
 
 
 def _spans(hours: Collection[datetime]) -> Iterator[tuple[datetime, datetime]]:
