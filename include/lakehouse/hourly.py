@@ -26,6 +26,7 @@ from include.lake import change_log
 from include.lake.session import lake
 from include.lakehouse import ledger, repair, table, turns
 from include.lakehouse.hour_file import HourFile, folder_of
+from include.lakehouse.settings import location
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours
 from include.warehouse.session import column, in_transaction, reading, rows, warehouse
@@ -51,6 +52,10 @@ class HoursDiffer(MinutemarkError):
     """Hours that the table counts otherwise than the warehouse. The message names them, with both counts."""
 
 
+class HoursNotCounted(MinutemarkError):
+    """The table changed during every try to count hours. Nothing is known to differ."""
+
+
 @dataclass(frozen=True)
 class HourlyCount:
     """An hour as the table counts it."""
@@ -74,7 +79,8 @@ class Comparison:
 def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
     """Count hours that changed, and write their files.
 
-    Raises HoursDiffer where the warehouse has other figures, after the other hours are written.
+    Raises HoursDiffer where the warehouse has other figures, after the other hours are written, and HoursNotCounted if the
+    table changes all the time.
     """
     with warehouse(WAREHOUSE_ETL) as conn:
         due = {row["hour"]: row["changes"] for row in turns.take(conn, pipeline, turns.COUNT, most)}
@@ -126,8 +132,9 @@ def compared(
     """What the fact says of these hours, and what the table says. `changed` are further minutes to wait for.
 
     The two have no common snapshot, so a commit in between repeats it. A missing file is taken out of the table, or with
-    `only_read` raised as FileNotFoundError.
+    `only_read` raised as FileNotFoundError. Raises HoursNotCounted if no try succeeds.
     """
+    name, losses = pipeline.lakehouse.table, []
     for _ in range(TRIES):
         events = table.existing(pipeline) if only_read else table.table(pipeline)
         snapshot = events.current_snapshot()
@@ -143,11 +150,17 @@ def compared(
             if only_read:
                 raise
             log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events))  # ty: ignore[invalid-argument-type]
+            losses.append(error)
             continue
         if events.refresh().current_snapshot() == snapshot:
             return Comparison(of_fact, of_table, published, waits, {minute.date() for minute, _ in in_table})
-    raise HoursDiffer(
-        f"{pipeline.lakehouse.table} was written {TRIES} times while its hours were counted. The next run counts them again."
+    if losses:
+        raise HoursNotCounted(
+            f"{name}: data files were missing in {len(losses)} of {TRIES} tries to count its hours, such as {losses[-1]}. "
+            f"The next runs write their minutes again. If it repeats, find out what deletes files below {location()}."
+        )
+    raise HoursNotCounted(
+        f"{name} was written in each of {TRIES} tries to count its hours. The next run counts them again."
     )
 
 

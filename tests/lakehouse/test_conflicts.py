@@ -12,7 +12,7 @@ import pytest
 
 from include.lake.keys import shard_of
 from include.lake.session import lake
-from include.lakehouse import events, repair, table, upkeep
+from include.lakehouse import events, hourly, repair, table, upkeep
 from include.lakehouse.export import again, export
 from include.warehouse.session import warehouse
 from tests.lakehouse.events import SHOP, in_lake, in_table, merged, sent
@@ -36,10 +36,15 @@ def waiting(call: Callable, locked: str) -> Iterator[Future]:
 
 
 def wait_for_lock_wait(done: Future) -> None:
+    wait_until("SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'", done)
+
+
+def wait_until(query: str, done: Future) -> None:
+    """Until the query has rows, and the call still runs."""
     deadline = time.monotonic() + 60
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
-        while not cursor.execute("SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"):
+        while not cursor.execute(query):
             assert not done.done(), f"It did not wait: {done.result()}"
             assert time.monotonic() < deadline, "It never waited."
             time.sleep(0.2)  # InnoDB renews the table only if nobody has read it for 0.1 s
@@ -126,6 +131,39 @@ def test_a_minute_that_is_merged_and_written_during_a_repair_stays(six_minutes: 
         merged(six_minutes, {minute(30): [operation()]}, run_id="meanwhile")
         rewrite(minute(30))
     assert [row[0] for row in in_table()].count(minute(30)) == 1
+
+
+@pytest.fixture
+def one_try(monkeypatch) -> None:
+    """A count is not repeated, however often the table changes meanwhile."""
+    monkeypatch.setattr(hourly, "TRIES", 1)
+
+
+def test_a_count_that_meets_a_commit_in_each_try_reports_a_busy_table_and_no_difference(
+    six_minutes: Shop, one_try
+) -> None:
+    with ThreadPoolExecutor(1) as pool, warehouse("warehouse_admin") as conn:
+        conn.cursor().execute("LOCK TABLES ecommerce.visits_hourly WRITE")  # the count waits for the fact
+        done = pool.submit(hourly.count, SHOP)
+        wait_until("SELECT id FROM information_schema.processlist WHERE state LIKE '%metadata lock%'", done)
+        rewrite(TEN)
+        conn.cursor().execute("UNLOCK TABLES")
+        with pytest.raises(
+            hourly.HoursNotCounted, match=r"was written in each of 1 tries to count its hours\. The next run"
+        ):
+            done.result()
+    assert six_minutes.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(1, None)]
+
+
+def test_a_count_that_meets_lost_files_in_each_try_names_one(six_minutes: Shop, one_try, lakehouse) -> None:
+    for file in lakehouse.rglob("hour=2026-03-01-10/*.parquet"):
+        file.unlink()
+    with pytest.raises(
+        hourly.HoursNotCounted, match=r"data files were missing in 1 of 1 tries .*, such as .*hour=2026-03-01-10"
+    ):
+        hourly.count(SHOP)
+    assert export(SHOP).minutes == 6
+    assert list(hourly.count(SHOP)[0].values.values()) == [7, 0]
 
 
 def test_two_repairs_of_one_lost_file_at_once(six_minutes: Shop, lakehouse) -> None:
