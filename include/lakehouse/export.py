@@ -76,7 +76,7 @@ def export(pipeline: Pipeline) -> Export:
     return done
 
 
-def again(pipeline: Pipeline, start: datetime, end: datetime) -> int:
+def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """Make the minutes from `start` until before `end` due again, and remove those that the ledger does not know.
 
     The hours of that range are counted again as well. Returns the number of minutes that are due. It repairs a table whose
@@ -84,10 +84,10 @@ def again(pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """
     into = table.table(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:
-        number = ledger.again(conn, pipeline, start, end)
+        number = ledger.make_due(conn, pipeline, start, end)
         repair.drop_lost_files(conn, pipeline, into)
         repair.drop_unknown_minutes(conn, pipeline, into, start, end)
-        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, hour_of(start), end))
+        ledger.mark_changed(conn, pipeline, ledger.hours_between(conn, pipeline, hour_of(start), end))
     return number
 
 
@@ -114,13 +114,13 @@ def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Expo
         minutes = sorted(row["minute"] for row in as_merged)
         events = of_minutes(events, minutes)
         # Hours that lose events are noted first: once the commit is done, nothing records which they were.
-        ledger.mark(conn, pipeline, table.hours_of(pipeline, into, minutes))
+        ledger.mark_changed(conn, pipeline, table.hours_of(pipeline, into, minutes))
         table.replace(into, minutes, events)
-        ledger.written(conn, pipeline, table_uuid, table.hours_in(pipeline, events), as_merged)
+        ledger.record_written(conn, pipeline, table_uuid, table.hours_in(pipeline, events), as_merged)
         done.minutes += len(minutes)
         done.events += events.num_rows
     if changed:
-        ledger.skipped(conn, pipeline, table_uuid, changed)
+        ledger.record_skipped(conn, pipeline, table_uuid, changed)
         done.changed_since += len(changed)
     return unreadable
 

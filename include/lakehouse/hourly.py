@@ -203,10 +203,10 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
     import pyarrow.parquet
 
     files, root = fsspec.core.url_to_fs(folder_of(pipeline))
-    there = {table.path_of(path): path for path in files.find(root)}
+    paths = {table.path_of(path): path for path in files.find(root)}
     files_by_hour = {}
     for hour, attempt in counted.items():
-        path = there.get(table.path_of(HourFile.of(pipeline, hour, attempt).url))
+        path = paths.get(table.path_of(HourFile.of(pipeline, hour, attempt).url))
         if path is None:
             continue
         try:

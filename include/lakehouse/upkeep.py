@@ -107,13 +107,13 @@ def _deleted(table: Table, before: datetime) -> Iterator[str]:
 
     named = {tables.path_of(name) for name in _named(table)}
     files, root = fsspec.core.url_to_fs(table.location())
-    there = files.find(root, detail=True)
-    if tables.path_of(table.metadata_location) not in map(tables.path_of, there):
+    present = files.find(root, detail=True)
+    if tables.path_of(table.metadata_location) not in map(tables.path_of, present):
         raise LakehouseError(
             f"{table.location()} does not list {table.metadata_location}, the metadata of its own table. Nothing was deleted. "
             "Check whether the files can be listed, and whether the location is written as the file system writes it."
         )
-    for path, entry in there.items():
+    for path, entry in present.items():
         if tables.path_of(path) not in named and _changed(entry) < before:
             files.rm_file(path)
             yield path

@@ -13,7 +13,7 @@ import pytest
 from include.lake.keys import shard_of
 from include.lake.session import lake
 from include.lakehouse import events, hourly, repair, table, upkeep
-from include.lakehouse.export import again, export
+from include.lakehouse.export import export, rewrite
 from include.warehouse.session import warehouse
 from tests.lakehouse.events import SHOP, in_lake, in_table, merged, sent
 from tests.lakehouse.test_kills import rows_locked
@@ -50,7 +50,7 @@ def wait_until(query: str, done: Future) -> None:
             time.sleep(0.2)  # InnoDB renews the table only if nobody has read it for 0.1 s
 
 
-def rewrite(at) -> None:
+def write_unrecorded(at) -> None:
     """Write this minute as it is in the lake, without a note in the ledger."""
     with lake() as session:
         table.replace(table.table(SHOP), [at], events.events_of(session, SHOP, [at])[0])
@@ -88,14 +88,14 @@ def test_exports_of_two_minutes_in_one_file_at_once(six_minutes: Shop) -> None:
     """As runs of a backfill do."""
     upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))
     with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
-        rewrite(minute(1))
+        write_unrecorded(minute(1))
     assert done.result().minutes == 1
     assert len(in_table()) == 7
 
 
 def test_a_minute_that_another_export_has_written_meanwhile_is_not_written_again(six_minutes: Shop) -> None:
     with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
-        rewrite(TEN)
+        write_unrecorded(TEN)
         six_minutes.query("UPDATE etl.minute_ledger SET lakehouse_attempt = attempt WHERE minute = %s", TEN)
     assert done.result().minutes == 0
     assert len(in_table()) == 7
@@ -112,24 +112,24 @@ def test_a_minute_that_a_repeated_try_can_read_is_written_and_fails_nothing(six_
         unreadable.enter_context(unreadable_partition(writer, SHOP, minute(2), free))
         with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
             unreadable.close()
-            rewrite(minute(1))
+            write_unrecorded(minute(1))
     assert done.result().minutes == 2
 
 
 def test_a_repair_that_meets_an_export_removes_what_no_merge_has_read_and_nothing_else(six_minutes: Shop) -> None:
     add_by_hand(minute(30))
     upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))
-    with waiting(lambda: again(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
-        rewrite(TEN)
+    with waiting(lambda: rewrite(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
+        write_unrecorded(TEN)
     assert [row[0] for row in in_table()] == [TEN, *(minute(number) for number in range(6))]
 
 
 def test_a_minute_that_is_merged_and_written_during_a_repair_stays(six_minutes: Shop) -> None:
     add_by_hand(minute(30))
     in_lake(sent(minute(30), 1))
-    with waiting(lambda: again(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
+    with waiting(lambda: rewrite(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
         merged(six_minutes, {minute(30): [operation()]}, run_id="meanwhile")
-        rewrite(minute(30))
+        write_unrecorded(minute(30))
     assert [row[0] for row in in_table()].count(minute(30)) == 1
 
 
@@ -146,7 +146,7 @@ def test_a_count_that_meets_a_commit_in_each_try_reports_a_busy_table_and_no_dif
         conn.cursor().execute("LOCK TABLES ecommerce.visits_hourly WRITE")  # the count waits for the fact
         done = pool.submit(hourly.count, SHOP)
         wait_until("SELECT id FROM information_schema.processlist WHERE state LIKE '%metadata lock%'", done)
-        rewrite(TEN)
+        write_unrecorded(TEN)
         conn.cursor().execute("UNLOCK TABLES")
         with pytest.raises(
             hourly.HoursNotCounted, match=r"was written in each of 1 tries to count its hours\. The next run"
