@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from bench import classic, lakes, plot
+from bench import classic, lakes, packages, plot
 from bench.worlds import MASTER, World, minutes_before, session, world
 from include import planner
 from include.connections import LAKE_READER, WAREHOUSE_ETL, endpoint
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--backlogs", type=int, nargs=2, default=BACKLOGS, metavar=("SMALLER", "LARGER"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
+    packages.require(packages.PLOT, packages.INSTALL_PLOT)
     os.environ["TZ"] = "UTC"
     time.tzset()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, contextlib.ExitStack() as opened:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from bench import continuous
+from bench import continuous, packages
 from local.isolation import isolate, work_in_copy
 
 PIPELINE, DAG = "ecommerce", "ecommerce_lakehouse"
@@ -56,6 +56,9 @@ def main() -> int:
     parser.add_argument("--bigquery", action="store_true", help="with the emulator of BigQuery")
     parser.add_argument("--events", type=int, help="measure a table of that size instead")
     args = parser.parse_args()
+    packages.require(packages.LAKEHOUSE, packages.INSTALL_LAKEHOUSE)
+    if args.bigquery:
+        packages.require(packages.BIGQUERY, f"{packages.INSTALL_LAKEHOUSE} MINUTEMARK_BIGQUERY=local")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as folder:
         if args.events:

@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from bench import plot, shop_file
+from bench import packages, plot, shop_file
 from include import pipelines
 from include.warehouse import batches
 from include.warehouse.delta import PlannedMinute
@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=5_000, help="a minute")
     parser.add_argument("--late", type=float, default=0.01, help="share that is up to a day late")
     args = parser.parse_args()
+    packages.require(packages.PLOT, packages.INSTALL_PLOT)
     os.environ["TZ"] = "UTC"
     time.tzset()
     with tempfile.TemporaryDirectory(prefix="mm-bench-") as name, throwaway.mariadb_server(Path(name)) as server:

@@ -39,7 +39,7 @@ RANGE = {
 def write_events(pipeline: str, params=None, dag_run=None) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from include.lakehouse.export import again, export
+    from include.lakehouse.export import export, rewrite
     from include.window import WindowRefused, window_of_run
 
     declared = pipelines.get(pipeline)
@@ -55,7 +55,7 @@ def write_events(pipeline: str, params=None, dag_run=None) -> None:
     except WindowRefused as refused:
         raise AirflowFailException(str(refused)) from None
     if window.what == "range":
-        print(f"{again(declared, window.start, window.end)} minutes are written again.")
+        print(f"{rewrite(declared, window.start, window.end)} minutes are written again.")
     print(export(declared))
 
 

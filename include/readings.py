@@ -21,6 +21,8 @@ NUMBER = r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]
 DATE_AND_TIME = r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ Tt]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?)"
 UTC = r" ?(?:[Zz]|UTC)?"
 OFFSET = r" ?([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?"
+# Of the times that facts have. MySQL, Spark, DuckDB, BigQuery and the tables of time zones all take these.
+YEARS = range(1970, 2101)
 # A number of this size is seconds since 1970, and below a thousand times the limit milliseconds: both from 1973 on.
 FIRST_EPOCH, LAST_EPOCH = 10**8, 10**11
 

@@ -35,9 +35,9 @@ class Loads:
 def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
     """Load what is due, a job for each hour; into a new table, all hours are due.
 
-    A file that is missing is written again. Raises BigQueryError if jobs failed, after the other hours are loaded.
+    A file that is missing is written again. Raises BigQueryError if hours failed, after the others are loaded.
     """
-    done, failures = Loads(tables.view(pipeline)), []
+    done, failures = Loads(tables.view(pipeline)), {}
     with warehouse(WAREHOUSE_ETL) as conn:
         bigquery = tables.client()
         table = tables.create_missing(bigquery, pipeline)
@@ -51,13 +51,16 @@ def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
                         pipeline, hourly.HourlyCount(row["hour"], row["counted_change"], json.loads(row["counts"]))
                     )
                 loads.load(bigquery, table, file)
-            except BigQueryError as error:
-                failures.append(error)
+            except (BigQueryError, OSError) as error:  # OSError: the file cannot be read or written
+                failures[row["hour"]] = error
             else:
                 _record(conn, file)
                 done.hours += 1
     if failures:
-        raise BigQueryError(f"{len(failures)} of {len(due)} hours failed to load. The first one: {failures[0]}")
+        hour, first = next(iter(failures.items()))
+        raise BigQueryError(
+            f"{len(failures)} of {len(due)} hours failed to load. The first one, {hour:%Y-%m-%d %H:%M}: {first}"
+        ) from first
     return done
 
 

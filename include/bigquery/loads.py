@@ -11,20 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from include.bigquery.settings import BigQueryError, dataset
-from include.bigquery.tables import created_ms
+from include.bigquery.tables import created_ms, failures_named, retry
 from include.lakehouse.hour_file import HourFile
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client, LoadJob, Table
 
 MOST_JOBS = 20  # of one file, all but the last of them failed
+UPLOAD_RETRIES = 3  # after 1, 2 and 4 s: a run of many hours must not wait long for each of them
 
 
 def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
     """Append the file to the table, and return the job that did, now or earlier.
 
-    Raises BigQueryError if the job fails; the next call then starts another one.
+    Raises BigQueryError if the job or a request fails. After a failed job the next call starts another one.
     """
+    from google.api_core.exceptions import NotFound
+
+    try:
+        with failures_named():
+            return _load(bigquery, table, file)
+    except NotFound as error:
+        raise BigQueryError(f"{file.url} was not loaded into {table.full_table_id}: {error.message}") from error
+
+
+def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
     from google.api_core.exceptions import Conflict, GoogleAPICallError
 
     for number in range(1, MOST_JOBS + 1):
@@ -32,12 +43,12 @@ def load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
         try:
             job, is_new = _start(bigquery, table, file, name), True
         except Conflict:
-            job, is_new = bigquery.get_job(name, location=table.location), False
+            job, is_new = bigquery.get_job(name, location=table.location, retry=retry()), False
         try:
-            job.result()
+            job.result(retry=retry())
         except GoogleAPICallError as error:
             if not job.error_result:
-                raise  # the connection failed, not the job
+                raise  # a request failed, not the job
             if is_new:
                 raise BigQueryError(
                     f"Load job {name} of {file.url} into {table.full_table_id} failed: {error.message} Fix the cause. "
@@ -73,10 +84,10 @@ def _start(bigquery: Client, table: Table, file: HourFile, name: str) -> LoadJob
     }
     scheme, _, path = file.url.partition("://")
     if scheme == "gs":
-        return bigquery.load_table_from_uri(file.url, table, **options)
+        return bigquery.load_table_from_uri(file.url, table, retry=retry(), **options)
     if scheme != "file":
         raise BigQueryError(f"{file.url} is neither in a bucket of Google Cloud Storage (gs://) nor in a local folder.")
     if not Path(path).exists():
         raise BigQueryError(f"{path} does not exist. Trigger {file.pipeline.name}_lakehouse with `from` and `to`.")
     with Path(path).open("rb") as content:
-        return bigquery.load_table_from_file(content, table, **options)
+        return bigquery.load_table_from_file(content, table, num_retries=UPLOAD_RETRIES, **options)

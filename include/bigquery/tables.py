@@ -28,6 +28,7 @@ def failures_named() -> Iterator[None]:
     try:
         from google.api_core.exceptions import GoogleAPICallError, NotFound, RetryError
         from google.auth.exceptions import GoogleAuthError
+        from requests.exceptions import RequestException
     except ImportError as error:
         raise BigQueryError(f"{error}. Install include/bigquery/requirements.txt.") from error
     try:
@@ -36,6 +37,8 @@ def failures_named() -> Iterator[None]:
         raise
     except RetryError as error:
         raise BigQueryError(f"BigQuery does not answer: {error.cause}.") from error
+    except (RequestException, ConnectionError) as error:  # of an upload, whose retries raise no RetryError
+        raise BigQueryError(f"BigQuery does not answer: {error}.") from error
     except GoogleAuthError as error:
         raise BigQueryError(f"BigQuery cannot be used: {error}. Check the account's credentials.") from error
     except GoogleAPICallError as error:

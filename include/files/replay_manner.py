@@ -13,10 +13,11 @@ from include.files.json_events import JsonLineEvents
 from include.files.readers import CsvEvents
 from include.files.survey import Glance, Sample, Survey
 from include.files.time_shift import Shift, Timeline
-from include.lake.admission import YEARS, Refused
+from include.lake.admission import Refused
 from include.lake.keys import time_of
 from include.lake.writer import Event
 from include.pipelines import Pipeline
+from include.readings import YEARS
 
 
 class ReplayRefused(MinutemarkError):

@@ -18,7 +18,7 @@ from include.files.compressed_file import Damage
 from include.files.csv_records import CsvFile, Fingerprint, Record, csv_records, fingerprint
 from include.files.file_format import FileFormat
 from include.files.readers import check_header, names_of
-from include.lake.admission import YEARS, NotAdmitted, time_in
+from include.lake.admission import NotAdmitted, time_in
 from include.lake.keys import NotATimeUUID, parse, time_of
 from include.lake.payload import Fields, NotAnObject
 from include.pipelines import Pipeline
@@ -89,7 +89,7 @@ class Glance:
             time = time_in(self._event_time, text) if is_own else time_of(parse(text))
         except (NotAdmitted, NotATimeUUID):
             return None
-        return time if time.year in YEARS else None
+        return time if time.year in readings.YEARS else None
 
 
 def glance_at(file: CsvFile, pipeline: Pipeline) -> Glance:

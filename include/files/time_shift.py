@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 
 from include import readings
 from include.durations import MICROSECOND
-from include.lake.admission import YEARS
 from include.lake.keys import time_of, time_uuid
 from include.lake.writer import Event, event_id
 from include.pipelines import Pipeline
-from include.readings import DATE_AND_TIME, LAST_EPOCH, OFFSET, UTC, WHITE_SPACE
+from include.readings import DATE_AND_TIME, LAST_EPOCH, OFFSET, UTC, WHITE_SPACE, YEARS
 
 _SHIFTED = uuid.UUID(
     "5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42"

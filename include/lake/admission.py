@@ -23,7 +23,6 @@ _MOST_BYTES_A_CHARACTER = 6  # of a control character, which JSON escapes
 LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
 _LONGEST_LINE = 2_000_000  # characters, which JSON may write as six each: a MEDIUMTEXT takes 16 MB
-YEARS = range(1970, 2101)  # whose times every store takes
 _CLOSED = "its minute is older than the lake keeps"
 
 
@@ -151,7 +150,7 @@ def line_payload(line: str) -> str:
 def time_in(column: str, text: str) -> datetime:
     """The UTC time in it, of a year that every store takes. Raises NotAdmitted."""
     time = readings.instant(text)
-    if time is None or time.year not in YEARS:
+    if time is None or time.year not in readings.YEARS:
         raise NotAdmitted(
             f"{column} {text[:60]!r} is not a timestamp between 1970 and 2100, and there is no create_time"
         )

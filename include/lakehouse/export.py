@@ -59,14 +59,16 @@ def export(pipeline: Pipeline) -> Export:
         for part in _parts(ledger.due(conn, pipeline, MOST_MINUTES)):
             if time.monotonic() > until:
                 break
+            unreadable = {}
             for attempt in table.attempts(into):
                 with attempt:
                     due = _still_due(conn, pipeline, part)
                     try:
-                        _write(pipeline, session, conn, into, due, done)
+                        unreadable = _write(pipeline, session, conn, into, due, done)
                     except FileNotFoundError as error:
                         log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, into))
-                        _write(pipeline, session, conn, into, due, done)
+                        unreadable = _write(pipeline, session, conn, into, due, done)
+            done.unreadable |= unreadable
     if done.unreadable:
         raise unreadable_minutes(
             pipeline.lake_table, done.unreadable, endpoint(LAKE_READER), f"They stay due. Of the others: {done}"
@@ -74,7 +76,7 @@ def export(pipeline: Pipeline) -> Export:
     return done
 
 
-def again(pipeline: Pipeline, start: datetime, end: datetime) -> int:
+def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """Make the minutes from `start` until before `end` due again, and remove those that the ledger does not know.
 
     The hours of that range are counted again as well. Returns the number of minutes that are due. It repairs a table whose
@@ -82,10 +84,10 @@ def again(pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """
     into = table.table(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:
-        number = ledger.again(conn, pipeline, start, end)
+        number = ledger.make_due(conn, pipeline, start, end)
         repair.drop_lost_files(conn, pipeline, into)
         repair.drop_unknown_minutes(conn, pipeline, into, start, end)
-        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, hour_of(start), end))
+        ledger.mark_changed(conn, pipeline, ledger.hours_between(conn, pipeline, hour_of(start), end))
     return number
 
 
@@ -95,13 +97,15 @@ def _still_due(conn, pipeline: Pipeline, part: list[dict]) -> list[dict]:
     return [row for row in ledger.due(conn, pipeline, MOST_MINUTES) if row["minute"] in minutes]
 
 
-def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> None:
+def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Export) -> dict[datetime, Exception]:
+    """Write these minutes, and return those that cannot be read from the lake now, with the error."""
     table_uuid = str(into.metadata.table_uuid)
+    unreadable: dict[datetime, Exception] = {}
     events, counts = events_of(
         session,
         pipeline,
         [row["minute"] for row in part],
-        on_unreadable=lambda minute, _, error: done.unreadable.setdefault(minute, error),
+        on_unreadable=lambda minute, _, error: unreadable.setdefault(minute, error),
     )
     readable = [row for row in part if row["minute"] in counts]
     as_merged = [row for row in readable if counts[row["minute"]] == (row["raw_rows"], int(row["id_checksum"]))]
@@ -110,14 +114,15 @@ def _write(pipeline: Pipeline, session, conn, into, part: list[dict], done: Expo
         minutes = sorted(row["minute"] for row in as_merged)
         events = of_minutes(events, minutes)
         # Hours that lose events are noted first: once the commit is done, nothing records which they were.
-        ledger.mark(conn, pipeline, table.hours_of(pipeline, into, minutes))
+        ledger.mark_changed(conn, pipeline, table.hours_of(pipeline, into, minutes))
         table.replace(into, minutes, events)
-        ledger.written(conn, pipeline, table_uuid, table.hours_in(pipeline, events), as_merged)
+        ledger.record_written(conn, pipeline, table_uuid, table.hours_in(pipeline, events), as_merged)
         done.minutes += len(minutes)
         done.events += events.num_rows
     if changed:
-        ledger.skipped(conn, pipeline, table_uuid, changed)
+        ledger.record_skipped(conn, pipeline, table_uuid, changed)
         done.changed_since += len(changed)
+    return unreadable
 
 
 def _parts(due: Iterable[dict]) -> Iterator[list[dict]]:

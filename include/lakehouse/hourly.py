@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, WAREHOUSE_ETL
 from include.durations import DAY, HOUR
@@ -25,11 +26,15 @@ from include.lake import change_log
 from include.lake.session import lake
 from include.lakehouse import ledger, repair, table, turns
 from include.lakehouse.hour_file import HourFile, folder_of
+from include.lakehouse.settings import location
 from include.pipelines import Pipeline
 from include.warehouse import folded_hours
 from include.warehouse.session import column, in_transaction, reading, rows, warehouse
 from include.warehouse.sql import FOLDER
 from include.warehouse.statements import Statements
+
+if TYPE_CHECKING:
+    import pyarrow
 
 sql = Statements(__file__)
 
@@ -45,6 +50,10 @@ FiguresByHour = Mapping[datetime, Figures]
 
 class HoursDiffer(MinutemarkError):
     """Hours that the table counts otherwise than the warehouse. The message names them, with both counts."""
+
+
+class HoursNotCounted(MinutemarkError):
+    """The table changed during every try to count hours. Nothing is known to differ."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,8 @@ class Comparison:
 def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
     """Count hours that changed, and write their files.
 
-    Raises HoursDiffer where the warehouse has other figures, after the other hours are written.
+    Raises HoursDiffer where the warehouse has other figures, after the other hours are written, and HoursNotCounted if the
+    table changes all the time.
     """
     with warehouse(WAREHOUSE_ETL) as conn:
         due = {row["hour"]: row["changes"] for row in turns.take(conn, pipeline, turns.COUNT, most)}
@@ -122,8 +132,9 @@ def compared(
     """What the fact says of these hours, and what the table says. `changed` are further minutes to wait for.
 
     The two have no common snapshot, so a commit in between repeats it. A missing file is taken out of the table, or with
-    `only_read` raised as FileNotFoundError.
+    `only_read` raised as FileNotFoundError. Raises HoursNotCounted if no try succeeds.
     """
+    name, losses = pipeline.lakehouse.table, []
     for _ in range(TRIES):
         events = table.existing(pipeline) if only_read else table.table(pipeline)
         snapshot = events.current_snapshot()
@@ -139,11 +150,17 @@ def compared(
             if only_read:
                 raise
             log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, events))  # ty: ignore[invalid-argument-type]
+            losses.append(error)
             continue
         if events.refresh().current_snapshot() == snapshot:
             return Comparison(of_fact, of_table, published, waits, {minute.date() for minute, _ in in_table})
-    raise HoursDiffer(
-        f"{pipeline.lakehouse.table} was written {TRIES} times while its hours were counted. The next run counts them again."
+    if losses:
+        raise HoursNotCounted(
+            f"{name}: data files were missing in {len(losses)} of {TRIES} tries to count its hours, such as {losses[-1]}. "
+            f"The next runs write their minutes again. If it repeats, find out what deletes files below {location()}."
+        )
+    raise HoursNotCounted(
+        f"{name} was written in each of {TRIES} tries to count its hours. The next run counts them again."
     )
 
 
@@ -186,10 +203,10 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
     import pyarrow.parquet
 
     files, root = fsspec.core.url_to_fs(folder_of(pipeline))
-    there = {table.path_of(path): path for path in files.find(root)}
+    paths = {table.path_of(path): path for path in files.find(root)}
     files_by_hour = {}
     for hour, attempt in counted.items():
-        path = there.get(table.path_of(HourFile.of(pipeline, hour, attempt).url))
+        path = paths.get(table.path_of(HourFile.of(pipeline, hour, attempt).url))
         if path is None:
             continue
         try:
@@ -328,9 +345,7 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
         if any(
             task.delete_files for task in tasks.values()
         ):  # another engine has deleted rows, which the files still have
-            start, end = min(hours), max(hours) + HOUR
-            rows_left = events.scan(row_filter=table.between(pipeline.fact_time, start, end)).to_arrow()  # ty: ignore[invalid-argument-type]
-            connection.register("files", rows_left)
+            connection.register("files", _rows_left(pipeline, events, hours))
         elif tasks:
             connection.read_parquet(_readable(connection, sorted(tasks)), union_by_name=True).create_view("files")
         else:
@@ -340,6 +355,22 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
         yield connection
     finally:
         connection.close()
+
+
+def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime]) -> pyarrow.Table:
+    """The rows of these hours without deleted ones. They are read in batches: the hours between must not fill the memory."""
+    import pyarrow
+    from pyarrow import compute
+
+    wanted = pyarrow.array(hours, pyarrow.timestamp("us"))
+    batches = []
+    for start, end in _spans(hours):
+        span = table.between(pipeline.fact_time, start, end)  # ty: ignore[invalid-argument-type]
+        for batch in events.scan(row_filter=span).to_arrow_batch_reader():
+            # pyarrow makes these functions when the module is loaded.
+            hour = compute.floor_temporal(batch[pipeline.fact_time], unit="hour")  # ty: ignore[missing-attribute]
+            batches.append(batch.filter(compute.is_in(hour, value_set=wanted)))  # ty: ignore[missing-attribute]
+    return pyarrow.Table.from_batches(batches, None if batches else events.schema().as_arrow())
 
 
 def _spans(hours: Collection[datetime]) -> Iterator[tuple[datetime, datetime]]:

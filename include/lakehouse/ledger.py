@@ -13,12 +13,12 @@ from uuid import UUID
 
 from include.durations import DAY, SECOND
 from include.pipelines import Pipeline
+from include.readings import YEARS
 from include.warehouse.session import column, in_transaction, reading, rows, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-YEARS = range(1970, 2100)  # that facts have
 _MINUTES_A_QUERY = 1_000
 PATIENCE = timedelta(minutes=15)  # after a merge, until when a published hour may lack it
 
@@ -29,32 +29,34 @@ def due(conn, pipeline: Pipeline, most: int) -> list[dict]:
         return rows(cursor, sql("due"), {"pipeline": pipeline.name, "most": most})
 
 
-def written(conn, pipeline: Pipeline, table_uuid: str, hours: Iterable[datetime], minutes: Iterable[dict]) -> None:
+def record_written(
+    conn, pipeline: Pipeline, table_uuid: str, hours: Iterable[datetime], minutes: Iterable[dict]
+) -> None:
     """The table has these reads of minutes, and these hours are to be counted."""
     _note(conn, pipeline, hours, table_uuid, [row | {"skipped": None} for row in minutes])
 
 
-def skipped(conn, pipeline: Pipeline, table_uuid: str, minutes: Iterable[dict]) -> None:
+def record_skipped(conn, pipeline: Pipeline, table_uuid: str, minutes: Iterable[dict]) -> None:
     """The lake does not have what the ledger counted of these minutes: they are due again after their next merge."""
     _note(conn, pipeline, (), table_uuid, [row | {"skipped": row["attempt"]} for row in minutes])
 
 
-def mark(conn, pipeline: Pipeline, hours: Iterable[datetime]) -> None:
+def mark_changed(conn, pipeline: Pipeline, hours: Iterable[datetime]) -> None:
     """These hours are to be counted."""
     _note(conn, pipeline, hours, "", ())
 
 
-def again(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
+def make_due(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """Make the minutes from `start` until before `end` due again, but closed ones; returns how many.
 
     They stay current, so that a count before their write still compares them.
     """
-    return _forget(conn, sql("again"), pipeline, start, end)
+    return _forget(conn, sql("make_due"), pipeline, start, end)
 
 
-def lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
+def record_lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """The table no longer has the minutes from `start` until before `end`; returns how many it had."""
-    return _forget(conn, sql("lost"), pipeline, start, end)
+    return _forget(conn, sql("record_lost"), pipeline, start, end)
 
 
 def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
@@ -70,7 +72,7 @@ def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
         days = column(cursor, sql("days"), binds)
     for day in days:
         start = datetime(day.year, day.month, day.day)
-        lost(conn, pipeline, start, start + DAY)
+        record_lost(conn, pipeline, start, start + DAY)
     in_transaction(conn, lambda cursor: cursor.execute(sql("use_table"), binds))
     return known is not None
 
@@ -123,9 +125,9 @@ def _note(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, 
     def note(cursor) -> None:
         for hour in sorted(hours):
             if hour.year in YEARS:
-                cursor.execute(sql("mark"), {"pipeline": pipeline.name, "hour": hour})
+                cursor.execute(sql("mark_changed"), {"pipeline": pipeline.name, "hour": hour})
         if values:
-            cursor.executemany(sql("written"), values)
-            cursor.execute(sql("written_at"), {"pipeline": pipeline.name, "table": table_uuid})
+            cursor.executemany(sql("record_written"), values)
+            cursor.execute(sql("record_written_at"), {"pipeline": pipeline.name, "table": table_uuid})
 
     in_transaction(conn, note)

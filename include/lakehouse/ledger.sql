@@ -24,13 +24,13 @@ SELECT l.minute,
 FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY)
 WHERE l.pipeline = %(pipeline)s AND l.minute IN (%(minutes)s) AND ({{ is_ahead() }} OR NOT {{ is_current() }});
 
--- name: lost
+-- name: record_lost
 -- Makes minutes due that the table no longer has, closed ones too.
 UPDATE etl.minute_ledger FORCE INDEX (PRIMARY) SET lakehouse_attempt = 0, lakehouse_kept = NULL, lakehouse_skipped = NULL
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s
   AND (lakehouse_attempt > 0 OR lakehouse_kept IS NOT NULL);
 
--- name: again
+-- name: make_due
 -- Makes minutes due that the table has. The lake must have those that are to be read again, so closed ones stay.
 UPDATE etl.minute_ledger FORCE INDEX (PRIMARY)
 SET lakehouse_kept = IF(lakehouse_skipped <=> lakehouse_attempt, NULL, lakehouse_attempt), lakehouse_skipped = NULL,
@@ -49,14 +49,14 @@ SELECT hour FROM etl.lakehouse_hours WHERE pipeline = %(pipeline)s AND hour >= %
 SELECT minute, attempt, raw_rows, id_checksum FROM etl.minute_ledger FORCE INDEX (lakehouse_minutes)
 WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute DESC LIMIT %(most)s;
 
--- name: written
+-- name: record_written
 -- Records that the table has a read of a minute, but not for a writer of another table, which had the catalog before.
 UPDATE etl.minute_ledger AS l
 JOIN etl.lakehouse_tables AS t ON t.pipeline = l.pipeline AND t.table_uuid = %(table)s
 SET l.lakehouse_attempt = %(attempt)s, l.lakehouse_kept = NULL, l.lakehouse_skipped = %(skipped)s
 WHERE l.pipeline = %(pipeline)s AND l.minute = %(minute)s AND l.attempt = %(attempt)s;
 
--- name: written_at
+-- name: record_written_at
 -- Records when the table was written.
 UPDATE etl.lakehouse_tables SET written_at = CURRENT_TIMESTAMP(6)
 WHERE pipeline = %(pipeline)s AND table_uuid = %(table)s;
@@ -66,7 +66,7 @@ WHERE pipeline = %(pipeline)s AND table_uuid = %(table)s;
 INSERT INTO etl.lakehouse_tables (pipeline, table_uuid) VALUES (%(pipeline)s, %(table)s)
 ON DUPLICATE KEY UPDATE table_uuid = VALUES(table_uuid), created_at = CURRENT_TIMESTAMP(6);
 
--- name: mark
+-- name: mark_changed
 -- Marks an hour as changed. Files and load jobs have the number: with the time in it, it also rises in a restored or new
 -- warehouse.
 INSERT INTO etl.lakehouse_hours (pipeline, hour, changes) VALUES (%(pipeline)s, %(hour)s, UNIX_TIMESTAMP())

@@ -12,6 +12,7 @@ from include.lakehouse import ledger
 from include.lakehouse import table as tables
 from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
+from include.readings import YEARS
 from include.warehouse import folded_hours
 from include.warehouse.session import column, reading
 from include.warehouse.statements import Statements
@@ -62,9 +63,9 @@ def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime
                 unknown = _unknown_minutes(conn, pipeline, table, first, last)
                 if unknown:
                     hours = tables.hours_of(pipeline, table, unknown)
-                    ledger.mark(conn, pipeline, hours)
+                    ledger.mark_changed(conn, pipeline, hours)
                     table.delete(tables.within(unknown))
-                    ledger.mark(conn, pipeline, hours)
+                    ledger.mark_changed(conn, pipeline, hours)
 
 
 def lost_files(table: Table) -> Iterator[DataFile]:
@@ -72,14 +73,14 @@ def lost_files(table: Table) -> Iterator[DataFile]:
     import fsspec
 
     files, root = fsspec.core.url_to_fs(table.location())
-    there = {tables.path_of(path) for path in files.find(root)}
+    present = {tables.path_of(path) for path in files.find(root)}
     try:
         tasks = list(table.scan().plan_files())
     except FileNotFoundError as error:
         name = ".".join(table.name())
         raise LakehouseError(f"Table {name} has lost the list of its files: {error}. {tables.NEW_TABLE}") from error
     for task in tasks:
-        if tables.path_of(task.file.file_path) not in there:
+        if tables.path_of(task.file.file_path) not in present:
             yield task.file
 
 
@@ -92,9 +93,9 @@ def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> 
     """Make the minutes of these files due, and mark the hours of their events; returns how many minutes."""
     minutes = 0
     for hour in sorted({hour_of(file) for file in files}):
-        minutes += ledger.lost(conn, pipeline, hour, hour + HOUR)
+        minutes += ledger.record_lost(conn, pipeline, hour, hour + HOUR)
     for start, end in _event_times(pipeline, table, files):
-        ledger.mark(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
+        ledger.mark_changed(conn, pipeline, ledger.hours_between(conn, pipeline, start, end))
     return minutes
 
 
@@ -119,5 +120,5 @@ def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Ite
                 for bounds in (file.lower_bounds, file.upper_bounds)
             )
             # Events of other years are in no fact, and an hour after the year 9999 cannot be computed.
-            start, end = max(first, datetime(ledger.YEARS.start, 1, 1)), min(last, datetime(ledger.YEARS.stop, 1, 1))
+            start, end = max(first, datetime(YEARS.start, 1, 1)), min(last, datetime(YEARS.stop, 1, 1))
             yield folded_hours.hour_of(start), folded_hours.hour_of(end) + HOUR

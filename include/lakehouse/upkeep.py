@@ -29,8 +29,8 @@ MOST_FILES = 4  # of an hour that is left as it is
 SMALL = 1 << 20  # bytes: hours whose files are larger on average are left as they are
 MOST_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
 MOST_HOURS = 24  # of one call
-# Of snapshots, for readers; of unnamed files, for commits under way. pyiceberg copies all snapshots several times in each
-# commit: with those of a day, 1,440 or more, a minute would take seconds.
+# Of snapshots, after they were replaced, for readers; of unnamed files, for commits under way. pyiceberg copies all
+# snapshots several times in each commit: with those of a day, 1,440 or more, a minute would take seconds.
 KEPT = timedelta(hours=2)
 
 
@@ -66,7 +66,7 @@ def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta =
     for attempt in tables.attempts(table):
         with attempt:
             before = len(table.snapshots())
-            table.maintenance.expire_snapshots().older_than(now - kept).commit()
+            table.maintenance.expire_snapshots().older_than(_committed_at(table, now - kept)).commit()
             expired = before - len(table.snapshots())
     files = sum(1 for _ in _deleted(table, now - kept)) + sum(1 for _ in _outdated(pipeline, now - kept))
     return Upkeep(compacted, expired, files)
@@ -86,6 +86,16 @@ def _is_scattered(files: list[DataFile]) -> bool:
     return len(files) > MOST_FILES and size < len(files) * SMALL and rows_of_hour <= MOST_ROWS
 
 
+def _committed_at(table: Table, time: datetime) -> datetime:
+    """When the snapshot was committed that was the newest one at that time. Readers may have loaded it until then."""
+    until = time.replace(tzinfo=UTC).timestamp() * 1000
+    newest = [entry.snapshot_id for entry in table.history() if entry.timestamp_ms <= until][-1:]
+    for snapshot in map(table.snapshot_by_id, newest):
+        if snapshot:
+            return datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC).replace(tzinfo=None)
+    return time
+
+
 def _compact(table: Table, hour: datetime) -> None:
     of_hour = tables.between("minute", hour, hour + HOUR)
     table.overwrite(table.scan(row_filter=of_hour).to_arrow().sort_by("minute"), overwrite_filter=of_hour)
@@ -97,13 +107,13 @@ def _deleted(table: Table, before: datetime) -> Iterator[str]:
 
     named = {tables.path_of(name) for name in _named(table)}
     files, root = fsspec.core.url_to_fs(table.location())
-    there = files.find(root, detail=True)
-    if tables.path_of(table.metadata_location) not in map(tables.path_of, there):
+    present = files.find(root, detail=True)
+    if tables.path_of(table.metadata_location) not in map(tables.path_of, present):
         raise LakehouseError(
             f"{table.location()} does not list {table.metadata_location}, the metadata of its own table. Nothing was deleted. "
             "Check whether the files can be listed, and whether the location is written as the file system writes it."
         )
-    for path, entry in there.items():
+    for path, entry in present.items():
         if tables.path_of(path) not in named and _changed(entry) < before:
             files.rm_file(path)
             yield path

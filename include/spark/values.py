@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from include.readings import DATE_AND_TIME, FIRST_EPOCH, LAST_EPOCH, NUMBER, OFFSET, UTC, WHITE_SPACE
+from include.readings import DATE_AND_TIME, FIRST_EPOCH, LAST_EPOCH, NUMBER, OFFSET, UTC, WHITE_SPACE, YEARS
 
 _SPACE = "[" + "".join(f"\\x{{{ord(character):x}}}" for character in WHITE_SPACE) + "]*"
 _DIGITS = rf"^{_SPACE}(-?[0-9]{{1,19}})(?:\.0{{0,18}})?{_SPACE}\z"
@@ -26,7 +26,7 @@ TIME = rf"^{_SPACE}(?:{DATE_AND_TIME}(?:{OFFSET}|{UTC})|{_EPOCH}){_SPACE}\z"
 _FIRST_OF_LIST = r'^\s*\[?\s*"?([^,\]"]*)'
 _TIME_UUID = r"^(?i)[0-9a-f]{8}-[0-9a-f]{4}-1[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _UUID_EPOCH = 0x01B21DD213814000  # 100 ns steps from 1582-10-15, where time-UUIDs begin, to 1970-01-01
-_FIRST, _LAST = "1970-01-01 00:00:00Z", "2100-12-31 23:59:59.999999Z"
+_FIRST, _LAST = f"{YEARS.start}-01-01 00:00:00Z", f"{YEARS[-1]}-12-31 23:59:59.999999Z"
 
 
 def trimmed(text: str) -> str:

@@ -50,11 +50,11 @@ class BigQueryCheck:
         shown = shown or {}
         for hour in sorted({*known, *shown}):
             self.hours += 1
-            finding = self._judged(hour, known.get(hour), shown.get(hour))
+            finding = self._finding_of(hour, known.get(hour), shown.get(hour))
             if finding and self._counted(hour, hour + HOUR).get(hour) == known.get(hour):
                 yield finding
 
-    def _judged(self, hour: datetime, row: Mapping | None, shown: Mapping | None) -> Finding | None:
+    def _finding_of(self, hour: datetime, row: Mapping | None, shown: Mapping | None) -> Finding | None:
         place = tables.view(self._pipeline)
         if row is None:
             remedy = f"delete the hour from {tables.loads_table(self._pipeline)}, or load into a new dataset"

@@ -111,17 +111,17 @@ class LakehouseCheck:
         for minute in sorted({*known, *in_table}):
             if hour_of(minute) in lost:
                 continue
-            row, there = known.get(minute), in_table.get(minute, (0, 0))
-            finding = self._judged(minute, row, there)
+            row, stored = known.get(minute), in_table.get(minute, (0, 0))
+            finding = self._finding_of(minute, row, stored)
             if finding and self._ledger(minute, minute + MINUTE).get(minute) == row:
                 yield finding
             self.minutes += 1
 
-    def _judged(self, minute: datetime, row: Mapping | None, there: tuple[int, int]) -> Finding | None:
+    def _finding_of(self, minute: datetime, row: Mapping | None, stored: tuple[int, int]) -> Finding | None:
         where = self._pipeline.lakehouse.table
-        actual = {"rows": there[0], "id_checksum": there[1]}
+        actual = {"rows": stored[0], "id_checksum": stored[1]}
         if row is None or row["attempt"] is None:
-            if not there[0]:
+            if not stored[0]:
                 return None
             return Finding(UNKNOWN, minute, where, {"rows": 0}, actual, self._again(minute, minute + MINUTE))
         expected = {"rows": row["raw_rows"], "id_checksum": int(row["id_checksum"] or 0)}

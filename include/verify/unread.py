@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.connections import LAKE_READER, endpoint
-from include.lake.admission import YEARS
 from include.lake.errors import explain, is_of_a_partition
 from include.pipelines import Pipeline
+from include.readings import YEARS
 from include.verify.report import Finding
 
 if TYPE_CHECKING:

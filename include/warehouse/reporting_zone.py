@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from include.durations import DAY
 from include.errors import MinutemarkError
+from include.readings import YEARS
 from include.warehouse.session import execute
 from include.warehouse.statements import Statements
 
@@ -21,8 +22,7 @@ sql = Statements(__file__)
 SETTING = "MINUTEMARK_REPORTING_ZONE"
 DEFAULT = "UTC"
 
-# Times of events are refused outside these years.
-_FIRST, _END = datetime(1970, 1, 1), datetime(2100, 1, 2)
+_FIRST, _END = datetime(YEARS.start, 1, 1), datetime(YEARS.stop, 1, 1)
 _ROWS_AT_ONCE = 1_000
 
 

@@ -48,7 +48,7 @@ def merged(shop: Shop, operations: dict[datetime, list[dict]], *, seen_at: datet
 
 def counted() -> dict[datetime, tuple[int, ...]]:
     """Visits and additions to carts of the hours that changed, counted now."""
-    return {one.hour: tuple(one.values.values()) for one in hourly.count(SHOP)}
+    return {count.hour: tuple(count.values.values()) for count in hourly.count(SHOP)}
 
 
 def in_table() -> list[tuple]:

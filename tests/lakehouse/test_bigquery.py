@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from include.bigquery.due import load_due
 from include.bigquery.settings import BigQueryError
 from include.lakehouse.hour_file import HourFile
 from include.warehouse import bi_views
+from tests.lakehouse.faulty_network import DROPPED, REFUSED, proxy
 from tests.lakehouse.hours import SHOP, in_bucket, in_view, loaded_rows, written
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN, Lab
@@ -53,6 +55,19 @@ def test_after_a_job_that_failed_the_next_load_starts_another(bigquery, bucket, 
     assert in_bucket(bucket, file) == absent
     assert loads.load(bigquery, table, absent).job_id == loads.job_id(table, absent, 2)
     assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+def test_a_known_job_that_cannot_be_looked_up_is_an_error(bigquery, bucket, files, monkeypatch) -> None:
+    table, file = tables.create_missing(bigquery, SHOP), in_bucket(bucket, written(1, 10))
+    loads.load(bigquery, table, file)
+
+    def fault(method: str, path: str, body: bytes) -> str | None:
+        return REFUSED if method == "GET" and "/jobs/" in path else None
+
+    with proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        with pytest.raises(BigQueryError, match="A request to BigQuery .* failed: .*Access denied"):
+            loads.load(tables.client(), table, file)
 
 
 def test_a_measure_that_is_declared_later_becomes_a_column(bigquery, files) -> None:
@@ -122,6 +137,37 @@ def test_a_load_that_was_killed_before_it_was_recorded_leaves_the_view_right(big
 def test_an_hour_that_fails_is_named_and_the_others_are_loaded(bigquery, shop: Shop) -> None:
     counted(shop, written(1, 10), unreadable(TEN + HOUR))
     with pytest.raises(BigQueryError, match=r"1 of 2 hours failed to load\. .*2026-03-01T11/1\.parquet"):
+        load_due(SHOP)
+    assert in_view(bigquery) == [(TEN, 1, 10)]
+
+
+@pytest.mark.parametrize(("kind", "message"), [(REFUSED, "Access denied"), (DROPPED, "BigQuery does not answer")])
+def test_an_hour_whose_request_fails_does_not_keep_the_others_from_being_loaded(
+    bigquery, shop: Shop, monkeypatch, kind: str, message: str
+) -> None:
+    later = TEN + HOUR
+    counted(shop, written(1, 10), written(1, 5, hour=later))
+    load = f"{later:%Y%m%dT%H}-1"  # in the id of its job
+
+    def fault(method: str, path: str, body: bytes) -> str | None:
+        return kind if load.encode() in body else None
+
+    with monkeypatch.context() as faulty, proxy(os.environ["BIGQUERY_EMULATOR_HOST"], fault) as url:
+        faulty.setenv("BIGQUERY_EMULATOR_HOST", url)
+        with pytest.raises(BigQueryError, match=rf"1 of 2 hours failed to load\. .*2026-03-01 11:00: .*{message}"):
+            load_due(SHOP)
+    assert (TEN, 1, 10) in in_view(bigquery)
+    assert load_due(SHOP).hours == 1
+    assert in_view(bigquery) == [(TEN, 1, 10), (later, 1, 5)]
+
+
+def test_an_hour_whose_file_cannot_be_written_does_not_keep_the_others_from_being_loaded(
+    bigquery, shop: Shop, files: Path
+) -> None:
+    later = TEN + HOUR
+    counted(shop, written(1, 10), HourFile.of(SHOP, later, 1))
+    (files / "hourly" / SHOP.lakehouse.table / f"{later:%Y-%m-%dT%H}").touch()  # a file in the place of a folder
+    with pytest.raises(BigQueryError, match=r"1 of 2 hours failed to load\. .*2026-03-01 11:00: .*"):
         load_due(SHOP)
     assert in_view(bigquery) == [(TEN, 1, 10)]
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import pytest
 
+from include.lake.keys import shard_of
 from include.lake.session import lake
-from include.lakehouse import events, repair, table, upkeep
-from include.lakehouse.export import again, export
+from include.lakehouse import events, hourly, repair, table, upkeep
+from include.lakehouse.export import export, rewrite
 from include.warehouse.session import warehouse
 from tests.lakehouse.events import SHOP, in_lake, in_table, merged, sent
 from tests.lakehouse.test_kills import rows_locked
+from tests.unreadable import unreadable_partition
 from tests.warehouse.lab import CLOCK, TEN, minute
 from tests.warehouse.shop import Shop, operation
 
@@ -34,16 +36,21 @@ def waiting(call: Callable, locked: str) -> Iterator[Future]:
 
 
 def wait_for_lock_wait(done: Future) -> None:
+    wait_until("SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'", done)
+
+
+def wait_until(query: str, done: Future) -> None:
+    """Until the query has rows, and the call still runs."""
     deadline = time.monotonic() + 60
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
-        while not cursor.execute("SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"):
+        while not cursor.execute(query):
             assert not done.done(), f"It did not wait: {done.result()}"
             assert time.monotonic() < deadline, "It never waited."
             time.sleep(0.2)  # InnoDB renews the table only if nobody has read it for 0.1 s
 
 
-def rewrite(at) -> None:
+def write_unrecorded(at) -> None:
     """Write this minute as it is in the lake, without a note in the ledger."""
     with lake() as session:
         table.replace(table.table(SHOP), [at], events.events_of(session, SHOP, [at])[0])
@@ -81,34 +88,82 @@ def test_exports_of_two_minutes_in_one_file_at_once(six_minutes: Shop) -> None:
     """As runs of a backfill do."""
     upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))
     with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
-        rewrite(minute(1))
+        write_unrecorded(minute(1))
     assert done.result().minutes == 1
     assert len(in_table()) == 7
 
 
 def test_a_minute_that_another_export_has_written_meanwhile_is_not_written_again(six_minutes: Shop) -> None:
     with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
-        rewrite(TEN)
+        write_unrecorded(TEN)
         six_minutes.query("UPDATE etl.minute_ledger SET lakehouse_attempt = attempt WHERE minute = %s", TEN)
     assert done.result().minutes == 0
     assert len(in_table()) == 7
 
 
+def test_a_minute_that_a_repeated_try_can_read_is_written_and_fails_nothing(six_minutes: Shop) -> None:
+    late = sent(minute(2), 2)
+    in_lake(late)
+    merged(six_minutes, {minute(2): [operation(), operation()]}, run_id="late too")
+    upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))  # all minutes in one file
+    used = {shard_of(event.values["id"], SHOP.shards) for event in (sent(minute(2), 1), late)}
+    [free, *_] = set(range(SHOP.shards)) - used  # a partition is empty once it can be read again
+    with lake("lake_writer") as writer, ExitStack() as unreadable:
+        unreadable.enter_context(unreadable_partition(writer, SHOP, minute(2), free))
+        with waiting(lambda: export(SHOP), "etl.lakehouse_hours") as done:
+            unreadable.close()
+            write_unrecorded(minute(1))
+    assert done.result().minutes == 2
+
+
 def test_a_repair_that_meets_an_export_removes_what_no_merge_has_read_and_nothing_else(six_minutes: Shop) -> None:
     add_by_hand(minute(30))
     upkeep.upkeep(SHOP, now=CLOCK + timedelta(days=1))
-    with waiting(lambda: again(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
-        rewrite(TEN)
+    with waiting(lambda: rewrite(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
+        write_unrecorded(TEN)
     assert [row[0] for row in in_table()] == [TEN, *(minute(number) for number in range(6))]
 
 
 def test_a_minute_that_is_merged_and_written_during_a_repair_stays(six_minutes: Shop) -> None:
     add_by_hand(minute(30))
     in_lake(sent(minute(30), 1))
-    with waiting(lambda: again(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
+    with waiting(lambda: rewrite(SHOP, TEN, TEN + HOUR), "etl.lakehouse_hours"):
         merged(six_minutes, {minute(30): [operation()]}, run_id="meanwhile")
-        rewrite(minute(30))
+        write_unrecorded(minute(30))
     assert [row[0] for row in in_table()].count(minute(30)) == 1
+
+
+@pytest.fixture
+def one_try(monkeypatch) -> None:
+    """A count is not repeated, however often the table changes meanwhile."""
+    monkeypatch.setattr(hourly, "TRIES", 1)
+
+
+def test_a_count_that_meets_a_commit_in_each_try_reports_a_busy_table_and_no_difference(
+    six_minutes: Shop, one_try
+) -> None:
+    with ThreadPoolExecutor(1) as pool, warehouse("warehouse_admin") as conn:
+        conn.cursor().execute("LOCK TABLES ecommerce.visits_hourly WRITE")  # the count waits for the fact
+        done = pool.submit(hourly.count, SHOP)
+        wait_until("SELECT id FROM information_schema.processlist WHERE state LIKE '%metadata lock%'", done)
+        write_unrecorded(TEN)
+        conn.cursor().execute("UNLOCK TABLES")
+        with pytest.raises(
+            hourly.HoursNotCounted, match=r"was written in each of 1 tries to count its hours\. The next run"
+        ):
+            done.result()
+    assert six_minutes.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(1, None)]
+
+
+def test_a_count_that_meets_lost_files_in_each_try_names_one(six_minutes: Shop, one_try, lakehouse) -> None:
+    for file in lakehouse.rglob("hour=2026-03-01-10/*.parquet"):
+        file.unlink()
+    with pytest.raises(
+        hourly.HoursNotCounted, match=r"data files were missing in 1 of 1 tries .*, such as .*hour=2026-03-01-10"
+    ):
+        hourly.count(SHOP)
+    assert export(SHOP).minutes == 6
+    assert list(hourly.count(SHOP)[0].values.values()) == [7, 0]
 
 
 def test_two_repairs_of_one_lost_file_at_once(six_minutes: Shop, lakehouse) -> None:

@@ -221,4 +221,4 @@ def test_hours_that_differ_do_not_keep_an_older_one_from_its_turn(shop: Shop) ->
     shop.query("UPDATE ecommerce.visits_hourly SET visits = 3 WHERE hour = %s", later)
     with pytest.raises(hourly.HoursDiffer):
         hourly.count(SHOP, most=1)
-    assert [one.hour for one in hourly.count(SHOP, most=1)] == [TEN]
+    assert [count.hour for count in hourly.count(SHOP, most=1)] == [TEN]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,14 +12,17 @@ import pytest
 
 from include.bigquery import tables
 from include.bigquery.due import load_due
-from include.lakehouse import hourly
+from include.lakehouse import events, hourly
 from include.lakehouse.export import export
 from include.lakehouse.settings import LakehouseError
 from include.lakehouse.spark_view import create_events_view
 from include.lakehouse.table import schema, table
+from include.readings import YEARS
+from include.spark import ecommerce
 from include.warehouse.sql import FOLDER
 from tests.lakehouse.events import SHOP, in_lake, merged, sent
 from tests.spark.conftest import spark  # noqa: F401 - a fixture
+from tests.spark.rows import EVENT_ID, fields_of, raw
 from tests.warehouse.conftest import lab  # noqa: F401 - a fixture
 from tests.warehouse.lab import TEN, minute
 from tests.warehouse.shop import Shop, operation
@@ -76,6 +80,19 @@ def test_four_engines_have_the_same_rows_also_after_late_events_and_a_replaced_m
     assert in_spark(spark) == in_duckdb(TEN, later) == in_mysql(shop) == in_bigquery(bigquery) == expected
 
 
+def test_the_first_and_last_hour_that_a_fact_can_have_count_in_all_engines(shop: Shop, spark) -> None:  # noqa: F811
+    first, last = datetime(YEARS.start, 1, 1), datetime(YEARS.stop, 1, 1) - timedelta(microseconds=1)
+    within, outside = (first, last, datetime(2100, 6, 1, 8)), (first - timedelta(seconds=1), datetime(YEARS.stop, 1, 1))
+    in_lake(*(sent(TEN, number, event_time=f"{at} UTC") for number, at in enumerate((*within, *outside), 1)))
+    operations = {TEN: [operation(event_time=at) for at in within]}
+    merged(shop, operations, rejects=[(TEN, "event_time")] * len(outside))
+    export(SHOP)
+    hours = [at.replace(minute=0, second=0, microsecond=0) for at in within]
+    counts = {count.hour: tuple(count.values.values()) for count in hourly.count(SHOP)}
+    assert in_spark(spark) == in_mysql(shop) == counts == dict.fromkeys(hours, (1, 0))
+    assert shop.query("SELECT COUNT(*) FROM etl.lakehouse_hours WHERE to_count = 1") == [(0,)]
+
+
 def test_events_from_too_far_ahead_count_in_no_engine(shop: Shop, spark) -> None:  # noqa: F811
     ahead = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None) + SHOP.most_ahead + HOUR
     in_lake(sent(TEN, 1), sent(ahead, 1, event_time=f"{TEN:%Y-%m-%d %H:%M:%S} UTC"))
@@ -101,7 +118,7 @@ def test_duckdb_and_spark_give_the_same_result_for_any_events(spark) -> None:  #
     values = {
         "event_type": ["view", "VIEW", "cart", "remove_from_cart", "purchase", "scroll", " view", "", None],
         "event_time": [TEN, TEN + HOUR - timedelta(microseconds=1), datetime(1970, 1, 1), datetime(1969, 12, 31), None]
-        + [datetime(2099, 12, 31, 23, 59, 59, 999999), datetime(2100, 1, 1), datetime(2026, 10, 25, 1, 30)],
+        + [datetime(2100, 12, 31, 23, 59, 59, 999999), datetime(2101, 1, 1), datetime(2026, 10, 25, 1, 30)],
         "product_id": ["1", "0", "-1", "7.5", "7.000", "9223372036854775807", "9223372036854775808", None],
         "category_code": [
             "a.b",
@@ -117,21 +134,61 @@ def test_duckdb_and_spark_give_the_same_result_for_any_events(spark) -> None:  #
         ],
         "brand": ["nordlys", "é" * 64, "é" * 65, spaces, "", None],
     }
-    events = []
+    rows = []
     for number in range(5_000):
         row = dict.fromkeys(schema(SHOP).as_arrow().names)
         row |= {name: rng.choice(choices) for name, choices in values.items()}
         row |= {"minute": rng.choice((TEN, datetime(1999, 12, 31))), "create_time": str(number)}
-        events.append(row)
+        rows.append(row)
     columns = schema(SHOP).as_arrow()
-    arrays = [pyarrow.array([row[name] for row in events]).cast(columns.field(name).type) for name in columns.names]
+    arrays = [pyarrow.array([row[name] for row in rows]).cast(columns.field(name).type) for name in columns.names]
     table(SHOP).append(pyarrow.table(arrays, schema=columns))
-    hours = {event["event_time"].replace(minute=0, second=0, microsecond=0) for event in events if event["event_time"]}
+    hours = {event["event_time"].replace(minute=0, second=0, microsecond=0) for event in rows if event["event_time"]}
     counts = in_duckdb(*sorted(hours))
     assert len(counts) == 4
     assert in_spark(spark) == counts
     (hive,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "lakehouse.md").read_text(encoding="utf-8"), re.DOTALL)
     assert in_spark(spark, hive) == counts
+
+
+@pytest.mark.usefixtures("lakehouse")
+def test_the_query_counts_what_the_transform_counts(spark) -> None:  # noqa: F811
+    """The same payloads through both: the conditions of visits.sql are the contract of include/spark/ecommerce.py."""
+    import pyarrow
+    from pyspark.sql import functions as F
+
+    rng, spaces = random.Random(21), " " * 70
+    values = {
+        "event_type": ["view", " View", "CART", "remove_from_cart", "purchase", "wishlist", "NaN", None],
+        "event_time": ["2100-12-31 23:59:59.9999999", "2101-01-01T00:00:00Z", "1970-01-01 00:00", "1969-12-31 23:59:59"]
+        + [
+            "2100-06-01 12:00:00+05:30",
+            "1970-01-01 00:30:00+01:00",
+            "2026-03-01 10:00 UTC",
+            "1772359200",
+            "NaN",
+            "x",
+            None,
+        ],
+        "product_id": ["1", "7.0", "1.5e1", "7.5", "0", "-1", "9" * 18, "9" * 19, "1e-19", "NaN", None],
+        "category_code": ["a.b", "", ".", f"{'x' * 65}.b", f"b.{'é' * 65}", f" a.{spaces}b ", f"a.{'x' * 65}.b", None],
+        "brand": ["nordlys", f" {'é' * 64} ", "é" * 65, "😀" * 64, "\u00a0", None],
+        "price": ["-1", "x", "5", None],
+    }
+    payloads = [{name: rng.choice(choices) for name, choices in values.items()} for _ in range(3_000)]
+    rows = raw(spark, *({"create_time": EVENT_ID, **payload} for payload in payloads), pipeline=SHOP)
+    fates = ecommerce.classify(fields_of(rows, SHOP), {}).where("fate = 'counted'")
+    counted = fates.select(F.date_trunc("hour", "event.event_time").cast("timestamp_ntz").alias("hour"), "kind")
+    contract = {hour: [0, 0] for (hour,) in counted.where("kind <> 'purchase'").select("hour").distinct().collect()}
+    for hour, kind in counted.where("kind IN ('view', 'cart')").collect():
+        contract[hour][kind == "cart"] += 1
+
+    read, columns = events._reader(SHOP), schema(SHOP).as_arrow()
+    typed = [{"minute": TEN, "create_time": EVENT_ID, **read(json.dumps(payload))} for payload in payloads]
+    table(SHOP).append(pyarrow.Table.from_pylist(typed, schema=columns))
+    hours = {event["event_time"].replace(minute=0, second=0, microsecond=0) for event in typed if event["event_time"]}
+    assert len(contract) == 4
+    assert in_duckdb(*sorted(hours)) == {hour: tuple(counts) for hour, counts in contract.items()}
 
 
 @pytest.mark.usefixtures("lakehouse")

@@ -10,7 +10,7 @@ import pytest
 from include.housekeeping import folding
 from include.lake.session import lake
 from include.lakehouse import table, upkeep
-from include.lakehouse.export import again, export
+from include.lakehouse.export import export, rewrite
 from include.lakehouse.settings import LakehouseError
 from tests.lakehouse.events import SHOP, counted, in_lake, in_table, merged, sent
 from tests.warehouse.lab import CLOCK, TEN, minute
@@ -50,13 +50,13 @@ def test_a_writer_of_a_lost_table_leaves_no_note(shop: Shop, two_hours) -> None:
     [row] = shop.query("SELECT minute, attempt FROM etl.minute_ledger WHERE minute = %s", TEN)
     table.catalog().drop_table(SHOP.lakehouse.table)
     ledger.use_table(shop.conn, SHOP, str(table.table(SHOP).metadata.table_uuid))
-    ledger.written(shop.conn, SHOP, of_lost, (), [dict(zip(("minute", "attempt"), row, strict=True))])
+    ledger.record_written(shop.conn, SHOP, of_lost, (), [dict(zip(("minute", "attempt"), row, strict=True))])
     assert export(SHOP).minutes == 3
 
 
 def test_rows_that_were_deleted_by_hand_are_written_again(shop: Shop, two_hours) -> None:
     table.table(SHOP).delete(table.between("minute", TEN, TEN + HOUR))
-    assert again(SHOP, TEN, TEN + HOUR) == 2
+    assert rewrite(SHOP, TEN, TEN + HOUR) == 2
     assert export(SHOP).minutes == 2
     assert in_table() == two_hours
     assert counted() == {TEN: (2, 1)}
@@ -67,7 +67,7 @@ def test_rows_that_were_added_by_hand_are_removed(shop: Shop, two_hours) -> None
     strangers = into.scan(row_filter=table.within([TEN])).to_arrow()
     moved = strangers.set_column(0, strangers.schema.field("minute"), [[minute(7)] * 2])
     into.append(moved)
-    again(SHOP, TEN, TEN + HOUR)
+    rewrite(SHOP, TEN, TEN + HOUR)
     export(SHOP)
     assert in_table() == two_hours
     assert counted() == {TEN: (2, 1)}
@@ -132,7 +132,7 @@ def test_a_lost_file_with_an_event_of_an_impossible_year_is_written_again(shop: 
     export(SHOP)
     assert counted() == {TEN: (1, 0)}
     remove_data_of(lakehouse, "2026-03-01-10")
-    again(SHOP, TEN, TEN + HOUR)
+    rewrite(SHOP, TEN, TEN + HOUR)
     export(SHOP)
     assert len(in_table()) == 2
     assert counted() == {TEN: (1, 0)}
@@ -160,7 +160,7 @@ def test_minutes_lost_from_the_lake_block_no_others(shop: Shop) -> None:
             session.execute(f"DELETE FROM {SHOP.lake_table} WHERE minute = %s AND shard = %s", (minute(1), shard))
     assert (export(SHOP).changed_since, export(SHOP).changed_since) == (1, 0), "They are looked at once a merge."
     assert counted() == {TEN: (1, 0)}
-    assert again(SHOP, TEN, TEN + HOUR) == 2
+    assert rewrite(SHOP, TEN, TEN + HOUR) == 2
     assert export(SHOP).changed_since == 1
 
 

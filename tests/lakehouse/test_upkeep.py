@@ -13,6 +13,7 @@ from tests.warehouse.shop import Shop
 
 pytestmark = pytest.mark.usefixtures("lab")
 SHOP = Shop.pipeline
+MILLISECOND = timedelta(milliseconds=1)
 SOON = datetime.now() + timedelta(days=1)
 
 
@@ -29,6 +30,16 @@ def in_table() -> list[datetime]:
 
 def files(lakehouse) -> list[str]:
     return [path.name for path in lakehouse.rglob("*") if path.is_file()]
+
+
+def successor_of(snapshot) -> int:
+    """The id of the snapshot that replaced this one."""
+    snapshots = table.table(SHOP).snapshots()
+    return next(one.snapshot_id for one in snapshots if one.parent_snapshot_id == snapshot.snapshot_id)
+
+
+def committed_at(snapshot) -> datetime:
+    return datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC).replace(tzinfo=None)
 
 
 def test_an_hour_of_many_files_becomes_one_and_its_events_stay(lakehouse) -> None:
@@ -60,6 +71,21 @@ def test_snapshots_stay_for_two_hours_and_no_longer_because_each_commit_copies_t
     assert upkeep.upkeep(SHOP, now=now + timedelta(minutes=119)).snapshots == 0
     assert upkeep.upkeep(SHOP, now=now + timedelta(minutes=121)).snapshots > 0
     assert in_table() == [TEN]
+
+
+def test_a_reader_can_read_its_snapshot_for_two_hours_after_it_was_replaced_and_no_longer(lakehouse) -> None:
+    """However old the snapshot is: after a night without events, readers load one of the evening."""
+    written(TEN, minute(1))
+    reader = table.table(SHOP)
+    written(TEN)
+    written(minute(1))
+    replaced_at = committed_at(table.table(SHOP).snapshot_by_id(successor_of(reader.current_snapshot())))
+    upkeep.upkeep(SHOP, now=replaced_at + timedelta(hours=2) - MILLISECOND)
+    assert sorted(reader.scan().to_arrow()["minute"].to_pylist()) == [TEN, minute(1)]
+    upkeep.upkeep(SHOP, now=replaced_at + timedelta(hours=2, minutes=1))
+    with pytest.raises(FileNotFoundError):
+        reader.scan().to_arrow()
+    assert in_table() == [TEN, minute(1)]
 
 
 def test_files_of_a_commit_that_is_under_way_or_was_killed_lately_stay(lakehouse) -> None:

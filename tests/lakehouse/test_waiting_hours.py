@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from include.lakehouse import table
-from include.lakehouse.export import again, export
+from include.lakehouse.export import export, rewrite
 from include.operations import copies
 from include.verify import verify
 from tests.lakehouse.events import SHOP, counted, in_lake, merged, sent
@@ -71,7 +71,7 @@ def test_a_steady_trickle_of_late_events_keeps_no_hour_from_being_published(publ
 
 
 def test_minutes_that_are_to_be_written_again_count_as_they_are(published: Shop) -> None:
-    assert again(SHOP, TEN, TEN + 2 * HOUR) == 3
+    assert rewrite(SHOP, TEN, TEN + 2 * HOUR) == 3
     assert counted() == {TEN: (2, 1), minute(60): (1, 0)}, "Before their export."
     assert export(SHOP).minutes == 3
     assert counted() == {TEN: (2, 1), minute(60): (1, 0)}

@@ -15,7 +15,7 @@ from include.bigquery import tables
 from include.bigquery.due import load_due
 from include.lake.session import lake
 from include.lakehouse import table
-from include.lakehouse.export import again, export
+from include.lakehouse.export import export, rewrite
 from include.lakehouse.settings import LakehouseError
 from include.verify import verify
 from tests.lakehouse.events import SHOP, counted, in_lake, merged, sent
@@ -55,7 +55,7 @@ def follow_remedies() -> None:
     for findings in report_of().differences.kept.values():
         for finding in findings:
             [ends] = re.findall(r'trigger ecommerce_lakehouse with {"from": "(.+)Z", "to": "(.+)Z"}', finding.remedy)
-            again(SHOP, *map(datetime.fromisoformat, ends))
+            rewrite(SHOP, *map(datetime.fromisoformat, ends))
     export(SHOP)
     counted()
 
