@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from confluent_kafka.admin import NewTopic
 
-from include.kafka import topics
+from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.ingest_mode import CONNECT, DAG, SETTING
@@ -133,3 +134,51 @@ def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(way, pi
     [problem] = look(181)
     assert (problem.problem, problem.since) == ("stuck", NOON)
     assert "has not answered since 2026-03-01 12:00:00 UTC" in problem.found
+
+
+def delete(*deleted: str) -> None:
+    client = clients.admin()
+    for done in client.delete_topics(list(deleted)).values():
+        done.result(timeout=30)
+    until(lambda: not set(deleted) & set(client.list_topics(timeout=30).topics))
+
+
+def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(way, pipeline, look):
+    letters = with_dead_letters(pipeline)
+    until(lambda: answers(letters))
+    assert look(0) == []
+    delete(pipeline.topic)
+    [problem] = look(60)
+    assert (problem.pipeline, problem.problem, problem.since) == (pipeline.name, "stuck", NOON + 60 * SECOND)
+    assert problem.found.startswith(f"A topic is missing: {pipeline.topic}. ")
+    assert "./minutemark schema" in problem.remedy and "minutemark_setup" in problem.remedy
+    delete(letters.topic)
+    [problem] = look(600)
+    named = f"{pipeline.topic}, {letters.topic}" if way == CONNECT else pipeline.topic
+    assert problem.found.startswith(f"A topic is missing: {named}. ")
+    topics.make_topics([pipeline])
+    until(lambda: answers(letters) and answers(pipeline))
+    assert look(660) == []
+
+
+def test_partitions_that_are_gone_are_not_stuck(way, pipeline, send, look):
+    for partition in range(pipeline.shards):
+        send_one(pipeline, send, partition)
+    send.flush()
+    assert look(0) == []
+    delete(pipeline.topic)
+    client = clients.admin()
+    for done in client.create_topics([NewTopic(pipeline.topic, num_partitions=1)]).values():
+        done.result(timeout=30)
+    until(lambda: answers(pipeline))
+    assert look(60) == look(600) == []
+
+
+def test_dead_letters_that_left_with_their_topic_are_not_stuck(pipeline, look, by_dag):
+    letters = with_dead_letters(pipeline)
+    until(lambda: answers(letters) and answers(pipeline))
+    with producer(letters) as send:
+        send.send(b"[]", partition=0)
+    assert look(0) == []
+    delete(letters.topic)
+    assert look(600) == []
