@@ -280,9 +280,9 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
 
 def consume_topic(pipeline: Pipeline, seconds: float | None = None, *, again: bool = False) -> IngestSummary:
     """Consume the topic up to its end, or for so long; `again`: all that it still holds."""
-    limit = seconds or float("inf")
+    limit = float("inf") if seconds is None else seconds
     if again:
         return ingest_again(pipeline)
     if ingest_mode() == CONNECT:  # which consumes the topic itself
         return ingest_dead_letters(pipeline, seconds=limit)
-    return ingest(pipeline, lambda: clients.follower(pipeline), seconds=limit, to_the_end=not seconds)
+    return ingest(pipeline, lambda: clients.follower(pipeline), seconds=limit, to_the_end=seconds is None)
