@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from include.spark.problems import FAILED, shortly
 from include.spark.warm_driver import OUTPUT, PID, SOCKET, STARTING
 
 IDLE_SECONDS = 300  # five runs of a minute DAG
@@ -61,30 +62,36 @@ class Listener:
 
     def _leave(self) -> None:
         """A new caller finds no driver; one that is calling already holds the lock, and will notice."""
-        with (self._folder / STARTING).open("w") as lock, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), (self._folder / STARTING).open("w") as lock:
             self._socket.close()
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name in (SOCKET, PID, OUTPUT):
                 (self._folder / name).unlink(missing_ok=True)
 
     def _answer(self, line: socket.socket, run: Callable[[Path], int], log: logging.Logger) -> int:
-        with contextlib.suppress(OSError), line.makefile("r", encoding="utf-8") as requests:
-            text = requests.readline()
+        saying = _Saying(line, self._form)
+        try:
+            with line.makefile("r", encoding="utf-8") as requests:
+                text = requests.readline()
             if not text:
                 return 0  # a client only checked that the driver runs
-            saying = _Saying(line, self._form)
             saying.send({"taken": True})
-            over = threading.Event()
-            threading.Thread(target=_end_with_asker, args=(line, over), daemon=True).start()
-            log.addHandler(saying)
-            try:
-                status = run(Path(json.loads(text)["job"]))
-            finally:
-                over.set()
-                log.removeHandler(saying)
+        except OSError:
+            return 0  # the client left before its job began
+        over = threading.Event()
+        threading.Thread(target=_end_with_asker, args=(line, over), daemon=True).start()
+        log.addHandler(saying)
+        try:
+            status = run(Path(json.loads(text)["job"]))
+        except Exception as error:  # such as a job file that cannot be read
+            log.exception("the job%s%s", FAILED, shortly(error))
+            status = 1
+        finally:
+            over.set()
+            log.removeHandler(saying)
+        with contextlib.suppress(OSError):
             saying.send({"exit": status})
-            return status
-        return 0
+        return status
 
 
 class _Saying(logging.Handler):
