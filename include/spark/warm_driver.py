@@ -156,19 +156,6 @@ class WarmDriver:
         return f"The Spark driver ended {when}. Its last output: {words}"
 
 
-def end_all() -> list[int]:
-    """End every warm driver of this user and remove its folder; returns their process ids."""
-    ended = []
-    for folder in _folders(_home()):
-        with contextlib.suppress(OSError, ValueError):
-            pid = int((folder / PID).read_text())
-            if _connected(folder, close=True):
-                os.killpg(pid, signal.SIGTERM)
-                ended.append(pid)
-        shutil.rmtree(folder, ignore_errors=True)
-    return ended
-
-
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """The folder, made if it is missing, with its lock."""

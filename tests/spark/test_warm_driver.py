@@ -22,6 +22,7 @@ import pytest
 from include.spark import warm_driver
 from include.spark.warm_driver import DriverEnded, WarmDriver
 from local.layout import ROOT
+from tests.warm_drivers import end_warm_drivers
 
 # Answers with the status that the job's file asks for, after it has logged its own process id.
 DRIVER = """
@@ -54,7 +55,7 @@ def ask(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """Has a job done by the driver of KEY; returns its status and log lines."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield lambda status=0, **job: done_by_driver(short_path, status, **job)
-    warm_driver.end_all()
+    end_warm_drivers()
 
 
 def done_by_driver(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **job) -> tuple[int, list[str]]:
@@ -259,6 +260,6 @@ def test_only_its_user_can_enter_the_folder(ask) -> None:
 
 def test_all_drivers_can_be_ended_at_once(ask) -> None:
     working = pid_in(ask()[1])
-    warm_driver.end_all()
+    end_warm_drivers()
     await_that(lambda: is_gone(working), "the driver stayed")
     assert not warm_driver.folder_of(KEY).exists()
