@@ -53,7 +53,7 @@ class Airflow:
     def dags(self) -> dict[str, bool]:
         """Whether each known DAG is paused."""
         dags: dict[str, bool] = {}
-        while True:  # a page has at most [api] maximum_page_limit DAGs, whatever is asked for
+        while True:  # a page has at most [api] maximum_page_limit DAGs, whatever the limit here
             page = self._send("GET", f"/api/v2/dags?limit=200&offset={len(dags)}&exclude_stale=true&order_by=dag_id")
             dags |= {dag["dag_id"]: dag["is_paused"] for dag in page["dags"]}
             if not page["dags"] or len(dags) >= page["total_entries"]:
