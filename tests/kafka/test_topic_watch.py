@@ -24,7 +24,7 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture(params=[CONNECT, DAG])
-def way(request, pipeline, monkeypatch):
+def mode(request, pipeline, monkeypatch):
     monkeypatch.setenv(SETTING, request.param)
     topics.make_topics([pipeline])
     followed = [pipeline, with_dead_letters(pipeline)] if request.param == CONNECT else [pipeline]
@@ -52,31 +52,31 @@ def send_one(pipeline, send, partition) -> None:
 
 
 def test_messages_that_wait_without_progress_are_a_problem_with_consumer_partition_and_remedy(
-    way, pipeline, send, look
+    mode, pipeline, send, look
 ):
     assert look(0) == []  # nothing waits
     send_one(pipeline, send, 2)
     assert look(60) == look(240) == []  # since the look at 60 s nothing moved, 180 s are allowed
     [problem] = look(241)
     assert (problem.pipeline, problem.problem, problem.since) == (pipeline.name, "stuck", NOON + 60 * SECOND)
-    consumer = {CONNECT: f"Connector minutemark-{pipeline.name}", DAG: f"DAG {pipeline.name}_ingest"}[way]
+    consumer = {CONNECT: f"Connector minutemark-{pipeline.name}", DAG: f"DAG {pipeline.name}_ingest"}[mode]
     assert (
         problem.found
         == f"{consumer} has made no progress in {pipeline.topic} for more than 180 s: partition 2 (1 wait)."
     )
-    remedy = {CONNECT: "docker compose logs connect", DAG: f"{pipeline.name}_ingest is paused"}[way]
+    remedy = {CONNECT: "docker compose logs connect", DAG: f"{pipeline.name}_ingest is paused"}[mode]
     assert remedy in problem.remedy and len(problem.remedy) <= 500 and len(problem.found) <= 500
 
-    commit_as_connect(pipeline) if way == CONNECT else consume(pipeline)
+    commit_as_connect(pipeline) if mode == CONNECT else consume(pipeline)
     assert look(300) == []
 
 
-def test_slow_progress_is_progress(way, pipeline, send, look):
+def test_slow_progress_is_progress(mode, pipeline, send, look):
     for number in range(1, 6):
         send_one(pipeline, send, 1)
         send_one(pipeline, send, 1)
         assert look(number * 179) == []
-        commit_as_connect(pipeline) if way == CONNECT else consume(pipeline)
+        commit_as_connect(pipeline) if mode == CONNECT else consume(pipeline)
         send_one(pipeline, send, 1)
         assert look(number * 179 + 1) == []
 
@@ -124,7 +124,7 @@ def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schema
     assert titles_after(121) == ["Minutemark · Resolved: recruitment makes no progress in its topic"]
 
 
-def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(way, pipeline, look, monkeypatch):
+def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(mode, pipeline, look, monkeypatch):
     assert look(0) == []
     monkeypatch.setattr("include.kafka.topics.TIMEOUT", 0.5)
     monkeypatch.setenv(
@@ -143,7 +143,7 @@ def delete(*deleted: str) -> None:
     until(lambda: not set(deleted) & set(client.list_topics(timeout=30).topics))
 
 
-def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(way, pipeline, look):
+def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(mode, pipeline, look):
     letters = with_dead_letters(pipeline)
     until(lambda: answers(letters))
     assert look(0) == []
@@ -154,14 +154,14 @@ def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(way, pi
     assert "./minutemark schema" in problem.remedy and "minutemark_setup" in problem.remedy
     delete(letters.topic)
     [problem] = look(600)
-    named = f"{pipeline.topic}, {letters.topic}" if way == CONNECT else pipeline.topic
+    named = f"{pipeline.topic}, {letters.topic}" if mode == CONNECT else pipeline.topic
     assert problem.found.startswith(f"A topic is missing: {named}. ")
     topics.make_topics([pipeline])
     until(lambda: answers(letters) and answers(pipeline))
     assert look(660) == []
 
 
-def test_partitions_that_are_gone_are_not_stuck(way, pipeline, send, look):
+def test_partitions_that_are_gone_are_not_stuck(mode, pipeline, send, look):
     for partition in range(pipeline.shards):
         send_one(pipeline, send, partition)
     send.flush()
