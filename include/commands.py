@@ -113,7 +113,7 @@ COMMANDS = (
         BRING,
         (
             PIPELINE,
-            Parameter("seconds", "Follow the topic for so many seconds. Empty: up to its end.", NUMBER, least=0),
+            Parameter("seconds", "Follow the topic for so many seconds. Empty: up to its end.", NUMBER, least=1),
             Parameter("again", "Consume everything that the topic still holds once more.", FLAG, False),
         ),
         details="[operations.md](operations.md#the-topics)",

@@ -52,8 +52,12 @@ class Airflow:
 
     def dags(self) -> dict[str, bool]:
         """Whether each known DAG is paused."""
-        response = self._send("GET", "/api/v2/dags?limit=200&exclude_stale=true")
-        return {dag["dag_id"]: dag["is_paused"] for dag in response["dags"]}
+        dags: dict[str, bool] = {}
+        while True:  # a page has at most [api] maximum_page_limit DAGs, whatever the limit here
+            page = self._send("GET", f"/api/v2/dags?limit=200&offset={len(dags)}&exclude_stale=true&order_by=dag_id")
+            dags |= {dag["dag_id"]: dag["is_paused"] for dag in page["dags"]}
+            if not page["dags"] or len(dags) >= page["total_entries"]:
+                return dags
 
     def import_errors(self) -> dict[str, str]:
         """The last line of the error of each file that can't be imported."""

@@ -36,10 +36,10 @@ def _variables(command: Command) -> str:
     return f"{needed} ({' '.join([*others, *formats, 'JSON=1'])})".strip()
 
 
-def _example(one: Parameter) -> str:
-    if one.type is FLAG:
-        return "0" if one.default else "1"
-    return "|".join(one.choices) or "…"
+def _example(parameter: Parameter) -> str:
+    if parameter.type is FLAG:
+        return "0" if parameter.default else "1"
+    return "|".join(parameter.choices) or "…"
 
 
 def for_docs() -> str:
@@ -52,12 +52,16 @@ def for_docs() -> str:
 
 
 def _row(command: Command) -> str:
-    arguments = [one.name.upper() if one.required else f"[{one.name.upper()}]" for one in _arguments(command)]
-    names = [one.name.replace("_", "-") for one in command.parameters if not one.positional]
+    arguments = [_argument(parameter) for parameter in _arguments(command)]
+    names = [parameter.name.replace("_", "-") for parameter in command.parameters if not parameter.positional]
     options = [f"`--{name}`" for name in [*names, *(["format"] if command.formats else [])]]
     text = f"{command.help} {command.details}".strip()
     dag = f"`{command.dag}`" if command.dag else ""
     return f"| `{' '.join(['./minutemark', command.name, *arguments])}` | {text} | {' '.join(options)} | {dag} |"
+
+
+def _argument(parameter: Parameter) -> str:
+    return parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]"
 
 
 def _arguments(command: Command) -> list[Parameter]:
@@ -66,7 +70,7 @@ def _arguments(command: Command) -> list[Parameter]:
 
 def page(text: str) -> str:
     """The page with its block written again."""
-    return _BLOCK.sub(lambda found: found[1] + for_docs() + found[2], text)
+    return _BLOCK.sub(lambda block: block[1] + for_docs() + block[2], text)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ def build(folder: Path = SITE, config: Path = ROOT / "mkdocs.yml") -> None:
     # Not quietly: then warnings are not counted as failures. Without the variable the theme prints advertisements.
     done = subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True)
     if done.returncode:
-        found = [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
-        raise Problem("make docs", "\n".join(found) or done.stderr.strip(), "Fix these pages, then run: make docs")
+        warnings = [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
+        raise Problem("make docs", "\n".join(warnings) or done.stderr.strip(), "Fix these pages, then run: make docs")
 
 
 def main() -> int:

@@ -80,10 +80,10 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     """Make or complete `.local/env` for these ports and the user's own connections."""
     known = read()
     passwords = {**connections.new_passwords(), **_known_passwords(known)}
-    external_lake = _own(environ, connections.LAKE_LOGINS)
-    external_warehouse = _own(environ, connections.WAREHOUSE_LOGINS)
+    external_lake = _external_connections(environ, connections.LAKE_LOGINS)
+    external_warehouse = _external_connections(environ, connections.WAREHOUSE_LOGINS)
     spark, kafka = connections.variable("spark_default"), connections.variable("kafka_default")
-    external_kafka = {kafka: environ[kafka]} if _users(environ, kafka) else {}
+    external_kafka = {kafka: environ[kafka]} if _is_set_by_user(environ, kafka) else {}
     ingest = environ.get(ingest_mode.SETTING, ingest_mode.DAG)
     warehouse = environ.get(_WAREHOUSE) or known.get(_WAREHOUSE, "mariadb")
     if warehouse not in WAREHOUSES:
@@ -93,7 +93,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
     variables = {
         **(external_lake or connections.lake(passwords, ports["CASSANDRA_PORT"])),
         **(external_warehouse or connections.warehouse(passwords, ports["MARIADB_PORT"])),
-        **({spark: environ[spark]} if _users(environ, spark) else connections.spark("local[*]")),
+        **({spark: environ[spark]} if _is_set_by_user(environ, spark) else connections.spark("local[*]")),
         **(external_kafka or connections.broker(passwords, ports["KAFKA_PORT"])),
         ingest_mode.SETTING: ingest,
         reporting_zone.SETTING: _reporting_zone(environ),
@@ -124,13 +124,13 @@ def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: 
     if not place:
         return {}
     catalog = connections.variable(lakehouse.CATALOG)
-    own = {catalog: environ[catalog]} if _users(environ, catalog) else {}
+    external = {catalog: environ[catalog]} if _is_set_by_user(environ, catalog) else {}
     chosen = {lakehouse.SETTING: (DATA / "lakehouse").as_uri() if place == "local" else place}
     try:
         lakehouse.location(chosen)
     except lakehouse.LakehouseError as error:
         raise Problem("Lakehouse", str(error), "Correct it, or write `local` for a folder of this project.") from error
-    return {**chosen, **(own or connections.lakehouse(passwords, ports["POSTGRES_PORT"]))}
+    return {**chosen, **(external or connections.lakehouse(passwords, ports["POSTGRES_PORT"]))}
 
 
 def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -161,14 +161,14 @@ def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator
 
 def _metadata(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """Where `astro dev start --standalone` keeps Airflow's metadata: on SQLite it meets locked databases."""
-    if _users(environ, postgres.SETTING):
+    if _is_set_by_user(environ, postgres.SETTING):
         return {}
     return postgres.settings(ports["POSTGRES_PORT"], passwords["metadata_airflow"], postgres.STANDALONE)
 
 
 def _reporting_zone(environ: Mapping[str, str]) -> str:
     """As declared in the user's environment, else in the project's `.env`."""
-    declared = dict(environ) if _users(environ, reporting_zone.SETTING) else read(ROOT / ".env")
+    declared = dict(environ) if _is_set_by_user(environ, reporting_zone.SETTING) else read(ROOT / ".env")
     try:
         return reporting_zone.reporting_zone(declared)
     except reporting_zone.UnknownZone as error:
@@ -188,22 +188,22 @@ def _known_passwords(known: Mapping[str, str]) -> dict[str, str]:
         raise Problem(str(ENV_FILE), "its passwords are unreadable", "Restore the file, or run `make clean`.") from None
 
 
-def _own(environ: Mapping[str, str], conn_ids: Mapping[str, str]) -> dict[str, str]:
+def _external_connections(environ: Mapping[str, str], conn_ids: Mapping[str, str]) -> dict[str, str]:
     """The user's connections to a store of their own: all of its accounts (admin may lack), or none. Raises Problem."""
     names = {connections.variable(conn_id): conn_id for conn_id in conn_ids}
-    own = {name: environ[name] for name in names if _users(environ, name)}
-    absent = [name for name, conn_id in names.items() if name not in own and not conn_id.endswith("_admin")]
-    if own and absent:
-        problem = f"{', '.join(own)} is set, but not {', '.join(absent)}"
+    external = {name: environ[name] for name in names if _is_set_by_user(environ, name)}
+    absent = [name for name, conn_id in names.items() if name not in external and not conn_id.endswith("_admin")]
+    if external and absent:
+        problem = f"{', '.join(external)} is set, but not {', '.join(absent)}"
         raise Problem(
             "Connections",
             problem,
             "To use your own store, set the connections of all its accounts; otherwise set none.",
         )
-    return own
+    return external
 
 
-def _users(environ: Mapping[str, str], name: str) -> bool:
+def _is_set_by_user(environ: Mapping[str, str], name: str) -> bool:
     """True for a variable that the user set, false for one that came from sourcing `.local/env`."""
     return bool(environ.get(name)) and not (environ.get(_SOURCED) and environ[name] == read().get(name))
 

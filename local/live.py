@@ -80,9 +80,9 @@ def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
 
     A warehouse that is away for a moment is reported, no more.
     """
-    clock = threading.Event()
+    stop = threading.Event()
     with Live(refresh_per_second=4) as live:
-        while not clock.wait(interval):
+        while not stop.wait(interval):
             try:
                 with warehouse.reader() as connection:
                     live.update(

@@ -51,7 +51,7 @@ def behind(pinned: Mapping[str, str], newest: Mapping[str, str]) -> list[Update]
 
 def of_maven(output: str) -> list[Update]:
     """The updates that the plugin lists; it puts the versions of a long name on a line of their own."""
-    return [Update(*found) for found in _UPDATE.findall(output)]
+    return [Update(*update) for update in _UPDATE.findall(output)]
 
 
 def listed() -> Iterator[tuple[Path, list[Update]]]:
@@ -68,8 +68,8 @@ def listed() -> Iterator[tuple[Path, list[Update]]]:
 
 
 def _files(*names: str) -> list[Path]:
-    found = {path for name in names for path in (*ROOT.glob(name), *ROOT.glob(f"[a-z]*/**/{name}"))}
-    return sorted(path for path in found if ".local" not in path.parts)
+    paths = {path for name in names for path in (*ROOT.glob(name), *ROOT.glob(f"[a-z]*/**/{name}"))}
+    return sorted(path for path in paths if ".local" not in path.parts)
 
 
 def _uv(*options: str, given: str | None = None) -> str:
@@ -88,8 +88,8 @@ def _maven(pom: Path) -> str:
 def _output(command: list[str], what: str, given: str | None = None) -> str:
     done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True)
     if done.returncode:
-        found = (done.stderr or done.stdout).strip()[-1500:]
-        raise Problem(what, f"`{' '.join(command)}` failed:\n{found}", "If the network failed, run: make outdated")
+        output = (done.stderr or done.stdout).strip()[-1500:]
+        raise Problem(what, f"`{' '.join(command)}` failed:\n{output}", "If the network failed, run: make outdated")
     return done.stdout
 
 

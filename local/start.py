@@ -254,13 +254,13 @@ class Stack:
         supervisor.start(CLEANING)
 
     def _stores(self) -> list[str]:
-        own = {
+        external = {
             CASSANDRA: self.environment.external_lake,
             self.warehouse: self.environment.external_warehouse,
             KAFKA: self.environment.external_kafka or not self.environment.ingest,
             BIGQUERY: not bigquery_emulator.is_local(self.environment.variables),
         }
-        return [name for name, is_own in own.items() if not is_own]
+        return [name for name, is_external in external.items() if not is_external]
 
     def _require_ports(self, names: Mapping[str, tuple[str, ...]]) -> None:
         """The ports of programs that do not run yet are free."""

@@ -276,16 +276,16 @@ def shut_down(seconds: float = 60) -> list[str]:
 def _stop_in_order(names: set[str], seconds: float) -> list[str]:
     """Stop programs, the stores last; returns the names of processes that outlived the program that had started them."""
     # A task that ends reports to the API server; where that is gone, it tries for longer than supervisord waits.
-    running_tasks = names - STORES - {API_SERVER}
-    _request_stop(running_tasks)
-    if not _stopped(running_tasks, _TASK_SECONDS):
-        _interrupt_tasks(running_tasks)
-        _stopped(running_tasks, seconds)
+    task_programs = names - STORES - {API_SERVER}
+    _request_stop(task_programs)
+    if not _wait_until_stopped(task_programs, _TASK_SECONDS):
+        _interrupt_tasks(task_programs)
+        _wait_until_stopped(task_programs, seconds)
     # Only these run tasks; a restart of any other program leaves a Spark driver at work alone.
     leftovers = _end_leftovers() if names & TASK_RUNNERS else []
     for together in (names & {API_SERVER}, names & STORES):
         _request_stop(together)
-        _stopped(together, seconds)
+        _wait_until_stopped(together, seconds)
     return leftovers
 
 
@@ -295,7 +295,7 @@ def _request_stop(names: set[str]) -> None:
             _call().supervisor.stopProcess(name, False)
 
 
-def _stopped(names: set[str], seconds: float) -> bool:
+def _wait_until_stopped(names: set[str], seconds: float) -> bool:
     """Whether all of them end within that time."""
     deadline = time.monotonic() + seconds
     while any(process["pid"] for process in processes() if process["name"] in names):
@@ -322,13 +322,13 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
     import psutil
 
     names = []
-    while processes := _leftovers():
+    while leftovers := _leftovers():
         waiting = {process.pid for driver in spark_drivers() for process in (driver, *driver.children())}
-        names += [f"{process.info['name']} ({process.pid})" for process in processes if process.pid not in waiting]
-        for process in processes:
+        names += [f"{process.info['name']} ({process.pid})" for process in leftovers if process.pid not in waiting]
+        for process in leftovers:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
-        _, left = psutil.wait_procs(processes, timeout=seconds)
+        _, left = psutil.wait_procs(leftovers, timeout=seconds)
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from local.servers.warehouse_server import WarehouseServer
 SPARK_MASTER = "local[2]"
 _MEMORY = Path("/dev/shm")
 _PREFIX, _LOCK = "minutemark-stores-", "lock"
+_SECONDS_TO_LOCK = 60  # a new folder has its lock long before
 _ROOM = 4 << 30  # bytes: the stores of two processes take half of them
 
 
@@ -43,11 +45,16 @@ def data_folder() -> Iterator[Path]:
 
 
 def _remove_leftovers() -> None:
-    """Killed sessions leave their folders unlocked."""
-    for file in _MEMORY.glob(f"{_PREFIX}*/{_LOCK}"):
-        with contextlib.suppress(OSError), file.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(file.parent)
+    """Killed sessions leave their folders unlocked, or without a lock if they were killed at once."""
+    for folder in _MEMORY.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if not (folder / _LOCK).exists():
+                if time.time() - folder.stat().st_mtime > _SECONDS_TO_LOCK:
+                    shutil.rmtree(folder)
+                continue
+            with (folder / _LOCK).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -83,7 +83,8 @@ def from_this_page(request: Request) -> None:
     if not is_json or CALLER not in headers:
         raise HTTPException(403, f"Send changes as application/json with the header {CALLER}: 1.")
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    own = {headers.get("host"), urlsplit(conf.get("api", "base_url", fallback="") or "").netloc}
+    hosts = {headers.get("host"), urlsplit(conf.get("api", "base_url", fallback="") or "").netloc}
+    own = {host for host in hosts if host}  # the origin `null` has an empty host
     if (site and site != "same-origin") or (not site and origin and urlsplit(origin).netloc not in own):
         raise HTTPException(403, "Changes are accepted only from Airflow's own pages.")
 

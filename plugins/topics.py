@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
 
 from include.connections import KAFKA
-from include.kafka.clients import complaint, of_follower
+from include.kafka.clients import log_client_error, of_follower
 from include.kafka.ingest_mode import DAG
 
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 class FollowerHook(KafkaConsumerHook):
     """A consumer of one pipeline's topic, with the settings of a follower on top of the connection's."""
 
-    def __init__(self, pipeline: Pipeline, way: str = DAG) -> None:
+    def __init__(self, pipeline: Pipeline, consumer: str = DAG) -> None:
         super().__init__(topics=[pipeline.topic], kafka_config_id=KAFKA)
-        self._pipeline, self._way = pipeline, way
+        self._pipeline, self._consumer = pipeline, consumer
         self.servers = ""  # as the connection names them, once there is a client
 
     def _get_client(self, config: dict) -> Consumer:
         self.servers = config.get("bootstrap.servers", "")
-        return super()._get_client({"error_cb": complaint, **config, **of_follower(self._pipeline, self._way)})
+        return super()._get_client(
+            {"error_cb": log_client_error, **config, **of_follower(self._pipeline, self._consumer)}
+        )

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import pytest
 
-from include import cli, listing
+from include import cli, commands, listing
 from include.commands import COMMANDS
 from include.env_file import ROOT
 from include.errors import MinutemarkError
@@ -99,3 +99,10 @@ def test_completion_offers_the_choices_of_a_parameter():
     pipeline = next(param for param in release.params if param.name == "pipeline")
     assert [item.value for item in pipeline.type.shell_complete(None, pipeline, "re")] == ["recruitment"]
     assert issubclass(ValueRefused, MinutemarkError)
+
+
+def test_ingest_for_zero_seconds_is_refused():
+    """It is not the same as empty, which follows the topic up to its end."""
+    seconds = next(parameter for parameter in commands.get("ingest").parameters if parameter.name == "seconds")
+    with pytest.raises(ValueRefused, match="`seconds` is 0. Write a number of 1 or more."):
+        seconds.read("0")

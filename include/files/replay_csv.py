@@ -23,8 +23,8 @@ from include.files.import_log import MAX_REJECTED, ImportLog, ImportRunning, sho
 from include.files.json_events import events_of
 from include.files.readers import Occurrences, about_columns, check_header, names_of
 from include.files.replay_feed import Clock, Feed
-from include.files.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
-from include.files.survey import Sample, Survey, checked_fingerprint, glance_at, survey
+from include.files.replay_options import Plan, ReplayOptions, ReplayRefused, check, parse_options, timeline
+from include.files.survey import Sample, Survey, checked_fingerprint, preview_of, survey
 from include.files.time_shift import Timeline
 from include.kafka import topics
 from include.kafka.clients import BrokerError
@@ -79,7 +79,7 @@ class ReplaySummary:
 def replay_csv(
     pipeline: Pipeline,
     path: str | Path,
-    how: Manner,
+    options: ReplayOptions,
     *,
     encoding: str = "",
     form: str = "",
@@ -95,11 +95,11 @@ def replay_csv(
     """
     path, started = Path(path), time.monotonic()
     _check_ingest_mode(pipeline)
-    check(how, pipeline, None, _utc_now())
+    check(options, pipeline, None, _utc_now())
     known = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
-    file_survey = survey(path, known, pipeline, damage) if how.needs_survey else None
-    check(how, pipeline, file_survey, _utc_now())
+    file_survey = survey(path, known, pipeline, damage) if options.needs_survey else None
+    check(options, pipeline, file_survey, _utc_now())
     with (
         csv_records(path, names_of(pipeline), known, damage) as file,
         warehouse(WAREHOUSE_ETL) as conn,
@@ -110,25 +110,25 @@ def replay_csv(
             conn,
             pipeline=pipeline.name,
             target=pipeline.name,
-            source_key=how.key(digest),
+            source_key=options.key(digest),
             source_name=path.name,
             first_position=0,
-            origin=None if how.shift else digest,  # what an import of this file rejects, too
+            origin=None if options.shift else digest,  # what an import of this file rejects, too
         )
         progress = replays.begin(again=again)
         summary = ReplaySummary(
             str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
         )
         summary.resumed_at = after_line = progress.position if progress.resumed else None
-        times = timeline(how, file_survey, progress.started_at)
+        times = timeline(options, file_survey, progress.started_at)
         if file_survey:
             report(_announcement(file_survey, times))
         clock = Clock(replays.clock())
         # A shifted event has another time than in the file: ingest decides whether its minute is closed.
-        admitting = replace(pipeline, lake_retention=None) if how.shift else pipeline
+        admitting = replace(pipeline, lake_retention=None) if options.shift else pipeline
         events = events_of(file, admitting, clock.now(), as_texts=True)
-        plan = Plan(pipeline, how, events, glance_at(file, pipeline), times)
-        sample = Sample(file_survey.kinds, how.sample, digest) if how.sample else None
+        plan = Plan(pipeline, options, events, preview_of(file, pipeline), times)
+        sample = Sample(file_survey.kinds, options.sample, digest) if options.sample else None
         total, unit = (file_survey.lines, "line") if file_survey else (path.stat().st_size, "B")
         with (
             Occurrences(events.unnamed, pipeline) as occurrences,
@@ -193,10 +193,10 @@ def run_replay(
     report: Callable[[str], object] = print,
 ) -> ReplaySummary:
     """Send the events of a file to the pipeline's topic; `report` receives what the survey of the file found."""
-    how = manner(rate, shift, sample)
+    options = parse_options(rate, shift, sample)
     known = {"encoding": encoding or "", "form": form or ""}
     try:
-        summary = replay_csv(pipelines.get(pipeline), file, how, **known, again=again, report=report)
+        summary = replay_csv(pipelines.get(pipeline), file, options, **known, again=again, report=report)
     except ImportRunning:
         raise
     except (BrokerError, WarehouseError) as error:

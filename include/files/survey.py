@@ -45,7 +45,7 @@ class Survey:
         return f"{self.kinds.total():,} rows from {self.first} to {self.last} UTC: {kinds}{others}."
 
 
-class Glance:
+class RecordPreview:
     """The time and the kind of a record, without judging the rest of it. Without a `header`, records are JSON lines."""
 
     def __init__(self, header: list[str] | None, pipeline: Pipeline) -> None:
@@ -92,9 +92,9 @@ class Glance:
         return time if time.year in readings.YEARS else None
 
 
-def glance_at(file: CsvFile, pipeline: Pipeline) -> Glance:
+def preview_of(file: CsvFile, pipeline: Pipeline) -> RecordPreview:
     """For the records of the file."""
-    return Glance(None if file.format.is_json else file.header, pipeline)
+    return RecordPreview(None if file.format.is_json else file.header, pipeline)
 
 
 def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | None = None) -> Survey:
@@ -106,14 +106,14 @@ def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | N
         Bar(f"looking through {path.name}", path.stat().st_size) as bar,
     ):
         check_header(path, file.header, pipeline)
-        glance = glance_at(file, pipeline)
+        preview = preview_of(file, pipeline)
         for number, record in enumerate(file.records()):
-            kind = glance.kind(record)
+            kind = preview.kind(record)
             if kind in kinds or len(kinds) < _MOST_KINDS:
                 kinds[kind] += 1
             else:
                 kinds[NO_KIND] += 1
-            time = glance.time(record)
+            time = preview.time(record)
             if time is not None:
                 if result.first is None or result.last is None:
                     result.first = result.last = time

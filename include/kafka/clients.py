@@ -41,10 +41,10 @@ class TopicMissing(BrokerError):
     """A topic that set-up has not made yet."""
 
 
-class Complaints:
+class ThrottledErrorLog:
     """Logs what clients report apart from their calls, such as a broker that is away, which they do several times a second.
 
-    The same complaint is logged again after `pause` seconds.
+    The same error is logged again after `pause` seconds.
     """
 
     def __init__(self, pause: float = 30.0) -> None:
@@ -58,7 +58,7 @@ class Complaints:
             log.warning("Kafka: %s", error.str())
 
 
-complaint = Complaints()
+log_client_error = ThrottledErrorLog()
 
 
 def settings() -> dict:
@@ -71,9 +71,9 @@ def settings() -> dict:
     return {"reconnect.backoff.max.ms": 1_000, **target.extra, "log_level": 2}
 
 
-def of_follower(pipeline: Pipeline, way: str = DAG) -> dict:
+def of_follower(pipeline: Pipeline, consumer: str = DAG) -> dict:
     """What following the topic needs on top of the connection's configuration."""
-    name = group_of(pipeline.name, way)
+    name = group_of(pipeline.name, consumer)
     return {
         "group.id": name,
         # A static member: a successor with this name gets all partitions at once, without a rebalance,
@@ -86,14 +86,14 @@ def of_follower(pipeline: Pipeline, way: str = DAG) -> dict:
     }
 
 
-def follower(pipeline: Pipeline, way: str = DAG) -> Consumer:
+def follower(pipeline: Pipeline, consumer: str = DAG) -> Consumer:
     """A consumer that follows the pipeline's topic; close it. A task takes the provider's hook: plugins/topics.py."""
     from confluent_kafka import Consumer
 
     with explained():
-        consumer = Consumer({**settings(), **of_follower(pipeline, way), "error_cb": complaint})
-        consumer.subscribe([pipeline.topic])
-    return consumer
+        client = Consumer({**settings(), **of_follower(pipeline, consumer), "error_cb": log_client_error})
+        client.subscribe([pipeline.topic])
+    return client
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def reader(group: str) -> Iterator[Consumer]:
 
     ours = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **_READING}
     with explained():
-        consumer = Consumer({**settings(), **ours, "error_cb": complaint})
+        consumer = Consumer({**settings(), **ours, "error_cb": log_client_error})
         try:
             yield consumer
         finally:
@@ -114,10 +114,10 @@ def admin() -> AdminClient:
     """A client that makes topics."""
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({**settings(), "error_cb": complaint})  # ty: ignore[invalid-argument-type]  # takes callbacks, too
+    return AdminClient({**settings(), "error_cb": log_client_error})  # ty: ignore[invalid-argument-type]  # takes callbacks, too
 
 
-def answers() -> None:
+def check_broker() -> None:
     """Return when the broker answers this account. Raises BrokerError."""
     with explained():
         admin().list_topics(timeout=TIMEOUT)

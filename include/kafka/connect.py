@@ -144,7 +144,7 @@ def register_all(
     started, configs = time.monotonic(), {name_of(pipeline): connector(pipeline, template) for pipeline in pipelines}
     waiting, registered, reports = list(configs), set(), _Reports()
     while waiting:
-        name, problem = waiting[0], None
+        name, problem = waiting.pop(0), None
         try:
             if name not in registered:
                 connect.register(name, configs[name])
@@ -152,12 +152,11 @@ def register_all(
             problem = connect.problem_of(name)
             if problem is None:
                 print(f"Connector {name} runs.", flush=True)
-                waiting.remove(name)
                 continue
-            waiting.append(waiting.pop(0))  # what this one lacks must not keep the others waiting
             connect.restart(name)
         except (OSError, ValueError) as error:  # not up yet, or busy with the one before
             problem = problem or str(error)
+        waiting.append(name)  # behind the others: what this one lacks must not keep them waiting
         seconds = time.monotonic() - started
         if seconds > patience:
             raise ConnectError(

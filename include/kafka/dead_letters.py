@@ -58,7 +58,7 @@ def original(message: Message) -> Message | _Original:
         return message
 
 
-def put_aside(pipeline: Pipeline, refused: Iterable[Refused]) -> None:
+def send_to_dead_letters(pipeline: Pipeline, refused: Iterable[Refused]) -> None:
     """Put these into the pipeline's dead-letter topic, and return when the broker has them. Raises BrokerError."""
     with producer(with_dead_letters(pipeline), **{"message.max.bytes": LONGEST}) as letters:
         for row in refused:
@@ -68,8 +68,8 @@ def put_aside(pipeline: Pipeline, refused: Iterable[Refused]) -> None:
         letters.flush()
 
 
-def put_aside_before(message: Message) -> Refused | None:
-    """What put_aside was given; None for every other message, also where Connect copied such headers of the original."""
+def parse_rejection(message: Message) -> Refused | None:
+    """What send_to_dead_letters was given; None for other messages, also where Connect copied such headers of the original."""
     headers = dict(message.headers() or ())
     if _PLACE[0] in headers:
         return None

@@ -47,8 +47,8 @@ class Chunk:
 def follow(
     consumer: Consumer,
     topic: str,
-    take: Callable[[list[Message], int], None],
-    lost: Callable[[list[Gap]], None],
+    store: Callable[[list[Message], int], None],
+    record_gaps: Callable[[list[Gap]], None],
     over: Callable[[], bool],
     clock: Callable[[], int],
     *,
@@ -56,9 +56,9 @@ def follow(
 ) -> bool:
     """Follow until `over()`, or to the end of the topic, or until another follower takes over: only then True.
 
-    A chunk is committed when `take` has returned; whatever stops this in between, the chunk comes again. `take` gets the
+    A chunk is committed when `store` has returned; whatever stops this in between, the chunk comes again. `store` gets the
     time of `clock` at which it had the chunk and no other follower had taken over: a write as of that time cannot replace what
-    a successor wrote. `lost` gets what the topic's retention removed, before anything
+    a successor wrote. `record_gaps` gets what the topic's retention removed, before anything
     behind it is committed. Raises BrokerError. The consumer stays the caller's to close.
     """
     from confluent_kafka import KafkaException
@@ -76,7 +76,7 @@ def follow(
                 if chunk.messages and not _commit(consumer, _first_offsets(chunk.messages)):
                     chunk, lacks_start = Chunk(), True
                 if chunk.messages:
-                    take(chunk.messages, as_of)
+                    store(chunk.messages, as_of)
                 if chunk.ends:
                     _commit(consumer, chunk.ends)
                 assigned = {place.partition for place in consumer.assignment()}
@@ -92,7 +92,7 @@ def follow(
                 if lacks_start or time.monotonic() > refresh_at:
                     refresh_at = time.monotonic() + REFRESH
                     partitions = _partitions_now(consumer, topic, followed)
-                    if (lacks_start or partitions != followed) and _assign(consumer, topic, partitions, lost):
+                    if (lacks_start or partitions != followed) and _assign(consumer, topic, partitions, record_gaps):
                         followed, lacks_start = partitions, False
                         at_end.clear()
                 elif to_the_end and at_end >= followed:
@@ -121,7 +121,7 @@ def gathered(consumer: Consumer, at_end: set[int]) -> Chunk:
             elif _is_out_of_range(error):
                 chunk.out_of_range = True
             else:
-                _mind(error)
+                _raise_unless_transient(error)
     return chunk
 
 
@@ -146,7 +146,7 @@ def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[i
         return followed
 
 
-def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable[[list[Gap]], None]) -> bool:
+def _assign(consumer: Consumer, topic: str, partitions: set[int], record_gaps: Callable[[list[Gap]], None]) -> bool:
     """Read each partition from its committed offset on, or from its first message where retention has passed that.
 
     False where the broker cannot say now where that is: a new partition has no leader for a moment.
@@ -161,7 +161,7 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable
         committed = consumer.committed(places, timeout=TIMEOUT)
         reach = {place.partition: watermarks(consumer, place) for place in places}
     except KafkaException as error:
-        _mind(error.args[0])
+        _raise_unless_transient(error.args[0])
         return False
     is_first = all(place.offset < 0 for place in committed)
     starts: Offsets = {}
@@ -182,7 +182,7 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], lost: Callable
             )
         starts[topic, place.partition] = expected if begin <= expected <= end else begin
     if gaps:
-        lost(gaps)
+        record_gaps(gaps)
     _commit(consumer, starts)
     consumer.assign([TopicPartition(topic, number, offset) for (_, number), offset in starts.items()])
     return True
@@ -201,10 +201,10 @@ def _commit(consumer: Consumer, offsets: Offsets) -> bool:
         wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
         for done in consumer.commit(offsets=wanted, asynchronous=False):
             if done.error:
-                _mind(done.error)
+                _raise_unless_transient(done.error)
                 return False
     except KafkaException as error:
-        _mind(error.args[0])
+        _raise_unless_transient(error.args[0])
         return False
     return True
 
@@ -228,7 +228,7 @@ def _is_out_of_range(error: KafkaError) -> bool:
     return error.code() == codes._AUTO_OFFSET_RESET
 
 
-def _mind(error: KafkaError) -> None:
+def _raise_unless_transient(error: KafkaError) -> None:
     """Raise what ends the following; return if the client recovers by itself."""
     from confluent_kafka import KafkaError as codes
     from confluent_kafka import KafkaException

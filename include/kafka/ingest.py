@@ -19,7 +19,7 @@ from include import pipelines
 from include.connections import LAKE_WRITER, WAREHOUSE_ETL, Endpoint
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, TopicMissing
-from include.kafka.dead_letters import original, put_aside, put_aside_before, with_dead_letters
+from include.kafka.dead_letters import original, parse_rejection, send_to_dead_letters, with_dead_letters
 from include.kafka.follow import Gap, follow
 from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, dead_letters_of, group_of, ingest_mode
 from include.kafka.messages import TopicEvents, origin_key, with_topic_id
@@ -52,7 +52,7 @@ class IngestSummary:
     topic: str
     written: int = 0
     refused: int = 0
-    put_aside: int = 0  # refused, and in the dead-letter topic until the warehouse answers
+    dead_letters: int = 0  # refused, and in the dead-letter topic until the warehouse answers
     misplaced: int = 0  # events whose partition is not their shard
     minutes: set[datetime] = field(default_factory=set)
     closed: ClosedRows = field(default_factory=ClosedRows)
@@ -72,9 +72,9 @@ class IngestSummary:
                 "murmur2 of the event's id (docs/deploy.md). They are in the right shard of the lake."
             )
         lines += self.closed.lines()
-        if self.put_aside:
+        if self.dead_letters:
             lines.append(
-                f"{self.put_aside} messages are in {dead_letters_of(self.topic)}, because the warehouse was away. The next "
+                f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse was away. The next "
                 "call that finds it keeps them as rejected."
             )
         if self.refused:
@@ -124,14 +124,14 @@ def _ingest(
 ) -> IngestSummary:
     summary, started = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
-        intake = Intake(pipeline, session, summary, of_dead_letters=of_dead_letters)
+        store = MessageStore(pipeline, session, summary, of_dead_letters=of_dead_letters)
         consumer = open_consumer()  # only now: from here on its predecessor is shut out
         try:
             summary.taken_over = follow(
                 consumer,
                 pipeline.topic,
-                intake.take,
-                intake.lost,
+                store.store,
+                store.record_gaps,
                 lambda: time.monotonic() - started > seconds,
                 lambda: change_log.write_clock(session),
                 to_the_end=to_the_end,
@@ -164,19 +164,19 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
     summary, started = IngestSummary(pipeline.topic), time.monotonic()
     group = group_of(pipeline.name, DAG)
     with lake(LAKE_WRITER) as session:
-        intake, as_of = Intake(pipeline, session, summary), change_log.write_clock(session)
+        store, as_of = MessageStore(pipeline, session, summary), change_log.write_clock(session)
         # Only then: a later version that a follower writes meanwhile is behind these ends, and stays.
         span = {number: (reach.begin, reach.end) for number, reach in topics.reaches(pipeline, group).items()}
         total = sum(end - begin for begin, end in span.values())
         with Bar(f"{pipeline.topic} again", total, unit="message") as bar:
             for messages in topics.messages(pipeline, group, span):
-                intake.take(messages, as_of)
+                store.store(messages, as_of)
                 bar.at(summary.written + summary.refused)
     summary.seconds = time.monotonic() - started
     return summary
 
 
-class Intake:
+class MessageStore:
     """Makes messages safe, chunk by chunk: events and their minutes in the lake, the others with their reason.
 
     While the warehouse is away the others go to the dead-letter topic, so that they stop no event.
@@ -192,14 +192,14 @@ class Intake:
         self._as_of = 0
         self._warehouse_again_at = 0.0
 
-    def take(self, messages: list[Message], as_of: int) -> None:
+    def store(self, messages: list[Message], as_of: int) -> None:
         """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""
         events: dict[int, list[Event]] = {}  # by what they are written as of
         refused = []
         for message in messages:
             written_as_of = as_of
-            if self._of_dead_letters and (kept_apart := put_aside_before(message)):
-                refused.append(kept_apart)
+            if self._of_dead_letters and (rejection := parse_rejection(message)):
+                refused.append(rejection)
                 continue
             if self._of_dead_letters:  # counts at the place that it came from, and when it was refused
                 written_as_of = min(as_of, _appended_at(message) or as_of)
@@ -217,7 +217,7 @@ class Intake:
         self._keep(refused)
         self._summary.written += sum(map(len, events.values()))
 
-    def lost(self, gaps: list[Gap]) -> None:
+    def record_gaps(self, gaps: list[Gap]) -> None:
         """Keep unreadable messages as a rejected event of their first offset."""
         self._keep([_refused(gap) for gap in gaps])
 
@@ -227,7 +227,7 @@ class Intake:
         self._summary.closed.add(refused)
         refused = _with_topic_ids(refused)
         if time.monotonic() < self._warehouse_again_at:
-            self._put_aside(refused)
+            self._send_to_dead_letters(refused)
             return
         try:
             with warehouse(WAREHOUSE_ETL) as conn:
@@ -237,16 +237,16 @@ class Intake:
                 raise  # they stay where they are
             log.warning("Messages that are not events go to the dead-letter topic. %s", error)
             try:
-                self._put_aside(refused)
+                self._send_to_dead_letters(refused)
             except BrokerError as refusal:
                 raise BrokerError(f"{refusal} The warehouse cannot keep them now either. {error}") from error
             self._warehouse_again_at = time.monotonic() + _WAREHOUSE_AGAIN_AFTER
         else:
             self._summary.refused += len(refused)
 
-    def _put_aside(self, refused: list[Refused]) -> None:
-        put_aside(self._pipeline, refused)
-        self._summary.put_aside += len(refused)
+    def _send_to_dead_letters(self, refused: list[Refused]) -> None:
+        send_to_dead_letters(self._pipeline, refused)
+        self._summary.dead_letters += len(refused)
 
 
 def _appended_at(message: Message) -> int | None:
@@ -280,9 +280,9 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
 
 def consume_topic(pipeline: Pipeline, seconds: float | None = None, *, again: bool = False) -> IngestSummary:
     """Consume the topic up to its end, or for so long; `again`: all that it still holds."""
-    limit = seconds or float("inf")
+    limit = float("inf") if seconds is None else seconds
     if again:
         return ingest_again(pipeline)
     if ingest_mode() == CONNECT:  # which consumes the topic itself
         return ingest_dead_letters(pipeline, seconds=limit)
-    return ingest(pipeline, lambda: clients.follower(pipeline), seconds=limit, to_the_end=not seconds)
+    return ingest(pipeline, lambda: clients.follower(pipeline), seconds=limit, to_the_end=seconds is None)

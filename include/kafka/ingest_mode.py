@@ -31,12 +31,12 @@ def ingest_mode(environ: Mapping[str, str] = os.environ) -> str | None:
     return value or None
 
 
-def group_of(pipeline_name: str, way: str) -> str:
+def group_of(pipeline_name: str, consumer: str) -> str:
     """The consumer group whose committed offsets say how much of its topic is in the lake, or rejected."""
     name = f"minutemark-{pipeline_name}"
-    if way == DEAD_LETTERS:
+    if consumer == DEAD_LETTERS:
         return f"{name}-dead-letters"
-    return f"connect-{name}" if way == CONNECT else name  # Connect puts its own prefix before a connector's name
+    return f"connect-{name}" if consumer == CONNECT else name  # Connect puts its own prefix before a connector's name
 
 
 def dead_letters_of(topic: str) -> str:

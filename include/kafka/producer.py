@@ -9,7 +9,7 @@ from datetime import datetime
 
 from include.connections import KAFKA
 from include.durations import MILLISECOND
-from include.kafka.clients import TIMEOUT, BrokerError, complaint, explained, settings
+from include.kafka.clients import TIMEOUT, BrokerError, explained, log_client_error, settings
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, Written, event_id
 from include.pipelines import Pipeline
@@ -106,5 +106,5 @@ def producer(pipeline: Pipeline, **options: object) -> Iterator[EventProducer]:
         "delivery.report.only.error": True,  # flush() waits for all of them; a call for each would take longer than sending
     }
     with explained():
-        client = Producer({**settings(), **ours, **options, "error_cb": complaint})
+        client = Producer({**settings(), **ours, **options, "error_cb": log_client_error})
     yield EventProducer(client, pipeline)

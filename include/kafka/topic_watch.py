@@ -31,7 +31,7 @@ class _Consumer:
 
 
 def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Problem]:
-    """Problems of topics at that time of the warehouse. A broker that does not answer is one after the same limit.
+    """Problems of topics at that time of the warehouse: missing, unconsumed, or a broker that has not answered for the limit.
 
     What has failed of a connector is restarted first, and the log says why it had failed.
     """
@@ -39,23 +39,41 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
     for pipeline in pipelines:
         if ingest_mode() == CONNECT and (state := restart_failed(pipeline)):
             log.warning("Connector %s: %s", name_of(pipeline), state)
-        is_known = True
+        missing: list[str] = []
         try:
             if answers:
-                for consumer in _consumers(pipeline):
-                    try:
-                        reaches = topics.reaches(consumer.pipeline, consumer.group)
-                    except TopicMissing as missing:
-                        # Set-up of an earlier version made no topic of dead letters.
-                        if consumer.pipeline is pipeline or ingest_mode() == CONNECT:
-                            log.warning("This topic cannot be watched now. %s", missing)
-                        is_known &= consumer.pipeline is not pipeline
-                        continue
-                    topic_progress.record(conn, pipeline, consumer.pipeline.topic, reaches, now)  # ty: ignore[invalid-argument-type]
+                missing = _record(conn, pipeline, now)
         except (BrokerError, ConnectionMissing) as error:  # each further question would wait as long
             log.warning("Topics cannot be watched now. %s", error)
             answers = False
-        yield from _problem(conn, pipeline, now, answers and is_known)
+        if missing:
+            yield Problem(
+                pipeline.name,
+                "stuck",
+                now,
+                f"A topic is missing: {', '.join(missing)}. Events that wait for it are not consumed.",
+                "Create it: ./minutemark schema, or the DAG minutemark_setup. If it was deleted by mistake, events that were "
+                "not consumed have to be sent again.",
+            )
+        else:
+            yield from _problem(conn, pipeline, now, answers)
+
+
+def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
+    """Record how far the consumers of the pipeline's topics are; returns the topics that are missing."""
+    missing = []
+    for consumer in _consumers(pipeline):
+        topic = consumer.pipeline.topic
+        try:
+            reaches = topics.reaches(consumer.pipeline, consumer.group)
+        except TopicMissing as error:
+            log.warning("This topic cannot be watched now. %s", error)
+            if topic == pipeline.topic or ingest_mode() == CONNECT:
+                missing.append(topic)
+                continue
+            reaches = {}  # set-up of an earlier version made no topic of dead letters, and ingest needs none
+        topic_progress.record(conn, pipeline, topic, reaches, now)  # ty: ignore[invalid-argument-type]
+    return missing
 
 
 def _consumers(pipeline: Pipeline) -> list[_Consumer]:

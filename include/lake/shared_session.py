@@ -23,13 +23,22 @@ if TYPE_CHECKING:
 @dataclass(eq=False)
 class _Shared:
     conn_id: str
-    cluster: Cluster
-    session: Session
-    users: int = 0
+    opening: asyncio.Future[tuple[Cluster, Session]]
+    users: int = 0  # those that wait for it to open included
     is_retired: bool = False  # closed when its last user leaves
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the next poll needs a new one."""
+        return self.is_retired or (self.opening.done() and self.has_failed)
 
-_sessions: dict[str, asyncio.Future[_Shared]] = {}  # by the connection's fields
+    @property
+    def has_failed(self) -> bool:
+        """Whether it could not be opened."""
+        return self.opening.cancelled() or self.opening.exception() is not None
+
+
+_sessions: dict[str, _Shared] = {}  # by the connection's fields
 
 
 @contextlib.asynccontextmanager
@@ -38,11 +47,14 @@ async def shared_lake(target: Endpoint) -> AsyncIterator[Session]:
 
     Raises LakeError, as the driver's errors leave it.
     """
-    shared = await _opened(target)
-    shared.users += 1
+    shared, is_new = _shared(target)
+    shared.users += 1  # before anything is awaited: a session without users may be closed meanwhile
     try:
+        if is_new:
+            await _retire_others(shared)
+        _, session = await asyncio.shield(shared.opening)
         with explained(target):
-            yield shared.session
+            yield session
     except LakeError:
         shared.is_retired = True
         raise
@@ -81,40 +93,35 @@ def _settle(setter, answer: asyncio.Future, value: object) -> None:
         setter(value)
 
 
-async def _opened(target: Endpoint) -> _Shared:
-    """Open it once, however many wait for it; all of them get the error of a try that fails."""
+def _shared(target: Endpoint) -> tuple[_Shared, bool]:
+    """The connection's session, and whether it is new: it is opened once, and all that wait for it get its error."""
     key = json.dumps(astuple(target), sort_keys=True, default=str)
-    opening = _sessions.get(key)
-    if opening is None or _is_over(opening):
-        opening = _sessions[key] = asyncio.ensure_future(asyncio.to_thread(_open, target))
-        await _retire_others(target.conn_id, key)
-    return await asyncio.shield(opening)
+    shared = _sessions.get(key)
+    if shared is not None and not shared.is_over:
+        return shared, False
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, target))
+    shared = _sessions[key] = _Shared(target.conn_id, opening)
+    return shared, True
 
 
-def _is_over(opening: asyncio.Future[_Shared]) -> bool:
-    if not opening.done():
-        return False
-    return opening.cancelled() or opening.exception() is not None or opening.result().is_retired
-
-
-def _open(target: Endpoint) -> _Shared:
+def _open(target: Endpoint) -> tuple[Cluster, Session]:
     with explained(target):
-        return _Shared(target.conn_id, *open_session(target))
+        return open_session(target)
 
 
-async def _retire_others(conn_id: str, current: str) -> None:
+async def _retire_others(current: _Shared) -> None:
     """A connection that was edited leaves a session with its former address or password."""
-    for key, opening in list(_sessions.items()):
-        if key == current or not opening.done():
+    for key, shared in list(_sessions.items()):
+        if shared is current or not shared.opening.done():
             continue
-        if _is_over(opening):
-            _sessions.pop(key, None)
-        elif opening.result().conn_id == conn_id:
-            _sessions.pop(key, None)
-            opening.result().is_retired = True
-            await _close_unused(opening.result())
+        if (shared.is_over or shared.conn_id == current.conn_id) and _sessions.get(key) is shared:
+            del _sessions[key]
+            if not shared.is_retired:
+                shared.is_retired = True
+                await _close_unused(shared)
 
 
 async def _close_unused(shared: _Shared) -> None:
-    if not shared.users:
-        await asyncio.to_thread(shared.cluster.shutdown)
+    if not shared.users and shared.opening.done() and not shared.has_failed:
+        cluster, _ = shared.opening.result()
+        await asyncio.to_thread(cluster.shutdown)

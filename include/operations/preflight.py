@@ -113,7 +113,7 @@ def _of_store(target: Endpoint) -> list[str]:
     if target.conn_id == KAFKA:
         from include.kafka import clients
 
-        clients.answers()
+        clients.check_broker()
         return []
     from include.warehouse import server
     from include.warehouse.session import warehouse

@@ -23,7 +23,7 @@ _SHOWN = 200  # characters of what was found; a reason has 500
 class Rejection(Enum):
     """Why a row breaks the contract; the value is the sentence a person reads. Pipelines subclass it."""
 
-    def saying(self, value: Column) -> Column:
+    def with_value(self, value: Column) -> Column:
         """The sentence and what was found, e.g. "bid is negative: -3"."""
         shown = F.coalesce(F.substring(value, 1, _SHOWN), F.lit("nothing"))
         return F.concat(F.lit(f"{self.value}: "), shown)

@@ -31,10 +31,10 @@ def spark_home() -> Path:
     """SPARK_HOME, or where pip has put Spark."""
     if os.environ.get("SPARK_HOME"):
         return Path(os.environ["SPARK_HOME"])
-    found = importlib.util.find_spec("pyspark")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or spec.origin is None:
         raise SubmissionImpossible("Spark was not found. Install pyspark 3.5, or set SPARK_HOME.")
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def archive() -> Path:

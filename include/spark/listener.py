@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from include.spark.problems import FAILED, summary_of
 from include.spark.warm_driver import OUTPUT, PID, SOCKET, STARTING
 
 IDLE_SECONDS = 300  # five runs of a minute DAG
@@ -43,8 +44,8 @@ class Listener:
         self._socket.bind(str(folder / SOCKET))
         self._socket.listen(16)
 
-    def serve(self, run: Callable[[Path], int], rest: Callable[[], None], log: logging.Logger) -> None:
-        """Do the jobs that come, one after the other; `rest` tidies up after each, when its asker has the answer."""
+    def serve(self, run: Callable[[Path], int], after_job: Callable[[], None], log: logging.Logger) -> None:
+        """Do the jobs that come, one after the other; `after_job` tidies up after each, when its client has the answer."""
         started = time.monotonic()
         self._socket.settimeout(IDLE_SECONDS)
         while time.monotonic() - started < OLDEST_SECONDS:
@@ -56,38 +57,44 @@ class Listener:
                 status = self._answer(line, run, log)
             if status:
                 break  # whatever went wrong in this JVM is over with it
-            rest()
+            after_job()
         self._leave()
 
     def _leave(self) -> None:
         """A new caller finds no driver; one that is calling already holds the lock, and will notice."""
-        with (self._folder / STARTING).open("w") as lock, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), (self._folder / STARTING).open("w") as lock:
             self._socket.close()
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name in (SOCKET, PID, OUTPUT):
                 (self._folder / name).unlink(missing_ok=True)
 
     def _answer(self, line: socket.socket, run: Callable[[Path], int], log: logging.Logger) -> int:
-        with contextlib.suppress(OSError), line.makefile("r", encoding="utf-8") as requests:
-            text = requests.readline()
+        client_log = _ClientLogHandler(line, self._form)
+        try:
+            with line.makefile("r", encoding="utf-8") as requests:
+                text = requests.readline()
             if not text:
                 return 0  # a client only checked that the driver runs
-            saying = _Saying(line, self._form)
-            saying.send({"taken": True})
-            over = threading.Event()
-            threading.Thread(target=_end_with_asker, args=(line, over), daemon=True).start()
-            log.addHandler(saying)
-            try:
-                status = run(Path(json.loads(text)["job"]))
-            finally:
-                over.set()
-                log.removeHandler(saying)
-            saying.send({"exit": status})
-            return status
-        return 0
+            client_log.send({"taken": True})
+        except OSError:
+            return 0  # the client left before its job began
+        over = threading.Event()
+        threading.Thread(target=_exit_when_client_leaves, args=(line, over), daemon=True).start()
+        log.addHandler(client_log)
+        try:
+            status = run(Path(json.loads(text)["job"]))
+        except Exception as error:  # such as a job file that cannot be read
+            log.exception("the job%s%s", FAILED, summary_of(error))
+            status = 1
+        finally:
+            over.set()
+            log.removeHandler(client_log)
+        with contextlib.suppress(OSError):
+            client_log.send({"exit": status})
+        return status
 
 
-class _Saying(logging.Handler):
+class _ClientLogHandler(logging.Handler):
     """Log lines go to the client of the job."""
 
     def __init__(self, line: socket.socket, form: logging.Formatter) -> None:
@@ -104,7 +111,7 @@ class _Saying(logging.Handler):
         self._socket.sendall((json.dumps(answer) + "\n").encode())
 
 
-def _end_with_asker(line: socket.socket, over: threading.Event) -> None:
+def _exit_when_client_leaves(line: socket.socket, over: threading.Event) -> None:
     """End this process when the running job's task is gone: its next attempt needs the cores."""
     with contextlib.suppress(OSError):
         line.recv(1)  # nothing is ever sent: it returns when the other side hangs up

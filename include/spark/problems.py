@@ -55,7 +55,7 @@ _KNOWN = (
 )
 
 
-def shortly(error: BaseException) -> str:
+def summary_of(error: BaseException) -> str:
     """One line of an unknown error: its last cause, if the JVM names one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     causes = [line for line in lines if line.startswith("Caused by: ")]

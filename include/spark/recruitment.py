@@ -164,14 +164,14 @@ def _reason() -> Column:
     is_click = F.col("counted_kind") == CLICK
     bid_does_not_matter = ~has_job | ~is_click | F.col("bid").isNull() | _bid_of_click().isNotNull()
     return (
-        F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
+        F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.with_value(F.col("create_time")))
         .when(F.col("counted_kind").isNull(), F.lit(None))
-        .when(F.col("typed_ts").isNull(), Rejection.TS.saying(F.col("ts")))
-        .when(has_job & F.col("typed_job").isNull(), Rejection.JOB_ID.saying(F.trim("raw_job")))
+        .when(F.col("typed_ts").isNull(), Rejection.TS.with_value(F.col("ts")))
+        .when(has_job & F.col("typed_job").isNull(), Rejection.JOB_ID.with_value(F.trim("raw_job")))
         .when(bid_does_not_matter, F.lit(None))
-        .when(bid.isNull(), Rejection.BID.saying(F.col("bid")))
-        .when(bid < 0, Rejection.BID_NEGATIVE.saying(F.col("bid")))
-        .otherwise(Rejection.BID_TOO_LARGE.saying(F.col("bid")))
+        .when(bid.isNull(), Rejection.BID.with_value(F.col("bid")))
+        .when(bid < 0, Rejection.BID_NEGATIVE.with_value(F.col("bid")))
+        .otherwise(Rejection.BID_TOO_LARGE.with_value(F.col("bid")))
     )
 
 

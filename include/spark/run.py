@@ -35,7 +35,7 @@ from pyspark.sql import functions as F  # noqa: E402
 from include import pipelines  # noqa: E402
 from include.spark import contract, fate, lake, listener, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
-from include.spark.problems import FAILED, FAILED_FOR_GOOD, JobFailed, JobRefused, explained, shortly  # noqa: E402
+from include.spark.problems import FAILED, FAILED_FOR_GOOD, JobFailed, JobRefused, explained, summary_of  # noqa: E402
 from include.spark.warehouse import Warehouse  # noqa: E402
 
 log = logging.getLogger("minutemark")
@@ -205,7 +205,9 @@ def attempt(spark: SparkSession, job: Job) -> int:
         remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explained(error, **where)
         failed = FAILED_FOR_GOOD if isinstance(error, JobRefused) else FAILED
         if remedy is None:
-            log.exception("%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, shortly(error))
+            log.exception(
+                "%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, summary_of(error)
+            )
         else:
             log.error("%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, remedy)
         return 1

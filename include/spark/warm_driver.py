@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 _START_SECONDS = 120  # until it listens; its session comes up while it already does
 SOCKET, OUTPUT, PID, STARTING = "socket", "output", "pid", "starting"  # what is in its folder
@@ -99,10 +100,7 @@ class WarmDriver:
 
     def _call(self) -> None:
         """A connection to the driver, which is started if none answers."""
-        _make_private(self._folder.parent)
-        _make_private(self._folder)
-        with (self._folder / STARTING).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of two that find none, one starts it
+        with _locked(self._folder):  # of two that find none, one starts it
             self._line = _connected(self._folder)
             if self._line is None:
                 sweep()
@@ -158,17 +156,29 @@ class WarmDriver:
         return f"The Spark driver ended {when}. Its last output: {words}"
 
 
-def end_all() -> list[int]:
-    """End every warm driver of this user and remove its folder; returns their process ids."""
-    ended = []
-    for folder in _folders(_home()):
-        with contextlib.suppress(OSError, ValueError):
-            pid = int((folder / PID).read_text())
-            if _connected(folder, close=True):
-                os.killpg(pid, signal.SIGTERM)
-                ended.append(pid)
-        shutil.rmtree(folder, ignore_errors=True)
-    return ended
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder, made if it is missing, with its lock."""
+    while True:
+        try:
+            _make_private(folder.parent)
+            _make_private(folder)
+            lock = (folder / STARTING).open("w")
+        except FileNotFoundError:
+            continue  # another start swept the folder before it had a lock
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _is_lock_of(folder, lock):
+                yield
+                return
+
+
+def _is_lock_of(folder: Path, lock: TextIO) -> bool:
+    """False for the file of a folder that was swept after the file was opened: nobody else sees that lock."""
+    try:
+        return os.path.samestat((folder / STARTING).stat(), os.fstat(lock.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _make_private(folder: Path) -> None:
@@ -201,7 +211,7 @@ def sweep() -> None:
     for folder in _folders(_home()):
         with contextlib.suppress(OSError), (folder / STARTING).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not one that is being started, ours included
-            if _connected(folder, close=True) is None:
+            if _is_lock_of(folder, lock) and _connected(folder, close=True) is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from include.connections import LAKE_READER, endpoint
 from include.kafka import topics
 from include.kafka.clients import TopicMissing
-from include.kafka.dead_letters import original, put_aside_before, with_dead_letters
+from include.kafka.dead_letters import original, parse_rejection, with_dead_letters
 from include.kafka.ingest_mode import CONNECT, DEAD_LETTERS, group_of, ingest_mode
 from include.kafka.messages import TopicEvents, key_of, with_topic_id
 from include.lake import change_log
@@ -126,7 +126,7 @@ class TopicCheck:
         span = {number: (max(reach.begin, reach.committed or 0), reach.end) for number, reach in reaches.items()}
         for chunk in topics.messages(letters, group, span):
             self._dead_letters.update(
-                aside.key if (aside := put_aside_before(letter)) else key_of(original(letter))  # ty: ignore[invalid-argument-type]
+                rejection.key if (rejection := parse_rejection(letter)) else key_of(original(letter))  # ty: ignore[invalid-argument-type]
                 for letter in chunk
             )
 

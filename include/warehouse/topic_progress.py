@@ -22,7 +22,7 @@ class Reach(Protocol):
 
 
 def record(conn, pipeline: Pipeline, topic: str, reaches: Mapping[int, Reach], now: datetime) -> None:
-    """Keep what the broker says of that topic's partitions at that time."""
+    """Keep what the broker says of that topic's partitions at that time, and nothing of other partitions."""
 
     def change(cursor) -> None:
         for partition, reach in reaches.items():
@@ -35,6 +35,7 @@ def record(conn, pipeline: Pipeline, topic: str, reaches: Mapping[int, Reach], n
                 "now": now,
             }
             cursor.execute(sql("record"), binds)
+        cursor.execute(sql("forget_absent"), {"pipeline": pipeline.name, "topic": topic, "now": now})
 
     in_transaction(conn, change)
 

@@ -6,6 +6,10 @@ ON DUPLICATE KEY UPDATE
   moved_at = IF(waiting > 0 AND VALUES(waiting) > 0 AND committed = VALUES(committed), moved_at, VALUES(moved_at)),
   committed = VALUES(committed), waiting = VALUES(waiting), seen_at = VALUES(seen_at);
 
+-- name: forget_absent
+-- Removes partitions that this poll did not find: a topic may have been created again with fewer of them.
+DELETE FROM etl.topic_progress WHERE pipeline = %(pipeline)s AND topic = %(topic)s AND seen_at < %(now)s;
+
 -- name: stuck
 -- Partitions whose messages have not moved since `before`: one row per partition.
 SELECT partition_number, waiting, moved_at FROM etl.topic_progress

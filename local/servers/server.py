@@ -97,10 +97,10 @@ class BinaryJar:
     unpack: Callable[[Path, Path], None]
 
     def jar(self, jars: Path = STORE_JARS) -> Path:
-        found = next(iter(sorted(jars.glob(f"{self.prefix}*.jar"))), None)
-        if found is None:
+        jar = next(iter(sorted(jars.glob(f"{self.prefix}*.jar"))), None)
+        if jar is None:
             raise Problem(self.server, f"its jar is not in {jars}", "Run `make setup`, which fetches it with Maven.")
-        return found
+        return jar
 
     def folder(self, jars: Path = STORE_JARS) -> Path:
         """Where its binaries are, or will be."""

@@ -143,6 +143,7 @@ class Worker(ThreadingHTTPServer):
         self.states = list(states)  # of the task, one look after the other; the last one stays
         self.request: list[tuple[str, str]] = []
         self.configs: list[dict] = []
+        self.refused = ""  # the connector whose configuration is not accepted
 
     @property
     def url(self) -> str:
@@ -161,7 +162,9 @@ class _Handler(BaseHTTPRequestHandler):
             state = worker.states.pop(0) if len(worker.states) > 1 else worker.states[0]
             task = {"state": state, "trace": TRACE}
             found = {"connector": {"state": "RUNNING"}, "tasks": [task]}
-        self.send_response(404 if self.command == "DELETE" or state == "ABSENT" else 200)
+        is_refused = self.command == "PUT" and self.path == f"/connectors/{worker.refused}/config"
+        is_absent = self.command == "DELETE" or state == "ABSENT"
+        self.send_response(400 if is_refused else 404 if is_absent else 200)
         self.end_headers()
         self.wfile.write(json.dumps(found).encode())
 
@@ -220,6 +223,15 @@ def test_a_connector_whose_table_is_missing_does_not_keep_the_others_waiting(wor
     with pytest.raises(ConnectError):
         register_all(Connect(there.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
     assert f"Connector {name_of([*pipelines.all_pipelines().values()][1])} runs." in capsys.readouterr().out
+
+
+def test_a_connector_that_is_refused_does_not_keep_the_others_waiting(worker, capsys):
+    first, second = (name_of(pipeline) for pipeline in [*pipelines.all_pipelines().values()][:2])
+    there = worker("RUNNING")
+    there.refused = first
+    with pytest.raises(ConnectError, match=f"Connector {first} does not run: HTTP Error 400"):
+        register_all(Connect(there.url), pipelines.all_pipelines().values(), TEMPLATE, patience=0.2, pause=0.01)
+    assert f"Connector {second} runs." in capsys.readouterr().out
 
 
 def test_the_watch_says_of_a_connector_that_is_not_there_that_it_is_not_registered(worker):

@@ -107,9 +107,9 @@ class Airflow:
             self._process.kill()
             self._process.wait()
         self._answers.close()
-        code = "from include.spark import warm_driver; warm_driver.end_all()"
+        code = "from tests.warm_drivers import end_warm_drivers; end_warm_drivers()"
         environment = {**os.environ, "TMPDIR": str(self._home)}
-        subprocess.run([sys.executable, "-c", code], cwd=self._project, env=environment, check=True)
+        subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, check=True)
 
 
 def as_events(rows: Iterable[Mapping[str, str | None]]) -> list[Event]:

@@ -19,7 +19,7 @@ from bench import shop_file
 from include import pipelines
 from include.files.imports import import_csv
 from include.files.replay_csv import replay_csv
-from include.files.replay_manner import Manner
+from include.files.replay_options import ReplayOptions
 from include.kafka.ingest_mode import DAG, SETTING
 from include.kafka.topics import make_topics
 from include.lake.session import lake
@@ -124,7 +124,7 @@ def test_the_same_file_again_changes_nothing(airflow, csv_file):
 def test_the_same_file_by_a_topic_changes_nothing(airflow, csv_file, topic):
     before = published()
     as_if_settled()
-    summary = replay_csv(topic, csv_file, Manner(rate=None, shift=False))
+    summary = replay_csv(topic, csv_file, ReplayOptions(rate=None, shift=False))
     assert (summary.sent, summary.rejected) == (len(ROWS), 1)
     assert consume(replace(topic, name=topic.topic)).written == len(ROWS)  # by a group of its own
     airflow.run("ecommerce_minute").must_succeed()

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from include import pipelines
 from include.files import imports, replay_csv, replay_feed
-from include.files.replay_manner import Manner
+from include.files.replay_options import ReplayOptions
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
 from include.kafka.ingest_mode import DAG, SETTING, group_of
@@ -37,8 +37,8 @@ pytestmark = pytest.mark.usefixtures("schemas", "by_dag")
 
 SHOP = pipelines.get("ecommerce")
 HEADER = ["event_time", "event_type", "product_id", "category_code", "brand", "price", "user_session"]
-MAX = Manner(rate=None)
-AS_IT_IS = Manner(rate=None, shift=False)
+MAX = ReplayOptions(rate=None)
+AS_IT_IS = ReplayOptions(rate=None, shift=False)
 
 
 def make(pipeline) -> None:
@@ -219,7 +219,7 @@ def test_events_are_sent_when_their_time_has_come_and_late_ones_at_once(shop, sh
     late = ["2019-11-05 10:00:30 UTC", "view", "7", "a.b", "NaN", "1.10", "s-1"]
     path = shop_file(13, 15, "2019-11-05 10:00:00", late)  # three minutes
     seen = Seen(monkeypatch)
-    summary = replay_csv.replay_csv(shop, path, Manner(rate=60))
+    summary = replay_csv.replay_csv(shop, path, ReplayOptions(rate=60))
     [one] = replays(shop)
     happened = [when for _, when in seen]
     assert happened == [one["started_at"] + timedelta(seconds=number * 0.25) for number in (*range(13), 2)]
@@ -231,7 +231,7 @@ def test_events_are_sent_when_their_time_has_come_and_late_ones_at_once(shop, sh
 
 def test_what_is_sent_is_recorded_while_the_next_event_is_waited_for(shop, shop_file):
     thread = threading.Thread(
-        target=lambda: replay_csv.replay_csv(shop, shop_file(2, 8, "2019-11-05 12:00:00"), Manner()), daemon=True
+        target=lambda: replay_csv.replay_csv(shop, shop_file(2, 8, "2019-11-05 12:00:00"), ReplayOptions()), daemon=True
     )
     thread.start()
     until(lambda: replays(shop) and replays(shop)[0]["position"] == 2)
@@ -283,12 +283,12 @@ def test_a_sample_has_every_kind_and_the_unreadable_records(shop, shop_file):
     path = shop_file(
         2_000, 1, "2019-11-07 10:00:00", ["2019-11-07 10:00:00 UTC", "wishlist", *["1"] * 5], ["half a row"]
     )
-    summary = replay_csv.replay_csv(shop, path, Manner(rate=None, shift=False, sample=100))
+    summary = replay_csv.replay_csv(shop, path, ReplayOptions(rate=None, shift=False, sample=100))
     kinds = Counter(message["event_type"] for message in sent(shop))
     assert (summary.sent, summary.rejected) == (99, 1)
     assert kinds == {"view": 92, "cart": 4, "purchase": 2, "wishlist": 1}
     first = identities(sent(shop))
-    replay_csv.replay_csv(shop, path, Manner(rate=None, shift=False, sample=100))
+    replay_csv.replay_csv(shop, path, ReplayOptions(rate=None, shift=False, sample=100))
     assert identities(sent(shop)) == first  # the same rows
 
 
@@ -353,17 +353,17 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
     disturbed = sent(SHOP, since)
     assert (done["state"], done["started_at"]) == ("done", halfway["started_at"])
 
-    options = dict(word.removeprefix("--").split("=") for word in words)
-    how = replay_csv.manner(**options | {"sample": int(options["sample"]) if "sample" in options else None})
+    given = dict(word.removeprefix("--").split("=") for word in words)
+    options = replay_csv.parse_options(**given | {"sample": int(given["sample"]) if "sample" in given else None})
     with warehouse() as conn:  # one more that began at that very time, from the file's first line on
         conn.cursor().execute(
             "UPDATE etl.imports SET state = 'running', position = 0, rows_written = 0, target = %s", (shop.name,)
         )
         conn.commit()
-    assert replay_csv.replay_csv(shop, path, how).sent == done["rows_written"]
+    assert replay_csv.replay_csv(shop, path, options).sent == done["rows_written"]
     undisturbed = sent(shop)
     assert identities(disturbed) == identities(undisturbed)
-    assert len({message["id"] for message in disturbed}) == len(undisturbed) == (how.sample or rows)
+    assert len({message["id"] for message in disturbed}) == len(undisturbed) == (options.sample or rows)
 
 
 def test_it_does_not_run_far_ahead_of_those_who_take_the_events_in(shop, shop_file, monkeypatch):

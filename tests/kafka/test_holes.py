@@ -310,7 +310,7 @@ def test_poison_stops_no_event_while_the_warehouse_is_stopped_and_is_kept_afterw
         send.send(b"{not json", partition=1)
         send_to(send, 1, f"2026-10-05 10:0{number}", 2)
     summary = consume(pipeline)
-    assert (summary.written, summary.refused, summary.put_aside) == (6, 0, 3)
+    assert (summary.written, summary.refused, summary.dead_letters) == (6, 0, 3)
     assert [len(lake_rows(f"2026-10-05 10:0{number}")) for number in range(3)] == [2, 2, 2]
     assert committed(pipeline) == 9
     own_warehouse.start()
@@ -329,7 +329,7 @@ def test_a_gap_is_recorded_though_the_warehouse_is_stopped(own_warehouse, pipeli
     remove_before(pipeline, 1, 3)
     own_warehouse.stop()
     summary = consume(pipeline)
-    assert (summary.written, summary.put_aside) == (1, 1)
+    assert (summary.written, summary.dead_letters) == (1, 1)
     own_warehouse.start()
     consume(pipeline)
     assert [row["reason"] for row in kept(pipeline)] == [

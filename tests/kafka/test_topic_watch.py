@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from confluent_kafka.admin import NewTopic
 
-from include.kafka import topics
+from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.ingest_mode import CONNECT, DAG, SETTING
@@ -23,7 +24,7 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture(params=[CONNECT, DAG])
-def way(request, pipeline, monkeypatch):
+def mode(request, pipeline, monkeypatch):
     monkeypatch.setenv(SETTING, request.param)
     topics.make_topics([pipeline])
     followed = [pipeline, with_dead_letters(pipeline)] if request.param == CONNECT else [pipeline]
@@ -51,31 +52,31 @@ def send_one(pipeline, send, partition) -> None:
 
 
 def test_messages_that_wait_without_progress_are_a_problem_with_consumer_partition_and_remedy(
-    way, pipeline, send, look
+    mode, pipeline, send, look
 ):
     assert look(0) == []  # nothing waits
     send_one(pipeline, send, 2)
     assert look(60) == look(240) == []  # since the look at 60 s nothing moved, 180 s are allowed
     [problem] = look(241)
     assert (problem.pipeline, problem.problem, problem.since) == (pipeline.name, "stuck", NOON + 60 * SECOND)
-    consumer = {CONNECT: f"Connector minutemark-{pipeline.name}", DAG: f"DAG {pipeline.name}_ingest"}[way]
+    consumer = {CONNECT: f"Connector minutemark-{pipeline.name}", DAG: f"DAG {pipeline.name}_ingest"}[mode]
     assert (
         problem.found
         == f"{consumer} has made no progress in {pipeline.topic} for more than 180 s: partition 2 (1 wait)."
     )
-    remedy = {CONNECT: "docker compose logs connect", DAG: f"{pipeline.name}_ingest is paused"}[way]
+    remedy = {CONNECT: "docker compose logs connect", DAG: f"{pipeline.name}_ingest is paused"}[mode]
     assert remedy in problem.remedy and len(problem.remedy) <= 500 and len(problem.found) <= 500
 
-    commit_as_connect(pipeline) if way == CONNECT else consume(pipeline)
+    commit_as_connect(pipeline) if mode == CONNECT else consume(pipeline)
     assert look(300) == []
 
 
-def test_slow_progress_is_progress(way, pipeline, send, look):
+def test_slow_progress_is_progress(mode, pipeline, send, look):
     for number in range(1, 6):
         send_one(pipeline, send, 1)
         send_one(pipeline, send, 1)
         assert look(number * 179) == []
-        commit_as_connect(pipeline) if way == CONNECT else consume(pipeline)
+        commit_as_connect(pipeline) if mode == CONNECT else consume(pipeline)
         send_one(pipeline, send, 1)
         assert look(number * 179 + 1) == []
 
@@ -123,7 +124,7 @@ def test_the_watch_reports_it_with_the_other_problems_and_when_it_is_over(schema
     assert titles_after(121) == ["Minutemark · Resolved: recruitment makes no progress in its topic"]
 
 
-def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(way, pipeline, look, monkeypatch):
+def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(mode, pipeline, look, monkeypatch):
     assert look(0) == []
     monkeypatch.setattr("include.kafka.topics.TIMEOUT", 0.5)
     monkeypatch.setenv(
@@ -133,3 +134,51 @@ def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(way, pi
     [problem] = look(181)
     assert (problem.problem, problem.since) == ("stuck", NOON)
     assert "has not answered since 2026-03-01 12:00:00 UTC" in problem.found
+
+
+def delete(*deleted: str) -> None:
+    client = clients.admin()
+    for done in client.delete_topics(list(deleted)).values():
+        done.result(timeout=30)
+    until(lambda: not set(deleted) & set(client.list_topics(timeout=30).topics))
+
+
+def test_a_missing_topic_is_a_problem_that_names_it_and_how_to_create_it(mode, pipeline, look):
+    letters = with_dead_letters(pipeline)
+    until(lambda: answers(letters))
+    assert look(0) == []
+    delete(pipeline.topic)
+    [problem] = look(60)
+    assert (problem.pipeline, problem.problem, problem.since) == (pipeline.name, "stuck", NOON + 60 * SECOND)
+    assert problem.found.startswith(f"A topic is missing: {pipeline.topic}. ")
+    assert "./minutemark schema" in problem.remedy and "minutemark_setup" in problem.remedy
+    delete(letters.topic)
+    [problem] = look(600)
+    named = f"{pipeline.topic}, {letters.topic}" if mode == CONNECT else pipeline.topic
+    assert problem.found.startswith(f"A topic is missing: {named}. ")
+    topics.make_topics([pipeline])
+    until(lambda: answers(letters) and answers(pipeline))
+    assert look(660) == []
+
+
+def test_partitions_that_are_gone_are_not_stuck(mode, pipeline, send, look):
+    for partition in range(pipeline.shards):
+        send_one(pipeline, send, partition)
+    send.flush()
+    assert look(0) == []
+    delete(pipeline.topic)
+    client = clients.admin()
+    for done in client.create_topics([NewTopic(pipeline.topic, num_partitions=1)]).values():
+        done.result(timeout=30)
+    until(lambda: answers(pipeline))
+    assert look(60) == look(600) == []
+
+
+def test_dead_letters_that_left_with_their_topic_are_not_stuck(pipeline, look, by_dag):
+    letters = with_dead_letters(pipeline)
+    until(lambda: answers(letters) and answers(pipeline))
+    with producer(letters) as send:
+        send.send(b"[]", partition=0)
+    assert look(0) == []
+    delete(letters.topic)
+    assert look(600) == []

@@ -112,7 +112,7 @@ def test_a_broker_that_does_not_answer_is_reported_with_its_connection(monkeypat
     )
     monkeypatch.setattr(clients, "TIMEOUT", 1.0)
     with pytest.raises(BrokerError, match=r"The broker of connection kafka_default \(127\.0\.0\.1:1\)"):
-        clients.answers()
+        clients.check_broker()
     assert "kafka_default (127.0.0.1:1)" in preflight.connection_problems("kafka_default")[0]
 
 
@@ -132,7 +132,7 @@ def test_a_wrong_or_missing_login_is_explained(kafka_broker, monkeypatch, login,
     monkeypatch.setenv("AIRFLOW_CONN_KAFKA_DEFAULT", json.dumps(connection))
     monkeypatch.setattr(clients, "TIMEOUT", 2.0)
     with pytest.raises(BrokerError, match=message) as error:
-        clients.answers()
+        clients.check_broker()
     assert "not-the-password" not in str(error.value)
 
 
@@ -162,12 +162,12 @@ def test_repeated_complaints_of_a_client_are_logged_once_in_a_while(caplog):
 
     refused = KafkaError(KafkaError._TRANSPORT, "Connection refused")
     all_down = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
-    complaint = clients.Complaints()
+    log_client_error = clients.ThrottledErrorLog()
     for error in (refused, all_down, refused, refused):
-        complaint(error)
+        log_client_error(error)
     assert caplog.messages == ["Kafka: Connection refused", "Kafka: 1/1 brokers are down"]
 
-    complaint = clients.Complaints(pause=0)
-    complaint(refused)
-    complaint(refused)
+    log_client_error = clients.ThrottledErrorLog(pause=0)
+    log_client_error(refused)
+    log_client_error(refused)
     assert caplog.messages[2:] == ["Kafka: Connection refused"] * 2

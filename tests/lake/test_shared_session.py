@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from include.connections import LAKE_READER, Endpoint, endpoint
-from include.lake import change_log
+from include.lake import change_log, shared_session
 from include.lake.errors import LakeError
 from include.lake.shared_session import shared_lake
 from tests.kafka.conftest import until
@@ -118,6 +118,28 @@ def test_an_edited_connection_ends_the_session_of_the_former_one(account, admin)
 
     asyncio.run(polls())
     until(lambda: connections(admin) == 2)
+
+
+def test_a_session_that_another_connection_retires_as_it_opens_serves_its_first_poll(account, writer):
+    change_log.touch(writer, "test.retired", [MINUTE])
+    known = set(shared_session._sessions)
+
+    async def polls():
+        others_done = asyncio.Event()
+
+        async def first():
+            async with shared_lake(account) as session:
+                await others_done.wait()
+                return await change_log.changed_days_in_trigger(session, "test.retired")
+
+        polling = asyncio.create_task(first())
+        while not any(entry.opening.done() for key, entry in shared_session._sessions.items() if key not in known):
+            await asyncio.sleep(0)  # and no step further: the first poll does not have its session yet
+        assert await poll(replace(account, extra={"local_dc": "datacenter1"}), "test.retired")
+        others_done.set()
+        return await polling
+
+    assert list(asyncio.run(polls())) == [MINUTE.date()]
 
 
 @contextlib.contextmanager

@@ -91,8 +91,9 @@ def test_only_users_with_permission_to_edit_the_dag_accept_drift_and_the_record_
         CHANGE | {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"},
         CHANGE | {"Sec-Fetch-Site": "same-site"},
         CHANGE | {"Origin": "https://elsewhere.example"},
+        CHANGE | {"Origin": "null"},  # of a sandboxed frame or a file
     ],
-    ids=["no header", "no json", "cross-site", "same-site", "another origin"],
+    ids=["no header", "no json", "cross-site", "same-site", "another origin", "no origin"],
 )
 def test_another_site_cannot_make_a_users_browser_release(as_user, lab: Lab, held: dict, headers: dict) -> None:
     answer = as_user("ada").post(RELEASE, json=held, headers={"Content-Type": "application/json", **headers})

@@ -19,11 +19,11 @@ import pytest
 from include import pipelines, planner
 from include.connections import ConnectionMissing
 from include.lake.session import lake
-from include.spark import warm_driver
 from include.warehouse import batches
 from include.warehouse.batches import RunInfo
 from include.warehouse.session import warehouse
 from tests.airflow_home import PROJECT
+from tests.warm_drivers import end_warm_drivers
 
 PIPELINE = pipelines.get("recruitment")
 ONE_MINUTE = {"start": datetime(2026, 11, 1, 10), "end": datetime(2026, 11, 1, 10, 1)}
@@ -42,7 +42,7 @@ def own_drivers(monkeypatch, short_path):
     """Drivers that are kept stay in a folder of the test's own, and end with it."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield
-    ended = [psutil.Process(pid) for pid in warm_driver.end_all() if psutil.pid_exists(pid)]
+    ended = [psutil.Process(pid) for pid in end_warm_drivers() if psutil.pid_exists(pid)]
     psutil.wait_procs(ended, timeout=20)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.spark.problems import explained, shortly
+from include.spark.problems import explained, summary_of
 
 STACK = """An error occurred while calling o1.collectToPython.
 : org.apache.spark.SparkException: Job aborted
@@ -30,6 +30,6 @@ def test_a_known_error_comes_with_what_to_do(error: str, what_to_do: str) -> Non
 def test_an_unknown_error_is_reported_by_its_last_cause_in_one_line() -> None:
     unknown = Exception(STACK.format("java.lang.IllegalStateException: out of order"))
     assert explained(unknown, lake="lake:9042", warehouse="db:3306") is None
-    assert shortly(unknown) == "java.lang.IllegalStateException: out of order"
-    assert shortly(ValueError("one line")) == "one line"
-    assert shortly(ValueError()) == "ValueError"
+    assert summary_of(unknown) == "java.lang.IllegalStateException: out of order"
+    assert summary_of(ValueError("one line")) == "one line"
+    assert summary_of(ValueError()) == "ValueError"

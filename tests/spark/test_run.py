@@ -18,11 +18,12 @@ import pytest
 
 from include import pipelines
 from include.connections import Endpoint, endpoint
-from include.spark import lake, recruitment, run, stores, submission, warm_driver
+from include.spark import lake, recruitment, run, stores, submission
 from include.spark.warm_driver import WarmDriver
 from include.warehouse.batches import Batch, RunInfo
 from include.warehouse.delta import PlannedMinute
 from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE, click
+from tests.warm_drivers import end_warm_drivers
 
 NEXT = MINUTE + timedelta(minutes=1)  # holds nothing
 _MASTER = "local[2]"
@@ -67,7 +68,7 @@ def warm_drivers() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="mm-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
         yield
-        warm_driver.end_all()
+        end_warm_drivers()
 
 
 def submit(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +22,7 @@ import pytest
 from include.spark import warm_driver
 from include.spark.warm_driver import DriverEnded, WarmDriver
 from local.layout import ROOT
+from tests.warm_drivers import end_warm_drivers
 
 # Answers with the status that the job's file asks for, after it has logged its own process id.
 DRIVER = """
@@ -51,7 +55,7 @@ def ask(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     """Has a job done by the driver of KEY; returns its status and log lines."""
     monkeypatch.setattr(tempfile, "tempdir", str(short_path))
     yield lambda status=0, **job: done_by_driver(short_path, status, **job)
-    warm_driver.end_all()
+    end_warm_drivers()
 
 
 def done_by_driver(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **job) -> tuple[int, list[str]]:
@@ -168,6 +172,15 @@ def test_a_driver_that_is_killed_at_work_is_an_error_and_the_next_job_gets_a_new
     assert pid_in(ask()[1]) != working
 
 
+def test_a_job_that_cannot_be_read_fails_with_the_reason_and_is_the_last_one_of_its_driver(ask, short_path) -> None:
+    output: list[str] = []
+    with driver() as kept:
+        assert kept.run(short_path / "absent.json", output.append) == 1
+    assert "the job failed: [Errno 2] No such file or directory" in output[0] and "absent.json" in output[0]
+    await_that(lambda: warm_driver._connected(warm_driver.folder_of(KEY), close=True) is None, "the driver stayed")
+    assert ask()[0] == 0
+
+
 def test_hanging_up_ends_the_job(ask, short_path: Path) -> None:
     """What Airflow's timeout and its kill button come to."""
     working = pid_in(ask()[1])
@@ -208,6 +221,37 @@ def test_what_killed_drivers_left_is_swept_by_the_next_one(ask) -> None:
     assert not left.exists()
 
 
+def test_a_folder_that_another_driver_sweeps_before_it_is_locked_is_made_again(ask, monkeypatch) -> None:
+    """Between the two steps of one start another one may sweep, because the folder has no lock yet."""
+    make_private, sweeps = warm_driver._make_private, []
+
+    def make_and_sweep(folder: Path) -> None:
+        make_private(folder)
+        if folder == warm_driver.folder_of(KEY) and not sweeps:
+            sweeps.append(warm_driver.sweep())
+
+    monkeypatch.setattr(warm_driver, "_make_private", make_and_sweep)
+    assert ask()[0] == 0
+    assert sweeps and (warm_driver.folder_of(KEY) / "socket").exists()
+
+
+def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_made_again(ask) -> None:
+    """A sweep removes the file that the waiting start has opened: its lock would be one that nobody else sees."""
+    folder = warm_driver.folder_of(KEY)
+    folder.mkdir(parents=True, mode=0o700)
+    result: list[int] = []
+    starting = threading.Thread(target=lambda: result.append(ask()[0]))
+    with (folder / "starting").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        starting.start()
+        waits = re.compile(rf"-> FLOCK .*:{os.fstat(lock.fileno()).st_ino} ")
+        await_that(lambda: waits.search(Path("/proc/locks").read_text()) is not None, "it never waited for the lock")
+        shutil.rmtree(folder)
+    starting.join(20)
+    assert result == [0]
+    assert (folder / "starting").exists() and (folder / "socket").exists()
+
+
 def test_only_its_user_can_enter_the_folder(ask) -> None:
     ask()
     folder = warm_driver.folder_of(KEY)
@@ -216,6 +260,6 @@ def test_only_its_user_can_enter_the_folder(ask) -> None:
 
 def test_all_drivers_can_be_ended_at_once(ask) -> None:
     working = pid_in(ask()[1])
-    warm_driver.end_all()
+    end_warm_drivers()
     await_that(lambda: is_gone(working), "the driver stayed")
     assert not warm_driver.folder_of(KEY).exists()

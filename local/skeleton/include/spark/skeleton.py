@@ -72,13 +72,13 @@ def _reason() -> Column:
     """The first rule that the row breaks; null when it breaks none."""
     value = F.col("typed_value")
     return (
-        F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.saying(F.col("create_time")))
+        F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.with_value(F.col("create_time")))
         .when(F.col("counted_kind").isNull(), F.lit(None))
-        .when(F.col("typed_time").isNull(), Rejection.EVENT_TIME.saying(F.col("event_time")))
+        .when(F.col("typed_time").isNull(), Rejection.EVENT_TIME.with_value(F.col("event_time")))
         .when(_value().isNotNull(), F.lit(None))
-        .when(value.isNull(), Rejection.VALUE.saying(F.col("value")))
-        .when(value < 0, Rejection.VALUE_NEGATIVE.saying(F.col("value")))
-        .otherwise(Rejection.VALUE_TOO_LARGE.saying(F.col("value")))
+        .when(value.isNull(), Rejection.VALUE.with_value(F.col("value")))
+        .when(value < 0, Rejection.VALUE_NEGATIVE.with_value(F.col("value")))
+        .otherwise(Rejection.VALUE_TOO_LARGE.with_value(F.col("value")))
     )
 
 

@@ -14,8 +14,8 @@ from include import pipelines
 from include.files.csv_records import Record
 from include.files.file_format import FileFormat
 from include.files.readers import CsvEvents
-from include.files.replay_manner import Manner, Plan, ReplayRefused, check, manner, timeline
-from include.files.survey import Glance, Sample, shares, survey
+from include.files.replay_options import Plan, ReplayOptions, ReplayRefused, check, parse_options, timeline
+from include.files.survey import RecordPreview, Sample, shares, survey
 from include.files.time_shift import Shift, Timeline
 from include.lake.keys import time_of
 from include.lake.writer import Event
@@ -31,14 +31,14 @@ HEADER = ["event_time", "event_type", "price"]
 @pytest.mark.parametrize(
     ("options", "meant"),
     [
-        ({}, Manner(rate=1.0, shift=True, sample=None)),
-        ({"rate": "60", "shift": "none"}, Manner(60.0, False, None)),
-        ({"rate": "MAX", "shift": "now", "sample": 10_000}, Manner(None, True, 10_000)),
-        ({"rate": "0.5"}, Manner(0.5, True, None)),
+        ({}, ReplayOptions(rate=1.0, shift=True, sample=None)),
+        ({"rate": "60", "shift": "none"}, ReplayOptions(60.0, False, None)),
+        ({"rate": "MAX", "shift": "now", "sample": 10_000}, ReplayOptions(None, True, 10_000)),
+        ({"rate": "0.5"}, ReplayOptions(0.5, True, None)),
     ],
 )
 def test_options_are_parsed(options, meant):
-    assert manner(**options) == meant
+    assert parse_options(**options) == meant
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,20 @@ def test_options_are_parsed(options, meant):
 )
 def test_invalid_options_are_refused_with_a_suggestion(options, message):
     with pytest.raises(ReplayRefused, match=message):
-        manner(**options)
+        parse_options(**options)
 
 
-def test_another_manner_is_another_replay():
-    manners = [Manner(), Manner(rate=2), Manner(rate=None), Manner(shift=False), Manner(sample=10), Manner(sample=11)]
-    keys = {how.key("d" * 64) for how in manners}
-    assert len(keys) == len(manners)
+def test_other_options_are_another_replay():
+    choices = [
+        ReplayOptions(),
+        ReplayOptions(rate=2),
+        ReplayOptions(rate=None),
+        ReplayOptions(shift=False),
+        ReplayOptions(sample=10),
+        ReplayOptions(sample=11),
+    ]
+    keys = {options.key("d" * 64) for options in choices}
+    assert len(keys) == len(choices)
     assert all(len(f"{key}:67501980") <= 190 and ":" not in key for key in keys)  # fits where rejected rows are kept
 
 
@@ -213,9 +220,9 @@ def records(*rows: list[str]) -> list[Record]:
     return [Record(line, line, list(fields)) for line, fields in enumerate(rows, start=2)]
 
 
-def planned(how: Manner, rows: list[Record], found, sample=None, after_line=0):
-    times = timeline(how, found, START)
-    plan = Plan(SHOP, how, CsvEvents(HEADER, SHOP, START), Glance(HEADER, SHOP), times)
+def planned(options: ReplayOptions, rows: list[Record], found, sample=None, after_line=0):
+    times = timeline(options, found, START)
+    plan = Plan(SHOP, options, CsvEvents(HEADER, SHOP, START), RecordPreview(HEADER, SHOP), times)
     return list(plan.rows(rows, sample, after_line))
 
 
@@ -227,18 +234,18 @@ ROWS = [
 
 
 @pytest.mark.parametrize(
-    ("how", "seconds", "due"),
+    ("options", "seconds", "due"),
     [  # after START: when they have happened, and when they are sent
-        (Manner(rate=1), [0, 120, 60], [0, 120, 60]),
-        (Manner(rate=60), [0, 2, 1], [0, 2, 1]),
-        (Manner(rate=None), [-120, 0, -60], None),  # the last one now, none in the future
-        (Manner(rate=60, shift=False), None, [0, 2, 1]),
-        (Manner(rate=None, shift=False), None, None),
+        (ReplayOptions(rate=1), [0, 120, 60], [0, 120, 60]),
+        (ReplayOptions(rate=60), [0, 2, 1], [0, 2, 1]),
+        (ReplayOptions(rate=None), [-120, 0, -60], None),  # the last one now, none in the future
+        (ReplayOptions(rate=60, shift=False), None, [0, 2, 1]),
+        (ReplayOptions(rate=None, shift=False), None, None),
     ],
 )
-def test_when_events_have_happened_and_when_they_are_sent(shop_file, how, seconds, due):
+def test_when_events_have_happened_and_when_they_are_sent(shop_file, options, seconds, due):
     survey_of_file = survey(shop_file(*ROWS), FileFormat(), SHOP)
-    rows = planned(how, records(*ROWS), survey_of_file)
+    rows = planned(options, records(*ROWS), survey_of_file)
     happened = [time_of(event.create_time) for _, event, _ in rows]
     if seconds is None:
         assert happened == [FIRST + timedelta(minutes=minutes) for minutes in (0, 2, 1)]
@@ -252,23 +259,23 @@ def test_when_events_have_happened_and_when_they_are_sent(shop_file, how, second
 
 def test_a_resumed_sample_takes_what_it_would_have_taken(shop_file):
     rows = [[f"2019-11-01 00:00:{number % 60:02} UTC", "view", "1"] for number in range(300)]
-    how, found = Manner(sample=30), survey(shop_file(*rows), FileFormat(), SHOP)
-    whole = planned(how, records(*rows), found, Sample(found.kinds, 30, "digest"))
-    rest = planned(how, records(*rows), found, Sample(found.kinds, 30, "digest"), after_line=whole[9][0].line)
+    options, found = ReplayOptions(sample=30), survey(shop_file(*rows), FileFormat(), SHOP)
+    whole = planned(options, records(*rows), found, Sample(found.kinds, 30, "digest"))
+    rest = planned(options, records(*rows), found, Sample(found.kinds, 30, "digest"), after_line=whole[9][0].line)
     assert len(whole) == 30 and rest == whole[10:]
 
 
 def test_a_replay_of_centuries_is_refused(shop_file):
     survey_of_file = survey(shop_file(*ROWS, ["2019-12-01 00:00:00 UTC", "view", "1"]), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match=r"At a rate of 0.0001 the rows .* would last until after 2100"):
-        check(Manner(rate=0.0001), SHOP, survey_of_file, START)
-    check(Manner(rate=0.1), SHOP, survey_of_file, START)
+        check(ReplayOptions(rate=0.0001), SHOP, survey_of_file, START)
+    check(ReplayOptions(rate=0.1), SHOP, survey_of_file, START)
 
 
 def test_a_sample_of_fewer_rows_than_kinds_or_of_a_pipeline_without_kinds_is_refused(shop_file):
     survey_of_file = survey(shop_file(*ROWS), FileFormat(), SHOP)
     with pytest.raises(ReplayRefused, match="`sample` is 1, but there are 2 kinds"):
-        check(Manner(sample=1), SHOP, survey_of_file, START)
-    check(Manner(sample=2), SHOP, survey_of_file, START)
+        check(ReplayOptions(sample=1), SHOP, survey_of_file, START)
+    check(ReplayOptions(sample=2), SHOP, survey_of_file, START)
     with pytest.raises(ReplayRefused, match="declare kind_column in include/pipelines/ecommerce.py"):
-        check(Manner(sample=5), replace(SHOP, kind_column=None), None, START)
+        check(ReplayOptions(sample=5), replace(SHOP, kind_column=None), None, START)

@@ -11,7 +11,7 @@ from include.errors import MinutemarkError
 from include.files.csv_records import Record
 from include.files.json_events import JsonLineEvents
 from include.files.readers import CsvEvents
-from include.files.survey import Glance, Sample, Survey
+from include.files.survey import RecordPreview, Sample, Survey
 from include.files.time_shift import Shift, Timeline
 from include.lake.admission import Refused
 from include.lake.keys import time_of
@@ -25,8 +25,8 @@ class ReplayRefused(MinutemarkError):
 
 
 @dataclass(frozen=True)
-class Manner:
-    """With another manner it is another replay, of its own progress and ids."""
+class ReplayOptions:
+    """With other options it is another replay, of its own progress and ids."""
 
     rate: float | None = 1.0  # times as fast as the events happened; None: as fast as it goes
     shift: bool = True  # to now; False: the events keep their times, and the ids that an import gives them
@@ -42,9 +42,9 @@ class Manner:
         return f"replay/{digest}/rate={self.rate or 'max'}/shift={shift}/sample={self.sample or 'all'}"
 
 
-def manner(rate: str = "1", shift: str = "now", sample: int | None = None) -> Manner:
-    """The manner that the options of `replay-csv` describe. Raises ReplayRefused."""
-    return Manner(_rate(rate), shift == "now", sample)
+def parse_options(rate: str = "1", shift: str = "now", sample: int | None = None) -> ReplayOptions:
+    """The options of `replay-csv`, read. Raises ReplayRefused."""
+    return ReplayOptions(_rate(rate), shift == "now", sample)
 
 
 def _rate(text: str) -> float | None:
@@ -59,55 +59,60 @@ def _rate(text: str) -> float | None:
     return rate
 
 
-def check(how: Manner, pipeline: Pipeline, file_survey: Survey | None, now: datetime) -> None:
-    """Raises ReplayRefused where the file, as surveyed, can't be replayed in that manner."""
-    if how.sample and not pipeline.kind_column:
+def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None, now: datetime) -> None:
+    """Raises ReplayRefused where the file, as surveyed, can't be replayed with these options."""
+    if options.sample and not pipeline.kind_column:
         raise ReplayRefused(
             f"`sample` takes its share of every kind of event, and pipeline {pipeline.name} does not say which column that is: "
             f"declare kind_column in include/pipelines/{pipeline.name}.py, or omit `sample`."
         )
-    if how.sample and file_survey and how.sample < len(file_survey.kinds):
+    if options.sample and file_survey and options.sample < len(file_survey.kinds):
         raise ReplayRefused(
-            f"`sample` is {how.sample}, but there are {len(file_survey.kinds)} kinds of row, and a sample has at least one of "
-            f"each. Write {len(file_survey.kinds)} or more."
+            f"`sample` is {options.sample}, but there are {len(file_survey.kinds)} kinds of row, and a sample has at least one "
+            f"of each. Write {len(file_survey.kinds)} or more."
         )
-    if file_survey and file_survey.last and (line := timeline(how, file_survey, now)):
+    if file_survey and file_survey.last and (line := timeline(options, file_survey, now)):
         try:
             ends_in_time = line.at(file_survey.last).year in YEARS
         except OverflowError:
             ends_in_time = False
         if not ends_in_time:
             raise ReplayRefused(
-                f"At a rate of {how.rate:g} the rows from {file_survey.first} to {file_survey.last} would last until after 2100. "
-                "Choose a higher rate, or max."
+                f"At a rate of {options.rate:g} the rows from {file_survey.first} to {file_survey.last} would last until after "
+                "2100. Choose a higher rate, or max."
             )
 
 
-def timeline(how: Manner, file_survey: Survey | None, started_at: datetime | None) -> Timeline | None:
+def timeline(options: ReplayOptions, file_survey: Survey | None, started_at: datetime | None) -> Timeline | None:
     """The times of that replay: its first event is at `started_at`, or at the rate max its last. None without times."""
     if (
         not started_at
         or not file_survey
         or file_survey.first is None
         or file_survey.last is None
-        or (how.rate is None and not how.shift)
+        or (options.rate is None and not options.shift)
     ):
         return None
-    if how.rate is None:  # so that nothing lies in the future
+    if options.rate is None:  # so that nothing lies in the future
         return Timeline(started_at, file_survey.last)
-    return Timeline(started_at, file_survey.first, how.rate)
+    return Timeline(started_at, file_survey.first, options.rate)
 
 
 class Plan:
     """What becomes of each record of a file: whether it is sent, as which event, and when."""
 
     def __init__(
-        self, pipeline: Pipeline, how: Manner, events: CsvEvents | JsonLineEvents, glance: Glance, line: Timeline | None
+        self,
+        pipeline: Pipeline,
+        options: ReplayOptions,
+        events: CsvEvents | JsonLineEvents,
+        preview: RecordPreview,
+        line: Timeline | None,
     ) -> None:
-        self._events, self._glance = events, glance
+        self._events, self._preview = events, preview
         self._timeline = line
-        self._is_paced = how.rate is not None and line is not None
-        self._shift = Shift(pipeline, line) if how.shift and line else None
+        self._is_paced = options.rate is not None and line is not None
+        self._shift = Shift(pipeline, line) if options.shift and line else None
 
     def rows(
         self, records: Iterable[Record], sample: Sample | None = None, after_line: int = 0
@@ -117,7 +122,7 @@ class Plan:
         A sample needs the records before that line, too: which rows it takes depends on them.
         """
         for record in records:
-            if sample and not sample.takes(self._glance.kind(record)):
+            if sample and not sample.takes(self._preview.kind(record)):
                 continue
             if record.end_line > after_line:
                 event = self._events.read(record)

@@ -1,0 +1,24 @@
+"""The local stack's client of Airflow's API, on the API itself."""
+
+from __future__ import annotations
+
+from local.airflow_api import Airflow
+from tests.page import tour
+
+
+class _InProcess(Airflow):
+    """Sends to the app of the tests instead of a port."""
+
+    def __init__(self, client) -> None:
+        super().__init__(port=0)
+        self._client = client
+
+    def _send(self, method: str, path: str, body=None) -> dict:
+        return self._client.request(method, path, json=body).raise_for_status().json()
+
+
+def test_all_dags_are_listed_where_a_page_of_the_api_has_fewer(as_user, monkeypatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__MAXIMUM_PAGE_LIMIT", "5")
+    with tour.dags() as dag_ids:
+        assert len(dag_ids) > 10
+        assert sorted(_InProcess(as_user("ada")).dags()) == dag_ids
