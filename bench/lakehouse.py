@@ -1,7 +1,7 @@
 """The lakehouse for an hour with kills, or its cost by size.
 
 `python -m bench.lakehouse --minutes 60 --kills SEED [--bigquery]` starts a throw-away stack with demo traffic of all
-pipelines, 5,000 events a minute each with late ones, and a back-dated day of the shop. It kills the lakehouse's tasks in a
+pipelines, 5,000 events a minute each with late ones, and a past day of the shop. It kills the lakehouse's tasks in a
 random order: while they write events, count, load into BigQuery, and compact, expire and delete. It backfills a day, and
 deletes an hour by hand: rows of the table, a data file, the file of a count, the hour of the fact. At the end the traffic
 stops. Then hourly counts of DuckDB, Spark SQL, MySQL and the BigQuery view must be equal row for row, and `verify` must find

@@ -1,4 +1,4 @@
-"""Sends back-dated demo events once, so that boards show more than the time since the first start.
+"""Sends demo events of the past once, so that boards show more than the time since the first start.
 
 1. **send_past** sends events of the last day, and of two weeks for `recruitment`: a few minutes of each hour have events.
    They take the same way as live demo events: to the pipeline's topic, or to the lake without MINUTEMARK_INGEST.
@@ -22,7 +22,7 @@ from plugins.notifiers import NotifyFailedRun
 def past_dag(pipeline: pipelines.Pipeline) -> DAG:
     with DAG(
         f"{pipeline.name}_demo_past",
-        description=f"Sends back-dated demo events for {pipeline.name}, once.",
+        description=f"Sends demo events of the past for {pipeline.name}, once.",
         doc_md=__doc__,
         schedule="@once",
         start_date=START,
@@ -53,7 +53,7 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
                 if past.has_past(conn, pipeline, now):
                     raise AirflowSkipException(f"{pipeline.name} has events of more than an hour ago already.")
             import_demo_dimensions(pipeline)
-            print(f"Sent {past.send_past(pipeline, now)} back-dated events.")
+            print(f"Sent {past.send_past(pipeline, now)} events of the past.")
 
         send_past()
     return dag

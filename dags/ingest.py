@@ -2,7 +2,7 @@
 
 1. **follow_topic** follows the topic until the task of the next minute takes over. Twice a second it writes what arrived:
    events to the lake, then their minutes to the change log. Messages that are not events go to `etl.rejected_events`, with
-   topic, partition and offset; while the warehouse is away, to the dead-letter topic, from which the next task takes them. Then
+   topic, partition and offset; while the warehouse is down, to the dead-letter topic, from which the next task takes them. Then
    it commits the offsets.
 
 The tasks of two minutes overlap for a moment, so that the topic is followed without a gap. The new task takes the old

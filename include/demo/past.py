@@ -1,4 +1,4 @@
-"""The demo's past: back-dated events, so that boards show a day, and decisions two weeks, after the first start.
+"""The demo's past: events of the days before, so that boards show a day, and decisions two weeks, after the first start.
 
 A few minutes of each hour have the events of all its minutes, ingested the same way as live ones. A minute always gets the
 same ids: to send it twice adds nothing. A pipeline has a past where its demo module has `PAST` and `past_event`.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from include.files.csv_records import FileRefused, Record
 from include.files.flat_table import FlatRow
-from include.lake.admission import Judge, NotAdmitted, Refused, content_id, line_payload, needs_content_id
+from include.lake.admission import NotAdmitted, Refused, RowValidator, content_id, line_payload, needs_content_id
 from include.lake.payload import NotAnObject, parsed
 from include.lake.writer import Event
 from include.pipelines import Pipeline
@@ -25,7 +25,7 @@ class CsvEvents:
 
     def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime) -> None:
         self._header, self._pipeline = header, pipeline
-        self._judge = Judge(pipeline, clock)
+        self._judge = RowValidator(pipeline, clock)
 
     def read(self, record: Record) -> Event | Refused:
         if record.problem:
@@ -101,7 +101,7 @@ class TableEvents:
     """Turns rows of a flat table into events."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
-        self._judge = Judge(pipeline, clock)
+        self._judge = RowValidator(pipeline, clock)
 
     def read(self, row: FlatRow) -> Event | Refused:
         values, text = {"create_time": row.create_time, **row.values}, None
@@ -119,7 +119,7 @@ class StoredEvents:
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
-        self._judge = Judge(pipeline, clock)
+        self._judge = RowValidator(pipeline, clock)
 
     def read(self, payload: str, reason: str) -> Event:
         """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say."""

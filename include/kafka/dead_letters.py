@@ -1,6 +1,6 @@
 """The dead-letter topic: messages that cannot be events, with the place that each of them came from.
 
-Connect puts there what its transform refuses. A follower puts there what it has to keep while the warehouse is away.
+Connect puts there what its transform refuses. A follower puts there what it has to keep while the warehouse is down.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect the DAG minutemark_dead_letters does, for the
 messages that its transform refused. An offset is committed only when its message is safe: its event in the lake and its
-minute in the change log, or itself among the rejected events, or in the dead-letter topic while the warehouse is away.
+minute in the change log, or itself among the rejected events, or in the dead-letter topic while the warehouse is down.
 After a kill the same messages are read again, and are the same rows.
 """
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 # A minute, and as long again as a successor may need to come up before its predecessor leaves.
 SECONDS = 90.0
 _SECONDS_OF_DEAD_LETTERS = 30.0
-_WAREHOUSE_AGAIN_AFTER = 15.0  # seconds: a server that is away may cost a timeout each time
+_WAREHOUSE_AGAIN_AFTER = 15.0  # seconds: a server that is down may cost a timeout each time
 
 
 @dataclass
@@ -74,7 +74,7 @@ class IngestSummary:
         lines += self.closed.lines()
         if self.dead_letters:
             lines.append(
-                f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse was away. The next "
+                f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse was unavailable. The next "
                 "call that finds it keeps them as rejected."
             )
         if self.refused:
@@ -179,7 +179,7 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
 class MessageStore:
     """Makes messages safe, chunk by chunk: events and their minutes in the lake, the others with their reason.
 
-    While the warehouse is away the others go to the dead-letter topic, so that they stop no event.
+    While the warehouse is down the others go to the dead-letter topic, so that they stop no event.
     """
 
     def __init__(self, pipeline: Pipeline, session, summary: IngestSummary, *, of_dead_letters: bool = False) -> None:
@@ -223,7 +223,7 @@ class MessageStore:
 
     def _keep(self, refused: list[Refused]) -> None:
         if not refused:
-            return  # the warehouse is not needed, and may be away
+            return  # the warehouse is not needed, and may be down
         self._summary.closed.add(refused)
         refused = _with_topic_ids(refused)
         if time.monotonic() < self._warehouse_again_at:

@@ -96,7 +96,7 @@ def needs_content_id(pipeline: Pipeline, values: Mapping[str, str | None]) -> bo
     return readings.text(values.get(pipeline.event_id), pipeline.null_words) is None
 
 
-class Judge:
+class RowValidator:
     """Whether a row can be an event of the lake; everything else about it is the transform's to judge."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from include.lake.admission import LONGEST_EVENT, Judge, NotAdmitted, needs_content_id
+from include.lake.admission import LONGEST_EVENT, NotAdmitted, RowValidator, needs_content_id
 from include.lake.payload import Fields, NotAnObject, parsed
 from include.lake.writer import Event
 from include.pipelines import Pipeline
@@ -20,7 +20,7 @@ class JsonObjects:
 
     def __init__(self, pipeline: Pipeline, clock: datetime, what: str) -> None:
         self._pipeline, self._what = pipeline, what
-        self._judge = Judge(pipeline, clock)
+        self._judge = RowValidator(pipeline, clock)
         names = ("create_time", pipeline.event_id, pipeline.event_time)
         self._identifying = Fields(name for name in names if name)
 

@@ -17,6 +17,7 @@ from include.pipelines import Pipeline
 from include.spark import contract
 from include.spark.fate import COUNTED, IGNORED, REJECTED
 from include.spark.lake import KEY, key_of
+from include.warehouse.lengths import LONGEST_REASON
 
 COUNTS_TABLE = "etl.staged_counts"
 REJECTS_TABLE = "etl.staged_rejects"
@@ -47,7 +48,7 @@ _ID_LENGTH = 100
 _KIND_LENGTH = 40
 _KINDS_A_MINUTE = 20
 _OTHER_KINDS = "other"
-_REASON_LENGTH = 500
+
 # A statement must fit the server's max_allowed_packet, 16 MiB by default.
 _PAYLOAD_BYTES = 8_000_000
 _CUT_CHARACTERS = 1_000_000  # of a payload that is larger
@@ -75,7 +76,7 @@ def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
         *own_id,
         *contract.columns(pipeline, key_of(pipeline)),
         F.when(is_rejected, F.concat_ws("/", *origin_key)).alias("origin_key"),
-        F.when(is_rejected, F.substring("reason", 1, _REASON_LENGTH)).alias("reason"),
+        F.when(is_rejected, F.substring("reason", 1, LONGEST_REASON)).alias("reason"),
         F.when(is_rejected, F.col("payload")).alias("payload"),
     )
 
