@@ -74,7 +74,7 @@ class IngestSummary:
         lines += self.closed.lines()
         if self.dead_letters:
             lines.append(
-                f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse was unavailable. The next "
+                f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse was down. The next "
                 "call that finds it keeps them as rejected."
             )
         if self.refused:

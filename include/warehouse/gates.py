@@ -152,7 +152,7 @@ def _sample(offending: list[dict]) -> list[dict]:
 def _settle(
     cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tuple[CheckOutcome, ...], findings: DriftFindings
 ) -> Verdict:
-    """RowValidator, store, settle the batch's minutes and let the merge take this attempt. Does not commit.
+    """Judge, store, settle the batch's minutes and let the merge take this attempt. Does not commit.
 
     A gate that would hold a minute takes the pipeline's lock first, so no release or acceptance changes the decision
     halfway.

@@ -175,7 +175,7 @@ def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock
 
 
 def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
-    """RowValidator held minutes whose hour is over since they were held: those that wait, and those of an hour that was bad so far.
+    """Judge held minutes whose hour is over since they were held: those that wait, and those of an hour that was bad so far.
 
     No read of the hour needs to follow its end. Hours of more than a day ago were judged when they were read.
     """
