@@ -210,6 +210,6 @@ def test_a_bigquery_that_does_not_answer_is_a_difference_and_the_rest_is_verifie
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
     assert minutemark("verify", SHOP.name, "--patience", "0") == 1
     report = capsys.readouterr().out
-    assert "bigquery_unreadable, 1: The copy could not be compared" in report
+    assert "bigquery_unreadable, 1: The comparison of the copy did not complete" in report
     assert "BigQuery does not answer" in report
     assert "2 hours with the fact" in report
