@@ -106,7 +106,7 @@ def _of_iceberg(pipeline: Pipeline) -> DataSet:
 
 
 def _of_hours(pipeline: Pipeline) -> DataSet:
-    """The folder: a data set for each of its files would be one for each hour and attempt."""
+    """The folder: a data set for each of its files would be one for each hour and version."""
     scheme, _, path = folder_of(pipeline).partition("://")
     bucket, _, key = path.partition("/")
     namespace, name = ("file", path) if scheme == "file" else (f"{scheme}://{bucket}", key)

@@ -80,5 +80,5 @@ def _use_table(conn, pipeline: Pipeline, table) -> None:
 
 
 def _record(conn, file: HourFile) -> None:
-    values = {"pipeline": file.pipeline.name, "hour": file.hour, "attempt": file.attempt}
+    values = {"pipeline": file.pipeline.name, "hour": file.hour, "version": file.version}
     in_transaction(conn, lambda cursor: cursor.execute(sql("loaded"), values))

@@ -1,7 +1,7 @@
 -- name: loaded
--- Records that an hour was loaded, unless a later attempt was.
-UPDATE etl.lakehouse_hours SET loaded_change = %(attempt)s, loaded_at = CURRENT_TIMESTAMP(6)
-WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(loaded_change, 0) <= %(attempt)s;
+-- Records that an hour was loaded, unless a later version was.
+UPDATE etl.lakehouse_hours SET loaded_change = %(version)s, loaded_at = CURRENT_TIMESTAMP(6)
+WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(loaded_change, 0) <= %(version)s;
 
 -- name: use_table
 -- Records which table of BigQuery the hours are loaded into.

@@ -1,4 +1,4 @@
-"""Load jobs: each appends the file of one hour, under an id that names the table, the hour and the attempt.
+"""Load jobs: each appends the file of one hour, under an id that names the table, the hour and the version.
 
 BigQuery keeps ids of jobs and refuses a second job of the same id. A load that is repeated therefore finds the first
 one, waits for it, and starts another only if that one failed.
@@ -68,7 +68,7 @@ def job_id(table: Table, file: HourFile, number: int = 1) -> str:
     It names when the table was created, because BigQuery keeps the ids of jobs of a table that was dropped.
     """
     names = (*dataset().split(".")[-1:], file.pipeline.name, file.pipeline.lakehouse.fact, str(created_ms(table)))
-    base = re.sub(r"[^\w-]", "-", f"{'-'.join(names)}-{file.hour:%Y%m%dT%H}-{file.attempt}")
+    base = re.sub(r"[^\w-]", "-", f"{'-'.join(names)}-{file.hour:%Y%m%dT%H}-{file.version}")
     return base if number == 1 else f"{base}-retry{number - 1}"
 
 

@@ -1,4 +1,4 @@
-"""The dataset, the table that load jobs append to, and the view of the newest attempt of each hour."""
+"""The dataset, the table that load jobs append to, and the view of the newest version of each hour."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def query(bigquery: Client, statement: str, config: QueryJobConfig | None = None
 
 
 def loads_table(pipeline: Pipeline) -> str:
-    """The table of every load: a row for each hour and attempt, or more where a load was repeated."""
+    """The table of every load: a row for each hour and version, or more where a load was repeated."""
     return f"{view(pipeline)}_loads"
 
 
@@ -97,8 +97,8 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
         of_view = bigquery.get_table(view(pipeline)).view_query
     except NotFound:
         of_view = None
-    if of_view != newest_attempts(pipeline):
-        query(bigquery, f"CREATE OR REPLACE VIEW `{view(pipeline)}` AS {newest_attempts(pipeline)}")
+    if of_view != newest_versions(pipeline):
+        query(bigquery, f"CREATE OR REPLACE VIEW `{view(pipeline)}` AS {newest_versions(pipeline)}")
     for name in (loads_table(pipeline), view(pipeline)):
         _describe(bigquery, name, descriptions(pipeline))
     return table
@@ -152,6 +152,6 @@ def _table(pipeline: Pipeline) -> Table:
     return table
 
 
-def newest_attempts(pipeline: Pipeline) -> str:
-    """The query of the view. Rows of one attempt have the same counts, so any of them will do."""
-    return sql("newest_attempts", measures=pipeline.lakehouse.measures, table=loads_table(pipeline))
+def newest_versions(pipeline: Pipeline) -> str:
+    """The query of the view. Rows of one version have the same counts, so any of them will do."""
+    return sql("newest_versions", measures=pipeline.lakehouse.measures, table=loads_table(pipeline))

@@ -1,4 +1,4 @@
-"""The file of an hour's counts: where it is, and which hour and attempt it holds."""
+"""The file of an hour's counts: where it is, and which hour and version it holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from include.lakehouse.settings import location
 from include.pipelines import Pipeline, all_pipelines
 
-_PATH = re.compile(r"/hourly/(?P<table>[^/]+)/(?P<hour>\d{4}-\d\d-\d\dT\d\d)/(?P<attempt>\d+)\.parquet")
+_PATH = re.compile(r"/hourly/(?P<table>[^/]+)/(?P<hour>\d{4}-\d\d-\d\dT\d\d)/(?P<version>\d+)\.parquet")
 _HOUR = "%Y-%m-%dT%H"
 
 
@@ -20,17 +20,17 @@ def folder_of(pipeline: Pipeline) -> str:
 
 @dataclass(frozen=True)
 class HourFile:
-    """The counts of one hour, as one attempt counted them."""
+    """One version of the counts of an hour."""
 
     pipeline: Pipeline
     hour: datetime
-    attempt: int
+    version: int
     url: str
 
     @classmethod
-    def of(cls, pipeline: Pipeline, hour: datetime, attempt: int) -> HourFile:
+    def of(cls, pipeline: Pipeline, hour: datetime, version: int) -> HourFile:
         """The file in the lakehouse. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say where that is."""
-        return cls(pipeline, hour, attempt, f"{folder_of(pipeline)}/{hour:{_HOUR}}/{attempt}.parquet")
+        return cls(pipeline, hour, version, f"{folder_of(pipeline)}/{hour:{_HOUR}}/{version}.parquet")
 
     @classmethod
     def at(cls, url: str) -> HourFile | None:
@@ -42,7 +42,7 @@ class HourFile:
             return None
         for pipeline in all_pipelines().values():
             if pipeline.lakehouse and pipeline.lakehouse.table == match["table"]:
-                return cls(pipeline, datetime.strptime(match["hour"], _HOUR), int(match["attempt"]), url)
+                return cls(pipeline, datetime.strptime(match["hour"], _HOUR), int(match["version"]), url)
         return None
 
     def exists(self) -> bool:

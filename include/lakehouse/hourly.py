@@ -3,7 +3,7 @@
 The warehouse keeps merging while hours are counted. For the comparison both sides therefore leave out the minutes whose
 newest merged read is not in the table: the query leaves out their events, the fact their contributions.
 
-An hour that agrees gets a small Parquet file, named for its attempt, with the counts of all events that the table has of it:
+An hour that agrees gets a small Parquet file, named for its version, with the counts of all events that the table has of it:
 a minute that is merged again counts as it was written last. An hour whose minute is not written for 15 minutes, or is
 held, closed or skipped, waits with its last file. One that differs is counted again.
 """
@@ -61,7 +61,7 @@ class HourlyCount:
     """An hour as the table counts it."""
 
     hour: datetime
-    attempt: int
+    version: int
     values: Mapping[str, int]  # by measure
 
 
@@ -94,10 +94,10 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
             changed = _changed_in_lake(conn, pipeline, unequal, comparison.days)
             without_changed = compared(conn, pipeline, unequal, changed=changed)
         counted, waiting, differing = [], [], {}
-        for hour, attempt in sorted(due.items()):
+        for hour, version in sorted(due.items()):
             figures = without_changed if hour in unequal else comparison
             of_fact, of_table = figures.of_fact.get(hour, none), figures.of_table.get(hour, none)
-            hour_count = HourlyCount(hour, attempt, figures.published.get(hour, none))
+            hour_count = HourlyCount(hour, version, figures.published.get(hour, none))
             if of_table != of_fact:
                 differing[hour] = (
                     f"{hour:%Y-%m-%d %H:%M}: {_listed(of_table)} in the lakehouse, {_listed(of_fact)} in the warehouse"
@@ -180,33 +180,33 @@ def reasons(minutes: Mapping[datetime, str]) -> str:
 
 
 def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
-    """One row: hour, attempt, the counts, and when they were counted. Times are UTC."""
+    """One row: hour, version, the counts, and when they were counted. Times are UTC."""
     import fsspec
     import pyarrow
     import pyarrow.parquet
 
     row = {
         "hour": hour_count.hour.replace(tzinfo=UTC),
-        "attempt": hour_count.attempt,
+        "attempt": hour_count.version,
         **hour_count.values,
         "counted_at": datetime.now(UTC),
     }
     types = dict.fromkeys(("hour", "counted_at"), pyarrow.timestamp("us", tz="UTC"))
     schema = pyarrow.schema([(name, types.get(name, pyarrow.int64())) for name in row])
-    with fsspec.open(HourFile.of(pipeline, hour_count.hour, hour_count.attempt).url, "wb", auto_mkdir=True) as file:
+    with fsspec.open(HourFile.of(pipeline, hour_count.hour, hour_count.version).url, "wb", auto_mkdir=True) as file:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row], schema=schema), file)
 
 
 def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[datetime, dict[str, int]]:
-    """What the files of these hours and attempts say, of those that are there and can be read."""
+    """What the files of these hours and versions say, of those that are there and can be read."""
     import fsspec
     import pyarrow.parquet
 
     files, root = fsspec.core.url_to_fs(folder_of(pipeline))
     paths = {table.path_of(path): path for path in files.find(root)}
     files_by_hour = {}
-    for hour, attempt in counted.items():
-        path = paths.get(table.path_of(HourFile.of(pipeline, hour, attempt).url))
+    for hour, version in counted.items():
+        path = paths.get(table.path_of(HourFile.of(pipeline, hour, version).url))
         if path is None:
             continue
         try:
@@ -214,7 +214,7 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
                 [row] = pyarrow.parquet.read_table(file).to_pylist()
         except (ValueError, KeyError, OSError):  # pyarrow's errors are of these
             continue
-        if (row["hour"], row["attempt"]) == (hour.replace(tzinfo=UTC), attempt):
+        if (row["hour"], row["attempt"]) == (hour.replace(tzinfo=UTC), version):
             files_by_hour[hour] = {name: row[name] for name in pipeline.lakehouse.measures}
     return files_by_hour
 
@@ -230,13 +230,13 @@ def _note(
         counts = json.dumps(hour_count.values)
         cursor.execute(
             sql("counted"),
-            {"pipeline": pipeline.name, "hour": hour_count.hour, "attempt": hour_count.attempt, "counts": counts},
+            {"pipeline": pipeline.name, "hour": hour_count.hour, "version": hour_count.version, "counts": counts},
         )
     for hour_count in waiting:
-        binds = {"pipeline": pipeline.name, "hour": hour_count.hour, "attempt": hour_count.attempt}
+        binds = {"pipeline": pipeline.name, "hour": hour_count.hour, "version": hour_count.version}
         cursor.execute(sql("waited"), binds)
-    for hour, attempt in sorted(differing.items()):
-        cursor.execute(sql("differs"), {"pipeline": pipeline.name, "hour": hour, "attempt": attempt})
+    for hour, version in sorted(differing.items()):
+        cursor.execute(sql("differs"), {"pipeline": pipeline.name, "hour": hour, "version": version})
 
 
 def _of_fact(

@@ -1,19 +1,19 @@
 -- name: counted
--- Records the counts of an hour, unless a later attempt has counted it.
+-- Records the counts of an hour, unless a later version has counted it.
 UPDATE etl.lakehouse_hours
-SET counted_change = %(attempt)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), waited_at = NULL,
+SET counted_change = %(version)s, counts = %(counts)s, counted_at = CURRENT_TIMESTAMP(6), waited_at = NULL,
   differs_since = NULL
-WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) <= %(attempt)s;
+WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) <= %(version)s;
 
 -- name: waited
 -- Records that an hour waits, unless it has changed or was counted meanwhile.
 UPDATE etl.lakehouse_hours SET waited_at = CURRENT_TIMESTAMP(6), differs_since = NULL
-WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND changes = %(attempt)s AND to_count = 1;
+WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND changes = %(version)s AND to_count = 1;
 
 -- name: differs
 -- Records that an hour differs, unless another call has counted it since.
 UPDATE etl.lakehouse_hours SET differs_since = COALESCE(differs_since, CURRENT_TIMESTAMP(6))
-WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) < %(attempt)s;
+WHERE pipeline = %(pipeline)s AND hour = %(hour)s AND COALESCE(counted_change, 0) < %(version)s;
 
 -- name: figures
 -- What the fact has of these hours: one row per hour.

@@ -120,7 +120,7 @@ def _deleted(table: Table, before: datetime) -> Iterator[str]:
 
 
 def _outdated(pipeline: Pipeline, before: datetime) -> Iterator[str]:
-    """Delete hourly counts that a later attempt has replaced; yields their paths."""
+    """Delete hourly counts that a later version has replaced; yields their paths."""
     import fsspec
 
     files, root = fsspec.core.url_to_fs(folder_of(pipeline))
@@ -134,11 +134,11 @@ def _outdated(pipeline: Pipeline, before: datetime) -> Iterator[str]:
         tables.path_of(HourFile.of(pipeline, row["hour"], row["counted_change"]).url): row["counted_change"]
         for row in counted
     }
-    folders = {path.rpartition("/")[0]: attempt for path, attempt in newest.items()}
+    folders = {path.rpartition("/")[0]: version for path, version in newest.items()}
     for path, entry in files.find(root, detail=True).items():
         folder, _, name = tables.path_of(path).rpartition("/")
-        attempt = name.removesuffix(".parquet")
-        if folder in folders and attempt.isdecimal() and int(attempt) < folders[folder] and _changed(entry) < before:
+        version = name.removesuffix(".parquet")
+        if folder in folders and version.isdecimal() and int(version) < folders[folder] and _changed(entry) < before:
             files.rm_file(path)
             yield path
 

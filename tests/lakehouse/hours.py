@@ -13,10 +13,10 @@ from tests.lakehouse.events import SHOP
 from tests.warehouse.lab import TEN
 
 
-def written(attempt: int, visits: int, *, hour: datetime = TEN) -> HourFile:
+def written(version: int, visits: int, *, hour: datetime = TEN) -> HourFile:
     """The file of an hour with these visits."""
-    hourly.write_file(SHOP, hourly.HourlyCount(hour, attempt, {"visits": visits, "cart_additions": 0}))
-    return HourFile.of(SHOP, hour, attempt)
+    hourly.write_file(SHOP, hourly.HourlyCount(hour, version, {"visits": visits, "cart_additions": 0}))
+    return HourFile.of(SHOP, hour, version)
 
 
 def in_bucket(bucket: Path, file: HourFile) -> HourFile:
@@ -29,7 +29,7 @@ def in_bucket(bucket: Path, file: HourFile) -> HourFile:
 
 
 def in_view(bigquery) -> list[tuple]:
-    """Hour, attempt and visits of each row."""
+    """Hour, version and visits of each row."""
     rows = tables.query(bigquery, f"SELECT hour, attempt, visits FROM `{tables.view(SHOP)}` ORDER BY hour")
     return [(row["hour"].astimezone(UTC).replace(tzinfo=None), row["attempt"], row["visits"]) for row in rows]
 

@@ -23,7 +23,7 @@ from tests.warehouse.shop import Shop
 HOUR = timedelta(hours=1)
 
 
-def test_the_view_has_the_newest_attempt_of_each_hour(bigquery, files) -> None:
+def test_the_view_has_the_newest_version_of_each_hour(bigquery, files) -> None:
     table = tables.create_missing(bigquery, SHOP)
     assert table.time_partitioning.field == "hour"
     for file in (written(2, 20), written(1, 10), written(1, 5, hour=TEN + HOUR)):  # also when an older one comes later
@@ -99,7 +99,7 @@ def shop(schemas, lab: Lab, files) -> Shop:  # noqa: F811
 def counted(shop: Shop, *hours: HourFile) -> None:
     """As count_hours records the files that it wrote."""
     for file in hours:
-        values = (SHOP.name, file.hour, file.attempt, file.attempt, '{"visits": 10, "cart_additions": 0}')
+        values = (SHOP.name, file.hour, file.version, file.version, '{"visits": 10, "cart_additions": 0}')
         shop.query(
             "REPLACE INTO etl.lakehouse_hours (pipeline, hour, changes, counted_change, counts) VALUES (%s, %s, %s, %s, %s)",
             *values,

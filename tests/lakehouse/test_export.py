@@ -163,10 +163,10 @@ def test_an_hour_that_differs_is_named_with_both_figures_and_the_others_are_coun
     assert counted() == {TEN: (2, 0)}
     files = [pyarrow.parquet.read_table(file).to_pylist() for file in sorted((lakehouse / "hourly").rglob("*.parquet"))]
     assert [[row.pop("counted_at").tzname() for row in rows] for rows in files] == [["UTC"], ["UTC"]]
-    attempts = dict(shop.query("SELECT hour, counted_change FROM etl.lakehouse_hours"))
+    versions = dict(shop.query("SELECT hour, counted_change FROM etl.lakehouse_hours"))
     assert files == [
-        [{"hour": TEN.replace(tzinfo=UTC), "attempt": attempts[TEN], "visits": 2, "cart_additions": 0}],
-        [{"hour": later.replace(tzinfo=UTC), "attempt": attempts[later], "visits": 1, "cart_additions": 0}],
+        [{"hour": TEN.replace(tzinfo=UTC), "attempt": versions[TEN], "visits": 2, "cart_additions": 0}],
+        [{"hour": later.replace(tzinfo=UTC), "attempt": versions[later], "visits": 1, "cart_additions": 0}],
     ]
 
 
@@ -175,7 +175,7 @@ def test_a_slower_count_marks_no_hour_that_another_has_counted_since(shop: Shop)
     merged(shop, {TEN: [operation()]})
     export(SHOP)
     [count] = hourly.count(SHOP)
-    hourly._note(shop.conn.cursor(), SHOP, [], [], {TEN: count.attempt})  # of the slower one, which saw another fact
+    hourly._note(shop.conn.cursor(), SHOP, [], [], {TEN: count.version})  # of the slower one, which saw another fact
     shop.conn.commit()
     assert shop.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(0, None)]
 
@@ -187,19 +187,19 @@ def test_a_slower_count_marks_no_hour_that_another_has_counted_since(shop: Shop)
         "DELETE FROM etl.lakehouse_hours",  # a new warehouse
     ],
 )
-def test_a_warehouse_that_lost_attempts_does_not_repeat_them(shop: Shop, loss: str) -> None:
-    """Else BigQuery would keep the count of the lost attempt, and refuse a job of the same id."""
+def test_a_warehouse_that_lost_versions_does_not_repeat_them(shop: Shop, loss: str) -> None:
+    """Else BigQuery would keep the count of the lost version, and refuse a job of the same id."""
 
-    def attempt_with(number: int) -> int:
+    def version_with(number: int) -> int:
         in_lake(sent(TEN, number))
         merged(shop, {TEN: [operation()] * number}, run_id=f"{number} events")
         export(SHOP)
         [count] = hourly.count(SHOP)
-        return count.attempt
+        return count.version
 
-    lost = attempt_with(1)
+    lost = version_with(1)
     shop.query(loss)
-    assert attempt_with(2) > lost
+    assert version_with(2) > lost
 
 
 def test_a_field_that_is_declared_later_becomes_a_column(shop: Shop) -> None:

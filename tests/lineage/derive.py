@@ -177,7 +177,7 @@ def _bigquery(pipeline: Pipeline, hourly: Relation) -> Iterator[tuple[str, dict]
     """The table that load jobs append the hourly files to, column by column, and its view."""
     with patch.dict(os.environ, {BIGQUERY: "project.dataset"}):
         fields, texts = tables._table(pipeline).schema, tables.descriptions(pipeline)
-        query, names = tables.newest_attempts(pipeline), (tables.loads_table(pipeline), tables.view(pipeline))
+        query, names = tables.newest_versions(pipeline), (tables.loads_table(pipeline), tables.view(pipeline))
     loads, view = (f"bigquery {name.rpartition('.')[2]}" for name in names)
     columns = {field.name: {"type": field.field_type, "comment": texts[field.name]} for field in fields}
     yield _described(loads, columns, hourly)
