@@ -261,7 +261,7 @@ def _plan(pipeline: Pipeline, again: dict[datetime, set[str]], imported: int) ->
             f"{total} rejected rows of {len(again)} minutes, {_span(again)}, are read again with their minutes"
         )
     if imported:
-        parts.append(f"{imported} rows of imports and topics are judged again")
+        parts.append(f"{imported} rows of imports and topics are validated again")
     return f"{pipeline.name}: {'; '.join(parts)}." if parts else f"{pipeline.name}: there is nothing to reprocess."
 
 

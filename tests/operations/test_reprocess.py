@@ -182,7 +182,7 @@ def test_rows_that_an_import_refused_enter_the_lake_once_they_are_admissible(lab
     refuse(lab, "sha:5", '{"cut off', "create_time is too long")
     started = reprocess.begin(RECRUITMENT, Choice(), output.append)
     assert output == [
-        "recruitment: 4 rows of imports and topics are judged again.",
+        "recruitment: 4 rows of imports and topics are validated again.",
         "1 rows of imports and topics are in the lake now; 3 stay rejected.",
     ]
     assert lake_rows(minute) == {good.create_time}
