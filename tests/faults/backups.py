@@ -46,7 +46,9 @@ def _client(world: World, program: str, *arguments: str, **streams) -> None:
     if world.stack.warehouse != start.MARIADB:
         raise NotHere("only MariaDB's client programs are part of the stack")
     server = endpoint(WAREHOUSE_ADMIN)
-    options = f"[client]\nhost={server.host}\nport={server.port}\nuser={server.login}\npassword={server.password}\n"
+    options = (
+        f"[client]\nhost={server.host}\nport={server.port}\nuser={server.login}\npassword={server.password}\nskip-ssl\n"
+    )
     with tempfile.NamedTemporaryFile("w", suffix=".cnf") as file:  # mode 0600: no password among the arguments
         file.write(options)
         file.flush()
