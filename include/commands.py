@@ -101,7 +101,7 @@ COMMANDS = (
             *FILE_OPTIONS,
             Parameter("again", "Start over instead of resuming a replay that was stopped.", FLAG, False),
         ),
-        details="[operations.md](operations.md#replay-a-file-as-if-it-happened-now)",
+        details="[operations.md](operations.md#replay-a-file-as-if-its-events-happened-now)",
         passes=("report",),
         failed="Replay failed.",
         stopped=STOPPED,

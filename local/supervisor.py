@@ -62,7 +62,7 @@ files = {joined}/*.conf
 _PROGRAM = """
 [program:{name}]
 command = {launcher} {definition}
-# Not seen by the program: by it supervisord recognises a changed command or environment.
+# The program does not see it; supervisord uses it to recognize a changed command or environment.
 environment = DEFINITION="{digest}"
 directory = {directory}
 priority = {priority}

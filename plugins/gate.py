@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class QualityGate(Announces, BaseOperator):
-    """Fails at once, without retries, when a check of severity `fail` finds rows: they would be there again."""
+    """Fails without retries if nothing can be published: a retry would find the same rows. Held minutes alone do not fail it."""
 
     template_fields = ("batch_id",)
     ui_color = "#f2ead9"

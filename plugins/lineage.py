@@ -50,7 +50,7 @@ def of_transform(pipeline: Pipeline, lake: Endpoint, warehouse: Endpoint) -> Lin
     return Lineage((_of_lake(pipeline, lake),), staging)
 
 
-def send_merge_counters(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
+def of_merge(pipeline: Pipeline, warehouse: Endpoint, rows: Mapping[str, int]) -> Lineage:
     """Staging tables to contributions, and contributions and dimensions to facts; `rows` are those that it inserted, by table.
 
     Contributions are read too: a fact is the sum of those of all minutes.

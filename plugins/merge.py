@@ -39,5 +39,5 @@ class MergeIntoWarehouse(ReportsLineage, BaseOperator):
         except BatchRefused as refused:
             raise AirflowFailException(str(refused)) from None
         self.log.info("%s", result)
-        self.lineage = lineage.send_merge_counters(pipelines.get(result.pipeline), target, result.inserted)
+        self.lineage = lineage.of_merge(pipelines.get(result.pipeline), target, result.inserted)
         metrics.send_merge_counters(result)

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 START = datetime(2020, 1, 1, tzinfo=UTC)  # how far back a backfill may go; catchup is off
 BATCH_ID = "{{ ti.xcom_pull(task_ids='wait_for_changes') }}"
-LIVE_BEFORE_REPLAY = "plugins.priority.LiveBeforeBackfill"
+LIVE_BEFORE_BACKFILL = "plugins.priority.LiveBeforeBackfill"
 
 # A killed task or a refused connection is retried within the minute.
-TASK_DEFAULTS = {"retries": 2, "retry_delay": timedelta(seconds=10), "weight_rule": LIVE_BEFORE_REPLAY}
+TASK_DEFAULTS = {"retries": 2, "retry_delay": timedelta(seconds=10), "weight_rule": LIVE_BEFORE_BACKFILL}
 
 
 def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: int, continuous: bool = False) -> DAG:

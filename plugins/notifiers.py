@@ -26,7 +26,7 @@ WEBHOOK = "minutemark_webhook"
 SLACK = "minutemark_slack"
 SMTP = "minutemark_smtp"
 PATIENCE = 12.0  # seconds for all channels together: Airflow ends a DAG callback's process after 50
-_SHORTEST_SECRET = 6  # shorter passwords would blacken ordinary words
+_SHORTEST_SECRET = 6  # redacting shorter ones would also hide ordinary words
 
 
 class ChannelUnusable(RuntimeError):

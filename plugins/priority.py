@@ -1,4 +1,4 @@
-"""Live runs before replays: what fills the pools when both want them."""
+"""Live runs before backfills: who gets the pool slots when both need them."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ _DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAEr
 
 
 class _Layer(io.RawIOBase):
-    """What a compressed file holds. Its errors are sentences, and come behind the bytes that are before them."""
+    """What a compressed file holds. Its errors are readable sentences, raised after the bytes that precede the damage."""
 
     def __init__(self, path: Path, compression: Compression) -> None:
         self._path, self._compression = path, compression

@@ -65,7 +65,7 @@ class CsvFile:
         return ", ".join([*self.compression.layers, str(self.format)])
 
     def records(self, after_line: int = 0) -> Iterator[Record]:
-        """The records behind that line, once."""
+        """The records after that line; can be read once."""
         self._lines.skip_to(after_line)
         if self._columns is None:
             return _json_records(self._lines)
@@ -152,7 +152,7 @@ def _check_text(path: Path, sample: str) -> None:
         )
     if first.lstrip().startswith("["):
         raise FileRefused(
-            f"{path}: it begins with '[', as a JSON array does. Write one object a line (jq -c '.[]'), and import that."
+            f"{path}: it begins with '[', as a JSON array does. Write one object per line (jq -c '.[]'), and import that."
         )
 
 
@@ -160,14 +160,14 @@ def _names_in(path: Path, sample: str) -> list[str]:
     """The fields that the first JSON lines have."""
     lines = [line for line in re.split(r"[\r\n]", sample) if line.strip()]  # others are characters of a value
     if lines[0].strip() == "{":
-        raise FileRefused(f"{path}: it is JSON with objects over several lines. Write one object a line (jq -c .).")
+        raise FileRefused(f"{path}: it is JSON with objects over several lines. Write one object per line (jq -c .).")
     names: dict[str, None] = {}
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
             if isinstance(fields := json.loads(line, parse_int=str), dict):
                 names.update(dict.fromkeys(fields))
     if not names and len(sample) < PEEK // 2:  # else the first line may be longer than the sample
-        raise FileRefused(f"{path}: its first lines are not JSON objects. Write one object a line (jq -c .).")
+        raise FileRefused(f"{path}: its first lines are not JSON objects. Write one object per line (jq -c .).")
     return list(names)
 
 

@@ -20,7 +20,7 @@ TAKE_OVER_SECONDS = 5  # in which a server notices that a client was killed
 
 
 def shortfall(stored: int, rejected: int, most: float, damage: str | None = None) -> str | None:
-    """Why an import did not do what it is for.
+    """Why an import counts as failed; None if it does not.
 
     The file is damaged, nothing was stored, or more than `most` percent of the rows were rejected.
     """

@@ -62,7 +62,7 @@ def file_below_root(file: str) -> Iterator[OpenedFile]:
     if path is None or not path.is_relative_to(root):
         raise FileRefused(
             f"{file!r} is not below {root}, the only folder that this DAG reads. Put the file there, or set {SETTING} "
-            "for the workers to the folder that has it. `./minutemark import` reads any file of its caller."
+            "for the workers to the folder that has it. `./minutemark import` reads any file that its user can read."
         )
     with contextlib.ExitStack() as stack:
         try:

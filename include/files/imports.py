@@ -69,7 +69,7 @@ class ImportSummary:
 
     @property
     def problem(self) -> str | None:
-        """Why it did not do what it is for."""
+        """Why it counts as failed."""
         return shortfall(self.written, self.rejected, self.max_rejected, self.damage.problem if self.damage else None)
 
     def __str__(self) -> str:

@@ -57,7 +57,7 @@ class ReplaySummary:
 
     @property
     def problem(self) -> str | None:
-        """Why it did not do what it is for."""
+        """Why it counts as failed."""
         return shortfall(self.sent, self.rejected, self.max_rejected, self.damage.problem if self.damage else None)
 
     def __str__(self) -> str:
@@ -154,10 +154,10 @@ def replay_csv(
 
 
 def _check_ingest_mode(pipeline: Pipeline) -> None:
-    """Before the file is gone through, which may last."""
+    """Checks to run before the file is read, which may take long."""
     if ingest_mode() is None:
         raise ReplayRefused(
-            f"{SETTING} is empty: nobody takes events from topics to the lake. Start the stack with Kafka (`make run`; "
+            f"{SETTING} is empty, so nothing writes events from topics to the lake. Start the stack with Kafka (`make run`; "
             f"{SETTING}=dag or connect elsewhere), or import the file: ./minutemark import … --pipeline {pipeline.name}"
         )
     topics.check_topic(pipeline)

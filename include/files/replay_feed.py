@@ -1,4 +1,4 @@
-"""Sends what is due into a topic and records what the broker has acknowledged; never far ahead of those who take it in."""
+"""Sends what is due into a topic and records what the broker has acknowledged; never far ahead of the consumers."""
 
 from __future__ import annotations
 

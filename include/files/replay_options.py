@@ -55,7 +55,7 @@ def _rate(text: str) -> float | None:
     except ValueError:
         rate = math.nan
     if not (math.isfinite(rate) and rate > 0):
-        raise ReplayRefused(f"`rate` is {text!r}. Use 1 for real time, 60 for an hour a minute, or max.")
+        raise ReplayRefused(f"`rate` is {text!r}. Use 1 for real time, 60 for one hour of events per minute, or max.")
     return rate
 
 

@@ -55,7 +55,7 @@ class RecordPreview:
         self._json, self._line = (Fields(name for name in names if name) if header is None else None), None
         self._names = names
         self._places = [header.index(name) if header and name in header else None for name in names]
-        self._last_text, self._last_time = "", None  # neighbours often say the same
+        self._last_text, self._last_time = "", None  # neighboring rows often have the same text
 
     def kind(self, record: Record) -> Kind:
         if record.problem:

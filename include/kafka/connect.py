@@ -184,7 +184,7 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
     except (OSError, ValueError) as error:
         if isinstance(error, urllib.error.HTTPError) and error.code == 404:
             return "is not registered: docker compose up connectors"
-        return f"Connect at {url} gives no answer: {error}"
+        return f"Connect at {url} does not answer: {error}"
     except ConnectError as error:
         return str(error)
 

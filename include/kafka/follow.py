@@ -39,9 +39,10 @@ class Chunk:
     """What arrived of some partitions."""
 
     messages: list[Message] = field(default_factory=list)
-    # By partition, the offset behind what arrived. Control records and messages of aborted transactions are passed over.
+    # By partition, the offset after the last message that arrived. Control records and messages of aborted transactions are
+    # skipped.
     ends: Offsets = field(default_factory=dict)
-    out_of_range: bool = False  # a partition begins behind the offset that was fetched, or nothing says where to start
+    out_of_range: bool = False  # a partition begins after the requested offset, or nothing says where to start
 
 
 def follow(
@@ -59,7 +60,7 @@ def follow(
     A chunk is committed when `store` has returned; whatever stops this in between, the chunk comes again. `store` gets the
     time of `clock` at which it had the chunk and no other follower had taken over: a write as of that time cannot replace what
     a successor wrote. `record_gaps` gets what the topic's retention removed, before anything
-    behind it is committed. Raises BrokerError. The consumer stays the caller's to close.
+    after it is committed. Raises BrokerError. The consumer stays the caller's to close.
     """
     from confluent_kafka import KafkaException
 

@@ -1,4 +1,4 @@
-"""Ingest: events of a topic into the lake, and what can be no event into the rejected ones.
+"""Ingest: writes a topic's events to the lake, and keeps messages that are not events as rejected.
 
 The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect the DAG minutemark_dead_letters does, for the
 messages that its transform refused. An offset is committed only when its message is safe: its event in the lake and its
@@ -90,7 +90,7 @@ def ingest(
     to_the_end: bool = False,
     lake_writer: str | Endpoint = LAKE_WRITER,
 ) -> IngestSummary:
-    """Follow the pipeline's topic for so long, or to its end, or until the next one takes over.
+    """Follow the pipeline's topic for that time, or to its end, or until a successor takes over.
 
     First what earlier calls put into the dead-letter topic is kept, if the warehouse answers. `open_consumer` gives a
     subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
@@ -149,7 +149,7 @@ def ingest_dead_letters(
     seconds: float = SECONDS,
     lake_writer: str | Endpoint = LAKE_WRITER,
 ) -> IngestSummary:
-    """Consume the dead-letter topic up to its end, at most so long: messages become rejected events of their first place.
+    """Consume the dead-letter topic up to its end, for at most that time: messages become rejected events.
 
     The transform is stricter than this code where it is not sure: what is an event after all is written to the lake.
     `open_consumer` gives a consumer of that topic. Raises BrokerError, LakeError, WarehouseError.
@@ -165,7 +165,7 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
     group = group_of(pipeline.name, DAG)
     with lake(LAKE_WRITER) as session:
         store, as_of = MessageStore(pipeline, session, summary), change_log.write_clock(session)
-        # Only then: a later version that a follower writes meanwhile is behind these ends, and stays.
+        # Only then: a later version that a follower writes meanwhile is after these ends, so it is not overwritten.
         span = {number: (reach.begin, reach.end) for number, reach in topics.reaches(pipeline, group).items()}
         total = sum(end - begin for begin, end in span.values())
         with Bar(f"{pipeline.topic} again", total, unit="message") as bar:
@@ -279,7 +279,7 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
 
 
 def consume_topic(pipeline: Pipeline, seconds: float | None = None, *, again: bool = False) -> IngestSummary:
-    """Consume the topic up to its end, or for so long; `again`: all that it still holds."""
+    """Consume the topic up to its end, or for `seconds`; `again`: all that it still holds."""
     limit = float("inf") if seconds is None else seconds
     if again:
         return ingest_again(pipeline)

@@ -1,4 +1,4 @@
-"""What a message holds: an event of the lake, or something that can be none, with the reason why.
+"""What a message holds: an event of the lake, or something else, with the reason why it is not an event.
 
 A value is a JSON object of field name to value, which the lake keeps as it was sent. Only what identifies the event is read.
 """

@@ -69,7 +69,7 @@ class EventProducer:
                 try:
                     self._client.produce(self._pipeline.topic, value=value, on_delivery=self._failed, **where)
                     return
-                except BufferError:  # as many wait as may
+                except BufferError:  # the queue is full
                     self._client.poll(0.1)
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:

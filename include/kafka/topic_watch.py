@@ -51,7 +51,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
                 pipeline.name,
                 "stuck",
                 now,
-                f"A topic is missing: {', '.join(missing)}. Events that wait for it are not consumed.",
+                f"A topic is missing: {', '.join(missing)}. Its events are not consumed.",
                 "Create it: ./minutemark schema, or the DAG minutemark_setup. If it was deleted by mistake, events that were "
                 "not consumed have to be sent again.",
             )
@@ -109,7 +109,9 @@ def _problem(conn, pipeline: Pipeline, now: datetime, answers: bool) -> Iterator
     if not answers:
         seen_at = topic_progress.last_answer(conn, pipeline)
         if seen_at and now - seen_at > limit:
-            problem = f"The broker has not answered since {seen_at:%Y-%m-%d %H:%M:%S} UTC: nothing is known of {pipeline.topic}."
+            problem = (
+                f"The broker has not answered since {seen_at:%Y-%m-%d %H:%M:%S} UTC: {pipeline.topic} is not checked."
+            )
             yield Problem(
                 pipeline.name, "stuck", seen_at, problem, "Start the broker, or correct connection kafka_default."
             )

@@ -37,11 +37,11 @@ class Reach:
     begin: int
     committed: int | None
     end: int
-    is_empty: bool = False  # nothing but control records and aborted messages is behind the committed offset
+    is_empty: bool = False  # nothing but control records and aborted messages follows the committed offset
 
     @property
     def waiting(self) -> int:
-        """Offsets that the group has still before it; 0 where none of them is a message."""
+        """Offsets that the group has not read; 0 if none of them is a message."""
         return 0 if self.is_empty else self.end - max(self.begin, self.committed or 0)
 
     @property
@@ -52,7 +52,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a message's timestamp may be from now; None: as far as it likes."""
+    """How far a message's timestamp may be from now; None: no limit."""
 
     behind: timedelta | None = None  # older ones may be removed before they are read
     ahead: timedelta | None = None  # later ones are refused
@@ -172,7 +172,7 @@ def topic_id(topic: str) -> str | None:
 
 
 def waiting(pipeline: Pipeline, group: str) -> int:
-    """Offsets that the group has still before it. Raises BrokerError."""
+    """Offsets that the group has not read. Raises BrokerError."""
     with reader(group) as client:
         return sum(reach.waiting for reach in reach_of(client, pipeline).values())
 
@@ -188,7 +188,7 @@ def reaches(pipeline: Pipeline, group: str) -> dict[int, Reach]:
 
 
 def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int, Reach]) -> set[int]:
-    """Those of the partitions that hold no message behind the committed offset, though offsets are taken."""
+    """The partitions that have no message after the committed offset, although offsets are in use."""
     from confluent_kafka import TopicPartition
 
     if not reaches:

@@ -71,7 +71,7 @@ class NotAdmitted(ValueError):
 
 
 def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence: int = 0) -> str:
-    """The id of a row without one: a UUID of what it says, whatever order, white space and quotes it comes in.
+    """The id of a row without one: a UUID of its values, independent of their order, white space and quotes.
 
     `occurrence` counts the equal rows of its file before it.
     """
@@ -85,7 +85,7 @@ def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence:
     if occurrence:
         digest.update(b"%d" % occurrence)
     bits = digest.hexdigest()
-    # A UUID of version 8 (RFC 9562), which leaves its bits to who makes it.
+    # A UUID of version 8 (RFC 9562), whose bits are implementation-defined.
     return f"{bits[:8]}-{bits[8:12]}-8{bits[12:15]}-8{bits[15:18]}-{bits[18:30]}"
 
 

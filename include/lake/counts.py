@@ -1,4 +1,4 @@
-"""What the lake holds of a minute: its rows and a checksum of their ids, to compare with the ledger; or a guess at them."""
+"""What the lake holds of a minute: its rows and a checksum of their ids, to compare with the ledger; or an estimate of them."""
 
 from __future__ import annotations
 

@@ -65,7 +65,10 @@ def _open(target: Endpoint) -> tuple[Cluster, Session]:
     logging.getLogger("cassandra").setLevel(logging.ERROR)  # what matters arrives as an exception
     if not target.host:
         raise LakeError(f"Connection {target.conn_id} has no host: set it to the address of a Cassandra node.")
-    for protocol in (target.extra.get("protocol_version") or 5, None):  # None: let the driver haggle, for older servers
+    for protocol in (
+        target.extra.get("protocol_version") or 5,
+        None,
+    ):  # None: let the driver negotiate, for older servers
         cluster = _cluster(target, protocol)
         try:
             session = cluster.connect(target.schema or None)

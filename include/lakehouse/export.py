@@ -1,7 +1,7 @@
 """Keeps the table as the warehouse is: writes the events of minutes whose newest merged read it does not have.
 
 Only settled minutes are written, so that most are written once. The ledger says which (`to_lakehouse`), and what they must
-hold: a minute that the lake holds otherwise by now has changed since, and is written after its next merge. A killed export
+hold: a minute whose rows in the lake differ has changed since, and is written after its next merge. A killed export
 writes the same minutes again, which changes nothing.
 """
 

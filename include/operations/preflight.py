@@ -32,7 +32,7 @@ def preflight() -> list[str]:
     lines, problems = [], []
     for name, problem_of in (("java", java_problem), ("spark jars", jars_problem)):
         problem = problem_of()
-        problems.append(problem) if problem else lines.append(f"{name}: there")
+        problems.append(problem) if problem else lines.append(f"{name}: found")
     kafka = (KAFKA,) if ingest_mode() else ()
     for conn_id in (LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, WAREHOUSE_BI, SPARK, *kafka):
         more = connection_problems(conn_id)

@@ -112,7 +112,7 @@ def line_of(entry: dict) -> str:
 
 
 def _named(conn, problem: Problem) -> Problem:
-    """Held minutes with the first of them and its reason, so that the reader need not look it up."""
+    """Adds the newest held minute and its reason to the problem, so that the reader need not look them up."""
     if problem.problem != "held":
         return problem
     with reading(conn) as cursor:

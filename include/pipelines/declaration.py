@@ -176,7 +176,7 @@ class Pipeline:
         names = Counter(name.casefold() for name in self.fields)
         if doubled := [name for name in self.fields if names[name.casefold()] > 1]:
             raise ValueError(
-                f"Pipeline {self.name}: fields name {', '.join(doubled)}, which Spark cannot distinguish: leave one."
+                f"Pipeline {self.name}: fields name {', '.join(doubled)}, which Spark cannot distinguish: keep only one."
             )
         if unfit := [name for name in self.fields if not name or "." in name or "`" in name]:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Ids of the lake beside their create_time: an id under two of them is two events to everybody, and was one to its producer.
+"""Finds ids with more than one create_time: they count as two events, although the producer meant one.
 
 Twelve bytes an event: a month of a shop fits into memory.
 """

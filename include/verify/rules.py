@@ -1,4 +1,4 @@
-"""What the warehouse must say of itself: SQL files in include/sql/<folder>/verify, each a SELECT of what breaks a rule.
+"""Consistency rules of the warehouse: SQL files in include/sql/<folder>/verify, each a SELECT of what breaks a rule.
 
 One SELECT sees one snapshot, and a merge publishes in one transaction: so these need no second read, whatever runs.
 """
@@ -27,7 +27,7 @@ class Rule:
     """A file of verify/. Columns expected_x and found_x are compared; the others say where, `minute` among them,
     and `last_minute` where reading that one again is not enough.
 
-    minutes_*: SELECT of the minutes from `start` until before `end`. facts_*: a SELECT of where the slice of keys behind
+    minutes_*: SELECT of the minutes from `start` until before `end`. facts_*: a SELECT of where the slice of keys after
     `after` ends, then one of the facts in it. total_*: one number.
     """
 

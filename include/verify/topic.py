@@ -94,7 +94,7 @@ class TopicCheck:
         return (
             f"{self._pipeline.topic}, up to what {self._group} has committed: {tally.messages:,} messages, {tally.in_lake:,} in "
             f"the lake, {tally.kept:,} rejected, {tally.missing:,} missing{unreadable}{closed}{dead}; "
-            f"{tally.waiting:,} behind it wait."
+            f"{tally.waiting:,} after it wait."
         )
 
     def _reach_findings(

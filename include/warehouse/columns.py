@@ -1,4 +1,4 @@
-"""Columns and keys that a newer version declares: added to the tables of an older one, out of the CREATE TABLE of new ones.
+"""Adds columns and keys that a newer version declares to existing tables, from the CREATE TABLE of new ones.
 
 So warehouse.sql is the only description of a table, and set-up can be run again and again. Nothing is changed or dropped:
 a column that is no longer declared stays. Why it is done so: docs/adr/0014-columns-from-the-create-table.md.

@@ -38,7 +38,8 @@ def execute(conn, statement: str, patience: int | None = None) -> bool:
 def in_use(conn, name: str, what: str) -> WarehouseError:
     """The error for a table or view in use: `what` could not be done, and which sessions to wait for."""
     return WarehouseError(
-        f"{name} is in use, and {what}: to wait longer would stop later reads and merges. {_whom_to_wait_for(conn)} "
+        f"{name} is in use, and {what}. Set-up gave up, because a longer wait would block reads and merges. "
+        f"{_whom_to_wait_for(conn)} "
         "End them or wait for them, then run the set-up again.",
         LOCK_WAIT,
     )

@@ -1,4 +1,4 @@
-"""Drift, a decision without a store: which minutes of a batch break with the fields of the day before them.
+"""Drift, a decision without a store: which minutes of a batch deviate from the fields of the day before.
 
 A minute is compared with the minutes of the 24 hours before it: with what the ledger counts of them, or, for those of the same
 batch, with what was just read. Later minutes are not compared with minutes that drift.

@@ -1,4 +1,4 @@
-"""Drift in the warehouse: what a gate compares, what is on record, and its acceptance by a person, which is kept for good."""
+"""Drift in the warehouse: what a gate compares, what is on record, and acceptances by users, which are kept permanently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How old the newest published event was, at every instant of a time: what a merge moves, and nothing else.
+"""Lag: the age of the newest published event at each instant of a window. Only a merge lowers it.
 
 At an instant t the lag is t less the newest create_time published until then. It rises with the clock, and falls when a
 merge publishes something newer; `etl.freshness` has a row for each such merge. So a backfill of old minutes, an empty

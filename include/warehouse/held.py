@@ -1,4 +1,4 @@
-"""Held minutes: which there are, why, and the release of one by a person, which is kept for good."""
+"""Held minutes: which there are, why, and the release of one by a person, which is recorded permanently."""
 
 from __future__ import annotations
 

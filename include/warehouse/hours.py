@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 24  # hours of one task: the others follow with the next run
 MOST_FACT_HOURS = 48  # of one event: it lists the newest, and counts all
-QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for so long
+QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
 LONGEST_QUIET = HOUR  # where merges change it again and again
-UNCHECKED = timedelta(minutes=5)  # a merge without its gate for so long: its run has ended, or waits for a slot
+UNCHECKED = timedelta(minutes=5)  # a merge without its gate for this long: its run has ended, or waits for a slot
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, before: datetime, c
 
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
-    """Open those of the minutes that are closed, and in a folded hour all that held demo events only: a batch needs them."""
+    """Open those of the minutes that are closed, and in a folded hour all that had only demo events: a batch needs them."""
     more = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": pipeline.first_open(clock)}
     touched = set(minutes)
     folded = folded_hours.folded_among(cursor, pipeline.name, touched)

@@ -1,4 +1,6 @@
-"""What the warehouse knows about its own runs, for the live table, `make status`, the watch and dashboards; any account may ask.
+"""What the warehouse knows about its own runs, for the live table, `make status`, the watch and dashboards.
+
+Any account can query it.
 
 All ages are by the clock of the warehouse's server, which is taken to agree with the lake's within seconds.
 """

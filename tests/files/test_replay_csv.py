@@ -439,7 +439,7 @@ def test_without_an_ingest_mode_it_says_how_to_set_one(shop, shop_file, minutema
     path = shop_file(1, 1, "2019-11-13 10:00:00")
     monkeypatch.setenv(SETTING, "")
     assert minutemark("replay-csv", "ecommerce", str(path)) == 2
-    assert "MINUTEMARK_INGEST is empty: nobody takes events from topics" in capsys.readouterr().err
+    assert "MINUTEMARK_INGEST is empty, so nothing writes events from topics" in capsys.readouterr().err
 
 
 def test_without_a_connection_or_a_broker_it_fails_before_the_file_is_read(

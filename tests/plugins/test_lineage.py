@@ -43,7 +43,7 @@ def test_names_follow_the_naming_convention_of_each_store():
     assert (pairs(ingested.reads), pairs(ingested.writes)) == (named(topic), named(table))
     transformed = lineage.of_transform(RECRUITMENT, LAKE, WAREHOUSE)
     assert (pairs(transformed.reads), pairs(transformed.writes)) == (named(table), named(staged))
-    merged = lineage.send_merge_counters(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
+    merged = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     assert (pairs(merged.reads), pairs(merged.writes)) == (
         named(staged, by_minute, job),
         named(by_minute, facts),
@@ -102,7 +102,7 @@ def test_rows_that_were_written_are_an_output_statistic():
 
     task = MergeIntoWarehouse(task_id="merge_into_warehouse", pipeline="recruitment", batch_id="1")
     assert task.get_openlineage_facets_on_complete(None) is None  # it was refused before it knew anything
-    task.lineage = lineage.send_merge_counters(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
+    task.lineage = lineage.of_merge(RECRUITMENT, WAREHOUSE, {"recruitment.events_by_minute": 2})
     facets = task.get_openlineage_facets_on_complete(None)
     by_minute, facts = facets.outputs
     assert by_minute.outputFacets["outputStatistics"].rowCount == 2
@@ -113,7 +113,7 @@ def test_columns_are_those_of_the_data_sets_that_the_task_reads_and_writes():
     from plugins import lineage
     from plugins.lineage_facets import operator_lineage
 
-    merged = lineage.send_merge_counters(RECRUITMENT, WAREHOUSE, {})
+    merged = lineage.of_merge(RECRUITMENT, WAREHOUSE, {})
     facts = operator_lineage(merged).outputs[-1]
     [spent] = facts.facets["columnLineage"].fields["spend_hour"].inputFields
     assert (spent.namespace, spent.name, spent.field) == (
@@ -136,7 +136,7 @@ def test_a_data_set_without_derived_columns_is_named_alone():
     from plugins.lineage_facets import operator_lineage
 
     new = dataclasses.replace(RECRUITMENT, facts=(dataclasses.replace(RECRUITMENT.facts[0], table="turnover.events"),))
-    facts = operator_lineage(lineage.send_merge_counters(new, WAREHOUSE, {})).outputs[-1]
+    facts = operator_lineage(lineage.of_merge(new, WAREHOUSE, {})).outputs[-1]
     assert (facts.name, facts.facets) == ("turnover.events", {})
 
 

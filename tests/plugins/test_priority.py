@@ -35,9 +35,9 @@ def test_old_runs_come_last_when_they_are_cleared():
 def test_airflow_finds_the_strategy_by_the_name_that_the_chain_uses():
     from airflow import plugins_manager
 
-    from plugins.minute_dag import LIVE_BEFORE_REPLAY
+    from plugins.minute_dag import LIVE_BEFORE_BACKFILL
 
-    assert LIVE_BEFORE_REPLAY in plugins_manager.get_priority_weight_strategy_plugins()
+    assert LIVE_BEFORE_BACKFILL in plugins_manager.get_priority_weight_strategy_plugins()
 
 
 def test_operators_are_not_imported_a_second_time_as_plugins():
