@@ -112,7 +112,7 @@ def test_a_refused_login_is_explained_and_not_shown(connect_worker, monkeypatch,
     message = f"Kafka Connect at {connect_worker.url} requires a login, and {LOGIN_SETTING} {found} (status 401)."
     with pytest.raises(ConnectError, match="logins.properties"):
         Connect(connect_worker.url, login).names()
-    assert connect.main([connect_worker.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 1
+    assert connect.main([connect_worker.url, str(PROJECT / "docker" / "connect" / "lake-sink.json")]) == 2
     shown = capsys.readouterr()
     watched = restart_failed(pipelines.get("recruitment"), {URL_SETTING: connect_worker.url, LOGIN_SETTING: login})
     for text in (shown.err, watched):
