@@ -28,7 +28,7 @@ from plugins.notifiers import Notify, NotifyFailedRun, has_failed
 @task(execution_timeout=timedelta(minutes=2))
 def check_pipelines(**context) -> None:
     from include import metrics
-    from include.notice import OVER, Notice
+    from include.notice import RESOLVED, Notice
     from include.operations.watch import line_of, watch
 
     def notify(notice: Notice) -> bool:
@@ -41,7 +41,7 @@ def check_pipelines(**context) -> None:
     metrics.send_gauges(entries)
     ti = context["ti"]
     if has_failed(ti.get_previous_dagrun()):
-        notify(Notice(ti.dag_id, "failed", OVER, "The watch runs again."))
+        notify(Notice(ti.dag_id, "failed", RESOLVED, "The watch runs again."))
 
 
 with DAG(

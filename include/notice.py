@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-STARTED, REMINDER, OVER = "begun", "reminder", "over"  # values in the webhook's JSON, which receivers depend on
-_HEADS = {STARTED: "Problem", REMINDER: "Ongoing", OVER: "Resolved"}
+STARTED, REMINDER, RESOLVED = "begun", "reminder", "over"  # in the webhook's JSON: receivers compare with these values
+_HEADS = {STARTED: "Problem", REMINDER: "Ongoing", RESOLVED: "Resolved"}
 _TITLES = {
     "stale": "is stale",
     "blind": "is not polled",
@@ -44,7 +44,7 @@ class Notice:
         times = f"Since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
         if times and self.until:
             times += f" until {self.until:%Y-%m-%d %H:%M:%S} UTC"
-        remedy = f"What to do: {self.remedy}" if self.remedy and self.state != OVER else ""
+        remedy = f"What to do: {self.remedy}" if self.remedy and self.state != RESOLVED else ""
         return "\n".join(line for line in (self.title, self.found, times, remedy, self.link) if line)
 
     def as_json(self) -> dict[str, str | None]:

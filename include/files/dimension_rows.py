@@ -34,8 +34,10 @@ def dimension_of(name: str, pipeline: Pipeline | None = None) -> tuple[Pipeline,
         return candidates[0]
     known = ", ".join(f"{dimension.name} (pipeline {owner.name})" for owner, dimension in declared) or "none"
     if candidates:
-        raise UnknownDimension(f"More than one pipeline has a table {name!r}: give `pipeline`, too. Known: {known}.")
-    raise UnknownDimension(f"There is no table {name!r} to import. Known: {known}.")
+        raise UnknownDimension(
+            f"More than one pipeline has a table {name!r}: give `pipeline`, too. Declared tables: {known}."
+        )
+    raise UnknownDimension(f"Unknown table {name!r}. Declared tables: {known}.")
 
 
 def typed_rows(

@@ -72,7 +72,7 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     keyspace, table = name.split(".")
     declared = columns_of(session, keyspace, table)
     if not declared:
-        raise LakeTableMismatch(f"There is no table {name} in the lake. DESCRIBE TABLES lists those that exist.")
+        raise LakeTableMismatch(f"The lake has no table {name}. List its tables with DESCRIBE TABLES.")
     key = sorted(column for column, (kind, _) in declared.items() if kind == "partition_key")
     clustering = {column for column, (kind, _) in declared.items() if kind == "clustering"}
     is_by_minute = key == _BY_MINUTE and "create_time" in clustering

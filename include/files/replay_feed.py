@@ -133,8 +133,8 @@ class Feed:
             if warned is None or time.monotonic() - warned > _SECONDS_BETWEEN_WARNINGS:
                 warned = time.monotonic()
                 log.warning(
-                    "%s messages of %s wait to be ingested; the replay continues when they are fewer than %s. Otherwise: is the "
-                    "DAG %s_ingest unpaused, or the connector running?",
+                    "%s messages of %s wait to be ingested; the replay continues when there are fewer than %s. If it does not, "
+                    "check that the DAG %s_ingest is not paused, or that the connector runs.",
                     f"{waiting:,}", self._pipeline.topic, f"{_MOST_WAITING:,}", self._pipeline.name,
                 )  # fmt: skip
             time.sleep(1)

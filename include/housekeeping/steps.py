@@ -161,7 +161,7 @@ def kept_for(retention: Retention, days: Mapping[str, float]) -> Retention:
 def _given(days: Mapping[str, float | None]) -> dict[str, float]:
     unknown = sorted(set(days) - set(RETENTIONS))
     if unknown:
-        raise RetentionRefused(f"There is no retention {unknown[0]!r}. Known: {', '.join(RETENTIONS)}.")
+        raise RetentionRefused(f"Unknown retention {unknown[0]!r}. Choose one of {', '.join(RETENTIONS)}.")
     given = {name: value for name, value in days.items() if value is not None}
     kept_for(Retention(), given)  # refused before anything is removed
     return given

@@ -60,7 +60,7 @@ def accept_drift(
 ) -> drifts.Accepted:
     """Accept the drift of a field. Raises AcceptanceRefused, which lists what is open."""
     if kind and kind not in drifts.KINDS:
-        raise drifts.AcceptanceRefused(f"There is no drift of kind {kind!r}. Known: {', '.join(drifts.KINDS)}.")
+        raise drifts.AcceptanceRefused(f"Unknown kind of drift {kind!r}. Choose one of {', '.join(drifts.KINDS)}.")
     owner = pipelines.get(pipeline)
     with warehouse(WAREHOUSE_ETL, merge=True) as conn:
         return drifts.accept(conn, owner, field or "", kind, by=user, reason=reason(why, by), drift_id=drift_id)

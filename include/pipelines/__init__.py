@@ -33,7 +33,7 @@ def get(name: str) -> Pipeline:
         return all_pipelines()[name]
     except KeyError:
         known = ", ".join(sorted(all_pipelines()))
-        raise UnknownPipeline(f"There is no pipeline {name!r} in include/pipelines. Known: {known}.") from None
+        raise UnknownPipeline(f"Unknown pipeline {name!r}. Choose one of {known}.") from None
 
 
 def named_or_all(name: str | None) -> list[Pipeline]:

@@ -70,8 +70,8 @@ class TopicCheck:
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
         """What differs, and what waits. With a range only its events are counted, and messages that are none by their time."""
         reaches = topics.reaches(self._pipeline, self._group)
-        follows = "does the connector run" if ingest_mode() == CONNECT else f"does {self._pipeline.name}_ingest run"
-        yield from self._reach_findings(self._pipeline, reaches, follows)
+        consumer = "the connector" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
+        yield from self._reach_findings(self._pipeline, reaches, f"check that {consumer} runs")
         # After the offsets of the topic: a message before them has its dead letter by then.
         yield from self._dead_letter_findings()
         span = {number: (reach.begin, reach.committed or reach.begin) for number, reach in reaches.items()}
@@ -97,9 +97,7 @@ class TopicCheck:
             f"{tally.waiting:,} after it wait."
         )
 
-    def _reach_findings(
-        self, pipeline: Pipeline, reaches: Mapping[int, topics.Reach], follows: str
-    ) -> Iterator[Finding]:
+    def _reach_findings(self, pipeline: Pipeline, reaches: Mapping[int, topics.Reach], check: str) -> Iterator[Finding]:
         for partition, reach in reaches.items():
             where = f"{pipeline.topic}/{partition}"
             if reach.expired:
@@ -108,7 +106,7 @@ class TopicCheck:
                 yield Finding(EXPIRED, None, where, {"offset": reach.committed}, {"offset": reach.begin}, remedy)
             if reach.waiting:
                 committed = reach.begin if reach.committed is None else reach.committed
-                remedy = f"{follows}? Verify again then"
+                remedy = f"{check}, and verify again"
                 yield Finding(WAITING, None, where, {"offset": reach.end}, {"offset": committed}, remedy)
             if pipeline is self._pipeline:
                 self.tally.waiting += reach.waiting
@@ -122,7 +120,7 @@ class TopicCheck:
                 raise
             return  # set-up of an earlier version made none
         consumer = "minutemark_dead_letters" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
-        yield from self._reach_findings(letters, reaches, f"does {consumer} run, and does the warehouse answer")
+        yield from self._reach_findings(letters, reaches, f"check that {consumer} runs and the warehouse answers")
         span = {number: (max(reach.begin, reach.committed or 0), reach.end) for number, reach in reaches.items()}
         for chunk in topics.messages(letters, group, span):
             self._dead_letters.update(

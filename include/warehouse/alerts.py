@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from include.durations import HOUR
-from include.notice import OVER, REMINDER, STARTED, Notice
+from include.notice import REMINDER, RESOLVED, STARTED, Notice
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import in_transaction, rows
 from include.warehouse.statements import Statements
@@ -87,11 +87,11 @@ def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
 def notice_of(alert: Alert, now: datetime) -> Notice | None:
     """The state of an alert to send now, if any."""
     if alert.told_at is None:
-        state = STARTED if alert.state == "open" else OVER
+        state = STARTED if alert.state == "open" else RESOLVED
     elif alert.state == "open" and now - alert.told_at >= REMIND_AFTER - _SLACK:
         state = REMINDER
     else:
         return None
-    until = alert.seen_at if state == OVER else None
-    text = f"It was: {alert.found}" if state == OVER else alert.found
+    until = alert.seen_at if state == RESOLVED else None
+    text = f"It was: {alert.found}" if state == RESOLVED else alert.found
     return Notice(alert.pipeline, alert.problem, state, text, alert.remedy, alert.began_at, until)

@@ -149,7 +149,8 @@ def _news(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[
 def pending_minutes(conn, pipeline: Pipeline, clock: datetime) -> list[Pending]:
     """What the next batch chooses from: the newest live and the oldest pending minutes, and suspects; oldest first.
 
-    Bounded by the pipeline's limits, however long the backlog is.
+    The result is bounded by the pipeline's limits, however long the backlog is. Minutes of folded hours that are blocked
+    are read on the way, and left out.
     """
     cursor = conn.cursor()
     binds = {"pipeline": pipeline.name, "horizon": clock + pipeline.future_tolerance}

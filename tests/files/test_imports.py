@@ -270,7 +270,7 @@ def test_a_dimension_file_without_its_columns_is_refused(tmp_path):
 
 
 def test_an_unknown_table_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(UnknownDimension, match=r"no table 'company'.*job \(pipeline recruitment\)"):
+    with pytest.raises(UnknownDimension, match=r"Unknown table 'company'.*job \(pipeline recruitment\)"):
         imports.import_dimension("company", tmp_path / "x.csv")
 
 

@@ -121,7 +121,7 @@ def test_verify_says_of_poison_that_it_waits_until_its_dead_letter_is_consumed(p
     assert (of_topic(report.differences), of_topic(report.apart)) == ({}, {"topic_waiting": 1})
     assert "1 in the dead-letter topic" in report.notes[0]
     (finding,) = report.apart.kept["topic_waiting"]
-    assert "does minutemark_dead_letters run, and does the warehouse answer?" in str(finding)
+    assert "check that minutemark_dead_letters runs and the warehouse answers, and verify again" in str(finding)
 
     assert written_and_rejected(pipeline) == (0, 1)
     report = verify.verify([pipeline], patience=0).pipelines[0]

@@ -152,7 +152,7 @@ def test_invalid_options_are_refused_with_a_hint(as_user, ask) -> None:
         in ask("backfill", 400, **{"from": "2026-03-02T00:00", "to": "2026-03-01T00:00"})["detail"]
     )
     unknown = as_user("ada").get(f"{DATA}/orders/minutes")
-    assert unknown.status_code == 404 and "There is no pipeline 'orders'" in unknown.json()["detail"]
+    assert unknown.status_code == 404 and "Unknown pipeline 'orders'" in unknown.json()["detail"]
     nothing = as_user("ada").post(f"{DATA}/recruitment/release", json={"minute": "2026-03-01T10:00"}, headers=CHANGE)
     assert nothing.status_code == 409 and "Nothing is held in recruitment now" in nothing.json()["detail"]
 

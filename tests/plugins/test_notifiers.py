@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from include.connections import WAREHOUSE_ETL, endpoint
-from include.notice import OVER, STARTED, Notice
+from include.notice import RESOLVED, STARTED, Notice
 from tests import airflow_home  # noqa: F401  (before Airflow)
 
 NOTICE = Notice(
@@ -183,7 +183,7 @@ def test_a_webhook_may_be_given_in_parts(serve, connect):
 
 def test_a_notice_of_an_end_has_no_remedy():
     over = Notice(
-        "recruitment", "stale", OVER, "It was: x", "Open the run.", datetime(2026, 3, 1), datetime(2026, 3, 2)
+        "recruitment", "stale", RESOLVED, "It was: x", "Open the run.", datetime(2026, 3, 1), datetime(2026, 3, 2)
     )
     assert over.text == (
         "Minutemark · Resolved: recruitment is stale\nIt was: x\nSince 2026-03-01 00:00:00 UTC until 2026-03-02 00:00:00 UTC"
