@@ -1,10 +1,10 @@
 """Sends demo events of the past once, so that boards show more than the time since the first start.
 
 1. **send_past** sends events of the last day, and of two weeks for `recruitment`: a few minutes of each hour have events.
-   They take the same way as live demo events: to the pipeline's topic, or to the lake without MINUTEMARK_INGEST.
+   Like live demo events, they go to the pipeline's topic, or to the lake without MINUTEMARK_INGEST.
 
-It skips if events of more than an hour ago are in the warehouse already, and if a store is not the demo's own. Sent
-again, the events have the same ids and count once. These DAGs exist only with MINUTEMARK_DEMO=1.
+The task is skipped if the warehouse already has events of more than an hour ago, or if a store is not the demo's own. If
+the events are sent again, they have the same ids and count once. These DAGs exist only with MINUTEMARK_DEMO=1.
 """
 
 import os

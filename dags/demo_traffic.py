@@ -1,6 +1,6 @@
 """Sends demo events every minute. These DAGs exist only with MINUTEMARK_DEMO=1; do not use them beside real events.
 
-1. **send_events** imports missing dimension rows of the demo. It then sends `events` events, spread over the running
+1. **send_events** imports missing dimension rows of the demo. It then sends `events` events, spread over the current
    minute, to the pipeline's topic. Without MINUTEMARK_INGEST it writes them to the lake.
 
 The other parameters are shares from 0 to 1:
@@ -8,7 +8,7 @@ The other parameters are shares from 0 to 1:
 - `late`: events with a time up to 30 minutes old, as from a sender that was offline.
 - `duplicate`: events that are sent twice.
 - `broken`: events that break the contract and must be rejected.
-- `poison`: messages that are not events. They come in addition to `events`, and only through a topic.
+- `poison`: messages that are not events. They are sent in addition to `events`, and only to a topic.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""An example of what starts when an hour is complete: prints its counts, and the hours of the facts that it adds to.
+"""An example DAG that starts when an hour is complete: prints its counts, and the hours of the facts that it adds to.
 
-1. **report_hour** runs once for each hour of create_time (UTC) whose events are merged, and once more, marked as a
-   correction, when late events, a release or a backfill have changed an hour that was announced before.
+1. **report_hour** runs once for each complete hour of create_time (UTC). When late events, a release or a backfill change
+   an hour that was announced before, it runs again, marked as a correction.
 
 Copy this file for a DAG of your own. Its schedule is the asset `<pipeline>_hours`, which has a partition for each hour: a run
-gets one hour, also where several are complete at once. These DAGs exist only with `MINUTEMARK_EXAMPLES=1`. See docs/assets.md.
+gets one hour, even if several are complete at once. These DAGs exist only with `MINUTEMARK_EXAMPLES=1`. See docs/assets.md.
 """
 
 import os
@@ -27,7 +27,7 @@ def report_hour(pipeline: str, triggering_asset_events=None, dag_run=None) -> No
     hour = event.extra["hours"][key]
     print(f"{pipeline}, {hour['start']} to {hour['end']}{': a correction' if hour['correction'] else ''}")
     print(hour)
-    # Facts go by the event's own time: late events add to earlier hours. Replace each of these hours, not `key` alone.
+    # Facts go by the event's own time: back-dated events add to earlier hours. Replace each of these hours, not `key` alone.
     for table, sums_of_hours in figures(pipelines.get(pipeline), hour["fact_hours"]).items():
         for sums in sums_of_hours:
             print(f"{table}: {sums}")

@@ -1,9 +1,9 @@
 """Consumes a pipeline's Kafka topic into the lake, within seconds.
 
 1. **follow_topic** follows the topic until the task of the next minute takes over. Twice a second it writes what arrived:
-   events to the lake, then their minutes to the change log. Messages that are not events go to `etl.rejected_events`, with
-   topic, partition and offset; while the warehouse is down, to the dead-letter topic, from which the next task takes them. Then
-   it commits the offsets.
+   events to the lake, then their minutes and days to the change log. Messages that are not events go to
+   `etl.rejected_events`, with topic, partition and offset; while the warehouse is down, they go to the dead-letter topic,
+   from which a later task takes them. Then it commits the offsets.
 
 The tasks of two minutes overlap for a moment, so that the topic is followed without a gap. The new task takes the old
 one's place in the consumer group, and the old one ends. A killed task leaves its messages uncommitted. They are read again

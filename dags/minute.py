@@ -4,7 +4,7 @@ A scheduled run processes the minutes that the ledger lists as pending, not the 
 processes a late row, however old its minute is. After an outage, each run takes the newest minutes first and then
 about 20 seconds' worth of the backlog. A backfill takes exactly the minutes of its intervals.
 
-With `MINUTEMARK_SCHEDULE=continuous`, or `schedule="continuous"` in the declaration, the next run begins as the last one
+With `MINUTEMARK_SCHEDULE=continuous`, or `schedule="continuous"` in the declaration, the next run starts when the last one
 ends. It waits in the triggerer for a change, up to two minutes.
 """
 

@@ -1,4 +1,4 @@
-"""Operations as DAGs with forms: set-up, import, release, accept, replay, verify, housekeeping; `make` calls the same code."""
+"""Operations as DAGs with forms: set-up, import, release, accept, reprocess, verify, housekeeping; commands share their code."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -189,7 +189,7 @@ with operation_dag(
     "- Events from a file: set `pipeline` and `file`.\n"
     "- Events from a flat Cassandra table (PRIMARY KEY create_time): set `pipeline` and `from`.\n"
     "- A dimension such as `job`: set `table` and `file`. Existing facts are updated at once.\n\n"
-    "The file is CSV or JSON lines, plain or packed (gzip, bzip2, xz, zstd, zip). It must be in the folder "
+    "The file is CSV or JSON lines, plain or compressed (gzip, bzip2, xz, zstd, zip). It must be below the folder "
     "`MINUTEMARK_IMPORT_ROOT` of the worker, by default the project's `data/`. "
     "Importing the same file again changes nothing, and an interrupted import "
     "resumes where it stopped.",
@@ -200,8 +200,8 @@ with operation_dag(
     "release",
     timedelta(minutes=10),
     "Set either `minute`, or `from` and `to`. The next run of the minute DAG reads these minutes again and publishes "
-    "them. The checks that they fail count as warnings in that batch. A release does not cover other minutes, or a check "
-    "that fails the whole batch. `etl.releases` keeps the record.\n\n"
+    "them. The staging checks that they fail count as warnings in that batch. A release covers neither other minutes nor "
+    "a check that fails the whole batch. `etl.releases` keeps the record.\n\n"
     "The Pipelines page, `./minutemark held` and `etl.minute_ledger` list held minutes and the reasons.",
 ):
     release_minutes()
@@ -212,7 +212,7 @@ with operation_dag(
     "A field *disappeared* if no row of a minute has it although many rows had it the day before. It is *unreadable* if "
     "its values stop being numbers or times. *ignored_rows* stands for a minute that ignores far more rows than usual. "
     "An undeclared field has *appeared*.\n\n"
-    "After the acceptance the next run of the minute DAG reads the minutes again that are held for this drift. Other "
+    "After the acceptance, the next run of the minute DAG reads the minutes that are held for this drift again. Other "
     "failing checks still hold them. The acceptance ends when the field returns. `etl.drifts` keeps the record.",
 ):
     accept_drift()

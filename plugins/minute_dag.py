@@ -6,8 +6,8 @@
 2. **transform_delta** reads the batch's minutes with one spark-submit and fills staging, as a new *attempt*.
 3. **check_staging** checks that every raw row is counted, ignored or rejected, and that the figures are plausible.
 4. **merge_into_warehouse** replaces the contributions of these minutes and recomputes their facts, in one transaction.
-5. **check_warehouse** checks that facts and contributions agree. If not, the run fails and its minutes stay pending.
-   In the minute DAG it then emits an asset event for each hour that is complete. See docs/assets.md.
+5. **check_warehouse** checks that facts and contributions agree. If not, the run fails and its minutes are pending again.
+   In the minute DAG, this task also emits an asset event for each hour that is complete. See docs/assets.md.
 
 A run can be cleared from any step. A cleared sensor opens a new batch, a cleared transform makes a new attempt, and a
 cleared merge of a merged batch changes nothing. To reprocess given minutes, trigger the DAG with `from` and `to`, or run
