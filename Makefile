@@ -24,7 +24,7 @@ endif
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau stop status logs cloud-function lineage pipeline latency bench page-bench volume shop-file faults rehearse test lint lint-page docs outdated clean
+.PHONY: $(COMMANDS) help setup run services dashboards notebook tableau stop status logs cloud-function lineage pipeline latency bench page-bench volume shop-file faults cluster rehearse test lint lint-page docs outdated clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ n = split($$2, part, " [|] "); printf "  %-15s%s\n", $$1, part[1]; if (n > 1) printf "%-19s%s\n", "", part[2] }'
@@ -106,8 +106,11 @@ shop-file: setup ## generate a file of shop events with the distributions of the
 	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
 	  $(if $(SEED),--seed="$(SEED)")
 
-faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
-	@$(VENV)/python -m tests.faults $(NAME) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
+faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on three nodes of everything), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
+	@$(VENV)/python -m tests.faults $(NAME) $(if $(CLUSTER),--cluster) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
+
+cluster: setup ## start a throw-away cluster with demo traffic, until Ctrl-C: 3 nodes of Cassandra and Kafka, a warehouse with a replica, Spark, Celery
+	@$(VENV)/python -m local.cluster
 
 rehearse: setup ## run the services of docker-compose.override.yml without Docker until both pipelines are fresh | KEEP=1 (keep them running)
 	@$(VENV)/python -m local.servers.mysql

@@ -112,6 +112,12 @@ class Airflow:
             task["task_id"] for task in self._send("GET", f"/api/v2/dags/{ids}/taskInstances?{query}")["task_instances"]
         ]
 
+    def pid_of(self, dag_id: str, run_id: str, task_id: str) -> int | None:
+        """The process of a task while it runs, or None; on a cluster also its machine would have to be known."""
+        ids = f"{urllib.parse.quote(dag_id)}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/{task_id}"
+        task = self._send("GET", f"/api/v2/dags/{ids}")
+        return task["pid"] if task["state"] == "running" else None
+
     def failed_task(self, dag_id: str, run_id: str) -> str | None:
         """The first task of a run that failed."""
         return next(iter(self.tasks(dag_id, run_id, "failed")), None)

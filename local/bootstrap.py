@@ -165,7 +165,7 @@ def install_environment() -> None:
         if not (VENV / "bin" / "python").exists() or not _runs(VENV / "bin" / "python", _version_of(python)):
             _run([str(uv), "venv", "-q", "--clear", "--python", str(python), str(VENV)], "uv", offline)
         _run([str(uv), "pip", "sync", "-q", str(LOCK)], "uv", offline)
-        for added in (".lakehouse-of", ".bigquery-of"):
+        for added in (".lakehouse-of", ".bigquery-of", ".cluster-of"):
             (VENV / added).unlink(missing_ok=True)
         stamp.write()
 
@@ -174,12 +174,12 @@ def install_optional() -> None:
     """What the lakehouse and BigQuery need in addition, where a setting turns them on; only when their lock changed."""
     declared = {**env_file.read(ROOT / ".env"), **os.environ}
     if declared.get("MINUTEMARK_LAKEHOUSE"):
-        _install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
+        install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
     if declared.get("MINUTEMARK_BIGQUERY"):
-        _install_more(BIGQUERY_LOCK, ".bigquery-of", "client of BigQuery")
+        install_more(BIGQUERY_LOCK, ".bigquery-of", "client of BigQuery")
 
 
-def _install_more(lock: Path, stamp_name: str, what: str) -> None:
+def install_more(lock: Path, stamp_name: str, what: str) -> None:
     stamp = Stamp(VENV / stamp_name, lock)
     if stamp.fits():
         return

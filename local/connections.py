@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from include.connections import variable
 from local.servers import cassandra, kafka, postgres, warehouse_server
@@ -49,10 +49,13 @@ def broker_passwords(passwords: Mapping[str, str]) -> dict[str, str]:
     return {kafka.ACCOUNT: passwords["kafka_default"]}
 
 
-def lake(passwords: Mapping[str, str], port: int) -> dict[str, str]:
+def lake(
+    passwords: Mapping[str, str], port: int, *, hosts: Sequence[str] = (cassandra.HOST,), local_dc: str | None = None
+) -> dict[str, str]:
     """Variables of the lake's connections."""
+    extra = {"local_dc": local_dc} if local_dc else None
     return {
-        variable(conn_id): _json("cassandra", cassandra.HOST, port, login, passwords[conn_id])
+        variable(conn_id): _json("cassandra", ",".join(hosts), port, login, passwords[conn_id], extra)
         for conn_id, login in LAKE_LOGINS.items()
     }
 
@@ -72,9 +75,9 @@ def spark(master: str) -> dict[str, str]:
     return {variable("spark_default"): json.dumps({"conn_type": "spark", "host": master})}
 
 
-def broker(passwords: Mapping[str, str], port: int) -> dict[str, str]:
+def broker(passwords: Mapping[str, str], port: int, *more_ports: int) -> dict[str, str]:
     """Variable of the Kafka connection, whose extra is the client's configuration."""
-    extra = kafka.client_settings(port, passwords["kafka_default"])
+    extra = kafka.client_settings(port, passwords["kafka_default"], *more_ports)
     return {variable("kafka_default"): json.dumps({"conn_type": "kafka", "extra": extra})}
 
 

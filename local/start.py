@@ -10,9 +10,11 @@ import dataclasses
 import datetime as dt
 import hashlib
 import os
+import tempfile
 import time
 import urllib.error
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -31,7 +33,6 @@ MIGRATION, SPARK_ARCHIVE = "airflow-migrate", "spark-archive"
 CLEANING = "airflow-clean"
 # What works without the stores, and what would start runs before they answer.
 EARLY, LATE = ("api-server", "dag-processor"), ("scheduler", "triggerer")
-AIRFLOW = EARLY + LATE
 
 _BI = connections.variable("warehouse_bi")
 _PORTS = {
@@ -57,6 +58,8 @@ def _with_settings(program: Program, configuration: str) -> Program:
 class Stack:
     """The processes of one project folder, with the ports and the environment they share."""
 
+    early, late = EARLY, LATE
+
     def __init__(self) -> None:
         STATE.mkdir(exist_ok=True)
         self.ports = ports.chosen()
@@ -67,6 +70,19 @@ class Stack:
         self.env = environment.of_airflow(self.environment, self.ports)
         self.airflow = airflow_api.Airflow(self.ports["AIRFLOW_PORT"])
         self.stopped: dict[str, list[str]] = {}
+
+    @property
+    def airflow_programs(self) -> tuple[str, ...]:
+        return self.early + self.late
+
+    def ports_of(self, store: str) -> set[int]:
+        """The ports that clients of a store connect to."""
+        return {self.ports[_PORTS[store][0]]}
+
+    @staticmethod
+    def temporary_folders() -> list[Path]:
+        """Where tasks keep what they need while they run."""
+        return [Path(tempfile.gettempdir())]
 
     def start_stores(self) -> None:
         """Start the stores that are not the user's own; return before they answer."""
@@ -86,7 +102,7 @@ class Stack:
         for name in sorted(self._stores(), key=lambda name: name == CASSANDRA):  # the slowest one last
             server, seconds = self._server(name), 600 if name == CASSANDRA else 180
             with step(f"start {server.name}"):
-                server.wait_until_ready(seconds=seconds, alive=_coming(name), log=_log(name))
+                server.wait_until_ready(seconds=seconds, alive=coming(name), log=log_of(name))
 
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
@@ -108,7 +124,7 @@ class Stack:
         login.make_passwords(self.env)
         self.start_metadata()
         self._migrate()
-        supervisor.start(*EARLY)
+        supervisor.start(*self.early)
 
     def login_hint(self) -> str:
         """How people get into Airflow."""
@@ -118,14 +134,14 @@ class Stack:
 
     def start_scheduling(self) -> None:
         """Start what runs tasks, when the stores are ready for them; return when all of Airflow is healthy."""
-        supervisor.start(*LATE)
+        supervisor.start(*self.late)
         with step("start Airflow"):
             waiting.until(
                 self._require_health,
                 what=f"Airflow on {self.airflow.url}",
                 seconds=600,
                 errors=(OSError, ValueError, _NotYet),
-                alive=lambda: all(_coming(name)() for name in AIRFLOW),
+                alive=lambda: all(coming(name)() for name in self.airflow_programs),
                 log=str(LOGS),
             )
 
@@ -139,7 +155,7 @@ class Stack:
                 server.prepare()
             supervisor.start(POSTGRES)
         with step(f"start {server.name}"):
-            server.wait_until_ready(alive=_coming(POSTGRES), log=_log(POSTGRES))
+            server.wait_until_ready(alive=coming(POSTGRES), log=log_of(POSTGRES))
 
     def _migrate(self) -> None:
         """Airflow's database, when it is new or was made by another version."""
@@ -154,7 +170,7 @@ class Stack:
     def _require_health(self) -> None:
         sick = [name for name, state in self.airflow.health().items() if state not in ("healthy", None)]
         running = {process["name"] for process in supervisor.processes() if process["statename"] == "RUNNING"}
-        sick += [name for name in AIRFLOW if name not in running]
+        sick += [name for name in self.airflow_programs if name not in running]
         if sick:
             raise _NotYet(", ".join(sick))
 
@@ -172,7 +188,7 @@ class Stack:
                     what="Airflow's DAGs",
                     seconds=90,
                     errors=(OSError, _NotYet),
-                    log=_log("dag-processor"),
+                    log=log_of("dag-processor"),
                 )
             traffic = {name: state for name, state in paused.items() if name.endswith("_demo_traffic")}
             # What follows the topics goes with what fills them.
@@ -293,7 +309,7 @@ class Stack:
 
     def resume(self) -> None:
         """Start again what was stopped because its definition changed; `make run` starts everything anyway."""
-        supervisor.start(*(name for name in (*AIRFLOW, CLEANING) if name in self.stopped))
+        supervisor.start(*(name for name in (*self.airflow_programs, CLEANING) if name in self.stopped))
 
     def _programs(self) -> list[Program]:
         python = str(VENV / "bin" / "python")
@@ -351,11 +367,11 @@ class _NotYet(Exception):
     """Something that is still coming."""
 
 
-def _coming(name: str):
+def coming(name: str):
     return lambda: supervisor.state_of(name) in supervisor.COMING
 
 
-def _log(name: str) -> str:
+def log_of(name: str) -> str:
     return str(supervisor.log_of(name))
 
 
@@ -387,10 +403,10 @@ def services() -> None:
     say("Load the connections with `source .local/env`. `make stop` stops the stores.")
 
 
-def run() -> Stack:
+def run(make_stack: Callable[[], Stack] = Stack) -> Stack:
     """Everything up to the first run. Raises Problem."""
     began = time.monotonic()
-    stack = Stack()
+    stack = make_stack()
     stack.start_stores()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         airflow = pool.submit(stack.start_airflow)
@@ -425,7 +441,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
         if over:
             say("   ✓ first run: the lake has not changed since the last merge")
             return True
-        for name in AIRFLOW:
+        for name in stack.airflow_programs:
             supervisor.require_coming(name)
         time.sleep(0.5)
     return False

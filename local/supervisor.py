@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,12 +29,13 @@ from local.files import write_private
 from local.layout import LOGS, ROOT, RUN, STATE, VENV, socket_path
 from local.problems import Problem
 
-STORES = {"bigquery", "cassandra", "kafka", "mariadb", "mysql", "postgres"}
+STORES = {"bigquery", "cassandra", "kafka", "mariadb", "mariadb-replica", "mysql", "postgres", "redis"}
+SPARK_CLUSTER = {"spark-master", "spark-worker"}
 API_SERVER = "api-server"
-TASK_RUNNERS = {"scheduler", "triggerer"}
+TASK_RUNNERS = {"scheduler", "triggerer", "celery-worker"}
 _TASK_SECONDS = 5  # that tasks have to finish
 COMING = ("STARTING", "BACKOFF", "RUNNING")
-SPARK_APPLICATION = ROOT / "include" / "spark" / "run.py"
+SPARK_APPLICATION = "/include/spark/run.py"  # in this folder, or in a worker's copy of it
 
 _CONFIGURATION = """\
 [supervisord]
@@ -98,6 +100,11 @@ class Program:
     def definition(self) -> dict:
         """What local/launch.py starts it from."""
         return {"command": self.command, "environment": dict(self.env)}
+
+
+def kind_of(name: str) -> str:
+    """What a program is: a stack of several nodes has cassandra-1, cassandra-2 …"""
+    return re.sub(r"-\d+$", "", name)
 
 
 def socket() -> Path:
@@ -276,14 +283,15 @@ def shut_down(seconds: float = 60) -> list[str]:
 def _stop_in_order(names: set[str], seconds: float) -> list[str]:
     """Stop programs, the stores last; returns the names of processes that outlived the program that had started them."""
     # A task that ends reports to the API server; where that is gone, it tries for longer than supervisord waits.
-    task_programs = names - STORES - {API_SERVER}
+    task_programs = {name for name in names if kind_of(name) not in STORES | SPARK_CLUSTER | {API_SERVER}}
     _request_stop(task_programs)
     if not _wait_until_stopped(task_programs, _TASK_SECONDS):
         _interrupt_tasks(task_programs)
         _wait_until_stopped(task_programs, seconds)
     # Only these run tasks; a restart of any other program leaves a Spark driver at work alone.
-    leftovers = _end_leftovers() if names & TASK_RUNNERS else []
-    for together in (names & {API_SERVER}, names & STORES):
+    leftovers = _end_leftovers() if TASK_RUNNERS & set(map(kind_of, names)) else []
+    for kinds in ({API_SERVER}, SPARK_CLUSTER, STORES):
+        together = {name for name in names if kind_of(name) in kinds}
         _request_stop(together)
         _wait_until_stopped(together, seconds)
     return leftovers
@@ -367,7 +375,8 @@ def spark_drivers() -> list:
     for process in marked_processes():
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
-            if "--keep" in command and str(SPARK_APPLICATION) in command and process.name() == "java":
+            is_ours = any(argument.endswith(SPARK_APPLICATION) for argument in command)
+            if "--keep" in command and is_ours and process.name() == "java":
                 drivers.append(process)
     return drivers
 

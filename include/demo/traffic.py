@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import ipaddress
 import logging
 import random
 import time
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # This machine, and the containers of docker-compose.override.yml.
-OWN_HOSTS = {"localhost", "127.0.0.1", "::1", "cassandra", "mysql", "kafka"}
+OWN_HOSTS = {"localhost", "cassandra", "mysql", "kafka"}
 SLICE = 0.5  # seconds between two writes
 _MARGIN = timedelta(seconds=0.5)  # before the end of the minute
 _NODE = (
@@ -112,7 +113,15 @@ def foreign_hosts() -> list[str]:
     if ingest_mode():
         brokers = endpoint(KAFKA).extra.get("bootstrap.servers", "").split(",")
         hosts += [broker.strip().rpartition(":")[0] for broker in brokers]
-    return sorted({host.strip() for host in hosts} - OWN_HOSTS)
+    return sorted(host for host in {host.strip() for host in hosts} - OWN_HOSTS if not _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is an address of this machine alone, of which a cluster in rehearsal has several."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def run_traffic(

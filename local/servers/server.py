@@ -30,6 +30,7 @@ class Server(abc.ABC):
     port: int
     passwords: Mapping[str, str] = field(default_factory=dict, repr=False)  # by account: letters, digits, - and _
     throw_away: bool = False  # for tests: starts faster, and does not wait for the disk
+    host: str = HOST  # a loopback address: nodes of one cluster may need one each
 
     name: ClassVar[str]
 
@@ -56,7 +57,7 @@ class Server(abc.ABC):
         self, *, seconds: float = 180, alive: Callable[[], bool] = lambda: True, log: str = ""
     ) -> None:
         """Return when the server answers and its accounts are there. Raises Problem when that fails."""
-        what = f"{self.name} on {HOST}:{self.port}"
+        what = f"{self.name} on {self.host}:{self.port}"
         self.set_up(waiting.until(self.log_in, what=what, seconds=seconds, errors=self.not_yet(), alive=alive, log=log))
 
     def fill_data_folder(self, command: Callable[[Path], list[str]]) -> None:

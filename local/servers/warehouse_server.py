@@ -11,12 +11,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from local.files import write_private
 from local.layout import socket_path
 from local.problems import Problem
 from local.servers.server import ADMIN, HOST, Server
+
+if TYPE_CHECKING:
+    from MySQLdb.connections import Connection
 
 ETL = "etl"
 BI = "bi"
@@ -51,10 +54,15 @@ class WarehouseServer(Server):
 
     def log_in(self) -> None:
         """The init file ran before the administrator can log in."""
+        self.administrator().close()
+
+    def administrator(self) -> Connection:
+        """A session of the administrator; close it."""
         import MySQLdb
 
-        password = self.passwords[ADMIN]
-        MySQLdb.connect(host=HOST, port=self.port, user=ADMIN, passwd=password, connect_timeout=5).close()
+        return MySQLdb.connect(
+            host=HOST, port=self.port, user=ADMIN, passwd=self.passwords[ADMIN], connect_timeout=5, autocommit=True
+        )
 
     def not_yet(self) -> tuple[type[BaseException], ...]:
         import MySQLdb

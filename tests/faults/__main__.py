@@ -31,24 +31,44 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="NAME= scenarios; all when none is given")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="SOAK= for so long, in random orders")
+    parser.add_argument("--cluster", action="store_true", help="CLUSTER=1 on a cluster of three nodes")
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-faults-") as folder:
         _copy_with_strict_shop(Path(folder) / "project")
         state = isolate(Path(folder))
-        from tests.faults.scenarios import SCENARIOS
-
-        unknown = [name for name in args.names if name not in SCENARIOS]
+        scenarios = _scenarios(args.cluster)
+        unknown = [name for name in args.names if name not in scenarios]
         if unknown:
-            print(f"There is no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}.", file=sys.stderr)
+            print(f"There is no scenario {', '.join(unknown)}; there are {', '.join(scenarios)}.", file=sys.stderr)
             return 2
         if args.list:
-            print("\n".join(SCENARIOS))
+            print("\n".join(scenarios))
             return 0
-        chosen = [SCENARIOS[name] for name in args.names or SCENARIOS]
+        chosen = [scenarios[name] for name in args.names or scenarios]
         with small_disk(state / "data" / os.environ.get(WAREHOUSE, "mariadb")):
             return _run(_in_random_orders(chosen, args.soak * 60, args.seed) if args.soak else iter(chosen), args)
+
+
+def _scenarios(on_cluster: bool) -> dict:
+    if on_cluster:
+        from tests.faults.cluster import SCENARIOS
+    else:
+        from tests.faults.scenarios import SCENARIOS
+    return SCENARIOS
+
+
+def _stack(on_cluster: bool) -> type:
+    if on_cluster:
+        from local.cluster import installation
+        from local.cluster.stack import Cluster
+
+        installation.install()
+        return Cluster
+    from local.start import Stack
+
+    return Stack
 
 
 def _copy_with_strict_shop(project: Path) -> None:
@@ -75,7 +95,7 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
     from tests.faults.world import Broken, NotHere, running
 
     table, results = Table("scenario", "also looked at", "seconds", "result"), []
-    with running(args.seed) as world:
+    with running(args.seed, _stack(args.cluster)) as world:
         started_at = time.monotonic()
         world.send(world.events(300))
         world.visit_shop(100)

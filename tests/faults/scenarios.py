@@ -31,9 +31,9 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(checks: str = "") -> Callable:
+def scenario(checks: str = "", of: dict[str, Scenario] = SCENARIOS) -> Callable:
     def register(do: Callable[[World], None]) -> Callable:
-        SCENARIOS[do.__name__] = Scenario(do.__name__, checks, do)
+        of[do.__name__] = Scenario(do.__name__, checks, do)
         return do
 
     return register

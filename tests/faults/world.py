@@ -318,22 +318,27 @@ class World:
 
     # Processes
 
+    @staticmethod
+    def programs(kind: str) -> list[str]:
+        """The names of the stack's programs of that kind: a cluster has several."""
+        return sorted(
+            process["name"] for process in supervisor.processes() if supervisor.kind_of(process["name"]) == kind
+        )
+
     def program(self, name: str) -> psutil.Process:
-        """The process of that program of the stack."""
+        """The process of that program of the stack, or of one of that kind."""
+        chosen = self.rng.choice(self.programs(name) or [name])
         info = self.until(
             lambda: next(
-                (process for process in supervisor.processes() if process["name"] == name and process["pid"]), None
+                (process for process in supervisor.processes() if process["name"] == chosen and process["pid"]), None
             ),
-            name,
+            chosen,
         )
         return psutil.Process(info["pid"])
 
     def kill(self, name: str) -> None:
-        """-9 to a program and its children; the supervisor starts it again."""
-        parent = self.program(name)
-        for process in (*parent.children(recursive=True), parent):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        """-9 to a program, or to one of that kind, and to its children; the supervisor starts it again."""
+        kill_with_children(self.program(name))
 
     def driver(self) -> psutil.Process:
         """The JVM of the Spark driver, as soon as there is one."""
@@ -353,15 +358,16 @@ class World:
         return self.until(find, "a task that follows the topic alone", 150, every=0.2)
 
     def _followers(self) -> list[psutil.Process]:
-        def talking_to(port: str) -> set[int]:
-            connections = psutil.net_connections("tcp")
+        def talking_to(kind: str) -> set[int]:
+            connections, ports = psutil.net_connections("tcp"), self.stack.ports_of(kind)
             return {
                 connection.pid
                 for connection in connections
-                if connection.raddr and connection.raddr.port == self.stack.ports[port] and connection.pid
+                if connection.raddr and connection.raddr.port in ports and connection.pid
             }
 
-        pids = talking_to("KAFKA_PORT") & talking_to("CASSANDRA_PORT") - {os.getpid()}
+        servers = {process["pid"] for process in supervisor.processes()}
+        pids = talking_to(start.KAFKA) & talking_to(start.CASSANDRA) - {os.getpid()} - servers
         return [psutil.Process(pid) for pid in sorted(pids)]
 
     @contextlib.contextmanager
@@ -482,7 +488,8 @@ class World:
         left = {table: runs.count(table) for table in STAGING}
         if any(left.values()):
             raise Broken(f"staging is not empty: {left}")
-        folders = [path.name for path in Path(tempfile.gettempdir()).glob("minutemark-spark-job-*")]
+        places = self.stack.temporary_folders()
+        folders = [path.name for place in places for path in place.glob("minutemark-spark-job-*")]
         if folders:
             raise Broken(f"folders of jobs are left: {folders}")
 
@@ -510,6 +517,13 @@ def meanwhile(every: float, do: Callable[[], None]) -> Iterator[None]:
         raise Broken(f"what had to continue beside the scenario did not: {failed or 'it hangs'}")
 
 
+def kill_with_children(parent: psutil.Process) -> None:
+    """-9 to a process and to all below it."""
+    for process in (*parent.children(recursive=True), parent):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def resume(process: psutil.Process) -> None:
     """Let it continue, unless it is gone."""
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -529,11 +543,11 @@ def now() -> datetime:
 
 
 @contextlib.contextmanager
-def running(seed: int) -> Iterator[World]:
+def running(seed: int, make_stack: Callable[[], start.Stack] = start.Stack) -> Iterator[World]:
     """A stack that is up, and down again at the end. The environment says where its state is: see __main__."""
     try:
         warm_start.main()  # `make run` has it made; a third of the scenarios start a driver
-        stack = start.run()
+        stack = start.run(make_stack)
         stack.airflow.unpause("recruitment_reconcile")
         for pipeline in pipelines.all_pipelines():  # which cost two tasks a minute: where a scenario needs them
             stack.airflow.pause(f"{pipeline}_ingest")
