@@ -42,6 +42,10 @@ class Server(abc.ABC):
     def command(self) -> list[str]:
         """What runs the prepared server in the foreground."""
 
+    def environment(self) -> Mapping[str, str] | None:
+        """Its environment; None for that of this process."""
+        return None
+
     @abc.abstractmethod
     def log_in(self) -> Any:
         """A session of the administrator. Raises one of `not_yet` while the server is starting."""
@@ -80,7 +84,7 @@ class Server(abc.ABC):
     @contextlib.contextmanager
     def running(self, patience: float = 0) -> Iterator[Child]:
         """The server as a child of this process, ready; killed at the end, `patience` seconds after the request to stop."""
-        child = Child(self.prepare(), self.home.with_suffix(".log"))
+        child = Child(self.prepare(), self.home.with_suffix(".log"), env=self.environment())
         try:
             self.wait_until_ready(alive=child.alive, log=str(child.log))
             yield child
