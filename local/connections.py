@@ -70,9 +70,11 @@ def warehouse(passwords: Mapping[str, str], port: int) -> dict[str, str]:
     }
 
 
-def spark(master: str) -> dict[str, str]:
-    """Variable of the Spark connection; `master` as spark-submit takes it."""
-    return {variable("spark_default"): json.dumps({"conn_type": "spark", "host": master})}
+def spark(master: str, conf: Mapping[str, str] | None = None, secret: str = "") -> dict[str, str]:
+    """Variable of the Spark connection; `master` as spark-submit takes it, `secret` of a standalone cluster."""
+    conf = {**(conf or {}), **({"spark.authenticate.secret": secret} if secret else {})}
+    extra = {"extra": {"conf": conf}} if conf else {}
+    return {variable("spark_default"): json.dumps({"conn_type": "spark", "host": master, **extra})}
 
 
 def broker(passwords: Mapping[str, str], port: int, *more_ports: int) -> dict[str, str]:

@@ -18,7 +18,7 @@ from local.isolation import copy_to
 from local.layout import DATA, LOGS, STATE, VENV
 from local.process import free_port
 from local.progress import step
-from local.servers import cassandra, kafka, mariadb, postgres, redis
+from local.servers import cassandra, kafka, mariadb, postgres, redis, spark_standalone
 from local.servers.server import Server
 from local.start import Stack, coming, log_of
 from local.supervisor import Program
@@ -28,6 +28,9 @@ BROKERS, SPARK_WORKERS, CELERY_WORKERS, SCHEDULERS = 3, 2, 2, 2
 PRIMARY, REPLICA, REDIS, MASTER = "mariadb", "mariadb-replica", "redis", "spark-master"
 _TASKS = 6  # of a worker at once
 _FIRST_GROUP = 30_000
+# Each Celery worker has an application of its own, which stays: together they take what Spark's workers have.
+_SHARE = {"spark.cores.max": "2", "spark.executor.cores": "1", "spark.executor.memory": "768m"}
+_SPARK_CORES, _SPARK_MEMORY = 2, 2_560
 
 
 class Cluster(Stack):
@@ -119,9 +122,7 @@ class Cluster(Stack):
         airflow = one.pop("scheduler").command
         schedulers = [self._airflow(name, airflow, 90) for name in self.late if name.startswith("scheduler")]
         stores = [
-            Program(
-                name, [*_in_group(group_of(name)), *server.command()], 10, env={**environment.bare(), MARK: str(STATE)}
-            )
+            Program(name, [*_in_group(group_of(name)), *server.command()], 10, env=_environment_of(server))
             for name, server in self.servers.items()
         ]
         return [*one.values(), *schedulers, *map(self._worker, self._workers()), *stores]
@@ -141,6 +142,12 @@ class Cluster(Stack):
         # The server for logs would listen on every interface.
         command = [str(VENV / "bin" / "airflow"), "celery", "worker", "--celery-hostname", name, "--skip-serve-logs"]
         return Program(name, command, 90, env={**self.env, **own}, directory=home / "project")
+
+
+def _environment_of(server: Server) -> dict[str, str]:
+    """What a store sees: no connection."""
+    spark = {name: value for name, value in (server.environment() or {}).items() if name.startswith("SPARK_")}
+    return {**environment.bare(), **spark, "JAVA_HOME": os.environ.get("JAVA_HOME", ""), MARK: str(STATE)}
 
 
 class _NoWorker(Exception):
@@ -169,6 +176,8 @@ def _servers(passwords: Mapping[str, str]) -> dict[str, Server]:
     member = cassandra.Member(NODES, DATA / "internode.p12")
     quorum = kafka.Quorum(kafka.new_cluster_id(), tuple(free_port() for _ in range(BROKERS)))
     accounts = connections.warehouse_passwords(passwords)
+    secret = secrets.token_urlsafe(24)
+    master = spark_standalone.Master(DATA / MASTER, free_port(), web_port=free_port(), secret=secret)
     return {
         **{
             f"cassandra-{number}": cassandra.Node(
@@ -189,6 +198,19 @@ def _servers(passwords: Mapping[str, str]) -> dict[str, Server]:
         },
         PRIMARY: mariadb.Server(DATA / PRIMARY, free_port(), accounts, replication="primary"),
         REPLICA: mariadb.Server(DATA / REPLICA, free_port(), accounts, replication="replica"),
+        MASTER: master,
+        **{
+            f"spark-worker-{number}": spark_standalone.Worker(
+                DATA / f"spark-worker-{number}",
+                free_port(),
+                web_port=free_port(),
+                secret=secret,
+                master_url=master.url,
+                cores=_SPARK_CORES,
+                memory_mb=_SPARK_MEMORY,
+            )
+            for number in range(1, SPARK_WORKERS + 1)
+        },
         REDIS: redis.Redis(DATA / REDIS, free_port(), {redis.ACCOUNT: secrets.token_urlsafe(24)}),
     }
 
@@ -203,5 +225,5 @@ def _connections(servers: Mapping[str, Server], passwords: Mapping[str, str]) ->
         **warehouse,
         bi: replica[bi],
         **connections.broker(passwords, *(port for name, port in ports.items() if name.startswith("kafka"))),
-        **connections.spark("local[2]"),
+        **connections.spark(servers[MASTER].url, _SHARE, servers[MASTER].secret),
     }

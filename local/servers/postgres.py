@@ -40,7 +40,7 @@ port = {port}
 unix_socket_directories = ''
 password_encryption = 'scram-sha-256'
 
-max_connections = 60
+max_connections = 100
 shared_buffers = 64MB
 # The queries are small; workers of their own would cost more than they bring, and want room in /dev/shm.
 max_parallel_workers_per_gather = 0
@@ -171,7 +171,7 @@ def settings(port: int, password: str, database: str) -> dict[str, str]:
     """Variables that point Airflow at one of its databases."""
     return {
         SETTING: f"postgresql+psycopg2://{AIRFLOW}:{password}@{HOST}:{port}/{database}",
-        # Four processes with two pools each, within the server's max_connections of 60.
+        # Four processes with two pools each, within the server's max_connections of 100.
         "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "5",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "2",
     }
