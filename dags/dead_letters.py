@@ -1,4 +1,4 @@
-"""Every minute, if Kafka Connect ingests: its dead letters become rejected events.
+"""Turns the dead letters of Kafka Connect into rejected events, every minute.
 
 **consume_dead_letters** reads the topic `<topic>.dead` of every pipeline up to its end. Connect puts a message there when
 the project's transform cannot make an event of it. The message is kept in `etl.rejected_events` with its reason and the
@@ -28,7 +28,7 @@ def consume_dead_letters() -> None:
     for pipeline in pipelines.all_pipelines().values():
         hook = FollowerHook(with_dead_letters(pipeline), DEAD_LETTERS)
         try:
-            print(ingest_dead_letters(pipeline, hook.get_consumer, seconds=30))  # what is left, the next run consumes
+            print(ingest_dead_letters(pipeline, hook.get_consumer, seconds=30))  # the next run consumes the rest
         except Exception as error:  # one pipeline's missing table or topic must not stop the others
             print(f"{pipeline.name}: {error}")
             errors.append(error)

@@ -1,10 +1,10 @@
 """Sends demo events of the past once, so that boards show more than the time since the first start.
 
 1. **send_past** sends events of the last day, and of two weeks for `recruitment`: a few minutes of each hour have events.
-   They take the same way as live demo events: to the pipeline's topic, or to the lake without MINUTEMARK_INGEST.
+   Like live demo events, they are sent to the pipeline's topic, or written to the lake without MINUTEMARK_INGEST.
 
-It skips if events of more than an hour ago are in the warehouse already, and if a store is not the demo's own. Sent
-again, the events have the same ids and count once. These DAGs exist only with MINUTEMARK_DEMO=1.
+It is skipped if the warehouse already has events that are more than an hour old, or if a store is external. Events
+that are sent again have the same ids, and count once. These DAGs exist only with MINUTEMARK_DEMO=1.
 """
 
 import os
@@ -46,12 +46,12 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
             from include.warehouse.session import warehouse
 
             if hosts := foreign_hosts():
-                raise AirflowSkipException(f"No demo events: {', '.join(hosts)} is not a store of the demo's own.")
+                raise AirflowSkipException(f"No demo events were sent: these stores are external: {', '.join(hosts)}.")
             with lake() as session:
                 now = clock(session)
             with warehouse() as conn:
                 if past.has_past(conn, pipeline, now):
-                    raise AirflowSkipException(f"{pipeline.name} has events of more than an hour ago already.")
+                    raise AirflowSkipException(f"{pipeline.name} already has events that are more than an hour old.")
             import_demo_dimensions(pipeline)
             print(f"Sent {past.send_past(pipeline, now)} events of the past.")
 

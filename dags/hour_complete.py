@@ -1,10 +1,10 @@
-"""An example of what starts when an hour is complete: prints its counts, and the hours of the facts that it adds to.
+"""An example of a DAG that starts when an hour is complete: it prints the counts of the hour and of the facts it adds to.
 
 1. **report_hour** runs once for each hour of create_time (UTC) whose events are merged, and once more, marked as a
    correction, when late events, a release or a backfill have changed an hour that was announced before.
 
 Copy this file for a DAG of your own. Its schedule is the asset `<pipeline>_hours`, which has a partition for each hour: a run
-gets one hour, also where several are complete at once. These DAGs exist only with `MINUTEMARK_EXAMPLES=1`. See docs/assets.md.
+gets one hour, even if several become complete at once. These DAGs exist only with `MINUTEMARK_EXAMPLES=1`. See docs/assets.md.
 """
 
 import os
@@ -46,7 +46,7 @@ if os.environ.get("MINUTEMARK_EXAMPLES") == "1":
             schedule=PartitionedAssetTimetable(assets=hours_asset(pipeline.name)),
             start_date=START,
             catchup=False,
-            max_active_runs=1,  # the hours of a backfill one after the other
+            max_active_runs=1,  # the hours of a backfill run one after the other
             dagrun_timeout=timedelta(minutes=10),
             default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
             on_failure_callback=NotifyFailedRun(),

@@ -1,18 +1,18 @@
 """Copies the events of settled minutes into an Apache Iceberg table, and counts hours from that table alone.
 
-1. **write_events** reads minutes whose newest merged read the table does not have from the lake, by key, and replaces them
-   in the table, in one commit. Most minutes are written once, a minute or two after their merge.
+1. **write_events** finds the minutes whose newest merge the table does not have. It reads them from the lake, by key, and
+   replaces them in the table, in one commit. Most minutes are written once, a minute or two after their merge.
 2. **count_hours** counts the hours whose events changed, with DuckDB over the table's files, and compares them with the
    fact of the warehouse. An hour that agrees gets a small Parquet file; if one differs, the task fails and names it.
-3. **load_into_bigquery**, where `MINUTEMARK_BIGQUERY` names a dataset, starts a load job for the file of each hour that was
+3. **load_into_bigquery**, if `MINUTEMARK_BIGQUERY` names a dataset, starts a load job for the file of each hour that was
    counted since its last load.
 
 A run with the parameters `from` and `to`, or a backfill, writes all minutes of that range again: this repairs a table whose
 rows or files were deleted. Every hour, **upkeep** compacts the files of old hours, expires snapshots and deletes files
 that no snapshot names.
 
-The runs are outside the chain of `<pipeline>_minute`, and need no Spark. These DAGs exist where `MINUTEMARK_LAKEHOUSE` names
-the place of the files, for pipelines that declare a `lakehouse`.
+The runs are outside the chain of `<pipeline>_minute`, and need no Spark. These DAGs exist if `MINUTEMARK_LAKEHOUSE` names
+the location of the files, for pipelines that declare a `lakehouse`.
 """
 
 import os
@@ -113,7 +113,7 @@ if os.environ.get(SETTING):
                 if os.environ.get(BIGQUERY):
                     tasks.append(load_into_bigquery(pipeline.name))
                 chain(*tasks)
-                # A run is judged by its last task. This one runs nothing, and fails the run if any other has failed.
+                # The last task decides the state of a run. This one does nothing, and fails with any of the others.
                 tasks >> EmptyOperator(task_id="all_succeeded", execution_timeout=timedelta(minutes=1))
             globals()[dag.dag_id] = dag
             with lakehouse_dag(pipeline, "lakehouse_upkeep", "35 * * * *") as dag:

@@ -1,4 +1,4 @@
-"""Permissions on a pipeline: those on the DAG `<pipeline>_minute`, as Airflow's auth manager answers. For the API server."""
+"""Permissions on a pipeline: those on the DAG `<pipeline>_minute`, as Airflow's auth manager decides. Only for the API server."""
 
 from __future__ import annotations
 

@@ -81,13 +81,13 @@ def trigger(client, dag_id: str, conf: dict | None):
 def test_an_operation_requires_the_permission_of_the_page(as_user, dag_id: str) -> None:
     rita = as_user(RITA)
     refused = trigger(rita, dag_id, {"pipeline": "ecommerce"})
-    need = "see the runs of" if dag_id in forms().seen else "edit"
+    need = "see the runs of" if dag_id in forms().read_only else "edit"
     assert refused.status_code == 403
     assert f"{dag_id} on pipeline ecommerce requires permission to {need} ecommerce_minute" in refused.json()["detail"]
     for everything in (None, {}, {"pipeline": None}, {"pipeline": "ecommerc"}, {"pipeline": ["recruitment"]}):
         assert trigger(rita, dag_id, everything).status_code == 403, "Without a pipeline it concerns them all."
     # No DAG is parsed here: Airflow looks for it once it is permitted.
-    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == (403 if dag_id in forms().whole else 404)
+    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == (403 if dag_id in forms().for_all else 404)
     assert trigger(as_user("ulf"), dag_id, {}).status_code == 404
 
 
