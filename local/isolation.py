@@ -1,6 +1,6 @@
 """Sources, state, ports and settings of a stack that shares nothing with others: for tests and benchmarks.
 
-Nothing of the project is imported at the top: a module that is imported before there is a copy stays the original.
+Nothing of the project is imported at the top: a module that is imported before the copy exists stays the original.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
     """Start supervisord, or give these definitions to a running one, which stops the programs that they change.
 
     Returns the programs that it stopped, each with the names of the variables that differ, or "command"; with none
-    where the program is no longer wanted. `start` starts the others again.
+    if the program is no longer wanted. `start` starts the others again.
     """
     for folder in (LOGS, RUN):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -339,7 +339,7 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
 
 
 def _leftovers() -> list:
-    """Marked processes that supervisord does not look after."""
+    """Marked processes that are not below supervisord."""
     import psutil
 
     supervised: set[int] = set()
