@@ -45,6 +45,14 @@ def editable_pipeline(pipeline: str, request: Request, user: GetUserDep) -> Pipe
     return known
 
 
+def may_start(user: Any, dag_id: str) -> bool:
+    """Whether the user may create runs of the DAG; the same rule as Airflow's own API."""
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return get_auth_manager().is_authorized_dag(
+        method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
+    )
+
+
 def may_see_rows(user: GetUserDep) -> bool:
     """Whether the user may see samples of rejected events and offending rows."""
     return get_auth_manager().is_authorized_connection(

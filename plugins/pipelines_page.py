@@ -33,7 +33,7 @@ from include.warehouse.held import ReleaseRefused
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import warehouse
 from include.window import WindowRefused, open_range, parse_range
-from plugins.permissions import editable_pipeline, has_permission, may_see_rows, visible_pipeline
+from plugins.permissions import editable_pipeline, has_permission, may_see_rows, may_start, visible_pipeline
 
 STATIC = Path(overview.__file__).parent / "static"
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in (".css", ".js", ".svg")}
@@ -136,7 +136,12 @@ def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Jso
     content = overview.overview(conn, visible)
     for entry, pipeline in zip(content["pipelines"], visible, strict=True):
         entry["may_edit"] = has_permission(user, "PUT", pipeline)
-    return Json({"user": user.get_name(), "sees_rows": sees_rows, "all": len(pipelines.all_pipelines()), **content})
+    of_user = {
+        "user": user.get_name(),
+        "sees_rows": sees_rows,
+        "may_verify": may_start(user, commands.get("verify").dag),
+    }
+    return Json({**of_user, "all": len(pipelines.all_pipelines()), **content})
 
 
 @app.get("/api/pipelines/{pipeline}/minutes")
