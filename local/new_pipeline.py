@@ -56,7 +56,7 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
 
 
 def next_steps(name: str, files: list[Path]) -> str:
-    """The text that tells its author how to continue."""
+    """The next steps of its author."""
     listed = "\n".join(f"  {path}" for path in sorted(files))
     return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour of event_time:
 {listed}

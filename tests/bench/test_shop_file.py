@@ -1,4 +1,4 @@
-"""The generator of shop files: what it invents is spread as the public data set is, sorted, and the same for a seed."""
+"""The generator of shop files: its events are spread as in the public data set, sorted, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _minutes(session: list[dict[str, str]]) -> float:
     return (last - first).total_seconds() / 60
 
 
-def test_the_same_seed_is_the_same_file_and_another_one_another():
+def test_the_same_seed_gives_the_same_file_and_another_seed_another_file():
     small = Request(3_000, days=2)
     assert text_of(small, 500) == text_of(small, 500)
     assert text_of(small, 500) != text_of(Request(3_000, days=2, seed=2), 500)

@@ -1,4 +1,4 @@
-"""What Superset gets, and what stays out of its sight, out of files of the repository and off command lines."""
+"""What Superset gets, and which secrets stay out of it, of the repository's files and of command lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make status`: what it says of a pipeline's freshness and of what the watch has found."""
+"""`make status`: a pipeline's freshness, and the open alerts of the watch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replays on the real stores: every rejected row is processed again, counted once, and killed replays lose nothing."""
+"""Reprocessing on the real stores: every rejected row is counted once, and a killed run loses nothing."""
 
 from __future__ import annotations
 
@@ -360,7 +360,7 @@ def test_the_command_says_what_is_wrong_in_one_line(
     assert says in error and "Traceback" not in error
 
 
-def test_a_reason_that_there_is_not_is_answered_with_those_there_are(lab: Lab, now, minutemark, capsys) -> None:
+def test_an_unknown_reason_is_refused_with_the_known_ones(lab: Lab, now, minutemark, capsys) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
     assert minutemark("replay", "recruitment", "--reason", "bids are odd") == 0

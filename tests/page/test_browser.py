@@ -124,7 +124,7 @@ def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:
     expect(page.locator(f"article[data-minute='{text(minute)}']")).to_contain_text("Its drift is accepted.")
 
 
-def test_a_viewer_finds_no_button_that_would_be_refused(visit, lab: Lab) -> None:
+def test_a_viewer_finds_no_form_or_button_that_would_be_refused(visit, lab: Lab) -> None:
     hold(lab, ago(lab, 5))
     _, page = visit("vera")
     page.get_by_role("button", name=re.compile("^Held")).click()

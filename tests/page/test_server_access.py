@@ -1,4 +1,4 @@
-"""What Airflow's API server refuses before its own checks: other hosts, frames, operations on other people's pipelines."""
+"""What Airflow's API server refuses before its own checks: other hosts, frames, operations without permission on the pipeline."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_release_cannot_be_repeated_in_another_users_name(as_user, run_of) -> 
     assert as_user("ada").post(path, json={"dry_run": False}).status_code == 404
 
 
-def test_other_dags_are_airflows_own_affair(as_user) -> None:
+def test_other_dags_are_left_to_airflows_own_permissions(as_user) -> None:
     assert trigger(as_user(RITA), "recruitment_minute", {}).status_code == 404
     listed = as_user(RITA).post("/api/v2/dags/~/dagRuns/list", json={"dag_ids": ["minutemark_import"]})
     assert listed.status_code == 200

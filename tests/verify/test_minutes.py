@@ -278,7 +278,7 @@ def test_one_value_changed_in_a_contribution_is_found(good: Lab, column: str, va
     assert finding.minute == minute(1)
 
 
-def test_a_fact_that_differs_asks_for_all_minutes_behind_it(good: Lab) -> None:
+def test_the_remedy_of_a_differing_fact_names_all_minutes_that_it_sums(good: Lab) -> None:
     """Had only the first been read again, the fact would agree with a contribution that is wrong."""
     good.query("UPDATE recruitment.events_by_minute SET clicks = 5 WHERE job_id = 7 AND minute = %s", minute(1))
     assert '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:02Z"}' in only(report_of(), "facts_events").remedy
