@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from include import env_file
+from include.errors import MinutemarkError
 from local import airflow_api, connections, environment, login, ports, supervisor, waiting, warehouse
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
@@ -97,7 +98,7 @@ class Stack:
             try:
                 setup.set_up()
             except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
+                problem = str(error) if isinstance(error, MinutemarkError) else f"{type(error).__name__}: {error}"
                 remedy = "Fix the cause, then run `make run` again. It continues from here."
                 raise Problem("Schema of lake and warehouse", problem, remedy) from error
 
