@@ -48,7 +48,7 @@ def isolate(folder: Path) -> Path:
 
     Returns the folder of the state.
     """
-    from local.process import free_port  # of the copy, where there is one
+    from local.process import free_port  # of the copy, if there is one
 
     for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_")) and name not in _KEPT]:
         del os.environ[name]

@@ -275,7 +275,7 @@ def shut_down(seconds: float = 60) -> list[str]:
 
 def _stop_in_order(names: set[str], seconds: float) -> list[str]:
     """Stop programs, the stores last; returns the names of processes that outlived the program that had started them."""
-    # A task that ends reports to the API server; where that is gone, it tries for longer than supervisord waits.
+    # A task that ends reports to the API server; if that is gone, it tries for longer than supervisord waits.
     task_programs = names - STORES - {API_SERVER}
     _request_stop(task_programs)
     if not _wait_until_stopped(task_programs, _TASK_SECONDS):

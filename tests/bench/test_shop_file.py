@@ -156,7 +156,7 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path, capsys):
     path = tmp_path / "2019-Nov.csv"
     path.write_text("mine")
     assert main([f"--file={path}", "--rows=10"]) == 1
-    assert path.read_text() == "mine" and "is there already" in capsys.readouterr().err
+    assert path.read_text() == "mine" and "already exists" in capsys.readouterr().err
 
 
 def test_an_interrupted_file_is_not_left_behind(tmp_path):

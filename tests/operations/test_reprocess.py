@@ -149,7 +149,7 @@ def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, output
     assert pending(lab) == [first, second]
 
 
-# ⚑ a run that began before the rule was fixed must not make up for the one that reads with it
+# ⚑ a run that began before the rule was fixed does not count as the run that reads with it
 def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, output) -> None:
     minute = now - 60 * MINUTE
     write(*events(minute, 10))

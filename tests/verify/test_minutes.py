@@ -402,7 +402,7 @@ def test_minutes_past_lake_retention_are_not_compared_with_the_lake(good: Lab, w
     assert kinds(report_of(forgetful)) == {"minutes_rejects_kept": 1}, "The warehouse must still agree with itself."
 
 
-# Races. Each begins with a difference that is none.
+# Races. Each begins with a difference that is not one.
 
 
 def around_the_count(monkeypatch, *steps) -> None:
@@ -522,7 +522,7 @@ def test_a_difference_is_found_again_though_pending_minutes_never_merge(good: La
     assert (kinds(report), report.apart.counts) == ({"unread_rows": 1}, {"pending": 1})
 
 
-# The front door.
+# The command.
 
 
 def test_it_writes_nothing(good: Lab, writer) -> None:

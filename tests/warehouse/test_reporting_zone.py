@@ -74,7 +74,9 @@ def berlin(lab: Lab, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_server_itself_need_not_know_the_zone(berlin: Lab) -> None:
-    assert berlin.one("SELECT CONVERT_TZ('2026-07-01', 'UTC', 'Europe/Berlin')") is None  # else this proves less
+    assert (
+        berlin.one("SELECT CONVERT_TZ('2026-07-01', 'UTC', 'Europe/Berlin')") is None
+    )  # otherwise this test proves less
     assert berlin.query("SELECT DISTINCT reporting_zone FROM etl.board_pipelines") == [(BERLIN,)]
 
 

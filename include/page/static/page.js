@@ -58,7 +58,7 @@ function frame() {
     at("pipelines").replaceChildren(
       overview.all
         ? nothing(
-            "You have no permission to see a pipeline. Ask an administrator to let you read the runs of its minute DAG.",
+            "You may not see any pipeline. Ask an administrator for permission to read the runs of its minute DAG.",
           )
         : nothing("No pipeline is declared. Add one to include/pipelines."),
     );
