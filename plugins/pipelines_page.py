@@ -139,7 +139,7 @@ def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Jso
     of_user = {
         "user": user.get_name(),
         "sees_rows": sees_rows,
-        "may_verify": may_start(user, commands.get("verify").dag),
+        "may_verify": may_start(user, str(commands.get("verify").dag)),
     }
     return Json({**of_user, "all": len(pipelines.all_pipelines()), **content})
 
