@@ -1,1 +1,1 @@
-"""Measurements of a running local stack."""
+"""Benchmarks, of throw-away stores or of a running local stack."""

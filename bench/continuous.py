@@ -160,7 +160,7 @@ def median(values: list[float]) -> float | None:
 
 
 class _Cpu:
-    """CPU seconds by part of the stack. Of processes that ended, their parent has the time; drivers have no parent here."""
+    """CPU seconds by part of the stack. The time of a process that ended is its parent's; drivers have no parent here."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -170,7 +170,7 @@ class _Cpu:
         self._first = self._by_part()
 
     def look(self) -> None:
-        """Keep what drivers have used: one that is killed takes its figure along."""
+        """Keep what drivers have used so far: the figure of one that is killed is lost."""
         from local import supervisor
 
         for driver in supervisor.spark_drivers():
@@ -194,7 +194,7 @@ class _Cpu:
         programs = {entry["pid"]: entry["name"] for entry in supervisor.processes() if entry["pid"]}
         [parent] = {psutil.Process(pid).ppid() for pid in programs}
         for pid in (parent, *programs):
-            # A program that was killed has left its time to supervisord; here only the scheduler is.
+            # supervisord has the time of programs that were killed; here that is only the scheduler.
             name = "scheduler and tasks" if programs.get(pid, "scheduler") == "scheduler" else programs[pid]
             program = psutil.Process(pid)
             for process in (program, *(program.children(recursive=True) if pid != parent else ())):
@@ -255,13 +255,13 @@ def tasks_of(airflow, dag_id: str, task_id: str | None = None) -> list[int]:
 
     page = airflow.get(f"/api/v2/dags/{dag_id}/dagRuns/~/taskInstances?state=running")
     ids = {task["id"] for task in page["task_instances"] if task_id in (None, task["task_id"])}
-    seconds_of_tasks = []
+    pids = []
     for process in supervisor.marked_processes():
         with contextlib.suppress(psutil.Error):
             title = " ".join(process.cmdline()).strip()
             if title.startswith("airflow worker") and title.split()[-1] in ids:
-                seconds_of_tasks.append(process.pid)
-    return seconds_of_tasks
+                pids.append(process.pid)
+    return pids
 
 
 if __name__ == "__main__":

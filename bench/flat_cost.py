@@ -3,7 +3,7 @@
 Starts throw-away stores: one Cassandra node, and for each lake a MariaDB server that has all of it merged. Then it measures
 
 - minute: a run of the same 5,000 events, the Spark job and the whole, beside each lake
-- classic: the job of the field's pipelines (bench/classic.py) beside each lake
+- classic: the job of common pipelines (bench/classic.py) beside each lake
 - poll: the sensor's poll of the change log when it knows every minute of one year, and of three
 - catch-up: rows per second of a backlog, from the difference between a larger and a smaller one
 
@@ -65,7 +65,7 @@ def main() -> int:
         lake_schema.apply_schema()
         bench = Bench(Path(name), args.rounds)
         opened.callback(bench.spark.stop)
-        # All tables first: the connector does not see for a while what is made after its first look.
+        # All tables first: for a while the connector does not see tables that are created after its first read.
         tables = {rows: lakes.make_table(f"lake_{rows}") for rows in sorted(args.rows)}
         unique = lakes.make_table("lake_unique")
         filled = [bench.lake(rows, tables[rows]) for rows in tables] if set(args.parts) - {"poll"} else []
@@ -87,7 +87,7 @@ def main() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Lake:
-    """The pipeline that reads a filled lake, and the lake's minutes, the newest first, but for the delta's."""
+    """The pipeline that reads a filled lake, and the lake's minutes, the newest first, without the delta's."""
 
     name: str
     pipeline: Pipeline
@@ -185,7 +185,7 @@ class Bench:
         _report("poll", "the sensor's poll, by years of minutes", seconds)
 
     def catch_ups(self, keys: str, lake: Lake, backlogs: Sequence[int]) -> None:
-        """Backlogs of a fresh warehouse, the smaller and the larger one; what both cost alike cancels out."""
+        """Backlogs of a fresh warehouse, the smaller and the larger one; the fixed costs of both cancel out."""
         seconds: Seconds = {}
         with self.world(f"warm_{keys}", lake.pipeline) as warm:
             warm.catch_up(self.spark, lake.minutes[: len(lake.minutes) // 10])
@@ -201,7 +201,7 @@ class Bench:
 
 
 def _pretend_merged(conn) -> None:
-    """What was seen has been read: the ledger of a pipeline that is up to date."""
+    """Mark all that was seen as read, as in the ledger of a pipeline that is up to date."""
     conn.cursor().execute(
         "UPDATE etl.minute_ledger SET read_changed_at = seen_changed_at, read_at = seen_changed_time, "
         "settled_before = seen_changed_time, raw_rows = 0, state = 'merged' WHERE state = 'seen'"

@@ -123,9 +123,9 @@ def _hour(args: argparse.Namespace) -> int:
             "minutes": args.minutes,
             "seed": args.kills,
             "kills": dict(kills),
-            "runs": _runs(airflow, begin),
-            "lag_p50": _share(lags, 0.5),
-            "lag_p95": _share(lags, 0.95),
+            "runs": _runs(airflow),
+            "lag_p50": _quantile(lags, 0.5),
+            "lag_p95": _quantile(lags, 0.95),
             "lag_worst": max(lags),
             "chain_seconds_from_batch_to_merge": chain["seconds_from_batch_to_merge"],
             "hours": {name: len(rows) for name, rows in engines.items()},
@@ -154,7 +154,7 @@ def _started():
 
 
 def _delete_an_hour(airflow, pipeline, conn) -> None:
-    """The newest hour that late rows no longer reach: verify must name each loss, and its remedies must do."""
+    """The newest hour that late rows no longer reach: verify must name each loss, and its remedies must work."""
     from include.lakehouse import repair, table
     from include.verify.verify import run_verify
     from include.warehouse.session import in_transaction
@@ -216,7 +216,7 @@ def _kill_task(airflow, task_id: str, after: float) -> str:
 
 
 def _kill_upkeep(rng: random.Random) -> str:
-    """Every third one may end."""
+    """Every third one gets the time to end by itself."""
     process = subprocess.Popen([sys.executable, "-c", UPKEEP])
     try:
         process.wait(60 if rng.random() < 1 / 3 else rng.uniform(2, 6))
@@ -239,14 +239,14 @@ def _lag(conn, pipeline) -> float:
 
 
 def _suppressed():
-    """How the API of a busy Airflow fails. `local` is imported only after the copy of the project is in its place."""
+    """Ignores the errors of a busy Airflow's API. `local` must not be imported before the copy of the project is in place."""
     from local.problems import Problem
 
     return contextlib.suppress(OSError, Problem)
 
 
 def _answered(call: Callable, *args):
-    """The API's answer, also where it comes late."""
+    """The API's answer, after five attempts at most."""
     for _ in range(4):
         with _suppressed():
             return call(*args)
@@ -254,7 +254,7 @@ def _answered(call: Callable, *args):
 
 
 def _backfill(airflow, first, last) -> int:
-    """Its id. One that was made by a request without an answer is there already, and a second one is a conflict."""
+    """Create the backfill, unless an earlier request without an answer did; a second one would conflict. Returns its id."""
     made = airflow.get(f"/api/v2/backfills?dag_id={PIPELINE}_reconcile")["backfills"]
     return made[0]["id"] if made else airflow.backfill(f"{PIPELINE}_reconcile", first, last)
 
@@ -314,16 +314,16 @@ def _engines(pipeline, *, bigquery: bool) -> dict[str, dict[datetime, tuple[int,
     return {name: {hour: row for hour, row in rows.items() if any(row)} for name, rows in results.items()}
 
 
-def _runs(airflow, begin: datetime) -> dict[str, int]:
-    states = Counter(run["state"] for run in airflow.runs(DAG, 100))
-    return dict(states)
+def _runs(airflow) -> dict[str, int]:
+    """The newest runs of the lakehouse DAG, by state."""
+    return dict(Counter(run["state"] for run in airflow.runs(DAG, 100)))
 
 
 def _hour_of(time_: datetime) -> datetime:
     return time_.replace(minute=0, second=0, microsecond=0)
 
 
-def _share(values: list[float], share: float) -> float:
+def _quantile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 

@@ -105,7 +105,7 @@ def _measured(files: Path, pipeline: Pipeline, events: int) -> dict:
 
 
 def _use_table(pipeline: Pipeline) -> None:
-    """Else the export would take it for another table, and write everything again."""
+    """Register the table: otherwise the export takes it for a new one, and writes everything again."""
     from include.lakehouse.table import table
     from include.warehouse.session import warehouse
 
@@ -118,7 +118,7 @@ def _use_table(pipeline: Pipeline) -> None:
 
 
 def _one_minute(pipeline: Pipeline, minute: datetime, late: list[datetime]) -> dict[str, float]:
-    """Seconds of what a run does for a new minute and for late ones, after their merges."""
+    """Seconds of each step of a run for a new minute and for late ones, after their merges."""
     from include.lakehouse import hourly
     from include.lakehouse.export import export
 

@@ -1,4 +1,4 @@
-"""Lakes of any size for benchmarks, written by Spark: the minutes of a busy site again and again, each with its own times."""
+"""Lakes of any size for benchmarks, written by Spark: one busy minute repeated, with the times of each minute."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _visits(spark, count: int):
         for number in range(count)
     ]
     schema = f"visit long, us long, shard int, {', '.join(f'{column} string' for column in columns)}"
-    # As one literal: a list of rows would take Python workers, which the pipeline's session has no use for.
+    # As one literal: a list of rows would need Python workers, which the pipeline's session does not start.
     given = F.from_json(F.lit(json.dumps(visits)), f"array<struct<{schema.replace(' ', ':').replace(',:', ',')}>>")
     return spark.range(1).select(F.inline(given))
 

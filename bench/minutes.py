@@ -1,6 +1,6 @@
 """How fast the last scheduled minutes were: `python -m bench.minutes [--runs 30] [--dag recruitment_minute]`.
 
-Reads what anyone may read: the runs from Airflow's REST API, the batches as the bi account. It changes nothing.
+It reads the runs from Airflow's REST API and the batches as the bi account, and changes nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FINISHED = ("success", "failed")
 
 @dataclass(frozen=True)
 class Figures:
-    """What the last runs came to; seconds are from the tick that a run was due at to its merge."""
+    """Figures of the last runs; seconds are from the tick that a run was due at to its merge."""
 
     runs: int
     failed_runs: int
@@ -40,7 +40,7 @@ class Figures:
     median_seconds: float | None
     p95_seconds: float | None
     slowest_seconds: float | None
-    median_rows: float | None  # read by a run, what the settle rule reads again included
+    median_rows: float | None  # read by a run, including what the settle rule reads again
     most_rows: int | None
     median_minutes: float | None  # of the lake, in a batch
 

@@ -1,7 +1,7 @@
 """Whether the Pipelines page answers at once beside a year of minutes: `make page-bench`.
 
-Starts a throw-away warehouse, fills it with what a pipeline leaves that never stood still for a year (525,600 rows of the
-ledger, 90 days of batches, checks, a week of freshness, rejected and held rows), and asks a real API server for each view.
+Starts a throw-away warehouse, fills it as a pipeline does that runs for a year without a pause (525,600 rows of the
+ledger, 90 days of batches, checks, a week of freshness, rejected and held rows), and requests each view from a real API server.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 multi category store" (https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store), whose
 months are too large to keep: `make shop-file FILE=2019-Nov.csv.gz ROWS=10000000`.
 
-Sorted by time, the same for the same seed, in memory that does not grow with it. A row is put together of prepared texts.
+Sorted by time, the same for the same seed, in memory that does not grow with it. Rows are composed of prepared texts.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _SYLLABLES = (
 
 @dataclass(frozen=True)
 class Request:
-    """What file is wanted."""
+    """The file to write."""
 
     rows: int
     start: date = date(2019, 11, 1)
@@ -96,7 +96,7 @@ def lines(request: Request, products: int = PRODUCTS) -> Iterator[tuple[int, str
         cart_rows, purchase_rows = carts.of(count), purchases.of(count)
         others = sorted(rng.sample(range(count), min(count, cart_rows + purchase_rows)))
         are_purchases = set(rng.sample(others, min(len(others), purchase_rows)))
-        for row in others:  # who puts something into the cart has looked at it, and who buys has had it in the cart
+        for row in others:  # a product is viewed before it is put into a cart, and is in a cart before it is bought
             if carted and row in are_purchases:
                 kind, (bought[row], tails[row]) = "purchase,", carted
             else:
@@ -111,7 +111,7 @@ def lines(request: Request, products: int = PRODUCTS) -> Iterator[tuple[int, str
 
 
 def _minutes(rng: random.Random, request: Request) -> Iterator[tuple[datetime, int]]:
-    """Every minute that has rows, with how many: day and night, and days that differ."""
+    """Every minute that has rows, with their number, which depends on the hour and on the day."""
     of_day = [_busyness(minute / 60) for minute in range(1440)]
     days = [rng.uniform(0.85, 1.15) for _ in range(request.days)]
     total, begin = (
@@ -128,7 +128,7 @@ def _minutes(rng: random.Random, request: Request) -> Iterator[tuple[datetime, i
 
 
 def _busyness(hour: float) -> float:
-    """Between the middles of the hours, in a straight line."""
+    """Linear interpolation between the middles of the hours."""
     before = math.floor(hour - 0.5)
     part = hour - 0.5 - before
     return _HOURS[before % 24] * (1 - part) + _HOURS[(before + 1) % 24] * part
@@ -148,10 +148,10 @@ class _Due:
 
 
 class _Sessions:
-    """Those who are in the shop: `tails` are their ends of a row, user and session."""
+    """The sessions in the shop; `tails` are the ends of their rows, user and session."""
 
     def __init__(self, rng: random.Random, request: Request) -> None:
-        # A session that leaves without an event is none: those that are seen have one more than the others.
+        # A session without an event is not seen; so those that are seen have one event more than the average.
         renewed = 1 / (_EVENTS_PER_SESSION - 1)
         self._rng, self._due = rng, _Due(renewed)
         self._users = max(1, request.rows // _EVENTS_PER_USER)
@@ -159,7 +159,7 @@ class _Sessions:
         self.tails = [self._new() for _ in range(max(1, round(a_minute * _SESSION_MINUTES)))]
 
     def renew(self, rows: int) -> None:
-        """Some leave and others come, before so many rows."""
+        """Replace some sessions by new ones, before that many rows."""
         for place in self._rng.choices(range(len(self.tails)), k=self._due.of(rows)):
             self.tails[place] = self._new()
 
@@ -170,7 +170,7 @@ class _Sessions:
 
 
 def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], list[float]]:
-    """The middles of a row, product to price, the most wanted first, and their cumulative weights: a few get most."""
+    """The middles of a row, product to price, the most popular first, and their cumulative weights: a few get most rows."""
     codes = [f"{part}.{rest}" for part, others in _PARTS.items() for rest in others.split()]
     identities = rng.sample(range(2053013550000000000, 2053013569999999999), len(codes) + 300)
     with_code = [f"{identity},{code}" for identity, code in zip(identities, codes, strict=False)]
@@ -180,7 +180,7 @@ def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], lis
     rng.shuffle(brands)
     fame = list(accumulate(1 / (rank + 3) for rank in range(len(brands))))
     no_code, no_brand = _Portion(NO_CODE), _Portion(NO_BRAND)
-    products_found, weights = [], []
+    middles, weights = [], []
     for rank, number in enumerate(rng.sample(range(1_000_000, 60_000_000), products)):
         weight = 1 / (rank + 4)
         category = (
@@ -188,13 +188,13 @@ def product_catalogue(rng: random.Random, products: int) -> tuple[list[str], lis
         )
         brand = "" if no_brand.has(weight) else rng.choices(brands, cum_weights=fame)[0]
         price = 0.0 if rng.random() < 0.003 else min(HIGHEST_PRICE, rng.lognormvariate(5.1, 1.1))
-        products_found.append(f"{number},{category},{brand},{price:.2f},")
+        middles.append(f"{number},{category},{brand},{price:.2f},")
         weights.append(weight)
-    return products_found, list(accumulate(weights))
+    return middles, list(accumulate(weights))
 
 
 class _Portion:
-    """Deals out a portion of the rows among products, although a few of these have most of the rows."""
+    """Chooses products that have that portion of the rows together, although a few products have most rows."""
 
     def __init__(self, portion: float) -> None:
         self._portion, self._all, self._dealt = portion, 0.0, 0.0
@@ -210,7 +210,7 @@ class _Portion:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file to write, packed as its name says; an interrupted one is not left behind."""
+    """The file to write, packed as its name says; an interrupted one is removed."""
     draft = path.with_name(f".{path.name}.part")
     try:
         with draft.open("wb") as raw, contextlib.ExitStack() as stack:
@@ -239,18 +239,18 @@ def write(path: Path, request: Request, products: int = PRODUCTS) -> None:
             bar.at(written)
 
 
-class Unclear(ValueError):
+class RequestRefused(ValueError):
     """A request that cannot be fulfilled."""
 
 
 def _request(rows: str, start: str, days: str, seed: str) -> Request:
     for name, text in (("ROWS", rows), ("DAYS", days), ("SEED", seed)):
         if not (text.isascii() and text.isdigit()) or (name != "SEED" and int(text) < 1):
-            raise Unclear(f"{name}={text} is not a number. Use for example ROWS=10000000 DAYS=30 SEED=1.")
+            raise RequestRefused(f"{name}={text} is not a number. Use for example ROWS=10000000 DAYS=30 SEED=1.")
     try:
         return Request(int(rows), date.fromisoformat(start), int(days), int(seed))
     except ValueError:
-        raise Unclear(f"START={start} is not a date. Use for example START=2019-11-01.") from None
+        raise RequestRefused(f"START={start} is not a date. Use for example START=2019-11-01.") from None
 
 
 def main(arguments: list[str] | None = None, products: int = PRODUCTS) -> int:
@@ -267,16 +267,21 @@ def main(arguments: list[str] | None = None, products: int = PRODUCTS) -> int:
     try:
         request = _request(given.rows, given.start, given.days, given.seed)
         if not given.file or path.exists():
-            raise Unclear(f"FILE={given.file} is there already, or no name. Name a new file: .csv, .csv.gz or .zip.")
+            raise RequestRefused(
+                f"FILE={given.file} already exists, or is empty. Name a new file: .csv, .csv.gz or .zip."
+            )
         write(path, request, products)
-    except Unclear as error:
+    except RequestRefused as error:
         print(f"No file written. {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"No file written. {path}: {error.strerror}. Name a folder that is there, with room.", file=sys.stderr)
+        print(
+            f"No file written. {path}: {error.strerror}. Name an existing folder on a disk with free space.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Nothing is left of the file.", file=sys.stderr)
+        print("\nStopped. The unfinished file was removed.", file=sys.stderr)
         return 130
     print(f"{path}: {request.rows:,} rows of {request.days} days from {request.start}, {path.stat().st_size:,} bytes.")
     return 0

@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _warm_up(world: World, spark) -> None:
-    """Runs of live minutes, as a driver has had them that meets a backlog."""
+    """Run some live minutes: a driver that meets a backlog is warm."""
     for _ in range(3):
         _write(world.pipeline, _now(), minutes=10, rows=10 * LIVE_ROWS)
         cpu = _cpu_seconds()

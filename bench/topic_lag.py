@@ -36,7 +36,7 @@ class Sample:
 
 
 def lags(samples: Sequence[Sample]) -> list[float]:
-    """For each look the seconds until what it saw sent was committed; looks that nobody has seen committed are left out."""
+    """For each look, the seconds until all that was sent before it was committed; looks without such a time are left out."""
     seconds_behind = []
     for number, look in enumerate(samples):
         if not look.ends:  # one after the last look, to see it committed
@@ -75,7 +75,10 @@ def main() -> int:
     args = parser.parse_args()
     os.environ.update(environment.read())
     if not ingest_mode():
-        print("No topic is followed here: MINUTEMARK_INGEST is empty.", file=sys.stderr)
+        print(
+            "No topic is followed here: MINUTEMARK_INGEST is empty. Set it to dag or connect, and start the stack again.",
+            file=sys.stderr,
+        )
         return 1
     try:
         samples = list(_samples(pipelines.get(args.pipeline), args.seconds))
@@ -84,7 +87,10 @@ def main() -> int:
         return 1
     looks, seconds = [sample for sample in samples if sample.ends], sorted(lags(samples))
     if not seconds:
-        print("Nothing was committed: does anybody follow the topic?", file=sys.stderr)
+        print(
+            "Nothing was committed. Start the stack, or unpause the DAG <pipeline>_ingest, and try again.",
+            file=sys.stderr,
+        )
         return 1
     moved = sum(looks[-1].ends.values()) - sum(looks[0].ends.values())
     print(

@@ -1,10 +1,10 @@
 """A history of any length at full speed: `make volume FILE=2019-Nov.csv.gz` (PIPELINE=ecommerce; see `make shop-file`).
 
 Starts throw-away stores, imports the file as `./minutemark import` does, processes the backlog as the minute DAG does, run after
-run, and verifies all of it. Prints the rows per second of each million at import and of each batch, what the steps of
-a batch took, and the most memory that all processes had together.
+run, and verifies all of it. Prints the rows per second of each million at import and of each batch, how long the steps of
+a batch took, and the peak memory of all processes together.
 
-The hours of the shop are then compared to the cent with sums that know nothing of the project but the file's columns.
+The hours of the shop are then compared to the cent with plain sums over the file's columns.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def main() -> int:
             os.environ |= {**server, **node, **connections.spark(MASTER), "MINUTEMARK_INGEST": ""}
             set_up()
             rows = _import(pipeline, args.file)
-            memory.say("import")
+            memory.report("import")
             _catch_up(World("volume", pipeline, server), passwords, rows)
-            memory.say("catch-up")
+            memory.report("catch-up")
             report = verify([pipeline], patience=0)
             print(report)
             same = _same_hours(args.file) if pipeline.name == "ecommerce" else True
@@ -120,7 +120,7 @@ def _merged_rows() -> int:
 
 
 class Memory:
-    """The most that this process and all that it started had resident at one look."""
+    """The peak memory of this process and its children, measured every few seconds."""
 
     def __enter__(self) -> Memory:
         self._most, self._over = 0, threading.Event()
@@ -132,7 +132,7 @@ class Memory:
         self._over.set()
         self._thread.join()
 
-    def say(self, until: str) -> None:
+    def report(self, until: str) -> None:
         print(f"  most memory until the end of the {until}: {self._most / 2**30:.2f} GiB", flush=True)
 
     def _follow(self) -> None:
@@ -150,7 +150,7 @@ def _resident(process: psutil.Process) -> int:
 
 
 def _same_hours(file: Path) -> bool:
-    """Whether views and revenue of every hour are what the file says, by the plainest means."""
+    """Whether views and revenue of every hour equal plain sums over the file's rows."""
     from_file: dict[str, list] = defaultdict(lambda: [0, Decimal(0)])
     with gzip.open(file, "rt", newline="") if file.suffix == ".gz" else file.open(newline="") as lines:
         for row in csv.DictReader(lines):

@@ -1,6 +1,6 @@
 """A lake of some size with a warehouse of its own, and a run of the pipeline in it: what the DAG's tasks do, without Airflow.
 
-Airflow's share of a run, some seconds, does not know how large a lake is: it would only hide what grows.
+Airflow's share of a run, some seconds, does not depend on the size of the lake: it would only hide the cost that does.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ class World:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[Pipeline]:
-        """Meanwhile the pipeline and the connections are this world's."""
+        """Set the pipeline and the connections of this process to this world's; the next world replaces them."""
         os.environ.update(self.variables)
         pipelines.all_pipelines()[self.pipeline.name] = self.pipeline
         yield self.pipeline
 
     def touch(self, minutes: Sequence[datetime]) -> None:
-        """Say that these minutes were written."""
+        """Mark these minutes as changed in the change log."""
         with self.entered() as pipeline, lake(LAKE_WRITER) as session:
             change_log.touch(session, pipeline.lake_table, minutes)
 
     def settle(self) -> None:
-        """As if all that was touched had been touched long before it was read: it is not read once more."""
+        """Mark all minutes that were read as settled, so that they are not read once more."""
         with self.entered(), warehouse(WAREHOUSE_ETL) as conn:
             cursor = conn.cursor()
             cursor.execute(
@@ -92,7 +92,9 @@ class World:
             finally:
                 shutil.rmtree(submitted.dir)
             if status:
-                raise RuntimeError(f"The Spark job of batch {batch_id} in {self.name} answered with {status}.")
+                raise RuntimeError(
+                    f"The Spark job of batch {batch_id} in {self.name} ended with status {status}; its log is above."
+                )
             steps["submit"] = job_started - started - steps["open"]
             steps |= self._publish(batch_id)
             return Timing(time.perf_counter() - started, job_seconds, len(batch.minutes), steps)

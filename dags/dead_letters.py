@@ -28,7 +28,7 @@ def consume_dead_letters() -> None:
     for pipeline in pipelines.all_pipelines().values():
         hook = FollowerHook(with_dead_letters(pipeline), DEAD_LETTERS)
         try:
-            print(ingest_dead_letters(pipeline, hook.get_consumer, seconds=30))  # what is left, the next run consumes
+            print(ingest_dead_letters(pipeline, hook.get_consumer, seconds=30))  # the next run consumes the rest
         except Exception as error:  # one pipeline's missing table or topic must not stop the others
             print(f"{pipeline.name}: {error}")
             errors.append(error)

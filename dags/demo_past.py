@@ -46,12 +46,12 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
             from include.warehouse.session import warehouse
 
             if hosts := foreign_hosts():
-                raise AirflowSkipException(f"No demo events: {', '.join(hosts)} is not a store of the demo's own.")
+                raise AirflowSkipException(f"No demo events were sent: these stores are external: {', '.join(hosts)}.")
             with lake() as session:
                 now = clock(session)
             with warehouse() as conn:
                 if past.has_past(conn, pipeline, now):
-                    raise AirflowSkipException(f"{pipeline.name} has events of more than an hour ago already.")
+                    raise AirflowSkipException(f"{pipeline.name} already has events that are more than an hour old.")
             import_demo_dimensions(pipeline)
             print(f"Sent {past.send_past(pipeline, now)} events of the past.")
 

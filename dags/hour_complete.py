@@ -46,7 +46,7 @@ if os.environ.get("MINUTEMARK_EXAMPLES") == "1":
             schedule=PartitionedAssetTimetable(assets=hours_asset(pipeline.name)),
             start_date=START,
             catchup=False,
-            max_active_runs=1,  # the hours of a backfill one after the other
+            max_active_runs=1,  # the hours of a backfill run one after the other
             dagrun_timeout=timedelta(minutes=10),
             default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=10)},
             on_failure_callback=NotifyFailedRun(),

@@ -113,7 +113,7 @@ if os.environ.get(SETTING):
                 if os.environ.get(BIGQUERY):
                     tasks.append(load_into_bigquery(pipeline.name))
                 chain(*tasks)
-                # A run is judged by its last task. This one runs nothing, and fails the run if any other has failed.
+                # The last task decides the state of a run. This one does nothing, and fails with any of the others.
                 tasks >> EmptyOperator(task_id="all_succeeded", execution_timeout=timedelta(minutes=1))
             globals()[dag.dag_id] = dag
             with lakehouse_dag(pipeline, "lakehouse_upkeep", "35 * * * *") as dag:

@@ -70,7 +70,7 @@ def operation_dag(name: str, timeout: timedelta, doc_md: str) -> DAG:
 
 
 def run_operation(name: str, params: Mapping, dag_run, ti=None) -> None:
-    """Print the result of a command, and fail if there is a problem. Only failures that may pass are tried again."""
+    """Print the result of a command, and fail if there is a problem. Only temporary failures are retried."""
     from airflow.sdk.exceptions import AirflowFailException
 
     from include.errors import MinutemarkError
@@ -91,7 +91,7 @@ def run_operation(name: str, params: Mapping, dag_run, ti=None) -> None:
 
 @task(execution_timeout=timedelta(hours=12))  # a file of any size; an interrupted import resumes
 def import_rows(params=None, dag_run=None) -> None:
-    """Reads files of its folder only."""
+    """Import files, but only from the folder MINUTEMARK_IMPORT_ROOT."""
     import contextlib
 
     from airflow.sdk.exceptions import AirflowFailException
@@ -130,7 +130,7 @@ def check_pools(ti=None) -> None:
 
 
 def housekeeping_task(step: str, what: str):
-    """The task of that name; its documentation is `what` it removes."""
+    """The task of that step; `what` it does is its documentation."""
 
     @task(task_id=step, execution_timeout=timedelta(hours=2), doc_md=what)
     def run_housekeeping(params=None) -> None:
@@ -259,7 +259,7 @@ with DAG(
     tags=["minutemark", "operations"],
     params=form("housekeeping"),
     dagrun_timeout=timedelta(hours=6),
-    max_active_tasks=1,  # it has a day for it, and the minute DAGs need the cores
+    max_active_tasks=1,  # it has all day, and the minute DAGs need the cores
     **SETTINGS,
 ):
     for step, what in HOUSEKEEPING.items():

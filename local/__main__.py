@@ -130,7 +130,7 @@ def pipeline(arguments: argparse.Namespace) -> int:
     return 0
 
 
-OPERATIONS = (tableau,)  # each reads its own arguments
+WITH_OWN_ARGUMENTS = (tableau,)  # the tool itself reads them
 
 
 def _use_connections(what: str) -> None:
@@ -145,19 +145,19 @@ def _use_connections(what: str) -> None:
 def clean(arguments: argparse.Namespace) -> int:
     from local import supervisor
 
-    doomed = [LOCAL] if arguments.all else [DATA, AIRFLOW_HOME, LOGS, RUN, ENV_FILE]
-    doomed = [path for path in doomed if path.exists()]
-    if not doomed:
+    paths = [LOCAL] if arguments.all else [DATA, AIRFLOW_HOME, LOGS, RUN, ENV_FILE]
+    paths = [path for path in paths if path.exists()]
+    if not paths:
         say("Nothing to delete.")
         return 0
-    names = ", ".join(os.path.relpath(path, ROOT) for path in doomed)
+    names = ", ".join(os.path.relpath(path, ROOT) for path in paths)
     if not arguments.force:
         if not sys.stdin.isatty():
             raise Problem("make clean", "it asks for confirmation, but there is no terminal", "Run: make clean FORCE=1")
         if input(f"Stop everything and delete {names}, with all data? [y/N] ").strip().lower() not in ("y", "yes"):
             return 1
     supervisor.shut_down()
-    for path in doomed:
+    for path in paths:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     say(f"Deleted {names}.")
     return 0
@@ -183,8 +183,8 @@ def _parser() -> argparse.ArgumentParser:
     followed.add_argument("--no-follow", action="store_true")
     command(cloud_function, help="write the source folder of the Cloud Function")
     command(pipeline, help="create a new pipeline from a working skeleton").add_argument("--name", default="")
-    for operation in OPERATIONS:
-        command(operation, add_help=False)
+    for function in WITH_OWN_ARGUMENTS:
+        command(function, add_help=False)
     cleaned = command(clean, help="delete local data")
     cleaned.add_argument("--force", action="store_true")
     cleaned.add_argument("--all", action="store_true")
@@ -194,8 +194,8 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     parser = _parser()
     arguments, arguments.rest = parser.parse_known_args()
-    if arguments.rest and arguments.function not in OPERATIONS:
-        parser.error(f"unknown: {' '.join(arguments.rest)}")
+    if arguments.rest and arguments.function not in WITH_OWN_ARGUMENTS:
+        parser.error(f"unknown arguments: {' '.join(arguments.rest)}")
     try:
         return arguments.function(arguments)
     except MinutemarkError as error:

@@ -47,7 +47,7 @@ class Airflow:
             self._send("PATCH", f"/api/v2/connections/{urllib.parse.quote(conn_id)}", body)
 
     def get(self, path: str) -> dict:
-        """What any other page of the API server answers, such as one of a plugin."""
+        """The JSON of any other path of the API server, such as a plugin's."""
         return self._send("GET", path)
 
     def dags(self) -> dict[str, bool]:
@@ -60,7 +60,7 @@ class Airflow:
                 return dags
 
     def import_errors(self) -> dict[str, str]:
-        """The last line of the error of each file that can't be imported."""
+        """The last line of the error of each file that cannot be imported."""
         response = self._send("GET", "/api/v2/importErrors?limit=20")
         return {error["filename"]: error["stack_trace"].strip().splitlines()[-1] for error in response["import_errors"]}
 
@@ -80,7 +80,7 @@ class Airflow:
         return self._send("POST", f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns", body)["dag_run_id"]
 
     def backfill(self, dag_id: str, start: datetime, end: datetime, *, again: bool = True) -> int:
-        """Make runs of the intervals that begin from `start` to `end` (UTC), also of those that have one; returns its id."""
+        """Make runs of the intervals that begin from `start` to `end` (UTC), even if they have one; returns its id."""
         body = {
             "dag_id": dag_id,
             "from_date": f"{start.isoformat()}Z",

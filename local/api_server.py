@@ -1,4 +1,4 @@
-"""A real API server of Airflow with this project's DAGs and plugin, whose connections stand in its own database."""
+"""A real API server of Airflow with this project's DAGs and plugin, whose connections are in its own database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Site:
     passwords: Mapping[str, str]
 
     def token(self, user: str) -> str:
-        """What logging in as that user gives."""
+        """The token of a login as that user."""
         return self.send("POST", "/auth/token", {"username": user, "password": self.passwords[user]})["access_token"]
 
     def send(
@@ -49,7 +49,7 @@ class Site:
 def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str]) -> Iterator[Site]:
     """A server in that folder, for tests and benchmarks; `users` are names with roles.
 
-    `connections` are variables AIRFLOW_CONN_<ID>, which it does not get as such.
+    `connections` are variables AIRFLOW_CONN_<ID>; they are stored in its database, not in its environment.
     """
     port = free_port()
     stored = {name.removeprefix("AIRFLOW_CONN_").lower(): json.loads(value) for name, value in connections.items()}
@@ -109,6 +109,6 @@ def site(folder: Path, connections: Mapping[str, str], users: Mapping[str, str])
 
 def _require_end(process: Child) -> None:
     if process.alive():
-        raise BlockingIOError("it is still at work")
+        raise BlockingIOError("it is still running")
     if process.exit_code:
-        raise RuntimeError(f"It failed:\n{process.log.read_text()[-5000:]}")
+        raise RuntimeError(f"Airflow's database could not be prepared:\n{process.log.read_text()[-5000:]}")

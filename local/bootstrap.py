@@ -28,7 +28,7 @@ LOCK = ROOT / "local" / "requirements.lock"
 LAKEHOUSE_LOCK = ROOT / "include" / "lakehouse" / "requirements.lock"
 BIGQUERY_LOCK = ROOT / "include" / "bigquery" / "requirements.lock"
 JAVA_VERSION = 17
-# The versions the lock was made for, the better one first: 3.12 is what the Airflow image runs.
+# The versions the lock was made for, the preferred one first: 3.12 is what the Airflow image runs.
 PYTHONS = ("3.12", "3.11")
 UV_VERSION = "0.13.9"
 # Without a plugin version in the pom Maven takes whatever is newest.
@@ -113,13 +113,13 @@ def _is_there(sign: str) -> bool:
 
 
 def install_packages() -> None:
-    """Install missing OS packages as root, saying so; anyone else gets the one command as a Problem."""
+    """Install missing OS packages if run as root. Other users get the command that installs them, as a Problem."""
     if missing := missing_packages():
         install(missing)
 
 
 def install(missing: list[str]) -> None:
-    """These OS packages, in the same way."""
+    """Install these OS packages, in the same way."""
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if not shutil.which("apt-get"):
         raise Problem(
@@ -171,7 +171,7 @@ def install_environment() -> None:
 
 
 def install_optional() -> None:
-    """What the lakehouse and BigQuery need in addition, where a setting turns them on; only when their lock changed."""
+    """What the lakehouse and BigQuery need in addition, if a setting turns them on; only when their lock changed."""
     declared = {**env_file.read(ROOT / ".env"), **os.environ}
     if declared.get("MINUTEMARK_LAKEHOUSE"):
         install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
@@ -203,7 +203,7 @@ def install_beside(folder: Path, lock: Path, what: str, size: str) -> None:
         for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
             done = subprocess.run([str(uv), *command], env=offline)  # shows its own progress
             if done.returncode != 0:
-                problem = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; its reason stands above"
+                problem = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; the lines above say why"
                 raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
         stamp.write()
 
@@ -241,7 +241,7 @@ def install_stores() -> None:
 
 
 def _replace_jars(fresh: Path, folder: Path) -> None:
-    """Move the jars of `fresh` into `folder`; those that were not among them go, what else is there stays."""
+    """Move the jars of `fresh` into `folder`; delete its other jars, and keep all other files."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {jar.name for jar in fresh.glob("*.jar")}
     for old in folder.glob("*.jar"):
@@ -253,7 +253,7 @@ def _replace_jars(fresh: Path, folder: Path) -> None:
 
 
 def _run_maven(command: list[str], what: str) -> None:
-    """Run Maven; say how many files it has fetched now and then, since a cold cache takes minutes."""
+    """Run Maven, and print how many files it has fetched now and then: with a cold cache it takes minutes."""
     home = find_java_home()
     env = {**os.environ, "JAVA_HOME": home} if home else None
     fetched, output = 0, []
@@ -278,7 +278,9 @@ def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> No
 def _network_remedy() -> str:
     free = shutil.disk_usage(ROOT).free / 1e9
     if free < 3:
-        return f"The disk has only {free:.1f} GB left: make room (3 GB are enough), then run the same command again."
+        return (
+            f"The disk has only {free:.1f} GB left. Free up space (3 GB are enough), then run the same command again."
+        )
     return "Read the message above. If the network failed, run the same command again. Completed downloads are kept."
 
 
@@ -298,7 +300,7 @@ class Stamp:
 
 
 def set_up() -> None:
-    """Everything, the slow ones side by side. Raises Problem."""
+    """All steps, the slow ones in parallel. Raises Problem."""
     if find_java_home() is None and not shutil.which("apt-get"):
         raise Problem("Java", f"Java {JAVA_VERSION} not found", f"Install Java {JAVA_VERSION} or set JAVA_HOME to one.")
     LOCAL.mkdir(exist_ok=True)
@@ -306,13 +308,13 @@ def set_up() -> None:
         find_python()
         install_packages()
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            works = [
+            installs = [
                 pool.submit(install_environment),
                 pool.submit(install_stores),
                 pool.submit(install_jars, ROOT / "include" / "spark" / "pom.xml", SPARK_JARS, "jars for Spark"),
             ]
-            for work in works:
-                work.result()
+            for install_step in installs:
+                install_step.result()
         install_optional()
 
 

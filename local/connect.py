@@ -106,7 +106,7 @@ def has_compiler() -> bool:
 def wait_until_ready(
     worker: Worker, login: str, *, seconds: float = 90, alive: Callable[[], bool] = lambda: True, log: str = ""
 ) -> None:
-    """Return when the worker takes connectors of this login, `name:password`. Raises Problem when it does not."""
+    """Return when the worker accepts this login, `name:password`. Raises Problem when it does not."""
     connect = Connect(worker.url, login, timeout=10)
     what = f"Kafka Connect on {worker.url}"
     waiting.until(connect.names, what=what, seconds=seconds, errors=(OSError,), alive=alive, log=log)

@@ -27,11 +27,11 @@ FOLDER = ROOT / "dashboards" / "superset"
 LOCK = FOLDER / "requirements.lock"
 HOME = DATA / "superset"
 SECRETS = HOME / "secrets.json"
-SUPERSETS_OWN = ("MINUTEMARK_", "SUPERSET", "AIRFLOW", "PYTHON", "FLASK")  # not inherited from the caller
+NOT_INHERITED = ("MINUTEMARK_", "SUPERSET", "AIRFLOW", "PYTHON", "FLASK")
 
 
 def start() -> None:
-    """Everything up to boards that answer. Raises Problem."""
+    """Install and start Superset, and return when its boards answer. Raises Problem."""
     if not supervisor.running():
         raise Problem("make dashboards", "the stack is not running", "Run `make run` or `make services` first.")
     _require_views()
@@ -92,7 +92,7 @@ def environment_of_superset(environ: Mapping[str, str] = os.environ) -> dict[str
     known, own = environment.read(), own_secrets()
     bi = "AIRFLOW_CONN_WAREHOUSE_BI"
     inherited = environment.inherited(environ)
-    kept = {name: value for name, value in inherited.items() if not name.startswith(SUPERSETS_OWN)}
+    kept = {name: value for name, value in inherited.items() if not name.startswith(NOT_INHERITED)}
     return {
         **kept,
         bi: known[bi],
@@ -101,7 +101,7 @@ def environment_of_superset(environ: Mapping[str, str] = os.environ) -> dict[str
         "SUPERSET_HOME": str(HOME),
         "SUPERSET_CONFIG_PATH": str(FOLDER / "superset_config.py"),
         "FLASK_APP": "superset.app:create_app()",
-        # `now` in time ranges is the process's own, and the columns they go by are in UTC.
+        # `now` in time ranges is in the time zone of the process, and time columns are in UTC.
         "TZ": "UTC",
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{SUPERSET / 'venv' / 'bin'}:{environ.get('PATH', os.defpath)}",
@@ -110,7 +110,7 @@ def environment_of_superset(environ: Mapping[str, str] = os.environ) -> dict[str
 
 
 def _require_views() -> None:
-    """A warehouse of before the boards has no views for them."""
+    """A warehouse that was set up by a version without boards lacks their views."""
     import MySQLdb
 
     with warehouse.reader() as connection:
@@ -123,7 +123,7 @@ def _require_views() -> None:
 
 
 def _require_answers(url: str, password: str) -> None:
-    """Ask each dataset as a board would: that Superset is up says nothing about its way to the warehouse."""
+    """Query each dataset as a board does: a Superset that is up may still not reach the warehouse."""
     login = {"username": ACCOUNT, "password": password, "provider": "db"}
     token = _answer("its login", "POST", f"{url}/api/v1/security/login", login)["access_token"]
     count = {"expressionType": "SQL", "sqlExpression": "COUNT(*)", "label": "rows"}
@@ -143,7 +143,7 @@ def _answer(what: str, method: str, url: str, body: Mapping | None = None, token
         text = error.read().decode(errors="replace")[:500]
         raise Problem(
             "Superset",
-            f"{what} answers {error.code}: {text}",
+            f"{what} returned {error.code}: {text}",
             "If a view or a permission is missing, run `./minutemark schema` and `make dashboards` again. Otherwise read "
             f"{supervisor.log_of(SERVER)}.",
         ) from error

@@ -1,8 +1,8 @@
 """The environment of the local stack: `.local/env` for a shell or `astro dev start --standalone`, and Airflow's own.
 
-`.local/env` is made at first start with fresh passwords and kept. Connections that the user's environment brings win:
+`.local/env` is made at first start with fresh passwords and kept. Connections in the user's environment take precedence:
 with AIRFLOW_CONN_WAREHOUSE_ETL and _BI set (and _ADMIN, where the schema's owner is another account) no warehouse is
-started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka. Without a
+started; the same for LAKE_READER and _WRITER (and _ADMIN) with Cassandra, and for KAFKA_DEFAULT with Kafka. Without an
 ingest mode (MINUTEMARK_INGEST set, and empty) no Kafka is started either.
 """
 
@@ -45,7 +45,7 @@ _OF_THE_TERMINAL = re.compile(
     r"|(_|COLUMNS|DETACH|DISPLAY|EDITOR|EVENTS|LINES|LS_COLORS|MAIL|MFLAGS|OLDPWD|PAGER|PROMPT_COMMAND|PS1|PWD|SHLVL|STY"
     r"|VISUAL|WINDOWID)$"
 )
-# What decides how the stack works: only these restart a program. Terminals differ in too many others to list.
+# What decides how the stack works: only these restart a program. Terminals differ in too many other variables to list.
 _COMPARED = re.compile(
     r"(AIRFLOW|AWS_|AZURE_|BIGQUERY_|FLASK|GOOGLE_|JAVA_|LC_|MINUTEMARK_|OPENLINEAGE|OTEL_|PYSPARK|REQUESTS_CA|SPARK|SSL_|SUPERSET)"
     r"|(HOME|LANG|TMPDIR|TZ|.*_PROXY|.*_proxy)$"
@@ -67,7 +67,7 @@ class Environment:
 
     @property
     def is_all_local(self) -> bool:
-        """Whether both stores and the broker are those that `make run` starts: only they get demo events unasked."""
+        """Whether both stores and the broker are those that `make run` starts: only they get demo events by default."""
         return not (self.external_lake or self.external_warehouse or self.external_kafka)
 
 
@@ -119,7 +119,7 @@ def prepare(ports: Mapping[str, int], environ: Mapping[str, str] = os.environ) -
 
 
 def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Place and catalog of the lakehouse, where it is on: a folder and a database of this machine, or the user's own."""
+    """Place and catalog of the lakehouse, if it is on: a folder and a database of this machine, or the user's own."""
     place = _declared(environ).get(lakehouse.SETTING)
     if not place:
         return {}
@@ -134,13 +134,13 @@ def _lakehouse(ports: Mapping[str, int], passwords: Mapping[str, str], environ: 
 
 
 def _bigquery(ports: Mapping[str, int], known: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The dataset of the lakehouse's counts, where there is one: in an emulator of this machine, or the user's own."""
+    """The dataset of the lakehouse's counts, if it is set: in an emulator of this machine, or the user's own."""
     declared = _declared(environ)
     if not declared.get(bigquery.SETTING):
         return {}
     if not declared.get(lakehouse.SETTING):
         problem = f"{bigquery.SETTING} is set, but not {lakehouse.SETTING}"
-        raise Problem("BigQuery", problem, f"Set {lakehouse.SETTING} too: what is loaded are counts of the lakehouse.")
+        raise Problem("BigQuery", problem, f"Set {lakehouse.SETTING} too: BigQuery gets counts of the lakehouse.")
     if bigquery_emulator.is_local(declared):
         return emulator(ports, known.get(bigquery_emulator.TOKEN) or _key()).variables()
     try:
@@ -155,7 +155,7 @@ def _declared(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def emulator(ports: Mapping[str, int], token: str) -> bigquery_emulator.Emulator:
-    """The stack's emulator of BigQuery, which `make run` starts where it is wanted."""
+    """The stack's emulator of BigQuery, which `make run` starts if it is wanted."""
     return bigquery_emulator.Emulator(home=DATA / bigquery_emulator.NAME, port=ports["BIGQUERY_PORT"], token=token)
 
 
@@ -185,7 +185,9 @@ def _known_passwords(known: Mapping[str, str]) -> dict[str, str]:
     try:
         return json.loads(known.get("MINUTEMARK_PASSWORDS", "{}"))
     except ValueError:
-        raise Problem(str(ENV_FILE), "its passwords are unreadable", "Restore the file, or run `make clean`.") from None
+        raise Problem(
+            str(ENV_FILE), "its MINUTEMARK_PASSWORDS is not JSON", "Restore the file, or run `make clean`."
+        ) from None
 
 
 def _external_connections(environ: Mapping[str, str], conn_ids: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Sources, state, ports and settings of a stack that shares nothing with others: for tests and benchmarks.
 
-Nothing of the project is imported at the top: a module that is imported before there is a copy stays the original.
+Nothing of the project is imported at the top: a module that is imported before the copy exists stays the original.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def isolate(folder: Path) -> Path:
 
     Returns the folder of the state.
     """
-    from local.process import free_port  # of the copy, where there is one
+    from local.process import free_port  # of the copy, if there is one
 
     for name in [name for name in os.environ if name.startswith(("AIRFLOW", "MINUTEMARK_")) and name not in _KEPT]:
         del os.environ[name]

@@ -78,7 +78,7 @@ def _duration(seconds: float) -> str:
 def watch(note: str, rows: int = 12, interval: float = 1.0) -> None:
     """Show the table until the process is interrupted or the stack is stopped in another terminal.
 
-    A warehouse that is away for a moment is reported, no more.
+    If the warehouse does not answer, the problem is shown, and the next poll tries again.
     """
     stop = threading.Event()
     with Live(refresh_per_second=4) as live:

@@ -23,7 +23,7 @@ def answer(request: urllib.request.Request, seconds: float) -> dict:
 
 
 def opened(request: urllib.request.Request | str, seconds: float) -> bytes:
-    """Its answer, whatever it is. Raises OSError."""
+    """The bytes of its answer. Raises OSError."""
     # No proxy stands between us and the loopback interface.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=seconds) as response:

@@ -1,6 +1,6 @@
-"""Airflow's own past on this machine: a program of the supervisor that removes runs and task logs of long ago, once a day.
+"""Removes old runs and task logs of the local Airflow once a day, as a program of the supervisor.
 
-A task could not do it: Airflow lets no task reach its database.
+A task could not do it: Airflow gives tasks no access to its database.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def remove_old_logs(folder: Path, now: datetime) -> int:
     """Remove log files without writes for KEPT, and folders that are then empty; returns how many files."""
     oldest = (now - KEPT).timestamp()
     removed = 0
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+    for path in sorted(folder.rglob("*"), reverse=True):  # the contents of a folder before the folder
         with contextlib.suppress(OSError):  # being written to, or gone meanwhile
             if path.is_symlink():
                 continue

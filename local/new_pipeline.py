@@ -1,7 +1,7 @@
 """`make pipeline NAME=…`: the files of a new pipeline, copied from local/skeleton, where `skeleton` stands for its name.
 
-What is refused is refused before anything is written. The declaration is written last, because it makes the pipeline
-exist for all that goes through the registry.
+All checks come before the first file is written. The declaration is written last, because it adds the pipeline to the
+registry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LIMITS = (
     ("the id of a DAG", "{}_demo_traffic", 250),
 )
 LONGEST = min(most - len(form.format("")) for _, form, most in _LIMITS)
-SHORTEST = 3  # one looks for it in logs and texts, and a letter is in all of them
+SHORTEST = 3  # a shorter name cannot be searched for in logs and texts
 
 _OCCUPIED = {
     "control": "include/sql/control holds what all pipelines share",
@@ -56,7 +56,7 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
 
 
 def next_steps(name: str, files: list[Path]) -> str:
-    """What its author reads."""
+    """The next steps of its author."""
     listed = "\n".join(f"  {path}" for path in sorted(files))
     return f"""Created the pipeline {name}. It counts and sums sales and refunds per hour of event_time:
 {listed}

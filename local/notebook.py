@@ -1,7 +1,7 @@
 """`make notebook`: JupyterLab with the notebooks of notebooks/, on the stores of a running stack, until Ctrl-C.
 
-It has a Python environment of its own. Of the connections it sees the two that only read, in its environment; a user who
-opens it needs the token that it makes and prints.
+It has a Python environment of its own. Its environment contains only the two read-only connections. Opening it
+requires the token that it creates and prints.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_INHERITED = ("MINUTEMARK_", "AIRFLOW", "PYTHON", "PYSPARK", "SPARK", "JUPYTE
 
 
 def start() -> None:
-    """Become JupyterLab. Raises Problem."""
+    """Replace this process with JupyterLab. Raises Problem."""
     if not supervisor.running():
         raise Problem("make notebook", "the stack is not running", "Run `make run` or `make services` first.")
     bootstrap.install_beside(JUPYTER, LOCK, "JupyterLab's environment", "about 100 packages, a minute the first time")
@@ -45,13 +45,13 @@ def runtime() -> Path:
 
 
 def command(port: int) -> list[str]:
-    """What starts it; nothing of it is secret."""
+    """What starts it; nothing in it is secret."""
     options = [f"--config={FOLDER / 'jupyter_server_config.py'}", f"--ServerApp.port={port}"]
     return [str(JUPYTER / "venv" / "bin" / "jupyter-lab"), *options]
 
 
 def environment_of_jupyter(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What it and its kernels see: the project, Java, and of the connections in `known` those that only read."""
+    """What it and its kernels see: the project, Java, and the read-only ones of the connections in `known`."""
     kept = {name: value for name, value in environ.items() if not name.startswith(NOT_INHERITED)}
     readers = {connections.variable(conn_id): known[connections.variable(conn_id)] for conn_id in READERS}
     return {

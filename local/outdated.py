@@ -1,4 +1,4 @@
-"""`make outdated`: which pinned packages, locks and jars are behind. It changes nothing.
+"""`make outdated`: which pinned packages, locks and jars are outdated. It changes nothing.
 
 uv and Maven look the versions up, each where it is configured to download from. Of jars, servers among them, only versions
 of the same major version are listed. Images are not: their tags are in Dockerfile and docker-compose.override.yml.
@@ -25,7 +25,7 @@ _PREVIEW = r"(?i).*[.-](alpha|beta|rc|m|preview|snapshot)[.-]?\d*"
 
 
 class Update(NamedTuple):
-    """What is behind, and the version that there is."""
+    """An outdated package, and its newest version."""
 
     name: str
     pinned: str
@@ -40,7 +40,7 @@ def pins(text: str) -> dict[str, str]:
     return {name.lower().replace("_", "-"): version for name, version in _PIN.findall(text)}
 
 
-def behind(pinned: Mapping[str, str], newest: Mapping[str, str]) -> list[Update]:
+def outdated(pinned: Mapping[str, str], newest: Mapping[str, str]) -> list[Update]:
     """The packages whose version is not the newest one."""
     return [
         Update(name, version, newest[name])
@@ -55,14 +55,14 @@ def of_maven(output: str) -> list[Update]:
 
 
 def listed() -> Iterator[tuple[Path, list[Update]]]:
-    """Each file with what is behind in it. Raises Problem."""
+    """Each file with its outdated packages. Raises Problem."""
     for file in _files("requirements.in", "requirements.txt"):
         if pinned := pins(file.read_text()):
-            yield file, behind(pinned, pins(_uv("--no-deps", "-", given="\n".join(pinned))))
+            yield file, outdated(pinned, pins(_uv("--no-deps", "-", given="\n".join(pinned))))
     for lock in _files("requirements.lock"):
         source = next(path for path in map(lock.with_suffix, (".in", ".txt")) if path.exists())
         newest = _uv("--universal", "--python-version", "3.11", "--upgrade", str(source))
-        yield lock, behind(pins(lock.read_text()), pins(newest))
+        yield lock, outdated(pins(lock.read_text()), pins(newest))
     for pom in _files("pom.xml", "*-pom.xml"):
         yield pom, of_maven(_maven(pom))
 
@@ -96,7 +96,7 @@ def _output(command: list[str], what: str, given: str | None = None) -> str:
 def main() -> int:
     try:
         for file, updates in listed():
-            print(f"{file.relative_to(ROOT)}{'' if updates else ': nothing is behind'}", *updates, sep="\n", flush=True)
+            print(f"{file.relative_to(ROOT)}{'' if updates else ': up to date'}", *updates, sep="\n", flush=True)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2

@@ -6,7 +6,7 @@ from include.errors import MinutemarkError
 
 
 class Problem(MinutemarkError):
-    """Something that the person at the keyboard can put right."""
+    """Something that the user of the command can fix."""
 
     def __init__(self, where: str, found: str, remedy: str) -> None:
         super().__init__(where, found, remedy)

@@ -49,7 +49,7 @@ class Child:
         return self._process.wait()
 
     def stop(self, seconds: float = 30) -> None:
-        """End it: politely, then not."""
+        """Terminate it, and kill it if it has not ended after that time."""
         if not self.alive():
             return
         self._process.terminate()

@@ -1,4 +1,4 @@
-"""What a person sees while things are done: a line when a step begins, one with its seconds when it has ended."""
+"""Progress on the terminal: a line when a step begins, and one with its duration when it ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _lock = threading.Lock()
 
 
 def say(line: str) -> None:
-    """Print one line at once, whole, whichever thread says it."""
+    """Print one whole line at once, from any thread."""
     with _lock:
         print(line, file=sys.stderr, flush=True)
 

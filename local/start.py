@@ -1,6 +1,6 @@
-"""`make run` and `make services`: everything that stands between an installed project and its first merged minute.
+"""`make run` and `make services`: everything from an installed project to its first merged minute.
 
-What takes long runs side by side: Cassandra starts while Airflow's database is made, Airflow while the schema is applied.
+Slow steps run in parallel: Cassandra starts while Airflow's database is made, Airflow while the schema is applied.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from include import env_file
+from include.errors import MinutemarkError
 from local import airflow_api, connections, environment, login, ports, supervisor, waiting, warehouse
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
@@ -50,7 +51,7 @@ _MIGRATED = DATA / POSTGRES / "database-of"
 
 
 def _with_settings(program: Program, configuration: str) -> Program:
-    """The same program, restarted where it runs with another configuration."""
+    """The same program; it is restarted if it runs with another configuration."""
     digest = hashlib.sha256(configuration.encode()).hexdigest()
     return dataclasses.replace(program, env={**program.env, "MINUTEMARK_STORE_SETTINGS": digest})
 
@@ -113,7 +114,7 @@ class Stack:
             try:
                 setup.set_up()
             except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
+                problem = str(error) if isinstance(error, MinutemarkError) else f"{type(error).__name__}: {error}"
                 remedy = "Fix the cause, then run `make run` again. It continues from here."
                 raise Problem("Schema of lake and warehouse", problem, remedy) from error
 
@@ -127,7 +128,7 @@ class Stack:
         supervisor.start(*self.early)
 
     def login_hint(self) -> str:
-        """How people get into Airflow."""
+        """How users log in to Airflow."""
         if not login.is_required(self.env):
             return f"{login.SETTING}=none: every user of this machine is an administrator of Airflow."
         return "Log in as {username}, password {password}.".format(**login.credentials())
@@ -175,7 +176,7 @@ class Stack:
             raise _NotYet(", ".join(sick))
 
     def start_pipelines(self) -> None:
-        """Pools, and a first run of every pipeline; the other DAGs wait, because they would take its cores."""
+        """Create the pools, and start a first run of every pipeline. The other DAGs wait: they would take its cores."""
         from include.pipelines import all_pipelines
 
         minute = [f"{name}_minute" for name in all_pipelines()]
@@ -191,7 +192,7 @@ class Stack:
                     log=log_of("dag-processor"),
                 )
             traffic = {name: state for name, state in paused.items() if name.endswith("_demo_traffic")}
-            # What follows the topics goes with what fills them.
+            # The DAGs that follow the topics start together with those that fill them.
             self._unpause(traffic | {name: state for name, state in paused.items() if name.endswith("_ingest")})
             if traffic:
                 with step("send the first demo events"):
@@ -204,7 +205,7 @@ class Stack:
 
     @staticmethod
     def _await_events() -> None:
-        """Until there is something in the lake: a run that finds nothing would let the first merge wait for the next."""
+        """Wait for events in the lake: a run that finds none would delay the first merge to the next run."""
         from include.lake.change_log import changed_days
         from include.lake.session import lake
         from include.pipelines import all_pipelines
@@ -226,7 +227,7 @@ class Stack:
         self._unpause(dags)
 
     def _await_runs(self, dag_ids: list[str], seconds: float) -> None:
-        """Until each has a finished run, or the time is up: nothing depends on them but boards without gaps."""
+        """Wait until each has a finished run, or the time is up: without them, the boards merely have gaps."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             newest = [self.airflow.runs(dag_id, 1) for dag_id in dag_ids]
@@ -235,7 +236,7 @@ class Stack:
             time.sleep(1)
 
     def _require_run(self, dag_id: str) -> None:
-        """A DAG that was paused starts with the latest minute by itself; where it does not, start a run."""
+        """An unpaused DAG usually starts a run of the latest minute by itself; if it does not, start one."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             if any(run["state"] in ("running", "queued") for run in self.airflow.runs(dag_id, 1)):
@@ -266,7 +267,7 @@ class Stack:
         supervisor.start(SPARK_ARCHIVE)
 
     def start_cleaning(self) -> None:
-        """Let Airflow's past be removed once a day, as long as the stack runs."""
+        """Start the program that removes Airflow's old runs and logs once a day."""
         supervisor.start(CLEANING)
 
     def _stores(self) -> list[str]:
@@ -279,7 +280,7 @@ class Stack:
         return [name for name, is_external in external.items() if not is_external]
 
     def _require_ports(self, names: Mapping[str, tuple[str, ...]]) -> None:
-        """The ports of programs that do not run yet are free."""
+        """Raise Problem unless the ports of programs that do not run yet are free."""
         if supervisor.running():
             self._define_programs()  # stops what runs with another port, or in place of one of these
         for program, needed in names.items():
@@ -347,7 +348,7 @@ class Stack:
         return dataclasses.replace(program, env={**program.env, **server.variables()}) if name == BIGQUERY else program
 
     def _server(self, name: str):
-        """The server of that name, as the ports and passwords of this stack make it."""
+        """The server of that name, with the ports and passwords of this stack."""
         if home := self.environment.variables.get("JAVA_HOME"):
             os.environ["JAVA_HOME"] = home
         if name == BIGQUERY:
@@ -364,7 +365,7 @@ class Stack:
 
 
 class _NotYet(Exception):
-    """Something that is still coming."""
+    """Something is not ready yet."""
 
 
 def coming(name: str):
@@ -424,14 +425,14 @@ def run(make_stack: Callable[[], Stack] = Stack) -> Stack:
 
 
 def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
-    """Wait for a batch merged since then; False when none was within the time, which says nothing bad yet."""
+    """Wait for a batch merged since then; False if there was none in time, which is not an error."""
     from include.pipelines import all_pipelines
 
     deadline = time.monotonic() + seconds
     began = time.monotonic()
     say("   … complete the first run, from the lake to the warehouse")
     while time.monotonic() < deadline:
-        # Before what is merged is read: a run that succeeds in between has merged what there was.
+        # Before the newest merge is read: a run that succeeds in between has merged all changes.
         over = all(_succeeded(stack, f"{name}_minute") for name in all_pipelines())
         with warehouse.reader() as connection:
             merged_at = warehouse.newest_merge(connection)

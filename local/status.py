@@ -38,7 +38,7 @@ def gather() -> dict:
 
 
 def _pipeline(row: dict) -> dict:
-    """Seconds with one digit, None if unknown."""
+    """Its fields as JSON shows them; seconds are rounded to one decimal, None if unknown."""
     seconds = {
         "newest_event_seconds": row["lag"],
         "lag_median_seconds": row["lag_median"],
@@ -132,7 +132,7 @@ def _print(status: dict) -> None:
     for pipeline, row in status["pipelines"].items():
         print("\n".join(_freshness(pipeline, row)))
     for alert in status["alerts"]:
-        print(f"ALERT {alert['pipeline']} is {alert['problem']} since {alert['since']}: {alert['found']}")
+        print(f"ALERT {alert['pipeline']}: {alert['problem']} since {alert['since']}. {alert['found']}")
         print(f"  What to do: {alert['what_to_do']}")
     if "warehouse" in status:
         print(status["warehouse"])

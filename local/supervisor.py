@@ -128,7 +128,7 @@ def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
     """Start supervisord, or give these definitions to a running one, which stops the programs that they change.
 
     Returns the programs that it stopped, each with the names of the variables that differ, or "command"; with none
-    where the program is no longer wanted. `start` starts the others again.
+    if the program is no longer wanted. `start` starts the others again.
     """
     for folder in (LOGS, RUN):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -282,7 +282,7 @@ def shut_down(seconds: float = 60) -> list[str]:
 
 def _stop_in_order(names: set[str], seconds: float) -> list[str]:
     """Stop programs, the stores last; returns the names of processes that outlived the program that had started them."""
-    # A task that ends reports to the API server; where that is gone, it tries for longer than supervisord waits.
+    # A task that ends reports to the API server; if that is gone, it tries for longer than supervisord waits.
     task_programs = {name for name in names if kind_of(name) not in STORES | SPARK_CLUSTER | {API_SERVER}}
     _request_stop(task_programs)
     if not _wait_until_stopped(task_programs, _TASK_SECONDS):
@@ -347,7 +347,7 @@ def _end_leftovers(seconds: float = 5) -> list[str]:
 
 
 def _leftovers() -> list:
-    """Marked processes that supervisord does not look after."""
+    """Marked processes that are not below supervisord."""
     import psutil
 
     supervised: set[int] = set()

@@ -20,7 +20,7 @@ NOT_INHERITED = ("MINUTEMARK_", "AIRFLOW", "PYTHON")
 
 
 def extract(arguments: list[str]) -> None:
-    """Become the command that writes the file. Raises Problem."""
+    """Replace this process with the command that writes the file. Raises Problem."""
     install()
     line = command(arguments)
     os.execve(line[0], line, environment_of_extract(environment.read()))
@@ -44,7 +44,7 @@ def command(arguments: list[str]) -> list[str]:
 
 
 def environment_of_extract(known: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What it sees: the project, and of the connections in `known` the read-only account's."""
+    """What it sees: the project, and the read-only account's connection out of `known`."""
     kept = {name: value for name, value in environ.items() if not name.startswith(NOT_INHERITED)}
     bi = connections.variable(WAREHOUSE_BI)
     return {**kept, bi: known[bi], "PYTHONPATH": str(ROOT)}

@@ -32,7 +32,7 @@ _ROOM = 4 << 30  # bytes: the stores of two processes take half of them
 
 @contextlib.contextmanager
 def data_folder() -> Iterator[Path]:
-    """A new folder for the data of stores: in memory where that has room, because DDL waits for a disk."""
+    """A new folder for the data of stores: in memory if that has room, because DDL waits for a disk."""
     if _MEMORY.is_dir():
         _remove_leftovers()
     in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM
@@ -120,7 +120,7 @@ def postgres_server(folder: Path, passwords: Mapping[str, str] | None = None) ->
 
 
 def main() -> None:
-    """Start them, say where they are, keep them until Ctrl-C."""
+    """Start them, print where they are, and keep them until Ctrl-C."""
     with data_folder() as folder, contextlib.ExitStack() as stores:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print("Starting the warehouse, Kafka and Cassandra …", flush=True)

@@ -13,7 +13,7 @@ from local.problems import Problem
 
 @contextlib.contextmanager
 def reader() -> Iterator:
-    """A connection of the bi account, in UTC, that can't write. Raises Problem when the warehouse does not answer."""
+    """A connection of the bi account, in UTC, that cannot write. Raises Problem when the warehouse does not answer."""
     import MySQLdb
 
     known = environment.read()
@@ -37,7 +37,7 @@ def reader() -> Iterator:
         raise Problem(
             f"Warehouse on {account.host}:{account.port}, as {account.login}",
             f"cannot connect: {error.args[-1]}",
-            "Check that it is running (`make status`), and the password in .local/env.",
+            "Check that it is running (`make status`), and that .local/env has its password.",
         ) from error
     try:
         cursor = connection.cursor()
@@ -63,7 +63,7 @@ def freshness(connection) -> list[dict]:
 
 
 def open_alerts(connection) -> list[dict]:
-    """What the watch has found and is not over."""
+    """The alerts of the watch that are still open."""
     from include.warehouse import status
 
     return _answer(status.open_alerts, connection)

@@ -1,12 +1,12 @@
 """What Airflow's API server checks before its own permissions: the Host, and the pipelines of an operation.
 
-- A request for another host is refused: a foreign page that resolves its own name to this server reaches nothing.
+- A request for another host is refused, so that a foreign page whose name resolves to this server reaches nothing.
 - No page of another site can frame one of Airflow.
 - Users who trigger or clear a run of an operations DAG need the permission that the Pipelines page requires: to edit
   `<pipeline>_minute`, or to see its runs for minutemark_verify. Without a pipeline: that permission on every pipeline.
   minutemark_import with `from` also needs it on each pipeline whose keyspace the table is in.
 
-Every Airflow process imports this module, only the API server runs it: heavy imports are inside functions.
+Every Airflow process imports this module, but only the API server runs it. Heavy imports are therefore inside functions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from include.pipelines import Pipeline
 
 HOSTS = "MINUTEMARK_HOSTS"
-HEALTH = "/api/v2/monitor/health"  # probes of an orchestrator send the address of their container
+HEALTH = "/api/v2/monitor/health"  # an orchestrator's probes send the container's address as the host
 _LOOPBACK = ("127.0.0.1", "localhost", "*.localhost", "::1")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?")
 _FRAMES = ((b"content-security-policy", b"frame-ancestors 'self'"), (b"x-frame-options", b"SAMEORIGIN"))
@@ -80,7 +80,7 @@ class KnownHosts:
         from starlette.responses import JSONResponse
 
         problem = f"The request is for host {', '.join(headers) or 'none'}, which this server does not answer for. "
-        remedy = f"Open it as {self._hosts[0]} or {self._hosts[-1]}, or add the host to {HOSTS} of the API server."
+        remedy = f"Open Airflow as {self._hosts[0]} or {self._hosts[-1]}, or add the host to {HOSTS} of the API server."
         return await JSONResponse({"detail": problem + remedy}, status_code=421)(scope, receive, send_framed)
 
 
@@ -115,7 +115,7 @@ class Route(NamedTuple):
 
 
 def route_of(scope: MutableMapping) -> Route | None:
-    """The route that Airflow's own router chooses: no spelling of a path is read in two ways. None: there is none."""
+    """The route that Airflow's own router chooses: no spelling of a path is read in two ways. None if no route fits."""
     from starlette.routing import Match
 
     for route in scope["app"].routes:
@@ -135,7 +135,7 @@ def _replayed(body: bytes, receive):
 
 
 async def _user(request) -> Any:
-    """The user that Airflow will see, or None: then Airflow itself refuses."""
+    """The user that Airflow will see. None if there is none: Airflow itself then refuses the request."""
     from airflow.api_fastapi.core_api import security
     from fastapi import HTTPException
 
@@ -151,12 +151,12 @@ def _refusal(route: Route, body: bytes, user: Any) -> str | None:
 
     for operation in operations(route, body):
         dag_id = operation.dag_id
-        if dag_id in forms().named and operation.owner not in (None, user.get_name()):
+        if dag_id in forms().recording_user and operation.owner not in (None, user.get_name()):
             return f"The record of {dag_id} names the user who triggered the run. Trigger a run of your own instead."
         for pipeline in pipelines_of(dag_id, operation.conf):
-            required = ("GET", pipeline, DagAccessEntity.RUN) if dag_id in forms().seen else ("PUT", pipeline)
+            required = ("GET", pipeline, DagAccessEntity.RUN) if dag_id in forms().read_only else ("PUT", pipeline)
             if not has_permission(user, *required):
-                need = "see the runs of" if dag_id in forms().seen else "edit"
+                need = "see the runs of" if dag_id in forms().read_only else "edit"
                 return (
                     f"{dag_id} on pipeline {pipeline.name} requires permission to {need} {pipeline.name}_minute, which "
                     f"user {user.get_name()} does not have. Ask an administrator for it, or choose another pipeline or table."
@@ -168,9 +168,9 @@ class Forms(NamedTuple):
     """Dag ids of the operations with a form, by what a run of them needs."""
 
     dag_ids: frozenset[str]
-    seen: frozenset[str]  # a user who sees the pipeline may run it
-    whole: frozenset[str]  # they concern every pipeline, whatever a run's conf names
-    named: frozenset[str]  # they record the user who triggers a run
+    read_only: frozenset[str]  # permission to see the runs of the pipeline is enough
+    for_all: frozenset[str]  # they concern every pipeline, whatever a run's conf names
+    recording_user: frozenset[str]  # they record the user who triggers a run
     importer: str | None
 
 
@@ -192,11 +192,11 @@ def forms() -> Forms:
 
 
 def pipelines_of(dag_id: str, run_conf: Mapping) -> list[Pipeline]:
-    """The pipelines that such a run reads or changes: all of them where it names none, or an unknown one."""
+    """The pipelines that such a run reads or changes: all of them if it names none, or an unknown one."""
     from include import pipelines
 
     known, name, source = pipelines.all_pipelines(), run_conf.get("pipeline"), run_conf.get("from")
-    if dag_id in forms().whole or not isinstance(name, str) or name not in known:
+    if dag_id in forms().for_all or not isinstance(name, str) or name not in known:
         return [*known.values()]
     keyspace = source.partition(".")[0] if dag_id == forms().importer and isinstance(source, str) else None
     return [known[name], *(other for other in known.values() if other.keyspace == keyspace and other.name != name)]
@@ -234,7 +234,7 @@ def operations(route: Route, body: bytes) -> Iterator[Operation]:
 
 
 def _goes_beyond_one_run(message: Any) -> bool:
-    """Whether the body names runs of its own, or asks for those before and after the run."""
+    """Whether the body names further runs, or includes the runs before or after this one."""
     return isinstance(message, dict) and any(
         message.get(name) for name in ("actions", "include_past", "include_future")
     )

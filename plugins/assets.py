@@ -2,8 +2,8 @@
 if it declares `batch_events`, one for each merged batch.
 
 Airflow records the event of a task and its success in one transaction. So a task first records in the warehouse which
-hours it offers, and the next one looks in Airflow whether they were recorded. One task at a time does this: those of
-`<pipeline>_minute`, whose runs follow one another. Runs of a backfill stand beside them, and emit nothing.
+hours it offers, and the next one checks in Airflow whether they were recorded. One task at a time does this: those of
+`<pipeline>_minute`, whose runs follow one another. Runs of a backfill are parallel to them, and announce no hours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.pipelines import Pipeline
     from include.warehouse.hours import Hour
 
-CLOCKS_DIFFER = timedelta(minutes=10)  # at most, those of warehouse and Airflow
+MOST_CLOCK_DIFFERENCE = timedelta(minutes=10)  # between warehouse and Airflow
 
 
 def hours_asset(pipeline: str) -> Asset:
@@ -38,16 +38,16 @@ def batches_asset(pipeline: str) -> Asset:
 
 
 class Announces:
-    """An operator whose success announces hours, or its batch, where their assets are among its outlets.
+    """An operator whose success announces hours, or its batch, if their assets are among its outlets.
 
-    Airflow emits an event for every outlet of a task that succeeds, and fails one whose outlet is inactive. The outlet is
-    therefore what the DAG's page and the graph of assets show, and a task has it only while it has hours to announce.
+    Airflow emits an event for every outlet of a task that succeeds, and fails a task whose outlet is inactive. The declared
+    outlets are therefore only for the DAG's page and the asset graph. A running task has one only if it announces something.
     """
 
     pipeline: str
     outlets: list[Any]
     log: Any
-    declared: tuple[Any, ...] = ()  # outlets, in Airflow's worker
+    declared: tuple[Any, ...] = ()  # the outlets of the DAG file, once a worker runs the task
 
     def prepare_for_execution(self) -> Any:
         task = super().prepare_for_execution()  # ty: ignore[missing-attribute]  # the operator's, which comes next in the order
@@ -55,7 +55,7 @@ class Announces:
         return task
 
     def announces_hours(self, context: Context) -> bool:
-        """Whether this run is one of those that follow one another."""
+        """Whether this task announces hours: its outlets declare them, and its run is not part of a backfill."""
         run_type = str(getattr(context["dag_run"].run_type, "value", context["dag_run"].run_type))
         return hours_asset(self.pipeline) in self.declared and run_type != "backfill"
 
@@ -118,7 +118,7 @@ def _events(asset: Asset, since: datetime) -> Sequence[AssetEventResult]:
     """What Airflow has recorded of the asset since then, UTC."""
     from airflow.sdk.execution_time.context import InletEventsAccessors
 
-    return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - CLOCKS_DIFFER)  # ty: ignore[invalid-argument-type]
+    return InletEventsAccessors([asset])[asset].after(since.replace(tzinfo=UTC) - MOST_CLOCK_DIFFERENCE)  # ty: ignore[invalid-argument-type]
 
 
 def _described(hour: Hour) -> str:

@@ -27,7 +27,7 @@ def batch_id_of(rendered: str, pipeline: str) -> int:
         raise AirflowFailException(str(refused)) from None
     if owner != pipeline:
         raise AirflowFailException(
-            f"Batch {batch_id} is of pipeline {owner}, and this DAG processes {pipeline} only. The XCom of wait_for_changes "
+            f"Batch {batch_id} belongs to pipeline {owner}, and this DAG processes {pipeline} only. The XCom of wait_for_changes "
             "was changed after the task returned it: clear wait_for_changes."
         )
     return batch_id

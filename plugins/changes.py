@@ -1,6 +1,6 @@
 """The first task of the chain: a deferrable sensor that opens a batch as soon as the lake has changed.
 
-It looks once before it defers, so that a run that finds work never waits for the triggerer.
+It polls once before it defers, so that a run that finds work never waits for the triggerer.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from plugins.assets import Announces
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-PATIENCE = timedelta(seconds=45)  # of a run a minute: leaves the rest of the minute to the chain
-GRACE = timedelta(seconds=60)  # for a triggerer that is down or busy: then the wait fails instead of lasting for ever
+PATIENCE = timedelta(seconds=45)  # with one run per minute: the rest of the minute is for the next tasks
+GRACE = timedelta(
+    seconds=60
+)  # after the deadline; if the triggerer is down or busy, the task then fails instead of waiting for ever
 POLL_SECONDS = 1.5
 
 
@@ -40,7 +42,7 @@ class Opened:
 
     batch_id: int | None
     digest: str = ""  # of the change log
-    settles_in: timedelta | None = None  # if nothing is pending but minutes that have not settled
+    settles_in: timedelta | None = None  # None unless all pending minutes have yet to settle
     hours_due: bool = False  # whether hours are to be announced
 
 
@@ -48,11 +50,11 @@ class WaitForChanges(Announces, BaseSensorOperator):
     """Opens the batch of this run and hands on its id; skips the run when nothing changes within `patience`.
 
     A `minute` DAG takes what has changed; a `reconcile` DAG what differs from the ledger; a backfill run, or a manual
-    run with `from` and `to`, exactly its minutes. Only scheduled runs of the first ever wait: who triggers a run learns at
-    once that there is nothing to do.
+    run with `from` and `to`, exactly its minutes. Only scheduled runs of a `minute` DAG wait: a run that a user
+    triggers is skipped at once if there is nothing to do.
 
-    A continuous run waits longer. It also waits where nothing has changed since the last read, until the minutes that were
-    read too close to their last change have settled: reading them again after a few seconds would settle nothing.
+    A continuous run waits longer. If nothing has changed since the last read, it also waits until the minutes that were
+    read too close to their last change have settled: until then, reading them again leaves them pending.
     """
 
     def __init__(self, *, pipeline: str, kind: str, continuous: bool = False, **kwargs: Any) -> None:
@@ -67,7 +69,7 @@ class WaitForChanges(Announces, BaseSensorOperator):
         return self._open_or_wait(context, context["dag_run"].run_after + self.patience)
 
     def execute_complete(self, context: Context, event: dict[str, str]) -> int:
-        """Comes back from the trigger: the lake has changed, or it could not be queried."""
+        """Resumes after the trigger: the lake has changed, a wait is over, or the lake could not be queried."""
         if "error" in event:
             raise RuntimeError(event["error"])
         return self._open_or_wait(context, datetime.fromisoformat(event["deadline"]))
@@ -165,7 +167,7 @@ class LakeChangeTrigger(BaseTrigger):
         return f"plugins.changes.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self):
-        """All triggers of a process share one session. What the lake answers with an error, the task fails with."""
+        """All triggers of a process share one session. If a poll fails, the task fails with its error."""
         until = datetime.fromisoformat(self.wake or self.deadline)
         try:
             endpoint = await endpoint_in_trigger(self.conn_id)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FollowTopic(ReportsLineage, BaseOperator):
-    """Events into the lake, other messages among the rejected events; see include/kafka/ingest.py."""
+    """Writes events to the lake, and other messages to the rejected events; see include/kafka/ingest.py."""
 
     ui_color = "#e3f2d9"
 

@@ -1,6 +1,6 @@
 """What a task reads and writes, as OpenLineage names it: declared tables and topics at the addresses of the connections.
 
-A name requires no connection to its store. See docs/monitoring.md.
+Naming a data set does not connect to its store. See docs/monitoring.md.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class MergeIntoWarehouse(ReportsLineage, BaseOperator):
-    """Publishes the attempt that passed the staging gate. Run again for a merged batch it changes, and counts, nothing."""
+    """Publishes the attempt that passed the staging gate. For a merged batch it changes nothing, and counts nothing."""
 
     template_fields = ("batch_id",)
     ui_color = "#d9eaf2"

@@ -43,7 +43,7 @@ TASK_DEFAULTS = {"retries": 2, "retry_delay": timedelta(seconds=10), "weight_rul
 def chain_dag(pipeline: Pipeline, kind: str, *, schedule, doc: str, priority: int, continuous: bool = False) -> DAG:
     """The DAG `<pipeline>_<kind>`; among live runs the higher priority takes the pools first.
 
-    Where runs are `continuous`, the sensor waits longer, and `schedule` makes the next run begin as the last one ends.
+    If runs are `continuous`, the sensor waits longer, and `schedule` makes the next run begin as the last one ends.
     """
     complete_hours = [hours_asset(pipeline.name)] if kind == "minute" else []
     merged_batches = [batches_asset(pipeline.name)] if pipeline.batch_events else []

@@ -1,4 +1,4 @@
-"""What Airflow itself must know of Minutemark. The other modules here are imported as `plugins.…` by the DAGs."""
+"""The plugin that registers Minutemark with Airflow. DAGs import the other modules of this folder as `plugins.…`."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class ChannelUnusable(RuntimeError):
 
 
 class Notify(BaseNotifier):
-    """Sends one notice. `reached` is then whether a channel took it; without channels, the log is enough."""
+    """Sends one notice. `reached` says whether a channel took it; if no channel is defined, the log is enough."""
 
     def __init__(self, notice: Notice) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Notify(BaseNotifier):
 class NotifyFailedRun(BaseNotifier):
     """For on_failure_callback of a DAG: notifies of the failed run.
 
-    Of consecutive failed runs the first is notified, and then the first of each hour; the others are only logged.
+    Of consecutive failed runs, the first and then the first of each hour are sent. The others are only logged.
     """
 
     def notify(self, context: Context) -> None:
         try:
             notice = failed_run(context)
-            if _in_a_row(context):
+            if _is_repeated(context):
                 self.log.error("%s\n(Not sent again: the previous run failed within the same hour.)", notice.text)
             else:
                 _notify(notice, self.log)
@@ -81,8 +81,8 @@ def failed_run(context: Context) -> Notice:
     )
 
 
-def _in_a_row(context: Context) -> bool:
-    """Whether the previous run failed too, within the same hour. False if Airflow cannot say: better twice than never."""
+def _is_repeated(context: Context) -> bool:
+    """Whether the previous run failed too, within the same hour. False if Airflow does not know: better twice than never."""
     task, run = context.get("ti"), context.get("dag_run")
     if task is None or run is None or run.logical_date is None:
         return False
@@ -96,7 +96,7 @@ def _in_a_row(context: Context) -> bool:
 
 
 def has_failed(run) -> bool:
-    """Whether a run, as Airflow describes the one before, ended in failure."""
+    """Whether a run, as get_previous_dagrun() returns it, failed."""
     return run is not None and str(getattr(run.state, "value", run.state)) == "failed"
 
 
@@ -145,12 +145,12 @@ def _targets(failed: dict[str, str]) -> list[Endpoint]:
 
 
 def _without_secrets(notice: Notice) -> Notice:
-    """The reason of a failure is a driver's text: it must not contain a password of a store."""
+    """The text may be a driver's error message: the passwords of the stores are removed from it."""
     text = notice.found
     for name in (value for key, value in vars(connections).items() if key.isupper() and isinstance(value, str)):
         try:
             password = endpoint(name).password
-        except Exception:  # not defined here, or not to be had: then nothing of it is known to leave either
+        except Exception:  # not defined or not readable here: then no error text can have it
             continue
         if password and len(password) >= _SHORTEST_SECRET:
             text = text.replace(password, "***")

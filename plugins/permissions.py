@@ -1,4 +1,4 @@
-"""Permissions on a pipeline: those on the DAG `<pipeline>_minute`, as Airflow's auth manager answers. For the API server."""
+"""Permissions on a pipeline: those on the DAG `<pipeline>_minute`, as Airflow's auth manager decides. Only for the API server."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def editable_pipeline(pipeline: str, request: Request, user: GetUserDep) -> Pipe
     known = pipelines.get(pipeline)
     requires_access_dag("PUT", None, minute_dag(known))(request, user)
     return known
+
+
+def may_start(user: Any, dag_id: str) -> bool:
+    """Whether the user may create runs of the DAG; the same rule as Airflow's own API."""
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return get_auth_manager().is_authorized_dag(
+        method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
+    )
 
 
 def may_see_rows(user: GetUserDep) -> bool:

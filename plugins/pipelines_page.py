@@ -33,7 +33,7 @@ from include.warehouse.held import ReleaseRefused
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.session import warehouse
 from include.window import WindowRefused, open_range, parse_range
-from plugins.permissions import editable_pipeline, has_permission, may_see_rows, visible_pipeline
+from plugins.permissions import editable_pipeline, has_permission, may_see_rows, may_start, visible_pipeline
 
 STATIC = Path(overview.__file__).parent / "static"
 FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in (".css", ".js", ".svg")}
@@ -50,7 +50,7 @@ CALLER = "X-Minutemark-Page"  # a header that a page of another origin cannot se
 REFUSED = {ReleaseRefused: 409, AcceptanceRefused: 409, WindowRefused: 400, RangeRefused: 400, ledger.StateRefused: 400,
            pipelines.UnknownPipeline: 404, WarehouseError: 503, ConnectionMissing: 503}  # fmt: skip
 
-# The user is required here, so that no route can be added without.
+# The user is required here, so that no route can be added without one.
 app = FastAPI(dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, openapi_url=None)
 
 
@@ -94,13 +94,13 @@ SeesRows = Annotated[bool, Depends(may_see_rows)]
 
 
 def reading() -> Iterator[Any]:
-    """A connection of the account that reads what dashboards read."""
+    """A connection of the dashboards' account."""
     with warehouse(WAREHOUSE_BI) as conn:
         yield conn
 
 
 def reading_rows(sees_rows: SeesRows) -> Iterator[Any]:
-    """A connection that can read samples, where the user may; else the one above."""
+    """A connection that can read samples, if the user may; otherwise one of the dashboards' account."""
     with warehouse(WAREHOUSE_ETL if sees_rows else WAREHOUSE_BI) as conn:
         conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
         yield conn
@@ -136,7 +136,12 @@ def overview_of_all(conn: Reading, user: GetUserDep, sees_rows: SeesRows) -> Jso
     content = overview.overview(conn, visible)
     for entry, pipeline in zip(content["pipelines"], visible, strict=True):
         entry["may_edit"] = has_permission(user, "PUT", pipeline)
-    return Json({"user": user.get_name(), "sees_rows": sees_rows, "all": len(pipelines.all_pipelines()), **content})
+    of_user = {
+        "user": user.get_name(),
+        "sees_rows": sees_rows,
+        "may_verify": may_start(user, str(commands.get("verify").dag)),
+    }
+    return Json({**of_user, "all": len(pipelines.all_pipelines()), **content})
 
 
 @app.get("/api/pipelines/{pipeline}/minutes")

@@ -1,4 +1,4 @@
-"""Live runs before backfills: who gets the pool slots when both need them."""
+"""Live runs before backfills, when both need the slots of a pool."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BACKFILL_WEIGHT = 1
 class LiveBeforeBackfill(PriorityWeightStrategy):
     """The task's own weight for a live run, 1 for a backfill's runs and for old runs that are cleared.
 
-    Airflow takes the oldest run first among equals, so that a backfill would starve the live minute. "Reprocess
-    completed" clears old runs before it marks them as backfill: their age gives them away.
+    Among equal weights Airflow takes the oldest run first, so that a backfill would starve the live minute. "Reprocess
+    completed" clears old runs before it marks them as backfill; they are recognized by their age.
     """
 
     def get_weight(self, ti: TaskInstance) -> int:

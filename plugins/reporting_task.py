@@ -1,4 +1,4 @@
-"""`@task` for functions whose data sets OpenLineage collects: Airflow's own reports none."""
+"""`@task` for functions whose data sets OpenLineage collects: Airflow's own `@task` reports none."""
 
 from __future__ import annotations
 

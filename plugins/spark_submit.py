@@ -28,7 +28,7 @@ class AttemptHook(SparkSubmitHook):
     """
 
     def __init__(self, submission: Submission, spark: Endpoint, *, name: str, conf: dict[str, Any] | None) -> None:
-        is_shared = submission.driver_key is not None  # by later batches: nothing of this task belongs to it
+        is_shared = submission.driver_key is not None  # with later batches: nothing may be specific to this task
         super().__init__(
             conf=None if is_shared else conf,
             conn_id=SPARK,
@@ -56,7 +56,7 @@ class AttemptHook(SparkSubmitHook):
         with WarmDriver(self._submission.driver_key, command, environment) as self._driver:
             status = self._driver.run(self._submission.job_file, lambda line: self.log.info("%s", self._read(line)))
         if status:
-            raise AirflowException(f"The Spark driver answered with {status}.")
+            raise AirflowException(f"The Spark driver ended the job with status {status}. Read its output above.")
 
     def on_kill(self) -> None:
         """The provider kills spark-submit alone; its Python driver is a child of it."""

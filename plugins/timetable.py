@@ -1,4 +1,4 @@
-"""When the runs of `<pipeline>_minute` begin: every minute, or each as the one before ends."""
+"""When the runs of `<pipeline>_minute` start: every minute, or each when the previous one ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ContinuousWithBackfills(CronDataIntervalTimetable):
 
     Airflow's own ContinuousTimetable allows no backfill. Only a backfill enumerates intervals with catchup on, since
     the DAGs have it off. A scheduled run has the time of its creation as its logical date, which is not a full minute:
-    a backfill never finds a run there that it would leave out or clear.
+    a backfill never finds such a run at one of its own times, to skip or to clear.
     """
 
     active_runs_limit = 1
@@ -49,7 +49,7 @@ class ContinuousWithBackfills(CronDataIntervalTimetable):
         return DagRunInfo.exact(start)
 
     def next_run_info_from_dag_model(self, *, dag_model: DagModel) -> DagRunInfo | None:
-        """The planned time is that of the creation of the run before; this one is due now."""
+        """The planned time is when the previous run was created; this run is due now."""
         planned = super().next_run_info_from_dag_model(dag_model=dag_model)
         return planned and DagRunInfo.exact(max(planned.run_after, _now()))
 

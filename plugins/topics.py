@@ -1,6 +1,6 @@
-"""The Kafka provider's consumer hook, as following a topic needs it: `<pipeline>_ingest` reads through it.
+"""The Kafka provider's consumer hook, with what following a topic needs: `<pipeline>_ingest` reads through it.
 
-So whatever the provider does for a connection is done here too: callbacks of its extra, tokens of managed clusters.
+Whatever the provider does for a connection is therefore done here too: callbacks of its extra, tokens of managed clusters.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
 from include.spark.warm_driver import DriverEnded
 from plugins import lineage
 from plugins.batch import batch_id_of
-from plugins.lineage_operator import ReportsLineage, left_out_while_idle
+from plugins.lineage_operator import ReportsLineage, hidden_while_idle
 
-with left_out_while_idle():
+with hidden_while_idle():
     from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
     from plugins.spark_submit import AttemptHook
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class TransformDelta(ReportsLineage, SparkSubmitOperator):
     """Runs include/spark/run.py for one batch, as a new attempt of it.
 
-    On a local master spark-submit starts a driver that stays and takes the next batches too; elsewhere, and where extra
+    On a local master spark-submit starts a driver that stays and takes the next batches too; elsewhere, and if extra
     `keep_driver` of the Spark connection is false, each attempt is a spark-submit of its own.
 
     Passwords travel in a properties file of mode 0600, never in arguments, environment or rendered templates.
@@ -86,16 +86,20 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
                 batches.record_failure(conn, batch.batch_id, f"transform_delta: {reason}")
             raise (AirflowFailException if is_final else AirflowException)(reason) from error
         finally:
-            shutil.rmtree(self.submission.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker
+            shutil.rmtree(
+                self.submission.dir, ignore_errors=True
+            )  # it holds the passwords; a sweep may have removed it already
 
     def on_kill(self) -> None:
         if self.hook is not None:
             self.hook.on_kill()
 
     def _get_hook(self) -> AttemptHook:
-        """Execute() of SparkSubmitOperator calls this when `conf` is complete."""
+        """`execute` of SparkSubmitOperator calls this when `conf` is complete."""
         try:
             self.hook = AttemptHook(self.submission, self.spark, name=self.name, conf=self.conf)
         except (ValueError, RuntimeError) as error:  # an extra of the connection, or a package that its master needs
-            raise AirflowFailException(f"Connection {SPARK!r} cannot be used: {error}") from error
+            raise AirflowFailException(
+                f"Connection {SPARK!r} cannot be used: {error} Correct the connection, or install the package that it needs."
+            ) from error
         return self.hook

@@ -16,7 +16,7 @@ _DELETED_AT_ONCE = 500
 
 @contextlib.contextmanager
 def unreadable_partition(writer, pipeline: Pipeline, minute: datetime, shard: int) -> Iterator[None]:
-    """Until the end, when one deletion of the whole partition, newer than each of them, makes it empty and readable."""
+    """Such a partition, until exit: then one newer deletion of the whole partition makes it empty and readable."""
     delete = writer.prepare(f"DELETE FROM {pipeline.lake_table} WHERE minute = ? AND shard = ? AND create_time IN ?")
     # All around the ids that a test makes in this minute: readers ask for the milliseconds of their events alone.
     around = event_id(str(minute))

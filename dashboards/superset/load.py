@@ -1,6 +1,6 @@
 """Superset's own database, its roles, the account for people, and the boards of the folders beside this file.
 
-Runs in Superset's environment at each start, before its server. Every step may be done again.
+Runs in Superset's environment at each start, before its server. Every step can be repeated.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def migrate() -> None:
 
 
 def account(name: str, roles: list[str], password: str, active: bool):
-    """That account with these roles and this password, made or brought in line."""
+    """Create or update the account with these roles and this password; returns it."""
     from superset.extensions import appbuilder, db
 
     manager = appbuilder.sm
@@ -59,7 +59,7 @@ def account(name: str, roles: list[str], password: str, active: bool):
     if not user:
         user = manager.add_user(name, name.capitalize(), "of Minutemark", f"{name}@localhost", wanted, password)
         if not user:
-            raise SystemExit(f"Superset's database: account {name} can't be made; the lines above say why.")
+            raise SystemExit(f"Superset's database: account {name} cannot be created; the lines above say why.")
     else:
         user.roles = wanted
         manager.reset_password(user.id, password)
@@ -81,7 +81,7 @@ def main() -> None:
         with override_user(owner):
             ImportAssetsCommand(bundle()).run()
             remove_single_boards()
-    print("The boards are in.")
+    print("The boards are loaded.")
 
 
 if __name__ == "__main__":

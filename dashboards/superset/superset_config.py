@@ -1,4 +1,4 @@
-"""Superset's settings for the local boards. Nothing secret stands here: local/dashboards.py hands it over in the environment."""
+"""Superset's settings for the local boards. It contains no secrets: local/dashboards.py passes them in the environment."""
 
 import json
 import os
@@ -8,13 +8,13 @@ from sqlalchemy.engine import URL
 SECRET_KEY = os.environ["MINUTEMARK_SUPERSET_KEY"]
 SQLALCHEMY_DATABASE_URI = f"sqlite:///{os.environ['SUPERSET_HOME']}/superset.db"
 
-# Who has not logged in sees the login form and nothing else.
+# Users who have not logged in see the login form and nothing else.
 PUBLIC_ROLE_LIKE = None
 AUTH_USER_REGISTRATION = False
 # On loopback there is no TLS, and the cookie is good for this host alone.
 SESSION_COOKIE_SAMESITE = "Lax"
 
-# The boards ask again every 15 s; an answer out of a cache would be no news.
+# The boards reload every 15 s; a cached answer would not be new.
 CACHE_CONFIG = DATA_CACHE_CONFIG = {"CACHE_TYPE": "NullCache"}
 FEATURE_FLAGS = {"ALERT_REPORTS": False, "ENABLE_TEMPLATE_PROCESSING": False}
 

@@ -1,6 +1,6 @@
 """One dashboard, a tab for each folder beside this file. A folder's board is a whole one, as Superset exports it.
 
-A board's `tab` is its place among the tabs, 50 where it has none. A tab's filters and cross-filters work on its
+A board's `tab` is its place among the tabs, 50 if it has none. A tab's filters and cross-filters work on its
 own charts. Nothing here needs Superset.
 """
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.connections import ConnectionMissing
+from include.errors import MinutemarkError
 from include.kafka import topics
-from include.kafka.clients import BrokerError, TopicMissing
+from include.kafka.clients import BrokerError, TopicMissing, check_broker
 from include.kafka.connect import name_of, restart_failed
 from include.kafka.dead_letters import with_dead_letters
 from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, group_of, ingest_mode
@@ -31,21 +32,26 @@ class _Consumer:
 
 
 def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Problem]:
-    """Problems of topics at that time of the warehouse: missing, unconsumed, or a broker that has not answered for the limit.
+    """Problems of topics at that time of the warehouse: missing, unconsumed, or not checked for longer than the limit.
 
-    What has failed of a connector is restarted first, and the log says why it had failed.
+    An error of one topic does not stop the check of the other pipelines; the log names it, with its pipeline, at the end.
+    First, what has failed of a connector is restarted, and the log says why it had failed.
     """
-    answers = True
+    errors: dict[str, MinutemarkError] = {}
+    broker_is_away = False
     for pipeline in pipelines:
         if ingest_mode() == CONNECT and (state := restart_failed(pipeline)):
             log.warning("Connector %s: %s", name_of(pipeline), state)
-        missing: list[str] = []
+        if broker_is_away:  # each further request would wait as long
+            yield from _unchecked(conn, pipeline, now)
+            continue
         try:
-            if answers:
-                missing = _record(conn, pipeline, now)
-        except (BrokerError, ConnectionMissing) as error:  # each further question would wait as long
-            log.warning("Topics cannot be watched now. %s", error)
-            answers = False
+            missing = _record(conn, pipeline, now)
+        except (BrokerError, ConnectionMissing) as error:
+            errors[pipeline.name] = error
+            broker_is_away = not _broker_answers()
+            yield from _unchecked(conn, pipeline, now, None if broker_is_away else error)
+            continue
         if missing:
             yield Problem(
                 pipeline.name,
@@ -56,7 +62,19 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
                 "not consumed have to be sent again.",
             )
         else:
-            yield from _problem(conn, pipeline, now, answers)
+            yield from _stuck(conn, pipeline, now)
+    for name, error in errors.items():
+        others = " Nor were the topics of the pipelines after it." if broker_is_away and name == [*errors][-1] else ""
+        log.warning("The topics of pipeline %s were not checked.%s %s", name, others, error)
+
+
+def _broker_answers() -> bool:
+    """False if the broker is away; true if only a topic or a group could not be queried."""
+    try:
+        check_broker()
+    except (BrokerError, ConnectionMissing):
+        return False
+    return True
 
 
 def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
@@ -103,23 +121,28 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
     ]
 
 
-def _problem(conn, pipeline: Pipeline, now: datetime, answers: bool) -> Iterator[Problem]:
-    """The first problem of the pipeline's topics."""
-    limit = pipeline.delay_limit
-    if not answers:
-        seen_at = topic_progress.last_answer(conn, pipeline)
-        if seen_at and now - seen_at > limit:
-            problem = (
-                f"The broker has not answered since {seen_at:%Y-%m-%d %H:%M:%S} UTC: {pipeline.topic} is not checked."
-            )
-            yield Problem(
-                pipeline.name, "stuck", seen_at, problem, "Start the broker, or correct connection kafka_default."
-            )
+def _unchecked(conn, pipeline: Pipeline, now: datetime, error: MinutemarkError | None = None) -> Iterator[Problem]:
+    """A problem once the pipeline's topics were not checked for its limit: for that error, or because the broker is away."""
+    checked_at = topic_progress.last_check(conn, pipeline)
+    if not checked_at or now - checked_at <= pipeline.delay_limit:
         return
+    since = f"since {checked_at:%Y-%m-%d %H:%M:%S} UTC"
+    if error:
+        found = f"The topics of {pipeline.name} have not been checked {since}: {error}"
+        remedy = "Correct what this error names. The log of check_pipelines in minutemark_watch has its whole text."
+    else:
+        found = f"The broker has not answered {since}: {pipeline.topic} is not checked."
+        remedy = "Start the broker, or correct connection kafka_default."
+    yield Problem(pipeline.name, "stuck", checked_at, found, remedy)
+
+
+def _stuck(conn, pipeline: Pipeline, now: datetime) -> Iterator[Problem]:
+    """The first of the pipeline's consumers that makes no progress."""
+    limit = pipeline.delay_limit
     for consumer in _consumers(pipeline):
         topic = consumer.pipeline.topic
         if partitions := topic_progress.stuck(conn, pipeline, topic, limit, now):
             waiting = ", ".join(f"partition {row['partition_number']} ({row['waiting']} wait)" for row in partitions)
-            problem = f"{consumer.name} has made no progress in {topic} for more than {limit.total_seconds():.0f} s: {waiting}."
-            yield Problem(pipeline.name, "stuck", min(row["moved_at"] for row in partitions), problem, consumer.remedy)
+            found = f"{consumer.name} has made no progress in {topic} for more than {limit.total_seconds():.0f} s: {waiting}."
+            yield Problem(pipeline.name, "stuck", min(row["moved_at"] for row in partitions), found, consumer.remedy)
             return

@@ -18,13 +18,13 @@ sql = Statements(__file__)
 
 CHUNKS = {"hour": ("reconcile", HOUR), "minute": ("minute", MINUTE)}
 MOST_RUNS = 744  # of one backfill, a month of hours: Airflow makes all of them in one request
-_LIKE = 20  # newest batches of backfills, for the estimate of a run's time
+_LIKE = 20  # newest merged batches, for the estimate of a run's duration
 
 
 def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -> dict:
     """dag_id; `from` and `to` as Airflow's API takes them (`to` is the start of the last run's interval); first_minute and
     end_minute, rounded outwards to whole chunks that have ended; runs, minutes; what the ledger has of them: known, raw_rows,
-    pending, held, closed; and the seconds of a run, None without such a batch. Raises WindowRefused or planner.RangeRefused.
+    pending, held, closed; and the estimated seconds of a run, or None. Raises WindowRefused or planner.RangeRefused.
     """
     if chunk not in CHUNKS:
         raise WindowRefused(f"`chunk` is {chunk!r}. Choose one of {', '.join(CHUNKS)}.")

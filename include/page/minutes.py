@@ -1,4 +1,4 @@
-"""The last minutes of a pipeline one by one: in which state each is, where its rows went, and which run took it."""
+"""The last minutes of a pipeline one by one: the state of each, the fates of its rows, and the run that took it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 SHOWN = 60
-_TRIED = 240  # newest batches that are searched for these minutes: four an hour's worth
+_TRIED = 240  # newest batches that are searched for these minutes: four hours' worth
 
 # A minute is in one of these states; the first that fits.
-OPEN = "open"  # still running, or the lake was not polled since it ended: there may be more
+OPEN = "open"  # not over, or the lake was not polled since it ended: there may be more rows
 HELD = "held"
 FAILED = "failed"  # pending, and the last batch of it that ended failed
 PENDING = "pending"
 CLOSED = "closed"
-EMPTY = "empty"  # nothing came
+EMPTY = "empty"  # no rows
 MERGED = "merged"
 
 _COUNTS = ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")
@@ -65,8 +65,8 @@ def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
 
 
 def state_of(minute: datetime, row: Mapping, ended: Mapping | None, looked: datetime | None, clock: datetime) -> str:
-    """One of the states above, given the ledger's row, empty for none, the last batch of the minute that ended, and when
-    the lake was last polled, by its own clock.
+    """One of the states above. `row` is the ledger's, or empty; `ended` the last batch of the minute that ended; `looked`
+    when the lake was last polled, by its own clock.
     """
     if minute + MINUTE > clock:
         return OPEN

@@ -1,4 +1,4 @@
-"""How fresh pipelines are now and were over the last day, what waits, what is held, and the open alerts."""
+"""How fresh pipelines are now and were over the last day, pending and held minutes, and open alerts."""
 
 from __future__ import annotations
 

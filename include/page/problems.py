@@ -1,5 +1,5 @@
-"""What did not go through: held minutes, drift, rejected events, checks that found something. Samples of rows only on demand,
-with an account that may read them."""
+"""Held minutes, drift, rejected events, and failed checks. Samples of rows are read only on demand, with an account that
+may read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_HELD = 200
 MOST_REJECTED = 20_000  # grouped by reason in a fifth of a second
 MOST_FINDINGS = 50
 MOST_DRIFTS = 200
-JUDGED = 500  # newest batches whose checks are looked at
+SEARCHED = 500  # newest batches whose checks are read
 
 
 def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
@@ -45,13 +45,13 @@ def rejected_events(conn, pipeline: Pipeline, start: datetime | None, end: datet
 
 
 def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
-    """Of the newest batches: `checks`, how often each ran and found something, and `findings`, the newest first, with the
+    """Of the newest batches: `checks`, how often each ran and did not pass, and `findings`, the newest first, with the
     run and, with `samples`, the offending rows that were kept.
     """
     purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | rejected_share.PURPOSES
     for gate in (gates.STAGING, gates.WAREHOUSE):
         purposes |= {check.name: check.purpose for check in checks(pipeline, gate)}
-    newest, binds = batches.sql("newest"), batches.newest(pipeline, JUDGED)
+    newest, binds = batches.sql("newest"), batches.newest(pipeline, SEARCHED)
     tally = [
         row | {"purpose": purposes.get(row["check_name"], "")}
         for row in rows(conn.cursor(), sql("tally", newest=newest), binds)
@@ -62,4 +62,4 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
         row["run"] = runs.get(row["batch_id"])
         row["purpose"] = purposes.get(row["check_name"], "")
         row["sample"] = json.loads(row["sample"] or "[]")
-    return {"batches": JUDGED, "checks": tally, "findings": findings}
+    return {"batches": SEARCHED, "checks": tally, "findings": findings}

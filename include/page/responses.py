@@ -8,12 +8,12 @@ from datetime import date, datetime
 from decimal import Decimal
 
 
-def as_json(answer: object) -> bytes:
-    return json.dumps(plain(answer), ensure_ascii=False, allow_nan=False).encode()
+def as_json(content: object) -> bytes:
+    return json.dumps(plain(content), ensure_ascii=False, allow_nan=False).encode()
 
 
 def plain(value: object) -> object:
-    """Only what JSON has; naive times are UTC."""
+    """The value in types that JSON has; naive times are UTC."""
     if isinstance(value, datetime):
         return f"{value.isoformat()}Z"
     if isinstance(value, date):

@@ -46,7 +46,7 @@ def stuck(conn, pipeline: Pipeline, topic: str, limit: timedelta, now: datetime)
         return rows(cursor, sql("stuck"), {"pipeline": pipeline.name, "topic": topic, "before": now - limit})
 
 
-def last_answer(conn, pipeline: Pipeline) -> datetime | None:
-    """When the broker last answered for this pipeline, or None."""
+def last_check(conn, pipeline: Pipeline) -> datetime | None:
+    """When the broker last answered for each of this pipeline's topics, or None."""
     with reading(conn) as cursor:
-        return value(cursor, sql("last_answer"), {"pipeline": pipeline.name})
+        return value(cursor, sql("last_check"), {"pipeline": pipeline.name})

@@ -16,6 +16,6 @@ SELECT partition_number, waiting, moved_at FROM etl.topic_progress
 WHERE pipeline = %(pipeline)s AND topic = %(topic)s AND waiting > 0 AND moved_at < %(before)s
 ORDER BY partition_number;
 
--- name: last_answer
--- When the broker last answered for a pipeline: one row.
-SELECT MAX(seen_at) FROM etl.topic_progress WHERE pipeline = %(pipeline)s;
+-- name: last_check
+-- When the broker last answered for every topic of a pipeline: one row. All partitions of a topic are seen at the same time.
+SELECT MIN(seen_at) FROM etl.topic_progress WHERE pipeline = %(pipeline)s;

@@ -41,7 +41,7 @@ seed_provider:
     parameters:
       - seeds: "{seed}:{storage_port}"
 
-# Nodes trust each other without a login: this one lets in those with its own key, which is to say no other.
+# Nodes trust each other without a login: this one accepts only nodes that have its own key, so none.
 server_encryption_options:
   internode_encryption: all
   require_client_auth: true
@@ -81,7 +81,7 @@ networking_cache_size: 32MiB
 concurrent_reads: 16
 concurrent_writes: 16
 concurrent_compactors: 1
-# Patient, because Spark shares the cores.
+# Long, because Spark shares the cores.
 read_request_timeout: 15s
 range_request_timeout: 30s
 write_request_timeout: 15s
@@ -114,7 +114,7 @@ _LOGGING = """\
 </configuration>
 """
 
-# What Cassandra 5.0 reaches into on Java 17.
+# Packages of Java 17 that Cassandra 5.0 needs access to.
 _EXPORTS = (
     "java.base/jdk.internal.misc",
     "java.base/java.lang.ref",
@@ -216,7 +216,7 @@ class Node(Server):
             command += ["-keyalg", "EC", "-groupname", "secp256r1", "-validity", "36500"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
-                problem = f"its key for other nodes can't be made: {(done.stdout or done.stderr).strip()[-500:]}"
+                problem = f"its key for other nodes cannot be created: {(done.stdout or done.stderr).strip()[-500:]}"
                 raise Problem(f"Cassandra in {self.home}", problem, "Correct what the message names, and try again.")
             draft.chmod(0o600)
             draft.rename(path)
@@ -253,7 +253,7 @@ class Node(Server):
         ]
 
     def log_in(self):
-        """Cluster and Session of the administrator, whom the factory account of a new node makes."""
+        """Cluster and Session of the administrator, which the factory account of a new node creates."""
         from cassandra.cluster import NoHostAvailable
 
         try:

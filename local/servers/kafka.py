@@ -22,8 +22,8 @@ from local.servers.server import HOST, Server
 ACCOUNT = "minutemark"
 _MAIN = "kafka.Kafka"
 _FORMAT = "kafka.tools.StorageTool"
-# Variables of the image that are for the JVM, for logging, or for nobody.
-_NO_SETTINGS = ("_OPTS", "_VERSION", "_LOGLEVEL", "_LOGGERS", "_JMX_HOSTNAME")
+# Variables of the image that are for the JVM or for logging, or that it ignores.
+_NOT_SETTINGS = ("_OPTS", "_VERSION", "_LOGLEVEL", "_LOGGERS", "_JMX_HOSTNAME")
 
 _CONFIGURATION = """\
 process.roles=broker,controller
@@ -67,7 +67,7 @@ background.threads=2
 log.cleaner.dedupe.buffer.size=16777216
 """
 
-# One account, as which the node also logs in to itself.
+# One account, with which the node also logs in to itself.
 _LOGIN = (
     "org.apache.kafka.common.security.plain.PlainLoginModule required"
     ' username="{account}" password="{password}" user_{account}="{password}";'
@@ -194,7 +194,7 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
     """
     settings = {}
     for variable, value in environment.items():
-        if variable.startswith("KAFKA_") and not variable.endswith(_NO_SETTINGS):
+        if variable.startswith("KAFKA_") and not variable.endswith(_NOT_SETTINGS):
             name = variable.removeprefix("KAFKA_").lower()
             settings[name.replace("_", ".").replace("...", "-").replace("..", "_")] = value
     return settings

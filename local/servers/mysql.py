@@ -2,7 +2,7 @@
 
 They come from Debian's unstable suite, the only one that has MySQL, by the system's own apt and from its own mirror, with
 lists and state below `.local/`: nothing of the system changes, and root is not needed. Its own loader starts the server,
-because its C library is newer than the system's. `python3 -m local.servers.mysql` fetches it, or says why it is left out.
+because its C library is newer than the system's. `python3 -m local.servers.mysql` fetches it, or prints why it cannot.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from local.problems import Problem
 from local.progress import say, step
 from local.servers.warehouse_server import HOST, WarehouseServer
 
-# Defaults that the image's own configuration leaves as they are stay so here: tests are to meet what users meet.
+# Defaults that the image's own configuration leaves alone are left alone here too: tests should meet what users meet.
 _CONFIGURATION = """\
 [mysqld]
 basedir = {base}/usr
@@ -36,7 +36,7 @@ port = {port}
 mysqlx = OFF
 skip-name-resolve
 secure-file-priv = {home}/tmp
-# Without it statements wait for the disk, and the server for its statistics.
+# 0 for throw-away servers: otherwise statements wait for the disk.
 innodb-flush-log-at-trx-commit = {flush}
 """
 _THROW_AWAY = """\
@@ -88,7 +88,7 @@ def mysqld(base: Path) -> list[str]:
 
 
 def fetch() -> None:
-    """Download and unpack the server where that has not happened yet. Raises Problem where it can't be had."""
+    """Download and unpack the server if that has not happened yet. Raises Problem if it is not available."""
     if _SERVER.is_dir():
         return
     mirror = _mirror()
@@ -122,7 +122,7 @@ def _unpack_from(mirror: str) -> None:
 
 
 def _mirror() -> str:
-    """Where this Debian has its packages from, by its own apt sources. Raises Problem on another system."""
+    """The mirror of this Debian's packages, from its own apt sources. Raises Problem on another system."""
     release = Path("/etc/os-release")
     system = (
         dict(line.split("=", 1) for line in release.read_text().splitlines() if "=" in line) if release.exists() else {}
@@ -166,7 +166,11 @@ def _run(command: list[str], cwd: Path | None = None) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     if done.returncode != 0:
         problem = f"`{command[0]}` failed: {(done.stderr or done.stdout).strip()[-600:]}"
-        raise Problem("MySQL", problem, "Check the network, and that the disk has 500 MB free. Then run it again.")
+        raise Problem(
+            "MySQL",
+            problem,
+            "Check the network, and that the disk has 500 MB free. Then run: python3 -m local.servers.mysql",
+        )
     return done.stdout
 
 

@@ -28,7 +28,7 @@ SETTING = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
 _ARCHIVE = "postgres-linux-x86_64.txz"
 
-# Linux numbers processes below this.
+# No process has this id: Linux numbers them below it.
 _NOBODYS_ID = 2**22
 
 _CONFIGURATION = """\
@@ -123,7 +123,7 @@ class Server(server.Server):
     def set_up(self, session) -> None:
         """Create the accounts and their databases, if they are not there yet."""
         try:
-            session.autocommit = True  # CREATE DATABASE wants no transaction around it
+            session.autocommit = True  # CREATE DATABASE cannot run in a transaction
             with session.cursor() as cursor:
                 for account, databases in {AIRFLOW: (DATABASE, STANDALONE), LAKEHOUSE: (LAKEHOUSE,)}.items():
                     _make_databases(cursor, account, self.passwords[account], databases)
@@ -131,9 +131,9 @@ class Server(server.Server):
             session.close()
 
     def _clear_stale_pid(self) -> None:
-        """Where a killed server's process id is another program's by now, put one into its lock that nobody has.
+        """If a killed server's process id is now another program's, replace it in the lock file by one that no process has.
 
-        The lock itself stays: by it PostgreSQL finds out whether sessions of the killed server still write.
+        The lock file itself stays: PostgreSQL needs it to find out whether sessions of the killed server still write.
         """
         lock = self.home / "data" / "postmaster.pid"
         try:
@@ -152,7 +152,7 @@ def _quoted(path: Path) -> str:
 
 
 def _not_as_root() -> list[str]:
-    """What a command that refuses root is started with; it replaces itself by the command, so signals arrive."""
+    """The prefix of a command that refuses root. It replaces itself by the command, so that signals arrive."""
     return ["unshare", "--user"] if os.geteuid() == 0 else []
 
 

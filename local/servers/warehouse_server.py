@@ -87,7 +87,7 @@ class WarehouseServer(Server):
 
 
 def _accounts(passwords: Mapping[str, str], more: tuple[str, ...]) -> str:
-    """Statements that are run at each start; one statement a line, as an init file wants it."""
+    """Statements that are run at each start; one statement per line, as an init file requires."""
     lines = []
     for name in ACCOUNTS:
         account = f"'{name}'@'{HOST}'"
@@ -96,7 +96,7 @@ def _accounts(passwords: Mapping[str, str], more: tuple[str, ...]) -> str:
             raise Problem(
                 "Warehouse",
                 f"the password of {name} contains characters other than letters, digits, - and _",
-                "Choose another.",
+                "Change it in MINUTEMARK_PASSWORDS of .local/env.",
             )
         lines.append(f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{password}';")
         lines.append(f"ALTER USER {account} IDENTIFIED BY '{password}';")

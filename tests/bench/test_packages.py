@@ -1,4 +1,4 @@
-"""A measurement whose packages are missing says at once how to install them."""
+"""A benchmark whose packages are missing fails at once, and names the command that installs them."""
 
 from __future__ import annotations
 

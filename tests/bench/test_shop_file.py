@@ -1,4 +1,4 @@
-"""The generator of shop files: what it invents is spread as the public data set is, sorted, and the same for a seed."""
+"""The generator of shop files: its events are spread as in the public data set, sorted, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _minutes(session: list[dict[str, str]]) -> float:
     return (last - first).total_seconds() / 60
 
 
-def test_the_same_seed_is_the_same_file_and_another_one_another():
+def test_the_same_seed_gives_the_same_file_and_another_seed_another_file():
     small = Request(3_000, days=2)
     assert text_of(small, 500) == text_of(small, 500)
     assert text_of(small, 500) != text_of(Request(3_000, days=2, seed=2), 500)
@@ -156,7 +156,7 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path, capsys):
     path = tmp_path / "2019-Nov.csv"
     path.write_text("mine")
     assert main([f"--file={path}", "--rows=10"]) == 1
-    assert path.read_text() == "mine" and "is there already" in capsys.readouterr().err
+    assert path.read_text() == "mine" and "already exists" in capsys.readouterr().err
 
 
 def test_an_interrupted_file_is_not_left_behind(tmp_path):

@@ -1,11 +1,11 @@
-"""The lag of bench/topic_lag.py on hand-written looks."""
+"""The lag of bench/topic_lag.py on hand-written samples."""
 
 from __future__ import annotations
 
 from bench.topic_lag import Sample, lags
 
 
-def test_a_look_waits_until_all_that_it_saw_sent_is_committed():
+def test_a_sample_lags_until_all_that_was_sent_before_it_is_committed():
     samples = [
         Sample(0.0, {0: 10, 1: 5}, {0: 10, 1: 5}),  # nothing waits
         Sample(1.0, {0: 12, 1: 6}, {0: 10, 1: 5}),
@@ -16,5 +16,5 @@ def test_a_look_waits_until_all_that_it_saw_sent_is_committed():
     assert lags(samples) == [0.0, 2.5, 1.5, 0.5]
 
 
-def test_a_poll_that_was_not_seen_committed_has_no_lag():
+def test_a_sample_without_a_later_commit_has_no_lag():
     assert lags([Sample(0.0, {0: 1}, {}), Sample(1.0, {}, {0: 0})]) == []

@@ -1,4 +1,4 @@
-"""Which parts of the project import which: no circle, and no import that runs upward. Imports inside functions count."""
+"""Which parts of the project import which: no cycle, and no import that runs upward. Imports inside functions count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.airflow_home import PROJECT
 
-# Rooms of include/, lowest layer first. A room imports from lower layers and from itself, not from its neighbors.
+# Parts of include/, lowest layer first. A part imports from lower layers and from itself, not from its neighbors.
 LAYERS = (
     ("errors", "listing", "durations"),
     ("connections", "readings", "window", "notice", "progress_log"),
@@ -38,7 +38,7 @@ OF_AIRFLOW = ("include.connections", "include.metrics")
 
 
 class Import(NamedTuple):
-    """One import: where it stands, and the module that it names."""
+    """One import: its place, and the module that it names."""
 
     module: str
     line: int
@@ -71,15 +71,15 @@ def imports_of(module: str) -> Iterator[Import]:
 IMPORTS = [one for module in MODULES for one in imports_of(module)]
 
 
-def room(module: str) -> str:
+def part(module: str) -> str:
     """lake of include.lake.writer."""
     return module.split(".")[1] if "." in module else ""
 
 
-def test_every_room_of_include_has_its_layer() -> None:
-    rooms = {room(module) for module in MODULES if module.startswith("include.")}
+def test_every_part_of_include_has_a_layer() -> None:
+    parts = {part(module) for module in MODULES if module.startswith("include.")}
     listed = {name for layer in LAYERS for name in layer}
-    assert rooms == listed, f"Give {rooms ^ listed} a place in LAYERS: above what it imports, below what imports it."
+    assert parts == listed, f"Give {parts ^ listed} a place in LAYERS: above what it imports, below what imports it."
 
 
 def test_no_import_of_include_runs_upward() -> None:
@@ -89,8 +89,8 @@ def test_no_import_of_include_runs_upward() -> None:
         for one in IMPORTS
         if one.module.startswith("include.")
         and one.imported.startswith("include.")
-        and room(one.module) != room(one.imported)
-        and height[room(one.module)] <= height[room(one.imported)]
+        and part(one.module) != part(one.imported)
+        and height[part(one.module)] <= height[part(one.imported)]
     ]
     assert not upward, "Move what both use to the lower one:\n" + "\n".join(upward)
 
@@ -110,7 +110,7 @@ def test_no_modules_import_each_other() -> None:
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
-        pytest.fail(f"A circle of imports: {' → '.join(error.args[1])}. Move what both use to a module below them.")
+        pytest.fail(f"A cycle of imports: {' → '.join(error.args[1])}. Move what both use to a module below them.")
 
 
 def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
@@ -125,7 +125,7 @@ def test_airflow_is_imported_by_no_module_that_runs_without_it() -> None:
 
 
 def test_imports_in_programs_of_tests_name_what_is_there() -> None:
-    """A program in a string, which a test starts as a process of its own, is not looked through by any linter."""
+    """No linter checks a program in a string, which a test starts as a process of its own."""
     wrong = []
     for path in sorted((PROJECT / "tests").rglob("*.py")):
         for base, names in re.findall(r"\bfrom ((?:include|plugins|local)[\w.]*) import ([\w, ]+)", path.read_text()):

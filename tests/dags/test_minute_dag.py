@@ -35,7 +35,7 @@ def test_drivers_share_a_pool_and_no_merge_waits_for_another_pipeline(dag):
     }
 
 
-def test_steps_are_tried_twice_more_after_ten_seconds(dag):
+def test_steps_are_retried_twice_after_ten_seconds(dag):
     assert {(task.retries, task.retry_delay) for task in dag.tasks} == {(2, timedelta(seconds=10))}
 
 

@@ -1,4 +1,4 @@
-"""DAGs that are triggered by hand: what their forms ask is what their functions take."""
+"""DAGs that are triggered by hand: their forms have the parameters of their functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 
-def test_the_form_of_verify_asks_for_nothing_that_must_be_given(dags) -> None:
+def test_the_form_of_verify_has_no_required_field(dags) -> None:
     form = dags["minutemark_verify"].params.dump()
     assert form == {"pipeline": None, "from": None, "to": None, "patience": 120, "lines": 20}
 

@@ -29,7 +29,7 @@ HEAVY = (
 
 
 def offenders(dags, complaint) -> str:
-    """The complaints about all DAGs, one a line."""
+    """The problems of all DAGs, one per line."""
     return "\n".join(f"{dag_id}: {text}" for dag_id, dag in sorted(dags.items()) if (text := complaint(dag)))
 
 
@@ -61,7 +61,7 @@ def test_dag_runs_once_at_a_time(dags):
     assert not offenders(dags, complaint)
 
 
-def test_dag_run_ends_some_time(dags):
+def test_dag_run_has_a_timeout(dags):
     assert not offenders(dags, lambda dag: dag.dagrun_timeout is None and "set dagrun_timeout.")
 
 
@@ -87,7 +87,7 @@ def test_task_retries_soon(dags):
     assert not offenders(dags, complaint)
 
 
-def test_task_ends_some_time(dags):
+def test_task_has_a_timeout(dags):
     def complaint(dag):
         endless = [task.task_id for task in dag.tasks if task.execution_timeout is None]
         return endless and f"set execution_timeout of {endless}."

@@ -1,4 +1,4 @@
-"""docker-compose.override.yml, merged with what the Astro CLI writes: does it stand, and does it fit a laptop?"""
+"""docker-compose.override.yml, merged with what the Astro CLI writes: valid, and small enough for a laptop."""
 
 from __future__ import annotations
 

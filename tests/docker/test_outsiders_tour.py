@@ -93,7 +93,7 @@ def test_every_request_needs_the_login(connect_worker, answer, credentials):
 
 
 def test_with_the_login_the_same_requests_are_answered(connect_worker, answer):
-    """Else the tour would pass a worker that refuses everything."""
+    """Otherwise the tour would pass a worker that refuses everything."""
     own = [path for path in READS if NAME not in path and PLUGIN not in path]
     assert {answer("GET", path, basic(connect_worker.login))[0] for path in own} == {200}
 

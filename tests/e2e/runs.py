@@ -1,4 +1,4 @@
-"""What the tests say to Airflow and ask the stores."""
+"""What the tests have Airflow do, and read from the stores."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def query(sql: str, **values: Any) -> list[tuple]:
 
 
 def change(*statements: str) -> None:
-    """Change the warehouse behind the pipeline's back."""
+    """Change the warehouse by hand, which the pipeline does not notice."""
     with warehouse() as conn:
         for statement in statements:
             conn.cursor().execute(statement)
@@ -152,7 +152,7 @@ def count(table: str) -> int:
 
 
 def published() -> dict[str, list[tuple]]:
-    """All that the pipeline has published, but for when and by which batch: equal means that nothing changed."""
+    """All that the pipeline has published, without times and batches: if two are equal, nothing has changed."""
     tables = {
         "recruitment.events": "*",
         "recruitment.events_by_minute": "*",

@@ -217,7 +217,7 @@ class World:
         self._jobs = {row["id"]: row["company_id"] for row in rows}
 
     def drop_from_lake(self, row: Mapping[str, str | None]) -> None:
-        """Delete a row behind everybody's back, and touch its minute."""
+        """Delete a row by hand, and touch its minute."""
         event = runs.as_events([row])[0]
         minute, shard = keys.minute_of(event.create_time), keys.shard_of(row["create_time"], RECRUITMENT.shards)
         with lake("lake_admin") as session:

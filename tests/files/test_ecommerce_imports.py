@@ -78,7 +78,7 @@ def test_rows_that_existed_before_count_once_when_a_file_grows_is_corrected_or_s
 
 
 @pytest.mark.parametrize("no_id", ["", " ", "NULL", "None"])
-def test_a_blank_id_is_none(csv_file, no_id):
+def test_a_blank_id_counts_as_absent(csv_file, no_id):
     second = ("", " ", "NULL", "None").index(no_id)
     lines = [f"{no_id},{VIEW.format(time=f'2019-11-07 10:00:0{second} UTC')},{name}" for name in ("a", "b")]
     imports.import_csv(SHOP, csv_file(*lines, header=f"id,{HEADER},note"))

@@ -366,7 +366,7 @@ def test_killed_halfway_and_started_again_it_has_sent_what_an_undisturbed_one_se
     assert len({message["id"] for message in disturbed}) == len(undisturbed) == (options.sample or rows)
 
 
-def test_it_does_not_run_far_ahead_of_those_who_take_the_events_in(shop, shop_file, monkeypatch):
+def test_it_does_not_run_far_ahead_of_the_consumers(shop, shop_file, monkeypatch):
     monkeypatch.setattr(replay_feed, "_ROWS_PER_CHUNK", 500)
     monkeypatch.setattr(replay_feed, "_ROWS_PER_CHECK", 1_000)
     monkeypatch.setattr(replay_feed, "_MOST_WAITING", 1_500)

@@ -196,7 +196,7 @@ def test_shares_are_in_proportion_and_one_at_least(kinds, size, expected):
     assert shares(kinds, size) == expected
 
 
-def test_a_sample_takes_exactly_the_shares_the_same_rows_every_time_and_others_for_another_file():
+def test_a_sample_has_exact_shares_and_the_same_rows_each_time_but_others_for_another_file():
     rows = (["view"] * 95 + ["cart"] * 4 + ["purchase"]) * 50
     chosen = {}
     for seed in ("a", "b"):

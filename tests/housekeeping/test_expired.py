@@ -26,7 +26,7 @@ def staged_batch(lab: Lab, number: int = 0, **values) -> int:
 
 
 def age(lab: Lab, days: int) -> None:
-    """Let everything that is there be so many days old."""
+    """Make everything in the warehouse that many days old."""
     lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL %s DAY", days)
     lab.query("UPDATE etl.attempts SET started_at = started_at - INTERVAL %s DAY", days)
     lab.query("UPDATE etl.rejected_events SET rejected_at = rejected_at - INTERVAL %s DAY", days)
@@ -34,7 +34,7 @@ def age(lab: Lab, days: int) -> None:
 
 
 def tidy(**days: float) -> dict[str, int]:
-    """Runs the step; what it says by what it did."""
+    """Runs the step; returns its lines by what they count."""
     return {removed.what: removed.count for removed in steps.run_step("clean_warehouse", days)}
 
 
@@ -86,7 +86,7 @@ def test_an_abandoned_open_batch_is_given_up_with_its_staging(lab: Lab) -> None:
         batches.new_attempt(lab.conn, batch_id)
 
 
-# The look at what is overdue is old when its turn comes: a person has cleared the run meanwhile.
+# The list of overdue batches is outdated when its turn comes: a user has cleared the run meanwhile.
 def test_a_batch_that_resumes_after_the_check_is_not_given_up(lab: Lab) -> None:
     batch_id = staged_batch(lab)
     age(lab, 3)
@@ -223,7 +223,7 @@ def test_an_interrupted_housekeeping_keeps_its_chunks_and_resumes(lab: Lab) -> N
     ("days", "says"),
     [({"batches": 0}, "batches is 0:00:00: keep a day or more"), ({"batch": 3}, "Unknown retention 'batch'")],
 )
-def test_a_retention_that_cannot_be_meant_is_refused_before_anything_goes(lab: Lab, days: dict, says: str) -> None:
+def test_an_implausible_retention_is_refused_before_anything_is_deleted(lab: Lab, days: dict, says: str) -> None:
     with pytest.raises(steps.RetentionRefused, match=says):
         steps.run_step("clean_warehouse", days)
 

@@ -299,7 +299,7 @@ def test_a_delta_takes_no_more_folded_hours_than_fit(lab: Lab) -> None:
     assert minutes_in(lab, delta(lab, narrow)) == [*minutes_of(TEN), minute(130)]
 
 
-# Else every run would read sixty minutes in vain.
+# Otherwise every run would read sixty minutes in vain.
 def test_a_delta_leaves_a_folded_hour_with_a_held_minute_until_that_is_released(lab: Lab) -> None:
     two_folded_hours(lab)
     lab.see(minute(1), minute(130), at=CLOCK - 300 * SECOND)

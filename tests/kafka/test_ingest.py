@@ -273,7 +273,7 @@ def test_a_killed_follower_omits_nothing_and_its_successor_does_not_wait_for_its
         follower.kill()
         follower.wait()
     summary = consume(recruitment)
-    assert summary.seconds < 40  # a member that left without a word is otherwise waited for, 45 s
+    assert summary.seconds < 40  # otherwise the broker waits 45 s for a member that left without notice
     assert len(lake_rows("2026-08-06 10:00")) == 600
     assert committed(recruitment) == before + 600
 

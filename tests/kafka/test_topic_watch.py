@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -134,6 +135,47 @@ def test_a_broker_that_does_not_answer_is_a_problem_after_the_same_limit(mode, p
     [problem] = look(181)
     assert (problem.problem, problem.since) == ("stuck", NOON)
     assert "has not answered since 2026-03-01 12:00:00 UTC" in problem.found
+
+
+def test_an_error_of_one_topic_does_not_stop_the_check_of_the_next_pipeline(mode, pipeline, send, monkeypatch, caplog):
+    first = replace(pipeline, name=f"{pipeline.name}_first", topic=f"{pipeline.name}_first.events")
+    topics.make_topics([first])
+    until(lambda: answers(first) and answers(with_dead_letters(first)))
+    reaches = topics.reaches
+    denied = BrokerError(f"Topic {first.topic}: not authorized. Allow the account to read it.")
+
+    def reaches_without_first(one, group):
+        if one.topic == first.topic:
+            raise denied
+        return reaches(one, group)
+
+    send_one(pipeline, send, 2)
+    send.flush()
+    with warehouse() as conn:
+        assert list(problems(conn, [first, pipeline], NOON)) == []
+        monkeypatch.setattr(topics, "reaches", reaches_without_first)
+        found = list(problems(conn, [first, pipeline], NOON + 181 * SECOND))
+    assert [(problem.pipeline, problem.problem, problem.since) for problem in found] == [
+        (first.name, "stuck", NOON),
+        (pipeline.name, "stuck", NOON),
+    ]
+    assert str(denied) in found[0].found and "minutemark_watch" in found[0].remedy
+    assert "has made no progress" in found[1].found
+    assert caplog.messages[-1] == f"The topics of pipeline {first.name} were not checked. {denied}"
+
+
+def test_a_broker_that_is_away_is_queried_for_the_first_pipeline_only(mode, pipeline, monkeypatch):
+    queried = []
+    monkeypatch.setattr(topics, "reaches", lambda one, group: queried.append(one.name) or reject())
+    monkeypatch.setattr("include.kafka.topic_watch.check_broker", reject)
+    other = replace(pipeline, name=f"{pipeline.name}_other")
+    with warehouse() as conn:
+        assert list(problems(conn, [pipeline, other], NOON)) == []
+    assert queried == [pipeline.name]
+
+
+def reject() -> None:
+    raise BrokerError("The broker does not answer. Start it.")
 
 
 def delete(*deleted: str) -> None:

@@ -118,12 +118,12 @@ def test_a_row_without_any_time_is_refused_with_its_content(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "0e207ccf-156b-41f1-8000-0a0b0c0d0e0f"])
-def test_a_create_time_that_is_none_is_refused_and_not_made_up(text: str) -> None:
+def test_an_invalid_create_time_is_refused_and_not_replaced(text: str) -> None:
     result = read([text, *ROW], header=["create_time", *HEADER])
     assert isinstance(result, Refused) and "is not a time-UUID" in result.reason
 
 
-def test_an_id_that_no_key_takes_is_refused() -> None:
+def test_an_id_that_fits_no_key_is_refused() -> None:
     result = read(["x" * 70_000, *ROW], header=["id", *HEADER])
     assert isinstance(result, Refused) and result.reason == "id, the event's id, is longer than 1000 characters"
     assert result.minute == datetime(2019, 11, 1)

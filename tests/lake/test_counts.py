@@ -93,7 +93,7 @@ def test_a_partition_that_cannot_be_read_is_named_and_the_others_are_counted(rec
         assert counts.sampled_rows(reader, recruitment, minutes) == {minutes[0]: 5, minutes[2]: 5, minutes[3]: 5}
 
 
-def test_no_host_without_a_reason_may_be_the_partition():
+def test_an_error_of_all_hosts_is_the_partitions_unless_a_login_or_a_permission_is_refused():
     from cassandra import Unauthorized, Unavailable
     from cassandra.cluster import NoHostAvailable
 

@@ -69,7 +69,7 @@ def test_events_of_a_minute_are_the_same_again(pipeline) -> None:
 
 @pytest.mark.parametrize("pipeline", WITH_PAST, ids=lambda one: one.name)
 def test_housekeeping_keeps_the_past_for_some_days(pipeline) -> None:
-    """Else it would close minutes that no run has read yet."""
+    """Otherwise it would close minutes that no run has read yet."""
     assert pipeline.retention.demo_events >= demo_of(pipeline).PAST + 5 * DAY
 
 

@@ -142,5 +142,5 @@ def lakehouse_in_bucket(lakehouse: Path, storage_emulator: str, monkeypatch) -> 
     """The lakehouse is in a bucket instead of a folder."""
     monkeypatch.setenv("MINUTEMARK_LAKEHOUSE", f"gs://lakehouse/{uuid.uuid4().hex}")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_emulator)
-    # Else gcsfs looks the type of each bucket up, by an interface that the emulator lacks, for a minute.
+    # Otherwise gcsfs tries for a minute to look up the type of each bucket, by an interface that the emulator lacks.
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")

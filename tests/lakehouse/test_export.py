@@ -188,7 +188,7 @@ def test_a_slower_count_marks_no_hour_that_another_has_counted_since(shop: Shop)
     ],
 )
 def test_a_warehouse_that_lost_versions_does_not_repeat_them(shop: Shop, loss: str) -> None:
-    """Else BigQuery would keep the count of the lost version, and refuse a job of the same id."""
+    """Otherwise BigQuery would keep the count of the lost version, and refuse a job of the same id."""
 
     def version_with(number: int) -> int:
         in_lake(sent(TEN, number))

@@ -1,4 +1,4 @@
-"""Where the lakehouse is."""
+"""The setting that names the location of the lakehouse."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from include.lakehouse.settings import LakehouseError, location
 
 
 @pytest.mark.parametrize("environ", [{}, {"MINUTEMARK_LAKEHOUSE": "/data/lakehouse"}])
-def test_a_place_that_is_missing_or_no_url_is_refused_with_an_example(environ):
+def test_a_location_that_is_missing_or_not_a_url_is_refused_with_an_example(environ):
     with pytest.raises(LakehouseError, match=r"Set it to the folder or bucket .* such as file:///data/lakehouse"):
         location(environ)
 

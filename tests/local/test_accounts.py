@@ -17,7 +17,7 @@ def test_the_factory_account_of_cassandra_is_shut(cassandra_node):
         with pytest.raises(NoHostAvailable, match="cassandra"):
             cassandra.connect(port, "cassandra", "cassandra")
 
-    # A node remembers for half a second what an account was allowed, and a busy one refuses nobody by name.
+    # A node caches permissions for half a second, and a busy one times out instead of refusing the login.
     waiting.until(refused, what="the factory account", seconds=10, errors=(pytest.fail.Exception, AssertionError))
 
 

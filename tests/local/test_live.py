@@ -1,4 +1,4 @@
-"""The live table: what a run's line says."""
+"""The live table: the line of a run, and that of a pipeline's freshness."""
 
 import datetime as dt
 import io
@@ -54,7 +54,7 @@ def test_before_the_first_merge_it_says_so():
 
 
 def test_the_table_ends_with_the_stack(tmp_path):
-    """Else `make run` would stay in its terminal after a `make stop` in another one."""
+    """Otherwise `make run` would stay in its terminal after a `make stop` in another one."""
     program = "from local import live; live.watch('note', interval=0.1)"
     subprocess.run(
         [sys.executable, "-c", program],

@@ -1,4 +1,4 @@
-"""The locks of optional parts fit to the main one, which they are installed beside."""
+"""The locks of optional parts fit the main one, which they are installed beside."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_no_package_of_the_main_lock_changes_its_version(lock):
     assert optional.keys() - main.keys(), "Nothing is added: install the part with the main lock."
 
 
-def test_lakehouse_and_bigquery_fit_to_each_other():
+def test_lakehouse_and_bigquery_fit_each_other():
     lakehouse, bigquery = map(pins, BESIDE_IT)
     assert {name for name in lakehouse.keys() & bigquery.keys() if lakehouse[name] != bigquery[name]} == set()
 

@@ -1,4 +1,4 @@
-"""The Makefile's front door, and what CI=true makes of a skipped test."""
+"""The list of `make` targets, and skipped tests with CI=true."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def test_make_has_a_target_for_each_command_of_the_table():
 @pytest.mark.parametrize(
     ("ci", "marker", "passes"), [("true", "", False), ("true", "@pytest.mark.real_data", True), ("", "", True)]
 )
-def test_where_ci_is_true_a_skip_is_a_failure_but_for_real_data(tmp_path, ci, marker, passes):
+def test_in_ci_a_skip_is_a_failure_except_for_real_data(tmp_path, ci, marker, passes):
     (tmp_path / "test_skips.py").write_text(f"import pytest\n{marker}\ndef test_it():\n    pytest.skip('no stores')\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Airflow's own past: what the clean-up removes, when, and which logs go."""
+"""Airflow's old runs and logs: what the clean-up removes, and when."""
 
 import os
 from datetime import UTC, datetime, timedelta

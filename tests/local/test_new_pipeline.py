@@ -133,7 +133,7 @@ def test_the_command_says_where_what_and_what_to_do(monkeypatch, capsys) -> None
 
 @pytest.mark.both_servers
 def test_every_word_that_a_server_reserves_is_refused(warehouse_server: dict[str, str]) -> None:
-    """What the server calls a keyword, and takes for no database where it stands for one."""
+    """The words that the server lists as keywords, and refuses as the name of a database."""
     with warehouse("warehouse_admin") as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT LOWER(word) FROM information_schema.keywords")

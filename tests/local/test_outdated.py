@@ -22,10 +22,10 @@ tqdm
     assert outdated.pins(text) == {"apache-airflow": "3.3.2", "uvicorn": "0.40.0", "backports.zstd": "1.8.0"}
 
 
-def test_what_is_behind_has_another_version_than_the_newest():
+def test_an_outdated_package_has_another_version_than_the_newest():
     pinned = {"b": "1.0", "a": "2.0", "current": "3.0", "unknown": "1"}
     newest = {"a": "2.1", "b": "1.1", "current": "3.0", "new": "9"}
-    assert outdated.behind(pinned, newest) == [Update("a", "2.0", "2.1"), Update("b", "1.0", "1.1")]
+    assert outdated.outdated(pinned, newest) == [Update("a", "2.0", "2.1"), Update("b", "1.0", "1.1")]
 
 
 def test_updates_of_maven_stand_on_one_line_or_on_two():
@@ -44,7 +44,7 @@ def test_updates_of_maven_stand_on_one_line_or_on_two():
     ]
 
 
-def test_nothing_is_behind_where_maven_lists_nothing():
+def test_nothing_is_outdated_if_maven_lists_nothing():
     output = "[INFO] No dependencies in Dependencies have newer versions.\n[INFO]\n[INFO] BUILD SUCCESS\n"
     assert outdated.of_maven(output) == []
 

@@ -127,7 +127,7 @@ def test_kafka_has_no_other_mechanism(listener, mechanism):
 
 
 def test_kafka_answers_its_account(listener, kafka_broker):
-    """Else the tour would pass a listener that refuses everything."""
+    """Otherwise the tour would pass a listener that refuses everything."""
     extra = fields(kafka_broker, "kafka_default")["extra"]
     with Wire(listener) as wire:
         assert wire.login(extra["sasl.username"], extra["sasl.password"]) == 0

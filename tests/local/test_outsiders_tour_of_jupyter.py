@@ -139,7 +139,7 @@ def leads_to_login(place: str, toured: list[str]) -> bool:
 
 
 def test_with_the_token_its_files_are_there(jupyter):
-    """Else the tour would pass a server that refuses everything."""
+    """Otherwise the tour would pass a server that refuses everything."""
     status, _, text = jupyter.request("GET", f"/files/{FILE}", jupyter.token)
     assert status == 200 and text == (notebook.FOLDER / FILE).read_text()
 

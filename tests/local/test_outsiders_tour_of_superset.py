@@ -74,7 +74,7 @@ def test_accounts_have_no_default_password(result):
 
 
 def test_with_the_login_the_boards_are_there(result):
-    """Else the tour would pass a Superset without boards."""
+    """Otherwise the tour would pass a Superset without boards."""
     assert result["boards"] == [tabs.SLUG]
     assert result["tabs"] == {tabs.tab_id(folder): board["dashboard_title"] for folder, board in BOARDS.items()}
     assert set(result["charts_of_tabs"]) == set(BOARDS) and min(result["charts_of_tabs"].values()) > 5

@@ -28,7 +28,7 @@ def test_a_saved_choice_is_the_next_default():
 
 
 @pytest.mark.parametrize("value", ["http", "80", "70000", "-1"])
-def test_no_port_is_refused_by_name(value):
+def test_a_value_that_is_not_a_port_is_refused_with_its_variable(value):
     with pytest.raises(Problem, match=f"AIRFLOW_PORT={value} is not a port"):
         ports.chosen({"AIRFLOW_PORT": value})
 

@@ -1,4 +1,4 @@
-"""`make status`: what it says of a pipeline's freshness and of what the watch has found."""
+"""`make status`: a pipeline's freshness, and the open alerts of the watch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_people_read_state_lag_and_what_to_do(capsys):
     assert "recruitment is stale: newest event 412.3 s old, 3 minutes pending, 1 held" in text
     assert "over the last hour: median 35.0 s, p95 301.2 s, worst 412.3 s" in text
     assert "undeclared fields, first sent within the last day: jobId, ' x\\n'\n" in text
-    assert "ALERT recruitment is stale since 2026-03-01T12:00:05Z: A change waits.\n  What to do: Open the run." in text
+    assert "ALERT recruitment: stale since 2026-03-01T12:00:05Z. A change waits.\n  What to do: Open the run." in text
 
 
 def test_before_the_first_merge_no_figure_is_made_up(capsys):

@@ -1,4 +1,4 @@
-"""The supervisor on real processes: what dies comes back, what was stopped leaves nothing behind."""
+"""The supervisor on real processes: a program that dies is restarted, and a stopped stack leaves no process."""
 
 import dataclasses
 import os
@@ -56,7 +56,7 @@ def pid_of(name):
     )
 
 
-def test_what_dies_is_started_again(stack):
+def test_a_program_that_dies_is_started_again(stack):
     stack(Program("sleeper", SLEEP, 10))
     supervisor.start("sleeper")
     first = until(lambda: pid_of("sleeper"))

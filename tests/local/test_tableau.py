@@ -211,7 +211,7 @@ def test_a_killed_extract_leaves_the_former_one_and_no_process(facts, tmp_path: 
         (["--file=x.hyper", "--from=yesterday"], "`from` is 'yesterday', which is not a date and time"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(hyper_api, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_implausible_options_are_refused(hyper_api, tmp_path: Path, arguments: list[str], message: str) -> None:
     environ = tableau.environment_of_extract({connections.variable("warehouse_bi"): '{"host": "127.0.0.1", "port": 1}'})
     done = extract(*arguments, environ=environ, cwd=tmp_path)
     assert done.returncode == 2 and re.search(message, done.stderr)

@@ -330,7 +330,7 @@ def test_minutes_past_lake_retention_are_not_released(lab: Lab) -> None:
     assert "closed" not in str(allowed.value)
 
 
-# What releases a minute without anybody's word.
+# What releases a minute automatically.
 def test_a_touch_that_fixes_a_held_minute_releases_it(lab: Lab) -> None:
     hold(lab)
     lab.see(minute(0), at=CLOCK - 100 * SECOND)

@@ -87,7 +87,7 @@ def test_without_bigquery_the_command_that_starts_it_is_named(monkeypatch):
 
 def test_without_a_login_to_google_the_setting_that_names_it_is_named(monkeypatch):
     monkeypatch.setenv("MINUTEMARK_BIGQUERY", "my-project.lakehouse")
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no machine of Google answers here
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # no metadata server of Google answers here
     for name in ("BIGQUERY_EMULATOR_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(BigQueryError, match=r"BigQuery cannot be used.*GOOGLE_APPLICATION_CREDENTIALS"):

@@ -1,4 +1,4 @@
-"""Replays on the real stores: every rejected row is processed again, counted once, and killed replays lose nothing."""
+"""Reprocessing on the real stores: every rejected row is counted once, and a killed run loses nothing."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_only_the_rows_of_a_reason_or_a_range_are_replayed(lab: Lab, now, output
     assert pending(lab) == [first, second]
 
 
-# ⚑ a run that began before the rule was fixed must not make up for the one that reads with it
+# ⚑ a run that began before the rule was fixed does not count as the run that reads with it
 def test_a_merge_of_an_earlier_read_does_not_undo_a_replay(lab: Lab, now, output) -> None:
     minute = now - 60 * MINUTE
     write(*events(minute, 10))
@@ -360,7 +360,7 @@ def test_the_command_says_what_is_wrong_in_one_line(
     assert says in error and "Traceback" not in error
 
 
-def test_a_reason_that_there_is_not_is_answered_with_those_there_are(lab: Lab, now, minutemark, capsys) -> None:
+def test_an_unknown_reason_is_refused_with_the_known_ones(lab: Lab, now, minutemark, capsys) -> None:
     write(*events(now - 60 * MINUTE, 10))
     run(lab, broken=1)
     assert minutemark("replay", "recruitment", "--reason", "bids are odd") == 0

@@ -1,4 +1,4 @@
-"""An auth manager as deployments have one: permissions of a DAG, not only roles."""
+"""An auth manager with permissions per DAG, as deployments have, and not only with roles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FOREIGN = "ecommerce_minute"
 
 
 class PermissionsOfDags(SimpleAuthManager):
-    """Airflow's own, where rita has no permission on one DAG."""
+    """Airflow's own, but rita has no permission on one DAG."""
 
     def is_authorized_dag(self, *, method, user, access_entity=None, details=None) -> bool:
         if user.get_name() == RITA and details is not None and details.id == FOREIGN:

@@ -45,6 +45,13 @@ def test_users_with_permission_to_see_the_runs_see_the_pipelines(as_user, lab: L
     assert {one["may_edit"] for one in result["pipelines"]} == {USERS[name] != "viewer"}
 
 
+@pytest.mark.parametrize("name", USERS)
+def test_users_with_permission_to_trigger_the_verification_get_its_form(as_user, lab: Lab, name: str) -> None:
+    client = as_user(name)
+    answer = client.post("/api/v2/dags/minutemark_verify/dagRuns", json={"logical_date": None})
+    assert client.get(DATA).json()["may_verify"] == (answer.status_code != 403)
+
+
 def test_only_users_with_permission_to_edit_the_dag_release_and_the_record_names_them(
     as_user, lab: Lab, held: dict
 ) -> None:

@@ -124,7 +124,7 @@ def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:
     expect(page.locator(f"article[data-minute='{text(minute)}']")).to_contain_text("Its drift is accepted.")
 
 
-def test_a_viewer_finds_no_button_that_would_be_refused(visit, lab: Lab) -> None:
+def test_a_viewer_finds_no_form_or_button_that_would_be_refused(visit, lab: Lab) -> None:
     hold(lab, ago(lab, 5))
     _, page = visit("vera")
     page.get_by_role("button", name=re.compile("^Held")).click()
@@ -133,6 +133,11 @@ def test_a_viewer_finds_no_button_that_would_be_refused(visit, lab: Lab) -> None
         "visible to users with permission to read the connection warehouse_etl"
     )
     expect(page.get_by_role("button", name="Release")).to_have_count(0)
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("main")).to_contain_text(
+        "To start a verification you need permission to trigger minutemark_verify."
+    )
+    expect(page.get_by_role("button", name="Start verification")).to_have_count(0)
     page.get_by_role("button", name="Backfill").click()
     expect(page.locator("main")).to_contain_text(
         "To start a backfill you need permission to edit recruitment_minute and recruitment_reconcile."
@@ -147,7 +152,7 @@ def test_a_backfill_is_planned_started_and_cancelled(visit, airflow: Site, lab: 
     page.get_by_label("From (UTC)").fill(f"{hour:%Y-%m-%dT%H:%M}")
     page.get_by_label("To (UTC), exclusive").fill(f"{hour + timedelta(hours=3):%Y-%m-%dT%H:%M}")
     page.get_by_role("button", name="Preview").click()
-    plan = page.locator("article.would")
+    plan = page.locator("article.preview")
     expect(plan).to_contain_text("3 runs of recruitment_reconcile, one after the other")
     expect(plan).to_contain_text("The ledger knows 1 of these minutes, with 4 rows")
     expect(plan).to_contain_text("recruitment_reconcile is paused")

@@ -41,7 +41,7 @@ SHOWS_RUN = {
 SHOWS_VARIABLES = {"/api/v2/variables", "/api/v2/variables/{variable_key:path}"}
 
 
-# What this project has not, and settings that Airflow shows nobody.
+# Features that this project does not use, and settings that Airflow shows to no user.
 NOTHING_THERE = re.compile(
     "asset|state-store|hitlDetails|listMapped|partitioned|importErrors|externalLogUrl|enqueue-test|/config|/teams"
 )
@@ -91,7 +91,7 @@ def texts(client, paths, run: dict[str, str]) -> dict[str, str]:
 
 
 def statuses(client, routes, run: dict[str, str]) -> dict[tuple[str, str], int]:
-    """The answer of each route for that run; bodies are whole, so that a permission is decided and not a form."""
+    """The status of each route for that run; bodies are complete, so that the permission decides and not a missing field."""
     return {
         (method, path): client.request(
             method, filled(path, run), headers=CHANGE, json=tour.BODIES.get((method, path), {}), follow_redirects=False
@@ -145,7 +145,7 @@ def test_no_role_gets_a_password_and_rows_require_permission_to_read_the_connect
 
 @pytest.mark.parametrize("name", ["vera", "ulf", RITA])
 def test_no_role_changes_what_it_has_no_permission_for(api, as_user, runs, name: str) -> None:
-    """A viewer nothing, rita nothing of the DAG that is not hers, and a user nothing beside DAGs."""
+    """A viewer changes nothing, rita nothing of the DAG that is not hers, and a user nothing but DAGs."""
 
     def is_foreign(path: str) -> bool:
         of_dags = "/dags" in path or "/backfills" in path or path.startswith(("/minutemark", "/api/v2/parseDagFile"))

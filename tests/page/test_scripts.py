@@ -1,4 +1,4 @@
-"""Lines of the page's scripts fit: Biome does not break long texts."""
+"""The lines of the page's scripts are short enough: Biome does not break long texts."""
 
 from __future__ import annotations
 

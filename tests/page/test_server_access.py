@@ -1,4 +1,4 @@
-"""What Airflow's API server refuses before its own checks: other hosts, frames, operations on other people's pipelines."""
+"""What Airflow's API server refuses before its own checks: other hosts, frames, operations without permission on the pipeline."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def trigger(client, dag_id: str, conf: dict | None):
 def test_an_operation_requires_the_permission_of_the_page(as_user, dag_id: str) -> None:
     rita = as_user(RITA)
     refused = trigger(rita, dag_id, {"pipeline": "ecommerce"})
-    need = "see the runs of" if dag_id in forms().seen else "edit"
+    need = "see the runs of" if dag_id in forms().read_only else "edit"
     assert refused.status_code == 403
     assert f"{dag_id} on pipeline ecommerce requires permission to {need} ecommerce_minute" in refused.json()["detail"]
     for everything in (None, {}, {"pipeline": None}, {"pipeline": "ecommerc"}, {"pipeline": ["recruitment"]}):
         assert trigger(rita, dag_id, everything).status_code == 403, "Without a pipeline it concerns them all."
     # No DAG is parsed here: Airflow looks for it once it is permitted.
-    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == (403 if dag_id in forms().whole else 404)
+    assert trigger(rita, dag_id, {"pipeline": "recruitment"}).status_code == (403 if dag_id in forms().for_all else 404)
     assert trigger(as_user("ulf"), dag_id, {}).status_code == 404
 
 
@@ -227,7 +227,7 @@ def test_a_release_cannot_be_repeated_in_another_users_name(as_user, run_of) -> 
     assert as_user("ada").post(path, json={"dry_run": False}).status_code == 404
 
 
-def test_other_dags_are_airflows_own_affair(as_user) -> None:
+def test_other_dags_are_left_to_airflows_own_permissions(as_user) -> None:
     assert trigger(as_user(RITA), "recruitment_minute", {}).status_code == 404
     listed = as_user(RITA).post("/api/v2/dags/~/dagRuns/list", json={"dag_ids": ["minutemark_import"]})
     assert listed.status_code == 200

@@ -74,7 +74,7 @@ def test_a_task_with_a_batch_announces_too(complete):
     assert emitted(task, run) == [KEY]
 
 
-def test_where_nothing_changes_the_end_of_the_wait_announces(complete):
+def test_if_nothing_changes_hours_are_announced_at_the_end_of_the_wait(complete):
     from airflow.sdk.exceptions import DownstreamTasksSkipped, TaskDeferred
 
     task, run = ready(), in_run()
@@ -88,7 +88,7 @@ def test_where_nothing_changes_the_end_of_the_wait_announces(complete):
     assert emitted(task, run) == [KEY]
 
 
-def test_a_continuous_run_does_not_wait_for_that(complete):
+def test_a_continuous_run_announces_due_hours_without_a_wait(complete):
     from airflow.sdk.exceptions import DownstreamTasksSkipped
 
     task, run = ready(continuous=True), in_run()
@@ -98,7 +98,7 @@ def test_a_continuous_run_does_not_wait_for_that(complete):
 
 
 @pytest.mark.parametrize("run_type", ["backfill", "scheduled"])
-def test_runs_beside_those_that_follow_one_another_announce_nothing(complete, run_type):
+def test_backfill_runs_and_dags_without_the_outlet_announce_nothing(complete, run_type):
     """A backfill run, and any run of a DAG that does not declare the outlet."""
     touch(minutes_ago(3))
     task = ready() if run_type == "backfill" else sensor().prepare_for_execution()

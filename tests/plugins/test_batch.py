@@ -33,11 +33,13 @@ def test_no_step_processes_a_batch_of_another_pipeline(lab: Lab) -> None:  # noq
     batch_id = lab.open(minute(0))
     lab.stage(batch_id, {minute(0): [contribution()]})
     for step in STEPS:
-        with pytest.raises(AirflowFailException, match=f"Batch {batch_id} is of pipeline recruitment.*ecommerce only"):
+        with pytest.raises(
+            AirflowFailException, match=f"Batch {batch_id} belongs to pipeline recruitment.*ecommerce only"
+        ):
             run(step, str(batch_id))
     assert lab.query("SELECT state, checked_attempt, merge_tries FROM etl.batches") == [("open", None, 0)]
     assert lab.one("SELECT COUNT(*) FROM etl.attempts") == 1, "No attempt beside the one that was staged."
     assert lab.check(batch_id).passed
-    with pytest.raises(AirflowFailException, match="is of pipeline recruitment"):
+    with pytest.raises(AirflowFailException, match="belongs to pipeline recruitment"):
         run("merge_into_warehouse", str(batch_id))
     assert lab.facts() == {}

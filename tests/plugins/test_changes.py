@@ -146,7 +146,7 @@ def test_a_continuous_run_reads_again_only_after_a_change_or_when_minutes_have_s
     assert sensor(continuous=True).execute(context()), "It has settled: one more read makes it final."
 
 
-def test_a_triggered_run_learns_at_once_that_nothing_has_changed(nothing_pending):
+def test_a_triggered_run_is_skipped_at_once_if_nothing_has_changed(nothing_pending):
     from airflow.sdk.exceptions import AirflowSkipException
 
     with pytest.raises(AirflowSkipException, match=r"No minute of bedan\.tracking changed"):

@@ -258,7 +258,7 @@ def connect_mail(connect, mails: MailServer, **extra) -> None:
     )
 
 
-def test_a_mail_goes_to_whom_the_connection_names(serve, connect):
+def test_a_mail_goes_to_the_recipients_of_the_connection(serve, connect):
     import base64
     from email import message_from_string
     from email.header import decode_header, make_header

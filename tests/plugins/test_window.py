@@ -1,4 +1,4 @@
-"""Which minutes a run is form for."""
+"""Which minutes a run takes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ def spark() -> Iterator:
         installation.spark_jars()
     except installation.SubmissionImpossible as error:
         pytest.skip(str(error))
-    logging.getLogger("py4j").setLevel(logging.WARNING)  # it says goodbye to streams that pytest has closed by then
+    logging.getLogger("py4j").setLevel(
+        logging.WARNING
+    )  # at exit it would log to streams that pytest has closed by then
     before = os.environ.get("TZ")
     os.environ["TZ"] = "America/St_Johns"  # 3.5 hours and DST away
     time.tzset()

@@ -1,4 +1,4 @@
-"""What the JVM says, as a person reads it."""
+"""Errors of the JVM, as users read them."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_a_job_that_cannot_be_read_fails_with_the_reason_and_is_the_last_one_of_
     assert ask()[0] == 0
 
 
-def test_hanging_up_ends_the_job(ask, short_path: Path) -> None:
+def test_disconnecting_ends_the_job(ask, short_path: Path) -> None:
     """What Airflow's timeout and its kill button come to."""
     working = pid_in(ask()[1])
     job = job_file(short_path, status=0, sleep=60)

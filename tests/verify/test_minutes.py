@@ -278,7 +278,7 @@ def test_one_value_changed_in_a_contribution_is_found(good: Lab, column: str, va
     assert finding.minute == minute(1)
 
 
-def test_a_fact_that_differs_asks_for_all_minutes_behind_it(good: Lab) -> None:
+def test_the_remedy_of_a_differing_fact_names_all_minutes_that_it_sums(good: Lab) -> None:
     """Had only the first been read again, the fact would agree with a contribution that is wrong."""
     good.query("UPDATE recruitment.events_by_minute SET clicks = 5 WHERE job_id = 7 AND minute = %s", minute(1))
     assert '{"from": "2026-03-01T10:00Z", "to": "2026-03-01T10:02Z"}' in only(report_of(), "facts_events").remedy
@@ -402,7 +402,7 @@ def test_minutes_past_lake_retention_are_not_compared_with_the_lake(good: Lab, w
     assert kinds(report_of(forgetful)) == {"minutes_rejects_kept": 1}, "The warehouse must still agree with itself."
 
 
-# Races. Each begins with a difference that is none.
+# Races. Each begins with a difference that is not one.
 
 
 def around_the_count(monkeypatch, *steps) -> None:
@@ -522,7 +522,7 @@ def test_a_difference_is_found_again_though_pending_minutes_never_merge(good: La
     assert (kinds(report), report.apart.counts) == ({"unread_rows": 1}, {"pending": 1})
 
 
-# The front door.
+# The command.
 
 
 def test_it_writes_nothing(good: Lab, writer) -> None:

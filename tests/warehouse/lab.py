@@ -48,7 +48,7 @@ def contribution(job_id: int = 7, **values) -> dict:
 
 
 class Lab:
-    """One connection of the etl account and short words for what tests do all the time."""
+    """One connection of the etl account, with short methods for what most tests do."""
 
     pipeline = RECRUITMENT
 

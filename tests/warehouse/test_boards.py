@@ -383,7 +383,7 @@ def test_health_says_how_each_pipeline_is(ask, now: datetime) -> None:
     assert result["recruitment"]["held_minutes"] == 1
     assert result["recruitment"]["problems"] == "none"
     assert 60 < result["recruitment"]["newest_event_age"] < 600
-    assert result["ecommerce"]["looked_age"] is None  # nobody has looked at this lake
+    assert result["ecommerce"]["looked_age"] is None  # this lake was never polled
     lag = ask("SELECT lag_before, lag_after FROM etl.board_lag WHERE pipeline = 'recruitment' ORDER BY published_utc")
     assert lag[0]["lag_before"] is None and lag[0]["lag_after"] > 60
     origins = ask("SELECT origin, COUNT(*) AS found FROM etl.board_rejected GROUP BY origin ORDER BY origin")

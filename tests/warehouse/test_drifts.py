@@ -100,7 +100,7 @@ def test_an_acceptance_ends_when_the_field_returns(day: Lab) -> None:
     assert published(day, {minute(1): RENAMED}, "read again").held == (), "What was accepted stays so."
 
 
-def test_an_acceptance_pardons_no_other_check(day: Lab) -> None:
+def test_an_acceptance_covers_no_other_check(day: Lab) -> None:
     published(day, {minute(0): COUNTS, minute(1): RENAMED})
     drifts.accept(day.conn, RECRUITMENT, "job_id", None, by="ann")
     rows = {minute(1): [contribution(event_count=ROWS, clicks=ROWS, bid_sum=-1)]}

@@ -26,9 +26,9 @@ def failed(**changes: object) -> FailedBatch:
         (failed(minutes=2), True, Decision.SPLIT),
         (failed(is_open=True), True, Decision.SPLIT),  # its next batch has other events
         (failed(attempts=1), True, Decision.RETRY),
-        (failed(gate_ran=True), True, Decision.RETRY),  # the gate has held what it blames
+        (failed(gate_ran=True), True, Decision.RETRY),  # the gate has held the minutes that it names
         (failed(gate_ran=True, merge_tries=2), True, Decision.HOLD),
-        (failed(is_delta=False), True, Decision.RETRY),  # a backfill's minutes are split by nobody
+        (failed(is_delta=False), True, Decision.RETRY),  # minutes of a backfill are never split
     ],
 )
 def test_the_decision_on_the_minutes(batch: FailedBatch, others_passed: bool, decision: Decision) -> None:

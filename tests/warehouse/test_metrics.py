@@ -1,4 +1,4 @@
-"""What the tasks send to a real StatsD listener, from batches and looks on a real server."""
+"""What the tasks send to a real StatsD listener, from batches and from checks of the watch, on a real server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = "airflow.minutemark"
 
 
 def initialize() -> None:
-    """As Airflow does at the begin of each task."""
+    """As Airflow does at the start of each task."""
     from airflow.sdk.configuration import conf
     from airflow.sdk.observability import stats
     from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
@@ -87,7 +87,7 @@ def test_a_batch_whose_minutes_a_newer_read_has_merged_counts_nothing(lab: Lab, 
     assert statsd.ours() == {}
 
 
-def test_a_look_sends_how_each_pipeline_is(lab: Lab, statsd: Listener) -> None:
+def test_the_watch_sends_the_state_of_each_pipeline(lab: Lab, statsd: Listener) -> None:
     now = lab.one("SELECT CURRENT_TIMESTAMP(6)")
     this_minute = now.replace(second=0, microsecond=0)
     lab.publish({this_minute - 10 * MINUTE: [contribution()]}, clock=now)
@@ -113,7 +113,7 @@ def test_a_look_sends_how_each_pipeline_is(lab: Lab, statsd: Listener) -> None:
         "pending_minutes": 1,
         "held_minutes": 1,
     }
-    # Of a pipeline that nobody has looked at yet nothing is made up.
+    # For a pipeline without polls, no figure is made up.
     untouched = {name.split(".")[2] for name in sent if not name.endswith(".recruitment")}
     assert untouched == {"delay_seconds", "pending_minutes", "held_minutes"}
 

@@ -56,7 +56,7 @@ def test_every_quarter_of_an_hour_is_shown_as_the_zone_has_it(name: str, year: i
 
 
 @pytest.mark.parametrize("name", ["Berlin", "../etc/passwd", "Europe/"])
-def test_a_zone_that_is_none_is_refused(name: str) -> None:
+def test_an_unknown_zone_is_refused(name: str) -> None:
     with pytest.raises(reporting_zone.UnknownZone, match="MINUTEMARK_REPORTING_ZONE.*not a time zone.*Europe/Berlin"):
         reporting_zone.reporting_zone({reporting_zone.SETTING: name})
 
@@ -74,7 +74,9 @@ def berlin(lab: Lab, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_server_itself_need_not_know_the_zone(berlin: Lab) -> None:
-    assert berlin.one("SELECT CONVERT_TZ('2026-07-01', 'UTC', 'Europe/Berlin')") is None  # else this proves less
+    assert (
+        berlin.one("SELECT CONVERT_TZ('2026-07-01', 'UTC', 'Europe/Berlin')") is None
+    )  # otherwise this test proves less
     assert berlin.query("SELECT DISTINCT reporting_zone FROM etl.board_pipelines") == [(BERLIN,)]
 
 

@@ -33,7 +33,7 @@ class Refused:
 
 @pytest.fixture
 def waits(lab: Lab) -> Iterator[Callable[[], int]]:
-    """How many row locks anybody has waited for since the server started. A wait fails after a second, not after 50."""
+    """The number of row lock waits since the server started. A wait fails after a second, not after 50."""
     with warehouse("warehouse_admin") as admin:
         cursor = admin.cursor()
 

@@ -27,7 +27,7 @@ SOURCES = [
     *sorted((INCLUDE.parent / "dashboards").rglob("*.json")),
     *sorted((INCLUDE.parent / "dashboards").rglob("*.yaml")),
 ]
-# What stands behind the AS of a CAST.
+# What may follow the AS of a CAST.
 TYPES = {"binary", "char", "date", "datetime", "decimal", "signed", "time", "unsigned"}
 FORBIDDEN = {
     r"\)\s*AS\s+new\b": "MariaDB has no row alias in upserts: insert from a derived table",

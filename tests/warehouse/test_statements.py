@@ -1,4 +1,4 @@
-"""Named SQL stands beside its module: none is glued together in Python, and every statement says what it is for."""
+"""Named SQL is in a file beside its module: none is concatenated in Python, and every statement states its purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and dashboards ask about runs."""
+"""The newest batches and the freshness, as users and dashboards see them."""
 
 from __future__ import annotations
 

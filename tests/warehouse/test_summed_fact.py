@@ -81,7 +81,7 @@ def test_the_command_sql_prints_every_statement_with_the_file_that_it_comes_from
     assert "INSERT INTO ecommerce.visits_hourly" in printed.stdout and "{{" not in printed.stdout
 
 
-def test_the_command_sql_of_an_unknown_pipeline_names_those_there_are() -> None:
+def test_the_command_sql_of_an_unknown_pipeline_names_the_known_ones() -> None:
     printed = subprocess.run([ROOT / "minutemark", "sql", "shop"], capture_output=True, text=True)
     assert (printed.returncode, printed.stdout) == (2, "")
     assert "ecommerce, recruitment" in printed.stderr

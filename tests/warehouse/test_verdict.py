@@ -20,7 +20,7 @@ def released(*minutes) -> dict:
     return {one: Release(number, one, "ann") for number, one in enumerate(minutes)}
 
 
-def test_blame_is_collected_from_every_failing_check_but_no_warning() -> None:
+def test_minutes_of_every_failing_check_are_held_and_those_of_warnings_are_not() -> None:
     result = [failing("a", minute(0)), failing("b", minute(0), minute(1)), failing("c", minute(2), severity="warn")]
     verdict = judge(result, BATCH, (), {})
     assert verdict.held == {minute(0): "a: a is right. b: b is right.", minute(1): "b: b is right."}
@@ -42,7 +42,7 @@ def test_a_failure_beyond_the_batch_s_minutes_is_the_batch_s(stray: CheckOutcome
     )
 
 
-def test_a_release_pardons_its_minute_in_every_check_and_no_other_minute() -> None:
+def test_a_release_covers_every_check_of_its_minute_and_no_other_minute() -> None:
     result = [failing("a", minute(0)), failing("b", minute(0), minute(1))]
     verdict = judge(result, BATCH, (), released(minute(0)))
     assert [one.outcome for one in verdict.outcomes] == ["warn", "fail"]

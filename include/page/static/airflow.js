@@ -1,4 +1,4 @@
-// The way to this page's own server, to Airflow's API, and to Airflow's pages around this frame.
+// Requests to this page's own server and to Airflow's API, and links to the pages of Airflow around this frame.
 
 const ROOT = new URL("..", location.href); // this page is <root>/minutemark/pipelines
 
@@ -32,22 +32,22 @@ async function send(method, url, body, headers = {}) {
   } catch {
     throw new Refused("Airflow's API server does not answer. Check that it is running, then try again.");
   }
-  const found = await response.json().catch(() => null);
-  if (response.ok) return found;
-  const error = new Refused(reason(response.status, found));
+  const content = await response.json().catch(() => null);
+  if (response.ok) return content;
+  const error = new Refused(reason(response.status, content));
   error.status = response.status;
   throw error;
 }
 
-function reason(status, found) {
-  const detail = typeof found?.detail === "string" ? found.detail : "";
+function reason(status, content) {
+  const detail = typeof content?.detail === "string" ? content.detail : "";
   if (status === 401) return "Your session has expired. Log in on Airflow's start page, then return here.";
   if (status === 403)
     return detail && detail !== "Forbidden"
       ? detail
       : "You do not have permission for this. Ask an administrator of this Airflow.";
   if (detail) return detail;
-  if (Array.isArray(found?.detail)) return found.detail.map((one) => one.msg).join(" ");
+  if (Array.isArray(content?.detail)) return content.detail.map((one) => one.msg).join(" ");
   return `The server failed (${status}). Try again, or read the log of Airflow's API server.`;
 }
 
@@ -77,7 +77,7 @@ export function toAirflow(path) {
   };
 }
 
-// Light or dark as Airflow is set, else as the browser is.
+// Light or dark as in Airflow, or else as in the browser.
 export function followTheme() {
   const own = document.documentElement;
   try {
@@ -90,6 +90,6 @@ export function followTheme() {
     follow();
     new MutationObserver(follow).observe(airflows, { attributes: true, attributeFilter: ["class"] });
   } catch {
-    // A page of another origin around this one: the browser's own setting decides.
+    // The page around this one has another origin: the browser's own setting decides.
   }
 }

@@ -1,11 +1,11 @@
-// A range again, in chunks of an hour or a minute, by Airflow's own backfills: what it would do, its start, its end.
+// Airflow's backfills of a pipeline: a form that previews and starts one, and a list with a button that cancels it.
 
 import { airflow, ask, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
 import { asField, duration, number, plural, time } from "./format.js";
 
 const CHUNKS = { hour: "one hour per run", minute: "one minute per run" };
-const AGAIN = {
+const BEHAVIORS = {
   completed: "all, including successful runs",
   failed: "failed and missing runs",
   none: "missing runs only",
@@ -21,13 +21,13 @@ export function backfill({ pipeline, place, isCurrent }) {
   });
   const to = h("input", { type: "datetime-local", name: "to", required: true, value: asField(end) });
   const chunk = h("select", { name: "chunk" }, options(CHUNKS));
-  const behavior = h("select", { name: "behavior" }, options(AGAIN));
-  const would = h("div");
+  const behavior = h("select", { name: "behavior" }, options(BEHAVIORS));
+  const preview = h("div");
   const list = h("div", {}, h("p", { class: "quiet" }, "Loading …"));
 
   async function plan(event) {
     event.preventDefault();
-    would.replaceChildren(h("p", { class: "quiet" }, "Loading …"));
+    preview.replaceChildren(h("p", { class: "quiet" }, "Loading …"));
     try {
       const known = await ask(`${pipeline.pipeline}/backfill`, { from: from.value, to: to.value, chunk: chunk.value });
       const request = {
@@ -41,9 +41,9 @@ export function backfill({ pipeline, place, isCurrent }) {
         airflow("POST", "backfills/dry_run", request),
         airflow("GET", `dags/${known.dag_id}`),
       ]);
-      if (isCurrent()) would.replaceChildren(...dryRun(known, dry.total_entries, dag, request));
+      if (isCurrent()) preview.replaceChildren(...dryRun(known, dry.total_entries, dag, request));
     } catch (error) {
-      if (isCurrent()) would.replaceChildren(problem(error.message));
+      if (isCurrent()) preview.replaceChildren(problem(error.message));
     }
   }
 
@@ -60,7 +60,7 @@ export function backfill({ pipeline, place, isCurrent }) {
     return [
       h(
         "article",
-        { class: "would" },
+        { class: "preview" },
         h("h3", {}, "Preview"),
         h(
           "p",
@@ -101,12 +101,12 @@ export function backfill({ pipeline, place, isCurrent }) {
     try {
       if (dag.is_paused) await airflow("PATCH", `dags/${request.dag_id}?update_mask=is_paused`, { is_paused: false });
       const made = await airflow("POST", "backfills", request);
-      would.replaceChildren(
+      preview.replaceChildren(
         h("p", { class: "done", role: "status" }, `Backfill ${made.id} of ${request.dag_id} has started.`),
       );
       show();
     } catch (error) {
-      would.append(problem(error.message));
+      preview.append(problem(error.message));
       button.disabled = false;
     }
   }
@@ -114,10 +114,10 @@ export function backfill({ pipeline, place, isCurrent }) {
   async function show() {
     try {
       const dags = ["reconcile", "minute"].map((kind) => `${pipeline.pipeline}_${kind}`);
-      const found = await Promise.all(
+      const pages = await Promise.all(
         dags.map((dag) => airflow("GET", `backfills?dag_id=${dag}&order_by=-id&limit=5`)),
       );
-      const all = found.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
+      const all = pages.flatMap((one) => one.backfills).sort((one, other) => other.id - one.id);
       const runs = await Promise.all(all.map(progress));
       if (isCurrent()) swap(list, all.length ? backfills(all, runs) : nothing("This pipeline has no backfills yet."));
     } catch (error) {
@@ -125,7 +125,7 @@ export function backfill({ pipeline, place, isCurrent }) {
     }
   }
 
-  // How many of its runs are in each state.
+  // How many runs of the backfill are in each state.
   async function progress(one) {
     const states = ["queued", "running", "success", "failed"];
     const range = `run_type=backfill&logical_date_gte=${one.from_date}&logical_date_lte=${one.to_date}&limit=1`;
@@ -169,7 +169,7 @@ export function backfill({ pipeline, place, isCurrent }) {
       const rest = runs.running
         ? ` ${plural(runs.running, "run")} in progress will finish, because a merge is all or nothing.`
         : "";
-      would.replaceChildren(
+      preview.replaceChildren(
         h(
           "p",
           { class: "done", role: "status" },
@@ -177,7 +177,7 @@ export function backfill({ pipeline, place, isCurrent }) {
         ),
       );
     } catch (error) {
-      would.replaceChildren(problem(error.message));
+      preview.replaceChildren(problem(error.message));
     }
     show();
   }
@@ -205,7 +205,7 @@ export function backfill({ pipeline, place, isCurrent }) {
           `To start a backfill you need permission to edit ${pipeline.pipeline}_minute `,
           `and ${pipeline.pipeline}_reconcile.`,
         ),
-    would,
+    preview,
     h("h2", {}, "Backfills"),
     list,
   );

@@ -6,7 +6,7 @@ import { clock, duration, number } from "./format.js";
 const FATES = ["rejected", "ignored", "counted"]; // from the top of a bar
 
 // Rows of each minute, stacked; as wide as the strip below it.
-export function rowsChart(all, say) {
+export function rowsChart(all, onHover) {
   const high = 90;
   const most = Math.max(1, ...all.map((one) => one.raw_rows ?? 0));
   const bars = all.flatMap((one, x) => {
@@ -14,7 +14,7 @@ export function rowsChart(all, say) {
     const parts = [...FATES].reverse().map((fate) => {
       const tall = ((one[`${fate}_rows`] ?? 0) / most) * high;
       y -= tall;
-      return svg("rect", { class: fate, x: x + 0.08, y, width: 0.84, height: tall, onmouseenter: say(one) });
+      return svg("rect", { class: fate, x: x + 0.08, y, width: 0.84, height: tall, onmouseenter: onHover(one) });
     });
     return parts;
   });

@@ -1,4 +1,4 @@
-// Elements made by hand. Text from data becomes text nodes, never markup.
+// Creates elements. Text from data becomes text nodes, never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -47,7 +47,7 @@ export function problem(text, again) {
   );
 }
 
-// New children in place of the old ones; whatever had the focus has it again.
+// Replaces the children; the focus stays on the element at the same position.
 export function swap(place, ...children) {
   const every = "a[href], button, input, select, summary";
   const at = [...place.querySelectorAll(every)].indexOf(document.activeElement);

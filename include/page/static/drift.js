@@ -1,4 +1,4 @@
-// Fields that are not as they were the day before, and the acceptance of that.
+// Fields that differ from the day before, and a form that accepts the difference.
 
 import { ask } from "./airflow.js";
 import { badge, h, nothing, problem } from "./dom.js";
@@ -11,8 +11,8 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
 
   async function show() {
     try {
-      const found = await ask(`${pipeline.pipeline}/drift`);
-      if (isCurrent()) result.replaceChildren(...parts(found));
+      const content = await ask(`${pipeline.pipeline}/drift`);
+      if (isCurrent()) result.replaceChildren(...parts(content));
     } catch (error) {
       if (isCurrent()) result.replaceChildren(problem(error.message, show));
     }
@@ -50,7 +50,7 @@ export function drift({ pipeline, place, isCurrent, refresh }) {
         `First minute: ${time(row.first_minute)}, ${plural(row.minute_rows, "row")}. `,
         `Found at ${time(row.found_at, true)}.`,
       ),
-      row.ended_minute ? h("p", { class: "quiet" }, `The field is back since ${time(row.ended_minute)}.`) : null,
+      row.ended_minute ? h("p", { class: "quiet" }, `The field has been back since ${time(row.ended_minute)}.`) : null,
       row.accepted_by
         ? h(
             "p",

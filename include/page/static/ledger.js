@@ -21,13 +21,13 @@ export function ledger({ pipeline, place, isCurrent }) {
   async function show() {
     try {
       const before = pages[pages.length - 1];
-      const found = await ask(`${pipeline.pipeline}/ledger`, {
+      const content = await ask(`${pipeline.pipeline}/ledger`, {
         from: from.value,
         to: to.value,
         state: state.value,
         before,
       });
-      if (isCurrent()) result.replaceChildren(...parts(found));
+      if (isCurrent()) result.replaceChildren(...parts(content));
     } catch (error) {
       if (isCurrent()) result.replaceChildren(problem(error.message, show));
     }

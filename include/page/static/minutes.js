@@ -23,8 +23,8 @@ export function minutes({ pipeline, place, isCurrent }) {
   );
   async function again() {
     try {
-      const found = await ask(`${pipeline.pipeline}/minutes`);
-      if (isCurrent()) swap(place, ...parts(pipeline, found, detail));
+      const content = await ask(`${pipeline.pipeline}/minutes`);
+      if (isCurrent()) swap(place, ...parts(pipeline, content, detail));
     } catch (error) {
       if (isCurrent()) place.replaceChildren(problem(error.message, again));
     }

@@ -1,4 +1,4 @@
-// The frame of the page: the pipelines, the views of the chosen one, and when they are loaded again.
+// The frame of the page: the cards of the pipelines, the views of the chosen one, and the reload every ten seconds.
 
 import { ask, followTheme } from "./airflow.js";
 import { backfill } from "./backfill.js";
@@ -25,8 +25,8 @@ const at = (id) => document.getElementById(id);
 
 let overview = null;
 let chosen = { pipeline: null, view: "minutes" };
-let shown = null; // what is shown: {again}, and a number that says whether an answer still belongs to it
-let turn = 0;
+let shown = null; // the view that is shown: {again}, which reloads it
+let turn = 0; // rises with each view, so that a late response to an earlier one is dropped
 
 function read() {
   const [pipeline, view] = location.hash.slice(1).split("/").map(decodeURIComponent);
@@ -57,7 +57,9 @@ function frame() {
   if (!all.length) {
     at("pipelines").replaceChildren(
       overview.all
-        ? nothing("You have no permission to see a pipeline. Ask for permission to read the runs of its minute DAG.")
+        ? nothing(
+            "You may not see any pipeline. Ask an administrator for permission to read the runs of its minute DAG.",
+          )
         : nothing("No pipeline is declared. Add one to include/pipelines."),
     );
     return;
@@ -79,11 +81,11 @@ function card(one) {
       onclick: () => choose(one.pipeline, chosen.view),
     },
     h("span", { class: "name" }, one.pipeline, badge(one.state)),
-    h("span", { class: "big" }, one.lag === null ? "nothing published yet" : `${duration(one.lag)} behind`),
+    h("span", { class: "big" }, one.lag === null ? "nothing published yet" : `newest event ${duration(one.lag)} old`),
     h(
       "span",
       { class: "quiet" },
-      one.day ? `below ${duration(one.day.p95)} for 95 % of the last day` : one.description,
+      one.day ? `at most ${duration(one.day.p95)} old for 95 % of the last day` : one.description,
     ),
     h("span", { class: "quiet" }, waits.filter(Boolean).join(", ")),
     one.copies && h("span", { class: "quiet" }, `Lakehouse: ${lakehouse(one.copies, overview.now)}`),

@@ -1,4 +1,4 @@
-// What did not go through: held minutes and their release, rejected events, checks that found something.
+// Held minutes and their release, rejected events, and failed checks.
 
 import { ask, runPath, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, table } from "./dom.js";
@@ -13,8 +13,8 @@ export function held({ pipeline, place, isCurrent, refresh }) {
 
   async function show() {
     try {
-      const found = await ask(`${pipeline.pipeline}/held`);
-      if (isCurrent()) result.replaceChildren(...parts(found));
+      const content = await ask(`${pipeline.pipeline}/held`);
+      if (isCurrent()) result.replaceChildren(...parts(content));
     } catch (error) {
       if (isCurrent()) result.replaceChildren(problem(error.message, show));
     }
@@ -94,8 +94,8 @@ export function rejected({ pipeline, place, isCurrent }) {
 
   async function show() {
     try {
-      const found = await ask(`${pipeline.pipeline}/rejected`, { from: from.value, to: to.value });
-      if (isCurrent()) result.replaceChildren(...parts(found));
+      const content = await ask(`${pipeline.pipeline}/rejected`, { from: from.value, to: to.value });
+      if (isCurrent()) result.replaceChildren(...parts(content));
     } catch (error) {
       if (isCurrent()) result.replaceChildren(problem(error.message, show));
     }
@@ -163,8 +163,8 @@ export function rejected({ pipeline, place, isCurrent }) {
 export function gates({ pipeline, place, isCurrent }) {
   async function show() {
     try {
-      const found = await ask(`${pipeline.pipeline}/gates`);
-      if (isCurrent()) place.replaceChildren(...parts(found));
+      const content = await ask(`${pipeline.pipeline}/gates`);
+      if (isCurrent()) place.replaceChildren(...parts(content));
     } catch (error) {
       if (isCurrent()) place.replaceChildren(problem(error.message, show));
     }

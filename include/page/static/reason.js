@@ -1,9 +1,9 @@
-// The form of a change that the record keeps with its reason: a release, or an acceptance.
+// The form of a release or an acceptance, whose reason is recorded.
 
 import { change } from "./airflow.js";
 import { h, problem } from "./dom.js";
 
-/** It sends the reason and `body` to `path`; `done` gets the message of the answer. Without permission: a sentence. */
+/** Sends the reason and `body` to `path`; `done` gets the message of the response. Without permission: a sentence. */
 export function reasonForm({ pipeline, label, path, body, done }) {
   if (!pipeline.may_edit)
     return h(
@@ -13,7 +13,7 @@ export function reasonForm({ pipeline, label, path, body, done }) {
     );
   const why = h("input", { type: "text", name: "why", maxlength: 500, placeholder: "Reason, kept in the record" });
   const button = h("button", { type: "submit", class: "main" }, label);
-  const trouble = h("div");
+  const failure = h("div");
   async function send(event) {
     event.preventDefault();
     button.disabled = true;
@@ -21,9 +21,9 @@ export function reasonForm({ pipeline, label, path, body, done }) {
       const { message } = await change(`${pipeline.pipeline}/${path}`, { ...body, why: why.value });
       await done(message);
     } catch (error) {
-      trouble.replaceChildren(problem(error.message));
+      failure.replaceChildren(problem(error.message));
       button.disabled = false;
     }
   }
-  return h("form", { class: "filters", onsubmit: send }, why, button, trouble);
+  return h("form", { class: "filters", onsubmit: send }, why, button, failure);
 }

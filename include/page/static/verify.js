@@ -1,4 +1,4 @@
-// The last runs of minutemark_verify with their results, and a form to start one.
+// The last runs of minutemark_verify with their results, and a form that starts one.
 
 import { airflow, runPath, toAirflow } from "./airflow.js";
 import { badge, field, h, nothing, problem, swap, table } from "./dom.js";
@@ -8,7 +8,7 @@ const DAG = "minutemark_verify";
 const SHOWN = 5;
 const REPORT = "taskInstances/verify/xcomEntries/report";
 
-export function verify({ pipeline, place, isCurrent }) {
+export function verify({ pipeline, overview, place, isCurrent }) {
   const end = new Date(Math.floor(Date.now() / 3600_000) * 3600_000);
   const from = h("input", { type: "datetime-local", name: "from", value: asField(new Date(end - 3600_000)) });
   const to = h("input", { type: "datetime-local", name: "to", value: asField(end) });
@@ -32,14 +32,14 @@ export function verify({ pipeline, place, isCurrent }) {
     }
   }
 
-  // What the run's task left; null while it runs, or where it ended without a report.
+  // The report of the run's task; null while it runs, or if it ended without one.
   async function report(run) {
     if (run.state !== "success" && run.state !== "failed") return null;
     try {
       const { value } = await airflow("GET", `dags/${DAG}/dagRuns/${encodeURIComponent(run.dag_run_id)}/${REPORT}`);
-      let found = typeof value === "string" ? JSON.parse(value) : value;
-      if (typeof found === "string") found = JSON.parse(found);
-      return found.pipelines[pipeline.pipeline] ?? null;
+      let summary = typeof value === "string" ? JSON.parse(value) : value;
+      if (typeof summary === "string") summary = JSON.parse(summary);
+      return summary.pipelines[pipeline.pipeline] ?? null;
     } catch (error) {
       if (error.status === 404 || error.status === 403) return null;
       throw error;
@@ -48,29 +48,33 @@ export function verify({ pipeline, place, isCurrent }) {
 
   function parts(runs, reports) {
     if (!runs.length)
-      return [nothing("There are no verify runs yet. Start one above; `./minutemark verify` prints its report.")];
+      return [
+        nothing(
+          overview.may_verify ? "There are no verify runs yet. Start one above." : "There are no verify runs yet.",
+        ),
+      ];
     return runs.map((run, at) => {
-      const found = reports[at];
-      const words = !found
+      const summary = reports[at];
+      const words = !summary
         ? run.state
-        : found.totals.differences
-          ? plural(found.totals.differences, "difference")
+        : summary.totals.differences
+          ? plural(summary.totals.differences, "difference")
           : "no differences";
       return h(
         "article",
         {},
-        h("h3", {}, `${time(run.run_after, true)} UTC`, h("span", { class: `badge ${verdict(run, found)}` }, words)),
+        h("h3", {}, `${time(run.run_after, true)} UTC`, h("span", { class: `badge ${verdict(run, summary)}` }, words)),
         h(
           "p",
           { class: "quiet" },
-          found
-            ? `${found.span}. `
+          summary
+            ? `${summary.span}. `
             : run.state === "failed"
               ? "It ended without a report. Read its log. "
               : "Not finished yet. ",
           h("a", toAirflow(runPath({ dag_id: DAG, run_id: run.dag_run_id })), "Open the run"),
         ),
-        found ? details(found) : null,
+        summary ? details(summary) : null,
       );
     });
   }
@@ -103,14 +107,16 @@ export function verify({ pipeline, place, isCurrent }) {
       "Verify reads every event id of the lake in a range, and compares rows and checksums with ledger, ",
       "contributions and facts. This page shows the results of the last runs.",
     ),
-    h(
-      "form",
-      { class: "filters", onsubmit: begin },
-      field("From (UTC)", from),
-      field("To (UTC), exclusive", to),
-      h("button", { type: "submit", class: "main" }, "Start verification"),
-      h("span", { class: "quiet" }, "Leave both empty to verify everything."),
-    ),
+    overview.may_verify
+      ? h(
+          "form",
+          { class: "filters", onsubmit: begin },
+          field("From (UTC)", from),
+          field("To (UTC), exclusive", to),
+          h("button", { type: "submit", class: "main" }, "Start verification"),
+          h("span", { class: "quiet" }, "Leave both empty to verify everything."),
+        )
+      : h("p", { class: "quiet" }, `To start a verification you need permission to trigger ${DAG}.`),
     status,
     result,
   );
@@ -118,15 +124,18 @@ export function verify({ pipeline, place, isCurrent }) {
   return { again: show };
 }
 
-function verdict(run, found) {
-  if (!found) return run.state === "failed" ? "failed" : "open";
-  return found.totals.differences ? "failed" : "merged";
+function verdict(run, summary) {
+  if (!summary) return run.state === "failed" ? "failed" : "open";
+  return summary.totals.differences ? "failed" : "merged";
 }
 
-function details(found) {
-  const totals = found.totals;
+function details(summary) {
+  const totals = summary.totals;
   const sums = Object.keys(totals).filter((name) => totals[name] !== null);
-  const kinds = [...found.differences.map((one) => [one, "different"]), ...found.apart.map((one) => [one, "apart"])];
+  const kinds = [
+    ...summary.differences.map((one) => [one, "different"]),
+    ...summary.apart.map((one) => [one, "apart"]),
+  ];
   return h(
     "div",
     {},
@@ -157,7 +166,7 @@ function details(found) {
         ),
       ),
     ),
-    found.notes.map((note) => h("p", { class: "quiet" }, note)),
+    summary.notes.map((note) => h("p", { class: "quiet" }, note)),
   );
 }
 

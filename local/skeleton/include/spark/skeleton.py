@@ -64,7 +64,7 @@ def _event() -> Column:
 
 
 def _value() -> Column:
-    """The value to the cent, each rounded by itself; null when there is none, and when it can't be stored."""
+    """The value to the cent, each rounded by itself; null if there is none, or if it cannot be stored."""
     return F.when(F.col("typed_value") >= 0, F.col("typed_value")).cast("decimal(12,2)")
 
 

@@ -41,9 +41,8 @@ import org.apache.kafka.connect.transforms.Transformation;
  * Turns the bytes of a message into the columns of a lake row: its key, and in payload the text as it was sent. _minute,
  * _shard and _day are computed from the event.
  *
- * <p>The rules are those of
- * include/kafka/messages.py, include/lake/admission.py and include/lake/keys.py. Where this class is not sure, it
- * is stricter: a DataException sends the message to the dead-letter topic, and the Python code there has the last word.
+ * <p>The rules are those of include/kafka/messages.py, include/lake/admission.py and include/lake/keys.py. If this class
+ * is not sure, it is stricter: a DataException sends the message to the dead-letter topic, and the Python code decides.
  */
 public final class LakeEvent<R extends ConnectRecord<R>> implements Transformation<R> {
   private static final String CREATE_TIME = "create_time";
@@ -109,7 +108,7 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     Map<String, String> event = identifyingFieldsOf(payload);
     String id = event.get(idField);
     if (id == null && !idField.equals(CREATE_TIME)) {
-      // Python makes one of what the event says.
+      // Python makes an id from the content of the event.
       throw new DataException(idField + ", the event's id, is empty");
     }
     UUID createTime = createTimeOf(event, id);
@@ -195,7 +194,7 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     }
   }
 
-  /** What the event says, or else its own time made a time-UUID, as an import makes it. */
+  /** The event's own create_time, or else a time-UUID of its time, as an import makes it. */
   private UUID createTimeOf(Map<String, String> event, String id) {
     String text = event.getOrDefault(CREATE_TIME, "");
     if (!timeField.isEmpty() && text.isEmpty() && id != null) {
