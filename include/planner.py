@@ -87,7 +87,7 @@ def open_delta(
 
 
 def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime) -> int:
-    """Open a batch of exactly the minutes from `start` until before `end`: changed, held or neither. Raises RangeRefused."""
+    """Open a batch of exactly the minutes from `start` to `end` (excluded): changed, held or neither. Raises RangeRefused."""
     minutes = list(minutes_between(start, end))
     if len(minutes) > MAX_RANGE:
         raise RangeRefused(
@@ -108,7 +108,7 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
 def open_reconcile(
     pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime
 ) -> int | None:
-    """Open a batch of the minutes from `start` until before `end` whose rows or ids in the lake are not the ledger's.
+    """Open a batch of the minutes from `start` to `end` (excluded) whose rows or ids in the lake are not the ledger's.
 
     For writers that never touch the change log. Held minutes stay held, live ones that are pending are the minute DAG's.
     Minutes that cannot be read are left out and logged. Where no other minute differs they raise LakeUnreadable.
@@ -137,7 +137,7 @@ def open_reconcile(
 
 
 def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
-    """Every minute from `start` until before `end`, which must be whole minutes in order."""
+    """Every minute from `start` to `end` (excluded), which must be whole minutes in order."""
     if start >= end:
         raise RangeRefused(
             f"`from` ({start:%Y-%m-%d %H:%M}) must be before `to` ({end:%Y-%m-%d %H:%M}), which is not included."

@@ -61,12 +61,12 @@ def as_minute(time: datetime) -> datetime:
 
 
 def open_range(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:
-    """Minutes from `from` until before `to`, either of which may be empty: then that side is open. Raises WindowRefused."""
+    """Minutes from `from` to `to` (excluded), either of which may be empty: then that side is open. Raises WindowRefused."""
     return in_order(*_parsed(from_text, to_text))
 
 
 def minute_or_range(minute: datetime | None, start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
-    """One minute, or those from `start` until before `end`. Raises WindowRefused."""
+    """One minute, or those from `start` to `end` (excluded). Raises WindowRefused."""
     if minute and not (start or end):
         return minute, minute + MINUTE
     if minute or not (start or end):

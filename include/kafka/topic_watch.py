@@ -31,9 +31,9 @@ class _Consumer:
 
 
 def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Problem]:
-    """Problems of topics at that time of the warehouse: missing, unconsumed, or a broker that has not answered for the limit.
+    """Topics that are missing or not consumed, and a broker that does not answer, as of the warehouse's time `now`.
 
-    What has failed of a connector is restarted first, and the log says why it had failed.
+    Failed parts of a connector are restarted first; the log has the cause.
     """
     answers = True
     for pipeline in pipelines:
@@ -43,7 +43,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
         try:
             if answers:
                 missing = _record(conn, pipeline, now)
-        except (BrokerError, ConnectionMissing) as error:  # each further question would wait as long
+        except (BrokerError, ConnectionMissing) as error:  # each further request would wait as long
             log.warning("Topics cannot be watched now. %s", error)
             answers = False
         if missing:
@@ -60,7 +60,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
 
 
 def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
-    """Record how far the consumers of the pipeline's topics are; returns the topics that are missing."""
+    """Record the progress of the consumers of the pipeline's topics; returns the topics that are missing."""
     missing = []
     for consumer in _consumers(pipeline):
         topic = consumer.pipeline.topic
@@ -71,7 +71,7 @@ def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
             if topic == pipeline.topic or ingest_mode() == CONNECT:
                 missing.append(topic)
                 continue
-            reaches = {}  # set-up of an earlier version made no topic of dead letters, and ingest needs none
+            reaches = {}  # set-up of an earlier version created no dead-letter topic, and ingest does not need one
         topic_progress.record(conn, pipeline, topic, reaches, now)  # ty: ignore[invalid-argument-type]
     return missing
 
@@ -79,7 +79,9 @@ def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
 def _consumers(pipeline: Pipeline) -> list[_Consumer]:
     if ingest_mode() == DAG:
         name = f"DAG {pipeline.name}_ingest"
-        remedy = f"See whether {pipeline.name}_ingest is paused or its runs fail; the log of its newest task says why."
+        remedy = (
+            f"Check whether {pipeline.name}_ingest is paused or its runs fail, and read the log of its newest task."
+        )
         return [
             _Consumer(pipeline, group_of(pipeline.name, DAG), name, remedy),
             _Consumer(with_dead_letters(pipeline), group_of(pipeline.name, DEAD_LETTERS), name, remedy),
@@ -98,7 +100,7 @@ def _consumers(pipeline: Pipeline) -> list[_Consumer]:
             with_dead_letters(pipeline),
             group_of(pipeline.name, DEAD_LETTERS),
             "DAG minutemark_dead_letters",
-            "See whether minutemark_dead_letters is paused or its runs fail; the log of its newest task says why.",
+            "Check whether minutemark_dead_letters is paused or its runs fail, and read the log of its newest task.",
         ),
     ]
 

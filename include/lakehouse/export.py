@@ -77,7 +77,7 @@ def export(pipeline: Pipeline) -> Export:
 
 
 def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    """Make the minutes from `start` until before `end` due again, and remove those that the ledger does not know.
+    """Make the minutes from `start` to `end` (excluded) due again, and remove those that the ledger does not know.
 
     The hours of that range are counted again as well. Returns the number of minutes that are due. It repairs a table whose
     events were changed; correct rows are written again anyway.

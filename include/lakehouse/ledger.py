@@ -47,7 +47,7 @@ def mark_changed(conn, pipeline: Pipeline, hours: Iterable[datetime]) -> None:
 
 
 def make_due(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    """Make the minutes from `start` until before `end` due again, but closed ones; returns how many.
+    """Make the minutes from `start` to `end` (excluded) due again, but closed ones; returns how many.
 
     They stay current, so that a count before their write still compares them.
     """
@@ -55,7 +55,7 @@ def make_due(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
 
 
 def record_lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    """The table no longer has the minutes from `start` until before `end`; returns how many it had."""
+    """The table no longer has the minutes from `start` to `end` (excluded); returns how many it had."""
     return _forget(conn, sql("record_lost"), pipeline, start, end)
 
 
@@ -78,7 +78,7 @@ def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
 
 
 def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> set[datetime]:
-    """The hours from `start` until before `end` that the fact has, or that were counted or are to be."""
+    """The hours from `start` to `end` (excluded) that the fact has, or that were counted or are to be."""
     query = sql("hours_between", fact=pipeline.lakehouse_fact)
     with reading(conn) as cursor:
         return set(column(cursor, query, {"pipeline": pipeline.name, "start": start, "end": end}))

@@ -195,7 +195,7 @@ def within(minutes: Iterable[datetime]):
 
 
 def between(column: str, start: datetime, end: datetime):
-    """The expression that is true of events whose time is from `start` until before `end`."""
+    """The expression that is true of events whose time is from `start` to `end` (excluded)."""
     from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
     return And(GreaterThanOrEqual(column, start.isoformat()), LessThan(column, end.isoformat()))  # ty: ignore[missing-argument, too-many-positional-arguments]  # as above

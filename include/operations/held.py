@@ -38,7 +38,7 @@ def release_minutes(
     why: str | None = None,
     by: str | None = None,
 ) -> held.Released:
-    """Release one minute, or those from `start` until before `end`. Raises ReleaseRefused, which lists what is held."""
+    """Release one minute, or those from `start` to `end` (excluded). Raises ReleaseRefused, which lists what is held."""
     owner = pipelines.get(pipeline)
     with warehouse(WAREHOUSE_ETL, merge=True) as conn:
         try:

@@ -41,7 +41,7 @@ class BigQueryCheck:
         return f"{tables.view(self._pipeline)}: {self.hours:,} hours of BigQuery were compared with the lakehouse's counts."
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
-        """What differs in the hours from `start` until before `end`, or in all. Raises BigQueryError."""
+        """What differs in the hours from `start` to `end` (excluded), or in all. Raises BigQueryError."""
         known, shown = self._counted(start, end), self._shown(start, end)
         if shown is None and (loaded := [hour for hour, row in known.items() if not row["to_load"]]):
             remedy = f"the next run of {self._pipeline.name}_lakehouse creates it and loads all hours"

@@ -56,7 +56,7 @@ class LakehouseCheck:
         self.minutes = self.hours = 0
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
-        """What differs in the minutes and hours from `start` until before `end`, or in all. Reads only."""
+        """What differs in the minutes and hours from `start` to `end` (excluded), or in all. Reads only."""
         table = tables.existing(self._pipeline)
         if table is None:
             yield Finding(

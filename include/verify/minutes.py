@@ -55,7 +55,7 @@ class Minutes:
         return sorted(minutes)
 
     def contributions(self, start: datetime, end: datetime) -> int:
-        """Stored contributions of the minutes from `start` until before `end`."""
+        """Stored contributions of the minutes from `start` to `end` (excluded)."""
         return sum(
             self._column(sql("contributions", table=table), start=start, end=end)[0]
             for table in self._pipeline.contribution_tables

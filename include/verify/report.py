@@ -163,7 +163,7 @@ def again(pipeline: str, minute: datetime | None, last: datetime | None = None, 
 
 
 def trigger(dag_id: str, start: datetime, end: datetime, **parameters: bool) -> str:
-    """The run of a DAG that takes the minutes from `start` until before `end`."""
+    """The run of a DAG that takes the minutes from `start` to `end` (excluded)."""
     conf = {"from": f"{start:%Y-%m-%dT%H:%M}Z", "to": f"{end:%Y-%m-%dT%H:%M}Z", **parameters}
     return f"trigger {dag_id} with {json.dumps(conf)}"
 

@@ -27,7 +27,7 @@ class Rule:
     """A file of verify/. Columns expected_x and found_x are compared; the others say where, `minute` among them,
     and `last_minute` where reading that one again is not enough.
 
-    minutes_*: SELECT of the minutes from `start` until before `end`. facts_*: a SELECT of where the slice of keys after
+    minutes_*: SELECT of the minutes from `start` to `end` (excluded). facts_*: a SELECT of where the slice of keys after
     `after` ends, then one of the facts in it. total_*: one number.
     """
 
@@ -55,7 +55,7 @@ def rules(pipeline: Pipeline, kind: str) -> list[Rule]:
 
 
 def broken_minutes(conn, pipeline: Pipeline, start: datetime, end: datetime) -> Iterator[tuple[Finding, Rule]]:
-    """What differs inside the warehouse in the minutes from `start` until before `end`."""
+    """What differs inside the warehouse in the minutes from `start` to `end` (excluded)."""
     binds = {"pipeline": pipeline.name, "start": start, "end": end}
     for rule in rules(pipeline, "minutes"):
         for row in _fetched(conn, rule.queries[0], binds):

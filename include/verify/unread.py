@@ -30,7 +30,7 @@ def findings(
     end: datetime | None = None,
     unreadable: Collection[tuple[datetime, int]] = (),
 ) -> Iterator[Finding]:
-    """Those of minutes from `start` until before `end`. Reads one row of every partition that is not `unreadable`."""
+    """Those of minutes from `start` to `end` (excluded). Reads one row of every partition that is not `unreadable`."""
     expected = {"shard": f"0 to {pipeline.shards - 1}", "minute": "a whole minute"}
     count = session.prepare(f"SELECT COUNT(*) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
     try:

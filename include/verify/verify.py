@@ -40,7 +40,7 @@ def verify(
     lines: int = LINES,
     poll: float = POLL,
 ) -> Report:
-    """Verify these pipelines: all minutes that lake or warehouse know, or all from `start` until before `end`.
+    """Verify these pipelines: all minutes that lake or warehouse know, or all from `start` to `end` (excluded).
 
     Facts are compared over all their keys either way, and, if an ingest mode is set, all
     messages that a topic still holds. Minutes that differ are read again, see include/verify/minutes.py.

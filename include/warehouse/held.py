@@ -51,7 +51,7 @@ class Released:
 def release(
     conn, pipeline: Pipeline, start: datetime, end: datetime, *, by: str, reason: str | None = None
 ) -> Released:
-    """Release the held minutes from `start` until before `end`, under the pipeline's lock; those released already stay so.
+    """Release the held minutes from `start` to `end` (excluded), under the pipeline's lock; those released already stay so.
 
     They are pending until a batch merges them or they are held again. Raises ReleaseRefused where nothing there is held.
     """

@@ -184,7 +184,7 @@ def typical_rows(conn, pipeline: Pipeline) -> float | None:
 
 
 def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, dict]:
-    """Every ledger row of the minutes from `start` until before `end`, by minute."""
+    """Every ledger row of the minutes from `start` to `end` (excluded), by minute."""
     with reading(conn) as cursor:
         records = rows(cursor, sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
     return {row["minute"]: row for row in records}

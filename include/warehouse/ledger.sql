@@ -177,7 +177,7 @@ JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id
 JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute AND l.raw_rows > 0;
 
 -- name: of_range
--- The ledger from `start` until before `end`: one row per minute.
+-- The ledger from `start` to `end` (excluded): one row per minute.
 SELECT * FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s ORDER BY minute;
 

@@ -33,7 +33,7 @@ _ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date less its ordinal
 
 @dataclass(frozen=True)
 class Partition:
-    """Rows from `start` until before `end`; None without a bound."""
+    """Rows from `start` to `end` (excluded); None without a bound."""
 
     name: str
     start: date | None
