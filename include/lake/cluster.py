@@ -61,7 +61,7 @@ def replicas(session: Session, local: str, keyspaces: list[str]) -> dict[str, in
 
 
 def replicas_of(options: Mapping[str, str], local: str) -> int:
-    """The replicas in a keyspace's options: for the cluster (SimpleStrategy), or for the data center (NetworkTopologyStrategy)."""
+    """The replicas in a keyspace's options: of the cluster with SimpleStrategy, else of the data center."""
     is_simple = options.get("class", "").endswith("SimpleStrategy")
     return int(str(options.get("replication_factor" if is_simple else local, 0)).partition("/")[0])
 

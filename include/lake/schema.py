@@ -208,7 +208,7 @@ def _check_shards(session: Session, pipeline: Pipeline) -> None:
     comment = session.execute(query, (pipeline.keyspace, pipeline.table)).one().comment
     if comment.startswith(_SHARDS) and comment != f"{_SHARDS}{pipeline.shards}":
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name} declares shards={pipeline.shards}, and {pipeline.lake_table} was created with {comment}: the "
-            f"number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
+            f"Pipeline {pipeline.name} declares shards={pipeline.shards}, and {pipeline.lake_table} was created with {comment}. "
+            f"The number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
             f"`table`, and copy this one into it: ./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )

@@ -1,4 +1,4 @@
-"""The newest batches of a pipeline, and the runs behind batches, which the page links to."""
+"""The newest batches of a pipeline, and the runs of batches, which the page links to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ sql = Statements(__file__)
 
 
 def newest(pipeline: Pipeline, each: int) -> dict[str, object]:
-    """Binds of sql("newest"): about `each` batches of this pipeline, where all pipelines are as busy as each other."""
+    """Binds of sql("newest"): about `each` batches of this pipeline, if all pipelines have equally many."""
     return {"pipeline": pipeline.name, "batches": each * len(all_pipelines())}
 
 

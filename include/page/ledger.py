@@ -1,4 +1,4 @@
-"""Pages of the ledger, newest minutes first. A page begins where the one before ended, so that the last costs as the first."""
+"""Pages of the ledger, newest minutes first. A page starts where the previous one ended, so that all cost the same."""
 
 from __future__ import annotations
 

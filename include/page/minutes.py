@@ -1,4 +1,4 @@
-"""The last minutes of a pipeline one by one: in which state each is, where its rows went, and which run took it."""
+"""The last minutes of a pipeline one by one: the state of each, the fates of its rows, and the run that processed it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ sql = Statements(__file__)
 SHOWN = 60
 _TRIED = 240  # newest batches that are searched for these minutes: four an hour's worth
 
-# A minute is in one of these states; the first that fits.
+# The state of a minute is the first of these that applies.
 OPEN = "open"  # still running, or the lake was not polled since it ended: there may be more
 HELD = "held"
 FAILED = "failed"  # pending, and the last batch of it that ended failed
 PENDING = "pending"
 CLOSED = "closed"
-EMPTY = "empty"  # nothing came
+EMPTY = "empty"  # it has no events
 MERGED = "merged"
 
 _COUNTS = ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")
@@ -30,7 +30,7 @@ _LOOK = "SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s"
 
 
 def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
-    """The last sixty, oldest first: minute, state, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_at,
+    """The last sixty minutes, oldest first: minute, state, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_at,
     and `run` (dag_id, run_id) of the last batch that took it, or that failed; or None.
     """
     clock = server_time(conn.cursor())

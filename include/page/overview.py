@@ -1,4 +1,4 @@
-"""How fresh pipelines are now and were over the last day, what waits, what is held, and the open alerts."""
+"""The freshness of pipelines now and over the last day, what is pending or held, and the open alerts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEP = timedelta(minutes=15)  # of the day's curve
 
 def overview(conn, pipelines: Iterable[Pipeline]) -> dict:
     """`now`, and an entry per pipeline: the fields of status.freshness, `description`, `day` (the lag over it),
-    `copies` (what waits for the lakehouse and BigQuery; None if they are off) and `alerts`."""
+    `copies` (the lag of the lakehouse and BigQuery; None if they are off) and `alerts`."""
     alerts = status.open_alerts(conn)
     entries = []
     for pipeline in pipelines:

@@ -1,5 +1,7 @@
-"""What did not go through: held minutes, drift, rejected events, checks that found something. Samples of rows only on demand,
-with an account that may read them."""
+"""What is not published: held minutes, drift, rejected events, and checks that found something.
+
+Samples of rows are read only on demand, with an account that has permission to read them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ MOST_HELD = 200
 MOST_REJECTED = 20_000  # grouped by reason in a fifth of a second
 MOST_FINDINGS = 50
 MOST_DRIFTS = 200
-JUDGED = 500  # newest batches whose checks are looked at
+CHECKED_BATCHES = 500  # newest batches whose check results are read
 
 
 def held_minutes(conn, pipeline: Pipeline, *, samples: bool) -> dict:
@@ -51,7 +53,7 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
     purposes = dict((*drifts.CHECKS.values(), drifts.NEW_FIELDS)) | rejected_share.PURPOSES
     for gate in (gates.STAGING, gates.WAREHOUSE):
         purposes |= {check.name: check.purpose for check in checks(pipeline, gate)}
-    newest, binds = batches.sql("newest"), batches.newest(pipeline, JUDGED)
+    newest, binds = batches.sql("newest"), batches.newest(pipeline, CHECKED_BATCHES)
     tally = [
         row | {"purpose": purposes.get(row["check_name"], "")}
         for row in rows(conn.cursor(), sql("tally", newest=newest), binds)
@@ -62,4 +64,4 @@ def gate_results(conn, pipeline: Pipeline, *, samples: bool) -> dict:
         row["run"] = runs.get(row["batch_id"])
         row["purpose"] = purposes.get(row["check_name"], "")
         row["sample"] = json.loads(row["sample"] or "[]")
-    return {"batches": JUDGED, "checks": tally, "findings": findings}
+    return {"batches": CHECKED_BATCHES, "checks": tally, "findings": findings}

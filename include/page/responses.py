@@ -1,4 +1,4 @@
-"""Rows as the page's scripts read them: JSON, with times that say that they are UTC."""
+"""Rows as the page's scripts read them: JSON, with times marked as UTC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def as_json(answer: object) -> bytes:
 
 
 def plain(value: object) -> object:
-    """Only what JSON has; naive times are UTC."""
+    """The value with JSON's types only; naive times are UTC."""
     if isinstance(value, datetime):
         return f"{value.isoformat()}Z"
     if isinstance(value, date):

@@ -134,7 +134,9 @@ def materialised(
 ) -> DataFrame:
     """The classified rows, to be kept by the first action on them: without lineage, so that nothing can read again."""
     classified = transform.classify(lake.with_fields(raw, pipeline), {**pipeline.options, **options})
-    return staging.classified_rows(fate.judged(classified, pipeline, clock), pipeline).localCheckpoint(eager=False)
+    return staging.classified_rows(fate.apply_common_rules(classified, pipeline, clock), pipeline).localCheckpoint(
+        eager=False
+    )
 
 
 @dataclass(frozen=True)

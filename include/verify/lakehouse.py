@@ -170,7 +170,7 @@ class LakehouseCheck:
         hours = sorted({*known, *(row["hour"] for row in of_fact)})
         for first in range(0, len(hours), hourly.MOST_HOURS):
             some = hours[first : first + hourly.MOST_HOURS]
-            comparison = hourly.compared(self._conn, self._pipeline, some, only_read=True)
+            comparison = hourly.compare(self._conn, self._pipeline, some, only_read=True)
             counted = {
                 hour: known[hour]["counted_change"] for hour in some if hour in known and not known[hour]["to_count"]
             }
@@ -189,7 +189,7 @@ class LakehouseCheck:
     def _of_hour(self, hour: datetime) -> Iterator[Finding]:
         """A second comparison, by itself, of an hour that differs or is not counted."""
         [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
-        comparison = hourly.compared(self._conn, self._pipeline, [hour], only_read=True)
+        comparison = hourly.compare(self._conn, self._pipeline, [hour], only_read=True)
         of_fact, of_table, published = self._figures(comparison, hour)
         place = self._pipeline.lakehouse.table
         counts = json.loads(row["counts"]) if row and row["counts"] else {}

@@ -221,7 +221,10 @@ def test_an_interrupted_housekeeping_keeps_its_chunks_and_resumes(lab: Lab) -> N
 
 @pytest.mark.parametrize(
     ("days", "says"),
-    [({"batches": 0}, "batches is 0:00:00: keep a day or more"), ({"batch": 3}, "Unknown retention 'batch'")],
+    [
+        ({"batches": 0}, "Retention batches is 0 days. Set it to 1 day or more."),
+        ({"batch": 3}, "Unknown retention 'batch'"),
+    ],
 )
 def test_a_retention_that_cannot_be_meant_is_refused_before_anything_goes(lab: Lab, days: dict, says: str) -> None:
     with pytest.raises(steps.RetentionRefused, match=says):
