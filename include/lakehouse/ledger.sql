@@ -68,8 +68,8 @@ INSERT INTO etl.lakehouse_tables (pipeline, table_uuid) VALUES (%(pipeline)s, %(
 ON DUPLICATE KEY UPDATE table_uuid = VALUES(table_uuid), created_at = CURRENT_TIMESTAMP(6);
 
 -- name: mark_changed
--- Marks an hour as changed. `changes` is the version in names of files and load jobs: as it follows the clock, it also rises
--- in a restored or new warehouse.
+-- Marks an hour as changed. `changes` is the version in names of files and load jobs: as it follows the clock, it also
+-- rises in a restored or new warehouse.
 INSERT INTO etl.lakehouse_hours (pipeline, hour, changes) VALUES (%(pipeline)s, %(hour)s, UNIX_TIMESTAMP())
 ON DUPLICATE KEY UPDATE changes = GREATEST(changes + 1, UNIX_TIMESTAMP()), waited_at = NULL;
 

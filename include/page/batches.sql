@@ -1,6 +1,6 @@
 -- name: newest
--- A derived table of the newest batches of a pipeline: one row per batch. It takes the newest batches of all pipelines by
--- primary key, and then those of this one: no index orders a pipeline's batches of any state by age.
+-- A derived table of the newest batches of a pipeline: one row per batch. It takes the newest batches of all pipelines
+-- by primary key, and then those of this one: no index orders a pipeline's batches of any state by age.
 (
   SELECT n.batch_id FROM (SELECT batch_id, pipeline FROM etl.batches ORDER BY batch_id DESC LIMIT %(batches)s) AS n
   WHERE n.pipeline = %(pipeline)s

@@ -30,7 +30,7 @@ _LOOK = "SELECT lake_clock FROM etl.looks WHERE pipeline = %(pipeline)s"
 
 
 def last_minutes(conn, pipeline: Pipeline) -> list[dict]:
-    """The last sixty minutes, oldest first: minute, state, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_at,
+    """The last sixty, oldest first: minute, state, reason, raw_rows, counted_rows, ignored_rows, rejected_rows, merged_at,
     and `run` (dag_id, run_id) of the last batch that took it, or that failed; or None.
     """
     clock = server_time(conn.cursor())
