@@ -45,7 +45,7 @@ class View:
 
 
 def of_pipeline(pipeline: Pipeline) -> list[View]:
-    """Its views for BI tools, in the order of the file. Raises ViewNotDescribed."""
+    """The pipeline's views for BI tools, in the order of the file. Raises ViewNotDescribed."""
     return [view for file in files(pipeline, FILE) for view in described(file)]
 
 

@@ -1,6 +1,6 @@
 {# The condition on split_size makes each query walk the index pending_minutes; MySQL would walk the primary key for the
 order. #}
-{# A folded hour is read as a whole or not at all: a held or closed minute blocks it, and it takes no place in a batch. #}
+{# A folded hour is read as a whole or not at all: a held or closed minute blocks it. #}
 {% macro pending(condition, order) %}
 SELECT minute, seen_changed_at, raw_rows, split_size FROM etl.minute_ledger AS l FORCE INDEX (pending_minutes)
 WHERE pipeline = %(pipeline)s AND pending = 1 AND {{ condition }} AND NOT EXISTS (

@@ -75,6 +75,6 @@ SELECT batch_id, pipeline, kind, dag_id, run_id, tick, opened_at, merged_at, sta
 FROM etl.batches ORDER BY batch_id DESC LIMIT %(limit)s;
 
 -- name: open_alerts
--- What the watch has found and is not over: one row per problem.
+-- Open problems that the watch has found: one row per problem.
 SELECT pipeline, problem, began_at, told_at, found, remedy FROM etl.alerts
 WHERE state = 'open' ORDER BY began_at, pipeline, problem;

@@ -64,7 +64,7 @@ def test_staging_of_a_pipeline_that_merges_nothing_any_more_is_removed(lab: Lab)
 def test_staging_of_a_possibly_live_batch_stays(lab: Lab) -> None:
     batch_id = staged_batch(lab)
     lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 30 DAY")  # opened long ago, tried again today
-    assert tidy()["abandoned batches given up"] == 0
+    assert tidy()["abandoned batches closed"] == 0
     assert lab.one(STAGED) == 2
     assert lab.check(batch_id).passed
     merge.merge(batch_id)

@@ -64,7 +64,7 @@ CROSS JOIN (SELECT 'campaign' AS kind UNION ALL SELECT 'publisher') AS k;
 -- The first rule that applies decides. `average` is the cost of all other named campaigns (publishers) in both weeks.
 -- 1. watch: the row `none`, events without a campaign (publisher). Nobody can raise or stop it.
 -- 2. watch: no spend in the last week.
--- 3. watch: more than 20 % of the qualified applications of both weeks name no campaign (publisher): costs would mislead.
+-- 3. watch: more than 20 % of the qualified applications of both weeks name no campaign (publisher): costs mislead.
 -- 4. watch: no average. The others have fewer than 60 qualified applications in both weeks, or no spend.
 -- 5. stop: even with one more qualified application, the cost would be 3 times the average or more in the last week.
 -- 6. watch: fewer than 60 qualified applications in both weeks together, too few to judge.
