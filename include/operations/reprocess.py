@@ -129,7 +129,7 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
     passed = total - still
     if min(counted, ignored) >= 0 and counted + ignored == passed:
         fates = f"{counted} counted, {ignored} ignored, {still} still rejected"
-    else:  # other rows of these minutes were added, removed or changed their fate: the ledger cannot tell them apart
+    else:  # other rows of these minutes were added, removed or changed their fate: the ledger does not distinguish them
         fates = f"{passed} counted or ignored, {still} still rejected"
     lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
     for state, remedy in (

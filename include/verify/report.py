@@ -85,7 +85,7 @@ class Findings:
 
 @dataclass
 class PipelineReport:
-    """The report of one pipeline. `apart` are findings that are no differences: they cannot be decided yet, or any longer."""
+    """The report of one pipeline. `apart` are not differences: they cannot be decided yet, or any longer."""
 
     pipeline: str
     span: str
