@@ -1,7 +1,7 @@
 """The command line: `./minutemark`, or `python -m include.cli`, from the table in include/commands.py.
 
-Exit status: 0 done and right; 1 done, and something differs or is missing; 2 wrong usage, or it cannot run; 130 stopped by
-Ctrl-C.
+Exit status: 0 if it succeeds; 1 if it ends and something differs or is missing; 2 for wrong usage, or if it cannot run;
+130 if Ctrl-C stops it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from include.errors import MinutemarkError, storage_problem
 from include.listing import as_json
 from include.parameters import FLAG, Command, Parameter
 
-# Names of make's variables on its command line. Only these are read from the environment: FROM or FILE may be anything there.
+# Names of the variables on make's command line. Only these are read from the environment, where others may be set by chance.
 FROM_MAKE = "MINUTEMARK_FROM_MAKE"
 
 
@@ -148,7 +148,7 @@ def _run(command: Command, *, shown_as_json: bool, shown_as: str = "", **keyword
 
 
 def _use_connections() -> None:
-    """Those of this machine's stack where there is one, else those that Airflow knows."""
+    """Use the connections of this machine's stack if there is one, else Airflow's."""
     env = env_file.state() / "env"
     if known := env_file.read(env):
         env_file.use(known)

@@ -1,7 +1,7 @@
-"""The lineage of columns, as `make lineage` derives it from declarations, SQL and Spark's plans, and one column's as text.
+"""The lineage of columns, as `make lineage` derives it from declarations, SQL and Spark's plans; prints that of one column.
 
 include/lineage/<pipeline>.json names data sets by store and name. Each column has its origins by data set, with the subtype
-of OpenLineage's transformation; `rows` are the columns that decide which rows there are.
+of OpenLineage's transformation; `rows` are the columns that decide which rows a data set has.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Every operation once. From this table come the command line, the variables of make, the DAGs' forms and docs/commands.md.
+"""The table of operations. The command line, make's variables, the DAGs' forms and docs/commands.md are made from it.
 
-DAG files import this module while they are parsed: it opens nothing, and imports a function's module only to call it.
+DAG files import this module while they are parsed: it opens no store, and imports a function's module only to call it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PIPELINE = Parameter(
 )
 ONE_OR_ALL = replace(PIPELINE, help="Only this pipeline. Empty: all pipelines.", required=False)
 WHY = Parameter("why", "Reason, kept in the record.")
-BY = Parameter("by", "Name to note beside the reason. The record names the user who runs the command.")
+BY = Parameter("by", "Name to record with the reason, in addition to the user who runs the command.")
 REASON = Parameter("reason", "Only events whose rejection reason starts with this text.")
 FROM = Parameter("from", "First minute of the range (UTC).", MINUTE, keyword="start")
 TO = Parameter("to", "End of the range (UTC), not included.", MINUTE, keyword="end")
@@ -113,8 +113,8 @@ COMMANDS = (
         BRING,
         (
             PIPELINE,
-            Parameter("seconds", "Follow the topic for so many seconds. Empty: up to its end.", NUMBER, least=1),
-            Parameter("again", "Consume everything that the topic still holds once more.", FLAG, False),
+            Parameter("seconds", "Follow the topic for this many seconds. Empty: up to its end.", NUMBER, least=1),
+            Parameter("again", "Consume once more everything that the topic still holds.", FLAG, False),
         ),
         details="[operations.md](operations.md#the-topics)",
         failed="Ingest failed.",
@@ -125,7 +125,7 @@ COMMANDS = (
         "include.operations.setup:set_up",
         "Creates missing tables, topics and grants in Cassandra, MySQL and Kafka.",
         BRING,
-        details="It deletes no facts, and changes what exists only after an upgrade",
+        details="It deletes no facts, and changes existing tables only after an upgrade",
         dag="minutemark_setup",
     ),
     Command(

@@ -1,7 +1,7 @@
 """Where the stores are: one Endpoint per connection id, from Airflow or from the environment.
 
-Inside a task Airflow answers (its UI, a secrets backend, the environment). Command lines outside Airflow read the same
-AIRFLOW_CONN_<ID> variables themselves, because importing Airflow costs them seconds.
+Inside a task, Airflow resolves a connection (from its UI, a secrets backend, or the environment). Commands outside Airflow
+read the same AIRFLOW_CONN_<ID> variables themselves, because importing Airflow takes seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ConnectionMissing(MinutemarkError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One connection, as Airflow describes connections; `password` and `extra`, which may hold more, never show in a repr."""
+    """One connection, as Airflow describes connections; its repr omits `password` and `extra`, which may hold secrets."""
 
     conn_id: str
     conn_type: str
@@ -86,7 +86,7 @@ def _from_airflow(conn_id: str) -> Endpoint:
     try:
         from airflow.sdk import BaseHook
         from airflow.sdk.exceptions import AirflowNotFoundException
-    except ModuleNotFoundError as error:  # an environment of its own has no Airflow
+    except ModuleNotFoundError as error:  # a separate environment, such as Tableau's, has no Airflow
         raise _missing(conn_id) from error
 
     try:

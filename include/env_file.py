@@ -32,7 +32,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def use(variables: Mapping[str, str]) -> None:
-    """Give this process these variables, and no other connections of the project. It does not need Airflow's metadata."""
+    """Set these variables in this process, and remove other connections of the project and Airflow's metadata database."""
     for name in (METADATA, *map(variable, IDS)):
         os.environ.pop(name, None)
     os.environ.update({name: value for name, value in variables.items() if name != METADATA})

@@ -1,4 +1,4 @@
-"""Results for people and for programs: a table whose rows are groups, tab-separated values, or JSON."""
+"""Formats results for people and for programs: as a table whose rows are groups, tab-separated values, or JSON."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Rows:
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> list[str]:
-    """One line for the titles and one for each row; `columns` is key to title. The last column is as long as it is."""
+    """One line for the titles and one for each row; `columns` is key to title. The last column is not padded."""
     cells = [list(columns.values())] + [[cell(row[key]) for key in columns] for row in rows]
     widths = [max(len(line[number]) for line in cells) for number in range(len(columns) - 1)]
     return [
@@ -81,7 +81,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> l
 
 
 def cell(value: object) -> str:
-    """On one line; times without microseconds, and without seconds where there are none."""
+    """The value on one line; times without microseconds, and without seconds if they are zero."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -116,7 +116,7 @@ def _plain(value: Any) -> object:
 
 
 def without_numbers(text: str | None) -> str | None:
-    """What texts share that differ in their numbers only, so that they are one group."""
+    """The text with its numbers replaced, so that texts that differ only in numbers form one group."""
     return text and re.sub(r"\d[\d,.]*\d|\d", "N", text)
 
 

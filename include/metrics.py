@@ -1,7 +1,7 @@
-"""What Minutemark adds to Airflow's metrics: how each pipeline is, at each check of the watch, and what a merge has committed.
+"""The metrics that Minutemark adds to Airflow's: the state of each pipeline at each check of the watch, and merged rows.
 
-Tasks send them by Airflow's own API, to whatever its section [metrics] configures; without that nothing is sent. What each
-one means, and how to switch them on: docs/monitoring.md.
+Tasks send them with Airflow's own API, as its section [metrics] configures; without that section nothing is sent.
+docs/monitoring.md describes each metric, and how to switch them on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from include.warehouse.merge import MergeResult
 
-# Gauges: what is known of a pipeline in an entry of status.freshness.
+# Gauges: keys of an entry of status.freshness.
 GAUGES = {
     "freshness_seconds": "lag",
     "delay_seconds": "delay",
@@ -29,12 +29,12 @@ BATCH_METRIC = "batch_duration"  # a timer, as Airflow's task.duration is: milli
 
 
 def name_of(metric: str, *parts: str) -> str:
-    """The name behind Airflow's prefix. It carries what the tags say too: plain StatsD has no tags."""
+    """The name after Airflow's prefix. It repeats the tags, because plain StatsD has none."""
     return ".".join(("minutemark", metric, *parts))
 
 
 def send_gauges(entries: Iterable[dict]) -> None:
-    """The gauges of each entry of status.freshness; what is not known is not sent."""
+    """Send the gauges of each entry of status.freshness, except unknown values."""
     from airflow.sdk.observability import stats
 
     for entry in entries:
@@ -44,7 +44,7 @@ def send_gauges(entries: Iterable[dict]) -> None:
 
 
 def send_merge_counters(result: MergeResult) -> None:
-    """Rows by fate and seconds of a batch that this merge has committed; a batch merged before was reported before."""
+    """Send rows by fate and seconds of a batch that this merge has committed, unless it had been merged and sent before."""
     from airflow.sdk.observability import stats
 
     if result.state != "merged" or not result.changed:

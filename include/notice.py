@@ -30,17 +30,17 @@ class Notice:
     found: str
     remedy: str = ""
     since: datetime | None = None
-    until: datetime | None = None  # of what is over
+    until: datetime | None = None  # of a resolved problem
     link: str | None = None
 
     @property
     def title(self) -> str:
-        """One line, for a subject."""
+        """One line, such as for the subject of a mail."""
         return f"Minutemark · {_HEADS[self.state]}: {self.subject} {_TITLES[self.problem]}"
 
     @property
     def text(self) -> str:
-        """The whole message, a line each for what, since when and what to do."""
+        """The whole message: one line each for the problem, since when, and what to do."""
         times = f"Since {self.since:%Y-%m-%d %H:%M:%S} UTC" if self.since else ""
         if times and self.until:
             times += f" until {self.until:%Y-%m-%d %H:%M:%S} UTC"

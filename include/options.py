@@ -1,4 +1,4 @@
-"""Options of a run, as a trigger form, an API call or a backfill gives them. Their types are those of the declared defaults."""
+"""Reads the options of a run from a trigger form, an API call or a backfill. Their types are those of the declared defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OptionRefused(MinutemarkError):
 
 
 def options_of_run(pipeline: Pipeline, params: Mapping[str, object]) -> tuple[dict[str, object], bool]:
-    """The transform's options, and allow_shrink; what `params` leave out has its default. Raises OptionRefused."""
+    """The transform's options, and allow_shrink; options that `params` lacks have their defaults. Raises OptionRefused."""
     defaults = {**pipeline.options, ALLOW_SHRINK: False}
     values = {name: _checked(name, params.get(name, default), default) for name, default in defaults.items()}
     return values, bool(values.pop(ALLOW_SHRINK))

@@ -1,4 +1,4 @@
-"""What a command of include/commands.py is made of: its parameters, their types, and the function behind it."""
+"""The parts of a command of include/commands.py: its parameters, their types, and the function that it calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from include.errors import MinutemarkError
 
 
 class ValueRefused(MinutemarkError):
-    """A value that a parameter does not take; the message says what to write."""
+    """A value that a parameter does not accept; the message says what to write."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ def _number(name: str, value: Any) -> float:
     try:
         return float(value)
     except ValueError:
-        raise ValueRefused(f"`{name}` is {value!r}, which is not a number.") from None
+        raise ValueRefused(f"`{name}` is {value!r}, which is not a number. Write one, such as 20.") from None
 
 
 def _whole(name: str, value: Any) -> int:
     try:
         return int(value)
     except ValueError:
-        raise ValueRefused(f"`{name}` is {value!r}, which is not a whole number.") from None
+        raise ValueRefused(f"`{name}` is {value!r}, which is not a whole number. Write one, such as 20.") from None
 
 
 def _percentage(name: str, value: Any) -> float:
@@ -117,14 +117,14 @@ class Command:
     help: str  # one sentence
     group: str
     parameters: tuple[Parameter, ...] = ()
-    details: str = ""  # for the docs, behind the sentence
-    passes: tuple[str, ...] = ()  # what the function also takes: `user` for its record, `report` for lines on its way
+    details: str = ""  # for the docs, after the sentence
+    passes: tuple[str, ...] = ()  # further arguments: `user` for the record, `report` to print lines while it runs
     failed: str = ""  # how the message of a failure begins
     stopped: str = "Stopped."  # by Ctrl-C
     formats: tuple[str, ...] = ()  # of a listing; all others print text, or JSON
     connects: bool = True  # to a store; the others work without any connection
-    dag: str | None = None  # with this form
-    alias: str = ""  # the name that it had before
+    dag: str | None = None  # which has this form
+    alias: str = ""  # its former name
     permission: str = "edit"  # on a pipeline's minute DAG, to start it there: edit, or see its runs
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Command:
         }
 
     def call(self, keywords: Mapping[str, Any], *, user: str, report: Callable[[str], object] = print) -> Any:
-        """Run it and return its result: `str()` describes it, and `problem`, if it has one, says what went wrong."""
+        """Run the command and return its result: `str()` describes it, and its `problem`, if any, says what went wrong."""
         module, _, name = self.function.partition(":")
         context = {"user": user, "report": report}
         function = getattr(importlib.import_module(module), name)

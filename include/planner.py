@@ -24,7 +24,7 @@ SAMPLED_FROM = 60  # minutes that were never read
 
 
 class RangeRefused(MinutemarkError):
-    """A range of minutes that no run can take; the message says what to ask for instead."""
+    """A range of minutes that no run can take; the message says what to request instead."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Poll:
 
 
 def poll(pipeline: Pipeline, lake_session, conn) -> Poll:
-    """Poll the change log into the ledger. Reads one row per day, and the minutes of days with news only."""
+    """Record changed minutes in the ledger. Reads one row per day of the change log, and the minutes of changed days only."""
     clock = change_log.clock(lake_session)
     days = change_log.changed_days(lake_session, pipeline.lake_table)
     due = ledger.days_to_drill(days, ledger.read_cursors(conn, pipeline), pipeline.settle)
@@ -60,7 +60,7 @@ def open_delta(
     *,
     polled: Poll,
 ) -> int | None:
-    """Open a batch of what `polled` and earlier polls found changed; None when nothing is pending."""
+    """Open a batch of minutes that `polled` and earlier polls found changed; None if nothing is pending."""
     batches.close_abandoned(conn, pipeline, run.dag_id, run.run_id)
     typical = ledger.typical_rows(conn, pipeline)
     pending = _with_sampled_rows(pipeline, lake_session, ledger.pending_minutes(conn, pipeline, polled.clock))
@@ -87,7 +87,7 @@ def open_delta(
 
 
 def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime) -> int:
-    """Open a batch of exactly the minutes from `start` until before `end`: changed, held or neither. Raises RangeRefused."""
+    """Open a batch of exactly the minutes from `start` to `end` (excluded): changed, held or neither. Raises RangeRefused."""
     minutes = list(minutes_between(start, end))
     if len(minutes) > MAX_RANGE:
         raise RangeRefused(
@@ -108,10 +108,10 @@ def open_range(pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: d
 def open_reconcile(
     pipeline: Pipeline, lake_session, conn, run: RunInfo, *, start: datetime, end: datetime
 ) -> int | None:
-    """Open a batch of the minutes from `start` until before `end` whose rows or ids in the lake are not the ledger's.
+    """Open a batch of the minutes from `start` to `end` (excluded) whose rows or ids in the lake are not the ledger's.
 
-    For writers that never touch the change log. Held minutes stay held, live ones that are pending are the minute DAG's.
-    Minutes that cannot be read are left out and logged. Where no other minute differs they raise LakeUnreadable.
+    For writers that never touch the change log. Held minutes stay held; pending live minutes are left to the minute DAG.
+    Minutes that cannot be read are left out and logged. If no other minute differs, they raise LakeUnreadable.
     """
     polled = poll(pipeline, lake_session, conn)
     start = max(start, pipeline.first_open(polled.clock))
@@ -137,7 +137,7 @@ def open_reconcile(
 
 
 def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
-    """Every minute from `start` until before `end`, which must be whole minutes in order."""
+    """Every minute from `start` to `end` (excluded), which must be whole minutes in order."""
     if start >= end:
         raise RangeRefused(
             f"`from` ({start:%Y-%m-%d %H:%M}) must be before `to` ({end:%Y-%m-%d %H:%M}), which is not included."
@@ -149,12 +149,12 @@ def minutes_between(start: datetime, end: datetime) -> Iterator[datetime]:
 
 
 def refuse_closed(pipeline: Pipeline, clock: datetime, start: datetime) -> None:
-    """Raise RangeRefused when the lake may have forgotten part of a range: reading it would erase good facts."""
+    """Raise RangeRefused if part of a range is closed: reading it again would erase correct facts."""
     first_open = pipeline.first_open(clock)
     if start < first_open:
         raise RangeRefused(
             f"Minutes of {pipeline.name} before {first_open:%Y-%m-%d %H:%M} are closed: {pipeline.keeps}. Their facts stay "
-            "as they are. Choose a range from then on."
+            "as they are. Choose a range that starts then or later."
         )
 
 
@@ -174,25 +174,25 @@ def _planned(minute: datetime, row: dict | None, typical_rows: float | None) -> 
 def _with_sampled_rows(pipeline: Pipeline, lake_session, pending: list[Pending]) -> list[Pending]:
     """The pending minutes. If many were never read, their rows are estimated from a sample of the lake.
 
-    The average of earlier batches says nothing about a new history: a batch of thousands of minutes would be far too
+    The average of earlier batches does not apply to a new history: a batch of thousands of minutes would be far too
     large, or far too small.
     """
-    unread = [planned.minute for planned in pending if planned.raw_rows is None]
+    unread = [changed.minute for changed in pending if changed.raw_rows is None]
     if len(unread) < SAMPLED_FROM:
         return pending
     sampled = counts.sampled_rows(lake_session, pipeline, unread)
-    return [replace(planned, raw_rows=sampled.get(planned.minute, planned.raw_rows)) for planned in pending]
+    return [replace(changed, raw_rows=sampled.get(changed.minute, changed.raw_rows)) for changed in pending]
 
 
 def _with_folded_hours(
     pipeline: Pipeline, conn, clock: datetime, pending: list[Pending], typical_rows: float | None
 ) -> tuple[list[Pending], dict[datetime, list[PlannedMinute]]]:
-    """The pending minutes that this run may take, and for those of folded hours the whole hour.
+    """The pending minutes that this run may take, and the whole hour for those of folded hours.
 
-    A folded hour that may be closed can't be replaced: its pending minutes stay, instead of being read in vain by every
-    run. Of the others, a batch has room for the oldest few.
+    A folded hour that may be closed cannot be replaced: its minutes stay pending, so that runs do not read them in vain. Of
+    the others, a batch has room for the oldest few.
     """
-    hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [planned.minute for planned in pending])
+    hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [changed.minute for changed in pending])
     whole: dict[datetime, list[PlannedMinute]] = {}
     for hour in hours:
         if len(whole) == max(1, pipeline.max_minutes // 60) or pipeline.is_closed(hour, clock):
@@ -200,9 +200,9 @@ def _with_folded_hours(
         known = ledger.ledger_of(conn, pipeline, hour, hour + HOUR)
         whole[hour] = [_planned(minute, known.get(minute), typical_rows) for minute in folded_hours.minutes_of(hour)]
     blocked = set(hours) - set(whole)
-    taken = [planned for planned in pending if folded_hours.hour_of(planned.minute) not in blocked]
+    taken = [changed for changed in pending if folded_hours.hour_of(changed.minute) not in blocked]
     together = {
-        planned.minute: whole[hour] for planned in taken if (hour := folded_hours.hour_of(planned.minute)) in whole
+        changed.minute: whole[hour] for changed in taken if (hour := folded_hours.hour_of(changed.minute)) in whole
     }
     return taken, together
 

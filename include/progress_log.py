@@ -1,4 +1,4 @@
-"""Progress of something long: a bar on a terminal, a line every ten seconds in a log."""
+"""Shows progress of long work: a bar on a terminal, a line every ten seconds in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECONDS_BETWEEN_LINES = 10
 
 
 class Bar:
-    """A bar from 0 to `total`; `at` says how far it is."""
+    """A bar from 0 to `total`; `at` sets its position."""
 
     def __init__(self, title: str, total: int, unit: str = "B") -> None:
         self._title, self._total, self._unit = title, total, unit
@@ -41,7 +41,7 @@ class Bar:
             self.at(position())
 
     def at(self, position: int) -> None:
-        """`position` of `total` is done."""
+        """Show that `position` of `total` is done."""
         if self._bar is not None:
             self._bar.update(position - self._bar.n)
         elif time.monotonic() - self._logged > _SECONDS_BETWEEN_LINES:

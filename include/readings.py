@@ -1,6 +1,6 @@
-"""One reading of texts, numbers and times, for every writer. include/spark/values.py reads the same from the same patterns.
+"""Reads texts, numbers and times the same way for every writer. include/spark/values.py uses the same patterns.
 
-A text says nothing where only white space or one of the pipeline's words for null is left of it.
+A text is empty if only white space or one of the pipeline's words for null is left of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
-# All that Unicode calls white space, and what hides beside it: the byte order mark and the zero-width space.
+# All of Unicode's white space, and two invisible characters: the byte order mark and the zero-width space.
 WHITE_SPACE = (
     "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000\ufeff\u200b"
@@ -21,9 +21,9 @@ NUMBER = r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]
 DATE_AND_TIME = r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ Tt]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?)"
 UTC = r" ?(?:[Zz]|UTC)?"
 OFFSET = r" ?([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?"
-# Of the times that facts have. MySQL, Spark, DuckDB, BigQuery and the tables of time zones all take these.
+# Years of the times that facts have. MySQL, Spark, DuckDB, BigQuery and the tables of time zones all accept these.
 YEARS = range(1970, 2101)
-# A number of this size is seconds since 1970, and below a thousand times the limit milliseconds: both from 1973 on.
+# A number in this range is seconds since 1970; above it, up to a thousand times the limit, milliseconds. Both start in 1973.
 FIRST_EPOCH, LAST_EPOCH = 10**8, 10**11
 
 _HIDDEN = ("\ufeff", "\u200b")
@@ -39,7 +39,7 @@ def text(value: str | None, null_words: Collection[str] = ()) -> str | None:
     """The text without the white space around it; None if it is blank or a word for null."""
     if value is None:
         return None
-    value = value.strip()  # which is four times as fast, and knows all but the hidden two
+    value = value.strip()  # four times as fast, and strips all but the two invisible characters
     if not value.isascii() and (value[:1] in _HIDDEN or value[-1:] in _HIDDEN):
         value = value.strip(WHITE_SPACE)
     return value if value and value not in null_words else None
@@ -67,7 +67,7 @@ def whole_number(value: str) -> int | None:
 
 @lru_cache(maxsize=4096)  # events of one second often follow each other
 def instant(value: str) -> datetime | None:
-    """The UTC time of an ISO 8601 date and time, or of seconds or milliseconds since 1970; UTC where no offset is given.
+    """The UTC time of an ISO 8601 date and time, or of seconds or milliseconds since 1970; UTC if no offset is given.
 
     Fractions are cut to microseconds. None for anything else.
     """

@@ -1,4 +1,4 @@
-"""When the runs of `<pipeline>_minute` begin: as the pipeline declares it, else as MINUTEMARK_SCHEDULE says.
+"""When the runs of `<pipeline>_minute` start: as the pipeline declares, or else as MINUTEMARK_SCHEDULE says.
 
 DAG files read it: it is a setting of the environment, not of a store.
 """

@@ -1,4 +1,4 @@
-"""A notice to a webhook: JSON over HTTP, with a time limit, tried again where that can help. Standard library alone."""
+"""Sends a notice to a webhook: JSON over HTTP, with a time limit and retries if they can help. Uses the standard library."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TRIES = 3
 
 
 class WebhookFailed(RuntimeError):
-    """The receiver could not be reached or did not take it. Names the connection, never the URL: that may be a secret."""
+    """The receiver could not be reached, or refused. The message names the connection, never the URL: that may be a secret."""
 
 
 def post(target: Endpoint, body: Mapping) -> None:
-    """Send `body`; any answer of 2xx is a receipt. Raises WebhookFailed."""
+    """Send `body`; any status 2xx confirms it. Raises WebhookFailed."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
     again = Retrying(
@@ -41,7 +41,7 @@ def _send(request: urllib.request.Request) -> None:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST becomes a GET, whose answer would look like a receipt."""
+    """Refuses redirects: a redirected POST becomes a GET, whose answer would look like a confirmation."""
 
     def redirect_request(self, *_):  # ty: ignore[incompatible-method-override]  # whatever it is called with
         return None
@@ -54,9 +54,9 @@ def _may_help(error: BaseException) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Other errors than these two quote what they did not like: the URL, or the token."""
+    """The cause, in words. The texts of all other errors may quote the URL or the token, so only their class is named."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"was answered {error.code} {error.reason}"
+        return f"returned {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return f"cannot be reached ({error.reason})"
     return f"cannot be used ({type(error).__name__})"

@@ -8,16 +8,19 @@ from datetime import UTC, datetime, timedelta
 from include.durations import HOUR, MINUTE, minute_floor
 from include.errors import MinutemarkError
 
-LOOK_BACK = timedelta(hours=3)  # of a reconcile run, before its interval: how late a writer without change log may be
+LOOK_BACK = timedelta(hours=3)  # before the interval of a reconcile run: a writer without change log may be this late
 
 
 class WindowRefused(MinutemarkError):
-    """A window that cannot be meant; the message says what to enter instead."""
+    """A window that is not valid; the message says what to enter instead."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What to open: `changes` since the last poll, exactly a `range`, or what `differs` in one. Naive UTC minutes."""
+    """The minutes of a batch: `changes` since the last poll, all of a `range`, or those that differ in one (`differs`).
+
+    Times are naive UTC minutes.
+    """
 
     kind: str  # of the batch: minute, reconcile, backfill or manual
     what: str  # changes, range or differs
@@ -34,7 +37,7 @@ def window_of_run(
     from_text: str | None,
     to_text: str | None,
 ) -> Window:
-    """The window of a run of a `minute` or `reconcile` DAG. Raises WindowRefused for a form that cannot be meant."""
+    """The window of a run of a `minute` or `reconcile` DAG. Raises WindowRefused for a form that is not valid."""
     has_range = bool(from_text or to_text)
     if run_type == "backfill":
         if has_range:
@@ -61,12 +64,12 @@ def as_minute(time: datetime) -> datetime:
 
 
 def open_range(from_text: str | None, to_text: str | None) -> tuple[datetime | None, datetime | None]:
-    """Minutes from `from` until before `to`, either of which may be empty: then that side is open. Raises WindowRefused."""
+    """Minutes from `from` to `to` (excluded), either of which may be empty: then that side is open. Raises WindowRefused."""
     return in_order(*_parsed(from_text, to_text))
 
 
 def minute_or_range(minute: datetime | None, start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
-    """One minute, or those from `start` until before `end`. Raises WindowRefused."""
+    """One minute, or those from `start` to `end` (excluded). Raises WindowRefused."""
     if minute and not (start or end):
         return minute, minute + MINUTE
     if minute or not (start or end):
@@ -83,12 +86,12 @@ def _interval(interval: tuple[datetime, datetime] | None) -> tuple[datetime, dat
 
 
 def parse_range(from_text: str | None, to_text: str | None) -> tuple[datetime, datetime]:
-    """The minutes from the one until before the other, as a form or a command line writes them, or WindowRefused."""
+    """The minutes from `from` to `to` (excluded), as written in a form or on a command line. Raises WindowRefused."""
     return whole_range(*_parsed(from_text, to_text))
 
 
 def whole_range(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
-    """Both of them, in this order, or WindowRefused."""
+    """The range if both ends are set and in order. Raises WindowRefused."""
     if not (start and end):
         missing = "to" if start else "from"
         raise WindowRefused(f"`{missing}` is empty. Set both `from` and `to`, or neither.")
@@ -97,7 +100,7 @@ def whole_range(start: datetime | None, end: datetime | None) -> tuple[datetime,
 
 
 def in_order(start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
-    """The same range, unless it is empty: then WindowRefused."""
+    """The same range. Raises WindowRefused if `start` is not before `end`."""
     if start and end and start >= end:
         raise WindowRefused(
             f"`from` ({start:%Y-%m-%dT%H:%M}) must be before `to` ({end:%Y-%m-%dT%H:%M}). "
@@ -112,7 +115,7 @@ def _parsed(from_text: str | None, to_text: str | None) -> tuple[datetime | None
 
 
 def minute_in(name: str, text: str) -> datetime:
-    """The minute that a text says. Raises WindowRefused, which names the parameter."""
+    """The minute in a text. Raises WindowRefused, which names the parameter."""
     try:
         return as_minute(datetime.fromisoformat(text.strip()))
     except ValueError:

@@ -49,7 +49,7 @@ def warehouse(spark: SparkSession, table: str) -> DataFrame:
 
 
 def minutes(first: str | None, last: str | None) -> list[datetime]:
-    """The minutes (naive, UTC) from `first` until before `last`; where none is given, those of the last 60 minutes.
+    """The minutes (naive, UTC) from `first` to `last` (excluded); where none is given, those of the last 60 minutes.
 
     Raises WindowRefused, which says what to write instead.
     """

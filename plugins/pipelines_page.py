@@ -190,7 +190,7 @@ def backfill_plan(pipeline: Seen, conn: Reading, request: Request) -> Json:
 
 
 class ReleaseRequest(BaseModel):
-    """One minute, or those from `from` until before `to`; UTC."""
+    """One minute, or those from `from` to `to` (excluded); UTC."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,1 +1,1 @@
-"""What BI tools read beside the views: extracts and sources."""
+"""What BI tools read besides the views: extracts and sources."""

@@ -1,7 +1,7 @@
 """The views for BI tools as sources of a dbt project, and how fresh each pipeline is.
 
-Descriptions come from include/warehouse/bi_views.py. docs/dbt/sources.yml is what this prints. The form is that of dbt 1.7, the
-newest with an adapter for MySQL: it knows neither `data_tests` nor `freshness` and `loaded_at_field` under `config`.
+Descriptions come from include/warehouse/bi_views.py. docs/dbt/sources.yml is the output. The format is that of dbt 1.7, the
+newest version with an adapter for MySQL: it supports neither `data_tests` nor `freshness` and `loaded_at_field` in `config`.
 """
 
 from __future__ import annotations

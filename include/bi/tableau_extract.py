@@ -1,7 +1,7 @@
 """`make tableau`: the views for BI tools as a Tableau extract, a .hyper file.
 
-It runs where tableauhyperapi is installed, which is an environment of its own. All views show one moment, and rows are
-streamed. A file of the same name is replaced only when the new one is complete.
+It runs where tableauhyperapi is installed, which is a separate environment. All views are read from one snapshot, and rows
+are streamed. A file of the same name is replaced only when the new one is complete.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ExtractRefused(MinutemarkError):
 
 
 def write(file: Path, views: list[View], start: datetime | None, end: datetime | None) -> dict[str, int]:
-    """Write the hours from `start` until before `end` of these views; an open side is None. Returns rows by view.
+    """Write the hours of these views from `start` to `end` (excluded); None leaves a side open. Returns rows by view.
 
     Raises ExtractRefused, WarehouseError.
     """
@@ -57,15 +57,17 @@ def write(file: Path, views: list[View], start: datetime | None, end: datetime |
         unfinished.replace(file)
     except hyper_api.HyperException as error:
         message = " ".join(str(error).split())
-        raise ExtractRefused(f"FILE={file} cannot be written: {message}. Make room, or name another folder.") from error
+        raise ExtractRefused(
+            f"FILE={file} cannot be written: {message}. Free disk space, or name another folder."
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)
     return rows
 
 
 def chosen_views(names: str) -> list[View]:
-    """The views with these names, which commas or spaces separate; all where there are none. Raises ExtractRefused."""
-    views = {view.name: view for view in bi_views.send_gauges(pipelines.all_pipelines().values())}
+    """The views with these names, separated by commas or spaces; all views if there are none. Raises ExtractRefused."""
+    views = {view.name: view for view in bi_views.of_pipelines(pipelines.all_pipelines().values())}
     wanted = re.split(r"[,\s]+", names.strip()) if names.strip() else list(views)
     if unknown := [name for name in wanted if name not in views]:
         raise ExtractRefused(f"VIEWS={names} names {', '.join(unknown)}; the views are: {', '.join(views)}.")
@@ -96,7 +98,7 @@ def _hyper_file(hyper_api, file: Path) -> Iterator[Any]:
 
 
 def _selected(conn, view: View, start: datetime | None, end: datetime | None) -> Iterator[list[tuple]]:
-    """Its rows, some at a time."""
+    """The view's rows, ROWS_AT_ONCE at a time."""
     cursor = _streaming_cursor(conn)
     cursor.execute(sql("selected", view=view, start=start, end=end), {"start": start, "end": end})
     while rows := cursor.fetchmany(ROWS_AT_ONCE):
@@ -105,7 +107,7 @@ def _selected(conn, view: View, start: datetime | None, end: datetime | None) ->
 
 
 def _streaming_cursor(conn):
-    """A cursor that leaves rows on the server until they are fetched; mysqlclient's usual one takes all of them."""
+    """A cursor that leaves rows on the server until they are fetched; mysqlclient's default cursor fetches all of them."""
     if type(conn).__module__.startswith("MySQLdb"):
         from MySQLdb.cursors import SSCursor
 
@@ -114,7 +116,7 @@ def _streaming_cursor(conn):
 
 
 def _copy(hyper_api, hyper, view: View, parts: Iterator[list[tuple]]) -> int:
-    """Make the view's table and fill it; returns its rows."""
+    """Create the view's table and fill it; returns its number of rows."""
     database, name = view.name.split(".")
     hyper.catalog.create_schema_if_not_exists(database)
     table = hyper_api.TableDefinition(

@@ -16,7 +16,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-# Of one call. BigQuery allows 30,000 changes of a table's partitions a day: 20 in each minute are 28,800.
+# For one call. BigQuery allows 30,000 changes to a table's partitions a day: 20 every minute make 28,800.
 MOST_HOURS = 20
 _TABLE = "SELECT table_id, created_ms FROM etl.bigquery_tables WHERE pipeline = %(pipeline)s"
 
@@ -33,9 +33,9 @@ class Loads:
 
 
 def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
-    """Load what is due, a job for each hour; into a new table, all hours are due.
+    """Load the hours that are due, one job for each. For a new table, all hours are due.
 
-    A file that is missing is written again. Raises BigQueryError if hours failed, after the others are loaded.
+    A missing file is written again. Raises BigQueryError if hours failed, after the others are loaded.
     """
     done, failures = Loads(tables.view(pipeline)), {}
     with warehouse(WAREHOUSE_ETL) as conn:
@@ -65,7 +65,7 @@ def load_due(pipeline: Pipeline, most: int = MOST_HOURS) -> Loads:
 
 
 def _use_table(conn, pipeline: Pipeline, table) -> None:
-    """Make all hours due if the warehouse is about another table: this one is in another dataset, or was created again."""
+    """Make all hours due if the warehouse records another table: this one is in another dataset, or was created again."""
     binds = {"pipeline": pipeline.name, "table_id": table.full_table_id, "created_ms": tables.created_ms(table)}
     with reading(conn) as cursor:
         known = rows(cursor, _TABLE, binds)

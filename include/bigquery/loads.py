@@ -1,7 +1,7 @@
 """Load jobs: each appends the file of one hour, under an id that names the table, the hour and the version.
 
-BigQuery keeps ids of jobs and refuses a second job of the same id. A load that is repeated therefore finds the first
-one, waits for it, and starts another only if that one failed.
+BigQuery keeps the ids of jobs and refuses a second job with the same id. A repeated load therefore finds the first job,
+waits for it, and starts another one only if that one failed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from include.lakehouse.hour_file import HourFile
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client, LoadJob, Table
 
-MOST_JOBS = 20  # of one file, all but the last of them failed
+MOST_JOBS = 20  # for one file, failed ones included
 UPLOAD_RETRIES = 3  # after 1, 2 and 4 s: a run of many hours must not wait long for each of them
 
 
@@ -55,7 +55,7 @@ def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
                     "The next run starts another job."
                 ) from error
         else:
-            return cast("LoadJob", job)  # of an id that load jobs have
+            return cast("LoadJob", job)  # only load jobs have such an id
     raise BigQueryError(
         f"{MOST_JOBS} load jobs of {file.url} have failed, the last one is {name}. Fix the cause, then count the hour "
         f"again: trigger {file.pipeline.name}_lakehouse with `from` and `to`."
@@ -65,7 +65,7 @@ def _load(bigquery: Client, table: Table, file: HourFile) -> LoadJob:
 def job_id(table: Table, file: HourFile, number: int = 1) -> str:
     """The id of the first job of a file, or of a later one after failures. A job's id is unique in its project.
 
-    It names when the table was created, because BigQuery keeps the ids of jobs of a table that was dropped.
+    It contains the time when the table was created, because BigQuery keeps the job ids of a table that was dropped.
     """
     names = (*dataset().split(".")[-1:], file.pipeline.name, file.pipeline.lakehouse.fact, str(created_ms(table)))
     base = re.sub(r"[^\w-]", "-", f"{'-'.join(names)}-{file.hour:%Y%m%dT%H}-{file.version}")
@@ -88,6 +88,8 @@ def _start(bigquery: Client, table: Table, file: HourFile, name: str) -> LoadJob
     if scheme != "file":
         raise BigQueryError(f"{file.url} is neither in a bucket of Google Cloud Storage (gs://) nor in a local folder.")
     if not Path(path).exists():
-        raise BigQueryError(f"{path} does not exist. Trigger {file.pipeline.name}_lakehouse with `from` and `to`.")
+        raise BigQueryError(
+            f"{path} does not exist. Trigger {file.pipeline.name}_lakehouse with `from` and `to`, which writes it again."
+        )
     with Path(path).open("rb") as content:
         return bigquery.load_table_from_file(content, table, num_retries=UPLOAD_RETRIES, **options)

@@ -57,19 +57,19 @@ def client() -> Client:
 
 
 def retry() -> Retry:
-    """Retries of a first request. The client's own last ten minutes, which would hold up a run."""
+    """Retries for 20 seconds. The client's own retries last ten minutes, which would hold up a run."""
     from google.cloud.bigquery import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(20)
 
 
 def query(bigquery: Client, statement: str, config: QueryJobConfig | None = None) -> RowIterator:
-    """Run a statement. Not by `query_and_wait`: with an emulator it reports no error of a statement."""
+    """Run a statement, without `query_and_wait`: with an emulator, that does not report a statement's errors."""
     return bigquery.query(statement, job_config=config, retry=retry()).result(retry=retry())
 
 
 def loads_table(pipeline: Pipeline) -> str:
-    """The table of every load: a row for each hour and version, or more where a load was repeated."""
+    """The table of all loads: a row for each hour and version, or several if a load was repeated."""
     return f"{view(pipeline)}_loads"
 
 
@@ -80,7 +80,7 @@ def view(pipeline: Pipeline) -> str:
 
 @failures_named()
 def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
-    """The table that load jobs append to. Creates the dataset, the table, its columns and the view where missing."""
+    """The table that load jobs append to. Creates the dataset, the table, its columns and the view if they are missing."""
     from google.api_core.exceptions import NotFound
 
     try:
@@ -94,10 +94,10 @@ def create_missing(bigquery: Client, pipeline: Pipeline) -> Table:
         added = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} INT64" for name in missing)
         query(bigquery, f"ALTER TABLE `{loads_table(pipeline)}` {added}")
     try:
-        of_view = bigquery.get_table(view(pipeline)).view_query
+        view_query = bigquery.get_table(view(pipeline)).view_query
     except NotFound:
-        of_view = None
-    if of_view != newest_versions(pipeline):
+        view_query = None
+    if view_query != newest_versions(pipeline):
         query(bigquery, f"CREATE OR REPLACE VIEW `{view(pipeline)}` AS {newest_versions(pipeline)}")
     for name in (loads_table(pipeline), view(pipeline)):
         _describe(bigquery, name, descriptions(pipeline))
@@ -110,10 +110,10 @@ def created_ms(table: Table) -> int:
 
 
 def descriptions(pipeline: Pipeline) -> dict[str, str]:
-    """What each column means: hour and measures as the view of the fact for BI tools says, if there is one."""
+    """The description of each column. Those of hour and measures come from the fact's view for BI tools, if there is one."""
     name = f"{pipeline.database}.bi_{pipeline.lakehouse.fact}"
-    of_view = [view.columns for view in bi_views.of_pipeline(pipeline) if view.name == name]
-    described = {column.name: column.description for columns in of_view for column in columns}
+    view_columns = [view.columns for view in bi_views.of_pipeline(pipeline) if view.name == name]
+    described = {column.name: column.description for columns in view_columns for column in columns}
     return {
         "hour": described.get("hour_utc", "Start of the hour of the events, UTC. Filter by this column."),
         "attempt": "Number of this count of the hour. A higher number replaces lower ones.",

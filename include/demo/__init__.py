@@ -1,8 +1,8 @@
-"""Demo traffic, only where MINUTEMARK_DEMO=1: a module per pipeline says what its events look like; traffic.py sends.
+"""Demo traffic, only with MINUTEMARK_DEMO=1. A module for each pipeline generates its events; traffic.py sends them.
 
 A module include/demo/<pipeline>.py has `event(rng, now) -> dict`, `broken_event(rng, now) -> dict` (one that the
 transform must reject) and `dimension_rows() -> {dimension: rows}`; pipelines without one have no demo. With
 `PAST` (a timedelta) and `past_event(rng, at, age)` it has a past, too, which past.py sends once.
 """
 
-EVENTS_A_MINUTE = 40  # live, and in the busiest hour of the past: their bars have one size
+EVENTS_A_MINUTE = 40  # live and in the busiest hour of the past, so that their bars are equally high

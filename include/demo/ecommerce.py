@@ -27,7 +27,7 @@ _KINDS = {"view": 940, "cart": 36, "remove_from_cart": 8, "purchase": 15, "wishl
 
 
 def dimension_rows() -> dict[str, list[dict]]:
-    """A shop's events carry all that its facts need."""
+    """None: a shop's events carry everything that its facts need."""
     return {}
 
 
@@ -38,12 +38,12 @@ def event(rng: random.Random, now: datetime) -> dict[str, str]:
 
 
 def past_event(rng: random.Random, at: datetime, age: timedelta) -> dict[str, str]:
-    """The same of an event that happened that long ago: the shop has not changed."""
+    """The raw columns of an event of that age: the shop has not changed since."""
     return event(rng, at)
 
 
 def broken_event(rng: random.Random, now: datetime) -> dict[str, str]:
-    """A purchase that the transform must reject: unreadable event_time or product_id, or a price that is none."""
+    """A purchase that the transform must reject: unreadable event_time or product_id, or an invalid price."""
     column, text = rng.choice(
         (("event_time", "yesterday"), ("product_id", "p-17"), ("price", "-3.00"), ("price", "NaN"))
     )

@@ -1,7 +1,7 @@
-"""The demo's past: events of the days before, so that boards show a day, and decisions two weeks, after the first start.
+"""The demo's past: events from before the first start, so that boards show a day at once, and the board Decide two weeks.
 
 A few minutes of each hour have the events of all its minutes, ingested the same way as live ones. A minute always gets the
-same ids: to send it twice adds nothing. A pipeline has a past where its demo module has `PAST` and `past_event`.
+same ids: sending it twice adds nothing. A pipeline has a past if its demo module has `PAST` and `past_event`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-# Of each hour, UTC, as a share of the busiest.
+# Events of each UTC hour, in percent of the busiest one.
 _DAY = (22, 17, 14, 13, 15, 21, 34, 52, 70, 83, 91, 95, 97, 94, 92, 93, 96, 100, 98, 92, 80, 62, 44, 31)
 _STEP = timedelta(minutes=5)  # between two minutes that have events; each stands for all five
-_DAY_OF_STEPS = timedelta(hours=25)  # a day of full hours; further back three minutes an hour have events, each its own
+_DAY_OF_STEPS = timedelta(
+    hours=25
+)  # full hours; further back, three minutes of each hour have events, each only its own
 _SPARSE = 20
 _GAP = timedelta(milliseconds=150)  # between two events: a minute has room for 400
 _BROKEN = 0.005
 _PACE = 8_000  # events a second, so that live minutes keep their share of the machine
-_AT_ONCE = 2_000  # until the store has confirmed them: a wait for each minute took 30 s in all
+_AT_ONCE = 2_000  # events before each wait for the store's confirmation; a wait for each minute took 30 s in all
 _NEWEST = timedelta(minutes=5)  # left to the live demo
 _LIVE_FOR = HOUR
 
@@ -50,7 +52,7 @@ class PastMinute:
 
 
 def past_minutes(now: datetime, past: timedelta) -> Iterator[PastMinute]:
-    """The minutes that get events, the newest first: what boards show first comes first. Decides by the clock alone."""
+    """The minutes that get events, newest first, because boards show these first. They depend on the clock alone."""
     newest = now - _NEWEST
     minute = newest.replace(minute=newest.minute // 5 * 5, second=0, microsecond=0)
     while minute >= now - past:
@@ -62,10 +64,10 @@ def past_minutes(now: datetime, past: timedelta) -> Iterator[PastMinute]:
         minute -= _STEP
 
 
-def events_of(demo: ModuleType, of: PastMinute, now: datetime) -> Iterator[Event]:
+def events_of(demo: ModuleType, past_minute: PastMinute, now: datetime) -> Iterator[Event]:
     """The events of that minute. The first ones have the same ids however many there are, and whenever they are made."""
-    for number in range(of.events):
-        at = of.minute + number * _GAP
+    for number in range(past_minute.events):
+        at = past_minute.minute + number * _GAP
         event_id = demo_id(ticks_of(at))
         rng = random.Random(event_id.int)
         is_broken = rng.random() < _BROKEN
@@ -73,17 +75,17 @@ def events_of(demo: ModuleType, of: PastMinute, now: datetime) -> Iterator[Event
 
 
 def has_past(conn, pipeline: Pipeline, now: datetime) -> bool:
-    """Whether events of more than an hour ago were merged that did not come from here: there is nothing to fill then."""
+    """Whether events older than an hour that this module did not send were merged: then there is nothing to fill."""
     with reading(conn) as cursor:
         return value(cursor, sql("other_events"), {"pipeline": pipeline.name, "before": now - _LIVE_FOR}) is not None
 
 
 def send_past(pipeline: Pipeline, now: datetime, *, past: timedelta | None = None, conn_id: str = LAKE_WRITER) -> int:
-    """Send all of it, paced, or as much as `past` says; returns how many events."""
+    """Send the whole past, or as much as `past` says, at _PACE; returns the number of events."""
     demo, sent, began = demo_of(pipeline), 0, time.monotonic()
     with writer_of(pipeline, conn_id) as writer:
         minutes = past_minutes(now, past or demo.PAST)
-        events = itertools.chain.from_iterable(events_of(demo, of, now) for of in minutes)
+        events = itertools.chain.from_iterable(events_of(demo, past_minute, now) for past_minute in minutes)
         while rows := writer.write(itertools.islice(events, _AT_ONCE)).rows:
             sent += rows
             time.sleep(max(0.0, began + sent / _PACE - time.monotonic()))

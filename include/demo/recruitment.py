@@ -1,7 +1,7 @@
 """Visits to an invented job site: the kinds, gaps and oddities of a real site's log, with its own jobs.
 
-What a qualified application costs differs by campaign and publisher, and moved over the last two weeks: for each decision
-of the board there is a campaign. The live events have the costs of today.
+The cost of a qualified application differs by campaign and publisher, and changed over the last two weeks, so that each
+decision of the board has a campaign. Live events have today's costs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TITLES = ("Baker", "Bus Driver", "Data Engineer", "Electrician", "Gardener", "N
 _BIDS = (0, 0, 0, 0, 1, 1, 2, 1.4, 1.5, 0.75)
 PAST = timedelta(days=14, hours=1)  # two weeks of full hours for the board Decide
 _PUBLISHERS, _SHARES_OF_PUBLISHERS = (1, 2, 3), (54, 28, 18)
-# By which bids are multiplied: two weeks ago, and now.
+# Factors for bids: two weeks ago, and now.
 _BIDS_OF_CAMPAIGN = {
     900: (1.0, 1.0),  # steady
     901: (0.8, 0.85),  # steady and cheap
@@ -30,7 +30,7 @@ _BIDS_OF_CAMPAIGN = {
     907: (0.4, 0.4),
 }
 _BIDS_OF_PUBLISHER = {1: (1.0, 1.0), 2: (1.9, 0.6), 3: (0.8, 2.4)}
-# The share of applications that qualify, where it is not all: none of 906, few of 907.
+# The share of applications that qualify, if not all do: none of 906, few of 907.
 _QUALIFIED_OF_CAMPAIGN = {906: 0.0, 907: 0.15}
 _AGENT = "Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) {}"
 _BROWSERS = (
@@ -67,7 +67,7 @@ def event(rng: random.Random, now: datetime) -> dict[str, str]:
 
 
 def past_event(rng: random.Random, at: datetime, age: timedelta) -> dict[str, str]:
-    """The same of an event that happened that long ago, just before `at`: bids were other ones."""
+    """The raw columns of an event of that age, which happened just before `at`: bids were different then."""
     make = rng.choices(_MAKERS, cum_weights=_CUMULATIVE)[0]
     return make(rng, at, min(1.0, age / PAST))
 
@@ -104,7 +104,7 @@ def _visit(rng: random.Random, now: datetime, path: str = "/") -> dict[str, str]
 
 
 def _paid(job: int, rng: random.Random, past: float) -> dict[str, str]:
-    """The columns that only visits through a publisher have; everybody else's say it in `ed`, or not at all.
+    """The columns that only visits through a publisher have; other visits have them in `ed`, or not at all.
 
     `past` is 0 for now and 1 for two weeks ago.
     """
@@ -152,22 +152,22 @@ def _alive(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
 
 
 def _application(kind: str, with_job: float) -> Callable[[random.Random, datetime, float], dict[str, str]]:
-    """One of a visitor without a publisher; some name no job."""
+    """A function that makes applications of visitors without a publisher; some name no job."""
 
     def make(rng: random.Random, now: datetime, _: float) -> dict[str, str]:
         job = _job(rng)
-        named = {"jobId": str(job)} if rng.random() < with_job and _may_be(kind, job, rng) else {}
+        named = {"jobId": str(job)} if rng.random() < with_job and _happens(kind, job, rng) else {}
         return _custom(rng, now, kind, {"customEvent": kind, **named, "publisherId": 0, **_user(rng)}, "/profile")
 
     return make
 
 
 def _paid_application(kind: str) -> Callable[[random.Random, datetime, float], dict[str, str]]:
-    """One that follows a paid click. Where none is qualified, a job view takes its place."""
+    """A function that makes applications after a paid click. If one does not qualify, a job view takes its place."""
 
     def make(rng: random.Random, now: datetime, past: float) -> dict[str, str]:
         job = _job(rng)
-        if not _may_be(kind, job, rng):
+        if not _happens(kind, job, rng):
             return _job_view(rng, now, past)
         paid = _paid(job, rng, past)
         details = {"customEvent": kind, "jobId": str(job), "publisherId": paid["publisher_id"], **_user(rng)}
@@ -178,7 +178,8 @@ def _paid_application(kind: str) -> Callable[[random.Random, datetime, float], d
     return make
 
 
-def _may_be(kind: str, job: int, rng: random.Random) -> bool:
+def _happens(kind: str, job: int, rng: random.Random) -> bool:
+    """Whether the application happens: only a share of those for some campaigns qualify."""
     return kind != "qualified" or rng.random() < _QUALIFIED_OF_CAMPAIGN.get(_campaign(job), 1.0)
 
 
@@ -213,7 +214,7 @@ def _user(rng: random.Random) -> dict[str, int]:
     return {"userId": rng.randrange(900)} if rng.random() < 0.85 else {}
 
 
-# Shares per 1,000 events; conversions and applications are more frequent than in real life, so that they show.
+# Shares per 1,000 events; conversions and applications are more frequent than in real life, so that boards show them.
 _SHARES: dict[Callable[[random.Random, datetime, float], dict[str, str]], int] = {
     _page_view: 352,
     _job_view: 123,

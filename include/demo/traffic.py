@@ -1,7 +1,7 @@
 """Sends demo events as a busy site would: spread over the minute, some late, some twice, some broken.
 
-Into the pipeline's topic if an ingest mode is set, now and then with a message that is not an event; else
-straight into the lake.
+They go to the pipeline's topic if an ingest mode is set, now and then with a message that is not an event; else straight
+to the lake.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Summary:
     duplicates: int = 0
     poison: int = 0
     seconds: float = 0.0
-    furthest_behind: float = 0.0  # seconds that the slowest slice came after its time
+    furthest_behind: float = 0.0  # seconds by which the slowest slice was late
     minutes: set[datetime] = field(default_factory=set)
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ class Summary:
 
 
 def demo_of(pipeline: Pipeline) -> ModuleType:
-    """The module that knows how events of this pipeline look, or NoDemo."""
+    """The module that generates events of this pipeline. Raises NoDemo."""
     name = f"include.demo.{pipeline.name}"
     try:
         return importlib.import_module(name)
@@ -139,10 +139,10 @@ def run_traffic(
 ) -> Summary:
     """Send `events` events over the next `seconds`, and stop at `until` (UTC), by default the end of this minute.
 
-    If it starts late, as many events share the time that is left. `late`, `duplicate`, `broken` and `poison` are shares of 1:
-    late events come from a sender that was offline, so that all of one minute are equally old, 1 to 30 minutes; a
-    duplicate is the same event again within seconds; a poison message is not an event, and comes on top, into a
-    topic only.
+    If it starts late, it sends the same number of events in the time that is left. `late`, `duplicate`, `broken` and `poison`
+    are shares of 1: late events come from a sender that was offline, so that all late events of a call are equally old, 1 to
+    30 minutes; a duplicate is the same event again within seconds; a poison message is not an event, and is sent in
+    addition, to a topic only.
     """
     demo, rng, summary = demo_of(pipeline), random.Random(seed), Summary()
     ids = _TimeUUIDs()
@@ -180,7 +180,7 @@ def run_traffic(
 
 @contextlib.contextmanager
 def writer_of(pipeline: Pipeline, conn_id: str) -> Iterator[EventWriter | EventProducer]:
-    """Into the topic if an ingest mode is set, else into the lake."""
+    """A writer to the topic if an ingest mode is set, else to the lake."""
     if ingest_mode():
         from include.kafka.producer import producer
 
@@ -198,7 +198,7 @@ def _send_poison(writer: EventProducer, pipeline: Pipeline, rng: random.Random, 
 
 
 def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> int:
-    """Put the demo's dimension rows into the warehouse, where they are not there yet; returns how many were missing."""
+    """Import the demo's dimension rows that the warehouse does not have yet; returns their number."""
     from include.warehouse.dimensions import import_dimension
 
     by_name: dict[str, Dimension] = {dimension.name: dimension for dimension in pipeline.dimensions}

@@ -1,7 +1,7 @@
-"""Opens a file by its first bytes, whatever its name is: compressed in one of several ways, or plain.
+"""Opens a file that is compressed in one of several formats, or plain: its first bytes decide, whatever its name is.
 
-What cannot be read is refused in one line that says what it is and how to compress it instead. Reading is streaming: no format
-needs the whole file, and no window of a codec more than _MOST_MEMORY.
+A file that cannot be read is refused with one line that says what it is and how to compress it instead. Reading is streamed:
+no format needs the whole file, and no codec a window of more than _MOST_MEMORY.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PEEK = 256 * 1024  # bytes that can be looked at before they are read
 _CHUNK = 128 * 1024
 _MOST_MEMORY = 256 * 1024 * 1024
 _MOST_LAYERS = 4
-_MOST_LEFT_OUT = 1024 * 1024  # more bytes than these behind the end are data, not garbage
+_MOST_LEFT_OUT = 1024 * 1024  # more bytes than this after the end are data, not garbage
 _LONGEST_START = 16  # bytes by which a member is recognized
-_FEW = 8  # bytes: fewer behind the end are garbage, whatever they are
-_PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member is text alone
+_FEW = 8  # bytes: fewer after the end are garbage, whatever they are
+_PLAIN_TEXT = re.compile(rb"[\0\t-\r\x1a -~]*")  # no member consists of text alone
 _SHOWN = 5
 
 
@@ -40,11 +40,11 @@ class FileRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class Damage:
-    """Where a compressed file is damaged or cut off. The bytes before it are right, as far as their checksums go."""
+    """Where a compressed file is damaged or cut off. The bytes before it are correct, as far as their checksums show."""
 
     problem: str
     layer: int  # from the outside in
-    whole: int  # bytes of that layer's content
+    whole: int  # undamaged bytes of that layer's content
 
 
 class FileDamaged(FileRefused):
@@ -57,29 +57,30 @@ class FileDamaged(FileRefused):
 
 @dataclass
 class Compression:
-    """How a file is compressed, from the outside in, and what is behind its end."""
+    """How a file is compressed, from the outside in, and what follows its end."""
 
     layers: list[str] = field(default_factory=list)
     left_out: int = 0  # bytes
-    damage: Damage | None = None  # that is known: the content ends there
+    damage: Damage | None = None  # if known: the content ends there
 
 
 @contextlib.contextmanager
 def decompressed(
     path: Path, damage: Damage | None = None
 ) -> Iterator[tuple[io.BufferedReader, Compression, Callable[[], int]]]:
-    """The content, how it is compressed, and how far in the compressed file the reader is.
+    """The content, how it is compressed, and a function that returns the reader's position in the compressed file.
 
-    Raises FileRefused, and FileDamaged unless the damage is given, as an earlier pass raised it: then the content ends there.
+    Raises FileRefused. Raises FileDamaged unless the damage is given, as an earlier pass raised it: then the content ends
+    there.
     """
     if not path.exists():
-        raise FileRefused(f"{path}: file not found (looked in {path.absolute().parent}).")
+        raise FileRefused(f"{path}: file not found (looked in {path.absolute().parent}). Correct the path.")
     if not path.is_file():
         raise FileRefused(f"{path}: this is not a file. Name one file of CSV or JSON lines, compressed or not.")
     try:
         raw = path.open("rb", buffering=0)
     except OSError as error:
-        raise FileRefused(f"{path}: it cannot be opened ({error.strerror}).") from error
+        raise FileRefused(f"{path}: it cannot be opened ({error.strerror}). Make it readable for this user.") from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(raw)
         compression = Compression(damage=damage)
@@ -115,7 +116,7 @@ def _decompressed(path: Path, content: io.BufferedReader, compression: Compressi
 
 
 class _Decompressor(Protocol):
-    """What bz2's and lzma's have in common."""
+    """The interface that the decompressors of bz2 and lzma share."""
 
     @property
     def eof(self) -> bool: ...
@@ -127,7 +128,7 @@ class _Decompressor(Protocol):
 
 
 class _Codec(NamedTuple):
-    """A format of one or more members, one behind the other."""
+    """A format of one or more members, one after the other."""
 
     name: str
     magic: bytes
@@ -136,7 +137,7 @@ class _Codec(NamedTuple):
 
 
 class _GzipMember:
-    """zlib's decompressor in the shape that those of bz2, lzma and zstd have."""
+    """zlib's decompressor with the interface of those of bz2, lzma and zstd."""
 
     def __init__(self, wbits: int = 31) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -152,7 +153,7 @@ class _GzipMember:
 
     def decompress(self, data: bytes, most: int) -> bytes:
         content = self._inner.decompress(self._inner.unconsumed_tail + data, most)
-        # A full answer may have more behind it, though all of the input is consumed.
+        # After a full answer more may follow, although all of the input is consumed.
         self.needs_input = not self._inner.unconsumed_tail and len(content) < most
         return content
 
@@ -177,7 +178,7 @@ _DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAEr
 
 
 class _Layer(io.RawIOBase):
-    """What a compressed file holds. Its errors are readable sentences, raised after the bytes that precede the damage."""
+    """The content of a compressed file. Its errors are readable sentences, raised after the bytes that precede the damage."""
 
     def __init__(self, path: Path, compression: Compression) -> None:
         self._path, self._compression = path, compression
@@ -217,7 +218,7 @@ class _Layer(io.RawIOBase):
         return FileDamaged(self._path, self._damage(error))
 
     def _damage(self, error: Exception) -> Damage:
-        """Nothing of a member that fails its checks is trusted: damage shows only behind the bytes that it changed."""
+        """Nothing of a member that fails its checks is trusted: damage is detected only after the bytes that it changed."""
         problem = f"it is {self._name}, and damaged ({str(error) or type(error).__name__})"
         return Damage(problem, self._layer, 0)
 
@@ -230,11 +231,11 @@ class _CutOff(EOFError):
 
 
 class _NotAMember(ValueError):
-    """Bytes behind a member that are neither another one nor garbage."""
+    """Bytes after a member that are neither another member nor garbage."""
 
 
 class _Members(_Layer):
-    """All members of a compressed stream. Zeros and text behind the last one are left out, and counted."""
+    """All members of a compressed stream. Zeros and text after the last one are left out, and counted."""
 
     def __init__(self, path: Path, compressed: io.BufferedReader, codec: _Codec, compression: Compression) -> None:
         super().__init__(path, compression)
@@ -287,7 +288,7 @@ class _Members(_Layer):
             self._member = self._codec.member()
             return rest
         magic = self._codec.magic
-        if rest and rest[: len(magic)] == magic[: len(rest)]:  # too little of a member to start with
+        if rest and rest[: len(magic)] == magic[: len(rest)]:  # the beginning of a member that is cut off
             raise _CutOff
         self._ended = True
         while rest:
@@ -296,7 +297,7 @@ class _Members(_Layer):
             if not is_short and not _PLAIN_TEXT.fullmatch(rest):
                 raise _NotAMember(f"the bytes there are not {self._name}")
             if self._compression.left_out > _MOST_LEFT_OUT:
-                raise _NotAMember("there is more behind its end than a few bytes of garbage")
+                raise _NotAMember("more than a few bytes of garbage follow its end")
             rest = self._take()
         return b""
 
@@ -331,7 +332,7 @@ class _CutOffArchive(_Members):
         raise _CutOff
 
 
-# Written into archives beside what was compressed, by macOS and by Windows.
+# Files that macOS and Windows add to archives.
 _BESIDE = re.compile(r"(?:^|/)(?:__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _LOCAL_HEADER = struct.Struct("<4s2xHH16xHH")  # magic, flags, method, lengths of name and extra field
 _LONGEST_END = 22 + 65_535  # bytes: the record that ends a directory, and a comment
@@ -350,7 +351,7 @@ def _archived(path: Path, content: io.BufferedReader, compression: Compression, 
 def _first_of_cut_off(
     path: Path, content: io.BufferedReader, compression: Compression, error: Exception
 ) -> _CutOffArchive:
-    """The file that begins an archive without the end of its directory. With it, the archive is damaged elsewhere."""
+    """The first file of an archive whose directory has no end. If it has one, the archive is damaged elsewhere."""
     size = content.seek(0, io.SEEK_END)
     content.seek(max(0, size - _LONGEST_END))
     has_end = b"PK\x05\x06" in content.read()
@@ -396,7 +397,7 @@ def _magic(magic: bytes, offset: int = 0) -> Callable[[bytes], bool]:
 
 
 def _binary(magic: bytes) -> Callable[[bytes], bool]:
-    """Letters alone might as well begin a header."""
+    """Recognizes magic bytes that are letters, which the header of a CSV may begin with, too."""
     return lambda head: head.startswith(magic) and _CONTROL.search(head[:4096]) is not None
 
 
@@ -414,7 +415,7 @@ _UNREADABLE = (
     ("compressed with Snappy", _magic(b"\xff\x06\x00\x00sNaPpY"), _RECOMPRESS),
     ("an encrypted file", _magic(b"Salted__"), "Decrypt it first."),
     (
-        "a pointer of Git LFS",
+        "a Git LFS pointer",
         _magic(b"version https://git-lfs.github.com/spec/"),
         "Fetch the file itself (git lfs pull).",
     ),

@@ -27,10 +27,10 @@ __all__ = ["CsvFile", "FileRefused", "Fingerprint", "Record", "csv_records", "fi
 
 LONGEST_VALUE = 2 * 1024 * 1024  # characters; also where a quote that is never closed stops swallowing lines
 LONGEST_RECORD = 5_000_000  # characters, quotes included: the lake refuses an event of 4,000,000
-_LINE_COSTS = 64  # bytes beside its characters: a record of many short lines takes memory, too
+_LINE_COSTS = 64  # bytes in addition to its characters: a record of many short lines takes memory, too
 _KEPT_OF_TOO_LONG = 10_000  # characters
 _CHUNK = 1024 * 1024
-_PIECE = 64 * 1024  # characters: of a longer line so many are read at a time
+_PIECE = 64 * 1024  # characters that are read at a time of a longer line
 _BATCH = 100  # lines
 _BLANK_LINES = re.compile(r"(?:[ \t]*[\r\n])*")
 _MARK = re.compile("[\udc00-\udcff]")
@@ -38,21 +38,21 @@ _LONE_BACKSLASH = re.compile(r'\\(["\\])|\\')
 
 
 class Record(NamedTuple):
-    """One record, or a line that is none and the problem with it."""
+    """One record, or a line that is not a record, with the problem."""
 
     line: int  # the physical line where it begins, counted from 1
     end_line: int
     fields: list[str]  # of a broken record, and of JSON lines: the line alone
     problem: str | None = None
-    content: str | None = None  # the id that it has by what it says, where it names none
-    occurrence: int = 0  # equal records of the file before it
+    content: str | None = None  # the id computed from its content, if it names none
+    occurrence: int = 0  # number of equal records before it in the file
 
 
 @dataclass(frozen=True)
 class CsvFile:
     """An open file; `position()` is how many bytes of the (compressed) file are read."""
 
-    header: list[str]  # of JSON lines: the fields of the first ones, where these could be looked at
+    header: list[str]  # of JSON lines: the fields of the first ones, if these could be read
     format: FileFormat
     compression: Compression
     position: Callable[[], int]
@@ -80,7 +80,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(path: Path, on_bytes: Callable[[int], object] = lambda position: None) -> Fingerprint:
-    """SHA-256 of the content, decompressed. Raises FileRefused where the file is absent, of another kind, or damaged at once."""
+    """SHA-256 of the content, decompressed. Raises FileRefused if it is absent, of another kind, or damaged at its start."""
     digest, damage = hashlib.sha256(), None
     try:
         with decompressed(path) as (content, _, position):
@@ -101,9 +101,9 @@ def csv_records(
     known: FileFormat = FileFormat(),  # noqa: B008
     damage: Damage | None = None,
 ) -> Iterator[CsvFile]:
-    """The file, open, behind its header; `names` are the columns that it may have, and `known` is what people say of it.
+    """Open the file and read its header. `names` are the columns that it may have; `known` is the format that users give.
 
-    With a `damage`, which `fingerprint` found, it ends behind the last whole line before that.
+    With a `damage`, as `fingerprint` found it, the records end with the last whole line before it.
     """
     with decompressed(path, damage) as (content, compression, position):
         head = content.peek()
@@ -115,8 +115,10 @@ def csv_records(
         blank = _BLANK_LINES.match(sample)[0]  # ty: ignore[not-subscriptable]  # matches nothing, too
         sample = sample[len(blank) :]
         _check_text(path, sample)
-        form = file_format.recognized(form, sample, names, _broken)
-        errors = "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS  # the same, and not in Python
+        form = file_format.recognized(form, sample, names, _count_broken)
+        errors = (
+            "surrogateescape" if form.encoding == "utf-8" else file_format.MARKS
+        )  # the same effect, without Python code
         lines = _Lines(
             io.TextIOWrapper(content, encoding=form.encoding, errors=errors, newline=""),
             form,
@@ -171,8 +173,8 @@ def _names_in(path: Path, sample: str) -> list[str]:
     return list(names)
 
 
-def _broken(form: FileFormat, sample: str) -> int:
-    """How many records of the sample are broken, by that format."""
+def _count_broken(form: FileFormat, sample: str) -> int:
+    """How many records of the sample are broken in that format."""
     lines = _Lines(io.StringIO(sample, newline=""), form)
     try:
         width = len(next(csv.reader(lines, **form.dialect), []))
@@ -194,7 +196,7 @@ class _Columns:
         self._all_named = len(self._named) == self._width
 
     def cells(self, fields: list[str]) -> list[str]:
-        """The cells, in the order of `names`. Raises ValueError for another number of them; empty ones may follow."""
+        """The cells, in the order of `names`. Raises ValueError if their number differs, unless the additional ones are empty."""
         if len(fields) != self._width:
             if len(fields) < self._width or any(map(str.strip, fields[self._width :])):
                 raise ValueError(f"it has {len(fields)} fields, the header has {self._width}")
@@ -272,7 +274,7 @@ def _json_records(lines: _Lines) -> Iterator[Record]:
 
 
 def _shown(line: str) -> str:
-    """The line as it is kept, the beginning of a very long one: bytes that are not in the encoding as \\xe9."""
+    """The line as it is kept, or the beginning of a very long one; bytes that are not in the encoding become \\xe9."""
     shown = line if len(line) < LONGEST_RECORD // 2 else line[:_KEPT_OF_TOO_LONG]
     return _MARK.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", shown)
 
@@ -293,9 +295,8 @@ def _header(path: Path, lines: _Lines, form: FileFormat, names: Collection[str])
         raise FileRefused(f"{path}: its first line is empty. The first line must name the columns.")
     twice = sorted(name for name, times in Counter(columns.names).items() if times > 1)
     if twice:
-        known = (
-            ", ".join(name for name in twice if name in names) or "a column"
-        )  # what it does not know it does not quote
+        # An unknown name may be data, and is not quoted.
+        known = ", ".join(name for name in twice if name in names) or "a column"
         raise FileRefused(f"{path}: the header names {known} more than once. Rename or remove the others.")
     return columns
 
@@ -312,7 +313,7 @@ class _Start(str):
 
 
 class _Lines:
-    """The physical lines of a text, with those of the record being read at hand, to give them back."""
+    """The physical lines of a text. Those of the record that is being read are kept, so that they can be given back."""
 
     def __init__(self, text: TextIO, form: FileFormat, *, is_cut_off: bool = False) -> None:
         self._text, self._form, self._is_cut_off = text, form, is_cut_off
@@ -339,12 +340,12 @@ class _Lines:
         if not line.isascii():
             self.problem = self.problem or self.undecodable(line)
         if self._form.backslash and "\\" in line:
-            # A backslash is one where it escapes nothing: \N and \n are kept, as those who write such files mean it.
+            # A backslash that escapes nothing stands for itself: \N and \n are kept, as the writers of such files intend.
             return _LONE_BACKSLASH.sub(lambda match: match[0] if match[1] else "\\\\", line)
         return line
 
     def undecodable(self, line: str) -> str | None:
-        """The problem with the line's bytes, where some are not in the encoding."""
+        """The problem with the line's bytes, if some are not in the encoding."""
         mark = _MARK.search(line)
         return mark and (
             f"it has the byte {ord(mark[0]) - 0xDC00:02x}, which is not {self._form.encoding.upper()}. "
@@ -379,7 +380,7 @@ class _Lines:
         return line
 
     def _joined(self, line: str) -> str:
-        """The line that begins with that piece, or its beginning where it is too long."""
+        """The line that begins with that piece, or only its beginning if it is too long."""
         pieces, size = [line], len(line)
         while (more := self._piece()) and size < LONGEST_RECORD:
             pieces.append(more)

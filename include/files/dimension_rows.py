@@ -49,7 +49,7 @@ def typed_rows(
     unreadable: list[str],
     null_words: Collection[str] = NULL_WORDS,
 ) -> Iterator[dict[str, object]]:
-    """One dict of column to value for each record of the file; a text that says nothing is None.
+    """One dict of column to value for each record of the file; an empty text or a null word is None.
 
     A value that its column cannot take is None too, and named in `unreadable`. Records that are broken or have no usable
     key join `refused`.

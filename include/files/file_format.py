@@ -1,4 +1,4 @@
-"""How the text of a file is written: its encoding, and CSV of a dialect or JSON lines. Recognized, or given by people."""
+"""How the text of a file is written: its encoding, and CSV of a dialect or JSON lines. Recognized, or given by the user."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from include import readings
 from include.files.compressed_file import FileRefused
 
-MARKS = "lake.marks"  # error handler: makes a byte that is not in the encoding half of a character, which no text has
-_LONGEST_HEADER = 100_000  # characters that decide on the delimiter; csv takes 131,072 in a cell
+MARKS = "lake.marks"  # error handler: turns a byte that is not in the encoding into a lone surrogate, which no text has
+_LONGEST_HEADER = 100_000  # characters that decide on the delimiter; csv accepts 131,072 in a cell
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _KINDS = {"csv": False, "jsonl": True}
 _QUOTES = {"doubled": False, "backslash": True}
-_BYTE_ORDER_MARKS = (  # UTF-32's before UTF-16's, which it begins with
+_BYTE_ORDER_MARKS = (  # UTF-32's first, because it begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -48,7 +48,7 @@ class FileFormat:
 
     @property
     def dialect(self) -> dict[str, Any]:
-        """For csv.reader. Strict: a lenient one would silently take the lines after a stray quote for one value."""
+        """For csv.reader. Strict: a lenient one would silently read the lines after a stray quote as one value."""
         # A doubled quote has one meaning in both dialects; a space after a delimiter is not part of a value.
         escape = "\\" if self.backslash else None
         return {"delimiter": self.delimiter, "escapechar": escape, "skipinitialspace": True, "strict": True}
@@ -60,7 +60,7 @@ def given(encoding: str = "", words: str = "") -> FileFormat:
     if encoding:
         try:
             file_format = replace(file_format, encoding=codecs.lookup(encoding).name)
-            # Python also knows encodings that are not of text, and some that cannot be read in pieces.
+            # Python also has encodings that are not for text, and some that cannot be read in pieces.
             io.TextIOWrapper(io.BytesIO(b"\xff\xfe\0\0.\0\0\0"), file_format.encoding, errors=MARKS).read()
         except (LookupError, UnicodeError):
             raise FileRefused(
@@ -89,7 +89,7 @@ codecs.register_error(MARKS, _marked)
 
 
 def with_encoding(path: Path, known: FileFormat, sample: bytes) -> tuple[FileFormat, int]:
-    """The format with its encoding, and how many bytes its byte order mark takes. A mark is right, whatever is given.
+    """The format with its encoding, and how many bytes its byte order mark takes. A mark overrides the given encoding.
 
     Raises FileRefused.
     """
@@ -105,11 +105,11 @@ def with_encoding(path: Path, known: FileFormat, sample: bytes) -> tuple[FileFor
 
 
 def recognized(
-    known: FileFormat, sample: str, names: Collection[str], broken: Callable[[FileFormat, str], int]
+    known: FileFormat, sample: str, names: Collection[str], count_broken: Callable[[FileFormat, str], int]
 ) -> FileFormat:
     """The format of a text that begins with `sample`; its columns are probably some of `names`.
 
-    `broken` says how many records of a sample are broken in a format.
+    `count_broken` returns how many records of a sample are broken in a format.
     """
     is_json = sample.lstrip(readings.WHITE_SPACE).startswith("{") if known.is_json is None else known.is_json
     if is_json:
@@ -117,7 +117,7 @@ def recognized(
     file_format = replace(known, is_json=False, delimiter=known.delimiter or _delimiter(sample, names))
     if file_format.backslash is None:
         doubled, escaped = replace(file_format, backslash=False), replace(file_format, backslash=True)
-        is_escaped = '\\"' in sample and broken(escaped, sample) < broken(doubled, sample)
+        is_escaped = '\\"' in sample and count_broken(escaped, sample) < count_broken(doubled, sample)
         file_format = escaped if is_escaped else doubled
     return file_format
 
@@ -129,7 +129,7 @@ def first_line_of_excel(sample: str) -> str | None:
 
 
 def _delimiter(sample: str, names: Collection[str]) -> str:
-    """The one by which the header names most of the columns that are known, and then most columns."""
+    """The delimiter that gives the header the most known columns, and then the most columns."""
     if first := first_line_of_excel(sample):
         return first
     header = re.split(r"[\r\n]", sample, maxsplit=1)[0]
@@ -143,7 +143,7 @@ def _delimiter(sample: str, names: Collection[str]) -> str:
 
 
 def named(header: Collection[str], names: Collection[str]) -> list[str]:
-    """The columns by the names that are known, in whatever case and white space the header has them; others as they are."""
+    """The header's columns: known ones by their known names, whatever their case and white space, others unchanged."""
     texts = [readings.text(name, ()) or "" for name in header]
     exact = set(texts)
     by_case = {name.casefold(): name for name in names}

@@ -1,7 +1,7 @@
 """Reads a table with a column per field, in token order, so that a copy can resume.
 
-Such are the flat tables that others keep, PRIMARY KEY (create_time), and lake tables of the layout before `payload`. A lake
-table of today's layout is read, too: with another number of shards, say.
+These are flat tables of other systems, PRIMARY KEY (create_time), and lake tables of the layout before `payload`. A lake
+table of the current layout can be read, too, for example one with another number of shards.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class FlatRow(NamedTuple):
     token: int
     create_time: str
     values: dict[str, str | None]
-    payload: str | None = None  # of a lake table of today's layout
+    payload: str | None = None  # of a lake table of the current layout
 
 
 @dataclass(frozen=True)
 class FlatTable:
-    """A table that a pipeline's events can be read from: its columns beside create_time, and how they fit the pipeline."""
+    """A table that a pipeline's events can be read from: its columns other than create_time, and how they fit the pipeline."""
 
     name: str
     columns: tuple[str, ...]
@@ -62,7 +62,7 @@ class FlatTable:
 
 
 def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
-    """The table of that name (keyspace.table), checked. Raises LakeTableMismatch where it can't be read as events."""
+    """The table of that name (keyspace.table), checked. Raises LakeTableMismatch if it cannot be read as events."""
     if not _NAME.fullmatch(name):
         raise LakeTableMismatch(f"{name!r} does not name a table: write it as keyspace.table, in lower case.")
     if name == pipeline.lake_table:
@@ -84,7 +84,8 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
     partitioner = session.execute("SELECT partitioner FROM system.local").one().partitioner
     if not partitioner.endswith("Murmur3Partitioner"):
         raise LakeTableMismatch(
-            f"The lake of {name} uses {partitioner}, and only Murmur3Partitioner can be read in token order."
+            f"The lake of {name} uses {partitioner}, and only Murmur3Partitioner can be read in token order: export it as "
+            f"CSV (cqlsh: COPY {name} TO 'x.csv' WITH HEADER = true) and import that."
         )
     columns = tuple(column for column in declared if column not in ("create_time", *key))
     is_lake_table = is_by_minute and PAYLOAD in columns
@@ -105,7 +106,7 @@ def flat_table(session: Session, pipeline: Pipeline, name: str) -> FlatTable:
 
 
 def _as_text(column: str, kind: str) -> str:
-    """A text of any type: collections and the like as JSON, since Cassandra casts scalars only."""
+    """A column of any type as text: collections and the like as JSON, since Cassandra casts scalars only."""
     if kind in ("text", "varchar"):
         return f'"{column}"'
     return f'toJson("{column}")' if "<" in kind or kind in ("blob", "duration") else f'CAST("{column}" AS text)'

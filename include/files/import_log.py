@@ -1,4 +1,4 @@
-"""How far each import has come (etl.imports), and the rows it had to refuse (etl.rejected_events, origin `import`)."""
+"""How far each import has come (etl.imports), and the rows that it refused (etl.rejected_events, origin `import`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 MAX_REJECTED = 20.0  # percent
-TAKE_OVER_SECONDS = 5  # in which a server notices that a client was killed
+TAKE_OVER_SECONDS = 5  # within which a server notices that a client was killed
 
 
 def shortfall(stored: int, rejected: int, most: float, damage: str | None = None) -> str | None:
@@ -42,7 +42,7 @@ def shortfall(stored: int, rejected: int, most: float, damage: str | None = None
 
 @dataclass
 class Progress:
-    """What of one source is safe. `position` is a line, or a token; `started_at` stays the same when it is resumed."""
+    """How much of one source is safe. `position` is a line or a token; `started_at` stays the same when it is resumed."""
 
     position: int
     rows_written: int
@@ -52,13 +52,14 @@ class Progress:
 
 
 class ImportRunning(WarehouseError):
-    """Another import of the same source is at work; the message says where it is and what to do."""
+    """Another import of the same source is running; the message says where it is and what to do."""
 
 
 class ImportLog:
     """The progress of one source into one target, in the warehouse. It belongs to the connection that started it.
 
-    `origin` is what the keys of its rejected rows begin with, where that is another source's: they are that source's rows.
+    The keys of its rejected rows begin with `origin`, by default `source_key`. With another source's key they are that
+    source's rows.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class ImportLog:
             return Progress(*row[:3], resumed=row[0] != self._first_position, started_at=row[4])
         cursor.execute(sql("restart"), self._key | {"source_name": self._source_name, "position": self._first_position})
         if self._origin == self._key["source_key"]:
-            # What an earlier import of the same source refused is judged again.
+            # The rows that an earlier import of the same source refused are validated again.
             cursor.execute(
                 sql("forget_rejected"), {"pipeline": self._pipeline, "prefix": _escaped(self._origin) + ":%"}
             )

@@ -1,6 +1,6 @@
 """The one folder that the DAG `minutemark_import` reads files from: users of Airflow choose the file, the worker opens it.
 
-A file is opened once, and all its readers get that open file: a name can mean another file a moment later.
+A file is opened once, and all its readers get that open file: its name may mean another file a moment later.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # the last: opening a pipe 
 
 
 class OpenedFile:
-    """What readers use of a Path, for a file that is open. It has no `__fspath__`: nothing can open it by its name."""
+    """An open file with the methods of Path that readers use. It has no `__fspath__`: nothing can open it by its name."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.name = path.name
@@ -52,8 +52,10 @@ def import_root() -> Path:
 
 @contextlib.contextmanager
 def file_below_root(file: str) -> Iterator[OpenedFile]:
-    """The regular file of that path, which is absolute or relative to the root. Raises FileRefused, which says nothing of
-    files elsewhere, not even whether they exist: `..` and symbolic links that lead out of the root are followed first."""
+    """Open the regular file of that path, which is absolute or relative to the root.
+
+    `..` and symbolic links are resolved first. Raises FileRefused, which does not even say whether a file elsewhere exists.
+    """
     root = import_root()
     try:
         path = (root / file).resolve()
@@ -83,8 +85,10 @@ _REMEDY = "Put the file there, on each worker that can run the import."
 
 
 def _opened(root: Path, parts: tuple[str, ...], stack: contextlib.ExitStack) -> int:
-    """The descriptor of the file below the root, folder by folder. Raises OSError where a part is a symbolic link: the path
-    was resolved, so that one has come since then."""
+    """Open the file below the root, folder by folder; returns its descriptor.
+
+    Raises OSError if a part is a symbolic link: the path was resolved, so the link is newer.
+    """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     stack.callback(os.close, descriptor)
     for number, part in enumerate(parts, 1):

@@ -1,7 +1,7 @@
 """Imports: a file of events or of a dimension, or a flat lake table. `./minutemark import` and the DAG for imports call this.
 
-Whatever is refused is kept with its reason; a stopped import resumes where it was; a finished one
-is imported again in full when it is started again, which changes nothing.
+Refused rows are kept with their reasons. A stopped import resumes where it was stopped. A finished import that is started
+again imports everything again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ImportSummary:
     source: str
     target: str
     recognized: str = ""  # how a file is compressed and written
-    left_out: int = 0  # bytes behind the end of what is compressed
+    left_out: int = 0  # bytes after the end of the compressed data
     damage: Damage | None = None  # of the file: what follows it was not read
     looked_up: int = 0  # events that were looked up in the lake before they were written
     known: int = 0  # of these, those that were there
@@ -110,7 +110,7 @@ def import_csv(
     """Write the events of a file (CSV or JSON lines, compressed or not) into the lake. Needs `create_time`, or the time column
     that the pipeline declares, and columns of the pipeline. `encoding` and `form` say how to read the file.
 
-    Raises FileRefused before anything is written where the file can't be meant; a bad line is rejected by itself.
+    Raises FileRefused before anything is written if the file cannot hold the pipeline's events; a bad line is rejected alone.
     """
     path, started = _opened(path), time.monotonic()
     known = file_format.given(encoding, form)
@@ -140,7 +140,7 @@ def import_csv(
             Occurrences(reader.unnamed, pipeline) as occurrences,
             Bar(f"{path.name} into {pipeline.lake_table}", path.stat().st_size) as bar,
         ):
-            # From the beginning, also when it is resumed: equal rows before the position count.
+            # From the beginning, even when it is resumed: equal rows before the position are counted.
             records = occurrences.numbered(file.records())
             _write_all(
                 (record for record in records if record.line > progress.position),
@@ -199,7 +199,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
 
 
 def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[FlatRow]:
-    """Its errors are about the reader's connection; those of the consumer of the rows are not."""
+    """The table's rows. Errors while they are read name the reader's connection; errors of the code that uses them do not."""
     with explained(endpoint(LAKE_READER)):
         yield from table.rows(source, after_token)
 
@@ -207,7 +207,7 @@ def _explained_rows(table: FlatTable, source, after_token: int) -> Iterator[Flat
 def import_dimension(
     table: str, path: str | Path | OpenedFile, *, pipeline: Pipeline | None = None, encoding: str = "", form: str = ""
 ) -> ImportSummary:
-    """Bring a dimension, such as `job`, up to date from a file, and the facts that refer to it."""
+    """Update a dimension, such as `job`, from a file, and the facts that refer to it."""
     from include.warehouse.dimensions import import_dimension as upsert
 
     path, started = _opened(path), time.monotonic()
@@ -219,8 +219,7 @@ def import_dimension(
         if absent:
             raise FileRefused(
                 f"{path}: it has no column {', '.join(absent)}, which {dimension.table} needs. "
-                f"The first line of a CSV must name {', '.join(dimension.columns)}: add the column, or rename the one that "
-                "is meant."
+                f"The first line of a CSV must name {', '.join(dimension.columns)}: add the column, or rename an existing one."
             )
         imports = ImportLog(
             conn,
@@ -254,7 +253,7 @@ def import_dimension(
 
 
 def _opened(path: str | Path | OpenedFile) -> Path:
-    """As a Path; an OpenedFile has what readers use of one."""
+    """The path as a Path: an OpenedFile has the methods of Path that readers use."""
     return cast(Path, Path(path) if isinstance(path, str) else path)
 
 
@@ -269,7 +268,7 @@ def _write_all(
     summary: ImportSummary,
     on_position: Callable[[int], None],
 ) -> None:
-    """Chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
+    """Write chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
     looked_up = _looked_up(_chunks(rows), read, Presence(lookup, pipeline), summary)
     for chunk, outcome in parallel_writer.written(looked_up, read, pipeline, session):
         summary.minutes |= outcome.minutes

@@ -1,4 +1,4 @@
-"""Events of a file of JSON lines; and of a file of either kind, by its format."""
+"""Reads events from a file of JSON lines, or from a file of either kind, by its format."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class JsonLineEvents:
             return self._refused(record, text, str(error), error.minute)
 
     def refused(self, record: Record, reason: str) -> Refused:
-        """The record as a rejected row, which an event was made of, or which is broken."""
+        """The record as a rejected row, whether it is broken or its event was refused."""
         text = None if record.problem else self._objects.identified(record.fields[0])[1]
         return self._refused(record, text, reason)
 
@@ -54,7 +54,7 @@ class JsonLineEvents:
             return None
 
     def _refused(self, record: Record, text: str | None, reason: str, minute: datetime | None = None) -> Refused:
-        """Which of several equal lines it was goes along, for StoredEvents."""
+        """The payload has the line's number among equal lines, for StoredEvents."""
         if text is None:
             text = line_payload(record.fields[0])
         elif record.occurrence:

@@ -1,6 +1,6 @@
-"""Chunks of raw rows into the lake: by this process, and by several at once where there are many.
+"""Writes chunks of raw rows to the lake: in this process, or in several at once if there are many chunks.
 
-Judging a row and encoding it for the driver is Python's work, and one process of it keeps no Cassandra node busy.
+Validating a row and encoding it for the driver is Python work, and a single process does not keep a Cassandra node busy.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ ALONE = 5  # chunks that this process writes itself: starting others takes a sec
 _MOST_PROCESSES = 8
 _WAITING = 2  # chunks of each process that are read ahead
 
-Read = Callable[[Any], "Event | Refused"]  # judges one row; travels to other processes
+Read = Callable[[Any], "Event | Refused"]  # validates one row; is sent to other processes
 
 
 class ProcessEnded(MinutemarkError):
-    """One of the processes that write ended before its time."""
+    """A process that writes to the lake exited unexpectedly."""
 
     is_retried = True
 
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What became of a chunk's rows."""
+    """The outcome of writing a chunk's rows."""
 
     events: int
     refused: Sequence[Refused]
@@ -57,8 +57,8 @@ def written(
 ) -> Iterator[tuple[list, ChunkResult]]:
     """Each chunk of named tuples, in order, once its events are in the lake and their minutes in the change log.
 
-    Raises LakeError or ProcessEnded. Chunks behind one that failed may be there as well: the next try writes the same
-    rows again. Of several versions of an event the last one in the chunks' order stays, whichever process writes it.
+    Raises LakeError or ProcessEnded. Chunks after a failed one may be in the lake as well: the next try writes the same
+    rows again. Of several versions of an event, the last one in the chunks' order stays, whichever process writes it.
     """
     own = _Writer(EventWriter(session, pipeline), read)
     stamped = ((as_of, chunk) for as_of, chunk in enumerate(chunks, change_log.write_clock(session)))
@@ -79,7 +79,7 @@ def _by_several(
     waiting: deque = deque()
     try:
         for as_of, chunk in chunks:
-            # As plain tuples: each named one is created by a call of its own.
+            # As plain tuples: unpickling a named tuple takes a call for each.
             waiting.append((chunk, pool.submit(_write, type(chunk[0]), [tuple(row) for row in chunk], as_of)))
             if len(waiting) > _WAITING * processes:
                 done, outcome = waiting.popleft()
@@ -96,16 +96,16 @@ def _by_several(
 
 
 class _Writer:
-    """Judges the rows of a chunk, and writes those that are events."""
+    """Validates the rows of a chunk, and writes those that are events."""
 
     def __init__(self, writer: EventWriter, read: Read) -> None:
         self._writer = writer
         self._read = read
 
     def write(self, chunk: list, as_of: int) -> ChunkResult:
-        judged = [self._read(row) for row in chunk]
-        events = [row for row in judged if isinstance(row, Event)]
-        refused = [row for row in judged if isinstance(row, Refused)]
+        results = [self._read(row) for row in chunk]
+        events = [row for row in results if isinstance(row, Event)]
+        refused = [row for row in results if isinstance(row, Refused)]
         return ChunkResult(len(events), refused, self._writer.write(events, as_of=as_of).minutes)
 
 
@@ -125,11 +125,11 @@ def _begin(target: Endpoint, read: Read, pipeline: Pipeline) -> None:
 
 
 def _write(kind: Any, rows: list[tuple], as_of: int) -> ChunkResult:
-    with explained(_target):  # the driver's own errors do not survive the way to the parent
+    with explained(_target):  # the driver's own errors cannot be sent to the parent
         return _writer.write(list(map(kind._make, rows)), as_of)
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed says nothing, and its pool would wait for the next chunk for ever."""
+    """End this process with its parent. A killed parent sends no signal, and this process would wait for a chunk forever."""
     connection.wait([parent_process().sentinel])
     os._exit(1)

@@ -25,19 +25,19 @@ class CsvEvents:
 
     def __init__(self, header: list[str], pipeline: Pipeline, clock: datetime) -> None:
         self._header, self._pipeline = header, pipeline
-        self._judge = RowValidator(pipeline, clock)
+        self._validator = RowValidator(pipeline, clock)
 
     def read(self, record: Record) -> Event | Refused:
         if record.problem:
             return self.refused(record, f"line {record.line} is not a record: {record.problem}")
         values = dict(zip(self._header, record.fields, strict=True))
         try:
-            return self._judge.admit(values, content=record.content)
+            return self._validator.admit(values, content=record.content)
         except NotAdmitted as error:
             return self.refused(record, str(error), error.minute)
 
     def refused(self, record: Record, reason: str, minute: datetime | None = None) -> Refused:
-        """The record as a rejected row; which of several equal ones it was goes along, for StoredEvents."""
+        """The record as a rejected row; its payload has its number among equal records, for StoredEvents."""
         if record.problem:
             return Refused(str(record.line), reason, line_payload(record.fields[0]), minute)
         row = dict(zip(self._header, record.fields, strict=True))
@@ -56,14 +56,13 @@ class CsvEvents:
 class Occurrences:
     """Gives each record without an id its content_id, which counts the equal records before it. Use as a context manager.
 
-    `unnamed` is the method of the class that reads the records.
-
-    The counts are kept in a temporary file beyond 64 MB: a history has more rows than memory.
+    `unnamed` is the method of that name of the class that reads the records. Beyond 64 MB, the counts are kept in a
+    temporary file: a history may have more rows than fit in memory.
     """
 
     def __init__(self, unnamed: Callable[[Record], Mapping[str, str | None] | None], pipeline: Pipeline) -> None:
         self._unnamed, self._pipeline = unnamed, pipeline
-        # An empty name makes a temporary database on disk that ends with the connection.
+        # An empty name makes a temporary database on disk, which is deleted with the connection.
         self._counts = sqlite3.connect("", isolation_level=None)
         for setting in ("journal_mode = OFF", "cache_size = -65536"):
             self._counts.execute(f"PRAGMA {setting}")
@@ -83,12 +82,13 @@ class Occurrences:
                 yield record
                 continue
             first = content_id(self._pipeline, values)
-            before = self._seen(first)
+            before = self._count(first)
             content = content_id(self._pipeline, values, before) if before else first
             yield Record(record.line, record.end_line, record.fields, None, content, before)
 
-    def _seen(self, content: str) -> int:
-        # 60 bits: two rows that share them by chance only get another number than they would alone.
+    def _count(self, content: str) -> int:
+        """Count this record; returns the number of equal ones before it."""
+        # 60 bits: two rows that share them by chance only get other numbers than they would get alone.
         key = int(content[-12:] + content[:3], 16)
         if self._counts.execute("INSERT OR IGNORE INTO seen VALUES (?, 1)", (key,)).rowcount:
             return 0
@@ -101,7 +101,7 @@ class TableEvents:
     """Turns rows of a flat table into events."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
-        self._judge = RowValidator(pipeline, clock)
+        self._validator = RowValidator(pipeline, clock)
 
     def read(self, row: FlatRow) -> Event | Refused:
         values, text = {"create_time": row.create_time, **row.values}, None
@@ -109,20 +109,20 @@ class TableEvents:
             if row.payload is not None:
                 fields, text = _object(row.payload)
                 values = {**fields, **values}
-            return self._judge.admit(values, text=text)
+            return self._validator.admit(values, text=text)
         except NotAdmitted as error:
             return Refused(row.create_time, str(error), row.payload or payload_of(values), error.minute)
 
 
 class StoredEvents:
-    """Turns rows that an import had refused, and kept, into events."""
+    """Turns stored rows that an import refused into events."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
-        self._judge = RowValidator(pipeline, clock)
+        self._validator = RowValidator(pipeline, clock)
 
     def read(self, payload: str, reason: str) -> Event:
-        """The row as an event, or NotAdmitted with its newest reason: `reason` where there is nothing new to say."""
+        """The row as an event, or NotAdmitted with its newest reason: `reason` if there is no newer one."""
         try:
             texts, payload = parsed(payload)
         except NotAnObject as error:
@@ -131,7 +131,7 @@ class StoredEvents:
             raise NotAdmitted(reason)  # a line that was not a record, without the header of its file
         occurrence = texts.pop(OCCURRENCE, None) or ""
         content = content_id(self._pipeline, texts, int(occurrence)) if occurrence.isdigit() else None
-        return self._judge.admit(texts, content=content, text=None if occurrence else payload)
+        return self._validator.admit(texts, content=content, text=None if occurrence else payload)
 
 
 def _object(text: str) -> tuple[dict[str, str | None], str]:
@@ -142,13 +142,13 @@ def _object(text: str) -> tuple[dict[str, str | None], str]:
 
 
 def _no_json(problem: str, reason: str) -> str:
-    """Keeps the import's reason, however often it is judged: a truncated payload is not JSON either."""
+    """Keeps the import's reason, however often the row is validated: a truncated payload is not JSON either."""
     first = reason.partition(_FIRST_REASON)[2] or reason
     return f"its stored payload {problem}{_FIRST_REASON}{first}"
 
 
 def payload_of(values: Mapping[str, str | None]) -> str:
-    """The raw row as JSON, without what is empty."""
+    """The raw row as JSON, without empty values."""
     return json.dumps({name: value for name, value in values.items() if value}, ensure_ascii=False)
 
 
@@ -158,7 +158,7 @@ def names_of(pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(unknown, missing) columns, or FileRefused where the file can't hold this pipeline's events."""
+    """(unknown, missing) columns. Raises FileRefused if the file cannot hold this pipeline's events."""
     if not header:  # of JSON lines
         return (), ()
     known = [column for column in header if column in pipeline.fields]
@@ -180,7 +180,7 @@ def check_header(path: Path, header: list[str], pipeline: Pipeline) -> tuple[tup
 
 
 def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -> list[str]:
-    """Lines of a summary on what check_header has found; `source` is what people call it."""
+    """Lines of a summary about the columns that check_header found; `source` is the word for it in these lines."""
     lines = []
     if missing:
         lines.append(f"Columns that the {source} does not have: {_listed(missing)}.")
@@ -194,7 +194,7 @@ def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -
 
 
 def _other_case(names: Iterable[str], declared: Iterable[str]) -> str | None:
-    """That some of the names are declared in another case. The header of a CSV has been matched in any case before."""
+    """A sentence if some of the names are declared in another case. CSV headers were already matched in any case."""
     by_case = {name.casefold(): name for name in declared}
     close_names = [
         f"{name} is not {by_case[name.casefold()]}" for name in names if by_case.get(name.casefold(), name) != name

@@ -1,7 +1,7 @@
-"""Feeds a CSV of events into its pipeline's topic, as if they happened now: `./minutemark replay-csv`.
+"""Sends a file of events to its pipeline's topic, as if they happened now: `./minutemark replay-csv`.
 
-How far it has come is recorded when the broker has acknowledged; killed anywhere, the same command continues with the same
-ids and the same times, so that every event counts once.
+Progress is recorded when the broker has acknowledged the events. After a kill the same command resumes with the same ids
+and the same times, so that every event counts once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from include.files.import_log import MAX_REJECTED, ImportLog, ImportRunning, sho
 from include.files.json_events import events_of
 from include.files.readers import Occurrences, about_columns, check_header, names_of
 from include.files.replay_feed import Clock, Feed
-from include.files.replay_options import Plan, ReplayOptions, ReplayRefused, check, parse_options, timeline
+from include.files.replay_options import EventSchedule, ReplayOptions, ReplayRefused, check, parse_options, timeline
 from include.files.survey import Sample, Survey, checked_fingerprint, preview_of, survey
 from include.files.time_shift import Timeline
 from include.kafka import topics
@@ -45,7 +45,7 @@ class ReplaySummary:
     source: str
     topic: str
     recognized: str = ""  # how the file is compressed and written
-    left_out: int = 0  # bytes behind the end of what is compressed
+    left_out: int = 0  # bytes after the end of the compressed data
     damage: Damage | None = None  # of the file: what follows it was not read
     sent: int = 0
     rejected: int = 0
@@ -86,9 +86,9 @@ def replay_csv(
     again: bool = False,
     report: Callable[[str], object] = print,
 ) -> ReplaySummary:
-    """Send the events of a file to the pipeline's topic, each when its time has come.
+    """Send the events of a file to the pipeline's topic, each when it is due.
 
-    The file is recognized as an import recognizes it; `encoding` and `form` override that.
+    The file's format is recognized as for an import; `encoding` and `form` override that.
 
     Resumes a stopped replay of the same file with the same options, unless `again`. Raises ReplayRefused or
     FileRefused before anything is sent; BrokerError or WarehouseError also later, and then the same call resumes.
@@ -113,7 +113,7 @@ def replay_csv(
             source_key=options.key(digest),
             source_name=path.name,
             first_position=0,
-            origin=None if options.shift else digest,  # what an import of this file rejects, too
+            origin=None if options.shift else digest,  # an import of this file rejects the same rows
         )
         progress = replays.begin(again=again)
         summary = ReplaySummary(
@@ -127,7 +127,7 @@ def replay_csv(
         # A shifted event has another time than in the file: ingest decides whether its minute is closed.
         admitting = replace(pipeline, lake_retention=None) if options.shift else pipeline
         events = events_of(file, admitting, clock.now(), as_texts=True)
-        plan = Plan(pipeline, options, events, preview_of(file, pipeline), times)
+        schedule = EventSchedule(pipeline, options, events, preview_of(file, pipeline), times)
         sample = Sample(file_survey.kinds, options.sample, digest) if options.sample else None
         total, unit = (file_survey.lines, "line") if file_survey else (path.stat().st_size, "B")
         with (
@@ -143,7 +143,7 @@ def replay_csv(
                 events.refused,
                 lambda line: bar.at(line if file_survey else file.position()),
             )
-            for row in plan.rows(records, sample, after_line or 0):
+            for row in schedule.rows(records, sample, after_line or 0):
                 feed.take(*row)
             feed.settle()
         replays.finish()
@@ -154,7 +154,7 @@ def replay_csv(
 
 
 def _check_ingest_mode(pipeline: Pipeline) -> None:
-    """Checks to run before the file is read, which may take long."""
+    """Check the ingest mode and the topic before the file is read, which may take long."""
     if ingest_mode() is None:
         raise ReplayRefused(
             f"{SETTING} is empty, so nothing writes events from topics to the lake. Start the stack with Kafka (`make run`; "

@@ -1,4 +1,4 @@
-"""Sends what is due into a topic and records what the broker has acknowledged; never far ahead of the consumers."""
+"""Sends events to a topic when they are due and records which ones the broker has; waits while consumers lag."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROWS_PER_CHUNK = 5_000
 _CHARACTERS_PER_CHUNK = 8_000_000
 _SECONDS_PER_CHUNK = 1.0
 _MOST_WAITING = 200_000  # messages: a topic is often limited by size, and unread messages must stay in it
-_ROWS_PER_CHECK = 50_000  # at how many wait
+_ROWS_PER_CHECK = 50_000  # rows between checks of how many messages wait
 _SECONDS_BETWEEN_WARNINGS = 30.0
 
 
@@ -39,8 +39,9 @@ class Clock:
 
 
 class Feed:
-    """Takes the rows of one replay in their order. `refusal` makes a rejected row of a record and a reason; `on_line` hears
-    up to which line everything is safe.
+    """Takes the rows of one replay in their order.
+
+    `refusal` makes a rejected row from a record and a reason; `on_line` receives the line up to which everything is safe.
     """
 
     def __init__(
@@ -80,14 +81,14 @@ class Feed:
             self.settle()
 
     def settle(self) -> None:
-        """Return when all that was taken is safe, and recorded."""
+        """Return when all rows that were taken are safe and recorded."""
         self._sender.flush()
         if self._sent or self._refused:
             self._replays.advance(self._line, self._sent, self._refused)
         self._on_line(self._line)
         self._since_check += self._sent
         if self._since_check >= _ROWS_PER_CHECK:
-            self._await_followers()
+            self._wait_for_consumers()
             self._since_check = 0
         self._begin_chunk()
 
@@ -114,7 +115,7 @@ class Feed:
         return event
 
     def _problem(self, happened: datetime) -> str | None:
-        """Why the topic does not take an event of that time."""
+        """Why the topic does not accept an event of that time."""
         ahead, behind, now = self._limits.ahead, self._limits.behind, self._clock.now()
         if behind is not None and happened < now - behind:
             raise BrokerError(
@@ -123,10 +124,10 @@ class Feed:
                 "lasts, use the shift `now`, or import the file."
             )
         if ahead is not None and happened > now + ahead:
-            return f"its time, {happened} UTC, is further ahead than topic {self._pipeline.topic} takes ({ahead})"
+            return f"its time, {happened} UTC, is further ahead than topic {self._pipeline.topic} accepts ({ahead})"
         return None
 
-    def _await_followers(self) -> None:
+    def _wait_for_consumers(self) -> None:
         group = group_of(self._pipeline.name, ingest_mode() or DAG)
         warned = None
         while (waiting := topics.waiting(self._pipeline, group)) > _MOST_WAITING:

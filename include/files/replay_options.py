@@ -1,4 +1,4 @@
-"""How a file is replayed: at which speed, whether its events happen now, and all of them or a sample. Decisions only."""
+"""How a file is replayed: its speed, whether its events happen now, and whether all of them are sent. Decisions only."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ReplayRefused(MinutemarkError):
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """With other options it is another replay, of its own progress and ids."""
+    """The options of a replay. Other options make another replay, with its own progress and ids."""
 
-    rate: float | None = 1.0  # times as fast as the events happened; None: as fast as it goes
+    rate: float | None = 1.0  # times as fast as the events happened; None: as fast as possible
     shift: bool = True  # to now; False: the events keep their times, and the ids that an import gives them
     sample: int | None = None  # rows
 
@@ -37,7 +37,7 @@ class ReplayOptions:
         return self.shift or self.sample is not None or self.rate is not None
 
     def key(self, digest: str) -> str:
-        """Of the replay of that file, in etl.imports."""
+        """The key of the replay of that file in etl.imports."""
         shift = "now" if self.shift else "none"
         return f"replay/{digest}/rate={self.rate or 'max'}/shift={shift}/sample={self.sample or 'all'}"
 
@@ -60,11 +60,11 @@ def _rate(text: str) -> float | None:
 
 
 def check(options: ReplayOptions, pipeline: Pipeline, file_survey: Survey | None, now: datetime) -> None:
-    """Raises ReplayRefused where the file, as surveyed, can't be replayed with these options."""
+    """Raises ReplayRefused if the file, as surveyed, cannot be replayed with these options."""
     if options.sample and not pipeline.kind_column:
         raise ReplayRefused(
-            f"`sample` takes its share of every kind of event, and pipeline {pipeline.name} does not say which column that is: "
-            f"declare kind_column in include/pipelines/{pipeline.name}.py, or omit `sample`."
+            f"`sample` takes a share of every kind of event, and pipeline {pipeline.name} does not declare which column has the "
+            f"kind: declare kind_column in include/pipelines/{pipeline.name}.py, or omit `sample`."
         )
     if options.sample and file_survey and options.sample < len(file_survey.kinds):
         raise ReplayRefused(
@@ -98,8 +98,8 @@ def timeline(options: ReplayOptions, file_survey: Survey | None, started_at: dat
     return Timeline(started_at, file_survey.first, options.rate)
 
 
-class Plan:
-    """What becomes of each record of a file: whether it is sent, as which event, and when."""
+class EventSchedule:
+    """Which records of a file are sent, as which event, and when."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Plan:
     def rows(
         self, records: Iterable[Record], sample: Sample | None = None, after_line: int = 0
     ) -> Iterator[tuple[Record, Event | Refused, datetime | None]]:
-        """(record, what it is, when to send it) behind that line; None: at once.
+        """(record, its event or rejection, when to send it) after that line; None: at once.
 
         A sample needs the records before that line, too: which rows it takes depends on them.
         """
@@ -126,9 +126,9 @@ class Plan:
                 continue
             if record.end_line > after_line:
                 event = self._events.read(record)
-                yield record, *(self._sent(event) if isinstance(event, Event) else (event, None))
+                yield record, *(self._scheduled(event) if isinstance(event, Event) else (event, None))
 
-    def _sent(self, event: Event) -> tuple[Event, datetime | None]:
+    def _scheduled(self, event: Event) -> tuple[Event, datetime | None]:
         due = None
         if self._timeline and self._is_paced:
             happened = time_of(event.create_time)

@@ -1,6 +1,6 @@
-"""What a pass over a file of events says before anything of it is used: that it is whole, its times, and its kinds of event.
+"""Reads a file of events once before it is used: whether it is whole, its times, and its kinds of event.
 
-A sample is chosen by it: from every kind its share, the same rows every time, in memory that does not grow with the file.
+A sample is chosen by the result: a share of every kind, the same rows every time, in memory that does not grow with the file.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from include.pipelines import Pipeline
 from include.progress_log import Bar
 
 Kind = str | None  # None: a line that is not a record
-NO_KIND = ""  # the event does not say what it is
+NO_KIND = ""  # the event names no kind
 _MOST_KINDS = 1_000  # that are counted separately; a column of ids would fill the memory
 _ROWS_PER_CHECK = 5_000
 
 
 @dataclass
 class Survey:
-    """What a file holds. `first` and `last` are its earliest and latest readable time, in UTC, wherever they stand."""
+    """What a file holds. `first` and `last` are its earliest and latest readable time, in UTC, wherever they are in the file."""
 
     lines: int = 0
     first: datetime | None = None
@@ -46,7 +46,7 @@ class Survey:
 
 
 class RecordPreview:
-    """The time and the kind of a record, without judging the rest of it. Without a `header`, records are JSON lines."""
+    """The time and the kind of a record, without validating the rest. Without a `header`, records are JSON lines."""
 
     def __init__(self, header: list[str] | None, pipeline: Pipeline) -> None:
         self._null_words = pipeline.null_words
@@ -67,11 +67,11 @@ class RecordPreview:
         if record.problem:
             return None
         text = readings.text(self._cell(record, 0), self._null_words) or ""
-        is_own = not text and bool(self._event_time)
-        if is_own:
+        is_event_time = not text and bool(self._event_time)
+        if is_event_time:
             text = self._cell(record, 1) or ""
         if text != self._last_text:
-            self._last_text, self._last_time = text, self._read(text, is_own)
+            self._last_text, self._last_time = text, self._read(text, is_event_time)
         return self._last_time
 
     def _cell(self, record: Record, number: int) -> str | None:
@@ -84,9 +84,9 @@ class RecordPreview:
                 self._values, _ = self._json.read(record.fields[0])
         return self._values.get(self._names[number])
 
-    def _read(self, text: str, is_own: bool) -> datetime | None:
+    def _read(self, text: str, is_event_time: bool) -> datetime | None:
         try:
-            time = time_in(self._event_time, text) if is_own else time_of(parse(text))
+            time = time_in(self._event_time, text) if is_event_time else time_of(parse(text))
         except (NotAdmitted, NotATimeUUID):
             return None
         return time if time.year in readings.YEARS else None
@@ -98,7 +98,7 @@ def preview_of(file: CsvFile, pipeline: Pipeline) -> RecordPreview:
 
 
 def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | None = None) -> Survey:
-    """One pass over the whole file. Raises FileRefused where it can't be meant for the pipeline."""
+    """One pass over the whole file. Raises FileRefused if it cannot hold the pipeline's events."""
     result = Survey()
     kinds = result.kinds
     with (
@@ -128,7 +128,7 @@ def survey(path: Path, known: FileFormat, pipeline: Pipeline, damage: Damage | N
 
 
 class Sample:
-    """A choice among the rows of a file, in their order: of each kind its share of `size`, and one row at least.
+    """A choice among the rows of a file, in their order: each kind gets its share of `size`, and at least one row.
 
     Selection sampling (Knuth, The Art of Computer Programming, 3.4.2, algorithm S) for each kind. The same `seed` chooses
     the same rows. Raises ValueError for a size that is smaller than the number of kinds.
@@ -151,19 +151,19 @@ class Sample:
 
 
 def shares(kinds: Mapping[Kind, int], size: int) -> dict[Kind, int]:
-    """How many rows of each kind make a sample of that size: in proportion, one at least, by largest remainders."""
+    """How many rows of each kind make a sample of that size: in proportion, at least one, by largest remainders."""
     total = sum(kinds.values())
     if size >= total:
         return dict(kinds)
     if size < len(kinds):
-        raise ValueError(f"there are {len(kinds)} kinds of row, and each has one row at least in a sample")
+        raise ValueError(f"there are {len(kinds)} kinds of row, and each has at least one row in a sample")
     quotas = {kind: size * rows / total for kind, rows in kinds.items()}
     quota_of = {kind: max(1, int(quota)) for kind, quota in quotas.items()}
     by_need = sorted(kinds, key=lambda kind: (quota_of[kind] - quotas[kind], str(kind)))
     while sum(quota_of.values()) < size:
         for kind in by_need[: size - sum(quota_of.values())]:
             quota_of[kind] += quota_of[kind] < kinds[kind]
-    for _ in range(sum(quota_of.values()) - size):  # what rare kinds have too much of comes from the frequent ones
+    for _ in range(sum(quota_of.values()) - size):  # the frequent kinds give up what the rare ones have in excess
         several = (kind for kind in quota_of if quota_of[kind] > 1)
         quota_of[max(several, key=lambda kind: (quota_of[kind] - quotas[kind], quota_of[kind]))] -= 1
     return quota_of

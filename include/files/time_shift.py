@@ -1,6 +1,6 @@
-"""Old events as if they happened now: where in time a replay puts them, at which speed, and the events that they become.
+"""Shifts old events to now: the times that a replay gives them, its speed, and the shifted events.
 
-A shifted event is another one than the event of the file, and the same one however often its replay is resumed.
+A shifted event is not the event of the file: it has another id. It stays the same however often its replay is resumed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from include.lake.writer import Event, event_id
 from include.pipelines import Pipeline
 from include.readings import DATE_AND_TIME, LAST_EPOCH, OFFSET, UTC, WHITE_SPACE, YEARS
 
-_SHIFTED = uuid.UUID(
-    "5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42"
-)  # names shifted events; another one would double a resumed replay
+# The namespace of the ids of shifted events; another one would duplicate the events of a resumed replay.
+_SHIFTED = uuid.UUID("5b0d1c9e-7c0a-5a1f-8a54-0f6a1f6f7f42")
 _EPOCH = datetime(1970, 1, 1)
 _SPACE = f"[{WHITE_SPACE}]*"
 _TIME = re.compile(rf"{_SPACE}{DATE_AND_TIME}(?:{OFFSET}|{UTC}){_SPACE}")
@@ -35,7 +34,7 @@ class Timeline:
     rate: float = 1.0
 
     def at(self, time: datetime) -> datetime:
-        """When the replay has that time of the file. Raises OverflowError beyond the calendar."""
+        """The replay's time for that time of the file. Raises OverflowError beyond the calendar."""
         return self.started_at + (time - self.origin) / self.rate
 
     def text(self, text: str) -> str:
@@ -55,7 +54,7 @@ class Timeline:
 
 
 class Shift:
-    """Turns events of a file into those of one replay, which `timeline.started_at` names."""
+    """Turns events of a file into those of one replay, which `timeline.started_at` identifies."""
 
     def __init__(self, pipeline: Pipeline, timeline: Timeline) -> None:
         self._pipeline = pipeline
@@ -78,7 +77,7 @@ class Shift:
 
 
 def _written(text: str, match: re.Match, moved: datetime) -> str:
-    """The text with another date and time at the places of its own."""
+    """The text with the moved date and time in place of its own."""
     _, clock, sign, hours, minutes = match.groups()
     ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
     local = moved - ahead if sign == "-" else moved + ahead

@@ -1,6 +1,6 @@
 """Deletes days of the change log whose minutes are all merged: a poll reads one row for each day.
 
-A late touch of a forgotten day adds the day again, with that minute alone: the next poll takes it.
+A late touch of a deleted day adds the day again, with that minute alone: the next poll reads it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def forget_days(
 ) -> tuple[int, int]:
     """Delete the days of a lake table that had no touch for `age` and that all of its `pipelines` have merged.
 
-    A day that is outside the range of all of them is forgotten a day after its last touch: its events are rejected, and
-    the ledger knows when to read those of the future again.
-    Returns how many were forgotten, and how many of that age had to stay: a minute is pending or held, or a touch
+    A day that is outside the range of all of them is deleted a day after its last touch: its events are rejected, and the
+    ledger makes minutes of the future pending when their time comes.
+    Returns how many days were deleted, and how many of that age had to stay: a minute is pending or held, or a touch
     carries a write timestamp that no server set.
     """
     clock = change_log.clock(reader)
@@ -57,6 +57,6 @@ def forget_days(
 
 
 def _is_out_of_range(pipeline: Pipeline, day: date, clock: datetime) -> bool:
-    """Whether all of the day's minutes are."""
+    """Whether all minutes of the day are out of the pipeline's range."""
     first = datetime(day.year, day.month, day.day)
     return all(pipeline.out_of_range(minute, clock) for minute in (first, first + timedelta(hours=23, minutes=59)))

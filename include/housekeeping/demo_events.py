@@ -1,7 +1,7 @@
-"""Demo events of long ago: their minutes are closed, and then their rows leave the lake.
+"""Removes old demo events: their minutes are closed, and then their rows are deleted from the lake.
 
-Closed first, so that no run ever reads a minute that is half gone, or holds it for having shrunk. Facts and
-contributions stay, until a new event opens the minute again (include/warehouse/ledger.py). A minute that holds a single
+The minutes are closed first, so that no run reads a minute that is half deleted, or holds it because it shrank. Facts and
+contributions stay until a new event opens the minute again (include/warehouse/ledger.py). A minute that holds even a single
 event of another producer is left alone.
 """
 
@@ -23,7 +23,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-# Minutes longer past were looked at when they were younger. It spares a lake with events of one's own a daily reading.
+# Older minutes were checked when they were younger. The limit spares a lake with real events a daily read of all minutes.
 LOOK_BACK = timedelta(days=30)
 _MINUTES_PER_CHUNK = 60
 _PARTITIONS_IN_FLIGHT = 16
@@ -34,38 +34,38 @@ _REMOVED = f"{ledger.DEMO_EVENTS_ONLY}, removed from the lake; a new event opens
 def remove_demo_events(reader, writer, conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) -> int:
     """Close and remove the minutes older than `age` whose events are all the demo's; returns how many.
 
-    What a call that was killed has closed, the next one removes.
+    The next call also removes the minutes that a killed call has closed.
     """
     clock = change_log.clock(reader)
     oldest = minute_floor(clock - age)
     if not dry:
-        _finish(reader, writer, conn, pipeline)
+        _remove_closed(reader, writer, conn, pipeline)
     removed, after = 0, oldest - LOOK_BACK
     while chunk := _candidates(conn, pipeline, after, oldest):
         demo_only = _all_demo(reader, pipeline, chunk)
         minutes = {minute: changed_at for minute, changed_at in chunk.items() if minute in demo_only}
         if minutes and not dry:
             in_transaction(conn, lambda cursor, minutes=minutes: _close(cursor, pipeline, minutes))
-            _finish(reader, writer, conn, pipeline)
+            _remove_closed(reader, writer, conn, pipeline)
         removed += len(minutes)
         after = max(chunk) + MINUTE
     return removed
 
 
 def _candidates(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, str | None]:
-    """The next minutes that may have rows in the lake, with what was seen of them."""
+    """The next minutes that may have rows in the lake, with their newest change that a poll saw."""
     binds = {"pipeline": pipeline.name, "start": start, "end": end, "limit": _MINUTES_PER_CHUNK}
     with reading(conn) as cursor:
         return dict(execute(cursor, sql("candidates"), binds).fetchall())
 
 
 def _close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None]) -> None:
-    lock(cursor, pipeline)  # after it no merge is in the middle of one of them
+    lock(cursor, pipeline)  # so that no merge of one of these minutes is in progress
     ledger.close(cursor, pipeline, minutes, _REMOVING)
 
 
-def _finish(reader, writer, conn, pipeline: Pipeline) -> None:
-    """Remove the rows of the minutes that are closed for it."""
+def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
+    """Remove the rows of the minutes that are closed for removal."""
     from cassandra.concurrent import execute_concurrent_with_args
 
     binds = {"pipeline": pipeline.name, "removing": _REMOVING}
@@ -75,7 +75,7 @@ def _finish(reader, writer, conn, pipeline: Pipeline) -> None:
         minutes = closed[start : start + _MINUTES_PER_CHUNK]
         demo_only = _all_demo(reader, pipeline, minutes)
         statement = f"DELETE FROM {pipeline.lake_table} USING TIMESTAMP ? WHERE minute = ? AND shard = ?"
-        # As of the newest of them: what is written after the read carries a later time, or that of its import's beginning.
+        # As of their newest write: rows that are written after the read carry a later time, or the start of their import.
         partitions = [
             (stamp, minute, shard) for minute, stamp in demo_only.items() if stamp for shard in range(pipeline.shards)
         ]
@@ -95,7 +95,7 @@ def _finish(reader, writer, conn, pipeline: Pipeline) -> None:
 
 
 def _all_demo(reader, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, int | None]:
-    """Those of the minutes whose events are all the demo's, each with its newest write timestamp; None without events."""
+    """The minutes among these whose events are all the demo's, with their newest write timestamps; None without events."""
     from cassandra.concurrent import execute_concurrent_with_args
 
     newest: dict[datetime, int | None] = dict.fromkeys(minutes)

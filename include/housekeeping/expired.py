@@ -1,4 +1,4 @@
-"""Deletes rows past their retention, in short transactions. Killed anywhere, the next call resumes.
+"""Deletes rows past their retention, in short transactions. After a kill, the next call resumes.
 
 With `dry` each function counts what it would change, and changes nothing.
 """
@@ -20,9 +20,9 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-CHUNK = 1_000  # rows of one transaction; where a batch brings its own rows, fewer batches
+CHUNK = 1_000  # rows of one transaction
 _BATCHES_PER_CHUNK = 20
-_KEPT_MERGED = 10  # newest merged batches of a pipeline that never go: estimates and freshness come from them
+_KEPT_MERGED = 10  # newest merged batches of a pipeline, which are never removed: estimates and freshness need them
 
 
 def known_pipelines(conn) -> dict[str, Retention]:
@@ -34,7 +34,7 @@ def known_pipelines(conn) -> dict[str, Retention]:
 
 
 def close_overdue_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> list[int]:
-    """Close open batches without a new attempt for `age`: backfills and manual runs that failed, of paused DAGs."""
+    """Close open batches without a new attempt for `age`, such as of failed backfills, or of manual runs of paused DAGs."""
     overdue = batches.overdue(conn, pipeline, age)
     return (
         overdue if dry else [batch_id for batch_id in overdue if batches.close_overdue(conn, pipeline, batch_id, age)]
@@ -113,10 +113,10 @@ def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = Fals
 
 
 def remove_drifts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
-    """Remove drift that ended longer than `age` ago, and undeclared fields that no kept count of fields has; the others hold
-    minutes, or are reported once. What was accepted stays: it decides about its minutes whenever they are read again.
+    """Remove drift that ended longer than `age` ago, and undeclared fields that no kept count of fields has.
 
-    Under the pipeline's lock, as gates take it.
+    The others hold minutes, or would be reported again. Accepted drift stays: it decides about its minutes whenever they are
+    read again. Takes the pipeline's lock, as gates do.
     """
 
     def remove(cursor) -> int:
@@ -135,7 +135,7 @@ def remove_drifts(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> 
 
 
 def _undeclared_fields(cursor, pipeline: str) -> set[str]:
-    """The names that minutes of the pipeline had, as long as their counts are kept."""
+    """The undeclared fields in those counts of fields that are kept."""
     cursor.execute(sql("undeclared_fields"), {"pipeline": pipeline})
     return {name for (counts,) in cursor.fetchall() for name in json.loads(counts)["unknown"]}
 
@@ -151,8 +151,8 @@ def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
 
 
 def _is_dead(conn, attempt: int, given_up: set[int]) -> bool:
-    alive = _one(conn, sql("open_batch_of"), {"attempt": attempt})
-    return alive is None or alive in given_up
+    open_batch = _one(conn, sql("open_batch_of"), {"attempt": attempt})
+    return open_batch is None or open_batch in given_up
 
 
 def _walk(
@@ -164,7 +164,7 @@ def _walk(
     *,
     limit: int,
 ) -> int:
-    """Change what `find` finds in chunks by key, each in its own transaction; returns how many rows."""
+    """Change the rows that `find` selects, in chunks by key, each in its own transaction; returns how many rows."""
     after, changed = 0, 0
     while True:
         with reading(conn) as cursor:

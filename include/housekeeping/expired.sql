@@ -14,7 +14,8 @@ WHERE r.check_result_id > %(after)s AND b.pipeline = %(pipeline)s AND r.sample I
 ORDER BY r.check_result_id LIMIT %(limit)s;
 
 -- name: old_batches
--- Closed batches older than `age`, after the last one: one row per batch. The newest one stays, and the newest merged ones.
+-- Closed batches older than `age`, after the last one: one row per batch. The newest one stays, and the newest merged
+-- ones.
 SELECT batch_id FROM etl.batches
 WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s AND state <> 'open'
   AND (state <> 'merged' OR batch_id < %(kept_merged)s)
@@ -22,8 +23,8 @@ WHERE batch_id > %(after)s AND batch_id < %(newest)s AND pipeline = %(pipeline)s
 ORDER BY batch_id LIMIT %(limit)s;
 
 -- name: over_drifts
--- Drift that ended longer than `age` ago, and undeclared fields: one row per drift. One that still holds minutes stays: they
--- are judged by it when they are read again.
+-- Drift that ended longer than `age` ago, and undeclared fields: one row per drift. One that still holds minutes stays:
+-- they are judged by it when they are read again.
 SELECT d.drift_id, d.kind, d.field FROM etl.drifts AS d
 WHERE d.pipeline = %(pipeline)s AND d.accepted_by IS NULL AND (d.ended_minute IS NOT NULL OR d.kind = %(appeared)s)
   AND GREATEST(d.found_at, COALESCE(d.ended_minute, d.last_minute, d.first_minute))
@@ -62,7 +63,7 @@ SELECT COUNT(*) FROM etl.minute_fields
 WHERE pipeline = %(pipeline)s AND merged_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND;
 
 -- name: remove_field_counts
--- Removes some of them.
+-- Removes some counts of fields that were merged longer than `age` ago.
 DELETE FROM etl.minute_fields
 WHERE pipeline = %(pipeline)s AND merged_at < CURRENT_TIMESTAMP(6) - INTERVAL %(age)s MICROSECOND
 LIMIT %(chunk)s;

@@ -1,4 +1,4 @@
-"""Folding: the contributions of an old hour of create_time become one row per fact key. Facts do not change by it.
+"""Folding: the contributions of an old hour of create_time become one row per fact key. Facts do not change.
 
 include/sql/summed_fact/fold.sql folds one hour of each summed fact. A pipeline without such facts is not folded.
 """
@@ -19,7 +19,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-_WINDOW = timedelta(days=31)  # of the ledger, looked at by one SELECT
+_WINDOW = timedelta(days=31)  # of the ledger that one SELECT reads
 
 
 class FoldingWrong(MinutemarkError):
@@ -47,7 +47,7 @@ def fold(conn, pipeline: Pipeline, clock: datetime, age: timedelta, *, dry: bool
 
 
 def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
-    """Fold this hour; False when it is not to be folded any more. Does not commit."""
+    """Fold this hour; returns False if it can no longer be folded. Does not commit."""
     lock(cursor, pipeline)
     binds = {"pipeline": pipeline.name, "hour": hour, "next_hour": hour + HOUR}
     cursor.execute(sql("foldable"), {"pipeline": pipeline.name, "start": hour, "end": hour + HOUR})

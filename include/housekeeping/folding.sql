@@ -1,10 +1,11 @@
 -- name: foldable
 -- Hours with several counted minutes of which none is pending, held or open: one row per hour.
--- An hour with one counted minute gains nothing. One merged within the day may soon be read again, whole.
+-- Folding an hour with one counted minute gains nothing. An hour merged within the last day may soon be read again.
 SELECT h.hour
 FROM (
   SELECT minute - INTERVAL MINUTE(minute) MINUTE AS hour, SUM(counted_rows > 0) AS counted_minutes,
-    SUM(pending) AS pending_minutes, SUM(state NOT IN ('merged', 'closed')) AS other_minutes, MAX(merged_at) AS merged_at
+    SUM(pending) AS pending_minutes, SUM(state NOT IN ('merged', 'closed')) AS other_minutes,
+    MAX(merged_at) AS merged_at
   FROM etl.minute_ledger
   WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s GROUP BY hour
 ) AS h

@@ -1,7 +1,7 @@
-"""Housekeeping: deletes what is past its retention (Retention of each pipeline), so that no table grows for ever.
+"""Housekeeping: deletes data past its retention (Retention of each pipeline), so that no table grows forever.
 
-A daily DAG and `./minutemark housekeeping` call this. Each step works in short transactions and reports what it removed. After a
-kill the next run resumes; a second run removes nothing more.
+A daily DAG and `./minutemark housekeeping` call this. Each step works in short transactions and reports what it removed.
+After a kill the next run resumes; a second run removes nothing more.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ RETENTIONS = tuple(field.name for field in dataclasses.fields(Retention))
 
 
 class RetentionRefused(MinutemarkError):
-    """A retention that cannot be meant; the message says what to give instead."""
+    """A retention that is not valid; the message says what to give instead."""
 
 
 @dataclass(frozen=True)
 class StepResult:
     """What one step did in one place; str() is its line."""
 
-    where: str  # a pipeline, or what is shared
+    where: str  # a pipeline, a lake table, or staging
     what: str  # with the verb: "batches removed"
     count: int
 
@@ -49,14 +49,14 @@ class StepResult:
 
 
 def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Dead staging, payloads of rejected events, samples of checks, counts of fields, drift and batches past their retention."""
+    """Removes dead staging, payloads of rejected events, samples, counts of fields, drift and batches past their retention."""
     with warehouse(WAREHOUSE_ETL) as conn:
         kept = {name: kept_for(retention, days) for name, retention in expired.known_pipelines(conn).items()}
         given_up = []
         for name, retention in kept.items():
             overdue = expired.close_overdue_batches(conn, name, retention.staging, dry=dry)
             given_up += overdue
-            yield StepResult(name, "abandoned batches given up", len(overdue))
+            yield StepResult(name, "abandoned batches closed", len(overdue))
         rows = expired.remove_dead_staging(conn, given_up=given_up, dry=dry)
         yield StepResult("staging", "rows of dead attempts removed", rows)
         for name, retention in kept.items():
@@ -71,20 +71,20 @@ def clean_warehouse(days: Mapping[str, float], dry: bool) -> Iterator[StepResult
             removed = expired.remove_batches(conn, name, retention.batches, dry=dry)
             yield StepResult(name, "batches removed", removed)
             if name in pipelines.all_pipelines():
-                own = expired.remove_of_pipeline(conn, pipelines.get(name), dry=dry)
-                yield StepResult(name, "rows removed by its housekeeping.sql", own)
+                rows = expired.remove_of_pipeline(conn, pipelines.get(name), dry=dry)
+                yield StepResult(name, "rows removed by its housekeeping.sql", rows)
 
 
 def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
     """Deletes merged days of the change log without recent touches from the lake, with their cursors."""
-    readers: dict[str, list[pipelines.Pipeline]] = {}
+    pipelines_by_table: dict[str, list[pipelines.Pipeline]] = {}
     for pipeline in pipelines.all_pipelines().values():
-        readers.setdefault(pipeline.lake_table, []).append(pipeline)
+        pipelines_by_table.setdefault(pipeline.lake_table, []).append(pipeline)
     with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
         if not dry:
             with explained(endpoint(LAKE_WRITER)):  # the reader's session is the inner one
                 copy_former_days(reader, writer)
-        for lake_table, of_table in readers.items():
+        for lake_table, of_table in pipelines_by_table.items():
             age = max(kept_for(pipeline.retention, days).change_log for pipeline in of_table)
             forgotten, kept = forget_days(reader, writer, conn, lake_table, of_table, age, dry=dry)
             yield StepResult(lake_table, "days of its change log deleted", forgotten)
@@ -92,7 +92,7 @@ def expire_change_log(days: Mapping[str, float], dry: bool) -> Iterator[StepResu
 
 
 def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Old minutes of the lake that hold nothing but invented events. Only with MINUTEMARK_DEMO=1."""
+    """Removes old minutes of the lake that hold only demo events. Only with MINUTEMARK_DEMO=1."""
     if os.environ.get("MINUTEMARK_DEMO") != "1":
         return
     with lake(LAKE_WRITER) as writer, lake(LAKE_READER) as reader, warehouse(WAREHOUSE_ETL) as conn:
@@ -104,7 +104,7 @@ def remove_demo_traffic(days: Mapping[str, float], dry: bool) -> Iterator[StepRe
 
 
 def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Contributions of old hours: one row per fact key instead of sixty. Facts do not change."""
+    """Folds contributions of old hours: one row per fact key instead of sixty. Facts do not change."""
     with lake(LAKE_READER) as reader:
         now = clock(reader)
     with warehouse(WAREHOUSE_ETL) as conn:
@@ -114,18 +114,18 @@ def fold_contributions(days: Mapping[str, float], dry: bool) -> Iterator[StepRes
 
 
 def make_partitions(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Partitions of the next days, before there are rows for them: no merge waits for DDL."""
+    """Creates partitions of the next days before there are rows for them, so that no merge waits for DDL."""
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
             if partitions.tables_by_day(pipeline):
-                yield StepResult(pipeline.name, "partitions made", partitions.make_ahead(conn, pipeline, dry=dry))
+                yield StepResult(pipeline.name, "partitions created", partitions.make_ahead(conn, pipeline, dry=dry))
 
 
 def drop_days(days: Mapping[str, float], dry: bool) -> Iterator[StepResult]:
-    """Old days of tables with a partition for each day, where their pipeline declares `rows_by_day`. Facts do not change."""
+    """Drops old days of tables with a partition for each day, if the pipeline declares `rows_by_day`. Facts do not change."""
     with warehouse(WAREHOUSE_ETL) as conn:
         for pipeline in pipelines.all_pipelines().values():
-            declared = pipeline.retention.rows_by_day  # else the account may not drop them
+            declared = pipeline.retention.rows_by_day  # else the account has no permission to drop them
             if declared and (age := kept_for(pipeline.retention, days).rows_by_day):
                 dropped = partitions.drop_before(conn, pipeline, age, dry=dry)
                 yield StepResult(pipeline.name, "partitions dropped", dropped)
@@ -142,12 +142,12 @@ STEPS: dict[str, Callable[[Mapping[str, float], bool], Iterator[StepResult]]] = 
 
 
 def run_step(name: str, days: Mapping[str, float | None], *, dry: bool = False) -> list[StepResult]:
-    """One step; `days` overrides retentions by name, None leaves the declared one. Raises RetentionRefused."""
-    done = []
-    for removed in STEPS[name](_given(days), dry):
-        log.info("%s%s", "Dry run, nothing is changed: " if dry else "", removed)
-        done.append(removed)
-    return done
+    """Run one step; `days` overrides retentions by name, None leaves the declared one. Raises RetentionRefused."""
+    results = []
+    for result in STEPS[name](_given(days), dry):
+        log.info("%s%s", "Dry run, nothing is changed: " if dry else "", result)
+        results.append(result)
+    return results
 
 
 def kept_for(retention: Retention, days: Mapping[str, float]) -> Retention:
@@ -169,7 +169,7 @@ def _given(days: Mapping[str, float | None]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class HousekeepingResult:
-    """What all steps did; their lines were reported on the way."""
+    """What all steps did; their lines were reported while they ran."""
 
     removed: list[StepResult]
     failed: list[str]  # steps
@@ -185,7 +185,7 @@ class HousekeepingResult:
 def run_housekeeping(
     *, dry_run: bool = False, report: Callable[[str], object] = print, **keep: float | None
 ) -> HousekeepingResult:
-    """Every step, even if others fail; `keep_<retention>` overrides a retention with so many days."""
+    """Run every step, even if others fail; `keep_<retention>` overrides a retention with this many days."""
     days, outcome = (
         _given({name.removeprefix("keep_"): value for name, value in keep.items()}),
         HousekeepingResult([], []),
@@ -193,9 +193,9 @@ def run_housekeeping(
     for name, step in STEPS.items():
         report(f"{name}{' (dry run: nothing is changed)' if dry_run else ''}")
         try:
-            for removed in step(days, dry_run):
-                report(f"  {removed}")
-                outcome.removed.append(removed)
+            for result in step(days, dry_run):
+                report(f"  {result}")
+                outcome.removed.append(result)
         except MinutemarkError as error:
             report(f"  failed: {error}")
             outcome.failed.append(name)

@@ -38,13 +38,13 @@ class BrokerError(MinutemarkError):
 
 
 class TopicMissing(BrokerError):
-    """A topic that set-up has not made yet."""
+    """A topic that set-up has not created yet."""
 
 
 class ThrottledErrorLog:
-    """Logs what clients report apart from their calls, such as a broker that is away, which they do several times a second.
+    """Logs errors that clients report outside of calls, such as a broker that is down.
 
-    The same error is logged again after `pause` seconds.
+    Clients repeat them several times a second: the same error is logged again only after `pause` seconds.
     """
 
     def __init__(self, pause: float = 30.0) -> None:
@@ -62,12 +62,12 @@ log_client_error = ThrottledErrorLog()
 
 
 def settings() -> dict:
-    """The connection's configuration for a client. Raises ConnectionMissing, or BrokerError where it names no broker."""
+    """The connection's configuration for a client. Raises ConnectionMissing, or BrokerError if it names no broker."""
     target = endpoint(KAFKA)
     if not target.extra.get(_SERVERS):
         raise BrokerError(f'Connection {KAFKA} names no broker: put {{"{_SERVERS}": "host:9092"}} into its extra.')
-    # A broker that is back should not be waited for; and what matters arrives as an error, so that the client's own log
-    # on stderr would say it again.
+    # A short backoff, so that a broker that is back is used at once. Errors are raised or logged here: the client's own log
+    # on stderr would only repeat them.
     return {"reconnect.backoff.max.ms": 1_000, **target.extra, "log_level": 2}
 
 
@@ -77,11 +77,11 @@ def of_follower(pipeline: Pipeline, consumer: str = DAG) -> dict:
     return {
         "group.id": name,
         # A static member: a successor with this name gets all partitions at once, without a rebalance,
-        # and the one before is shut out. So a minute's task takes over from its predecessor, alive, ended or killed.
+        # and its predecessor is fenced out. So each minute's task takes over from the previous one, even if that still runs.
         "group.instance.id": name,
-        "heartbeat.interval.ms": 1_000,  # within this time the predecessor learns of it
+        "heartbeat.interval.ms": 1_000,  # within this time the predecessor is fenced out
         "enable.auto.commit": False,
-        "auto.offset.reset": "error",  # nothing is skipped: include/kafka/follow.py records what is gone
+        "auto.offset.reset": "error",  # nothing is skipped: include/kafka/follow.py records removed messages
         **_READING,
     }
 
@@ -98,7 +98,7 @@ def follower(pipeline: Pipeline, consumer: str = DAG) -> Consumer:
 
 @contextlib.contextmanager
 def reader(group: str) -> Iterator[Consumer]:
-    """A consumer that asks and reads, but neither joins that group nor commits to it."""
+    """A consumer that reads messages and offsets, but neither joins that group nor commits to it."""
     from confluent_kafka import Consumer
 
     ours = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **_READING}
@@ -111,7 +111,7 @@ def reader(group: str) -> Iterator[Consumer]:
 
 
 def admin() -> AdminClient:
-    """A client that makes topics."""
+    """A client that creates topics and reads their settings."""
     from confluent_kafka.admin import AdminClient
 
     return AdminClient({**settings(), "error_cb": log_client_error})  # ty: ignore[invalid-argument-type]  # takes callbacks, too
@@ -135,7 +135,7 @@ def explained() -> Iterator[None]:
 
 
 def watermarks(client: Consumer, place: TopicPartition) -> tuple[int, int]:
-    """First and end offset of a partition, once it has a leader: a topic that was just made has none for a moment."""
+    """First and end offset of a partition, once it has a leader: a topic that was just created has none for a moment."""
     from confluent_kafka import KafkaError as codes
     from confluent_kafka import KafkaException
 

@@ -23,22 +23,22 @@ from include.errors import MinutemarkError
 from include.kafka.ingest_mode import CONNECT, dead_letters_of, ingest_mode
 from include.pipelines import Pipeline, all_pipelines
 
-# Columns that the transform computes under other names; the others of a row have the names of its columns.
+# Columns that the transform computes under other names; all others have the same name in the row and in the table.
 _COMPUTED = {"minute": "_minute", "shard": "_shard"}
 _PATIENCE = 1_800.0  # seconds: the tables come with Airflow's set-up DAG, minutes after a first start
 _PAUSE = 5.0
 _REPORT_EVERY = 15.0
-_WATCH_TIMEOUT = 5.0  # seconds: the watch has other pipelines to look at
+_WATCH_TIMEOUT = 5.0  # seconds: the watch has other pipelines to check
 URL_SETTING = "MINUTEMARK_CONNECT_URL"
 LOGIN_SETTING = "MINUTEMARK_CONNECT_LOGIN"  # name:password
 
 
 class ConnectError(MinutemarkError):
-    """A connector that does not run, or a refused login; the message has what Connect says of it."""
+    """A connector that does not run, or a refused login; the message contains Connect's answer."""
 
 
 def name_of(pipeline: Pipeline) -> str:
-    """Connect makes its consumer group of it: include/kafka/ingest_mode.py knows that one."""
+    """The connector's name. Connect derives its consumer group from it, which include/kafka/ingest_mode.py names."""
     return f"minutemark-{pipeline.name}"
 
 
@@ -84,11 +84,11 @@ class Connect:
         return self._send("GET", "/connectors")
 
     def register(self, name: str, config: Mapping[str, str]) -> None:
-        """Make the connector, or give it this configuration."""
+        """Create the connector, or update its configuration."""
         self._send("PUT", f"/connectors/{name}/config", config)
 
     def remove(self, name: str) -> None:
-        """No connector of that name is left; its group's offsets stay."""
+        """Delete the connector if it exists; its group's offsets stay."""
         try:
             self._send("DELETE", f"/connectors/{name}")
         except urllib.error.HTTPError as error:
@@ -104,7 +104,7 @@ class Connect:
         return next((_problem_of(part) for part in parts if part["state"] != "RUNNING"), None)
 
     def restart(self, name: str) -> None:
-        """Start again what has failed of it."""
+        """Restart the connector and those of its tasks that have failed."""
         self._send("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")
 
     def _send(self, method: str, path: str, body: Mapping | None = None):
@@ -137,9 +137,9 @@ def register_all(
     patience: float = _PATIENCE,
     pause: float = _PAUSE,
 ) -> None:
-    """Register a connector for each pipeline, and restart it until it runs. Raises ConnectError when the time is up.
+    """Register a connector for each pipeline, and restart it until it runs. Raises ConnectError after `patience` seconds.
 
-    What it needs may come later than Connect: set-up makes tables and topics. Prints why it waits.
+    Connect may start before set-up has created the tables and topics. Prints why it waits.
     """
     started, configs = time.monotonic(), {name_of(pipeline): connector(pipeline, template) for pipeline in pipelines}
     waiting, registered, reports = list(configs), set(), _Reports()
@@ -154,9 +154,9 @@ def register_all(
                 print(f"Connector {name} runs.", flush=True)
                 continue
             connect.restart(name)
-        except (OSError, ValueError) as error:  # not up yet, or busy with the one before
+        except (OSError, ValueError) as error:  # not up yet, or busy with the previous connector
             problem = problem or str(error)
-        waiting.append(name)  # behind the others: what this one lacks must not keep them waiting
+        waiting.append(name)  # after the others: they must not wait for what this one lacks
         seconds = time.monotonic() - started
         if seconds > patience:
             raise ConnectError(
@@ -167,9 +167,9 @@ def register_all(
 
 
 def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Restart what has failed of the pipeline's connector; returns what keeps it from running, or None.
+    """Restart the failed parts of the pipeline's connector; returns what keeps it from running, or None.
 
-    Without MINUTEMARK_CONNECT_URL, the address of Connect, nothing is known and nothing is done. Its login is
+    Does nothing, and returns None, without MINUTEMARK_CONNECT_URL, the address of Connect. The login is
     MINUTEMARK_CONNECT_LOGIN.
     """
     url = environ.get(URL_SETTING, "").strip()
@@ -178,7 +178,7 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
     connect, name = Connect(url, environ.get(LOGIN_SETTING, ""), timeout=_WATCH_TIMEOUT), name_of(pipeline)
     try:
         problem = connect.problem_of(name)
-        if problem and problem.startswith("failed"):  # a restart of what is only starting would start it over
+        if problem and problem.startswith("failed"):  # restarting a task that is still starting would only delay it
             connect.restart(name)
         return problem
     except (OSError, ValueError) as error:
@@ -190,7 +190,7 @@ def restart_failed(pipeline: Pipeline, environ: Mapping[str, str] = os.environ) 
 
 
 class _Reports:
-    """Prints a line when it differs from the one before, and every 15 seconds."""
+    """Prints a line when it differs from the previous one, and every 15 seconds."""
 
     def __init__(self) -> None:
         self._line, self._next = "", 0.0

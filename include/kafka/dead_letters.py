@@ -1,6 +1,7 @@
-"""The dead-letter topic: messages that cannot be events, with the place that each of them came from.
+"""The dead-letter topic: messages that cannot be events, each with the place that it came from.
 
-Connect puts there what its transform refuses. A follower puts there what it has to keep while the warehouse is down.
+Connect sends messages there that its transform refuses; a follower sends those there that it refuses while the warehouse is
+down.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _PLACE = tuple(f"__connect.errors.{name}" for name in ("topic", "partition", "of
 
 
 def with_dead_letters(pipeline: Pipeline) -> Pipeline:
-    """The same pipeline with its dead-letter topic as topic: for clients and for all that include/kafka/topics.py knows."""
+    """The same pipeline with its dead-letter topic as its topic, for clients and for functions of include/kafka/topics.py."""
     return replace(pipeline, topic=dead_letters_of(pipeline.topic))
 
 
@@ -49,7 +50,7 @@ class _Original:
 
 
 def original(message: Message) -> Message | _Original:
-    """The message at its original place; as it is without Connect's headers, because another producer sent it."""
+    """The message at its original place; unchanged without Connect's headers, because another producer sent it."""
     headers = dict(message.headers() or ())  # of equal names the last one counts: that is Connect's
     try:
         topic, partition, offset = (headers[name].decode() for name in _PLACE)
@@ -59,7 +60,7 @@ def original(message: Message) -> Message | _Original:
 
 
 def send_to_dead_letters(pipeline: Pipeline, refused: Iterable[Refused]) -> None:
-    """Put these into the pipeline's dead-letter topic, and return when the broker has them. Raises BrokerError."""
+    """Send these to the pipeline's dead-letter topic, and return when the broker has them. Raises BrokerError."""
     with producer(with_dead_letters(pipeline), **{"message.max.bytes": LONGEST}) as letters:
         for row in refused:
             minute = row.minute.isoformat() if row.minute else ""
@@ -69,7 +70,7 @@ def send_to_dead_letters(pipeline: Pipeline, refused: Iterable[Refused]) -> None
 
 
 def parse_rejection(message: Message) -> Refused | None:
-    """What send_to_dead_letters was given; None for other messages, also where Connect copied such headers of the original."""
+    """The row that send_to_dead_letters sent; None for other messages, even if Connect copied its headers from the original."""
     headers = dict(message.headers() or ())
     if _PLACE[0] in headers:
         return None

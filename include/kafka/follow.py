@@ -1,4 +1,4 @@
-"""Following a topic: messages are handed on chunk by chunk, and committed once they are safe."""
+"""Follows a topic: stores messages chunk by chunk, and commits them once they are safe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LINGER = 0.5  # seconds that a chunk is waited for: rows are written in batches, and nothing is much older than this
+LINGER = 0.5  # seconds to collect a chunk: rows are written in batches, and no message waits much longer than this
 REFRESH = 30.0  # seconds between checks for new partitions
 _MOST_MESSAGES = 2_000
 _MOST_BYTES = 8_000_000
@@ -26,7 +26,7 @@ Offsets = dict[tuple[str, int], int]  # of a topic's partition
 
 @dataclass(frozen=True)
 class Gap:
-    """Offsets of a partition, from `first` until before `end`, that left the topic before they were followed."""
+    """Offsets of a partition, from `first` to `end` (excluded), that left the topic before they were followed."""
 
     topic: str
     partition: int
@@ -36,7 +36,7 @@ class Gap:
 
 @dataclass
 class Chunk:
-    """What arrived of some partitions."""
+    """The messages that arrived from some partitions."""
 
     messages: list[Message] = field(default_factory=list)
     # By partition, the offset after the last message that arrived. Control records and messages of aborted transactions are
@@ -55,12 +55,12 @@ def follow(
     *,
     to_the_end: bool = False,
 ) -> bool:
-    """Follow until `over()`, or to the end of the topic, or until another follower takes over: only then True.
+    """Follow until `over()`, to the end of the topic, or until another follower takes over; returns whether one did.
 
-    A chunk is committed when `store` has returned; whatever stops this in between, the chunk comes again. `store` gets the
-    time of `clock` at which it had the chunk and no other follower had taken over: a write as of that time cannot replace what
-    a successor wrote. `record_gaps` gets what the topic's retention removed, before anything
-    after it is committed. Raises BrokerError. The consumer stays the caller's to close.
+    A chunk is committed when `store` has returned; if anything stops this before, the chunk is read again. `store` also gets
+    a time of `clock` at which this follower had the chunk and no other had taken over: a write as of that time cannot
+    replace what a successor wrote. `record_gaps` gets the offsets that the topic's retention removed, before any later
+    offset is committed. Raises BrokerError. The caller closes the consumer.
     """
     from confluent_kafka import KafkaException
 
@@ -73,7 +73,7 @@ def follow(
                 chunk = gathered(consumer, at_end)
                 as_of = clock() if chunk.messages else 0
                 # Commits nothing new. If it succeeds, no successor had taken over when the clock was read: a successor reads a
-                # later one, whenever this process wakes up to write.
+                # later time, even if this process is suspended before it writes.
                 if chunk.messages and not _commit(consumer, _first_offsets(chunk.messages)):
                     chunk, lacks_start = Chunk(), True
                 if chunk.messages:
@@ -106,7 +106,7 @@ def follow(
 
 
 def gathered(consumer: Consumer, at_end: set[int]) -> Chunk:
-    """What arrives within LINGER, and no more than fits well into memory. `at_end` is kept: partitions at their end."""
+    """The messages that arrive within LINGER, limited in number and size. Updates `at_end`, the partitions at their end."""
     chunk, size, deadline = Chunk(), 0, time.monotonic() + LINGER
     while len(chunk.messages) < _MOST_MESSAGES and size < _MOST_BYTES and (left := deadline - time.monotonic()) > 0:
         for message in consumer.consume(_MESSAGES_PER_CALL, timeout=left):
@@ -135,7 +135,7 @@ def partitions_of(client, topic: str) -> set[int]:
 
 
 def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[int]:
-    """As partitions_of; those that are followed already where the broker does not answer now."""
+    """The same as partitions_of, or the partitions that are already followed if the broker does not answer now."""
     from confluent_kafka import KafkaException
 
     try:
@@ -148,12 +148,12 @@ def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[i
 
 
 def _assign(consumer: Consumer, topic: str, partitions: set[int], record_gaps: Callable[[list[Gap]], None]) -> bool:
-    """Read each partition from its committed offset on, or from its first message where retention has passed that.
+    """Read each partition from its committed offset, or from its first message if retention has removed that offset.
 
-    False where the broker cannot say now where that is: a new partition has no leader for a moment.
+    Returns False if the broker does not have the offsets now: a new partition has no leader for a moment.
 
-    The only member of its group has all partitions. The group's own assignment lacks those that the topic has gained since
-    its first member joined: a successor takes the assignment over as it is.
+    This consumer, the only member of its group, reads all partitions. The group's own assignment lacks partitions that were
+    added after its first member joined, because a successor takes over the assignment unchanged.
     """
     from confluent_kafka import KafkaException, TopicPartition
 
@@ -169,13 +169,13 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], record_gaps: C
     gaps: list[Gap] = []
     for place in committed:
         begin, end = reach[place.partition]
-        # An unread partition beside others that were read: it is new, and its first message had offset 0.
+        # An unread partition, when others were read, is new: its first message had offset 0.
         expected = place.offset if place.offset >= 0 else (begin if is_first else 0)
         if expected < begin:
             gaps.append(Gap(topic, place.partition, expected, begin))
         elif expected > end:
             log.warning(
-                "%s, partition %s, ends at %s, before %s: all of it is read again.",
+                "%s, partition %s, ends at offset %s, before the committed offset %s: all of it is read again.",
                 topic,
                 place.partition,
                 end,
@@ -195,7 +195,7 @@ def _first_offsets(messages: list[Message]) -> Offsets:
 
 
 def _commit(consumer: Consumer, offsets: Offsets) -> bool:
-    """Whether the group has them now; False while this member has to join again. Raises where it has been shut out."""
+    """Commit; returns False while this member has to join again. Raises KafkaException if a successor has fenced it out."""
     from confluent_kafka import KafkaException, TopicPartition
 
     try:
@@ -211,7 +211,7 @@ def _commit(consumer: Consumer, offsets: Offsets) -> bool:
 
 
 def _is_taken_over(error: KafkaError) -> bool:
-    """Whether another follower has come with the same name: no other error is fatal to a consumer of a group."""
+    """Whether another follower with the same name has joined: no other error is fatal to a consumer of a group."""
     from confluent_kafka import KafkaError as codes
 
     return error.code() in (codes._FATAL, codes.FENCED_INSTANCE_ID)
@@ -230,12 +230,12 @@ def _is_out_of_range(error: KafkaError) -> bool:
 
 
 def _raise_unless_transient(error: KafkaError) -> None:
-    """Raise what ends the following; return if the client recovers by itself."""
+    """Raise an error that the client cannot recover from; return for others."""
     from confluent_kafka import KafkaError as codes
     from confluent_kafka import KafkaException
 
     rejoining = (codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS)
     if error.code() not in rejoining and not error.retriable():
         raise KafkaException(error)
-    # What was not committed comes again, and is the same rows.
+    # Uncommitted messages are read again, and become the same rows.
     log.warning("Kafka: %s", error.str())

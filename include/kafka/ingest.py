@@ -1,9 +1,9 @@
-"""Ingest: writes a topic's events to the lake, and keeps messages that are not events as rejected.
+"""Ingest: writes a topic's events to the lake, and keeps messages that are not events as rejected events.
 
-The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect the DAG minutemark_dead_letters does, for the
-messages that its transform refused. An offset is committed only when its message is safe: its event in the lake and its
-minute in the change log, or itself among the rejected events, or in the dead-letter topic while the warehouse is down.
-After a kill the same messages are read again, and are the same rows.
+The DAGs `<pipeline>_ingest` and `./minutemark ingest` call this; with Kafka Connect, the DAG minutemark_dead_letters does so for
+the messages that Connect's transform refused. An offset is committed only when its message is safe: its event is in the lake
+and its minute in the change log, or it is among the rejected events, or, while the warehouse is down, in the dead-letter
+topic. After a kill the same messages are read again, and become the same rows.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A minute, and as long again as a successor may need to come up before its predecessor leaves.
+# A minute, and the time that a successor may need to start before its predecessor ends.
 SECONDS = 90.0
 _SECONDS_OF_DEAD_LETTERS = 30.0
-_WAREHOUSE_AGAIN_AFTER = 15.0  # seconds: a server that is down may cost a timeout each time
+_WAREHOUSE_AGAIN_AFTER = 15.0  # seconds: each attempt to reach a server that is down may cost a timeout
 
 
 @dataclass
 class IngestSummary:
-    """What one call ingested. Messages delivered twice are counted twice here, and are the same rows."""
+    """What one call ingested. Messages that are delivered twice count twice here, but become the same rows."""
 
     topic: str
     written: int = 0
@@ -92,8 +92,8 @@ def ingest(
 ) -> IngestSummary:
     """Follow the pipeline's topic for that time, or to its end, or until a successor takes over.
 
-    First what earlier calls put into the dead-letter topic is kept, if the warehouse answers. `open_consumer` gives a
-    subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
+    First, messages that earlier calls sent to the dead-letter topic are kept as rejected, if the warehouse answers.
+    `open_consumer` returns a subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
     """
     kept = _keep_dead_letters(pipeline, lake_writer)
     summary = _ingest(pipeline, open_consumer, seconds, to_the_end, lake_writer)
@@ -107,7 +107,7 @@ def _keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint) -> int:
         if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):
             return ingest_dead_letters(pipeline, seconds=_SECONDS_OF_DEAD_LETTERS, lake_writer=lake_writer).refused
     except TopicMissing:
-        pass  # set-up of an earlier version made none: nothing can be in it
+        pass  # set-up of an earlier version created none: nothing can be in it
     except (BrokerError, WarehouseError) as error:
         log.warning("Messages may wait in %s. %s", letters.topic, error)
     return 0
@@ -125,7 +125,7 @@ def _ingest(
     summary, started = IngestSummary(pipeline.topic), time.monotonic()
     with lake(lake_writer) as session:
         store = MessageStore(pipeline, session, summary, of_dead_letters=of_dead_letters)
-        consumer = open_consumer()  # only now: from here on its predecessor is shut out
+        consumer = open_consumer()  # only now: from here on its predecessor is fenced out
         try:
             summary.taken_over = follow(
                 consumer,
@@ -151,8 +151,8 @@ def ingest_dead_letters(
 ) -> IngestSummary:
     """Consume the dead-letter topic up to its end, for at most that time: messages become rejected events.
 
-    The transform is stricter than this code where it is not sure: what is an event after all is written to the lake.
-    `open_consumer` gives a consumer of that topic. Raises BrokerError, LakeError, WarehouseError.
+    Connect's transform is stricter than this code: a message that is an event after all is written to the lake.
+    `open_consumer` returns a consumer of that topic. Raises BrokerError, LakeError, WarehouseError.
     """
     letters = with_dead_letters(pipeline)
     open_consumer = open_consumer or (lambda: clients.follower(letters, DEAD_LETTERS))
@@ -160,12 +160,12 @@ def ingest_dead_letters(
 
 
 def ingest_again(pipeline: Pipeline) -> IngestSummary:
-    """Ingest all that the topic still holds, whatever is committed, and commit nothing: the same rows once more."""
+    """Ingest everything that the topic still holds, whatever is committed, and commit nothing. The rows stay the same."""
     summary, started = IngestSummary(pipeline.topic), time.monotonic()
     group = group_of(pipeline.name, DAG)
     with lake(LAKE_WRITER) as session:
         store, as_of = MessageStore(pipeline, session, summary), change_log.write_clock(session)
-        # Only then: a later version that a follower writes meanwhile is after these ends, so it is not overwritten.
+        # After the clock: a later version that a follower writes meanwhile lies after these ends, and is not overwritten.
         span = {number: (reach.begin, reach.end) for number, reach in topics.reaches(pipeline, group).items()}
         total = sum(end - begin for begin, end in span.values())
         with Bar(f"{pipeline.topic} again", total, unit="message") as bar:
@@ -177,9 +177,9 @@ def ingest_again(pipeline: Pipeline) -> IngestSummary:
 
 
 class MessageStore:
-    """Makes messages safe, chunk by chunk: events and their minutes in the lake, the others with their reason.
+    """Makes messages safe, chunk by chunk: writes events to the lake, and keeps the others as rejected with their reasons.
 
-    While the warehouse is down the others go to the dead-letter topic, so that they stop no event.
+    While the warehouse is down, the others go to the dead-letter topic, so that they do not delay events.
     """
 
     def __init__(self, pipeline: Pipeline, session, summary: IngestSummary, *, of_dead_letters: bool = False) -> None:
@@ -194,14 +194,14 @@ class MessageStore:
 
     def store(self, messages: list[Message], as_of: int) -> None:
         """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""
-        events: dict[int, list[Event]] = {}  # by what they are written as of
+        events: dict[int, list[Event]] = {}  # by write timestamp
         refused = []
         for message in messages:
             written_as_of = as_of
             if self._of_dead_letters and (rejection := parse_rejection(message)):
                 refused.append(rejection)
                 continue
-            if self._of_dead_letters:  # counts at the place that it came from, and when it was refused
+            if self._of_dead_letters:  # keeps the place that it came from, and the time when it was refused
                 written_as_of = min(as_of, _appended_at(message) or as_of)
                 message = original(message)
             event = self._reader.read(message)  # ty: ignore[invalid-argument-type]
@@ -239,7 +239,7 @@ class MessageStore:
             try:
                 self._send_to_dead_letters(refused)
             except BrokerError as refusal:
-                raise BrokerError(f"{refusal} The warehouse cannot keep them now either. {error}") from error
+                raise BrokerError(f"{refusal} The warehouse cannot keep them either. {error}") from error
             self._warehouse_again_at = time.monotonic() + _WAREHOUSE_AGAIN_AFTER
         else:
             self._summary.refused += len(refused)
@@ -258,7 +258,7 @@ def _appended_at(message: Message) -> int | None:
 
 
 def _with_topic_ids(refused: list[Refused]) -> list[Refused]:
-    """The same with keys that no other topic of the same name has. The id is read now: a topic may be made again."""
+    """The same with keys that no other topic of the same name has. The id is read now: a topic may be created again."""
     ids = {topic: topics.topic_id(topic) for topic in {row.key.split("/", 1)[0] for row in refused} if "@" not in topic}
     return [replace(row, key=with_topic_id(row.key, ids.get(row.key.split("/", 1)[0]))) for row in refused]
 
@@ -279,7 +279,7 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
 
 
 def consume_topic(pipeline: Pipeline, seconds: float | None = None, *, again: bool = False) -> IngestSummary:
-    """Consume the topic up to its end, or for `seconds`; `again`: all that it still holds."""
+    """Consume the topic up to its end, or for `seconds`; with `again`, everything that it still holds."""
     limit = float("inf") if seconds is None else seconds
     if again:
         return ingest_again(pipeline)

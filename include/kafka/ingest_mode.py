@@ -1,6 +1,6 @@
-"""Who ingests the topics' events: MINUTEMARK_INGEST is `dag`, `connect`, or empty without a broker.
+"""The ingest mode: MINUTEMARK_INGEST is `dag`, `connect`, or empty without a broker.
 
-A setting, not the presence of a connection: DAG files may read no connection, and two modes at once would ingest
+It is a setting, not the presence of a connection: DAG files must not read connections, and two modes at once would ingest
 everything twice.
 """
 
@@ -14,7 +14,7 @@ from include.errors import MinutemarkError
 SETTING = "MINUTEMARK_INGEST"
 DAG = "dag"  # the DAGs <pipeline>_ingest
 CONNECT = "connect"  # Kafka Connect with the Cassandra sink
-DEAD_LETTERS = "dead_letters"  # beside it, the DAG that consumes what Connect's transform refused
+DEAD_LETTERS = "dead_letters"  # with CONNECT, the DAG that consumes messages that Connect's transform refused
 
 
 class UnknownIngestMode(MinutemarkError):
@@ -32,7 +32,7 @@ def ingest_mode(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def group_of(pipeline_name: str, consumer: str) -> str:
-    """The consumer group whose committed offsets say how much of its topic is in the lake, or rejected."""
+    """The consumer group whose committed offsets show how much of its topic is in the lake, or rejected."""
     name = f"minutemark-{pipeline_name}"
     if consumer == DEAD_LETTERS:
         return f"{name}-dead-letters"
@@ -40,5 +40,5 @@ def group_of(pipeline_name: str, consumer: str) -> str:
 
 
 def dead_letters_of(topic: str) -> str:
-    """The topic to which Connect hands messages that its transform refuses."""
+    """The topic that messages which cannot be events are sent to."""
     return f"{topic}.dead"

@@ -1,6 +1,7 @@
-"""What a message holds: an event of the lake, or something else, with the reason why it is not an event.
+"""Turns messages into events of the lake, or into rejected rows with the reason why they are not events.
 
-A value is a JSON object of field name to value, which the lake keeps as it was sent. Only what identifies the event is read.
+A message's value is a JSON object of field name to value, which the lake keeps as it was sent. Only the fields that identify
+the event are read.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _LONGEST_TOPIC_IN_KEY = 130
 
 
 def origin_key(topic: str, partition: int, offset: int) -> str:
-    """Where a message stands in the topic of that name."""
+    """The place of a message in the topic of that name, as a key."""
     return f"{topic[-_LONGEST_TOPIC_IN_KEY:]}/{partition}/{offset}"
 
 
 def with_topic_id(key: str, topic_id: str | None) -> str:
-    """An origin_key as the key among rejected events: another topic that once had the same name has others."""
+    """The origin_key with the topic's id, as rejected events have it: a former topic of the same name has other keys."""
     topic, place = key.split("/", 1)
     return key if topic_id is None or "@" in topic else f"{topic}@{topic_id}/{place}"
 
@@ -61,7 +62,7 @@ class TopicEvents:
             return Refused(key_of(message), str(error), text[:_LONGEST_PAYLOAD], error.minute)
 
     def misplaced(self, message: Message, event: Event) -> bool:
-        """Whether its producer did not send it to the partition of its shard."""
+        """Whether its producer sent it to another partition than that of its shard."""
         return message.partition() != shard_of(event_id(self._pipeline, event), self._pipeline.shards)
 
 

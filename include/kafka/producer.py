@@ -1,4 +1,4 @@
-"""Sends events into a topic as every producer should: the id as key, its shard as partition, create_time as timestamp."""
+"""Sends events to a topic as every producer should: the id as key, its shard as partition, create_time as timestamp."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class EventProducer:
         return Written(rows, frozenset(minutes))
 
     def add(self, event: Event) -> None:
-        """Have it sent soon; `flush()` says whether the broker has it. Raises MessageTooLong, BrokerError."""
+        """Queue the event; `flush()` raises if the broker does not have it. Raises MessageTooLong, BrokerError."""
         identity = event_id(self._pipeline, event)
         fields = {**event.values, "create_time": str(event.create_time)}
         value = _as_json({name: text for name, text in fields.items() if text})
@@ -58,7 +58,7 @@ class EventProducer:
         self.flush()
 
     def add_message(self, value: bytes, **where) -> None:
-        """Have any value sent soon, as `add` does an event. Raises MessageTooLong, BrokerError."""
+        """Queue any value, as `add` does an event. Raises MessageTooLong, BrokerError."""
         self._send(value, **where)
 
     def _send(self, value: bytes | None, **where) -> None:
@@ -83,7 +83,7 @@ class EventProducer:
             self._refused.append(error.str())
 
     def flush(self) -> None:
-        """Return when the broker has all that was added. Raises BrokerError."""
+        """Return when the broker has everything that was added. Raises BrokerError."""
         waiting = self._client.flush(TIMEOUT)
         refused, self._refused = self._refused, []
         if waiting or refused:

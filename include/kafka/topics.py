@@ -1,4 +1,4 @@
-"""The pipelines' topics: made once, a partition for each shard; how far they reach; and reading them again."""
+"""The pipelines' topics: creates them with a partition for each shard, measures their offsets, and reads them again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 30.0  # seconds without a message that should be there
+_PATIENCE = 30.0  # seconds without an expected message
 # A dead letter keeps its event's timestamp, by which a broker would soon remove it. Headers make it longer than its message.
 _OF_DEAD_LETTERS = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "16777216"}  # dead_letters.LONGEST
 _FOR_EVER = 100 * 365 * 86_400_000  # ms
@@ -46,7 +46,7 @@ class Reach:
 
     @property
     def expired(self) -> int:
-        """Offsets that left the topic before the group came to them."""
+        """Offsets that left the topic before the group read them."""
         return 0 if self.committed is None else max(0, self.begin - self.committed)
 
 
@@ -61,24 +61,24 @@ class Limits:
 def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
     """Create the missing topics, by default of all pipelines, replicated as the broker does by default.
 
-    Each has a topic of dead letters, which gets its settings also where Connect has made it. Other topics stay as they
-    are. Raises BrokerError.
+    Each pipeline has a dead-letter topic, which gets its settings even if Connect created it. Other topics stay unchanged.
+    Raises BrokerError.
     """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
     with explained():
         client = admin()
-        there = client.list_topics(timeout=TIMEOUT).topics
-        wanted, letters_there = [], []
+        existing = client.list_topics(timeout=TIMEOUT).topics
+        wanted, existing_letters = [], []
         for pipeline in all_pipelines().values() if pipelines is None else pipelines:
-            if pipeline.topic in there:
-                _check(pipeline, len(there[pipeline.topic].partitions))
+            if pipeline.topic in existing:
+                _check(pipeline, len(existing[pipeline.topic].partitions))
             else:
                 wanted.append(NewTopic(pipeline.topic, num_partitions=pipeline.shards))
             letters = dead_letters_of(pipeline.topic)
-            if letters in there:
-                letters_there.append(letters)
+            if letters in existing:
+                existing_letters.append(letters)
             else:
                 wanted.append(NewTopic(letters, num_partitions=1, config=_OF_DEAD_LETTERS))
         for topic, done in (client.create_topics(wanted) if wanted else {}).items():
@@ -87,12 +87,12 @@ def make_topics(pipelines: Iterable[Pipeline] | None = None) -> None:
             except KafkaException as error:  # another set-up was faster than the broker's list of topics
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-            log.info("The topic %s is made.", topic)
-        _set_dead_letters(client, letters_there)
+            log.info("Topic %s exists now.", topic)
+        _configure_dead_letters(client, existing_letters)
 
 
-def _set_dead_letters(client: AdminClient, letters: list[str]) -> None:
-    """Give these topics the settings of dead letters; a warning where the account may not alter them."""
+def _configure_dead_letters(client: AdminClient, letters: list[str]) -> None:
+    """Give these topics the settings of dead letters; logs a warning if the account has no permission to alter them."""
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
@@ -115,8 +115,8 @@ def _check(pipeline: Pipeline, partitions: int) -> None:
     if partitions == pipeline.shards:
         return
     log.warning(
-        "Topic %s has %s partitions and %s %s shards: the partition of an event should be its shard. Create a topic with as "
-        "many partitions, and declare it as `topic`. Until then shards are computed from the events.",
+        "Topic %s has %s partitions and %s has %s shards: the partition of an event should be its shard. Create a topic with "
+        "one partition for each shard, and declare it as `topic`. Until then shards are computed from the events.",
         pipeline.topic,
         partitions,
         pipeline.lake_table,
@@ -130,13 +130,14 @@ def check_topic(pipeline: Pipeline) -> None:
         partitions = len(partitions_of(admin(), pipeline.topic))
     if partitions < pipeline.shards:
         raise TopicMismatch(
-            f"Topic {pipeline.topic} has {partitions} partitions and {pipeline.lake_table} {pipeline.shards} shards: an event "
-            "goes to the partition of its shard. Create a topic with as many partitions, and declare it as `topic`."
+            f"Topic {pipeline.topic} has {partitions} partitions and {pipeline.lake_table} has {pipeline.shards} shards: an "
+            "event goes to the partition of its shard. Create a topic with one partition for each shard, and declare it as "
+            "`topic`."
         )
 
 
 def limits_of(pipeline: Pipeline) -> Limits:
-    """Which timestamps the topic takes. No limits where the account may not ask."""
+    """Which timestamps the topic accepts. No limits if the account has no permission to read them."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import ConfigResource
 
@@ -156,7 +157,7 @@ def _limit(entry) -> timedelta | None:
 
 
 def topic_id(topic: str) -> str | None:
-    """The id that Kafka gave the topic when it was made; None without a topic or an id. Raises BrokerError."""
+    """The id that Kafka gave the topic when it was created; None without a topic or an id. Raises BrokerError."""
     from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
     client = admin()  # kept until the answer is there
@@ -205,7 +206,7 @@ def _without_messages(client: Consumer, pipeline: Pipeline, reaches: Mapping[int
 
 
 def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
-    """The same by a reader of the group, with control records counted. Committed offsets are read before the ends."""
+    """The same with an open reader of the group; control records count as waiting. Reads committed offsets before the ends."""
     from confluent_kafka import TopicPartition
 
     partitions = [TopicPartition(pipeline.topic, number) for number in sorted(partitions_of(client, pipeline.topic))]
@@ -217,7 +218,7 @@ def reach_of(client: Consumer, pipeline: Pipeline) -> dict[int, Reach]:
 
 
 def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], since: datetime) -> dict[int, int]:
-    """For each partition the offset of its first message of that time (UTC) or later; its given end where there is none."""
+    """For each partition the offset of its first message at that time (UTC) or later; if there is none, its given end."""
     from confluent_kafka import TopicPartition
 
     moment = int(since.replace(tzinfo=UTC).timestamp() * 1000)
@@ -228,7 +229,7 @@ def offsets_from(pipeline: Pipeline, group: str, partitions: Mapping[int, int], 
 
 
 def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]) -> Iterator[list[Message]]:
-    """The messages of each partition from an offset until before another, chunk by chunk; nothing is committed."""
+    """The messages of each partition from one offset to another (excluded), chunk by chunk; nothing is committed."""
     from confluent_kafka import TopicPartition
 
     left = {partition: end for partition, (begin, end) in span.items() if begin < end}
@@ -241,7 +242,7 @@ def messages(pipeline: Pipeline, group: str, span: Mapping[int, tuple[int, int]]
                 moved = time.monotonic()
             elif time.monotonic() - moved > _PATIENCE:
                 raise BrokerError(
-                    f"Topic {pipeline.topic}: no message arrived for {_PATIENCE:.0f} s. Look at the broker's log."
+                    f"Topic {pipeline.topic}: no message arrived for {_PATIENCE:.0f} s. Read the broker's log."
                 )
             wanted = [message for message in chunk.messages if message.offset() < left.get(message.partition(), 0)]  # ty: ignore[unsupported-operator]
             # Also at the topic's end: the last offsets of a partition may be control records, which no reader gets.

@@ -1,6 +1,6 @@
-"""What may enter the lake: a row with a time-UUID, young enough and not too long. All else is the transform's to judge.
+"""Admits rows to the lake: a row needs a time-UUID, and must not be too old or too long. The transform checks the rest.
 
-Where a source has no id, or no create_time, they are made from what the row says: the same row is one event, however often
+If a source has no id, or no create_time, they are computed from the row's values: the same row is one event, however often
 and from whichever file it comes. Equal rows of one file are distinguished by their number among them.
 """
 
@@ -23,7 +23,7 @@ _MOST_BYTES_A_CHARACTER = 6  # of a control character, which JSON escapes
 LONGEST_EVENT = 4_000_000  # bytes: Cassandra refuses a row of half a commit log segment, 8 MB and more
 _LONGEST_ID = 1_000  # characters: Cassandra refuses 64 KiB in a key
 _LONGEST_LINE = 2_000_000  # characters, which JSON may write as six each: a MEDIUMTEXT takes 16 MB
-_CLOSED = "its minute is older than the lake keeps"
+_CLOSED = "its minute is closed"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ClosedRows:
     last: datetime | None = None
 
     def add(self, refused: Iterable[Refused]) -> None:
-        """Count those of the rows."""
+        """Count the rows that were refused for this reason."""
         minutes = [row.minute for row in refused if row.minute and row.reason.startswith(_CLOSED)]
         if minutes:
             self.count += len(minutes)
@@ -53,12 +53,12 @@ class ClosedRows:
             self.last = max(filter(None, [self.last, *minutes]))
 
     def lines(self) -> list[str]:
-        """What a summary says of them."""
+        """The lines of a summary about them."""
         if not self.count:
             return []
         return [
-            f"{self.count} rows are of closed minutes, {self.first} to {self.last} UTC, which are older than the lake keeps: "
-            "they are rejected."
+            f"{self.count} rows are rejected: their minutes, {self.first} to {self.last} UTC, are closed, because they are past "
+            "the lake's retention."
         ]
 
 
@@ -90,14 +90,14 @@ def content_id(pipeline: Pipeline, values: Mapping[str, str | None], occurrence:
 
 
 def needs_content_id(pipeline: Pipeline, values: Mapping[str, str | None]) -> bool:
-    """Whether the row says nothing that identifies it."""
+    """Whether the row has no id."""
     if pipeline.event_id == "create_time" and not pipeline.event_time:
         return False  # it is refused instead
     return readings.text(values.get(pipeline.event_id), pipeline.null_words) is None
 
 
 class RowValidator:
-    """Whether a row can be an event of the lake; everything else about it is the transform's to judge."""
+    """Checks whether a row can be an event of the lake; the transform checks everything else."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime) -> None:
         self._pipeline = pipeline
@@ -107,7 +107,7 @@ class RowValidator:
     def admit(self, values: Mapping[str, str | None], *, content: str | None = None, text: str | None = None) -> Event:
         """The row as an event, or NotAdmitted.
 
-        `content` is its content_id, by default that of a first occurrence; `text` its JSON, where it came as such.
+        `content` is its content_id, by default that of a first occurrence; `text` is its JSON, if it came as JSON.
         """
         name, create_time = self._pipeline.event_id, self._read_text(values.get("create_time"))
         identity = create_time if name == "create_time" else self._read_text(values.get(name))
@@ -120,7 +120,7 @@ class RowValidator:
         if reason := self._pipeline.out_of_range(minute, self._clock):
             raise NotAdmitted(reason, minute)
         if minute < self._first_open:
-            raise NotAdmitted(f"{_CLOSED} ({self._pipeline.keeps}): closed", minute)
+            raise NotAdmitted(f"{_CLOSED}, because it is past the lake's retention: {self._pipeline.keeps}", minute)
         if identity and len(identity) > _LONGEST_ID:
             raise NotAdmitted(f"{name}, the event's id, is longer than {_LONGEST_ID} characters", minute)
         characters = len(text) if text else sum(map(len, filter(None, values.values())))
@@ -132,7 +132,7 @@ class RowValidator:
         return readings.text(text, self._pipeline.null_words)
 
     def _create_time(self, text: str | None, values: Mapping[str, str | None], identity: str | None) -> uuid.UUID:
-        """What the row says, or else its own time made a time-UUID."""
+        """The row's create_time, or else a time-UUID made from its event time."""
         own_time = self._pipeline.event_time
         if own_time and not text:
             return time_uuid(time_in(own_time, values.get(own_time) or ""), identity)  # ty: ignore[invalid-argument-type]
@@ -148,7 +148,7 @@ def line_payload(line: str) -> str:
 
 
 def time_in(column: str, text: str) -> datetime:
-    """The UTC time in it, of a year that every store takes. Raises NotAdmitted."""
+    """The UTC time in the text, of a year that every store accepts. Raises NotAdmitted."""
     time = readings.instant(text)
     if time is None or time.year not in readings.YEARS:
         raise NotAdmitted(

@@ -1,4 +1,4 @@
-"""The change log: which minutes of a lake table were written, and when last. Writers touch, pollers read.
+"""The change log: which minutes of a lake table were written, and when last. Writers touch minutes; polls read it.
 
 `changed_days` has one partition for each lake table and one row for each day, with the day's newest touch: a poll reads
 that partition. `minute_changes` has the minutes of a day.
@@ -51,7 +51,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 @dataclass(frozen=True)
 class DayState:
-    """All that the change log has of one day, at one read."""
+    """Everything that one read of the change log returned about a day."""
 
     day: date
     day_changed_at: UUID
@@ -99,11 +99,11 @@ def state_of_day(session: Session, lake_table: str, day: date) -> DayState | Non
 
 
 def forget(session: Session, lake_table: str, state: DayState) -> None:
-    """Remove what that read has seen of the day, and nothing that was written since.
+    """Remove what that read returned for the day, and nothing that was written since.
 
-    Both deletions carry the write timestamp of the newest cell seen: a later touch has a later one, and survives,
-    whichever of the two arrives first. The minutes go first: a day without minutes is removed by the next run, and
-    minutes without their day would stay for ever.
+    Both deletions carry the write timestamp of the newest cell read: a later touch has a later one, and survives,
+    whichever of the two arrives first. The minutes are deleted first: a day without minutes is removed by the next run, but
+    minutes without their day would stay forever.
     """
     for statement in (_FORGET_MINUTES, _FORGET_DAY):
         session.execute(statement, (state.written_at, lake_table, state.day))
@@ -112,8 +112,8 @@ def forget(session: Session, lake_table: str, state: DayState) -> None:
 def copy_former_days(reader: Session, writer: Session) -> int:
     """Copy the days that a writer of a former version has touched; returns how many. Scans the whole change log.
 
-    The copies keep their write timestamps: a day that was touched since or forgotten since stays as it is, so that
-    copying again changes nothing. A lake that was made by this version has no such days.
+    The copies keep their write timestamps: a day that was touched or removed since stays as it is, so that copying again
+    changes nothing. A lake that this version created has no such days.
     """
     from cassandra.concurrent import execute_concurrent_with_args
 
@@ -126,9 +126,9 @@ def copy_former_days(reader: Session, writer: Session) -> int:
 
 
 def touch(session: Session, lake_table: str, minutes: Iterable[datetime]) -> None:
-    """Say that these minutes were written. Call it after the events are acknowledged, never before.
+    """Record that these minutes were written. Call it after the events are acknowledged, never before.
 
-    A writer that fails or ends before it returns must write its events again: their minutes may be touched without
+    A writer that fails or ends before this returns must write its events again: their minutes may be touched without
     their days.
 
     The session must leave the write timestamp to the server, as those of include/lake/session.py do: with a client's,

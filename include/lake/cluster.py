@@ -1,4 +1,4 @@
-"""The cluster behind a connection, as far as it decides whether events survive: replicas, data centers, clocks."""
+"""The properties of a connection's cluster that decide whether events survive: replicas, data centers, clocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SETTING = "MINUTEMARK_REPLICATION_FACTOR"
 SINGLE = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
-NODES = 3  # from that many on, one replica is a choice to declare
+NODES = 3  # with this many or more, a single replica must be declared
 MAX_CLOCK_DIFFERENCE = timedelta(seconds=5)
 _KEYSPACE = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
 
@@ -33,7 +33,7 @@ def data_centers(session: Session) -> Counter[str]:
 
 
 def local_data_center(session: Session, target: Endpoint) -> str:
-    """The one that the connection names; otherwise that of the node that was met first."""
+    """The data center that the connection names, or else that of the first node."""
     return target.extra.get("local_dc") or next(iter(data_centers(session)), "")
 
 
@@ -61,7 +61,7 @@ def replicas(session: Session, local: str, keyspaces: list[str]) -> dict[str, in
 
 
 def replicas_of(options: Mapping[str, str], local: str) -> int:
-    """From a keyspace's options: of the whole cluster with SimpleStrategy, of the data center with NetworkTopologyStrategy."""
+    """The replicas in a keyspace's options: of the cluster with SimpleStrategy, else of the data center."""
     is_simple = options.get("class", "").endswith("SimpleStrategy")
     return int(str(options.get("replication_factor" if is_simple else local, 0)).partition("/")[0])
 
@@ -92,25 +92,25 @@ def refusal(nodes: int, factor: str, replicas: Mapping[str, int | None]) -> str 
 
 
 def problems(session: Session, target: Endpoint) -> Iterator[str]:
-    """What preflight reports of a cluster that answers."""
+    """The problems that preflight reports of a cluster that answers."""
     results = (data_center_problem(data_centers(session), target.extra.get("local_dc")), clock_problem(clocks(session)))
     yield from (f"Connection {target.conn_id}: {problem}" for problem in results if problem)
 
 
 def data_center_problem(names: Collection[str], local: str | None) -> str | None:
-    """Whether it is left to chance which of several data centers a session uses."""
+    """The problem if chance decides which of several data centers a session uses."""
     if len(names) < 2 or local:
         return None
     first, *_ = sorted(names)
     return (
         f"the cluster has the data centers {', '.join(sorted(names))}, and the connection names none. Each session then uses "
-        "the one that it meets first. A minute could then be read before its events arrive. Set the extra "
+        "the one that it reaches first. A minute could then be read before its events arrive. Set the extra "
         f'{{"local_dc": "{first}"}}, the same one for all readers and writers.'
     )
 
 
 def clocks(session: Session) -> dict[str, timedelta]:
-    """Each coordinator's now() less this machine's, to half a round trip. Nodes that do not answer are left out."""
+    """Each coordinator's now() minus this machine's clock, to half a round trip. Nodes that do not answer are left out."""
     from cassandra.cluster import NoHostAvailable
     from cassandra.query import SimpleStatement
 
@@ -132,7 +132,7 @@ def clocks(session: Session) -> dict[str, timedelta]:
 
 
 def clock_problem(differences: Mapping[str, timedelta]) -> str | None:
-    """Whether two coordinators are too far apart: the settle time covers 30 s, and a clock that drifts gets there."""
+    """The problem if two coordinators' clocks differ too much: the settle time covers 30 s, which a drifting clock exceeds."""
     if not differences:
         return None
     slowest, fastest = min(differences, key=differences.get), max(differences, key=differences.get)  # ty: ignore[no-matching-overload]  # each key has a value

@@ -1,4 +1,4 @@
-"""What the lake holds of a minute: its rows and a checksum of their ids, to compare with the ledger; or an estimate of them."""
+"""Counts the rows of minutes in the lake, with a checksum of their ids, to compare with the ledger; or estimates them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _REQUESTS_IN_FLIGHT = 8
 _REQUESTS_AT_ONCE = 32  # the driver sends queries whether results are read or not: this bounds those that wait
-# Most minutes are small, and asking for each partition by itself costs more than reading it. Clusters warn or refuse from 20 on.
+# Most minutes are small: a request for each partition costs more than reading it. Clusters warn or refuse from 20 on.
 PARTITIONS_PER_REQUEST = 10
 _SAMPLES = 60
 _MOST_SAMPLED = 5_000  # rows of a minute that a sample counts: one page
@@ -32,8 +32,8 @@ def minute_counts(
 ) -> dict[datetime, tuple[int, int]]:
     """Every given minute to (rows, sum of the CRC-32 of its ids' texts); (0, 0) for an empty one.
 
-    `on_row` gets the minute and the id of every row. With `on_unreadable` a minute that cannot be read is left out: it gets
-    the minute, the shard and the driver's error of each such partition. Without it that error is raised.
+    `on_row` gets the minute and the id of every row. `on_unreadable` gets the minute, the shard and the driver's error of each
+    partition that cannot be read, and its minute is left out. Without `on_unreadable` the error is raised.
 
     Spark computes the same sum while it transforms: sum(crc32(cast(<event id> as binary))).
     """
@@ -69,8 +69,8 @@ def read_partitions(
 ) -> None:
     """Give `take` the answers of all partitions of these minutes, each a function that returns the rows.
 
-    `take` must keep nothing of an answer that raises. With `on_unreadable` the partitions of such an answer are read one by
-    one, and it gets minute, shard and error of those that still cannot be read. Without it the error is raised.
+    `take` must keep nothing of an answer that raises. With `on_unreadable`, the partitions of such an answer are read one by
+    one, and `on_unreadable` gets minute, shard and error of those that still cannot be read. Without it the error is raised.
     """
     again = []
     for request, answer in answers_of(session, query, requests_for(minutes, shards)):
@@ -136,7 +136,7 @@ def _single_partitions(minutes: list[datetime], shards: list[int]) -> list[Reque
 def answers_of(
     session: Session, query: object, requests: Sequence[Request]
 ) -> Iterator[tuple[Request, Callable[[], Iterable]]]:
-    """Each request with a function that returns its rows, or raises what the driver says."""
+    """Each request with a function that returns its rows, or raises the driver's error."""
     from cassandra.concurrent import execute_concurrent_with_args
 
     def rows_of(is_read: bool, answer: Any) -> Iterable:
@@ -162,7 +162,7 @@ def _add(
     counts: dict[datetime, tuple[int, int]],
     on_row: Callable[[datetime, str], object] | None,
 ) -> None:
-    """Add the rows of one request, all of them or, where a later page fails, none."""
+    """Add the rows of one request: all of them or, if a later page fails, none."""
     rows: dict[datetime, int] = defaultdict(int)
     checksum: dict[datetime, int] = defaultdict(int)
     ids: list[tuple[datetime, str]] = []

@@ -1,4 +1,4 @@
-"""What goes wrong at the lake, in words: where, what was found, what to do instead."""
+"""Errors of the lake, whose messages say where, what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _OF_A_PARTITION = {"ReadFailure", "ReadTimeout", "OperationTimedOut", "Unavailab
 
 
 def is_of_a_partition(error: BaseException) -> bool:
-    """Whether a read failed for what it read, or for a replica of that, so that other partitions may answer."""
+    """Whether a read failed because of the partition that it read, or its replicas, so that other partitions may answer."""
     innermost = _innermost(error)
-    # The driver may report that no host is left before it has noted why: NoHostAvailable without errors.
+    # The driver may report that no host is left before it has recorded why: NoHostAvailable without errors.
     return type(innermost).__name__ in _OF_A_PARTITION or getattr(innermost, "errors", None) == {}
 
 
@@ -60,7 +60,7 @@ def explain(error: BaseException, endpoint: Endpoint) -> LakeError:
 def unreadable_minutes(
     table: str, errors: Mapping[datetime, BaseException], endpoint: Endpoint, others: str
 ) -> LakeUnreadable:
-    """The error that names these minutes, says what became of the others, and explains the first of the driver's errors."""
+    """The error that names these minutes and the outcome of the others, and explains the first of the driver's errors."""
     minutes = sorted(errors)
     named = ", ".join(f"{minute:%Y-%m-%d %H:%M}" for minute in minutes[:10])
     more = f" and {len(minutes) - 10} more" if len(minutes) > 10 else ""
@@ -79,20 +79,20 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
             return f"has no such table or keyspace ({text}). Create it: {SET_UP}."
         if "undefined column" in lower or "unknown identifier" in lower:
             return f"lacks a column ({text}). Add it with ALTER TABLE, or {SET_UP}."
-        return f"refused a statement ({text})."
+        return f"refused a statement ({text}). Compare the table with include/sql/control/lake_table.cql."
     if "using keyspace" in lower:
         return f"has no keyspace {endpoint.schema} ({text}). Correct the schema of connection {endpoint.conn_id}."
     if kind == "Unavailable":
         return f"has too few live replicas ({text}). Bring its nodes up; every read and write needs LOCAL_QUORUM."
     if kind in {"ReadTimeout", "WriteTimeout", "OperationTimedOut", "CoordinationFailure", "OverloadedErrorMessage"}:
-        return f"did not answer in time, retry included ({text or kind}). Look at its load and log, then try again."
+        return f"did not answer in time, retry included ({text or kind}). Check its load and its log, then try again."
     if "too_many_tombstones" in lower or "tombstone" in lower:
         return (
             f"has too many deleted rows in one place ({text}). After gc_grace_seconds of the table, `nodetool garbagecollect` "
             "removes them. Until then, raise tombstone_failure_threshold in cassandra.yaml to read past them."
         )
     if kind in {"ReadFailure", "WriteFailure"}:
-        return f"failed inside ({text}). See its log."
+        return f"failed inside ({text}). Read the log of its nodes."
     return (
         f"cannot be reached ({kind}: {text}). Start it (`make services`), "
         f"or correct host and port of connection {endpoint.conn_id}."

@@ -10,17 +10,17 @@ from include.lake.payload import Fields, NotAnObject, parsed
 from include.lake.writer import Event
 from include.pipelines import Pipeline
 
-# By the place of the row.
+# What the object is, by the place of the row in it.
 _ENVELOPES = dict.fromkeys(("payload.after", "after"), "the envelope of a change event")
 _ENVELOPES["payload"] = "the envelope of Kafka Connect, with its schema (schemas.enable=false writes none)"
 
 
 class JsonObjects:
-    """Turns JSON objects into events; `what` people call them."""
+    """Turns JSON objects into events; reasons name an object by the word `what`, such as message."""
 
     def __init__(self, pipeline: Pipeline, clock: datetime, what: str) -> None:
         self._pipeline, self._what = pipeline, what
-        self._judge = RowValidator(pipeline, clock)
+        self._validator = RowValidator(pipeline, clock)
         names = ("create_time", pipeline.event_id, pipeline.event_time)
         self._identifying = Fields(name for name in names if name)
 
@@ -32,7 +32,7 @@ class JsonObjects:
             raise NotAdmitted(f"the {self._what} {error}") from None
 
     def fields(self, text: str) -> dict[str, str | None]:
-        """All fields of an `identified` object. Raises NotAdmitted: the faster parser looks less closely."""
+        """All fields of an `identified` object. Raises NotAdmitted: the parser of `identified` is faster and less strict."""
         try:
             return parsed(text)[0]
         except NotAnObject as error:
@@ -46,13 +46,15 @@ class JsonObjects:
             values = self.fields(text)
         if len(text.encode()) > LONGEST_EVENT:
             raise NotAdmitted(f"it is longer than {LONGEST_EVENT} bytes, which the lake refuses")
-        return self._judge.admit(values, content=content, text=text)
+        return self._validator.admit(values, content=content, text=text)
 
 
 def _row_in_envelope(text: str) -> str | None:
-    """Where a message of change data capture (Debezium's, say), or one with its schema, has its row; None for any other."""
+    """Where a change event (of Debezium, for example), or a message with its schema, has its row; None for any other."""
     try:
-        fields = json.loads(text, parse_int=str, parse_float=str)  # Python makes no number of more than 4,300 digits
+        fields = json.loads(
+            text, parse_int=str, parse_float=str
+        )  # Python does not parse numbers of more than 4,300 digits
     except (ValueError, RecursionError):
         return None
     for place, holder in (("payload.after", fields.get("payload")), ("after", fields)):

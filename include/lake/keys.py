@@ -1,4 +1,4 @@
-"""Where an event lives in the lake: its minute, from its time-UUID, and its shard, from its id.
+"""Where an event is in the lake: its minute, from its time-UUID, and its shard, from its id.
 
 Every writer (import, ingest, another producer) must compute the same key, or one event becomes two rows.
 """
@@ -53,7 +53,7 @@ def _minute(minutes: int) -> datetime:
 
 
 def time_uuid(time: datetime, identity: str) -> uuid.UUID:
-    """The time-UUID of that UTC time, its other bits from `identity`: one event gets the same one however often it comes."""
+    """The time-UUID of that UTC time, with its other bits from `identity`: an event always gets the same one."""
     ticks = (time - GREGORIAN_EPOCH) // MICROSECOND * 10
     rest = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big")
     time_fields = (ticks & _32_BITS) << 96 | (ticks >> 32 & 0xFFFF) << 80 | (ticks >> 48 & 0x0FFF | _VERSION_1) << 64
@@ -64,7 +64,7 @@ def time_uuid(time: datetime, identity: str) -> uuid.UUID:
 def short_id(event_id: str) -> str:
     """The id if it fits an origin key and is unambiguous; else its SHA-256, as Spark's sha2 writes it.
 
-    A server that pads with spaces takes "7 " for "7", and a producer may send a novel.
+    A server that pads with spaces treats "7 " as "7", and a producer may send an id of any length.
     """
     return event_id if _PLAIN_ID.fullmatch(event_id) else hashlib.sha256(event_id.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The JSON object that an event is: parsed with its numbers as they were written, and made JSON where it is nearly so."""
+"""Parses an event's JSON object with its numbers as they were written, and corrects what is not quite JSON, such as NaN."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Fields:
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Fields", numbered)).decode  # ty: ignore[invalid-argument-type]  # pairs and triples
 
     def read(self, text: str) -> tuple[dict[str, str | None], str]:
-        """The same as `parsed`, of these fields alone."""
-        if "\\ud" not in text and "\\uD" not in text:  # halves of characters are looked at below
+        """The same as `parsed`, for these fields alone."""
+        if "\\ud" not in text and "\\uD" not in text:  # lone surrogates are checked below
             try:
                 document = self._decode(text)
             except (msgspec.MsgspecError, RecursionError):
-                pass  # it says too little of what is wrong, and knows no NaN
+                pass  # its errors say too little, and it does not read NaN
             else:
                 values = zip(self._names, msgspec.structs.astuple(document), strict=True)
                 return {name: _sent(raw) for name, raw in values}, text
@@ -71,7 +71,7 @@ def _text(value: object) -> str | None:
 
 
 def _written(value: object) -> str:
-    """The value as JSON, with its numbers as they were written; as texts where it is nested deeper than Python calls."""
+    """The value as JSON, with its numbers as they were written; as texts if it is nested too deeply for recursion."""
     try:
         return _as_json(value)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Which of given events the lake has: by the whole key, and without reading the rows."""
+"""Checks which events the lake has, by the whole key and without reading the rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REQUESTS_IN_FLIGHT = 8
 
 
 class Presence:
-    """Asks one lake table; the query is prepared once."""
+    """Looks events up in one lake table; the query is prepared once."""
 
     def __init__(self, session: Session, pipeline: Pipeline) -> None:
         self._session = session
@@ -35,8 +35,8 @@ class Presence:
     ) -> list[Event]:
         """Those of the events that have no row.
 
-        With `on_unreadable` it gets the events of each partition that cannot be read, and the driver's error, which is raised
-        without it.
+        `on_unreadable` gets the events of each partition that cannot be read, and the driver's error. Without it the error is
+        raised.
         """
         from cassandra.concurrent import execute_concurrent_with_args
 

@@ -33,9 +33,9 @@ _PAYLOAD = {"payload": ("regular", "text")}
 
 
 def administrator_grants(role: str) -> Iterator[str]:
-    """The rights that set-up needs, as statements. A role may do everything in a keyspace that it has created.
+    """The statements that grant the permissions that set-up needs. A role has all permissions on keyspaces that it created.
 
-    The rights on a keyspace are for one that exists already.
+    The permissions on a keyspace are needed if it exists already.
     """
     yield f"GRANT CREATE ON ALL KEYSPACES TO {role};"
     for keyspace in _keyspaces():
@@ -44,10 +44,10 @@ def administrator_grants(role: str) -> Iterator[str]:
 
 
 def apply_schema() -> None:
-    """Create what is missing of the lake, then grant. Applying it again changes nothing.
+    """Create what is missing in the lake, then grant permissions. Applying it again changes nothing.
 
-    Works with connection lake_admin; where that is not defined lake_writer must be allowed to create, without grants.
-    An account that lacks a right raises LakePermissionMissing with the rights that set-up needs.
+    Uses connection lake_admin; if that is not defined, lake_writer, which must be allowed to create tables, and grants
+    nothing. Raises LakePermissionMissing with the permissions that set-up needs if the account lacks one.
     """
     try:
         account = endpoint(LAKE_ADMIN)
@@ -57,7 +57,7 @@ def apply_schema() -> None:
     try:
         _apply(account)
     except LakePermissionMissing as error:
-        raise _lacking_rights(error, account) from error
+        raise _with_grants(error, account) from error
 
 
 def _apply(account: Endpoint) -> None:
@@ -65,16 +65,17 @@ def _apply(account: Endpoint) -> None:
         for statement in _schema_statements(replication(session, account, _keyspaces())):
             session.execute(statement, timeout=60)
         if copied := change_log.copy_former_days(session, session):
-            log.info("%d days of the change log are in minutemark.changed_days, where polls read them.", copied)
+            log.info("Copied %d days of the change log to minutemark.changed_days, where polls read them.", copied)
         for pipeline in all_pipelines().values():
             check_table(session, pipeline)
         if account.conn_id == LAKE_ADMIN:
             _grant(session)
 
 
-def _lacking_rights(error: LakePermissionMissing, account: Endpoint) -> LakePermissionMissing:
+def _with_grants(error: LakePermissionMissing, account: Endpoint) -> LakePermissionMissing:
+    """The error with the statements that grant all permissions that set-up needs."""
     if account.conn_id == LAKE_ADMIN:
-        role, remedy = account.login, f"All rights that set-up needs of connection {LAKE_ADMIN}:"
+        role, remedy = account.login, f"All permissions that the account of connection {LAKE_ADMIN} needs for set-up:"
     else:
         role = "minutemark_admin"
         remedy = (
@@ -96,7 +97,7 @@ def _schema_statements(replication: str) -> Iterator[str]:
 
 
 def table_statements(pipeline: Pipeline, replication: str = SINGLE) -> Iterator[str]:
-    """The statements that make the pipeline's lake table and its keyspace where they are missing."""
+    """The statements that create the pipeline's lake table and its keyspace if they are missing."""
     text = (SQL / "control" / "lake_table.cql").read_text()
     yield from _statements(text.format(**_names(pipeline), replication=replication))
 
@@ -121,7 +122,7 @@ def _names(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _grant(session: Session) -> None:
-    """The reader may select, the writer may modify event tables and the change log: nothing else, nowhere else."""
+    """Grant the reader SELECT, and the writer MODIFY on event tables and the change log; nothing else."""
     from cassandra import InvalidRequest
 
     try:
@@ -145,7 +146,7 @@ def _login(conn_id: str) -> str | None:
     try:
         return endpoint(conn_id).login
     except ConnectionMissing as missing:
-        log.info("Nothing is granted for it: %s", missing)
+        log.info("Nothing is granted to this account: %s", missing)
         return None
 
 
@@ -169,12 +170,12 @@ def columns_of(session: Session, keyspace: str, table: str) -> dict[str, tuple[s
 
 
 def _key_of(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
-    """Events with an id of their own have it in the key: two of them may carry the same create_time."""
+    """The key of the lake table. It has the id of events that have one: two of them may have the same create_time."""
     return _KEY if pipeline.event_id in _KEY else {**_KEY, pipeline.event_id: ("clustering", "text")}
 
 
 def check_table(session: Session, pipeline: Pipeline) -> None:
-    """Raise LakeTableMismatch, with the command to run, unless the lake table has the layout that is read and written."""
+    """Raise LakeTableMismatch, with the command to run, unless the lake table has the expected layout."""
     columns = columns_of(session, pipeline.keyspace, pipeline.table)
     if not columns:
         raise LakeTableMismatch(
@@ -207,7 +208,7 @@ def _check_shards(session: Session, pipeline: Pipeline) -> None:
     comment = session.execute(query, (pipeline.keyspace, pipeline.table)).one().comment
     if comment.startswith(_SHARDS) and comment != f"{_SHARDS}{pipeline.shards}":
         raise LakeTableMismatch(
-            f"Pipeline {pipeline.name} declares shards={pipeline.shards}, and {pipeline.lake_table} was made with {comment}: the "
-            f"number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
+            f"Pipeline {pipeline.name} declares shards={pipeline.shards}, and {pipeline.lake_table} was created with {comment}. "
+            f"The number is fixed for the life of a table. Declare {comment} in include/pipelines/{pipeline.name}.py, or another "
             f"`table`, and copy this one into it: ./minutemark import --pipeline {pipeline.name} --from {pipeline.lake_table}"
         )

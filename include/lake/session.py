@@ -1,6 +1,6 @@
 """Sessions with Cassandra: quick to open, LOCAL_QUORUM, one retry, and the server's write timestamps.
 
-A client's timestamp would let a writer whose clock is ahead win over every later touch, so none of ours is sent.
+With client timestamps, a writer whose clock is ahead would overwrite every later touch, so no client timestamp is sent.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ PAGE = 5_000  # rows
 
 @contextlib.contextmanager
 def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
-    """A session of that connection, closed at exit; errors of the driver inside it leave as LakeError.
+    """A session of that connection, closed at exit; errors of the driver are raised as LakeError.
 
-    The driver reads neither the schema nor the ring: connecting stays quick, and token-aware routing, which would need
+    The driver reads neither the schema nor the ring: this keeps connecting quick. Token-aware routing, which would need
     both, took a quarter more of a bulk writer's CPU to save the cluster one hop.
     """
     target = endpoint(conn_id)
@@ -40,7 +40,7 @@ def lake(conn_id: str | Endpoint = LAKE_READER) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def explained(target: Endpoint) -> Iterator[None]:
-    """Errors of the driver leave as LakeError about that connection. With two sessions open, wrap the inner one's use."""
+    """Raise errors of the driver as LakeError about that connection. With two sessions open, wrap the use of the inner one."""
     from cassandra import DriverException
     from cassandra.cluster import NoHostAvailable
     from cassandra.connection import ConnectionException
@@ -52,7 +52,7 @@ def explained(target: Endpoint) -> Iterator[None]:
 
 
 def open_session(target: Endpoint) -> tuple[Cluster, Session]:
-    """A cluster and its session, with the settings that all of ours have; errors are the driver's. Shut the cluster down."""
+    """A cluster and its session, with the settings of every session. Raises the driver's errors. Shut the cluster down."""
     try:
         return _open(target)
     except OSError as error:  # a file of ssl_options that does not exist, for example
@@ -114,11 +114,11 @@ def _cluster(target: Endpoint, protocol: int | None):
 
 
 def _retry_once():
-    """Everything we send may be sent twice: rows are keyed by their event, and a second touch is only a later one."""
+    """Every statement may be sent twice: rows are keyed by their event, and a second touch is only a later one."""
     from cassandra.policies import RetryPolicy
 
     class RetryOnce(RetryPolicy):
-        # The driver gives most of these by name.
+        # The driver passes most of these by name.
         def on_read_timeout(
             self, query, consistency, required_responses, received_responses, data_retrieved, retry_num
         ):

@@ -1,6 +1,6 @@
 """One session with the lake for all triggers of a process: a session for each would cost a login at every node each minute.
 
-Polls use the driver's own thread and the event loop, so that one that waits for an answer delays no other.
+Polls use the driver's own thread and the event loop, so that a poll that waits for an answer does not delay the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class _Shared:
     conn_id: str
     opening: asyncio.Future[tuple[Cluster, Session]]
-    users: int = 0  # those that wait for it to open included
+    users: int = 0  # including those that wait for it to open
     is_retired: bool = False  # closed when its last user leaves
 
     @property
@@ -45,7 +45,7 @@ _sessions: dict[str, _Shared] = {}  # by the connection's fields
 async def shared_lake(target: Endpoint) -> AsyncIterator[Session]:
     """The process's session of that connection. Take it for each poll: after an error the next poll gets a new one.
 
-    Raises LakeError, as the driver's errors leave it.
+    Raises errors of the driver as LakeError.
     """
     shared, is_new = _shared(target)
     shared.users += 1  # before anything is awaited: a session without users may be closed meanwhile
@@ -77,7 +77,7 @@ async def rows_of(session: Session, query: str, args: Sequence[Any]) -> list[Any
             return
         try:
             response.start_fetching_next_page()
-        except Exception as error:  # in the driver's thread no one else would see it
+        except Exception as error:  # raised in the driver's thread, nobody would see it
             fail(error)
 
     def fail(error: BaseException) -> None:
@@ -94,7 +94,7 @@ def _settle(setter, answer: asyncio.Future, value: object) -> None:
 
 
 def _shared(target: Endpoint) -> tuple[_Shared, bool]:
-    """The connection's session, and whether it is new: it is opened once, and all that wait for it get its error."""
+    """The connection's session, and whether it is new. It is opened once; every user that waits for it gets its error."""
     key = json.dumps(astuple(target), sort_keys=True, default=str)
     shared = _sessions.get(key)
     if shared is not None and not shared.is_over:
@@ -110,7 +110,7 @@ def _open(target: Endpoint) -> tuple[Cluster, Session]:
 
 
 async def _retire_others(current: _Shared) -> None:
-    """A connection that was edited leaves a session with its former address or password."""
+    """Retire sessions with a former address or password of an edited connection, and failed ones."""
     for key, shared in list(_sessions.items()):
         if shared is current or not shared.opening.done():
             continue

@@ -29,9 +29,9 @@ _ROWS_PER_WINDOW = 5_000
 
 
 class Event(NamedTuple):
-    """One raw event: its time, its fields as texts, and the JSON object as its producer sent it, where there is one.
+    """One raw event: its time, its fields as texts, and the JSON object as its producer sent it, if there is one.
 
-    Without a `text` the payload is made of the fields that are not empty.
+    Without a `text`, the payload is made of the fields that are not empty.
     """
 
     create_time: UUID
@@ -40,7 +40,7 @@ class Event(NamedTuple):
 
 
 def event_id(pipeline: Pipeline, event: Event) -> str:
-    """The text that identifies the event, which its shard and its checksum come from. KeyError where it is absent."""
+    """The text that identifies the event; its shard and its checksum come from it. Raises KeyError if it is absent."""
     if pipeline.event_id == "create_time":
         return str(event.create_time)
     return event.values[pipeline.event_id] or ""
@@ -75,7 +75,7 @@ class EventWriter:
         )
 
     def write(self, events: Iterable[Event], *, as_of: int | None = None) -> Written:
-        """Write all events, then touch their minutes, also those of a write that failed halfway.
+        """Write all events, then touch their minutes, even if a write fails halfway.
 
         Of several versions of an event the last one stays, whole. `as_of` is their write timestamp: the lake's clock
         (microseconds since 1970) from before they were read from their source, so that a writer that was suspended
@@ -102,7 +102,7 @@ class EventWriter:
     def _write_window(self, events: list[Event], minutes: set[datetime], as_of: int | None) -> None:
         from cassandra.concurrent import execute_concurrent
 
-        # A version of an event replaces the one before here, not in the lake: two writes in flight have no order.
+        # A later version replaces an earlier one here, not in the lake: two writes in flight have no order.
         partitions: dict[tuple[datetime, int], dict[tuple[UUID, str], Event]] = defaultdict(dict)
         for event in events:
             identity = event_id(self._pipeline, event)
@@ -137,7 +137,7 @@ class EventWriter:
             yield _one_write(bound)
 
     def _bound(self, partition: list[bytes], event: Event, payload: bytes, stamp: object):
-        """The same as bind(), which asks each column for its type again: a bulk writer's largest cost."""
+        """The same as bind(), which looks up each column's type again: a bulk writer's largest cost."""
         from cassandra.query import BoundStatement
 
         own_id = [event.values[self._own_id].encode()] if self._own_id else []

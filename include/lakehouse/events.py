@@ -1,4 +1,4 @@
-"""Events of the lake as columns: read by key, one minute like any other, and typed by the rules of include/readings.py."""
+"""Reads events of the lake as columns, by key, with the types that include/readings.py reads."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def events_of(
     minutes: Collection[datetime],
     on_unreadable: Callable[[datetime, int, Exception], object] | None = None,
 ) -> tuple[pyarrow.Table, Counts]:
-    """The events of these minutes in the columns of the table, and what the ledger would say of them.
+    """The events of these minutes in the columns of the table, and their counts as the ledger would have them.
 
-    With `on_unreadable` minutes that cannot be read are left out of both, as by `minute_counts` of include/lake/counts.py.
+    With `on_unreadable`, minutes that cannot be read are left out of both, as `minute_counts` of include/lake/counts.py does.
     """
     import pyarrow
 
@@ -71,7 +71,7 @@ def events_of(
 
 
 def of_minutes(events: pyarrow.Table, minutes: Collection[datetime]) -> pyarrow.Table:
-    """Those of the events that are of these minutes."""
+    """The events of these minutes."""
     import pyarrow
     import pyarrow.compute
 

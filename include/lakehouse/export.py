@@ -1,8 +1,8 @@
-"""Keeps the table as the warehouse is: writes the events of minutes whose newest merged read it does not have.
+"""Keeps the table in step with the warehouse: writes the events of minutes whose newest merged read it does not have.
 
-Only settled minutes are written, so that most are written once. The ledger says which (`to_lakehouse`), and what they must
-hold: a minute whose rows in the lake differ has changed since, and is written after its next merge. A killed export
-writes the same minutes again, which changes nothing.
+Only settled minutes are written, so that most are written once. The ledger has the minutes that are due (`to_lakehouse`) and
+the counts that they must have: a minute whose rows in the lake differ has changed since, and is written after its next
+merge. A killed export writes the same minutes again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from include.warehouse.session import warehouse
 
 log = logging.getLogger(__name__)
 
-MOST_ROWS = 200_000  # of one commit: some 200 MB of memory
-MOST_MINUTES = 1_440  # of one call
+MOST_ROWS = 200_000  # in one commit: some 200 MB of memory
+MOST_MINUTES = 1_440  # in one call
 SECONDS = 300.0  # after which a call leaves the rest to the next one
 
 
@@ -60,8 +60,8 @@ def export(pipeline: Pipeline) -> Export:
             if time.monotonic() > until:
                 break
             unreadable = {}
-            for attempt in table.attempts(into):
-                with attempt:
+            for retry in table.commit_retries(into):
+                with retry:
                     due = _still_due(conn, pipeline, part)
                     try:
                         unreadable = _write(pipeline, session, conn, into, due, done)
@@ -77,10 +77,10 @@ def export(pipeline: Pipeline) -> Export:
 
 
 def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    """Make the minutes from `start` until before `end` due again, and remove those that the ledger does not know.
+    """Make the minutes from `start` to `end` (excluded) due again, and remove those that the ledger does not know.
 
-    The hours of that range are counted again as well. Returns the number of minutes that are due. It repairs a table whose
-    events were changed; correct rows are written again anyway.
+    The hours of that range are counted again as well. Returns the number of minutes that are due. Use it to repair a table
+    whose events were changed; correct rows are written again, too.
     """
     into = table.table(pipeline)
     with warehouse(WAREHOUSE_ETL) as conn:
@@ -92,7 +92,7 @@ def rewrite(pipeline: Pipeline, start: datetime, end: datetime) -> int:
 
 
 def _still_due(conn, pipeline: Pipeline, part: list[dict]) -> list[dict]:
-    """Those minutes as the ledger has them now, without those that another export has written meanwhile."""
+    """These minutes as the ledger has them now, without those that another export has written meanwhile."""
     minutes = {row["minute"] for row in part}
     return [row for row in ledger.due(conn, pipeline, MOST_MINUTES) if row["minute"] in minutes]
 

@@ -1,11 +1,11 @@
-"""Counts of hours from the table alone, compared with the fact of the warehouse: two independent ways to one number.
+"""Counts hours from the table alone, and compares them with the fact of the warehouse: two independent ways to one number.
 
-The warehouse keeps merging while hours are counted. For the comparison both sides therefore leave out the minutes whose
-newest merged read is not in the table: the query leaves out their events, the fact their contributions.
+The warehouse keeps merging while hours are counted. The comparison therefore leaves out the minutes whose newest merged read
+is not in the table: their events on one side, their contributions on the other.
 
-An hour that agrees gets a small Parquet file, named for its version, with the counts of all events that the table has of it:
-a minute that is merged again counts as it was written last. An hour whose minute is not written for 15 minutes, or is
-held, closed or skipped, waits with its last file. One that differs is counted again.
+An hour that agrees gets a small Parquet file, named for its version, with the counts of all its events in the table: a
+minute that is merged again counts as it was written last. An hour keeps its last file while one of its minutes is held,
+closed or skipped, or was not written for 15 minutes. An hour that differs is counted again.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-MOST_HOURS = 240  # of one call
-TRIES = 5  # of a count that meets a commit
+MOST_HOURS = 240  # in one call
+TRIES = 5  # of a count during which the table changes
 _NEAR = DAY  # hours within this distance share a search for files
 
 Figures = Mapping[str, int]  # by measure
@@ -49,11 +49,11 @@ FiguresByHour = Mapping[datetime, Figures]
 
 
 class HoursDiffer(MinutemarkError):
-    """Hours that the table counts otherwise than the warehouse. The message names them, with both counts."""
+    """Hours whose counts differ between table and warehouse. The message names them, with both counts."""
 
 
 class HoursNotCounted(MinutemarkError):
-    """The table changed during every try to count hours. Nothing is known to differ."""
+    """The table changed during every try to count hours. No difference is known."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ class HourlyCount:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What fact and table say of some hours. An hour that one of them does not have is missing there."""
+    """The figures of some hours in fact and table. An hour that one of them does not have is absent there."""
 
     of_fact: FiguresByHour  # without minutes that are not current
     of_table: FiguresByHour  # without them, too
-    published: FiguresByHour  # of all events that the table has, but those that are too far ahead
+    published: FiguresByHour  # of all events in the table, except those that are too far ahead
     waits: Mapping[datetime, Mapping[datetime, str]]  # by hour: minutes that it waits for, with the reason
     days: Collection[date]  # of the minutes that the table has events of
 
@@ -79,20 +79,20 @@ class Comparison:
 def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
     """Count hours that changed, and write their files.
 
-    Raises HoursDiffer where the warehouse has other figures, after the other hours are written, and HoursNotCounted if the
-    table changes all the time.
+    Raises HoursDiffer if the warehouse has other figures, after the other hours are written, and HoursNotCounted if the
+    table changes during every try.
     """
     with warehouse(WAREHOUSE_ETL) as conn:
         due = {row["hour"]: row["changes"] for row in turns.take(conn, pipeline, turns.COUNT, most)}
         if not due:
             return []
-        comparison = compared(conn, pipeline, due)
+        comparison = compare(conn, pipeline, due)
         none = dict.fromkeys(pipeline.lakehouse.measures, 0)
         unequal = {hour for hour in due if comparison.of_fact.get(hour, none) != comparison.of_table.get(hour, none)}
         if unequal:
             # Events may have been rewritten with the same ids before they were exported: the ledger cannot show it.
             changed = _changed_in_lake(conn, pipeline, unequal, comparison.days)
-            without_changed = compared(conn, pipeline, unequal, changed=changed)
+            without_changed = compare(conn, pipeline, unequal, changed=changed)
         counted, waiting, differing = [], [], {}
         for hour, version in sorted(due.items()):
             figures = without_changed if hour in unequal else comparison
@@ -110,7 +110,7 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
         for hour_count in counted:
             write_file(pipeline, hour_count)
         in_transaction(
-            conn, lambda cursor: _note(cursor, pipeline, counted, waiting, {hour: due[hour] for hour in differing})
+            conn, lambda cursor: _record(cursor, pipeline, counted, waiting, {hour: due[hour] for hour in differing})
         )
     if differing:
         raise HoursDiffer(
@@ -121,7 +121,7 @@ def count(pipeline: Pipeline, most: int = MOST_HOURS) -> list[HourlyCount]:
     return counted
 
 
-def compared(
+def compare(
     conn,
     pipeline: Pipeline,
     hours: Collection[datetime],
@@ -129,10 +129,10 @@ def compared(
     only_read: bool = False,
     changed: Collection[datetime] = (),
 ) -> Comparison:
-    """What the fact says of these hours, and what the table says. `changed` are further minutes to wait for.
+    """The figures of these hours in the fact and in the table. `changed` are further minutes to wait for.
 
-    The two have no common snapshot, so a commit in between repeats it. A missing file is taken out of the table, or with
-    `only_read` raised as FileNotFoundError. Raises HoursNotCounted if no try succeeds.
+    The two have no common snapshot, so a commit in between makes it start over. A missing file is removed from the table, or,
+    with `only_read`, raises FileNotFoundError. Raises HoursNotCounted if no try succeeds.
     """
     name, losses = pipeline.lakehouse.table, []
     for _ in range(TRIES):
@@ -180,7 +180,7 @@ def reasons(minutes: Mapping[datetime, str]) -> str:
 
 
 def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
-    """One row: hour, version, the counts, and when they were counted. Times are UTC."""
+    """Write one row: hour, version, the counts, and when they were counted. Times are UTC."""
     import fsspec
     import pyarrow
     import pyarrow.parquet
@@ -198,7 +198,7 @@ def write_file(pipeline: Pipeline, hour_count: HourlyCount) -> None:
 
 
 def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[datetime, dict[str, int]]:
-    """What the files of these hours and versions say, of those that are there and can be read."""
+    """The counts in the files of these hours and versions, as far as they exist and can be read."""
     import fsspec
     import pyarrow.parquet
 
@@ -219,7 +219,7 @@ def read_files(pipeline: Pipeline, counted: Mapping[datetime, int]) -> dict[date
     return files_by_hour
 
 
-def _note(
+def _record(
     cursor,
     pipeline: Pipeline,
     counted: Iterable[HourlyCount],
@@ -246,10 +246,10 @@ def _of_fact(
     in_table: Collection[tuple[datetime, datetime]],
     changed: Collection[datetime],
 ) -> tuple[FiguresByHour, set[datetime], set[datetime], Mapping[datetime, Mapping[datetime, str]]]:
-    """The fact's figures by hour without minutes that are not current, those minutes, others too far ahead, what waits.
+    """The fact's figures by hour without minutes that are not current; those minutes; minutes too far ahead; what waits.
 
-    `in_table` are the minutes that the table has events of these hours of, each with the hour. A folded hour is left out
-    whole. One snapshot.
+    `in_table` are the minutes with events of these hours in the table, each with the hour. A folded hour is left out as a
+    whole. Reads one snapshot.
     """
     fact = pipeline.lakehouse_fact
     names = pipeline.lakehouse.measures
@@ -294,7 +294,7 @@ def _of_fact(
 
 
 def _changed_in_lake(conn, pipeline: Pipeline, hours: Collection[datetime], days: Collection[date]) -> set[datetime]:
-    """Minutes that have changed in the lake since their merged read: of these days, and of those that the fact has."""
+    """Minutes that have changed in the lake since their merged read, on these days and on days that contribute to the fact."""
     query = sql("contributing_days", fact=pipeline.lakehouse_fact)
     with reading(conn) as cursor:
         contributing = column(cursor, query, {"hours": list(hours)})
@@ -328,7 +328,7 @@ def _counted(connection, pipeline: Pipeline) -> FiguresByHour:
 def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iterator:
     """A DuckDB connection whose view `events` is the table's events of these hours, without the minutes in `left_out`.
 
-    Minutes from before the pipeline's beginning count nowhere.
+    Minutes before the pipeline's `earliest` count nowhere.
     """
     import duckdb
     import pyarrow
@@ -342,9 +342,8 @@ def duckdb_over(pipeline: Pipeline, events, hours: Collection[datetime]) -> Iter
     try:
         connection.register("wanted", pyarrow.table({"hour": pyarrow.array(hours, pyarrow.timestamp("us"))}))
         connection.execute("CREATE TABLE left_out (minute TIMESTAMP)")
-        if any(
-            task.delete_files for task in tasks.values()
-        ):  # another engine has deleted rows, which the files still have
+        # Another engine may have deleted rows that the files still have.
+        if any(task.delete_files for task in tasks.values()):
             connection.register("files", _rows_left(pipeline, events, hours))
         elif tasks:
             connection.read_parquet(_readable(connection, sorted(tasks)), union_by_name=True).create_view("files")
@@ -374,7 +373,7 @@ def _rows_left(pipeline: Pipeline, events, hours: Collection[datetime]) -> pyarr
 
 
 def _spans(hours: Collection[datetime]) -> Iterator[tuple[datetime, datetime]]:
-    """The hours as few ranges: an event with an ancient time must not make everything since be searched."""
+    """The hours as few ranges, so that an event with an ancient time does not cause a search of everything since then."""
     wanted = sorted(hours)
     start = last = wanted[0]
     for hour in wanted[1:]:
@@ -386,9 +385,9 @@ def _spans(hours: Collection[datetime]) -> Iterator[tuple[datetime, datetime]]:
 
 
 def _readable(connection, files: list[str]) -> list[str]:
-    """The files as DuckDB takes them; those of a bucket it reads through fsspec.
+    """The names of the files for DuckDB, which reads those in a bucket through fsspec.
 
-    Raises FileNotFoundError, as every other reader of the table does: DuckDB says it in a class of its own.
+    Raises FileNotFoundError, as every other reader of the table does; DuckDB itself would raise another class.
     """
     import fsspec
 

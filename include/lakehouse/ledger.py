@@ -1,8 +1,9 @@
-"""What the ledger knows of the lakehouse: which minutes it has, and which hours are to be counted.
+"""The ledger's record of the lakehouse: which minutes the table has, and which hours are to be counted.
 
-A minute is current while the table has the events of its newest merged read. The ledger is changed before the table
-loses events and after it has them, so that a kill in between makes a minute due again and never lost. `lakehouse_attempt`
-is 0 where the table has lost a minute, and where it is to be written again; `lakehouse_kept` says that it is still there.
+A minute is current while the table has the events of its newest merged read. The ledger changes before events are removed
+from the table, and after they are added, so that a kill in between makes a minute due again and never loses it.
+`lakehouse_attempt` is 0 if the table has lost a minute, or must write it again; then `lakehouse_kept` is set if the table
+still has it.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ def due(conn, pipeline: Pipeline, most: int) -> list[dict]:
 def record_written(
     conn, pipeline: Pipeline, table_uuid: str, hours: Iterable[datetime], minutes: Iterable[dict]
 ) -> None:
-    """The table has these reads of minutes, and these hours are to be counted."""
-    _note(conn, pipeline, hours, table_uuid, [row | {"skipped": None} for row in minutes])
+    """Record that the table has these reads of minutes, and that these hours are to be counted."""
+    _record(conn, pipeline, hours, table_uuid, [row | {"skipped": None} for row in minutes])
 
 
 def record_skipped(conn, pipeline: Pipeline, table_uuid: str, minutes: Iterable[dict]) -> None:
-    """The lake does not have what the ledger counted of these minutes: they are due again after their next merge."""
-    _note(conn, pipeline, (), table_uuid, [row | {"skipped": row["attempt"]} for row in minutes])
+    """Record that the lake no longer has what the ledger counted: these minutes are due again after their next merge."""
+    _record(conn, pipeline, (), table_uuid, [row | {"skipped": row["attempt"]} for row in minutes])
 
 
 def mark_changed(conn, pipeline: Pipeline, hours: Iterable[datetime]) -> None:
-    """These hours are to be counted."""
-    _note(conn, pipeline, hours, "", ())
+    """Record that these hours are to be counted."""
+    _record(conn, pipeline, hours, "", ())
 
 
 def make_due(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    """Make the minutes from `start` until before `end` due again, but closed ones; returns how many.
+    """Make the minutes from `start` to `end` (excluded) due again, except closed ones; returns how many.
 
     They stay current, so that a count before their write still compares them.
     """
@@ -55,14 +56,14 @@ def make_due(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
 
 
 def record_lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    """The table no longer has the minutes from `start` until before `end`; returns how many it had."""
+    """Record that the table no longer has the minutes from `start` to `end` (excluded); returns how many it had."""
     return _forget(conn, sql("record_lost"), pipeline, start, end)
 
 
 def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
-    """Make everything due again if the ledger is about another table; returns whether it was.
+    """Make everything due again if the ledger describes another table; returns whether it did.
 
-    Day by day, and the table last: if it is killed, the next call repeats it.
+    It works day by day and records the table last: after a kill, the next call repeats it.
     """
     binds = {"pipeline": pipeline.name, "table": table_uuid}
     with reading(conn) as cursor:
@@ -78,17 +79,17 @@ def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
 
 
 def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> set[datetime]:
-    """The hours from `start` until before `end` that the fact has, or that were counted or are to be."""
+    """The hours from `start` to `end` (excluded) that the fact has, or that were counted or are to be."""
     query = sql("hours_between", fact=pipeline.lakehouse_fact)
     with reading(conn) as cursor:
         return set(column(cursor, query, {"pipeline": pipeline.name, "start": start, "end": end}))
 
 
 def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, str | None]:
-    """Those of these minutes that the ledger knows and whose newest merged read the table does not have.
+    """The minutes among these that the ledger has and whose newest merged read is not in the table.
 
-    With each of them, why hours wait for it: held, closed or seen, skipped, due; None if it was merged a moment ago.
-    So are minutes that are too far ahead, as `ahead`, although the table may have them: they count nowhere.
+    Each has the reason why hours wait for it: held, closed, seen, skipped or due; None if it was merged a moment ago.
+    Minutes that are too far ahead are included as `ahead`, even if the table has them: they count nowhere.
     """
     wanted, stale = sorted(minutes), {}
     for start in range(0, len(wanted), _MINUTES_A_QUERY):
@@ -118,11 +119,11 @@ def _forget(conn, update: str, pipeline: Pipeline, start: datetime, end: datetim
     return in_transaction(conn, forget)
 
 
-def _note(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, minutes: Collection[Mapping]) -> None:
+def _record(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, minutes: Collection[Mapping]) -> None:
     values = [{**row, "pipeline": pipeline.name, "table": table_uuid} for row in minutes]
     values.sort(key=lambda row: row["minute"])
 
-    def note(cursor) -> None:
+    def record(cursor) -> None:
         for hour in sorted(hours):
             if hour.year in YEARS:
                 cursor.execute(sql("mark_changed"), {"pipeline": pipeline.name, "hour": hour})
@@ -130,4 +131,4 @@ def _note(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, 
             cursor.executemany(sql("record_written"), values)
             cursor.execute(sql("record_written_at"), {"pipeline": pipeline.name, "table": table_uuid})
 
-    in_transaction(conn, note)
+    in_transaction(conn, record)

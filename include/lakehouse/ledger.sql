@@ -10,8 +10,8 @@
 {{ is_current() }};
 
 -- name: not_current
--- Those of the minutes that are not current or too far ahead, with why hours wait for them: one row per minute. NULL: it was
--- merged a moment ago, and is written as soon as it settles.
+-- The minutes among these that are not current or too far ahead, with the reason why hours wait for them: one row per
+-- minute. NULL: it was merged a moment ago, and is written as soon as it settles.
 SELECT l.minute,
   CASE
     WHEN {{ is_ahead() }} THEN 'ahead'
@@ -26,12 +26,13 @@ WHERE l.pipeline = %(pipeline)s AND l.minute IN (%(minutes)s) AND ({{ is_ahead()
 
 -- name: record_lost
 -- Makes minutes due that the table no longer has, closed ones too.
-UPDATE etl.minute_ledger FORCE INDEX (PRIMARY) SET lakehouse_attempt = 0, lakehouse_kept = NULL, lakehouse_skipped = NULL
+UPDATE etl.minute_ledger FORCE INDEX (PRIMARY)
+SET lakehouse_attempt = 0, lakehouse_kept = NULL, lakehouse_skipped = NULL
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s
   AND (lakehouse_attempt > 0 OR lakehouse_kept IS NOT NULL);
 
 -- name: make_due
--- Makes minutes due that the table has. The lake must have those that are to be read again, so closed ones stay.
+-- Makes minutes due that the table has, except closed ones: the lake may no longer have all of their events.
 UPDATE etl.minute_ledger FORCE INDEX (PRIMARY)
 SET lakehouse_kept = IF(lakehouse_skipped <=> lakehouse_attempt, NULL, lakehouse_attempt), lakehouse_skipped = NULL,
   lakehouse_attempt = 0
@@ -50,7 +51,7 @@ SELECT minute, attempt, raw_rows, id_checksum FROM etl.minute_ledger FORCE INDEX
 WHERE pipeline = %(pipeline)s AND to_lakehouse = 1 ORDER BY minute DESC LIMIT %(most)s;
 
 -- name: record_written
--- Records that the table has a read of a minute, but not for a writer of another table, which had the catalog before.
+-- Records that the table has a read of a minute, unless the writer used a former table of the catalog.
 UPDATE etl.minute_ledger AS l
 JOIN etl.lakehouse_tables AS t ON t.pipeline = l.pipeline AND t.table_uuid = %(table)s
 SET l.lakehouse_attempt = %(attempt)s, l.lakehouse_kept = NULL, l.lakehouse_skipped = %(skipped)s
@@ -67,8 +68,8 @@ INSERT INTO etl.lakehouse_tables (pipeline, table_uuid) VALUES (%(pipeline)s, %(
 ON DUPLICATE KEY UPDATE table_uuid = VALUES(table_uuid), created_at = CURRENT_TIMESTAMP(6);
 
 -- name: mark_changed
--- Marks an hour as changed. Files and load jobs have the number: with the time in it, it also rises in a restored or new
--- warehouse.
+-- Marks an hour as changed. `changes` is the version in names of files and load jobs: as it follows the clock, it also
+-- rises in a restored or new warehouse.
 INSERT INTO etl.lakehouse_hours (pipeline, hour, changes) VALUES (%(pipeline)s, %(hour)s, UNIX_TIMESTAMP())
 ON DUPLICATE KEY UPDATE changes = GREATEST(changes + 1, UNIX_TIMESTAMP()), waited_at = NULL;
 

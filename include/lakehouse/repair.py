@@ -28,7 +28,7 @@ EPOCH = datetime(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Lost:
-    """What a table had lost; str() is the line for the task's log."""
+    """The files and minutes that a table had lost; str() is the line for the task's log."""
 
     files: int
     minutes: int
@@ -38,10 +38,10 @@ class Lost:
 
 
 def drop_lost_files(conn, pipeline: Pipeline, table: Table) -> Lost:
-    """Take data files that are missing out of the table; the minutes of their hours are due again."""
+    """Remove missing data files from the table's metadata; the minutes of their hours become due again."""
     files, minutes = [], 0
-    for attempt in tables.attempts(table):
-        with attempt:
+    for retry in tables.commit_retries(table):
+        with retry:
             if files := list(lost_files(table)):
                 minutes += _make_due(conn, pipeline, table, files)
                 with table.transaction() as transaction, transaction.update_snapshot().overwrite() as snapshot:
@@ -51,15 +51,15 @@ def drop_lost_files(conn, pipeline: Pipeline, table: Table) -> Lost:
 
 
 def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> None:
-    """Delete events of minutes from `start` until before `end` that no merge has read, hour by hour.
+    """Delete events of minutes from `start` to `end` (excluded) that no merge has read, hour by hour.
 
     A minute that is merged and written meanwhile stays: the commit is refused, and the next try finds it in the ledger.
     """
     files = table.scan(row_filter=tables.between("minute", start, end)).plan_files()
     for hour in sorted({hour_of(task.file) for task in files}):
         first, last = max(start, hour), min(end, hour + HOUR)
-        for attempt in tables.attempts(table):
-            with attempt:
+        for retry in tables.commit_retries(table):
+            with retry:
                 unknown = _unknown_minutes(conn, pipeline, table, first, last)
                 if unknown:
                     hours = tables.hours_of(pipeline, table, unknown)
@@ -69,7 +69,7 @@ def drop_unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime
 
 
 def lost_files(table: Table) -> Iterator[DataFile]:
-    """The data files of the table's newest snapshot that are not there. Raises LakehouseError if a manifest is missing."""
+    """The data files of the table's newest snapshot that are missing. Raises LakehouseError if a manifest is missing."""
     import fsspec
 
     files, root = fsspec.core.url_to_fs(table.location())
@@ -85,7 +85,7 @@ def lost_files(table: Table) -> Iterator[DataFile]:
 
 
 def hour_of(file: DataFile) -> datetime:
-    """Of its partition."""
+    """The hour of the file's partition."""
     return EPOCH + timedelta(hours=file.partition[0])
 
 
@@ -108,7 +108,7 @@ def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, en
 
 
 def _event_times(pipeline: Pipeline, table: Table, files: list[DataFile]) -> Iterator[tuple[datetime, datetime]]:
-    """From which hour of the fact until before which one a file had events."""
+    """For each file, the range of hours of the fact that it had events of; the end is excluded."""
     from pyiceberg.conversions import from_bytes
     from pyiceberg.types import TimestampType
 

@@ -12,7 +12,7 @@ CATALOG = "lakehouse_catalog"  # Airflow connection: of type postgres, or http f
 
 
 class LakehouseError(MinutemarkError):
-    """The lakehouse is not set up, or refused. The message says where, what was found, and the remedy."""
+    """The lakehouse is not set up, or refused a request. The message says where, what was found, and what to do."""
 
 
 def is_on(environ: Mapping[str, str] = os.environ) -> bool:
@@ -20,7 +20,7 @@ def is_on(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def location(environ: Mapping[str, str] = os.environ) -> str:
-    """Where the files are. Raises LakehouseError where MINUTEMARK_LAKEHOUSE does not say it."""
+    """Where the files are. Raises LakehouseError if MINUTEMARK_LAKEHOUSE does not say it."""
     place = environ.get(SETTING, "").rstrip("/")
     if "://" not in place:
         raise LakehouseError(

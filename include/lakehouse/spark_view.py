@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def create_events_view(spark: SparkSession, pipeline: Pipeline, name: str = "events") -> None:
     """Create a temporary view of the events that count. It keeps showing this snapshot; create it again for a newer one.
 
-    Minutes from before the pipeline's beginning, and those that are too far ahead now, are left out.
+    Minutes before the pipeline's `earliest`, and those that are too far ahead now, are left out.
     Raises LakehouseError if the table has no events, or deleted rows that its files still have.
     """
     tasks = list(table.table(pipeline).scan().plan_files())

@@ -1,7 +1,7 @@
 """The Iceberg table of a pipeline's events: a row for each event, partitioned by the hour of its minute of create_time.
 
-An event's fields are columns: those that the declaration calls times and numbers typed, the others text. What the text
-does not say, or says unreadably, is null. Minutes are replaced whole, in one commit, so that writing one again changes nothing.
+An event's fields are columns: declared times and numbers have their types, the others are text. An absent or unreadable
+value is null. Minutes are replaced as a whole, in one commit, so that writing one again changes nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 KEY = ("minute", "create_time")
 MOST_MINUTES = 200  # of one expression: pyiceberg looks into every file for the values of a longer list
-CONNECT_SECONDS = 20  # after which a catalog that does not answer is away
+CONNECT_SECONDS = 20  # after which a catalog that does not answer counts as down
 TRIES = 5  # of a commit that other writers refuse
 _PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
-    # Of Arrow's bytes in memory, some 50,000 events: a late minute rewrites the file that has it.
+    # Measured in Arrow's memory: some 50,000 events. A late minute rewrites the file that has it.
     "write.target-file-size-bytes": str(16 << 20),
-    # A commit leaves a metadata file; those of older ones go with it.
+    # Each commit writes a metadata file, and deletes old ones.
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
 }
@@ -58,14 +58,16 @@ def catalog() -> Catalog:
         )
         place = {"type": "sql", "uri": url.render_as_string(hide_password=False)}
     if not location().startswith("file:"):
-        place["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"  # as all else here reads and writes a bucket
+        place["py-io-impl"] = (
+            "pyiceberg.io.fsspec.FsspecFileIO"  # like all other code here that reads and writes a bucket
+        )
     with _explained(target):
         return load_catalog("lakehouse", **{**place, "warehouse": location(), **target.extra})
 
 
 @contextmanager
 def _explained(target: Endpoint) -> Iterator[None]:
-    """Raise what the catalog's client raises as LakehouseError with the remedy."""
+    """Raise errors of the catalog's client as LakehouseError with the remedy."""
     from pyiceberg.exceptions import RESTError
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -98,7 +100,7 @@ def schema(pipeline: Pipeline) -> Schema:
 def existing(pipeline: Pipeline) -> Table | None:
     """The pipeline's table as it is.
 
-    Raises LakehouseError for one that is elsewhere or has lost its metadata, and if the catalog cannot be used.
+    Raises LakehouseError if it is elsewhere or has lost its metadata, or if the catalog cannot be used.
     """
     from pyiceberg.exceptions import NoSuchTableError
 
@@ -119,11 +121,11 @@ def existing(pipeline: Pipeline) -> Table | None:
 
 
 def table(pipeline: Pipeline) -> Table:
-    """The pipeline's table, made if it is not there; fields that were declared since become columns.
+    """The pipeline's table, created if it does not exist; fields that were declared since become columns.
 
-    Raises LakehouseError where `existing` does, and for a column that the declaration gives another type.
+    Raises LakehouseError as `existing` does, and for a column that the declaration gives another type.
     """
-    known = existing(pipeline) or _made(pipeline)
+    known = existing(pipeline) or _create(pipeline)
     columns = {field.name: field.field_type for field in known.schema().fields}
     declared = schema(pipeline).fields
     for field in declared:
@@ -139,7 +141,7 @@ def table(pipeline: Pipeline) -> Table:
     return known
 
 
-def _made(pipeline: Pipeline) -> Table:
+def _create(pipeline: Pipeline) -> Table:
     from pyiceberg.exceptions import TableAlreadyExistsError
     from pyiceberg.partitioning import PartitionField, PartitionSpec
     from pyiceberg.transforms import HourTransform
@@ -169,11 +171,11 @@ def replace(into: Table, minutes: Collection[datetime], events: pyarrow.Table) -
         into.overwrite(events, overwrite_filter=within(minutes))
 
 
-def attempts(into: Table) -> Retrying:
-    """Tries of a commit: `for attempt in attempts(into): with attempt: …`, each with the table as it is by then.
+def commit_retries(into: Table) -> Retrying:
+    """Retries of a commit: `for retry in commit_retries(into): with retry: …`. Each one refreshes the table first.
 
-    pyiceberg itself repeats a commit unless another writer has replaced the same files. Then it must be planned again: each
-    try looks up what is to be written or deleted. The last one raises CommitFailedException or ValidationException.
+    pyiceberg itself repeats a commit unless another writer has replaced the same files. Then the commit must be planned
+    again: each retry looks up what to write or delete. The last one raises CommitFailedException or ValidationException.
     """
     from pyiceberg.exceptions import CommitFailedException, ValidationException
     from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -188,14 +190,14 @@ def attempts(into: Table) -> Retrying:
 
 
 def within(minutes: Iterable[datetime]):
-    """The expression that is true of these minutes' events."""
+    """The expression that is true for events of these minutes."""
     from pyiceberg.expressions import In
 
     return In("minute", [minute.isoformat() for minute in minutes])  # ty: ignore[missing-argument, too-many-positional-arguments]  # its own __init__ takes the place of Pydantic's
 
 
 def between(column: str, start: datetime, end: datetime):
-    """The expression that is true of events whose time is from `start` until before `end`."""
+    """The expression that is true for events whose time is from `start` to `end` (excluded)."""
     from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
     return And(GreaterThanOrEqual(column, start.isoformat()), LessThan(column, end.isoformat()))  # ty: ignore[missing-argument, too-many-positional-arguments]  # as above

@@ -1,6 +1,6 @@
-"""Which of the hours that are due a call takes: half of them the newest, the others those that waited longest.
+"""Chooses the due hours that a call processes: half of them the newest, the others those that were tried longest ago.
 
-The newest do not wait for a backlog, and hours that fail each time do not keep the others from their turn.
+The newest hours do not wait for a backlog, and hours that always fail do not block the others.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ sql = Statements(__file__)
 
 @dataclass(frozen=True)
 class Step:
-    """Something to do for hours of etl.lakehouse_hours: the condition of those that are due, and when they were tried last."""
+    """A step for hours of etl.lakehouse_hours, such as counting them."""
 
-    due: str
-    tried_at: str
-    key: str
+    due: str  # SQL condition of the hours that are due
+    tried_at: str  # column: when the step was tried last
+    key: str  # index for the search
 
 
 COUNT = Step(
@@ -32,7 +32,7 @@ LOAD = Step("to_load = 1", "load_tried_at", "hours_to_load")
 
 
 def take(conn, pipeline: Pipeline, step: Step, most: int) -> list[dict]:
-    """Rows with hour, changes, counted_change and counts. Records that these hours were tried, whatever becomes of them."""
+    """Rows with hour, changes, counted_change and counts. Records that these hours were tried, whatever the outcome."""
 
     def take_some(cursor) -> list[dict]:
         binds = {"pipeline": pipeline.name, "most": most, "half": most // 2}

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMPACTED_AFTER = timedelta(hours=2)  # by then most late minutes of an hour are written
-MOST_FILES = 4  # of an hour that is left as it is
+MOST_FILES = 4  # hours with no more files than this are left as they are
 SMALL = 1 << 20  # bytes: hours whose files are larger on average are left as they are
 MOST_ROWS = 2_000_000  # of an hour that is compacted: it is read into memory
-MOST_HOURS = 24  # of one call
-# Of snapshots, after they were replaced, for readers; of unnamed files, for commits under way. pyiceberg copies all
-# snapshots several times in each commit: with those of a day, 1,440 or more, a minute would take seconds.
+MOST_HOURS = 24  # in one call
+# How long snapshots stay after they were replaced, for readers, and unnamed files, for commits in progress. pyiceberg copies
+# all snapshots several times in each commit: with those of a day, 1,440 or more, each commit would take seconds.
 KEPT = timedelta(hours=2)
 
 
@@ -47,7 +47,7 @@ class Upkeep:
 
 
 def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta = KEPT) -> Upkeep:
-    """Compact, expire, then delete; `now` is UTC. What a call does not reach, the next one does."""
+    """Compact, expire, then delete; `now` is UTC. The next call continues where this one stops."""
     from pyiceberg.exceptions import CommitFailedException, ValidationException
 
     now = now or datetime.now(UTC).replace(tzinfo=None)
@@ -63,8 +63,8 @@ def upkeep(pipeline: Pipeline, *, now: datetime | None = None, kept: timedelta =
     except FileNotFoundError as error:
         with warehouse(WAREHOUSE_ETL) as conn:
             log.warning("%s. %s", error, repair.drop_lost_files(conn, pipeline, table))
-    for attempt in tables.attempts(table):
-        with attempt:
+    for retry in tables.commit_retries(table):
+        with retry:
             before = len(table.snapshots())
             table.maintenance.expire_snapshots().older_than(_committed_at(table, now - kept)).commit()
             expired = before - len(table.snapshots())
@@ -87,7 +87,7 @@ def _is_scattered(files: list[DataFile]) -> bool:
 
 
 def _committed_at(table: Table, time: datetime) -> datetime:
-    """When the snapshot was committed that was the newest one at that time. Readers may have loaded it until then."""
+    """When the snapshot that was the newest at that time was committed. Readers may have loaded it until then."""
     until = time.replace(tzinfo=UTC).timestamp() * 1000
     newest = [entry.snapshot_id for entry in table.history() if entry.timestamp_ms <= until][-1:]
     for snapshot in map(table.snapshot_by_id, newest):
@@ -111,7 +111,7 @@ def _deleted(table: Table, before: datetime) -> Iterator[str]:
     if tables.path_of(table.metadata_location) not in map(tables.path_of, present):
         raise LakehouseError(
             f"{table.location()} does not list {table.metadata_location}, the metadata of its own table. Nothing was deleted. "
-            "Check whether the files can be listed, and whether the location is written as the file system writes it."
+            "Check that the files can be listed, and that the location is spelled as the file system lists it."
         )
     for path, entry in present.items():
         if tables.path_of(path) not in named and _changed(entry) < before:
@@ -157,7 +157,7 @@ def _named(table: Table) -> Iterator[str]:
 
 
 def _changed(entry: dict) -> datetime:
-    """Of a local file seconds, of an object in a bucket a time or its text."""
+    """When the file was changed: a local file has seconds, an object in a bucket has a time or its text."""
     changed_at = entry.get("mtime", entry.get("updated"))
     if isinstance(changed_at, str):
         changed_at = datetime.fromisoformat(changed_at)

@@ -1,6 +1,6 @@
-"""What waits for a pipeline's copies, the lakehouse and the hours in BigQuery: for the Pipelines page and the watch.
+"""The lag of a pipeline's copies, the lakehouse and the hours in BigQuery, for the Pipelines page and the watch.
 
-It reads the warehouse alone, with either account, and needs no package of the copies.
+It reads only the warehouse, with either account, and needs none of the copies' packages.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 LIMIT = timedelta(minutes=15)  # without progress, and of hours that differ
-_MOST = 10_000  # minutes that are counted
+_MOST = 10_000  # minutes to count
 
 
 def lag_of(conn, pipeline: Pipeline) -> dict | None:
-    """What waits; None if the pipeline declares no lakehouse, or it is off.
+    """The lag of the copies; None if the pipeline declares no lakehouse, or it is off.
 
     minutes, oldest_minute    due to be written; merged_at the first of their merges, written_at the last write or when the
                               table was made, None before the first export
@@ -46,9 +46,10 @@ def lag_of(conn, pipeline: Pipeline) -> dict | None:
 
 
 def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
-    """What is wrong, given its lag. A backlog that is being written is not a problem.
+    """The problems of a pipeline with this lag. A backlog that is being written is not a problem.
 
-    Nor is one before the first export: in the first run, all minutes are due for long. A failed run is reported itself.
+    Nor is a backlog before the first export: in the first run, all minutes are due for a long time. A failed run is reported
+    by itself.
     """
     dag = f"{pipeline.name}_lakehouse"
     if lag["minutes"] and lag["written_at"] and _is_stuck(lag["merged_at"], lag["written_at"], now):
@@ -79,5 +80,5 @@ def problems(pipeline: Pipeline, lag: dict, now: datetime) -> Iterator[Problem]:
         )
 
 
-def _is_stuck(waits_since: datetime | None, progress: datetime | None, now: datetime) -> bool:
-    return waits_since is not None and now - max(filter(None, (waits_since, progress))) > LIMIT
+def _is_stuck(waits_since: datetime | None, progressed_at: datetime | None, now: datetime) -> bool:
+    return waits_since is not None and now - max(filter(None, (waits_since, progressed_at))) > LIMIT

@@ -38,7 +38,7 @@ def release_minutes(
     why: str | None = None,
     by: str | None = None,
 ) -> held.Released:
-    """Release one minute, or those from `start` until before `end`. Raises ReleaseRefused, which lists what is held."""
+    """Release one minute, or those from `start` to `end` (excluded). Raises ReleaseRefused, which lists what is held."""
     owner = pipelines.get(pipeline)
     with warehouse(WAREHOUSE_ETL, merge=True) as conn:
         try:
@@ -77,7 +77,7 @@ def held_minutes(pipeline: str | None = None) -> Listing:
 
 
 def _cause(row: Mapping) -> tuple[str, ...]:
-    """Minutes of the same pipeline and status, with the same reason but for its numbers, are one group."""
+    """The key of a group: the pipeline, the status, the reason without its numbers, and the release."""
     release = (row["released_by"] or "", row["released_because"] or "")
     return row["pipeline"], row["status"], listing.without_numbers(row["reason"]) or "", *release
 
@@ -111,6 +111,6 @@ def _details(group: Mapping) -> Iterable[str]:
 
 
 def reason(why: str | None, by: str | None) -> str | None:
-    """The reason that a record keeps, with the name in `by` as a note: the record itself names the logged-in user."""
+    """The reason for the record, with the name in `by` as a note: the record itself names the logged-in user."""
     note = f"(by {by.strip()})" if by and by.strip() else ""
     return " ".join(filter(None, ((why or "").strip(), note))) or None

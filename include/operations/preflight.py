@@ -1,4 +1,4 @@
-"""What a deployment must have before a DAG can run, each with what to do when it is missing."""
+"""Checks what a deployment must have before a DAG can run; each problem says what to do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PreflightFailed(MinutemarkError):
 
 
 def preflight() -> list[str]:
-    """One line per thing that is there. Raises PreflightFailed with every problem at once."""
+    """One line for each check that passes. Raises PreflightFailed with all problems at once."""
     lines, problems = [], []
     for name, problem_of in (("java", java_problem), ("spark jars", jars_problem)):
         problem = problem_of()
@@ -45,7 +45,7 @@ def preflight() -> list[str]:
 
 
 def java_problem() -> str | None:
-    """spark-submit starts `$JAVA_HOME/bin/java`, or `java` from PATH."""
+    """The problem with Java, if any: spark-submit starts `$JAVA_HOME/bin/java`, or `java` from PATH."""
     home = os.environ.get("JAVA_HOME")
     if home and not Path(home, "bin", "java").exists():
         return f"JAVA_HOME is {home}, which has no bin/java. Point it to a Java 17, or unset it to use PATH."
@@ -55,7 +55,7 @@ def java_problem() -> str | None:
 
 
 def jars_problem() -> str | None:
-    """The Cassandra connector and the MySQL driver come from include/spark/pom.xml, not from requirements.txt."""
+    """The problem with Spark's jars, if any: they come from include/spark/pom.xml, not from requirements.txt."""
     from include.spark import installation
 
     try:
@@ -66,7 +66,7 @@ def jars_problem() -> str | None:
 
 
 def connection_problems(conn_id: str) -> list[str]:
-    """Whether it is defined and, for a store, whether it answers with this account and has the settings that are needed."""
+    """Problems of a connection: it is not defined, its store does not answer this account, or lacks a needed setting."""
     try:
         target = endpoint(conn_id)
         if conn_id == SPARK:
@@ -80,7 +80,7 @@ def connection_problems(conn_id: str) -> list[str]:
 
 
 def _password_problem(target: Endpoint) -> Iterator[str]:
-    """A client certificate may stand for a password."""
+    """The problem with an empty password, unless a client certificate replaces it."""
     certificate = any(
         name in ("cert", "certfile") for options in ("ssl", "ssl_options") for name in target.extra.get(options) or ()
     )
@@ -103,7 +103,7 @@ def _spark_problem(target: Endpoint) -> str | None:
 
 
 def _of_store(target: Endpoint) -> list[str]:
-    """What is wrong with a store that answers. Raises the error of one that does not."""
+    """Problems of a store that answers. Raises the error of a store that does not."""
     if target.conn_type == "cassandra":
         from include.lake import cluster
         from include.lake.session import lake
@@ -123,11 +123,11 @@ def _of_store(target: Endpoint) -> list[str]:
 
 
 def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) -> None:
-    """Inside a run: raise PreflightFailed for every pool whose task has not been let in after `patience` seconds."""
+    """Inside a run: raise PreflightFailed if a pool has not started its task after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=list(pool_of_task))
-        waiting = {pool for task_id, pool in pool_of_task.items() if _not_let_in(states, ti.run_id, task_id)}
+        waiting = {pool for task_id, pool in pool_of_task.items() if _is_waiting(states, ti.run_id, task_id)}
         if not waiting:
             return
         if time.monotonic() > deadline:
@@ -139,5 +139,5 @@ def wait_for_pools(ti, pool_of_task: Mapping[str, str], patience: float = 60) ->
         time.sleep(1)
 
 
-def _not_let_in(states: Mapping, run_id: str, task_id: str) -> bool:
+def _is_waiting(states: Mapping, run_id: str, task_id: str) -> bool:
     return states.get(run_id, {}).get(task_id) in (None, "none", "scheduled", "queued")

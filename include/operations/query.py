@@ -1,4 +1,4 @@
-"""One statement on the warehouse or on BigQuery, and its rows."""
+"""Runs one statement on the warehouse or on BigQuery, and returns its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _READ_ONLY = 1792  # the code of a write in a read-only transaction
 
 
 class StatementRejected(MinutemarkError):
-    """A statement that a server rejected, with its message."""
+    """A statement that a server rejected; the message contains the server's."""
 
 
 def query(statement: str) -> Rows:

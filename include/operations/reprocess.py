@@ -1,9 +1,7 @@
-"""Reprocess: rejected events are processed again after a rule or a row was fixed.
-
-`./minutemark reprocess` and the DAG minutemark_replay call this.
+"""Reprocesses rejected events after a rule or a row was fixed. `./minutemark reprocess` and the DAG minutemark_replay call this.
 
 Rows of the lake are read again with their whole minutes, which a merge replaces; rows of imports and topics go through
-the import's admission and writer. Killed anywhere and started again, it counts every row once.
+the import's admission and writer. After a kill, it can be started again: every row counts once.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ class ReprocessingStalled(MinutemarkError):
 
 @dataclass
 class Reprocessing:
-    """What was started: which rows are on their way through which minutes, and what those minutes held before."""
+    """A reprocessing that was started: its rows by minute, and the counts of these minutes before it."""
 
     pipeline: Pipeline
     keys: dict[datetime, set[str]] = field(default_factory=dict)  # origin keys, as the lake's rejected events have them
@@ -57,10 +55,10 @@ class Reprocessing:
         return sum(map(len, self.keys.values()))
 
 
-def begin(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = print) -> Reprocessing:
-    """Make the chosen rejected events' minutes pending, and write those of imports that are admissible now to the lake.
+def begin(pipeline: Pipeline, choice: Choice, report: Callable[[str], object] = print) -> Reprocessing:
+    """Make the minutes of the chosen rejected events pending, and write rows of imports that are now admitted to the lake.
 
-    `say` first receives the plan. Returns when the next run can take the minutes.
+    `report` first receives the plan. Returns when the next run can take the minutes.
     """
     reprocessing = Reprocessing(pipeline)
     with lake(LAKE_WRITER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -69,21 +67,21 @@ def begin(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
         closed = _closed(conn, pipeline, keys, clock)
         imported, no_events = rejected.import_rows(conn, pipeline, choice)
         again = {minute: keys_of_minute for minute, keys_of_minute in keys.items() if minute not in closed}
-        say(_plan(pipeline, again, len(imported)))
+        report(_plan(pipeline, again, len(imported)))
         for line in _left_alone(pipeline, sum(len(keys[minute]) for minute in closed), no_events):
-            say(line)
+            report(line)
         if not again and not imported:
-            say(_reasons(conn, pipeline, choice))
+            report(_reasons(conn, pipeline, choice))
             return reprocessing
         if imported:
             _write_imports(session, conn, reprocessing, imported, clock)
-            say(
+            report(
                 f"{reprocessing.written} rows of imports and topics are in the lake now; {reprocessing.refused} stay rejected."
             )
         _remember(conn, reprocessing, again)
         for minute, keys_of_minute in again.items():
             reprocessing.keys.setdefault(minute, set()).update(keys_of_minute)
-        # Not by the ledger: a run that started before, with the old rule, would overwrite that.
+        # In the change log, not in the ledger: a run that started before, with the old rule, would overwrite the ledger.
         change_log.touch(session, pipeline.lake_table, again)
         reprocessing.started_at = change_log.clock(session)
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
@@ -92,7 +90,7 @@ def begin(pipeline: Pipeline, choice: Choice, say: Callable[[str], object] = pri
 
 
 def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: float = _PAUSE) -> str:
-    """Wait until every minute is merged, held or closed, and say what became of the rows. Raises ReprocessingStalled."""
+    """Wait until every minute is merged, held or closed; returns the outcome as text. Raises ReprocessingStalled."""
     if not reprocessing.keys:
         return "There is nothing to wait for."
     waiting, moved = set(reprocessing.keys), time.monotonic()
@@ -119,7 +117,7 @@ def follow(reprocessing: Reprocessing, *, patience: float = PATIENCE, pause: flo
 
 
 def outcome(conn, reprocessing: Reprocessing) -> str:
-    """What became of the rows when all their minutes are settled."""
+    """The outcome of the rows as text, when all their minutes are merged, held or closed."""
     now = ledger.rows_of(conn, reprocessing.pipeline, reprocessing.keys)
     merged = {minute: keys for minute, keys in reprocessing.keys.items() if now[minute]["state"] == "merged"}
     total = sum(map(len, merged.values()))
@@ -131,7 +129,7 @@ def outcome(conn, reprocessing: Reprocessing) -> str:
     passed = total - still
     if min(counted, ignored) >= 0 and counted + ignored == passed:
         fates = f"{counted} counted, {ignored} ignored, {still} still rejected"
-    else:  # other rows of these minutes have come, gone or changed their fate: the ledger does not say which are ours
+    else:  # other rows of these minutes were added, removed or changed their fate: the ledger does not distinguish them
         fates = f"{passed} counted or ignored, {still} still rejected"
     lines = [f"{total} rows of {len(merged)} minutes are processed: {fates}."]
     for state, remedy in (
@@ -184,7 +182,7 @@ def run_reprocess(
 def _write_imports(
     session, conn, reprocessing: Reprocessing, imported: Iterable[tuple[int, int]], clock: datetime
 ) -> None:
-    """Chunk by chunk: events, their minutes, and only then the rows' deletion, so that a kill loses nothing."""
+    """Write chunk by chunk: events, their minutes, and only then delete the rows, so that a kill loses nothing."""
     pipeline = reprocessing.pipeline
     check_table(session, pipeline)
     reader, writer = StoredEvents(pipeline, clock), EventWriter(session, pipeline)
@@ -208,7 +206,7 @@ def _write_imports(
 def _chunks(
     imported: Iterable[tuple[int, int]], *, rows: int = _ROWS_PER_CHUNK, most: int = _CHARACTERS_PER_CHUNK
 ) -> Iterator[list[int]]:
-    """Ids of (id, characters) in chunks of at most `rows` ids and `most` characters, but one id at least."""
+    """Ids of (id, characters) in chunks of at most `rows` ids and `most` characters, but with at least one id."""
     chunk, characters = [], 0
     for rejected_id, length in imported:
         if chunk and (len(chunk) == rows or characters + length > most):
@@ -221,7 +219,7 @@ def _chunks(
 
 
 def _remember(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> None:
-    """The ledger's counts of these minutes before they are touched."""
+    """Keep the ledger's counts of these minutes from before they are touched."""
     new = set(minutes) - reprocessing.before.keys()
     ledger_rows = ledger.rows_of(conn, reprocessing.pipeline, new)
     for minute in new:
@@ -230,7 +228,7 @@ def _remember(conn, reprocessing: Reprocessing, minutes: Iterable[datetime]) -> 
 
 
 def _origin_key(pipeline: Pipeline, event: Event) -> str:
-    """As include/spark/staging.py writes it, should this event be rejected."""
+    """The origin key that include/spark/staging.py writes if this event is rejected."""
     identity = event_id(pipeline, event)
     shard = shard_of(identity, pipeline.shards)
     parts = [f"{minute_of(event.create_time):%Y-%m-%dT%H:%MZ}", str(shard), str(event.create_time)]
@@ -242,13 +240,12 @@ def _is_settled(row: dict | None, started_at: datetime) -> bool:
         return False
     if row["state"] == "merged":
         return row["read_at"] is not None and row["read_at"] >= started_at
-    return (
-        row["state"] in ("held", "closed") and not row["pending"]
-    )  # a touch makes a held one pending until it is read
+    # A touch makes a held minute pending until it is read.
+    return row["state"] in ("held", "closed") and not row["pending"]
 
 
 def _closed(conn, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> set[datetime]:
-    """Minutes that no run may read again: the lake has forgotten part of them, or may have."""
+    """Minutes that no run may read again, because the lake's retention may have removed part of them."""
     closed = {minute for minute, row in ledger.rows_of(conn, pipeline, minutes).items() if row["state"] == "closed"}
     return closed | {minute for minute in minutes if pipeline.is_closed(minute, clock)}
 

@@ -1,4 +1,4 @@
-"""Set-up: the schema of both stores, the grants of their accounts, the topics. Doing it again changes nothing."""
+"""Set-up: the schema of both stores, the grants of their accounts, and the topics. Repeating it changes nothing."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ log = logging.getLogger(__name__)
 def set_up() -> str:
     """Create what is missing in the lake, in the warehouse and, if an ingest mode is set, in Kafka.
 
-    Raises while a store does not answer: try again then.
+    Raises MinutemarkError if a store does not answer; call it again then.
     """
     from include.kafka.ingest_mode import ingest_mode
     from include.lake import schema as lake
     from include.warehouse import schema as warehouse
 
     lake.apply_schema()
-    log.info("The lake's tables and grants are there.")
+    log.info("The lake's tables and grants exist.")
     warehouse.apply_schema()
-    log.info("The warehouse's tables and grants are there.")
+    log.info("The warehouse's tables and grants exist.")
     if ingest_mode():
         from include.kafka import topics
 
         topics.make_topics()
-        log.info("The topics are there.")
+        log.info("The topics exist.")
     return "Schema applied: tables, grants and topics exist."

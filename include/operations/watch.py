@@ -24,7 +24,7 @@ FAILURES_IN_A_ROW = 2  # one failed run is reported by its own DAG, and the next
 
 
 def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_ETL) -> list[dict]:
-    """One check of every pipeline; `notify` returns whether a channel took the notice. If not, the next check retries.
+    """Check every pipeline once; `notify` returns whether a channel accepted the notice. If not, the next check retries.
 
     Returns the entries of status.freshness. Raises WarehouseError when the warehouse cannot be queried: Airflow must report that.
     """
@@ -46,12 +46,12 @@ def watch(notify: Callable[[Notice], bool], conn_id: str | Endpoint = WAREHOUSE_
             if notify(notice):
                 alerts.mark_notified(conn, alert, now)
             else:
-                log.warning("No channel took the notice that %s; the next check retries.", notice.title)
+                log.warning("No channel accepted the notice %r; the next check retries.", notice.title)
     return entries
 
 
 def problems_of(pipeline: Pipeline, entry: dict, now: datetime) -> Iterator[Problem]:
-    """What is wrong, given a pipeline's entry of status.freshness. A decision without a store."""
+    """The problems of a pipeline with this entry of status.freshness. A pure decision, which reads no store."""
     name = pipeline.name
     minute_dag = f"{name}_minute"
     if entry["state"] == status.BLIND:
@@ -112,7 +112,7 @@ def line_of(entry: dict) -> str:
 
 
 def _named(conn, problem: Problem) -> Problem:
-    """Adds the newest held minute and its reason to the problem, so that the reader need not look them up."""
+    """The problem; if minutes are held, with the newest of them and its reason, so that readers need not look them up."""
     if problem.problem != "held":
         return problem
     with reading(conn) as cursor:

@@ -1,6 +1,6 @@
 """What a backfill of a range would do: which DAG, in which chunks, and what the ledger knows of these minutes.
 
-Airflow makes, runs and cancels it. A run of `<pipeline>_reconcile` takes an hour, one of `<pipeline>_minute` a minute.
+Airflow creates, runs and cancels it. A run of `<pipeline>_reconcile` processes an hour, one of `<pipeline>_minute` a minute.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def plan(conn, pipeline: Pipeline, start: datetime, end: datetime, chunk: str) -
     refuse_closed(pipeline, clock, first)
     runs = (last - first) // step
     if runs > MOST_RUNS:
-        instead = "" if chunk == "hour" else " With one hour per run the range can be longer."
+        instead = "" if chunk == "hour" else " With an hour per run, the range can be longer."
         raise WindowRefused(
             f"This range has {runs:,} runs; one backfill takes at most {MOST_RUNS}. Start with {first:%Y-%m-%d %H:%M} to "
             f"{first + MOST_RUNS * step:%Y-%m-%d %H:%M}, and backfill the rest afterwards.{instead}"

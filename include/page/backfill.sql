@@ -1,5 +1,5 @@
 -- name: known
--- What the ledger has of a range of minutes: one row.
+-- The ledger's counts of a range of minutes: one row.
 SELECT COUNT(*) AS known, COALESCE(SUM(raw_rows), 0) AS raw_rows, COALESCE(SUM(pending), 0) AS pending,
   COALESCE(SUM(state = 'held' AND pending = 0), 0) AS held, COALESCE(SUM(state = 'closed'), 0) AS closed
 FROM etl.minute_ledger

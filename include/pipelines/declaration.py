@@ -19,7 +19,7 @@ def _read_only(options: dict[str, object]) -> Mapping[str, object]:
     return MappingProxyType(options)
 
 
-# A declaration travels to other processes, and Python cannot pickle what keeps its options from being changed.
+# A declaration is sent to other processes, and Python cannot pickle the read-only proxy of its options.
 copyreg.pickle(MappingProxyType, lambda options: (_read_only, (dict(options),)))
 
 
@@ -31,9 +31,9 @@ _OWN_COLUMNS = frozenset(
     | {"created_at", "fate", "kind", "reason", "event"}  # that every transform adds
 )
 _OWN_PREFIXES = ("_present_", "_unreadable_")
-_LONG_AGO = datetime(1000, 1, 1)  # the earliest that MySQL takes
+_LONG_AGO = datetime(1000, 1, 1)  # the earliest time that MySQL accepts
 EVOLVE, HOLD = "evolve", "hold"  # what an undeclared field does to its minute: nothing but a report, or a hold
-MINUTE, CONTINUOUS = SCHEDULES = "minute", "continuous"  # when runs begin: each minute, or as the last one ends
+MINUTE, CONTINUOUS = SCHEDULES = "minute", "continuous"  # when a run starts: each minute, or when the previous one ends
 _READ_PAYLOAD = "Leave it out: the transform can still read it from payload."
 NULL_WORDS = ("NULL", "null", "\\N", "None", "NaN", "nan")  # of SQL, of exports, of Python and of data frames
 
@@ -61,25 +61,25 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Retention:
-    """How long what the facts do not need is kept. Facts, contributions, ledger and rejected rows' reasons stay for ever.
+    """How long data that facts do not need is kept. Facts, contributions, the ledger and reasons of rejected rows stay forever.
 
     Raises ValueError for less than a day: a run, its retries and a cleared run must find their data.
     """
 
-    staging: timedelta = timedelta(days=2)  # an open batch without a new attempt for so long is given up
-    change_log: timedelta = timedelta(days=30)  # after a day's last touch; all of it is merged by then, or it stays
+    staging: timedelta = timedelta(days=2)  # an open batch without a new attempt for this long is given up
+    change_log: timedelta = timedelta(days=30)  # after a day's last touch; a day that is not fully merged stays
     rejected_payloads: timedelta = timedelta(days=90)
     check_samples: timedelta = timedelta(days=30)
     batches: timedelta = timedelta(days=90)  # and records of drift that is over
     contributions: timedelta = timedelta(days=90)  # minute by minute; older ones are folded per hour
     demo_events: timedelta = timedelta(days=21)  # a week more than the demo's past
     field_counts: timedelta = timedelta(days=30)  # of fields per minute; the drift checks compare with a day of them
-    rows_by_day: timedelta | None = None  # days of outputs with by_day, of which no fact is computed; None: for ever
+    rows_by_day: timedelta | None = None  # days of outputs with by_day, of which no fact is computed; None: forever
 
     def __post_init__(self) -> None:
         for name, kept in vars(self).items():
             if kept is not None and kept < DAY:
-                raise ValueError(f"Retention {name} is {kept}: keep a day or more.")
+                raise ValueError(f"Retention {name} is {in_words(kept)}. Set it to 1 day or more.")
 
 
 @dataclass(frozen=True)
@@ -95,46 +95,41 @@ class Pipeline:
     database: str
     readable: tuple[str, ...]  # tables and views that the bi account may read
     facts: tuple[SummedFact, ...] = ()
-    outputs: tuple[Output, ...] = ()  # rows that are published beside the facts
-    required: tuple[
-        str, ...
-    ] = ()  # fields without which an event of a counted kind is rejected; the others are optional
-    numbers: tuple[str, ...] = ()  # fields whose values are numbers: a minute whose values stop being some is held
-    times: tuple[str, ...] = ()  # the same of times
-    unknown_fields: str = (
-        EVOLVE  # undeclared fields are kept and reported; HOLD: their minute is held until they are accepted
-    )
+    outputs: tuple[Output, ...] = ()  # rows that are published in addition to the facts
+    required: tuple[str, ...] = ()  # an event of a counted kind is rejected without these fields; others are optional
+    numbers: tuple[str, ...] = ()  # fields with numbers: a minute is held if its values stop being numbers
+    times: tuple[str, ...] = ()  # fields with times: a minute is held if its values stop being times
+    unknown_fields: str = EVOLVE  # undeclared fields are kept and reported; HOLD: their minute is held until accepted
     dimensions: tuple[Dimension, ...] = ()
     lakehouse: Lakehouse | None = None  # a copy of its events for other engines
-    options: Mapping[str, object] = field(
-        default_factory=lambda: MappingProxyType({})
-    )  # of the transform, with defaults
+    # Of the transform, with defaults.
+    options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     option_help: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # texts of the trigger form
     tags: tuple[str, ...] = ()
     schedule: str = ""  # MINUTE or CONTINUOUS; empty: as MINUTEMARK_SCHEDULE says
     batch_events: bool = False  # an asset event for each merged batch, besides those for complete hours
-    topic: str = ""  # of its events in Kafka, a partition for each shard; <name>.events where it says nothing else
+    topic: str = ""  # of its events in Kafka, with a partition for each shard; empty: <name>.events
     event_id: str = "create_time"  # column whose text identifies an event: shard and checksum come from it
-    event_time: str | None = None  # column that create_time is made from where an import has none
-    fact_time: str | None = None  # column whose time facts go by; event_time where it says nothing else
-    kind_column: str | None = None  # column that says what kind of event it is
+    event_time: str | None = None  # column that create_time is made from if an import has none
+    fact_time: str | None = None  # column with the time of facts; None: event_time
+    kind_column: str | None = None  # column with the event's kind
     null_words: tuple[str, ...] = NULL_WORDS  # texts that stand for an empty value
     shards: int = 4  # fixed for the life of the lake table
-    live_minutes: int = 10  # newest minutes that go first
-    # A batch of so many minutes without rows takes about 20 s on two cores, and so does one of so many rows in few minutes.
-    # Minutes and rows share that time: a batch may be half full of each.
+    live_minutes: int = 10  # newest minutes, which a batch takes first
+    # A batch of max_minutes without rows takes about 20 s on two cores, and so does one of max_rows in few minutes. Minutes and
+    # rows share that time: a batch may have half of each.
     max_minutes: int = 12_000
     max_rows: int = 500_000
-    settle: timedelta = timedelta(seconds=30)  # a touch this close before a read is read again
+    settle: timedelta = timedelta(seconds=30)  # a minute touched less than this before its read is read again
     future_tolerance: timedelta = timedelta(minutes=5)  # minutes further ahead of the lake's clock are backlog
-    earliest: datetime = datetime(2000, 1, 1)  # a create_time before it rejects its event
+    earliest: datetime = datetime(2000, 1, 1)  # events with an earlier create_time are rejected
     most_ahead: timedelta = timedelta(
         days=1
-    )  # so does one that is further ahead of the lake's clock, until its time comes
+    )  # events further ahead of the lake's clock are rejected until their time comes
     lake_retention: timedelta | None = None  # minutes older than this are closed
     retention: Retention = Retention()
-    delay_limit: timedelta = timedelta(seconds=180)  # a change seen in the lake and not merged for longer is an alert
-    look_limit: timedelta = timedelta(seconds=180)  # so is a lake that was not polled for longer
+    delay_limit: timedelta = timedelta(seconds=180)  # the watch alerts if a change in the lake is unmerged for longer
+    look_limit: timedelta = timedelta(seconds=180)  # the watch alerts if the lake was not polled for longer
 
     def __post_init__(self) -> None:
         self._check_fields()
@@ -172,7 +167,7 @@ class Pipeline:
             object.__setattr__(self, "fact_time", self.event_time)
 
     def _check_fields(self) -> None:
-        """Spark finds columns by name in any case, and reads a dot in a name as a path."""
+        """Raise ValueError for unusable names: Spark ignores the case of names, and reads a dot in a name as a path."""
         names = Counter(name.casefold() for name in self.fields)
         if doubled := [name for name in self.fields if names[name.casefold()] > 1]:
             raise ValueError(
@@ -180,8 +175,8 @@ class Pipeline:
             )
         if unfit := [name for name in self.fields if not name or "." in name or "`" in name]:
             raise ValueError(
-                f"Pipeline {self.name}: fields name {', '.join(map(repr, unfit))}: an empty name, a dot or a backtick is not "
-                f"possible there. {_READ_PAYLOAD}"
+                f"Pipeline {self.name}: fields name {', '.join(map(repr, unfit))}: a name must not be empty or contain a dot "
+                f"or a backtick. {_READ_PAYLOAD}"
             )
         if taken := [name for name in self.fields if _is_taken(name.casefold())]:
             raise ValueError(
@@ -197,7 +192,7 @@ class Pipeline:
 
     @property
     def staged(self) -> tuple[Output, ...]:
-        """All that the transform stages: the declared outputs, and contributions of facts that sum up none of them."""
+        """Everything that the transform stages: the declared outputs, and contributions of facts that sum up none of them."""
         own = (Output(fact.name, fact.staging, fact.contributions) for fact in self.facts if not fact.output)
         return (*self.outputs, *own)
 
@@ -217,12 +212,12 @@ class Pipeline:
 
     @property
     def too_early(self) -> str:
-        """The reason of an event from before `earliest`."""
+        """The reason why an event from before `earliest` is rejected."""
         return f"create_time is before {self.earliest:%Y-%m-%d}, where this pipeline begins"
 
     @property
     def too_late(self) -> str:
-        """The reason of an event from beyond `most_ahead`."""
+        """The reason why an event that is further ahead than `most_ahead` is rejected."""
         hours = self.most_ahead / HOUR
         return f"create_time is more than {hours:g} hours ahead of the lake's clock"
 
@@ -236,7 +231,7 @@ class Pipeline:
         return self.too_late if minute > clock + self.most_ahead else None
 
     def first_open(self, clock: datetime) -> datetime:
-        """The oldest minute that the lake still has whole while its clock says `clock`; all before it are closed."""
+        """The oldest minute that the lake still has in full at this time of its clock; all earlier ones are closed."""
         if self.lake_retention is None:
             return _LONG_AGO
         return minute_ceil(clock - self.lake_retention)

@@ -1,6 +1,6 @@
-"""A fact that is a sum, by declaration: its tables, merge, fold, checks and verify queries follow from key and measures.
+"""Declares a fact that is a sum: its tables, merge, fold, checks and verify queries are generated from key and measures.
 
-include/sql/summed_fact/ has the SQL as templates; `./minutemark sql …` prints it filled.
+include/sql/summed_fact/ has the SQL templates; `./minutemark sql …` prints them filled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Measure:
     column: str = ""  # of the fact; empty: the same name
     combine: str = SUM  # or MAX, of values that are never NULL
     signed: bool = False  # may be negative
-    added: bool = False  # to tables with rows: NULL where no merge has counted it yet
+    added: bool = False  # after the tables had rows: NULL in rows that no merge has counted it for
 
     @property
     def fact_column(self) -> str:
@@ -48,7 +48,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Derived:
-    """A column of the fact that follows from its sums, `d`, or from what `joins` of the fact joins to them."""
+    """A column of the fact that is computed from its sums, `d`, or from tables in the fact's `joins`."""
 
     name: str
     type: str  # of SQL, with NULL or NOT NULL
@@ -70,7 +70,7 @@ class SummedFact:
     output: str = ""  # name of the declared output whose staged rows are summed; empty: staged as contributions
     events: str = ""  # column of the fact for the number of its events; empty: it has none
     derived: tuple[Derived, ...] = ()
-    joins: str = ""  # SQL behind the sums `d`, for derived columns
+    joins: str = ""  # SQL after the sums `d`, for derived columns
     definitions: tuple[str, ...] = ()  # further columns and keys of the table, as CREATE TABLE has them
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
-"""What a row says of the contract: the declared fields that it has, those whose values do not read, and undeclared fields.
+"""Compares rows with the contract: the declared fields that they have, unreadable values, and undeclared fields.
 
-A row carries bits and names until its minute is counted. The texts of SQL stand for hundreds of Column objects, which cost
+A row carries bits and names until its minute is counted. SQL texts replace hundreds of Column objects, which would cost
 round trips to the JVM in every job.
 """
 
@@ -23,7 +23,7 @@ _BITS = 60  # of a BIGINT
 
 
 def optional_of(pipeline: Pipeline, key: Collection[str]) -> list[str]:
-    """The fields whose presence is counted: what is in the lake's key, every row has."""
+    """The fields whose presence is counted: all but those in the lake's key, which every row has."""
     return [name for name in pipeline.fields if name not in key]
 
 
@@ -38,7 +38,7 @@ def columns(pipeline: Pipeline, key: Collection[str]) -> list[str]:
 
 
 def words_of_bits(pipeline: Pipeline, key: Collection[str]) -> list[str]:
-    """Those of them that have a bit for each field."""
+    """The columns among them that have a bit for each field."""
     return [*_words("_present", optional_of(pipeline, key)), *_words("_unreadable", typed_of(pipeline, key))]
 
 
@@ -64,7 +64,7 @@ def sums_of_bits(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
 
 
 def sums_of_sums(pipeline: Pipeline, key: Collection[str]) -> dict[str, Column]:
-    """The same of groups that sums_of_bits has summed."""
+    """The same for groups that sums_of_bits has summed."""
     return {
         kind: F.expr(_array(f"sum({kind}[{at}])" for at in range(len(fields))))
         for kind, fields in _counted(pipeline, key).items()
@@ -114,7 +114,7 @@ def _words(kind: str, fields: Sequence[str]) -> list[str]:
 
 
 def _bits(kind: str, conditions: Sequence[str]) -> list[Column]:
-    """BIGINTs with a bit per condition, which is SQL; one that is null counts as false."""
+    """BIGINTs with a bit for each condition in SQL; a condition that is null counts as false."""
     numbers = []
     for word, name in enumerate(_words(kind, conditions)):
         own = conditions[word * _BITS : (word + 1) * _BITS]

@@ -1,4 +1,4 @@
-"""E-commerce: what one raw shop event means. Its row in the warehouse is all that it contributes; hours are summed there."""
+"""E-commerce: interprets one raw shop event. It contributes one row to the warehouse; hours are summed there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRICE_LIMIT = 10**10  # the whole part of DECIMAL(12, 2)
 
 
 class Rejection(fate.Rejection):
-    """Reasons in the order in which they are looked for."""
+    """Reasons, in the order in which they are checked."""
 
     CREATE_TIME = "create_time is not a time-UUID between 1970 and 2100"
     EVENT_TIME = "event_time is not a timestamp between 1970 and 2100"
@@ -37,7 +37,7 @@ def classify(raw: DataFrame, options: Mapping[str, object]) -> DataFrame:
 
 
 def operations(counted: DataFrame) -> DataFrame:
-    """One row per event, numbered within the read: what the event's id is, the lake knows."""
+    """One row per event, numbered within the read; only the lake has the event's id."""
     return counted.select("minute", F.monotonically_increasing_id().alias("event_number"), "event.*")
 
 
@@ -45,7 +45,7 @@ OUTPUTS = {"operations": operations}
 
 
 def _times() -> dict[str, Column]:
-    """Named more than once later."""
+    """Columns that later expressions use more than once."""
     return {"raw_created_at": time_of_uuid(F.col("create_time")), "raw_time": instant(F.col("event_time"))}
 
 
@@ -83,12 +83,12 @@ def _event() -> Column:
 
 
 def _price() -> Column:
-    """The price to the cent; null when there is none, and when it can't be stored."""
+    """The price to the cent; null if there is none, or if it cannot be stored."""
     return F.when(F.col("typed_price") >= 0, F.col("typed_price")).cast("decimal(12,2)")
 
 
 def _reason() -> Column:
-    """The first rule that the row breaks, in the order of the design (§9); null when it breaks none."""
+    """The first rule that the row breaks, in the order of the design (§9); null if it breaks none."""
     price, price_text = F.col("typed_price"), F.col("price")
     price_does_not_matter = (F.col("counted_kind") != PURCHASE) | _price().isNotNull()
     longest_part = F.greatest(F.length("typed_department"), F.length("typed_product"))

@@ -1,4 +1,4 @@
-"""Where a raw row goes: the three fates, and how a rejection explains itself."""
+"""The three fates of a raw row, and the reasons of rejections."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ class Rejection(Enum):
         return F.concat(F.lit(f"{self.value}: "), shown)
 
 
-def judged(classified: DataFrame, pipeline: Pipeline, clock: datetime | None = None) -> DataFrame:
-    """Rejects what no transform judges: a payload that is not a JSON object, a minute outside the pipeline's range at that
-    time of the lake's clock, and an event that would count without a required field.
+def apply_common_rules(classified: DataFrame, pipeline: Pipeline, clock: datetime | None = None) -> DataFrame:
+    """Rejects rows by the rules that all pipelines share.
+
+    These are a payload that is not a JSON object, a minute outside the pipeline's range at that time of the lake's clock, and
+    an event of a counted kind without a required field.
     """
     unreadable = ~F.col("is_object")
     reason = F.concat(F.lit(f"{NOT_AN_OBJECT}: "), F.substring(F.coalesce("payload", F.lit("nothing")), 1, _SHOWN))

@@ -11,11 +11,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class SubmissionImpossible(RuntimeError):
-    """Something that spark-submit needs is not there; says what, and how to get it."""
+    """Something that spark-submit needs is missing; the message says what, and how to get it."""
 
 
 def spark_jars() -> list[str]:
-    """The connector, the JDBC driver and what they need, from MINUTEMARK_SPARK_JARS or .local/jars."""
+    """The connector, the JDBC driver and their dependencies, from MINUTEMARK_SPARK_JARS or .local/jars."""
     folder = Path(os.environ.get("MINUTEMARK_SPARK_JARS") or ROOT / ".local" / "jars")
     jars = sorted(str(jar) for jar in folder.glob("*.jar"))
     if not jars:
@@ -28,7 +28,7 @@ def spark_jars() -> list[str]:
 
 
 def spark_home() -> Path:
-    """SPARK_HOME, or where pip has put Spark."""
+    """SPARK_HOME, or the folder where pip installed Spark."""
     if os.environ.get("SPARK_HOME"):
         return Path(os.environ["SPARK_HOME"])
     spec = importlib.util.find_spec("pyspark")
@@ -38,7 +38,7 @@ def spark_home() -> Path:
 
 
 def archive() -> Path:
-    """Where the class archive is, or would be: MINUTEMARK_SPARK_ARCHIVE or .local/spark."""
+    """The path of the class archive, whether it exists or not: MINUTEMARK_SPARK_ARCHIVE or .local/spark."""
     return Path(os.environ.get("MINUTEMARK_SPARK_ARCHIVE") or ROOT / ".local" / "spark" / "spark.jsa")
 
 

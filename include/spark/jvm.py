@@ -12,24 +12,24 @@ _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 # A stale archive needs no warning: the JVM runs without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
-# At its defaults C2 takes two fifths of a cold driver's CPU, for code that only starting runs. Called ten times as late, it has
-# compiled what every minute needs after some twenty jobs instead of fifteen.
+# With its defaults, C2 takes two fifths of a cold driver's CPU, for code that runs only at the start. With thresholds ten times
+# as high, it has compiled the code that every minute needs after some twenty jobs instead of fifteen.
 _LATE_C2 = (
     "-XX:Tier4InvocationThreshold=50000",
     "-XX:Tier4MinInvocationThreshold=6000",
     "-XX:Tier4CompileThreshold=150000",
     "-XX:Tier4BackEdgeThreshold=400000",
-    "-XX:Tier3DelayOn=0",  # while C2 has anything to do, C1's code does without the slow counting for it
+    "-XX:Tier3DelayOn=0",  # while C2 is busy, C1's code runs without the slow profiling for it
 )
 
 
 def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | None = None) -> dict[str, str]:
-    """Class path and JVM flags of the driver. The archive holds for exactly this class path."""
+    """Class path and JVM flags of the driver. The archive is valid only for exactly this class path."""
     flags = [
         "-Duser.timezone=UTC",
         f"-Dlog4j2.configurationFile=file:{_LOG4J}",
         "-XX:+UseSerialGC",
-        "-XX:-DontCompileHugeMethods",  # Spark generates such, and interpreting them costs more than anything else
+        "-XX:-DontCompileHugeMethods",  # Spark generates such methods, and interpreting them costs more than anything else
         "-XX:MetaspaceSize=256m",  # at its default of 21 MB, loading Spark's classes collects the heap several times
         *_QUIET_ARCHIVE,
     ]
@@ -67,7 +67,7 @@ def _option(flag: str) -> str:
 
 
 def archive_flag() -> str:
-    """The flag of the class archive, as it stands among the driver's options."""
+    """The flag of the class archive, as it appears among the driver's options."""
     return _option(f"-XX:SharedArchiveFile={archive()}")
 
 

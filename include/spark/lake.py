@@ -1,4 +1,4 @@
-"""The raw rows of a batch's minutes, read from Cassandra by partition key and never by a scan."""
+"""Reads the raw rows of a batch's minutes from Cassandra, by partition key and never by a scan."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from include.spark.problems import JobFailed, JobRefused
 from include.spark.values import text, trimmed
 
 KEY = ("minute", "shard", "create_time")
-# As deep and as long as Python reads: at its defaults Spark refuses what ingest and imports admit.
+# The limits of Python's parser: with its defaults, Spark refuses events that ingest and imports admit.
 _JSON = {"maxNestingDepth": "2000", "maxNumLen": "4000000"}
 
 
 def read_minutes(spark: SparkSession, pipeline: Pipeline, minutes: Sequence[datetime]) -> DataFrame:
-    """Key and payload of every row in these minutes (naive, UTC); lazy: the lake is read when it is used."""
+    """Key and payload of every row in these minutes (naive, UTC). Lazy: the lake is read when the frame is used."""
     table = _table(spark, pipeline)
     shards = ", ".join(str(shard) for shard in range(pipeline.shards))
     in_partitions = F.expr(f"minute IN ({instants(minutes)}) AND shard IN ({shards})")
@@ -33,15 +33,14 @@ def key_of(pipeline: Pipeline) -> tuple[str, ...]:
 
 
 def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """Adds `is_object`, the declared fields as texts without surrounding white space, null where they say nothing, and the
-    columns of include/spark/contract.py.
+    """Adds `is_object`, the declared fields, and the columns of include/spark/contract.py.
 
-    A number has the digits that Java writes for it, a nested value is its JSON, and of a field that comes twice the last
-    one counts.
+    The fields are texts without surrounding white space, null if they are empty. A number has the digits that Java writes
+    for it, a nested value is its JSON, and of a field that occurs twice the last one counts.
     """
     names = [name for name in pipeline.fields if name not in key_of(pipeline)]
-    # A map, since a struct drops what its schema does not name. It is parsed once: what all columns of one step have in common
-    # is computed once, and a column of its own would be copied from step to step.
+    # A map, since a struct drops fields that its schema does not name. It is parsed once: an expression that the columns of one
+    # step share is computed once, whereas a separate column would be copied from step to step.
     parsed = F.from_json("payload", "map<string,string>", _JSON)
     last = _last_of_equal_keys(parsed)
     others = (*key_of(pipeline), "payload")
@@ -52,7 +51,7 @@ def with_fields(rows: DataFrame, pipeline: Pipeline) -> DataFrame:
         parsed.isNotNull().alias("is_object"),
     )
     others = (*others, "_names", "is_object")
-    # Step by step: a condition's branches share nothing, and what is named twice there is computed twice.
+    # In two steps: the branches of a condition share nothing, so an expression that occurs twice there is computed twice.
     texts = fields.selectExpr(*others, *(f"{trimmed(f'`{name}`')} AS `{name}`" for name in names))
     words = texts.selectExpr(*others, *(f"{text(f'`{name}`', pipeline.null_words)} AS `{name}`" for name in names))
     return contract.with_contract(words, pipeline, key_of(pipeline))

@@ -1,4 +1,4 @@
-"""The driver's side of a warm driver: it receives jobs, runs them one after the other, and ends in time.
+"""The driver's side of a warm driver: it receives jobs, runs them one after the other, and ends by itself.
 
 include/spark/warm_driver.py is the client, and describes the protocol.
 """
@@ -23,13 +23,13 @@ from include.spark.problems import FAILED, summary_of
 from include.spark.warm_driver import OUTPUT, PID, SOCKET, STARTING
 
 IDLE_SECONDS = 300  # five runs of a minute DAG
-OLDEST_SECONDS = 6 * 3600  # what a JVM gathers in its life is let go of some time
+OLDEST_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> None:
-    """Have this process ended when the one that started it dies, however it dies. Only Linux can."""
+    """End this process when the one that started it dies, for any reason. Works on Linux only."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -37,49 +37,49 @@ def end_with_parent() -> None:
 class Listener:
     """The driver's side: receives jobs and returns their status."""
 
-    def __init__(self, folder: Path, form: logging.Formatter) -> None:
+    def __init__(self, folder: Path, formatter: logging.Formatter) -> None:
         self._folder = folder
-        self._form = form
+        self._formatter = formatter
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(folder / SOCKET))
         self._socket.listen(16)
 
     def serve(self, run: Callable[[Path], int], after_job: Callable[[], None], log: logging.Logger) -> None:
-        """Do the jobs that come, one after the other; `after_job` tidies up after each, when its client has the answer."""
+        """Run jobs as they arrive, one after the other; `after_job` cleans up after each, once its client has the answer."""
         started = time.monotonic()
         self._socket.settimeout(IDLE_SECONDS)
         while time.monotonic() - started < OLDEST_SECONDS:
             try:
-                line, _ = self._socket.accept()
+                client, _ = self._socket.accept()
             except TimeoutError:
                 break
-            with line:
-                status = self._answer(line, run, log)
+            with client:
+                status = self._answer(client, run, log)
             if status:
-                break  # whatever went wrong in this JVM is over with it
+                break  # the JVM may be in a bad state: it ends
             after_job()
-        self._leave()
+        self._close()
 
-    def _leave(self) -> None:
-        """A new caller finds no driver; one that is calling already holds the lock, and will notice."""
+    def _close(self) -> None:
+        """Remove the socket, so that new clients start another driver. A client that holds the lock notices the end itself."""
         with contextlib.suppress(OSError), (self._folder / STARTING).open("w") as lock:
             self._socket.close()
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name in (SOCKET, PID, OUTPUT):
                 (self._folder / name).unlink(missing_ok=True)
 
-    def _answer(self, line: socket.socket, run: Callable[[Path], int], log: logging.Logger) -> int:
-        client_log = _ClientLogHandler(line, self._form)
+    def _answer(self, client: socket.socket, run: Callable[[Path], int], log: logging.Logger) -> int:
+        client_log = _ClientLogHandler(client, self._formatter)
         try:
-            with line.makefile("r", encoding="utf-8") as requests:
+            with client.makefile("r", encoding="utf-8") as requests:
                 text = requests.readline()
             if not text:
                 return 0  # a client only checked that the driver runs
             client_log.send({"taken": True})
         except OSError:
-            return 0  # the client left before its job began
+            return 0  # the client disconnected before its job started
         over = threading.Event()
-        threading.Thread(target=_exit_when_client_leaves, args=(line, over), daemon=True).start()
+        threading.Thread(target=_exit_when_client_leaves, args=(client, over), daemon=True).start()
         log.addHandler(client_log)
         try:
             status = run(Path(json.loads(text)["job"]))
@@ -95,12 +95,12 @@ class Listener:
 
 
 class _ClientLogHandler(logging.Handler):
-    """Log lines go to the client of the job."""
+    """Sends log lines to the client of the job."""
 
-    def __init__(self, line: socket.socket, form: logging.Formatter) -> None:
+    def __init__(self, client: socket.socket, formatter: logging.Formatter) -> None:
         super().__init__()
-        self.setFormatter(form)
-        self._socket = line
+        self.setFormatter(formatter)
+        self._socket = client
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):
@@ -111,9 +111,9 @@ class _ClientLogHandler(logging.Handler):
         self._socket.sendall((json.dumps(answer) + "\n").encode())
 
 
-def _exit_when_client_leaves(line: socket.socket, over: threading.Event) -> None:
-    """End this process when the running job's task is gone: its next attempt needs the cores."""
+def _exit_when_client_leaves(client: socket.socket, over: threading.Event) -> None:
+    """End this process when the running job's task has ended: its next attempt needs the cores."""
     with contextlib.suppress(OSError):
-        line.recv(1)  # nothing is ever sent: it returns when the other side hangs up
+        client.recv(1)  # nothing is ever sent: it returns when the client disconnects
     if not over.is_set():
         os._exit(3)

@@ -1,4 +1,4 @@
-"""Recruitment: what one raw event means, and what the counted events of a minute contribute to the facts."""
+"""Recruitment: interprets one raw event, and sums up what the counted events of a minute contribute to the facts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BID_LIMIT = 10**14  # the whole part of DECIMAL(20, 6)
 
 
 class Rejection(fate.Rejection):
-    """Reasons in the order in which they are looked for."""
+    """Reasons, in the order in which they are checked."""
 
     CREATE_TIME = "create_time is not a time-UUID between 1970 and 2100"
     TS = "ts is not a timestamp between 1970 and 2100"
@@ -143,7 +143,7 @@ def _event() -> Column:
 
 
 def _bid_of_click() -> Column:
-    """The bid as it is stored; null when there is none, when the event is not a click, and when it can't be stored."""
+    """The bid as it is stored; null if there is none, if the event is not a click, or if it cannot be stored."""
     bid, is_click = F.col("typed_bid"), F.col("counted_kind") == CLICK
     return F.when(is_click & (bid >= 0) & (bid < BID_LIMIT), bid).cast("decimal(20,6)")
 
@@ -153,13 +153,13 @@ def _is(kind: str) -> Column:
 
 
 def _has_job() -> Column:
-    """Whether the row names a job, readable or not. Jobs count from 1: zero and below is how producers say none."""
+    """Whether the row names a job, readable or not. Ids of jobs start at 1: producers send zero or less for no job."""
     raw_job = F.coalesce(F.trim("raw_job"), F.lit(""))
     return (raw_job != "") & (F.col("typed_job").isNull() | (F.col("typed_job") > 0))
 
 
 def _reason() -> Column:
-    """The first rule that the row breaks, in the order of the design (§8); null when it breaks none."""
+    """The first rule that the row breaks, in the order of the design (§8); null if it breaks none."""
     has_job, bid = _has_job(), F.col("typed_bid")
     is_click = F.col("counted_kind") == CLICK
     bid_does_not_matter = ~has_job | ~is_click | F.col("bid").isNull() | _bid_of_click().isNotNull()

@@ -1,9 +1,9 @@
-"""The application that spark-submit runs: one attempt at one batch, from the lake to staging, or a driver that is kept.
+"""The application that spark-submit runs: one attempt at one batch, from the lake to staging, or a warm driver.
 
-1. read the batch's minutes once and decide every row's fate (the open minute moves: nothing is read twice)
+1. read the batch's minutes once and decide every row's fate (an open minute still changes: nothing is read twice)
 2. stage the contributions
 3. stage the rejected rows
-4. stage ids under two create_times, where the pipeline has an id of its own
+4. stage ids with several create_times, if the pipeline has an event id
 5. stage the counts of every minute, which mark the attempt as complete
 """
 
@@ -25,7 +25,7 @@ from pathlib import Path
 if __name__ == "__main__":
     # spark-submit puts this file's folder on the path; the project is two levels up.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    # Whatever the machine's time zone is: a datetime that passes between Python and the JVM is UTC.
+    # A datetime that passes between Python and the JVM is UTC, whatever the machine's time zone.
     os.environ["TZ"] = "UTC"
     time.tzset()
 
@@ -40,7 +40,7 @@ from include.spark.warehouse import Warehouse  # noqa: E402
 
 log = logging.getLogger("minutemark")
 LOG_FORMAT, LOG_TIME = "%(asctime)s minutemark %(message)s", "%H:%M:%S"
-# What pyspark asks py4j for, by bare names, all the time.
+# Bare names that pyspark looks up through py4j again and again.
 _LOOKED_UP = ("functions", "PythonSQLUtils", "PythonUtils", "SparkSession", "org", "java", "scala")
 
 
@@ -56,9 +56,9 @@ class Job:
     options: dict[str, object]
     one_task: bool
     session: dict[str, str]  # Spark SQL's settings for a job of this size
-    lake: dict[str, str] = field(repr=False)  # the connector's settings, its account among them
+    lake: dict[str, str] = field(repr=False)  # the connector's settings, including its account
     warehouse_url: str
-    warehouse_properties: dict[str, str] = field(repr=False)  # the JDBC driver's, its account among them
+    warehouse_properties: dict[str, str] = field(repr=False)  # of the JDBC driver, including its account
 
     @classmethod
     def read(cls, file: Path) -> Job:
@@ -111,17 +111,17 @@ def run(spark: SparkSession, job: Job) -> None:
 
 
 def keep_class_lookups(spark: SparkSession) -> None:
-    """Look up once what every F.… and every list of columns needs again.
+    """Look up the classes once that every F.… and every list of columns needs.
 
-    py4j keeps no answers: for a bare name it tries each package that pyspark has imported, and each try that fails goes
-    through all of Spark's 270 jars. That was a quarter of the time that a driver spent on its plans.
+    py4j caches nothing: for a bare name it tries each package that pyspark has imported, and each failed try searches all of
+    Spark's 270 jars. That took a quarter of the time that a driver spent on its plans.
     """
     for name in _LOOKED_UP:
         setattr(spark._jvm, name, getattr(spark._jvm, name))
 
 
 def transform_of(pipeline: pipelines.Pipeline):
-    """The module that knows what the pipeline's rows mean: it has classify and OUTPUTS."""
+    """The module that interprets the pipeline's rows: it has classify and OUTPUTS."""
     return importlib.import_module(f"include.spark.{pipeline.name}")
 
 
@@ -132,14 +132,16 @@ def materialised(
     options: dict[str, object],
     clock: datetime | None = None,
 ) -> DataFrame:
-    """The classified rows, to be kept by the first action on them: without lineage, so that nothing can read again."""
+    """The classified rows, which the first action on them keeps: without lineage, so that nothing reads the lake again."""
     classified = transform.classify(lake.with_fields(raw, pipeline), {**pipeline.options, **options})
-    return staging.classified_rows(fate.judged(classified, pipeline, clock), pipeline).localCheckpoint(eager=False)
+    return staging.classified_rows(fate.apply_common_rules(classified, pipeline, clock), pipeline).localCheckpoint(
+        eager=False
+    )
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Where the rows of a batch went."""
+    """The rows of a batch by fate."""
 
     raw_rows: int
     counted_rows: int
@@ -156,7 +158,7 @@ def _totals(counted: list[Row]) -> Totals:
 
 @contextmanager
 def step(name: str) -> Iterator[list[str]]:
-    """Log a step with its seconds and what it has to say."""
+    """Log a step with its seconds and the notes that it adds."""
     notes: list[str] = []
     started = time.monotonic()
     yield notes
@@ -164,7 +166,7 @@ def step(name: str) -> Iterator[list[str]]:
 
 
 def main() -> int:
-    """Run the job of the command line, 0 when the attempt is complete; or stay, and run further jobs."""
+    """Run the job of the command line, or stay and run jobs as they arrive. Returns 0 if the attempt is complete."""
     parser = argparse.ArgumentParser(description="One attempt at one batch, from the lake to staging.")
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--job", type=Path, help="job.json written by include/spark/submission.py")
@@ -175,8 +177,8 @@ def main() -> int:
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_TIME, level=logging.WARNING)
     log.setLevel(logging.INFO)
     if arguments.keep:
-        listener.end_with_parent()  # the JVM, without which nothing works here
-        kept = listener.Listener(arguments.keep, logging.Formatter(LOG_FORMAT, LOG_TIME))
+        listener.end_with_parent()  # with the JVM, which this process needs
+        driver = listener.Listener(arguments.keep, logging.Formatter(LOG_FORMAT, LOG_TIME))
         log.propagate = False  # it is reported to the client
     with step("start"):
         spark = SparkSession.builder.getOrCreate()
@@ -184,8 +186,8 @@ def main() -> int:
     try:
         if not arguments.keep:
             return attempt(spark, Job.read(arguments.job))
-        # What a job has kept in memory goes now, and not in the middle of the next one.
-        kept.serve(lambda job: attempt(spark, Job.read(job)), spark._jvm.System.gc, log)
+        # Memory of a job is freed at once, and not in the middle of the next job.
+        driver.serve(lambda job: attempt(spark, Job.read(job)), spark._jvm.System.gc, log)
     finally:
         with step("stop"):
             spark.stop()
@@ -193,10 +195,10 @@ def main() -> int:
 
 
 def attempt(spark: SparkSession, job: Job) -> int:
-    """One job, whose failure is logged; 0 when the attempt is complete."""
+    """Run one job and log its failure; returns 0 if the attempt is complete."""
     log.info("%s batch %d attempt %d", job.pipeline, job.batch_id, job.attempt)
     try:
-        # A session's settings are not the driver's properties, which it serves.
+        # As settings of the session: a driver serves its properties to others.
         for name, value in {**job.session, **job.lake}.items():
             spark.conf.set(name, value)
         run(spark, job)

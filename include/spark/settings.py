@@ -1,4 +1,4 @@
-"""Properties of a Spark session: what a connection may change, what it may not, and how they are written to a file."""
+"""Properties of a Spark session: those that a connection may change, and those that it may not; and their file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def driver_properties(
 
 
 def job_settings(conf: Mapping[str, object] | None, *, small: bool) -> dict[str, str]:
-    """What depends on the size of a job, where neither spark-defaults.conf nor `conf` sets it."""
+    """Settings that depend on the size of a job, unless spark-defaults.conf or `conf` sets them."""
     chosen = _chosen(conf)
     return {key: value for key, value in _session(small).items() if key not in chosen}
 
 
 def session_settings(master: str) -> dict[str, str]:
-    """What a session needs without stores: for notebooks and tests, and for making the archive."""
+    """The properties of a session without stores: for notebooks, tests, and the class archive."""
     return _merged(
         _tuning(master),
         _secrecy(master),
@@ -43,29 +43,29 @@ def session_settings(master: str) -> dict[str, str]:
 
 
 def _session(small: bool) -> dict[str, str]:
-    """What depends on the size of a job, and may be changed by spark-defaults.conf or by the connection."""
+    """Settings that depend on the size of a job; spark-defaults.conf and the connection may change them."""
     return {
         "spark.sql.shuffle.partitions": "1" if small else "4",
     }
 
 
 def _tuning(master: str) -> dict[str, str]:
-    """What may be changed by spark-defaults.conf or by the connection."""
+    """Properties that spark-defaults.conf and the connection may change."""
     tuning = {
         "spark.driver.memory": "1g",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.eventLog.enabled": "false",
         "spark.sql.adaptive.enabled": "false",
-        # As one method the code of a whole stage has 400 kB: compiling it takes longer than reading a million rows, and it
-        # runs half as fast as a method for each expression.
+        # As one method, the code of a whole stage has 400 kB: compiling it takes longer than reading a million rows, and it
+        # runs at half the speed of a method for each expression.
         "spark.sql.codegen.wholeStage": "false",
-        # Each connection is a login, which the lake makes slow on purpose; one carries thousands of requests.
+        # Each connection needs a login, which the lake makes slow on purpose; one connection carries thousands of requests.
         "spark.cassandra.connection.localConnectionsPerExecutor": "1",
-        # 512 by default: a long backlog would ask a small node for that many pages at once, and get none in time.
+        # 512 by default: a long backlog would request that many pages at once from a small node, and get none in time.
         "spark.cassandra.concurrent.reads": "32",
         "spark.task.maxFailures": "2",
-        # The text of a plan goes to a UI that is off; making it costs a third of a second.
+        # The text of a plan is for the UI, which is off; producing it takes a third of a second.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.maxPlanStringLength": "100",
         "spark.sql.debug.maxToStringFields": "3",
@@ -74,7 +74,7 @@ def _tuning(master: str) -> dict[str, str]:
         tuning |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            # One JVM needs no heartbeat, and one that is due while the job stops holds it up for ten seconds.
+            # One JVM needs no heartbeat, and a heartbeat while the job stops delays it by ten seconds.
             "spark.executor.heartbeatInterval": "3600s",
             "spark.network.timeout": "7200s",
         }
@@ -98,7 +98,7 @@ def _correctness(master: str) -> dict[str, str]:
 
 
 def reading_settings() -> dict[str, str]:
-    """The part that can be set on a running session: what rows mean, and how the lake is read."""
+    """The settings among these that a running session accepts: how rows are interpreted, and how the lake is read."""
     return {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "false",
@@ -111,13 +111,13 @@ def reading_settings() -> dict[str, str]:
 
 
 def authentication_problem(master: str, conf: Mapping[str, object] | None = None) -> str | None:
-    """Spark makes the secret itself but for a standalone cluster, whose master and workers have it, too."""
+    """The problem if a standalone cluster lacks its secret, which master and workers share. Elsewhere Spark creates it itself."""
     chosen = _chosen(conf)
     if not master.startswith("spark://") or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
         return None
     return (
-        f"{master} is a standalone cluster, and {_SECRET} is not set: its executors are not distinguished from other "
-        f"programs. Start master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or "
+        f"{master} is a standalone cluster, and {_SECRET} is not set: other programs could pose as its executors. Start "
+        f"master and workers with {_AUTHENTICATE}=true and a secret, and set {_SECRET} in spark-defaults.conf or "
         f'in extra `conf` of connection spark_default. {{"{_AUTHENTICATE}": "false"}} turns it off, in a private network.'
     )
 

@@ -1,6 +1,6 @@
-"""What a read leaves in staging: rejected rows, and for every minute of the batch the counts that complete an attempt.
+"""The rows that a read writes to staging: rejected rows, repeated ids, and the counts of minutes that complete an attempt.
 
-Every staged row carries the attempt's number, so that a zombie driver or a second try can't mix with this one.
+Every staged row carries the attempt's number, so that rows of a zombie driver or of a second try cannot mix with these.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REPEATS_COLUMNS = {
     "first_create_time": "CHAR(36)",
 }
 _EPOCH = datetime(1970, 1, 1)
-_MOST_REPEATS = 100  # ids under several create_times that are named
+_MOST_REPEATS = 100  # ids with several create_times that are staged
 _ID_LENGTH = 100
 _KIND_LENGTH = 40
 _KINDS_A_MINUTE = 20
@@ -55,7 +55,7 @@ _CUT_CHARACTERS = 1_000_000  # of a payload that is larger
 
 
 def classified_rows(classified: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """What the rest of the job needs of each row: far less than the raw row, but for a rejected one."""
+    """The columns that the rest of the job needs: far less than the raw row, except for a rejected one."""
     is_counted, is_ignored, is_rejected = (F.col("fate") == fate for fate in (COUNTED, IGNORED, REJECTED))
     kind = F.when(is_ignored, F.substring("kind", 1, _KIND_LENGTH)).otherwise(F.when(is_counted, F.col("kind")))
     event_id = F.col(pipeline.event_id)
@@ -89,7 +89,7 @@ def rejects(rows: DataFrame) -> DataFrame:
 
 
 def repeats(rows: DataFrame) -> list[list]:
-    """Rows of etl.staged_repeats without attempt and number: the ids of the batch that stand under several create_times."""
+    """Rows of etl.staged_repeats without attempt and number: the ids of the batch that have several create_times."""
     digest = F.xxhash64("own_id")
     twice = rows.groupBy(digest.alias("digest")).count().where("count > 1").limit(_MOST_REPEATS).collect()
     if not twice:
@@ -108,13 +108,13 @@ def repeats(rows: DataFrame) -> list[list]:
 
 
 def count_minutes(rows: DataFrame, pipeline: Pipeline) -> list[Row]:
-    """One row per minute that has any: where its rows went, its checksum, its newest create_time (µs), and rows by field.
+    """One row per minute with rows: rows by fate, the checksum, the newest create_time (µs), and rows by field.
 
     `with_unknown` are rows that have undeclared fields.
     """
     ignored_kind = F.when(F.col("fate") == IGNORED, F.col("kind"))
     kind = [F.unix_seconds("minute").alias("minute_s"), "fate", ignored_kind.alias("kind")]
-    # By words of bits first, since few are different: a sum for each bit of each row took as long as reading its payload.
+    # By words of bits first, since few of them differ: a sum for each bit of each row took as long as reading the payload.
     by_words = rows.groupBy(*kind, *contract.words_of_bits(pipeline, key_of(pipeline))).agg(
         F.count(F.lit(1)).alias("rows"),
         F.sum("id_crc").alias("id_crc"),
@@ -205,5 +205,5 @@ def _epoch_seconds(minute: datetime) -> int:
 
 
 def _utc_text(microseconds: int | None) -> str | None:
-    # Numbers until here: a datetime that Spark hands over has passed through the machine's time zone.
+    # A number until here: Spark converts datetimes through the machine's time zone.
     return None if microseconds is None else str(_EPOCH + timedelta(microseconds=microseconds))

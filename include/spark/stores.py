@@ -1,4 +1,4 @@
-"""Settings for the stores of the connections: of the Cassandra connector, and of the JDBC driver."""
+"""Settings of the Cassandra connector and of the JDBC driver, from the stores' connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def lake_settings(lake: Endpoint) -> dict[str, str]:
-    """The connector's settings; extra `spark` of the connection adds any of its own (spark.cassandra.…)."""
+    """The connector's settings; extra `spark` of the connection adds others (spark.cassandra.…)."""
     extra = lake.extra
     settings = {
         "spark.cassandra.connection.host": lake.host,
@@ -24,7 +24,7 @@ def lake_settings(lake: Endpoint) -> dict[str, str]:
 
 
 def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
-    """The JDBC driver's properties; extra `jdbc` of the connection adds any of its own (a trust store, say)."""
+    """The JDBC driver's properties; extra `jdbc` of the connection adds others, such as a trust store."""
     given = {key: str(value) for key, value in (warehouse.extra.get("jdbc") or {}).items()}
     properties = {
         "driver": "com.mysql.cj.jdbc.Driver",
@@ -38,7 +38,7 @@ def jdbc_properties(warehouse: Endpoint) -> dict[str, str]:
 
 
 def _ssl_mode(warehouse: Endpoint) -> str:
-    """As the connection says; on loopback none, because a handshake in a cold JVM takes a third of a second."""
+    """The connection's mode; on loopback no TLS by default, because a handshake in a cold JVM takes a third of a second."""
     text = warehouse.extra.get("ssl_mode") or warehouse.extra.get("ssl-mode")
     if text:
         return str(text).upper()
@@ -48,7 +48,7 @@ def _ssl_mode(warehouse: Endpoint) -> str:
 
 
 def jdbc_url(warehouse: Endpoint) -> str:
-    """Where the job's JDBC driver finds the warehouse; without account and password."""
+    """The URL of the warehouse for the job's JDBC driver, without account and password."""
     host = f"[{warehouse.host}]" if ":" in warehouse.host else warehouse.host
     options = {
         "rewriteBatchedStatements": "true",

@@ -1,7 +1,7 @@
-"""What spark-submit needs for one attempt: the job, the stores' addresses and accounts, flags that make it fast.
+"""Prepares what spark-submit needs for one attempt: the job, the stores' addresses and accounts, flags that make it fast.
 
-Accounts go into the job's file, which only this user can read. Arguments and --conf are visible to everybody in `ps`, and a
-driver serves its properties to its executors, and without authentication to everybody who reaches its port.
+Accounts are written to the job's file, which only this user can read. Arguments and --conf are visible to everybody in `ps`,
+and a driver serves its properties to its executors and, without authentication, to everybody who reaches its port.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 APPLICATION = ROOT / "include" / "spark" / "run.py"
 _DRIVER_CODE = (ROOT / "include" / "spark", ROOT / "include" / "pipelines")
-# Up to here the C1 compiler alone is faster; beyond, C2 earns what it costs.
+# Up to this many rows the C1 compiler alone is faster; with more rows, C2 is worth its cost.
 SMALL_DELTA_ROWS = 60_000
-# Up to here one task reads everything: a second one would compile the same code once more, for few rows.
+# Up to this many rows one task reads everything: a second one would compile the same code again for few rows.
 ONE_TASK_ROWS = 12_000
 ONE_TASK_MINUTES = 2_000  # each is a request for every shard, whether it has rows or not
 _CONNECTOR = "spark.cassandra."
@@ -55,7 +55,7 @@ class Submission:
     application_args: list[str]
     job_file: Path
     driver_key: str | None
-    jars: str | None  # that have to travel to a cluster; None when the master is this machine
+    jars: str | None  # to send to a cluster; None if the master is this machine
     env_vars: dict[str, str]
     dir: Path = field(repr=False)
     lock: IO = field(repr=False)  # held while the submitting process lives: sweep() leaves the folder alone
@@ -72,7 +72,7 @@ def prepare(
 ) -> Submission:
     """Write properties and job into a private folder. `conf` (extra of spark_default) wins over defaults.
 
-    With `keep` it is a submission to a driver that stays, where the master is this machine. Raises SubmissionImpossible.
+    With `keep` it is a submission to a warm driver if the master is this machine. Raises SubmissionImpossible.
     """
     jars = spark_jars()
     if problem := authentication_problem(master, conf):
@@ -114,7 +114,7 @@ def prepare(
 
 
 def sweep() -> None:
-    """Remove the folders of tasks that were killed: they hold passwords, and nothing else removes them."""
+    """Remove the folders of killed tasks: they contain passwords, and nothing else removes them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*"):
         with contextlib.suppress(OSError):
             about = folder.lstat()
@@ -125,7 +125,7 @@ def sweep() -> None:
 
 
 def _locked(folder: Path) -> IO:
-    """The lock of the folder; the kernel lets go of it when its process ends. Raises BlockingIOError where one holds it."""
+    """Take the folder's lock, which the kernel releases when this process ends. Raises BlockingIOError if another has it."""
     lock = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,15 +136,15 @@ def _locked(folder: Path) -> IO:
 
 
 def _split(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """(settings of the connector, which it takes from a session too; all others)."""
+    """(the connector's settings, which it also reads from a session; all others)."""
     connector = {key: value for key, value in settings.items() if key.startswith(_CONNECTOR)}
     return connector, {key: value for key, value in settings.items() if key not in connector}
 
 
 def _driver_key(master: str, properties: Mapping[str, str], stores: Mapping[str, Mapping[str, str]]) -> str:
-    """Names a warm driver by all that it works with: settings, accounts, interpreter, and the code that it runs."""
+    """A name for a warm driver from everything that it depends on: settings, accounts, interpreter, and code."""
     digest = hashlib.sha256()
-    # A new archive only makes starting quicker.
+    # Without the archive: a new one only makes the start quicker.
     settings = {name: value.replace(f" {archive_flag()}", "") for name, value in properties.items()}
     for part in (
         master,

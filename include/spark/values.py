@@ -1,8 +1,8 @@
-"""Typed values out of texts: null where the text is empty or does not say one. Needs a session in UTC.
+"""Typed values from texts: null if the text is empty or not such a value. Needs a session in UTC.
 
-What a number and a time look like is defined once, in include/readings.py. Every helper cuts out what it can read before it
-casts: a cast of hostile text (a bid of 1e-2000000000) can take the whole job down. And each names its argument once, where
-it can: an expression that doubles at every level of nesting takes longer to compile than the rows to read.
+The patterns of numbers and times are defined once, in include/readings.py. Every helper extracts what it can read before it
+casts: a cast of hostile text (a bid of 1e-2000000000) can stop the whole job. Each helper uses its argument once if possible:
+an expression that doubles at every level of nesting takes longer to compile than the rows take to read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NUMBER = rf"^{_SPACE}({NUMBER}){_SPACE}\z"
 _IN_UTC = rf"^{_SPACE}({DATE_AND_TIME}){UTC}{_SPACE}\z"
 _WITH_OFFSET = rf"^{_SPACE}({DATE_AND_TIME}){OFFSET}{_SPACE}\z"
 FIRST_NUMBER = rf'^\s*\[?\s*"?{_SPACE}(?:{NUMBER}){_SPACE}(?:[,\]"]|\z)'
-# Of numbers those that may be seconds or milliseconds since 1970; microseconds are not read.
+# Numbers that may be seconds or milliseconds since 1970; microseconds are not read.
 _EPOCH = rf"(?!-|[+]?(?:[0-9]{{1,8}}|[0-9]{{15,}})(?:\.[0-9]*)?{_SPACE}\z){NUMBER}"
 TIME = rf"^{_SPACE}(?:{DATE_AND_TIME}(?:{OFFSET}|{UTC})|{_EPOCH}){_SPACE}\z"
 _FIRST_OF_LIST = r'^\s*\[?\s*"?([^,\]"]*)'
@@ -30,15 +30,15 @@ _FIRST, _LAST = f"{YEARS.start}-01-01 00:00:00Z", f"{YEARS[-1]}-12-31 23:59:59.9
 
 
 def trimmed(text: str) -> str:
-    """SQL for the text without the white space around it. For columns and fields: it is named four times."""
-    # btrim reads every character of the text, and substring counts them: bytes show of nearly every text that it needs
-    # neither, since it begins and ends with a visible character of ASCII.
+    """SQL for the text without the white space around it. For columns and fields only: the text occurs four times in it."""
+    # btrim and substring read every character of the text. Nearly every text needs neither, since its first and last bytes
+    # are visible ASCII characters.
     is_plain = f"{text} BETWEEN '!' AND '~' AND substring(binary({text}), -1, 1) BETWEEN X'21' AND X'7E'"
     return f"IF({is_plain}, {text}, btrim({text}, {literal(WHITE_SPACE)}))"
 
 
 def text(trimmed: str, null_words: Collection[str] = ()) -> str:
-    """SQL for what a trimmed text says, null where nothing is left. For columns: it is named twice."""
+    """SQL for a trimmed text, null if it is empty or a word for null. For columns only: the text occurs twice in it."""
     return f"IF({trimmed} IN ({', '.join(map(literal, ('', *null_words)))}), NULL, {trimmed})"
 
 
@@ -53,8 +53,9 @@ def amount(text: Column) -> Column:
 
 
 def does_not_read(name: str, pattern: str) -> str:
-    """SQL that is true where the text of that column is not written as a number or a time: FIRST_NUMBER or TIME. Nearly every
-    one has a quick test that spares it the pattern, so that odd ends of a date are not noticed here.
+    """SQL that is true if the text of that column is not a number or a time; `pattern` is FIRST_NUMBER or TIME.
+
+    A quick test spares nearly every text the pattern, so that an unusual end of a date is not noticed here.
     """
     is_date = f"substring({name}, 5, 1) = '-' AND substring({name}, 8, 1) = '-'"
     quick = is_date if pattern == TIME else f"bigint({name}) IS NOT NULL"
@@ -64,7 +65,7 @@ def does_not_read(name: str, pattern: str) -> str:
 
 def whole_number(text: Column) -> Column:
     """BIGINT of "258", "258.0" and "2.58e2"; null for a fraction, or a number beyond BIGINT."""
-    # Nearly every one has no more than its digits: the others read the text four times.
+    # Nearly every text consists of digits only: the other form reads the text four times.
     return F.coalesce(F.regexp_extract(text, _DIGITS, 1).cast("bigint"), _integer(amount(text)))
 
 
@@ -74,13 +75,13 @@ def _integer(number: Column) -> Column:
 
 
 def key(text: Column) -> Column:
-    """BIGINT of a key of a fact; 0, for unknown, where the text is not a positive whole number."""
+    """BIGINT of a key of a fact; 0, for unknown, if the text is not a positive whole number."""
     return F.greatest(F.coalesce(whole_number(text), F.lit(0)), F.lit(0))
 
 
 def instant(text: Column) -> Column:
     """The time of an ISO 8601 date and time, or of seconds or milliseconds since 1970. See in_range, and readings.instant."""
-    # Nearly every time is in UTC: the other two forms are looked for where this one is not.
+    # Nearly every time is in UTC: the other two forms are tried only if it is not.
     in_utc = F.regexp_extract(text, _IN_UTC, 1)
     return F.when(in_utc != "", _local(in_utc)).otherwise(F.coalesce(_with_offset(text), _since_1970(amount(text))))
 
@@ -97,24 +98,24 @@ def _local(text: Column) -> Column:
 
 
 def _since_1970(number: Column) -> Column:
-    # Cut first: the product of decimals is rounded.
+    # Truncated first, because the product of decimals is rounded.
     seconds, milliseconds = (F.call_function("floor", number, F.lit(places)) for places in (6, 3))
     micros = F.when(number < LAST_EPOCH, seconds * 1_000_000).otherwise(milliseconds * 1_000)
     return F.when((number >= FIRST_EPOCH) & (number < LAST_EPOCH * 1000), F.timestamp_micros(micros.cast("bigint")))
 
 
 def first_of_list(text: Column) -> Column:
-    """ "4" of "4,1,2,3,5" and of the JSON list [4, 1, 2]; a text without a list is itself. Spaces may be left."""
+    """ "4" of "4,1,2,3,5" and of the JSON list [4, 1, 2]; a text without a list stays as it is. Spaces may remain."""
     return F.regexp_extract(text, _FIRST_OF_LIST, 1)
 
 
 def time_of_uuid(uuid: Column) -> Column:
-    """The time inside a time-UUID, truncated to microseconds; null when it is none. See in_range."""
+    """The time inside a time-UUID, truncated to microseconds; null if the text is not one. See in_range."""
     high, mid, low = F.substring(uuid, 16, 3), F.substring(uuid, 10, 4), F.substring(uuid, 1, 8)
     steps = F.conv(F.concat(high, mid, low), 16, 10).cast("bigint") - F.lit(_UUID_EPOCH)
     return F.when(uuid.rlike(_TIME_UUID), F.timestamp_micros(F.call_function("div", steps, F.lit(10))))
 
 
 def in_range(time: Column) -> Column:
-    """The time, null outside 1970 to 2100: no warehouse column need take it. For columns: it is named three times."""
+    """The time, null outside 1970 to 2100, which every column holds. For columns only: the time occurs three times in it."""
     return F.when(time.between(F.lit(_FIRST).cast("timestamp"), F.lit(_LAST).cast("timestamp")), time)

@@ -1,4 +1,4 @@
-"""The warehouse as the job sees it: Spark appends what may be large, the driver inserts what is small and comes last."""
+"""The job's writes to the warehouse: Spark appends what may be large; the driver inserts the small rows that come last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROWS_A_PARAMETER, _CHARACTERS_A_PARAMETER = 1_000, 2_000_000  # a statement mus
 
 
 class Warehouse:
-    """A JDBC URL without secrets, and the driver's properties. Connects in the background while the lake is read."""
+    """Writes to the warehouse by JDBC. Connects in the background while the lake is read."""
 
     def __init__(self, spark: SparkSession, url: str, properties: Mapping[str, str]) -> None:
         self._jvm = spark._jvm
@@ -36,9 +36,9 @@ class Warehouse:
             self._connection.close()
 
     def append(self, frame: DataFrame, table: str) -> None:
-        """Write a frame; each partition is one transaction, and the primary key refuses what comes twice."""
+        """Write a frame; each partition is one transaction, and the primary key refuses repeated rows."""
         self._connected()
-        # Formatting timestamps is nearly half of what the JDBC driver does for an insert: as texts it takes a third less.
+        # Formatting timestamps is nearly half of the JDBC driver's work for an insert: texts make it a third faster.
         texts = [
             F.col(field.name).cast("string").alias(field.name) if field.dataType == TimestampType() else field.name
             for field in frame.schema
@@ -49,7 +49,7 @@ class Warehouse:
     def insert(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[object]]) -> None:
         """Insert rows in one transaction; `columns` gives each its SQL type, in order.
 
-        They travel as JSON, up to a thousand in one parameter: setting them one by one is a call into the JVM per value.
+        They are sent as JSON, up to a thousand in one parameter: setting them one by one takes a call into the JVM per value.
         """
         paths = ", ".join(f"{name} {kind} PATH '$[{i}]'" for i, (name, kind) in enumerate(columns.items()))
         names = ", ".join(columns)

@@ -1,14 +1,14 @@
 """A Spark driver that stays when its job is done, so that the next minute's job finds it warm.
 
-A driver that starts for each job spends most of a minute's time on starting: loading classes, interpreting code that it
-has not compiled yet. A warm one listens on a Unix socket in a folder that only its user can enter, takes one job after
-the other, and ends by itself: when it is idle, when it is old, when a job failed, or when the running job's task is
-gone. Requests and answers are lines of JSON:
+A driver that starts for each job spends most of a run's time on starting: it loads classes, and interprets code that it
+has not compiled yet. A warm driver listens on a Unix socket in a folder that only its user can enter, runs one job after
+the other, and ends by itself: when it is idle, when it is old, when a job failed, or when the running job's task has
+ended. Requests and answers are lines of JSON:
 
     → {"job": "/path/of/job.json"}    ← {"taken": true}   ← {"log": "a line for the task's log"} …   ← {"exit": 0}
 
-Its folder is named for everything that it was started with, the project's code included: whatever of that changes,
-a job finds no driver there, and starts one. This is the client; include/spark/listener.py is the driver's side.
+Its folder is named for everything that it was started with, including the project's code: if any of that changes, a job
+finds no driver there and starts one. This is the client; include/spark/listener.py is the driver's side.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-_START_SECONDS = 120  # until it listens; its session comes up while it already does
-SOCKET, OUTPUT, PID, STARTING = "socket", "output", "pid", "starting"  # what is in its folder
-_LONGEST_PATH = 100  # bytes; the kernel takes 107 for a Unix socket
+_START_SECONDS = 120  # until it listens; its session starts afterwards
+SOCKET, OUTPUT, PID, STARTING = "socket", "output", "pid", "starting"  # files in its folder
+_LONGEST_PATH = 100  # bytes; the kernel accepts 107 for a Unix socket
 _SHOWN_OUTPUT = 4_000  # characters of the JVM's output
 
 
@@ -38,7 +38,7 @@ class DriverEnded(RuntimeError):
 
 
 def folder_of(key: str) -> Path:
-    """Where a driver of that key lives; private to this user."""
+    """The folder of the driver with that key; private to this user."""
     return _home() / key
 
 
@@ -54,7 +54,7 @@ class WarmDriver:
         self._command = list(command)
         self._environment = {**environment, "SPARK_LOCAL_DIRS": str(self._folder)}
         self._started: subprocess.Popen | None = None
-        self._line: socket.socket | None = None
+        self._socket: socket.socket | None = None
 
     def __enter__(self) -> WarmDriver:
         return self
@@ -62,47 +62,47 @@ class WarmDriver:
     def __exit__(self, *_: object) -> None:
         self.disconnect()
 
-    def run(self, job: Path, say: Callable[[str], None]) -> int:
-        """Have the job done; `say` gets each line for the log. Returns its exit status, or raises DriverEnded."""
+    def run(self, job: Path, log_line: Callable[[str], None]) -> int:
+        """Run the job; `log_line` gets each line for the log. Returns its exit status, or raises DriverEnded."""
         while True:
-            self._call()
+            self._connect()
             output_before = 0 if self._started else self._output_size()
-            answers = self._ask(job)
+            answers = self._send(job)
             if next(answers, None) is not None:
                 break
             if self._started:
                 raise DriverEnded(self._last_output("before it took the job", output_before))
-            self.disconnect()  # it was about to leave and never took the job: call the next one
+            self.disconnect()  # it was ending and never took the job: connect to the next one
             time.sleep(0.1)
         for answer in answers:
             if "log" in answer:
-                say(answer["log"])
+                log_line(answer["log"])
             if "exit" in answer:
                 for line in self._output_since(output_before):
-                    say(line)
+                    log_line(line)
                 return answer["exit"]
         raise DriverEnded(self._last_output("while it worked", output_before))
 
     def disconnect(self) -> None:
-        """Disconnect from the driver; one that runs our job ends."""
-        if self._line is not None:
+        """Disconnect from the driver, which ends if it runs the job of this client."""
+        if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._line.shutdown(socket.SHUT_RDWR)
-            self._line.close()
-            self._line = None
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()
+            self._socket = None
 
     def end(self) -> None:
-        """Disconnect, and end a driver that has only just been started."""
+        """Disconnect, and end the driver if this client started it."""
         self.disconnect()
         if self._started and self._started.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._started.pid, signal.SIGTERM)
 
-    def _call(self) -> None:
-        """A connection to the driver, which is started if none answers."""
-        with _locked(self._folder):  # of two that find none, one starts it
-            self._line = _connected(self._folder)
-            if self._line is None:
+    def _connect(self) -> None:
+        """Connect to the driver; start it if none answers."""
+        with _locked(self._folder):  # of two clients that find no driver, one starts it
+            self._socket = _connected(self._folder)
+            if self._socket is None:
                 sweep()
                 self._start()
 
@@ -120,7 +120,7 @@ class WarmDriver:
             )
         (self._folder / PID).write_text(str(self._started.pid))
         deadline = time.monotonic() + _START_SECONDS
-        while (line := _connected(self._folder)) is None:
+        while (connected := _connected(self._folder)) is None:
             if self._started.poll() is not None:
                 raise DriverEnded(self._last_output("while it was starting", 0))
             if time.monotonic() > deadline:
@@ -129,14 +129,14 @@ class WarmDriver:
                     self._last_output(f"while it was starting: it did not listen within {_START_SECONDS} s", 0)
                 )
             time.sleep(0.05)
-        self._line = line
+        self._socket = connected
 
-    def _ask(self, job: Path) -> Iterator[dict]:
-        """The answers, until the driver hangs up."""
-        with contextlib.suppress(ConnectionError), self._line.makefile("rw", encoding="utf-8") as talk:
-            talk.write(json.dumps({"job": str(job)}) + "\n")
-            talk.flush()
-            for answer in talk:
+    def _send(self, job: Path) -> Iterator[dict]:
+        """Send the job; yields the answers until the driver disconnects."""
+        with contextlib.suppress(ConnectionError), self._socket.makefile("rw", encoding="utf-8") as stream:
+            stream.write(json.dumps({"job": str(job)}) + "\n")
+            stream.flush()
+            for answer in stream:
                 yield json.loads(answer)
 
     def _output_size(self) -> int:
@@ -145,7 +145,7 @@ class WarmDriver:
         return 0
 
     def _output_since(self, position: int) -> list[str]:
-        """What the JVM itself has printed since then."""
+        """The lines that the JVM itself has printed since then."""
         with contextlib.suppress(OSError), (self._folder / OUTPUT).open("rb") as output:
             output.seek(position)
             return output.read().decode(errors="replace")[-_SHOWN_OUTPUT:].splitlines()
@@ -158,14 +158,14 @@ class WarmDriver:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """The folder, made if it is missing, with its lock."""
+    """Create the folder if it is missing, and hold its lock."""
     while True:
         try:
             _make_private(folder.parent)
             _make_private(folder)
             lock = (folder / STARTING).open("w")
         except FileNotFoundError:
-            continue  # another start swept the folder before it had a lock
+            continue  # another client removed the folder before it had a lock
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if _is_lock_of(folder, lock):
@@ -174,7 +174,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _is_lock_of(folder: Path, lock: TextIO) -> bool:
-    """False for the file of a folder that was swept after the file was opened: nobody else sees that lock."""
+    """Whether the lock is still the folder's. If the folder was removed since the file was opened, nobody else sees the lock."""
     try:
         return os.path.samestat((folder / STARTING).stat(), os.fstat(lock.fileno()))
     except FileNotFoundError:
@@ -184,33 +184,36 @@ def _is_lock_of(folder: Path, lock: TextIO) -> bool:
 def _make_private(folder: Path) -> None:
     if len(os.fsencode(folder / SOCKET)) > _LONGEST_PATH:
         raise DriverEnded(
-            f"It cannot be started: {folder} is too long a path for a socket. Set TMPDIR to a shorter one."
+            f"The Spark driver cannot be started: the path {folder} is too long for a socket. Set TMPDIR to a shorter one."
         )
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise DriverEnded(
-            f"It cannot be started: {folder} belongs to another user. Remove it, or set TMPDIR to another folder."
+            f"The Spark driver cannot be started: {folder} belongs to another user. Remove it, or set TMPDIR to another "
+            "folder."
         )
 
 
 def _connected(folder: Path, *, close: bool = False) -> socket.socket | None:
     """A connection to the driver that listens in that folder, or None."""
-    line = socket.socket(socket.AF_UNIX)
+    connected = socket.socket(socket.AF_UNIX)
     try:
-        line.connect(str(folder / SOCKET))
+        connected.connect(str(folder / SOCKET))
     except OSError:
-        line.close()
+        connected.close()
         return None
     if close:
-        line.close()
-    return line
+        connected.close()
+    return connected
 
 
 def sweep() -> None:
-    """Remove what drivers that were killed have left behind."""
+    """Remove the folders of drivers that were killed."""
     for folder in _folders(_home()):
         with contextlib.suppress(OSError), (folder / STARTING).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not one that is being started, ours included
+            fcntl.flock(
+                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # not a driver that is being started, including this client's
             if _is_lock_of(folder, lock) and _connected(folder, close=True) is None:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,8 +1,8 @@
 """The class archive that halves the start of a Spark job: `python -m include.spark.warm_start`.
 
-One job without stores goes through the same code as a real one, and every class of the connector and of the JDBC
-driver is loaded by name; the JVM then writes down what it has loaded. A job that finds no archive runs without.
-Making it takes most of a minute of CPU, so it stays until Java or a jar changes.
+A job without stores runs the same code as a real one, and loads every class of the connector and of the JDBC driver by
+name; the JVM then writes the loaded classes to the archive. A job that finds no archive runs without one. Creating it takes
+most of a minute of CPU, so it is kept until Java or a jar changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from include.spark import installation, jvm, settings
 
 
 def make_archives() -> Iterator[tuple[Path, float]]:
-    """Make both archives, yielding each with its seconds; the old one is replaced at the end, in one step."""
+    """Create both archives and yield each with its seconds; each replaces the old one at the end, in one step."""
     archive, launcher = installation.archive(), installation.launcher_archive()
     archive.parent.mkdir(parents=True, exist_ok=True)
     made_of = source()
@@ -32,7 +32,7 @@ def make_archives() -> Iterator[tuple[Path, float]]:
 
 
 def are_current() -> bool:
-    """Whether both archives are there, made by this Java of these jars: no JVM takes them for others."""
+    """Whether both archives exist and were made by this Java from these jars: no JVM uses them with others."""
     files = (installation.archive(), installation.launcher_archive(), _source_file())
     return all(file.is_file() for file in files) and _source_file().read_text(encoding="utf-8") == source()
 
@@ -57,7 +57,7 @@ def _replaced(archive: Path, run) -> float:
         run(new, Path(folder))
         if not new.is_file():
             raise installation.SubmissionImpossible(
-                f"The JVM wrote no archive to {new}. It adds to one of its own: make that with `java -Xshare:dump`."
+                f"The JVM wrote no archive to {new}. It needs its own base archive: create that with `java -Xshare:dump`."
             )
         new.replace(archive)
     return time.monotonic() - started
@@ -115,7 +115,7 @@ def load(jars: Sequence[str]) -> None:
 
 
 def _few_rows(spark, pipeline):
-    """A row that says nothing, as the lake would give it; made in the JVM, without a Python worker."""
+    """Rows with an empty payload, as the lake would return them; made in the JVM, without a Python worker."""
     from include.spark import lake
 
     values = {
@@ -143,7 +143,7 @@ def _class_names(jars: Sequence[str]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Make the archives that are missing or outdated, and say what they are; 1 with the reason when that is impossible."""
+    """Create the archives if they are missing or outdated, and print them; prints the reason and returns 1 if it cannot."""
     if sys.argv[1:2] == ["--load"]:
         load(sys.argv[2:])
         return 0

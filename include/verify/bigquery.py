@@ -1,7 +1,7 @@
-"""The hours in BigQuery against the counts of the lakehouse: the view must show the newest loaded count of each hour.
+"""Compares the hours in BigQuery with the counts of the lakehouse: the view must show the newest loaded count of each hour.
 
-An hour is read from etl.lakehouse_hours, then from the view, then from etl.lakehouse_hours again where they differ: a load in
-between makes it no difference. It needs BigQuery's client, and is imported only where BigQuery is on.
+An hour is read from etl.lakehouse_hours, then from the view, and, if they differ, from etl.lakehouse_hours again, so that a
+load in between is not reported. This needs BigQuery's client, and is imported only if BigQuery is on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PURPOSES = {
 
 
 class BigQueryCheck:
-    """Of one pipeline. `hours` says afterwards how many were compared."""
+    """The check of one pipeline. Afterwards `hours` is the number of hours that were compared."""
 
     def __init__(self, pipeline: Pipeline, conn) -> None:
         self._pipeline, self._conn = pipeline, conn
@@ -41,7 +41,7 @@ class BigQueryCheck:
         return f"{tables.view(self._pipeline)}: {self.hours:,} hours of BigQuery were compared with the lakehouse's counts."
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
-        """What differs in the hours from `start` until before `end`, or in all. Raises BigQueryError."""
+        """Differences in the hours from `start` to `end` (excluded), or in all hours. Raises BigQueryError."""
         known, shown = self._counted(start, end), self._shown(start, end)
         if shown is None and (loaded := [hour for hour, row in known.items() if not row["to_load"]]):
             remedy = f"the next run of {self._pipeline.name}_lakehouse creates it and loads all hours"
@@ -75,7 +75,7 @@ class BigQueryCheck:
         return {row["hour"]: row for row in records}
 
     def _shown(self, start: datetime | None, end: datetime | None) -> dict[datetime, dict] | None:
-        """What the view shows of each hour, or None if the view or its table is missing. Raises BigQueryError."""
+        """The counts that the view shows by hour; None if the view or its table is missing. Raises BigQueryError."""
         with tables.failures_named():
             from google.api_core.exceptions import NotFound
             from google.cloud.bigquery import QueryJobConfig, ScalarQueryParameter

@@ -5,6 +5,6 @@ WHERE pipeline = %(pipeline)s AND counted_change IS NOT NULL AND hour >= COALESC
   AND (%(end)s IS NULL OR hour < %(end)s);
 
 -- name: shown
--- BigQuery: what the view shows of each hour: one row per hour.
+-- BigQuery: the hours that the view shows, one row per hour.
 SELECT DATETIME(hour) AS hour, {{ names | join(", ") }} FROM `{{ view }}`
 WHERE TRUE {%- for sign, name, _ in within %} AND hour {{ sign }} @{{ name }}{% endfor %};

@@ -1,4 +1,4 @@
-"""What one read of a minute found: a decision without a store. A difference is only a suspicion; see minutes.py."""
+"""Decides what one comparison of a minute shows, without a store. A difference is only a suspicion; see minutes.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PURPOSES = {
     "vanished_rows": "The lake no longer has all the rows that were read.",
     "other_rows": "The lake has as many rows as were read, but not the same ones.",
     MinuteState.UNREADABLE: "The lake has a partition of the minute that cannot be read. Everything else was verified.",
-    MinuteState.PENDING: "Not yet read, or written again since: the next runs take them.",
+    MinuteState.PENDING: "Not yet read, or written again since: the next runs read them.",
     MinuteState.OPEN: "Not over yet: events are still being written.",
     MinuteState.HELD: "Held by a gate: what was published before stays.",
 }
@@ -57,11 +57,11 @@ class Known:
 
     @property
     def mark(self) -> tuple:
-        """Differs after any touch, poll, merge or hold."""
+        """A value that changes with any touch, poll, merge or hold."""
         return (self.state, self.attempt, self.seen, self.touched)
 
     def agrees(self, in_lake: tuple[int, int]) -> bool:
-        """Whether the last read found just these rows. A minute without rows was not read, and need not be."""
+        """Whether the last read found exactly these rows. A minute without rows need not have been read."""
         if self.read is None:
             return in_lake == (0, 0) and self.touched is None and self.seen is None
         return in_lake == self.read
@@ -69,7 +69,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One read of a minute: what was known, what the lake held (None: not counted), and the lake's clock afterwards."""
+    """One comparison of a minute: what was known, the lake's rows (None: not counted), and the lake's clock afterwards."""
 
     minute: datetime
     state: MinuteState
@@ -79,8 +79,8 @@ class Comparison:
     unreadable: tuple[int, str] | None = None  # the shard that cannot be read, and why
 
     @property
-    def settles(self) -> bool:
-        """Whether a later comparison may find something else that matters."""
+    def may_change(self) -> bool:
+        """Whether a later comparison may have another result that matters."""
         differs = self.in_lake is not None and not self.known.agrees(self.in_lake)
         return differs and self.state in (MinuteState.DIFFERENT, MinuteState.PENDING)
 
@@ -88,7 +88,7 @@ class Comparison:
 def classify(
     known: Known, in_lake: tuple[int, int] | None, *, is_open: bool, is_closed: bool, is_unreadable: bool
 ) -> MinuteState:
-    """What to make of a minute. The open minute, pending and held ones are never different."""
+    """The state of a minute. Open, pending and held minutes are never different."""
     if is_closed or known.state == "closed":
         return MinuteState.CLOSED
     if known.state == "held" and not known.waits:
@@ -113,7 +113,7 @@ def kind_of(known: Known, in_lake: tuple[int, int]) -> str:
 
 
 def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
-    """From a row of the ledger, or None, and the change log's last touch of the minute, or None."""
+    """A minute from its row of the ledger, or None, and its last touch in the change log, or None."""
     touched = str(touched) if touched else None
     if row is None:
         return Known(touched=touched, day_is_due=day_is_due)
@@ -133,7 +133,7 @@ def known_of(row: dict | None, touched: object, day_is_due: bool) -> Known:
 
 
 def finding_of(pipeline: Pipeline, comparison: Comparison) -> Finding:
-    """What to say of a minute that is not the same."""
+    """The finding for a minute that is not the same."""
     known, name = comparison.known, pipeline.name
     if comparison.state is MinuteState.UNREADABLE and comparison.unreadable:
         shard, why = comparison.unreadable

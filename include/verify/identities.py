@@ -1,6 +1,6 @@
 """Finds ids with more than one create_time: they count as two events, although the producer meant one.
 
-Twelve bytes an event: a month of a shop fits into memory.
+It keeps twelve bytes for each event, so that a month of a shop fits into memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BUCKETS = 256
 
 
 class Identities:
-    """The ids that were read, each with its minute. Add an event once."""
+    """The ids that were read, each with its minute. Add each event once."""
 
     def __init__(self) -> None:
         self._ids = [array("Q") for _ in range(_BUCKETS)]
@@ -38,7 +38,7 @@ class Identities:
         self._minutes[digest % _BUCKETS].append((minute - _EPOCH) // MINUTE)
 
     def _twice(self) -> tuple[set[int], set[datetime]]:
-        """The digests that came more than once, and all their minutes."""
+        """The digests that occur more than once, and all their minutes."""
         digests, minutes = set(), set()
         for ids, of_minute in zip(self._ids, self._minutes, strict=True):
             seen: set[int] = set()
@@ -50,7 +50,7 @@ class Identities:
     def findings(
         self, session: Session, pipeline: Pipeline, unreadable: Collection[tuple[datetime, int]] = ()
     ) -> Iterator[Finding]:
-        """Each such id once more from the lake, with its create_times, but of partitions that are `unreadable`."""
+        """Reads each such id from the lake again, with its create_times; leaves out `unreadable` partitions."""
         query = session.prepare(
             f"SELECT {pipeline.event_id}, create_time FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?"
         )

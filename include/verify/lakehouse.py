@@ -1,7 +1,7 @@
-"""The lakehouse against the ledger and the fact: events of every minute, counts of every hour, and the files of both.
+"""Compares the lakehouse with the ledger and the fact: events of every minute, counts of every hour, and the files of both.
 
-A minute is read from the ledger, then from the table, then from the ledger again where they differ: an export or a merge in
-between makes it no difference. It needs the lakehouse's packages, and is imported only where the lakehouse is on.
+A minute is read from the ledger, then from the table, and, if they differ, from the ledger again, so that an export or a
+merge in between is not reported. This needs the lakehouse's packages, and is imported only if the lakehouse is on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_TABLE, LOST_FILE, OTHER_EVENTS, UNKNOWN = (
 HOUR_DIFFERS, COUNT_DIFFERS, HOUR_FILE = "lakehouse_hour", "lakehouse_count", "lakehouse_hour_file"
 DUE, SKIPPED, CLOSED = "lakehouse_due", "lakehouse_skipped", "lakehouse_closed"
 HOUR_DUE, HOUR_WAITS = "lakehouse_hour_due", "lakehouse_hour_waits"
-APART = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # neither right nor wrong
+APART = frozenset({DUE, SKIPPED, CLOSED, HOUR_DUE, HOUR_WAITS})  # listed separately, not differences
 PURPOSES = {
     NO_TABLE: "The catalog has no such table.",
     LOST_FILE: "A data file of the lakehouse is missing.",
@@ -48,7 +48,7 @@ PURPOSES = {
 
 
 class LakehouseCheck:
-    """Of one pipeline. `minutes` and `hours` say afterwards how many were compared."""
+    """The check of one pipeline. Afterwards `minutes` and `hours` are the numbers that were compared."""
 
     def __init__(self, pipeline: Pipeline, conn) -> None:
         self._pipeline, self._conn = pipeline, conn
@@ -56,7 +56,7 @@ class LakehouseCheck:
         self.minutes = self.hours = 0
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
-        """What differs in the minutes and hours from `start` until before `end`, or in all. Reads only."""
+        """Differences in the minutes and hours from `start` to `end` (excluded), or in all. It only reads."""
         table = tables.existing(self._pipeline)
         if table is None:
             yield Finding(
@@ -65,7 +65,7 @@ class LakehouseCheck:
                 self._pipeline.lakehouse.table,
                 {"tables": 1},
                 {"tables": 0},
-                f"the next run of {self._pipeline.name}_lakehouse makes it and writes all events",
+                f"the next run of {self._pipeline.name}_lakehouse creates it and writes all events",
             )
             return
         lost = [
@@ -149,7 +149,7 @@ class LakehouseCheck:
         return {row["minute"]: row for row in records}
 
     def _in_table(self, table, start: datetime, end: datetime, lost: set[datetime]) -> dict[datetime, tuple[int, int]]:
-        """Rows and the sum of the CRC-32 of their ids by minute, hour by hour around those whose files are lost."""
+        """Rows and the sum of the CRC-32 of their ids by minute, hour by hour; hours with lost files are left out."""
         table.refresh()
         own_id = self._pipeline.event_id
         counts: dict[datetime, list[int]] = defaultdict(lambda: [0, 0])
@@ -170,7 +170,7 @@ class LakehouseCheck:
         hours = sorted({*known, *(row["hour"] for row in of_fact)})
         for first in range(0, len(hours), hourly.MOST_HOURS):
             some = hours[first : first + hourly.MOST_HOURS]
-            comparison = hourly.compared(self._conn, self._pipeline, some, only_read=True)
+            comparison = hourly.compare(self._conn, self._pipeline, some, only_read=True)
             counted = {
                 hour: known[hour]["counted_change"] for hour in some if hour in known and not known[hour]["to_count"]
             }
@@ -187,9 +187,9 @@ class LakehouseCheck:
                     yield Finding(HOUR_FILE, hour, place, published, files.get(hour, {}), self._again_hour(hour))
 
     def _of_hour(self, hour: datetime) -> Iterator[Finding]:
-        """A second comparison, by itself, of an hour that differs or is not counted."""
+        """Compares an hour that differs or is not counted a second time, by itself."""
         [row] = self._rows(sql("counts"), start=hour, end=hour + HOUR) or [None]
-        comparison = hourly.compared(self._conn, self._pipeline, [hour], only_read=True)
+        comparison = hourly.compare(self._conn, self._pipeline, [hour], only_read=True)
         of_fact, of_table, published = self._figures(comparison, hour)
         place = self._pipeline.lakehouse.table
         counts = json.loads(row["counts"]) if row and row["counts"] else {}
@@ -203,7 +203,7 @@ class LakehouseCheck:
             yield Finding(COUNT_DIFFERS, hour, "etl.lakehouse_hours", published, counts, self._again_hour(hour))
 
     def _figures(self, comparison: hourly.Comparison, hour: datetime) -> Iterator[hourly.Figures]:
-        """Of the fact and of the table as they are compared, and what is published."""
+        """The figures of the fact and of the table, as they are compared, and the published ones."""
         for figures in (comparison.of_fact, comparison.of_table, comparison.published):
             yield figures.get(hour, self._none)
 

@@ -1,10 +1,10 @@
-"""Minutes of the lake against the ledger, beside a running pipeline: it only reads both stores.
+"""Compares minutes of the lake with the ledger while the pipeline runs; it only reads both stores.
 
-Ledger and lake have no common snapshot. A comparison reads the ledger and the change log, then counts the lake, then reads
-both again where they differ. A difference that is found is only a suspicion: an event may be written whose touch is on
-its way, or a batch may just merge. It counts when a comparison at least the settle time later finds the minute different
-again and neither touched nor merged in between: whatever was in the lake at the first one has been touched by then,
-and such a touch would show.
+Ledger and lake have no common snapshot. A comparison reads the ledger and the change log, then counts the lake, and reads
+ledger and change log again for minutes that differ. A difference is only a suspicion at first: an event may be written
+whose touch follows, or a batch may be merging. It is reported if a comparison at least the settle time later finds the
+minute different again, and neither touched nor merged in between: by then, everything that the first comparison saw in the
+lake has been touched, and such a touch would show.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 CHUNK = 240  # minutes of one comparison
-POLL = 2.0  # seconds between reads of minutes that are waited for
+POLL = 2.0  # seconds between comparisons of minutes that verify waits for
 
 
 class Minutes:
-    """Reads minutes of one pipeline. A minute that is open at the start stays open for it."""
+    """Compares minutes of one pipeline. A minute that is open at the start counts as open to the end."""
 
     def __init__(self, pipeline: Pipeline, lake_session, conn) -> None:
         self._pipeline, self._lake, self._conn = pipeline, lake_session, conn
@@ -55,7 +55,7 @@ class Minutes:
         return sorted(minutes)
 
     def contributions(self, start: datetime, end: datetime) -> int:
-        """Stored contributions of the minutes from `start` until before `end`."""
+        """Stored contributions of the minutes from `start` to `end` (excluded)."""
         return sum(
             self._column(sql("contributions", table=table), start=start, end=end)[0]
             for table in self._pipeline.contribution_tables
@@ -67,7 +67,7 @@ class Minutes:
         earlier: Mapping[datetime, Comparison] | None = None,
         on_row: Callable[[datetime, str], object] | None = None,
     ) -> dict[datetime, Comparison]:
-        """A read of each minute. With `earlier` reads, the lake is counted only if that could decide something."""
+        """Compare each minute. With `earlier` comparisons, the lake is counted only if that could decide something."""
         minutes = sorted(minutes)
         before, clock = self._known(minutes), change_log.clock(self._lake)
         wanted = [
@@ -77,11 +77,11 @@ class Minutes:
         ]
         unreadable: dict[datetime, tuple[int, str]] = {}
 
-        def note(minute: datetime, shard: int, error: Exception) -> None:
+        def add_unreadable(minute: datetime, shard: int, error: Exception) -> None:
             self.unreadable.add((minute, shard))
             unreadable.setdefault(minute, (shard, str(explain(error, endpoint(LAKE_READER)))))
 
-        in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row, note)
+        in_lake = counts.minute_counts(self._lake, self._pipeline, wanted, on_row, add_unreadable)
         clock = change_log.clock(self._lake)
         after = before | self._known(
             [
@@ -101,7 +101,7 @@ class Minutes:
                 is_unreadable=minute in unreadable,
             )
             if state is MinuteState.DIFFERENT and known.mark != before[minute].mark:
-                state = MinuteState.PENDING  # it was counted for another read than this: evidence of nothing
+                state = MinuteState.PENDING  # it changed while it was counted: no evidence
             if counted is None and earlier and minute in earlier:
                 counted = earlier[minute].in_lake
             comparisons[minute] = Comparison(minute, state, known, counted, clock, unreadable.get(minute))
@@ -110,9 +110,9 @@ class Minutes:
     def settled(
         self, unsettled: Mapping[datetime, Comparison], patience: float, poll: float = POLL
     ) -> Iterator[Comparison]:
-        """The last read of each of these minutes. `different` are those that stayed so; the others may be pending yet.
+        """The last comparison of each of these minutes. `different` ones stayed different; others may still be pending.
 
-        Waits up to `patience` seconds for pending ones to be merged, and once the settle time for those that differ.
+        Waits up to `patience` seconds for pending minutes to be merged, and once the settle time for those that differ.
         """
         left, started = dict(unsettled), time.monotonic()
         title = f"{self._pipeline.name}: waiting for {len(left):,} minutes to be merged, or to differ again"
@@ -147,7 +147,7 @@ class Minutes:
                 confirmed = (
                     _is_suspect(comparison) and _is_suspect(earlier) and comparison.known.mark == earlier.known.mark
                 )
-                if confirmed or not comparison.settles or is_last:
+                if confirmed or not comparison.may_change or is_last:
                     del left[minute]
                     yield (
                         comparison
@@ -158,7 +158,7 @@ class Minutes:
                     left[minute] = comparison
 
     def _known(self, minutes: list[datetime]) -> dict[datetime, Known]:
-        """Cursors, ledger, change log, in this order: a poll or a touch in between looks like one that is to come."""
+        """Read cursors, ledger and change log, in this order: a poll or a touch in between then looks like a later one."""
         if not minutes:
             return {}
         cursors = ledger.read_cursors(self._conn, self._pipeline)
@@ -187,7 +187,7 @@ def chunks(minutes: list[datetime]) -> Iterator[list[datetime]]:
 
 
 def _runs_of_days(minutes: list[datetime]) -> Iterator[tuple[datetime, datetime]]:
-    """First and last minute of each day among them: one range of the ledger a day, whatever lies between the days."""
+    """The first and last minute of each day among these: one range of the ledger for each day."""
     first = last = minutes[0]
     for minute in minutes[1:]:
         if minute.date() != first.date():

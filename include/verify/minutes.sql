@@ -1,4 +1,4 @@
-{# Tables of contributions are of one pipeline. #}
+{# A table of contributions belongs to one pipeline. #}
 {% macro of_pipeline() %}
 {% if table in ("etl.minute_ledger", "etl.rejected_events") %}pipeline = %(pipeline)s{% else %}TRUE{% endif %}
 {% endmacro %}

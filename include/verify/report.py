@@ -1,4 +1,4 @@
-"""The report of verify: the differences, what is listed apart and why, and the totals; as text or JSON."""
+"""The report of verify: the differences, findings that are listed separately, and the totals; as text or JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to report. `expected` and `found` hold what differs by name; empty: there is no such row."""
+    """One finding. `expected` and `found` hold the values that differ, by name; empty: there is no such row."""
 
     kind: str
     minute: datetime | None
@@ -29,7 +29,7 @@ class Finding:
     def __str__(self) -> str:
         at = f"{self.minute:%Y-%m-%d %H:%M}  " if self.minute else ""
         compared = f"expected {_values(self.expected)}, found {_values(self.found)}"
-        if self.expected == self.found:  # of a minute that is apart
+        if self.expected == self.found:  # a minute that is listed separately
             compared = f"{_values(self.found)}, as expected so far"
         return f"{at}{self.where}: {compared}\n  {self.remedy}"
 
@@ -44,7 +44,7 @@ class Finding:
 
 
 class Findings:
-    """All findings by kind: how many, and the first `lines` of each, so that memory is bounded."""
+    """All findings by kind: their number, and the first `lines` of each, so that memory is bounded."""
 
     def __init__(self, lines: int) -> None:
         self._lines = lines
@@ -85,7 +85,7 @@ class Findings:
 
 @dataclass
 class PipelineReport:
-    """Of one pipeline. What is listed apart is not a difference: it cannot be decided yet, or any more."""
+    """The report of one pipeline. `apart` are not differences: they cannot be decided yet, or any longer."""
 
     pipeline: str
     span: str
@@ -111,7 +111,7 @@ class PipelineReport:
 
 @dataclass
 class Report:
-    """Of all verified pipelines; str() is for people."""
+    """The reports of all verified pipelines; str() is for people."""
 
     pipelines: list[PipelineReport]
 
@@ -153,7 +153,7 @@ class Report:
 
 
 def again(pipeline: str, minute: datetime | None, last: datetime | None = None, *, shrink: bool = False) -> str:
-    """What to start so that a minute, or all from `minute` to `last`, are read again."""
+    """The remedy that has a minute, or all minutes from `minute` to `last`, read again."""
     if minute is None:
         return f"trigger {pipeline}_minute with `from` and `to`"
     end = (last or minute) + MINUTE
@@ -163,7 +163,7 @@ def again(pipeline: str, minute: datetime | None, last: datetime | None = None, 
 
 
 def trigger(dag_id: str, start: datetime, end: datetime, **parameters: bool) -> str:
-    """The run of a DAG that takes the minutes from `start` until before `end`."""
+    """The remedy that runs a DAG for the minutes from `start` to `end` (excluded)."""
     conf = {"from": f"{start:%Y-%m-%dT%H:%M}Z", "to": f"{end:%Y-%m-%dT%H:%M}Z", **parameters}
     return f"trigger {dag_id} with {json.dumps(conf)}"
 

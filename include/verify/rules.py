@@ -1,6 +1,6 @@
-"""Consistency rules of the warehouse: SQL files in include/sql/<folder>/verify, each a SELECT of what breaks a rule.
+"""Consistency rules of the warehouse: SQL files in include/sql/<folder>/verify, each a SELECT of the rows that break a rule.
 
-One SELECT sees one snapshot, and a merge publishes in one transaction: so these need no second read, whatever runs.
+One SELECT sees one snapshot, and a merge publishes in one transaction: these need no second read, even while merges run.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class InvalidRule(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """A file of verify/. Columns expected_x and found_x are compared; the others say where, `minute` among them,
-    and `last_minute` where reading that one again is not enough.
+    """A file of verify/. Columns expected_x and found_x are compared; the others say where. `minute` is one of them, and so is
+    `last_minute` if reading `minute` again is not enough.
 
-    minutes_*: SELECT of the minutes from `start` until before `end`. facts_*: a SELECT of where the slice of keys after
-    `after` ends, then one of the facts in it. total_*: one number.
+    minutes_*: SELECT of the minutes from `start` to `end` (excluded). facts_*: a SELECT of the end of the slice of keys
+    after `after`, then one of the facts in it. total_*: one number.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Rule:
         differing = [name for name in names if expected[name] != actual[name]] or names
         where = " ".join([self.table, *(f"{name}={value}" for name, value in row.items())])
         remedy = self.remedy.replace("{again}", again(pipeline.name, minute, last))
-        return Finding(self.name, minute, where, _there(expected, differing), _there(actual, differing), remedy)
+        return Finding(self.name, minute, where, _differing(expected, differing), _differing(actual, differing), remedy)
 
 
 def rules(pipeline: Pipeline, kind: str) -> list[Rule]:
@@ -55,7 +55,7 @@ def rules(pipeline: Pipeline, kind: str) -> list[Rule]:
 
 
 def broken_minutes(conn, pipeline: Pipeline, start: datetime, end: datetime) -> Iterator[tuple[Finding, Rule]]:
-    """What differs inside the warehouse in the minutes from `start` until before `end`."""
+    """Differences inside the warehouse in the minutes from `start` to `end` (excluded)."""
     binds = {"pipeline": pipeline.name, "start": start, "end": end}
     for rule in rules(pipeline, "minutes"):
         for row in _fetched(conn, rule.queries[0], binds):
@@ -63,7 +63,7 @@ def broken_minutes(conn, pipeline: Pipeline, start: datetime, end: datetime) -> 
 
 
 def broken_facts(conn, pipeline: Pipeline, on_slice: Callable[[], None]) -> Iterator[tuple[Finding, Rule]]:
-    """Facts that are not what their contributions add up to, over all keys, slice by slice."""
+    """Facts that differ from the sum of their contributions, over all keys, slice by slice."""
     for rule in rules(pipeline, "facts"):
         ends, offending = rule.queries
         after, last = None, False
@@ -91,9 +91,9 @@ def _fetched(conn, query: str, binds: dict) -> list[dict]:
         return rows(cursor, query, binds)
 
 
-def _there(values: dict, differing: list[str]) -> dict:
-    """Only what differs; nothing at all for a row that is not there."""
-    return {} if all(value is None for value in values.values()) else {name: values[name] for name in differing}
+def _differing(values: dict, names: list[str]) -> dict:
+    """The values that differ; none for a row that does not exist."""
+    return {} if all(value is None for value in values.values()) else {name: values[name] for name in names}
 
 
 def _rule(file: SqlFile) -> Rule:

@@ -1,7 +1,7 @@
-"""A topic against the lake: every message before the committed offset is in the lake, or kept among the rejected events.
+"""Compares a topic with the lake: every message before the committed offset must be in the lake, or kept as rejected.
 
-The committed offset is read first, and an offset is committed only when its message is safe: so one read is enough,
-whatever happens meanwhile. Messages removed by retention cannot be read; those before the end are on their way.
+The committed offset is read first, and an offset is committed only when its message is safe: one read is enough, whatever
+happens meanwhile. Messages that retention removed cannot be read; messages after the committed offset are still waiting.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ PURPOSES = {
     UNSTORED: "The group has committed past the message, and it is neither in the lake nor kept as rejected.",
     EXPIRED: "Retention has removed messages that the group has not read.",
     UNREADABLE: "The lake has a partition that cannot be read, so it is unknown whether it has the messages.",
-    WAITING: "Sent, and not yet committed: the topic's followers read them next.",
+    WAITING: "Sent, and not yet committed: the topic's consumers read them next.",
 }
 
 
 @dataclass
 class Tally:
-    """Of the messages that were read; duplicates are counted as often as they were delivered."""
+    """Counts of the messages that were read; duplicates count as often as they were delivered."""
 
     messages: int = 0
     in_lake: int = 0
     kept: int = 0  # among the rejected events
     missing: int = 0
     unreadable: int = 0  # of partitions of the lake that cannot be read
-    closed: int = 0  # of minutes that the lake may have forgotten
+    closed: int = 0  # of closed minutes: the lake may no longer have them
     waiting: int = 0
-    dead: int = 0  # of them dead letters that are not consumed yet
+    dead: int = 0  # in dead letters that are not consumed yet
 
 
 class TopicCheck:
-    """Of one pipeline's topic; `tally` is filled while the findings are taken."""
+    """The check of one pipeline's topic; `tally` is filled while `findings` is iterated."""
 
     def __init__(self, pipeline: Pipeline, session, conn) -> None:
         self._pipeline, self._conn = pipeline, conn
         self._clock = change_log.clock(session)
-        # Whether its minute was closed on its arrival is unknown now.
+        # Without retention: it is unknown whether an event's minute was closed when the event arrived.
         self._events = TopicEvents(replace(pipeline, lake_retention=None), self._clock)
         self._presence = Presence(session, pipeline)
         self._group = group_of(pipeline.name, ingest_mode())  # ty: ignore[invalid-argument-type]
@@ -68,11 +68,11 @@ class TopicCheck:
         self.tally = Tally()
 
     def findings(self, start: datetime | None = None, end: datetime | None = None) -> Iterator[Finding]:
-        """What differs, and what waits. With a range only its events are counted, and messages that are none by their time."""
+        """Differences, and waiting messages. A range selects events by their minute, and other messages by their timestamp."""
         reaches = topics.reaches(self._pipeline, self._group)
         consumer = "the connector" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
         yield from self._reach_findings(self._pipeline, reaches, f"check that {consumer} runs")
-        # After the offsets of the topic: a message before them has its dead letter by then.
+        # After the offsets of the topic were read: a message before them has its dead letter by now.
         yield from self._dead_letter_findings()
         span = {number: (reach.begin, reach.committed or reach.begin) for number, reach in reaches.items()}
         if start:
@@ -118,7 +118,7 @@ class TopicCheck:
         except TopicMissing:
             if ingest_mode() == CONNECT:
                 raise
-            return  # set-up of an earlier version made none
+            return  # set-up of an earlier version created none
         consumer = "minutemark_dead_letters" if ingest_mode() == CONNECT else f"{self._pipeline.name}_ingest"
         yield from self._reach_findings(letters, reaches, f"check that {consumer} runs and the warehouse answers")
         span = {number: (max(reach.begin, reach.committed or 0), reach.end) for number, reach in reaches.items()}
@@ -147,7 +147,7 @@ class TopicCheck:
         for of_partition, error in unreadable:
             yield self._unreadable(of_partition, error)
         self.tally.in_lake += len(events) - len(absent) - sum(len(of_partition) for of_partition, _ in unreadable)
-        # What was an event when it came may be too old for one now, and the other way round.
+        # A message that was an event when it arrived may be too old to be one now, and the other way round.
         others += [(message, minute_of(event.create_time)) for message, event in events if id(event) in absent]
         keys = {id(record): {key_of(record), with_topic_id(key_of(record), self._topic_id)} for record, _ in others}
         kept = rejected.kept_keys(
@@ -165,7 +165,7 @@ class TopicCheck:
                 yield self._unstored(message, minute)
 
     def _unreadable(self, events: list[Event], error: Exception) -> Finding:
-        """Once for each partition and chunk."""
+        """The finding for a partition that cannot be read, once in each chunk."""
         self.tally.unreadable += len(events)
         minute = minute_of(events[0].create_time)
         shard = shard_of(event_id(self._pipeline, events[0]), self._pipeline.shards)

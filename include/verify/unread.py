@@ -1,4 +1,4 @@
-"""Partitions of a lake table that no run reads, because their writer computes shard or minute in another way."""
+"""Finds partitions of a lake table that no run reads, because their writer computes shard or minute in another way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def findings(
     end: datetime | None = None,
     unreadable: Collection[tuple[datetime, int]] = (),
 ) -> Iterator[Finding]:
-    """Those of minutes from `start` until before `end`. Reads one row of every partition that is not `unreadable`."""
+    """Such partitions of minutes from `start` to `end` (excluded). Reads one row of each partition that is not `unreadable`."""
     expected = {"shard": f"0 to {pipeline.shards - 1}", "minute": "a whole minute"}
     count = session.prepare(f"SELECT COUNT(*) FROM {pipeline.lake_table} WHERE minute = ? AND shard = ?")
     try:
@@ -60,9 +60,9 @@ def findings(
 def _partitions(
     session: Session, pipeline: Pipeline, unreadable: Collection[tuple[datetime, int]]
 ) -> Iterator[tuple[int, int]]:
-    """Minute and shard of every partition, around those that cannot be read.
+    """The minute and shard of every partition, except those that cannot be read.
 
-    Milliseconds as a number: a writer may have put in what no calendar has.
+    The minute is in milliseconds, because a writer may have stored a time that no calendar has.
     """
     query = f"SELECT blobAsBigint(timestampAsBlob(minute)), shard FROM {pipeline.lake_table} {{}}PER PARTITION LIMIT 1"
     if not unreadable:
@@ -80,7 +80,7 @@ def _partitions(
 
 
 def _time(milliseconds: int) -> datetime | None:
-    """None outside the years that a minute can have."""
+    """The time; None outside the years that a minute can have."""
     try:
         time = datetime(1970, 1, 1) + timedelta(milliseconds=milliseconds)
     except OverflowError:

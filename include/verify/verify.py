@@ -27,8 +27,8 @@ from include.verify.report import Finding, Findings, PipelineReport, Report
 from include.warehouse.session import warehouse
 from include.window import whole_range
 
-PATIENCE = 120.0  # seconds that pending minutes are waited for
-LINES = 20  # of each kind of difference
+PATIENCE = 120.0  # seconds to wait for pending minutes
+LINES = 20  # to print for each kind of difference
 
 
 def verify(
@@ -40,13 +40,13 @@ def verify(
     lines: int = LINES,
     poll: float = POLL,
 ) -> Report:
-    """Verify these pipelines: all minutes that lake or warehouse know, or all from `start` until before `end`.
+    """Verify these pipelines: all minutes that lake or warehouse know, or all from `start` to `end` (excluded).
 
-    Facts are compared over all their keys either way, and, if an ingest mode is set, all
-    messages that a topic still holds. Minutes that differ are read again, see include/verify/minutes.py.
-    Where lakehouse and BigQuery are on, their minutes and hours are compared too.
-    A partition of the lake, or a copy, that cannot be read is a difference, with its remedy; everything else is verified.
-    Raises LakeError, WarehouseError, BrokerError or ConnectionMissing where a store cannot be reached at all.
+    Facts are always compared over all their keys, and, if an ingest mode is set, so are the messages that a topic still
+    holds. Minutes that differ are compared again, see include/verify/minutes.py. If lakehouse and BigQuery are on, their
+    minutes and hours are compared too. A partition of the lake, or a copy, that cannot be read is a difference, with its
+    remedy; everything else is verified.
+    Raises LakeError, WarehouseError, BrokerError or ConnectionMissing if a store cannot be reached at all.
     """
     with lake(LAKE_READER) as session, warehouse(WAREHOUSE_ETL) as conn:
         conn.cursor().execute("SET SESSION TRANSACTION READ ONLY")
@@ -56,7 +56,7 @@ def verify(
 
 
 class _PipelineCheck:
-    """Of one pipeline: its minutes, the rules of the warehouse alone, its facts, and the minutes that had to be read again."""
+    """Verifies one pipeline: its minutes, the rules inside the warehouse, its facts, and minutes that must be compared again."""
 
     def __init__(self, pipeline: Pipeline, session, conn, lines: int) -> None:
         self._pipeline, self._session, self._conn = pipeline, session, conn
@@ -67,7 +67,7 @@ class _PipelineCheck:
 
     def report(self, start: datetime | None, end: datetime | None, patience: float, poll: float) -> PipelineReport:
         if start and end:
-            self._report.span = f"{start:%Y-%m-%d %H:%M} until {end:%Y-%m-%d %H:%M} UTC"
+            self._report.span = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
         if ingest_mode():
             self._topic(start, end)
         days = list(_days(start, end)) if start and end else self._minutes.days()
@@ -85,7 +85,7 @@ class _PipelineCheck:
         self._lakehouse(start, end)
         for comparison in self._minutes.settled(self._unsettled, patience, poll):
             self._add(comparison)
-        self._say_what_was_left_out()
+        self._note_what_was_left_out()
         return self._report
 
     def _topic(self, start: datetime | None, end: datetime | None) -> None:
@@ -93,8 +93,8 @@ class _PipelineCheck:
 
         check = topic.TopicCheck(self._pipeline, self._session, self._conn)
         for finding in check.findings(start, end):
-            waits = finding.kind == topic.WAITING
-            (self._report.apart if waits else self._report.differences).add(finding, topic.PURPOSES[finding.kind])
+            is_waiting = finding.kind == topic.WAITING
+            (self._report.apart if is_waiting else self._report.differences).add(finding, topic.PURPOSES[finding.kind])
         self._report.notes.append(str(check))
 
     def _lakehouse(self, start: datetime | None, end: datetime | None) -> None:
@@ -109,7 +109,7 @@ class _PipelineCheck:
             self._copy("bigquery", hours.BigQueryCheck(self._pipeline, self._conn), hours, start, end)
 
     def _copy(self, name: str, check, kinds: ModuleType, start: datetime | None, end: datetime | None) -> None:
-        """Findings of a copy. One that cannot be compared is a finding: what the other stores say holds without it."""
+        """Add the findings of a copy. A copy that cannot be compared is a finding, too; other stores are compared anyway."""
         try:
             for finding in check.findings(start, end):
                 findings = self._report.apart if finding.kind in kinds.APART else self._report.differences
@@ -127,7 +127,7 @@ class _PipelineCheck:
             self._conn.rollback()
 
     def _misplaced(self, start: datetime | None, end: datetime | None) -> None:
-        """What minutes do not show: partitions that no run reads, and ids under two create_times."""
+        """Add what minutes do not show: partitions that no run reads, and ids with two create_times."""
         unreadable = self._minutes.unreadable
         for finding in unread.findings(self._session, self._pipeline, start, end, unreadable):
             self._report.differences.add(finding, unread.PURPOSES[finding.kind])
@@ -138,7 +138,7 @@ class _PipelineCheck:
         for comparison in self._minutes.compare(
             minutes, on_row=self._identities.add if self._identities else None
         ).values():
-            if comparison.settles:
+            if comparison.may_change:
                 self._unsettled[comparison.minute] = comparison
             else:
                 self._add(comparison)
@@ -175,7 +175,7 @@ class _PipelineCheck:
             for finding, rule in rules.broken_facts(self._conn, self._pipeline, next_slice):
                 self._report.differences.add(finding, rule.purpose)
 
-    def _say_what_was_left_out(self) -> None:
+    def _note_what_was_left_out(self) -> None:
         name, closed = self._pipeline.name, self._report.totals["closed"]
         if closed:
             why = self._pipeline.keeps or "their ledger says so"
@@ -198,6 +198,6 @@ def run_verify(
     patience: float = PATIENCE,
     lines: int = LINES,
 ) -> Report:
-    """The report of one pipeline or of all, of a range of minutes or of all."""
+    """Verify one pipeline or all, in a range of minutes or in all."""
     span = whole_range(start, end) if start or end else (None, None)
     return verify(pipelines.named_or_all(pipeline), start=span[0], end=span[1], patience=patience, lines=lines)

@@ -1,6 +1,6 @@
-"""The memory of the watch: one notice when a problem starts, one an hour while it lasts, and one when it is over.
+"""The alerts of the watch: one notice when a problem starts, one an hour while it lasts, and one when it is resolved.
 
-A notice is recorded after it was sent: it may come twice, but none is lost.
+A notice is recorded after it was sent: it may be sent twice, but none is lost.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 REMIND_AFTER = HOUR
-CALM = timedelta(minutes=2)  # a problem that comes and goes is one problem
-_SLACK = timedelta(seconds=30)  # the watch looks once a minute, never at the same second
+CALM = timedelta(minutes=2)  # without the problem, until it counts as resolved: one that comes and goes is one problem
+_SLACK = timedelta(seconds=30)  # the watch runs once a minute, but not always at the same second
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a pipeline now."""
+    """A problem that a pipeline has now."""
 
     pipeline: str
     problem: str  # stale, blind, held, failing or stuck; lakehouse_behind, hours_differ, bigquery_behind
@@ -48,7 +48,7 @@ class Alert:
 
 
 def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert, Notice]]:
-    """Update etl.alerts to what is wrong now; returns the alerts to send. Call `mark_notified` for each that was sent."""
+    """Update etl.alerts to the present problems; returns the alerts to send. Call `mark_notified` for each that was sent."""
     present = {(problem.pipeline, problem.problem): problem for problem in problems}
 
     def change(cursor) -> list[tuple[Alert, Notice]]:
@@ -67,7 +67,7 @@ def update(conn, problems: Iterable[Problem], now: datetime) -> list[tuple[Alert
 
 
 def mark_notified(conn, alert: Alert, now: datetime) -> None:
-    """A channel took the notice of this state of the alert."""
+    """Record that a channel accepted the notice of this state of the alert."""
     in_transaction(conn, lambda cursor: cursor.execute(sql("keep"), vars(replace(alert, told_at=now))))
 
 
@@ -85,7 +85,7 @@ def after(alert: Alert | None, problem: Problem | None, now: datetime) -> Alert:
 
 
 def notice_of(alert: Alert, now: datetime) -> Notice | None:
-    """The state of an alert to send now, if any."""
+    """The notice to send now for an alert, if any."""
     if alert.told_at is None:
         state = STARTED if alert.state == "open" else RESOLVED
     elif alert.state == "open" and now - alert.told_at >= REMIND_AFTER - _SLACK:

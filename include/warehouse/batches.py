@@ -1,4 +1,4 @@
-"""Batches: the record of one run's work, its attempts, and what becomes of those that never merged."""
+"""Batches: the record of one run's work, its attempts, and the handling of batches that never merged."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def open_batch(
     is_delta: bool = False,
     split_size: int | None = None,
 ) -> int:
-    """Record a batch and return its id. Open batches that the same run had before are closed.
+    """Record a batch and return its id. Open batches that the same run opened before are closed.
 
     A minute of a folded hour brings the other minutes of that hour with it.
     """
@@ -147,9 +147,9 @@ def open_batch(
 
 
 def new_attempt(conn, batch_id: int) -> int:
-    """A new attempt number, larger than all before; call it before the lake is read. The gate has to pass again."""
+    """Record a new attempt, with a number larger than all before; call it before the lake is read. The gate must pass again."""
 
-    def mint(cursor) -> int:
+    def record(cursor) -> int:
         cursor.execute(
             "SELECT state, reason FROM etl.batches WHERE batch_id = %(batch_id)s FOR UPDATE", {"batch_id": batch_id}
         )
@@ -162,11 +162,11 @@ def new_attempt(conn, batch_id: int) -> int:
         cursor.execute("INSERT INTO etl.attempts (batch_id) VALUES (%(batch_id)s)", {"batch_id": batch_id})
         return cursor.lastrowid
 
-    return in_transaction(conn, mint)
+    return in_transaction(conn, record)
 
 
 def completed_attempt(conn, batch_id: int) -> int | None:
-    """The newest attempt of the batch whose counts are there for every minute: they are written last."""
+    """The newest attempt of the batch that has counts of every minute, which are written last."""
     return value(conn.cursor(), sql("completed_attempt"), {"batch_id": batch_id})
 
 
@@ -183,7 +183,7 @@ def record_failure(conn, batch_id: int, reason: str) -> None:
 
 
 def last_delta(conn, pipeline: Pipeline) -> LastDelta:
-    """What the newest delta batch and the newest one of suspects were: whose turn it is follows from that."""
+    """The newest delta batches, ordinary and of suspects: they decide whose turn is next."""
     cursor = conn.cursor()
     ordinary, suspect = (
         value(cursor, sql("newest_delta", suspects=suspects), {"pipeline": pipeline.name}) for suspects in (False, True)
@@ -195,9 +195,9 @@ def last_delta(conn, pipeline: Pipeline) -> LastDelta:
 
 
 def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[int]:
-    """Close the open delta batches of other runs of this DAG, which has one active run: theirs are over.
+    """Close the open delta batches of other runs of this DAG. It has one active run, so the other runs have ended.
 
-    Minutes of a batch that kept failing in Spark or in the merge are split from then on, or held: see FailedBatch.
+    Minutes of a batch that kept failing in Spark or in the merge are read in smaller batches, or held: see FailedBatch.
     """
 
     def of_other_runs(cursor) -> list[int]:
@@ -216,15 +216,15 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
 
 
 def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
-    """Open batches that no run can be working on: neither opened nor tried again within `age`."""
+    """Open batches that no run can be working on: they were neither opened nor tried again within `age`."""
     with reading(conn) as cursor:
         return column(cursor, sql("overdue"), {"pipeline": pipeline_name, "age": age // MICROSECOND})
 
 
 def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
-    """Close an overdue batch as failed; False if it is not overdue any more. Clear its run to open a new batch.
+    """Close an overdue batch as failed; False if it is no longer overdue. Clear its run to open a new batch.
 
-    The pipeline and the batch's row are locked first, as a merge does, so that it is not cut off in the middle.
+    The pipeline and the batch's row are locked first, as a merge does, so that a merge is not interrupted.
     """
     declared = all_pipelines().get(pipeline_name)
 
@@ -239,7 +239,7 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
         why = f"no run has worked on it for {age.days} days"
         if declared is not None:
             _close(cursor, declared, [batch_id], why)
-        else:  # nothing will ever process its minutes: there is nothing to judge
+        else:  # no run will process its minutes: there is nothing to split or hold
             cursor.execute(
                 "UPDATE etl.batches SET state = 'failed', reason = %(why)s WHERE batch_id = %(batch_id)s",
                 {"batch_id": batch_id, "why": f"{why}, and no pipeline of this name is declared"},
@@ -250,7 +250,7 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
 
 
 def _locked(cursor, pipeline: Pipeline, find: Callable[[], list[int]]) -> list[int]:
-    """The batches that `find` finds, under the pipeline's lock: until it is taken, a merge of one of them may commit."""
+    """The batches that `find` returns under the pipeline's lock: before it is taken, a merge of one of them may commit."""
     if not find():  # the lock would wait for every merge
         return []
     lock(cursor, pipeline)
@@ -289,10 +289,10 @@ def _decide(cursor, pipeline: Pipeline, batch_id: int) -> None:
 
 
 def _others_passed(cursor, binds: dict, opened_at: datetime, minutes: int, day: date) -> bool:
-    """Whether a batch was merged while this one failed, or since its one minute, or folded hour, had failed alone before.
+    """Whether a batch was merged since this one was opened, or since its one minute, or folded hour, first failed alone.
 
-    Only batches with a minute of that `day` or a later one count: what is wrong with a new day, such as a missing
-    partition, does not touch old minutes. Failures before the minute's last merge do not count.
+    Only batches with a minute of that `day` or a later one count: a problem of a new day, such as a missing partition, does
+    not affect old minutes. Failures before the minute's last merge do not count.
     """
     since = value(cursor, sql("first_failure"), binds | {"minutes": minutes}) or opened_at
     return value(cursor, sql("merged_since"), binds | {"since": since, "day": day}) is not None

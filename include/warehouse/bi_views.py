@@ -1,7 +1,7 @@
 """The views for BI tools, as include/sql/<pipeline>/bi_views.sql describes them: grain, columns, types and meanings.
 
-MySQL's views have no comments of their own. What describes these columns elsewhere is taken from here: the extract for
-Tableau, BigQuery, dbt's sources, the tables of docs/bi-tools.md.
+Views in MySQL have no comments. The descriptions in the Tableau extract, in BigQuery, in dbt's sources and in
+docs/bi-tools.md come from here.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class View:
 
 
 def of_pipeline(pipeline: Pipeline) -> list[View]:
-    """Its views for BI tools, in the order of the file. Raises ViewNotDescribed."""
+    """The pipeline's views for BI tools, in the order of the file. Raises ViewNotDescribed."""
     return [view for file in files(pipeline, FILE) for view in described(file)]
 
 
-def send_gauges(pipelines: Iterable[Pipeline]) -> list[View]:
-    """Those of several pipelines."""
+def of_pipelines(pipelines: Iterable[Pipeline]) -> list[View]:
+    """The views of several pipelines. Raises ViewNotDescribed."""
     return [view for pipeline in pipelines for view in of_pipeline(pipeline)]
 
 

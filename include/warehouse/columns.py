@@ -1,7 +1,7 @@
 """Adds columns and keys that a newer version declares to existing tables, from the CREATE TABLE of new ones.
 
-So warehouse.sql is the only description of a table, and set-up can be run again and again. Nothing is changed or dropped:
-a column that is no longer declared stays. Why it is done so: docs/adr/0014-columns-from-the-create-table.md.
+This keeps warehouse.sql the only description of a table, and set-up repeatable. Nothing is changed or dropped: a column that
+is no longer declared stays. The reasons are in docs/adr/0014-columns-from-the-create-table.md.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _PIECE = re.compile(r"'(?:[^']|'')*'|[(),]|[^'(),]+")  # a comment's text may ho
 _KEYS = frozenset({"PRIMARY", "UNIQUE", "KEY", "INDEX", "CONSTRAINT", "FOREIGN", "CHECK", "FULLTEXT", "SPATIAL"})
 _KEY = re.compile(r"(?:KEY|INDEX) (\w+) ?\(.*\)", re.DOTALL)
 _PRIMARY = re.compile(r"PRIMARY KEY \((.*)\)", re.DOTALL)
-_ALREADY_DONE = frozenset({1060, 1061, 1091})  # column or key added, key dropped: another set-up was quicker
+_ALREADY_DONE = frozenset({1060, 1061, 1091})  # another set-up has added the column or key, or dropped the key
 
 
 class ColumnRefused(MinutemarkError):
-    """A declared column that can't be given to rows that are there."""
+    """A declared column that cannot be added to a table with rows."""
 
 
 def declared(statement: str) -> tuple[str, dict[str, str]] | None:
@@ -41,7 +41,7 @@ def declared(statement: str) -> tuple[str, dict[str, str]] | None:
 
 
 def declared_keys(statement: str) -> dict[str, str]:
-    """The keys of a CREATE TABLE that are neither its primary one nor unique, name to definition."""
+    """The keys of a CREATE TABLE, name to definition, without its primary and unique keys."""
     match = _TABLE.match(statement)
     keys = (_KEY.fullmatch(part) for part in (_split(match[2]) if match else ()))
     return {key[1]: key[0] for key in keys if key}
@@ -55,19 +55,19 @@ def declared_primary(statement: str) -> list[str]:
 
 
 def add_missing(conn, statement: str, patience: int | None = None) -> list[str]:
-    """Add what the table of this CREATE TABLE lacks of it, each column where it is declared, then keys; returns their names.
+    """Add the columns and keys of this CREATE TABLE that the table lacks, each column in its place; returns their names.
 
-    `patience` are the seconds to wait for a table in use. Rows that are there get NULL or the default. A unique key that
-    is now declared the primary one becomes it. DDL commits.
+    `patience` is the number of seconds to wait for a table in use. Existing rows get NULL or the default. A unique key that
+    is now declared as the primary key becomes the primary key. DDL commits.
     Raises ColumnRefused for a column without a default that is NOT NULL, and WarehouseError for a table that is in use.
     """
     wanted = declared(statement)
     if not wanted:
         return []
     table, columns = wanted
-    there = _existing(conn, table)
+    existing = _existing(conn, table)
     names = list(columns)
-    missing = [name for name in names if name not in there]
+    missing = [name for name in names if name not in existing]
     for name in missing:
         _check(table, name, columns[name])
     for name in missing:
@@ -87,7 +87,7 @@ def exists(conn, table: str) -> bool:
 
 
 def _split(body: str) -> list[str]:
-    """The parts of a list between its own commas."""
+    """The parts of a list, split at its own commas and not at those inside brackets or texts."""
     parts, depth = [""], 0
     for piece in _PIECE.findall(body):
         depth += (piece == "(") - (piece == ")")
@@ -99,7 +99,7 @@ def _split(body: str) -> list[str]:
 
 
 def _existing(conn, table: str, of: str = "column") -> set[str]:
-    """Names of its columns, or of its keys."""
+    """The names of the table's columns, or of its keys."""
     source, name_of = {
         "column": ("columns", "column_name"),
         "key": ("statistics", "index_name"),
@@ -108,7 +108,7 @@ def _existing(conn, table: str, of: str = "column") -> set[str]:
 
 
 def described(conn, table: str, view: str, columns: str, order: str = "") -> list[tuple]:
-    """What a view of information_schema says of database.table, such as its columns or partitions."""
+    """The rows of a view of information_schema about database.table, such as its columns or partitions."""
     database, name = table.split(".")
     query = sql("described", view=view, columns=columns, order=order)
     with reading(conn) as cursor:
@@ -117,7 +117,7 @@ def described(conn, table: str, view: str, columns: str, order: str = "") -> lis
 
 
 def _text(value):
-    """Client libraries give some columns of information_schema as bytes."""
+    """The value as text: client libraries return some columns of information_schema as bytes."""
     return value.decode() if isinstance(value, bytes | bytearray) else value
 
 
@@ -131,7 +131,7 @@ def _check(table: str, name: str, definition: str) -> None:
 
 
 def _promote(conn, table: str, primary: list[str]) -> list[str]:
-    """Make the unique key of these columns the primary one, which locks no gaps between rows when a row is inserted again."""
+    """Make the unique key of these columns the primary key, which locks no gaps when a row is inserted again."""
     keys: dict[str, list[str]] = {}
     unique = "AND non_unique = 0 ORDER BY index_name, seq_in_index"
     for name, column in described(conn, table, "statistics", "index_name, column_name", unique):

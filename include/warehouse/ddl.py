@@ -1,5 +1,5 @@
-"""DDL on tables in use. It waits for every open transaction of the table, and later statements wait behind it: so it gives
-up soon, and names the sessions to wait for.
+"""DDL on tables in use. It waits for every open transaction of the table, and later statements wait for it: so it gives up
+soon, and names the sessions to wait for.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-_TRIES = 8  # without waiting: MariaDB itself uses a table for a moment after a DELETE, and nothing waits behind a try
-REBUILD_PATIENCE = 10  # seconds: the last step of a rebuild waits too, and all its copying is lost if it gives up
+_TRIES = 8  # without waiting: MariaDB itself uses a table for a moment after a DELETE, and a try blocks nothing
+REBUILD_PATIENCE = 10  # seconds: the last step of a rebuild waits too, and its copy is lost if it gives up
 _NAMED = 5  # sessions
 
 
 def execute(conn, statement: str, patience: int | None = None) -> bool:
-    """Run the statement and commit; False if what it changes was in use for `patience` seconds."""
+    """Run the statement and commit; False if its table or view was in use for `patience` seconds."""
     seconds = value(conn.cursor(), sql("patience")) if patience is None else patience
 
     def run(cursor) -> None:
@@ -39,13 +39,13 @@ def in_use(conn, name: str, what: str) -> WarehouseError:
     """The error for a table or view in use: `what` could not be done, and which sessions to wait for."""
     return WarehouseError(
         f"{name} is in use, and {what}. Set-up gave up, because a longer wait would block reads and merges. "
-        f"{_whom_to_wait_for(conn)} "
+        f"{_blocking_sessions(conn)} "
         "End them or wait for them, then run the set-up again.",
         LOCK_WAIT,
     )
 
 
-def _whom_to_wait_for(conn) -> str:
+def _blocking_sessions(conn) -> str:
     try:
         with reading(conn) as cursor:
             cursor.execute(sql("sessions"), {"most": _NAMED})
@@ -53,7 +53,7 @@ def _whom_to_wait_for(conn) -> str:
     except Exception as error:
         if code_of(error) not in DENIED:
             raise
-        sessions = []  # this account does not see those of others
+        sessions = []  # this account does not see the sessions of others
     if not sessions:
         return "SHOW PROCESSLIST, as an account with the PROCESS privilege, lists the sessions."
     listed = "; ".join(

@@ -1,5 +1,5 @@
 -- name: patience
--- For how many seconds DDL waits: MySQL waits for one second at least, MariaDB can do without waiting, and waits twice.
+-- Seconds that DDL waits: MySQL waits at least one second; MariaDB, which would wait twice, need not wait: one row.
 SELECT IF(LOCATE('MariaDB', VERSION()), 0, 1);
 
 -- name: sessions

@@ -1,5 +1,8 @@
-"""Which pending minutes the next batch takes: a decision without a store. The newest go first, so that a backlog never
-delays fresh data; minutes that failed in a larger batch go in separate batches, so that they delay no others."""
+"""Decides which pending minutes the next batch takes, without a store.
+
+The newest minutes go first, so that a backlog never delays fresh data. Minutes that failed in a larger batch (suspects) get
+separate batches, so that they delay no others.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ UNKNOWN_ROWS = 1_000  # of a minute, before anything was merged
 
 @dataclass(frozen=True)
 class Pending:
-    """A minute whose last seen change no merged read covers."""
+    """A minute whose newest change, as a poll saw it, is not covered by a merged read."""
 
     minute: datetime
     changed_at: str | None  # seen_changed_at: a time-UUID as text
@@ -35,7 +38,7 @@ class PlannedMinute:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The minutes of a batch, oldest first; `split_size` when it is one of suspects."""
+    """The minutes of a batch, oldest first; `split_size` is set for a batch of suspects."""
 
     minutes: tuple[PlannedMinute, ...]
     split_size: int | None = None
@@ -43,7 +46,7 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class LastDelta:
-    """What went before: suspects take turns with ordinary minutes, and among themselves."""
+    """The previous delta batches: suspects take turns with ordinary minutes, and among themselves."""
 
     was_suspect: bool = False
     oldest_suspect: datetime | None = None  # of the last batch of suspects
@@ -60,15 +63,15 @@ def plan(
 ) -> BatchPlan:
     """The next batch. `typical_rows` estimates a minute never read. Batches of suspects alternate with ordinary ones.
 
-    `folded` gives for a pending minute of a folded hour all minutes of the hour: they are taken together.
+    `folded` maps a pending minute of a folded hour to all minutes of the hour, which are taken together.
     """
     ordinary = [minute for minute in pending if minute.split_size is None]
     suspects = [minute for minute in pending if minute.split_size is not None]
     if suspects and (not ordinary or not last.was_suspect):
-        suspects.sort(key=lambda planned: planned.minute, reverse=True)
+        suspects.sort(key=lambda suspect: suspect.minute, reverse=True)
         oldest = last.oldest_suspect
-        if oldest is not None:  # continue below it: one that keeps failing must not keep the others waiting
-            suspects.sort(key=lambda planned: planned.minute >= oldest)
+        if oldest is not None:  # continue with older ones: a suspect that keeps failing must not block the others
+            suspects.sort(key=lambda suspect: suspect.minute >= oldest)
         size = suspects[0].split_size
         group = [suspect for suspect in suspects if suspect.split_size == size]
         return BatchPlan(_that_fit(group, pipeline, typical_rows, folded, most=size), size)
@@ -77,11 +80,11 @@ def plan(
 
 def _in_turn(pending: Iterable[Pending], clock: datetime, pipeline: Pipeline) -> list[Pending]:
     """The newest live minutes, newest first, then the others from the oldest. A minute far ahead is never live."""
-    oldest_first = sorted(pending, key=lambda planned: planned.minute)
+    oldest_first = sorted(pending, key=lambda candidate: candidate.minute)
     horizon = clock + pipeline.future_tolerance
-    live = [planned for planned in oldest_first if planned.minute <= horizon][-pipeline.live_minutes :]
-    taken = {planned.minute for planned in live}
-    return live[::-1] + [planned for planned in oldest_first if planned.minute not in taken]
+    live = [candidate for candidate in oldest_first if candidate.minute <= horizon][-pipeline.live_minutes :]
+    taken = {candidate.minute for candidate in live}
+    return live[::-1] + [candidate for candidate in oldest_first if candidate.minute not in taken]
 
 
 def _that_fit(
@@ -92,7 +95,7 @@ def _that_fit(
     *,
     most: int | None = None,
 ) -> tuple[PlannedMinute, ...]:
-    """From the front, at least one minute or folded hour, until the batch is full or has `most` minutes."""
+    """The first of these minutes, at least one minute or folded hour, until the batch is full or has `most` minutes."""
     chosen: dict[datetime, PlannedMinute] = {}
     room = pipeline.max_minutes * pipeline.max_rows
     for candidate in pending:
@@ -124,5 +127,5 @@ def estimate(raw_rows: int | None, typical_rows: float | None) -> int:
 
 
 def is_open(minute: datetime, clock: datetime, pipeline: Pipeline) -> bool:
-    """Whether events of it are still being written, so that one read shows little. Far ahead it is not open, but wrong."""
+    """Whether events of the minute are still being written. A minute far ahead of the clock is not open."""
     return minute_floor(clock) <= minute <= clock + pipeline.future_tolerance

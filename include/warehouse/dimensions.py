@@ -20,7 +20,7 @@ CHUNK = 500  # rows of one transaction: each holds up the pipeline's merges only
 def import_dimension(conn, dimension: Dimension, rows: Iterable[Mapping[str, object]]) -> int:
     """Upsert rows (column to value; an empty text is NULL) and bring the facts up to date; returns how many rows.
 
-    Each chunk commits by itself: a broken import has done what it reported, and doing it again is harmless.
+    Each chunk commits by itself: an import that fails has done what it reported, and repeating it is harmless.
     """
     pipeline = _owner(dimension)
     imported = 0
@@ -41,7 +41,7 @@ def _upsert(cursor, pipeline: Pipeline, dimension: Dimension, by_key: Mapping[ob
             for _, row in sorted(by_key.items(), key=lambda item: str(item[0]))
         ],
     )
-    # MySQL allows JSON_TABLE in an UPDATE of several tables only where the session has a default database.
+    # MySQL allows JSON_TABLE in an UPDATE of several tables only if the session has a default database.
     cursor.execute(f"USE {pipeline.database}")
     for statement in statements(FOLDER / pipeline.name / dimension.refresh):
         cursor.execute(statement, {"keys": json.dumps(list(by_key), default=str)})

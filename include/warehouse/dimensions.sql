@@ -1,5 +1,5 @@
 -- name: upsert
--- Adds a row of a dimension, or replaces the one of its key.
+-- Adds a row of a dimension, or replaces the row with the same key.
 INSERT INTO {{ dimension.table }} ({{ dimension.columns | join(", ") }})
 VALUES ({{ (["%s"] * (dimension.columns | length)) | join(", ") }})
 ON DUPLICATE KEY UPDATE

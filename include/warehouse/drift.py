@@ -1,7 +1,7 @@
-"""Drift, a decision without a store: which minutes of a batch deviate from the fields of the day before.
+"""Decides, without a store, which minutes of a batch drift: they deviate from the fields of the day before.
 
-A minute is compared with the minutes of the 24 hours before it: with what the ledger counts of them, or, for those of the same
-batch, with what was just read. Later minutes are not compared with minutes that drift.
+A minute is compared with the minutes of the 24 hours before it: with their stored counts, or, for minutes of the same batch,
+with the counts that were just read. Later minutes are not compared with minutes that drift.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from include.pipelines import Pipeline
 from include.pipelines.declaration import HOLD
 
 DISAPPEARED, UNREADABLE, IGNORED, APPEARED = "disappeared", "unreadable", "ignored", "appeared"
-IGNORED_ROWS = "ignored_rows"  # stands where a drift names a field, for the share of ignored rows
-LEAST_ROWS = 100  # of a minute that is judged
+IGNORED_ROWS = "ignored_rows"  # the `field` of a drift of the share of ignored rows
+LEAST_ROWS = 100  # of a minute that is checked
 HISTORY_ROWS, HISTORY_MINUTES = 500, 3  # with less, there is nothing to compare with
 USUAL = 0.05  # share of rows above which a field is a regular one
-# A field that 5 % of the rows have is absent from one in 170 minutes of 100 rows by chance, and from one in 20,000 where ten
-# rows were to be expected.
+# By chance, a field that 5 % of the rows have is absent from one in 170 minutes of 100 rows, and from one in 20,000 minutes
+# of which ten rows should have it.
 EXPECTED_ROWS = 10
 EXPECTED_KEPT = 20  # rows that are not ignored
-LONGER = 2  # times as many rows in a row without a field as ever over the day before: many fields come in bursts
+LONGER = 2  # times as many consecutive rows without a field as ever over the day before: many fields come in bursts
 MANY_UNREADABLE = 0.20
 LEAST_VALUES = 20
 BACK = 5  # rows that have a field again
@@ -34,7 +34,7 @@ BACK = 5  # rows that have a field again
 
 @dataclass(frozen=True)
 class MinuteFields:
-    """What was counted of a minute's rows."""
+    """The counts of a minute's rows and fields."""
 
     minute: datetime
     rows: int
@@ -45,7 +45,7 @@ class MinuteFields:
 
     @classmethod
     def read(cls, minute: datetime, rows: int, ignored: int, field_counts: str) -> MinuteFields:
-        """From a row of the ledger or of staging; see include/spark/contract.py."""
+        """The counts from a row of the ledger or of staging; see include/spark/contract.py."""
         counts = json.loads(field_counts)
         return cls(minute, rows, ignored, counts["present"], counts["unreadable"], counts["unknown"])
 
@@ -100,7 +100,7 @@ class Records:
         return next((drift for drift in of_field if drift.covers(finding.minute)), None)
 
     def note(self, finding: DriftFinding) -> None:
-        """A drift that covers the minute extends to it; where there is none, one begins."""
+        """Extend the drift that covers the minute to it; if there is none, start one."""
         drift = self.covering(finding)
         if drift is None:
             self.drifts.append(Drift(finding.kind, finding.field, finding.minute, finding.minute, finding.usual))
@@ -109,7 +109,7 @@ class Records:
             self._put(drift, replace(drift, first_minute=first, last_minute=last))
 
     def end(self, returned: Return) -> None:
-        """A drift ends with a return after all minutes that showed it: minutes are not read in their order."""
+        """End the drifts whose field returned after all minutes that showed them: minutes are not read in order."""
         for drift in list(self.drifts):
             if (drift.kind, drift.field) == (returned.kind, returned.field) and _may_end(drift, returned.minute):
                 self._put(drift, replace(drift, ended_minute=returned.minute))
@@ -120,11 +120,11 @@ class Records:
 
 @dataclass(frozen=True)
 class DriftFindings:
-    """What a batch shows, oldest first; accepted drift included."""
+    """The findings of a batch, oldest first, including accepted drift."""
 
     drifting: tuple[DriftFinding, ...] = ()
     returned: tuple[Return, ...] = ()
-    new_fields: tuple[DriftFinding, ...] = ()  # undeclared, where that holds nothing, and not on record yet
+    new_fields: tuple[DriftFinding, ...] = ()  # undeclared fields that hold nothing and are not on record yet
 
 
 class _Window:
@@ -152,7 +152,7 @@ class _Window:
                 total[name] += sign * count
 
     def gaps(self, name: str, drifts: Iterable[Drift]) -> tuple[int, int]:
-        """The most rows in a row without the field, and those since the last row with it, minute by minute.
+        """The largest number of consecutive rows without the field, and the number since the last row with it, by minute.
 
         Minutes whose lack of it is on record do not count.
         """
@@ -170,7 +170,7 @@ class _Window:
         return (self.rows - self.ignored) / len(self._minutes) if self._minutes else None
 
     def share(self, part: int, whole: int) -> float | None:
-        """Of the day, None if it has too few rows."""
+        """The share over the day; None if the day has too few rows."""
         enough = self.rows >= HISTORY_ROWS and len(self._minutes) >= HISTORY_MINUTES and whole >= LEAST_ROWS
         return part / whole if enough else None
 
@@ -178,18 +178,18 @@ class _Window:
 def find(
     pipeline: Pipeline, batch: Iterable[MinuteFields], history: Iterable[MinuteFields], known: Sequence[Drift]
 ) -> DriftFindings:
-    """What the minutes of a batch show, compared with `history`, which are other minutes, and with what is on record."""
-    judged = {fields.minute: fields for fields in batch}
-    others = (fields for fields in history if fields.minute not in judged)
+    """The drift in the minutes of a batch, compared with other minutes, the `history`, and with drift on record."""
+    in_batch = {fields.minute: fields for fields in batch}
+    others = (fields for fields in history if fields.minute not in in_batch)
     window, records = _Window(), Records(known)
     drifting: list[DriftFinding] = []
     returned: list[Return] = []
     new_fields: dict[str, DriftFinding] = {}
-    for fields in sorted((*judged.values(), *others), key=lambda entry: entry.minute):
+    for fields in sorted((*in_batch.values(), *others), key=lambda entry: entry.minute):
         window.move_to(fields.minute)
-        if fields.minute in judged:
+        if fields.minute in in_batch:
             current = [drift for drift in records.drifts if drift.covers(fields.minute)]
-            drifts_found = list(_judge(pipeline, fields, window, current, records.drifts))
+            drifts_found = list(_findings_of(pipeline, fields, window, current, records.drifts))
             for drift in current:
                 if _may_end(drift, fields.minute) and _is_back(drift, fields):
                     returned.append(Return(fields.minute, drift.kind, drift.field))
@@ -209,7 +209,7 @@ def find(
     return DriftFindings(tuple(drifting), tuple(returned), unnamed)
 
 
-def _judge(
+def _findings_of(
     pipeline: Pipeline, fields: MinuteFields, window: _Window, current: Sequence[Drift], on_record: Sequence[Drift]
 ) -> Iterator[DriftFinding]:
     usual = {(drift.kind, drift.field): drift.usual for drift in current}
@@ -236,7 +236,7 @@ def _judge(
             yield DriftFinding(fields.minute, UNREADABLE, name, wrong, share, text)
     share = _smaller(window.share(window.ignored, window.rows), usual.get((IGNORED, IGNORED_ROWS)))
     expected = fields.rows * (1 - share) if share is not None else 0
-    # A burst of ignored rows beside as many others as usual loses nothing.
+    # A burst of ignored rows in addition to as many other rows as usual is not drift.
     fewest = min(expected, window.kept_a_minute() or expected)
     if share is not None and expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < fewest:
         text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the day before {_percent(share)} were."
@@ -244,7 +244,7 @@ def _judge(
 
 
 def _is_longer(fields: MinuteFields, longest: int, before: int) -> bool:
-    """Whether the field has been absent for so many rows as it never was over the day before."""
+    """Whether the field has been absent for far more consecutive rows than ever over the day before."""
     return before + fields.rows > LONGER * longest
 
 
@@ -260,7 +260,7 @@ def _may_end(drift: Drift, minute: datetime) -> bool:
 
 
 def _is_back(drift: Drift, fields: MinuteFields) -> bool:
-    """Whether the field of this minute is as it was before the drift."""
+    """Whether the field is again in this minute as it was before the drift."""
     present, wrong = fields.present.get(drift.field, 0), fields.unreadable.get(drift.field, 0)
     if drift.kind == DISAPPEARED:
         return present >= BACK and present > USUAL * fields.rows

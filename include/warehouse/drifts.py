@@ -1,4 +1,4 @@
-"""Drift in the warehouse: what a gate compares, what is on record, and acceptances by users, which are kept permanently."""
+"""Drift in the warehouse: the counts that a gate compares, drift on record, and acceptances, which are kept permanently."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-# Its check for each kind of drift, and what the check asks for.
+# The check for each kind of drift: its name, and the rule that it checks.
 CHECKS = {
     DISAPPEARED: (
         "staging_field_disappeared",
@@ -56,7 +56,7 @@ NEW_FIELDS = (
 KINDS = tuple(CHECKS)
 _SAMPLE = 10
 _NAMED = 3  # findings in the reason of a minute
-_MOST_NEW = 500  # undeclared fields on record: a producer that makes up names must not fill the table
+_MOST_NEW = 500  # undeclared fields on record: a producer that invents names must not fill the table
 
 
 class AcceptanceRefused(MinutemarkError):
@@ -83,23 +83,23 @@ class Accepted:
 
 
 def of_attempt(conn, pipeline: Pipeline, attempt: int) -> DriftFindings:
-    """What the minutes of this attempt show."""
+    """The drift in the minutes of this attempt."""
     with reading(conn) as cursor:
         staged = execute(cursor, sql("staged_fields"), {"attempt": attempt}).fetchall()
         batch = [MinuteFields.read(*row) for row in staged]
         on_record = known(cursor, pipeline)
-        judged = [fields.minute for fields in batch if fields.rows >= LEAST_ROWS]
-        history = [fields for start, end in _days_before(judged) for fields in _history(cursor, pipeline, start, end)]
+        checked = [fields.minute for fields in batch if fields.rows >= LEAST_ROWS]
+        history = [fields for start, end in _days_before(checked) for fields in _history(cursor, pipeline, start, end)]
     return find(pipeline, batch, history, on_record)
 
 
 def known(cursor, pipeline: Pipeline) -> list[Drift]:
-    """What is on record of the pipeline."""
+    """The pipeline's drift on record."""
     return [Drift(*row) for row in execute(cursor, sql("known"), {"pipeline": pipeline.name}).fetchall()]
 
 
 def outcomes(pipeline: Pipeline, findings: DriftFindings, on_record: Sequence[Drift]) -> list[CheckOutcome]:
-    """The findings as results of checks, without what is accepted."""
+    """The findings as results of checks, without accepted drift."""
     accepted = [drift for drift in on_record if drift.accepted_by]
     open_ones = [finding for finding in findings.drifting if not Records(accepted).covering(finding)]
     results = [
@@ -112,7 +112,7 @@ def outcomes(pipeline: Pipeline, findings: DriftFindings, on_record: Sequence[Dr
 def record(
     cursor, pipeline: Pipeline, findings: DriftFindings, held: Iterable[datetime], on_record: Sequence[Drift]
 ) -> None:
-    """Keep what holds minutes, what is new, and what has returned. Does not commit; take the pipeline's lock first."""
+    """Record drift that holds minutes, new fields, and returns. Does not commit; take the pipeline's lock first."""
     held = set(held)
     records = Records(on_record)
     texts: dict[tuple[str, str, datetime], DriftFinding] = {}
@@ -156,9 +156,10 @@ def accept(
     reason: str | None = None,
     drift_id: int | None = None,
 ) -> Accepted:
-    """Accept the drift of a field, of one kind or of all, under the pipeline's lock. Held minutes that show it are pending
-    then, and judged by their other checks. With a `drift_id` it accepts that record only: the one that a person looked at.
-    Raises AcceptanceRefused.
+    """Accept the drift of a field, of one kind or of all, under the pipeline's lock. Raises AcceptanceRefused.
+
+    Held minutes that show it become pending, and their other checks decide about them. With a `drift_id`, only that record is
+    accepted: the one that the user has seen.
     """
 
     def work(cursor) -> Accepted:
@@ -168,7 +169,7 @@ def accept(
             for drift in known(cursor, pipeline)
             if not drift.accepted_by and kind in (None, drift.kind) and drift_id in (None, drift.drift_id)
         ]
-        # Spaces around the name are a slip of the keyboard, unless a producer sends such a name.
+        # Spaces around the name are a typing error, unless a producer sends such a name.
         named = ([drift for drift in waiting if drift.field == name] for name in (field, field.strip()))
         accepted = next(filter(None, named), [])
         if not accepted:
@@ -192,10 +193,10 @@ def accept(
 
 
 def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
-    """What is on record, the newest first: drift_id, pipeline, kind, field, status, first_minute, rows, description, found_at,
+    """Drift on record, the newest first: drift_id, pipeline, kind, field, status, first_minute, rows, description, found_at,
     accepted_by, accepted_at, reason and ended_minute.
 
-    Status: open, accepted, ended (the field is back), or reported (an undeclared field where that holds nothing).
+    Status: open, accepted, ended (the field is back), or reported (an undeclared field that holds nothing).
     """
     entries = []
     with reading(conn) as cursor:
@@ -222,7 +223,7 @@ def _outcome(
 
 
 def _reason(pipeline: Pipeline, findings: Sequence[DriftFinding]) -> str:
-    """What a minute shows, and what to do."""
+    """The drift in a minute, and what to do."""
     others = len(findings) - _NAMED
     more = f" Other fields that drift: {others}." if others > 0 else ""
     texts = " ".join(finding.text for finding in findings[:_NAMED])
@@ -241,12 +242,11 @@ def _insert(cursor, pipeline: Pipeline, drift: Drift, first: DriftFinding) -> No
 
 def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
     """Make the held minutes that the drift covers, and whose check of its kind failed, pending."""
+    first_open = pipeline.first_open(server_time(cursor))  # closed minutes stay as they are
     binds = {
         "pipeline": pipeline.name,
         "released": RELEASED,
-        "start": max(
-            drift.first_minute - DAY, pipeline.first_open(server_time(cursor))
-        ),  # closed ones stay as they are
+        "start": max(drift.first_minute - DAY, first_open),
         "end": drift.ended_minute or datetime(9999, 12, 31),
         "check": f'%"{CHECKS[drift.kind][0]}"%',
     }
@@ -267,7 +267,7 @@ def _history(cursor, pipeline: Pipeline, start: datetime, end: datetime) -> Iter
 
 
 def _days_before(minutes: Sequence[datetime]) -> list[tuple[datetime, datetime]]:
-    """The ranges, from their start until before their end, that hold a day before each of these minutes."""
+    """The ranges, without their ends, that contain the day before each of these minutes."""
     ranges: list[tuple[datetime, datetime]] = []
     for minute in minutes:
         start, end = minute - DAY, minute + MINUTE

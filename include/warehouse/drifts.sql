@@ -1,5 +1,5 @@
 -- name: staged_fields
--- What an attempt counted of the fields of its minutes: one row per minute.
+-- The counts of fields that an attempt staged: one row per minute.
 SELECT minute, raw_rows, ignored_rows, field_counts FROM etl.staged_counts
 WHERE attempt = %(attempt)s AND field_counts IS NOT NULL ORDER BY minute;
 
@@ -33,13 +33,13 @@ FROM etl.drifts
 WHERE pipeline = %(pipeline)s ORDER BY drift_id DESC LIMIT %(most)s;
 
 -- name: insert
--- Puts a new drift on record.
+-- Records a new drift.
 INSERT INTO etl.drifts (
   pipeline, kind, field, first_minute, last_minute, ended_minute, minute_rows, usual, description
 ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: read_again
--- Makes the held minutes pending that a drift covers, and whose check of its kind failed.
+-- Makes held minutes pending that a drift covers and that failed the check of its kind.
 UPDATE etl.minute_ledger AS l FORCE INDEX (by_state)
 STRAIGHT_JOIN etl.holds AS h FORCE INDEX (PRIMARY) ON h.pipeline = l.pipeline AND h.minute = l.minute
 SET l.held_changed_at = %(released)s
@@ -47,7 +47,7 @@ WHERE l.pipeline = %(pipeline)s AND l.state = 'held' AND l.minute >= %(start)s A
   AND h.failing_checks LIKE %(check)s;
 
 -- name: history
--- What merged reads counted of the fields of minutes: one row per minute.
+-- The counts of fields of merged reads: one row per minute.
 SELECT f.minute, l.raw_rows, l.ignored_rows, f.field_counts FROM etl.minute_fields AS f
 JOIN etl.minute_ledger AS l ON l.pipeline = f.pipeline AND l.minute = f.minute AND l.raw_rows IS NOT NULL
 WHERE f.pipeline = %(pipeline)s AND f.minute >= %(start)s AND f.minute < %(end)s ORDER BY f.minute;

@@ -1,4 +1,4 @@
-"""What goes wrong at the warehouse, in words: where, what was found, what to do instead."""
+"""Errors of the warehouse, whose messages say where, what was found, and what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from include.connections import Endpoint
 from include.errors import SET_UP, MinutemarkError
 
 DEADLOCK, LOCK_WAIT = 1213, 1205
-LOST = frozenset({2006, 2013, 2055, 4031, 1927, 1053})  # the session is gone; what it had not committed is undone
+LOST = frozenset({2006, 2013, 2055, 4031, 1927, 1053})  # the session has ended; its uncommitted changes are rolled back
 _UNREACHABLE = frozenset({2002, 2003, 2005, 2026, 1040})
 _REFUSED_LOGIN = frozenset({1045, 1130, 1251, 2059, 2061})
 DENIED = frozenset({1044, 1142, 1143, 1227, 1370, 1410})
@@ -41,7 +41,7 @@ def place(target: Endpoint) -> str:
 
 
 def explain(error: BaseException, target: Endpoint) -> WarehouseError | None:
-    """The driver's exception as a WarehouseError with its remedy; None for one that its caller must judge itself."""
+    """The driver's exception as a WarehouseError with its remedy; None for an error that the caller must handle."""
     code = code_of(error)
     remedy = _remedy(code, target)
     if remedy is None:
@@ -66,6 +66,6 @@ def _remedy(code: int | None, target: Endpoint) -> tuple[str, str] | None:
     if code in LOST:
         return (
             "closed the session",
-            "Uncommitted changes are rolled back: run the step again, and see the server's log.",
+            "Uncommitted changes are rolled back: run the step again, and read the server's log.",
         )
     return None

@@ -1,4 +1,4 @@
-"""What becomes of the minutes of a batch that ended without a merge: a decision without a store."""
+"""Decides what happens to the minutes of a batch that ended without a merge, without a store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FailedBatch:
     merge_tries: int
     reason: str | None
     is_open: bool  # its first minute was still open when the batch was opened
-    is_folded_hour: bool  # and nothing else: it can't be split
+    is_folded_hour: bool  # and nothing else: it cannot be split
 
     @property
     def failed_step(self) -> str | None:
@@ -51,7 +51,7 @@ class FailedBatch:
         return f"fails alone in {self.failed_step}: {cause}"
 
     def decision(self, others_passed: bool) -> Decision:
-        """`others_passed`: other batches were merged since it failed. Otherwise the platform is at fault, not the minute."""
+        """The decision. `others_passed`: other batches were merged since it failed; if not, the minute is not at fault."""
         if self.failed_step is None:
             return Decision.RETRY
         return Decision.HOLD if self.cannot_be_split and others_passed else Decision.SPLIT

@@ -1,6 +1,6 @@
 """Hours whose contributions were folded: a batch takes all sixty minutes of such an hour, and a merge replaces all or none.
 
-Facts go by the event's own time, so that nothing but the whole hour can stand in for what its folded rows hold.
+Facts go by the event's own time, so only the whole hour can replace its folded rows.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def folded_among(cursor, pipeline: str, minutes: Iterable[datetime]) -> list[dat
 
 
 def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) -> int:
-    """Add to a new batch what it lacks of the folded hours that it touches; returns how many minutes. Does not commit.
+    """Add the missing minutes of folded hours to a new batch that has some of them; returns how many. Does not commit.
 
-    The batch's row must be inserted before: folding looks for open batches after it has marked its hour, so that one of
+    The batch's row must be inserted before: folding searches for open batches after it has marked its hour, so that one of
     the two always sees the other.
     """
     taken, binds = set(minutes), {"pipeline": pipeline, "batch_id": batch_id}
@@ -51,9 +51,9 @@ def complete(cursor, pipeline: str, batch_id: int, minutes: Iterable[datetime]) 
 
 
 def unfold(cursor, pipeline: str, batch_id: int) -> None:
-    """Inside a merge: unmark the folded hours of which all minutes are to be published, and leave the others out whole.
+    """Inside a merge: unmark the folded hours of which all minutes are published, and leave out all minutes of the others.
 
-    The merge itself then deletes the folded contributions: they lie at the hour's first minute.
+    The merge itself then deletes the folded contributions, which are stored at the hour's first minute.
     """
     of_batch = {"pipeline": pipeline, "batch_id": batch_id}
     for hour, planned in execute(cursor, sql("to_unfold"), of_batch).fetchall():
@@ -68,7 +68,7 @@ def unfold(cursor, pipeline: str, batch_id: int) -> None:
 
 
 def is_one(cursor, pipeline: str, batch_id: int) -> bool:
-    """Whether the batch is one folded hour and nothing else: it can't be split any further."""
+    """Whether the batch is one folded hour and nothing else, which cannot be split any further."""
     query = "SELECT minute FROM etl.batch_minutes WHERE batch_id = %(batch_id)s"
     minutes = set(column(cursor, query, {"batch_id": batch_id}))
     hours = {hour_of(minute) for minute in minutes}

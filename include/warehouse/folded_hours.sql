@@ -1,10 +1,10 @@
 -- name: folded_among
--- Those of the hours that are folded: one row per hour.
+-- The hours among these that are folded: one row per hour.
 SELECT hour FROM etl.folded_hours WHERE pipeline = %(pipeline)s AND hour IN (%(hours)s) ORDER BY hour;
 
 -- name: touched
 -- Folded hours that the minutes of a batch lie in, locked: one row per minute.
--- The lock waits for an hour that is being folded, and is taken by key: it waits for no other pipeline.
+-- The lock waits for an hour that is being folded. It is taken by key, so it does not wait for other pipelines.
 SELECT f.hour FROM etl.batch_minutes AS m
 STRAIGHT_JOIN etl.folded_hours AS f FORCE INDEX (PRIMARY)
   ON f.pipeline = %(pipeline)s AND f.hour = m.minute - INTERVAL MINUTE(m.minute) MINUTE

@@ -1,9 +1,8 @@
 """Lag: the age of the newest published event at each instant of a window. Only a merge lowers it.
 
-At an instant t the lag is t less the newest create_time published until then. It rises with the clock, and falls when a
-merge publishes something newer; `etl.freshness` has a row for each such merge. So a backfill of old minutes, an empty
-minute, a held one or one far ahead of the lake's clock leaves it alone, and a run that merges nothing new does not look
-like news.
+At an instant t, the lag is t minus the newest create_time published until then. It rises with the clock, and falls when a
+merge publishes a newer event; `etl.freshness` has a row for each such merge. So a backfill of old minutes does not change
+it, nor does an empty or held minute, or one far ahead of the lake's clock, or a run that merges nothing new.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Lag:
 
 
 def history(conn, pipeline: Pipeline, start: datetime) -> list[tuple[datetime, datetime]]:
-    """(published_at, newest_create_time) from what was in force at `start` on, oldest first."""
+    """(published_at, newest_create_time) from the publication in force at `start` on, oldest first."""
     binds = {"pipeline": pipeline.name, "start": start}
     return list(execute(conn.cursor(), sql("history"), binds).fetchall())
 
@@ -53,7 +52,7 @@ def lag_between(published: Sequence[tuple[datetime, datetime]], start: datetime,
 def lag_by_step(
     published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime, step: timedelta
 ) -> Iterator[tuple[datetime, Lag | None]]:
-    """The lag of each `step` from `start` to `end` by its begin; the last may be shorter. None while nothing was published."""
+    """The lag of each `step` from `start` to `end`, by its start; the last step may be shorter. None before any publication."""
     times = [at for at, _ in published]
     while start < end:
         until = min(start + step, end)
@@ -65,7 +64,7 @@ def lag_by_step(
 def _pieces(
     published: Sequence[tuple[datetime, datetime]], start: datetime, end: datetime
 ) -> Iterable[tuple[float, float]]:
-    """Lag at begin and end of each time between two publications. It rises a second per second: as long as it is high."""
+    """The lag at the start and end of each time between two publications. It rises by a second each second."""
     untils = [at for at, _ in published][1:] + [end]
     for (at, newest), following in zip(published, untils, strict=False):
         began, ended = max(at, start), min(following, end)
@@ -74,7 +73,7 @@ def _pieces(
 
 
 def _quantile(pieces: Iterable[tuple[float, float]], seconds: float) -> float:
-    """The lag that was not exceeded for so many seconds: at each lag, as much time passes as pieces cross it."""
+    """The lag that was not exceeded for this many seconds: the time at each lag is the number of pieces that cross it."""
     edges = sorted(edge for lowest, highest in pieces for edge in ((lowest, 1), (highest, -1)))
     passed, crossing, before = 0.0, 0, edges[0][0]
     for lag, change in edges:

@@ -1,5 +1,5 @@
 -- name: history
--- What was published from `start` on, and what was in force at `start`: one row per publication.
+-- Publications from `start` on, and the one in force at `start`: one row per publication.
 SELECT published_at, newest_create_time FROM etl.freshness
 WHERE pipeline = %(pipeline)s
   AND published_at >= COALESCE(

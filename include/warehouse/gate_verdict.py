@@ -1,4 +1,4 @@
-"""The verdict of a staging gate, a decision without a store: which minutes fail, pass, or pass by a release."""
+"""Decides the verdict of a staging gate, without a store: which minutes fail, pass, or pass by a release."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class CheckOutcome:
 
     check: str
     severity: str
-    outcome: str  # pass, warn or fail; of severity fail, warn says that only released minutes break it
+    outcome: str  # pass, warn or fail; with severity fail, warn means that only released minutes break the rule
     offending_rows: int
     sample: list[dict]
-    minutes: frozenset[Any] | None  # that it blames: minutes, or what a wrong check returns; None: it names none
+    minutes: frozenset[Any] | None  # the minutes that it names, or other values of a wrong check; None: it names none
     purpose: str
-    reasons: Mapping[datetime, str] = MappingProxyType({})  # of minutes, where the purpose does not say enough
+    reasons: Mapping[datetime, str] = MappingProxyType({})  # by minute, if the purpose does not say enough
 
     def __str__(self) -> str:
         first = f"; first: {as_json(self.sample[0])}" if self.sample else ""
@@ -48,7 +48,7 @@ class Pass(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of the minutes of a batch. Reasons are what people read."""
+    """The outcome of a gate for the minutes of a batch. Reasons are for people."""
 
     outcomes: tuple[CheckOutcome, ...]
     batch_wide: tuple[CheckOutcome, ...]  # failures that no minute of the batch can be held for
@@ -76,10 +76,10 @@ def judge(
     undecided: Mapping[datetime, str] = MappingProxyType({}),
     undecided_by: str = "",
 ) -> Verdict:
-    """The verdict over a batch of `minutes`. A failure that names none of them, or any other, is the batch's as a whole.
+    """The verdict on a batch of `minutes`. If a failure names no minutes, or minutes outside the batch, the whole batch fails.
 
-    The check `undecided_by` has no verdict yet of `undecided` minutes. They wait, with that reason, unless another check
-    fails or a release publishes them.
+    The check `undecided_by` cannot decide about `undecided` minutes yet. They wait, with that reason, unless they fail
+    another check or a release publishes them.
     """
     given, minutes = tuple(outcomes), frozenset(minutes)
     outcomes = list(given)
@@ -98,7 +98,7 @@ def judge(
             reasons.setdefault(minute, []).append(f"{outcome.check}: {outcome.reasons.get(minute, outcome.purpose)}")
         if released_minutes:
             outcomes[number] = _with_releases(outcome, released, "fail" if failing else "warn")
-    if batch_wide:  # the fault is the batch's, not these minutes', and no release is used
+    if batch_wide:  # the whole batch fails, not single minutes, and no release is used
         return Verdict(given, tuple(batch_wide), {}, {}, {}, {}, (), 0)
     passes += [Pass(minute, undecided_by, released[minute]) for minute in sorted(undecided.keys() & released.keys())]
     blamed = {minute: " ".join(parts)[:LONGEST_REASON] for minute, parts in reasons.items()}

@@ -1,4 +1,4 @@
-"""Gates: every check of a gate runs and is stored. Minutes that break a check by themselves are held; the rest passes."""
+"""Gates: every check of a gate runs, and its result is stored. Minutes that fail a check are held; the others pass."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class GateResult:
 
 
 def run_gate(conn, batch_id: int, gate: str) -> GateResult:
-    """Run the gate's checks, store their results, and act on them. Raises BatchRefused when there is nothing to judge.
+    """Run the gate's checks, store their results, and act on them. Raises BatchRefused if there is nothing to check.
 
     staging: holds the minutes that failing checks name and lets the others pass; a still-open minute is only left out,
-    and for a released one a failure is a warning.
+    and for a released minute a failure is a warning.
     warehouse: a failure makes the batch's minutes pending again.
     """
     with reading(conn):
@@ -62,7 +62,7 @@ def run_gate(conn, batch_id: int, gate: str) -> GateResult:
         return _staging(conn, pipeline, batch)
     if gate == WAREHOUSE:
         return _warehouse(conn, pipeline, batch)
-    raise ValueError(f"There is no gate {gate!r}; there are {STAGING!r} and {WAREHOUSE!r}.")
+    raise ValueError(f"There is no gate {gate!r}. Use {STAGING!r} or {WAREHOUSE!r}.")
 
 
 def _staging(conn, pipeline: Pipeline, batch: Batch) -> GateResult:
@@ -141,7 +141,7 @@ def _outcome(check: Check, offending: list[dict]) -> CheckOutcome:
 
 
 def _sample(offending: list[dict]) -> list[dict]:
-    """The first rows, but one of each minute before a second one of any: people ask what is wrong with a minute."""
+    """A sample that has the first row of each minute before further rows, so that it shows as many minutes as possible."""
     seen, firsts, others = set(), [], []
     for row in offending:
         (others if row["minute"] in seen else firsts).append(row)
@@ -152,10 +152,10 @@ def _sample(offending: list[dict]) -> list[dict]:
 def _settle(
     cursor, pipeline: Pipeline, batch: Batch, attempt: int, outcomes: tuple[CheckOutcome, ...], findings: DriftFindings
 ) -> Verdict:
-    """Judge, store, settle the batch's minutes and let the merge take this attempt. Does not commit.
+    """Decide the verdict, store it, apply it to the batch's minutes, and mark the attempt for the merge. Does not commit.
 
-    A gate that would hold a minute takes the pipeline's lock first, so no release or acceptance changes the decision
-    halfway.
+    A gate that would hold a minute takes the pipeline's lock first, so that no release or acceptance changes the decision
+    in between.
     """
     changed_at = {planned.minute: planned.changed_at for planned in batch.minutes}
     shares = rejected_share.of_batch(cursor, pipeline, changed_at, batch.lake_clock, attempt)
@@ -204,7 +204,7 @@ def _store(cursor, batch: Batch, gate: str, attempt: int | None, outcomes: Itera
 
 
 def _apply_verdict(cursor, batch: Batch, verdict: Verdict) -> None:
-    # An earlier gate judged an earlier attempt.
+    # An earlier gate may have left out minutes of an earlier attempt.
     cursor.execute(sql("plan_again"), {"batch_id": batch.batch_id})
     cursor.executemany(
         sql("leave_out"),

@@ -21,7 +21,7 @@ UPDATE etl.batch_minutes SET state = 'planned', reason = NULL
 WHERE batch_id = %(batch_id)s AND state IN ('held', 'skipped', 'superseded');
 
 -- name: leave_out
--- Leaves a minute of a batch out, with the reason.
+-- Leaves out a minute of a batch, with the reason.
 INSERT INTO etl.batch_minutes (batch_id, minute, state, reason) VALUES (%s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason);
 

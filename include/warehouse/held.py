@@ -1,4 +1,4 @@
-"""Held minutes: which there are, why, and the release of one by a person, which is recorded permanently."""
+"""Held minutes: lists them with their reasons, and releases them. Each release is recorded permanently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-RELEASED = "released"  # as held_changed_at, where it differs from every change, so that the minute is pending
+RELEASED = "released"  # in held_changed_at: it differs from every change, so that the minute is pending
 _NAMED = 10  # minutes in a message
 _ALL = 2**63 - 1  # rows: no limit
 
@@ -51,9 +51,9 @@ class Released:
 def release(
     conn, pipeline: Pipeline, start: datetime, end: datetime, *, by: str, reason: str | None = None
 ) -> Released:
-    """Release the held minutes from `start` until before `end`, under the pipeline's lock; those released already stay so.
+    """Release the held minutes from `start` to `end` (excluded), under the pipeline's lock. Earlier releases stay as they are.
 
-    They are pending until a batch merges them or they are held again. Raises ReleaseRefused where nothing there is held.
+    The minutes are pending until a batch merges them or they are held again. Raises ReleaseRefused if none of them is held.
     """
     by = by.strip()[:LONGEST_NAME] or "somebody"
     binds = {
@@ -70,7 +70,7 @@ def release(
         records = rows(cursor, sql("to_release"), binds)
         if not records:
             raise ReleaseRefused(_nothing_held(cursor, pipeline, start, end))
-        _refuse_forgotten(cursor, pipeline, records[0]["minute"])
+        _refuse_closed(cursor, pipeline, records[0]["minute"])
         # The ledger first, as in a hold: two transactions then wait, and do not deadlock.
         cursor.execute(sql("release"), binds)
         new = [row for row in records if row["release_id"] is None]
@@ -85,13 +85,13 @@ def release(
 
 
 def outstanding(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, Release]:
-    """The releases of these minutes that nothing has used up yet."""
+    """The releases of these minutes that are not used up yet."""
     releases = [Release(*row) for row in execute(cursor, sql("outstanding"), {"pipeline": pipeline.name}).fetchall()]
     return {release.minute: release for release in releases if release.minute in minutes}
 
 
 def keep_passes(cursor, batch_id: int, attempt: int, passes: Iterable[Pass]) -> None:
-    """Record which failing checks this attempt passes by a release, instead of what an earlier gate recorded of it."""
+    """Record which failing checks this attempt passes by a release; replaces the record of an earlier gate."""
     cursor.execute(
         "DELETE FROM etl.release_passes WHERE batch_id = %(batch_id)s AND attempt = %(attempt)s",
         {"batch_id": batch_id, "attempt": attempt},
@@ -142,7 +142,7 @@ def _failures(cursor, batch_id: int, attempt: int, samples: bool) -> dict[str, d
 
 
 def _of_minute(failure: dict, minute: datetime) -> dict:
-    """The failure with the sampled rows of that minute; with all where none of it was sampled."""
+    """The failure with the sampled rows of that minute, or with all sampled rows if the minute has none."""
     own = [row for row in failure["sample"] if row.get("minute") == str(minute)]
     return failure | {"sample": own or failure["sample"]}
 
@@ -161,7 +161,7 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
     span = (
         f"{start:%Y-%m-%d %H:%M} of {pipeline.name} is not held."
         if end - start <= MINUTE
-        else f"No minute of {pipeline.name} from {start:%Y-%m-%d %H:%M} until before {end:%Y-%m-%d %H:%M} is held."
+        else f"No minute of {pipeline.name} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} (excluded) is held."
     )
     released = [
         f"{row['minute']:%Y-%m-%d %H:%M} was released by {row['released_by']} at {row['released_at']:%Y-%m-%d %H:%M:%S}, "
@@ -177,8 +177,8 @@ def _nothing_held(cursor, pipeline: Pipeline, start: datetime, end: datetime) ->
     return " ".join([span, *released, instead])
 
 
-def _refuse_forgotten(cursor, pipeline: Pipeline, oldest: datetime) -> None:
-    """Reading a minute past the lake's retention would publish only what is left of it."""
+def _refuse_closed(cursor, pipeline: Pipeline, oldest: datetime) -> None:
+    """Raise ReleaseRefused for a closed minute: a read of it would publish only the rows that the lake still has."""
     first_open = pipeline.first_open(server_time(cursor))
     if oldest < first_open:
         raise ReleaseRefused(

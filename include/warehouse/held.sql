@@ -1,5 +1,5 @@
 -- name: to_release
--- Held minutes from `start` until before `end`, with the release that is not used yet: one row per minute.
+-- Held minutes from `start` to `end` (excluded), with the release that is not used yet: one row per minute.
 SELECT l.minute, l.reason, r.release_id FROM etl.minute_ledger AS l
 LEFT JOIN etl.releases AS r ON r.pipeline = l.pipeline AND r.minute = l.minute AND r.used_at IS NULL
 WHERE l.pipeline = %(pipeline)s AND l.state = 'held' AND l.minute >= %(start)s AND l.minute < %(end)s
@@ -16,7 +16,7 @@ SELECT release_id, minute, released_by FROM etl.releases
 WHERE pipeline = %(pipeline)s AND used_at IS NULL ORDER BY release_id;
 
 -- name: held_minutes
--- Held minutes with their status, what they are held for and their unused release: one row per minute.
+-- Held minutes with their status, the reason of their hold and their unused release: one row per minute.
 SELECT l.pipeline, l.minute,
   CASE
     WHEN r.release_id IS NOT NULL THEN 'released'

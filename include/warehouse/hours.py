@@ -1,7 +1,7 @@
-"""Hours of create_time as consumers in Airflow know them: which ones are complete, and which of these are announced.
+"""Hours of create_time for consumers in Airflow: which ones are complete, and which of these are announced.
 
-What is due is derived: a merge raises the version of its hours, and an hour is due if Airflow's own record has no event of
-that version. Only one task at a time may offer the hours of a pipeline: see plugins/assets.py. The reasons are in ADR 35.
+A merge raises the version of its hours, and an hour is due if Airflow's own record has no event of that version. Only one
+task at a time may offer the hours of a pipeline: see plugins/assets.py. The reasons are in ADR 35.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 24  # hours of one task: the others follow with the next run
-MOST_FACT_HOURS = 48  # of one event: it lists the newest, and counts all
+AT_ONCE = 24  # hours that one task announces: the next run announces more
+MOST_FACT_HOURS = 48  # that an event lists: the newest ones; it counts all
 QUIET = timedelta(minutes=2)  # a changed hour is announced when no merge has changed it for this long
-LONGEST_QUIET = HOUR  # where merges change it again and again
+LONGEST_QUIET = HOUR  # after which an hour is announced even if merges keep changing it
 UNCHECKED = timedelta(minutes=5)  # a merge without its gate for this long: its run has ended, or waits for a slot
 
 
 @dataclass(frozen=True)
 class Hour:
-    """A complete hour, and where each of its raw rows went: the content of an asset event."""
+    """A complete hour with its rows by fate: the content of an asset event."""
 
     start: datetime  # UTC, as everything in the warehouse
     version: int
@@ -85,7 +85,7 @@ def add_reached(cursor, pipeline: Pipeline, clock: datetime) -> None:
     [(before, reached)] = execute(cursor, sql("reached"), binds).fetchall()
     if reached < clock:
         log.warning(
-            "The lake's clock says %s, more than %s ahead of the warehouse's. Hours are announced by the warehouse's "
+            "The lake's clock is %s, more than %s ahead of the warehouse's. Hours are announced by the warehouse's "
             "clock. Correct the clock of the Cassandra node or of the warehouse.",
             clock,
             pipeline.future_tolerance,
@@ -114,13 +114,13 @@ def unchecked(conn, pipeline: Pipeline, limit: int = AT_ONCE) -> list[int]:
 
 
 def offers(conn, pipeline: Pipeline) -> list[Offer]:
-    """Events of which it is not known whether Airflow has recorded them; the task that offered them has ended."""
+    """Events that a task has offered and that Airflow may or may not have recorded; the task has ended."""
     records = rows(conn.cursor(), sql("offers"), {"pipeline": pipeline.name})
     return [Offer(**row) for row in records]
 
 
 def settle(conn, pipeline: Pipeline, offered: Iterable[Offer], recorded: Collection[tuple[datetime, int]]) -> None:
-    """Mark offers as announced whose (hour, version) Airflow has `recorded`, and withdraw the others."""
+    """Mark offers as announced if Airflow has `recorded` their (hour, version), and withdraw the others."""
 
     def write(cursor) -> None:
         for offer in offered:
@@ -202,7 +202,7 @@ def _time(text: str) -> datetime:
 
 
 def figures(pipeline: Pipeline, fact_hours: Iterable[str]) -> dict[str, list[dict[str, object]]]:
-    """Sums of the pipeline's facts over each of these hours, by table, as the bi account reads them.
+    """The measures of the pipeline's facts in each of these hours, by table, as the bi account reads them.
 
     Facts go by the event's own time: an hour of create_time adds to the `fact_hours` of its event.
     """

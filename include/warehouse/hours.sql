@@ -1,9 +1,9 @@
-{# A lake whose clock is ahead reaches no hour before its time. #}
+{# A lake whose clock is ahead does not reach an hour early. #}
 {% macro bound(clock, at) %}LEAST({{ clock }}, {{ at }} + INTERVAL %(ahead)s MICROSECOND){% endmacro %}
 
-{# The newest first: a backlog of the past never delays the hour that has just ended. Complete: its end and the settle time
-are over, none of its minutes is pending or waits for its hour, and the gate after their merges has passed. An hour that has
-just ended is announced at once. Merges of an older one may continue, as in a backfill or an import. #}
+{# The newest first: a backlog of the past never delays the hour that has just ended. Complete: its end and the settle
+time have passed, none of its minutes is pending or waits for its hour, and the gate after their merges has passed. An
+hour that has just ended is announced at once. An older hour may still be merged, as in a backfill or an import. #}
 {% macro due(to_announce) %}
 {% set clock = bound("k.lake_clock", "CURRENT_TIMESTAMP(6)") %}
 SELECT h.hour, h.version, h.announced_version, h.fact_hours FROM etl.looks AS k
@@ -81,7 +81,7 @@ WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s ORDER
 SELECT DISTINCT {{ fact.hour_sql }} FROM {{ fact.contributions }} WHERE minute >= %(start)s AND minute < %(end)s;
 
 -- name: figures
--- Sums of a fact over each of these hours: one row per hour.
+-- The measures of a fact in each of these hours: one row per hour.
 SELECT hour
   {%- for one in fact.measures %}, {{ one.combine }}({{ one.fact_column }}) AS {{ one.fact_column }}{% endfor %}
 

@@ -22,13 +22,13 @@ sql = Statements(__file__)
 _MINUTES_A_QUERY = 500
 COUNT_LIMIT = 10_000  # pending minutes: a larger backlog is not counted every minute
 
-RECHECK = "judged again"  # as held_changed_at, where it differs from every change, so that the minute is pending
-# How the reasons begin for which housekeeping closes a minute that its next event opens again.
+RECHECK = "judged again"  # in held_changed_at: it differs from every change, so that the minute is pending
+# The start of the reason of minutes that housekeeping has closed and that their next event opens again.
 DEMO_EVENTS_ONLY = "Demo events of long ago"
 
 
 def read_cursors(conn, pipeline: Pipeline) -> dict[date, tuple[UUID, datetime]]:
-    """Each day that was drilled into: its newest touch then, and the lake's clock at that poll."""
+    """Each day whose minutes a poll has read: the day's newest touch then, and the lake's clock at that poll."""
     query = "SELECT day, day_changed_at, drilled_at FROM etl.day_cursors WHERE pipeline = %(pipeline)s"
     with reading(conn) as cursor:
         known = execute(cursor, query, {"pipeline": pipeline.name}).fetchall()
@@ -38,7 +38,7 @@ def read_cursors(conn, pipeline: Pipeline) -> dict[date, tuple[UUID, datetime]]:
 def days_to_drill(
     days: Mapping[date, UUID], cursors: Mapping[date, tuple[UUID, datetime]], settle: timedelta
 ) -> list[date]:
-    """Days with news, and days whose newest touch was so fresh at the last poll that another may hide behind it.
+    """Days with a new touch, and days whose newest touch was so recent at the last poll that it may hide another one.
 
     The row of a day keeps one of two simultaneous touches, which need not be the one that became visible last.
     """
@@ -57,10 +57,10 @@ def record_poll(
     days: Mapping[date, UUID],
     minutes: Mapping[datetime, UUID],
 ) -> int:
-    """Record the drilled `days` and the touches of their `minutes`; returns how many minutes had news.
+    """Record the drilled `days` and the touches of their `minutes`; returns how many minutes had a new touch.
 
-    News open a closed minute again, unless the lake may have forgotten a part of it.
-    One transaction: cursors that moved without their minutes would lose those for ever. `days` must have been read
+    A new touch opens a closed minute again, unless the lake's retention may have removed part of it.
+    One transaction: cursors that moved without their minutes would lose those forever. `days` must have been read
     before `minutes`, so that a touch in between moves the day again.
     """
 
@@ -81,7 +81,7 @@ def record_poll(
 
 
 def record_poll_time(conn, pipeline: Pipeline, clock: datetime) -> None:
-    """Record a poll of the change log, with or without changes: otherwise silence and a dead scheduler look alike."""
+    """Record a poll of the change log, with or without changes: otherwise a silent lake and a dead scheduler look alike."""
 
     def record(cursor) -> None:
         before = _last_clock(cursor, pipeline)
@@ -100,7 +100,7 @@ def _last_clock(cursor, pipeline: Pipeline) -> datetime | None:
 
 
 def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, before: datetime, clock: datetime) -> None:
-    """Minutes whose events were rejected as too far ahead become pending when they are no longer. See out_of_range."""
+    """Make minutes pending whose events were rejected as too far ahead and no longer are. See Pipeline.out_of_range."""
     binds = {
         "pipeline": pipeline.name,
         "start": min(before, clock),
@@ -112,7 +112,7 @@ def _reread_minutes_now_in_range(cursor, pipeline: Pipeline, before: datetime, c
 
 
 def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datetime]) -> None:
-    """Open those of the minutes that are closed, and in a folded hour all that had only demo events: a batch needs them."""
+    """Open closed minutes among these, and, in their folded hours, all minutes with only demo events: a batch needs them."""
     more = {"demo": f"{DEMO_EVENTS_ONLY}%", "oldest": pipeline.first_open(clock)}
     touched = set(minutes)
     folded = folded_hours.folded_among(cursor, pipeline.name, touched)
@@ -136,7 +136,7 @@ def _reopen(cursor, pipeline: Pipeline, clock: datetime, minutes: Sequence[datet
 
 
 def _news(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[tuple[datetime, UUID]]:
-    """Sorted, so that two polls lock rows in the same order."""
+    """The minutes with a new touch, sorted, so that two polls lock rows in the same order."""
     known: dict[datetime, str] = {}
     for day in {minute.date() for minute in minutes}:
         start = datetime(day.year, day.month, day.day)
@@ -147,10 +147,10 @@ def _news(cursor, pipeline: Pipeline, minutes: Mapping[datetime, UUID]) -> list[
 
 
 def pending_minutes(conn, pipeline: Pipeline, clock: datetime) -> list[Pending]:
-    """What the next batch chooses from: the newest live and the oldest pending minutes, and suspects; oldest first.
+    """The minutes that the next batch chooses from: the newest live, the oldest pending, and suspects; oldest first.
 
-    The result is bounded by the pipeline's limits, however long the backlog is. Minutes of folded hours that are blocked
-    are read on the way, and left out.
+    The result is bounded by the pipeline's limits, however long the backlog is. Minutes of blocked folded hours are left
+    out.
     """
     cursor = conn.cursor()
     binds = {"pipeline": pipeline.name, "horizon": clock + pipeline.future_tolerance}
@@ -172,19 +172,19 @@ def pending_count(conn, pipeline: Pipeline, limit: int = COUNT_LIMIT) -> int:
 
 
 def settles_at(conn, pipeline: Pipeline) -> datetime | None:
-    """When all pending minutes have settled, by the lake's clock; None if one of them has news, or none is pending."""
+    """When all pending minutes have settled, by the lake's clock; None if one of them has a new touch, or none is pending."""
     touched = value(conn.cursor(), sql("last_to_settle"), {"pipeline": pipeline.name})
     return None if touched is None else touched + pipeline.settle
 
 
 def typical_rows(conn, pipeline: Pipeline) -> float | None:
-    """Average rows of the minutes, but the empty ones, of the last five merged batches; None before the first."""
+    """Average rows of the non-empty minutes of the last five merged batches; None before the first."""
     average = value(conn.cursor(), sql("typical_rows"), {"pipeline": pipeline.name})
     return None if average is None else float(average)
 
 
 def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, dict]:
-    """Every ledger row of the minutes from `start` until before `end`, by minute."""
+    """Every ledger row of the minutes from `start` to `end` (excluded), by minute."""
     with reading(conn) as cursor:
         records = rows(cursor, sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
     return {row["minute"]: row for row in records}
@@ -208,9 +208,9 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
 
 
 def covers_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID, minutes: Mapping[datetime, UUID]) -> bool:
-    """Whether everything that the change log says of a day was polled, and merged or closed: it may forget the day.
+    """Whether all touches of a day were polled, and merged or closed, so that the change log may delete the day.
 
-    A held minute is not covered: its touch is what a person still has to judge.
+    A held minute is not covered: a user still has to decide about its touch.
     """
     start = datetime(day.year, day.month, day.day)
     known = ledger_of(conn, pipeline, start, start + DAY)
@@ -227,7 +227,7 @@ def _covers(row: dict | None, changed_at: str) -> bool:
 
 
 def forget_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID) -> None:
-    """Remove the day's cursor, unless a poll has moved it meanwhile. A day without one is drilled into when it shows up."""
+    """Remove the day's cursor, unless a poll has moved it meanwhile. Polls read the minutes of a day without a cursor."""
 
     def remove(cursor) -> None:
         cursor.execute(sql("forget_day"), {"pipeline": pipeline.name, "day": day, "seen": str(day_changed_at)})
@@ -238,7 +238,7 @@ def forget_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID) -> Non
 def close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None], reason: str) -> int:
     """Close minutes whose `seen_changed_at` is still the given one; returns how many. Does not commit.
 
-    Take the pipeline's lock first: a merge that has judged the minute already would make it merged again.
+    Take the pipeline's lock first: a merge that has already checked the minute would make it merged again.
     """
     closed = 0
     for minute, changed_at in sorted(minutes.items()):
@@ -262,9 +262,8 @@ def hold(
 ) -> None:
     """Hold (minute, the change that was read, reason) unless a newer attempt has merged the minute. Does not commit.
 
-    What the minute's last merge published and counted stays. A touch after the held change makes it pending again. A
-    release that no merge has used is void: it was given for another failure. `waiting` minutes are held until their hour
-    is read.
+    Facts and counts of the minute's last merge stay. A touch after the held change makes it pending again. A release that
+    no merge has used is void: it was given for another failure. `waiting` minutes are held until their hour is read.
     """
     wanted = sorted(minutes)
     cursor.executemany(sql("add_minute"), [(pipeline_name, minute) for minute, _, _ in wanted])
@@ -313,9 +312,9 @@ def hold(
 def hold_without_reading(
     cursor, pipeline_name: str, minutes: Iterable[tuple[datetime, str]], failing_checks: Sequence[str]
 ) -> None:
-    """Hold (minute, reason) for what its newest read counted, without another read. Does not commit.
+    """Hold (minute, reason) because of the counts of its newest read, without another read. Does not commit.
 
-    Take the pipeline's lock first, and give minutes only that are merged or held, and not pending.
+    Take the pipeline's lock first. The minutes must be merged or held, and not pending.
     """
     wanted = sorted(minutes)
     checks = json.dumps(list(failing_checks))
@@ -332,7 +331,7 @@ def read_again(cursor, pipeline_name: str, minutes: Sequence[datetime]) -> None:
 
 
 def rows_of(conn, pipeline: Pipeline, minutes: Iterable[datetime]) -> dict[datetime, dict]:
-    """The ledger rows of just these minutes, by minute; one that was never seen has none."""
+    """The ledger rows of exactly these minutes, by minute; a minute that was never seen has none."""
     with reading(conn) as cursor:
         return {
             row["minute"]: row
@@ -348,5 +347,5 @@ def _by_minutes(pipeline: str, minutes: Sequence[datetime]) -> Iterator[dict]:
 
 
 def _text(value: str | bytes | None) -> str | None:
-    """mysqlclient gives ascii_bin columns as text, other libraries as bytes."""
+    """The value as text: mysqlclient returns ascii_bin columns as text, other libraries as bytes."""
     return value.decode() if isinstance(value, bytes | bytearray) else value

@@ -1,5 +1,6 @@
-{# The condition on split_size makes each a walk of the index pending_minutes; MySQL would walk the primary key for the order. #}
-{# A folded hour is read whole or not at all: with a minute that is held or closed it is blocked, and takes no place. #}
+{# The condition on split_size makes each query walk the index pending_minutes; MySQL would walk the primary key for the
+order. #}
+{# A folded hour is read as a whole or not at all: a held or closed minute blocks it. #}
 {% macro pending(condition, order) %}
 SELECT minute, seen_changed_at, raw_rows, split_size FROM etl.minute_ledger AS l FORCE INDEX (pending_minutes)
 WHERE pipeline = %(pipeline)s AND pending = 1 AND {{ condition }} AND NOT EXISTS (
@@ -36,9 +37,9 @@ ON DUPLICATE KEY UPDATE held_since = VALUES(held_since), held_at = VALUES(held_a
 {{ pending("split_size IS NOT NULL", "minute") }};
 
 -- name: last_to_settle
--- When the newest pending minute was touched, if all of them are merged and pending for their settle time alone: one row.
--- The first minute with news ends the search of a backlog. A minute of a folded hour is not news: it may be pending for as
--- long as another minute of its hour is held.
+-- When the newest pending minute was touched, if all of them are merged and pending for their settle time alone: one
+-- row. The first minute with news ends the search of a backlog. A minute of a folded hour is not news: it may be
+-- pending for as long as another minute of its hour is held.
 SELECT MAX(seen_changed_time) FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS (
   SELECT 1 FROM etl.minute_ledger AS l
@@ -55,12 +56,12 @@ WHERE pipeline = %(pipeline)s AND pending = 1 AND NOT EXISTS (
 );
 
 -- name: record_hold
--- Records what a minute is held for.
+-- Records why a minute is held.
 {{ record_hold() }} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 {{ recorded() }};
 
 -- name: record_hold_as_read
--- Records that a minute is held for what its newest read counted.
+-- Records that a minute is held because of the counts of its newest read.
 {{ record_hold() }} SELECT d.* FROM (
   SELECT l.pipeline, l.minute, CURRENT_TIMESTAMP(6) AS since, CURRENT_TIMESTAMP(6) AS at,
     IF(l.state = 'held', h.batch_id, l.batch_id) AS batch, IF(l.state = 'held', h.attempt, l.attempt) AS attempt,
@@ -92,7 +93,7 @@ ON DUPLICATE KEY UPDATE seen_changed_at = VALUES(seen_changed_at), seen_changed_
 INSERT INTO etl.minute_ledger (pipeline, minute) VALUES (%s, %s) ON DUPLICATE KEY UPDATE pipeline = VALUES(pipeline);
 
 -- name: lock_minutes
--- Minutes with their state, the attempt that merged them and since when they are held, locked: one row per minute.
+-- Minutes with their state, the attempt that merged them and the start of their hold, locked: one row per minute.
 SELECT l.minute, l.state, l.attempt, h.held_since FROM etl.minute_ledger AS l FORCE INDEX (PRIMARY)
 LEFT JOIN etl.holds AS h FORCE INDEX (PRIMARY) ON h.pipeline = l.pipeline AND h.minute = l.minute
 WHERE l.pipeline = %(pipeline)s AND l.minute IN (%(minutes)s)
@@ -107,7 +108,8 @@ ON DUPLICATE KEY UPDATE state = VALUES(state), reason = VALUES(reason), held_cha
 
 -- name: hold_without_reading
 -- Holds a minute for its newest change.
-UPDATE etl.minute_ledger SET state = 'held', reason = %s, held_changed_at = seen_changed_at, waiting = 0, split_size = NULL
+UPDATE etl.minute_ledger
+SET state = 'held', reason = %s, held_changed_at = seen_changed_at, waiting = 0, split_size = NULL
 WHERE pipeline = %s AND minute = %s;
 
 -- name: void_releases
@@ -122,8 +124,9 @@ WHERE pipeline = %(pipeline)s AND state = 'closed' AND minute >= %(oldest)s AND 
 FOR UPDATE;
 
 -- name: forget_read
--- Makes minutes of demo events seen, as before they were first read: the lake no longer has what was read.
-UPDATE etl.minute_ledger SET state = 'seen', reason = NULL, read_changed_at = NULL, read_at = NULL, settled_before = NULL, raw_rows = NULL,
+-- Resets minutes of demo events to the state before their first read: the lake no longer has the rows that were read.
+UPDATE etl.minute_ledger
+SET state = 'seen', reason = NULL, read_changed_at = NULL, read_at = NULL, settled_before = NULL, raw_rows = NULL,
   counted_rows = NULL, ignored_rows = NULL, rejected_rows = NULL, ignored_by_kind = NULL, id_checksum = NULL,
   newest_create_time = NULL, set_options = NULL
 WHERE pipeline = %(pipeline)s AND state = 'closed' AND reason LIKE %(demo)s AND minute IN (%(minutes)s);
@@ -148,7 +151,7 @@ WHERE pipeline = %(pipeline)s AND state = 'merged' AND minute > %(start)s AND mi
   AND read_at < minute - INTERVAL %(ahead_seconds)s SECOND;
 
 -- name: read_again
--- Makes merged minutes pending, whatever was read.
+-- Makes merged minutes pending, even if nothing has changed.
 UPDATE etl.minute_ledger SET read_changed_at = NULL, read_at = NULL, settled_before = NULL
 WHERE pipeline = %(pipeline)s AND state = 'merged' AND minute IN (%(minutes)s);
 
@@ -177,7 +180,7 @@ JOIN etl.batch_minutes AS m ON m.batch_id = b.batch_id
 JOIN etl.minute_ledger AS l ON l.pipeline = %(pipeline)s AND l.minute = m.minute AND l.raw_rows > 0;
 
 -- name: of_range
--- The ledger from `start` until before `end`: one row per minute.
+-- The ledger from `start` to `end` (excluded): one row per minute.
 SELECT * FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND minute >= %(start)s AND minute < %(end)s ORDER BY minute;
 

@@ -1,4 +1,4 @@
-"""The longest texts that columns of include/sql/control/warehouse.sql take, in characters."""
+"""The lengths of text columns in include/sql/control/warehouse.sql, in characters."""
 
 LONGEST_NAME = 190
 LONGEST_REASON = 500

@@ -33,7 +33,7 @@ FRESHNESS_DAYS = 7  # how long etl.freshness remembers
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What became of a batch; str() is the line for the task's log."""
+    """The outcome of a batch; str() is the line for the task's log."""
 
     batch_id: int
     pipeline: str
@@ -45,7 +45,7 @@ class MergeResult:
     counted_rows: int = 0
     ignored_rows: int = 0
     rejected_rows: int = 0
-    changed: bool = True  # False: it was so before
+    changed: bool = True  # False: it had this state before
     seconds: float | None = None  # from opened to merged
     inserted: Mapping[str, int] = field(default_factory=dict)  # rows by table of contributions, in this very merge
 
@@ -64,7 +64,7 @@ class MergeResult:
 
 
 def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult:
-    """Publish the attempt that passed the staging gate. Doing it again changes nothing.
+    """Publish the attempt that passed the staging gate. Repeating it changes nothing.
 
     After a deadlock, a lock timeout or a lost session it retries in a new session. Raises BatchRefused.
     """
@@ -83,7 +83,7 @@ def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult
 
 
 def _count_try(cursor, batch_id: int) -> None:
-    """Committed before the work: a merge that kills its process must count, or it would be tried for ever."""
+    """Count this try. It is committed first: a merge that kills its process must count, or it would be tried forever."""
     cursor.execute(
         "UPDATE etl.batches SET merge_tries = merge_tries + 1 WHERE batch_id = %(batch_id)s AND state = 'open'",
         {"batch_id": batch_id},
@@ -172,13 +172,13 @@ def _attempt_of(batch: dict) -> int:
 
 
 def _drop_superseded(cursor, binds: dict) -> None:
-    """Leave out minutes that a newer attempt has merged, that were closed meanwhile, or whose release is gone."""
+    """Leave out minutes that a newer attempt has merged, that were closed meanwhile, or whose release is used up."""
     cursor.execute(sql("drop_superseded"), binds)
     cursor.execute(sql("drop_unreleased"), binds)
 
 
 def oldest_kept_batch(cursor) -> int:
-    """Batches with a smaller id were opened more than a day ago: what check_warehouse reads of them can be deleted."""
+    """The oldest batch that may still be checked. Rows of older ones for check_warehouse can be deleted: they are a day old."""
     return value(cursor, sql("oldest_kept_batch")) or 0
 
 
@@ -193,7 +193,7 @@ def attempts_in(cursor, table: str) -> list[int]:
 
 
 def _oldest_kept_freshness(cursor, pipeline: Pipeline) -> datetime | None:
-    """The entry in force when the last week began is kept too: it shows how old the newest event was then. None: keep all."""
+    """The time of the oldest entry to keep, which was in force when the last week started. None: keep all."""
     return value(cursor, sql("oldest_kept_freshness"), {"pipeline": pipeline.name, "days": FRESHNESS_DAYS})
 
 
@@ -209,7 +209,7 @@ def _remove_attempt(cursor, pipeline: Pipeline, attempt: int) -> None:
 
 
 def _sweep(conn, pipeline: Pipeline) -> None:
-    """Remove what failed batches, and drivers that were thought dead, left in staging."""
+    """Remove staged rows of failed batches, and of drivers that wrote after their attempt was given up."""
 
     def remove(cursor) -> None:
         left: set[int] = set()
@@ -222,7 +222,7 @@ def _sweep(conn, pipeline: Pipeline) -> None:
 
     try:
         in_transaction(conn, remove)
-    except Exception:  # the batch is merged: tidying up must not fail it, and the next merge tries again
+    except Exception:  # the batch is merged: clean-up must not fail it, and the next merge tries again
         log.warning("Left-over staged rows could not be removed; the next merge tries again.", exc_info=True)
 
 

@@ -35,7 +35,7 @@ SELECT MAX(published_at) FROM etl.freshness
 WHERE pipeline = %(pipeline)s AND published_at < CURRENT_TIMESTAMP(6) - INTERVAL %(days)s DAY;
 
 -- name: ended_attempts
--- Those of the attempts whose batch of this pipeline is not open: one row per attempt.
+-- The attempts among these whose batch of this pipeline is not open: one row per attempt.
 SELECT a.attempt FROM etl.attempts AS a
 JOIN etl.batches AS b ON b.batch_id = a.batch_id
 WHERE a.attempt IN (%(attempts)s) AND b.pipeline = %(pipeline)s AND b.state <> 'open';

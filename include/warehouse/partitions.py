@@ -1,8 +1,8 @@
 """Partitions of published rows that are too many for one B-tree (`by_day` of an Output): RANGE (TO_DAYS(minute)).
 
-A partition is made while it is empty, a week before its day, by set-up and by housekeeping; never by a merge, since DDL
-waits for every reader. Rows of other days are in partitions of a month or a year, and beyond those in the first or the
-last one. A partition that has rows is never split, so that no DDL copies them.
+Set-up and housekeeping create the partition of a day a week ahead, while it is empty; a merge never does, since DDL waits
+for every reader. Rows of other days are in partitions of a month or a year, or else in the first or the last partition. A
+partition with many rows is never split, so that no DDL copies them.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 
 DAYS_AHEAD = 7
 _YEARS_FROM = 2000
-_MONTHS = 12  # so many before and after the current one
+_MONTHS = 12  # before the current one, and after it
 _MOST_ROWS_TO_COPY = 1_000  # of a partition that is split: some milliseconds
 _MOST_PARTITIONS = 8_000  # of 8,192 that a table can have: 20 years of days, then months
-_ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date less its ordinal
+_ORDINAL_OF_DAY_0 = 365  # TO_DAYS of a date minus its ordinal
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Rows from `start` until before `end`; None without a bound."""
+    """Rows from `start` to `end` (excluded); None without a bound."""
 
     name: str
     start: date | None
@@ -54,9 +54,9 @@ def boundaries(today: date) -> list[date]:
 
 
 def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
-    """Split empty partitions at the boundaries of today, by the server's clock; returns how many were made.
+    """Split empty partitions at today's boundaries, by the server's clock; returns how many partitions were created.
 
-    Gives up where the table is in use, after a second at most, and logs it: the next call tries again. DDL commits.
+    If the table is in use, it gives up after at most a second and logs it: the next call tries again. DDL commits.
     """
     made, kept_from = 0, _kept_from(conn, pipeline)
     for table in tables_by_day(pipeline):
@@ -86,8 +86,8 @@ def make_ahead(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
 def drop_before(conn, pipeline: Pipeline, age: timedelta, *, dry: bool = False) -> int:
     """Drop partitions whose days are all older than `age`, by the server's clock; returns how many. DDL commits.
 
-    First `rows_kept_from` moves, under the pipeline's lock: from then on no merge adds rows before it, and no check
-    misses them. A drop that gives up, or never comes, leaves rows that nothing reads, and the next call drops them.
+    First `rows_kept_from` moves, under the pipeline's lock: from then on no merge adds rows before it, and no check expects
+    them. If the drop then gives up or is killed, nothing reads the remaining rows, and the next call drops them.
     """
     dropped = 0
     for table in tables_by_day(pipeline):
@@ -132,7 +132,7 @@ def partitions_of(conn, table: str) -> list[Partition]:
 
 
 def tables_by_day(pipeline: Pipeline) -> list[str]:
-    """Its tables that have these partitions."""
+    """The pipeline's tables that have these partitions."""
     return sorted({output.published for output in pipeline.outputs if output.by_day})
 
 
@@ -173,7 +173,7 @@ def _is_inside(day: date, partition: Partition) -> bool:
 
 
 def _pieces(partition: Partition, inside: Iterable[date]) -> list[Partition]:
-    """The partition cut at these days; a piece is named for its first day, the first and the last one for what they hold."""
+    """The partition cut at these days; a piece is named for its first day, or `past` or `future`."""
     starts = [partition.start, *inside]
     ends = [*inside, partition.end]
     return [Partition(_name(start, end), start, end) for start, end in zip(starts, ends, strict=True)]
@@ -193,7 +193,7 @@ def _definitions(pieces: Collection[Partition]) -> str:
 
 
 def _alter(conn, table: str, what: str) -> bool:
-    """Whether it was done; False where the table was in use."""
+    """Alter the table; returns False if it was in use."""
     done = ddl.execute(conn, f"ALTER TABLE {table} {what}")
     if not done:
         log.warning("%s is in use: its partitions stay as they are, and the next housekeeping tries again.", table)

@@ -1,4 +1,4 @@
-"""Rejected events: how many there are for which reason, and which of them reprocessing selects."""
+"""Rejected events: keeps them, groups them by reason, and selects those that reprocessing reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAYLOAD_SHOWN = 300  # characters
 _KEYS_A_QUERY = 500
 _LONGEST_KEY = 190
 _TOPIC_ID = re.compile(r"@[^/]*")
-_LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet take 16 MB
+_LONGEST_PAYLOAD = 8_000_000  # characters: a MEDIUMTEXT and a packet hold 16 MB
 
 
 class Refusal(Protocol):
@@ -38,7 +38,7 @@ class Refusal(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """Which rejected events: by the reason, or its beginning, and by minute; None leaves that open.
+    """A selection of rejected events: by the reason, or its start, and by minute; None selects all.
 
     Rows without a minute are in no range of minutes.
     """
@@ -57,7 +57,7 @@ def by_reason(
     """Groups of rejected events, the largest first: pipeline, origin, reason, rows, minutes, first_minute, last_minute,
     newest (when one was rejected last), and `samples` of two. `payloads` needs the account of warehouse_etl.
 
-    Of more than `most` chosen events of a pipeline those of the newest minutes are grouped.
+    If a pipeline has more than `most` chosen events, only those of the newest minutes are grouped.
     """
     table = "etl.rejected_events" if payloads else "etl.rejected_summary"
     groups = []
@@ -83,7 +83,7 @@ def _cut(sample: dict) -> dict:
 
 
 def keep(conn, pipeline: Pipeline, origin: str, refused: Sequence[Refusal]) -> None:
-    """Keep rows that never reached the lake, in one transaction; one that is there already is not counted again."""
+    """Keep rows that never reached the lake, in one transaction; a row that is already kept is not counted again."""
     in_transaction(conn, lambda cursor: keep_in(cursor, pipeline.name, origin, refused))
 
 
@@ -121,7 +121,7 @@ def without_topic_id(key: str) -> str:
 
 
 def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set[str]:
-    """Those of these origin keys that are kept."""
+    """The origin keys among these that are kept."""
     kept: set[str] = set()
     with reading(conn) as cursor:
         for start in range(0, len(keys), _KEYS_A_QUERY):
@@ -140,7 +140,7 @@ def lake_keys(conn, pipeline: Pipeline, choice: Choice) -> dict[datetime, set[st
 
 
 def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> int:
-    """How many of these origin keys are of rejected events of the lake now."""
+    """How many of these origin keys belong to events of the lake that are rejected now."""
     still, minutes = 0, sorted(keys)
     with reading(conn) as cursor:
         for start in range(0, len(minutes), _KEYS_A_QUERY):
@@ -151,8 +151,8 @@ def still_rejected(conn, pipeline: Pipeline, keys: dict[datetime, set[str]]) -> 
 
 
 def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[int, int]], int]:
-    """(rejected_id, characters of the payload) of the chosen rows of imports of events and of topics, and how many others
-    are rows of dimension files, which are not events.
+    """The chosen rows of imports and topics, as (rejected_id, characters of the payload), and the number of rows that are not
+    events because they come from dimension files.
     """
     dimensions = [f"{pipeline.name}.{dimension.name}" for dimension in pipeline.dimensions]
     with reading(conn) as cursor:
@@ -164,13 +164,13 @@ def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[in
 
 
 def stored(conn, rejected_ids: Sequence[int]) -> list[dict]:
-    """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Those deleted meanwhile are left out."""
-    with reading(conn) as cursor:  # what follows is written elsewhere: keep no transaction open meanwhile
+    """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Rows deleted meanwhile are left out."""
+    with reading(conn) as cursor:  # the caller then writes to other stores: no transaction stays open meanwhile
         return rows(cursor, sql("stored"), {"ids": rejected_ids})
 
 
 def record_outcomes(conn, accepted: Iterable[int], refused: Iterable[tuple[int, str, datetime | None]]) -> None:
-    """Delete the rows that are safe in the lake, and keep the newest reason of those that are not: one transaction."""
+    """Delete the rows that are safe in the lake, and keep the newest reason of the others, in one transaction."""
 
     def settle(cursor) -> None:
         cursor.executemany(

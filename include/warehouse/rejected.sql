@@ -1,4 +1,4 @@
-{# A reason without what was found in the one row: the sentence before the colon, quoted values and line numbers left out. #}
+{# A reason without the values of its row: the sentence before the colon, without quoted values and line numbers. #}
 {% macro rule() %}
 SUBSTRING_INDEX(REGEXP_REPLACE(REGEXP_REPLACE(REGEXP_REPLACE(
     reason, '''[^'']*''', '…'), '"[^"]*"', '…'), '^line [0-9]+', 'line …'), ': ', 1)
@@ -38,7 +38,7 @@ VALUES (%(pipeline)s, %(origin)s, %(origin_key)s, %(minute)s, %(reason)s, %(payl
 ON DUPLICATE KEY UPDATE minute = VALUES(minute), reason = VALUES(reason), payload = VALUES(payload);
 
 -- name: kept_keys
--- Those of these origin keys that are kept: one row per key.
+-- The origin keys among these that are kept: one row per key.
 SELECT origin_key FROM etl.rejected_events
 WHERE pipeline = %(pipeline)s AND origin = %(origin)s
   AND origin_key IN (%(keys)s);

@@ -1,9 +1,8 @@
-"""The rejected share of an hour of create_time, by which minutes with many rejected rows are judged (ADR 29).
+"""The rejected share of an hour of create_time, which decides about minutes with many rejected rows (ADR 29).
 
-One minute has too few rows for a meaningful share, and the size of a batch is arbitrary. So a minute that rejects many of
-its rows is judged by all rows of its hour, as the newest read of each minute counted them, published or not. While some of
-them are unread, the minute waits. The verdict therefore depends on what the lake has, and not on the order or the size of
-the reads.
+One minute has too few rows for a meaningful share, and the size of a batch is arbitrary. So all rows of its hour decide about
+a minute that rejects many of its rows, as the newest read of each minute counted them, published or not. While some rows are
+unread, the minute waits. The verdict therefore depends on the lake's rows, and not on the order or the size of reads.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ PURPOSES = {CHECK: _PURPOSE, WARNING: _WARNING_PURPOSE}
 
 @dataclass(frozen=True)
 class Read:
-    """What the newest read of a minute counted, and what became of it. `state` is the ledger's."""
+    """The counts of the newest read of a minute, and its outcome. `state` is the ledger's."""
 
     minute: datetime
     rows: int = 0
@@ -54,7 +53,7 @@ class Read:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether the hour decides about it."""
+        """Whether the hour decides about this minute."""
         return _above(self.rejected, self.rows, PERCENT)
 
 
@@ -81,20 +80,20 @@ class HourShare:
 
     @property
     def is_bad(self) -> bool:
-        """Of the rows read so far, so that a broken producer is noticed at once. A good rest of the hour corrects it."""
+        """Whether too many rows read so far are rejected, to notice a broken producer at once. Later good rows correct it."""
         return self.rows >= LEAST_ROWS and _above(self.rejected, self.rows, PERCENT)
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What the hours of a batch say of its minutes: the results of both checks, and the minutes that wait."""
+    """The results of both checks for the minutes of a batch, and the minutes that wait."""
 
     outcomes: tuple[CheckOutcome, CheckOutcome]
     waiting: Mapping[datetime, str]
 
 
 def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> Shares:
-    """The verdict of a batch's minutes; reasons name figures of the minute only, so that they do not depend on the order."""
+    """The verdict on a batch's minutes; reasons have figures of the minute only, so that they do not depend on the order."""
     offending, reasons, warnings, waiting = [], {}, [], {}
     for hour in hours:
         figures = {"hour": hour.hour, "hour_rows": hour.rows, "hour_rejected": hour.rejected}
@@ -121,7 +120,7 @@ def check_batch(hours: Iterable[HourShare], batch: Collection[datetime]) -> Shar
 
 
 def changed_verdicts(hour: HourShare) -> tuple[list[Read], list[Read]]:
-    """Minutes of the hour to hold, as their rows are known, and minutes to read again, since they may be published."""
+    """Minutes of the hour to hold without another read, and minutes to read again because they may be published."""
     to_hold, to_read = [], []
     for read in hour.reads:
         if not read.is_settled:
@@ -139,12 +138,12 @@ def changed_verdicts(hour: HourShare) -> tuple[list[Read], list[Read]]:
 
 
 def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: datetime, attempt: int) -> Shares:
-    """The verdict of a batch's minutes by what this attempt counted, and the ledger for the rest of their hours."""
+    """The verdict on a batch's minutes, from the counts of this attempt, and of the ledger for the rest of their hours."""
     cursor.execute(
         "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s",
         {"attempt": attempt},
     )
-    # Outside the range all rows of a minute are rejected, whatever its producer sends (ADR 25).
+    # All rows of a minute outside the range are rejected, whatever its producer sends (ADR 25).
     counted = {
         minute: Read(minute, raw, rejected)
         for minute, raw, rejected in cursor.fetchall()
@@ -153,14 +152,14 @@ def of_batch(cursor, pipeline: Pipeline, minutes: Collection[datetime], clock: d
     in_hours: dict[datetime, list[Read]] = {}
     for minute, read in counted.items():
         in_hours.setdefault(hour_of(minute), []).append(read)
-    # The ledger is read for these hours only: a batch of a long sound history has none.
+    # The ledger is read for these hours only: a batch of a long history without many rejected rows has none.
     notable = {hour for hour, reads in in_hours.items() if _is_notable(reads)}
     batch = {minute: read for minute, read in counted.items() if hour_of(minute) in notable}
     return check_batch(_hours(cursor, pipeline, notable, clock, batch), frozenset(minutes))
 
 
 def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock: datetime) -> None:
-    """Change the verdicts of other minutes in the hours of these, which were just read. Does not commit.
+    """Update the verdicts on other minutes in the hours of these minutes, which were just read. Does not commit.
 
     Take the pipeline's lock first.
     """
@@ -175,9 +174,9 @@ def recheck_hours(cursor, pipeline: Pipeline, minutes: Iterable[datetime], clock
 
 
 def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
-    """Judge held minutes whose hour is over since they were held: those that wait, and those of an hour that was bad so far.
+    """Update the verdicts on held minutes whose hour has ended since: those that wait, and those of an hour that was bad so far.
 
-    No read of the hour needs to follow its end. Hours of more than a day ago were judged when they were read.
+    There may be no read of the hour after its end. Hours of more than a day ago were decided when they were read.
     """
     with reading(conn) as cursor:
         minutes = column(cursor, sql("held_for_hour"), {"pipeline": pipeline.name, "since": clock - _RECENT})
@@ -186,11 +185,11 @@ def recheck_waiting(conn, pipeline: Pipeline, clock: datetime) -> None:
     if not is_due:  # the lock would wait for every merge
         return
 
-    def judge(cursor) -> None:
+    def recheck(cursor) -> None:
         lock(cursor, pipeline)
         recheck_hours(cursor, pipeline, minutes, clock)
 
-    in_transaction(conn, judge)
+    in_transaction(conn, recheck)
 
 
 def _above(part: int, whole: int, percent: int) -> bool:
@@ -261,13 +260,13 @@ def _read(row: dict) -> Read:
 
 
 def _is_over(hour: datetime, clock: datetime, pipeline: Pipeline) -> bool:
-    """Whether none of its minutes is open. Nothing is gained by waiting for an hour far ahead of the clock."""
+    """Whether none of the hour's minutes is open. An hour far ahead of the clock counts as over: waiting would not help."""
     is_past = hour + HOUR <= minute_floor(clock)
     return is_past or hour > clock + pipeline.future_tolerance
 
 
 def _with_suspects(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> set[datetime]:
-    """Those of the hours with a minute about which they decide: few, and most batches have none."""
+    """The hours among these that decide about one of their minutes: few, and most batches have none."""
     suspects = set()
     for start, end in _ranges(hours):
         binds = _binds(pipeline, start, end) | {"percent": PERCENT}
@@ -276,7 +275,7 @@ def _with_suspects(cursor, pipeline: Pipeline, hours: Collection[datetime]) -> s
 
 
 def _ranges(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
-    """Hours that follow each other as one range, its end not included."""
+    """The hours as ranges, without their ends: consecutive hours are one range."""
     ranges: list[tuple[datetime, datetime]] = []
     for hour in sorted(hours):
         if ranges and ranges[-1][1] == hour:

@@ -4,7 +4,7 @@ SELECT minute FROM etl.minute_ledger
 WHERE pipeline = %(pipeline)s AND state = 'held' AND pending = 0 AND (waiting = 1 OR minute > %(since)s);
 
 -- name: reads
--- What the newest read of each minute counted, and what became of it: one row per minute.
+-- The counts of the newest read of each minute, and its outcome: one row per minute.
 SELECT l.minute, l.state, l.waiting, l.pending, l.seen_changed_at <=> l.read_changed_at AS is_read_seen,
   l.seen_changed_at <=> h.changed_at AS is_held_seen, l.read_at, l.raw_rows, l.rejected_rows, h.attempt, h.rows_now,
   h.rejected_now, h.failing_checks,

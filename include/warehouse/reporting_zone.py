@@ -1,7 +1,7 @@
 """The time zone that dashboards show times in, as rows that any server can join.
 
 Facts, ledger and everything else stay in UTC. The views for dashboards (include/sql/*/views.sql) add the offset of
-MINUTEMARK_REPORTING_ZONE from `etl.reporting_days`, which set-up fills: a server need not know any time zone.
+MINUTEMARK_REPORTING_ZONE from `etl.reporting_days`, which set-up fills: a server needs no time zone tables.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def reporting_zone(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def days_away_from_utc(name: str) -> Iterator[tuple]:
-    """(day of UTC, offset in seconds, when it changes on that day, offset from then on) of each day that is not all UTC.
+    """(day of UTC, offset in seconds, when it changes on that day, offset afterwards) of each day with another offset than UTC.
 
-    Where nothing changes on a day, it does so at its end, to the same offset. No zone has changed twice within a day.
+    On a day without change, the change is at its end, to the same offset. No zone has changed twice within a day.
     """
     zone, day = ZoneInfo(name), _FIRST
     before = _offset(zone, day)
@@ -75,7 +75,7 @@ def _change(zone: ZoneInfo, day: datetime) -> datetime:
 
 
 def write(cursor) -> None:
-    """Bring the rows in line with the declared zone and this machine's time zone data; changes nothing when they are."""
+    """Write the rows for the declared zone and this machine's time zone data, if they differ."""
     name = reporting_zone()
     wanted = list(days_away_from_utc(name))
     if list(execute(cursor, sql("days")).fetchall()) != wanted:

@@ -7,6 +7,6 @@ SELECT day, offset_seconds, changes_at, offset_after FROM etl.reporting_days ORD
 INSERT INTO etl.reporting_days (day, offset_seconds, changes_at, offset_after) VALUES (%s, %s, %s, %s);
 
 -- name: set_zone
--- Sets the zone, where none is set.
+-- Sets the zone if none is set.
 INSERT INTO etl.reporting_zone (zone) SELECT d.zone FROM (SELECT %(zone)s AS zone) AS d
 WHERE NOT EXISTS (SELECT 1 FROM etl.reporting_zone AS z WHERE z.zone = d.zone);

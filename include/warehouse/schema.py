@@ -1,5 +1,5 @@
-"""The warehouse's schema: control tables, and for each pipeline its own tables and those of its facts, also where older ones
-are there; then views, a lock row for each pipeline, and grants.
+"""Creates or upgrades the warehouse's schema: control tables, the tables of each pipeline and of its facts; then views, a lock
+row for each pipeline, and grants.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ sql = Statements(__file__)
 
 log = logging.getLogger(__name__)
 
-# What the bi account may read besides the pipelines' own `readable` tables. Of check_results not the samples: they
-# show rows of staging.
+# What the bi account can read besides the pipelines' own `readable` tables. Samples of check_results are excluded: they show
+# rows of staging.
 _BI_READS = {
     "etl.minute_ledger": "",
     "etl.batches": "",
@@ -55,7 +55,7 @@ _BI_READS = {
 
 
 def administrator_grants(account: str) -> Iterator[str]:
-    """The rights that set-up needs, as statements; `account` as the server writes it, such as `'admin'@'%'`."""
+    """The statements that grant the permissions that set-up needs; `account` is in the server's form, such as `'admin'@'%'`."""
     for database in _databases():
         yield (
             f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE VIEW ON {database}.* TO {account} "
@@ -65,10 +65,10 @@ def administrator_grants(account: str) -> Iterator[str]:
 
 
 def apply_schema() -> None:
-    """Create what is missing, tables and columns, then grant. Applying it again changes nothing.
+    """Create missing tables and columns, then grant permissions. Applying it again changes nothing.
 
-    Works with connection warehouse_admin; where that is not defined warehouse_etl must be allowed to create, and
-    nothing is granted. An account that lacks a right raises WarehouseError with the rights that set-up needs.
+    Uses connection warehouse_admin; if that is not defined, warehouse_etl, which must be allowed to create tables, and grants
+    nothing. Raises WarehouseError with the permissions that set-up needs if the account lacks one.
     """
     try:
         account = endpoint(WAREHOUSE_ADMIN)
@@ -80,22 +80,23 @@ def apply_schema() -> None:
     except WarehouseError as error:
         if error.code not in DENIED:
             raise
-        raise _lacking_rights(error, account) from error
+        raise _with_grants(error, account) from error
 
 
-def _lacking_rights(error: WarehouseError, account: Endpoint) -> WarehouseError:
+def _with_grants(error: WarehouseError, account: Endpoint) -> WarehouseError:
+    """The error with the statements that grant all permissions that set-up needs."""
     problem = f"The warehouse at {place(account)} lacks a permission that set-up needs: {error.__cause__.args[-1]}."
     if account.conn_id == WAREHOUSE_ADMIN:
-        login, remedy = account.login, "Grant its account, as a user with all rights:"
+        login, remedy = account.login, "As a user with all permissions, grant its account:"
     else:
         login = "minutemark_admin"
         remedy = (
             f"Connection {WAREHOUSE_ADMIN} is not defined: define it (AIRFLOW_CONN_{WAREHOUSE_ADMIN.upper()}, or in Airflow "
-            "under Admin, Connections) with an account that has these rights:"
+            "under Admin, Connections) with an account that has these permissions:"
         )
     grants = "\n".join(administrator_grants(f"'{login}'@'%'"))
     accounts = (
-        f"Where the accounts of {WAREHOUSE_ETL} and {WAREHOUSE_BI} do not exist yet, it needs CREATE USER ON *.*, too."
+        f"If the accounts of {WAREHOUSE_ETL} and {WAREHOUSE_BI} do not exist yet, it needs CREATE USER ON *.*, too."
     )
     return WarehouseError(f"{problem} {remedy}\n{grants}\n{accounts}", error.code)
 
@@ -133,14 +134,14 @@ def _apply_files(conn, sources: Iterable[SqlFile]) -> None:
                 views.replace_changed(conn, statement)
                 continue
             table = declared(statement)
-            if not table or not exists(conn, table[0]):  # MySQL waits for readers also IF it EXISTS
+            if not table or not exists(conn, table[0]):  # MySQL waits for readers even with IF NOT EXISTS
                 conn.cursor().execute(statement)
             for added in add_missing(conn, statement):
                 log.info("Added %s, which %s declares.", added, file.source.relative_to(FOLDER))
 
 
 def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
-    """Its tables. Contributions that are summed up from an output begin with the sums of the rows that it has published."""
+    """Create the pipeline's tables. New contributions of an output start with the sums of the rows that it has published."""
     conn.cursor().execute(
         f"CREATE DATABASE IF NOT EXISTS {pipeline.database} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     )
@@ -154,7 +155,7 @@ def _tables_of(conn, account: Endpoint, pipeline: Pipeline) -> None:
 
 
 def _to_fill(conn, pipeline: Pipeline) -> list[SummedFact]:
-    """Facts without a table of contributions, whose output has one of published rows."""
+    """Facts without a table of contributions whose output has a table of published rows."""
     return [
         fact
         for fact in pipeline.facts
@@ -163,7 +164,7 @@ def _to_fill(conn, pipeline: Pipeline) -> list[SummedFact]:
 
 
 def _fill(conn, pipeline: Pipeline, fact: SummedFact) -> None:
-    """Make its contributions under another name, which goes when they are whole: set-up may be killed at any point."""
+    """Fill the fact's contributions under another name, and rename the table at the end: set-up may be killed at any point."""
     published, unfinished = pipeline.output_of(fact).published, f"{fact.contributions}_unfinished"
     log.info("Filling %s from %s. Merges of %s wait meanwhile.", fact.contributions, published, pipeline.name)
     cursor = conn.cursor()
@@ -171,7 +172,7 @@ def _fill(conn, pipeline: Pipeline, fact: SummedFact) -> None:
         "SELECT rows_kept_from FROM etl.pipelines WHERE pipeline = %(pipeline)s", {"pipeline": pipeline.name}
     )
     if (kept_from := cursor.fetchone()[0]) is not None:
-        log.warning("%s begins at %s: rows of %s before it were removed.", fact.table, kept_from, published)
+        log.warning("%s starts at %s: earlier rows of %s were removed.", fact.table, kept_from, published)
     cursor.execute(f"DROP TABLE IF EXISTS {unfinished}")
     alone = replace(pipeline, facts=(fact,), lakehouse=None)
     for file in (*files(alone, "warehouse.sql"), *files(alone, "from_output.sql")):
@@ -186,7 +187,7 @@ def _grant(cursor, conn_id: str, admin: Endpoint) -> None:
     try:
         target = endpoint(conn_id)
     except ConnectionMissing as missing:
-        log.info("Nothing is granted for it: %s", missing)
+        log.info("Nothing is granted to this account: %s", missing)
         return
     if not target.login or target.login == admin.login:
         log.info("Connection %s has the administrator's account: nothing to grant.", conn_id)
@@ -198,7 +199,7 @@ def _grant(cursor, conn_id: str, admin: Endpoint) -> None:
 
 
 def _hosts(cursor, target: Endpoint) -> list[str]:
-    """The hosts that the account may come from; an account that does not exist yet is made, for any host."""
+    """The hosts that the account may connect from; an account that does not exist yet is created for any host."""
     cursor.execute("SELECT host FROM mysql.user WHERE user = %(login)s ORDER BY host", {"login": target.login})
     hosts = [row[0].decode() if isinstance(row[0], bytes | bytearray) else row[0] for row in cursor.fetchall()]
     if not hosts:
@@ -216,12 +217,12 @@ def _hosts(cursor, target: Endpoint) -> list[str]:
 
 
 def _etl_grants(pipelines: Collection[Pipeline]) -> Iterator[str]:
-    """Rows of everything, tables of nothing: no CREATE, ALTER or DROP, but for tables that get a partition a day."""
+    """Grants for rows of all tables, without CREATE, ALTER or DROP, except on tables that get a partition for each day."""
     for database in _databases():
         yield f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.*"
     for pipeline in pipelines:
         for table in partitions.tables_by_day(pipeline):
-            yield f"GRANT ALTER, CREATE ON {table}"  # CREATE: MySQL asks for it, and the table is there already
+            yield f"GRANT ALTER, CREATE ON {table}"  # MySQL requires CREATE, although the table exists
             if pipeline.retention.rows_by_day:
                 yield f"GRANT DROP ON {table}"  # for its partitions
 

@@ -1,4 +1,4 @@
-"""Settings of the warehouse's server that a merge needs, for preflight: the server's own errors do not name them."""
+"""Checks settings of the warehouse's server that a merge needs, for preflight: the server's errors do not name them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterator, Mapping
 from include.connections import Endpoint
 from include.warehouse.session import execute, reading
 
-MIN_PACKET = 16 * 1024 * 1024  # bytes: a rejected event of the longest payload that is kept
-# By SHOW, since a server that no longer has one of them answers with the others.
+MIN_PACKET = 16 * 1024 * 1024  # bytes: a rejected event with the longest payload that is kept
+# By SHOW: a server that no longer has one of the variables returns the others.
 _SETTINGS = "SHOW VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet')"
 
 
 def problems(conn, target: Endpoint) -> list[str]:
-    """What keeps this server from taking merges."""
+    """The problems that keep this server from running merges."""
     with reading(conn) as cursor:
         settings = {name.lower(): value for name, value in execute(cursor, _SETTINGS).fetchall()}
     return [f"Connection {target.conn_id}: {problem}" for problem in setting_problems(settings)]
 
 
 def setting_problems(settings: Mapping[str, str]) -> Iterator[str]:
-    """Each with the setting and the value that it needs."""
+    """The wrong settings, each with the value that it needs."""
     has_binlog = settings.get("log_bin", "OFF").upper() in ("ON", "1")
     if has_binlog and settings.get("binlog_format", "ROW").upper() == "STATEMENT":
         yield (

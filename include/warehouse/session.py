@@ -24,8 +24,8 @@ _SQL_MODE = (
 def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -> Iterator[Any]:
     """A DB-API connection, rolled back and closed at exit: commit what should stay.
 
-    Uses mysqlclient where it is installed, or the library that the connection's extra `client` names. Errors that an
-    operator can fix leave as WarehouseError; others, such as a deadlock, as the driver raised them.
+    Uses mysqlclient if it is installed, or the library that the connection's extra `client` names. Errors that an operator
+    can fix are raised as WarehouseError; others, such as a deadlock, as the driver raised them.
     """
     target = endpoint(conn_id)
     if not target.host:
@@ -48,7 +48,7 @@ def warehouse(conn_id: str | Endpoint = WAREHOUSE_ETL, *, merge: bool = False) -
 
 
 def in_transaction(conn, work: Callable[[Any], Done], *, tries: int = 4) -> Done:
-    """Run `work(cursor)` and commit; after a deadlock or a lock timeout undo it and run it again, whole."""
+    """Run `work(cursor)` and commit; after a deadlock or a lock timeout, roll back and run it again from the start."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
     def once() -> Done:
@@ -74,7 +74,7 @@ def in_transaction(conn, work: Callable[[Any], Done], *, tries: int = 4) -> Done
 
 @contextlib.contextmanager
 def reading(conn) -> Iterator[Any]:
-    """A cursor for reads. Their transaction ends with the block: the next one sees what was committed by then."""
+    """A cursor for reads. Their transaction ends with the block, so that the next one sees later commits."""
     cursor = conn.cursor()
     try:
         yield cursor
@@ -164,7 +164,7 @@ def _mysql_connector(target: Endpoint):
         password=target.password or "",
         **({"database": target.schema} if target.schema else {}),
         charset="utf8mb4",
-        collation="utf8mb4_bin",  # its default is one that MariaDB 10.11 does not know
+        collation="utf8mb4_bin",  # MariaDB 10.11 does not have the library's default
         connection_timeout=CONNECT_TIMEOUT,
         autocommit=False,
         use_pure=True,
@@ -183,5 +183,5 @@ def _prepare(conn, merge: bool) -> None:
 
 
 def _is_driver_error(error: BaseException) -> bool:
-    """Both libraries call their exceptions' base class `Error`, as DB-API wants."""
+    """Whether the error is from a driver: both libraries name the base class of their errors `Error`, as DB-API requires."""
     return any(kind.__name__ == "Error" for kind in type(error).__mro__)

@@ -1,4 +1,4 @@
-"""SQL files: their statements, and what their header says. Binds are written %(name)s, so no other percent sign.
+"""SQL files: their statements and headers. Binds are written %(name)s, so any other percent sign must be doubled.
 
 A pipeline has the files of its own folder, and for each of its summed facts the templates of include/sql/summed_fact/,
 filled from the declaration. A file of the same name in include/sql/<pipeline>/<fact>/ replaces a template.
@@ -20,7 +20,7 @@ CONTROL, TEMPLATES = "control", "summed_fact"
 
 @dataclass(frozen=True)
 class SqlFile:
-    """A file as it is run."""
+    """A SQL file with its templates filled."""
 
     name: str  # without folder and suffix
     source: Path  # what to edit
@@ -28,12 +28,12 @@ class SqlFile:
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """Without comments and final semicolons."""
+        """The statements, without comments and final semicolons."""
         return _statements(self.text)
 
     @property
     def header(self) -> list[str]:
-        """The lines of the comment that it begins with."""
+        """The lines of the comment at its start."""
         lines = []
         for line in self.text.lstrip().splitlines():
             if not line.startswith("--"):
@@ -53,7 +53,7 @@ class Check:
 
 
 class InvalidCheck(ValueError):
-    """A check file that does not say what it is."""
+    """A check file without a valid severity, or with several statements."""
 
 
 def statements(path: Path) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def control(pattern: str) -> list[SqlFile]:
 
 
 def files(pipeline: Pipeline, pattern: str) -> list[SqlFile]:
-    """The pipeline's own files that match, then those of its facts: filled templates, or what replaces them."""
+    """The pipeline's own files that match, then those of its facts: filled templates, or the files that replace them."""
     own = [_read(path) for path in sorted((FOLDER / pipeline.name).glob(pattern))]
     return [*own, *(file for fact in pipeline.facts for file in _of_fact(pipeline, fact, pattern))]
 
@@ -107,10 +107,10 @@ def _filled(pipeline: Pipeline, fact: SummedFact, path: Path) -> str:
 
 @functools.cache
 def environment():
-    """Jinja's, which fills identifiers in."""
+    """Jinja's environment, which fills in identifiers."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(  # noqa: S701 - it makes SQL out of declarations, not HTML
+    return Environment(  # noqa: S701 - it makes SQL from declarations, not HTML
         loader=FileSystemLoader(FOLDER / TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
 
@@ -136,6 +136,6 @@ def _check(file: SqlFile) -> Check:
         )
     if len(file.statements) != 1:
         raise InvalidCheck(
-            f"{file.source}: a check is one SELECT, so that it sees one snapshot; here are {len(file.statements)} statements."
+            f"{file.source} has {len(file.statements)} statements. Write one SELECT, so that the check sees one snapshot."
         )
     return Check(file.name, severity, purpose, file.statements[0])

@@ -1,13 +1,13 @@
-"""Named SQL: the statements of a module stand in the .sql file beside it, where they can be read and run as SQL.
+"""Named SQL: the statements of a module are in the .sql file next to it, where they can be read and run as SQL.
 
     -- name: overdue
     -- Open batches that no run can be working on: one row per batch.
     SELECT batch_id FROM etl.batches …;
 
-The comment states purpose and grain. Values are always bound: as %(name)s, or as %s where many rows are written at once.
-{{ … }} takes identifiers and conditions, from declarations and the project's own code only.
-Macros that several statements share stand before the first one. Only a statement of one line that fills nothing may stay in
-Python, where it is used: tests/warehouse/test_statements.py holds that.
+The comment states purpose and grain. Values are always bound: as %(name)s, or as %s if many rows are written at once.
+{{ … }} fills in identifiers and conditions, from declarations and the project's own code only.
+Macros that several statements share come before the first one. Only a statement of one line that fills in nothing may stay
+in Python, where it is used: tests/warehouse/test_statements.py enforces that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Statements:
 
     @functools.cached_property
     def texts(self) -> dict[str, str]:
-        """What Jinja fills, by name, without comments."""
+        """The templates by name, without comments."""
         shared, *parts = _NAME.split(self.source.read_text(encoding="utf-8"))
         texts = zip(parts[::2], parts[1::2], strict=True)
         return {name: _COMMENT.sub("", shared + text) for name, text in texts}

@@ -1,8 +1,7 @@
-"""What the warehouse knows about its own runs, for the live table, `make status`, the watch and dashboards.
+"""The status of pipelines from the warehouse's records, for the live table, `make status`, the watch and dashboards.
 
-Any account can query it.
-
-All ages are by the clock of the warehouse's server, which is taken to agree with the lake's within seconds.
+Any account can query it. All ages are by the clock of the warehouse's server, which is assumed to agree with the lake's
+within seconds.
 """
 
 from __future__ import annotations
@@ -18,29 +17,29 @@ from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
 
-# A pipeline is in one of these states; the first that fits.
+# The state of a pipeline is the first of these that applies.
 NEW = "new"  # its lake was never polled
-BLIND = "blind"  # not polled for longer than look_limit: what is pending is unknown
-STALE = "stale"  # something seen in the lake is not merged for longer than delay_limit
+BLIND = "blind"  # not polled for longer than look_limit: pending minutes are unknown
+STALE = "stale"  # a change seen in the lake is not merged for longer than delay_limit
 HELD = "held"  # everything else is merged, but newer minutes failed a gate
 SILENT = "silent"  # everything is merged, and the lake has had nothing newer for longer than delay_limit
 FRESH = "fresh"
 
-_MOST = 1_000  # pending minutes that are searched for the oldest change: the newest ones
-_FAILURES = 100  # of delta batches in a row that are counted
+_MOST = 1_000  # newest pending minutes that are searched for the oldest change
+_FAILURES = 100  # consecutive delta batches that are counted at most
 _SHOWN = 10
 
 
 def recent_batches(conn, limit: int = 20) -> list[dict]:
-    """The newest batches first: what each took, where its rows went, and `seconds` from tick to merged."""
+    """The newest batches, newest first: the minutes and rows by fate of each, and `seconds` from tick to merged."""
     records = rows(conn.cursor(), sql("recent_batches"), {"limit": limit})
     return [batch | {"seconds": None if batch["seconds"] is None else float(batch["seconds"])} for batch in records]
 
 
 def freshness(conn) -> list[dict]:
-    """For each pipeline its `state` and what it follows from; times are UTC, the others seconds, None if unknown.
+    """For each pipeline its `state` and the values behind it; times are UTC, ages are seconds, None if unknown.
 
-    newest_create_time  of all that is published; see include/warehouse/freshness.py
+    newest_create_time  of all published events; see include/warehouse/freshness.py
     lag                 its age now; lag_median, lag_p95, lag_worst over the last hour, of which lag_covered is known
     delay               age of the oldest live change that was seen in the lake and is not merged; 0: everything is
     waiting_since       the change that makes it stale, live or not
@@ -90,12 +89,12 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
 
 
 def open_alerts(conn) -> list[dict]:
-    """What minutemark_watch has found and is not over: pipeline, problem, began_at, told_at, found, remedy."""
+    """The open problems that minutemark_watch has found: pipeline, problem, began_at, told_at, found, remedy."""
     return rows(conn.cursor(), sql("open_alerts"))
 
 
 def named_fields(names: Sequence[str]) -> str:
-    """The new_fields for people; names come from data."""
+    """The new_fields as text; names come from data, so unusual ones are quoted."""
     shown = ", ".join(
         name if name.isprintable() and name == name.strip() != "" else repr(name) for name in names[:_SHOWN]
     )
@@ -103,7 +102,7 @@ def named_fields(names: Sequence[str]) -> str:
 
 
 def _waiting_since(pipeline: Pipeline, now: datetime, changes: dict, last_delta_at: datetime | None) -> datetime | None:
-    """The oldest live change, when it waits too long; or the oldest of all, when nothing at all was merged meanwhile.
+    """The oldest live change if it waits too long; or the oldest change of all if no delta batch was merged meanwhile.
 
     A backlog, such as an imported year, is not a delay: fresh minutes go first.
     """
@@ -130,7 +129,7 @@ def _state(pipeline: Pipeline, entry: dict, oldest_live: datetime | None, held_n
 
 
 def _failures(cursor, binds: dict, pending: int) -> dict:
-    """Failures count while something is pending: what failed may have been processed by a run with `from` and `to`."""
+    """Failures, while a minute is pending: if none is, a run with `from` and `to` has processed the failed minutes."""
     failed = []
     for batch in rows(cursor, sql("deltas"), binds | {"failures": _FAILURES}) if pending else ():
         if batch["state"] != "failed":
@@ -144,7 +143,7 @@ def _failures(cursor, binds: dict, pending: int) -> dict:
 
 
 def _newest_in_ledger(cursor, binds: dict) -> datetime | None:
-    """Before the first merge that wrote a history: a warehouse that was there before the history."""
+    """The newest event of merged minutes, for a warehouse that is older than etl.freshness."""
     return value(cursor, sql("newest_in_ledger"), binds)
 
 

@@ -1,4 +1,4 @@
-{# Both halves walk the index pending_minutes. A minute that check_warehouse gave back waits since its merge. #}
+{# Both halves walk the index pending_minutes. A minute that check_warehouse made pending waits since its merge. #}
 {% macro waiting(condition) %}
 (
     SELECT minute, seen_changed_time,
@@ -15,14 +15,15 @@
 {%- endmacro %}
 
 -- name: counts
--- What the ledger and the batches of a pipeline say now: one row.
+-- The current counts of a pipeline's ledger and batches: one row.
 SELECT CURRENT_TIMESTAMP(6) AS queried_at,
   (SELECT looked_at FROM etl.looks WHERE pipeline = %(pipeline)s) AS looked_at,
   (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND pending = 1) AS pending,
   (SELECT COUNT(*) FROM etl.minute_ledger WHERE pipeline = %(pipeline)s AND state = 'held' AND waiting = 0) AS held,
   (
     SELECT MAX(merged_at) FROM (
-      SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'merged' ORDER BY batch_id DESC LIMIT 10
+      SELECT merged_at FROM etl.batches WHERE pipeline = %(pipeline)s AND state = 'merged'
+      ORDER BY batch_id DESC LIMIT 10
     ) AS b
   ) AS last_merged_at,
   (
@@ -33,8 +34,8 @@ SELECT CURRENT_TIMESTAMP(6) AS queried_at,
   ) AS last_delta_at;
 
 -- name: changes
--- The oldest change that waits, and the oldest live one: one row. A change is live when its minute was among the newest at
--- that time; one of a minute long past is backlog, as an import brings it.
+-- The oldest change that waits, and the oldest live one: one row. A change is live when its minute was among the newest
+-- at that time; one of a minute long past is backlog, as an import brings it.
 SELECT MIN(since) AS oldest,
   MIN(CASE WHEN minute >= seen_changed_time - INTERVAL %(live)s MICROSECOND THEN since END) AS oldest_live
 FROM (
@@ -74,6 +75,6 @@ SELECT batch_id, pipeline, kind, dag_id, run_id, tick, opened_at, merged_at, sta
 FROM etl.batches ORDER BY batch_id DESC LIMIT %(limit)s;
 
 -- name: open_alerts
--- What the watch has found and is not over: one row per problem.
+-- Open problems that the watch has found: one row per problem.
 SELECT pipeline, problem, began_at, told_at, found, remedy FROM etl.alerts
 WHERE state = 'open' ORDER BY began_at, pipeline, problem;

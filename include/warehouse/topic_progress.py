@@ -1,4 +1,4 @@
-"""The watch's memory of topics: how far each partition's consumers had come, and since when they have not moved."""
+"""The watch's record of topics: how far the consumers of each partition had come, and when they last moved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reach(Protocol):
 
 
 def record(conn, pipeline: Pipeline, topic: str, reaches: Mapping[int, Reach], now: datetime) -> None:
-    """Keep what the broker says of that topic's partitions at that time, and nothing of other partitions."""
+    """Record the broker's offsets of the topic's partitions at that time, and remove partitions that no longer exist."""
 
     def change(cursor) -> None:
         for partition, reach in reaches.items():

@@ -1,5 +1,6 @@
 -- name: record
--- Keeps how far the consumers of a partition have come. moved_at is first: it depends on what the other columns still hold.
+-- Keeps how far the consumers of a partition have come. moved_at is first: it depends on what the other columns still
+-- hold.
 INSERT INTO etl.topic_progress (pipeline, topic, partition_number, committed, waiting, moved_at, seen_at)
 VALUES (%(pipeline)s, %(topic)s, %(partition)s, %(committed)s, %(waiting)s, %(now)s, %(now)s)
 ON DUPLICATE KEY UPDATE
@@ -7,7 +8,7 @@ ON DUPLICATE KEY UPDATE
   committed = VALUES(committed), waiting = VALUES(waiting), seen_at = VALUES(seen_at);
 
 -- name: forget_absent
--- Removes partitions that this poll did not find: a topic may have been created again with fewer of them.
+-- Removes partitions that the watch did not find: a topic may have been created again with fewer of them.
 DELETE FROM etl.topic_progress WHERE pipeline = %(pipeline)s AND topic = %(topic)s AND seen_at < %(now)s;
 
 -- name: stuck

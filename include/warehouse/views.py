@@ -1,5 +1,5 @@
-"""Views, made again only if their definition has changed: to replace one waits for every reader of it, and later readers
-wait behind that.
+"""Replaces views only if their definition has changed: a replacement waits for every reader of the view, and later readers
+wait for the replacement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def declared(statement: str) -> str | None:
 
 
 def replace_changed(conn, statement: str) -> bool:
-    """Run this CREATE OR REPLACE VIEW unless the view is as it last made it; whether it ran. DDL commits.
+    """Run this CREATE OR REPLACE VIEW unless the view still has its definition; returns whether it ran. DDL commits.
 
     Raises WarehouseError for a view in use.
     """
@@ -43,7 +43,7 @@ def replace_changed(conn, statement: str) -> bool:
 
 
 def _stored(conn, view: str) -> str | None:
-    """Digest of the definition as the server shows it; None if there is no such view."""
+    """The digest of the definition as the server shows it; None if there is no such view."""
     definition = described(conn, view, "views", "view_definition")
     return _digest(definition[0][0]) if definition else None
 

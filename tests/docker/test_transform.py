@@ -216,6 +216,6 @@ def test_an_event_of_a_closed_minute_is_refused_and_one_of_an_open_minute_is_not
     old, keeps = raw({"create_time": ID}), replace(RECRUITMENT, lake_retention=timedelta(days=30))
     ages = datetime.now(UTC).replace(tzinfo=None) - datetime(2026, 3, 1, 12, 34)
     (closed,) = transform.rows(keeps, [old])
-    assert closed == "its minute 2026-03-01T12:34:00Z is older than the lake keeps: closed"
+    assert closed == "its minute 2026-03-01T12:34:00Z is closed, because it is past the lake's retention"
     (open_one,) = transform.rows(replace(RECRUITMENT, lake_retention=ages + timedelta(days=1)), [old])
     assert open_one["_minute"] == "2026-03-01T12:34:00Z"

@@ -179,7 +179,7 @@ def test_damage_of_the_outer_of_two_compressions_ends_the_inner(damaged):
 @pytest.mark.parametrize("codec", CODECS)
 def test_many_bytes_after_the_end_are_damage_not_garbage(damaged, codec):
     rows, problem = damaged(CODECS[codec](CSV) + b"x" * 2_000_000)
-    assert rows == ROWS and "there is more behind its end than a few bytes of garbage" in problem
+    assert rows == ROWS and "more than a few bytes of garbage follow its end" in problem
 
 
 def test_a_dictionary_that_would_take_all_memory_is_refused(compressed):
@@ -257,7 +257,7 @@ def tar() -> bytes:
         (b"LZIP\x01\x0c" + bytes(9), "compressed with lzip"),
         (b"\x89LZO\0\r\n\x1a\n\x10", "compressed with lzop"),
         (zlib.compress(CSV), "a zlib stream"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d", "a pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d", "a Git LFS pointer"),
         (b"<!DOCTYPE html>\n<html>", "a web page"),
         (b'<?xml version="1.0"?>', "an XML document"),
     ],

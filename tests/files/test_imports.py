@@ -202,8 +202,8 @@ def test_rows_of_closed_minutes_are_rejected(recruitment, csv_file):
     summary = imports.import_csv(keeps_a_day, csv_file(f"{event_id('2026-07-06 10:00:00')},click,7,", f"{recent},,,"))
     assert (summary.written, summary.rejected) == (1, 1)
     assert rejected()[0]["minute"] == datetime(2026, 7, 6, 10)
-    assert "older than the lake keeps (bedan.tracking keeps 1 day)" in rejected()[0]["reason"]
-    assert "1 rows are of closed minutes, 2026-07-06 10:00:00 to 2026-07-06 10:00:00 UTC" in str(summary)
+    assert "past the lake's retention: bedan.tracking keeps 1 day" in rejected()[0]["reason"]
+    assert "1 rows are rejected: their minutes, 2026-07-06 10:00:00 to 2026-07-06 10:00:00 UTC" in str(summary)
 
 
 def test_unknown_columns_are_reported_and_kept(recruitment, csv_file):

@@ -14,7 +14,7 @@ from include import pipelines
 from include.files.csv_records import Record
 from include.files.file_format import FileFormat
 from include.files.readers import CsvEvents
-from include.files.replay_options import Plan, ReplayOptions, ReplayRefused, check, parse_options, timeline
+from include.files.replay_options import EventSchedule, ReplayOptions, ReplayRefused, check, parse_options, timeline
 from include.files.survey import RecordPreview, Sample, shares, survey
 from include.files.time_shift import Shift, Timeline
 from include.lake.keys import time_of
@@ -222,8 +222,8 @@ def records(*rows: list[str]) -> list[Record]:
 
 def planned(options: ReplayOptions, rows: list[Record], found, sample=None, after_line=0):
     times = timeline(options, found, START)
-    plan = Plan(SHOP, options, CsvEvents(HEADER, SHOP, START), RecordPreview(HEADER, SHOP), times)
-    return list(plan.rows(rows, sample, after_line))
+    schedule = EventSchedule(SHOP, options, CsvEvents(HEADER, SHOP, START), RecordPreview(HEADER, SHOP), times)
+    return list(schedule.rows(rows, sample, after_line))
 
 
 ROWS = [

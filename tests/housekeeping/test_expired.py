@@ -64,7 +64,7 @@ def test_staging_of_a_pipeline_that_merges_nothing_any_more_is_removed(lab: Lab)
 def test_staging_of_a_possibly_live_batch_stays(lab: Lab) -> None:
     batch_id = staged_batch(lab)
     lab.query("UPDATE etl.batches SET opened_at = opened_at - INTERVAL 30 DAY")  # opened long ago, tried again today
-    assert tidy()["abandoned batches given up"] == 0
+    assert tidy()["abandoned batches closed"] == 0
     assert lab.one(STAGED) == 2
     assert lab.check(batch_id).passed
     merge.merge(batch_id)
@@ -221,7 +221,10 @@ def test_an_interrupted_housekeeping_keeps_its_chunks_and_resumes(lab: Lab) -> N
 
 @pytest.mark.parametrize(
     ("days", "says"),
-    [({"batches": 0}, "batches is 0:00:00: keep a day or more"), ({"batch": 3}, "Unknown retention 'batch'")],
+    [
+        ({"batches": 0}, "Retention batches is 0 days. Set it to 1 day or more."),
+        ({"batch": 3}, "Unknown retention 'batch'"),
+    ],
 )
 def test_an_implausible_retention_is_refused_before_anything_is_deleted(lab: Lab, days: dict, says: str) -> None:
     with pytest.raises(steps.RetentionRefused, match=says):

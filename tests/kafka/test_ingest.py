@@ -359,7 +359,7 @@ def test_events_of_closed_minutes_are_rejected_and_named(pipeline, send):
     send.send(value_of(event_id("2026-07-06 10:00:00")), partition=0)
     summary = consume(replace(pipeline, lake_retention=timedelta(days=1)))
     assert (summary.written, summary.refused) == (0, 1)
-    assert "1 rows are of closed minutes, 2026-07-06 10:00:00 to" in str(summary)
+    assert "1 rows are rejected: their minutes, 2026-07-06 10:00:00 to" in str(summary)
 
 
 def test_the_command_ingests_up_to_the_end(schemas, kafka_broker, minutemark, capsys):

@@ -116,7 +116,7 @@ def test_an_unreadable_record_is_kept_as_a_line_and_the_rest_unchanged():
 def test_an_event_of_a_closed_minute_is_refused_with_its_minute():
     keeps_an_hour = replace(RECRUITMENT, lake_retention=timedelta(hours=1))
     result = read({"create_time": ID}, keeps_an_hour)
-    assert "older than the lake keeps" in result.reason
+    assert "past the lake's retention" in result.reason
     assert result.minute == datetime(2026, 3, 1, 12, 34)
 
 

@@ -175,7 +175,7 @@ def test_a_slower_count_marks_no_hour_that_another_has_counted_since(shop: Shop)
     merged(shop, {TEN: [operation()]})
     export(SHOP)
     [count] = hourly.count(SHOP)
-    hourly._note(shop.conn.cursor(), SHOP, [], [], {TEN: count.version})  # of the slower one, which saw another fact
+    hourly._record(shop.conn.cursor(), SHOP, [], [], {TEN: count.version})  # of the slower one, which saw another fact
     shop.conn.commit()
     assert shop.query("SELECT to_count, differs_since FROM etl.lakehouse_hours") == [(0, None)]
 

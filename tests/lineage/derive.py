@@ -94,7 +94,7 @@ def _staged(pipeline: Pipeline, lake_table: str, spark) -> dict[str, Relation]:
     schema = ", ".join(f"{name} {types.get(name, 'string')}" for name in (*keys, "payload"))
     source = {name: {(lake_table, name): IDENTITY} for name in (*keys, "payload")}
     rows = lake.with_fields(spark.createDataFrame([], schema), pipeline)
-    judged = fate.judged(transform.classify(rows, pipeline.options), pipeline)
+    judged = fate.apply_common_rules(transform.classify(rows, pipeline.options), pipeline)
     counted = judged.where(f"fate = '{fate.COUNTED}'")
     return {
         output.staging: of_plan.lineage_of(transform.OUTPUTS[output.name](counted), source)

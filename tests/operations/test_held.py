@@ -294,7 +294,7 @@ def test_releasing_again_says_that_it_waits_and_keeps_one_record(lab: Lab) -> No
         (
             minute(1),
             minute(9),
-            "No minute of recruitment from 2026-03-01 10:01 until before 2026-03-01 10:09 is held. Held",
+            "No minute of recruitment from 2026-03-01 10:01 to 2026-03-01 10:09 (excluded) is held. Held",
         ),
     ],
 )

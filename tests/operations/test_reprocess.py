@@ -300,7 +300,7 @@ def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, outpu
     assert pending(lab) == [young]
     assert "1 rows stay: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
-        "its minute is older than the lake keeps (bedan.tracking keeps 2 days): closed"
+        "its minute is closed, because it is past the lake's retention: bedan.tracking keeps 2 days"
     ]
 
 

@@ -200,9 +200,9 @@ def test_a_failing_receiver_is_retried(serve, connect):
 @pytest.mark.parametrize(
     ("answer", "tries", "says"),
     [
-        (404, 1, "was answered 404 Not Found. Correct its host"),
-        (302, 1, "was answered 302 Found"),  # followed, the POST would become a GET that finds a page
-        (500, 3, "was answered 500 Internal Server Error. The receiver may be down"),
+        (404, 1, "returned 404 Not Found. Correct its host"),
+        (302, 1, "returned 302 Found"),  # followed, the POST would become a GET that finds a page
+        (500, 3, "returned 500 Internal Server Error. The receiver may be down"),
     ],
 )
 def test_a_receiver_that_refuses_is_named_without_its_url_or_token(serve, connect, logged, answer, tries, says):

@@ -209,7 +209,7 @@ def test_a_driver_that_cannot_start_says_why(ask) -> None:
 
 def test_a_path_too_long_for_a_socket_is_reported(ask, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(short_path / ("long" * 20)))
-    with pytest.raises(DriverEnded, match="too long a path for a socket. Set TMPDIR"):
+    with pytest.raises(DriverEnded, match="too long for a socket. Set TMPDIR"):
         ask()
 
 

@@ -233,7 +233,7 @@ def test_the_rule_is_the_same_in_words_wherever_it_stands() -> None:
     words = (
         f"more than {RULE['most_unnamed'] * 100:.0f} % of the qualified applications",
         f"have fewer than {RULE['enough']} qualified applications",
-        f"even with one more qualified application, it would cost {RULE['averages']} times the average or more",
+        f"even with one more qualified application, the cost would be {RULE['averages']} times the average or more",
         f"fewer than {RULE['enough']} qualified applications in both weeks together",
         f"fell by {RULE['raise_from'] * 100:.0f} % or more, by more than chance explains in {by_chance - 1} of {by_chance}",
         f"rose by {RULE['stop_from'] * 100:.0f} % or more, by more than chance explains in {by_chance - 1} of {by_chance}",

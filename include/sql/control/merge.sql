@@ -1,9 +1,10 @@
--- What every pipeline's merge does after its own merge.sql: rejected events, ledger, batch, staging.
--- Every pipeline's rows are in these tables, and a merge waits for no other pipeline. So a statement that locks rows names
--- its index and compares with =: a scan, and a range up to the pipeline's last row, also lock the next pipeline's first one.
--- Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds, oldest_kept_freshness, set_options.
+-- The part of the merge that all pipelines share, after their own merge.sql: rejected events, ledger, batch, staging.
+-- These tables have rows of every pipeline, and a merge must not wait for another pipeline. So a statement that locks
+-- rows names its index and compares with =: a scan, or a range to the pipeline's last row, also locks the next
+-- pipeline's first row. Binds: pipeline, batch_id, attempt, settle_microseconds, ahead_microseconds,
+-- oldest_kept_freshness, set_options.
 
--- Only what came from the lake: a line that an import could not place is not in these minutes' reads.
+-- Only rows from the lake: rows that an import refused are not part of these minutes' reads.
 DELETE etl.rejected_events
 FROM etl.batch_minutes AS m
 STRAIGHT_JOIN etl.rejected_events FORCE INDEX (by_minute)
@@ -28,8 +29,9 @@ FROM etl.batch_minutes AS m
 JOIN etl.staged_counts AS c ON c.attempt = %(attempt)s AND c.minute = m.minute AND c.field_counts IS NOT NULL
 WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
--- Before the ledger is written: it counts where this history has not started. Old minutes, empty ones and those
--- too far ahead of the lake's clock move nothing; an event of a clock that is ahead counts as of its publication.
+-- Before the ledger is written, because the ledger is compared while this history is empty. Old minutes, empty minutes
+-- and those too far ahead of the lake's clock change nothing; an event from a clock that is ahead counts as of its
+-- publication.
 INSERT INTO etl.freshness (pipeline, published_at, newest_create_time)
 SELECT %(pipeline)s, d.published_at, d.newest_create_time
 FROM (
@@ -67,7 +69,8 @@ INSERT INTO etl.minute_ledger (
 )
 SELECT
   d.pipeline, d.minute, d.changed_at, d.lake_clock, d.settled_before, d.batch_id, d.attempt, d.raw_rows, d.counted_rows,
-  d.ignored_rows, d.rejected_rows, d.ignored_by_kind, d.id_checksum, d.newest_create_time, d.set_options, 'merged', d.merged_at
+  d.ignored_rows, d.rejected_rows, d.ignored_by_kind, d.id_checksum, d.newest_create_time, d.set_options, 'merged',
+  d.merged_at
 FROM (
   SELECT
     b.pipeline, m.minute, m.changed_at, b.lake_clock,
@@ -84,13 +87,15 @@ ON DUPLICATE KEY UPDATE
   read_changed_at = d.changed_at, read_at = d.lake_clock, settled_before = d.settled_before, batch_id = d.batch_id,
   attempt = d.attempt, raw_rows = d.raw_rows, counted_rows = d.counted_rows, ignored_rows = d.ignored_rows,
   rejected_rows = d.rejected_rows, ignored_by_kind = d.ignored_by_kind, id_checksum = d.id_checksum,
-  newest_create_time = d.newest_create_time, set_options = d.set_options, state = 'merged', reason = NULL, held_changed_at = NULL, waiting = 0,
-  split_size = NULL, merged_at = d.merged_at;
+  newest_create_time = d.newest_create_time, set_options = d.set_options, state = 'merged', reason = NULL,
+  held_changed_at = NULL, waiting = 0, split_size = NULL, merged_at = d.merged_at;
 
 INSERT INTO etl.hours (pipeline, hour, version, changed_at, changed_since)
 SELECT d.pipeline, d.hour, 1, d.merged_at, d.merged_at
 FROM (
-  SELECT %(pipeline)s AS pipeline, m.minute - INTERVAL MINUTE(m.minute) MINUTE AS hour, CURRENT_TIMESTAMP(6) AS merged_at
+  SELECT
+    %(pipeline)s AS pipeline, m.minute - INTERVAL MINUTE(m.minute) MINUTE AS hour,
+    CURRENT_TIMESTAMP(6) AS merged_at
   FROM etl.batch_minutes AS m
   WHERE m.batch_id = %(batch_id)s AND m.state = 'planned'
   GROUP BY 2
@@ -110,8 +115,8 @@ JOIN (
 ) AS t
 SET
   b.state = 'merged', b.reason = NULL, b.merged_attempt = %(attempt)s, b.merged_at = CURRENT_TIMESTAMP(6),
-  b.unchecked_since = CURRENT_TIMESTAMP(6), b.merged_minutes = t.minutes, b.raw_rows = t.raw_rows, b.counted_rows = t.counted_rows,
-  b.ignored_rows = t.ignored_rows, b.rejected_rows = t.rejected_rows
+  b.unchecked_since = CURRENT_TIMESTAMP(6), b.merged_minutes = t.minutes, b.raw_rows = t.raw_rows,
+  b.counted_rows = t.counted_rows, b.ignored_rows = t.ignored_rows, b.rejected_rows = t.rejected_rows
 WHERE b.batch_id = %(batch_id)s;
 
 -- A release is used up by the merge of its minute, whether or not a check needed it.
@@ -123,7 +128,7 @@ WHERE m.batch_id = %(batch_id)s AND m.state = 'planned';
 
 UPDATE etl.batch_minutes SET state = 'merged' WHERE batch_id = %(batch_id)s AND state = 'planned';
 
--- A group that failed as a part of something larger has passed: let the other suspects travel in larger groups again.
+-- Minutes that failed in a larger batch have passed: the other suspects may be read in larger batches again.
 UPDATE etl.minute_ledger AS l FORCE INDEX (pending_minutes)
 JOIN etl.batches AS b ON b.batch_id = %(batch_id)s AND b.split_size IS NOT NULL
 SET l.split_size = LEAST(l.split_size * 2, 100000)

@@ -1,12 +1,12 @@
--- What dashboards show of the pipelines' health. Columns named _utc are for filters, which find their rows by index; the
--- others of the same name are the same time in the reporting zone. A minute or hour is named by its beginning.
+-- Views for dashboards of the pipelines' health. Columns named _utc are for filters, which find their rows by index;
+-- columns of the same name without it have the same time in the reporting zone. A minute or hour is named by its start.
 
 CREATE OR REPLACE VIEW etl.board_pipelines AS
 SELECT p.pipeline, z.zone AS reporting_zone
 FROM etl.pipelines AS p
 CROSS JOIN etl.reporting_zone AS z;
 
--- One row per pipeline: how it is now. Ages in seconds, by the clock of this server; NULL: nothing there yet.
+-- One row per pipeline: its state now. Ages are in seconds, by the clock of this server; NULL: there is nothing yet.
 CREATE OR REPLACE VIEW etl.board_now AS
 SELECT
   p.pipeline,
@@ -30,7 +30,8 @@ SELECT
 FROM etl.pipelines AS p
 LEFT JOIN etl.looks AS l ON l.pipeline = p.pipeline;
 
--- One row per merge that published something newer than all before: the lag, in seconds, just before it and just after.
+-- One row per merge that published a newer event than all merges before: the lag in seconds just before it and just
+-- after.
 CREATE OR REPLACE VIEW etl.board_lag AS
 SELECT
   f.pipeline,
@@ -45,7 +46,7 @@ SELECT
 FROM etl.freshness AS f
 LEFT JOIN etl.reporting_days AS z ON z.day = DATE(f.published_at);
 
--- One row per pipeline and minute of the ledger: where every raw row went.
+-- One row per pipeline and minute of the ledger: its rows by fate.
 CREATE OR REPLACE VIEW etl.board_minutes AS
 SELECT
   m.pipeline,
@@ -57,7 +58,8 @@ SELECT
 FROM etl.minute_ledger AS m
 LEFT JOIN etl.reporting_days AS z ON z.day = DATE(m.minute);
 
--- One row per rejected event. Those that never reached the lake may have no minute: then the one they were rejected in.
+-- One row per rejected event. An event that never reached the lake may have no minute: then it has the minute of its
+-- rejection.
 CREATE OR REPLACE VIEW etl.board_rejected AS
 SELECT
   r.pipeline, r.minute_utc,
@@ -76,7 +78,7 @@ FROM (
 ) AS r
 LEFT JOIN etl.reporting_days AS z ON z.day = DATE(r.minute_utc);
 
--- One row per batch: what it took, and how long.
+-- One row per batch: its minutes and rows, and how long it took.
 CREATE OR REPLACE VIEW etl.board_batches AS
 SELECT
   b.pipeline, b.batch_id,

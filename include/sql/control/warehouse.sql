@@ -7,11 +7,12 @@ CREATE DATABASE IF NOT EXISTS etl CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 CREATE TABLE IF NOT EXISTS etl.pipelines (
   pipeline VARCHAR(48) NOT NULL,
   created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-  rows_kept_from DATETIME NULL COMMENT 'minutes before it have no rows in the tables with a partition a day; NULL: all have',
+  rows_kept_from DATETIME NULL
+    COMMENT 'tables with a partition for each day have no rows of earlier minutes; NULL: they have all rows',
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- How far the change log was read: one row per pipeline and day. drilled_at is the lake's clock at that poll.
+-- Up to which touch the change log was read: one row per pipeline and day. drilled_at is the lake's clock at that poll.
 CREATE TABLE IF NOT EXISTS etl.day_cursors (
   pipeline VARCHAR(48) NOT NULL,
   day DATE NOT NULL,
@@ -20,16 +21,18 @@ CREATE TABLE IF NOT EXISTS etl.day_cursors (
   PRIMARY KEY (pipeline, day)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The ledger: what was seen, what was read, where every row went. A poll writes seen_*, a merge writes the rest,
--- and the database derives `pending`, so that neither can overwrite the other's news.
+-- The ledger: the newest change of each minute, its newest merged read, and its rows by fate. A poll writes seen_*, a
+-- merge writes the rest, and the database derives `pending`, so that neither can overwrite what the other recorded.
 CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   pipeline VARCHAR(48) NOT NULL,
   minute DATETIME NOT NULL,
-  -- VARCHAR: MariaDB refuses a generated column that asks IS NULL of a CHAR, whose padding depends on sql_mode.
+  -- VARCHAR: MariaDB refuses IS NULL of a CHAR in a generated column, because its padding depends on sql_mode.
   seen_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL,
   seen_changed_time DATETIME(6) NULL COMMENT 'the time inside seen_changed_at',
-  read_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the merged read began',
-  read_at DATETIME(6) NULL COMMENT 'clock of the lake before the merged read; NULL after a failed check_warehouse, and when it was too far ahead then',
+  read_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL
+    COMMENT 'seen_changed_at when the merged read started',
+  read_at DATETIME(6) NULL
+    COMMENT 'clock of the lake before the merged read; NULL after a failed check_warehouse, or to have it read again',
   settled_before DATETIME(6) NULL COMMENT 'read_at less the settle time',
   batch_id BIGINT UNSIGNED NULL,
   attempt BIGINT UNSIGNED NULL,
@@ -40,16 +43,21 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   ignored_by_kind TEXT NULL COMMENT 'JSON object: kind to rows',
   id_checksum BIGINT NULL COMMENT 'sum of CRC32 over the event ids',
   newest_create_time DATETIME(6) NULL,
-  set_options TEXT NULL COMMENT 'JSON object: options of the merged read that differ from the defaults, allow_shrink among them',
+  set_options TEXT NULL
+    COMMENT 'JSON object: options of the merged read that differ from the defaults, including allow_shrink',
   state VARCHAR(16) NOT NULL DEFAULT 'seen' COMMENT 'seen, merged, held or closed',
   reason VARCHAR(500) NULL COMMENT 'why it is held or closed',
-  held_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when it was held; ''released'' or ''judged again'' to have it read again',
+  held_changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL
+    COMMENT 'seen_changed_at when it was held; ''released'' or ''judged again'' to have it read again',
   waiting TINYINT NOT NULL DEFAULT 0 COMMENT '1: held only until the other rows of its hour are read',
   split_size INT NULL COMMENT 'largest batch it may join after failing in a larger one',
   merged_at DATETIME(6) NULL,
-  lakehouse_attempt BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lakehouse has; NULL: none; 0: none any more, or see lakehouse_kept',
-  lakehouse_kept BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lakehouse still has while they are to be written again',
-  lakehouse_skipped BIGINT UNSIGNED NULL COMMENT 'attempt whose events the lake did not have when they were due; NULL: none',
+  lakehouse_attempt BIGINT UNSIGNED NULL
+    COMMENT 'attempt whose events the lakehouse has; NULL: none yet; 0: none any longer, or see lakehouse_kept',
+  lakehouse_kept BIGINT UNSIGNED NULL
+    COMMENT 'attempt whose events the lakehouse still has while they are to be written again',
+  lakehouse_skipped BIGINT UNSIGNED NULL
+    COMMENT 'attempt whose events the lake did not have when they were due; NULL: none',
   pending TINYINT AS (CASE
     WHEN state = 'closed' THEN 0
     WHEN state = 'held' THEN (CASE WHEN seen_changed_at <=> held_changed_at THEN 0 ELSE 1 END)
@@ -69,7 +77,8 @@ CREATE TABLE IF NOT EXISTS etl.minute_ledger (
   KEY by_state (pipeline, state, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The Iceberg table that lakehouse_attempt is about. Another one, such as after the catalog was lost, gets all events again.
+-- The Iceberg table that lakehouse_attempt describes. A new one, such as after the catalog was lost, gets all events
+-- again.
 CREATE TABLE IF NOT EXISTS etl.lakehouse_tables (
   pipeline VARCHAR(48) NOT NULL,
   table_uuid CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -78,21 +87,23 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_tables (
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Hours whose events in the lakehouse changed, and what was counted of them there. A write raises `changes`; the
--- database derives `to_count`, and `to_load` for BigQuery.
+-- Hours whose events in the lakehouse changed, and their counts there. A write raises `changes`; the database derives
+-- `to_count`, and `to_load` for BigQuery.
 CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   pipeline VARCHAR(48) NOT NULL,
   hour DATETIME NOT NULL COMMENT 'of the fact',
-  changes BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'rises with each write of events of this hour; at least the seconds since 1970',
-  counted_change BIGINT UNSIGNED NULL COMMENT 'changes when it was counted; also the attempt in its file',
+  changes BIGINT UNSIGNED NOT NULL DEFAULT 1
+    COMMENT 'rises with each write of events of this hour; at least the seconds since 1970',
+  counted_change BIGINT UNSIGNED NULL COMMENT '`changes` when it was counted; also `attempt` in its file',
   counts TEXT NULL COMMENT 'JSON object: measure to count',
   counted_at DATETIME(6) NULL,
-  waited_at DATETIME(6) NULL COMMENT 'when it was compared last and had to wait for a minute; NULL: not since it changed',
-  count_tried_at DATETIME(6) NULL COMMENT 'last time a count took this hour, also one that failed',
+  waited_at DATETIME(6) NULL
+    COMMENT 'when it was compared last and had to wait for a minute; NULL: not since it changed',
+  count_tried_at DATETIME(6) NULL COMMENT 'last time that counting was tried, even if it failed',
   differs_since DATETIME(6) NULL COMMENT 'since when its counts differ from the fact; NULL: they do not',
   loaded_change BIGINT UNSIGNED NULL COMMENT 'counted_change that BigQuery has; NULL: none',
   loaded_at DATETIME(6) NULL,
-  load_tried_at DATETIME(6) NULL COMMENT 'last time a load took this hour, also one that failed',
+  load_tried_at DATETIME(6) NULL COMMENT 'last time that loading was tried, even if it failed',
   to_count TINYINT AS (CASE WHEN counted_change <=> changes THEN 0 ELSE 1 END) STORED,
   to_load TINYINT AS (CASE WHEN counted_change IS NULL OR counted_change <=> loaded_change THEN 0 ELSE 1 END) STORED,
   PRIMARY KEY (pipeline, hour),
@@ -100,7 +111,7 @@ CREATE TABLE IF NOT EXISTS etl.lakehouse_hours (
   KEY hours_to_load (pipeline, to_load, loaded_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The table in BigQuery that loaded_change is about. Another one, such as after it was dropped, gets all hours again.
+-- The table in BigQuery that loaded_change describes. A new one, such as after it was dropped, gets all hours again.
 CREATE TABLE IF NOT EXISTS etl.bigquery_tables (
   pipeline VARCHAR(48) NOT NULL,
   table_id VARCHAR(2200) NOT NULL COMMENT 'project:dataset.table',
@@ -108,8 +119,8 @@ CREATE TABLE IF NOT EXISTS etl.bigquery_tables (
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Hours of create_time as consumers in Airflow know them: a merge raises `version`, an asset event announces it. An hour
--- without rows is added when the lake's clock reaches it, with version 0.
+-- Hours of create_time as consumers in Airflow know them: a merge raises `version`, an asset event announces it. An
+-- hour without rows is added when the lake's clock reaches it, with version 0.
 CREATE TABLE IF NOT EXISTS etl.hours (
   pipeline VARCHAR(48) NOT NULL,
   hour DATETIME NOT NULL,
@@ -118,22 +129,25 @@ CREATE TABLE IF NOT EXISTS etl.hours (
   changed_since DATETIME(6) NULL COMMENT 'time of the first merge that is not announced',
   offered_version BIGINT UNSIGNED NULL COMMENT 'version of the event that a task was about to emit',
   offered_at DATETIME(6) NULL,
-  fact_hours TEXT NULL COMMENT 'JSON list: hours of the facts that its rows add to, or added to at an earlier offer',
-  announced_version BIGINT UNSIGNED NULL COMMENT 'version of the newest event that Airflow has recorded; NULL: none',
+  fact_hours TEXT NULL
+    COMMENT 'JSON list: hours of the facts that its rows add to, or added to at an earlier offer',
+  announced_version BIGINT UNSIGNED NULL
+    COMMENT 'version of the newest event that Airflow has recorded; NULL: none',
   announced_at DATETIME(6) NULL,
   to_announce TINYINT AS (CASE
     WHEN NOT (offered_version <=> announced_version) THEN 2
     WHEN version <=> announced_version THEN 0
-    ELSE 1 END) STORED COMMENT '2: look in Airflow whether the offered event is recorded',
+    ELSE 1 END) STORED COMMENT '2: check in Airflow whether the offered event is recorded',
   PRIMARY KEY (pipeline, hour),
   KEY hours_to_announce (pipeline, to_announce, hour)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- How many rows of a minute have each field, as its newest merge counted them. Housekeeping removes what is old.
+-- How many rows of a minute have each field, as its newest merge counted them. Housekeeping removes old rows.
 CREATE TABLE IF NOT EXISTS etl.minute_fields (
   pipeline VARCHAR(48) NOT NULL,
   minute DATETIME NOT NULL,
-  field_counts TEXT NOT NULL COMMENT 'JSON object: present, unreadable and unknown, each of them fields to rows',
+  field_counts TEXT NOT NULL
+    COMMENT 'JSON object: present, unreadable and unknown, each an object of field to rows',
   merged_at DATETIME(6) NOT NULL,
   PRIMARY KEY (pipeline, minute),
   KEY by_age (pipeline, merged_at)
@@ -154,7 +168,7 @@ CREATE TABLE IF NOT EXISTS etl.drifts (
   accepted_by VARCHAR(190) NULL,
   accepted_at DATETIME(6) NULL,
   reason VARCHAR(500) NULL COMMENT 'why it was accepted',
-  ended_minute DATETIME NULL COMMENT 'the first minute with the field as it was before',
+  ended_minute DATETIME NULL COMMENT 'the first minute that has the field again as before',
   PRIMARY KEY (drift_id),
   KEY by_minute (pipeline, first_minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
@@ -198,13 +212,14 @@ CREATE TABLE IF NOT EXISTS etl.batches (
 CREATE TABLE IF NOT EXISTS etl.batch_minutes (
   batch_id BIGINT UNSIGNED NOT NULL,
   minute DATETIME NOT NULL,
-  changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at when the batch was opened',
+  changed_at CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL
+    COMMENT 'seen_changed_at when the batch was opened',
   state VARCHAR(16) NOT NULL DEFAULT 'planned' COMMENT 'planned, merged, superseded, held or skipped',
   reason VARCHAR(500) NULL,
   PRIMARY KEY (batch_id, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Attempt numbers are minted here before the lake is read; a larger number is a later attempt.
+-- Attempt numbers are assigned here before the lake is read; a larger number is a later attempt.
 CREATE TABLE IF NOT EXISTS etl.attempts (
   attempt BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   batch_id BIGINT UNSIGNED NOT NULL,
@@ -237,25 +252,26 @@ CREATE TABLE IF NOT EXISTS etl.staged_rejects (
   PRIMARY KEY (attempt, origin_key)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Ids of the batch that stand under two create_times: one event to its producer, two to everybody else.
+-- Ids of the batch with two create_times: their producer meant one event, and they count as two.
 CREATE TABLE IF NOT EXISTS etl.staged_repeats (
   attempt BIGINT UNSIGNED NOT NULL,
   number INT NOT NULL,
   minute DATETIME NOT NULL,
   event_id VARCHAR(100) NOT NULL COMMENT 'its first 100 characters',
   create_time CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  first_create_time CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'the earlier one',
+  first_create_time CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'the earlier create_time',
   PRIMARY KEY (attempt, number)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Rows that broke the contract. A merge replaces those of origin lake; the others never reached the lake.
--- The unique key is the primary one: a row that is inserted again after its deletion locks the gaps beside it in any other
--- unique key, and the next pipeline's merge would wait for this one's.
+-- Rows that broke the contract. A merge replaces those of origin lake; the others never reached the lake. The unique
+-- key is the primary key: in any other unique key, a row that is inserted again after its deletion locks the gaps next
+-- to it, and the next pipeline's merge would wait for this one.
 CREATE TABLE IF NOT EXISTS etl.rejected_events (
   rejected_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   pipeline VARCHAR(48) NOT NULL,
   origin VARCHAR(16) NOT NULL COMMENT 'lake, import or kafka',
-  origin_key VARCHAR(190) NOT NULL COMMENT 'lake: minute/shard/create_time; import: sha256:line; kafka: topic@id/partition/offset',
+  origin_key VARCHAR(190) NOT NULL
+    COMMENT 'lake: minute/shard/create_time; import: sha256:line; kafka: topic@id/partition/offset',
   minute DATETIME NULL,
   reason VARCHAR(500) NOT NULL,
   payload MEDIUMTEXT NOT NULL,
@@ -281,29 +297,30 @@ CREATE TABLE IF NOT EXISTS etl.check_results (
   KEY by_batch (batch_id)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The newest hold of every minute that was ever held; whether it is held now, and why, stands in the ledger.
+-- The newest hold of every minute that was ever held; the ledger shows whether it is held now, and why.
 CREATE TABLE IF NOT EXISTS etl.holds (
   pipeline VARCHAR(48) NOT NULL,
   minute DATETIME NOT NULL,
   held_since DATETIME(6) NOT NULL COMMENT 'the first hold since the minute was last merged',
   held_at DATETIME(6) NOT NULL COMMENT 'the newest one',
   batch_id BIGINT UNSIGNED NULL,
-  attempt BIGINT UNSIGNED NULL COMMENT 'whose read failed the gate; NULL for a minute that fails alone in Spark or merge',
+  attempt BIGINT UNSIGNED NULL
+    COMMENT 'whose read failed the gate; NULL for a minute that fails alone in Spark or merge',
   changed_at VARCHAR(36) CHARACTER SET ascii COLLATE ascii_bin NULL COMMENT 'seen_changed_at of that read',
   rows_now BIGINT NULL COMMENT 'rows of that read',
-  rejected_now BIGINT NULL COMMENT 'rejected ones among them',
-  failing_checks TEXT NOT NULL COMMENT 'JSON list of their names',
+  rejected_now BIGINT NULL COMMENT 'rejected rows among them',
+  failing_checks TEXT NOT NULL COMMENT 'JSON list of the names of failed checks',
   PRIMARY KEY (pipeline, minute)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Who let a held minute pass, and why. One merge of the minute uses it up; so does another hold.
+-- Who released a held minute, and why. One merge of the minute uses the release up; so does another hold.
 CREATE TABLE IF NOT EXISTS etl.releases (
   release_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   pipeline VARCHAR(48) NOT NULL,
   minute DATETIME NOT NULL,
-  held_reason VARCHAR(500) NULL COMMENT 'what it was held for',
+  held_reason VARCHAR(500) NULL COMMENT 'why it was held',
   released_by VARCHAR(190) NOT NULL,
-  reason VARCHAR(500) NULL COMMENT 'why, in the words of who released it',
+  reason VARCHAR(500) NULL COMMENT 'why it was released, as the user wrote it',
   released_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
   used_by_batch BIGINT UNSIGNED NULL COMMENT 'the batch that merged the minute; NULL with used_at: it was held again',
   used_at DATETIME(6) NULL COMMENT 'NULL: the next batch with this minute will use it',
@@ -330,13 +347,13 @@ CREATE TABLE IF NOT EXISTS etl.folded_hours (
   PRIMARY KEY (pipeline, hour)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Progress of file imports, so that a killed one resumes where it was.
+-- Progress of file imports, so that a killed import resumes where it was.
 CREATE TABLE IF NOT EXISTS etl.imports (
   import_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
   target VARCHAR(96) NOT NULL COMMENT 'pipeline or dimension',
   source_key VARCHAR(190) NOT NULL COMMENT 'sha256 of the file, or keyspace.table',
   source_name VARCHAR(250) NOT NULL,
-  position BIGINT NOT NULL DEFAULT 0 COMMENT 'lines, or the token, already safe in the lake',
+  position BIGINT NOT NULL DEFAULT 0 COMMENT 'line or token up to which everything is safe in the lake',
   rows_written BIGINT NOT NULL DEFAULT 0,
   rows_rejected BIGINT NOT NULL DEFAULT 0,
   state VARCHAR(16) NOT NULL DEFAULT 'running' COMMENT 'running or done',
@@ -354,46 +371,50 @@ CREATE TABLE IF NOT EXISTS etl.looks (
   PRIMARY KEY (pipeline)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- One row per merge that published something newer than all before. Kept for a week, and what was in force when it began.
+-- One row per merge that published a newer event than all merges before. Rows of the last week are kept, and the one
+-- before.
 CREATE TABLE IF NOT EXISTS etl.freshness (
   pipeline VARCHAR(48) NOT NULL,
   published_at DATETIME(6) NOT NULL COMMENT 'clock of this server',
-  newest_create_time DATETIME(6) NOT NULL COMMENT 'of all that is published, but never later than published_at',
+  newest_create_time DATETIME(6) NOT NULL
+    COMMENT 'of all published events, but never later than published_at',
   PRIMARY KEY (pipeline, published_at)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- What minutemark_watch has found and notified: one row per pipeline and problem, open or over.
 CREATE TABLE IF NOT EXISTS etl.alerts (
   pipeline VARCHAR(48) NOT NULL,
-  problem VARCHAR(16) NOT NULL COMMENT 'stale, blind, held, failing, stuck, lakehouse_behind, hours_differ or bigquery_behind',
+  problem VARCHAR(16) NOT NULL
+    COMMENT 'stale, blind, held, failing, stuck, lakehouse_behind, hours_differ or bigquery_behind',
   state VARCHAR(8) NOT NULL COMMENT 'open or over',
-  began_at DATETIME(6) NOT NULL COMMENT 'since when it is so',
-  seen_at DATETIME(6) NOT NULL COMMENT 'when the watch last found it so',
-  told_at DATETIME(6) NULL COMMENT 'when a channel last took a notice of this state; NULL: none yet',
+  began_at DATETIME(6) NOT NULL COMMENT 'when the problem started',
+  seen_at DATETIME(6) NOT NULL COMMENT 'when the watch last found the problem',
+  told_at DATETIME(6) NULL COMMENT 'when a channel last accepted a notice of this state; NULL: none yet',
   found VARCHAR(500) NOT NULL,
   remedy VARCHAR(500) NOT NULL,
   PRIMARY KEY (pipeline, problem)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- How far a topic's consumers have come, partition by partition, as the watch last found it.
+-- Progress of a topic's consumers by partition, as the watch last found it.
 CREATE TABLE IF NOT EXISTS etl.topic_progress (
   pipeline VARCHAR(48) NOT NULL,
   topic VARCHAR(249) NOT NULL,
   partition_number INT NOT NULL,
   committed BIGINT NOT NULL COMMENT 'offset that the consumer group has committed',
-  waiting BIGINT NOT NULL COMMENT 'messages behind it',
+  waiting BIGINT NOT NULL COMMENT 'messages that follow it',
   moved_at DATETIME(6) NOT NULL COMMENT 'when it last moved, or nothing waited',
   seen_at DATETIME(6) NOT NULL COMMENT 'when the broker last answered',
   PRIMARY KEY (pipeline, topic, partition_number)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The zone that dashboards show times in; one row. Written by set-up, as the next table is.
+-- The zone that dashboards show times in; one row. Set-up writes this table and the next one.
 CREATE TABLE IF NOT EXISTS etl.reporting_zone (
   zone VARCHAR(64) NOT NULL,
   PRIMARY KEY (zone)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Its offset on each day of UTC on which it is not UTC. On a day without change it changes at the end, to the same.
+-- Its offsets on each day of UTC on which it is not UTC. On a day without change, changes_at is the end of the day, and
+-- both offsets are the same.
 CREATE TABLE IF NOT EXISTS etl.reporting_days (
   day DATE NOT NULL COMMENT 'of UTC',
   offset_seconds INT NOT NULL COMMENT 'ahead of UTC, until changes_at',
@@ -402,14 +423,15 @@ CREATE TABLE IF NOT EXISTS etl.reporting_days (
   PRIMARY KEY (day)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- The views as set-up last made them: one is made again if its definition has changed, here or on the server.
+-- The views as set-up last created them: a view is replaced if its definition has changed, here or on the server.
 CREATE TABLE IF NOT EXISTS etl.view_definitions (
   view_name VARCHAR(129) NOT NULL COMMENT 'database.view',
   statement_digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'SHA-256 of its CREATE statement',
-  stored_digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'SHA-256 of the definition that the server then showed',
+  stored_digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+    COMMENT 'SHA-256 of the definition that the server then showed',
   PRIMARY KEY (view_name)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- What the bi account sees of rejected events: never the payload.
+-- The columns of rejected events that the bi account can read: never the payload.
 CREATE OR REPLACE VIEW etl.rejected_summary AS
 SELECT pipeline, origin, origin_key, minute, reason, batch_id, rejected_at FROM etl.rejected_events;

@@ -1,5 +1,5 @@
--- What dashboards show of the shop. hour_utc is for filters, which find their rows by index; hour is the same hour in the
--- reporting zone, named by its beginning. Everything counts events: nothing of a visitor is kept.
+-- Views for dashboards of the shop. hour_utc is for filters, which find their rows by index; hour is the same hour in
+-- the reporting zone, named by its start. All figures count events: no data about visitors is kept.
 
 CREATE OR REPLACE VIEW ecommerce.board_sales AS
 SELECT
@@ -7,7 +7,8 @@ SELECT
   s.hour + INTERVAL COALESCE(
     CASE WHEN s.hour < z.changes_at THEN z.offset_seconds ELSE z.offset_after END, 0) SECOND AS hour,
   CONCAT(LPAD(HOUR(s.hour + INTERVAL COALESCE(
-    CASE WHEN s.hour < z.changes_at THEN z.offset_seconds ELSE z.offset_after END, 0) SECOND), 2, '0'), 'h') AS hour_of_day,
+    CASE WHEN s.hour < z.changes_at THEN z.offset_seconds ELSE z.offset_after END, 0) SECOND), 2, '0'), 'h'
+  ) AS hour_of_day,
   s.department, s.product, s.brand, s.views, s.carts, s.removals, s.purchases, s.revenue
 FROM ecommerce.sales_hourly AS s
 LEFT JOIN etl.reporting_days AS z ON z.day = DATE(s.hour);

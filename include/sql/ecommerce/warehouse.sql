@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS ecommerce.operations_staged (
   PRIMARY KEY (attempt, minute, event_number)
 ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
--- Set-up and housekeeping make a partition for each day of create_time, a week ahead: include/warehouse/partitions.py.
+-- Set-up and housekeeping create a partition for each day of create_time, a week ahead:
+-- include/warehouse/partitions.py.
 CREATE TABLE IF NOT EXISTS ecommerce.operations (
   minute DATETIME NOT NULL COMMENT 'of create_time',
   event_number BIGINT NOT NULL COMMENT 'distinguishes the rows of one read of the minute; it has no other meaning',
@@ -24,7 +25,7 @@ CREATE TABLE IF NOT EXISTS ecommerce.operations (
   department VARCHAR(64) NOT NULL COMMENT 'first part of category_code',
   product VARCHAR(64) NOT NULL COMMENT 'last part of category_code',
   brand VARCHAR(64) NOT NULL,
-  price DECIMAL(12, 2) NULL COMMENT 'NULL where the event says none that can be',
+  price DECIMAL(12, 2) NULL COMMENT 'NULL if the event has no valid price',
   hour DATETIME AS (DATE(event_time) + INTERVAL HOUR(event_time) HOUR) VIRTUAL,
   revenue DECIMAL(12, 2) AS (CASE WHEN event_type = 'purchase' THEN price ELSE 0 END) VIRTUAL,
   PRIMARY KEY (minute, event_number)

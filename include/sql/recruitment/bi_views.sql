@@ -1,5 +1,6 @@
--- For BI tools: Tableau, Power BI, Looker. A comment says of each column its type and its meaning, and what describes the
--- columns elsewhere is taken from here: include/warehouse/bi_views.py. No column is NULL. The boards have views of their own.
+-- Views for BI tools: Tableau, Power BI, Looker. A comment gives the type and meaning of each column; all other
+-- descriptions of the columns come from here (include/warehouse/bi_views.py). No column is NULL. The boards have their
+-- own views.
 
 -- One row per hour, job, publisher, campaign and group.
 CREATE OR REPLACE VIEW recruitment.bi_events AS

@@ -1,4 +1,4 @@
--- Brings the facts of imported jobs up to date: runs after their upsert, in its transaction, under the pipeline's lock.
+-- Updates the facts of imported jobs: runs after their upsert, in the same transaction, under the pipeline's lock.
 -- Bind: keys, the jobs' ids as a JSON list.
 
 UPDATE (

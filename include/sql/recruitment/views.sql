@@ -1,6 +1,6 @@
--- What dashboards show of recruitment: the facts with names for their keys. hour_utc is for filters, which find their rows
--- by index; hour is the same hour in the reporting zone, named by its beginning. Rates are sums divided by sums. An event
--- without a campaign counts for the campaign of its job, as in the decisions below.
+-- Views for dashboards of recruitment: the facts with names for their keys. hour_utc is for filters, which find their
+-- rows by index; hour is the same hour in the reporting zone, named by its start. Rates are sums divided by sums. An
+-- event without a campaign counts for the campaign of its job, as in the decisions below.
 
 CREATE OR REPLACE VIEW recruitment.board_events AS
 SELECT
@@ -23,8 +23,8 @@ FROM recruitment.events AS e
 LEFT JOIN recruitment.job AS j ON j.id = e.job_id
 LEFT JOIN etl.reporting_days AS z ON z.day = e.dates;
 
--- What each minute of create_time adds to each hour of ts, to count a board's figure again from raw rows: a filter
--- by minute finds its rows by the primary key. Both times are in UTC alone.
+-- What each minute of create_time adds to each hour of ts, to check a board's figure against raw rows. A filter by
+-- minute finds its rows by the primary key. Both times are in UTC only.
 CREATE OR REPLACE VIEW recruitment.board_contributions AS
 SELECT
   c.minute AS minute_utc,
@@ -33,8 +33,8 @@ SELECT
   c.bid_sum AS spend
 FROM recruitment.events_by_minute AS c;
 
--- The two weeks behind each decision, in 14 spans of 24 full hours: days_ago 0 ends with the last full hour, UTC. The running
--- hour is in none of them. A fact without a campaign counts for the campaign of its job.
+-- The two weeks that each decision is based on, in 14 spans of 24 full hours: days_ago 0 ends with the last full hour,
+-- UTC, so the current hour is in none of them. A fact without a campaign counts for the campaign of its job.
 CREATE OR REPLACE VIEW recruitment.board_cost_days AS
 WITH days AS (
   SELECT
@@ -58,22 +58,22 @@ SELECT
 FROM days AS d
 CROSS JOIN (SELECT 'campaign' AS kind UNION ALL SELECT 'publisher') AS k;
 
--- Which campaigns and publishers to raise, watch or stop: what a qualified application costs, by campaign and by publisher,
--- in the last 7 x 24 full hours and in the 168 hours before them. Rates are sums divided by sums.
+-- Which campaigns and publishers to raise, watch or stop: the cost of a qualified application, by campaign and by
+-- publisher, in the last 7 x 24 full hours and in the 168 hours before them. Rates are sums divided by sums.
 --
 -- The first rule that applies decides. `average` is the cost of all other named campaigns (publishers) in both weeks.
 -- 1. watch: the row `none`, events without a campaign (publisher). Nobody can raise or stop it.
 -- 2. watch: no spend in the last week.
--- 3. watch: more than 20 % of the qualified applications of both weeks name no campaign (publisher). Costs would mislead.
+-- 3. watch: more than 20 % of the qualified applications of both weeks name no campaign (publisher): costs mislead.
 -- 4. watch: no average. The others have fewer than 60 qualified applications in both weeks, or no spend.
--- 5. stop: even with one more qualified application, it would cost 3 times the average or more in the last week.
+-- 5. stop: even with one more qualified application, the cost would be 3 times the average or more in the last week.
 -- 6. watch: fewer than 60 qualified applications in both weeks together, too few to judge.
 -- 7. watch: no cost in one of the weeks, because it has no spend or no qualified application.
 -- 8. raise: the cost fell by 25 % or more, by more than chance explains in 19 of 20 cases, and is not above average.
 -- 9. stop: the cost rose by 50 % or more, by more than chance explains in 19 of 20 cases, and is above average.
 -- 10. watch: everything else.
--- Chance: the logarithm of the ratio of two costs has a standard deviation of about the square root of 1/qualified +
--- 1/qualified_before. 1.64 of them are exceeded to one side in 5 % of all cases.
+-- Chance: the logarithm of the ratio of two costs has a standard deviation of about the square root of (1/qualified +
+-- 1/qualified_before). By chance it exceeds 1.64 standard deviations in one direction in 5 % of all cases.
 CREATE OR REPLACE VIEW recruitment.board_decisions AS
 WITH rule AS (
   SELECT 0.20 AS most_unnamed, 3 AS averages, 60 AS enough, 1.64 AS deviations, -0.25 AS raise_from, 0.50 AS stop_from
@@ -97,7 +97,8 @@ costs AS (
     s.*,
     s.spend / NULLIF(s.qualified, 0) AS cost,
     s.spend_before / NULLIF(s.qualified_before, 0) AS cost_before,
-    (s.spend / NULLIF(s.qualified, 0)) / NULLIF(s.spend_before / NULLIF(s.qualified_before, 0), 0) - 1 AS cost_change,
+    (s.spend / NULLIF(s.qualified, 0)) / NULLIF(s.spend_before / NULLIF(s.qualified_before, 0), 0) - 1
+      AS cost_change,
     SUM(CASE WHEN s.id <> 0 THEN s.spend + s.spend_before ELSE 0 END) OVER (PARTITION BY s.kind)
       - CASE WHEN s.id <> 0 THEN s.spend + s.spend_before ELSE 0 END AS spend_of_others,
     SUM(CASE WHEN s.id <> 0 THEN s.qualified + s.qualified_before ELSE 0 END) OVER (PARTITION BY s.kind)
@@ -109,7 +110,8 @@ costs AS (
 compared AS (
   SELECT
     c.*, r.*,
-    CASE WHEN c.qualified_of_others >= r.enough THEN NULLIF(c.spend_of_others, 0) / c.qualified_of_others END AS average,
+    CASE WHEN c.qualified_of_others >= r.enough THEN NULLIF(c.spend_of_others, 0) / c.qualified_of_others END
+      AS average,
     CASE WHEN c.qualified + c.qualified_before >= r.enough THEN 'yes' ELSE 'no' END AS enough_data,
     CASE
       WHEN ABS(LN(NULLIF(1 + c.cost_change, 0)))
@@ -119,7 +121,7 @@ compared AS (
   FROM costs AS c
   CROSS JOIN rule AS r
 ),
-judged AS (
+decided AS (
   SELECT
     c.*,
     CASE
@@ -154,10 +156,10 @@ SELECT
   unnamed AS unnamed_share,
   spend, clicks, applications, qualified,
   spend_before, clicks_before, applications_before, qualified_before
-FROM judged;
+FROM decided;
 
--- How the cost moved: the 168 hours up to now, and those up to each of the seven days before. The first point is
--- cost_per_qualified_before of a decision, the last one its cost_per_qualified.
+-- How the cost changed: over the 168 hours that end now, and that end on each of the seven days before. The first point
+-- is cost_per_qualified_before of a decision, the last one its cost_per_qualified.
 CREATE OR REPLACE VIEW recruitment.board_cost_trend AS
 SELECT
   d.kind,

@@ -1,7 +1,7 @@
 {% if fact.output %}
 {% import "macros.jinja" as m %}
--- Contributions of all rows that an output has published: set-up runs it once, when a summed fact comes to tables with
--- rows.
+-- Contributions of all rows that an output has published: set-up runs it once, when a summed fact is added to an output
+-- that has rows.
 
 INSERT INTO {{ fact.contributions }} (minute, {{ m.key(fact) }}, {{ m.contributed(fact) }})
 SELECT s.minute, {{ m.of_row(fact) }}

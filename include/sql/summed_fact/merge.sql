@@ -1,7 +1,7 @@
--- Replaces the contributions of the planned minutes of a batch and sums up the facts that they touch, inside the merge and
--- under the pipeline's lock. Absolute values only. Binds: batch_id, attempt, oldest_kept_batch.
--- STRAIGHT_JOIN: from the few minutes or keys to the large table, by index. What a joined DELETE empties has no alias:
--- MariaDB would look for it in a default database, and there is none.
+-- Replaces the contributions of the planned minutes of a batch and sums up the facts that they touch, inside the merge
+-- and under the pipeline's lock. Absolute values only. Binds: batch_id, attempt, oldest_kept_batch. STRAIGHT_JOIN: from
+-- the few minutes or keys to the large table, by index. The table of a joined DELETE has no alias: MariaDB would look
+-- for the alias in a default database, and there is none.
 {% import "macros.jinja" as m %}
 {% set contributions = fact.contributions.split(".")[1] %}
 {% set table = fact.table.split(".")[1] %}
@@ -68,8 +68,10 @@ FROM (
 {{ fact.joins }}
 {% endif %}
 ON DUPLICATE KEY UPDATE
-  {% for one in fact.summed %}{{ one.fact_column }} = d.{{ one.name }}{{ ", " if fact.derived or not loop.last else "" }}{% endfor %}
+  {% for one in fact.summed %}
+{{ one.fact_column }} = d.{{ one.name }}{{ ", " if fact.derived or not loop.last else "" }}
+  {%- endfor %}
   {%- for one in fact.derived %}{{ one.name }} = {{ one.value }}{{ "" if loop.last else ", " }}{% endfor %};
 
--- check_warehouse has long read those of older batches.
+-- The check_warehouse of older batches has run.
 DELETE FROM {{ fact.touched }} WHERE batch_id < %(oldest_kept_batch)s LIMIT 10000;

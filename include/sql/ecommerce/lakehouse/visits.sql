@@ -1,6 +1,6 @@
--- DuckDB and Spark SQL alike: visits and additions to carts per hour of event_time, counted from the raw events of the
--- Iceberg table. The conditions are the contract of include/spark/ecommerce.py; its rule about prices concerns
--- purchases alone.
+-- For DuckDB and Spark SQL: visits and additions to carts per hour of event_time, counted from the raw events of the
+-- Iceberg table. The conditions are the contract of include/spark/ecommerce.py, whose rule about prices applies to
+-- purchases only.
 SELECT
   date_trunc('hour', event_time) AS hour,
   count(*) FILTER (WHERE lower(event_type) = 'view') AS visits,

@@ -1,7 +1,7 @@
 {% if not fact.output %}
 {% import "macros.jinja" as m %}
 -- severity: fail
--- Every contribution to {{ fact.table }} has an event, and no negative measure.
+-- Every contribution to {{ fact.table }} has at least one event, and no negative measure.
 SELECT minute, {{ m.key(fact) }}, {{ m.contributed(fact) }}
 FROM {{ fact.staging }}
 WHERE attempt = %(attempt)s AND (event_count < 1

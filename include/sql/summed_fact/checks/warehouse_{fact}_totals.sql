@@ -1,7 +1,7 @@
 {% import "macros.jinja" as m %}
 -- severity: fail
--- Each row of {{ fact.table }} that the batch touched is the sum of its contributions, whichever read they are from: no
--- value differs, no row is missing or left over.
+-- Each row of {{ fact.table }} that the batch touched is the sum of its contributions, from whichever read: no value
+-- differs, and no row is missing or left over.
 {% call(half) m.compared(fact, "contributed", false) %}
 {% if half == "sums" %}
     SELECT {{ m.key(fact, "t") }}, {{ m.totals(fact, "c", fact.summed) }}

@@ -1,10 +1,11 @@
--- Every row of {{ fact.table }} is the sum of its contributions: none differs, none is missing, none is without contributions.
+-- Every row of {{ fact.table }} is the sum of its contributions: none differs, is missing, or has no contributions.
 -- table: {{ fact.table }}
--- remedy: {again}: the fact does not show which of its minutes is wrong. If a fact without contributions is still there afterwards, no event supports it: delete it by hand.
+-- remedy: {again}. If a fact without contributions is still there afterwards, no event supports it: delete it.
 {% import "macros.jinja" as m %}
 {% set first = fact.key[0].name %}
 
--- Where the slice of keys behind `after` ends; NULL for the last one. By index, or each slice would read the whole table.
+-- The end of the slice of keys after `after`; NULL for the last one. By index, or each slice would read the whole
+-- table.
 SELECT MIN(ends.{{ first }}) AS upto
 FROM (
   (SELECT {{ first }} FROM {{ fact.contributions }} WHERE %(after)s IS NULL OR {{ first }} > %(after)s
@@ -17,7 +18,8 @@ FROM (
 {% call(half) m.compared(fact, "expected", true) %}
 {% if half == "sums" %}
     SELECT
-      MIN(c.minute) AS minute, MAX(c.minute) AS last_minute, {{ m.key(fact, "c") }}, {{ m.totals(fact, "c", fact.summed) }}
+      MIN(c.minute) AS minute, MAX(c.minute) AS last_minute, {{ m.key(fact, "c") }},
+      {{ m.totals(fact, "c", fact.summed) }}
     FROM {{ fact.contributions }} AS c FORCE INDEX (by_fact)
     WHERE (%(after)s IS NULL OR c.{{ first }} > %(after)s) AND (%(upto)s IS NULL OR c.{{ first }} <= %(upto)s)
     GROUP BY {{ m.key(fact, "c") }}

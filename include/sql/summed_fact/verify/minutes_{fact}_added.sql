@@ -3,7 +3,10 @@
 -- Every contribution has the measures that were added later; read the listed minutes again.
 -- table: {{ fact.contributions }}
 SELECT
-  c.minute{% for one in added %}, COUNT(*) AS expected_{{ one.name }}, COUNT(c.{{ one.name }}) AS found_{{ one.name }}{% endfor %}
+  c.minute
+  {%- for one in added %}
+, COUNT(*) AS expected_{{ one.name }}, COUNT(c.{{ one.name }}) AS found_{{ one.name }}
+  {%- endfor %}
 
 FROM {{ fact.contributions }} AS c
 WHERE c.minute >= %(start)s AND c.minute < %(end)s

@@ -16,7 +16,7 @@ VALUE_LIMIT = 10**10  # the whole part of DECIMAL(12, 2)
 
 
 class Rejection(fate.Rejection):
-    """Reasons in the order in which they are looked for."""
+    """Reasons, in the order in which they are checked."""
 
     CREATE_TIME = "create_time is not a time-UUID between 1970 and 2100"
     EVENT_TIME = "event_time is not a timestamp between 1970 and 2100"
@@ -69,7 +69,7 @@ def _value() -> Column:
 
 
 def _reason() -> Column:
-    """The first rule that the row breaks; null when it breaks none."""
+    """The first rule that the row breaks; null if it breaks none."""
     value = F.col("typed_value")
     return (
         F.when(F.col("created_at").isNull(), Rejection.CREATE_TIME.with_value(F.col("create_time")))

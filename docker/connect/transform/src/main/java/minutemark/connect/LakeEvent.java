@@ -118,7 +118,7 @@ public final class LakeEvent<R extends ConnectRecord<R>> implements Transformati
     }
     LocalDateTime minute = GREGORIAN_EPOCH.plusMinutes(createTime.timestamp() / TICKS_PER_MINUTE);
     if (!retention.isZero() && minute.isBefore(LocalDateTime.now(ZoneOffset.UTC).minus(retention))) {
-      throw new DataException("its minute " + MINUTE.format(minute) + " is older than the lake keeps: closed");
+      throw new DataException("its minute " + MINUTE.format(minute) + " is closed, because it is past the lake's retention");
     }
     Struct row = new Struct(schema).put("payload", payload).put("_id", id).put(CREATE_TIME, createTime.toString());
     row.put("_minute", MINUTE.format(minute)).put("_day", DAY.format(minute));
