@@ -14,7 +14,7 @@ from include.connections import endpoint
 from include.kafka import clients
 from include.lake.session import lake
 from local import supervisor
-from local.cluster.stack import REPLICA, group_of
+from local.cluster.servers import group_of
 from tests.faults.scenarios import SCENARIOS as OF_ONE_NODE
 from tests.faults.scenarios import must_succeed, scenario
 from tests.faults.world import BACK_WITHIN, DAG, RECRUITMENT, Broken, NotHere, World, kill_with_children
@@ -63,7 +63,7 @@ def a_broker_away_for_two_minutes(world: World) -> None:
 
 @scenario("the boards' account reads old facts, the rest goes by the primary; it catches up", SCENARIOS)
 def the_replica_behind_by_two_minutes(world: World) -> None:
-    replica = world.stack.servers[REPLICA]
+    replica = world.stack.servers.replica
     with contextlib.closing(replica.administrator()) as conn:
         conn.cursor().execute("STOP SLAVE SQL_THREAD")
         before = _published(REPLICA_ACCOUNT)
@@ -176,7 +176,7 @@ def a_rolling_restart_under_load(world: World) -> None:
                 continue  # an errand that is over
             supervisor.stop(name)
             supervisor.start(name)
-            server = world.stack.servers.get(name)
+            server = world.stack.programs.get(name)
             if server:
                 server.wait_until_ready(seconds=BACK_WITHIN)
             world.until(every_node_answers, f"every node after the restart of {name}", BACK_WITHIN, every=1)
@@ -236,8 +236,8 @@ def _published(account: str) -> int:
 @contextlib.contextmanager
 def _partitioned(world: World, name: str) -> Iterator[None]:
     """The node exchanges nothing with the others, by rules for the port between nodes; clients still reach it."""
-    server = world.stack.servers[name]
-    group = group_of(name)
+    server = world.stack.programs[name]
+    group = group_of(server)
     if not shutil.which("iptables") or group is None:
         raise NotHere("it takes root and iptables")
     port = ("-p", "tcp", "--dport", str(server.storage_port), "-j", "DROP")

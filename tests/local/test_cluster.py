@@ -6,7 +6,7 @@ import pytest
 
 from include.demo.traffic import foreign_hosts
 from local import connections, waiting
-from local.cluster.stack import NODES
+from local.cluster.servers import NODES
 from local.layout import KAFKA_JARS
 from local.process import Child, free_port
 from local.servers import cassandra, kafka, mariadb, redis
