@@ -17,6 +17,7 @@ from airflow.sdk import DAG, task
 from include import pipelines
 from plugins.minute_dag import START
 from plugins.notifiers import NotifyFailedRun
+from plugins.parsing import parsed_pipelines
 
 
 def past_dag(pipeline: pipelines.Pipeline) -> DAG:
@@ -60,7 +61,7 @@ def past_dag(pipeline: pipelines.Pipeline) -> DAG:
 
 
 if os.environ.get("MINUTEMARK_DEMO") == "1":
-    for pipeline in pipelines.all_pipelines().values():
+    for pipeline in parsed_pipelines():
         name = f"include.demo.{pipeline.name}"
         if find_spec(name) and hasattr(import_module(name), "PAST"):
             demo = past_dag(pipeline)

@@ -21,6 +21,7 @@ from include import pipelines
 from include.demo import EVENTS_A_MINUTE
 from plugins.minute_dag import START
 from plugins.notifiers import NotifyFailedRun
+from plugins.parsing import parsed_pipelines
 
 EVENTS = int(os.environ.get("MINUTEMARK_DEMO_EVENTS") or EVENTS_A_MINUTE)
 
@@ -90,7 +91,7 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
 
 
 if os.environ.get("MINUTEMARK_DEMO") == "1":
-    for pipeline in pipelines.all_pipelines().values():
+    for pipeline in parsed_pipelines():
         if find_spec(f"include.demo.{pipeline.name}"):
             demo = traffic_dag(pipeline)
             globals()[demo.dag_id] = demo

@@ -16,6 +16,7 @@ from include import pipelines
 from plugins.assets import hours_asset
 from plugins.minute_dag import START
 from plugins.notifiers import NotifyFailedRun
+from plugins.parsing import parsed_pipelines
 
 
 @task(execution_timeout=timedelta(minutes=2))
@@ -38,7 +39,7 @@ def report_hour(pipeline: str, triggering_asset_events=None, dag_run=None) -> No
 
 
 if os.environ.get("MINUTEMARK_EXAMPLES") == "1":
-    for pipeline in pipelines.all_pipelines().values():
+    for pipeline in parsed_pipelines():
         with DAG(
             f"{pipeline.name}_hour_complete",
             description=f"An example: prints the figures of each complete hour of {pipeline.name}.",

@@ -22,6 +22,7 @@ from include.kafka.ingest_mode import ingest_mode
 from plugins.ingest import FollowTopic
 from plugins.minute_dag import START
 from plugins.notifiers import NotifyFailedRun
+from plugins.parsing import parsed_pipelines
 
 
 def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
@@ -44,6 +45,6 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
 
 
 if ingest_mode() == BY_DAG:
-    for pipeline in pipelines.all_pipelines().values():
+    for pipeline in parsed_pipelines():
         dag = ingest_dag(pipeline)
         globals()[dag.dag_id] = dag

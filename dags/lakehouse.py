@@ -27,6 +27,7 @@ from include.lakehouse.settings import SETTING
 from plugins import lineage
 from plugins.minute_dag import START
 from plugins.notifiers import NotifyFailedRun
+from plugins.parsing import parsed_pipelines
 from plugins.reporting_task import reporting_task
 
 RANGE = {
@@ -105,7 +106,7 @@ def lakehouse_dag(pipeline: pipelines.Pipeline, kind: str, cron: str, params: di
 
 
 if os.environ.get(SETTING):
-    for pipeline in pipelines.all_pipelines().values():
+    for pipeline in parsed_pipelines():
         if pipeline.lakehouse:
             # Away from the tick of the minute DAGs, which need the cores then.
             with lakehouse_dag(pipeline, "lakehouse", "* * * * * 25", RANGE) as dag:

@@ -10,12 +10,12 @@ ends. It waits in the triggerer for a change, up to two minutes.
 
 from airflow.sdk import CronDataIntervalTimetable
 
-from include import pipelines
 from include.schedule import is_continuous
 from plugins.minute_dag import chain_dag
+from plugins.parsing import parsed_pipelines
 from plugins.timetable import ContinuousWithBackfills
 
-for pipeline in pipelines.all_pipelines().values():
+for pipeline in parsed_pipelines():
     continuous = is_continuous(pipeline)
     # A bare cron string would give runs an empty data interval, and a backfill nothing to take.
     every_minute = CronDataIntervalTimetable("* * * * *", timezone="UTC")

@@ -9,10 +9,10 @@ A backfill of this DAG reprocesses whole hours, whether they differ or not. A da
 
 from airflow.sdk import CronDataIntervalTimetable
 
-from include import pipelines
 from plugins.minute_dag import chain_dag
+from plugins.parsing import parsed_pipelines
 
-for pipeline in pipelines.all_pipelines().values():
+for pipeline in parsed_pipelines():
     dag = chain_dag(
         pipeline,
         "reconcile",
