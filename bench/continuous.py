@@ -68,7 +68,7 @@ def _measure(args: argparse.Namespace) -> int:
         time.sleep(_WARM_UP)
         with warehouse() as conn:
             begin = now(conn)
-            cpu, kills = _Cpu(), Counter()
+            cpu, kills = Cpu(), Counter()
             deadline = time.monotonic() + args.minutes * 60
             killer = _kills(args.kills, airflow, f"{pipeline.name}_minute") if args.kills is not None else iter(())
             pauses = random.Random(args.kills)
@@ -159,7 +159,7 @@ def median(values: list[float]) -> float | None:
     return round(statistics.median(values), 1) if values else None
 
 
-class _Cpu:
+class Cpu:
     """CPU seconds by part of the stack. The time of a process that ended is its parent's; drivers have no parent here."""
 
     def __init__(self) -> None:
