@@ -62,7 +62,13 @@ class SparkServer(Server):
     def environment(self) -> dict[str, str]:
         """Without Spark's variables of the caller, which would win over these properties."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
-        return {**own, "SPARK_HOME": str(spark_home()), "SPARK_LOCAL_IP": HOST, "SPARK_CONF_DIR": str(self.home)}
+        return {
+            **own,
+            "SPARK_HOME": str(spark_home()),
+            "SPARK_SCALA_VERSION": _scala_version(),  # Spark's scripts set it; without it a worker starts no executor
+            "SPARK_LOCAL_IP": HOST,
+            "SPARK_CONF_DIR": str(self.home),
+        }
 
     def command(self) -> list[str]:
         return [
@@ -87,6 +93,12 @@ class SparkServer(Server):
 
     def not_yet(self) -> tuple[type[BaseException], ...]:
         return OSError, ValueError, _NotYet
+
+
+def _scala_version() -> str:
+    """That of the installed Spark, from the name of a jar: spark-core_2.12-3.5.9.jar."""
+    [core] = (spark_home() / "jars").glob("spark-core_*.jar")
+    return core.name.removeprefix("spark-core_").partition("-")[0]
 
 
 @dataclass(frozen=True)
