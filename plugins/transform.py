@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
+from include.spark.listener import IDLE_SECONDS
 from include.spark.warm_driver import DriverEnded
 from plugins import lineage
 from plugins.batch import batch_id_of
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 class TransformDelta(ReportsLineage, SparkSubmitOperator):
     """Runs include/spark/run.py for one batch, as a new attempt of it.
 
-    On a local master spark-submit starts a driver that stays and takes the next batches too; elsewhere, and if extra
-    `keep_driver` of the Spark connection is false, each attempt is a spark-submit of its own.
+    In client mode spark-submit starts a driver that stays and takes the next batches too, on any master. In cluster mode,
+    and if extra `keep_driver` of the Spark connection is false, each attempt is a spark-submit of its own.
 
     Passwords travel in a properties file of mode 0600, never in arguments, environment or rendered templates.
     """
@@ -73,7 +74,8 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
             warehouse=target,
             master=master,
             conf=spark.extra.get("conf"),
-            keep=bool(spark.extra.get("keep_driver", True)),
+            keep=bool(spark.extra.get("keep_driver", True)) and spark.extra.get("deploy-mode") != "cluster",
+            idle_seconds=float(spark.extra.get("driver_idle_seconds", IDLE_SECONDS)),
         )
         self.application = self.submission.application
         try:

@@ -11,6 +11,7 @@ from include.spark.installation import ROOT, archive, launcher_archive, spark_ho
 _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 # A stale archive needs no warning: the JVM runs without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
+_HUGE_METHODS = "-XX:-DontCompileHugeMethods"  # Spark generates such; interpreting them costs more than anything else
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
 # With its defaults, C2 takes two fifths of a cold driver's CPU, for code that runs only at the start. With thresholds ten times
 # as high, it has compiled the code that every minute needs after some twenty jobs instead of fifteen.
@@ -29,7 +30,7 @@ def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | Non
         "-Duser.timezone=UTC",
         f"-Dlog4j2.configurationFile=file:{_LOG4J}",
         "-XX:+UseSerialGC",
-        "-XX:-DontCompileHugeMethods",  # Spark generates such methods, and interpreting them costs more than anything else
+        _HUGE_METHODS,
         "-XX:MetaspaceSize=256m",  # at its default of 21 MB, loading Spark's classes collects the heap several times
         *_QUIET_ARCHIVE,
     ]
@@ -42,7 +43,7 @@ def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | Non
     return {
         "spark.driver.extraClassPath": ":".join(jars),
         "spark.driver.extraJavaOptions": " ".join(options),
-        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.executor.extraJavaOptions": f"-Duser.timezone=UTC {_HUGE_METHODS}",
     }
 
 

@@ -19,11 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from include.spark.problems import FAILED, summary_of
+from include.spark.problems import EXECUTOR_LOST, FAILED, summary_of
 from include.spark.warm_driver import OUTPUT, PID, SOCKET, STARTING
 
 IDLE_SECONDS = 300  # five runs of a minute DAG
 OLDEST_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
+_ENDS = -1  # no status of a job: this driver runs no further one
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -44,18 +45,29 @@ class Listener:
         self._socket.bind(str(folder / SOCKET))
         self._socket.listen(16)
 
-    def serve(self, run: Callable[[Path], int], after_job: Callable[[], None], log: logging.Logger) -> None:
-        """Run jobs as they arrive, one after the other; `after_job` cleans up after each, once its client has the answer."""
+    def serve(
+        self,
+        run: Callable[[Path], int],
+        after_job: Callable[[], None],
+        log: logging.Logger,
+        *,
+        can_run: Callable[[], bool] = lambda: True,
+        idle_seconds: float | None = None,
+    ) -> None:
+        """Run jobs as they arrive, one after the other; `after_job` cleans up after each, once its client has the answer.
+
+        Before each job `can_run` is called. If it returns False, the driver ends, and the client starts another one.
+        """
         started = time.monotonic()
-        self._socket.settimeout(IDLE_SECONDS)
+        self._socket.settimeout(IDLE_SECONDS if idle_seconds is None else idle_seconds)
         while time.monotonic() - started < OLDEST_SECONDS:
             try:
                 client, _ = self._socket.accept()
             except TimeoutError:
                 break
             with client:
-                status = self._answer(client, run, log)
-            if status:
+                status = self._answer(client, run, log, can_run)
+            if status not in (0, EXECUTOR_LOST):
                 break  # the JVM may be in a bad state: it ends
             after_job()
         self._close()
@@ -68,13 +80,18 @@ class Listener:
             for name in (SOCKET, PID, OUTPUT):
                 (self._folder / name).unlink(missing_ok=True)
 
-    def _answer(self, client: socket.socket, run: Callable[[Path], int], log: logging.Logger) -> int:
+    def _answer(
+        self, client: socket.socket, run: Callable[[Path], int], log: logging.Logger, can_run: Callable[[], bool]
+    ) -> int:
         client_log = _ClientLogHandler(client, self._formatter)
         try:
             with client.makefile("r", encoding="utf-8") as requests:
                 text = requests.readline()
             if not text:
                 return 0  # a client only checked that the driver runs
+            request = json.loads(text)
+            if "job" not in request or not can_run():
+                return _ENDS
             client_log.send({"taken": True})
         except OSError:
             return 0  # the client disconnected before its job started
@@ -82,7 +99,7 @@ class Listener:
         threading.Thread(target=_exit_when_client_leaves, args=(client, over), daemon=True).start()
         log.addHandler(client_log)
         try:
-            status = run(Path(json.loads(text)["job"]))
+            status = run(Path(request["job"]))
         except Exception as error:  # such as a job file that cannot be read
             log.exception("the job%s%s", FAILED, summary_of(error))
             status = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# The status of a job that failed with an executor: 0 when it is complete, 1 for any other failure.
+EXECUTOR_LOST = 2
 # Between the number of an attempt and what stopped it, in the driver's log, which is all that a driver of a cluster says.
 FAILED, FAILED_FOR_GOOD = " failed: ", " failed for good: "
 
@@ -23,6 +25,10 @@ _LAKE_SLOW = (
     "The lake at {lake} failed a read or was too slow, not necessarily because of its rows. Check its load and its log; "
     "the next attempt reads again."
 )
+_EXECUTOR_LOST = (
+    "An executor was lost while the job ran, and the rows that it had read. The next attempt reads them again. If it "
+    "happens often, check the memory of executors (spark.executor.memory) and the log of the worker that started them."
+)
 _NO_MEMORY = (
     "The driver does not have enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
     "or limit the rows of a batch (max_rows of the pipeline)."
@@ -38,6 +44,9 @@ _WAREHOUSE_EMPTY = "The warehouse at {warehouse} has no staging tables. Run the 
 
 # What the JVM says, and what that means here. The first match wins.
 _KNOWN = (
+    ("Checkpoint block rdd_", _EXECUTOR_LOST),
+    ("ExecutorLostFailure", _EXECUTOR_LOST),
+    ("FetchFailed(", _EXECUTOR_LOST),
     ("AuthenticationException", _LAKE_REFUSES),
     ("Authentication error", _LAKE_REFUSES),
     ("UnauthorizedException", _LAKE_FORBIDS),

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import logging
@@ -33,9 +34,17 @@ from pyspark.sql import DataFrame, Row, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from include import pipelines  # noqa: E402
-from include.spark import contract, fate, lake, listener, staging  # noqa: E402
+from include.spark import cluster, contract, fate, lake, listener, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
-from include.spark.problems import FAILED, FAILED_FOR_GOOD, JobFailed, JobRefused, explained, summary_of  # noqa: E402
+from include.spark.problems import (  # noqa: E402
+    EXECUTOR_LOST,
+    FAILED,
+    FAILED_FOR_GOOD,
+    JobFailed,
+    JobRefused,
+    explained,
+    summary_of,
+)
 from include.spark.warehouse import Warehouse  # noqa: E402
 
 log = logging.getLogger("minutemark")
@@ -173,6 +182,7 @@ def main() -> int:
     group.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="listen there for jobs: include/spark/warm_driver.py"
     )
+    parser.add_argument("--idle", type=float, metavar="SECONDS", default=listener.IDLE_SECONDS, help="with --keep")
     arguments = parser.parse_args()
     logging.basicConfig(format=LOG_FORMAT, datefmt=LOG_TIME, level=logging.WARNING)
     log.setLevel(logging.INFO)
@@ -180,22 +190,38 @@ def main() -> int:
         listener.end_with_parent()  # with the JVM, which this process needs
         driver = listener.Listener(arguments.keep, logging.Formatter(LOG_FORMAT, LOG_TIME))
         log.propagate = False  # it is reported to the client
-    with step("start"):
+    with step("start") as notes:
         spark = SparkSession.builder.getOrCreate()
         keep_class_lookups(spark)
+        notes.append(f"application {spark.sparkContext.applicationId}")
     try:
         if not arguments.keep:
             return attempt(spark, Job.read(arguments.job))
-        # Memory of a job is freed at once, and not in the middle of the next job.
-        driver.serve(lambda job: attempt(spark, Job.read(job)), spark._jvm.System.gc, log)
+        driver.serve(
+            lambda job: attempt(spark, Job.read(job)),
+            lambda: forget(spark),
+            log,
+            can_run=lambda: cluster.has_application(spark),
+            idle_seconds=arguments.idle,
+        )
     finally:
         with step("stop"):
             spark.stop()
     return 0
 
 
+def forget(spark: SparkSession) -> None:
+    """Let go of what a job has kept in memory now, and not in the middle of the next one.
+
+    Spark removes rows and shuffles from executors when the driver's references are collected. Executors that have any
+    are never idle for dynamic allocation.
+    """
+    gc.collect()
+    spark._jvm.System.gc()
+
+
 def attempt(spark: SparkSession, job: Job) -> int:
-    """Run one job and log its failure; returns 0 if the attempt is complete."""
+    """One job, whose failure is logged; 0 when the attempt is complete, EXECUTOR_LOST when the next job may succeed here."""
     log.info("%s batch %d attempt %d", job.pipeline, job.batch_id, job.attempt)
     try:
         # As settings of the session: a driver serves its properties to others.
@@ -212,7 +238,7 @@ def attempt(spark: SparkSession, job: Job) -> int:
             )
         else:
             log.error("%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, remedy)
-        return 1
+        return EXECUTOR_LOST if cluster.is_loss(error) else 1
     return 0
 
 

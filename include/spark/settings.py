@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
+from include.spark.cluster import STANDALONE, address_towards
 from include.spark.installation import spark_defaults, spark_jars
 from include.spark.jvm import is_local, runtime
 
@@ -70,6 +72,8 @@ def _tuning(master: str) -> dict[str, str]:
         "spark.sql.maxPlanStringLength": "100",
         "spark.sql.debug.maxToStringFields": "3",
     }
+    if address := _own_address(master):
+        tuning["spark.driver.host"] = address
     if is_local(master):
         tuning |= {
             "spark.driver.host": "127.0.0.1",
@@ -79,6 +83,18 @@ def _tuning(master: str) -> dict[str, str]:
             "spark.network.timeout": "7200s",
         }
     return tuning
+
+
+def _own_address(master: str) -> str | None:
+    """Where executors find this driver; None where Spark, or a variable of this host, decides."""
+    if any(os.environ.get(name) for name in ("SPARK_LOCAL_IP", "SPARK_LOCAL_HOSTNAME")):
+        return None
+    return address_towards(master)
+
+
+def runs_here(conf: Mapping[str, object] | None) -> bool:
+    """Whether the driver runs on the host that submits it (client mode), and not on the cluster."""
+    return _chosen(conf).get("spark.submit.deployMode", "client").lower() == "client"
 
 
 def _secrecy(master: str) -> dict[str, str]:
@@ -113,7 +129,7 @@ def reading_settings() -> dict[str, str]:
 def authentication_problem(master: str, conf: Mapping[str, object] | None = None) -> str | None:
     """The problem if a standalone cluster lacks its secret, which master and workers share. Elsewhere Spark creates it itself."""
     chosen = _chosen(conf)
-    if not master.startswith("spark://") or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
+    if not master.startswith(STANDALONE) or _SECRET in chosen or chosen.get(_AUTHENTICATE, "").lower() == "false":
         return None
     return (
         f"{master} is a standalone cluster, and {_SECRET} is not set: other programs could pose as its executors. Start "

@@ -24,7 +24,8 @@ from typing import IO, TYPE_CHECKING
 from include.connections import Endpoint
 from include.spark.installation import ROOT, SubmissionImpossible, spark_jars
 from include.spark.jvm import archive_flag, environment, is_local
-from include.spark.settings import authentication_problem, driver_properties, job_settings, properties_text
+from include.spark.listener import IDLE_SECONDS
+from include.spark.settings import authentication_problem, driver_properties, job_settings, properties_text, runs_here
 from include.spark.stores import jdbc_properties, jdbc_url, lake_settings
 from include.spark.warm_driver import folder_of
 
@@ -69,17 +70,19 @@ def prepare(
     master: str,
     conf: Mapping[str, object] | None = None,
     keep: bool = False,
+    idle_seconds: float = IDLE_SECONDS,
 ) -> Submission:
     """Write properties and job into a private folder. `conf` (extra of spark_default) wins over defaults.
 
-    With `keep` it is a submission to a warm driver if the master is this machine. Raises SubmissionImpossible.
+    With `keep` it is a submission to a driver that stays on this host, until it had no job for `idle_seconds`; not in
+    cluster mode, where the driver runs elsewhere. Raises SubmissionImpossible.
     """
     jars = spark_jars()
     if problem := authentication_problem(master, conf):
         raise SubmissionImpossible(problem)
     sweep()
     folder = Path(tempfile.mkdtemp(prefix=_FOLDERS))  # mode 0700
-    keep = keep and is_local(master)  # on a cluster it would hold executors that others wait for
+    keep = keep and runs_here(conf)
     small = batch.estimated_rows <= SMALL_DELTA_ROWS
     connector, others = _split(lake_settings(lake))
     stores = {"lake": connector, "warehouse": jdbc_properties(warehouse)}
@@ -99,11 +102,15 @@ def prepare(
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
     _write_private(properties_file, properties_text(properties))
     _write_private(job_file, json.dumps(job))
-    key = _driver_key(master, properties, stores) if keep else None
+    arguments = ["--job", str(job_file)]
+    key = None
+    if keep:
+        key = _driver_key(master, properties, stores, job["warehouse"]["url"], idle_seconds)
+        arguments = ["--keep", str(folder_of(key)), "--idle", f"{idle_seconds:g}"]
     return Submission(
         application=str(APPLICATION),
         properties_file=str(properties_file),
-        application_args=["--keep", str(folder_of(key))] if key else ["--job", str(job_file)],
+        application_args=arguments,
         job_file=job_file,
         driver_key=key,
         jars=None if is_local(master) else ",".join(jars),
@@ -141,24 +148,37 @@ def _split(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]
     return connector, {key: value for key, value in settings.items() if key not in connector}
 
 
-def _driver_key(master: str, properties: Mapping[str, str], stores: Mapping[str, Mapping[str, str]]) -> str:
-    """A name for a warm driver from everything that it depends on: settings, accounts, interpreter, and code."""
-    digest = hashlib.sha256()
-    # Without the archive: a new one only makes the start quicker.
+def _driver_key(
+    master: str,
+    properties: Mapping[str, str],
+    stores: Mapping[str, Mapping[str, str]],
+    warehouse_url: str,
+    idle_seconds: float,
+) -> str:
+    """Names a warm driver by all that it works with: settings, accounts, interpreter, and the code that it runs.
+
+    The part before the hyphen names its place: this project, the master and the stores' addresses. Of two drivers of one
+    place the older one has former settings, and ends when the newer one starts.
+    """
+    host, port = (stores["lake"].get(f"spark.cassandra.connection.{name}", "") for name in ("host", "port"))
+    place = _digest(str(ROOT), master, host, port, warehouse_url)
+    # A new archive only makes starting quicker.
     settings = {name: value.replace(f" {archive_flag()}", "") for name, value in properties.items()}
-    for part in (
-        master,
+    code = (file.read_text(encoding="utf-8") for folder in _DRIVER_CODE for file in sorted(folder.glob("*.py")))
+    everything = _digest(
+        place,
         properties_text(settings),
         json.dumps(stores),
         sys.executable,
         os.environ.get("JAVA_HOME", ""),
-        str(ROOT),
-    ):
-        digest.update(part.encode() + b"\0")
-    for folder in _DRIVER_CODE:
-        for file in sorted(folder.glob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
+        str(idle_seconds),
+        *code,
+    )
+    return f"{place[:6]}-{everything[:12]}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -6,9 +6,11 @@ the other, and ends by itself: when it is idle, when it is old, when a job faile
 ended. Requests and answers are lines of JSON:
 
     → {"job": "/path/of/job.json"}    ← {"taken": true}   ← {"log": "a line for the task's log"} …   ← {"exit": 0}
+    → {"end": true}    (no answer: it ends, after its running job if it has one)
 
-Its folder is named for everything that it was started with, including the project's code: if any of that changes, a job
-finds no driver there and starts one. This is the client; include/spark/listener.py is the driver's side.
+Its folder is named for everything that it was started with, the project's code included: whatever of that changes,
+a job finds no driver there, and starts one. The driver of the former settings is ended first: on a cluster it would
+hold the cores that the new one waits for. This is the client; include/spark/listener.py is the driver's side.
 """
 
 from __future__ import annotations
@@ -104,6 +106,7 @@ class WarmDriver:
             self._socket = _connected(self._folder)
             if self._socket is None:
                 sweep()
+                end_former_drivers(self._folder)
                 self._start()
 
     def _start(self) -> None:
@@ -205,6 +208,15 @@ def _connected(folder: Path, *, close: bool = False) -> socket.socket | None:
     if close:
         connected.close()
     return connected
+
+
+def end_former_drivers(folder: Path) -> None:
+    """Have those of the same place end, which were started with other settings or other code."""
+    place, hyphen, _ = folder.name.partition("-")
+    for other in _folders(folder.parent):
+        if hyphen and other.name.startswith(f"{place}-") and other != folder and (line := _connected(other)):
+            with line, contextlib.suppress(OSError):
+                line.sendall((json.dumps({"end": True}) + "\n").encode())
 
 
 def sweep() -> None:

@@ -1,14 +1,20 @@
-"""One Spark session for these tests, set as include/spark/settings.py sets the job's."""
+"""One Spark session for these tests, set as include/spark/settings.py sets the job's; rows of the lake, and warm drivers."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import pytest
+
+from include.connections import endpoint
+from tests.spark.rows import EVENT_ID, PIPELINE, click
+from tests.warm_drivers import end_warm_drivers
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +47,44 @@ def spark() -> Iterator:
     else:
         os.environ["TZ"] = before
     time.tzset()
+
+
+@pytest.fixture(scope="module")
+def written(schemas: None) -> None:
+    """Four events in MINUTE: a click with a bid, a page view, one of an ignored kind, one that is rejected."""
+    from include.lake.session import lake as connected
+    from include.lake.writer import Event, EventWriter
+
+    rows = [click(bid="1.5"), click(custom_track=None, ev="1"), click(custom_track="alive"), click(bid="-3")]
+    ids = [UUID(EVENT_ID[:-1] + str(i)) for i in range(len(rows))]
+    for row in rows:
+        del row["create_time"]
+    with connected("lake_writer") as session:
+        EventWriter(session, PIPELINE).write(Event(i, row) for i, row in zip(ids, rows, strict=True))
+
+
+@pytest.fixture
+def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
+    import MySQLdb
+
+    admin = endpoint("warehouse_admin")
+    connection = MySQLdb.connect(
+        host=admin.host, port=admin.port, user=admin.login, passwd=admin.password, autocommit=True
+    )
+
+    def ask(sql: str) -> list[tuple]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    yield ask
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def warm_drivers() -> Iterator[None]:
+    """They stay in a folder of these tests' own, and end with it."""
+    with tempfile.TemporaryDirectory(prefix="mm-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+        end_warm_drivers()

@@ -3,100 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from include import pipelines
-from include.connections import Endpoint, endpoint
-from include.spark import lake, recruitment, run, stores, submission
-from include.spark.warm_driver import WarmDriver
-from include.warehouse.batches import Batch, RunInfo
-from include.warehouse.delta import PlannedMinute
-from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE, click
-from tests.warm_drivers import end_warm_drivers
+from include.connections import endpoint
+from include.spark import lake, recruitment, run, stores
+from tests.spark.rows import EVENT_ID, MINUTE, PIPELINE
+from tests.spark.submitting import NEXT, submit
 
-NEXT = MINUTE + timedelta(minutes=1)  # holds nothing
-_MASTER = "local[2]"
 BY_KEY, SCAN = "datasource.CassandraInJoin", "datasource.CassandraScan"  # how the connector reads, in its plans
-
-
-@pytest.fixture(scope="module")
-def written(schemas: None) -> None:
-    """Four events in MINUTE: a click with a bid, a page view, one of an ignored kind, one that is rejected."""
-    from include.lake.session import lake as connected
-    from include.lake.writer import Event, EventWriter
-
-    rows = [click(bid="1.5"), click(custom_track=None, ev="1"), click(custom_track="alive"), click(bid="-3")]
-    ids = [UUID(EVENT_ID[:-1] + str(i)) for i in range(len(rows))]
-    for row in rows:
-        del row["create_time"]
-    with connected("lake_writer") as session:
-        EventWriter(session, PIPELINE).write(Event(i, row) for i, row in zip(ids, rows, strict=True))
-
-
-@pytest.fixture
-def query(warehouse_schema: None) -> Iterator[Callable[[str], list[tuple]]]:
-    import MySQLdb
-
-    admin = endpoint("warehouse_admin")
-    connection = MySQLdb.connect(
-        host=admin.host, port=admin.port, user=admin.login, passwd=admin.password, autocommit=True
-    )
-
-    def ask(sql: str) -> list[tuple]:
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
-            return list(cursor.fetchall())
-
-    yield ask
-    connection.close()
-
-
-@pytest.fixture(scope="module")
-def warm_drivers() -> Iterator[None]:
-    """They stay in a folder of these tests' own, and end with it."""
-    with tempfile.TemporaryDirectory(prefix="mm-") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", folder)
-        yield
-        end_warm_drivers()
-
-
-def submit(
-    attempt: int,
-    warehouse: Endpoint | None = None,
-    source: Endpoint | None = None,
-    minutes=(MINUTE, NEXT),
-    pipeline: str = "recruitment",
-    keep: bool = False,
-):
-    """What the task does, on a machine whose time zone is not UTC: with `keep` in a driver that is there for the next one."""
-    planned = tuple(PlannedMinute(minute) for minute in minutes)
-    batch = Batch(1, pipeline, RunInfo("test", "run", None), NEXT, planned, estimated_rows=10)
-    warehouse, source = warehouse or endpoint("warehouse_etl"), source or endpoint("lake_reader")
-    prepared = submission.prepare(batch, attempt, source, warehouse, _MASTER, keep=keep)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, **prepared.env_vars, "PATH": path, "TZ": "America/St_Johns"}
-    command = ["spark-submit", "--master", _MASTER, "--properties-file", prepared.properties_file]
-    command += [prepared.application, *prepared.application_args]
-    try:
-        if not keep:
-            return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        with WarmDriver(prepared.driver_key, command, env) as driver:
-            lines: list[str] = []
-            status = driver.run(prepared.job_file, lines.append)
-            return subprocess.CompletedProcess(command, status, "\n".join(lines), "")
-    finally:
-        shutil.rmtree(prepared.dir)
 
 
 def test_an_attempt_fills_staging_under_its_number(written: None, query) -> None:

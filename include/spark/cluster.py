@@ -1,0 +1,73 @@
+"""The application of a driver that stays on a cluster: whether it can still get executors, and what its loss looks like.
+
+A standalone master that was restarted does not know the applications of before. Spark keeps such an application until
+its driver ends, without new executors: a job would wait for them in vain.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+STANDALONE = "spark://"
+_ANY_NUMBER = 2**31 - 1  # of executors: what a standalone application has from its start
+# What Spark reports when a job fails with an executor, and not with its rows: that of a task that ran there, that of rows
+# that only the executor had, and that of a stage that needed what it had written.
+_LOST = ("ExecutorLostFailure", "Checkpoint block rdd_", "FetchFailed(")
+
+log = logging.getLogger("minutemark")
+
+
+def has_application(spark: SparkSession) -> bool:
+    """Whether the session's application can run another job."""
+    context = spark.sparkContext
+    if context._jsc.sc().isStopped():  # the cluster ended it
+        log.info("the cluster has ended application %s", context.applicationId)
+        return False
+    if not context.master.startswith(STANDALONE):
+        return True
+    try:
+        knows = _requested_executors(spark)
+    except Exception as error:
+        knows, reason = False, f": {str(error).splitlines()[0]}"
+    else:
+        reason = ""
+    if not knows:
+        log.info("the master does not know application %s%s", context.applicationId, reason)
+    return knows
+
+
+def _requested_executors(spark: SparkSession) -> bool:
+    """Request from the master what the application has requested before; False if it does not know the application."""
+    context = spark.sparkContext._jsc.sc()
+    if context.getConf().getBoolean("spark.dynamicAllocation.enabled", False):
+        return context.requestExecutors(0)  # in addition to those that Spark itself has requested
+    hosts = spark._jvm.PythonUtils.toScalaMap({})
+    return context.requestTotalExecutors(_ANY_NUMBER, 0, hosts)
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether a job failed because an executor was lost: the application itself can run the next one."""
+    text = str(error)
+    return any(sign in text for sign in _LOST)
+
+
+def address_towards(master: str) -> str | None:
+    """The address of the interface by which this host reaches a standalone master; None if that is not known.
+
+    Of several interfaces Spark takes the first one, which executors may not reach.
+    """
+    host, _, port = master.removeprefix(STANDALONE).partition(",")[0].rpartition(":")
+    if not master.startswith(STANDALONE) or not port.isdecimal():
+        return None
+    try:
+        [(family, kind, _, _, address), *_] = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        with socket.socket(family, kind) as towards:
+            towards.connect(address)  # of a datagram socket: it sends nothing
+            return towards.getsockname()[0]
+    except OSError:
+        return None
