@@ -47,6 +47,7 @@ ORDER = (
     "housekeeping",
     "operations",
     "verify",
+    "upgrade",
     "e2e",
     "spark",
     "notebooks",
