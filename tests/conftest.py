@@ -38,6 +38,7 @@ ORDER = (
     "plugins",
     "docker",
     "rehearsal",
+    "kubernetes",
     "dags",
     "pipelines",
     "local",

@@ -34,7 +34,9 @@ FOLDER = HERE / "former"
 FORMER = "65c0532080681ff87c4eaeda90bc298dc5410ec3"
 _KEYSPACES = ("minutemark", *(pipeline.keyspace for pipeline in pipelines.all_pipelines().values()))
 _DATABASES = ("etl", *(pipeline.database for pipeline in pipelines.all_pipelines().values()))
-_OWN = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE' ORDER BY 1"
+_OWN = (
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE' ORDER BY 1"
+)
 _STORED = (
     "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s "
     "AND generation_expression IS NULL OR table_schema = %s AND table_name = %s AND generation_expression = '' "
