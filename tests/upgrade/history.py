@@ -11,6 +11,8 @@ import shutil
 import sys
 from datetime import timedelta
 
+from include.warehouse.folding import fold
+
 from bench.worlds import World, session
 from include import pipelines, runs
 from include.lake.session import lake
@@ -18,7 +20,6 @@ from include.lake.writer import EventWriter
 from include.operations.setup import set_up
 from include.pipelines import Pipeline
 from include.spark import run
-from include.warehouse.folding import fold
 from include.warehouse.session import warehouse
 from tests.e2e.runs import as_events
 from tests.upgrade import events

@@ -1,9 +1,9 @@
 """Records the stores of the version before: `python -m tests.upgrade.record`, in a checkout that has its commit.
 
 The version's own code makes and fills throw-away stores (history.py); what they hold is written to `former/` as statements,
-so that the test needs no history of the repository. With `--rolling`, this version's set-up then runs, and the former version tries
-to continue: the outcome is printed. To rehearse the upgrade from a later version, change FORMER to its
-commit, follow its modules in history.py, and record again.
+so that the test needs no history of the repository. With `--rolling`, this version's set-up then runs, and the former version
+tries to continue: the outcome is printed. To rehearse the upgrade from a later version, change FORMER to its commit, follow
+its modules in history.py, and record again.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from tests.e2e.runs import as_events, query
 from tests.upgrade import events
 from tests.upgrade.test_upgrade import MUST_EQUAL, WORLDS, catch_up
 
-pytestmark = [pytest.mark.usefixtures("schemas"), pytest.mark.both_servers]
+pytestmark = pytest.mark.usefixtures("schemas")
 
 PIPELINES = pipelines.all_pipelines()
 NAMES = sorted(PIPELINES)

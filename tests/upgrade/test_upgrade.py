@@ -22,7 +22,6 @@ from include.warehouse.errors import WarehouseError
 from include.warehouse.session import warehouse
 from tests.e2e import comparison, shop_comparison
 from tests.e2e.runs import as_events, query
-from tests.reference import ecommerce, recruitment
 from tests.upgrade import events
 from tests.upgrade.conftest import statements
 from tests.upgrade.events import minute_of
