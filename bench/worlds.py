@@ -96,7 +96,7 @@ class World:
                     f"The Spark job of batch {batch_id} in {self.name} ended with status {status}; its log is above."
                 )
             steps["submit"] = job_started - started - steps["open"]
-            steps |= self._publish(batch_id)
+            steps |= self.publish(batch_id)
             return Timing(time.perf_counter() - started, job_seconds, len(batch.minutes), steps)
 
     def submission(self, batch_id: int) -> tuple[batches.Batch, submission.Submission]:
@@ -113,7 +113,8 @@ class World:
             keep=True,
         )
 
-    def _publish(self, batch_id: int) -> dict[str, float]:
+    def publish(self, batch_id: int) -> dict[str, float]:
+        """Gates and merge of a batch with a complete attempt; returns the seconds of each step."""
         steps = {}
         for step in ("staging", "merge", "warehouse"):
             started = time.perf_counter()

@@ -123,7 +123,8 @@ def _text(value):
 
 def _check(table: str, name: str, definition: str) -> None:
     without_texts = re.sub(r"'(?:[^']|'')*'", "''", definition)
-    if "NOT NULL" in without_texts and " DEFAULT " not in without_texts:
+    own = re.sub(r"\(.*\)", "()", without_texts, flags=re.DOTALL)  # a generated column may compare with NOT NULL
+    if "NOT NULL" in own and " DEFAULT " not in own:
         raise ColumnRefused(
             f"{table} has no column {name} yet, and its warehouse.sql declares it NOT NULL without a DEFAULT: existing rows "
             "would get a value that was never counted. Declare it NULL, or with a DEFAULT that is true for them."

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-import re
 import signal
-import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from include.connections import endpoint
 from local import waiting
 from local.process import Child, free_port
 from local.servers.spark_standalone import Master, Worker

@@ -1,0 +1,61 @@
+"""Keys of the values of Airflow's Helm chart that deploy/kubernetes uses, as its values.yaml of version 1.19 has them.
+
+A misspelled key is ignored by the chart where its schema leaves an object open, and the setting silently has its default. The
+chart is not on a package registry, so the keys are kept here: follow them when the chart's version changes.
+"""
+
+CHART = "1.19"
+
+# Dotted paths; a path that ends in .* is free below it.
+KEYS = frozenset(
+    {
+        "airflowVersion",
+        "defaultAirflowRepository",
+        "defaultAirflowTag",
+        "airflowHome",
+        "uid",
+        "gid",
+        "executor",
+        "allowPodLaunching",
+        "data.metadataSecretName",
+        "data.resultBackendSecretName",
+        "data.brokerUrlSecretName",
+        "fernetKeySecretName",
+        "apiSecretKeySecretName",
+        "jwtSecretName",
+        "extraEnvFrom",
+        "env.*",
+        "config.*",
+        "postgresql.enabled",
+        "pgbouncer.enabled",
+        "redis.enabled",
+        "redis.persistence.enabled",
+        "statsd.enabled",
+        "createUserJob.useHelmHooks",
+        "migrateDatabaseJob.useHelmHooks",
+        "scheduler.replicas",
+        "scheduler.resources.*",
+        "scheduler.podDisruptionBudget.enabled",
+        "scheduler.podDisruptionBudget.config.*",
+        "apiServer.replicas",
+        "apiServer.resources.*",
+        "apiServer.podDisruptionBudget.enabled",
+        "apiServer.podDisruptionBudget.config.*",
+        "dagProcessor.enabled",
+        "dagProcessor.replicas",
+        "dagProcessor.resources.*",
+        "triggerer.enabled",
+        "triggerer.replicas",
+        "triggerer.resources.*",
+        "triggerer.persistence.enabled",
+        "workers.replicas",
+        "workers.resources.*",
+        "workers.persistence.enabled",
+        "workers.terminationGracePeriodSeconds",
+        "workers.serviceAccount.name",
+        "workers.env.*",
+        "workers.extraVolumes.*",
+        "workers.extraVolumeMounts.*",
+        "networkPolicies.enabled",
+    }
+)

@@ -1,0 +1,45 @@
+"""Stores with what the version before left in them; at the end both schemas are made new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include import pipelines
+from include.lake.session import lake
+from include.warehouse.session import warehouse
+from tests import emptying
+from tests.spark.conftest import spark  # noqa: F401
+
+FORMER = Path(__file__).parent / "former"
+
+
+def statements(file: str) -> list[str]:
+    """Its statements, one a line."""
+    lines = (FORMER / file).read_text().splitlines()
+    return [line.rstrip(";") for line in lines if line and not line.startswith("--")]
+
+
+def _drop_lake(session) -> None:
+    for keyspace in {"minutemark", *(pipeline.keyspace for pipeline in pipelines.all_pipelines().values())}:
+        session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+
+
+@pytest.fixture(scope="module")
+def former(stores: dict[str, str]) -> Iterator[None]:
+    """Lake and warehouse of the version before, without its views and grants, which set-up makes again anyway."""
+    emptying.drop_warehouse()
+    with warehouse("warehouse_admin") as conn:
+        for statement in statements("warehouse.sql"):
+            conn.cursor().execute(statement)
+        conn.commit()
+    with lake("lake_admin") as session:
+        _drop_lake(session)
+        for statement in statements("lake.cql"):
+            session.execute(statement, timeout=60)
+    yield
+    emptying.drop_warehouse()
+    with lake("lake_admin") as session:
+        _drop_lake(session)
