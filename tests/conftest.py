@@ -51,6 +51,7 @@ ORDER = (
     "spark",
     "notebooks",
     "kafka",
+    "stream",
     "lakehouse",
     "page",
 )

@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from include.kafka.clients import TIMEOUT, BrokerError, explained, log_client_error, of_follower, settings
+from include.kafka import topics
+from include.kafka.clients import TIMEOUT, BrokerError, explained, log_client_error, of_follower, reader, settings
 from include.kafka.follow import partitions_of
+from include.kafka.ingest_mode import DAG, group_of
 from include.kafka.positions import Gap, Offsets, commit, is_taken_over, raise_unless_transient, starting_offsets
 from include.pipelines import Pipeline
 
@@ -23,34 +25,50 @@ class TakenOver(Exception):
 
 
 class Member:
-    """The group's member of this life; a context manager, inside which errors of the client leave as BrokerError."""
+    """The group's member of this life, once it has joined; a context manager."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._joined = False
+        self.joined = False
 
     def __enter__(self) -> Member:
         from confluent_kafka import Consumer
 
         with explained():
             self._client = Consumer({**settings(), **of_follower(self._pipeline), "error_cb": log_client_error})
-            self._client.subscribe([self._pipeline.topic], on_assign=self._on_assign)
-            deadline = time.monotonic() + TIMEOUT
-            while not self._joined:
-                self.poll(_PAUSE)
-                if time.monotonic() > deadline:
-                    raise BrokerError(
-                        f"The group of {self._pipeline.topic} was not joined within {TIMEOUT:.0f} s. Check that the broker "
-                        "answers, and that the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it)."
-                    )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
+    def peek(self) -> Offsets:
+        """About where the group stands, for which no member is needed. Raises BrokerError."""
+        group = group_of(self._pipeline.name, DAG)
+        with reader(group) as client:
+            reaches = topics.reach_of(client, self._pipeline)
+        return {
+            (self._pipeline.topic, number): min(max(reach.begin, reach.committed or 0), reach.end)
+            for number, reach in reaches.items()
+        }
+
+    def join(self) -> None:
+        """Return when this stream is the group's member, and its predecessor shut out. Raises BrokerError."""
+        if self.joined:
+            return
+        with explained():
+            self._client.subscribe([self._pipeline.topic], on_assign=self._on_assign)
+        deadline = time.monotonic() + TIMEOUT
+        while not self.joined:
+            self.poll(_PAUSE)
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"The group of {self._pipeline.topic} was not joined within {TIMEOUT:.0f} s. Check that the broker "
+                    "answers, and that the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it)."
+                )
+
     def _on_assign(self, client, _) -> None:
         client.assign([])  # Spark reads
-        self._joined = True
+        self.joined = True
 
     def poll(self, seconds: float = 0.0) -> None:
         """Stay in the group. Raises TakenOver, BrokerError."""

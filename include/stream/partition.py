@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from include.connections import Endpoint
@@ -22,6 +23,7 @@ from include.pipelines import Pipeline
 # As much as a follower has in memory.
 _MOST_MESSAGES = 2_000
 _MOST_BYTES = 8_000_000
+_REHEARSED = 200  # messages of a partition
 
 _sessions: dict[str, Any] = {}  # of this process: a login takes the lake a tenth of a second
 
@@ -46,10 +48,19 @@ class PartitionWriter:
     lake: Endpoint
     clock: datetime
     as_of: int
+    starts: dict[int, int]  # by partition: what is before was written by another
+
+    def rehearse(self, rows: Iterable) -> Iterator[PartitionResult]:
+        """Read some messages and write nothing: the first real micro-batch finds consumers, code and caches warm."""
+        reader = TopicEvents(self.pipeline, self.clock)
+        for row in islice(rows, _REHEARSED):
+            reader.read(_message(row))  # ty: ignore[invalid-argument-type]
+        return iter(())
 
     def __call__(self, rows: Iterable) -> Iterator[PartitionResult]:
         """One result for each partition: rows have topic partition, offset and value, in the order of their offsets."""
         reader, results = TopicEvents(self.pipeline, self.clock), {}
+        rows = (row for row in rows if row[2] >= self.starts.get(row[1], 0))
         with explained(self.lake):
             writer = EventWriter(_session(self.lake), self.pipeline)
             # Chunk after chunk has a later time: of two versions the later one stays.
@@ -83,14 +94,19 @@ class PartitionWriter:
 def _chunks(rows: Iterable) -> Iterator[list[PlacedMessage]]:
     chunk: list[PlacedMessage] = []
     size = 0
-    for topic, partition, offset, value in rows:
-        chunk.append(PlacedMessage((topic, partition, offset), None if value is None else bytes(value)))
-        size += len(value or b"")
+    for row in rows:
+        chunk.append(_message(row))
+        size += len(row[3] or b"")
         if len(chunk) == _MOST_MESSAGES or size > _MOST_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def _message(row) -> PlacedMessage:
+    topic, partition, offset, value = row
+    return PlacedMessage((topic, partition, offset), None if value is None else bytes(value))
 
 
 def _session(lake: Endpoint):
