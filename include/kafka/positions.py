@@ -32,7 +32,7 @@ def starting_offsets(
 ) -> Offsets | None:
     """Where to read each partition from: its committed offset, or its first message where retention has passed that.
 
-    What is lost is recorded, then the starts are committed. None where the broker cannot say now where that is: a new
+    What is lost is recorded, then the starts are committed. None if the broker cannot say now where that is: a new
     partition has no leader for a moment.
     """
     from confluent_kafka import KafkaException, TopicPartition

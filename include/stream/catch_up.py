@@ -15,8 +15,9 @@ from include import pipelines
 from include.connections import SPARK, endpoint
 from include.errors import MinutemarkError
 from include.kafka import ingest
+from include.kafka.ingest_mode import DAG, group_of, ingest_mode
 from include.kafka.ingest_mode import SPARK as BY_SPARK
-from include.kafka.ingest_mode import ingest_mode
+from include.kafka.topics import has_members
 from include.pipelines import Pipeline
 from include.spark.problems import FAILED
 from include.stream import submission
@@ -45,7 +46,13 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
     """Consume the topic of a declared pipeline, up to its end or for so long; `again`: all that it still holds."""
     if ingest_mode() != BY_SPARK or again:
         return ingest.consume(pipeline, seconds, again)
-    return run_stream(pipelines.get(pipeline), seconds=seconds)
+    declared = pipelines.get(pipeline)
+    if has_members(group_of(declared.name, DAG)):
+        raise StreamFailed(
+            f"{declared.name}_ingest streams this topic, or was killed less than a minute ago. This command would end the "
+            "stream, and its next run may be ten minutes away. Pause the DAG, mark its run as failed, and run this again."
+        )
+    return run_stream(declared, seconds=seconds)
 
 
 def run_stream(

@@ -24,6 +24,7 @@ from include.kafka.positions import Gap, Offsets
 from include.lake import change_log
 from include.lake.session import lake
 from include.spark.problems import summary_of
+from include.spark.run import step
 from include.stream import query
 from include.stream.job import MESSAGES_PER_BATCH, Job
 from include.stream.member import Member, TakenOver
@@ -120,10 +121,13 @@ class Stream:
     def _write(self, batch: DataFrame, _: int) -> None:
         """One micro-batch; what is raised here ends the query."""
         try:
-            if not self._member.joined:
-                batch.rdd.mapPartitions(self._writer(change_log.clock(self._session)).rehearse).collect()
+            if self._member.joined:
+                self._store_batch(batch)
+                return
+            batch.rdd.mapPartitions(self._writer(change_log.clock(self._session)).rehearse).collect()
+            with step("take over, and the first micro-batch"):
                 self._join()
-            self._store_batch(batch)
+                self._store_batch(batch)
         except BaseException as error:
             self._error = error
             raise

@@ -16,7 +16,7 @@ from include.connections import SPARK, endpoint
 from include.pipelines import Pipeline
 from include.spark.installation import SubmissionImpossible
 from include.stream import catch_up, submission
-from tests.kafka.conftest import pipeline, send, until  # noqa: F401  # fixtures
+from tests.kafka.conftest import pipeline, refusing_change_log, send, until  # noqa: F401  # fixtures
 
 _START_SECONDS = 120
 
@@ -35,9 +35,9 @@ def stream_jars() -> None:
 class Life:
     """A stream that follows its topic in processes of its own, as a task of Airflow runs it."""
 
-    def __init__(self, pipeline: Pipeline, seconds: float) -> None:
+    def __init__(self, streamed: Pipeline, seconds: float) -> None:
         spark = endpoint(SPARK)
-        self._prepared = submission.prepare(pipeline, spark, seconds=seconds)
+        self._prepared = submission.prepare(streamed, spark, seconds=seconds)
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             catch_up.command(self._prepared, spark),
