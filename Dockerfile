@@ -6,13 +6,17 @@ ENV JAVA_HOME=/opt/java/openjdk
 ENV PATH="${JAVA_HOME}/bin:${PATH}"
 COPY --from=eclipse-temurin:17-jre-noble /opt/java/openjdk /opt/java/openjdk
 
-# The Cassandra connector and the MySQL driver, resolved once, at build time: a run downloads nothing.
+# The Cassandra connector, the MySQL driver and, for MINUTEMARK_INGEST=spark, Spark's Kafka source, resolved once, at build time:
+# a run downloads nothing.
 ENV MINUTEMARK_SPARK_JARS=/opt/minutemark/jars \
+    MINUTEMARK_STREAM_JARS=/opt/minutemark/stream \
     MINUTEMARK_SPARK_ARCHIVE=/opt/minutemark/spark.jsa
 RUN --mount=type=bind,from=maven:3.9-eclipse-temurin-17,source=/usr/share/maven,target=/usr/share/maven \
     --mount=type=cache,target=/root/.m2 \
     /usr/share/maven/bin/mvn --batch-mode --no-transfer-progress --file include/spark/pom.xml \
       dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="${MINUTEMARK_SPARK_JARS}" \
+    && /usr/share/maven/bin/mvn --batch-mode --no-transfer-progress --file include/stream/pom.xml \
+      dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="${MINUTEMARK_STREAM_JARS}" \
     && chown -R astro:0 /opt/minutemark
 
 # Classes that a driver loads, prepared: a short run starts in half the time. Without the archive it starts all the same.

@@ -45,7 +45,7 @@ def main() -> int:
             set_up()
             for rows in (_WARM_UP, arguments.rows):
                 with producer(pipeline) as target:
-                    target.write(_events(pipeline, rows))
+                    target.write(events(pipeline, rows))
                 before = time.process_time()
                 summary = ingest(pipeline, lambda: clients.follower(pipeline), seconds=float("inf"), to_the_end=True)
                 cpu = time.process_time() - before
@@ -56,7 +56,7 @@ def main() -> int:
     return 0 if summary.written == arguments.rows else 1
 
 
-def _events(pipeline: Pipeline, rows: int) -> Iterator[Event]:
+def events(pipeline: Pipeline, rows: int) -> Iterator[Event]:
     first = datetime.now(UTC).replace(tzinfo=None) - _SPAN
     for number in range(rows):
         happened, identity = first + _SPAN * number / rows, str(uuid.uuid4())

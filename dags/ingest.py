@@ -1,15 +1,18 @@
 """Consumes a pipeline's Kafka topic into the lake, within seconds.
 
-1. **follow_topic** follows the topic until the task of the next minute takes over. Twice a second it writes what arrived:
+1. **follow_topic** follows the topic until the task of the next run takes over. Twice a second it writes what arrived:
    events to the lake, then their minutes and days to the change log. Messages that are not events go to
    `etl.rejected_events`, with topic, partition and offset; while the warehouse is down, they go to the dead-letter topic,
    from which a later task takes them. Then it commits the offsets.
 
-The tasks of two minutes overlap for a moment, so that the topic is followed without a gap. The new task takes the old
+The tasks of two runs overlap for a moment, so that the topic is followed without a gap. The new task takes the old
 one's place in the consumer group, and the old one ends. A killed task leaves its messages uncommitted. They are read again
-and produce the same rows. Without a successor, a task continues for 30 seconds after its minute.
+and produce the same rows.
 
-These DAGs exist with `MINUTEMARK_INGEST=dag`. With `connect`, Kafka Connect does this instead.
+These DAGs exist with `MINUTEMARK_INGEST=dag` and `MINUTEMARK_INGEST=spark`. With `dag`, a run starts each minute, and the
+task itself reads and writes. Without a successor, it continues for 30 seconds after its minute. With `spark`, a run starts
+every ten minutes, and its task runs Spark Structured Streaming by spark-submit. Without a successor, it continues for 90
+seconds. With `connect`, Kafka Connect does this instead.
 """
 
 from datetime import timedelta
@@ -18,11 +21,15 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from include import pipelines
 from include.kafka.ingest_mode import DAG as BY_DAG
+from include.kafka.ingest_mode import SPARK as BY_SPARK
 from include.kafka.ingest_mode import ingest_mode
 from plugins.ingest import FollowTopic
 from plugins.minute_dag import START
 from plugins.notifiers import NotifyFailedRun
 from plugins.parsing import parsed_pipelines
+from plugins.stream import StreamTopic
+
+by_spark = ingest_mode() == BY_SPARK
 
 
 def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
@@ -30,21 +37,29 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
         f"{pipeline.name}_ingest",
         description=f"Consumes the topic {pipeline.topic} into the lake table {pipeline.lake_table}.",
         doc_md=__doc__,
-        # Away from the tick of the minute DAGs, which need the cores then.
-        schedule=CronDataIntervalTimetable("* * * * * 45", timezone="UTC"),
+        # Away from the tick of the minute DAGs, which need the cores then. To start a stream costs them ten seconds.
+        schedule=CronDataIntervalTimetable("*/10 * * * * 45" if by_spark else "* * * * * 45", timezone="UTC"),
         start_date=START,
         catchup=False,  # the group's offset says where to continue
         max_active_runs=2,  # the one that follows, and its successor while it takes over
-        dagrun_timeout=timedelta(minutes=5),
-        default_args={"owner": pipeline.owner, "retries": 2, "retry_delay": timedelta(seconds=5)},
+        dagrun_timeout=timedelta(minutes=25 if by_spark else 5),
+        # A stream that failed would be missed until the next run, which is far: it is tried again for some minutes.
+        default_args={
+            "owner": pipeline.owner,
+            "retries": 12 if by_spark else 2,
+            "retry_delay": timedelta(seconds=5),
+        },
         on_failure_callback=NotifyFailedRun(),
         tags=sorted({"ingest", "minutemark", *pipeline.tags}),
     ) as dag:
-        FollowTopic(task_id="follow_topic", pipeline=pipeline.name, execution_timeout=timedelta(minutes=3))
+        if by_spark:
+            StreamTopic(task_id="follow_topic", pipeline=pipeline.name, execution_timeout=timedelta(minutes=15))
+        else:
+            FollowTopic(task_id="follow_topic", pipeline=pipeline.name, execution_timeout=timedelta(minutes=3))
     return dag
 
 
-if ingest_mode() == BY_DAG:
+if ingest_mode() in (BY_DAG, BY_SPARK):
     for pipeline in parsed_pipelines():
         dag = ingest_dag(pipeline)
         globals()[dag.dag_id] = dag

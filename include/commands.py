@@ -108,7 +108,7 @@ COMMANDS = (
     ),
     Command(
         "ingest",
-        "include.kafka.ingest:consume",
+        "include.stream.catch_up:consume",
         "Consumes a topic into the lake, up to its end.",
         BRING,
         (

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 
 from include.errors import MinutemarkError
 
@@ -55,6 +56,11 @@ class Endpoint:
 def variable(conn_id: str) -> str:
     """The name of the environment variable that holds a connection."""
     return f"AIRFLOW_CONN_{conn_id.upper()}"
+
+
+def as_variables(endpoints: Iterable[Endpoint]) -> dict[str, str]:
+    """The environment variables by which a process without Airflow finds these connections."""
+    return {variable(one.conn_id): json.dumps(asdict(one)) for one in endpoints}
 
 
 def endpoint(conn_id: str | Endpoint) -> Endpoint:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from include import env_file
-from local.layout import CONNECT_JARS, KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, TOOLS, VENV
+from local.layout import CONNECT_JARS, KAFKA_JARS, LOCAL, ROOT, SPARK_JARS, STORE_JARS, STREAM_JARS, TOOLS, VENV
 from local.problems import Problem
 from local.progress import say, step
 from local.servers import mariadb, postgres
@@ -234,6 +234,7 @@ def install_stores() -> None:
     install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra, MariaDB and PostgreSQL")
     install_jars(ROOT / "local" / "kafka-pom.xml", KAFKA_JARS, "jars of Kafka")
     install_jars(ROOT / "local" / "connect-pom.xml", CONNECT_JARS, "jars of Kafka Connect")
+    install_jars(ROOT / "include" / "stream" / "pom.xml", STREAM_JARS, "jars of Spark's Kafka source")
     with step("MariaDB's binaries", quick=1.0):
         mariadb.BINARIES.unpacked()
     with step("PostgreSQL's binaries", quick=1.0):

@@ -35,6 +35,7 @@ class AttemptHook(SparkSubmitHook):
             name="minutemark" if is_shared else name,
             application_args=submission.application_args,
             jars=submission.jars,
+            py_files=submission.py_files,
             properties_file=submission.properties_file,
             spark_binary=None if "spark-binary" in spark.extra else own_spark_submit(),
         )

@@ -53,6 +53,7 @@ ORDER = (
     "spark",
     "notebooks",
     "kafka",
+    "stream",
     "lakehouse",
     "page",
 )

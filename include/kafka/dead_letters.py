@@ -30,8 +30,8 @@ def with_dead_letters(pipeline: Pipeline) -> Pipeline:
 
 
 @dataclass(frozen=True)
-class _Original:
-    """A message as it was in the topic that Connect read, with the methods of confluent_kafka.Message that are needed."""
+class PlacedMessage:
+    """A message at its place in a topic, with the methods of confluent_kafka.Message that reading it needs."""
 
     place: tuple[str, int, int]
     bytes: bytes | None
@@ -49,12 +49,12 @@ class _Original:
         return self.bytes
 
 
-def original(message: Message) -> Message | _Original:
+def original(message: Message) -> Message | PlacedMessage:
     """The message at its original place; unchanged without Connect's headers, because another producer sent it."""
     headers = dict(message.headers() or ())  # of equal names the last one counts: that is Connect's
     try:
         topic, partition, offset = (headers[name].decode() for name in _PLACE)
-        return _Original((topic, int(partition), int(offset)), message.value())
+        return PlacedMessage((topic, int(partition), int(offset)), message.value())
     except (KeyError, AttributeError, ValueError):
         return message
 

@@ -8,7 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from include.kafka.clients import TIMEOUT, BrokerError, TopicMissing, explained, watermarks
+from include.kafka.clients import TIMEOUT, BrokerError, TopicMissing, explained
+from include.kafka.positions import (
+    Gap,
+    Offsets,
+    commit,
+    is_taken_over,
+    raise_unless_transient,
+    starting_offsets,
+)
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message
@@ -20,18 +28,6 @@ REFRESH = 30.0  # seconds between checks for new partitions
 _MOST_MESSAGES = 2_000
 _MOST_BYTES = 8_000_000
 _MESSAGES_PER_CALL = 100
-
-Offsets = dict[tuple[str, int], int]  # of a topic's partition
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Offsets of a partition, from `first` to `end` (excluded), that left the topic before they were followed."""
-
-    topic: str
-    partition: int
-    first: int
-    end: int
 
 
 @dataclass
@@ -74,12 +70,12 @@ def follow(
                 as_of = clock() if chunk.messages else 0
                 # Commits nothing new. If it succeeds, no successor had taken over when the clock was read: a successor reads a
                 # later time, even if this process is suspended before it writes.
-                if chunk.messages and not _commit(consumer, _first_offsets(chunk.messages)):
+                if chunk.messages and not commit(consumer, _first_offsets(chunk.messages)):
                     chunk, lacks_start = Chunk(), True
                 if chunk.messages:
                     store(chunk.messages, as_of)
                 if chunk.ends:
-                    _commit(consumer, chunk.ends)
+                    commit(consumer, chunk.ends)
                 assigned = {place.partition for place in consumer.assignment()}
                 if not assigned:
                     if not followed and time.monotonic() > deadline:
@@ -99,7 +95,7 @@ def follow(
                 elif to_the_end and at_end >= followed:
                     break
         except KafkaException as error:
-            if _is_taken_over(error.args[0]):
+            if is_taken_over(error.args[0]):
                 return True
             raise
     return False
@@ -122,7 +118,7 @@ def gathered(consumer: Consumer, at_end: set[int]) -> Chunk:
             elif _is_out_of_range(error):
                 chunk.out_of_range = True
             else:
-                _raise_unless_transient(error)
+                raise_unless_transient(error)
     return chunk
 
 
@@ -148,43 +144,16 @@ def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[i
 
 
 def _assign(consumer: Consumer, topic: str, partitions: set[int], record_gaps: Callable[[list[Gap]], None]) -> bool:
-    """Read each partition from its committed offset, or from its first message if retention has removed that offset.
-
-    Returns False if the broker does not have the offsets now: a new partition has no leader for a moment.
+    """Read each partition from where the group stands; False where the broker cannot say now where that is.
 
     This consumer, the only member of its group, reads all partitions. The group's own assignment lacks partitions that were
     added after its first member joined, because a successor takes over the assignment unchanged.
     """
-    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka import TopicPartition
 
-    try:
-        places = [TopicPartition(topic, number) for number in sorted(partitions)]
-        committed = consumer.committed(places, timeout=TIMEOUT)
-        reach = {place.partition: watermarks(consumer, place) for place in places}
-    except KafkaException as error:
-        _raise_unless_transient(error.args[0])
+    starts = starting_offsets(consumer, topic, partitions, record_gaps)
+    if starts is None:
         return False
-    is_first = all(place.offset < 0 for place in committed)
-    starts: Offsets = {}
-    gaps: list[Gap] = []
-    for place in committed:
-        begin, end = reach[place.partition]
-        # An unread partition, when others were read, is new: its first message had offset 0.
-        expected = place.offset if place.offset >= 0 else (begin if is_first else 0)
-        if expected < begin:
-            gaps.append(Gap(topic, place.partition, expected, begin))
-        elif expected > end:
-            log.warning(
-                "%s, partition %s, ends at offset %s, before the committed offset %s: all of it is read again.",
-                topic,
-                place.partition,
-                end,
-                expected,
-            )
-        starts[topic, place.partition] = expected if begin <= expected <= end else begin
-    if gaps:
-        record_gaps(gaps)
-    _commit(consumer, starts)
     consumer.assign([TopicPartition(topic, number, offset) for (_, number), offset in starts.items()])
     return True
 
@@ -192,29 +161,6 @@ def _assign(consumer: Consumer, topic: str, partitions: set[int], record_gaps: C
 def _first_offsets(messages: list[Message]) -> Offsets:
     """The first offset of each partition."""
     return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}  # ty: ignore[invalid-explicit-return]
-
-
-def _commit(consumer: Consumer, offsets: Offsets) -> bool:
-    """Commit; returns False while this member has to join again. Raises KafkaException if a successor has fenced it out."""
-    from confluent_kafka import KafkaException, TopicPartition
-
-    try:
-        wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
-        for done in consumer.commit(offsets=wanted, asynchronous=False):
-            if done.error:
-                _raise_unless_transient(done.error)
-                return False
-    except KafkaException as error:
-        _raise_unless_transient(error.args[0])
-        return False
-    return True
-
-
-def _is_taken_over(error: KafkaError) -> bool:
-    """Whether another follower with the same name has joined: no other error is fatal to a consumer of a group."""
-    from confluent_kafka import KafkaError as codes
-
-    return error.code() in (codes._FATAL, codes.FENCED_INSTANCE_ID)
 
 
 def _is_end(error: KafkaError) -> bool:
@@ -227,15 +173,3 @@ def _is_out_of_range(error: KafkaError) -> bool:
     from confluent_kafka import KafkaError as codes
 
     return error.code() == codes._AUTO_OFFSET_RESET
-
-
-def _raise_unless_transient(error: KafkaError) -> None:
-    """Raise an error that the client cannot recover from; return for others."""
-    from confluent_kafka import KafkaError as codes
-    from confluent_kafka import KafkaException
-
-    rejoining = (codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS)
-    if error.code() not in rejoining and not error.retriable():
-        raise KafkaException(error)
-    # Uncommitted messages are read again, and become the same rows.
-    log.warning("Kafka: %s", error.str())

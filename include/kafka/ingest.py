@@ -20,9 +20,10 @@ from include.connections import LAKE_WRITER, WAREHOUSE_ETL, Endpoint
 from include.kafka import clients, topics
 from include.kafka.clients import BrokerError, TopicMissing
 from include.kafka.dead_letters import original, parse_rejection, send_to_dead_letters, with_dead_letters
-from include.kafka.follow import Gap, follow
+from include.kafka.follow import follow
 from include.kafka.ingest_mode import CONNECT, DAG, DEAD_LETTERS, dead_letters_of, group_of, ingest_mode
 from include.kafka.messages import TopicEvents, origin_key, with_topic_id
+from include.kafka.positions import Gap
 from include.lake import change_log
 from include.lake.admission import ClosedRows, Refused
 from include.lake.schema import check_table
@@ -95,13 +96,14 @@ def ingest(
     First, messages that earlier calls sent to the dead-letter topic are kept as rejected, if the warehouse answers.
     `open_consumer` returns a subscribed consumer, which is closed here. Raises BrokerError, LakeError, WarehouseError.
     """
-    kept = _keep_dead_letters(pipeline, lake_writer)
+    kept = keep_dead_letters(pipeline, lake_writer)
     summary = _ingest(pipeline, open_consumer, seconds, to_the_end, lake_writer)
     summary.refused += kept
     return summary
 
 
-def _keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint) -> int:
+def keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint = LAKE_WRITER) -> int:
+    """Keep what earlier calls put into the dead-letter topic, if the warehouse answers; returns how many messages."""
     letters = with_dead_letters(pipeline)
     try:
         if topics.waiting(letters, group_of(pipeline.name, DEAD_LETTERS)):

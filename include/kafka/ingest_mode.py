@@ -1,4 +1,4 @@
-"""The ingest mode: MINUTEMARK_INGEST is `dag`, `connect`, or empty without a broker.
+"""The ingest mode: MINUTEMARK_INGEST is `dag`, `connect`, `spark`, or empty without a broker.
 
 It is a setting, not the presence of a connection: DAG files must not read connections, and two modes at once would ingest
 everything twice.
@@ -14,6 +14,7 @@ from include.errors import MinutemarkError
 SETTING = "MINUTEMARK_INGEST"
 DAG = "dag"  # the DAGs <pipeline>_ingest
 CONNECT = "connect"  # Kafka Connect with the Cassandra sink
+SPARK = "spark"  # the same DAGs, each with a stream of Spark
 DEAD_LETTERS = "dead_letters"  # with CONNECT, the DAG that consumes messages that Connect's transform refused
 
 
@@ -22,11 +23,11 @@ class UnknownIngestMode(MinutemarkError):
 
 
 def ingest_mode(environ: Mapping[str, str] = os.environ) -> str | None:
-    """DAG, CONNECT, or None: producers then write to the lake themselves. Raises UnknownIngestMode."""
+    """DAG, CONNECT, SPARK, or None: producers then write to the lake themselves. Raises UnknownIngestMode."""
     value = environ.get(SETTING, "").strip().lower()
-    if value not in ("", DAG, CONNECT):
+    if value not in ("", DAG, CONNECT, SPARK):
         raise UnknownIngestMode(
-            f"{SETTING}={value} is not an ingest mode: set it to {DAG} or {CONNECT}, or leave it empty."
+            f"{SETTING}={value} is not an ingest mode: set it to {DAG}, {CONNECT} or {SPARK}, or leave it empty."
         )
     return value or None
 
@@ -36,7 +37,8 @@ def group_of(pipeline_name: str, consumer: str) -> str:
     name = f"minutemark-{pipeline_name}"
     if consumer == DEAD_LETTERS:
         return f"{name}-dead-letters"
-    return f"connect-{name}" if consumer == CONNECT else name  # Connect puts its own prefix before a connector's name
+    # Connect puts its own prefix before a connector's name. A stream continues where a follower stopped: one group for both.
+    return f"connect-{name}" if consumer == CONNECT else name
 
 
 def dead_letters_of(topic: str) -> str:

@@ -95,7 +95,7 @@ def _record(conn, pipeline: Pipeline, now: datetime) -> list[str]:
 
 
 def _consumers(pipeline: Pipeline) -> list[_Consumer]:
-    if ingest_mode() == DAG:
+    if ingest_mode() != CONNECT:
         name = f"DAG {pipeline.name}_ingest"
         remedy = f"See whether {pipeline.name}_ingest is paused or its runs fail; the log of its newest task says why."
         return [

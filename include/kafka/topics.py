@@ -172,6 +172,13 @@ def topic_id(topic: str) -> str | None:
     return number if number.strip("A") else None  # all zeros: the broker is older than topic ids
 
 
+def has_members(group: str) -> bool:
+    """Whether a consumer has joined the group; one that was killed leaves it after 45 s. Raises BrokerError."""
+    client = admin()  # kept until the answer is there
+    with explained():
+        return bool(client.describe_consumer_groups([group], request_timeout=TIMEOUT)[group].result().members)
+
+
 def waiting(pipeline: Pipeline, group: str) -> int:
     """Offsets that the group has not read. Raises BrokerError."""
     with reader(group) as client:

@@ -46,7 +46,7 @@ _FORMER_DAYS = (
 )
 _COPY_DAY = "INSERT INTO minutemark.changed_days (lake_table, day, changed_at) VALUES (?, ?, ?) USING TIMESTAMP ?"
 _TOUCHES_PER_BATCH = 200
-_EPOCH = datetime(1970, 1, 1)
+EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def clock(session: Session) -> datetime:
 
 def write_clock(session: Session) -> int:
     """The same as a write timestamp: microseconds since 1970."""
-    return (clock(session) - _EPOCH) // MICROSECOND
+    return (clock(session) - EPOCH) // MICROSECOND
 
 
 def changed_days(session: Session, lake_table: str) -> dict[date, UUID]:

@@ -20,6 +20,7 @@ from include.connections import (
     endpoint,
 )
 from include.errors import MinutemarkError
+from include.kafka.ingest_mode import SPARK as BY_SPARK
 from include.kafka.ingest_mode import ingest_mode
 
 
@@ -57,9 +58,12 @@ def java_problem() -> str | None:
 def jars_problem() -> str | None:
     """The problem with Spark's jars, if any: they come from include/spark/pom.xml, not from requirements.txt."""
     from include.spark import installation
+    from include.stream import submission
 
     try:
         installation.spark_jars()
+        if ingest_mode() == BY_SPARK:
+            submission.stream_jars()
     except installation.SubmissionImpossible as error:
         return str(error)
     return None

@@ -60,6 +60,7 @@ class Submission:
     env_vars: dict[str, str]
     dir: Path = field(repr=False)
     lock: IO = field(repr=False)  # held while the submitting process lives: sweep() leaves the folder alone
+    py_files: str | None = None  # the project's code, where executors of a cluster run Python
 
 
 def prepare(
@@ -81,7 +82,7 @@ def prepare(
     if problem := authentication_problem(master, conf):
         raise SubmissionImpossible(problem)
     sweep()
-    folder = Path(tempfile.mkdtemp(prefix=_FOLDERS))  # mode 0700
+    folder, lock = private_folder()
     keep = keep and runs_here(conf)
     small = batch.estimated_rows <= SMALL_DELTA_ROWS
     connector, others = _split(lake_settings(lake))
@@ -100,8 +101,8 @@ def prepare(
         "warehouse": {"url": jdbc_url(warehouse), "properties": stores["warehouse"]},
     }
     properties_file, job_file = folder / "spark.properties", folder / "job.json"
-    _write_private(properties_file, properties_text(properties))
-    _write_private(job_file, json.dumps(job))
+    write_private(properties_file, properties_text(properties).encode())
+    write_private(job_file, json.dumps(job).encode())
     arguments = ["--job", str(job_file)]
     key = None
     if keep:
@@ -116,8 +117,14 @@ def prepare(
         jars=None if is_local(master) else ",".join(jars),
         env_vars=environment(master),
         dir=folder,
-        lock=_locked(folder),
+        lock=lock,
     )
+
+
+def private_folder() -> tuple[Path, IO]:
+    """A new folder that only this user can enter, and its lock, to be held while it is needed."""
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDERS))  # mode 0700
+    return folder, _locked(folder)
 
 
 def sweep() -> None:
@@ -181,7 +188,8 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _write_private(file: Path, text: str) -> None:
+def write_private(file: Path, content: bytes) -> None:
+    """Write a new file that only this user can read."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.write(text)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(content)

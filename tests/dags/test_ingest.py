@@ -8,6 +8,8 @@ import pytest
 
 from include import pipelines
 from include.kafka.ingest import SECONDS
+from include.stream import job as stream_job
+from tests.dags.conftest import parsed
 
 
 @pytest.fixture(params=pipelines.all_pipelines())
@@ -20,6 +22,16 @@ def test_a_successor_comes_while_its_predecessor_still_follows(dag):
     assert task.task_id == "follow_topic" and f"**{task.task_id}**" in dag.doc_md
     assert SECONDS > 60 + 20  # a task of the next minute may need so long to come up
     assert timedelta(seconds=SECONDS) + timedelta(seconds=30) < task.execution_timeout
+    assert dag.max_active_runs == 2
+
+
+def test_a_stream_comes_while_its_predecessor_still_writes():
+    dag = parsed("dags/ingest.py", "spark", "minute").dags["recruitment_ingest"]
+    (task,) = dag.tasks
+    assert (task.task_id, type(task).__name__) == ("follow_topic", "StreamTopic")
+    assert dag.timetable.expression == "*/10 * * * * 45"
+    assert stream_job.SECONDS > 600 + 60  # a driver of the next run may need so long to come up
+    assert timedelta(seconds=stream_job.SECONDS) + timedelta(minutes=2) < task.execution_timeout
     assert dag.max_active_runs == 2
 
 

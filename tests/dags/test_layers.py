@@ -21,7 +21,7 @@ LAYERS = (
     ("lake", "schedule", "options", "column_lineage", "commands"),
     ("warehouse",),
     ("kafka", "lakehouse", "spark", "planner", "metrics", "bi"),
-    ("files", "bigquery", "demo"),
+    ("files", "bigquery", "demo", "stream"),
     ("verify", "housekeeping"),
     ("operations",),
     ("page", "cli"),

@@ -195,6 +195,13 @@ def test_topics_are_followed_by_dags_only_in_dag_mode(parsed_elsewhere, way):
     assert (" minutemark_dead_letters" in result) == (way == "connect")
 
 
+def test_parsing_for_streams_opens_no_connection_and_imports_nothing_heavy():
+    result = parse(MINUTEMARK_INGEST="spark")
+    assert " recruitment_ingest" in result and " minutemark_dead_letters" not in result
+    assert not re.findall(r"^ERROR .*", result, re.MULTILINE)
+    assert not set(HEAVY) & set(re.search(r"^MODULES (.*)", result, re.MULTILINE)[1].split())
+
+
 def test_a_schedule_that_does_not_exist_is_an_import_error_with_what_is_possible():
     errors = re.findall(r"^ERROR .*|^\S*UnknownSchedule.*", parse(MINUTEMARK_SCHEDULE="hourly"), re.MULTILINE)
     assert len([line for line in errors if line.startswith("ERROR")]) == 1

@@ -18,6 +18,9 @@ from include.kafka import clients, topics
 from include.kafka.ingest import IngestSummary, ingest
 from include.kafka.ingest_mode import CONNECT, DAG, SETTING, group_of
 from include.kafka.producer import EventProducer, producer
+from include.lake import change_log
+from include.lake.errors import LakeError
+from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
 from include.pipelines import Pipeline
 from include.warehouse.rejected import without_topic_id
@@ -40,6 +43,32 @@ def pipeline(kafka_broker: dict[str, str], schemas: None) -> Pipeline:
 def send(pipeline: Pipeline) -> Iterator[EventProducer]:
     with producer(pipeline) as made:
         yield made
+
+
+def touching_is_refused() -> bool:
+    try:
+        with lake("lake_writer") as session:
+            change_log.touch(session, "bedan.tracking", [datetime(2026, 8, 4, 9)])
+    except LakeError:
+        return True
+    return False
+
+
+@pytest.fixture(params=CHANGE_LOG)
+def refusing_change_log(schemas, request):
+    """The lake takes events and refuses to touch their minutes, or their days, until the fixture's function is called."""
+
+    def change(statement: str, refused: bool) -> None:
+        with lake("lake_admin") as session:
+            session.execute(statement)
+        until(lambda: touching_is_refused() is refused)  # permissions are cached for half a second
+
+    def allow() -> None:
+        change(f"GRANT MODIFY ON TABLE {request.param} TO lake_writer", refused=False)
+
+    change(f"REVOKE MODIFY ON TABLE {request.param} FROM lake_writer", refused=True)
+    yield allow
+    allow()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -22,7 +22,6 @@ from include.kafka.producer import producer
 from include.lake import change_log
 from include.lake.errors import LakeError
 from include.lake.keys import shard_of
-from include.lake.schema import CHANGE_LOG
 from include.lake.session import lake
 from include.operations import reprocess
 from include.warehouse.rejected import Choice
@@ -113,32 +112,6 @@ def test_poison_counts_once_for_any_number_of_deliveries(pipeline, send):
     before = kept(pipeline)
     assert ingest_again(pipeline).refused == 1
     assert kept(pipeline) == before and len(before) == 1
-
-
-def touching_is_refused() -> bool:
-    try:
-        with lake("lake_writer") as session:
-            change_log.touch(session, "bedan.tracking", [datetime(2026, 8, 4, 9)])
-    except LakeError:
-        return True
-    return False
-
-
-@pytest.fixture(params=CHANGE_LOG)
-def refusing_change_log(schemas, request):
-    """The lake takes events and refuses to touch their minutes, or their days, until the fixture's function is called."""
-
-    def change(statement: str, refused: bool) -> None:
-        with lake("lake_admin") as session:
-            session.execute(statement)
-        until(lambda: touching_is_refused() is refused)  # permissions are cached for half a second
-
-    def allow() -> None:
-        change(f"GRANT MODIFY ON TABLE {request.param} TO lake_writer", refused=False)
-
-    change(f"REVOKE MODIFY ON TABLE {request.param} FROM lake_writer", refused=True)
-    yield allow
-    allow()
 
 
 def test_nothing_is_committed_that_the_change_log_has_not_acknowledged(pipeline, send, refusing_change_log):

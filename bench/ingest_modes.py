@@ -1,0 +1,184 @@
+"""The same events by each ingest mode, and how many a second: `python -m bench.ingest_modes` (--rows 100000).
+
+On throw-away stores, with nothing else running: shop events of three recent hours, and poison, sent before the mode starts.
+Lake rows and rejected events must be the same by each mode. Kafka Connect needs a sink: `--sink FOLDER` names its jars, and
+`--connector CLASS` its class, where it is not the DataStax sink.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.follower import events
+from bench.worlds import MASTER
+from include import pipelines
+from include.connections import LAKE_ADMIN, LAKE_READER, LAKE_WRITER, endpoint
+from include.kafka import clients, connect, topics
+from include.kafka.ingest import ingest, ingest_dead_letters
+from include.kafka.ingest_mode import CONNECT, DAG, SETTING, SPARK, group_of
+from include.kafka.producer import producer
+from include.lake.session import lake
+from include.operations.setup import set_up
+from include.pipelines import Pipeline
+from include.stream.catch_up import run_stream
+from include.warehouse.session import rows, warehouse
+from local import connections, throwaway
+from local.connect import IMAGE, Worker, wait_until_ready
+from local.files import write_private
+from local.process import Child, free_port
+
+POISON = (b"{not json", b"[]", b'{"create_time": "yesterday", "id": "e-1"}', b"\xff\xfe\x00")
+_PAUSE = 0.2  # seconds between looks at the group's offsets
+
+
+@dataclass
+class Progress:
+    """When the group had which offsets, of all partitions."""
+
+    started: float
+    looks: list[tuple[float, int]]
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the mode to its last commit."""
+        return self.looks[-1][0] - self.started
+
+    @property
+    def rate(self) -> float:
+        """Messages a second from its first commit to its last; of all of them where there was one commit."""
+        (first_at, first), (last_at, last) = self.looks[0], self.looks[-1]
+        return (last - first) / (last_at - first_at) if last_at > first_at else last / self.seconds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.ingest_modes", description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--sink", type=Path, help="folder of a sink for Kafka Connect, which is left out without one")
+    parser.add_argument("--connector", help="class of that sink")
+    args = parser.parse_args()
+    modes = [DAG, SPARK, *([CONNECT] if args.sink else [])]
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    with _stores():
+        set_up()
+        pipeline = pipelines.get("ecommerce")
+        sent = list(events(pipeline, args.rows))
+        results = {}
+        for mode in modes:
+            progress, results[mode] = _by(mode, pipeline, sent, args)
+            print(
+                f"{mode}: {progress.seconds:,.1f} s from its start to its last commit; {progress.rate:,.0f} messages/s from its "
+                f"first commit on; digest of lake rows and rejected events {results[mode][:12]}",
+                flush=True,
+            )
+    return 0 if len(set(results.values())) == 1 else 1
+
+
+@contextlib.contextmanager
+def _stores() -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="mm-bench-") as name:
+        folder = Path(name)
+        node_of = throwaway.cassandra_node(folder, heap_mb=1_024, throw_away=False)
+        with throwaway.warehouse_server(folder) as server, throwaway.kafka_broker(folder) as broker, node_of as node:
+            os.environ |= {**server, **broker, **node, **connections.spark(MASTER), SETTING: DAG}
+            yield
+
+
+def _by(mode: str, declared: Pipeline, sent: list, args) -> tuple[Progress, str]:
+    with lake(LAKE_ADMIN) as session:
+        session.execute(f"TRUNCATE {declared.lake_table}")
+    name = f"{declared.name}_by_{mode}"
+    pipeline = replace(declared, name=name, topic=f"{name}.events")
+    topics.make_topics([pipeline])
+    with producer(pipeline) as target:
+        target.write(sent)
+        for number, value in enumerate(POISON):
+            target.send(value, partition=number % pipeline.shards)
+        target.flush()
+    with _ready(mode, pipeline, args) as run:
+        running = threading.Thread(target=run, daemon=True)
+        progress = Progress(time.monotonic(), [])
+        running.start()
+        _watch(pipeline, mode, progress, len(sent) + len(POISON))
+        running.join()
+    if mode == CONNECT:
+        ingest_dead_letters(pipeline)
+    return progress, _digest(pipeline)
+
+
+def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int) -> None:
+    """Note the group's offsets until it has all of them."""
+    with clients.reader(group_of(pipeline.name, mode)) as client:
+        while not progress.looks or progress.looks[-1][1] < total:
+            committed = sum(reach.committed or 0 for reach in topics.reach_of(client, pipeline).values())
+            if committed > (progress.looks[-1][1] if progress.looks else 0):
+                progress.looks.append((time.monotonic(), committed))
+            time.sleep(_PAUSE)
+
+
+@contextlib.contextmanager
+def _ready(mode: str, pipeline: Pipeline, args) -> Iterator[Callable[[], object]]:
+    """What starts that mode; a worker of Connect runs before, as it does anywhere."""
+    if mode == DAG:
+        yield lambda: ingest(pipeline, lambda: clients.follower(pipeline), seconds=float("inf"), to_the_end=True)
+    elif mode == SPARK:
+        yield lambda: run_stream(pipeline)
+    else:
+        with _worker(args.sink) as rest:
+            target = endpoint(LAKE_WRITER)
+            config = json.loads((IMAGE / "lake-sink.json").read_text())
+            config |= {"contactPoints": target.host, "port": str(target.port)}
+            if args.connector:
+                config["connector.class"] = args.connector
+            template = json.dumps(config)
+            yield lambda: connect.register_all(rest, [pipeline], template, patience=120, pause=0.2)
+
+
+@contextlib.contextmanager
+def _worker(sink: Path) -> Iterator[connect.Connect]:
+    broker, password = clients.settings(), secrets.token_urlsafe(24)
+    with tempfile.TemporaryDirectory(prefix="mm-bench-connect-") as name:
+        folder = Path(name)
+        write_private(folder / "logins.properties", f"minutemark={password}\n")
+        logins, log = folder / "logins.properties", folder / "connect.log"
+        worker = Worker(folder / "connect", broker["bootstrap.servers"], logins, port=free_port(), plugins=(sink,))
+        passwords = {
+            "LAKE_WRITER_PASSWORD": endpoint(LAKE_WRITER).password or "",
+            "KAFKA_PASSWORD": broker["sasl.password"],
+        }
+        child = Child(worker.prepare(), log, os.environ | passwords)
+        try:
+            wait_until_ready(worker, f"minutemark:{password}", alive=child.alive, log=str(log))
+            yield connect.Connect(worker.url, f"minutemark:{password}")
+        finally:
+            child.stop()
+
+
+def _digest(pipeline: Pipeline) -> str:
+    with lake(LAKE_READER) as session:
+        of_lake = sorted(repr(tuple(row)) for row in session.execute(f"SELECT * FROM {pipeline.lake_table}"))
+    with warehouse() as conn:
+        kept = rows(
+            conn.cursor(),
+            "SELECT SUBSTRING_INDEX(origin_key, '/', -2) AS place, minute, reason, payload FROM etl.rejected_events "
+            "WHERE pipeline = %(name)s ORDER BY place",
+            {"name": pipeline.name},
+        )
+    print(f"  {len(of_lake):,} rows, {len(kept)} rejected events", flush=True)
+    return hashlib.sha256("\n".join([*of_lake, *map(repr, kept)]).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""`./minutemark ingest`: with MINUTEMARK_INGEST=spark a stream up to the end of the topic, else the follower's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from include import pipelines
+from include.connections import SPARK, endpoint
+from include.errors import MinutemarkError
+from include.kafka import ingest
+from include.kafka.ingest_mode import DAG, group_of, ingest_mode
+from include.kafka.ingest_mode import SPARK as BY_SPARK
+from include.kafka.topics import has_members
+from include.pipelines import Pipeline
+from include.spark.problems import FAILED
+from include.stream import submission
+
+_SHOWN_LINES = 15
+
+
+class StreamFailed(MinutemarkError):
+    """A stream that ended before its time, and why."""
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """What one life wrote, as its driver has counted it."""
+
+    written: int
+    refused: int
+    taken_over: bool
+    lines: tuple[str, ...]  # of its log
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def consume(pipeline: str, seconds: float | None = None, again: bool = False) -> object:
+    """Consume the topic of a declared pipeline, up to its end or for so long; `again`: all that it still holds."""
+    if ingest_mode() != BY_SPARK or again:
+        return ingest.consume(pipeline, seconds, again)
+    declared = pipelines.get(pipeline)
+    if has_members(group_of(declared.name, DAG)):
+        raise StreamFailed(
+            f"{declared.name}_ingest streams this topic, or was killed less than a minute ago. This command would end the "
+            "stream, and its next run may be ten minutes away. Pause the DAG, mark its run as failed, and run this again."
+        )
+    return run_stream(declared, seconds=seconds)
+
+
+def run_stream(
+    pipeline: Pipeline, *, seconds: float | None = None, report: Callable[[str], object] = lambda _: None
+) -> StreamSummary:
+    """Run one life with spark-submit: up to the end of the topic, or for that time. Raises StreamFailed.
+
+    `report` gets each line of its log.
+    """
+    prepared = submission.prepare(
+        pipeline, endpoint(SPARK), seconds=float("inf") if seconds is None else seconds, to_the_end=seconds is None
+    )
+    try:
+        lines = []
+        with subprocess.Popen(
+            command(prepared, endpoint(SPARK)),
+            env={**os.environ, **prepared.env_vars},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            for line in process.stdout or ():
+                lines.append(line.rstrip())
+                report(lines[-1])
+        if process.returncode:
+            reasons = [line.partition(FAILED)[2] for line in lines if FAILED in line and " minutemark " in line]
+            raise StreamFailed("; ".join(reasons) or "\n".join(lines[-_SHOWN_LINES:]))
+        result = json.loads((prepared.dir / "summary.json").read_text())
+        return StreamSummary(**result, lines=tuple(line for line in lines if " minutemark " in line))
+    finally:
+        shutil.rmtree(prepared.dir, ignore_errors=True)  # it holds the passwords
+
+
+def command(prepared: submission.Submission, spark) -> list[str]:
+    """The command line, which everybody on the machine can see: it has no account in it."""
+    beside = Path(sys.executable).parent / "spark-submit"
+    master = f"{spark.host}:{spark.port}" if spark.port else spark.host
+    words = [str(beside) if beside.exists() else "spark-submit", "--master", master]
+    words += ["--properties-file", prepared.properties_file, "--jars", prepared.jars or ""]
+    if prepared.py_files:
+        words += ["--py-files", prepared.py_files]
+    return [*words, prepared.application, *prepared.application_args]

@@ -1,0 +1,72 @@
+"""Settings of Spark's Kafka clients, which are Java's, from those of librdkafka that connection kafka_default has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from include.errors import MinutemarkError
+
+_SAME = (
+    "bootstrap.servers",
+    "security.protocol",
+    "client.dns.lookup",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+    "ssl.key.password",
+)
+_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+
+
+class NotTranslatable(MinutemarkError):
+    """A login that Java's clients need other settings for."""
+
+
+def java_settings(librdkafka: Mapping[str, object], own: Mapping[str, object] | None = None) -> dict[str, str]:
+    """The same broker and login for Java's clients; `own` settings of Java win. Raises NotTranslatable."""
+    given = {name: str(value) for name, value in librdkafka.items()}
+    settings = {name: given[name] for name in _SAME if name in given}
+    if "security.protocol" in settings:
+        settings["security.protocol"] = settings["security.protocol"].upper()
+    if settings.get("ssl.endpoint.identification.algorithm") == "none":
+        settings["ssl.endpoint.identification.algorithm"] = ""  # as Java says it
+    own = {name: str(value) for name, value in (own or {}).items()}
+    if "sasl.jaas.config" not in own:
+        settings |= _login(given)
+    return settings | _certificates(given) | own
+
+
+def _login(given: Mapping[str, str]) -> dict[str, str]:
+    mechanism = (given.get("sasl.mechanisms") or given.get("sasl.mechanism") or "").upper()
+    if not mechanism or not given.get("security.protocol", "").upper().startswith("SASL"):
+        return {}
+    if mechanism != "PLAIN" and not mechanism.startswith("SCRAM-"):
+        raise NotTranslatable(
+            f"Connection kafka_default has sasl.mechanism {mechanism}, whose settings differ in Java. Put those of Java's "
+            'clients, with sasl.jaas.config, into `kafka` in the extra of connection spark_default: {"kafka": {…}}.'
+        )
+    module = _PLAIN if mechanism == "PLAIN" else _SCRAM
+    name, password = (_quoted(given.get(f"sasl.{what}", "")) for what in ("username", "password"))
+    return {"sasl.mechanism": mechanism, "sasl.jaas.config": f"{module} required username={name} password={password};"}
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _certificates(given: Mapping[str, str]) -> dict[str, str]:
+    """Certificates of librdkafka are files of PEM; Java takes such a file as a trust store, and a key as text."""
+    settings = {}
+    if authority := given.get("ssl.ca.location"):
+        settings |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": authority}
+    certificate, key = given.get("ssl.certificate.location"), given.get("ssl.key.location")
+    if certificate and key:
+        settings |= {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.certificate.chain": Path(certificate).read_text(encoding="ascii"),
+            "ssl.keystore.key": Path(key).read_text(encoding="ascii"),
+        }
+    return settings

@@ -1,0 +1,125 @@
+"""A stream's place in the pipeline's consumer group: the follower's own place, so that one shuts out the other.
+
+Spark's consumers belong to no group and commit nothing. This client reads nothing, and is the static member whose name
+followers have too (include/kafka/clients.py): a stream that joins ends a follower or an earlier stream, and the other way
+around, and its commits fail once a successor has joined. What the group has committed says where the next one starts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from include.kafka import topics
+from include.kafka.clients import TIMEOUT, BrokerError, explained, log_client_error, of_follower, reader, settings
+from include.kafka.follow import partitions_of
+from include.kafka.ingest_mode import DAG, group_of
+from include.kafka.positions import Gap, Offsets, commit, is_taken_over, raise_unless_transient, starting_offsets
+from include.pipelines import Pipeline
+
+_PAUSE = 0.1
+
+
+class TakenOver(Exception):
+    """A successor has joined: what this stream has not committed is the successor's to write."""
+
+
+class Member:
+    """The group's member of this life, once it has joined; a context manager."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self.joined = False
+
+    def __enter__(self) -> Member:
+        from confluent_kafka import Consumer
+
+        with explained():
+            self._client = Consumer({**settings(), **of_follower(self._pipeline), "error_cb": log_client_error})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def peek(self) -> Offsets:
+        """About where the group stands, for which no member is needed. Raises BrokerError."""
+        group = group_of(self._pipeline.name, DAG)
+        with reader(group) as client:
+            reaches = topics.reach_of(client, self._pipeline)
+        return {
+            (self._pipeline.topic, number): min(max(reach.begin, reach.committed or 0), reach.end)
+            for number, reach in reaches.items()
+        }
+
+    def join(self) -> None:
+        """Return when this stream is the group's member, and its predecessor shut out. Raises BrokerError."""
+        if self.joined:
+            return
+        with explained():
+            self._client.subscribe([self._pipeline.topic], on_assign=self._on_assign)
+        deadline = time.monotonic() + TIMEOUT
+        while not self.joined:
+            self.poll(_PAUSE)
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"The group of {self._pipeline.topic} was not joined within {TIMEOUT:.0f} s. Check that the broker "
+                    "answers, and that the topic exists (`./minutemark schema`, or the DAG minutemark_setup, creates it)."
+                )
+
+    def _on_assign(self, client, _) -> None:
+        client.assign([])  # Spark reads
+        self.joined = True
+
+    def poll(self, seconds: float = 0.0) -> None:
+        """Stay in the group. Raises TakenOver, BrokerError."""
+        from confluent_kafka import KafkaException
+
+        with explained():
+            message = self._client.poll(seconds)
+            if message is None or (error := message.error()) is None:
+                return
+            if is_taken_over(error):
+                raise TakenOver
+            try:
+                raise_unless_transient(error)
+            except KafkaException:
+                # Spark's consumers meet it too, and say more of it.
+                log_client_error(error)
+
+    def starts(self, record_gaps: Callable[[list[Gap]], None]) -> Offsets:
+        """Where to read each partition from, committed; what is lost was recorded first. Raises TakenOver, BrokerError."""
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            with explained(), _shut_out():
+                partitions = partitions_of(self._client, self._pipeline.topic)
+                starts = starting_offsets(self._client, self._pipeline.topic, partitions, record_gaps)
+            if starts is not None:
+                return starts
+            self._wait(deadline)
+
+    def commit(self, offsets: Offsets) -> None:
+        """Return when the group has these offsets. Raises TakenOver, BrokerError."""
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            with explained(), _shut_out():
+                if commit(self._client, offsets):
+                    return
+            self._wait(deadline)
+
+    def _wait(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise BrokerError(f"The group of {self._pipeline.topic} took no offsets within {TIMEOUT:.0f} s.")
+        self.poll(_PAUSE)
+
+
+class _shut_out:
+    """Turns the client's fatal error into TakenOver."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, trace) -> None:
+        from confluent_kafka import KafkaException
+
+        if isinstance(error, KafkaException) and is_taken_over(error.args[0]):
+            raise TakenOver from error

@@ -1,0 +1,116 @@
+"""What an executor does with a topic partition's part of a micro-batch: the follower's code, in a Python worker.
+
+Events go to the lake, then their minutes to the change log. What is not an event is not sent to the driver, only its offset:
+the driver reads those messages again, and keeps them as the follower does. So executors need no account but lake_writer, and
+no message is too large for the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from include.connections import Endpoint
+from include.kafka.dead_letters import PlacedMessage
+from include.kafka.messages import TopicEvents
+from include.lake.session import explained, open_session
+from include.lake.writer import Event, EventWriter
+from include.pipelines import Pipeline
+
+# As much as a follower has in memory.
+_MOST_MESSAGES = 2_000
+_MOST_BYTES = 8_000_000
+_REHEARSED = 200  # messages of a partition
+
+_sessions: dict[str, Any] = {}  # of this process: a login takes the lake a tenth of a second
+
+
+@dataclass
+class PartitionResult:
+    """What became of a partition's messages."""
+
+    partition: int
+    end: int = 0  # the offset after its last message
+    written: int = 0
+    misplaced: int = 0
+    minutes: set[datetime] = field(default_factory=set)
+    refused: list[int] = field(default_factory=list)  # offsets of messages that are not events
+
+
+@dataclass(frozen=True)
+class PartitionWriter:
+    """Writes partitions of one micro-batch. `as_of` is the lake's write clock from before its messages were read."""
+
+    pipeline: Pipeline
+    lake: Endpoint
+    clock: datetime
+    as_of: int
+    starts: dict[int, int]  # by partition: what is before was written by another
+
+    def rehearse(self, rows: Iterable) -> Iterator[PartitionResult]:
+        """Read some messages and write nothing: the first real micro-batch finds consumers, code and caches warm."""
+        reader = TopicEvents(self.pipeline, self.clock)
+        for row in islice(rows, _REHEARSED):
+            reader.read(_message(row))  # ty: ignore[invalid-argument-type]
+        return iter(())
+
+    def __call__(self, rows: Iterable) -> Iterator[PartitionResult]:
+        """One result for each partition: rows have topic partition, offset and value, in the order of their offsets."""
+        reader, results = TopicEvents(self.pipeline, self.clock), {}
+        rows = (row for row in rows if row[2] >= self.starts.get(row[1], 0))
+        with explained(self.lake):
+            writer = EventWriter(_session(self.lake), self.pipeline)
+            # Chunk after chunk has a later time: of two versions the later one stays.
+            for as_of, chunk in enumerate(_chunks(rows), self.as_of):
+                self._write(chunk, as_of, reader, writer, results)
+        yield from results.values()
+
+    def _write(
+        self,
+        chunk: list[PlacedMessage],
+        as_of: int,
+        reader: TopicEvents,
+        writer: EventWriter,
+        results: dict[int, PartitionResult],
+    ) -> None:
+        events = []
+        for message in chunk:
+            result = results.setdefault(message.partition(), PartitionResult(message.partition()))
+            result.end = message.offset() + 1
+            event = reader.read(message)  # ty: ignore[invalid-argument-type]
+            if isinstance(event, Event):
+                events.append(event)
+                result.written += 1
+                result.misplaced += reader.misplaced(message, event)  # ty: ignore[invalid-argument-type]
+            else:
+                result.refused.append(message.offset())
+        if events:
+            results[chunk[-1].partition()].minutes |= writer.write(events, as_of=as_of).minutes
+
+
+def _chunks(rows: Iterable) -> Iterator[list[PlacedMessage]]:
+    chunk: list[PlacedMessage] = []
+    size = 0
+    for row in rows:
+        chunk.append(_message(row))
+        size += len(row[3] or b"")
+        if len(chunk) == _MOST_MESSAGES or size > _MOST_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _message(row) -> PlacedMessage:
+    topic, partition, offset, value = row
+    return PlacedMessage((topic, partition, offset), None if value is None else bytes(value))
+
+
+def _session(lake: Endpoint):
+    key = f"{lake.host} {lake.port} {lake.login} {lake.password} {lake.extra}"
+    if key not in _sessions:
+        _sessions[key] = open_session(lake)[1]
+    return _sessions[key]

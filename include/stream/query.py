@@ -1,0 +1,59 @@
+"""Spark's side of a stream: its query, how far a query is, and the checkpoint that serves it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from include.kafka.ingest_mode import DAG, group_of
+from include.kafka.positions import Offsets
+from include.stream.job import MESSAGES_PER_BATCH, Job
+
+_TRIGGER = "500 milliseconds"  # as long as a follower waits for a chunk
+
+
+def start(
+    spark: SparkSession, job: Job, starts: Offsets, checkpoint: str, write: Callable[[DataFrame, int], None]
+) -> StreamingQuery:
+    """A query of topic, partition, offset and value from these offsets on, a partition of Spark for each of the topic."""
+    options = {
+        **{f"kafka.{name}": value for name, value in job.kafka.items()},
+        "kafka.isolation.level": "read_committed",  # what a transaction has aborted was never sent
+        "subscribe": job.pipeline.topic,
+        "startingOffsets": _as_json(starts),
+        "failOnDataLoss": "true",  # the next query's start records what is lost
+        "groupIdPrefix": f"{group_of(job.pipeline.name, DAG)}-spark",  # the account may use groups of such names
+        "maxOffsetsPerTrigger": str(MESSAGES_PER_BATCH),
+        "kafkaConsumer.pollTimeoutMs": "30000",
+    }
+    messages = spark.readStream.format("kafka").options(**options).load()
+    writer = messages.select("topic", "partition", "offset", "value").writeStream.foreachBatch(write)
+    writer = writer.option("checkpointLocation", checkpoint)
+    if job.to_the_end:
+        return writer.trigger(availableNow=True).start()
+    return writer.trigger(processingTime=_TRIGGER).start()
+
+
+def ends_of(query: StreamingQuery) -> Offsets:
+    """Where its newest micro-batch that is done has ended: behind its messages may be control records alone."""
+    progress = query.lastProgress
+    ends = progress["sources"][0]["endOffset"] if progress and progress["sources"] else None
+    return {(topic, int(number)): end for topic, of_topic in (ends or {}).items() for number, end in of_topic.items()}
+
+
+def remove(spark: SparkSession, location: str) -> None:
+    """Remove a folder of Spark's, wherever its file systems have it."""
+    jvm, context = spark._jvm, spark._jsc
+    path = jvm.org.apache.hadoop.fs.Path(location)
+    path.getFileSystem(context.hadoopConfiguration()).delete(path, True)
+
+
+def _as_json(offsets: Offsets) -> str:
+    by_topic: dict[str, dict[str, int]] = defaultdict(dict)
+    for (topic, partition), offset in offsets.items():
+        by_topic[topic][str(partition)] = offset
+    return json.dumps(by_topic)

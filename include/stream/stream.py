@@ -1,0 +1,188 @@
+"""A stream's life: it comes up beside its predecessor, takes its place in the group, and writes micro-batch by micro-batch.
+
+The group's offsets are the only record of what is done. A checkpoint serves one query, and is removed with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from datetime import datetime
+from threading import Lock
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from include.connections import LAKE_WRITER
+from include.durations import MICROSECOND
+from include.kafka import topics
+from include.kafka.ingest import IngestSummary, MessageStore, keep_dead_letters
+from include.kafka.ingest_mode import DAG, group_of
+from include.kafka.positions import Gap, Offsets
+from include.lake import change_log
+from include.lake.session import lake
+from include.spark.problems import summary_of
+from include.spark.run import step
+from include.stream import query
+from include.stream.job import MESSAGES_PER_BATCH, Job
+from include.stream.member import Member, TakenOver
+from include.stream.partition import PartitionResult, PartitionWriter
+
+log = logging.getLogger("minutemark")
+_PAUSE = 0.1  # seconds between looks at query, member and clock
+_OWN_ERROR = re.compile(r"^(?:include\.[\w.]+): (.+)", re.MULTILINE)
+
+
+class TopicChanged(Exception):
+    """A query was planned for a topic that is another one by now."""
+
+
+class Stream:
+    """One life: from the topic of the job's pipeline into the lake."""
+
+    def __init__(self, spark: SparkSession, job: Job) -> None:
+        self._spark, self._job, self._pipeline = spark, job, job.pipeline
+        self._checkpoints = f"{job.checkpoints.rstrip('/')}/{self._pipeline.name}"
+        self._summary = IngestSummary(self._pipeline.topic)
+        self._positions: Offsets = {}  # what the group has committed
+        self._planned: Offsets = {}  # where the running query started
+        self._error: BaseException | None = None  # what has ended the query before
+        self._joining = Lock()
+        self._as_of = 0
+        self._started = time.monotonic()
+
+    def run(self) -> IngestSummary:
+        """Follow the topic until the life is over or a successor takes over. Raises MinutemarkError, and Spark's errors."""
+        kept = keep_dead_letters(self._pipeline)
+        with lake(LAKE_WRITER) as session, Member(self._pipeline) as self._member:
+            self._session = session
+            self._store = MessageStore(self._pipeline, session, self._summary)
+            self._start_workers()
+            try:
+                while self._follow() and not self._is_over():
+                    pass
+            except TakenOver:
+                self._summary.taken_over = True
+        self._summary.refused += kept
+        self._summary.seconds = time.monotonic() - self._started
+        return self._summary
+
+    def _is_over(self) -> bool:
+        return time.monotonic() - self._started > self._job.seconds
+
+    def _follow(self) -> bool:
+        """Run one query; True where it failed. Whether another one helps is known once the group's offsets are read again."""
+        # The first query is planned while the predecessor still writes: from here to its first micro-batch takes seconds.
+        self._planned = self._member.peek() if self._error is None else self._take_over()
+        checkpoint = f"{self._checkpoints}/{uuid.uuid4()}"
+        running = query.start(self._spark, self._job, self._planned, checkpoint, self._write)
+        try:
+            while running.isActive and not self._is_over():
+                if self._member.joined:
+                    self._member.poll()
+                    self._commit(query.ends_of(running))
+                elif running.status["message"].startswith("Waiting"):  # nothing has come that would start a micro-batch
+                    self._join()
+                running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # takes parts of a second, too
+            if running.exception() is None:
+                self._join()  # there was nothing to read, but something may be lost
+                self._commit(query.ends_of(running))
+        except (PySparkException, TopicChanged) as error:
+            self._error = self._error or error
+        finally:
+            running.stop()
+            query.remove(self._spark, checkpoint)
+        if isinstance(self._error, TakenOver):
+            raise self._error
+        if self._error is not None:
+            log.warning("The query ended: %s", reason_of(self._error))
+        return self._error is not None
+
+    def _join(self) -> None:
+        """Shut the predecessor out, once, and continue where it has stopped: the query skips what came before."""
+        with self._joining:
+            if self._member.joined:
+                return
+            starts = self._take_over()
+            if starts.keys() != self._planned.keys() or any(starts[place] < at for place, at in self._planned.items()):
+                raise TopicChanged(f"{self._pipeline.topic} has changed since the query was planned.")
+
+    def _take_over(self) -> Offsets:
+        """Where the group stands, with this stream as its member; what retention has removed is recorded as lost."""
+        self._member.join()
+        starts = self._member.starts(self._store.record_gaps)
+        if self._error is not None and starts == self._positions:
+            raise self._error  # the topic is as it was: another query would fail in the same way
+        self._positions, self._error = starts, None
+        return starts
+
+    def _write(self, batch: DataFrame, _: int) -> None:
+        """One micro-batch; what is raised here ends the query."""
+        try:
+            if self._member.joined:
+                self._store_batch(batch)
+                return
+            batch.rdd.mapPartitions(self._writer(change_log.clock(self._session)).rehearse).collect()
+            with step("take over, and the first micro-batch"):
+                self._join()
+                self._store_batch(batch)
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def _store_batch(self, batch: DataFrame) -> None:
+        """Events into the lake and their minutes into the change log, then messages that are none, then the offsets."""
+        clock = change_log.clock(self._session)
+        # A partition's chunks count upward from it, and the next batch is after all of them, whichever node's clock was read.
+        self._as_of = max((clock - change_log.EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
+        # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later one,
+        # and replaces what this stream, or a task of it that hangs, still writes.
+        self._member.commit(self._positions)
+        results = batch.rdd.mapPartitions(self._writer(clock)).collect()
+        self._keep_refused(results)
+        for result in results:
+            self._summary.written += result.written
+            self._summary.misplaced += result.misplaced
+            self._summary.minutes |= result.minutes
+        self._commit({(self._pipeline.topic, result.partition): result.end for result in results})
+
+    def _writer(self, clock: datetime) -> PartitionWriter:
+        starts = {partition: offset for (_, partition), offset in self._positions.items()}
+        return PartitionWriter(self._pipeline, self._job.lake, clock, self._as_of, starts)
+
+    def _keep_refused(self, results: list[PartitionResult]) -> None:
+        """Read messages that are not events again, and keep them as the follower does."""
+        refused = {result.partition: set(result.refused) for result in results if result.refused}
+        span = {number: (min(offsets), max(offsets) + 1) for number, offsets in refused.items()}
+        for messages in topics.messages(self._pipeline, group_of(self._pipeline.name, DAG), span):
+            chosen = [message for message in messages if message.offset() in refused[message.partition()]]  # ty: ignore[invalid-argument-type]
+            self._store.store(chosen, self._as_of)
+            for message in chosen:
+                refused[message.partition()].discard(message.offset())  # ty: ignore[invalid-argument-type]
+        # Removed by retention in between.
+        lost = [
+            Gap(self._pipeline.topic, number, offset, offset + 1) for number in refused for offset in refused[number]
+        ]
+        if lost:
+            self._store.record_gaps(lost)
+
+    def _commit(self, ends: Offsets) -> None:
+        """Commit those of the offsets that are after the committed ones."""
+        further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
+        if further:
+            self._member.commit(further)
+            self._positions = {**self._positions, **further}
+
+    def _start_workers(self) -> None:
+        """Python workers import the project and open their sessions: with a cold machine that takes seconds."""
+        context = self._spark.sparkContext
+        empty = context.parallelize(range(0), context.defaultParallelism)
+        empty.mapPartitions(self._writer(change_log.clock(self._session))).collect()
+
+
+def reason_of(error: BaseException) -> str:
+    """One line of it: what the project's code has raised, also in an executor, or else the last cause that the JVM names."""
+    own = _OWN_ERROR.findall(str(error))
+    return own[-1] if own else summary_of(error)

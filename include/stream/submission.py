@@ -1,0 +1,87 @@
+"""What spark-submit needs for one life of a stream: the job with the accounts, properties, jars, and the project's code."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, endpoint
+from include.pipelines import Pipeline
+from include.spark.installation import ROOT, SubmissionImpossible, spark_jars
+from include.spark.jvm import environment, is_local
+from include.spark.settings import authentication_problem, driver_properties, properties_text
+from include.spark.submission import Submission, private_folder, sweep, write_private
+from include.stream.job import SECONDS, Job
+from include.stream.kafka_clients import java_settings
+
+APPLICATION = ROOT / "include" / "stream" / "run.py"
+CHECKPOINTS = "MINUTEMARK_STREAM_CHECKPOINTS"
+_TUNING = {
+    "spark.driver.memory": "512m",
+    "spark.sql.streaming.numRecentProgressUpdates": "4",
+    "spark.sql.streaming.minBatchesToRetain": "2",
+    "spark.sql.streaming.stopTimeout": "20s",
+}
+
+
+def stream_jars() -> list[str]:
+    """Spark's Kafka source and what it needs, from MINUTEMARK_STREAM_JARS or .local/stream. Raises SubmissionImpossible."""
+    folder = Path(os.environ.get("MINUTEMARK_STREAM_JARS") or ROOT / ".local" / "stream")
+    jars = sorted(str(jar) for jar in folder.glob("*.jar"))
+    if not jars:
+        raise SubmissionImpossible(
+            f"There are no jars of Spark's Kafka source in {folder}. `make setup` puts them there; elsewhere run "
+            f"`mvn -f include/stream/pom.xml dependency:copy-dependencies -DoutputDirectory={folder}`, "
+            "or set MINUTEMARK_STREAM_JARS to the folder that has them."
+        )
+    return jars
+
+
+def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to_the_end: bool = False) -> Submission:
+    """Write job and properties into a private folder. Raises SubmissionImpossible, NotTranslatable, ConnectionMissing."""
+    master = f"{spark.host}:{spark.port}" if spark.port else spark.host
+    conf: Mapping[str, object] = spark.extra.get("conf") or {}
+    jars = stream_jars()
+    if problem := authentication_problem(master, conf):
+        raise SubmissionImpossible(problem)
+    stores = tuple(endpoint(conn_id) for conn_id in (LAKE_WRITER, WAREHOUSE_ETL, KAFKA))
+    kafka = java_settings(stores[-1].extra, spark.extra.get("kafka"))
+    sweep()
+    folder, lock = private_folder()
+    job_file, properties_file = folder / "job", folder / "spark.properties"
+    job = Job(
+        pipeline=pipeline,
+        seconds=seconds,
+        to_the_end=to_the_end,
+        checkpoints=os.environ.get(CHECKPOINTS) or f"file://{folder}/checkpoints",
+        result=folder / "summary.json",
+        stores=stores,
+        kafka=kafka,
+    )
+    # The class path of the transform, whose class archive holds for exactly that one: the Kafka source comes as --jars.
+    properties = driver_properties(master, {**_TUNING, **conf}, jars=spark_jars(), short_lived=False, others={})
+    write_private(job_file, job.to_bytes())
+    write_private(properties_file, properties_text(properties).encode())
+    return Submission(
+        application=str(APPLICATION),
+        properties_file=str(properties_file),
+        application_args=["--job", str(job_file)],
+        job_file=job_file,
+        driver_key=None,
+        jars=",".join(jars),
+        env_vars=environment(master),
+        dir=folder,
+        lock=lock,
+        py_files=None if is_local(master) else str(project(folder)),
+    )
+
+
+def project(folder: Path) -> Path:
+    """The code of include/ as an archive, for the Python workers of a cluster."""
+    file = folder / "minutemark.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((ROOT / "include").rglob("*.py")):
+            archive.write(path, path.relative_to(ROOT))
+    return file

@@ -1,0 +1,73 @@
+"""The task of `<pipeline>_ingest` with MINUTEMARK_INGEST=spark: one spark-submit that streams the topic into the lake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from include import pipelines
+from include.connections import KAFKA, LAKE_WRITER, SPARK, endpoint
+from plugins import lineage
+from plugins.lineage_operator import ReportsLineage, hidden_while_idle
+
+with hidden_while_idle():
+    from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+
+    from plugins.spark_submit import AttemptHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class StreamTopic(ReportsLineage, SparkSubmitOperator):
+    """One life of include/stream/run.py: until the next run's stream takes over, or its time is over.
+
+    Passwords travel in a file of mode 0600, never in arguments, environment or rendered templates.
+    """
+
+    ui_color = "#e3f2d9"
+    hook: AttemptHook | None = None
+
+    def __init__(self, *, pipeline: str, **kwargs: Any) -> None:
+        super().__init__(conn_id=SPARK, **kwargs)
+        self.pipeline = pipeline
+
+    def execute(self, context: Context) -> None:
+        from include.errors import MinutemarkError
+        from include.operations.preflight import java_problem
+        from include.spark.installation import SubmissionImpossible
+        from include.stream import submission
+
+        pipeline, spark = pipelines.get(self.pipeline), endpoint(SPARK)
+        if problem := java_problem():
+            raise AirflowFailException(problem)
+        try:
+            self.submission = submission.prepare(pipeline, spark)
+        except (SubmissionImpossible, MinutemarkError) as error:
+            raise AirflowFailException(str(error)) from error
+        self.name, self.spark = f"{pipeline.name}-ingest", spark
+        self.application = self.submission.application
+        try:
+            super().execute(context)
+            result = json.loads((self.submission.dir / "summary.json").read_text())
+        except AirflowException as error:
+            raise AirflowException((self.hook and self.hook.reason) or str(error)) from error
+        finally:
+            shutil.rmtree(self.submission.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker
+        servers = str(endpoint(KAFKA).extra.get("bootstrap.servers", ""))
+        self.lineage = lineage.of_ingest(pipeline, servers, endpoint(LAKE_WRITER), result["written"])
+
+    def on_kill(self) -> None:
+        if self.hook is not None:
+            self.hook.on_kill()
+
+    def _get_hook(self) -> AttemptHook:
+        """Execute() of SparkSubmitOperator calls this when `conf` is complete."""
+        try:
+            self.hook = AttemptHook(self.submission, self.spark, name=self.name, conf=self.conf)
+        except (ValueError, RuntimeError) as error:  # an extra of the connection, or a package that its master needs
+            raise AirflowFailException(f"Connection {SPARK!r} cannot be used: {error}") from error
+        return self.hook

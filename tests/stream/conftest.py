@@ -1,0 +1,98 @@
+"""What tests of streams share: a pipeline with a topic of its own, and lives of a stream as spark-submit runs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from include.connections import SPARK, endpoint
+from include.pipelines import Pipeline
+from include.spark.installation import SubmissionImpossible
+from include.stream import catch_up, submission
+from tests.kafka.conftest import pipeline, refusing_change_log, send, until  # noqa: F401  # fixtures
+
+_START_SECONDS = 120
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stream_jars() -> None:
+    if not shutil.which("java"):
+        pytest.skip("Spark needs Java, and there is none on the PATH: install Java 17.")
+    pytest.importorskip("pyspark")
+    try:
+        submission.stream_jars()
+    except SubmissionImpossible as error:
+        pytest.skip(str(error))
+
+
+class Life:
+    """A stream that follows its topic in processes of its own, as a task of Airflow runs it."""
+
+    def __init__(self, streamed: Pipeline, seconds: float) -> None:
+        spark = endpoint(SPARK)
+        self._prepared = submission.prepare(streamed, spark, seconds=seconds)
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            catch_up.command(self._prepared, spark),
+            env={**os.environ, **self._prepared.env_vars},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        self.lines.extend(line.rstrip() for line in self.process.stdout or ())
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def processes(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def until(self, condition: Callable[[], object]) -> object:
+        """The first true answer, while the stream runs."""
+
+        def answer() -> object:
+            assert self.process.poll() is None, self.output
+            return condition()
+
+        return until(answer, _START_SECONDS)
+
+    def wait(self) -> int:
+        """The exit status, once it has ended by itself."""
+        status = self.process.wait(_START_SECONDS)
+        self._reader.join(30)
+        return status
+
+    def kill(self) -> None:
+        """End all of its processes without a warning."""
+        if self.process.poll() is None:
+            for process in self.processes():
+                process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+        shutil.rmtree(self._prepared.dir, ignore_errors=True)
+
+
+@pytest.fixture
+def start(pipeline: Pipeline) -> Iterator[Callable[..., Life]]:  # noqa: F811
+    """Starts lives of the pipeline's stream; what still runs at the test's end is killed."""
+    lives: list[Life] = []
+
+    def one(seconds: float = 300) -> Life:
+        lives.append(Life(pipeline, seconds))
+        return lives[-1]
+
+    yield one
+    for life in lives:
+        life.kill()

@@ -1,0 +1,61 @@
+"""Settings of librdkafka as Java's clients take them."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.stream.kafka_clients import NotTranslatable, java_settings
+
+LOGIN = {
+    "bootstrap.servers": "k1:9093",
+    "security.protocol": "sasl_ssl",
+    "sasl.mechanism": "SCRAM-SHA-512",
+    "sasl.username": "minute",
+    "sasl.password": 'a"b\\c',
+    "socket.keepalive.enable": True,  # of librdkafka alone
+}
+
+
+def test_a_login_becomes_jaas_and_nothing_of_librdkafka_alone_is_left():
+    settings = java_settings(LOGIN)
+    assert settings.pop("sasl.jaas.config") == (
+        'org.apache.kafka.common.security.scram.ScramLoginModule required username="minute" password="a\\"b\\\\c";'
+    )
+    assert settings == {
+        "bootstrap.servers": "k1:9093",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+    }
+
+
+def test_certificates_are_files_of_pem_for_librdkafka_and_texts_for_java(tmp_path):
+    for name in ("cert", "key"):
+        (tmp_path / name).write_text(f"the {name}")
+    settings = java_settings(
+        {
+            "bootstrap.servers": "k1:9093",
+            "security.protocol": "ssl",
+            "ssl.ca.location": "/etc/ca.pem",
+            "ssl.certificate.location": str(tmp_path / "cert"),
+            "ssl.key.location": str(tmp_path / "key"),
+            "ssl.endpoint.identification.algorithm": "none",
+        }
+    )
+    assert settings == {
+        "bootstrap.servers": "k1:9093",
+        "security.protocol": "SSL",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": "/etc/ca.pem",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.certificate.chain": "the cert",
+        "ssl.keystore.key": "the key",
+        "ssl.endpoint.identification.algorithm": "",
+    }
+
+
+def test_a_login_that_differs_in_java_is_refused_with_what_to_set():
+    oauth = LOGIN | {"sasl.mechanism": "OAUTHBEARER"}
+    with pytest.raises(NotTranslatable, match="`kafka` in the extra of connection spark_default"):
+        java_settings(oauth)
+    own = {"sasl.mechanism": "OAUTHBEARER", "sasl.jaas.config": "… required;"}
+    assert java_settings(oauth, own)["sasl.jaas.config"] == "… required;"

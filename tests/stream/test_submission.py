@@ -1,0 +1,79 @@
+"""What goes to spark-submit for a stream, and what nobody else may see of it."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from include import pipelines
+from include.connections import Endpoint, variable
+from include.spark.installation import SubmissionImpossible
+from include.stream import catch_up, submission
+from include.stream.job import Job
+
+PASSWORD = "pa=ss#word"
+SPARK = Endpoint("spark_default", "spark", "local[*]", None)
+CLUSTER = replace(SPARK, host="yarn")
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One empty jar stands for all; connections that nobody answers."""
+    for name in ("SPARK", "STREAM"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.jar").touch()
+        monkeypatch.setenv(f"MINUTEMARK_{name}_JARS", str(tmp_path / name))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for conn_id in ("lake_writer", "warehouse_etl"):
+        monkeypatch.setenv(variable(conn_id), json.dumps({"host": "h", "login": "me", "password": PASSWORD}))
+    login = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.password": PASSWORD}
+    monkeypatch.setenv(variable("kafka_default"), json.dumps({"extra": {"bootstrap.servers": "k:1", **login}}))
+
+
+def prepared(spark: Endpoint = SPARK) -> submission.Submission:
+    return submission.prepare(pipelines.get("recruitment"), spark)
+
+
+def test_passwords_are_in_a_private_file_and_nowhere_else():
+    made = prepared()
+    assert stat.S_IMODE(made.dir.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in made.dir.iterdir()} == {0o600}
+    job = Job.read(made.job_file)
+    assert job.lake.password == PASSWORD and PASSWORD in job.kafka["sasl.jaas.config"]
+    seen = [*catch_up.command(made, SPARK), str(made), str(job), Path(made.properties_file).read_text()]
+    assert PASSWORD not in "".join(map(str, [*seen, made.env_vars]))
+
+
+def test_the_class_path_stays_that_of_the_transform():
+    """The class archive holds for exactly that one."""
+    made = prepared()
+    properties = dict(line.split("=", 1) for line in Path(made.properties_file).read_text().splitlines())
+    assert properties["spark.driver.extraClassPath"].endswith("SPARK.jar")
+    assert made.jars.endswith("STREAM.jar") and "SPARK" not in Path(made.jars).name
+
+
+def test_the_workers_of_a_cluster_import_the_project_from_an_archive(tmp_path):
+    assert prepared().py_files is None
+    archive = prepared(CLUSTER).py_files
+    code = f"import sys; sys.path.insert(0, {archive!r}); import include.stream.partition as one; print(one.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True)
+    assert done.stdout.startswith(str(archive)), done.stderr
+
+
+def test_without_jars_it_says_where_they_come_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINUTEMARK_STREAM_JARS", str(tmp_path / "nothing"))
+    with pytest.raises(SubmissionImpossible, match=r"include/stream/pom\.xml"):
+        prepared()
+
+
+def test_the_checkpoints_are_on_the_drivers_machine_unless_a_setting_names_another_place(monkeypatch):
+    made = prepared(CLUSTER)
+    assert Job.read(made.job_file).checkpoints == f"file://{made.dir}/checkpoints"
+    monkeypatch.setenv(submission.CHECKPOINTS, "hdfs:///minutemark")
+    assert Job.read(prepared(CLUSTER).job_file).checkpoints == "hdfs:///minutemark"
