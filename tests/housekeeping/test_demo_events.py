@@ -115,15 +115,15 @@ def test_what_a_killed_call_has_closed_the_next_one_removes(
 ) -> None:
     send(writer, old)
     process(lab, reader)
-    finish = demo_events._finish
+    remove_closed = demo_events._remove_closed
 
     def killed(*arguments) -> None:
         if lab.ledger(old)["state"] == "closed":
             raise KeyboardInterrupt
-        finish(*arguments)
+        remove_closed(*arguments)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(demo_events, "_finish", killed)
+        patched.setattr(demo_events, "_remove_closed", killed)
         remove(lab, reader, writer)
     assert rows(reader, old) == [3]
     remove(lab, reader, writer)
