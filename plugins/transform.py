@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
-from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, endpoint
+from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, Endpoint, endpoint
 from include.spark.listener import IDLE_SECONDS
 from include.spark.warm_driver import DriverEnded
 from plugins import lineage
@@ -53,6 +53,7 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
         master = f"{spark.host}:{spark.port}" if spark.port else spark.host
         if problem := java_problem():
             raise AirflowFailException(problem)
+        idle_seconds = idle_seconds_of(spark)
         lake, target = endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL)
         try:
             with warehouse(target) as conn:
@@ -75,7 +76,7 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
             master=master,
             conf=spark.extra.get("conf"),
             keep=bool(spark.extra.get("keep_driver", True)) and spark.extra.get("deploy-mode") != "cluster",
-            idle_seconds=float(spark.extra.get("driver_idle_seconds", IDLE_SECONDS)),
+            idle_seconds=idle_seconds,
         )
         self.application = self.submission.application
         try:
@@ -105,3 +106,17 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
                 f"Connection {SPARK!r} cannot be used: {error} Correct the connection, or install the package that it needs."
             ) from error
         return self.hook
+
+
+def idle_seconds_of(spark: Endpoint) -> float:
+    """How long a driver of this connection stays without a job: its extra `driver_idle_seconds`."""
+    value = spark.extra.get("driver_idle_seconds", IDLE_SECONDS)
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise AirflowFailException(
+            f"Connection {SPARK!r} cannot be used: driver_idle_seconds is {value!r}. Set it to a number of seconds above 0."
+        )
+    return seconds

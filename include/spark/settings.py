@@ -86,7 +86,7 @@ def _tuning(master: str) -> dict[str, str]:
 
 
 def _own_address(master: str) -> str | None:
-    """Where executors find this driver; None where Spark, or a variable of this host, decides."""
+    """Where executors find this driver; None if Spark, or a variable of this host, decides."""
     if any(os.environ.get(name) for name in ("SPARK_LOCAL_IP", "SPARK_LOCAL_HOSTNAME")):
         return None
     return address_towards(master)

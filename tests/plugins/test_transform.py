@@ -250,3 +250,14 @@ def test_a_lake_table_of_another_layout_is_refused_without_another_try(batch_id,
             session.execute("ALTER TABLE bedan.tracking ADD payload text")
     with warehouse() as conn:
         assert "lacks payload" in batches.get(conn, batch_id).reason
+
+
+@pytest.mark.parametrize("value", ["five minutes", 0, None])
+def test_an_idle_time_that_is_not_a_number_is_reported_before_an_attempt_is_made(batch_id, monkeypatch, value):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    described = {"conn_type": "spark", "host": "local[2]", "extra": {"driver_idle_seconds": value}}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(described))
+    with pytest.raises(AirflowFailException, match=f"driver_idle_seconds is {value!r}"):
+        transform(batch_id).execute({})
+    assert attempts(batch_id)[0] == 0

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from include.connections import endpoint
+from include.spark import installation
+from include.spark.problems import EXECUTOR_LOST
 from local import waiting
 from local.process import Child, free_port
+from local.servers.server import HOST
 from local.servers.spark_standalone import Master, Worker
 from tests.spark import submitting
 from tests.spark.rows import MINUTE
@@ -33,6 +39,7 @@ class Cluster:
         self.folder = folder
         self.master = Master(folder / "master", free_port(), web_port=free_port(), secret=SECRET)
         self.workers = [self._worker(name) for name in ("first", "second")]
+        self.ui_port = free_port()
         self.running: dict[str, Child] = {}
 
     def _worker(self, name: str) -> Worker:
@@ -66,21 +73,16 @@ class Cluster:
 
     def executors(self) -> dict[int, str]:
         """Command line of each running executor, by process id."""
-        found = {}
-        for process in psutil.process_iter(["pid", "cmdline"]):
-            line = " ".join(process.info["cmdline"] or ())
-            if "CoarseGrainedExecutorBackend" in line and str(self.master.port) and f":{SECRET}" not in line:
-                environment = _environment_of(process)
-                if environment.get("SPARK_LOCAL_DIRS", "").startswith(str(self.folder)):
-                    found[process.pid] = line
-        return found
+        lines = {process.pid: _command_line(process) for process in psutil.process_iter()}
+        urls = [f"--worker-url spark://Worker@{HOST}:{worker.port}" for worker in self.workers]
+        return {pid: line for pid, line in lines.items() if any(f"{url} " in f"{line} " for url in urls)}
 
 
-def _environment_of(process: psutil.Process) -> dict[str, str]:
+def _command_line(process: psutil.Process) -> str:
     try:
-        return process.environ()
+        return " ".join(process.cmdline())
     except psutil.Error:
-        return {}
+        return ""
 
 
 @pytest.fixture(scope="module")
@@ -90,28 +92,55 @@ def _cluster() -> Iterator[Cluster]:
         try:
             yield cluster
         finally:
+            end_warm_drivers()
             cluster.stop()
 
 
 @pytest.fixture
-def cluster(_cluster: Cluster, warm_drivers: None) -> Iterator[Cluster]:
-    """The cluster, complete, without an application before and after."""
+def cluster(_cluster: Cluster, warm_drivers: None) -> Cluster:
+    """The cluster, complete. An application of a former test may still be there, as that of a former minute."""
     _cluster.start_all()
     until(lambda: len(_cluster.master.workers()) == 2, "two workers")
-    yield _cluster
-    end_warm_drivers()
-    if _cluster.master.home.name in _cluster.running:
-        until(lambda: not _cluster.master.applications(), "the end of its applications")
-    until(lambda: not _cluster.executors(), "the end of its executors")
+    return _cluster
 
 
 @pytest.fixture
 def submit(cluster: Cluster, written: None) -> Callable[..., subprocess.CompletedProcess]:
-    def run(attempt: int, *, keep: bool = True, conf: dict | None = None, **more) -> subprocess.CompletedProcess:
-        settings = {"spark.authenticate.secret": SECRET, "spark.executor.memory": "512m", **(conf or {})}
-        return submitting.submit(attempt, keep=keep, master=cluster.master.url, conf=settings, **more)
+    """Runs an attempt in a driver that stays, whose UI and event log are on."""
+    (cluster.folder / "events").mkdir(exist_ok=True)
+    own = {
+        "spark.authenticate.secret": SECRET,
+        "spark.executor.memory": "512m",
+        "spark.executor.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "spark.ui.enabled": "true",
+        "spark.ui.port": str(cluster.ui_port),
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": f"file://{cluster.folder}/events",
+    }
+
+    def run(attempt: int, *, conf: dict | None = None, **more) -> subprocess.CompletedProcess:
+        settings = {**own, **(conf or {})}
+        return submitting.submit(attempt, keep=True, master=cluster.master.url, conf=settings, **more)
 
     return run
+
+
+@pytest.fixture
+def locked(query) -> Iterator[Callable[[], None]]:
+    """No job can stage events until this is called."""
+    query("LOCK TABLES recruitment.events_staged WRITE")
+    yield lambda: query("UNLOCK TABLES")
+    query("UNLOCK TABLES")
+
+
+def after_reading(act: Callable[[], None]) -> Callable[[str], None]:
+    """For `say` of a job: acts once, when the job has read its rows and before it stages them."""
+
+    def take(line: str) -> None:
+        if "minutemark read: " in line:
+            act()
+
+    return take
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
@@ -130,11 +159,138 @@ def application_of(cluster: Cluster) -> str:
 def test_the_next_job_uses_the_same_application_and_executors(cluster: Cluster, submit, query) -> None:
     first = submit(101)
     assert first.returncode == 0, first.stdout
-    application, executors = application_of(cluster), cluster.executors()
-    assert len(executors) == 2
+    application = application_of(cluster)
+    until(lambda: len(cluster.executors()) == 2, "an executor on each worker")
+    executors = cluster.executors()
     second = submit(102, minutes=(NEXT, MINUTE), rows=MANY)
     assert second.returncode == 0, second.stdout
     assert (application_of(cluster), cluster.executors()) == (application, executors)
     assert query(STAGED.format(101)) == query(STAGED.format(102)) == RIGHT
-    jars = [file.name for worker in cluster.workers for file in worker.work_folder.rglob("*connector_2*.jar")]
-    assert len(jars) == 2, "They are sent once to each executor."
+    jars = [file.parent for worker in cluster.workers for file in worker.work_folder.rglob("*-connector_2*.jar")]
+    assert len(jars) == len(set(jars)) <= 2, "They are sent once to each executor."
+
+
+def test_no_password_is_on_a_command_line_in_a_file_or_on_a_page(cluster: Cluster, submit) -> None:
+    assert submit(103).returncode == 0
+    stores = [endpoint(name).password for name in ("lake_reader", "warehouse_etl")]
+    drivers = [
+        _command_line(p) for p in psutil.process_iter() if f"--jars {installation.spark_jars()[0]}" in _command_line(p)
+    ]
+    lines = [*cluster.executors().values(), *drivers]
+    assert len(drivers) >= 1 and len(lines) > len(drivers)
+    assert not shown(lines, [*stores, SECRET])
+    environments = [str(psutil.Process(pid).environ()) for pid in cluster.executors()]
+    assert not shown(environments, stores), "Not even to other programs of the same user."
+    assert {stat.S_IMODE(Path(f"/proc/{pid}/environ").stat().st_mode) for pid in cluster.executors()} == {0o400}
+    files = [
+        file
+        for folder in (*(worker.home for worker in cluster.workers), cluster.folder / "events")
+        for file in folder.rglob("*")
+        if file.is_file() and file.suffix != ".jar" and file.name != "spark.properties"
+    ]
+    texts = [file.read_text(errors="replace") for file in files]
+    assert any("SparkListenerEnvironmentUpdate" in text for text in texts) and any("Executor" in text for text in texts)
+    assert not shown(texts, [*stores, SECRET])
+    at = f"http://{HOST}:{cluster.ui_port}"
+    application = application_of(cluster)
+    pages = [f"api/v1/applications/{application}/{page}" for page in ("environment", "jobs", "sql?details=true")]
+    answers = [page_of(f"{at}/{page}") for page in (*pages, "environment/", "SQL/", "SQL/execution/?id=0")]
+    assert "spark.authenticate" in answers[0] and application in answers[0]
+    assert not shown(answers, [*stores, SECRET])
+
+
+def shown(texts: list[str], secrets: list[str | None]) -> list[str]:
+    """The lines that have one of the secrets."""
+    return [line for text in texts for line in text.splitlines() if any(secret in line for secret in secrets if secret)]
+
+
+def page_of(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.read().decode()
+
+
+def test_the_application_survives_a_killed_worker(cluster: Cluster, submit, query, locked) -> None:
+    """The attempt fails at most, if the rows that it had read were on that worker."""
+    assert submit(104, minutes=(NEXT,)).returncode == 0
+    application = application_of(cluster)
+
+    def kill() -> None:
+        before = len(cluster.executors())
+        cluster.kill(cluster.workers[0])
+        until(lambda: len(cluster.executors()) < before, "the end of its executor")
+        locked()
+
+    done = submit(105, rows=MANY, say=after_reading(kill))
+    assert done.returncode in (0, EXECUTOR_LOST), done.stdout
+    assert query(STAGED.format(105)) == (RIGHT if done.returncode == 0 else [(None, None, None)])
+    after = submit(106)
+    assert after.returncode == 0, after.stdout
+    assert application_of(cluster) == application
+    assert query(STAGED.format(106)) == RIGHT
+
+
+def test_lost_executors_fail_the_attempt_with_the_reason_and_others_come(cluster, submit, query, locked) -> None:
+    assert submit(107, minutes=(NEXT,)).returncode == 0
+    application = application_of(cluster)
+
+    def kill() -> None:
+        killed = cluster.executors()
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not killed.keys() & cluster.executors().keys(), "the end of all executors")
+        locked()
+
+    lost = submit(108, say=after_reading(kill))
+    assert lost.returncode == EXECUTOR_LOST and "An executor was lost" in lost.stdout, lost.stdout
+    after = submit(109)
+    assert after.returncode == 0, after.stdout
+    assert application_of(cluster) == application
+    assert query(STAGED.format(109)) == RIGHT
+
+
+def test_a_master_that_was_restarted_gets_a_new_application_at_the_next_attempt(cluster, submit, query) -> None:
+    """It does not know the former one, which would never get another executor."""
+    assert submit(110, minutes=(NEXT,)).returncode == 0
+    application = application_of(cluster)
+    cluster.kill(cluster.master)
+    cluster.start(cluster.master)
+    until(lambda: len(cluster.master.workers()) == 2, "two workers of the new master")
+    after = submit(111)
+    assert after.returncode == 0, after.stdout
+    assert application_of(cluster) != application
+    assert query(STAGED.format(111)) == RIGHT
+
+
+def test_the_application_ends_when_the_task_of_its_job_is_gone(cluster: Cluster, submit, query, locked) -> None:
+    """⚑ Its next attempt needs the executors."""
+    assert submit(112, minutes=(NEXT,)).returncode == 0
+
+    def leave() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        submit(113, say=after_reading(leave))
+    until(lambda: not cluster.master.applications(), "the end of the application")
+    until(lambda: not cluster.executors(), "the end of its executors")
+    locked()
+    assert query(STAGED.format(113)) == [(None, None, None)]
+
+
+def test_idle_executors_are_released_and_come_back_for_the_next_job(cluster: Cluster, submit, query) -> None:
+    """With dynamic allocation: neither rows nor shuffles of a job that is done keep them."""
+    assert submit(114, minutes=(NEXT,)).returncode == 0
+    former = application_of(cluster)
+    conf = {
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.executorIdleTimeout": "1s",
+        "spark.executor.cores": "1",
+    }
+    first = submit(115, conf=conf, rows=MANY)
+    assert first.returncode == 0, first.stdout
+    until(lambda: former not in cluster.master.applications(), "the end of the application of the former settings")
+    application = application_of(cluster)
+    until(lambda: not cluster.executors(), "the release of all executors")
+    second = submit(116, conf=conf)
+    assert second.returncode == 0, second.stdout
+    assert application_of(cluster) == application
+    assert query(STAGED.format(115)) == query(STAGED.format(116)) == RIGHT

@@ -163,7 +163,7 @@ def test_jobs_of_any_size_find_the_same_driver_and_its_arguments_name_no_job() -
     small, properties = prepared(rows=10, keep=True)
     large, _ = prepared(rows=300_000, keep=True)
     assert small.driver_key == large.driver_key
-    assert small.application_args == ["--keep", str(folder_of(small.driver_key))]
+    assert small.application_args == ["--keep", str(folder_of(small.driver_key)), "--idle", "300"]
     flags = properties["spark.driver.extraJavaOptions"].split()
     assert "-XX:TieredStopAtLevel=1" not in flags  # it lives long enough for C2
 
@@ -211,8 +211,30 @@ def test_a_driver_is_kept_when_the_archive_for_its_successors_is_made(tmp_path, 
     assert after_properties != before_properties and after.driver_key == before.driver_key
 
 
-def test_no_driver_is_kept_on_a_cluster() -> None:
-    assert prepared("spark://host:7077", conf=STANDALONE, keep=True)[0].driver_key is None
+@pytest.mark.parametrize("master", ["spark://host:7077", "yarn", "k8s://https://k8s.example"])
+def test_a_driver_is_kept_on_any_master_unless_the_cluster_runs_it(master: str) -> None:
+    kept, _ = prepared(master, conf=STANDALONE, keep=True)
+    assert kept.driver_key is not None and kept.jars is not None
+    on_the_cluster, _ = prepared(master, conf={**STANDALONE, "spark.submit.deployMode": "cluster"}, keep=True)
+    assert on_the_cluster.driver_key is None and on_the_cluster.application_args[0] == "--job"
+
+
+def test_drivers_of_one_place_differ_in_settings_and_those_of_another_master_are_elsewhere() -> None:
+    """⚑ The driver of former settings ends when the one of new settings starts; that of another place stays."""
+    place = prepared(keep=True)[0].driver_key.partition("-")[0]
+    changed = prepared(keep=True, conf={"spark.driver.memory": "2g"})[0].driver_key
+    elsewhere = prepared("local[1]", keep=True)[0].driver_key
+    assert changed.startswith(f"{place}-") and not elsewhere.startswith(f"{place}-")
+
+
+def test_executors_find_the_driver_at_the_address_that_leads_to_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several interfaces, Spark itself takes the first one."""
+    monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
+    assert prepared("spark://127.0.0.1:7077,standby:7077", conf=STANDALONE)[1]["spark.driver.host"] == "127.0.0.1"
+    chosen = prepared("spark://127.0.0.1:7077", conf={**STANDALONE, "spark.driver.host": "worker.example"})[1]
+    assert chosen["spark.driver.host"] == "worker.example"
+    monkeypatch.setenv("SPARK_LOCAL_IP", "192.0.2.1")
+    assert "spark.driver.host" not in prepared("spark://127.0.0.1:7077", conf=STANDALONE)[1]
 
 
 def test_tls_follows_the_connection() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from include.spark import warm_driver
+from include.spark.problems import EXECUTOR_LOST
 from include.spark.warm_driver import DriverEnded, WarmDriver
 from local.layout import ROOT
 from tests.warm_drivers import end_warm_drivers
@@ -45,9 +46,11 @@ DRIVER = """
         return job["status"]
 
     folder = pathlib.Path(sys.argv[1])
-    listener.Listener(folder, logging.Formatter("%(message)s")).serve(run, lambda: None, log)
+    lost = folder.parent / "lost"
+    driver = listener.Listener(folder, logging.Formatter("%(message)s"))
+    driver.serve(run, lambda: None, log, can_run=lambda: str(os.getpid()) not in (lost.read_text() if lost.exists() else ""))
 """
-KEY = "0123456789ab"
+KEY = "abcdef-0123456789ab"
 
 
 @pytest.fixture
@@ -58,15 +61,17 @@ def ask(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     end_warm_drivers()
 
 
-def done_by_driver(folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, **job) -> tuple[int, list[str]]:
+def done_by_driver(
+    folder: Path, status: int, *, code: str = DRIVER, idle: float = 60, key: str = KEY, **job
+) -> tuple[int, list[str]]:
     result: list[str] = []
-    with driver(code, idle) as kept:
+    with driver(code, idle, key) as kept:
         return kept.run(job_file(folder, status=status, **job), result.append), result
 
 
-def driver(code: str = DRIVER, idle: float = 60) -> WarmDriver:
-    command = [sys.executable, "-c", textwrap.dedent(code), str(warm_driver.folder_of(KEY))]
-    return WarmDriver(KEY, command, {**os.environ, "PYTHONPATH": str(ROOT), "IDLE": str(idle)})
+def driver(code: str = DRIVER, idle: float = 60, key: str = KEY) -> WarmDriver:
+    command = [sys.executable, "-c", textwrap.dedent(code), str(warm_driver.folder_of(key))]
+    return WarmDriver(key, command, {**os.environ, "PYTHONPATH": str(ROOT), "IDLE": str(idle)})
 
 
 def job_file(folder: Path, **job: object) -> Path:
@@ -111,6 +116,41 @@ def test_a_failed_job_is_the_last_one_of_its_driver(ask) -> None:
     _, next_one = ask()
     assert status == 1
     assert pid_in(next_one) != pid_in(failed)
+
+
+def test_a_driver_stays_when_an_executor_was_lost(ask) -> None:
+    """The application has others, or gets them."""
+    status, failed = ask(status=EXECUTOR_LOST)
+    assert status == EXECUTOR_LOST
+    assert pid_in(ask()[1]) == pid_in(failed)
+
+
+def test_a_driver_whose_application_is_lost_leaves_the_job_to_a_new_one(ask) -> None:
+    _, first = ask()
+    (warm_driver.folder_of(KEY).parent / "lost").write_text(str(pid_in(first)))
+    status, second = ask()
+    assert status == 0 and pid_in(second) != pid_in(first)
+    await_that(lambda: is_gone(pid_in(first)), "the driver without an application stayed")
+
+
+def test_a_driver_of_former_settings_ends_when_that_of_new_settings_starts(ask) -> None:
+    """⚑ On a cluster it would hold the cores that the new one waits for."""
+    former = pid_in(ask()[1])
+    place = KEY.partition("-")[0]
+    newer = pid_in(ask(key=f"{place}-ba9876543210")[1])
+    await_that(lambda: is_gone(former), "the driver of former settings stayed")
+    ask(key="fedcba-0123456789ab")
+    assert not is_gone(newer), "Settings of another place are not newer."
+
+
+def test_a_driver_of_former_settings_ends_its_running_job_first(ask, short_path: Path) -> None:
+    result: list[int] = []
+    running = threading.Thread(target=lambda: result.append(ask(sleep=1)[0]))
+    running.start()
+    await_that(lambda: list(short_path.glob("*.started")) != [], "the job never began")
+    assert ask(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0
+    running.join(20)
+    assert result == [0]
 
 
 def test_a_driver_without_jobs_leaves_and_a_new_one_comes_when_it_is_needed(ask) -> None:
