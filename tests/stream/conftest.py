@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -55,6 +56,14 @@ class Life:
     @property
     def output(self) -> str:
         return "\n".join(self.lines)
+
+    def command_lines(self) -> str:
+        """Of all processes that have not ended meanwhile."""
+        words = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                words += process.cmdline()
+        return " ".join(words)
 
     def processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self.process.pid)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import threading
 import time
 from datetime import datetime, timedelta
 
@@ -9,12 +12,14 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 
+from include import pipelines
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.kafka import clients, topics
 from include.kafka.ingest import ingest
 from include.kafka.producer import producer
 from include.lake.keys import time_uuid
 from include.stream.catch_up import StreamFailed, run_stream
+from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.kafka.conftest import committed, consume, kept, lake_rows, remove_before, until, value_of
 from tests.kafka.test_holes import make_again
 
@@ -187,11 +192,35 @@ def test_its_life_is_bounded_and_no_command_line_or_line_of_its_log_has_a_passwo
     life, events = start(seconds=45), Sender(send, "2026-09-01 16:00")
     events(10)
     life.until(lambda: committed(pipeline) == 10)
-    words = [word for process in life.processes() for word in process.cmdline()]
+    seen = life.command_lines()
     passwords = [endpoint(name).password for name in (LAKE_WRITER, WAREHOUSE_ETL)]
     passwords.append(endpoint(KAFKA).extra["sasl.password"])
     assert life.wait() == 0, life.output
     assert 45 < time.monotonic() - began < 150
-    text = " ".join([*words, life.output])
-    assert not [password for password in passwords if password in text]
+    assert "stream/run.py" in seen
+    assert not [password for password in passwords if password in seen + life.output]
     assert "taken over" not in life.output and "10 events written" in life.output
+
+
+def test_the_task_runs_a_stream_and_names_the_topic_and_the_table_that_it_filled(schemas, kafka_broker):
+    from plugins.stream import StreamTopic
+
+    recruitment = pipelines.get("recruitment")
+    topics.make_topics([recruitment])
+    consume(recruitment)
+    before = committed(recruitment)
+    task = StreamTopic(task_id="follow_topic", pipeline="recruitment")
+    running = threading.Thread(target=task.execute, args=({},), daemon=True)
+    running.start()
+    with producer(recruitment) as send:
+        events = Sender(send, "2026-09-01 17:00")
+        events(3)
+    until(lambda: committed(recruitment) == before + 3, 120)
+    consume(recruitment)  # a successor
+    running.join(60)
+    lake_port = json.loads(os.environ["AIRFLOW_CONN_LAKE_WRITER"])["port"]
+    facets = task.get_openlineage_facets_on_complete(None)
+    assert [one.name for one in facets.inputs] == ["recruitment.events"]
+    [table] = facets.outputs
+    assert (table.namespace, table.name) == (f"cassandra://127.0.0.1:{lake_port}", "bedan.tracking")
+    assert table.outputFacets["outputStatistics"].rowCount == 3
