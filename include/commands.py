@@ -159,7 +159,7 @@ COMMANDS = (
         CHECK,
         (ONE_OR_ALL,),
         details="A new touch, a manual run or a backfill that passes the checks publishes them",
-        failed="List failed.",
+        failed="Listing failed.",
         formats=LISTING,
     ),
     Command(
@@ -169,13 +169,13 @@ COMMANDS = (
         CHECK,
         (ONE_OR_ALL, FROM, TO, REASON),
         details="[operations.md](operations.md#rows-are-rejected)",
-        failed="List failed.",
+        failed="Listing failed.",
         formats=LISTING,
     ),
     Command(
         "release",
         "include.operations.held:release_minutes",
-        "Publishes held minutes although they fail a check, once, and records who released them and why.",
+        "Publishes held minutes once although they fail a check, and records who released them and why.",
         CHECK,
         (
             PIPELINE,
@@ -187,13 +187,13 @@ COMMANDS = (
         ),
         details="[operations.md](operations.md#a-minute-is-held)",
         passes=("user",),
-        failed="Nothing is released.",
+        failed="Nothing was released.",
         dag="minutemark_release",
     ),
     Command(
         "accept",
         "include.operations.held:accept_drift",
-        "Accepts the drift of a field, so that it holds no more minutes, and records who accepted it and why.",
+        "Accepts the drift of a field, so that it stops holding minutes, and records who accepted it and why.",
         CHECK,
         (
             PIPELINE,
@@ -206,9 +206,9 @@ COMMANDS = (
             WHY,
             BY,
         ),
-        details="[operations.md](operations.md#the-fields-of-a-producer-change)",
+        details="[operations.md](operations.md#a-producer-changes-its-fields)",
         passes=("user",),
-        failed="Nothing is accepted.",
+        failed="Nothing was accepted.",
         dag="minutemark_accept",
     ),
     Command(

@@ -12,7 +12,7 @@ ALLOW_SHRINK = "allow_shrink"
 
 
 class OptionRefused(MinutemarkError):
-    """A value of another type than the option's default; the message names the option."""
+    """A value whose type is not that of the option's default; the message names the option."""
 
 
 def options_of_run(pipeline: Pipeline, params: Mapping[str, object]) -> tuple[dict[str, object], bool]:

@@ -111,7 +111,7 @@ def open_reconcile(
     """Open a batch of the minutes from `start` to `end` (excluded) whose rows or ids in the lake are not the ledger's.
 
     For writers that never touch the change log. Held minutes stay held; pending live minutes are left to the minute DAG.
-    Minutes that cannot be read are left out and logged. If no other minute differs, they raise LakeUnreadable.
+    Minutes that cannot be read are left out and logged. If no other minute differs, raises LakeUnreadable.
     """
     polled = poll(pipeline, lake_session, conn)
     start = max(start, pipeline.first_open(polled.clock))
@@ -189,8 +189,8 @@ def _with_folded_hours(
 ) -> tuple[list[Pending], dict[datetime, list[PlannedMinute]]]:
     """The pending minutes that this run may take, and the whole hour for those of folded hours.
 
-    A folded hour that may be closed cannot be replaced: its minutes stay pending, so that runs do not read them in vain. Of
-    the others, a batch has room for the oldest few.
+    A folded hour that is closed cannot be replaced, so its minutes stay pending and are not read. Of the others, a batch has
+    room for the oldest few.
     """
     hours = folded_hours.folded_among(conn.cursor(), pipeline.name, [changed.minute for changed in pending])
     whole: dict[datetime, list[PlannedMinute]] = {}

@@ -78,7 +78,7 @@ def _url(target: Endpoint) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise WebhookFailed(
-            f"Connection {target.conn_id} has no URL of http or https in its host: write it there as a whole."
+            f"Connection {target.conn_id} has no http or https URL in its host: write the whole URL there."
         )
     return url
 

@@ -203,7 +203,7 @@ def install_beside(folder: Path, lock: Path, what: str, size: str) -> None:
         for command in (["venv", "-q", "--python", str(python), str(venv)], ["pip", "sync", str(lock)]):
             done = subprocess.run([str(uv), *command], env=offline)  # shows its own progress
             if done.returncode != 0:
-                problem = f"`uv {' '.join(command[:2])}` ended with {done.returncode}; the lines above say why"
+                problem = f"`uv {' '.join(command[:2])}` ended with status {done.returncode}; the lines above say why"
                 raise Problem(what, problem, "Run the same command again. Completed downloads are kept.")
         stamp.write()
 

@@ -155,7 +155,7 @@ def load_command() -> list[str]:
 
 
 def serve_command(port: int) -> list[str]:
-    """The server: one process with threads, a laptop's worth in half a gigabyte; nothing secret is in it."""
+    """The server: one process with threads is enough for a laptop, and takes half a gigabyte; nothing secret is in it."""
     options = ["--workers", "1", "--worker-class", "gthread", "--threads", "8", "--timeout", "120"]
     # Not the script beside it, which names the folder that it was installed in: a checkout may be moved.
     gunicorn = [str(SUPERSET / "venv" / "bin" / "python"), "-m", "gunicorn"]

@@ -191,7 +191,7 @@ def _known_passwords(known: Mapping[str, str]) -> dict[str, str]:
 
 
 def _external_connections(environ: Mapping[str, str], conn_ids: Mapping[str, str]) -> dict[str, str]:
-    """The user's connections to a store of their own: all of its accounts (admin may lack), or none. Raises Problem."""
+    """The user's connections to a store of their own: all of its accounts (admin is optional), or none. Raises Problem."""
     names = {connections.variable(conn_id): conn_id for conn_id in conn_ids}
     external = {name: environ[name] for name in names if _is_set_by_user(environ, name)}
     absent = [name for name, conn_id in names.items() if name not in external and not conn_id.endswith("_admin")]

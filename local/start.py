@@ -159,7 +159,7 @@ class Stack:
             server.wait_until_ready(alive=coming(POSTGRES), log=log_of(POSTGRES))
 
     def _migrate(self) -> None:
-        """Airflow's database, when it is new or was made by another version."""
+        """Create Airflow's database, or upgrade it if another version made it."""
         version = _installed_airflow()
         if _MIGRATED.is_file() and _MIGRATED.read_text() == version:
             return

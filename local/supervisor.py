@@ -33,7 +33,7 @@ STORES = {"bigquery", "cassandra", "kafka", "mariadb", "mariadb-replica", "mysql
 SPARK_CLUSTER = {"spark-master", "spark-worker"}
 API_SERVER = "api-server"
 TASK_RUNNERS = {"scheduler", "triggerer", "celery-worker"}
-_TASK_SECONDS = 5  # that tasks have to finish
+_TASK_SECONDS = 5  # that tasks get before they are interrupted
 COMING = ("STARTING", "BACKOFF", "RUNNING")
 SPARK_APPLICATION = "/include/spark/run.py"  # in this folder, or in a worker's copy of it
 
@@ -127,8 +127,8 @@ def running() -> bool:
 def ensure(programs: Iterable[Program]) -> dict[str, list[str]]:
     """Start supervisord, or give these definitions to a running one, which stops the programs that they change.
 
-    Returns the programs that it stopped, each with the names of the variables that differ, or "command"; with none
-    if the program is no longer wanted. `start` starts the others again.
+    Returns the programs that it stopped, each with the names of the variables that differ, or "command"; the list
+    is empty if the program is no longer wanted. `start` starts the others again.
     """
     for folder in (LOGS, RUN):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def _section(program: Program) -> str:
 
 
 def _reload(differences: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Have supervisord read its configuration again; stop what changed or left, and what the old ones have started."""
+    """Have supervisord read its configuration again; stop the programs that changed or were removed, and their tasks."""
     call = _call().supervisor
     added, changed, removed = call.reloadConfig()[0]
     outdated = {*changed, *removed}
@@ -389,7 +389,7 @@ def wait_for_exit(name: str, seconds: float) -> None:
         if info and info["statename"] in ("EXITED", "FATAL", "STOPPED") and info["stop"]:
             if info["exitstatus"] == 0:
                 return
-            raise Problem(name, f"ended with {info['exitstatus']}: {last_output(name)}", f"Read {log_of(name)}.")
+            raise Problem(name, f"ended with status {info['exitstatus']}: {last_output(name)}", f"Read {log_of(name)}.")
         time.sleep(0.3)
     raise Problem(name, f"not done within {seconds:.0f} s", f"Read {log_of(name)}.")
 

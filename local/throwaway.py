@@ -26,7 +26,7 @@ from local.servers.warehouse_server import WarehouseServer
 SPARK_MASTER = "local[2]"
 _MEMORY = Path("/dev/shm")
 _PREFIX, _LOCK = "minutemark-stores-", "lock"
-_SECONDS_TO_LOCK = 60  # a new folder has its lock long before
+_SECONDS_TO_LOCK = 60  # a new folder has its lock long before that
 _ROOM = 4 << 30  # bytes: the stores of two processes take half of them
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(seconds=45)  # with one run per minute: the rest of the minute is for the next tasks
 GRACE = timedelta(
     seconds=60
-)  # after the deadline; if the triggerer is down or busy, the task then fails instead of waiting for ever
+)  # after the deadline; if the triggerer is down or busy, the task then fails instead of waiting forever
 POLL_SECONDS = 1.5
 
 
@@ -100,7 +100,9 @@ class WaitForChanges(Announces, BaseSensorOperator):
             wait, wake = opened.settles_in, (datetime.now(UTC) + opened.settles_in).isoformat()
         elif opened.hours_due:
             wake = deadline.isoformat()  # the task announces them then; without `wake` the trigger skips it
-        why = "changed" if opened.settles_in is None else "changed since its last read, and some have not settled"
+        why = (
+            "changed" if opened.settles_in is None else "changed since its last read, but some minutes have not settled"
+        )
         self.log.info("No minute of %s has %s; waiting %.0f s.", pipeline.lake_table, why, wait.total_seconds())
         raise TaskDeferred(
             trigger=LakeChangeTrigger(LAKE_READER, pipeline.lake_table, opened.digest, deadline.isoformat(), wake),
@@ -192,5 +194,5 @@ class LakeChangeTrigger(BaseTrigger):
 
 def _described(window: Window) -> str:
     if window.what == "changes":
-        return "what has changed"
+        return "changed minutes"
     return f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC"

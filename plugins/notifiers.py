@@ -75,7 +75,7 @@ def failed_run(context: Context) -> Notice:
         problem="failed",
         state=STARTED,
         found=f"Run {context['run_id']} failed{which}{reason}.",
-        remedy="Open the log of the failed step: it says where, what was found and what to do. Then clear the step, or leave "
+        remedy="Open the log of the failed step: it says where it failed, why, and what to do. Then clear the step, or leave "
         "it to the next run.",
         link=task.log_url if task else None,
     )

@@ -82,7 +82,7 @@ class ImportLog:
         self.progress = Progress(first_position, 0, 0, resumed=False)
 
     def begin(self, *, again: bool = False) -> Progress:
-        """Resume an unfinished import of this source, unless `again`; a finished one starts over in any case.
+        """Resume an unfinished import of this source, unless `again`; a finished one always starts over.
 
         Raises ImportRunning while another connection imports this source. The server ends that ownership with the connection,
         so that the successor of a killed import takes over.

@@ -113,10 +113,10 @@ def import_csv(
     Raises FileRefused before anything is written if the file cannot hold the pipeline's events; a bad line is rejected alone.
     """
     path, started = _opened(path), time.monotonic()
-    known = file_format.given(encoding, form)
+    stated_format = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
     with (
-        csv_records(path, names_of(pipeline), known, damage) as file,
+        csv_records(path, names_of(pipeline), stated_format, damage) as file,
         lake(LAKE_READER) as lookup,
         lake(LAKE_WRITER) as session,
         warehouse(WAREHOUSE_ETL) as conn,
@@ -212,9 +212,9 @@ def import_dimension(
 
     path, started = _opened(path), time.monotonic()
     owner, dimension = dimension_of(table, pipeline)
-    known = file_format.given(encoding, form)
+    stated_format = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
-    with csv_records(path, dimension.columns, known, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
+    with csv_records(path, dimension.columns, stated_format, damage) as file, warehouse(WAREHOUSE_ETL) as conn:
         absent = [column for column in dimension.columns if column not in file.header]
         if absent:
             raise FileRefused(

@@ -88,7 +88,7 @@ class Occurrences:
 
     def _count(self, content: str) -> int:
         """Count this record; returns the number of equal ones before it."""
-        # 60 bits: two rows that share them by chance only get other numbers than they would get alone.
+        # 60 bits: if two different rows share them by chance, one of them merely gets a number as if it were a repetition.
         key = int(content[-12:] + content[:3], 16)
         if self._counts.execute("INSERT OR IGNORE INTO seen VALUES (?, 1)", (key,)).rowcount:
             return 0
@@ -194,7 +194,7 @@ def about_columns(source: str, unknown: Sequence[str], missing: Sequence[str]) -
 
 
 def _other_case(names: Iterable[str], declared: Iterable[str]) -> str | None:
-    """A sentence if some of the names are declared in another case. CSV headers were already matched in any case."""
+    """A sentence if some of the names are declared in another case. CSV headers were already matched regardless of case."""
     by_case = {name.casefold(): name for name in declared}
     close_names = [
         f"{name} is not {by_case[name.casefold()]}" for name in names if by_case.get(name.casefold(), name) != name

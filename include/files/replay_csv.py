@@ -96,12 +96,12 @@ def replay_csv(
     path, started = Path(path), time.monotonic()
     _check_ingest_mode(pipeline)
     check(options, pipeline, None, _utc_now())
-    known = file_format.given(encoding, form)
+    stated_format = file_format.given(encoding, form)
     digest, damage = checked_fingerprint(path)
-    file_survey = survey(path, known, pipeline, damage) if options.needs_survey else None
+    file_survey = survey(path, stated_format, pipeline, damage) if options.needs_survey else None
     check(options, pipeline, file_survey, _utc_now())
     with (
-        csv_records(path, names_of(pipeline), known, damage) as file,
+        csv_records(path, names_of(pipeline), stated_format, damage) as file,
         warehouse(WAREHOUSE_ETL) as conn,
         producer(pipeline) as sender,
     ):
@@ -124,7 +124,7 @@ def replay_csv(
         if file_survey:
             report(_announcement(file_survey, times))
         clock = Clock(replays.clock())
-        # A shifted event has another time than in the file: ingest decides whether its minute is closed.
+        # A shifted event does not have the time in the file: ingest decides whether its minute is closed.
         admitting = replace(pipeline, lake_retention=None) if options.shift else pipeline
         events = events_of(file, admitting, clock.now(), as_texts=True)
         schedule = EventSchedule(pipeline, options, events, preview_of(file, pipeline), times)
@@ -194,9 +194,9 @@ def run_replay(
 ) -> ReplaySummary:
     """Send the events of a file to the pipeline's topic; `report` receives what the survey of the file found."""
     options = parse_options(rate, shift, sample)
-    known = {"encoding": encoding or "", "form": form or ""}
+    stated_format = {"encoding": encoding or "", "form": form or ""}
     try:
-        summary = replay_csv(pipelines.get(pipeline), file, options, **known, again=again, report=report)
+        summary = replay_csv(pipelines.get(pipeline), file, options, **stated_format, again=again, report=report)
     except ImportRunning:
         raise
     except (BrokerError, WarehouseError) as error:

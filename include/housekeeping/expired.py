@@ -86,8 +86,8 @@ def empty_samples(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> 
 def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Remove batches opened longer than `age` ago, with minutes, attempts and check results; returns how many batches.
 
-    Never an open one, the newest one, or one of the ten newest that were merged. The numbers in the ledger stay as
-    numbers: merges compare attempts, and nothing looks a batch up from there.
+    Never an open one, the newest one, or one of the ten newest that were merged. The ledger keeps their
+    numbers: merges compare attempts, and nothing looks up a batch by them.
     """
     binds = {"pipeline": pipeline, "kept": _KEPT_MERGED - 1, **_older(age)}
     newest = _one(conn, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)

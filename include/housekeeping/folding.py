@@ -65,7 +65,7 @@ def fold_hour(cursor, pipeline: Pipeline, hour: datetime) -> bool:
     if [events for events, _ in before] != [events for events, _ in after] or any(elsewhere for _, elsewhere in after):
         raise FoldingWrong(
             f"{', '.join(str(file.source) for file in folds)}: (events, rows beyond the first minute) of "
-            f"{hour:%Y-%m-%d %H}:00 would be {after}, and are {before}. Nothing of this hour is folded: correct the file."
+            f"{hour:%Y-%m-%d %H}:00 would become {after} instead of {before}. Nothing of this hour is folded: correct the file."
         )
     return True
 

@@ -69,14 +69,14 @@ class IngestSummary:
             lines.append("The next follower has taken over.")
         if self.misplaced:
             lines.append(
-                f"{self.misplaced} events were in another partition than their shard: their producer should choose it by "
+                f"{self.misplaced} events were in a partition other than their shard's: their producer should choose it by "
                 "murmur2 of the event's id (docs/deploy.md). They are in the right shard of the lake."
             )
         lines += self.closed.lines()
         if self.dead_letters:
             lines.append(
                 f"{self.dead_letters} messages are in {dead_letters_of(self.topic)}, because the warehouse was down. The next "
-                "call that finds it keeps them as rejected."
+                "call that reaches the warehouse keeps them as rejected."
             )
         if self.refused:
             lines.append("Rejected messages and their reasons: ./minutemark rejected.")
@@ -111,7 +111,7 @@ def keep_dead_letters(pipeline: Pipeline, lake_writer: str | Endpoint = LAKE_WRI
     except TopicMissing:
         pass  # set-up of an earlier version created none: nothing can be in it
     except (BrokerError, WarehouseError) as error:
-        log.warning("Messages may wait in %s. %s", letters.topic, error)
+        log.warning("Messages may be waiting in %s. %s", letters.topic, error)
     return 0
 
 
@@ -271,7 +271,7 @@ def _refused(gap: Gap) -> Refused:
     return Refused(
         origin_key(gap.topic, gap.partition, gap.first),
         f"the topic's retention removed messages before they were read: {count} from offset {gap.first} on",
-        f'{{"line": "offsets {gap.first} until before {gap.end}"}}',
+        f'{{"line": "offsets {gap.first} to {gap.end - 1}"}}',
     )
 
 

@@ -62,7 +62,7 @@ class TopicEvents:
             return Refused(key_of(message), str(error), text[:_LONGEST_PAYLOAD], error.minute)
 
     def misplaced(self, message: Message, event: Event) -> bool:
-        """Whether its producer sent it to another partition than that of its shard."""
+        """Whether its producer sent it to a partition other than its shard's."""
         return message.partition() != shard_of(event_id(self._pipeline, event), self._pipeline.shards)
 
 

@@ -63,7 +63,7 @@ class ClosedRows:
 
 
 class NotAdmitted(ValueError):
-    """A row that can't be an event of the lake, and why."""
+    """A row that cannot be an event of the lake, and why."""
 
     def __init__(self, reason: str, minute: datetime | None = None) -> None:
         super().__init__(reason)

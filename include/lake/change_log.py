@@ -1,4 +1,4 @@
-"""The change log: which minutes of a lake table were written, and when last. Writers touch minutes; polls read it.
+"""The change log: which minutes of a lake table were written, each with its last write. Writers touch minutes; polls read it.
 
 `changed_days` has one partition for each lake table and one row for each day, with the day's newest touch: a poll reads
 that partition. `minute_changes` has the minutes of a day.

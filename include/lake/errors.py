@@ -54,7 +54,7 @@ def explain(error: BaseException, endpoint: Endpoint) -> LakeError:
     text = " ".join(str(cause).split())[:400]
     kind = type(cause).__name__
     made = LakePermissionMissing if kind == "Unauthorized" else LakeError
-    return made(f"The lake at {place(endpoint)}: {_what_and_remedy(kind, text, endpoint)}")
+    return made(f"The lake at {place(endpoint)} {_what_and_remedy(kind, text, endpoint)}")
 
 
 def unreadable_minutes(
@@ -92,7 +92,7 @@ def _what_and_remedy(kind: str, text: str, endpoint: Endpoint) -> str:
             "removes them. Until then, raise tombstone_failure_threshold in cassandra.yaml to read past them."
         )
     if kind in {"ReadFailure", "WriteFailure"}:
-        return f"failed inside ({text}). Read the log of its nodes."
+        return f"failed internally ({text}). Read the log of its nodes."
     return (
         f"cannot be reached ({kind}: {text}). Start it (`make services`), "
         f"or correct host and port of connection {endpoint.conn_id}."

@@ -75,7 +75,7 @@ class EventWriter:
         )
 
     def write(self, events: Iterable[Event], *, as_of: int | None = None) -> Written:
-        """Write all events, then touch their minutes, even if a write fails halfway.
+        """Write all events, then touch their minutes; after a failed write, touch those that may have events.
 
         Of several versions of an event the last one stays, whole. `as_of` is their write timestamp: the lake's clock
         (microseconds since 1970) from before they were read from their source, so that a writer that was suspended

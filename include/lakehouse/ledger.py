@@ -21,7 +21,7 @@ from include.warehouse.statements import Statements
 sql = Statements(__file__)
 
 _MINUTES_A_QUERY = 1_000
-PATIENCE = timedelta(minutes=15)  # after a merge, until when a published hour may lack it
+PATIENCE = timedelta(minutes=15)  # how long after a merge a published hour may lack it
 
 
 def due(conn, pipeline: Pipeline, most: int) -> list[dict]:

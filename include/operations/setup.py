@@ -1,4 +1,4 @@
-"""Set-up: the schema of both stores, the grants of their accounts, and the topics. Repeating it changes nothing."""
+"""Set-up: the schema of both stores, the grants of their accounts, and the topics. Repeating it is safe."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _secrecy(master: str) -> dict[str, str]:
 
 
 def _correctness(master: str) -> dict[str, str]:
-    """Settings that a connection cannot change: results depend on them, and on this machine their secrecy."""
+    """Settings that a connection cannot change: results depend on them, and with a local master secrecy does too."""
     own = {_AUTHENTICATE: "true", "spark.ui.enabled": "false"} if is_local(master) else {}
     return {"spark.speculation": "false", **own, **reading_settings()}
 

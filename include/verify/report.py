@@ -134,7 +134,7 @@ class Report:
 
     @property
     def problem(self) -> str | None:
-        return None if self.clean else "Lake and warehouse differ. The report lists the differences."
+        return None if self.clean else "There are differences. The report lists them."
 
     def as_data(self) -> dict:
         return {

@@ -26,7 +26,8 @@ USUAL = 0.05  # share of rows above which a field is a regular one
 # of which ten rows should have it.
 EXPECTED_ROWS = 10
 EXPECTED_KEPT = 20  # rows that are not ignored
-LONGER = 2  # times as many consecutive rows without a field as ever over the day before: many fields come in bursts
+# Many fields come in bursts: one drifts if this many times as many consecutive rows lack it as ever over the day before.
+LONGER = 2
 MANY_UNREADABLE = 0.20
 LEAST_VALUES = 20
 BACK = 5  # rows that have a field again
@@ -154,7 +155,7 @@ class _Window:
     def gaps(self, name: str, drifts: Iterable[Drift]) -> tuple[int, int]:
         """The largest number of consecutive rows without the field, and the number since the last row with it, by minute.
 
-        Minutes whose lack of it is on record do not count.
+        Minutes within a recorded disappearance of the field do not count.
         """
         known = [drift for drift in drifts if (drift.kind, drift.field) == (DISAPPEARED, name)]
         longest = current = 0
@@ -222,7 +223,7 @@ def _findings_of(
         is_absent = not fields.present.get(name) and share and share > USUAL and share * fields.rows >= EXPECTED_ROWS
         if is_absent and _is_longer(fields, *window.gaps(name, on_record)):
             text = (
-                f"{name} is in none of {fields.rows:,} rows; over the day before {_percent(share)} of the rows had it."
+                f"{name} is in none of {fields.rows:,} rows; over the day before, {_percent(share)} of the rows had it."
             )
             if names := ", ".join(list(fields.unknown)[:3]):
                 text += f" Undeclared fields: {names}."
@@ -232,14 +233,14 @@ def _findings_of(
         share = _smaller(window.share(window.unreadable[name], window.present[name]), usual.get((UNREADABLE, name)))
         if values >= LEAST_VALUES and wrong > MANY_UNREADABLE * values and share is not None and share <= USUAL:
             what = "a time" if name in pipeline.times else "a number"
-            text = f"{name} is not {what} in {wrong:,} of {values:,} values; over the day before in {_percent(share)}."
+            text = f"{name} is not {what} in {wrong:,} of {values:,} values; over the day before, in {_percent(share)} of them."
             yield DriftFinding(fields.minute, UNREADABLE, name, wrong, share, text)
     share = _smaller(window.share(window.ignored, window.rows), usual.get((IGNORED, IGNORED_ROWS)))
     expected = fields.rows * (1 - share) if share is not None else 0
     # A burst of ignored rows in addition to as many other rows as usual is not drift.
     fewest = min(expected, window.kept_a_minute() or expected)
     if share is not None and expected >= EXPECTED_KEPT and (fields.rows - fields.ignored) * 4 < fewest:
-        text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the day before {_percent(share)} were."
+        text = f"{fields.ignored:,} of {fields.rows:,} rows are ignored; over the day before, {_percent(share)} were."
         yield DriftFinding(fields.minute, IGNORED, IGNORED_ROWS, fields.ignored, share, text)
 
 

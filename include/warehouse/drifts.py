@@ -37,15 +37,15 @@ sql = Statements(__file__)
 CHECKS = {
     DISAPPEARED: (
         "staging_field_disappeared",
-        "No field that more than 5 % of the rows of the day before had is absent from a minute of at least 100 rows.",
+        "No minute of at least 100 rows lacks a field that more than 5 % of the rows of the day before had.",
     ),
     UNREADABLE: (
         "staging_field_unreadable",
-        "No declared number or time is unreadable in more than 20 % of its values where it was in at most 5 % the day before.",
+        "No declared number or time has more than 20 % unreadable values in a minute if it had at most 5 % the day before.",
     ),
     IGNORED: (
         "staging_ignored_share",
-        "No minute of at least 100 rows ignores so many rows that fewer than a quarter of the usual other rows remain.",
+        "No minute of at least 100 rows has so many ignored rows that fewer than a quarter of the usual other rows are left.",
     ),
     APPEARED: ("staging_unknown_field", "No event has a field that the pipeline neither declares nor accepts."),
 }
@@ -79,7 +79,7 @@ class Accepted:
             if self.minutes
             else ""
         )
-        return f"Accepted by {self.by}: {listed}. This drift holds no minutes.{waiting}"
+        return f"Accepted by {self.by}: {listed}. This drift no longer holds minutes.{waiting}"
 
 
 def of_attempt(conn, pipeline: Pipeline, attempt: int) -> DriftFindings:

@@ -91,7 +91,7 @@ def outstanding(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
 
 
 def keep_passes(cursor, batch_id: int, attempt: int, passes: Iterable[Pass]) -> None:
-    """Record which failing checks this attempt passes by a release; replaces the record of an earlier gate."""
+    """Record which failing checks a release lets this attempt pass; replaces the record of an earlier gate."""
     cursor.execute(
         "DELETE FROM etl.release_passes WHERE batch_id = %(batch_id)s AND attempt = %(attempt)s",
         {"batch_id": batch_id, "attempt": attempt},

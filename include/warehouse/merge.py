@@ -51,9 +51,7 @@ class MergeResult:
 
     def __str__(self) -> str:
         if self.state == "skipped":
-            return (
-                f"Batch {self.batch_id} is skipped: none of its minutes is to be published; etl.batch_minutes says why."
-            )
+            return f"Batch {self.batch_id} is skipped: none of its minutes was left to publish; etl.batch_minutes says why."
         if not self.changed:
             return f"Batch {self.batch_id} was merged before (attempt {self.attempt}): nothing changed."
         dropped = f"; {self.superseded} left to a newer read" if self.superseded else ""

@@ -80,7 +80,7 @@ class HourShare:
 
     @property
     def is_bad(self) -> bool:
-        """Whether too many rows read so far are rejected, to notice a broken producer at once. Later good rows correct it."""
+        """Whether too many of the rows read so far are rejected. A broken producer shows at once; later good rows can undo it."""
         return self.rows >= LEAST_ROWS and _above(self.rejected, self.rows, PERCENT)
 
 
@@ -248,12 +248,12 @@ def _read(row: dict) -> Read:
             is_blamed=CHECK in json.loads(row["failing_checks"] or "[]"),
             is_settled=was_counted and not pending,
         )
-    is_given_back = row["state"] == "merged" and row["read_at"] is None and bool(row["is_read_seen"])
+    is_pending_unchanged = row["state"] == "merged" and row["read_at"] is None and bool(row["is_read_seen"])
     return Read(
         row["minute"],
         row["raw_rows"] or 0,
         row["rejected_rows"] or 0,
-        is_read=not pending or is_given_back,
+        is_read=not pending or is_pending_unchanged,
         state=row["state"],
         is_settled=not pending and not row["is_released"],
     )

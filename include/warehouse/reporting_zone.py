@@ -43,7 +43,7 @@ def reporting_zone(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def days_away_from_utc(name: str) -> Iterator[tuple]:
-    """(day of UTC, offset in seconds, when it changes on that day, offset afterwards) of each day with another offset than UTC.
+    """(day of UTC, offset in seconds, when it changes on that day, offset afterwards) of each day whose offset is not zero.
 
     On a day without change, the change is at its end, to the same offset. No zone has changed twice within a day.
     """

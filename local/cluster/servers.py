@@ -112,7 +112,7 @@ _FIRST_GROUP = 30_000
 
 
 def group_of(server: Server) -> int | None:
-    """The group that only this node of Cassandra runs in: by it the kernel tells its packets from those of others."""
+    """The group that only this node of Cassandra runs in: the kernel recognizes its packets by it."""
     if not isinstance(server, Node) or os.geteuid() != 0:
         return None
     return _FIRST_GROUP + NODES.index(server.host)

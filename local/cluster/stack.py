@@ -140,9 +140,9 @@ def _worker_program(name: str, env: dict[str, str]) -> Program:
 
 
 def _home(worker: str) -> Path:
-    """Short: a path below it is that of a socket."""
+    """A short path, because sockets are below it."""
     return STATE / worker.replace("celery-worker", "worker")
 
 
 class _NoWorker(Exception):
-    """A worker that is still coming."""
+    """Not every worker answers yet."""

@@ -150,7 +150,7 @@ class Member:
     keys: Path  # for the port between nodes, made by the first node
 
     def tokens(self, host: str) -> list[int]:
-        """Every third token of an evenly divided ring, where there are three nodes."""
+        """This node's tokens: with three nodes, every third token of an evenly divided ring."""
         count = _TOKENS * len(self.addresses)
         first = self.addresses.index(host)
         return [-(2**63) + (2**64 // count) * number for number in range(first, count, len(self.addresses))]
@@ -269,7 +269,7 @@ class Node(Server):
         return NoHostAvailable, OSError
 
     def set_up(self, session) -> None:
-        """Make our accounts and shut the factory one. Doing it again changes nothing."""
+        """Make our accounts and disable the factory one. Doing it again changes nothing."""
         cluster, session = session
         try:
             roles = {row.role: row for row in session.execute("SELECT role, can_login FROM system_auth.roles")}

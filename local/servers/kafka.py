@@ -87,7 +87,7 @@ logger.server.level = INFO
 
 @dataclass(frozen=True)
 class Quorum:
-    """A cluster of brokers on one address, each of which is a controller too: as many replicas, one of which may lack."""
+    """A cluster of brokers on one address, each of which is a controller too: as many replicas, one of which may be down."""
 
     id: str  # of the cluster, as the data folders carry it
     controller_ports: tuple[int, ...]  # of nodes 1, 2 …

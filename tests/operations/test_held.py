@@ -477,7 +477,7 @@ def test_a_release_that_is_refused_says_what_is_held(
     hold(lab)
     assert minutemark("release", *arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("Nothing is released. ") and "Traceback" not in error
+    assert error.startswith("Nothing was released. ") and "Traceback" not in error
     assert "2026-03-01 10:00" in error.partition("Held ")[2]
     assert re.search(says, error)
     assert lab.pending() == []

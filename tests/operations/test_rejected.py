@@ -131,4 +131,4 @@ def test_the_list_cuts_payloads_to_a_readable_length(lab: Lab, minutemark, capsy
 def test_the_list_says_what_is_wrong_in_one_line(lab: Lab, minutemark, capsys, arguments: list[str], says: str) -> None:
     assert minutemark("rejected", *arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert says in line and line.startswith(("List failed. ", "Error: "))
+    assert says in line and line.startswith(("Listing failed. ", "Error: "))

@@ -110,7 +110,7 @@ def test_drift_is_accepted_from_the_page(visit, lab: Lab) -> None:
     tab, page = visit("ulf")
     page.get_by_role("button", name="Drift").click()
     article = page.locator("article[data-field=job_id]")
-    expect(article).to_contain_text("job_id is in none of 200 rows; over the day before 100 % of the rows had it.")
+    expect(article).to_contain_text("job_id is in none of 200 rows; over the day before, 100 % of the rows had it.")
     expect(article).to_contain_text(f"First minute: {minute:%Y-%m-%d %H:%M}, 200 rows.")
     expect(page.locator("main img")).to_have_count(0)
     assert "owned" not in tab.title(), "A field's name is text from data."
@@ -140,7 +140,7 @@ def test_a_viewer_finds_no_form_or_button_that_would_be_refused(visit, lab: Lab)
     expect(page.get_by_role("button", name="Start verification")).to_have_count(0)
     page.get_by_role("button", name="Backfill").click()
     expect(page.locator("main")).to_contain_text(
-        "To start a backfill you need permission to edit recruitment_minute and recruitment_reconcile."
+        "To start a backfill you need permission to edit recruitment_minute and to create runs of the DAG that the backfill runs."
     )
 
 

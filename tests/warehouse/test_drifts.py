@@ -60,7 +60,7 @@ def test_a_renamed_field_holds_its_minute_and_names_the_field_while_neighbors_pa
     assert result.passed and result.held == (minute(1),)
     row = day.ledger(minute(1))
     assert row["state"] == "held" and day.ledger(minute(2))["state"] == "merged"
-    assert "job_id is in none of 200 rows; over the day before 100 % of the rows had it." in row["reason"]
+    assert "job_id is in none of 200 rows; over the day before, 100 % of the rows had it." in row["reason"]
     assert "Undeclared fields: jobId." in row["reason"]
     assert "./minutemark accept recruitment job_id" in row["reason"]
     [drift] = [one for one in drifts.listed(day.conn, [RECRUITMENT]) if one["kind"] == DISAPPEARED]

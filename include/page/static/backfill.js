@@ -203,7 +203,7 @@ export function backfill({ pipeline, place, isCurrent }) {
           "p",
           { class: "quiet" },
           `To start a backfill you need permission to edit ${pipeline.pipeline}_minute `,
-          `and ${pipeline.pipeline}_reconcile.`,
+          "and to create runs of the DAG that the backfill runs.",
         ),
     preview,
     h("h2", {}, "Backfills"),
