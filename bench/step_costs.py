@@ -184,8 +184,8 @@ def split(few: Cost, few_rows: int, many: Cost, many_rows: int) -> tuple[Cost, C
     fixed: Cost = defaultdict(dict)
     for step in STEPS:
         for name in PROCESSES:
-            slope = (many[step][name] - few[step][name]) / (many_rows - few_rows) * 1_000
-            per_thousand[step][name] = max(slope, 0.0)
+            slope = max((many[step][name] - few[step][name]) / (many_rows - few_rows) * 1_000, 0.0)
+            per_thousand[step][name] = slope
             fixed[step][name] = max(few[step][name] - slope * few_rows / 1_000, 0.0)
     return dict(per_thousand), dict(fixed)
 

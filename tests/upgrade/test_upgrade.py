@@ -1,4 +1,4 @@
-"""An upgrade on real stores: set-up after the version before, then what that version had begun, then a clean verify.
+"""An upgrade on real stores: set-up after the version before, then what that version left open, then a clean verify.
 
 The tests build on each other in the order of the file, as the steps of an upgrade do.
 """
