@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -213,10 +213,16 @@ def main() -> int:
 def forget(spark: SparkSession) -> None:
     """Let go of what a job has kept in memory now, and not in the middle of the next one.
 
-    Spark removes rows and shuffles from executors when the driver's references are collected. Executors that have any
-    are never idle for dynamic allocation.
+    Spark removes rows and shuffles from executors when the JVM has collected what refers to them. Executors that have any
+    are never idle for dynamic allocation. The JVM keeps every object that Python had until py4j releases it, which a
+    thread of py4j does up to a second later: too late for the collection here.
     """
     gc.collect()
+    released = getattr(spark.sparkContext._gateway._gateway_client, "finalizer_deque", None) or ()
+    with suppress(IndexError):  # that thread was faster
+        for _ in range(len(released)):
+            client, target = released.pop()
+            client.garbage_collect_object(target, False)
     spark._jvm.System.gc()
 
 

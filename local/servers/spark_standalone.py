@@ -60,8 +60,12 @@ class SparkServer(Server):
         }
 
     def environment(self) -> dict[str, str]:
-        """Without Spark's variables of the caller, which would win over these properties."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
+        """Without Spark's variables of the caller, which would win over these properties, and without its connections.
+
+        Executors inherit it.
+        """
+        others = ("SPARK_", "PYSPARK_", "AIRFLOW_")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(others)}
         return {
             **own,
             "SPARK_HOME": str(spark_home()),
