@@ -111,20 +111,22 @@ def _by(mode: str, declared: Pipeline, sent: list, args) -> tuple[Progress, str]
         running = threading.Thread(target=run, daemon=True)
         progress = Progress(time.monotonic(), [])
         running.start()
-        _watch(pipeline, mode, progress, len(sent) + len(POISON))
+        _watch(pipeline, mode, progress, len(sent) + len(POISON), running.is_alive if mode != CONNECT else lambda: True)
         running.join()
     if mode == CONNECT:
         ingest_dead_letters(pipeline)
     return progress, _digest(pipeline)
 
 
-def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int) -> None:
+def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_alive: Callable[[], bool]) -> None:
     """Note the group's offsets until it has all of them."""
     with clients.reader(group_of(pipeline.name, mode)) as client:
         while not progress.looks or progress.looks[-1][1] < total:
             committed = sum(reach.committed or 0 for reach in topics.reach_of(client, pipeline).values())
             if committed > (progress.looks[-1][1] if progress.looks else 0):
                 progress.looks.append((time.monotonic(), committed))
+            elif not is_alive():
+                raise SystemExit(f"{mode} ended before it had committed {total} messages.")
             time.sleep(_PAUSE)
 
 

@@ -156,11 +156,11 @@ def _limit(entry) -> timedelta | None:
     return timedelta(milliseconds=milliseconds) if 0 <= milliseconds < _FOR_EVER else None
 
 
-def topic_id(topic: str) -> str | None:
+def topic_id(topic: str, client: AdminClient | None = None) -> str | None:
     """The id that Kafka gave the topic when it was created; None without a topic or an id. Raises BrokerError."""
     from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-    client = admin()  # kept until the answer is there
+    client = client or admin()  # kept until the answer is there
     with explained():
         try:
             description = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result()

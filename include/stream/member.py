@@ -11,7 +11,16 @@ import time
 from collections.abc import Callable
 
 from include.kafka import topics
-from include.kafka.clients import TIMEOUT, BrokerError, explained, log_client_error, of_follower, reader, settings
+from include.kafka.clients import (
+    TIMEOUT,
+    BrokerError,
+    admin,
+    explained,
+    log_client_error,
+    of_follower,
+    reader,
+    settings,
+)
 from include.kafka.follow import partitions_of
 from include.kafka.ingest_mode import DAG, group_of
 from include.kafka.positions import Gap, Offsets, commit, is_taken_over, raise_unless_transient, starting_offsets
@@ -36,10 +45,15 @@ class Member:
 
         with explained():
             self._client = Consumer({**settings(), **of_follower(self._pipeline), "error_cb": log_client_error})
+            self._admin = admin()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
+
+    def topic_id(self) -> str | None:
+        """Another one once the topic was made again. Raises BrokerError."""
+        return topics.topic_id(self._pipeline.topic, self._admin)
 
     def peek(self) -> Offsets:
         """About where the group stands, for which no member is needed. Raises BrokerError."""

@@ -51,6 +51,7 @@ class Stream:
         self._error: BaseException | None = None  # what has ended the query before
         self._joining = Lock()
         self._as_of = 0
+        self._topic_id: str | None = None
         self._started = time.monotonic()
 
     def run(self) -> IngestSummary:
@@ -112,10 +113,11 @@ class Stream:
     def _take_over(self) -> Offsets:
         """Where the group stands, with this stream as its member; what retention has removed is recorded as lost."""
         self._member.join()
+        topic_id = self._member.topic_id()
         starts = self._member.starts(self._store.record_gaps)
-        if self._error is not None and starts == self._positions:
+        if self._error is not None and (starts, topic_id) == (self._positions, self._topic_id):
             raise self._error  # the topic is as it was: another query would fail in the same way
-        self._positions, self._error = starts, None
+        self._positions, self._topic_id, self._error = starts, topic_id, None
         return starts
 
     def _write(self, batch: DataFrame, _: int) -> None:
@@ -141,6 +143,10 @@ class Stream:
         # and replaces what this stream, or a task of it that hangs, still writes.
         self._member.commit(self._positions)
         results = batch.rdd.mapPartitions(self._writer(clock)).collect()
+        if (
+            self._member.topic_id() != self._topic_id
+        ):  # Spark sees it only by offsets, and only where there are fewer now
+            raise TopicChanged(f"{self._pipeline.topic} was made again.")
         self._keep_refused(results)
         for result in results:
             self._summary.written += result.written

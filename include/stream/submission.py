@@ -11,7 +11,7 @@ from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, end
 from include.pipelines import Pipeline
 from include.spark.installation import ROOT, SubmissionImpossible, spark_jars
 from include.spark.jvm import environment, is_local
-from include.spark.settings import authentication_problem, driver_properties, properties_text
+from include.spark.settings import authentication_problem, driver_properties, properties_text, runs_here
 from include.spark.submission import Submission, private_folder, sweep, write_private
 from include.stream.job import SECONDS, Job
 from include.stream.kafka_clients import java_settings
@@ -46,6 +46,11 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
     jars = stream_jars()
     if problem := authentication_problem(master, conf):
         raise SubmissionImpossible(problem)
+    if not runs_here(conf):
+        raise SubmissionImpossible(
+            "A stream's driver runs on this host (client mode): it commits the group's offsets and uses the connections. Set "
+            'spark.submit.deployMode to "client", or leave it out, in spark-defaults.conf and in extra `conf` of spark_default.'
+        )
     stores = tuple(endpoint(conn_id) for conn_id in (LAKE_WRITER, WAREHOUSE_ETL, KAFKA))
     kafka = java_settings(stores[-1].extra, spark.extra.get("kafka"))
     sweep()

@@ -77,3 +77,8 @@ def test_the_checkpoints_are_on_the_drivers_machine_unless_a_setting_names_anoth
     assert Job.read(made.job_file).checkpoints == f"file://{made.dir}/checkpoints"
     monkeypatch.setenv(submission.CHECKPOINTS, "hdfs:///minutemark")
     assert Job.read(prepared(CLUSTER).job_file).checkpoints == "hdfs:///minutemark"
+
+
+def test_a_driver_on_the_cluster_is_refused():
+    with pytest.raises(SubmissionImpossible, match=r'spark\.submit\.deployMode to "client"'):
+        prepared(replace(CLUSTER, extra={"conf": {"spark.submit.deployMode": "cluster"}}))
