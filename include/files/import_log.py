@@ -19,15 +19,21 @@ MAX_REJECTED = 20.0  # percent
 TAKE_OVER_SECONDS = 5  # within which a server notices that a client was killed
 
 
-def shortfall(stored: int, rejected: int, most: float, damage: str | None = None) -> str | None:
-    """Why an import counts as failed; None if it does not.
+IMPORTED_AGAIN = "import it again, which counts no row twice"
+REPLAYED_AGAIN = "replay it again: events that were sent with shifted times then count a second time"
+
+
+def shortfall(
+    stored: int, rejected: int, most: float, damage: str | None = None, *, again: str = IMPORTED_AGAIN
+) -> str | None:
+    """Why an import counts as failed; None if it does not. `again` is how its file is read a second time.
 
     The file is damaged, nothing was stored, or more than `most` percent of the rows were rejected.
     """
     if damage:
         return (
             f"The file cannot be read to its end: {damage}. The {stored + rejected:,} rows before that were read, {stored:,} of "
-            "them stored. Fetch or compress the file again and import it, which counts no row twice."
+            f"them stored. Fetch or compress the file again, then {again}."
         )
     if not stored:
         return f"All {rejected:,} rows were rejected." if rejected else "There were no rows."
@@ -36,7 +42,7 @@ def shortfall(stored: int, rejected: int, most: float, damage: str | None = None
         return None
     return (
         f"{rejected:,} of {stored + rejected:,} rows were rejected: {share:.3g} %, more than `max_rejected` ({most:g} %). The "
-        "others are stored. Fix the file and import it again, which counts no row twice, or set a higher `max_rejected`."
+        f"others are stored. Set a higher `max_rejected`, or fix the file and {again}."
     )
 
 

@@ -19,7 +19,7 @@ from include.errors import MinutemarkError
 from include.files import file_format
 from include.files.compressed_file import Damage
 from include.files.csv_records import csv_records
-from include.files.import_log import MAX_REJECTED, ImportLog, ImportRunning, shortfall
+from include.files.import_log import MAX_REJECTED, REPLAYED_AGAIN, ImportLog, ImportRunning, shortfall
 from include.files.json_events import events_of
 from include.files.readers import Occurrences, about_columns, check_header, names_of
 from include.files.replay_feed import Clock, Feed
@@ -58,7 +58,8 @@ class ReplaySummary:
     @property
     def problem(self) -> str | None:
         """Why it counts as failed."""
-        return shortfall(self.sent, self.rejected, self.max_rejected, self.damage.problem if self.damage else None)
+        damage = self.damage.problem if self.damage else None
+        return shortfall(self.sent, self.rejected, self.max_rejected, damage, again=REPLAYED_AGAIN)
 
     def __str__(self) -> str:
         lines = [

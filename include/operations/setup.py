@@ -20,9 +20,10 @@ def set_up() -> str:
     log.info("The lake's tables and grants exist.")
     warehouse.apply_schema()
     log.info("The warehouse's tables and grants exist.")
-    if ingest_mode():
-        from include.kafka import topics
+    if not ingest_mode():
+        return "Schema applied: tables and grants exist. There is no ingest mode, so no topics were created."
+    from include.kafka import topics
 
-        topics.make_topics()
-        log.info("The topics exist.")
+    topics.make_topics()
+    log.info("The topics exist.")
     return "Schema applied: tables, grants and topics exist."
