@@ -173,6 +173,7 @@ def test_of_a_file_that_is_damaged_the_whole_rows_are_sent_and_the_replay_fails(
     monkeypatch.setitem(replay_csv.pipelines.all_pipelines(), shop.name, shop)
     summary = replay_csv.run_replay(shop.name, str(path), rate="max")
     assert f"it is gzip, and damaged at byte {len(whole)}" in summary.problem
+    assert "shifted times then count a second time" in summary.problem
     assert len(sent(shop)) == 5
 
 
