@@ -122,10 +122,11 @@ def _watch(pipeline: Pipeline, mode: str, progress: Progress, total: int, is_ali
     """Note the group's offsets until it has all of them."""
     with clients.reader(group_of(pipeline.name, mode)) as client:
         while not progress.looks or progress.looks[-1][1] < total:
+            alive = is_alive()
             committed = sum(reach.committed or 0 for reach in topics.reach_of(client, pipeline).values())
             if committed > (progress.looks[-1][1] if progress.looks else 0):
                 progress.looks.append((time.monotonic(), committed))
-            elif not is_alive():
+            elif not alive:
                 raise SystemExit(f"{mode} ended before it had committed {total} messages.")
             time.sleep(_PAUSE)
 
