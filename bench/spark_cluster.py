@@ -62,7 +62,7 @@ def main() -> int:
         lake_schema.apply_schema()
         warehouse_schema.apply_schema()
         backlog = fill(args.backlog)
-        for kind in ("local", "cold", "kept"):
+        for kind in ("kept", "local", "cold"):
             with contextlib.ExitStack() as cluster:
                 master = LOCAL if kind == "local" else start(cluster, folder / kind)
                 measure(kind, master, args.rounds, backlog)

@@ -213,11 +213,13 @@ def main() -> int:
 def forget(spark: SparkSession) -> None:
     """Let go of what a job has kept in memory now, and not in the middle of the next one.
 
-    Spark removes rows and shuffles from executors when the JVM has collected what refers to them. Executors that have any
-    are never idle for dynamic allocation. The JVM keeps every object that Python had until py4j releases it, which a
-    thread of py4j does up to a second later: too late for the collection here.
+    Executors that have rows are never idle for dynamic allocation, and Spark removes them only after a collection that finds
+    no reference to them. The JVM keeps every object that Python had until py4j releases it, which a thread of py4j does up
+    to a second later: too late for the collection here.
     """
     gc.collect()
+    for rows in list(spark.sparkContext._jsc.getPersistentRDDs().values()):
+        rows.unpersist(False)
     released = getattr(spark.sparkContext._gateway._gateway_client, "finalizer_deque", None) or ()
     with suppress(IndexError):  # that thread was faster
         for _ in range(len(released)):

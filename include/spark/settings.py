@@ -72,6 +72,9 @@ def _tuning(master: str) -> dict[str, str]:
         "spark.sql.maxPlanStringLength": "100",
         "spark.sql.debug.maxToStringFields": "3",
     }
+    if not is_local(master):
+        # Without an end, the shuffles of a job that is done keep its executors. Those of a running job keep them anyway.
+        tuning["spark.dynamicAllocation.shuffleTracking.timeout"] = "60s"
     if address := _own_address(master):
         tuning["spark.driver.host"] = address
     if is_local(master):

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -40,6 +41,7 @@ SMALL_DELTA_ROWS = 60_000
 ONE_TASK_ROWS = 12_000
 ONE_TASK_MINUTES = 2_000  # each is a request for every shard, whether it has rows or not
 _CONNECTOR = "spark.cassandra."
+_SECRET = re.compile("secret|password|token|access.?key", re.IGNORECASE)  # what Spark redacts, by name
 _FOLDERS = "minutemark-spark-job-"
 _YOUNG_SECONDS = 60  # a folder may have no lock yet
 
@@ -87,6 +89,7 @@ def prepare(
     small = batch.estimated_rows <= SMALL_DELTA_ROWS
     connector, others = _split(lake_settings(lake))
     stores = {"lake": connector, "warehouse": jdbc_properties(warehouse)}
+    others = {**_hidden(connector), **others}
     properties = driver_properties(master, conf, jars=jars, short_lived=small and not keep, others=others)
     job = {
         "pipeline": batch.pipeline,
@@ -153,6 +156,14 @@ def _split(settings: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]
     """(the connector's settings, which it also reads from a session; all others)."""
     connector = {key: value for key, value in settings.items() if key.startswith(_CONNECTOR)}
     return connector, {key: value for key, value in settings.items() if key not in connector}
+
+
+def _hidden(settings: Mapping[str, str]) -> dict[str, str]:
+    """Each secret setting of a session with a text instead of its value, for the driver's properties.
+
+    Spark writes the settings of a session into its event log. It redacts only those that are properties of the driver too.
+    """
+    return {name: "in the file of the job" for name in settings if _SECRET.search(name)}
 
 
 def _driver_key(

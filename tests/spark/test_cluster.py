@@ -283,6 +283,7 @@ def test_idle_executors_are_released_and_come_back_for_the_next_job(cluster: Clu
     conf = {
         "spark.dynamicAllocation.enabled": "true",
         "spark.dynamicAllocation.executorIdleTimeout": "1s",
+        "spark.dynamicAllocation.shuffleTracking.timeout": "1s",
         "spark.executor.cores": "1",
     }
     first = submit(115, conf=conf, rows=MANY)

@@ -59,6 +59,17 @@ def test_secrets_are_in_private_files_and_nowhere_else() -> None:
     assert "pa=ss" not in seen and "s3cret" not in seen, "A driver serves its properties to its executors."
 
 
+def test_a_password_of_the_session_has_a_name_that_spark_redacts_in_its_event_log() -> None:
+    """⚑ It writes a session's setting as it is, unless the driver has a property of that name."""
+    trust = {"spark.cassandra.connection.ssl.trustStore.password": "tru5t"}
+    lake = replace(LAKE, extra={"spark": trust})
+    result = submission.prepare(BATCH, 9, lake, WAREHOUSE, "local[*]")
+    properties = Path(result.properties_file).read_text()
+    job = json.loads(result.job_file.read_text())
+    for name in ("spark.cassandra.auth.password", *trust):
+        assert f"{name}=in the file of the job" in properties and job["lake"][name] not in properties
+
+
 @pytest.mark.parametrize("master", ["local[*]", "yarn", "k8s://https://k8s.example"])
 def test_a_driver_refuses_connections_without_its_secret(master: str) -> None:
     _, properties = prepared(master)
