@@ -112,11 +112,11 @@ class Airflow:
             task["task_id"] for task in self._send("GET", f"/api/v2/dags/{ids}/taskInstances?{query}")["task_instances"]
         ]
 
-    def pid_of(self, dag_id: str, run_id: str, task_id: str) -> int | None:
-        """The process of a task while it runs, or None; on a cluster also its machine would have to be known."""
-        ids = f"{urllib.parse.quote(dag_id)}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/{task_id}"
-        task = self._send("GET", f"/api/v2/dags/{ids}")
-        return task["pid"] if task["state"] == "running" else None
+    def running_task(self, dag_id: str, task_id: str) -> tuple[str, int] | None:
+        """The run and the process of that task if it is running, in any run of the DAG."""
+        path = f"/api/v2/dags/{urllib.parse.quote(dag_id)}/dagRuns/~/taskInstances?state=running"
+        tasks = [task for task in self._send("GET", path)["task_instances"] if task["task_id"] == task_id]
+        return next(((task["dag_run_id"], task["pid"]) for task in tasks if task["pid"]), None)
 
     def failed_task(self, dag_id: str, run_id: str) -> str | None:
         """The first task of a run that failed."""

@@ -123,7 +123,8 @@ def a_celery_worker_killed_in_the_gate_after_the_merge(world: World) -> None:
             run = world.trigger()
             world.session_of_etl("etl.pipelines WHERE")
             later.enter_context(world.locked("LOCK TABLES etl.check_results WRITE"))
-        _kill_worker_of(world, run, "check_warehouse")
+        killed = _kill_worker_of(world, "check_warehouse")
+    must_succeed(world, killed)
     must_succeed(world, run)
 
 
@@ -146,13 +147,16 @@ def _worker_killed(world: World, task: str, lock: str) -> None:
     world.send(world.events(200))
     with world.locked(lock):
         run = world.trigger()
-        _kill_worker_of(world, run, task)
+        killed = _kill_worker_of(world, task)
+    must_succeed(world, killed)
     must_succeed(world, run)
 
 
-def _kill_worker_of(world: World, run: str, task: str) -> None:
-    pid = world.until(lambda: world.airflow.pid_of(DAG, run, task), f"{task} to run", 90, every=0.1)
+def _kill_worker_of(world: World, task: str) -> str:
+    """Kill the worker of the run that has come to this task, a scheduled one or ours; returns the run's id."""
+    run, pid = world.until(lambda: world.airflow.running_task(DAG, task), f"{task} to run", 90, every=0.1)
     kill_with_children(_worker_above(pid))
+    return run
 
 
 def _worker_above(pid: int) -> psutil.Process:

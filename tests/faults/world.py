@@ -273,7 +273,7 @@ class World:
         return any(self.airflow.tasks(dag_id, run_id, "queued", "running") for run_id in going)
 
     def _over(self, run_id: str) -> str | None:
-        state = self.airflow.run_state(self._dag_of[run_id], run_id)
+        state = self.airflow.run_state(self._dag_of.get(run_id, DAG), run_id)
         return state if state in ("success", "failed") else None
 
     @staticmethod
