@@ -12,6 +12,10 @@ _LOG4J = ROOT / "include" / "spark" / "log4j2.properties"
 # A stale archive needs no warning: the JVM runs without it.
 _QUIET_ARCHIVE = ("-Xshare:auto", "-Xlog:cds=off", "-Xlog:class+path=off", "-Xlog:cds+dynamic=off")
 _HUGE_METHODS = "-XX:-DontCompileHugeMethods"  # Spark generates such; interpreting them costs more than anything else
+# The connector repeats a refused request at the same node. The driver's own policy asks the next one: a node that is cut
+# off from the others refuses every quorum for as long as that lasts. The connector has no setting for it; a property of
+# the JVM takes precedence over what it sets.
+_RETRY_POLICY = "-Ddatastax-java-driver.advanced.retry-policy.class=DefaultRetryPolicy"
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
 # With its defaults, C2 takes two fifths of a cold driver's CPU, for code that runs only at the start. With thresholds ten times
 # as high, it has compiled the code that every minute needs after some twenty jobs instead of fifteen.
@@ -28,6 +32,7 @@ def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | Non
     """Class path and JVM flags of the driver. The archive is valid only for exactly this class path."""
     flags = [
         "-Duser.timezone=UTC",
+        _RETRY_POLICY,
         f"-Dlog4j2.configurationFile=file:{_LOG4J}",
         "-XX:+UseSerialGC",
         _HUGE_METHODS,
@@ -43,7 +48,7 @@ def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | Non
     return {
         "spark.driver.extraClassPath": ":".join(jars),
         "spark.driver.extraJavaOptions": " ".join(options),
-        "spark.executor.extraJavaOptions": f"-Duser.timezone=UTC {_HUGE_METHODS}",
+        "spark.executor.extraJavaOptions": f"-Duser.timezone=UTC {_RETRY_POLICY} {_HUGE_METHODS}",
     }
 
 

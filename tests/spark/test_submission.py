@@ -124,6 +124,8 @@ def test_speculation_stays_off_and_times_stay_utc(tmp_path, monkeypatch: pytest.
     assert properties["spark.sql.session.timeZone"] == "UTC"
     assert "-Duser.timezone=UTC" in properties["spark.driver.extraJavaOptions"]
     assert "-Duser.timezone=UTC" in properties["spark.executor.extraJavaOptions"]
+    for options in ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions"):
+        assert "retry-policy.class=DefaultRetryPolicy" in properties[options]
     assert "connectionTimeZone=UTC" in (found.dir / "job.json").read_text()
 
 

@@ -1,0 +1,36 @@
+"""What the connector does with a request that a node refuses, as its own session with a real node says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from include.spark.jvm import environment
+from tests.airflow_home import PROJECT
+
+PROGRAM = """
+from pyspark.sql import SparkSession
+
+from include.connections import endpoint
+from include.spark.settings import session_settings
+from include.spark.stores import lake_settings
+
+builder = SparkSession.builder.master("local[1]")
+for name, value in {**session_settings("local[1]"), **lake_settings(endpoint("lake_reader"))}.items():
+    builder = builder.config(name, value)
+spark = builder.getOrCreate()
+jvm = spark._jvm
+connector = jvm.com.datastax.spark.connector.cql.CassandraConnector.apply(spark.sparkContext._jsc.sc().getConf())
+profile = connector.openSession().getContext().getConfig().getDefaultProfile()
+option = jvm.com.datastax.oss.driver.api.core.config.DefaultDriverOption.RETRY_POLICY_CLASS
+print("policy:", profile.getString(option))
+spark.stop()
+"""
+
+
+def test_a_request_that_a_node_refuses_goes_to_the_next_node(schemas: None) -> None:
+    """The connector's own policy repeats it at the same node, which refuses for as long as it is cut off."""
+    variables = {**os.environ, **environment("local[1]"), "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, timeout=300)
+    assert "policy: DefaultRetryPolicy" in done.stdout, done.stderr[-2000:]
