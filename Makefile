@@ -120,6 +120,7 @@ test: setup ## run the test suite in two processes | ARGS="-k merge" (only these
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/python -m local.servers.mysql
 	@$(VENV)/python -m local.servers.bigquery_emulator
+	@$(VENV)/python -m local.servers.redis
 	@$(VENV)/python -m include.spark.warm_start || true
 	@$(VENV)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 

@@ -100,7 +100,7 @@ def test_redis_takes_the_password_of_its_configuration_only(start, tmp_path):
 
     client = pytest.importorskip("redis")
     if not any(map(shutil.which, ("redis-server", "redis-check-rdb"))):
-        pytest.skip(f"Package {redis.PACKAGE} is not installed: `make cluster` installs it.")
+        pytest.skip(f"Package {redis.PACKAGE} is not installed: `make test` installs it.")
     server = redis.Redis(tmp_path / "redis", free_port(), {redis.ACCOUNT: "secret"})
     start(server)
     assert client.Redis.from_url(server.url).set("key", "value")
