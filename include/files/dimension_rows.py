@@ -147,7 +147,7 @@ def _whole(text: str, bits: int) -> int:
     """12, and 12.0 as spreadsheets write it."""
     number = _require(readings.whole_number(text), "is not a whole number")
     if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
-        raise ValueError("is too large")
+        raise ValueError("does not fit in its column")
     return number
 
 
