@@ -28,7 +28,7 @@ MANIFESTS = [
 ]
 ALL = [parameter.values[0] for parameter in MANIFESTS]
 CHART = yaml.safe_load((FOLDER / "values.yaml").read_text())
-STORES = "10.20.0.7"
+STORES, OUTSIDE = "10.20.0.7", "93.184.216.34"
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS)
@@ -109,6 +109,14 @@ def test_secrets_name_every_connection_and_no_value() -> None:
     assert {value for secret in secrets().values() for value in secret.values()} == {""}
 
 
+def test_secrets_list_the_alert_channels_which_are_optional() -> None:
+    channels = re.findall(
+        r'^[A-Z]+ = "(minutemark_\w+)"$', (ROOT / "plugins" / "notifiers.py").read_text(), re.MULTILINE
+    )
+    listed = re.findall(r'^  # (\w+): ""$', (FOLDER / "secrets.yaml").read_text(), re.MULTILINE)
+    assert len(channels) >= 3 and listed == [connections.variable(name) for name in channels]
+
+
 def test_every_secret_that_the_values_name_is_declared() -> None:
     named = {CHART["data"]["metadataSecretName"], *(CHART[key] for key in CHART if key.endswith("SecretName"))}
     named.add(CHART["jwtSecretName"])
@@ -134,6 +142,11 @@ def test_the_driver_keeps_the_settings_of_correctness_and_secrecy(monkeypatch, t
     assert properties["spark.sql.session.timeZone"] == "UTC"
     assert properties["spark.kubernetes.container.image"].endswith(f":{pinned('pyspark')}")
     assert settings.authentication_problem("k8s://https://kubernetes.default.svc") is None
+
+
+def test_the_pods_of_two_drivers_have_different_names(monkeypatch, tmp_path) -> None:
+    """Spark generates a prefix for each application unless one is set."""
+    assert "spark.kubernetes.executor.podNamePrefix" not in spark_properties(monkeypatch, tmp_path)
 
 
 def pinned(package: str) -> str:
@@ -177,16 +190,19 @@ PERMITTED = [
     ("executor", "worker", 7100), ("executor", "worker", 7115), ("executor", "worker", 7200), ("executor", "executor", 7301),
     ("executor", STORES, 9042), ("executor", STORES, 3306), ("triggerer", STORES, 9042), ("triggerer", "api-server", 8080),
     ("scheduler", "redis", 6379), ("scheduler", STORES, 5432), ("scheduler", "api-server", 8080),
-    ("dag-processor", STORES, 5432), ("api-server", STORES, 3306), ("api-server", "worker", 8793),
-    ("api-server", "triggerer", 8794),
+    ("dag-processor", STORES, 5432), ("dag-processor", "api-server", 8080), ("api-server", STORES, 3306),
+    ("api-server", "worker", 8793), ("api-server", "triggerer", 8794),
+    *((source, OUTSIDE, port) for source in ("dag-processor", "worker") for port in (443, 587, 465, 25)),  # alert channels
 ]  # fmt: skip
 REFUSED = [
     ("other", "worker", 7100), ("other", "executor", 7300), ("other", "redis", 6379), ("other", STORES, 3306),
     ("executor", STORES, 9092), ("executor", STORES, 5432), ("executor", "api-server", 8080), ("executor", "172.20.0.1", 443),
-    ("executor", "redis", 6379), ("worker", "93.184.216.34", 80), ("worker", "93.184.216.34", 3306),
+    ("executor", "redis", 6379), ("worker", OUTSIDE, 80), ("worker", OUTSIDE, 3306),
     ("scheduler", STORES, 3306), ("scheduler", STORES, 9042), ("triggerer", STORES, 9092), ("triggerer", STORES, 3306),
     ("triggerer", "redis", 6379), ("api-server", STORES, 9042), ("api-server", "redis", 6379),
-    ("scheduler", "worker", 7100), ("executor", "worker", 7116),
+    ("scheduler", "worker", 7100), ("executor", "worker", 7116), ("dag-processor", STORES, 3306),
+    ("dag-processor", STORES, 9042), ("dag-processor", "redis", 6379), ("dag-processor", OUTSIDE, 80),
+    *((source, OUTSIDE, 587) for source in ("scheduler", "api-server", "triggerer", "executor", "other")),
 ]  # fmt: skip
 
 
