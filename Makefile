@@ -106,8 +106,8 @@ shop-file: setup ## generate a file of shop events with the distributions of the
 	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
 	  $(if $(SEED),--seed="$(SEED)")
 
-faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on three nodes of everything), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
-	@$(VENV)/python -m tests.faults $(NAME) $(if $(CLUSTER),--cluster) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
+faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on three nodes of everything), STRICT=1 (fail if a fault is not tried), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
+	@$(VENV)/python -m tests.faults $(NAME) $(if $(CLUSTER),--cluster) $(if $(STRICT),--strict) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 cluster: setup ## start a throw-away cluster with demo traffic, until Ctrl-C: 3 nodes of Cassandra and Kafka, a warehouse with a replica, Spark, Celery
 	@$(VENV)/python -m local.cluster

@@ -138,7 +138,7 @@ class Stack:
         supervisor.start(*self.late)
         with step("start Airflow"):
             waiting.until(
-                self._require_health,
+                self.require_health,
                 what=f"Airflow on {self.airflow.url}",
                 seconds=600,
                 errors=(OSError, ValueError, _NotYet),
@@ -168,7 +168,8 @@ class Stack:
             supervisor.wait_for_exit(MIGRATION, 600)
         _MIGRATED.write_text(version)
 
-    def _require_health(self) -> None:
+    def require_health(self) -> None:
+        """Raise an error unless every program of Airflow runs, and every component is healthy."""
         sick = [name for name, state in self.airflow.health().items() if state not in ("healthy", None)]
         running = {process["name"] for process in supervisor.processes() if process["statename"] == "RUNNING"}
         sick += [name for name in self.airflow_programs if name not in running]

@@ -16,13 +16,13 @@ def main() -> int:
         isolate(Path(folder))
         os.environ["MINUTEMARK_DEMO"] = "1"
         from include.errors import MinutemarkError
-        from local import start, supervisor
+        from local import signals, start, supervisor
         from local.cluster import installation
         from local.cluster.stack import Cluster
         from local.problems import Problem
         from local.progress import say
 
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        signals.exit_on_signals()
         try:
             installation.install()
             start.run(Cluster)
@@ -34,6 +34,7 @@ def main() -> int:
             print(problem, file=sys.stderr)
             return 2
         finally:
+            signals.ignore_signals()
             supervisor.shut_down()
     return 0
 

@@ -63,7 +63,7 @@ class Cluster(Stack):
         super().start_scheduling()
         with step("start Celery's workers"):
             waiting.until(
-                self._require_workers,
+                self.require_workers,
                 what="Celery's workers",
                 seconds=180,
                 errors=(_NoWorker,),
@@ -83,7 +83,8 @@ class Cluster(Stack):
     def _joining(self) -> list[str]:
         return [node.home.name for node in self.servers.nodes[1:]]
 
-    def _require_workers(self) -> None:
+    def require_workers(self) -> None:
+        """Raise an error unless every Celery worker answers."""
         from celery import Celery
 
         with Celery(broker=self.servers.redis.url) as app:

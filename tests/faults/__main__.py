@@ -1,6 +1,7 @@
 """`python -m tests.faults [names …] [--soak MINUTES] [--seed N] [--list]`: starts a stack of its own, does the damage, prints
-a table. A soak keeps events coming all the time, and goes through the faults in one random order after the other until its
-minutes are over. The stack runs from a copy of the sources, in which the shop holds undeclared fields."""
+a table. With --strict, a fault that this machine does not allow counts as a failure. A soak keeps events coming all the time,
+and goes through the faults in one random order after the other until its minutes are over. The stack runs from a copy of the
+sources, in which the shop holds undeclared fields."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ import argparse
 import contextlib
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -16,9 +16,12 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from local import signals
 from local.isolation import WAREHOUSE, isolate, work_in_copy
 from tests.faults.disk import small_disk
 
+MARIADB = "mariadb"
+PASSED, FAILED, SKIPPED = "✓", "✗", "-"
 STRICT_SHOP = """
 from dataclasses import replace
 
@@ -33,8 +36,12 @@ def main() -> int:
     parser.add_argument("--soak", type=float, default=0, metavar="MINUTES", help="SOAK= for so long, in random orders")
     parser.add_argument("--cluster", action="store_true", help="CLUSTER=1 on a cluster of three nodes")
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
+    parser.add_argument("--strict", action="store_true", help="STRICT=1 fail if a scenario is not tried")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
+    if problem := _problem(args.cluster, os.environ.get(WAREHOUSE, MARIADB)):
+        print(problem, file=sys.stderr)
+        return 2
+    signals.exit_on_signals()  # the stack is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="mm-faults-") as folder:
         _copy_with_strict_shop(Path(folder) / "project")
         state = isolate(Path(folder))
@@ -47,8 +54,18 @@ def main() -> int:
             print("\n".join(scenarios))
             return 0
         chosen = [scenarios[name] for name in args.names or scenarios]
-        with small_disk(state / "data" / os.environ.get(WAREHOUSE, "mariadb")):
+        with small_disk(state / "data" / os.environ.get(WAREHOUSE, MARIADB)):
             return _run(_in_random_orders(chosen, args.soak * 60, args.seed) if args.soak else iter(chosen), args)
+
+
+def _problem(on_cluster: bool, warehouse: str) -> str | None:
+    """Why these options do not go together."""
+    if on_cluster and warehouse != MARIADB:
+        return (
+            f"The warehouse of the cluster is MariaDB with a replica, and {WAREHOUSE} is {warehouse}. "
+            "Leave out WAREHOUSE=, or leave out CLUSTER=1."
+        )
+    return None
 
 
 def _scenarios(on_cluster: bool) -> dict:
@@ -63,7 +80,9 @@ def _stack(on_cluster: bool) -> type:
     if on_cluster:
         from local.cluster import installation
         from local.cluster.stack import Cluster
+        from tests.faults import partition
 
+        partition.remove_rules()  # those of a run that was killed
         installation.install()
         return Cluster
     from local.start import Stack
@@ -109,12 +128,12 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
                     one.do(world)
                 world.visit_shop(20)
                 world.must_be_right()
-                result, mark = "right", "✓"
+                result, mark = "right", PASSED
             except NotHere as why:
-                result, mark = f"not tried: {why}", "-"
+                result, mark = f"not tried: {why}", SKIPPED
             except Exception as error:  # whatever it is, the other scenarios are still to be tried
                 what = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))[-1500:]
-                result, mark = f"BROKEN: {what}", "✗"
+                result, mark = f"BROKEN: {what}", FAILED
             seconds = time.monotonic() - started
             print(f"   {mark} {one.name}  {seconds:.0f} s  {result}", file=sys.stderr, flush=True)
             table.add_row(one.name, one.checks, f"{seconds:.0f}", result)
@@ -125,11 +144,17 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
     Console(width=160 if not sys.stdout.isatty() else None).print(table)
     if report:
         print(report)
-    passed, failed, skipped = (results.count(mark) for mark in "✓✗-")
+    passed, failed, skipped = (results.count(mark) for mark in (PASSED, FAILED, SKIPPED))
     print(
         f"{passed} passed, {failed} failed, {skipped} not tried; {sent:,} events, {minutes:.0f} min, seed {args.seed}"
     )
-    return 1 if failed or (report and not report.clean) else 0
+    return exit_status(results, is_clean=report is None or report.clean, strict=args.strict)
+
+
+def exit_status(marks: list[str], *, is_clean: bool, strict: bool) -> int:
+    """1 if a scenario failed or the last verify found differences; with `strict`, also if a scenario was not tried."""
+    bad = {FAILED, SKIPPED} if strict else {FAILED}
+    return 0 if is_clean and bad.isdisjoint(marks) else 1
 
 
 if __name__ == "__main__":

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
 
 from include.connections import endpoint
+from include.errors import MinutemarkError
 from include.kafka import clients
+from include.lake.presence import Presence
 from include.lake.session import lake
 from local import supervisor
 from local.cluster.servers import group_of
+from local.servers import cassandra
+from local.servers.server import ADMIN
+from tests.e2e import runs
+from tests.faults import partition
 from tests.faults.scenarios import SCENARIOS as OF_ONE_NODE
 from tests.faults.scenarios import must_succeed, scenario
 from tests.faults.world import BACK_WITHIN, DAG, RECRUITMENT, Broken, NotHere, World, kill_with_children
 
 AWAY = 120  # seconds
+NOTICED_WITHIN = 60  # seconds, in which the failure detector notices that a node is away
 # Backups copy the data folder of the only node.
 _ONLY_OF_ONE_NODE = ("the_warehouse_is_restored_from_a_dump", "the_lake_is_restored_from_a_copy")
 SCENARIOS = {name: one for name, one in OF_ONE_NODE.items() if name not in _ONLY_OF_ONE_NODE}
@@ -33,20 +38,23 @@ def a_cassandra_node_away_for_two_minutes(world: World) -> None:
     name = world.rng.choice(world.programs("cassandra"))
     supervisor.stop(name)
     try:
-        _load_for(world, AWAY)
+        rows = _load_for(world, AWAY)
         must_succeed(world, world.trigger())
     finally:
         supervisor.start(name)
     world.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)
+    if not _problem_of_partition(world, name):
+        _must_have_alone(world, name, rows)
 
 
 @scenario("it takes requests and reaches no other node; after that the others give it their hints", SCENARIOS)
 def a_cassandra_node_partitioned_for_two_minutes(world: World) -> None:
     name = world.rng.choice(world.programs("cassandra"))
     with _partitioned(world, name):
-        _load_for(world, AWAY)
+        rows = _load_for(world, AWAY)
         must_succeed(world, world.trigger())
     world.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)
+    _must_have_alone(world, name, rows)
 
 
 @scenario("its partitions get another leader, and nothing that was acknowledged is lost", SCENARIOS)
@@ -66,15 +74,18 @@ def the_replica_behind_by_two_minutes(world: World) -> None:
     replica = world.stack.servers.replica
     with contextlib.closing(replica.administrator()) as conn:
         conn.cursor().execute("STOP SLAVE SQL_THREAD")
-        before = _published(REPLICA_ACCOUNT)
-        _load_for(world, AWAY)
-        must_succeed(world, world.trigger())
-        world.until(lambda: _published(PRIMARY_ACCOUNT) > before, "a merge on the primary")
-        if _published(REPLICA_ACCOUNT) != before:
-            raise Broken("the replica applied changes, and was not behind")
-        conn.cursor().execute("START SLAVE SQL_THREAD")
-    world.must_be_right()
-    world.until(lambda: _published(REPLICA_ACCOUNT) == _published(PRIMARY_ACCOUNT), "the replica to catch up")
+        try:
+            before = _published(REPLICA_ACCOUNT)
+            _load_for(world, AWAY)
+            must_succeed(world, world.trigger())
+            world.until(lambda: _published(PRIMARY_ACCOUNT) > before, "a merge on the primary")
+            world.must_be_right()
+            if _published(REPLICA_ACCOUNT) != before:
+                raise Broken("the replica applied changes, and was not behind")
+        finally:
+            conn.cursor().execute("START SLAVE SQL_THREAD")
+    newest = _published(PRIMARY_ACCOUNT)
+    world.until(lambda: _published(REPLICA_ACCOUNT) >= newest, "the replica to catch up", BACK_WITHIN)
 
 
 # Spark's and Airflow's workers
@@ -83,20 +94,24 @@ def the_replica_behind_by_two_minutes(world: World) -> None:
 @scenario("the attempt continues on the other one, or fails alone", SCENARIOS)
 def a_spark_worker_killed_in_the_middle_of_a_job(world: World) -> None:
     world.send(world.events(200))
-    with world.locked("LOCK TABLES recruitment.events_staged WRITE"):
+    with world.locked(STAGING_REFUSES_ROWS):
         run = world.trigger()
-        world.session_of_etl("recruitment.events_staged")
-        world.kill("spark-worker")
+        executor = world.session_of_etl(INSERT_OF_EXECUTOR)
+        kill_with_children(_program_above(executor.pid, "spark-worker"))
     must_succeed(world, run)
 
 
 @scenario("the next attempt starts another application when it is back", SCENARIOS)
 def the_spark_master_killed_in_the_middle_of_a_job(world: World) -> None:
     world.send(world.events(200))
-    with world.locked("LOCK TABLES recruitment.events_staged WRITE"):
+    with world.locked(STAGING_REFUSES_ROWS):
         run = world.trigger()
-        world.session_of_etl("recruitment.events_staged")
-        world.kill("spark-master")
+        world.session_of_etl(INSERT_OF_EXECUTOR)
+        world.kill("spark-master").wait(10)
+        # The new master does not know the application: each worker that registers there ends its executors.
+        world.until(
+            lambda: every_spark_worker_is_registered(world), "Spark's workers at the new master", BACK_WITHIN, every=0.5
+        )
     must_succeed(world, run)
 
 
@@ -137,8 +152,9 @@ def a_celery_worker_killed_in_the_sensor(world: World) -> None:
 def a_celery_worker_killed_while_it_follows_a_topic(world: World) -> None:
     with world.followed_topic():
         world.send(world.events(300), by_topic=True)
-        follower = world.follower()
-        kill_with_children(_worker_above(follower.pid))
+        world.follower()
+        worker = world.until(lambda: _program_above(world.follower().pid, WORKER), "the worker of a follower", 90)
+        kill_with_children(worker)
         world.send(world.events(300), by_topic=True)
 
 
@@ -154,18 +170,24 @@ def _worker_killed(world: World, task: str, lock: str) -> None:
 
 def _kill_worker_of(world: World, task: str) -> str:
     """Kill the worker of the run that has come to this task, a scheduled one or ours; returns the run's id."""
-    run, pid = world.until(lambda: world.airflow.running_task(DAG, task), f"{task} to run", 90, every=0.1)
-    kill_with_children(_worker_above(pid))
+
+    def find() -> tuple[str, psutil.Process] | None:
+        running = world.airflow.running_task(DAG, task)
+        # A task that has just ended has no process: `until` repeats the search after its error.
+        return running and (running[0], _program_above(running[1], WORKER))
+
+    run, worker = world.until(find, f"{task} to run", 90, every=0.1)
+    kill_with_children(worker)
     return run
 
 
-def _worker_above(pid: int) -> psutil.Process:
-    """The Celery worker that a process belongs to."""
-    workers = {process["pid"] for process in supervisor.processes() if supervisor.kind_of(process["name"]) == WORKER}
+def _program_above(pid: int, kind: str) -> psutil.Process:
+    """The program of that kind that a process belongs to. Raises psutil.NoSuchProcess or Broken."""
+    programs = {process["pid"] for process in supervisor.processes() if supervisor.kind_of(process["name"]) == kind}
     for process in psutil.Process(pid).parents():
-        if process.pid in workers:
+        if process.pid in programs:
             return process
-    raise Broken(f"process {pid} belongs to none of the workers {workers}")
+    raise Broken(f"process {pid} belongs to none of the {kind} processes {programs}")
 
 
 # Everything
@@ -183,9 +205,8 @@ def a_rolling_restart_under_load(world: World) -> None:
             server = world.stack.programs.get(name)
             if server:
                 server.wait_until_ready(seconds=BACK_WITHIN)
-            world.until(every_node_answers, f"every node after the restart of {name}", BACK_WITHIN, every=1)
-            world.until(every_replica_is_in_sync, f"every replica after the restart of {name}", BACK_WITHIN, every=1)
-            world.until(lambda: world.airflow.health() and True, f"Airflow after the restart of {name}", 120)
+            for what, is_ready in _parts(world).items():
+                world.until(is_ready, f"{what} after the restart of {name}", BACK_WITHIN, every=1)
         world.send(world.events(100), by_topic=True)
 
 
@@ -193,14 +214,32 @@ def a_rolling_restart_under_load(world: World) -> None:
 
 WORKER = "celery-worker"
 REPLICA_ACCOUNT, PRIMARY_ACCOUNT = "warehouse_bi", "warehouse_etl"
+# Readable: the driver looks at the table before executors write to it, and would be the one that waits.
+STAGING_REFUSES_ROWS = "LOCK TABLES recruitment.events_staged READ"
+INSERT_OF_EXECUTOR = "INSERT INTO recruitment.events_staged"
 
 
-def _load_for(world: World, seconds: float, *, by_topic: bool = False) -> None:
-    """Some events every few seconds, all of which are accepted."""
+def _load_for(world: World, seconds: float, *, by_topic: bool = False) -> list[dict[str, str | None]]:
+    """Send some events every few seconds, all of which are accepted; returns them."""
+    sent = []
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        world.send(world.events(30), by_topic=by_topic)
+        rows = world.events(30)
+        world.send(rows, by_topic=by_topic)
+        sent += rows
         time.sleep(5)
+    return sent
+
+
+def _parts(world: World) -> dict[str, Callable[[], bool]]:
+    """What has to be ready before the next program is stopped. Each returns True, or returns False or raises an error."""
+    return {
+        "every node": every_node_answers,
+        "every replica": every_replica_is_in_sync,
+        "Spark's workers": lambda: every_spark_worker_is_registered(world),
+        "Airflow": lambda: world.stack.require_health() is None,
+        "Celery's workers": lambda: world.stack.require_workers() is None,
+    }
 
 
 def every_node_answers() -> bool:
@@ -224,6 +263,12 @@ def every_replica_is_in_sync() -> bool:
     )
 
 
+def every_spark_worker_is_registered(world: World) -> bool:
+    """Whether the master has all workers."""
+    servers = world.stack.servers
+    return len(servers.master.workers()) >= len(servers.workers)
+
+
 def _published(account: str) -> int:
     """The newest merged batch, as that account's server has it."""
     import MySQLdb
@@ -237,19 +282,57 @@ def _published(account: str) -> int:
         return int(cursor.fetchone()[0])
 
 
+def _problem_of_partition(world: World, name: str) -> str | None:
+    """Why this machine cannot cut that node off."""
+    return partition.problem() if group_of(world.stack.programs[name]) else "it takes root"
+
+
 @contextlib.contextmanager
 def _partitioned(world: World, name: str) -> Iterator[None]:
-    """The node exchanges nothing with the others, by rules for the port between nodes; clients still reach it."""
+    """The node exchanges nothing with the others, by rules for the port between nodes; clients still reach it.
+
+    Raises Broken if a read of all replicas still succeeds when the nodes must have noticed.
+    """
+    if why := _problem_of_partition(world, name):
+        raise NotHere(why)
     server = world.stack.programs[name]
-    group = group_of(server)
-    if not shutil.which("iptables") or group is None:
-        raise NotHere("it takes root and iptables")
-    port = ("-p", "tcp", "--dport", str(server.storage_port), "-j", "DROP")
-    rules = [("INPUT", "-d", server.host, *port), ("OUTPUT", "-m", "owner", "--gid-owner", str(group), *port)]
+    rules = partition.rules(server.host, server.storage_port, group_of(server))
+    world.until(every_node_answers, "every node before the partition", BACK_WITHIN, every=1)
     with contextlib.ExitStack() as undo:
-        for chain, *rule in rules:
-            done = subprocess.run(["iptables", "-I", chain, *rule], capture_output=True, text=True)
-            if done.returncode:
-                raise NotHere(f"iptables refuses a rule: {done.stderr.strip()}")
-            undo.callback(subprocess.run, ["iptables", "-D", chain, *rule], check=True)
+        try:
+            undo.enter_context(partition.applied(rules))
+        except partition.Refused as error:
+            raise NotHere(str(error)) from None
+        world.until(_a_node_is_missed, f"the partition of {name} to be noticed", NOTICED_WITHIN, every=1)
         yield
+
+
+def _a_node_is_missed() -> bool:
+    """Whether a read of all replicas fails."""
+    try:
+        return not every_node_answers()
+    except MinutemarkError:
+        return True
+
+
+def _must_have_alone(world: World, name: str, rows: Sequence[Mapping[str, str | None]]) -> None:
+    """The node has these rows itself, by the hints that the others kept for it. Raises Broken.
+
+    A coordinator may read from any replica. So the node is cut off again: what it answers is then its own.
+    """
+    node, events = world.stack.programs[name], runs.as_events(rows)
+    others = [server for server in world.stack.servers.nodes if server is not node]
+
+    def has_all() -> bool:
+        if any(file for other in others for file in (other.home / "hints").glob("*.hints")):
+            return False  # not delivered yet
+        cluster, session = cassandra.connect(node.port, ADMIN, node.passwords[ADMIN], node.host)  # which reads at ONE
+        try:
+            with _partitioned(world, name):
+                lookup = Presence(session, RECRUITMENT)
+                return not world.until(lambda: (lookup.absent(events),), f"an answer of {name}", every=1)[0]
+        finally:
+            cluster.shutdown()
+
+    world.until(has_all, f"{name} to have the rows that it missed", BACK_WITHIN, every=5)
+    world.until(every_node_answers, f"{name} to be back", BACK_WITHIN, every=1)

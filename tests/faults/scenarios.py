@@ -44,12 +44,13 @@ def scenario(checks: str = "", of: dict[str, Scenario] = SCENARIOS) -> Callable:
 
 @scenario()
 def driver_killed_while_it_starts(world: World) -> None:
-    for driver in supervisor.spark_drivers():
-        driver.kill()
+    for driver in world.kill_drivers():
         driver.wait(10)
     world.send(world.events(200))
     run = world.trigger()
-    world.driver().kill()
+    killed, driver = world.driver_of_transform()
+    driver.kill()
+    must_succeed(world, killed)
     must_succeed(world, run)
 
 
@@ -68,8 +69,7 @@ def driver_killed_after_the_counts(world: World) -> None:
     world.send(world.events(200))
     run = world.trigger()
     world.until(lambda: runs.count("etl.staged_counts"), "counts in staging", every=0.002)
-    for driver in supervisor.spark_drivers():
-        driver.kill()
+    world.kill_drivers()
     must_succeed(world, run)
 
 
@@ -78,7 +78,8 @@ def _killed_at(world: World, table: str) -> None:
     with world.locked(f"LOCK TABLES {table} WRITE"):
         run = world.trigger()
         world.session_of_etl(table)
-        world.driver().kill()
+        if not world.kill_drivers():
+            raise Broken("there was not a Spark driver to kill")
     must_succeed(world, run)
 
 

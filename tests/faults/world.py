@@ -35,7 +35,7 @@ from include.pipelines import Pipeline
 from include.spark import warm_start
 from include.verify.verify import run_verify
 from include.warehouse.session import warehouse
-from local import layout, start, supervisor
+from local import layout, signals, start, supervisor
 from local.airflow_api import Airflow
 from tests.e2e import comparison, runs, shop_comparison
 
@@ -336,13 +336,37 @@ class World:
         )
         return psutil.Process(info["pid"])
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str) -> psutil.Process:
         """-9 to a program, or to one of that kind, and to its children; the supervisor starts it again."""
-        kill_with_children(self.program(name))
+        process = self.program(name)
+        kill_with_children(process)
+        return process
 
-    def driver(self) -> psutil.Process:
-        """The JVM of the Spark driver, as soon as there is one."""
-        return self.until(lambda: next(iter(supervisor.spark_drivers()), None), "a Spark driver", every=0.05)
+    def driver_of_transform(self) -> tuple[str, psutil.Process]:
+        """A run whose transform is active, and the JVM of its Spark driver, as soon as there is one.
+
+        Each worker of a cluster has a driver; that of a task is in the folder for temporary files of its worker.
+        """
+
+        def find() -> tuple[str, psutil.Process] | None:
+            task = self.airflow.running_task(DAG, "transform_delta")
+            if task is None:
+                return None
+            run_id, pid = task
+            folder = psutil.Process(pid).environ().get("TMPDIR", "/")
+            drivers = (one for one in supervisor.spark_drivers() if _works_below(one, folder))
+            return next(((run_id, driver) for driver in drivers), None)
+
+        return self.until(find, "a transform with a Spark driver", 90, every=0.1)
+
+    @staticmethod
+    def kill_drivers() -> list[psutil.Process]:
+        """-9 to every Spark driver: of several, only one has the job. Returns those that it found."""
+        drivers = supervisor.spark_drivers()
+        for driver in drivers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                driver.kill()
+        return drivers
 
     def follower(self) -> psutil.Process:
         """The task that follows the topic, as soon as there is one: the watch asks the broker too, but not the lake."""
@@ -379,9 +403,8 @@ class World:
         )
 
         def kill() -> None:
-            for driver in supervisor.spark_drivers() if runs.count(open_with_it) else ():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    driver.kill()
+            if runs.count(open_with_it):
+                self.kill_drivers()
 
         with meanwhile(0.2, kill):
             yield
@@ -524,6 +547,11 @@ def kill_with_children(parent: psutil.Process) -> None:
             process.kill()
 
 
+def _works_below(driver: psutil.Process, folder: str) -> bool:
+    """Whether the driver keeps its files below that folder."""
+    return Path(driver.environ().get("SPARK_LOCAL_DIRS", "/")).is_relative_to(folder)
+
+
 def resume(process: psutil.Process) -> None:
     """Let it continue, unless it is gone."""
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -553,4 +581,5 @@ def running(seed: int, make_stack: Callable[[], start.Stack] = start.Stack) -> I
             stack.airflow.pause(f"{pipeline}_ingest")
         yield World(stack, seed)
     finally:
+        signals.ignore_signals()  # the command is at its end
         supervisor.shut_down()

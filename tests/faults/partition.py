@@ -1,0 +1,66 @@
+"""A network partition of one node, by rules of the packet filter; all of them have a mark, so that none is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+
+MARK = "minutemark-faults"
+_COMMAND = ("iptables", "-w")  # waits while another program changes rules
+
+
+class Refused(Exception):
+    """The packet filter is not there, or refuses a rule; the message says why."""
+
+
+def problem() -> str | None:
+    """Why this machine allows no rules."""
+    if os.geteuid() != 0 or not shutil.which(_COMMAND[0]):
+        return "it takes root and iptables"
+    return None
+
+
+def rules(host: str, port: int, group: int) -> list[list[str]]:
+    """What the node exchanges with others: packets to its port, and those that processes of its group send to theirs."""
+    to_port = ["-p", "tcp", "--dport", str(port), "-m", "comment", "--comment", MARK, "-j", "DROP"]
+    return [
+        ["INPUT", "-d", host, *to_port],
+        ["OUTPUT", "-m", "owner", "--gid-owner", str(group), *to_port],
+    ]
+
+
+@contextlib.contextmanager
+def applied(chosen: Sequence[Sequence[str]]) -> Iterator[None]:
+    """These rules are in force meanwhile. Raises Refused if one is not accepted."""
+    try:
+        for rule in chosen:
+            done = _iptables("-I", *rule)
+            if done.returncode:
+                raise Refused(f"iptables refuses a rule: {done.stderr.strip()}")
+        yield
+    finally:
+        remove_rules()
+
+
+def remove_rules() -> None:
+    """Remove all marked rules. Raises Refused if one is left."""
+    if problem():
+        return
+    for rule in marked(_iptables("-S").stdout):
+        _iptables("-D", *rule)
+    if left := marked(_iptables("-S").stdout):
+        raise Refused(f"iptables keeps these rules: {left}. Remove them by hand.")
+
+
+def marked(listing: str) -> list[list[str]]:
+    """The rules with our mark in what `iptables -S` prints, as `iptables -D` takes them."""
+    appended = [shlex.split(line)[1:] for line in listing.splitlines() if line.startswith("-A ")]
+    return [rule for rule in appended if MARK in rule]
+
+
+def _iptables(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*_COMMAND, *arguments], capture_output=True, text=True, check=False)

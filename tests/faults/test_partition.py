@@ -1,0 +1,75 @@
+"""Rules of the packet filter are marked, and none is left behind; iptables is played."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+
+from tests.faults import partition
+
+OTHERS = ["-P INPUT ACCEPT", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT"]
+RULES = partition.rules("127.0.0.2", 7000, 30_001)
+
+
+class Filter:
+    """Keeps rules as iptables does; refuses the rules from that one on."""
+
+    def __init__(self, refused_from: int = 99) -> None:
+        self.lines = list(OTHERS)
+        self.calls: list[list[str]] = []
+        self._refused_from = refused_from
+
+    def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        self.calls.append(command)
+        action, rule = command[2], command[3:]
+        if action == "-I":
+            if len(self.lines) - len(OTHERS) >= self._refused_from:
+                return subprocess.CompletedProcess(command, 4, "", "Permission denied")
+            self.lines.append(shlex.join(["-A", *rule]))
+        elif action == "-D":
+            self.lines.remove(shlex.join(["-A", *rule]))
+        return subprocess.CompletedProcess(command, 0, "\n".join(self.lines), "")
+
+
+@pytest.fixture
+def played(monkeypatch):
+    def play(**options: int) -> Filter:
+        one = Filter(**options)
+        monkeypatch.setattr(partition.subprocess, "run", one.run)
+        monkeypatch.setattr(partition, "problem", lambda: None)
+        return one
+
+    return play
+
+
+def test_the_rules_are_in_force_meanwhile_and_every_call_waits_for_the_lock(played) -> None:
+    packet_filter = played()
+    with partition.applied(RULES):
+        assert [shlex.split(line)[1:] for line in packet_filter.lines[len(OTHERS) :]] == RULES
+    assert packet_filter.lines == OTHERS
+    assert all(call[:2] == ["iptables", "-w"] for call in packet_filter.calls)
+
+
+def test_a_refused_rule_leaves_none_of_the_others(played) -> None:
+    packet_filter = played(refused_from=1)
+    with pytest.raises(partition.Refused, match="Permission denied"), partition.applied(RULES):
+        pytest.fail("It must not come so far.")
+    assert packet_filter.lines == OTHERS
+
+
+def test_the_rules_of_a_killed_run_are_removed_and_those_of_others_stay(played) -> None:
+    packet_filter = played()
+    packet_filter.lines += [shlex.join(["-A", *rule]) for rule in RULES]
+    partition.remove_rules()
+    assert packet_filter.lines == OTHERS
+
+
+def test_a_rule_that_cannot_be_removed_is_reported(played, monkeypatch) -> None:
+    packet_filter = played()
+    packet_filter.lines += [shlex.join(["-A", *RULES[0]])]
+    keep = subprocess.CompletedProcess([], 0, packet_filter.lines[-1], "")
+    monkeypatch.setattr(partition.subprocess, "run", lambda *_, **__: keep)
+    with pytest.raises(partition.Refused, match="Remove them by hand"):
+        partition.remove_rules()
