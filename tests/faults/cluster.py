@@ -33,7 +33,7 @@ SCENARIOS = {name: one for name, one in OF_ONE_NODE.items() if name not in _ONLY
 # Nodes of the stores
 
 
-@scenario("reads and writes of a quorum continue without it; the others keep hints for it", SCENARIOS)
+@scenario("reads and writes of a quorum continue without it; when it is back, it has what it missed", SCENARIOS)
 def a_cassandra_node_away_for_two_minutes(world: World) -> None:
     name = world.rng.choice(world.programs("cassandra"))
     supervisor.stop(name)
@@ -47,7 +47,7 @@ def a_cassandra_node_away_for_two_minutes(world: World) -> None:
         _must_have_alone(world, name, rows)
 
 
-@scenario("it takes requests and reaches no other node; after that the others give it their hints", SCENARIOS)
+@scenario("it takes requests and reaches no other node; after that it has what it missed", SCENARIOS)
 def a_cassandra_node_partitioned_for_two_minutes(world: World) -> None:
     name = world.rng.choice(world.programs("cassandra"))
     with _partitioned(world, name):
@@ -57,7 +57,7 @@ def a_cassandra_node_partitioned_for_two_minutes(world: World) -> None:
     _must_have_alone(world, name, rows)
 
 
-@scenario("its partitions get another leader, and nothing that was acknowledged is lost", SCENARIOS)
+@scenario("nothing that was acknowledged is lost, and every replica is in sync afterwards", SCENARIOS)
 def a_broker_away_for_two_minutes(world: World) -> None:
     name = world.rng.choice(world.programs("kafka"))
     with world.followed_topic():
@@ -69,7 +69,7 @@ def a_broker_away_for_two_minutes(world: World) -> None:
         world.until(every_replica_is_in_sync, f"the replicas of {name}", BACK_WITHIN, every=1)
 
 
-@scenario("the boards' account reads old facts, the rest goes by the primary; it catches up", SCENARIOS)
+@scenario("the boards' account reads old facts, the rest is right by the primary; it catches up", SCENARIOS)
 def the_replica_behind_by_two_minutes(world: World) -> None:
     replica = world.stack.servers.replica
     with contextlib.closing(replica.administrator()) as conn:
@@ -91,7 +91,7 @@ def the_replica_behind_by_two_minutes(world: World) -> None:
 # Spark's and Airflow's workers
 
 
-@scenario("the attempt continues on the other one, or fails alone", SCENARIOS)
+@scenario("the one whose executor writes the rows; the run succeeds", SCENARIOS)
 def a_spark_worker_killed_in_the_middle_of_a_job(world: World) -> None:
     world.send(world.events(200))
     with world.locked(STAGING_REFUSES_ROWS):
@@ -101,7 +101,7 @@ def a_spark_worker_killed_in_the_middle_of_a_job(world: World) -> None:
     must_succeed(world, run)
 
 
-@scenario("the next attempt starts another application when it is back", SCENARIOS)
+@scenario("both workers register at the new one; the run succeeds", SCENARIOS)
 def the_spark_master_killed_in_the_middle_of_a_job(world: World) -> None:
     world.send(world.events(200))
     with world.locked(STAGING_REFUSES_ROWS):
@@ -115,22 +115,22 @@ def the_spark_master_killed_in_the_middle_of_a_job(world: World) -> None:
     must_succeed(world, run)
 
 
-@scenario("the scheduler notices that its heartbeats end", SCENARIOS)
+@scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_transform(world: World) -> None:
     _worker_killed(world, "transform_delta", "LOCK TABLES recruitment.events_staged WRITE")
 
 
-@scenario("the scheduler notices that its heartbeats end", SCENARIOS)
+@scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_gate_before_the_merge(world: World) -> None:
     _worker_killed(world, "check_staging", "LOCK TABLES etl.check_results WRITE")
 
 
-@scenario("the scheduler notices that its heartbeats end", SCENARIOS)
+@scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_merge(world: World) -> None:
     _worker_killed(world, "merge_into_warehouse", "SELECT * FROM etl.pipelines FOR UPDATE")
 
 
-@scenario("the scheduler notices that its heartbeats end", SCENARIOS)
+@scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_gate_after_the_merge(world: World) -> None:
     world.send(world.events(200))
     with contextlib.ExitStack() as later:
@@ -143,7 +143,7 @@ def a_celery_worker_killed_in_the_gate_after_the_merge(world: World) -> None:
     must_succeed(world, run)
 
 
-@scenario("the scheduler notices that its heartbeats end", SCENARIOS)
+@scenario("the run of the killed task succeeds", SCENARIOS)
 def a_celery_worker_killed_in_the_sensor(world: World) -> None:
     _worker_killed(world, "wait_for_changes", "LOCK TABLES etl.minute_ledger WRITE")
 

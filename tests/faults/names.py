@@ -6,9 +6,9 @@ import ast
 from pathlib import Path
 
 
-def names_of_scenarios() -> list[str]:
-    """In the order in which they run."""
-    tree = ast.parse((Path(__file__).parent / "scenarios.py").read_text(encoding="utf-8"))
+def names_of_scenarios(module: str = "scenarios") -> list[str]:
+    """Those of the module `scenarios`, or `cluster`, in the order in which they run."""
+    tree = ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and _is_scenario(node)]
 
 
