@@ -6,8 +6,11 @@ its driver ends, without new executors: a job would wait for them in vain.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ _ANY_NUMBER = 2**31 - 1  # of executors: what a standalone application has from 
 # What Spark reports when a job fails with an executor, and not with its rows: that of a task that ran there, that of rows
 # that only the executor had, and that of a stage that needed what it had written.
 _LOST = ("ExecutorLostFailure", "Checkpoint block rdd_", "FetchFailed(")
+_CHECK_SECONDS = 10  # between two checks while a job runs
+_REFUSALS = 2  # in a row: a master that is starting may give one
 
 log = logging.getLogger("minutemark")
 
@@ -39,6 +44,38 @@ def has_application(spark: SparkSession) -> bool:
     if not knows:
         log.info("the master does not know application %s%s", context.applicationId, reason)
     return knows
+
+
+@contextlib.contextmanager
+def watched(spark: SparkSession, seconds: float = _CHECK_SECONDS) -> Iterator[None]:
+    """While a job runs: cancel its work if the master no longer knows the application, whose executors never come.
+
+    Only an explicit answer counts. A master that does not answer may come back and know it.
+    """
+    if not spark.sparkContext.master.startswith(STANDALONE):
+        yield
+        return
+    is_over = threading.Event()
+    threading.Thread(target=_cancel_without_application, args=(spark, is_over, seconds), daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def _cancel_without_application(spark: SparkSession, is_over: threading.Event, seconds: float) -> None:
+    refusals = 0
+    while not is_over.wait(seconds):
+        try:
+            refusals = 0 if _requested_executors(spark) else refusals + 1
+        except Exception:  # no answer, or the context has stopped, which fails the job itself
+            refusals = 0
+        if refusals < _REFUSALS or is_over.is_set():
+            continue
+        if refusals == _REFUSALS:
+            log.info("the master no longer knows application %s", spark.sparkContext.applicationId)
+        with contextlib.suppress(Exception):
+            spark.sparkContext.cancelAllJobs()  # again at each check: the job may start another one of Spark's
 
 
 def _requested_executors(spark: SparkSession) -> bool:

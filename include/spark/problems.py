@@ -29,6 +29,7 @@ _EXECUTOR_LOST = (
     "An executor was lost while the job ran, and the rows that it had read. The next attempt reads them again. If it "
     "happens often, check the memory of executors (spark.executor.memory) and the log of the worker that started them."
 )
+_APPLICATION_UNKNOWN = "The Spark master no longer knows the application, which gets no executors. The next attempt starts a new application."
 _NO_MEMORY = (
     "The driver does not have enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
     "or limit the rows of a batch (max_rows of the pipeline)."
@@ -47,6 +48,7 @@ _KNOWN = (
     ("Checkpoint block rdd_", _EXECUTOR_LOST),
     ("ExecutorLostFailure", _EXECUTOR_LOST),
     ("FetchFailed(", _EXECUTOR_LOST),
+    ("cancelled as part of cancellation of all jobs", _APPLICATION_UNKNOWN),
     ("AuthenticationException", _LAKE_REFUSES),
     ("Authentication error", _LAKE_REFUSES),
     ("UnauthorizedException", _LAKE_FORBIDS),

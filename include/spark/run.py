@@ -235,7 +235,8 @@ def attempt(spark: SparkSession, job: Job) -> int:
         # As settings of the session: a driver serves its properties to others.
         for name, value in {**job.session, **job.lake}.items():
             spark.conf.set(name, value)
-        run(spark, job)
+        with cluster.watched(spark):
+            run(spark, job)
     except Exception as error:
         where = _where(job)
         remedy = error if isinstance(error, (JobFailed, pipelines.UnknownPipeline)) else explained(error, **where)

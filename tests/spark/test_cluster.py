@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -259,6 +260,28 @@ def test_a_master_that_was_restarted_gets_a_new_application_at_the_next_attempt(
     assert after.returncode == 0, after.stdout
     assert application_of(cluster) != application
     assert query(STAGED.format(111)) == RIGHT
+
+
+def test_a_job_of_an_application_that_the_master_no_longer_knows_fails_soon(cluster, submit, query, locked) -> None:
+    """It would wait for executors until the task's timeout."""
+    assert submit(117, minutes=(NEXT,)).returncode == 0
+
+    def restart() -> None:
+        cluster.kill(cluster.master)
+        cluster.start(cluster.master)
+        until(lambda: len(cluster.master.workers()) == 2, "two workers of the new master")
+        for pid in cluster.executors():
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not cluster.executors(), "the end of its executors")
+        locked()
+
+    started = time.monotonic()
+    failed = submit(118, say=after_reading(restart))
+    assert failed.returncode == 1 and "no longer knows the application" in failed.stdout, failed.stdout
+    assert time.monotonic() - started < 120
+    after = submit(119)
+    assert after.returncode == 0, after.stdout
+    assert query(STAGED.format(119)) == RIGHT
 
 
 def test_the_application_ends_when_the_task_of_its_job_is_gone(cluster: Cluster, submit, query, locked) -> None:
