@@ -10,6 +10,7 @@ from include.spark.installation import spark_defaults, spark_jars
 from include.spark.jvm import is_local, runtime
 
 _AUTHENTICATE, _SECRET = "spark.authenticate", "spark.authenticate.secret"
+_DYNAMIC = "spark.dynamicAllocation.enabled"
 _CONCATENATED = ("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions")
 _CLASS_PATHS = ("spark.driver.extraClassPath",)
 
@@ -24,7 +25,10 @@ def driver_properties(
 ) -> dict[str, str]:
     """All properties of a driver. `conf` (extra of spark_default) and spark-defaults.conf win over defaults."""
     flags = runtime(jars, short_lived=short_lived)
-    return _merged(_tuning(master), _secrecy(master), _chosen(conf), _correctness(master), flags, others)
+    chosen = _chosen(conf)
+    return _merged(
+        _tuning(master), _sharing(master, chosen), _secrecy(master), chosen, _correctness(master), flags, others
+    )
 
 
 def job_settings(conf: Mapping[str, object] | None, *, small: bool) -> dict[str, str]:
@@ -86,6 +90,17 @@ def _tuning(master: str) -> dict[str, str]:
             "spark.network.timeout": "7200s",
         }
     return tuning
+
+
+def _sharing(master: str, chosen: Mapping[str, str]) -> dict[str, str]:
+    """What lets several applications share a standalone cluster, unless the user has chosen how they do.
+
+    By default an application takes all cores and keeps them until it ends: a driver on another Airflow worker would wait
+    for them. Executors of one core fit into any worker of the cluster.
+    """
+    if not master.startswith(STANDALONE) or {"spark.cores.max", _DYNAMIC} & chosen.keys():
+        return {}
+    return {_DYNAMIC: "true", "spark.executor.cores": "1"}
 
 
 def _own_address(master: str) -> str | None:

@@ -112,6 +112,7 @@ def submit(cluster: Cluster, written: None) -> Callable[..., subprocess.Complete
     own = {
         "spark.authenticate.secret": SECRET,
         "spark.executor.memory": "512m",
+        "spark.dynamicAllocation.enabled": "false",
         "spark.executor.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         "spark.ui.enabled": "true",
         "spark.ui.port": str(cluster.ui_port),

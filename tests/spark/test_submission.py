@@ -250,6 +250,24 @@ def test_executors_find_the_driver_at_the_address_that_leads_to_the_master(monke
     assert "spark.driver.host" not in prepared("spark://127.0.0.1:7077", conf=STANDALONE)[1]
 
 
+def test_applications_share_a_standalone_cluster_unless_the_user_has_chosen_how(tmp_path, monkeypatch) -> None:
+    """⚑ Otherwise the first application keeps all cores, and that of another Airflow worker waits for them."""
+
+    def allocation(master: str = "spark://host:7077", **conf: object) -> tuple[str | None, str | None]:
+        properties = prepared(master, conf={**STANDALONE, **conf})[1]
+        return properties.get("spark.dynamicAllocation.enabled"), properties.get("spark.executor.cores")
+
+    assert allocation() == ("true", "1")
+    assert allocation(**{"spark.executor.cores": 2}) == ("true", "2")
+    assert allocation(**{"spark.cores.max": 4}) == (None, None)
+    assert allocation(**{"spark.dynamicAllocation.enabled": False}) == ("False", None)
+    for master in ("local[*]", "yarn", "k8s://https://k8s.example"):
+        assert allocation(master) == (None, None)
+    (tmp_path / "spark-defaults.conf").write_text("spark.cores.max 4\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    assert allocation() == (None, None)
+
+
 def test_tls_follows_the_connection() -> None:
     extra = {"ssl_mode": "verify_ca", "jdbc": {"trustCertificateKeyStoreUrl": "file:/trust.p12"}}
     found, _ = prepared(warehouse=Endpoint("warehouse_etl", "mysql", "w.example", 3306, "etl", "x", extra=extra))
