@@ -1,4 +1,4 @@
-"""The application of a driver that stays on a cluster: whether it can still get executors, and what its loss looks like.
+"""The application of a driver that stays on a cluster: whether it can still get executors, and how they reach it.
 
 A standalone master that was restarted does not know the applications of before. Spark keeps such an application until
 its driver ends, without new executors: a job would wait for them in vain.
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 STANDALONE = "spark://"
 _ANY_NUMBER = 2**31 - 1  # of executors: what a standalone application has from its start
-# What Spark reports when a job fails with an executor, and not with its rows: that of a task that ran there, that of rows
-# that only the executor had, and that of a stage that needed what it had written.
-_LOST = ("ExecutorLostFailure", "Checkpoint block rdd_", "FetchFailed(")
 _CHECK_SECONDS = 10  # between two checks while a job runs
 _REFUSALS = 2  # in a row: a master that is starting may give one
 
@@ -85,12 +82,6 @@ def _requested_executors(spark: SparkSession) -> bool:
         return context.requestExecutors(0)  # in addition to those that Spark itself has requested
     hosts = spark._jvm.PythonUtils.toScalaMap({})
     return context.requestTotalExecutors(_ANY_NUMBER, 0, hosts)
-
-
-def is_loss(error: BaseException) -> bool:
-    """Whether a job failed because an executor was lost: the application itself can run the next one."""
-    text = str(error)
-    return any(sign in text for sign in _LOST)
 
 
 def address_towards(master: str) -> str | None:

@@ -19,12 +19,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from include.spark.problems import EXECUTOR_LOST, FAILED, summary_of
+from include.spark.problems import EXECUTOR_LOST, FAILED, LAKE_FAILED, summary_of
 from include.spark.warm_driver import OUTPUT, PID, SOCKET, STARTING
 
 IDLE_SECONDS = 300  # five runs of a minute DAG
 OLDEST_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
 _ENDS = -1  # no status of a job: this driver runs no further one
+# The failures in a row after which the driver ends. After the first ones it stays: a new driver would fail as well.
+_FAILURES = {EXECUTOR_LOST: 2, LAKE_FAILED: 3}
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -58,7 +60,7 @@ class Listener:
 
         Before each job `can_run` is called. If it returns False, the driver ends, and the client starts another one.
         """
-        started = time.monotonic()
+        started, failures = time.monotonic(), 0
         self._socket.settimeout(IDLE_SECONDS if idle_seconds is None else idle_seconds)
         while time.monotonic() - started < OLDEST_SECONDS:
             try:
@@ -67,7 +69,10 @@ class Listener:
                 break
             with client:
                 status = self._answer(client, run, log, can_run)
-            if status not in (0, EXECUTOR_LOST):
+            if status is None:
+                continue
+            failures = failures + 1 if status else 0
+            if status and failures >= _FAILURES.get(status, 1):
                 break  # the JVM may be in a bad state: it ends
             after_job()
         self._close()
@@ -82,19 +87,20 @@ class Listener:
 
     def _answer(
         self, client: socket.socket, run: Callable[[Path], int], log: logging.Logger, can_run: Callable[[], bool]
-    ) -> int:
+    ) -> int | None:
+        """Run the client's job; returns its status, _ENDS if this driver is to end, None if there was no job."""
         client_log = _ClientLogHandler(client, self._formatter)
         try:
             with client.makefile("r", encoding="utf-8") as requests:
                 text = requests.readline()
             if not text:
-                return 0  # a client only checked that the driver runs
+                return None  # a client only checked that the driver runs
             request = json.loads(text)
             if "job" not in request or not can_run():
                 return _ENDS
             client_log.send({"taken": True})
         except OSError:
-            return 0  # the client disconnected before its job started
+            return None  # the client disconnected before its job started
         over = threading.Event()
         threading.Thread(target=_exit_when_client_leaves, args=(client, over), daemon=True).start()
         log.addHandler(client_log)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# The status of a job that failed with an executor: 0 when it is complete, 1 for any other failure.
-EXECUTOR_LOST = 2
+# The status of a job after which its driver can run the next one: 0 when it is complete, 1 for any other failure.
+EXECUTOR_LOST, LAKE_FAILED = 2, 4  # 3: the driver's own, when its client has left
 # Between the number of an attempt and what stopped it, in the driver's log, which is all that a driver of a cluster says.
 FAILED, FAILED_FOR_GOOD = " failed: ", " failed for good: "
 
@@ -25,11 +25,18 @@ _LAKE_SLOW = (
     "The lake at {lake} failed a read or was too slow, not necessarily because of its rows. Check its load and its log; "
     "the next attempt reads again."
 )
+_LAKE_UNAVAILABLE = (
+    "Too few replicas of the lake at {lake} are up for a read with LOCAL_QUORUM. Check that all nodes of Cassandra run; "
+    "the next attempt reads again."
+)
 _EXECUTOR_LOST = (
     "An executor was lost while the job ran, and the rows that it had read. The next attempt reads them again. If it "
     "happens often, check the memory of executors (spark.executor.memory) and the log of the worker that started them."
 )
-_APPLICATION_UNKNOWN = "The Spark master no longer knows the application, which gets no executors. The next attempt starts a new application."
+_APPLICATION_UNKNOWN = (
+    "The Spark master no longer knows the application, which gets no executors. The next attempt starts a new "
+    "application."
+)
 _NO_MEMORY = (
     "The driver does not have enough memory. Give it more (spark.driver.memory in extra `conf` of connection spark_default), "
     "or limit the rows of a batch (max_rows of the pipeline)."
@@ -45,19 +52,22 @@ _WAREHOUSE_EMPTY = "The warehouse at {warehouse} has no staging tables. Run the 
 
 # What the JVM says, and what that means here. The first match wins.
 _KNOWN = (
+    # Of rows that only the executor had, of a task that ran there, and of a stage that needed what it wrote.
     ("Checkpoint block rdd_", _EXECUTOR_LOST),
     ("ExecutorLostFailure", _EXECUTOR_LOST),
     ("FetchFailed(", _EXECUTOR_LOST),
     ("cancelled as part of cancellation of all jobs", _APPLICATION_UNKNOWN),
+    ("OutOfMemoryError", _NO_MEMORY),  # before what it makes slow
     ("AuthenticationException", _LAKE_REFUSES),
     ("Authentication error", _LAKE_REFUSES),
     ("UnauthorizedException", _LAKE_FORBIDS),
     ("Could not open native connection", _LAKE_SILENT),
+    ("UnavailableException", _LAKE_UNAVAILABLE),
+    ("NoNodeAvailableException", _LAKE_SILENT),
     ("AllNodesFailedException", _LAKE_SILENT),
     ("ReadFailureException", _LAKE_SLOW),
     ("ReadTimeoutException", _LAKE_SLOW),
     ("DriverTimeoutException", _LAKE_SLOW),
-    ("OutOfMemoryError", _NO_MEMORY),
     ("Communications link failure", _WAREHOUSE_SILENT),
     ("Access denied for user", _WAREHOUSE_REFUSES),
     ("command denied to user", _WAREHOUSE_FORBIDS),
@@ -75,8 +85,20 @@ def summary_of(error: BaseException) -> str:
 
 def explained(error: BaseException, *, lake: str, warehouse: str) -> str | None:
     """What to do about an error of the JVM, or None when it is not a known one."""
+    sentence = _sentence_of(error)
+    return sentence and sentence.format(lake=lake, warehouse=warehouse)
+
+
+def status_of(error: BaseException, *, is_local: bool) -> int:
+    """The status of the failed job. With a local master, a lost executor is a fault of the driver itself."""
+    if isinstance(error, JobFailed):
+        return 1
+    sentence = _sentence_of(error)
+    if sentence == _EXECUTOR_LOST and not is_local:
+        return EXECUTOR_LOST
+    return LAKE_FAILED if sentence in (_LAKE_SILENT, _LAKE_UNAVAILABLE, _LAKE_SLOW) else 1
+
+
+def _sentence_of(error: BaseException) -> str | None:
     text = str(error)
-    for sign, sentence in _KNOWN:
-        if sign in text:
-            return sentence.format(lake=lake, warehouse=warehouse)
-    return None
+    return next((sentence for sign, sentence in _KNOWN if sign in text), None)

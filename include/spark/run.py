@@ -36,13 +36,14 @@ from pyspark.sql import functions as F  # noqa: E402
 from include import pipelines  # noqa: E402
 from include.spark import cluster, contract, fate, lake, listener, staging  # noqa: E402
 from include.spark.fate import COUNTED  # noqa: E402
+from include.spark.jvm import is_local  # noqa: E402
 from include.spark.problems import (  # noqa: E402
-    EXECUTOR_LOST,
     FAILED,
     FAILED_FOR_GOOD,
     JobFailed,
     JobRefused,
     explained,
+    status_of,
     summary_of,
 )
 from include.spark.warehouse import Warehouse  # noqa: E402
@@ -229,7 +230,7 @@ def forget(spark: SparkSession) -> None:
 
 
 def attempt(spark: SparkSession, job: Job) -> int:
-    """One job, whose failure is logged; 0 when the attempt is complete, EXECUTOR_LOST when the next job may succeed here."""
+    """One job, whose failure is logged; 0 when the attempt is complete, otherwise that of include/spark/problems.py."""
     log.info("%s batch %d attempt %d", job.pipeline, job.batch_id, job.attempt)
     try:
         # As settings of the session: a driver serves its properties to others.
@@ -247,7 +248,7 @@ def attempt(spark: SparkSession, job: Job) -> int:
             )
         else:
             log.error("%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, remedy)
-        return EXECUTOR_LOST if cluster.is_loss(error) else 1
+        return status_of(error, is_local=is_local(spark.sparkContext.master))
     return 0
 
 

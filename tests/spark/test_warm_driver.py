@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from include.spark import warm_driver
-from include.spark.problems import EXECUTOR_LOST
+from include.spark.problems import EXECUTOR_LOST, LAKE_FAILED
 from include.spark.warm_driver import DriverEnded, WarmDriver
 from local.layout import ROOT
 from tests.warm_drivers import end_warm_drivers
@@ -123,6 +123,17 @@ def test_a_driver_stays_when_an_executor_was_lost(ask) -> None:
     status, failed = ask(status=EXECUTOR_LOST)
     assert status == EXECUTOR_LOST
     assert pid_in(ask()[1]) == pid_in(failed)
+
+
+@pytest.mark.parametrize(("status", "limit"), [(EXECUTOR_LOST, 2), (LAKE_FAILED, 3)])
+def test_a_driver_ends_after_several_such_failures_in_a_row(ask, status: int, limit: int) -> None:
+    """A success in between starts the count again, and a client that only checks does not."""
+    first = pid_in(ask(status=status)[1])
+    ask()
+    for _ in range(limit):
+        assert warm_driver._connected(warm_driver.folder_of(KEY), close=True)
+        assert pid_in(ask(status=status)[1]) == first
+    await_that(lambda: is_gone(first), "the driver stayed after the last failure")
 
 
 def test_a_driver_whose_application_is_lost_leaves_the_job_to_a_new_one(ask) -> None:
