@@ -77,6 +77,7 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
             conf=spark.extra.get("conf"),
             keep=bool(spark.extra.get("keep_driver", True)) and spark.extra.get("deploy-mode") != "cluster",
             idle_seconds=idle_seconds,
+            extra=spark.extra,
         )
         self.application = self.submission.application
         try:

@@ -85,7 +85,7 @@ def _requested_executors(spark: SparkSession) -> bool:
 
 
 def address_towards(master: str) -> str | None:
-    """The address of the interface by which this host reaches a standalone master; None if that is not known.
+    """The IPv4 address of the interface by which this host reaches a standalone master; None if that is not known.
 
     Of several interfaces Spark takes the first one, which executors may not reach.
     """
@@ -93,7 +93,9 @@ def address_towards(master: str) -> str | None:
     if not master.startswith(STANDALONE) or not port.isdecimal():
         return None
     try:
-        [(family, kind, _, _, address), *_] = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        [(family, kind, _, _, address), *_] = socket.getaddrinfo(
+            host.strip("[]"), int(port), family=socket.AF_INET, type=socket.SOCK_DGRAM
+        )
         with socket.socket(family, kind) as towards:
             towards.connect(address)  # of a datagram socket: it sends nothing
             return towards.getsockname()[0]

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from include.warehouse.batches import Batch
 
 APPLICATION = ROOT / "include" / "spark" / "run.py"
-_DRIVER_CODE = (ROOT / "include" / "spark", ROOT / "include" / "pipelines")
+_CODE = ROOT / "include"  # of a driver: its modules, and its configuration of logs
+_VARIABLES = (
+    "SPARK_HOME",
+    "SPARK_CONF_DIR",
+    "HADOOP_CONF_DIR",
+    "YARN_CONF_DIR",
+    "KUBECONFIG",
+)  # that spark-submit reads
 # Up to this many rows the C1 compiler alone is faster; with more rows, C2 is worth its cost.
 SMALL_DELTA_ROWS = 60_000
 # Up to this many rows one task reads everything: a second one would compile the same code again for few rows.
@@ -74,9 +81,11 @@ def prepare(
     conf: Mapping[str, object] | None = None,
     keep: bool = False,
     idle_seconds: float = IDLE_SECONDS,
+    extra: Mapping[str, object] | None = None,
 ) -> Submission:
     """Write properties and job into a private folder. `conf` (extra of spark_default) wins over defaults.
 
+    `extra` is the whole extra of that connection, on which the command line depends: another one is another driver.
     With `keep` it is a submission to a driver that stays on this host, until it had no job for `idle_seconds`; not in
     cluster mode, where the driver runs elsewhere. Raises SubmissionImpossible.
     """
@@ -109,7 +118,7 @@ def prepare(
     arguments = ["--job", str(job_file)]
     key = None
     if keep:
-        key = _driver_key(master, properties, stores, job["warehouse"]["url"], idle_seconds)
+        key = _driver_key(master, properties, stores, job["warehouse"]["url"], idle_seconds, extra or {})
         arguments = ["--keep", str(folder_of(key)), "--idle", f"{idle_seconds:g}"]
     return Submission(
         application=str(APPLICATION),
@@ -172,25 +181,29 @@ def _driver_key(
     stores: Mapping[str, Mapping[str, str]],
     warehouse_url: str,
     idle_seconds: float,
+    extra: Mapping[str, object],
 ) -> str:
-    """Names a warm driver by all that it works with: settings, accounts, interpreter, and the code that it runs.
+    """Names a warm driver by all that it works with: settings, accounts, command line, environment, and its code.
 
-    The part before the hyphen names its place: this project, the master and the stores' addresses. Of two drivers of one
-    place the older one has former settings, and ends when the newer one starts.
+    The part before the hyphen names its place: this installation (project, interpreter and Java), the master and the
+    stores' addresses. Of two drivers of one place the older one has former settings, and ends when the newer one starts.
+    The project's path has its symbolic links resolved: if a deployment is a link to the folder of a release, each
+    release is a place of its own, and its driver ends when it has been idle.
     """
     host, port = (stores["lake"].get(f"spark.cassandra.connection.{name}", "") for name in ("host", "port"))
-    place = _digest(str(ROOT), master, host, port, warehouse_url)
+    java = os.environ.get("JAVA_HOME", "")
+    place = _digest(str(ROOT), sys.executable, java, master, host, port, warehouse_url)
     # A new archive only makes starting quicker.
     settings = {name: value.replace(f" {archive_flag()}", "") for name, value in properties.items()}
-    code = (file.read_text(encoding="utf-8") for folder in _DRIVER_CODE for file in sorted(folder.glob("*.py")))
+    code = sorted(file for pattern in ("*.py", "log4j2.properties") for file in _CODE.rglob(pattern))
     everything = _digest(
         place,
         properties_text(settings),
         json.dumps(stores),
-        sys.executable,
-        os.environ.get("JAVA_HOME", ""),
+        json.dumps(extra, sort_keys=True, default=str),
+        json.dumps([os.environ.get(name) for name in _VARIABLES]),
         str(idle_seconds),
-        *code,
+        *(text for file in code for text in (str(file.relative_to(_CODE)), file.read_text(encoding="utf-8"))),
     )
     return f"{place[:6]}-{everything[:12]}"
 

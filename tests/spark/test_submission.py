@@ -17,6 +17,7 @@ import pytest
 
 from include.connections import Endpoint
 from include.spark import installation, submission
+from include.spark.cluster import address_towards
 from include.spark.warm_driver import folder_of
 from include.warehouse.batches import Batch, RunInfo
 from include.warehouse.delta import PlannedMinute
@@ -41,9 +42,11 @@ def jars(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
-def prepared(master: str = "local[*]", rows: float = 5_000, conf=None, warehouse: Endpoint = WAREHOUSE, keep=False):
+def prepared(
+    master: str = "local[*]", rows: float = 5_000, conf=None, warehouse: Endpoint = WAREHOUSE, keep=False, **more
+):
     batch = replace(BATCH, estimated_rows=rows)
-    result = submission.prepare(batch, 9, LAKE, warehouse, master, conf, keep)
+    result = submission.prepare(batch, 9, LAKE, warehouse, master, conf, keep, **more)
     lines = Path(result.properties_file).read_text().splitlines()
     return result, dict(line.split("=", 1) for line in lines)
 
@@ -194,6 +197,7 @@ def test_a_java_takes_the_flags_of_every_kind_of_driver() -> None:
         {"master": "local[1]"},
         {"conf": {"spark.driver.memory": "2g"}},
         {"warehouse": Endpoint("warehouse_etl", "mysql", "warehouse.example", 3306, "etl", "another password")},
+        {"extra": {"queue": "nightly"}},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -204,12 +208,53 @@ def test_any_other_setting_is_another_driver(changed) -> None:
 
 def test_changed_code_is_another_driver(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """⚑ Nor with yesterday's transform."""
-    (tmp_path / "code").mkdir()
-    monkeypatch.setattr(submission, "_DRIVER_CODE", (tmp_path / "code",))
-    (tmp_path / "code" / "recruitment.py").write_text("BID_LIMIT = 1")
+    monkeypatch.setattr(submission, "_CODE", tmp_path / "code")
+    keys = [prepared(keep=True)[0].driver_key]
+    for name in ("clock.py", "spark/recruitment.py", "spark/log4j2.properties"):
+        for text in ("BID_LIMIT = 1", "BID_LIMIT = 2"):
+            (tmp_path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "code" / name).write_text(text)
+            keys.append(prepared(keep=True)[0].driver_key)
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_driver_s_code_is_all_that_it_may_import() -> None:
+    assert {installation.ROOT / "include" / "connections.py", installation.ROOT / "include" / "spark" / "run.py"} <= {
+        *submission._CODE.rglob("*.py")
+    }
+
+
+@pytest.mark.parametrize("variable", ["HADOOP_CONF_DIR", "YARN_CONF_DIR", "KUBECONFIG", "SPARK_HOME"])
+def test_another_environment_of_spark_submit_is_another_driver(variable: str, monkeypatch, tmp_path) -> None:
     before = prepared(keep=True)[0].driver_key
-    (tmp_path / "code" / "recruitment.py").write_text("BID_LIMIT = 2")
-    assert prepared(keep=True)[0].driver_key != before
+    monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    after = prepared(keep=True)[0].driver_key
+    assert after != before
+    assert after.partition("-")[0] == before.partition("-")[0], "It replaces the former driver."
+
+
+@pytest.mark.parametrize("variable", ["interpreter", "JAVA_HOME"])
+def test_two_installations_with_one_root_are_two_places(variable: str, monkeypatch) -> None:
+    """⚑ Otherwise each ends the driver of the other at every job."""
+    before = prepared(keep=True)[0].driver_key
+    if variable == "interpreter":
+        monkeypatch.setattr(sys, "executable", "/opt/other/bin/python")
+    else:
+        monkeypatch.setenv(variable, "/opt/java")
+    assert prepared(keep=True)[0].driver_key.partition("-")[0] != before.partition("-")[0]
+
+
+def test_an_extra_of_the_connection_is_in_no_file() -> None:
+    submitted, _ = prepared(keep=True, extra={"keytab": "/etc/s3cret.keytab"})
+    assert not [file for file in submitted.dir.iterdir() if "s3cret.keytab" in file.read_text()]
+    assert "s3cret.keytab" not in str(submitted)
+
+
+def test_a_master_without_an_address_of_ipv4_sets_no_host_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spark does not bind to an address of IPv6 unless the JVM is configured for it."""
+    monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
+    assert address_towards("spark://[::1]:7077") is None
+    assert address_towards("spark://127.0.0.1:7077") == "127.0.0.1"
 
 
 @pytest.mark.parametrize("folder", ["plain", "with a space"])
