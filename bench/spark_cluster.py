@@ -126,13 +126,14 @@ def stage(master: str, minutes: Sequence[datetime], rows: int, keep: bool) -> st
     """One attempt as the transform task submits it; returns the key of its driver."""
     planned = tuple(PlannedMinute(minute) for minute in minutes)
     batch = Batch(1, "recruitment", RunInfo("bench", "run", None), DELTA + timedelta(hours=1), planned, rows)
-    conf = {
+    own = {
         "spark.authenticate.secret": SECRET,
         "spark.executor.memory": "768m",
         "spark.dynamicAllocation.enabled": "false",  # what is measured is one application that has all cores
     }
+    conf = None if master == LOCAL else own
     submitted = submission.prepare(
-        batch, next(_attempts), endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), master, None if master == LOCAL else conf, keep
+        batch, next(_attempts), endpoint(LAKE_READER), endpoint(WAREHOUSE_ETL), master, conf, keep
     )
     command = [str(installation.spark_home() / "bin" / "spark-submit"), "--master", master]
     command += ["--properties-file", submitted.properties_file]

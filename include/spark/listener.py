@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -20,13 +21,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from include.spark.problems import EXECUTOR_LOST, FAILED, LAKE_FAILED, summary_of
-from include.spark.warm_driver import OUTPUT, PID, SOCKET, STARTING
+from include.spark.warm_driver import OUTPUT, PID, REQUEST_SECONDS, SOCKET, STARTING
 
 IDLE_SECONDS = 300  # five runs of a minute DAG
+_FIRST_JOB_SECONDS = 60
+_LEAST_IDLE_SECONDS = 0.01  # a timeout of 0 would be an error at once
 OLDEST_SECONDS = 6 * 3600  # a JVM accumulates memory and classes: it is replaced after this time
 _ENDS = -1  # no status of a job: this driver runs no further one
 # The failures in a row after which the driver ends. After the first ones it stays: a new driver would fail as well.
 _FAILURES = {EXECUTOR_LOST: 2, LAKE_FAILED: 3}
+_WAITING_CLIENTS = 128
+_SEND_SECONDS = 60  # for a line to a client that does not read, such as a suspended one
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -45,7 +50,7 @@ class Listener:
         self._formatter = formatter
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(folder / SOCKET))
-        self._socket.listen(16)
+        self._socket.listen(_WAITING_CLIENTS)
 
     def serve(
         self,
@@ -60,8 +65,21 @@ class Listener:
 
         Before each job `can_run` is called. If it returns False, the driver ends, and the client starts another one.
         """
+        try:
+            self._serve(run, after_job, log, can_run, IDLE_SECONDS if idle_seconds is None else idle_seconds)
+        finally:
+            self._close()
+
+    def _serve(
+        self,
+        run: Callable[[Path], int],
+        after_job: Callable[[], None],
+        log: logging.Logger,
+        can_run: Callable[[], bool],
+        idle_seconds: float,
+    ) -> None:
         started, failures = time.monotonic(), 0
-        self._socket.settimeout(IDLE_SECONDS if idle_seconds is None else idle_seconds)
+        self._socket.settimeout(max(idle_seconds, _FIRST_JOB_SECONDS))  # its client may not have connected yet
         while time.monotonic() - started < OLDEST_SECONDS:
             try:
                 client, _ = self._socket.accept()
@@ -75,7 +93,7 @@ class Listener:
             if status and failures >= _FAILURES.get(status, 1):
                 break  # the JVM may be in a bad state: it ends
             after_job()
-        self._close()
+            self._socket.settimeout(max(idle_seconds, _LEAST_IDLE_SECONDS))
 
     def _close(self) -> None:
         """Remove the socket, so that new clients start another driver. A client that holds the lock notices the end itself."""
@@ -91,8 +109,12 @@ class Listener:
         """Run the client's job; returns its status, _ENDS if this driver is to end, None if there was no job."""
         client_log = _ClientLogHandler(client, self._formatter)
         try:
+            client.settimeout(REQUEST_SECONDS)
             with client.makefile("r", encoding="utf-8") as requests:
                 text = requests.readline()
+            client.settimeout(None)
+            # Only sending has a timeout from here on: the client sends nothing more until it disconnects.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
             if not text:
                 return None  # a client only checked that the driver runs
             request = json.loads(text)
@@ -126,9 +148,12 @@ class _ClientLogHandler(logging.Handler):
         self._socket = client
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):
+        try:
             for text in self.format(record).splitlines():
                 self.send({"log": text})
+        except OSError:  # also a client that does not read: it counts as one that has left
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, answer: dict) -> None:
         self._socket.sendall((json.dumps(answer) + "\n").encode())

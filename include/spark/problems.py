@@ -26,8 +26,8 @@ _LAKE_SLOW = (
     "the next attempt reads again."
 )
 _LAKE_UNAVAILABLE = (
-    "Too few replicas of the lake at {lake} are up for a read with LOCAL_QUORUM. Check that all nodes of Cassandra run; "
-    "the next attempt reads again."
+    "Too few replicas of the lake at {lake} are up for a read with LOCAL_QUORUM. Check that all nodes of Cassandra "
+    "run; the next attempt reads again."
 )
 _EXECUTOR_LOST = (
     "An executor was lost while the job ran, and the rows that it had read. The next attempt reads them again. If it "

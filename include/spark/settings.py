@@ -95,8 +95,8 @@ def _tuning(master: str) -> dict[str, str]:
 def _sharing(master: str, chosen: Mapping[str, str]) -> dict[str, str]:
     """What lets several applications share a standalone cluster, unless the user has chosen how they do.
 
-    By default an application takes all cores and keeps them until it ends: a driver on another Airflow worker would wait
-    for them. Executors of one core fit into any worker of the cluster.
+    By default an application takes all cores and keeps them until it ends: a driver on another Airflow worker would
+    wait for them. Executors of one core fit into any worker of the cluster.
     """
     if not master.startswith(STANDALONE) or {"spark.cores.max", _DYNAMIC} & chosen.keys():
         return {}

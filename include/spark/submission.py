@@ -186,9 +186,9 @@ def _driver_key(
     """Names a warm driver by all that it works with: settings, accounts, command line, environment, and its code.
 
     The part before the hyphen names its place: this installation (project, interpreter and Java), the master and the
-    stores' addresses. Of two drivers of one place the older one has former settings, and ends when the newer one starts.
-    The project's path has its symbolic links resolved: if a deployment is a link to the folder of a release, each
-    release is a place of its own, and its driver ends when it has been idle.
+    stores' addresses. Of two drivers of one place the older one has former settings, and ends when the newer one
+    starts. The project's path has its symbolic links resolved: if a deployment is a link to the folder of a release,
+    each release is a place of its own, and its driver ends when it has been idle.
     """
     host, port = (stores["lake"].get(f"spark.cassandra.connection.{name}", "") for name in ("host", "port"))
     java = os.environ.get("JAVA_HOME", "")

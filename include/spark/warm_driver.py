@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TextIO
 
 _START_SECONDS = 120  # until it listens; its session starts afterwards
+REQUEST_SECONDS = 10  # for a connection and a request, which wait for nothing but the other side
 SOCKET, OUTPUT, PID, STARTING = "socket", "output", "pid", "starting"  # files in its folder
 _LONGEST_PATH = 100  # bytes; the kernel accepts 107 for a Unix socket
 _SHOWN_OUTPUT = 4_000  # characters of the JVM's output
@@ -101,13 +102,16 @@ class WarmDriver:
                 os.killpg(self._started.pid, signal.SIGTERM)
 
     def _connect(self) -> None:
-        """Connect to the driver; start it if none answers."""
-        with _locked(self._folder):  # of two clients that find no driver, one starts it
-            self._socket = _connected(self._folder)
-            if self._socket is None:
-                sweep()
-                end_former_drivers(self._folder)
-                self._start()
+        """Connect to the driver; start it if none answers. If too many clients wait for it, wait without its lock."""
+        while True:
+            with contextlib.suppress(BlockingIOError), _locked(self._folder):  # of two clients, one starts the driver
+                self._socket = _connected(self._folder)
+                if self._socket is None:
+                    sweep()
+                    end_former_drivers(self._folder)
+                    self._start()
+                return
+            time.sleep(1)
 
     def _start(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -136,9 +140,13 @@ class WarmDriver:
 
     def _send(self, job: Path) -> Iterator[dict]:
         """Send the job; yields the answers until the driver disconnects."""
-        with contextlib.suppress(ConnectionError), self._socket.makefile("rw", encoding="utf-8") as stream:
+        connected = self._socket  # disconnect() may be called in another thread
+        # ValueError: the last line is incomplete.
+        with contextlib.suppress(OSError, ValueError), connected.makefile("rw", encoding="utf-8") as stream:
+            connected.settimeout(REQUEST_SECONDS)
             stream.write(json.dumps({"job": str(job)}) + "\n")
             stream.flush()
+            connected.settimeout(None)  # the job may take long, and those before it
             for answer in stream:
                 yield json.loads(answer)
 
@@ -198,13 +206,21 @@ def _make_private(folder: Path) -> None:
 
 
 def _connected(folder: Path, *, close: bool = False) -> socket.socket | None:
-    """A connection to the driver that listens in that folder, or None."""
+    """A connection to the driver that listens in that folder, or None.
+
+    Raises BlockingIOError if a driver runs there and as many clients wait for it as the kernel permits.
+    """
     connected = socket.socket(socket.AF_UNIX)
+    connected.settimeout(REQUEST_SECONDS)  # with it, a full backlog is an error and not a wait
     try:
         connected.connect(str(folder / SOCKET))
+    except BlockingIOError:
+        connected.close()
+        raise
     except OSError:
         connected.close()
         return None
+    connected.settimeout(None)
     if close:
         connected.close()
     return connected
@@ -214,9 +230,13 @@ def end_former_drivers(folder: Path) -> None:
     """Have those of the same place end, which were started with other settings or other code."""
     place, hyphen, _ = folder.name.partition("-")
     for other in _folders(folder.parent):
-        if hyphen and other.name.startswith(f"{place}-") and other != folder and (line := _connected(other)):
-            with line, contextlib.suppress(OSError):
-                line.sendall((json.dumps({"end": True}) + "\n").encode())
+        if not hyphen or not other.name.startswith(f"{place}-") or other == folder:
+            continue
+        with contextlib.suppress(OSError):  # such as one for which too many clients wait
+            if line := _connected(other):
+                with line:
+                    line.settimeout(REQUEST_SECONDS)
+                    line.sendall((json.dumps({"end": True}) + "\n").encode())
 
 
 def sweep() -> None:

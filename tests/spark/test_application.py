@@ -1,4 +1,4 @@
-"""What a driver does when a standalone master no longer knows its application; the session and the master are stand-ins."""
+"""What a driver does when a standalone master no longer knows its application. Session and master are stand-ins."""
 
 from __future__ import annotations
 

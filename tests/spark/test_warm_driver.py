@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -301,6 +303,72 @@ def test_a_folder_that_is_swept_while_its_start_waits_for_the_lock_is_made_again
     starting.join(20)
     assert result == [0]
     assert (folder / "starting").exists() and (folder / "socket").exists()
+
+
+@pytest.fixture
+def full(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The socket of a driver of KEY that accepts nobody, with as many clients as may wait."""
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    folder = warm_driver.folder_of(KEY)
+    folder.mkdir(parents=True, mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as clients:
+        listening.bind(str(folder / "socket"))
+        listening.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                clients.enter_context(waiting := socket.socket(socket.AF_UNIX)).setblocking(False)
+                waiting.connect(str(folder / "socket"))
+        yield listening
+
+
+def test_a_driver_with_a_full_queue_blocks_neither_the_lock_nor_other_drivers(full, ask) -> None:
+    """⚑ It is neither replaced nor swept: its client waits for a place, without the lock of the folder."""
+    folder = warm_driver.folder_of(KEY)
+    connecting = driver()
+    waiting = threading.Thread(target=connecting._connect, daemon=True)
+    waiting.start()
+    time.sleep(0.3)
+    with (folder / "starting").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert ask(key=f"{KEY.partition('-')[0]}-ba9876543210")[0] == 0, "The driver of new settings does not start."
+    assert waiting.is_alive() and (folder / "socket").exists()
+    while waiting.is_alive():
+        full.accept()[0].close()
+        waiting.join(0.1)
+    connecting.disconnect()
+
+
+def test_a_client_that_sends_no_request_does_not_block_the_others(ask) -> None:
+    code = DRIVER.replace("listener.IDLE_SECONDS", "listener.REQUEST_SECONDS = 0.3; listener.IDLE_SECONDS")
+    first = pid_in(ask(code=code)[1])
+    with warm_driver._connected(warm_driver.folder_of(KEY)):
+        assert pid_in(ask()[1]) == first
+
+
+def test_a_client_that_does_not_read_is_one_that_has_left(ask, short_path: Path) -> None:
+    """⚑ A suspended task must not hold the driver until Airflow's timeout."""
+    code = DRIVER.replace("listener.IDLE_SECONDS", "listener._SEND_SECONDS = 1; listener.IDLE_SECONDS")
+    code = code.replace('log.info("pid', 'log.info("%s", "x" * job.get("size", 0)); log.info("pid')
+    assert ask(code=code)[0] == 0
+    result: list[int] = []
+    following = threading.Thread(target=lambda: result.append(ask()[0]), daemon=True)
+    with warm_driver._connected(warm_driver.folder_of(KEY)) as suspended:
+        suspended.sendall((json.dumps({"job": str(job_file(short_path, status=0, size=10_000_000))}) + "\n").encode())
+        following.start()
+        following.join(20)
+        assert result == [0], "The driver waits for the suspended client."
+
+
+def test_a_driver_whose_cleaning_fails_leaves_no_socket(ask) -> None:
+    _, output = ask(code=DRIVER.replace("lambda: None", "lambda: 1 / 0"))
+    await_that(lambda: is_gone(pid_in(output)), "the driver stayed")
+    assert not (warm_driver.folder_of(KEY) / "socket").exists()
+
+
+def test_an_idle_time_of_nothing_is_one_driver_for_each_job(ask) -> None:
+    _, first = ask(idle=0)
+    await_that(lambda: is_gone(pid_in(first)), "the driver stayed")
+    assert pid_in(ask(idle=0)[1]) != pid_in(first)
 
 
 def test_only_its_user_can_enter_the_folder(ask) -> None:
