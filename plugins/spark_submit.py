@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from include.spark.submission import Submission
 
 
+# By which Airflow makes only the DAG of the running task: nothing for a driver that outlives the task.
+_OF_THE_TASK = ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID")
+
+
 class AttemptHook(SparkSubmitHook):
     """Submits one attempt, to the warm driver of the submission's `driver_key` if it has one.
 
@@ -53,6 +57,8 @@ class AttemptHook(SparkSubmitHook):
                 kwargs["preexec_fn"] = end_with_parent
             super().submit(application, env=environment, **kwargs)
             return
+        for name in _OF_THE_TASK:
+            environment.pop(name, None)
         command = self._build_spark_submit_command(application)
         with WarmDriver(self._submission.driver_key, command, environment) as self._driver:
             status = self._driver.run(self._submission.job_file, lambda line: self.log.info("%s", self._read(line)))

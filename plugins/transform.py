@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from include import pipelines
 from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, Endpoint, endpoint
-from include.spark.listener import IDLE_SECONDS
+from include.spark.listener import IDLE_SECONDS, OLDEST_SECONDS
 from include.spark.warm_driver import DriverEnded
 from plugins import lineage
 from plugins.batch import batch_id_of
@@ -113,11 +113,12 @@ def idle_seconds_of(spark: Endpoint) -> float:
     """How long a driver of this connection stays without a job: its extra `driver_idle_seconds`."""
     value = spark.extra.get("driver_idle_seconds", IDLE_SECONDS)
     try:
-        seconds = float(value)
+        seconds = -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
+        seconds = -1.0
+    if not 0 <= seconds <= OLDEST_SECONDS:
         raise AirflowFailException(
-            f"Connection {SPARK!r} cannot be used: driver_idle_seconds is {value!r}. Set it to a number of seconds above 0."
+            f"Connection {SPARK!r} cannot be used: its extra driver_idle_seconds is {value!r}. Set it to a number of "
+            f"seconds from 0 to {OLDEST_SECONDS}."
         )
     return seconds

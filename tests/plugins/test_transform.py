@@ -12,12 +12,13 @@ import tempfile
 import threading
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from include import pipelines, planner
-from include.connections import ConnectionMissing
+from include.connections import ConnectionMissing, Endpoint
 from include.lake.session import lake
 from include.warehouse import batches
 from include.warehouse.batches import RunInfo
@@ -252,7 +253,50 @@ def test_a_lake_table_of_another_layout_is_refused_without_another_try(batch_id,
         assert "lacks payload" in batches.get(conn, batch_id).reason
 
 
-@pytest.mark.parametrize("value", ["five minutes", 0, None])
+@pytest.mark.parametrize("value", ["five minutes", "nan", -1, 21_601, None, True])
+def test_an_idle_time_out_of_range_is_refused_with_the_range(value) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from plugins.transform import idle_seconds_of
+
+    with pytest.raises(AirflowFailException, match=rf"driver_idle_seconds is {value!r}.* from 0 to 21600\."):
+        idle_seconds_of(Endpoint("spark_default", "spark", "local[2]", extra={"driver_idle_seconds": value}))
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(0, 0), ("120", 120), (21_600, 21_600)])
+def test_an_idle_time_may_be_nothing_or_the_age_of_the_oldest_driver(value, seconds: float) -> None:
+    from plugins.transform import idle_seconds_of
+
+    assert (
+        idle_seconds_of(Endpoint("spark_default", "spark", "local[2]", extra={"driver_idle_seconds": value})) == seconds
+    )
+
+
+def test_a_driver_that_stays_has_no_variable_of_its_first_task(monkeypatch) -> None:
+    from plugins import spark_submit
+
+    names = ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID")
+    for name in names:
+        monkeypatch.setenv(name, "recruitment_minute")
+    environments: list[dict[str, str]] = []
+
+    class Driver(contextlib.nullcontext):
+        def __init__(self, key, command, environment) -> None:
+            super().__init__(self)
+            environments.append(environment)
+
+        def run(self, job, log_line) -> int:
+            return 0
+
+    monkeypatch.setattr(spark_submit, "WarmDriver", Driver)
+    hook = spark_submit.AttemptHook.__new__(spark_submit.AttemptHook)
+    hook._submission = SimpleNamespace(driver_key="key", job_file=None, env_vars={"SPARK_HOME": "/opt/spark"})
+    monkeypatch.setattr(hook, "_build_spark_submit_command", lambda application: [], raising=False)
+    hook.submit("run.py")
+    assert environments[0]["SPARK_HOME"] == "/opt/spark" and not environments[0].keys() & {*names}
+
+
+@pytest.mark.parametrize("value", ["five minutes", -1, None])
 def test_an_idle_time_that_is_not_a_number_is_reported_before_an_attempt_is_made(batch_id, monkeypatch, value):
     from airflow.sdk.exceptions import AirflowFailException
 
