@@ -16,6 +16,14 @@ _HUGE_METHODS = "-XX:-DontCompileHugeMethods"  # Spark generates such; interpret
 # off from the others refuses every quorum for as long as that lasts. The connector has no setting for it; a property of
 # the JVM takes precedence over what it sets.
 _RETRY_POLICY = "-Ddatastax-java-driver.advanced.retry-policy.class=DefaultRetryPolicy"
+# A node that has stopped answering would hold a page of rows for two minutes: after three seconds the next node reads it
+# too, and the first answer counts. The connector marks its reads as idempotent, and only those are repeated so.
+_SPECULATION = (
+    "-Ddatastax-java-driver.advanced.speculative-execution-policy.class=ConstantSpeculativeExecutionPolicy",
+    "-Ddatastax-java-driver.advanced.speculative-execution-policy.max-executions=2",
+    "-Ddatastax-java-driver.advanced.speculative-execution-policy.delay=3s",
+)
+TIME_ZONE = "-Duser.timezone=UTC"
 LAUNCHER_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_QUIET_ARCHIVE)
 # With its defaults, C2 takes two fifths of a cold driver's CPU, for code that runs only at the start. With thresholds ten times
 # as high, it has compiled the code that every minute needs after some twenty jobs instead of fifteen.
@@ -31,8 +39,9 @@ _LATE_C2 = (
 def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | None = None) -> dict[str, str]:
     """Class path and JVM flags of the driver. The archive is valid only for exactly this class path."""
     flags = [
-        "-Duser.timezone=UTC",
+        TIME_ZONE,
         _RETRY_POLICY,
+        *_SPECULATION,
         f"-Dlog4j2.configurationFile=file:{_LOG4J}",
         "-XX:+UseSerialGC",
         _HUGE_METHODS,
@@ -48,7 +57,7 @@ def runtime(jars: Sequence[str], *, short_lived: bool, archive_option: str | Non
     return {
         "spark.driver.extraClassPath": ":".join(jars),
         "spark.driver.extraJavaOptions": " ".join(options),
-        "spark.executor.extraJavaOptions": f"-Duser.timezone=UTC {_RETRY_POLICY} {_HUGE_METHODS}",
+        "spark.executor.extraJavaOptions": " ".join((TIME_ZONE, _RETRY_POLICY, *_SPECULATION, _HUGE_METHODS)),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from include.spark.cluster import STANDALONE, address_towards
 from include.spark.installation import spark_defaults, spark_jars
-from include.spark.jvm import is_local, runtime
+from include.spark.jvm import TIME_ZONE, is_local, runtime
 
 _AUTHENTICATE, _SECRET = "spark.authenticate", "spark.authenticate.secret"
 _DYNAMIC = "spark.dynamicAllocation.enabled"
@@ -24,10 +24,19 @@ def driver_properties(
     others: Mapping[str, str],
 ) -> dict[str, str]:
     """All properties of a driver. `conf` (extra of spark_default) and spark-defaults.conf win over defaults."""
-    flags = runtime(jars, short_lived=short_lived)
+    ours = runtime(jars, short_lived=short_lived)
+    options = {key: value for key, value in ours.items() if key in _CONCATENATED}  # of two, the JVM takes the last one
+    class_paths = {key: value for key, value in ours.items() if key in _CLASS_PATHS}
     chosen = _chosen(conf)
     return _merged(
-        _tuning(master), _sharing(master, chosen), _secrecy(master), chosen, _correctness(master), flags, others
+        _tuning(master),
+        _sharing(master, chosen),
+        _secrecy(master),
+        options,
+        chosen,
+        _correctness(master),
+        class_paths,
+        others,
     )
 
 
@@ -70,7 +79,8 @@ def _tuning(master: str) -> dict[str, str]:
         "spark.cassandra.connection.localConnectionsPerExecutor": "1",
         # 512 by default: a long backlog would request that many pages at once from a small node, and get none in time.
         "spark.cassandra.concurrent.reads": "32",
-        "spark.task.maxFailures": "2",
+        # The executors of a cluster come and go, and each that is lost counts as a failure of its tasks.
+        "spark.task.maxFailures": "2" if is_local(master) else "4",
         # The text of a plan is for the UI, which is off; producing it takes a third of a second.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.maxPlanStringLength": "100",
@@ -128,7 +138,8 @@ def _secrecy(master: str) -> dict[str, str]:
 def _correctness(master: str) -> dict[str, str]:
     """Settings that a connection cannot change: results depend on them, and with a local master secrecy does too."""
     own = {_AUTHENTICATE: "true", "spark.ui.enabled": "false"} if is_local(master) else {}
-    return {"spark.speculation": "false", **own, **reading_settings()}
+    time_zone = dict.fromkeys(_CONCATENATED, TIME_ZONE)
+    return {"spark.speculation": "false", **time_zone, **own, **reading_settings()}
 
 
 def reading_settings() -> dict[str, str]:

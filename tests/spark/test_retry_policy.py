@@ -23,8 +23,11 @@ spark = builder.getOrCreate()
 jvm = spark._jvm
 connector = jvm.com.datastax.spark.connector.cql.CassandraConnector.apply(spark.sparkContext._jsc.sc().getConf())
 profile = connector.openSession().getContext().getConfig().getDefaultProfile()
-option = jvm.com.datastax.oss.driver.api.core.config.DefaultDriverOption.RETRY_POLICY_CLASS
-print("policy:", profile.getString(option))
+options = jvm.com.datastax.oss.driver.api.core.config.DefaultDriverOption
+print("policy:", profile.getString(options.RETRY_POLICY_CLASS))
+print("speculative:", profile.getString(options.SPECULATIVE_EXECUTION_POLICY_CLASS))
+print("executions:", profile.getInt(options.SPECULATIVE_EXECUTION_MAX))
+print("delay:", profile.getDuration(options.SPECULATIVE_EXECUTION_DELAY).toMillis())
 spark.stop()
 """
 
@@ -34,3 +37,4 @@ def test_a_request_that_a_node_refuses_goes_to_the_next_node(schemas: None) -> N
     variables = {**os.environ, **environment("local[1]"), "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=variables, capture_output=True, text=True, timeout=300)
     assert "policy: DefaultRetryPolicy" in done.stdout, done.stderr[-2000:]
+    assert "speculative: ConstantSpeculativeExecutionPolicy\nexecutions: 2\ndelay: 3000" in done.stdout

@@ -140,8 +140,22 @@ def test_the_machine_s_defaults_are_kept(tmp_path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
     _, properties = prepared(conf={"spark.executor.cores": 3})
     assert properties["spark.driver.memory"] == "2g"
-    assert properties["spark.driver.extraJavaOptions"].startswith("-Da=b -Duser.timezone=UTC")
+    assert "-Da=b" in properties["spark.driver.extraJavaOptions"].split()
     assert properties["spark.executor.cores"] == "3"
+
+
+@pytest.mark.parametrize("kind", ["driver", "executor"])
+def test_jvm_options_of_the_user_follow_ours_except_for_the_time_zone(kind: str) -> None:
+    """⚑ Of two values the JVM takes the last one: a user can replace the retry policy, and not UTC."""
+    option, name = "-Ddatastax-java-driver.advanced.retry-policy.class=", f"spark.{kind}.extraJavaOptions"
+    options = prepared(conf={name: f"{option}Mine -Duser.timezone=Asia/Tokyo"})[1][name].split()
+    last = {key: value for key, _, value in (text.partition("=") for text in options)}
+    assert last[option.rstrip("=")] == "Mine" and last["-Duser.timezone"] == "UTC"
+
+
+def test_a_task_of_a_cluster_survives_the_loss_of_several_executors() -> None:
+    failures = [prepared(master, conf=STANDALONE)[1]["spark.task.maxFailures"] for master in ("local[2]", "yarn")]
+    assert failures == ["2", "4"]
 
 
 def test_jars_travel_only_to_a_cluster() -> None:
