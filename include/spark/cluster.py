@@ -47,7 +47,7 @@ def has_application(spark: SparkSession) -> bool:
 def watched(spark: SparkSession, seconds: float = _CHECK_SECONDS) -> Iterator[None]:
     """While a job runs: cancel its work if the master no longer knows the application, whose executors never come.
 
-    Only an explicit answer counts. A master that does not answer may come back and know it.
+    Only explicit answers count. A master that does not answer may come back and know it.
     """
     if not spark.sparkContext.master.startswith(STANDALONE):
         yield
@@ -64,8 +64,8 @@ def _cancel_without_application(spark: SparkSession, is_over: threading.Event, s
     refusals = 0
     while not is_over.wait(seconds):
         try:
-            refusals = 0 if _requested_executors(spark) else refusals + 1
-        except Exception:  # no answer, or the context has stopped, which fails the job itself
+            refusals = refusals + 1 if _is_unknown(spark) else 0
+        except Exception:  # such as that the context has stopped, which fails the job itself
             refusals = 0
         if refusals < _REFUSALS or is_over.is_set():
             continue
@@ -73,6 +73,35 @@ def _cancel_without_application(spark: SparkSession, is_over: threading.Event, s
             log.info("the master no longer knows application %s", spark.sparkContext.applicationId)
         with contextlib.suppress(Exception):
             spark.sparkContext.cancelAllJobs()  # again at each check: the job may start another one of Spark's
+
+
+def _is_unknown(spark: SparkSession) -> bool:
+    """Whether an active master answers that it does not list the application, and no other one lists it.
+
+    The application's own connection led to the master of before, and stays closed: requests on it only fail.
+    """
+    jvm, application = spark._jvm, spark.sparkContext.applicationId
+    loader = spark.sparkContext._jsc.sc().getClass().getClassLoader()
+
+    def companion(name: str):
+        return loader.loadClass(f"org.apache.spark.{name}$").getField("MODULE$").get(None)
+
+    rpc, question = jvm.org.apache.spark.SparkEnv.get().rpcEnv(), companion("deploy.DeployMessages$RequestMasterState")
+    kind = jvm.scala.reflect.ClassTag.apply(
+        loader.loadClass("org.apache.spark.deploy.DeployMessages$MasterStateResponse")
+    )
+    is_unknown = False
+    for address in spark.sparkContext.master.removeprefix(STANDALONE).split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            master = rpc.setupEndpointRef(jvm.org.apache.spark.rpc.RpcAddress(host, int(port)), "Master")
+            state = master.askSync(question, kind)
+        except Exception:  # it does not answer
+            continue
+        if application in [known.id() for known in state.activeApps()]:
+            return False
+        is_unknown = is_unknown or str(state.status()) == "ALIVE"
+    return is_unknown
 
 
 def _requested_executors(spark: SparkSession) -> bool:

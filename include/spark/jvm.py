@@ -16,8 +16,8 @@ _HUGE_METHODS = "-XX:-DontCompileHugeMethods"  # Spark generates such; interpret
 # off from the others refuses every quorum for as long as that lasts. The connector has no setting for it; a property of
 # the JVM takes precedence over what it sets.
 _RETRY_POLICY = "-Ddatastax-java-driver.advanced.retry-policy.class=DefaultRetryPolicy"
-# A node that has stopped answering would hold a page of rows for two minutes: after three seconds the next node reads it
-# too, and the first answer counts. The connector marks its reads as idempotent, and only those are repeated so.
+# A node that has stopped answering would hold a page of rows for two minutes: after three seconds the next node reads
+# it too, and the first answer counts. The connector marks its reads as idempotent, and only those are repeated so.
 _SPECULATION = (
     "-Ddatastax-java-driver.advanced.speculative-execution-policy.class=ConstantSpeculativeExecutionPolicy",
     "-Ddatastax-java-driver.advanced.speculative-execution-policy.max-executions=2",

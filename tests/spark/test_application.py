@@ -13,14 +13,15 @@ from include.spark import cluster
 
 
 class Master:
-    """Answers requests for executors: True or False, or raises. The last answer repeats."""
+    """Answers whether the application is unknown: True or False, or raises. The last answer repeats."""
 
-    def __init__(self, *answers: bool | Exception) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: bool | Exception) -> None:
+        monkeypatch.setattr(cluster, "_is_unknown", self._answer)
         self._answers = list(answers)
         self.requests = 0
         self.cancelled = threading.Event()
 
-    def request(self, *_: object) -> bool:
+    def _answer(self, spark: object) -> bool:
         self.requests += 1
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
@@ -29,14 +30,7 @@ class Master:
 
     def session(self, master: str = "spark://master:7077"):
         """A session with an application at this master."""
-        conf = SimpleNamespace(getBoolean=lambda name, default: True)
-        scala = SimpleNamespace(getConf=lambda: conf, requestExecutors=self.request, isStopped=lambda: False)
-        context = SimpleNamespace(
-            master=master,
-            applicationId="app-1",
-            _jsc=SimpleNamespace(sc=lambda: scala),
-            cancelAllJobs=self.cancelled.set,
-        )
+        context = SimpleNamespace(master=master, applicationId="app-1", cancelAllJobs=self.cancelled.set)
         return SimpleNamespace(sparkContext=context)
 
 
@@ -55,9 +49,9 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_running_job_is_cancelled_when_the_master_refuses_its_application_twice(threads) -> None:
+def test_a_running_job_is_cancelled_when_the_master_refuses_its_application_twice(threads, monkeypatch) -> None:
     """It would wait until the task's timeout for executors that never come."""
-    master = Master(True, False)
+    master = Master(monkeypatch, False, True)
     with cluster.watched(master.session(), seconds=0.01):
         assert master.cancelled.wait(10)
     assert master.requests >= 3
@@ -66,21 +60,23 @@ def test_a_running_job_is_cancelled_when_the_master_refuses_its_application_twic
 @pytest.mark.parametrize(
     "answers",
     [
-        (True,),
-        (False, True),  # a master that was starting
+        (False,),
+        (True, False),  # a master that was starting
         (ConnectionError("no answer"),),
-        (False, ConnectionError("no answer"), False, ConnectionError("no answer")),
+        (True, ConnectionError("no answer"), True, ConnectionError("no answer")),
     ],
 )
-def test_a_running_job_is_not_cancelled_for_a_single_refusal_or_without_an_answer(threads, answers) -> None:
-    master = Master(*answers)
+def test_a_running_job_is_not_cancelled_for_a_single_refusal_or_without_an_answer(
+    threads, monkeypatch, answers
+) -> None:
+    master = Master(monkeypatch, *answers)
     with cluster.watched(master.session(), seconds=0.01):
         until(lambda: master.requests > 6)
     assert not master.cancelled.is_set()
 
 
-def test_only_a_standalone_master_is_checked(threads) -> None:
-    master = Master(False)
+def test_only_a_standalone_master_is_checked(threads, monkeypatch) -> None:
+    master = Master(monkeypatch, True)
     with cluster.watched(master.session("yarn"), seconds=0.01):
         time.sleep(0.1)
     assert not master.requests
