@@ -248,7 +248,7 @@ def attempt(spark: SparkSession, job: Job) -> int:
             )
         else:
             log.error("%s batch %d attempt %d%s%s", job.pipeline, job.batch_id, job.attempt, failed, remedy)
-        return status_of(error, is_local=is_local(spark.sparkContext.master))
+        return status_of(error, is_local=is_local(str(spark.sparkContext.master)))
     return 0
 
 

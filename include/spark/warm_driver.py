@@ -2,7 +2,7 @@
 
 A driver that starts for each job spends most of a run's time on starting: it loads classes, and interprets code that it
 has not compiled yet. A warm driver listens on a Unix socket in a folder that only its user can enter, runs one job after
-the other, and ends by itself: when it is idle, when it is old, when a job failed, or when the running job's task has
+the other, and ends by itself: when it is idle, when it is old, after failed jobs, or when the running job's task has
 ended. Requests and answers are lines of JSON:
 
     → {"job": "/path/of/job.json"}    ← {"taken": true}   ← {"log": "a line for the task's log"} …   ← {"exit": 0}
