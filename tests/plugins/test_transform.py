@@ -260,7 +260,7 @@ def test_an_idle_time_out_of_range_is_refused_with_the_range(value) -> None:
     from plugins.transform import idle_seconds_of
 
     with pytest.raises(AirflowFailException, match=rf"driver_idle_seconds is {value!r}.* from 0 to 21600\."):
-        idle_seconds_of(Endpoint("spark_default", "spark", "local[2]", extra={"driver_idle_seconds": value}))
+        idle_seconds_of(Endpoint("spark_default", "spark", "local[2]", None, extra={"driver_idle_seconds": value}))
 
 
 @pytest.mark.parametrize(("value", "seconds"), [(0, 0), ("120", 120), (21_600, 21_600)])
@@ -268,7 +268,8 @@ def test_an_idle_time_may_be_nothing_or_the_age_of_the_oldest_driver(value, seco
     from plugins.transform import idle_seconds_of
 
     assert (
-        idle_seconds_of(Endpoint("spark_default", "spark", "local[2]", extra={"driver_idle_seconds": value})) == seconds
+        idle_seconds_of(Endpoint("spark_default", "spark", "local[2]", None, extra={"driver_idle_seconds": value}))
+        == seconds
     )
 
 
