@@ -279,7 +279,7 @@ def test_a_job_of_an_application_that_the_master_no_longer_knows_fails_soon(clus
     started = time.monotonic()
     failed = submit(118, say=after_reading(restart))
     assert failed.returncode == 1 and "no longer knows the application" in failed.stdout, failed.stdout
-    assert time.monotonic() - started < 120
+    assert time.monotonic() - started < 300
     after = submit(119)
     assert after.returncode == 0, after.stdout
     assert query(STAGED.format(119)) == RIGHT
