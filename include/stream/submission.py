@@ -40,7 +40,7 @@ def stream_jars() -> list[str]:
 
 
 def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to_the_end: bool = False) -> Submission:
-    """Write job and properties into a private folder. Raises SubmissionImpossible, NotTranslatable, ConnectionMissing."""
+    """Write job and properties into a private folder. Raises SubmissionImpossible, MinutemarkError."""
     master = f"{spark.host}:{spark.port}" if spark.port else spark.host
     conf: Mapping[str, object] = spark.extra.get("conf") or {}
     jars = stream_jars()
