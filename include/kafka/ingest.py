@@ -136,6 +136,7 @@ def _ingest(
                 store.record_gaps,
                 lambda: time.monotonic() - started > seconds,
                 lambda: change_log.write_clock(session),
+                lambda: topics.topic_id(pipeline.topic),
                 to_the_end=to_the_end,
             )
         finally:

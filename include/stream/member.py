@@ -23,7 +23,15 @@ from include.kafka.clients import (
 )
 from include.kafka.follow import partitions_of
 from include.kafka.ingest_mode import DAG, group_of
-from include.kafka.positions import Gap, Offsets, commit, is_taken_over, raise_unless_transient, starting_offsets
+from include.kafka.positions import (
+    Gap,
+    Offsets,
+    Start,
+    commit,
+    is_taken_over,
+    raise_unless_transient,
+    starting_offsets,
+)
 from include.pipelines import Pipeline
 
 _PAUSE = 0.1
@@ -55,15 +63,16 @@ class Member:
         """Another one once the topic was made again. Raises BrokerError."""
         return topics.topic_id(self._pipeline.topic, self._admin)
 
-    def peek(self) -> Offsets:
+    def peek(self) -> Start:
         """About where the group stands, for which no member is needed. Raises BrokerError."""
-        group = group_of(self._pipeline.name, DAG)
+        group, topic_id = group_of(self._pipeline.name, DAG), self.topic_id()
         with reader(group) as client:
             reaches = topics.reach_of(client, self._pipeline)
-        return {
+        offsets = {
             (self._pipeline.topic, number): min(max(reach.begin, reach.committed or 0), reach.end)
             for number, reach in reaches.items()
         }
+        return Start(offsets, topic_id)
 
     def join(self) -> None:
         """Return when this stream is the group's member, and its predecessor shut out. Raises BrokerError."""
@@ -100,23 +109,23 @@ class Member:
                 # Spark's consumers meet it too, and say more of it.
                 log_client_error(error)
 
-    def starts(self, record_gaps: Callable[[list[Gap]], None]) -> Offsets:
+    def starts(self, record_gaps: Callable[[list[Gap]], None]) -> Start:
         """Where to read each partition from, committed; what is lost was recorded first. Raises TakenOver, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             with explained(), _shut_out():
                 partitions = partitions_of(self._client, self._pipeline.topic)
-                starts = starting_offsets(self._client, self._pipeline.topic, partitions, record_gaps)
-            if starts is not None:
-                return starts
+                start = starting_offsets(self._client, self._pipeline.topic, partitions, self.topic_id, record_gaps)
+            if start is not None:
+                return start
             self._wait(deadline)
 
-    def commit(self, offsets: Offsets) -> None:
-        """Return when the group has these offsets. Raises TakenOver, BrokerError."""
+    def commit(self, offsets: Offsets, topic_id: str | None) -> None:
+        """Return when the group has these offsets, of the topic with that id. Raises TakenOver, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             with explained(), _shut_out():
-                if commit(self._client, offsets):
+                if commit(self._client, offsets, topic_id):
                     return
             self._wait(deadline)
 

@@ -6,6 +6,7 @@ The group's offsets are the only record of what is done. A checkpoint serves one
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import uuid
@@ -14,13 +15,14 @@ from threading import Lock
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
 
 from include.connections import LAKE_WRITER
 from include.durations import MICROSECOND
 from include.kafka import topics
 from include.kafka.ingest import IngestSummary, MessageStore, keep_dead_letters
 from include.kafka.ingest_mode import DAG, group_of
-from include.kafka.positions import Gap, Offsets
+from include.kafka.positions import Gap, Offsets, Start
 from include.lake import change_log
 from include.lake.session import lake
 from include.spark.problems import summary_of
@@ -36,7 +38,11 @@ _OWN_ERROR = re.compile(r"^(?:include\.[\w.]+): (.+)", re.MULTILINE)
 
 
 class TopicChanged(Exception):
-    """A query was planned for a topic that is another one by now."""
+    """A query was planned for a topic, or a place in it, that is another one by now."""
+
+
+class _LifeOver(Exception):
+    """A life was over before its stream had joined: it leaves the group to the stream that is in it."""
 
 
 class Stream:
@@ -47,12 +53,14 @@ class Stream:
         self._checkpoints = f"{job.checkpoints.rstrip('/')}/{self._pipeline.name}"
         self._summary = IngestSummary(self._pipeline.topic)
         self._positions: Offsets = {}  # what the group has committed
-        self._planned: Offsets = {}  # where the running query started
+        self._topic_id: str | None = None  # of the topic whose offsets they are
+        self._planned = Start({}, None)  # where the running query started
+        self._ready = False  # the positions are the group's, and the running query starts at or before them
         self._error: BaseException | None = None  # what has ended the query before
         self._joining = Lock()
         self._as_of = 0
-        self._topic_id: str | None = None
         self._started = time.monotonic()
+        self._over_at = math.inf
 
     def run(self) -> IngestSummary:
         """Follow the topic until the life is over or a successor takes over. Raises MinutemarkError, and Spark's errors."""
@@ -61,8 +69,9 @@ class Stream:
             self._session = session
             self._store = MessageStore(self._pipeline, session, self._summary)
             self._start_workers()
+            self._over_at = time.monotonic() + self._job.seconds
             try:
-                while self._follow() and not self._is_over():
+                while self._follow():
                     pass
             except TakenOver:
                 self._summary.taken_over = True
@@ -71,59 +80,90 @@ class Stream:
         return self._summary
 
     def _is_over(self) -> bool:
-        return time.monotonic() - self._started > self._job.seconds
+        return time.monotonic() > self._over_at
 
     def _follow(self) -> bool:
-        """Run one query; True where it failed. Whether another one helps is known once the group's offsets are read again."""
-        # The first query is planned while the predecessor still writes: from here to its first micro-batch takes seconds.
-        self._planned = self._member.peek() if self._error is None else self._take_over()
+        """Run one query; True if it failed. Whether another one helps is known once the group's offsets are read again."""
+        if self._error is None:
+            # Planned while the predecessor still writes: from here to the first micro-batch takes seconds.
+            self._planned = self._member.peek()
+        else:
+            if self._is_over() and not self._member.joined:
+                raise self._error
+            self._planned, self._ready = self._take_over(), True
+            if self._is_over():
+                return False  # the topic has changed: the next life continues with it
         checkpoint = f"{self._checkpoints}/{uuid.uuid4()}"
-        running = query.start(self._spark, self._job, self._planned, checkpoint, self._write)
+        running = query.start(self._spark, self._job, self._planned.offsets, checkpoint, self._write)
+        is_final = False
         try:
-            while running.isActive and not self._is_over():
-                if self._member.joined:
-                    self._member.poll()
-                    self._commit(query.ends_of(running))
-                elif running.status["message"].startswith("Waiting"):  # nothing has come that would start a micro-batch
-                    self._join()
-                running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # takes parts of a second, too
-            if running.exception() is None:
-                self._join()  # there was nothing to read, but something may be lost
-                self._commit(query.ends_of(running))
-        except (PySparkException, TopicChanged) as error:
-            self._error = self._error or error
-        finally:
+            self._watch(running)
+        except Exception as error:
+            is_final = not isinstance(error, (PySparkException, TopicChanged, _LifeOver))
+            if self._error is None or is_final:
+                self._error = error
+        failure = self._error
+        if failure is not None and not isinstance(failure, (TakenOver, _LifeOver)):
+            log.warning("The query ended: %s", reason_of(failure))
+        try:
             running.stop()
             query.remove(self._spark, checkpoint)
-        if isinstance(self._error, TakenOver):
-            raise self._error
+        except Exception as error:
+            if not isinstance(failure, TakenOver):
+                raise  # a micro-batch may still run: no other query can start
+            log.warning("The query did not stop: %s", reason_of(error))
+        self._error = failure  # a micro-batch that stop() has interrupted is not a failure
+        if failure is None or isinstance(failure, _LifeOver):
+            return False
+        if is_final or isinstance(failure, TakenOver):
+            raise failure
+        return True
+
+    def _watch(self, running: StreamingQuery) -> None:
+        """Return when the query has read to the end or has failed, or the life is over. Raises what Spark raised."""
+        while running.isActive and not self._is_over():
+            if self._ready:
+                self._member.poll()
+                self._commit(query.ends_of(running))
+            elif running.status["message"].startswith("Waiting"):  # nothing has come that would start a micro-batch
+                self._join()
+            running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # takes parts of a second, too
         if self._error is not None:
-            log.warning("The query ended: %s", reason_of(self._error))
-        return self._error is not None
+            return  # a micro-batch has failed
+        if failure := running.exception():
+            raise failure
+        if self._job.to_the_end:
+            self._join()  # there was nothing to read, but something may be lost
+        if self._ready:
+            self._commit(query.ends_of(running))
 
     def _join(self) -> None:
         """Shut the predecessor out, once, and continue where it has stopped: the query skips what came before."""
         with self._joining:
-            if self._member.joined:
+            if self._ready:
                 return
-            starts = self._take_over()
-            if starts.keys() != self._planned.keys() or any(starts[place] < at for place, at in self._planned.items()):
+            if self._is_over():
+                raise _LifeOver
+            start, planned = self._take_over(), self._planned
+            is_same = start.offsets.keys() == planned.offsets.keys() and start.topic_id == planned.topic_id
+            if not is_same or any(start.offsets[place] < at for place, at in planned.offsets.items()):
+                self._positions = {}  # no query has started at them: the next one may not fail
                 raise TopicChanged(f"{self._pipeline.topic} has changed since the query was planned.")
+            self._ready = True
 
-    def _take_over(self) -> Offsets:
+    def _take_over(self) -> Start:
         """Where the group stands, with this stream as its member; what retention has removed is recorded as lost."""
         self._member.join()
-        topic_id = self._member.topic_id()
-        starts = self._member.starts(self._store.record_gaps)
-        if self._error is not None and (starts, topic_id) == (self._positions, self._topic_id):
+        start = self._member.starts(self._store.record_gaps)
+        if self._error is not None and start == Start(self._positions, self._topic_id):
             raise self._error  # the topic is as it was: another query would fail in the same way
-        self._positions, self._topic_id, self._error = starts, topic_id, None
-        return starts
+        self._positions, self._topic_id, self._error = start.offsets, start.topic_id, None
+        return start
 
     def _write(self, batch: DataFrame, _: int) -> None:
         """One micro-batch; what is raised here ends the query."""
         try:
-            if self._member.joined:
+            if self._ready:
                 self._store_batch(batch)
                 return
             batch.rdd.mapPartitions(self._writer(change_log.clock(self._session)).rehearse).collect()
@@ -141,11 +181,10 @@ class Stream:
         self._as_of = max((clock - change_log.EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
         # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later one,
         # and replaces what this stream, or a task of it that hangs, still writes.
-        self._member.commit(self._positions)
+        self._member.commit(self._positions, self._topic_id)
         results = batch.rdd.mapPartitions(self._writer(clock)).collect()
-        if (
-            self._member.topic_id() != self._topic_id
-        ):  # Spark sees it only by offsets, and only where there are fewer now
+        # Spark sees it only by offsets, and only where there are fewer now.
+        if self._member.topic_id() != self._topic_id:
             raise TopicChanged(f"{self._pipeline.topic} was made again.")
         self._keep_refused(results)
         for result in results:
@@ -161,6 +200,8 @@ class Stream:
     def _keep_refused(self, results: list[PartitionResult]) -> None:
         """Read messages that are not events again, and keep them as the follower does."""
         refused = {result.partition: set(result.refused) for result in results if result.refused}
+        if not refused:
+            return
         span = {number: (min(offsets), max(offsets) + 1) for number, offsets in refused.items()}
         for messages in topics.messages(self._pipeline, group_of(self._pipeline.name, DAG), span):
             chosen = [message for message in messages if message.offset() in refused[message.partition()]]  # ty: ignore[invalid-argument-type]
@@ -178,7 +219,7 @@ class Stream:
         """Commit those of the offsets that are after the committed ones."""
         further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
         if further:
-            self._member.commit(further)
+            self._member.commit(further, self._topic_id)
             self._positions = {**self._positions, **further}
 
     def _start_workers(self) -> None:
