@@ -195,6 +195,10 @@ class MessageStore:
         self._as_of = 0
         self._warehouse_again_at = 0.0
 
+    def use_clock(self, clock: datetime) -> None:
+        """Refuse events that are later than this time of the lake, instead of when this was made."""
+        self._reader = TopicEvents(self._pipeline, clock)
+
     def store(self, messages: list[Message], as_of: int) -> None:
         """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""
         events: dict[int, list[Event]] = {}  # by write timestamp

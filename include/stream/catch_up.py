@@ -19,6 +19,7 @@ from include.kafka.ingest_mode import DAG, group_of, ingest_mode
 from include.kafka.ingest_mode import SPARK as BY_SPARK
 from include.kafka.topics import has_members
 from include.pipelines import Pipeline
+from include.spark.listener import end_with_parent
 from include.spark.problems import FAILED
 from include.stream import submission
 
@@ -74,6 +75,7 @@ def run_stream(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            preexec_fn=end_with_parent,
         ) as process:
             for line in process.stdout or ():
                 lines.append(line.rstrip())

@@ -35,10 +35,15 @@ from include.kafka.positions import (
 from include.pipelines import Pipeline
 
 _PAUSE = 0.1
+_LEAVING = 1.0  # seconds in which the client sends its request to leave
 
 
 class TakenOver(Exception):
     """A successor has joined: what this stream has not committed is the successor's to write."""
+
+
+class Rejoined(Exception):
+    """This stream has left the group and is in it again: another member may have committed in between."""
 
 
 class Member:
@@ -46,7 +51,11 @@ class Member:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self.joined = False
+        self._joins = self._joins_at_start = 0
+
+    @property
+    def joined(self) -> bool:
+        return self._joins > 0
 
     def __enter__(self) -> Member:
         from confluent_kafka import Consumer
@@ -91,7 +100,17 @@ class Member:
 
     def _on_assign(self, client, _) -> None:
         client.assign([])  # Spark reads
-        self.joined = True
+        self._joins += 1
+
+    def leave(self) -> None:
+        """Leave the group, if this stream is in it: a static member that is only closed stays for 45 s. Raises TakenOver."""
+        if not self.joined:
+            return
+        with explained(), _shut_out():
+            self._client.unsubscribe()
+            deadline = time.monotonic() + _LEAVING
+            while time.monotonic() < deadline:
+                self._client.poll(_PAUSE)
 
     def poll(self, seconds: float = 0.0) -> None:
         """Stay in the group. Raises TakenOver, BrokerError."""
@@ -113,6 +132,7 @@ class Member:
         """Where to read each partition from, committed; what is lost was recorded first. Raises TakenOver, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
+            self._joins_at_start = self._joins
             with explained(), _shut_out():
                 partitions = partitions_of(self._client, self._pipeline.topic)
                 start = starting_offsets(self._client, self._pipeline.topic, partitions, self.topic_id, record_gaps)
@@ -121,9 +141,11 @@ class Member:
             self._wait(deadline)
 
     def commit(self, offsets: Offsets, topic_id: str | None) -> None:
-        """Return when the group has these offsets, of the topic with that id. Raises TakenOver, BrokerError."""
+        """Return when the group has these offsets, of the topic with that id. Raises TakenOver, Rejoined, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
+            if self._joins != self._joins_at_start:
+                raise Rejoined
             with explained(), _shut_out():
                 if commit(self._client, offsets, topic_id):
                     return

@@ -29,7 +29,7 @@ from include.spark.problems import summary_of
 from include.spark.run import step
 from include.stream import query
 from include.stream.job import MESSAGES_PER_BATCH, Job
-from include.stream.member import Member, TakenOver
+from include.stream.member import Member, Rejoined, TakenOver
 from include.stream.partition import PartitionResult, PartitionWriter
 
 log = logging.getLogger("minutemark")
@@ -57,7 +57,7 @@ class Stream:
         self._planned = Start({}, None)  # where the running query started
         self._ready = False  # the positions are the group's, and the running query starts at or before them
         self._error: BaseException | None = None  # what has ended the query before
-        self._joining = Lock()
+        self._joining, self._committing = Lock(), Lock()
         self._as_of = 0
         self._started = time.monotonic()
         self._over_at = math.inf
@@ -73,6 +73,7 @@ class Stream:
             try:
                 while self._follow():
                     pass
+                self._member.leave()
             except TakenOver:
                 self._summary.taken_over = True
         self._summary.refused += kept
@@ -124,7 +125,7 @@ class Stream:
         while running.isActive and not self._is_over():
             if self._ready:
                 self._member.poll()
-                self._commit(query.ends_of(running))
+                self._commit_ends(running)
             elif running.status["message"].startswith("Waiting"):  # nothing has come that would start a micro-batch
                 self._join()
             running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # takes parts of a second, too
@@ -135,7 +136,11 @@ class Stream:
         if self._job.to_the_end:
             self._join()  # there was nothing to read, but something may be lost
         if self._ready:
-            self._commit(query.ends_of(running))
+            self._commit_ends(running)
+
+    def _commit_ends(self, running: StreamingQuery) -> None:
+        if ends := query.ends_of(running):
+            self._commit(ends)
 
     def _join(self) -> None:
         """Shut the predecessor out, once, and continue where it has stopped: the query skips what came before."""
@@ -181,12 +186,12 @@ class Stream:
         self._as_of = max((clock - change_log.EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
         # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later one,
         # and replaces what this stream, or a task of it that hangs, still writes.
-        self._member.commit(self._positions, self._topic_id)
+        self._commit({})
         results = batch.rdd.mapPartitions(self._writer(clock)).collect()
         # Spark sees it only by offsets, and only where there are fewer now.
         if self._member.topic_id() != self._topic_id:
             raise TopicChanged(f"{self._pipeline.topic} was made again.")
-        self._keep_refused(results)
+        self._keep_refused(results, clock)
         for result in results:
             self._summary.written += result.written
             self._summary.misplaced += result.misplaced
@@ -197,11 +202,12 @@ class Stream:
         starts = {partition: offset for (_, partition), offset in self._positions.items()}
         return PartitionWriter(self._pipeline, self._job.lake, clock, self._as_of, starts)
 
-    def _keep_refused(self, results: list[PartitionResult]) -> None:
-        """Read messages that are not events again, and keep them as the follower does."""
+    def _keep_refused(self, results: list[PartitionResult], clock: datetime) -> None:
+        """Read messages that are not events again, by the same clock, and keep them as the follower does."""
         refused = {result.partition: set(result.refused) for result in results if result.refused}
         if not refused:
             return
+        self._store.use_clock(clock)
         span = {number: (min(offsets), max(offsets) + 1) for number, offsets in refused.items()}
         for messages in topics.messages(self._pipeline, group_of(self._pipeline.name, DAG), span):
             chosen = [message for message in messages if message.offset() in refused[message.partition()]]  # ty: ignore[invalid-argument-type]
@@ -216,10 +222,16 @@ class Stream:
             self._store.record_gaps(lost)
 
     def _commit(self, ends: Offsets) -> None:
-        """Commit those of the offsets that are after the committed ones."""
-        further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
-        if further:
-            self._member.commit(further, self._topic_id)
+        """Commit those of the offsets that are after the committed ones; without any, those that are committed already."""
+        with self._committing:  # the micro-batch and the thread that watches it: one after the other, none goes back
+            further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
+            if ends and not further:
+                return
+            try:
+                self._member.commit(further or self._positions, self._topic_id)
+            except Rejoined:
+                self._positions = {}  # of the group as it was: another query starts, whatever they are now
+                raise TopicChanged(f"The group of {self._pipeline.topic} was joined again.") from None
             self._positions = {**self._positions, **further}
 
     def _start_workers(self) -> None:

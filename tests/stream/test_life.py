@@ -16,7 +16,7 @@ from include.kafka.positions import Start
 from include.lake import change_log
 from include.stream import stream as module
 from include.stream.job import Job
-from include.stream.member import TakenOver
+from include.stream.member import Rejoined, TakenOver
 from include.stream.partition import PartitionResult
 from include.stream.stream import Stream
 
@@ -34,6 +34,8 @@ class Group:
         self.peeked = self.start = Start(at(0, 0), "first")
         self.joined = False
         self.joins = 0
+        self.left = False
+        self.while_committing: Callable[[], object] = lambda: None
         self.commits: list[tuple[dict, str | None]] = []
         self.while_joining: Callable[[], object] = lambda: None
         self.poll: Callable[[], object] = lambda: None
@@ -59,9 +61,13 @@ class Group:
         return self.start
 
     def commit(self, offsets: dict, topic_id: str | None) -> None:
+        self.while_committing()
         assert offsets, "no offsets: the client refuses to commit none"
         self.commits.append((dict(offsets), topic_id))
         self.start = Start({**self.start.offsets, **offsets}, self.start.topic_id)
+
+    def leave(self) -> None:
+        self.left = True
 
     @property
     def committed(self) -> list[dict]:
@@ -86,6 +92,10 @@ class Batch:
         if self._fails is not None and not self._is_rehearsal:
             raise self._fails
         return [] if self._is_rehearsal else self._results
+
+
+class Store:
+    record_gaps = None
 
 
 class Writer:
@@ -135,7 +145,7 @@ def batch(*ends: int, fails: BaseException | None = None) -> Callable[[Query], N
 def group(monkeypatch) -> Group:
     result = Group()
     monkeypatch.setattr(module, "Member", lambda _: result)
-    monkeypatch.setattr(module, "MessageStore", lambda *_: type("Store", (), {"record_gaps": None}))
+    monkeypatch.setattr(module, "MessageStore", lambda *_: Store)
     monkeypatch.setattr(module, "keep_dead_letters", lambda _: 0)
     monkeypatch.setattr(module, "lake", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(change_log, "clock", lambda _: change_log.EPOCH)
@@ -287,3 +297,45 @@ def test_a_query_that_does_not_stop_hides_no_successor(group, stream):
         raise PySparkException("still running")
 
     assert stream([batch(1, 1), goes_by, goes_by]).run().taken_over
+    assert not group.left
+
+
+def test_it_leaves_the_group_when_its_time_is_over_or_the_topic_ends(group, stream):
+    stream([batch(1, 1)]).run()
+    assert group.left
+
+
+def test_a_stream_that_is_in_the_group_again_reads_where_it_stands(group, stream):
+    def rejoins(query: Query) -> None:
+        def refuses() -> None:
+            group.while_committing = lambda: None
+            raise Rejoined
+
+        group.while_committing = refuses
+        query.run(Batch(2, 2))
+
+    made = stream([batch(1, 1), rejoins], [batch(2, 2)])
+    made.run()
+    assert [query.starts for query in made.queries] == [at(0, 0), at(1, 1)]
+    assert group.committed == [at(0, 0), at(1, 1), at(2, 2)]
+
+
+def test_committed_offsets_do_not_go_back(group, stream):
+    """The thread that watches the query passes control records while a micro-batch commits what is committed already."""
+    threads = []
+
+    def comes_meanwhile() -> None:
+        group.while_committing = lambda: None
+        threads.append(threading.Thread(target=made._commit, args=(at(5, 5),)))
+        threads[0].start()
+        time.sleep(0.2)
+        assert group.committed == [at(0, 0), at(1, 1)]
+
+    def in_order(query: Query) -> None:
+        group.while_committing = comes_meanwhile
+        made._commit({})
+        threads[0].join(10)
+
+    made = stream([batch(1, 1), in_order])
+    made.run()
+    assert group.committed == [at(0, 0), at(1, 1), at(5, 5)]

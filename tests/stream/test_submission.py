@@ -53,9 +53,32 @@ def test_passwords_are_in_a_private_file_and_nowhere_else():
 def test_the_class_path_stays_that_of_the_transform():
     """The class archive holds for exactly that one."""
     made = prepared()
-    properties = dict(line.split("=", 1) for line in Path(made.properties_file).read_text().splitlines())
+    properties = properties_of(made)
     assert properties["spark.driver.extraClassPath"].endswith("SPARK.jar")
     assert made.jars.endswith("STREAM.jar") and "SPARK" not in Path(made.jars).name
+
+
+def properties_of(made: submission.Submission) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in Path(made.properties_file).read_text().splitlines())
+
+
+def test_a_stream_on_a_standalone_cluster_leaves_cores_to_others():
+    secret = {"spark.authenticate.secret": "s"}
+    standalone = replace(SPARK, host="spark://m", port=7077, extra={"conf": secret})
+    shards = pipelines.get("recruitment").shards
+    assert properties_of(prepared(standalone))["spark.cores.max"] == str(shards)
+    own = replace(standalone, extra={"conf": secret | {"spark.cores.max": "2"}})
+    assert properties_of(prepared(own))["spark.cores.max"] == "2"
+    assert "spark.cores.max" not in properties_of(prepared()) | properties_of(prepared(CLUSTER))
+
+
+def test_spark_defaults_win_over_defaults_and_the_connection_over_both(tmp_path, monkeypatch):
+    (tmp_path / "spark-defaults.conf").write_text("spark.driver.memory 2g\nspark.sql.streaming.stopTimeout 5s\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    properties = properties_of(prepared(replace(SPARK, extra={"conf": {"spark.driver.memory": "3g"}})))
+    assert properties["spark.driver.memory"] == "3g"
+    assert properties["spark.sql.streaming.stopTimeout"] == "5s"
+    assert properties["spark.sql.streaming.minBatchesToRetain"] == "2"
 
 
 def test_the_workers_of_a_cluster_import_the_project_from_an_archive(tmp_path):
