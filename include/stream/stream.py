@@ -89,8 +89,9 @@ class Stream:
             # Planned while the predecessor still writes: from here to the first micro-batch takes seconds.
             self._planned = self._member.peek()
         else:
-            if self._is_over() and not self._member.joined:
-                raise self._error
+            is_of_topic = self._positions or isinstance(self._error, TopicChanged)
+            if self._is_over() and not is_of_topic:
+                raise self._error  # this life has not come as far as to know whether the topic has changed
             self._planned, self._ready = self._take_over(), True
             if self._is_over():
                 return False  # the topic has changed: the next life continues with it
@@ -101,7 +102,7 @@ class Stream:
             self._watch(running)
         except Exception as error:
             is_final = not isinstance(error, (PySparkException, TopicChanged, _LifeOver))
-            if self._error is None or is_final:
+            if self._error is None or (is_final and not isinstance(self._error, TakenOver)):
                 self._error = error
         failure = self._error
         if failure is not None and not isinstance(failure, (TakenOver, _LifeOver)):

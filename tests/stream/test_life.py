@@ -12,6 +12,7 @@ import pytest
 from pyspark.errors import PySparkException, StreamingQueryException
 
 from include import pipelines
+from include.kafka.clients import BrokerError
 from include.kafka.positions import Start
 from include.lake import change_log
 from include.stream import stream as module
@@ -261,6 +262,17 @@ def test_a_life_starts_once_the_workers_have(group, stream, monkeypatch):
 def test_up_to_the_end_it_joins_though_there_is_nothing_to_read(group, stream):
     stream([], to_the_end=True, seconds=float("inf")).run()
     assert group.joins == 1
+
+
+def test_a_failure_to_record_gaps_near_the_end_is_not_success(group, stream):
+    def fails() -> None:
+        group.while_joining = lambda: None
+        time.sleep(0.2)
+        raise BrokerError("away")
+
+    group.while_joining = fails
+    with pytest.raises(BrokerError):
+        stream([batch(1, 1)], seconds=0.1).run()
 
 
 def fails_late(query: Query) -> None:
