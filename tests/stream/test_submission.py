@@ -9,11 +9,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from include import pipelines
 from include.connections import Endpoint, variable
-from include.spark.installation import SubmissionImpossible
+from include.spark.installation import ROOT, SubmissionImpossible
 from include.stream import catch_up, submission
 from include.stream.job import Job
 
@@ -105,3 +106,19 @@ def test_the_checkpoints_are_on_the_drivers_machine_unless_a_setting_names_anoth
 def test_a_driver_on_the_cluster_is_refused():
     with pytest.raises(SubmissionImpossible, match=r'spark\.submit\.deployMode to "client"'):
         prepared(replace(CLUSTER, extra={"conf": {"spark.submit.deployMode": "cluster"}}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_catch_up_that_is_killed_leaves_no_stream_running(tmp_path, monkeypatch):
+    monkeypatch.setenv(variable("spark_default"), json.dumps({"conn_type": "spark", "host": "local[*]"}))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = (
+        "from include import pipelines\nfrom include.stream import catch_up\n"
+        "catch_up.command = lambda *_: ['sh', '-c', 'echo $$; exec sleep 300']\n"
+        "catch_up.run_stream(pipelines.get('recruitment'), report=lambda line: print(line, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout
+        stream = psutil.Process(int(killed.stdout.readline()))
+        killed.kill()
+    assert psutil.wait_procs([stream], timeout=10)[0]
