@@ -117,6 +117,7 @@ rehearse: setup ## run the services of docker-compose.override.yml without Docke
 	@KEEP="$(KEEP)" $(VENV)/python -m tests.rehearsal
 
 test: setup ## run the test suite in two processes | ARGS="-k merge" (only these tests)
+	@$(PYTHON3) -m local.bootstrap --for-tests
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/python -m local.servers.mysql
 	@$(VENV)/python -m local.servers.bigquery_emulator

@@ -1,6 +1,7 @@
 """Set-up of a fresh machine, with nothing but Python's standard library: OS packages, uv, environment, jars.
 
-Each step looks first and does only what is missing: a second run takes a second. `python3 -m local.bootstrap`.
+Each step looks first and does only what is missing: a second run takes a second. `python3 -m local.bootstrap`; with
+`--for-tests` it also installs what only tests need.
 """
 
 from __future__ import annotations
@@ -171,12 +172,19 @@ def install_environment() -> None:
 
 
 def install_optional() -> None:
-    """What the lakehouse and BigQuery need in addition, if a setting turns them on; only when their lock changed."""
+    """What the lakehouse, BigQuery and streams need in addition, if a setting turns them on; only after a change."""
     declared = {**env_file.read(ROOT / ".env"), **os.environ}
     if declared.get("MINUTEMARK_LAKEHOUSE"):
         install_more(LAKEHOUSE_LOCK, ".lakehouse-of", "packages of the lakehouse (250 MB)")
     if declared.get("MINUTEMARK_BIGQUERY"):
         install_more(BIGQUERY_LOCK, ".bigquery-of", "client of BigQuery")
+    if declared.get("MINUTEMARK_INGEST", "").strip().lower() == "spark":
+        install_stream_jars()
+
+
+def install_stream_jars() -> None:
+    """Spark's Kafka source, which streams need, and the tests of streams."""
+    install_jars(ROOT / "include" / "stream" / "pom.xml", STREAM_JARS, "jars of Spark's Kafka source")
 
 
 def install_more(lock: Path, stamp_name: str, what: str) -> None:
@@ -234,7 +242,6 @@ def install_stores() -> None:
     install_jars(ROOT / "local" / "pom.xml", STORE_JARS, "jars of Cassandra, MariaDB and PostgreSQL")
     install_jars(ROOT / "local" / "kafka-pom.xml", KAFKA_JARS, "jars of Kafka")
     install_jars(ROOT / "local" / "connect-pom.xml", CONNECT_JARS, "jars of Kafka Connect")
-    install_jars(ROOT / "include" / "stream" / "pom.xml", STREAM_JARS, "jars of Spark's Kafka source")
     with step("MariaDB's binaries", quick=1.0):
         mariadb.BINARIES.unpacked()
     with step("PostgreSQL's binaries", quick=1.0):
@@ -333,6 +340,9 @@ def main() -> int:
         return 2
     try:
         set_up()
+        if "--for-tests" in sys.argv[1:]:
+            with only_one_set_up():
+                install_stream_jars()
     except Problem as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 2

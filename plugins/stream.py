@@ -41,10 +41,11 @@ class StreamTopic(ReportsLineage, SparkSubmitOperator):
         from include.spark.installation import SubmissionImpossible
         from include.stream import submission
 
-        pipeline, spark = pipelines.get(self.pipeline), endpoint(SPARK)
+        pipeline = pipelines.get(self.pipeline)
         if problem := java_problem():
             raise AirflowFailException(problem)
         try:
+            spark = endpoint(SPARK)  # the provider would take a missing connection for master=yarn
             self.submission = submission.prepare(pipeline, spark)
         except (SubmissionImpossible, MinutemarkError) as error:
             raise AirflowFailException(str(error)) from error
@@ -53,6 +54,8 @@ class StreamTopic(ReportsLineage, SparkSubmitOperator):
         try:
             super().execute(context)
             result = json.loads((self.submission.dir / "summary.json").read_text())
+        except AirflowFailException:
+            raise  # a retry would fail in the same way
         except AirflowException as error:
             raise AirflowException((self.hook and self.hook.reason) or str(error)) from error
         finally:

@@ -48,6 +48,7 @@ def follow(
     record_gaps: Callable[[list[Gap]], None],
     over: Callable[[], bool],
     clock: Callable[[], int],
+    read_topic_id: Callable[[], str | None],
     *,
     to_the_end: bool = False,
 ) -> bool:
@@ -56,12 +57,14 @@ def follow(
     A chunk is committed when `store` has returned; if anything stops this before, the chunk is read again. `store` also gets
     a time of `clock` at which this follower had the chunk and no other had taken over: a write as of that time cannot
     replace what a successor wrote. `record_gaps` gets the offsets that the topic's retention removed, before any later
-    offset is committed. Raises BrokerError. The caller closes the consumer.
+    offset is committed. Offsets are committed with the topic's id, by which the next follower notices a topic that was
+    created again. Raises BrokerError. The caller closes the consumer.
     """
-    from confluent_kafka import KafkaException
+    from confluent_kafka import KafkaException, TopicPartition
 
     at_end: set[int] = set()
     followed: set[int] = set()
+    topic_id: str | None = None  # of the topic that is followed
     deadline, refresh_at, lacks_start = time.monotonic() + TIMEOUT, 0.0, True
     with explained():
         try:
@@ -70,12 +73,12 @@ def follow(
                 as_of = clock() if chunk.messages else 0
                 # Commits nothing new. If it succeeds, no successor had taken over when the clock was read: a successor reads a
                 # later time, even if this process is suspended before it writes.
-                if chunk.messages and not commit(consumer, _first_offsets(chunk.messages)):
+                if chunk.messages and not commit(consumer, _first_offsets(chunk.messages), topic_id):
                     chunk, lacks_start = Chunk(), True
                 if chunk.messages:
                     store(chunk.messages, as_of)
                 if chunk.ends:
-                    commit(consumer, chunk.ends)
+                    commit(consumer, chunk.ends, topic_id)
                 assigned = {place.partition for place in consumer.assignment()}
                 if not assigned:
                     if not followed and time.monotonic() > deadline:
@@ -89,8 +92,13 @@ def follow(
                 if lacks_start or time.monotonic() > refresh_at:
                     refresh_at = time.monotonic() + REFRESH
                     partitions = _partitions_now(consumer, topic, followed)
-                    if (lacks_start or partitions != followed) and _assign(consumer, topic, partitions, record_gaps):
-                        followed, lacks_start = partitions, False
+                    if not lacks_start and partitions == followed:
+                        continue
+                    if start := starting_offsets(consumer, topic, partitions, read_topic_id, record_gaps):
+                        # This consumer, the only member of its group, reads all partitions. The group's own assignment
+                        # lacks those that were added after its first member joined: a successor takes it over unchanged.
+                        consumer.assign([TopicPartition(*place, offset) for place, offset in start.offsets.items()])
+                        followed, topic_id, lacks_start = partitions, start.topic_id, False
                         at_end.clear()
                 elif to_the_end and at_end >= followed:
                     break
@@ -141,21 +149,6 @@ def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[i
             raise
         log.warning("Kafka: the partitions of %s are not known now: %s", topic, error)
         return followed
-
-
-def _assign(consumer: Consumer, topic: str, partitions: set[int], record_gaps: Callable[[list[Gap]], None]) -> bool:
-    """Read each partition from where the group stands; False where the broker cannot say now where that is.
-
-    This consumer, the only member of its group, reads all partitions. The group's own assignment lacks partitions that were
-    added after its first member joined, because a successor takes over the assignment unchanged.
-    """
-    from confluent_kafka import TopicPartition
-
-    starts = starting_offsets(consumer, topic, partitions, record_gaps)
-    if starts is None:
-        return False
-    consumer.assign([TopicPartition(topic, number, offset) for (_, number), offset in starts.items()])
-    return True
 
 
 def _first_offsets(messages: list[Message]) -> Offsets:

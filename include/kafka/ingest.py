@@ -136,6 +136,7 @@ def _ingest(
                 store.record_gaps,
                 lambda: time.monotonic() - started > seconds,
                 lambda: change_log.write_clock(session),
+                lambda: topics.topic_id(pipeline.topic),
                 to_the_end=to_the_end,
             )
         finally:
@@ -193,6 +194,10 @@ class MessageStore:
         self._of_dead_letters = of_dead_letters
         self._as_of = 0
         self._warehouse_again_at = 0.0
+
+    def use_clock(self, clock: datetime) -> None:
+        """Refuse events that are later than this time of the lake, instead of when this was made."""
+        self._reader = TopicEvents(self._pipeline, clock)
 
     def store(self, messages: list[Message], as_of: int) -> None:
         """Return when each of them is safe. `as_of` is the lake's write clock from before they were consumed."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.kafka.clients import TIMEOUT, watermarks
+from include.kafka.clients import TIMEOUT, BrokerError, watermarks
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError
@@ -27,30 +27,57 @@ class Gap:
     end: int
 
 
-def starting_offsets(
-    consumer: Consumer, topic: str, partitions: set[int], record_gaps: Callable[[list[Gap]], None]
-) -> Offsets | None:
-    """Where to read each partition from: its committed offset, or its first message where retention has passed that.
+@dataclass(frozen=True)
+class Start:
+    """Where to read each partition of a topic from; and the topic's id, which its offsets are committed with."""
 
-    What is lost is recorded, then the starts are committed. None if the broker cannot say now where that is: a new
-    partition has no leader for a moment.
+    offsets: Offsets
+    topic_id: str | None  # None: the broker is older than topic ids
+
+
+def starting_offsets(
+    consumer: Consumer,
+    topic: str,
+    partitions: set[int],
+    read_topic_id: Callable[[], str | None],
+    record_gaps: Callable[[list[Gap]], None],
+) -> Start | None:
+    """Where to read each partition from: its committed offset, or its first message if retention has passed that.
+
+    An offset that was committed with another topic's id is of a topic that was deleted: the new topic is read from its
+    start. What is lost is recorded, then the starts are committed. None if the broker cannot say now where that is: a
+    new partition has no leader for a moment.
     """
     from confluent_kafka import KafkaException, TopicPartition
 
     try:
+        # Before everything else: an offset must never be committed with the id of a later topic.
+        topic_id = read_topic_id()
         places = [TopicPartition(topic, number) for number in sorted(partitions)]
         committed = consumer.committed(places, timeout=TIMEOUT)
         reach = {place.partition: watermarks(consumer, place) for place in places}
+    except BrokerError as error:
+        if not isinstance(error.__cause__, KafkaException):
+            raise
+        raise_unless_transient(error.__cause__.args[0])
+        return None
     except KafkaException as error:
         raise_unless_transient(error.args[0])
+        return None
+    if topic_id is None and any(place.metadata for place in committed):
+        log.warning("The id of topic %s is not known now.", topic)
         return None
     is_first = all(place.offset < 0 for place in committed)
     starts: Offsets = {}
     gaps: list[Gap] = []
     for place in committed:
         begin, end = reach[place.partition]
+        is_of_another = bool(place.metadata) and place.metadata != topic_id
+        if is_of_another:
+            log.warning("%s was created again: partition %s is read from its start.", topic, place.partition)
         # An unread partition beside others that were read: it is new, and its first message had offset 0.
-        expected = place.offset if place.offset >= 0 else (begin if is_first else 0)
+        is_new = is_of_another or (place.offset < 0 and not is_first)
+        expected = 0 if is_new else begin if is_first else place.offset
         if expected < begin:
             gaps.append(Gap(topic, place.partition, expected, begin))
         elif expected > end:
@@ -64,16 +91,22 @@ def starting_offsets(
         starts[topic, place.partition] = expected if begin <= expected <= end else begin
     if gaps:
         record_gaps(gaps)
-    commit(consumer, starts)
-    return starts
+    commit(consumer, starts, topic_id)
+    return Start(starts, topic_id)
 
 
-def commit(consumer: Consumer, offsets: Offsets) -> bool:
-    """Whether the group has them now; False while this member has to join again. Raises where it has been shut out."""
+def commit(consumer: Consumer, offsets: Offsets, topic_id: str | None) -> bool:
+    """Whether the group has them now; False while this member has to join again. Raises where it has been shut out.
+
+    `topic_id` was read before the messages were: a topic that was created again since then has another id.
+    """
     from confluent_kafka import KafkaException, TopicPartition
 
     try:
-        wanted = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        wanted = [
+            TopicPartition(topic, partition, offset, metadata=topic_id or "")
+            for (topic, partition), offset in offsets.items()
+        ]
         for done in consumer.commit(offsets=wanted, asynchronous=False):
             if done.error:
                 raise_unless_transient(done.error)

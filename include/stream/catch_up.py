@@ -19,6 +19,7 @@ from include.kafka.ingest_mode import DAG, group_of, ingest_mode
 from include.kafka.ingest_mode import SPARK as BY_SPARK
 from include.kafka.topics import has_members
 from include.pipelines import Pipeline
+from include.spark.listener import end_with_parent
 from include.spark.problems import FAILED
 from include.stream import submission
 
@@ -49,8 +50,9 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
     declared = pipelines.get(pipeline)
     if has_members(group_of(declared.name, DAG)):
         raise StreamFailed(
-            f"{declared.name}_ingest streams this topic, or was killed less than a minute ago. This command would end the "
-            "stream, and its next run may be ten minutes away. Pause the DAG, mark its run as failed, and run this again."
+            f"{declared.name}_ingest streams this topic, or a stream failed or was killed less than a minute ago. This "
+            "command would end the stream, and its next run may be ten minutes away. Pause the DAG, mark its run as failed, "
+            "and run this again. If no stream runs, wait for a minute."
         )
     return run_stream(declared, seconds=seconds)
 
@@ -74,6 +76,7 @@ def run_stream(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            preexec_fn=end_with_parent,
         ) as process:
             for line in process.stdout or ():
                 lines.append(line.rstrip())

@@ -24,8 +24,15 @@ class NotTranslatable(MinutemarkError):
     """A login that Java's clients need other settings for."""
 
 
+class CertificateUnreadable(MinutemarkError):
+    """A file that the connection names, which is not there or cannot be read."""
+
+
 def java_settings(librdkafka: Mapping[str, object], own: Mapping[str, object] | None = None) -> dict[str, str]:
-    """The same broker and login for Java's clients; `own` settings of Java win. Raises NotTranslatable."""
+    """The same broker and login for Java's clients; `own` settings of Java win.
+
+    Raises NotTranslatable, CertificateUnreadable.
+    """
     given = {name: str(value) for name, value in librdkafka.items()}
     settings = {name: given[name] for name in _SAME if name in given}
     if "security.protocol" in settings:
@@ -66,7 +73,17 @@ def _certificates(given: Mapping[str, str]) -> dict[str, str]:
     if certificate and key:
         settings |= {
             "ssl.keystore.type": "PEM",
-            "ssl.keystore.certificate.chain": Path(certificate).read_text(encoding="ascii"),
-            "ssl.keystore.key": Path(key).read_text(encoding="ascii"),
+            "ssl.keystore.certificate.chain": _text("ssl.certificate.location", certificate),
+            "ssl.keystore.key": _text("ssl.key.location", key),
         }
     return settings
+
+
+def _text(setting: str, file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="ascii")
+    except (OSError, UnicodeError) as error:
+        raise CertificateUnreadable(
+            f"Connection kafka_default has {setting} {file}, which cannot be read ({error}). Put a file of PEM there "
+            "that the user of Airflow's tasks can read, or correct the connection."
+        ) from error

@@ -23,14 +23,27 @@ from include.kafka.clients import (
 )
 from include.kafka.follow import partitions_of
 from include.kafka.ingest_mode import DAG, group_of
-from include.kafka.positions import Gap, Offsets, commit, is_taken_over, raise_unless_transient, starting_offsets
+from include.kafka.positions import (
+    Gap,
+    Offsets,
+    Start,
+    commit,
+    is_taken_over,
+    raise_unless_transient,
+    starting_offsets,
+)
 from include.pipelines import Pipeline
 
 _PAUSE = 0.1
+_LEAVING = 1.0  # seconds in which the client sends its request to leave
 
 
 class TakenOver(Exception):
     """A successor has joined: what this stream has not committed is the successor's to write."""
+
+
+class Rejoined(Exception):
+    """This stream has left the group and is in it again: another member may have committed in between."""
 
 
 class Member:
@@ -38,7 +51,11 @@ class Member:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self.joined = False
+        self._joins = self._joins_at_start = 0
+
+    @property
+    def joined(self) -> bool:
+        return self._joins > 0
 
     def __enter__(self) -> Member:
         from confluent_kafka import Consumer
@@ -55,15 +72,16 @@ class Member:
         """Another one once the topic was made again. Raises BrokerError."""
         return topics.topic_id(self._pipeline.topic, self._admin)
 
-    def peek(self) -> Offsets:
+    def peek(self) -> Start:
         """About where the group stands, for which no member is needed. Raises BrokerError."""
-        group = group_of(self._pipeline.name, DAG)
+        group, topic_id = group_of(self._pipeline.name, DAG), self.topic_id()
         with reader(group) as client:
             reaches = topics.reach_of(client, self._pipeline)
-        return {
+        offsets = {
             (self._pipeline.topic, number): min(max(reach.begin, reach.committed or 0), reach.end)
             for number, reach in reaches.items()
         }
+        return Start(offsets, topic_id)
 
     def join(self) -> None:
         """Return when this stream is the group's member, and its predecessor shut out. Raises BrokerError."""
@@ -82,7 +100,17 @@ class Member:
 
     def _on_assign(self, client, _) -> None:
         client.assign([])  # Spark reads
-        self.joined = True
+        self._joins += 1
+
+    def leave(self) -> None:
+        """Leave the group, if this stream is in it: a member that is only closed stays for 45 s. Raises TakenOver."""
+        if not self.joined:
+            return
+        with explained(), _shut_out():
+            self._client.unsubscribe()
+            deadline = time.monotonic() + _LEAVING
+            while time.monotonic() < deadline:
+                self._client.poll(_PAUSE)
 
     def poll(self, seconds: float = 0.0) -> None:
         """Stay in the group. Raises TakenOver, BrokerError."""
@@ -100,23 +128,26 @@ class Member:
                 # Spark's consumers meet it too, and say more of it.
                 log_client_error(error)
 
-    def starts(self, record_gaps: Callable[[list[Gap]], None]) -> Offsets:
+    def starts(self, record_gaps: Callable[[list[Gap]], None]) -> Start:
         """Where to read each partition from, committed; what is lost was recorded first. Raises TakenOver, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
+            self._joins_at_start = self._joins
             with explained(), _shut_out():
                 partitions = partitions_of(self._client, self._pipeline.topic)
-                starts = starting_offsets(self._client, self._pipeline.topic, partitions, record_gaps)
-            if starts is not None:
-                return starts
+                start = starting_offsets(self._client, self._pipeline.topic, partitions, self.topic_id, record_gaps)
+            if start is not None:
+                return start
             self._wait(deadline)
 
-    def commit(self, offsets: Offsets) -> None:
-        """Return when the group has these offsets. Raises TakenOver, BrokerError."""
+    def commit(self, offsets: Offsets, topic_id: str | None) -> None:
+        """Return when the group has these offsets of the topic of that id. Raises TakenOver, Rejoined, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
+            if self._joins != self._joins_at_start:
+                raise Rejoined
             with explained(), _shut_out():
-                if commit(self._client, offsets):
+                if commit(self._client, offsets, topic_id):
                     return
             self._wait(deadline)
 

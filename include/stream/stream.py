@@ -6,6 +6,7 @@ The group's offsets are the only record of what is done. A checkpoint serves one
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import uuid
@@ -14,20 +15,21 @@ from threading import Lock
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
 
 from include.connections import LAKE_WRITER
 from include.durations import MICROSECOND
 from include.kafka import topics
 from include.kafka.ingest import IngestSummary, MessageStore, keep_dead_letters
 from include.kafka.ingest_mode import DAG, group_of
-from include.kafka.positions import Gap, Offsets
+from include.kafka.positions import Gap, Offsets, Start
 from include.lake import change_log
 from include.lake.session import lake
 from include.spark.problems import summary_of
 from include.spark.run import step
 from include.stream import query
 from include.stream.job import MESSAGES_PER_BATCH, Job
-from include.stream.member import Member, TakenOver
+from include.stream.member import Member, Rejoined, TakenOver
 from include.stream.partition import PartitionResult, PartitionWriter
 
 log = logging.getLogger("minutemark")
@@ -36,7 +38,11 @@ _OWN_ERROR = re.compile(r"^(?:include\.[\w.]+): (.+)", re.MULTILINE)
 
 
 class TopicChanged(Exception):
-    """A query was planned for a topic that is another one by now."""
+    """A query was planned for a topic, or a place in it, that is another one by now."""
+
+
+class _LifeOver(Exception):
+    """A life was over before its stream had joined: it leaves the group to the stream that is in it."""
 
 
 class Stream:
@@ -47,12 +53,14 @@ class Stream:
         self._checkpoints = f"{job.checkpoints.rstrip('/')}/{self._pipeline.name}"
         self._summary = IngestSummary(self._pipeline.topic)
         self._positions: Offsets = {}  # what the group has committed
-        self._planned: Offsets = {}  # where the running query started
+        self._topic_id: str | None = None  # of the topic whose offsets they are
+        self._planned = Start({}, None)  # where the running query started
+        self._ready = False  # the positions are the group's, and the running query starts at or before them
         self._error: BaseException | None = None  # what has ended the query before
-        self._joining = Lock()
+        self._joining, self._committing = Lock(), Lock()
         self._as_of = 0
-        self._topic_id: str | None = None
         self._started = time.monotonic()
+        self._over_at = math.inf
 
     def run(self) -> IngestSummary:
         """Follow the topic until the life is over or a successor takes over. Raises MinutemarkError, and Spark's errors."""
@@ -61,9 +69,11 @@ class Stream:
             self._session = session
             self._store = MessageStore(self._pipeline, session, self._summary)
             self._start_workers()
+            self._over_at = time.monotonic() + self._job.seconds
             try:
-                while self._follow() and not self._is_over():
+                while self._follow():
                     pass
+                self._member.leave()
             except TakenOver:
                 self._summary.taken_over = True
         self._summary.refused += kept
@@ -71,59 +81,95 @@ class Stream:
         return self._summary
 
     def _is_over(self) -> bool:
-        return time.monotonic() - self._started > self._job.seconds
+        return time.monotonic() > self._over_at
 
     def _follow(self) -> bool:
-        """Run one query; True where it failed. Whether another one helps is known once the group's offsets are read again."""
-        # The first query is planned while the predecessor still writes: from here to its first micro-batch takes seconds.
-        self._planned = self._member.peek() if self._error is None else self._take_over()
+        """Run one query; True if it failed. Another one helps if the group's offsets, read again, are others."""
+        if self._error is None:
+            # Planned while the predecessor still writes: from here to the first micro-batch takes seconds.
+            self._planned = self._member.peek()
+        else:
+            is_of_topic = self._positions or isinstance(self._error, TopicChanged)
+            if self._is_over() and not is_of_topic:
+                raise self._error  # this life has not come as far as to know whether the topic has changed
+            self._planned, self._ready = self._take_over(), True
+            if self._is_over():
+                return False  # the topic has changed: the next life continues with it
         checkpoint = f"{self._checkpoints}/{uuid.uuid4()}"
-        running = query.start(self._spark, self._job, self._planned, checkpoint, self._write)
+        running = query.start(self._spark, self._job, self._planned.offsets, checkpoint, self._write)
+        is_final = False
         try:
-            while running.isActive and not self._is_over():
-                if self._member.joined:
-                    self._member.poll()
-                    self._commit(query.ends_of(running))
-                elif running.status["message"].startswith("Waiting"):  # nothing has come that would start a micro-batch
-                    self._join()
-                running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # takes parts of a second, too
-            if running.exception() is None:
-                self._join()  # there was nothing to read, but something may be lost
-                self._commit(query.ends_of(running))
-        except (PySparkException, TopicChanged) as error:
-            self._error = self._error or error
-        finally:
+            self._watch(running)
+        except Exception as error:
+            is_final = not isinstance(error, (PySparkException, TopicChanged, _LifeOver))
+            if self._error is None or (is_final and not isinstance(self._error, TakenOver)):
+                self._error = error
+        failure = self._error
+        if failure is not None and not isinstance(failure, (TakenOver, _LifeOver)):
+            log.warning("The query ended: %s", reason_of(failure))
+        try:
             running.stop()
             query.remove(self._spark, checkpoint)
-        if isinstance(self._error, TakenOver):
-            raise self._error
+        except Exception as error:
+            if not isinstance(failure, TakenOver):
+                raise  # a micro-batch may still run: no other query can start
+            log.warning("The query did not stop: %s", reason_of(error))
+        self._error = failure  # a micro-batch that stop() has interrupted is not a failure
+        if failure is None or isinstance(failure, _LifeOver):
+            return False
+        if is_final or isinstance(failure, TakenOver):
+            raise failure
+        return True
+
+    def _watch(self, running: StreamingQuery) -> None:
+        """Return when the query has read to the end or has failed, or the life is over. Raises what Spark raised."""
+        while running.isActive and not self._is_over():
+            if self._ready:
+                self._member.poll()
+                self._commit_ends(running)
+            elif running.status["message"].startswith("Waiting"):  # nothing has come that would start a micro-batch
+                self._join()
+            running.awaitTermination(_PAUSE)  # ty: ignore[invalid-argument-type]  # takes parts of a second, too
         if self._error is not None:
-            log.warning("The query ended: %s", reason_of(self._error))
-        return self._error is not None
+            return  # a micro-batch has failed
+        if failure := running.exception():
+            raise failure
+        if self._job.to_the_end:
+            self._join()  # there was nothing to read, but something may be lost
+        if self._ready:
+            self._commit_ends(running)
+
+    def _commit_ends(self, running: StreamingQuery) -> None:
+        if ends := query.ends_of(running):
+            self._commit(ends)
 
     def _join(self) -> None:
         """Shut the predecessor out, once, and continue where it has stopped: the query skips what came before."""
         with self._joining:
-            if self._member.joined:
+            if self._ready:
                 return
-            starts = self._take_over()
-            if starts.keys() != self._planned.keys() or any(starts[place] < at for place, at in self._planned.items()):
+            if self._is_over():
+                raise _LifeOver
+            start, planned = self._take_over(), self._planned
+            is_same = start.offsets.keys() == planned.offsets.keys() and start.topic_id == planned.topic_id
+            if not is_same or any(start.offsets[place] < at for place, at in planned.offsets.items()):
+                self._positions = {}  # no query has started at them: the next one may not fail
                 raise TopicChanged(f"{self._pipeline.topic} has changed since the query was planned.")
+            self._ready = True
 
-    def _take_over(self) -> Offsets:
+    def _take_over(self) -> Start:
         """Where the group stands, with this stream as its member; what retention has removed is recorded as lost."""
         self._member.join()
-        topic_id = self._member.topic_id()
-        starts = self._member.starts(self._store.record_gaps)
-        if self._error is not None and (starts, topic_id) == (self._positions, self._topic_id):
+        start = self._member.starts(self._store.record_gaps)
+        if self._error is not None and start == Start(self._positions, self._topic_id):
             raise self._error  # the topic is as it was: another query would fail in the same way
-        self._positions, self._topic_id, self._error = starts, topic_id, None
-        return starts
+        self._positions, self._topic_id, self._error = start.offsets, start.topic_id, None
+        return start
 
     def _write(self, batch: DataFrame, _: int) -> None:
         """One micro-batch; what is raised here ends the query."""
         try:
-            if self._member.joined:
+            if self._ready:
                 self._store_batch(batch)
                 return
             batch.rdd.mapPartitions(self._writer(change_log.clock(self._session)).rehearse).collect()
@@ -141,13 +187,12 @@ class Stream:
         self._as_of = max((clock - change_log.EPOCH) // MICROSECOND, self._as_of + MESSAGES_PER_BATCH)
         # Commits nothing new. If it succeeds, no successor had joined when the clock was read: a successor reads a later one,
         # and replaces what this stream, or a task of it that hangs, still writes.
-        self._member.commit(self._positions)
+        self._commit({})
         results = batch.rdd.mapPartitions(self._writer(clock)).collect()
-        if (
-            self._member.topic_id() != self._topic_id
-        ):  # Spark sees it only by offsets, and only where there are fewer now
+        # Spark sees it only by offsets, and only where there are fewer now.
+        if self._member.topic_id() != self._topic_id:
             raise TopicChanged(f"{self._pipeline.topic} was made again.")
-        self._keep_refused(results)
+        self._keep_refused(results, clock)
         for result in results:
             self._summary.written += result.written
             self._summary.misplaced += result.misplaced
@@ -158,9 +203,12 @@ class Stream:
         starts = {partition: offset for (_, partition), offset in self._positions.items()}
         return PartitionWriter(self._pipeline, self._job.lake, clock, self._as_of, starts)
 
-    def _keep_refused(self, results: list[PartitionResult]) -> None:
-        """Read messages that are not events again, and keep them as the follower does."""
+    def _keep_refused(self, results: list[PartitionResult], clock: datetime) -> None:
+        """Read messages that are not events again, by the same clock, and keep them as the follower does."""
         refused = {result.partition: set(result.refused) for result in results if result.refused}
+        if not refused:
+            return
+        self._store.use_clock(clock)
         span = {number: (min(offsets), max(offsets) + 1) for number, offsets in refused.items()}
         for messages in topics.messages(self._pipeline, group_of(self._pipeline.name, DAG), span):
             chosen = [message for message in messages if message.offset() in refused[message.partition()]]  # ty: ignore[invalid-argument-type]
@@ -175,10 +223,16 @@ class Stream:
             self._store.record_gaps(lost)
 
     def _commit(self, ends: Offsets) -> None:
-        """Commit those of the offsets that are after the committed ones."""
-        further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
-        if further:
-            self._member.commit(further)
+        """Commit those of the offsets that are after the committed ones; without any, the committed ones again."""
+        with self._committing:  # the micro-batch and the thread that watches it: one after the other, none goes back
+            further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
+            if ends and not further:
+                return
+            try:
+                self._member.commit(further or self._positions, self._topic_id)
+            except Rejoined:
+                self._positions = {}  # of the group as it was: another query starts, whatever they are now
+                raise TopicChanged(f"The group of {self._pipeline.topic} was joined again.") from None
             self._positions = {**self._positions, **further}
 
     def _start_workers(self) -> None:

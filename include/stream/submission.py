@@ -9,7 +9,8 @@ from pathlib import Path
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, endpoint
 from include.pipelines import Pipeline
-from include.spark.installation import ROOT, SubmissionImpossible, spark_jars
+from include.spark.cluster import STANDALONE
+from include.spark.installation import ROOT, SubmissionImpossible, spark_defaults, spark_jars
 from include.spark.jvm import environment, is_local
 from include.spark.settings import authentication_problem, driver_properties, properties_text, runs_here
 from include.spark.submission import Submission, private_folder, sweep, write_private
@@ -32,15 +33,15 @@ def stream_jars() -> list[str]:
     jars = sorted(str(jar) for jar in folder.glob("*.jar"))
     if not jars:
         raise SubmissionImpossible(
-            f"There are no jars of Spark's Kafka source in {folder}. `make setup` puts them there; elsewhere run "
-            f"`mvn -f include/stream/pom.xml dependency:copy-dependencies -DoutputDirectory={folder}`, "
-            "or set MINUTEMARK_STREAM_JARS to the folder that has them."
+            f"There are no jars of Spark's Kafka source in {folder}. `make setup` puts them there if "
+            "MINUTEMARK_INGEST=spark is set; elsewhere run `mvn -f include/stream/pom.xml dependency:copy-dependencies "
+            f"-DoutputDirectory={folder}`, or set MINUTEMARK_STREAM_JARS to the folder that has them."
         )
     return jars
 
 
 def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to_the_end: bool = False) -> Submission:
-    """Write job and properties into a private folder. Raises SubmissionImpossible, NotTranslatable, ConnectionMissing."""
+    """Write job and properties into a private folder. Raises SubmissionImpossible, MinutemarkError."""
     master = f"{spark.host}:{spark.port}" if spark.port else spark.host
     conf: Mapping[str, object] = spark.extra.get("conf") or {}
     jars = stream_jars()
@@ -65,8 +66,9 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
         stores=stores,
         kafka=kafka,
     )
+    defaults = {**_TUNING, **_cores(master, pipeline), **spark_defaults()}
     # The class path of the transform, whose class archive holds for exactly that one: the Kafka source comes as --jars.
-    properties = driver_properties(master, {**_TUNING, **conf}, jars=spark_jars(), short_lived=False, others={})
+    properties = driver_properties(master, {**defaults, **conf}, jars=spark_jars(), short_lived=False, others={})
     write_private(job_file, job.to_bytes())
     write_private(properties_file, properties_text(properties).encode())
     return Submission(
@@ -81,6 +83,11 @@ def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to
         lock=lock,
         py_files=None if is_local(master) else str(project(folder)),
     )
+
+
+def _cores(master: str, pipeline: Pipeline) -> dict[str, str]:
+    """On a standalone cluster an application gets all cores by default, and the next one waits until it has ended."""
+    return {"spark.cores.max": str(pipeline.shards)} if master.startswith(STANDALONE) else {}
 
 
 def project(folder: Path) -> Path:

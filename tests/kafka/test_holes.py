@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
 from include import pipelines
@@ -253,6 +253,40 @@ def test_poison_of_a_topic_that_is_made_again_overwrites_nothing(pipeline, send)
     assert {row["place"] for row in result} == {f"{pipeline.topic}/0/0"}
     assert sorted(row["payload"] for row in result) == ['{"line": "{first"}', '{"line": "{second"}']
     assert of_topic(pipeline)[:2] == ({}, {})
+
+
+def test_a_topic_that_is_made_again_and_longer_than_before_is_read_from_its_start(pipeline, send):
+    send_to(send, 0, "2026-10-04 10:00", 3)
+    consume(pipeline)
+    make_again(pipeline)
+    with producer(pipeline) as new:
+        send_to(new, 0, "2026-10-04 10:01", 5)
+    assert consume(pipeline).written == 5
+    assert len(lake_rows("2026-10-04 10:01")) == 5
+    assert (consume(pipeline).written, committed(pipeline)) == (0, 5)
+    assert of_topic(pipeline)[:2] == ({}, {})
+
+
+def test_offsets_that_were_committed_without_the_topics_id_hold(pipeline, send):
+    """By an earlier version, or by Kafka's tool that resets offsets."""
+    send_to(send, 0, "2026-10-04 11:00", 3)
+    client = Consumer({**clients.settings(), "group.id": group_of(pipeline.name, DAG)})
+    client.commit(offsets=[TopicPartition(pipeline.topic, 0, 2)], asynchronous=False)
+    client.close()
+    assert consume(pipeline).written == 1
+
+
+def test_without_the_topics_id_no_offset_is_committed_that_had_one(pipeline, send, monkeypatch):
+    """As while a topic is deleted and created again."""
+    send_to(send, 0, "2026-10-04 12:00", 3)
+    consume(pipeline)
+    make_again(pipeline)
+    with monkeypatch.context() as without_id:
+        without_id.setattr(topics, "topic_id", lambda *_: None)
+        assert consume(pipeline, seconds=3).written == 0
+    with producer(pipeline) as new:
+        send_to(new, 0, "2026-10-04 12:01", 5)
+    assert consume(pipeline).written == 5
 
 
 def test_a_message_that_was_kept_without_the_topics_id_is_not_kept_twice(pipeline, send):

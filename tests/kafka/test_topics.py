@@ -47,7 +47,7 @@ def test_without_an_ingest_mode_set_up_contacts_no_broker(schemas, monkeypatch):
 def test_another_number_of_partitions_is_reported_and_changes_nothing(pipeline, caplog):
     wider = replace(pipeline, shards=8)
     topics.make_topics([wider])
-    assert f"Topic {pipeline.topic} has 4 partitions and bedan.tracking 8 shards" in caplog.text
+    assert f"Topic {pipeline.topic} has 4 partitions and bedan.tracking has 8 shards" in caplog.text
     assert partitions(pipeline.topic) == 4
 
 
@@ -101,7 +101,7 @@ def test_the_ingest_mode_is_a_setting(setting, meant):
 
 def test_an_unknown_ingest_mode_is_refused():
     with pytest.raises(
-        UnknownIngestMode, match="MINUTEMARK_INGEST=magic is not an ingest mode: set it to dag or connect"
+        UnknownIngestMode, match="MINUTEMARK_INGEST=magic is not an ingest mode: set it to dag, connect or spark"
     ):
         ingest_mode({SETTING: "magic"})
 

@@ -84,3 +84,15 @@ def test_every_package_names_a_sign_that_can_be_looked_for():
         if words:
             kind, _, name = words[1].partition(":")
             assert kind in ("command", "pkg-config") or (kind, name) in (("python", "headers"), ("python", "venv"))
+
+
+@pytest.mark.parametrize(("mode", "installed"), [("", []), ("dag", []), (" Spark ", ["jars of Spark's Kafka source"])])
+def test_streams_get_their_jars_where_they_are_the_ingest_mode(monkeypatch, mode, installed):
+    result = []
+    monkeypatch.setattr(bootstrap, "install_jars", lambda *args: result.append(args[-1]))
+    monkeypatch.setattr(bootstrap.env_file, "read", lambda _: {})
+    for name in ("MINUTEMARK_LAKEHOUSE", "MINUTEMARK_BIGQUERY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MINUTEMARK_INGEST", mode)
+    bootstrap.install_optional()
+    assert result == installed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.stream.kafka_clients import NotTranslatable, java_settings
+from include.stream.kafka_clients import CertificateUnreadable, NotTranslatable, java_settings
 
 LOGIN = {
     "bootstrap.servers": "k1:9093",
@@ -59,3 +59,9 @@ def test_a_login_that_differs_in_java_is_refused_with_what_to_set():
         java_settings(oauth)
     own = {"sasl.mechanism": "OAUTHBEARER", "sasl.jaas.config": "… required;"}
     assert java_settings(oauth, own)["sasl.jaas.config"] == "… required;"
+
+
+def test_a_certificate_that_is_missing_is_named_with_its_setting(tmp_path):
+    missing = {"ssl.certificate.location": str(tmp_path / "cert"), "ssl.key.location": str(tmp_path / "key")}
+    with pytest.raises(CertificateUnreadable, match=r"ssl\.certificate\.location .*/cert, which cannot be read"):
+        java_settings(LOGIN | missing)

@@ -16,9 +16,12 @@ from include import pipelines
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.kafka import clients, topics
 from include.kafka.ingest import ingest
+from include.kafka.ingest_mode import SETTING
+from include.kafka.ingest_mode import SPARK as BY_SPARK
 from include.kafka.producer import producer
 from include.lake.keys import time_uuid
-from include.stream.catch_up import StreamFailed, run_stream
+from include.stream.catch_up import StreamFailed, StreamSummary, run_stream
+from include.stream.catch_up import consume as consume_topic
 from tests import airflow_home  # noqa: F401  (before Airflow)
 from tests.kafka.conftest import committed, consume, kept, lake_rows, remove_before, until, value_of
 from tests.kafka.test_holes import make_again
@@ -47,7 +50,9 @@ class Sender:
         return set(self.ids) - lake_rows(self.minute).keys()
 
 
-def test_with_available_now_it_ends_at_the_end_of_the_topic(pipeline, send):
+def test_with_available_now_it_ends_at_the_end_of_the_topic(pipeline, send, monkeypatch):
+    monkeypatch.setenv(SETTING, BY_SPARK)
+    monkeypatch.setattr(pipelines, "get", lambda _: pipeline)
     events = Sender(send, "2026-09-01 10:00")
     events(300)
     send.send(b"{not json", partition=1)
@@ -55,8 +60,15 @@ def test_with_available_now_it_ends_at_the_end_of_the_topic(pipeline, send):
     assert (summary.written, summary.refused, summary.taken_over) == (300, 1, False)
     assert not events.missing() and committed(pipeline) == 301
     assert [row["place"] for row in kept(pipeline)] == [f"{pipeline.topic}/1/75"]
-    again = run_stream(pipeline)
+    again = consume_topic(pipeline.name)  # at once: the first one has left the group
+    assert isinstance(again, StreamSummary)
     assert (again.written, again.refused, committed(pipeline)) == (0, 0, 301)
+    make_again(pipeline)
+    with producer(pipeline) as new:
+        longer = Sender(new, "2026-09-01 10:30")
+        longer(400)
+    assert run_stream(pipeline).written == 400
+    assert not longer.missing() and committed(pipeline) == 400
 
 
 def test_nothing_waits_for_aborted_messages_and_control_records(pipeline):

@@ -9,11 +9,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from include import pipelines
 from include.connections import Endpoint, variable
-from include.spark.installation import SubmissionImpossible
+from include.spark.installation import ROOT, SubmissionImpossible
 from include.stream import catch_up, submission
 from include.stream.job import Job
 
@@ -53,9 +54,32 @@ def test_passwords_are_in_a_private_file_and_nowhere_else():
 def test_the_class_path_stays_that_of_the_transform():
     """The class archive holds for exactly that one."""
     made = prepared()
-    properties = dict(line.split("=", 1) for line in Path(made.properties_file).read_text().splitlines())
+    properties = properties_of(made)
     assert properties["spark.driver.extraClassPath"].endswith("SPARK.jar")
     assert made.jars.endswith("STREAM.jar") and "SPARK" not in Path(made.jars).name
+
+
+def properties_of(made: submission.Submission) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in Path(made.properties_file).read_text().splitlines())
+
+
+def test_a_stream_on_a_standalone_cluster_leaves_cores_to_others():
+    secret = {"spark.authenticate.secret": "s"}
+    standalone = replace(SPARK, host="spark://m", port=7077, extra={"conf": secret})
+    shards = pipelines.get("recruitment").shards
+    assert properties_of(prepared(standalone))["spark.cores.max"] == str(shards)
+    own = replace(standalone, extra={"conf": secret | {"spark.cores.max": "2"}})
+    assert properties_of(prepared(own))["spark.cores.max"] == "2"
+    assert "spark.cores.max" not in properties_of(prepared()) | properties_of(prepared(CLUSTER))
+
+
+def test_spark_defaults_win_over_defaults_and_the_connection_over_both(tmp_path, monkeypatch):
+    (tmp_path / "spark-defaults.conf").write_text("spark.driver.memory 2g\nspark.sql.streaming.stopTimeout 5s\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    properties = properties_of(prepared(replace(SPARK, extra={"conf": {"spark.driver.memory": "3g"}})))
+    assert properties["spark.driver.memory"] == "3g"
+    assert properties["spark.sql.streaming.stopTimeout"] == "5s"
+    assert properties["spark.sql.streaming.minBatchesToRetain"] == "2"
 
 
 def test_the_workers_of_a_cluster_import_the_project_from_an_archive(tmp_path):
@@ -82,3 +106,19 @@ def test_the_checkpoints_are_on_the_drivers_machine_unless_a_setting_names_anoth
 def test_a_driver_on_the_cluster_is_refused():
     with pytest.raises(SubmissionImpossible, match=r'spark\.submit\.deployMode to "client"'):
         prepared(replace(CLUSTER, extra={"conf": {"spark.submit.deployMode": "cluster"}}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_catch_up_that_is_killed_leaves_no_stream_running(tmp_path, monkeypatch):
+    monkeypatch.setenv(variable("spark_default"), json.dumps({"conn_type": "spark", "host": "local[*]"}))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = (
+        "from include import pipelines\nfrom include.stream import catch_up\n"
+        "catch_up.command = lambda *_: ['sh', '-c', 'echo $$; exec sleep 300']\n"
+        "catch_up.run_stream(pipelines.get('recruitment'), report=lambda line: print(line, flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout
+        stream = psutil.Process(int(killed.stdout.readline()))
+        killed.kill()
+    assert psutil.wait_procs([stream], timeout=10)[0]
