@@ -43,7 +43,7 @@ def ingest_dag(pipeline: pipelines.Pipeline) -> DAG:
         catchup=False,  # the group's offset says where to continue
         max_active_runs=2,  # the one that follows, and its successor while it takes over
         dagrun_timeout=timedelta(minutes=25 if by_spark else 5),
-        # A stream that failed would be missed until the next run, which is far: it is tried again until the run times out.
+        # A stream that failed would be missed until the next run, which is far: retry until the run times out.
         default_args={
             "owner": pipeline.owner,
             "retries": 60 if by_spark else 2,

@@ -42,11 +42,11 @@ def starting_offsets(
     read_topic_id: Callable[[], str | None],
     record_gaps: Callable[[list[Gap]], None],
 ) -> Start | None:
-    """Where to read each partition from: its committed offset, or its first message if retention has passed that offset.
+    """Where to read each partition from: its committed offset, or its first message if retention has passed that.
 
     An offset that was committed with another topic's id is of a topic that was deleted: the new topic is read from its
-    start. What is lost is recorded, then the starts are committed. None if the broker cannot say now where that is: a new
-    partition has no leader for a moment.
+    start. What is lost is recorded, then the starts are committed. None if the broker cannot say now where that is: a
+    new partition has no leader for a moment.
     """
     from confluent_kafka import KafkaException, TopicPartition
 

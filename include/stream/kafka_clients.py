@@ -84,6 +84,6 @@ def _text(setting: str, file: str) -> str:
         return Path(file).read_text(encoding="ascii")
     except (OSError, UnicodeError) as error:
         raise CertificateUnreadable(
-            f"Connection kafka_default has {setting} {file}, which cannot be read ({error}). Put a file of PEM there, that "
-            "the user of Airflow's tasks can read, or correct the connection."
+            f"Connection kafka_default has {setting} {file}, which cannot be read ({error}). Put a file of PEM there "
+            "that the user of Airflow's tasks can read, or correct the connection."
         ) from error

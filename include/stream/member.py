@@ -103,7 +103,7 @@ class Member:
         self._joins += 1
 
     def leave(self) -> None:
-        """Leave the group, if this stream is in it: a static member that is only closed stays for 45 s. Raises TakenOver."""
+        """Leave the group, if this stream is in it: a member that is only closed stays for 45 s. Raises TakenOver."""
         if not self.joined:
             return
         with explained(), _shut_out():
@@ -141,7 +141,7 @@ class Member:
             self._wait(deadline)
 
     def commit(self, offsets: Offsets, topic_id: str | None) -> None:
-        """Return when the group has these offsets, of the topic with that id. Raises TakenOver, Rejoined, BrokerError."""
+        """Return when the group has these offsets of the topic of that id. Raises TakenOver, Rejoined, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             if self._joins != self._joins_at_start:

@@ -84,7 +84,7 @@ class Stream:
         return time.monotonic() > self._over_at
 
     def _follow(self) -> bool:
-        """Run one query; True if it failed. Whether another one helps is known once the group's offsets are read again."""
+        """Run one query; True if it failed. Another one helps if the group's offsets, read again, are others."""
         if self._error is None:
             # Planned while the predecessor still writes: from here to the first micro-batch takes seconds.
             self._planned = self._member.peek()
@@ -223,7 +223,7 @@ class Stream:
             self._store.record_gaps(lost)
 
     def _commit(self, ends: Offsets) -> None:
-        """Commit those of the offsets that are after the committed ones; without any, those that are committed already."""
+        """Commit those of the offsets that are after the committed ones; without any, the committed ones again."""
         with self._committing:  # the micro-batch and the thread that watches it: one after the other, none goes back
             further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
             if ends and not further:

@@ -33,8 +33,8 @@ def stream_jars() -> list[str]:
     jars = sorted(str(jar) for jar in folder.glob("*.jar"))
     if not jars:
         raise SubmissionImpossible(
-            f"There are no jars of Spark's Kafka source in {folder}. `make setup` puts them there if MINUTEMARK_INGEST=spark "
-            "is set; elsewhere run `mvn -f include/stream/pom.xml dependency:copy-dependencies "
+            f"There are no jars of Spark's Kafka source in {folder}. `make setup` puts them there if "
+            "MINUTEMARK_INGEST=spark is set; elsewhere run `mvn -f include/stream/pom.xml dependency:copy-dependencies "
             f"-DoutputDirectory={folder}`, or set MINUTEMARK_STREAM_JARS to the folder that has them."
         )
     return jars

@@ -160,7 +160,8 @@ def stream(group, monkeypatch):
     """Makes a stream, whose queries run these scripts one after the other; they are in its `queries`."""
 
     def made(*scripts: list, seconds: float = 60, to_the_end: bool = False) -> Stream:
-        result = Stream(None, Job(PIPELINE, seconds, to_the_end, "file:///none", Path("none"), (), {}))  # ty: ignore[invalid-argument-type]
+        job = Job(PIPELINE, seconds, to_the_end, "file:///none", Path("none"), (), {})
+        result = Stream(None, job)  # ty: ignore[invalid-argument-type]
         result.queries, left = [], iter(scripts)  # ty: ignore[unresolved-attribute]
 
         def start(spark, job, starts, checkpoint, write) -> Query:
@@ -333,7 +334,7 @@ def test_a_stream_that_is_in_the_group_again_reads_where_it_stands(group, stream
 
 
 def test_committed_offsets_do_not_go_back(group, stream):
-    """The thread that watches the query passes control records while a micro-batch commits what is committed already."""
+    """The thread that watches the query passes control records while a micro-batch commits the former offsets."""
     threads = []
 
     def comes_meanwhile() -> None:

@@ -15,7 +15,8 @@ from tests import airflow_home  # noqa: F401  (before Airflow)
 def task(monkeypatch, tmp_path):
     from plugins import stream
 
-    prepared = submission.Submission("run.py", "properties", [], tmp_path / "job", None, None, {}, tmp_path, None)  # ty: ignore[invalid-argument-type]
+    files = {"dir": tmp_path, "job_file": tmp_path / "job", "lock": None}
+    prepared = submission.Submission("run.py", "properties", [], driver_key=None, jars=None, env_vars={}, **files)
     monkeypatch.setattr(preflight, "java_problem", lambda: None)
     monkeypatch.setattr(submission, "prepare", lambda *_: prepared)
     monkeypatch.setattr(stream, "endpoint", lambda _: None)
