@@ -96,7 +96,7 @@ def follow(
                         continue
                     if start := starting_offsets(consumer, topic, partitions, read_topic_id, record_gaps):
                         # This consumer, the only member of its group, reads all partitions. The group's own assignment
-                        # lacks those that were added after its first member joined: a successor takes it over unchanged.
+                        # lacks those that were added after its first member joined; a successor gets it unchanged.
                         consumer.assign([TopicPartition(*place, offset) for place, offset in start.offsets.items()])
                         followed, topic_id, lacks_start = partitions, start.topic_id, False
                         at_end.clear()

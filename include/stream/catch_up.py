@@ -51,8 +51,8 @@ def consume(pipeline: str, seconds: float | None = None, again: bool = False) ->
     if has_members(group_of(declared.name, DAG)):
         raise StreamFailed(
             f"{declared.name}_ingest streams this topic, or a stream failed or was killed less than a minute ago. This "
-            "command would end the stream, and its next run may be ten minutes away. Pause the DAG, mark its run as failed, "
-            "and run this again. If no stream runs, wait for a minute."
+            "command would end the stream, and its next run may be ten minutes away. Pause the DAG, mark its run as "
+            "failed, and run this again. If no stream runs, wait for a minute."
         )
     return run_stream(declared, seconds=seconds)
 
