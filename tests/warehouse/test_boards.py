@@ -258,8 +258,8 @@ def test_the_rule_is_the_same_in_words_wherever_it_stands() -> None:
 
 def test_a_decision_stands_beside_every_number_that_it_comes_from() -> None:
     """All columns that the CASE of the view reads, and what costs, enough_data and beyond_chance are made of."""
-    case = re.search(r"judged AS \((.*?)\n\)\n", VIEWS, re.DOTALL)[1]
-    final = re.search(r"\nSELECT\n((?:(?!SELECT).)*?)\nFROM judged;", VIEWS, re.DOTALL)[1]
+    case = re.search(r"decided AS \((.*?)\n\)\n", VIEWS, re.DOTALL)[1]
+    final = re.search(r"\nSELECT\n((?:(?!SELECT).)*?)\nFROM decided;", VIEWS, re.DOTALL)[1]
     names = dict(re.findall(r"(\w+) AS (\w+)", final)) | {"id": "name"}
     read = set(re.findall(r"\bc\.(\w+)", case)) - RULE.keys() - {"kind"}
     assert {"id", "spend", "average", "unnamed", "beyond_chance", "cost_change"} <= read
