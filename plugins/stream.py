@@ -11,25 +11,19 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from include import pipelines
 from include.connections import KAFKA, LAKE_WRITER, SPARK, endpoint
 from plugins import lineage
-from plugins.lineage_operator import ReportsLineage, hidden_while_idle
-
-with hidden_while_idle():
-    from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-
-    from plugins.spark_submit import AttemptHook
+from plugins.attempt_operator import AttemptOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class StreamTopic(ReportsLineage, SparkSubmitOperator):
+class StreamTopic(AttemptOperator):
     """One life of include/stream/run.py: until the next run's stream takes over, or its time is over.
 
     Passwords travel in a file of mode 0600, never in arguments, environment or rendered templates.
     """
 
     ui_color = "#e3f2d9"
-    hook: AttemptHook | None = None
 
     def __init__(self, *, pipeline: str, **kwargs: Any) -> None:
         super().__init__(conn_id=SPARK, **kwargs)
@@ -62,15 +56,3 @@ class StreamTopic(ReportsLineage, SparkSubmitOperator):
             shutil.rmtree(self.submission.dir, ignore_errors=True)  # it holds the passwords; a sweep may be quicker
         servers = str(endpoint(KAFKA).extra.get("bootstrap.servers", ""))
         self.lineage = lineage.of_ingest(pipeline, servers, endpoint(LAKE_WRITER), result["written"])
-
-    def on_kill(self) -> None:
-        if self.hook is not None:
-            self.hook.on_kill()
-
-    def _get_hook(self) -> AttemptHook:
-        """Execute() of SparkSubmitOperator calls this when `conf` is complete."""
-        try:
-            self.hook = AttemptHook(self.submission, self.spark, name=self.name, conf=self.conf)
-        except (ValueError, RuntimeError) as error:  # an extra of the connection, or a package that its master needs
-            raise AirflowFailException(f"Connection {SPARK!r} cannot be used: {error}") from error
-        return self.hook

@@ -12,19 +12,14 @@ from include.connections import LAKE_READER, SPARK, WAREHOUSE_ETL, Endpoint, end
 from include.spark.listener import IDLE_SECONDS, OLDEST_SECONDS
 from include.spark.warm_driver import DriverEnded
 from plugins import lineage
+from plugins.attempt_operator import AttemptOperator
 from plugins.batch import batch_id_of
-from plugins.lineage_operator import ReportsLineage, hidden_while_idle
-
-with hidden_while_idle():
-    from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-
-    from plugins.spark_submit import AttemptHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class TransformDelta(ReportsLineage, SparkSubmitOperator):
+class TransformDelta(AttemptOperator):
     """Runs include/spark/run.py for one batch, as a new attempt of it.
 
     In client mode spark-submit starts a driver that stays and takes the next batches too, on any master. In cluster mode,
@@ -33,8 +28,7 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
     Passwords travel in a properties file of mode 0600, never in arguments, environment or rendered templates.
     """
 
-    template_fields = (*SparkSubmitOperator.template_fields, "batch_id")
-    hook: AttemptHook | None = None  # of the attempt that runs
+    template_fields = (*AttemptOperator.template_fields, "batch_id")
 
     def __init__(self, *, pipeline: str, batch_id: str, **kwargs: Any) -> None:
         super().__init__(conn_id=SPARK, **kwargs)
@@ -93,20 +87,6 @@ class TransformDelta(ReportsLineage, SparkSubmitOperator):
             shutil.rmtree(
                 self.submission.dir, ignore_errors=True
             )  # it holds the passwords; a sweep may have removed it already
-
-    def on_kill(self) -> None:
-        if self.hook is not None:
-            self.hook.on_kill()
-
-    def _get_hook(self) -> AttemptHook:
-        """`execute` of SparkSubmitOperator calls this when `conf` is complete."""
-        try:
-            self.hook = AttemptHook(self.submission, self.spark, name=self.name, conf=self.conf)
-        except (ValueError, RuntimeError) as error:  # an extra of the connection, or a package that its master needs
-            raise AirflowFailException(
-                f"Connection {SPARK!r} cannot be used: {error} Correct the connection, or install the package that it needs."
-            ) from error
-        return self.hook
 
 
 def idle_seconds_of(spark: Endpoint) -> float:

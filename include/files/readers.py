@@ -122,7 +122,7 @@ class StoredEvents:
         self._validator = RowValidator(pipeline, clock)
 
     def read(self, payload: str, reason: str) -> Event:
-        """The row as an event, or NotAdmitted with its newest reason: `reason` if there is no newer one."""
+        """Parse a stored row. Raises NotAdmitted with the rule that still refuses it, or with the stored `reason`."""
         try:
             texts, payload = parsed(payload)
         except NotAnObject as error:

@@ -1,4 +1,4 @@
-"""Where a group stands in its topic: where to start, which messages are lost, and commits that a successor shuts out."""
+"""The positions of a consumer group in its topic: where to start, which messages are lost, and fenced commits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Offsets = dict[tuple[str, int], int]  # of a topic's partition
 
 @dataclass(frozen=True)
 class Gap:
-    """Offsets of a partition, from `first` until before `end`, that left the topic before they were followed."""
+    """Offsets of a partition, from `first` to `end` (excluded), that left the topic before they were read."""
 
     topic: str
     partition: int
@@ -29,7 +29,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Start:
-    """Where to read each partition of a topic from; and the topic's id, which its offsets are committed with."""
+    """The offset at which to read each partition, and the id of the topic, which is committed with each offset."""
 
     offsets: Offsets
     topic_id: str | None  # None: the broker is older than topic ids
@@ -42,10 +42,10 @@ def starting_offsets(
     read_topic_id: Callable[[], str | None],
     record_gaps: Callable[[list[Gap]], None],
 ) -> Start | None:
-    """Where to read each partition from: its committed offset, or its first message if retention has passed that.
+    """Read each partition from its committed offset, or from its first message if retention has removed that offset.
 
-    An offset that was committed with another topic's id is of a topic that was deleted: the new topic is read from its
-    start. What is lost is recorded, then the starts are committed. None if the broker cannot say now where that is: a
+    An offset with another topic's id belongs to a topic that was deleted: the new topic is read from its start. Lost
+    messages are recorded before the starts are committed. Returns None if the broker does not have the offsets now: a
     new partition has no leader for a moment.
     """
     from confluent_kafka import KafkaException, TopicPartition
@@ -75,14 +75,14 @@ def starting_offsets(
         is_of_another = bool(place.metadata) and place.metadata != topic_id
         if is_of_another:
             log.warning("%s was created again: partition %s is read from its start.", topic, place.partition)
-        # An unread partition beside others that were read: it is new, and its first message had offset 0.
+        # An unread partition, when others were read, is new: its first message had offset 0.
         is_new = is_of_another or (place.offset < 0 and not is_first)
         expected = 0 if is_new else begin if is_first else place.offset
         if expected < begin:
             gaps.append(Gap(topic, place.partition, expected, begin))
         elif expected > end:
             log.warning(
-                "%s, partition %s, ends at %s, before %s: all of it is read again.",
+                "%s, partition %s, ends at offset %s, before the committed offset %s: all of it is read again.",
                 topic,
                 place.partition,
                 end,
@@ -96,9 +96,9 @@ def starting_offsets(
 
 
 def commit(consumer: Consumer, offsets: Offsets, topic_id: str | None) -> bool:
-    """Whether the group has them now; False while this member has to join again. Raises where it has been shut out.
+    """Commit; returns False while this member has to join again. Raises KafkaException if a successor has fenced it.
 
-    `topic_id` was read before the messages were: a topic that was created again since then has another id.
+    Read `topic_id` before the messages: a topic that was created again since then has another id.
     """
     from confluent_kafka import KafkaException, TopicPartition
 
@@ -118,19 +118,19 @@ def commit(consumer: Consumer, offsets: Offsets, topic_id: str | None) -> bool:
 
 
 def is_taken_over(error: KafkaError) -> bool:
-    """Whether another follower has come with the same name: no other error is fatal to a consumer of a group."""
+    """Whether another follower with the same name has joined: no other error is fatal to a consumer of a group."""
     from confluent_kafka import KafkaError as codes
 
     return error.code() in (codes._FATAL, codes.FENCED_INSTANCE_ID)
 
 
 def raise_unless_transient(error: KafkaError) -> None:
-    """Raise what ends the following; return if the client recovers by itself."""
+    """Raise an error from which the client does not recover; return for others."""
     from confluent_kafka import KafkaError as codes
     from confluent_kafka import KafkaException
 
     rejoining = (codes.ILLEGAL_GENERATION, codes.UNKNOWN_MEMBER_ID, codes.REBALANCE_IN_PROGRESS)
     if error.code() not in rejoining and not error.retriable():
         raise KafkaException(error)
-    # What was not committed comes again, and is the same rows.
+    # Uncommitted messages are read again, and become the same rows.
     log.warning("Kafka: %s", error.str())

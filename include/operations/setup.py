@@ -21,7 +21,7 @@ def set_up() -> str:
     warehouse.apply_schema()
     log.info("The warehouse's tables and grants exist.")
     if not ingest_mode():
-        return "Schema applied: tables and grants exist. There is no ingest mode, so no topics were created."
+        return "Schema applied: tables and grants exist. No topics were created: MINUTEMARK_INGEST is empty."
     from include.kafka import topics
 
     topics.make_topics()

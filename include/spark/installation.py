@@ -16,13 +16,21 @@ class SubmissionImpossible(RuntimeError):
 
 def spark_jars() -> list[str]:
     """The connector, the JDBC driver and their dependencies, from MINUTEMARK_SPARK_JARS or .local/jars."""
-    folder = Path(os.environ.get("MINUTEMARK_SPARK_JARS") or ROOT / ".local" / "jars")
-    jars = sorted(str(jar) for jar in folder.glob("*.jar"))
+    return jars_of("include/spark/pom.xml", "MINUTEMARK_SPARK_JARS", ".local/jars", what="jars for Spark")
+
+
+def jars_of(pom: str, variable: str, folder: str, *, what: str, condition: str = "") -> list[str]:
+    """The jars of that pom, from the folder that the variable names, or from that folder of the project.
+
+    Raises SubmissionImpossible if there are none; `condition` says when set-up fetches them.
+    """
+    place = Path(os.environ.get(variable) or ROOT / folder)
+    jars = sorted(str(jar) for jar in place.glob("*.jar"))
     if not jars:
         raise SubmissionImpossible(
-            f"There are no jars for Spark in {folder}. `make setup` puts them there; elsewhere run "
-            f"`mvn -f include/spark/pom.xml dependency:copy-dependencies -DoutputDirectory={folder}`, "
-            "or set MINUTEMARK_SPARK_JARS to the folder that has them."
+            f"There are no {what} in {place}. `make setup` puts them there{condition}; elsewhere run "
+            f"`mvn -f {pom} dependency:copy-dependencies -DoutputDirectory={place}`, "
+            f"or set {variable} to the folder that has them."
         )
     return jars
 

@@ -38,7 +38,7 @@ def java_settings(librdkafka: Mapping[str, object], own: Mapping[str, object] | 
     if "security.protocol" in settings:
         settings["security.protocol"] = settings["security.protocol"].upper()
     if settings.get("ssl.endpoint.identification.algorithm") == "none":
-        settings["ssl.endpoint.identification.algorithm"] = ""  # as Java says it
+        settings["ssl.endpoint.identification.algorithm"] = ""  # Java's word for none
     own = {name: str(value) for name, value in (own or {}).items()}
     if "sasl.jaas.config" not in own:
         settings |= _login(given)

@@ -1,14 +1,15 @@
-"""A stream's place in the pipeline's consumer group: the follower's own place, so that one shuts out the other.
+"""A stream's place in the pipeline's consumer group: the follower's own place, so that one fences the other.
 
 Spark's consumers belong to no group and commit nothing. This client reads nothing, and is the static member whose name
-followers have too (include/kafka/clients.py): a stream that joins ends a follower or an earlier stream, and the other way
-around, and its commits fail once a successor has joined. What the group has committed says where the next one starts.
+followers have too (include/kafka/clients.py). A stream that joins fences the follower or stream before it, and a follower
+fences a stream: commits of a fenced member fail. The next one starts at the committed offsets.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from include.kafka import topics
 from include.kafka.clients import (
@@ -39,11 +40,11 @@ _LEAVING = 1.0  # seconds in which the client sends its request to leave
 
 
 class TakenOver(Exception):
-    """A successor has joined: what this stream has not committed is the successor's to write."""
+    """A successor has joined, and writes what this stream has not committed."""
 
 
 class Rejoined(Exception):
-    """This stream has left the group and is in it again: another member may have committed in between."""
+    """This stream left the group and joined it again: another member may have committed in between."""
 
 
 class Member:
@@ -69,11 +70,11 @@ class Member:
         self._client.close()
 
     def topic_id(self) -> str | None:
-        """Another one once the topic was made again. Raises BrokerError."""
+        """The topic's id, which changes when the topic is created again. Raises BrokerError."""
         return topics.topic_id(self._pipeline.topic, self._admin)
 
     def peek(self) -> Start:
-        """About where the group stands, for which no member is needed. Raises BrokerError."""
+        """The committed offsets, read without joining the group: they may move on. Raises BrokerError."""
         group, topic_id = group_of(self._pipeline.name, DAG), self.topic_id()
         with reader(group) as client:
             reaches = topics.reach_of(client, self._pipeline)
@@ -84,7 +85,7 @@ class Member:
         return Start(offsets, topic_id)
 
     def join(self) -> None:
-        """Return when this stream is the group's member, and its predecessor shut out. Raises BrokerError."""
+        """Return when this stream is the group's member, and its predecessor is fenced. Raises BrokerError."""
         if self.joined:
             return
         with explained():
@@ -106,7 +107,7 @@ class Member:
         """Leave the group, if this stream is in it: a member that is only closed stays for 45 s. Raises TakenOver."""
         if not self.joined:
             return
-        with explained(), _shut_out():
+        with explained(), _fenced():
             self._client.unsubscribe()
             deadline = time.monotonic() + _LEAVING
             while time.monotonic() < deadline:
@@ -125,15 +126,15 @@ class Member:
             try:
                 raise_unless_transient(error)
             except KafkaException:
-                # Spark's consumers meet it too, and say more of it.
+                # Spark's consumers meet it too, and report it in more detail.
                 log_client_error(error)
 
     def starts(self, record_gaps: Callable[[list[Gap]], None]) -> Start:
-        """Where to read each partition from, committed; what is lost was recorded first. Raises TakenOver, BrokerError."""
+        """The offsets to start at, once they are committed and lost messages are recorded. Raises TakenOver, BrokerError."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             self._joins_at_start = self._joins
-            with explained(), _shut_out():
+            with explained(), _fenced():
                 partitions = partitions_of(self._client, self._pipeline.topic)
                 start = starting_offsets(self._client, self._pipeline.topic, partitions, self.topic_id, record_gaps)
             if start is not None:
@@ -146,7 +147,7 @@ class Member:
         while True:
             if self._joins != self._joins_at_start:
                 raise Rejoined
-            with explained(), _shut_out():
+            with explained(), _fenced():
                 if commit(self._client, offsets, topic_id):
                     return
             self._wait(deadline)
@@ -157,14 +158,14 @@ class Member:
         self.poll(_PAUSE)
 
 
-class _shut_out:
-    """Turns the client's fatal error into TakenOver."""
+@contextlib.contextmanager
+def _fenced() -> Iterator[None]:
+    """The client's fatal error leaves as TakenOver."""
+    from confluent_kafka import KafkaException
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, trace) -> None:
-        from confluent_kafka import KafkaException
-
-        if isinstance(error, KafkaException) and is_taken_over(error.args[0]):
+    try:
+        yield
+    except KafkaException as error:
+        if is_taken_over(error.args[0]):
             raise TakenOver from error
+        raise

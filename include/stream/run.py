@@ -5,7 +5,7 @@
 3. for each micro-batch: read the lake's clock, and check that no successor has joined; write events to the lake and touch
    their minutes; keep messages that are not events; commit the group's offsets
 
-A query that fails because the topic has changed (retention, new partitions, a topic that was made again) is started again
+A query that fails because the topic has changed (retention, new partitions, a topic that was created again) is started again
 where the group stands.
 """
 

@@ -33,12 +33,12 @@ from include.stream.member import Member, Rejoined, TakenOver
 from include.stream.partition import PartitionResult, PartitionWriter
 
 log = logging.getLogger("minutemark")
-_PAUSE = 0.1  # seconds between looks at query, member and clock
+_PAUSE = 0.1  # seconds between checks of query, member and clock
 _OWN_ERROR = re.compile(r"^(?:include\.[\w.]+): (.+)", re.MULTILINE)
 
 
 class TopicChanged(Exception):
-    """A query was planned for a topic, or a place in it, that is another one by now."""
+    """A query was planned for another topic of this name, or for other offsets than the group has now."""
 
 
 class _LifeOver(Exception):
@@ -191,7 +191,7 @@ class Stream:
         results = batch.rdd.mapPartitions(self._writer(clock)).collect()
         # Spark sees it only by offsets, and only where there are fewer now.
         if self._member.topic_id() != self._topic_id:
-            raise TopicChanged(f"{self._pipeline.topic} was made again.")
+            raise TopicChanged(f"{self._pipeline.topic} was created again.")
         self._keep_refused(results, clock)
         for result in results:
             self._summary.written += result.written
@@ -224,7 +224,7 @@ class Stream:
 
     def _commit(self, ends: Offsets) -> None:
         """Commit those of the offsets that are after the committed ones; without any, the committed ones again."""
-        with self._committing:  # the micro-batch and the thread that watches it: one after the other, none goes back
+        with self._committing:  # of the micro-batch and of the thread that watches the query: offsets must not go back
             further = {place: end for place, end in ends.items() if end > self._positions.get(place, 0)}
             if ends and not further:
                 return

@@ -10,7 +10,7 @@ from pathlib import Path
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, Endpoint, endpoint
 from include.pipelines import Pipeline
 from include.spark.cluster import STANDALONE
-from include.spark.installation import ROOT, SubmissionImpossible, spark_defaults, spark_jars
+from include.spark.installation import ROOT, SubmissionImpossible, jars_of, spark_defaults, spark_jars
 from include.spark.jvm import environment, is_local
 from include.spark.settings import authentication_problem, driver_properties, properties_text, runs_here
 from include.spark.submission import Submission, private_folder, sweep, write_private
@@ -29,15 +29,13 @@ _TUNING = {
 
 def stream_jars() -> list[str]:
     """Spark's Kafka source and what it needs, from MINUTEMARK_STREAM_JARS or .local/stream. Raises SubmissionImpossible."""
-    folder = Path(os.environ.get("MINUTEMARK_STREAM_JARS") or ROOT / ".local" / "stream")
-    jars = sorted(str(jar) for jar in folder.glob("*.jar"))
-    if not jars:
-        raise SubmissionImpossible(
-            f"There are no jars of Spark's Kafka source in {folder}. `make setup` puts them there if "
-            "MINUTEMARK_INGEST=spark is set; elsewhere run `mvn -f include/stream/pom.xml dependency:copy-dependencies "
-            f"-DoutputDirectory={folder}`, or set MINUTEMARK_STREAM_JARS to the folder that has them."
-        )
-    return jars
+    return jars_of(
+        "include/stream/pom.xml",
+        "MINUTEMARK_STREAM_JARS",
+        ".local/stream",
+        what="jars of Spark's Kafka source",
+        condition=" if MINUTEMARK_INGEST=spark is set",
+    )
 
 
 def prepare(pipeline: Pipeline, spark: Endpoint, *, seconds: float = SECONDS, to_the_end: bool = False) -> Submission:

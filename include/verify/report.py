@@ -17,7 +17,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. `expected` and `found` hold the values that differ, by name; empty: there is no such row."""
+    """One difference. `expected` and `found` map names to the values that differ; an empty map means a missing row."""
 
     kind: str
     minute: datetime | None

@@ -222,9 +222,10 @@ def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
 
 
 def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:
-    """Close an overdue batch as failed; False if it is no longer overdue. Clear its run to open a new batch.
+    """Mark an overdue batch as failed. Returns False if it is no longer overdue.
 
-    The pipeline and the batch's row are locked first, as a merge does, so that a merge is not interrupted.
+    To process its minutes in the same run, clear the run: it opens a new batch. The pipeline and the batch's row are
+    locked first, as a merge does, so that a merge is not interrupted.
     """
     declared = all_pipelines().get(pipeline_name)
 

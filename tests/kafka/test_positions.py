@@ -1,39 +1,64 @@
-"""Where a group starts, by its committed offsets and the topic's id: with a client that answers from memory."""
+"""Where a group starts, by its committed offsets and the topic's id, on a real broker."""
 
 from __future__ import annotations
 
-import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+import secrets
+from collections.abc import Callable, Iterator
 
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import NewTopic
+
+from include.kafka import clients
 from include.kafka.clients import BrokerError
 from include.kafka.positions import Gap, Start, commit, starting_offsets
+from tests.kafka.conftest import until
+
+MESSAGES = 9  # of each partition
 
 
-class Client:
-    """A group that has committed these offsets and metadata by partition, in a topic that reaches so far."""
+class Group:
+    """A group with a topic of its own, of two partitions."""
 
-    def __init__(self, committed: list[tuple[int, str]], reach: tuple[int, int]) -> None:
-        self._committed, self._reach = committed, reach
-        self.commits: list[tuple[int, str | None]] = []
+    def __init__(self) -> None:
+        self.topic = f"positions_{secrets.token_hex(6)}"
+        self.admin = clients.admin()
+        self.admin.create_topics([NewTopic(self.topic, num_partitions=2)])[self.topic].result(30)
+        producer = Producer(clients.settings())
+        for partition in (0, 1):
+            for number in range(MESSAGES):
+                producer.produce(self.topic, str(number), partition=partition)
+        producer.flush(30)
+        self.consumer = Consumer({**clients.settings(), "group.id": self.topic, "enable.auto.commit": False})
+        until(lambda: self.consumer.get_watermark_offsets(TopicPartition(self.topic, 1)) == (0, MESSAGES))
 
-    def committed(self, places, timeout):
-        result = []
-        for place, (offset, metadata) in zip(places, self._committed, strict=True):
-            result.append(TopicPartition(place.topic, place.partition, offset, metadata))
-        return result
+    def commits(self, *committed: tuple[int, str]) -> None:
+        """Commit these offsets and metadata, one for each partition."""
+        places = [TopicPartition(self.topic, number, *place) for number, place in enumerate(committed)]
+        self.consumer.commit(offsets=places, asynchronous=False)
 
-    def get_watermark_offsets(self, place, timeout):
-        return self._reach
+    def loses(self, before: int) -> None:
+        """Retention removes the first messages of partition 0."""
+        self.admin.delete_records([TopicPartition(self.topic, 0, before)])[TopicPartition(self.topic, 0)].result(30)
 
-    def commit(self, offsets, asynchronous):
-        self.commits += [(place.offset, place.metadata) for place in offsets]
-        return offsets
+    @property
+    def committed(self) -> list[tuple[int, str | None]]:
+        places = [TopicPartition(self.topic, number) for number in (0, 1)]
+        return [(place.offset, place.metadata) for place in self.consumer.committed(places, timeout=30)]
+
+    def start(self, read_topic_id: Callable[[], str | None] = lambda: "new", gaps: list[Gap] | None = None):
+        record = (lambda _: None) if gaps is None else gaps.extend
+        return starting_offsets(self.consumer, self.topic, {0, 1}, read_topic_id, record)
+
+    def at(self, *offsets: int) -> dict[tuple[str, int], int]:
+        return {(self.topic, partition): offset for partition, offset in enumerate(offsets)}
 
 
-def start_of(client: Client, topic_id: str | None = "new", gaps: list[Gap] | None = None) -> Start | None:
-    partitions = set(range(len(client._committed)))
-    record = (lambda _: None) if gaps is None else gaps.extend
-    return starting_offsets(client, "t", partitions, lambda: topic_id, record)  # ty: ignore[invalid-argument-type]
+@pytest.fixture
+def group(kafka_broker) -> Iterator[Group]:
+    made = Group()
+    yield made
+    made.consumer.close()
 
 
 @pytest.mark.parametrize(
@@ -43,43 +68,47 @@ def start_of(client: Client, topic_id: str | None = "new", gaps: list[Gap] | Non
         ([(5, "old"), (7, "old")], [0, 0]),  # the topic was created again, and is longer than before
         ([(5, "old"), (7, "new")], [0, 7]),  # only one partition was committed since
         ([(5, ""), (7, "")], [5, 7]),  # by an earlier version, or by Kafka's tool
-        ([(-1001, ""), (-1001, "")], [0, 0]),
+        ([], [0, 0]),
     ],
 )
-def test_an_offset_of_a_topic_that_was_deleted_is_not_where_the_next_one_is_read_from(committed, begins):
-    client = Client(committed, (0, 9))
-    start = start_of(client)
-    assert start == Start({("t", partition): begin for partition, begin in enumerate(begins)}, "new")
-    assert client.commits == [(begin, "new") for begin in begins]
+def test_an_offset_of_a_topic_that_was_deleted_is_not_where_the_next_one_is_read_from(group, committed, begins):
+    if committed:
+        group.commits(*committed)
+    assert group.start() == Start(group.at(*begins), "new")
+    assert group.committed == [(begin, "new") for begin in begins]
 
 
-def test_what_the_new_topic_has_lost_is_recorded():
+def test_what_the_new_topic_has_lost_is_recorded(group):
+    group.commits((5, "old"), (7, "new"))
+    group.loses(3)
     gaps = []
-    start = start_of(Client([(5, "old")], (3, 9)), gaps=gaps)
-    assert start == Start({("t", 0): 3}, "new")
-    assert gaps == [Gap("t", 0, 0, 3)]
+    assert group.start(gaps=gaps) == Start(group.at(3, 7), "new")
+    assert gaps == [Gap(group.topic, 0, 0, 3)]
 
 
-def test_an_id_that_is_not_known_now_is_waited_for():
-    client = Client([(5, "old")], (0, 9))
-    assert (start_of(client, topic_id=None), client.commits) == (None, [])
-    assert start_of(Client([(5, "")], (0, 9)), topic_id=None) == Start({("t", 0): 5}, None)  # a broker without ids
+def test_an_id_that_is_not_known_now_is_waited_for(group):
+    group.commits((5, "old"), (7, "old"))
+    assert group.start(lambda: None) is None
+    assert group.committed == [(5, "old"), (7, "old")]
+
+
+def test_without_topic_ids_a_group_starts_at_its_offsets(group):
+    group.commits((5, ""), (7, ""))
+    assert group.start(lambda: None) == Start(group.at(5, 7), None)
 
 
 @pytest.mark.parametrize(("code", "is_waited_for"), [(KafkaError.REBALANCE_IN_PROGRESS, True), (29, False)])
-def test_a_broker_that_does_not_give_the_id_now_is_waited_for(code, is_waited_for):
+def test_a_broker_that_does_not_give_the_id_now_is_waited_for(group, code, is_waited_for):
     def fails() -> str:
         raise BrokerError("the topic's id") from KafkaException(KafkaError(code))
 
-    client = Client([(5, "old")], (0, 9))
     if is_waited_for:
-        assert starting_offsets(client, "t", {0}, fails, lambda _: None) is None  # ty: ignore[invalid-argument-type]
+        assert group.start(fails) is None
     else:
         with pytest.raises(KafkaException):
-            starting_offsets(client, "t", {0}, fails, lambda _: None)  # ty: ignore[invalid-argument-type]
+            group.start(fails)
 
 
-def test_offsets_are_committed_with_the_topics_id():
-    client = Client([], (0, 9))
-    assert commit(client, {("t", 0): 4}, "new")  # ty: ignore[invalid-argument-type]
-    assert client.commits == [(4, "new")]
+def test_offsets_are_committed_with_the_topics_id(group):
+    assert commit(group.consumer, group.at(4, 2), "new")
+    assert group.committed == [(4, "new"), (2, "new")]
