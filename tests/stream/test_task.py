@@ -1,74 +1,70 @@
-"""The task that runs a stream: what a retry cannot help is not tried again."""
+"""The task that runs a stream: an error that a retry cannot correct is final. Connections, jars and spark-submit are real."""
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 
-from include.connections import ConnectionMissing
-from include.operations import preflight
-from include.stream import submission
-from include.stream.kafka_clients import CertificateUnreadable
+from include.connections import variable
+from local.process import free_port
 from tests import airflow_home  # noqa: F401  (before Airflow)
+
+SPARK, KAFKA = variable("spark_default"), variable("kafka_default")
 
 
 @pytest.fixture
-def task(monkeypatch, tmp_path):
-    from plugins import stream
+def task(kafka_broker, schemas):
+    from plugins.stream import StreamTopic
 
-    files = {"dir": tmp_path, "job_file": tmp_path / "job", "lock": None}
-    prepared = submission.Submission("run.py", "properties", [], driver_key=None, jars=None, env_vars={}, **files)
-    monkeypatch.setattr(preflight, "java_problem", lambda: None)
-    monkeypatch.setattr(submission, "prepare", lambda *_: prepared)
-    monkeypatch.setattr(stream, "endpoint", lambda _: None)
-    return stream.StreamTopic(task_id="follow_topic", pipeline="recruitment")
+    return StreamTopic(task_id="follow_topic", pipeline="recruitment")
 
 
-def raising(error: Exception):
-    def fails(*_, **__):
-        raise error
+@pytest.fixture
+def connect(monkeypatch):
+    """Change the extra of a connection, which stays otherwise as it is."""
 
-    return fails
+    def change(name: str, **extra: object) -> None:
+        fields = json.loads(os.environ[name])
+        monkeypatch.setenv(name, json.dumps({**fields, "extra": {**(fields.get("extra") or {}), **extra}}))
+
+    return change
 
 
-def test_a_connection_that_cannot_be_used_is_final(task, monkeypatch):
+def must_be_final(task, match: str) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from plugins import stream
-
-    monkeypatch.setattr(stream, "AttemptHook", raising(ValueError("deploy-mode")))
-    with pytest.raises(AirflowFailException, match="cannot be used: deploy-mode"):
+    with pytest.raises(AirflowFailException, match=match):
         task.execute({})
 
 
-@pytest.mark.parametrize("error", [CertificateUnreadable("no file"), submission.SubmissionImpossible("no jars")])
-def test_what_is_missing_is_final(task, monkeypatch, error):
-    from airflow.sdk.exceptions import AirflowFailException
-
-    monkeypatch.setattr(submission, "prepare", raising(error))
-    with pytest.raises(AirflowFailException, match=str(error)):
-        task.execute({})
+def test_a_connection_that_the_provider_refuses_is_final(task, connect):
+    connect(SPARK, **{"spark-binary": "/bin/sh"})
+    must_be_final(task, "Connection 'spark_default' cannot be used: .*spark-binary")
 
 
 def test_a_missing_connection_is_final(task, monkeypatch):
-    from airflow.sdk.exceptions import AirflowFailException
-
-    from plugins import stream
-
-    monkeypatch.setattr(stream, "endpoint", raising(ConnectionMissing("spark_default is not defined")))
-    with pytest.raises(AirflowFailException, match="spark_default is not defined"):
-        task.execute({})
+    monkeypatch.delenv(SPARK)
+    must_be_final(task, "'spark_default' is not defined")
 
 
-def test_a_stream_that_failed_is_tried_again(task, monkeypatch):
+def test_missing_jars_are_final(task, monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("MINUTEMARK_STREAM_JARS", str(tmp_path))
+    must_be_final(task, f"no jars of Spark's Kafka source in {tmp_path}")
+
+
+def test_a_missing_key_is_final(task, connect, tmp_path: Path):
+    absent = tmp_path / "client.pem"
+    connect(KAFKA, **{"ssl.certificate.location": str(absent), "ssl.key.location": str(absent)})
+    must_be_final(task, str(absent))
+
+
+def test_a_stream_without_a_broker_is_tried_again_and_says_why_it_failed(task, connect):
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-    from plugins import stream
-
-    class Hook:
-        reason = "the lake does not answer"
-        submit = staticmethod(raising(AirflowException("status 1")))
-
-    monkeypatch.setattr(stream, "AttemptHook", lambda *_, **__: Hook())
-    with pytest.raises(AirflowException, match="the lake does not answer") as caught:
+    connect(KAFKA, **{"bootstrap.servers": f"127.0.0.1:{free_port()}"})
+    with pytest.raises(AirflowException, match="broker") as caught:
         task.execute({})
     assert not isinstance(caught.value, AirflowFailException)
