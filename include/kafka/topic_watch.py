@@ -35,7 +35,7 @@ def problems(conn, pipelines: Sequence[Pipeline], now: datetime) -> Iterator[Pro
     """Problems of topics at that time of the warehouse: missing, unconsumed, or not checked for longer than the limit.
 
     An error of one topic does not stop the check of the other pipelines; the log names it, with its pipeline, at the end.
-    First, what has failed of a connector is restarted, and the log says why it had failed.
+    Failed parts of a connector are restarted first; the log has the cause.
     """
     errors: dict[str, MinutemarkError] = {}
     broker_is_away = False
