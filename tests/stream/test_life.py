@@ -1,77 +1,93 @@
-"""When a stream joins its group, what it commits, and how it continues: without Spark, broker or stores."""
+"""When a stream joins its group, what it commits, and how it continues: on a real broker and real stores.
+
+Only Spark's query is played: its micro-batches come at the moments that a test wants.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import NewPartitions
 from pyspark.errors import PySparkException, StreamingQueryException
 
-from include import pipelines
+from include.kafka import clients, topics
 from include.kafka.clients import BrokerError
-from include.kafka.positions import Start
-from include.lake import change_log
+from include.kafka.ingest_mode import DAG, group_of
+from include.kafka.positions import Offsets, Start
+from include.kafka.producer import producer
+from include.pipelines import Pipeline
 from include.stream import stream as module
 from include.stream.job import Job
-from include.stream.member import Rejoined, TakenOver
+from include.stream.member import Member
 from include.stream.partition import PartitionResult
 from include.stream.stream import Stream
+from tests.kafka.conftest import until
+from tests.kafka.test_holes import make_again
 
-PIPELINE = pipelines.get("recruitment")
-
-
-def at(*offsets: int) -> dict[tuple[str, int], int]:
-    return {(PIPELINE.topic, partition): offset for partition, offset in enumerate(offsets)}
+MESSAGES = 10  # of each partition
 
 
-class Group:
-    """The member of the stream, and what its broker knows."""
+class Group(Member):
+    """The stream's real member, whose steps a test can hold up; `commits` has what it committed."""
 
-    def __init__(self) -> None:
-        self.peeked = self.start = Start(at(0, 0), "first")
-        self.joined = False
-        self.joins = 0
-        self.left = False
-        self.while_committing: Callable[[], object] = lambda: None
-        self.commits: list[tuple[dict, str | None]] = []
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(pipeline)
+        self.pipeline = pipeline
+        self.after_peek: Callable[[], object] = lambda: None
         self.while_joining: Callable[[], object] = lambda: None
-        self.poll: Callable[[], object] = lambda: None
+        self.while_committing: Callable[[], object] = lambda: None
+        self.commits: list[tuple[Offsets, str | None]] = []
 
-    def __enter__(self) -> Group:
-        return self
+    def ends(self, *offsets: int) -> Offsets:
+        """Of the first partitions, as a micro-batch commits them."""
+        return {(self.pipeline.topic, partition): offset for partition, offset in enumerate(offsets)}
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def at(self, *offsets: int, partitions: int = 4) -> Offsets:
+        """Of all partitions: the others are unread."""
+        return self.ends(*offsets, *[0] * (partitions - len(offsets)))
 
-    def peek(self) -> Start:
-        return self.peeked
-
-    def topic_id(self) -> str | None:
-        return self.start.topic_id
-
-    def join(self) -> None:
-        self.joins += not self.joined
-        self.joined = True
-
-    def starts(self, _) -> Start:
-        self.while_joining()
-        return self.start
-
-    def commit(self, offsets: dict, topic_id: str | None) -> None:
-        self.while_committing()
-        assert offsets, "no offsets: the client refuses to commit none"
-        self.commits.append((dict(offsets), topic_id))
-        self.start = Start({**self.start.offsets, **offsets}, self.start.topic_id)
-
-    def leave(self) -> None:
-        self.left = True
+    def stands_at(self, *offsets: int) -> None:
+        """Commit for the group, which has no member yet."""
+        with contextlib.closing(
+            Consumer({**clients.settings(), "group.id": group_of(self.pipeline.name, DAG), "enable.auto.commit": False})
+        ) as client:
+            places = [TopicPartition(*place, offset) for place, offset in self.at(*offsets).items()]
+            client.commit(offsets=places, asynchronous=False)
 
     @property
-    def committed(self) -> list[dict]:
+    def has_members(self) -> bool:
+        return topics.has_members(group_of(self.pipeline.name, DAG))
+
+    def peek(self) -> Start:
+        start = super().peek()
+        self.after_peek()
+        self.after_peek = lambda: None
+        return start
+
+    def starts(self, record_gaps) -> Start:
+        self.while_joining()
+        return super().starts(record_gaps)
+
+    def commit(self, offsets: Offsets, topic_id: str | None) -> None:
+        self.while_committing()
+        super().commit(offsets, topic_id)
+        self.commits.append((dict(offsets), topic_id))
+
+    def joins_again(self) -> None:
+        """Leave the group and join it, as a client does that was away for too long."""
+        before = self._joins
+        self.leave()
+        self._client.subscribe([self.pipeline.topic], on_assign=self._on_assign)
+        until(lambda: self.poll(0.1) or self._joins > before)
+
+    @property
+    def committed(self) -> list[Offsets]:
         """Those commits that are different from the one before."""
         result = [offsets for offsets, _ in self.commits]
         return [offsets for number, offsets in enumerate(result) if number == 0 or offsets != result[number - 1]]
@@ -93,10 +109,6 @@ class Batch:
         if self._fails is not None and not self._is_rehearsal:
             raise self._fails
         return [] if self._is_rehearsal else self._results
-
-
-class Store:
-    record_gaps = None
 
 
 class Writer:
@@ -143,15 +155,15 @@ def batch(*ends: int, fails: BaseException | None = None) -> Callable[[Query], N
 
 
 @pytest.fixture
-def group(monkeypatch) -> Group:
-    result = Group()
+def group(pipeline, monkeypatch) -> Iterator[Group]:
+    """Of a topic with messages in each partition."""
+    until(lambda: len(topics.reaches(pipeline, "any")) == pipeline.shards)
+    with producer(pipeline) as messages:
+        for partition in range(pipeline.shards):
+            for _ in range(MESSAGES):
+                messages.send(b"{}", partition)
+    result = Group(pipeline)
     monkeypatch.setattr(module, "Member", lambda _: result)
-    monkeypatch.setattr(module, "MessageStore", lambda *_: Store)
-    monkeypatch.setattr(module, "keep_dead_letters", lambda _: 0)
-    monkeypatch.setattr(module, "lake", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(change_log, "clock", lambda _: change_log.EPOCH)
-    monkeypatch.setattr(Stream, "_start_workers", lambda _: None)
-    monkeypatch.setattr(Stream, "_writer", lambda *_: Writer)
     return result
 
 
@@ -159,8 +171,8 @@ def group(monkeypatch) -> Group:
 def stream(group, monkeypatch):
     """Makes a stream, whose queries run these scripts one after the other; they are in its `queries`."""
 
-    def made(*scripts: list, seconds: float = 60, to_the_end: bool = False) -> Stream:
-        job = Job(PIPELINE, seconds, to_the_end, "file:///none", Path("none"), (), {})
+    def made(*scripts: list, seconds: float = 120, to_the_end: bool = False) -> Stream:
+        job = Job(group.pipeline, seconds, to_the_end, "file:///none", Path("none"), (), {})
         result = Stream(None, job)  # ty: ignore[invalid-argument-type]
         result.queries, left = [], iter(scripts)  # ty: ignore[unresolved-attribute]
 
@@ -173,31 +185,38 @@ def stream(group, monkeypatch):
         monkeypatch.setattr(module.query, "remove", lambda *_: None)
         return result
 
+    monkeypatch.setattr(Stream, "_start_workers", lambda _: None)
+    monkeypatch.setattr(Stream, "_writer", lambda *_: Writer)
     return made
+
+
+def until_over(made: Stream) -> None:
+    until(made._is_over, 60)
 
 
 def test_ends_of_a_query_are_not_committed_before_the_stream_has_taken_over(group, stream):
     """It is a member already while it reads where the group stands, and the running query has an older end."""
-    group.peeked, group.start = Start(at(1, 1), "first"), Start(at(7, 7), "first")
+    group.stands_at(1, 1)
+    group.after_peek = lambda: group.stands_at(7, 7)
     inside, released, threads = threading.Event(), threading.Event(), []
-    group.while_joining = lambda: inside.set() or released.wait(10)
+    group.while_joining = lambda: inside.set() or released.wait(30)
 
     def takes_over(query: Query) -> None:
-        query.ends = at(3, 3)
+        query.ends = group.ends(3, 3)
         threads.append(threading.Thread(target=query.write, args=(Batch(9, 8), 0)))
         threads[0].start()
-        assert inside.wait(10) and group.joined
+        assert inside.wait(30) and group.joined
 
     def goes_by(_: Query) -> None:
         assert group.commits == []
 
     def ends(_: Query) -> None:
         released.set()
-        threads[0].join(10)
+        threads[0].join(30)
 
     stream([takes_over, goes_by, ends]).run()
-    assert group.committed == [at(7, 7), at(9, 8)]
-    assert {topic_id for _, topic_id in group.commits} == {"first"}
+    assert group.committed == [group.at(7, 7), group.ends(9, 8)]
+    assert {topic_id for _, topic_id in group.commits} == {topics.topic_id(group.pipeline.topic)}
 
 
 def test_a_micro_batch_waits_until_the_stream_has_taken_over(group, stream):
@@ -206,35 +225,42 @@ def test_a_micro_batch_waits_until_the_stream_has_taken_over(group, stream):
     def comes_meanwhile() -> None:
         threads.append(threading.Thread(target=lambda: made.queries[0].write(Batch(2, 2), 0)))
         threads[0].start()
-        time.sleep(0.2)
+        until(lambda: made._joining.locked())
         assert group.commits == []
 
-    group.start, group.while_joining = Start(at(1, 0), "first"), comes_meanwhile
-    made = stream([waits, lambda _: threads[0].join(10)])
+    group.after_peek, group.while_joining = lambda: group.stands_at(1, 0), comes_meanwhile
+    made = stream([waits, lambda _: threads[0].join(30)])
     made.run()
-    assert group.committed == [at(1, 0), at(2, 2)]
+    assert group.committed == [group.at(1, 0), group.ends(2, 2)]
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
-        Start(at(0, 0, 0), "first"),  # a partition more
-        Start(at(0, 0), "second"),  # a topic that was created again
-    ],
-)
-def test_a_topic_that_changes_before_the_stream_joins_gets_another_query(group, stream, start):
-    group.start = start
-    made = stream([batch(1, 1)], [batch(*(1 for _ in start.offsets))])
+def test_a_topic_that_gains_a_partition_before_the_stream_joins_gets_another_query(group, stream):
+    def grows() -> None:
+        client = clients.admin()  # kept until the answer is there
+        client.create_partitions([NewPartitions(group.pipeline.topic, 5)])[group.pipeline.topic].result(30)
+        until(lambda: len(topics.reaches(group.pipeline, "any")) == 5)
+
+    group.after_peek = grows
+    made = stream([batch(1, 1)], [batch(1, 1, 1, 1, 1)])
     made.run()
-    assert [query.starts for query in made.queries] == [at(0, 0), start.offsets]
-    assert group.committed[-1] == dict.fromkeys(start.offsets, 1)
+    assert [query.starts for query in made.queries] == [group.at(0), group.at(0, partitions=5)]
+    assert group.committed[-1] == group.ends(1, 1, 1, 1, 1)
+
+
+def test_a_topic_that_is_created_again_before_the_stream_joins_gets_another_query(group, stream):
+    group.after_peek = lambda: make_again(group.pipeline)
+    made = stream([batch(1, 1)], [batch(1, 1)])
+    made.run()
+    assert [query.starts for query in made.queries] == [group.at(0, 0), group.at(0, 0)]
+    assert group.commits[-1] == (group.ends(1, 1), topics.topic_id(group.pipeline.topic))
 
 
 def test_offsets_that_go_back_before_the_stream_joins_get_another_query(group, stream):
-    group.peeked = Start(at(5, 0), "first")
+    group.stands_at(5, 0)
+    group.after_peek = lambda: group.stands_at(0, 0)
     made = stream([waits, waits], [batch(1, 1)])
     made.run()
-    assert [query.starts for query in made.queries] == [at(5, 0), at(0, 0)]
+    assert [query.starts for query in made.queries] == [group.at(5, 0), group.at(0, 0)]
 
 
 def test_a_failure_that_another_query_has_too_ends_the_stream(group, stream):
@@ -242,49 +268,47 @@ def test_a_failure_that_another_query_has_too_ends_the_stream(group, stream):
     made = stream([batch(1, 1, fails=error)], [batch(1, 1, fails=error)])
     with pytest.raises(PySparkException, match="of the lake"):
         made.run()
-    assert group.committed == [at(0, 0)]
+    assert group.committed == [group.at(0, 0)]
 
 
 def test_a_life_that_is_over_leaves_the_group_to_the_stream_that_is_in_it(group, stream):
-    made = stream([lambda _: time.sleep(0.2), batch(1, 1)], seconds=0.1)
+    made = stream([lambda _: until_over(made), batch(1, 1)], seconds=0.1)
     made.run()
-    assert (group.joins, group.commits) == (0, [])
-    made = stream([lambda query: time.sleep(0.2) or query.run(Batch(1, 1))], seconds=0.1)
+    assert (group.joined, group.commits) == (False, [])
+    made = stream([lambda query: until_over(made) or query.run(Batch(1, 1))], seconds=0.1)
     made.run()
-    assert (group.joins, group.commits) == (0, [])
+    assert (group.joined, group.commits) == (False, [])
 
 
 def test_a_life_starts_once_the_workers_have(group, stream, monkeypatch):
-    monkeypatch.setattr(Stream, "_start_workers", lambda _: time.sleep(0.6))
-    stream([batch(1, 1)], seconds=0.5).run()
-    assert group.committed[-1] == at(1, 1)
+    made = stream([batch(1, 1)], seconds=8)
+    monkeypatch.setattr(Stream, "_start_workers", lambda _: until(lambda: time.monotonic() > made._started + 9, 60))
+    made.run()
+    assert group.committed[-1] == group.ends(1, 1)
 
 
 def test_up_to_the_end_it_joins_though_there_is_nothing_to_read(group, stream):
     stream([], to_the_end=True, seconds=float("inf")).run()
-    assert group.joins == 1
+    assert group.joined
 
 
 def test_a_failure_to_record_gaps_near_the_end_is_not_success(group, stream):
     def fails() -> None:
         group.while_joining = lambda: None
-        time.sleep(0.2)
+        until_over(made)
         raise BrokerError("away")
 
     group.while_joining = fails
+    made = stream([batch(1, 1)], seconds=10)
     with pytest.raises(BrokerError):
-        stream([batch(1, 1)], seconds=0.1).run()
+        made.run()
 
 
-def fails_late(query: Query) -> None:
-    time.sleep(0.2)
-    query.fail()
-
-
-@pytest.mark.parametrize("script", [[fails_late], [batch(1, 1), fails_late]])
-def test_an_error_near_the_end_of_a_life_is_not_success(group, stream, script):
+@pytest.mark.parametrize("steps", [[], [batch(1, 1)]])
+def test_an_error_near_the_end_of_a_life_is_not_success(group, stream, steps):
+    made = stream([*steps, lambda query: until_over(made) or query.fail()], seconds=10)
     with pytest.raises(StreamingQueryException):
-        stream(script, seconds=0.1).run()
+        made.run()
 
 
 def test_what_stop_interrupts_is_not_a_failure(group, stream):
@@ -296,41 +320,37 @@ def test_what_stop_interrupts_is_not_a_failure(group, stream):
         query.stop = stop
 
     stream([batch(1, 1), is_interrupted]).run()
-    assert group.committed[-1] == at(1, 1)
+    assert group.committed[-1] == group.at(1, 1)
 
 
 def test_a_query_that_does_not_stop_hides_no_successor(group, stream):
-    def shut_out() -> None:
-        raise TakenOver
-
-    def goes_by(query: Query) -> None:
-        query.stop, group.poll = does_not_stop, shut_out
-
     def does_not_stop() -> None:
         raise PySparkException("still running")
 
-    assert stream([batch(1, 1), goes_by, goes_by]).run().taken_over
-    assert not group.left
+    with Member(group.pipeline) as successor:
+
+        def is_fenced(query: Query) -> None:
+            query.stop = does_not_stop
+            successor.join()
+
+        assert stream([batch(1, 1), is_fenced, *[lambda _: time.sleep(0.1)] * 100]).run().taken_over
+        assert group.has_members
 
 
 def test_it_leaves_the_group_when_its_time_is_over_or_the_topic_ends(group, stream):
     stream([batch(1, 1)]).run()
-    assert group.left
+    assert not group.has_members
 
 
 def test_a_stream_that_is_in_the_group_again_reads_where_it_stands(group, stream):
     def rejoins(query: Query) -> None:
-        def refuses() -> None:
-            group.while_committing = lambda: None
-            raise Rejoined
-
-        group.while_committing = refuses
+        group.joins_again()
         query.run(Batch(2, 2))
 
     made = stream([batch(1, 1), rejoins], [batch(2, 2)])
     made.run()
-    assert [query.starts for query in made.queries] == [at(0, 0), at(1, 1)]
-    assert group.committed == [at(0, 0), at(1, 1), at(2, 2)]
+    assert [query.starts for query in made.queries] == [group.at(0, 0), group.at(1, 1)]
+    assert group.committed == [group.at(0), group.ends(1, 1), group.at(1, 1), group.ends(2, 2)]
 
 
 def test_committed_offsets_do_not_go_back(group, stream):
@@ -339,16 +359,15 @@ def test_committed_offsets_do_not_go_back(group, stream):
 
     def comes_meanwhile() -> None:
         group.while_committing = lambda: None
-        threads.append(threading.Thread(target=made._commit, args=(at(5, 5),)))
+        threads.append(threading.Thread(target=made._commit, args=(group.ends(5, 5),)))
         threads[0].start()
-        time.sleep(0.2)
-        assert group.committed == [at(0, 0), at(1, 1)]
+        assert group.committed == [group.at(0), group.ends(1, 1)]
 
     def in_order(query: Query) -> None:
         group.while_committing = comes_meanwhile
         made._commit({})
-        threads[0].join(10)
+        threads[0].join(30)
 
     made = stream([batch(1, 1), in_order])
     made.run()
-    assert group.committed == [at(0, 0), at(1, 1), at(5, 5)]
+    assert group.committed == [group.at(0), group.ends(1, 1), group.at(1, 1), group.ends(5, 5)]
