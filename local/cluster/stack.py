@@ -98,8 +98,6 @@ class Cluster(Stack):
             "AIRFLOW__CELERY__BROKER_URL": self.servers.redis.url,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{self.env[postgres.SETTING]}",
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(_TASKS),
-            # Airflow's default. With fewer, an API server that a dozen tasks use at once answers some of them with 500.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "10",
         }
 
     def _programs(self) -> list[Program]:
