@@ -106,7 +106,7 @@ shop-file: setup ## generate a file of shop events with the distributions of the
 	@$(VENV)/python -m bench.shop_file --file="$(FILE)" --rows="$(ROWS)" $(if $(START),--start="$(START)") $(if $(DAYS),--days="$(DAYS)") \
 	  $(if $(SEED),--seed="$(SEED)")
 
-faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on a cluster, as `make cluster` starts it), STRICT=1 (fail if a fault is not tried), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
+faults: setup ## run the fault-injection suite on a throw-away stack | NAME="…" (only these faults), CLUSTER=1 (on a cluster, as `make cluster` starts it), STRICT=1 (fail if a fault cannot be injected), SOAK=60 (random order for 60 minutes), SEED=…, WAREHOUSE=mysql
 	@$(VENV)/python -m tests.faults $(NAME) $(if $(CLUSTER),--cluster) $(if $(STRICT),--strict) $(if $(SOAK),--soak $(SOAK)) $(if $(SEED),--seed $(SEED))
 
 cluster: setup ## start a throw-away cluster with demo traffic, until Ctrl-C: 3 nodes of Cassandra and Kafka, a warehouse with a replica, Spark, Celery
@@ -128,15 +128,15 @@ test: setup ## run the test suite in two processes | ARGS="-k merge" (only these
 lint: setup ## check style, formatting and types
 	@$(UV) pip install -q --python $(VENV)/python -r tests/requirements.txt
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/ty check --quiet
-	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-page; else echo "npx not found: the page's scripts are not checked."; fi
+	@if command -v npx >/dev/null; then $(MAKE) --no-print-directory lint-page; else echo "npx not found: scripts of the Pipelines page are not checked. To check them, install Node.js."; fi
 
-lint-page: ## check style and formatting of the page's scripts with Biome; needs npx
+lint-page: ## check style and formatting of the Pipelines page's scripts with Biome; needs npx
 	@npx --yes @biomejs/biome@2.6.8 ci --log-level=error
 
 docs: setup ## build the documentation as a site in .local/docs/site, and check its links
 	@$(VENV)/python -m local.docs_site
 
-outdated: setup ## list pinned packages, locks and jars that are behind
+outdated: setup ## list pinned packages, locks and jars that have newer versions
 	@$(VENV)/python -m local.outdated
 
 clean: ## delete local data and logs | FORCE=1 (without confirmation), ALL=1 (also the Python environment and the jars)
