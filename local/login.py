@@ -46,7 +46,7 @@ def make_passwords(airflow: Mapping[str, str]) -> None:
 
 
 def credentials() -> dict[str, str]:
-    """What to log in with as the administrator. Airflow without a login takes any."""
+    """The administrator's credentials. Airflow without a login accepts any."""
     return {"username": ADMIN, "password": _known().get(ADMIN, "")}
 
 

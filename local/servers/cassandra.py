@@ -342,7 +342,7 @@ def _refused(error) -> list[Exception]:
 
 
 def _introduce_administrator(port: int, password: str, host: str):
-    """Make our administrator with the factory account of a new node; raises NoHostAvailable while there is none yet."""
+    """Create our administrator with the factory account of a new node. Raises NoHostAvailable until that account exists."""
     from cassandra.cluster import NoHostAvailable
 
     try:
