@@ -1,4 +1,4 @@
-"""What goes to spark-submit, and what nobody else may see of it."""
+"""What is passed to spark-submit, and which parts stay secret."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_large_deltas_get_the_compiler_that_small_ones_cannot_afford() -> None:
     ("minutes", "rows", "expected"),
     [(600, 5_000, True), (600, 50_000, False), (6_000, 5_000, False)],  # many minutes are many requests
 )
-def test_one_task_reads_what_is_few_rows_in_few_minutes(minutes: int, rows: int, expected: bool) -> None:
+def test_one_task_reads_few_rows_in_few_minutes(minutes: int, rows: int, expected: bool) -> None:
     planned = tuple(PlannedMinute(MINUTE + timedelta(minutes=number)) for number in range(minutes))
     batch = replace(BATCH, minutes=planned, estimated_rows=rows)
     submitted = submission.prepare(batch, 1, LAKE, WAREHOUSE, "local[*]")
