@@ -69,7 +69,7 @@ def _measure(args: argparse.Namespace, project: Path) -> int:
                 time.sleep(1)
                 cpu.record_drivers()
             used, sessions = cpu.cores(), _sessions()
-            events = sum(one.result() for one in sent)
+            events = sum(future.result() for future in sent)
         figures = _figures(airflow, names, begin, end)
         reports = [run_verify(name, None, None, patience=240) for name in names]
         clean = all(report.clean for report in reports)
@@ -136,8 +136,13 @@ def _sessions() -> dict[str, int]:
 
     chosen = ports.chosen()
     stores = {"cassandra": "CASSANDRA_PORT", "warehouse": "MARIADB_PORT", "metadata": "POSTGRES_PORT"}
-    connections = [one for one in psutil.net_connections("tcp") if one.raddr and one.pid != os.getpid()]
-    return {store: sum(one.raddr.port == chosen[port] for one in connections) for store, port in stores.items()}
+    connections = [
+        connection for connection in psutil.net_connections("tcp") if connection.raddr and connection.pid != os.getpid()
+    ]
+    return {
+        store: sum(connection.raddr.port == chosen[port] for connection in connections)
+        for store, port in stores.items()
+    }
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def install(missing: list[str]) -> None:
         raise Problem(
             "Operating system",
             f"missing packages, by their Debian names: {', '.join(missing)}",
-            "Install the equivalent packages of this system.",
+            "Install the equivalent packages with this system's package manager.",
         )
     if os.getuid() != 0:
         raise Problem("Operating system", f"missing packages: {', '.join(missing)}", f"Run: sudo {' '.join(command)}")
@@ -310,7 +310,7 @@ class Stamp:
 def set_up() -> None:
     """All steps, the slow ones in parallel. Raises Problem."""
     if find_java_home() is None and not shutil.which("apt-get"):
-        raise Problem("Java", f"Java {JAVA_VERSION} not found", f"Install Java {JAVA_VERSION} or set JAVA_HOME to one.")
+        raise Problem("Java", f"Java {JAVA_VERSION} not found", "Install it, or set JAVA_HOME to its folder.")
     LOCAL.mkdir(exist_ok=True)
     with only_one_set_up():
         find_python()

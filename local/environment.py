@@ -244,8 +244,8 @@ def of_airflow(
     url = f"http://127.0.0.1:{ports['AIRFLOW_PORT']}"
     tuning = {name: value for name, value in read(ROOT / ".env").items() if not name.startswith("AIRFLOW_CONN_")}
     # Our connections come from `environment` alone: one that the user sourced earlier may be out of date.
-    ours = set(map(connections.variable, IDS))
-    kept = {name: value for name, value in inherited(environ).items() if name not in ours}
+    own_variables = set(map(connections.variable, IDS))
+    kept = {name: value for name, value in inherited(environ).items() if name not in own_variables}
     return {
         **tuning,
         **kept,

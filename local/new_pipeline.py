@@ -47,9 +47,9 @@ def make(name: str, root: Path = ROOT) -> list[Path]:
     """Write the new pipeline's files below `root`; returns them, relative to it. Raises Problem, and nothing is written."""
     _check(name)
     files = _files(name)
-    there = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]
-    if there:
-        problem = f"{', '.join(map(str, there))} {'already exists' if len(there) == 1 else 'already exist'}"
+    existing = [path for path in (Path("include/sql", name), *files) if (root / path).exists()]
+    if existing:
+        problem = f"{', '.join(map(str, existing))} {'already exists' if len(existing) == 1 else 'already exist'}"
         raise _refused(name, problem, "Choose another NAME, or move these files away. Nothing is overwritten.")
     _write(root, files)
     return list(files)

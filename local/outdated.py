@@ -90,7 +90,9 @@ def _output(command: list[str], what: str, given: str | None = None) -> str:
     done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True)
     if done.returncode:
         output = (done.stderr or done.stdout).strip()[-1500:]
-        raise Problem(what, f"`{' '.join(command)}` failed:\n{output}", "If the network failed, run: make outdated")
+        raise Problem(
+            what, f"`{' '.join(command)}` failed:\n{output}", "If the network failed, run `make outdated` again."
+        )
     return done.stdout
 
 

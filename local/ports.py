@@ -67,7 +67,7 @@ def require_free(ports: Mapping[str, int], names: Iterable[str]) -> None:
             raise Problem(
                 f"Port {ports[name]} ({name})",
                 f"taken{_by_whom(ports[name])}",
-                f"End that program, or choose another port: make run {name}={free_port()}",
+                f"Stop that program, or choose another port: make run {name}={free_port()}",
             )
 
 

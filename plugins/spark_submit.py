@@ -85,9 +85,9 @@ class AttemptHook(SparkSubmitHook):
         super()._process_spark_submit_log(map(self._read, itr))
 
     def _read(self, line: str) -> str:
-        for sign in (FAILED, FAILED_FOR_GOOD) if " minutemark " in line else ():
-            if sign in line:
-                self.reason, self.is_final = line.partition(sign)[2].strip(), sign == FAILED_FOR_GOOD
+        for marker in (FAILED, FAILED_FOR_GOOD) if " minutemark " in line else ():
+            if marker in line:
+                self.reason, self.is_final = line.partition(marker)[2].strip(), marker == FAILED_FOR_GOOD
         return line
 
 

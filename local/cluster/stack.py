@@ -103,11 +103,11 @@ class Cluster(Stack):
         }
 
     def _programs(self) -> list[Program]:
-        one = {program.name: program for program in super()._programs()}
-        scheduler = one.pop("scheduler").command
+        by_name = {program.name: program for program in super()._programs()}
+        scheduler = by_name.pop("scheduler").command
         schedulers = [self._airflow(name, scheduler, 90) for name in SCHEDULERS]
         return [
-            *one.values(),
+            *by_name.values(),
             *schedulers,
             *(_worker_program(name, self.env) for name in CELERY_WORKERS),
             *map(_program_of, self.programs.values()),

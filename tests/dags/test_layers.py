@@ -143,8 +143,6 @@ def test_imports_in_programs_of_tests_name_what_is_there() -> None:
                 own = MODULES[base].read_text()
                 modules = [name.split(" as ")[0].strip() for name in names.split(",") if name.strip()]
                 wrong += [
-                    f"{path}: {base}.{name}"
-                    for name in modules
-                    if f"{base}.{name}" not in MODULES and name not in own
+                    f"{path}: {base}.{name}" for name in modules if f"{base}.{name}" not in MODULES and name not in own
                 ]
     assert not wrong, "These have moved:\n" + "\n".join(wrong)

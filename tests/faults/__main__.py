@@ -102,10 +102,10 @@ def _in_random_orders(chosen: list, seconds: float, seed: int) -> Iterator:
     """All scenarios in a random order, and again in another one, until the time is over."""
     rng, deadline = random.Random(seed), time.monotonic() + seconds
     while True:
-        for one in rng.sample(chosen, len(chosen)):
+        for scenario in rng.sample(chosen, len(chosen)):
             if time.monotonic() >= deadline:
                 return
-            yield one
+            yield scenario
 
 
 def _run(scenarios: Iterator, args: argparse.Namespace) -> int:

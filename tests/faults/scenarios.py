@@ -164,11 +164,11 @@ def merge_killed_after_its_commit(world: World) -> None:
     must_succeed(world, run)
 
 
-def _merge_killed(world: World, lock: str, sign: str, state: str = "") -> None:
+def _merge_killed(world: World, lock: str, text: str, state: str = "") -> None:
     world.send(world.events(200))
     with world.locked(lock):
         run = world.trigger()
-        world.session_of_etl(sign, state).kill()
+        world.session_of_etl(text, state).kill()
     must_succeed(world, run)
 
 
@@ -280,7 +280,7 @@ def followers_killed_under_load(world: World) -> None:
             world.send_poison()
             follower = world.follower()
             follower.kill()
-            world.until(lambda one=follower: not one.is_running(), "its end")
+            world.until(lambda killed=follower: not killed.is_running(), "its end")
         world.follower()
 
 
@@ -368,7 +368,7 @@ def everybody_on_the_same_minutes(world: World) -> None:
         world.send([*late[:15], *({**row, "create_time": world.event_id(now())} for row in late[15:])])
     world.ended(manual)
     for backfill in backfills:
-        world.until(lambda one=backfill: world.airflow.backfill_is_over(one), f"backfill {backfill}", 240, every=1)
+        world.until(lambda id_=backfill: world.airflow.backfill_is_over(id_), f"backfill {backfill}", 240, every=1)
 
 
 @scenario("it has read an older version than the one that a live run has published meanwhile, which stays")

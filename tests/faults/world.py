@@ -145,14 +145,14 @@ class World:
     def correct(self, row: Mapping[str, str | None], *, by_topic: bool = False) -> None:
         """Send another version of a row; from then on it counts instead of the earlier one."""
         with self._lock:
-            self.sent = [one for one in self.sent if one["create_time"] != row["create_time"]]
+            self.sent = [earlier for earlier in self.sent if earlier["create_time"] != row["create_time"]]
         self.send([row], by_topic=by_topic)
 
     def replace(self, sent: Sequence[Mapping], rows: Sequence[Mapping[str, str | None]]) -> None:
         """Send `rows` by topic instead of `sent`, whose ids they have."""
         ids = {row["create_time"] for row in sent}
         with self._lock:
-            self.sent = [one for one in self.sent if one["create_time"] not in ids]
+            self.sent = [earlier for earlier in self.sent if earlier["create_time"] not in ids]
         self.send(rows, by_topic=True)
 
     def other_day(self) -> datetime:
@@ -354,7 +354,7 @@ class World:
                 return None
             run_id, pid = task
             folder = psutil.Process(pid).environ().get("TMPDIR", "/")
-            drivers = (one for one in supervisor.spark_drivers() if _works_below(one, folder))
+            drivers = (process for process in supervisor.spark_drivers() if _works_below(process, folder))
             return next(((run_id, driver) for driver in drivers), None)
 
         return self.until(find, "a transform with a Spark driver", 90, every=0.1)
@@ -409,19 +409,19 @@ class World:
         with meanwhile(0.2, kill):
             yield
 
-    def session_of_etl(self, sign: str, state: str = "") -> psutil.Process:
-        """The process behind the warehouse session of account etl whose statement contains `sign`, and whose state `state`."""
+    def session_of_etl(self, text: str, state: str = "") -> psutil.Process:
+        """The process behind the session of account etl whose statement contains `text`, and whose state contains `state`."""
 
         def find() -> psutil.Process | None:
             cursor.execute(
                 "SELECT host FROM information_schema.PROCESSLIST WHERE user = 'etl' AND info LIKE %s AND state LIKE %s",
-                (f"%{sign}%", f"%{state}%"),
+                (f"%{text}%", f"%{state}%"),
             )
             row = cursor.fetchone()
             return row and process_at(int(row[0].rpartition(":")[2]))
 
         with self.admin() as cursor:
-            return self.until(find, f"a session with {sign}", every=0.02)
+            return self.until(find, f"a session with {text}", every=0.02)
 
     @staticmethod
     def suspend(task: psutil.Process) -> contextlib.ExitStack:

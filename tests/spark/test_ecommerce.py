@@ -123,7 +123,7 @@ def test_names_are_split_and_trimmed(spark: SparkSession) -> None:
     rows = [view(WHEN, number, category_code=code, brand=f" {code} ") for number, code in enumerate(codes)]
     expected = [reference.fate_of(row).operation for row in rows]
     assert [(row.department, row.product, row.brand) for row in staged(spark, *rows)] == [
-        (one.department, one.product, one.brand) for one in expected
+        (operation.department, operation.product, operation.brand) for operation in expected
     ]
 
 
@@ -154,7 +154,7 @@ def test_a_category_of_a_megabyte_is_read_in_time(spark: SparkSession) -> None:
 
 def test_a_rejected_event_is_kept_under_its_id(spark: SparkSession) -> None:
     ids = ["order-7", "7 ", "größe", "x" * 5_000]
-    rows = [purchase(WHEN, number, id=one, price="-3") for number, one in enumerate(ids)]
+    rows = [purchase(WHEN, number, id=event_id, price="-3") for number, event_id in enumerate(ids)]
     kept = staging.rejects(run.materialised(raw(spark, *rows, pipeline=SHOP), ecommerce, SHOP, {})).collect()
     result = {json.loads(row.payload)["id"]: row.origin_key for row in kept}
     place = f"{MINUTE:%Y-%m-%dT%H:%MZ}/0"
