@@ -69,7 +69,7 @@ def _arguments(command: Command) -> list[Parameter]:
 
 
 def page(text: str) -> str:
-    """The page with its block written again."""
+    """The page with its generated block replaced."""
     return _BLOCK.sub(lambda block: block[1] + for_docs() + block[2], text)
 
 

@@ -72,19 +72,19 @@ def open_alerts(connection) -> list[dict]:
 def newest_merge(connection) -> dt.datetime | None:
     """When the newest batch was merged, UTC."""
 
-    def ask(connection):
+    def query(connection):
         cursor = connection.cursor()
         cursor.execute("SELECT MAX(merged_at) FROM etl.batches")
         return cursor.fetchone()[0]
 
-    return _answer(ask, connection)
+    return _answer(query, connection)
 
 
-def _answer(ask, *arguments):
+def _answer(query, *arguments):
     import MySQLdb
 
     try:
-        return ask(*arguments)
+        return query(*arguments)
     except MySQLdb.Error as error:
         problem = f"cannot read the ledger: {error.args[-1]}"
         raise Problem(

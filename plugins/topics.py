@@ -1,6 +1,6 @@
 """The Kafka provider's consumer hook, with what following a topic needs: `<pipeline>_ingest` reads through it.
 
-Whatever the provider does for a connection is therefore done here too: callbacks of its extra, tokens of managed clusters.
+Everything that the provider does for a connection therefore applies here: callbacks in its extra, tokens of managed clusters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A real PostgreSQL server from a Maven jar, for Airflow's metadata: its folder, its command line, its accounts.
 
-It listens on loopback only, without a Unix socket. PostgreSQL refuses to run as root: where we are root, it runs in a
+It listens on loopback only, without a Unix socket. PostgreSQL refuses to run as root: if we are root, it runs in a
 user namespace of its own, in which it is nobody, while its files stay ours.
 """
 
@@ -43,7 +43,7 @@ password_encryption = 'scram-sha-256'
 # The API server may use 80 (see .env); the other processes use a few each.
 max_connections = 150
 shared_buffers = 64MB
-# The queries are small; workers of their own would cost more than they bring, and want room in /dev/shm.
+# The queries are small: parallel workers would cost more than they save, and need room in /dev/shm.
 max_parallel_workers_per_gather = 0
 fsync = {fsync}
 

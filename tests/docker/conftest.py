@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def connect_jars() -> Path:
-    """The worker's jars, where a compiler is there, too."""
+    """The worker's jars, if there is a compiler too."""
     from local import connect
     from local.layout import CONNECT_JARS, SPARK_JARS
 

@@ -1,4 +1,4 @@
-"""A file is what its first bytes say, whatever its name; what cannot be read is refused in one line with a remedy."""
+"""A file's first bytes decide its format, not its name; an unreadable file is refused in one line with a remedy."""
 
 import bz2
 import gzip
@@ -25,7 +25,7 @@ CODECS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zs
 
 @pytest.fixture
 def compressed(tmp_path):
-    """How it was read, its rows, and how many bytes behind its end were left out; under a name that says nothing."""
+    """Read the content under a neutral name: the format, the rows, and how many bytes after its end were left out."""
 
     def read(content: bytes):
         path = tmp_path / "file.csv"

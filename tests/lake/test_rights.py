@@ -34,7 +34,7 @@ def limited(lake_schema, monkeypatch) -> Iterator[Limited]:
 
 @dataclass
 class Limited:
-    session: Any  # of a role that may do everything
+    session: Any  # of a superuser
     role: str
 
     def grant(self, grants: Iterable[str]) -> None:

@@ -248,7 +248,7 @@ def test_a_minute_held_for_failing_in_spark_gets_another_try_and_voids_its_relea
 
 # ⚑ a release takes the pipeline's lock
 def test_a_release_waits_for_a_gate_that_is_about_to_hold(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Minute 0 is held and touched; a batch reads it again. A release between its checks and its verdict must not be lost."""
+    """Minute 0 is held and touched, and a batch reads it again. A release between the checks and the verdict must not be lost."""
     from include.warehouse import gates
 
     hold(lab)
