@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow.providers.apache.kafka.hooks.consume import KafkaConsumerHook
 
 from include.connections import KAFKA
-from include.kafka.clients import log_client_error, of_follower
+from include.kafka.clients import follower_settings, log_client_error
 from include.kafka.ingest_mode import DAG
 
 if TYPE_CHECKING:
@@ -30,5 +30,5 @@ class FollowerHook(KafkaConsumerHook):
     def _get_client(self, config: dict) -> Consumer:
         self.servers = config.get("bootstrap.servers", "")
         return super()._get_client(
-            {"error_cb": log_client_error, **config, **of_follower(self._pipeline, self._consumer)}
+            {"error_cb": log_client_error, **config, **follower_settings(self._pipeline, self._consumer)}
         )

@@ -57,7 +57,7 @@ def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False
                 continue
             binds = {"attempt": attempt, "chunk": CHUNK}
             if dry:
-                removed += _one(conn, sql("count_attempt", table=table), binds)
+                removed += _value(conn, sql("count_attempt", table=table), binds)
             else:
                 removed += _until_none(conn, sql("remove_attempt", table=table), binds)
     return removed
@@ -90,8 +90,8 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
     numbers: merges compare attempts, and nothing looks up a batch by them.
     """
     binds = {"pipeline": pipeline, "kept": _KEPT_MERGED - 1, **_older(age)}
-    newest = _one(conn, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)
-    binds |= {"newest": newest or 0, "kept_merged": _one(conn, sql("kept_merged"), binds) or 0}
+    newest = _value(conn, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)
+    binds |= {"newest": newest or 0, "kept_merged": _value(conn, sql("kept_merged"), binds) or 0}
 
     def remove(cursor, ids: Sequence[int]) -> int:
         of_batches = {"ids": ids}
@@ -108,7 +108,7 @@ def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = Fals
     """Remove counts of fields that were merged longer than `age` ago; minutes that are read again get new ones."""
     binds = {"pipeline": pipeline, "chunk": CHUNK, **_older(age)}
     if dry:
-        return _one(conn, sql("count_field_counts"), binds)
+        return _value(conn, sql("count_field_counts"), binds)
     return _until_none(conn, sql("remove_field_counts"), binds)
 
 
@@ -151,7 +151,7 @@ def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
 
 
 def _is_dead(conn, attempt: int, given_up: set[int]) -> bool:
-    open_batch = _one(conn, sql("open_batch_of"), {"attempt": attempt})
+    open_batch = _value(conn, sql("open_batch_of"), {"attempt": attempt})
     return open_batch is None or open_batch in given_up
 
 
@@ -188,7 +188,7 @@ def _until_none(conn, statement: str, binds: dict) -> int:
     return removed
 
 
-def _one(conn, query: str, binds: dict):
+def _value(conn, query: str, binds: dict):
     with reading(conn) as cursor:
         return value(cursor, query, binds)
 

@@ -59,7 +59,7 @@ class Presence:
             try:
                 if not is_read:
                     raise answer
-                there = {(create_time, str(identity or "")) for create_time, identity in answer}
+                present = {(create_time, str(identity or "")) for create_time, identity in answer}
             except Exception as error:
                 if on_unreadable is None or not is_of_a_partition(error):
                     raise
@@ -68,7 +68,7 @@ class Presence:
             missing += [
                 candidate
                 for candidate in of_key
-                if (candidate.create_time, event_id(self._pipeline, candidate)) not in there
+                if (candidate.create_time, event_id(self._pipeline, candidate)) not in present
             ]
         return missing
 

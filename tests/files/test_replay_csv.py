@@ -273,7 +273,7 @@ def test_a_record_that_cannot_be_a_message_is_kept_and_the_rest_continues(shop, 
     [one] = replays(shop)
     assert [row["origin_key"] for row in result] == [f"{one['source_key']}:{line}" for line in (5, 6, 8)]
     assert {row["origin"] for row in result} == {"import"}
-    assert result[1]["reason"].startswith("it is longer than a message may be: 1500")
+    assert result[1]["reason"].startswith("it is too long for a message: 1500")
     assert json.loads(result[1]["payload"])["brand"] == "x" * 1_500_000
     assert len(sent(shop)) == 4
     replay_csv.replay_csv(shop, path, MAX)

@@ -68,7 +68,7 @@ def test_messages_that_wait_without_progress_are_a_problem_with_consumer_partiti
     consumer = {CONNECT: f"Connector minutemark-{pipeline.name}", DAG: f"DAG {pipeline.name}_ingest"}[mode]
     assert (
         problem.found
-        == f"{consumer} has made no progress in {pipeline.topic} for more than 180 s: partition 2 (1 wait)."
+        == f"{consumer} has made no progress in {pipeline.topic} for more than 180 s: partition 2 (1 waiting)."
     )
     remedy = {CONNECT: "docker compose logs connect", DAG: f"{pipeline.name}_ingest is paused"}[mode]
     assert remedy in problem.remedy and len(problem.remedy) <= 500 and len(problem.found) <= 500
@@ -179,7 +179,7 @@ def test_a_broker_that_is_away_is_queried_for_the_first_pipeline_only(pipeline, 
     with warehouse() as conn:
         assert list(problems(conn, [pipeline, other], NOON)) == []
     [message] = [message for message in caplog.messages if "were not checked" in message]
-    assert f"pipeline {pipeline.name} were not checked. Nor were the topics of the pipelines after it." in message
+    assert f"pipeline {pipeline.name} were not checked. The pipelines after it were not checked either." in message
 
 
 def delete(*deleted: str) -> None:

@@ -408,7 +408,7 @@ def test_holding_and_releasing_works_with_the_other_client_library(lab: Lab, mon
 
 def test_held_minutes_are_a_table_of_reasons_and_json_of_minutes(lab: Lab, minutemark, capsys) -> None:
     assert minutemark("held") == 0
-    assert capsys.readouterr().out == "Nothing is held in ecommerce, recruitment.\n"
+    assert capsys.readouterr().out == "No minutes are held in ecommerce, recruitment.\n"
     hold(lab)
     release(lab, reason="checked with the agency")
     assert minutemark("held", "recruitment") == 0

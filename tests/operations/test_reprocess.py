@@ -286,8 +286,8 @@ def test_rows_of_a_dimension_file_are_not_events(lab: Lab, now, output) -> None:
     reprocess.begin(RECRUITMENT, Choice(), output.append)
     assert output == [
         "recruitment: there is nothing to reprocess.",
-        "1 rows stay: they are of dimension files (job). Fix the file and import it again.",
-        "Nothing in these minutes can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
+        "1 rows stay rejected: they come from dimension files (job). Fix the file and import it again.",
+        "No rejected events in these minutes can be reprocessed. Rejected in recruitment: 1 x import: id … is not a number.",
     ]
     assert rejected(lab) == [("import", "id 'seven' is not a number")]
 
@@ -300,7 +300,7 @@ def test_minutes_that_the_lake_has_forgotten_are_left_alone(lab: Lab, now, outpu
     refuse(lab, "sha:1", {"create_time": str(events(old, 1)[0].create_time), "ev": "1"})
     reprocess.begin(forgetful, Choice(), output.append)
     assert pending(lab) == [young]
-    assert "1 rows stay: their minutes are closed" in output[1]
+    assert "1 rows stay rejected: their minutes are closed" in output[1]
     assert [reason for origin, reason in rejected(lab) if origin == "import"] == [
         "its minute is closed, because it is past the lake's retention: bedan.tracking keeps 2 days"
     ]
@@ -367,6 +367,6 @@ def test_an_unknown_reason_is_refused_with_the_known_ones(lab: Lab, now, minutem
     run(lab, broken=1)
     assert minutemark("replay", "recruitment", "--reason", "bids are odd") == 0
     shown = capsys.readouterr().out
-    assert "Nothing for a reason that begins with 'bids are odd'" in shown
+    assert "No rejected events with a reason that begins with 'bids are odd'" in shown
     assert "1 x lake: bid is negative" in shown
     assert pending(lab) == []
