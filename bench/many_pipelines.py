@@ -130,17 +130,25 @@ def _figures(airflow, names: list[str], begin: datetime, end: datetime) -> dict:
     }
 
 
-def _sessions() -> dict[str, int]:
-    """Open connections to each store, but for those of the producers in this process."""
+def _sessions() -> dict[str, dict[str, int]]:
+    """Of each store: the open sessions, but for those of the producers in this process, and the logins of the last minute.
+
+    The kernel lists a connection that was closed on its client's side for a minute.
+    """
     from local import ports
 
     chosen = ports.chosen()
     stores = {"cassandra": "CASSANDRA_PORT", "warehouse": "MARIADB_PORT", "metadata": "POSTGRES_PORT"}
-    connections = [
-        connection for connection in psutil.net_connections("tcp") if connection.raddr and connection.pid != os.getpid()
-    ]
+    states = Counter(
+        (connection.raddr.port, connection.status)
+        for connection in psutil.net_connections("tcp")
+        if connection.raddr and connection.pid != os.getpid()
+    )
     return {
-        store: sum(connection.raddr.port == chosen[port] for connection in connections)
+        store: {
+            "open": states[chosen[port], psutil.CONN_ESTABLISHED],
+            "closed_in_a_minute": states[chosen[port], psutil.CONN_TIME_WAIT],
+        }
         for store, port in stores.items()
     }
 

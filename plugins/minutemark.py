@@ -7,6 +7,7 @@ import importlib
 from airflow.plugins_manager import AirflowPlugin
 
 from plugins.access import KnownHosts, OperationsPermissions
+from plugins.preload import Preload
 from plugins.priority import LiveBeforeBackfill
 from plugins.timetable import ContinuousWithBackfills
 
@@ -28,6 +29,7 @@ class MinutemarkPlugin(AirflowPlugin):
     name = "minutemark"
     priority_weight_strategies = [LiveBeforeBackfill]
     timetables = [ContinuousWithBackfills]
+    listeners = [Preload()]
     fastapi_apps = [{"name": "Pipelines", "app": LazyApp("plugins.pipelines_page:app"), "url_prefix": "/minutemark"}]
     # The last is the outermost.
     fastapi_root_middlewares = [
