@@ -147,7 +147,7 @@ COMMANDS = (
                 variable="SHOW",
             ),
         ),
-        details="It changes nothing, and runs beside the pipelines ([operations.md](operations.md#verify-lake-and-warehouse))",
+        details="It changes nothing, and pipelines need not be paused ([operations.md](operations.md#verify-lake-and-warehouse))",
         failed="Nothing was verified.",
         dag="minutemark_verify",
         permission="see",
@@ -233,7 +233,7 @@ COMMANDS = (
     Command(
         "housekeeping",
         "include.housekeeping.steps:run_housekeeping",
-        "Deletes data past its retention, in short transactions beside the running pipelines.",
+        "Deletes data past its retention, in short transactions, while the pipelines run.",
         CHECK,
         (
             Parameter("dry_run", "Only count what would be deleted.", FLAG, False, variable="DRY"),

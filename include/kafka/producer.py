@@ -89,7 +89,8 @@ class EventProducer:
         if waiting or refused:
             reason = refused[0] if refused else f"no answer within {TIMEOUT:.0f} s"
             raise BrokerError(
-                f"{waiting + len(refused)} messages were not sent to topic {self._pipeline.topic}: {reason}."
+                f"{waiting + len(refused)} messages were not sent to topic {self._pipeline.topic}: {reason}. "
+                "Check that the brokers answer, then send them again: an event that is sent twice counts once."
             )
 
 

@@ -38,7 +38,7 @@ def main() -> int:
     )
     parser.add_argument("--cluster", action="store_true", help="CLUSTER=1 on a cluster of three nodes")
     parser.add_argument("--list", action="store_true", help="only list the scenarios")
-    parser.add_argument("--strict", action="store_true", help="STRICT=1 fail if a scenario is not tried")
+    parser.add_argument("--strict", action="store_true", help="STRICT=1 fail if a fault cannot be injected")
     args = parser.parse_args()
     if problem := _problem(args.cluster, os.environ.get(WAREHOUSE, MARIADB)):
         print(problem, file=sys.stderr)
@@ -132,7 +132,7 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
                 world.must_be_right()
                 result, mark = "right", PASSED
             except NotHere as why:
-                result, mark = f"not tried: {why}", SKIPPED
+                result, mark = f"not injected: {why}", SKIPPED
             except Exception as error:  # after any error, the other scenarios still run
                 what = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error))[-1500:]
                 result, mark = f"BROKEN: {what}", FAILED
@@ -148,13 +148,13 @@ def _run(scenarios: Iterator, args: argparse.Namespace) -> int:
         print(report)
     passed, failed, skipped = (results.count(mark) for mark in (PASSED, FAILED, SKIPPED))
     print(
-        f"{passed} passed, {failed} failed, {skipped} not tried; {sent:,} events, {minutes:.0f} min, seed {args.seed}"
+        f"{passed} passed, {failed} failed, {skipped} not injected; {sent:,} events, {minutes:.0f} min, seed {args.seed}"
     )
     return exit_status(results, is_clean=report is None or report.clean, strict=args.strict)
 
 
 def exit_status(marks: list[str], *, is_clean: bool, strict: bool) -> int:
-    """1 if a scenario failed or the last verify found differences; with `strict`, also if a scenario was not tried."""
+    """1 if a scenario failed or the last verify found differences; with `strict`, also if a fault could not be injected."""
     bad = {FAILED, SKIPPED} if strict else {FAILED}
     return 0 if is_clean and bad.isdisjoint(marks) else 1
 
