@@ -27,7 +27,7 @@ from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
 from include.lake.writer import Event, EventWriter
 from include.pipelines import Dimension, Pipeline
-from include.warehouse.session import column, reading, warehouse
+from include.warehouse.session import column, read, warehouse
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -206,8 +206,7 @@ def import_demo_dimensions(pipeline: Pipeline, conn_id: str = WAREHOUSE_ETL) -> 
     with warehouse(conn_id) as conn:
         for name, rows in demo_of(pipeline).dimension_rows().items():
             dimension = by_name[name]
-            with reading(conn) as cursor:
-                known = set(column(cursor, sql("keys", dimension=dimension)))
+            known = set(read(conn, column, sql("keys", dimension=dimension)))
             missing = [row for row in rows if row[dimension.key] not in known]
             if missing:
                 imported += import_dimension(conn, dimension, missing)

@@ -18,7 +18,7 @@ from include.lake.session import explained
 from include.pipelines import Pipeline
 from include.warehouse import ledger
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, execute, in_transaction, reading
+from include.warehouse.session import column, execute, in_transaction, read, reading
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -69,8 +69,7 @@ def _remove_closed(reader, writer, conn, pipeline: Pipeline) -> None:
     from cassandra.concurrent import execute_concurrent_with_args
 
     binds = {"pipeline": pipeline.name, "removing": _REMOVING}
-    with reading(conn) as cursor:
-        closed = column(cursor, sql("closed"), binds)
+    closed = read(conn, column, sql("closed"), binds)
     for start in range(0, len(closed), _MINUTES_PER_CHUNK):
         minutes = closed[start : start + _MINUTES_PER_CHUNK]
         demo_only = _all_demo(reader, pipeline, minutes)

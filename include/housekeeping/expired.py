@@ -14,7 +14,7 @@ from include.pipelines import Pipeline, Retention, all_pipelines
 from include.warehouse import batches, drifts
 from include.warehouse.drift import APPEARED
 from include.warehouse.merge import attempts_in, oldest_kept_batch, staging_tables
-from include.warehouse.session import column, execute, in_transaction, reading, value
+from include.warehouse.session import column, execute, in_transaction, read, reading, value
 from include.warehouse.sql import files
 from include.warehouse.statements import Statements
 
@@ -27,8 +27,7 @@ _KEPT_MERGED = 10  # newest merged batches of a pipeline, which are never remove
 
 def known_pipelines(conn) -> dict[str, Retention]:
     """The retention of every pipeline that has run here. A pipeline without a declaration gets the default."""
-    with reading(conn) as cursor:
-        names = column(cursor, "SELECT pipeline FROM etl.pipelines ORDER BY pipeline")
+    names = read(conn, column, "SELECT pipeline FROM etl.pipelines ORDER BY pipeline")
     declared = all_pipelines()
     return {name: declared[name].retention if name in declared else Retention() for name in names}
 
@@ -57,7 +56,7 @@ def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False
                 continue
             binds = {"attempt": attempt, "chunk": CHUNK}
             if dry:
-                removed += _one(conn, sql("count_attempt", table=table), binds)
+                removed += read(conn, value, sql("count_attempt", table=table), binds)
             else:
                 removed += _until_none(conn, sql("remove_attempt", table=table), binds)
     return removed
@@ -90,8 +89,8 @@ def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) ->
     numbers: merges compare attempts, and nothing looks up a batch by them.
     """
     binds = {"pipeline": pipeline, "kept": _KEPT_MERGED - 1, **_older(age)}
-    newest = _one(conn, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)
-    binds |= {"newest": newest or 0, "kept_merged": _one(conn, sql("kept_merged"), binds) or 0}
+    newest = read(conn, value, "SELECT MAX(batch_id) FROM etl.batches WHERE pipeline = %(pipeline)s", binds)
+    binds |= {"newest": newest or 0, "kept_merged": read(conn, value, sql("kept_merged"), binds) or 0}
 
     def remove(cursor, ids: Sequence[int]) -> int:
         of_batches = {"ids": ids}
@@ -108,7 +107,7 @@ def remove_field_counts(conn, pipeline: str, age: timedelta, *, dry: bool = Fals
     """Remove counts of fields that were merged longer than `age` ago; minutes that are read again get new ones."""
     binds = {"pipeline": pipeline, "chunk": CHUNK, **_older(age)}
     if dry:
-        return _one(conn, sql("count_field_counts"), binds)
+        return read(conn, value, sql("count_field_counts"), binds)
     return _until_none(conn, sql("remove_field_counts"), binds)
 
 
@@ -151,7 +150,7 @@ def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
 
 
 def _is_dead(conn, attempt: int, given_up: set[int]) -> bool:
-    open_batch = _one(conn, sql("open_batch_of"), {"attempt": attempt})
+    open_batch = read(conn, value, sql("open_batch_of"), {"attempt": attempt})
     return open_batch is None or open_batch in given_up
 
 
@@ -167,8 +166,7 @@ def _walk(
     """Change the rows that `find` selects, in chunks by key, each in its own transaction; returns how many rows."""
     after, changed = 0, 0
     while True:
-        with reading(conn) as cursor:
-            ids = column(cursor, find, {**binds, "after": after, "limit": limit})
+        ids = read(conn, column, find, {**binds, "after": after, "limit": limit})
         if not ids:
             return changed
         changed += len(ids) if dry else in_transaction(conn, lambda cursor, ids=ids: change(cursor, ids))
@@ -186,11 +184,6 @@ def _until_none(conn, statement: str, binds: dict) -> int:
     while count := in_transaction(conn, once):
         removed += count
     return removed
-
-
-def _one(conn, query: str, binds: dict):
-    with reading(conn) as cursor:
-        return value(cursor, query, binds)
 
 
 def _older(age: timedelta) -> dict[str, int]:

@@ -15,7 +15,7 @@ from uuid import UUID
 from include.durations import DAY, SECOND
 from include.pipelines import Pipeline
 from include.readings import YEARS
-from include.warehouse.session import column, in_transaction, reading, rows, value
+from include.warehouse.session import column, in_transaction, read, reading, rows, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -26,8 +26,7 @@ PATIENCE = timedelta(minutes=15)  # how long after a merge a published hour may 
 
 def due(conn, pipeline: Pipeline, most: int) -> list[dict]:
     """The newest minutes that are due: minute, attempt, raw_rows, id_checksum."""
-    with reading(conn) as cursor:
-        return rows(cursor, sql("due"), {"pipeline": pipeline.name, "most": most})
+    return read(conn, rows, sql("due"), {"pipeline": pipeline.name, "most": most})
 
 
 def record_written(
@@ -81,8 +80,7 @@ def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
 def hours_between(conn, pipeline: Pipeline, start: datetime, end: datetime) -> set[datetime]:
     """The hours from `start` to `end` (excluded) that the fact has, or that were counted or are to be."""
     query = sql("hours_between", fact=pipeline.lakehouse_fact)
-    with reading(conn) as cursor:
-        return set(column(cursor, query, {"pipeline": pipeline.name, "start": start, "end": end}))
+    return set(read(conn, column, query, {"pipeline": pipeline.name, "start": start, "end": end}))
 
 
 def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> dict[datetime, str | None]:
@@ -106,8 +104,7 @@ def not_current(cursor, pipeline: Pipeline, minutes: Collection[datetime]) -> di
 def changed_since_read(conn, pipeline: Pipeline, touches: Mapping[datetime, UUID]) -> set[datetime]:
     """Those minutes of a day's touches that have changed since their merged read."""
     binds = {"pipeline": pipeline.name, "first": min(touches), "last": max(touches)}
-    with reading(conn) as cursor:
-        records = rows(cursor, sql("changed_since_read"), binds)
+    records = read(conn, rows, sql("changed_since_read"), binds)
     return {row["minute"] for row in records if str(touches.get(row["minute"], row["changed_at"])) != row["changed_at"]}
 
 

@@ -14,7 +14,7 @@ from include.lakehouse.settings import LakehouseError
 from include.pipelines import Pipeline
 from include.readings import YEARS
 from include.warehouse import folded_hours
-from include.warehouse.session import column, reading
+from include.warehouse.session import column, read
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -102,8 +102,7 @@ def _make_due(conn, pipeline: Pipeline, table: Table, files: list[DataFile]) -> 
 def _unknown_minutes(conn, pipeline: Pipeline, table: Table, start: datetime, end: datetime) -> list[datetime]:
     span = tables.between("minute", start, end)
     minutes = table.scan(row_filter=span, selected_fields=("minute",)).to_arrow()["minute"].unique().to_pylist()
-    with reading(conn) as cursor:
-        known = column(cursor, sql("merged_minutes"), {"pipeline": pipeline.name, "start": start, "end": end})
+    known = read(conn, column, sql("merged_minutes"), {"pipeline": pipeline.name, "start": start, "end": end})
     return sorted(set(minutes) - set(known))
 
 

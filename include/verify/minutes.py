@@ -22,7 +22,7 @@ from include.pipelines import Pipeline
 from include.progress_log import Bar
 from include.verify.comparison import Comparison, Known, MinuteState, classify, known_of
 from include.warehouse import ledger
-from include.warehouse.session import column, reading
+from include.warehouse.session import column, read
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -176,8 +176,7 @@ class Minutes:
         return self._opened <= minute <= clock + self._pipeline.future_tolerance
 
     def _column(self, query: str, **binds) -> list:
-        with reading(self._conn) as cursor:
-            return column(cursor, query, {"pipeline": self._pipeline.name, **binds})
+        return read(self._conn, column, query, {"pipeline": self._pipeline.name, **binds})
 
 
 def chunks(minutes: list[datetime]) -> Iterator[list[datetime]]:

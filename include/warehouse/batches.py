@@ -16,7 +16,7 @@ from include.warehouse.errors import BatchRefused
 from include.warehouse.failed_batch import Decision, FailedBatch
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, in_transaction, reading, rows, value
+from include.warehouse.session import column, in_transaction, read, rows, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -217,8 +217,7 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
 
 def overdue(conn, pipeline_name: str, age: timedelta) -> list[int]:
     """Open batches that no run can be working on: they were neither opened nor tried again within `age`."""
-    with reading(conn) as cursor:
-        return column(cursor, sql("overdue"), {"pipeline": pipeline_name, "age": age // MICROSECOND})
+    return read(conn, column, sql("overdue"), {"pipeline": pipeline_name, "age": age // MICROSECOND})
 
 
 def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bool:

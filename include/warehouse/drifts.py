@@ -28,7 +28,7 @@ from include.warehouse.gate_verdict import CheckOutcome
 from include.warehouse.held import RELEASED
 from include.warehouse.lengths import LONGEST_NAME, LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import execute, in_transaction, reading, rows, server_time
+from include.warehouse.session import execute, in_transaction, read, reading, rows, server_time
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -199,10 +199,9 @@ def listed(conn, pipelines: Iterable[Pipeline], most: int = 200) -> list[dict]:
     Status: open, accepted, ended (the field is back), or reported (an undeclared field that holds nothing).
     """
     entries = []
-    with reading(conn) as cursor:
-        for pipeline in pipelines:
-            binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most}
-            entries += rows(cursor, sql("listed"), binds)
+    for pipeline in pipelines:
+        binds = {"pipeline": pipeline.name, "policy": pipeline.unknown_fields, "most": most}
+        entries += read(conn, rows, sql("listed"), binds)
     return entries
 
 

@@ -15,7 +15,7 @@ from include.warehouse.drift import DriftFindings
 from include.warehouse.errors import BatchRefused
 from include.warehouse.gate_verdict import CheckOutcome, Verdict, as_json, judge
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import in_transaction, reading, rows, value
+from include.warehouse.session import in_transaction, read, reading, rows, value
 from include.warehouse.sql import Check, checks
 from include.warehouse.statements import Statements
 
@@ -253,8 +253,7 @@ def _names(outcomes: Iterable[CheckOutcome]) -> str:
 
 
 def _incomplete(conn, batch: Batch) -> str:
-    with reading(conn) as cursor:
-        records = rows(cursor, sql("newest_attempt"), {"batch_id": batch.batch_id})
+    records = read(conn, rows, sql("newest_attempt"), {"batch_id": batch.batch_id})
     what = (
         f"attempt {records[0]['attempt']} has counts for {records[0]['minutes']} of {len(batch.minutes)} minutes"
         if records

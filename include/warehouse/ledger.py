@@ -15,7 +15,7 @@ from include.pipelines import Pipeline
 from include.warehouse import folded_hours, hours
 from include.warehouse.delta import Pending
 from include.warehouse.lengths import LONGEST_REASON
-from include.warehouse.session import column, execute, in_transaction, reading, rows, server_time, value
+from include.warehouse.session import column, execute, in_transaction, read, reading, rows, server_time, value
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -185,8 +185,7 @@ def typical_rows(conn, pipeline: Pipeline) -> float | None:
 
 def ledger_of(conn, pipeline: Pipeline, start: datetime, end: datetime) -> dict[datetime, dict]:
     """Every ledger row of the minutes from `start` to `end` (excluded), by minute."""
-    with reading(conn) as cursor:
-        records = rows(cursor, sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
+    records = read(conn, rows, sql("of_range"), {"pipeline": pipeline.name, "start": start, "end": end})
     return {row["minute"]: row for row in records}
 
 

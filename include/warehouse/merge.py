@@ -19,7 +19,7 @@ from include.pipelines import Pipeline
 from include.warehouse import folded_hours, rejected_share
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, BatchRefused, code_of
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, execute, in_transaction, reading, rows, value, warehouse
+from include.warehouse.session import column, execute, in_transaction, read, rows, value, warehouse
 from include.warehouse.sql import control, files
 from include.warehouse.statements import Statements
 
@@ -91,8 +91,7 @@ def _count_try(cursor, batch_id: int) -> None:
 def _merge_once(batch_id: int, conn_id: str | Endpoint) -> MergeResult:
     with warehouse(conn_id, merge=True) as conn:
         query = "SELECT pipeline FROM etl.batches WHERE batch_id = %(batch_id)s"
-        with reading(conn) as cursor:
-            name = value(cursor, query, {"batch_id": batch_id})
+        name = read(conn, value, query, {"batch_id": batch_id})
         if name is None:
             raise BatchRefused(f"There is no batch {batch_id} in etl.batches: clear the run from wait_for_changes.")
         pipeline, cursor = pipelines.get(name), conn.cursor()

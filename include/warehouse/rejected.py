@@ -10,7 +10,7 @@ from typing import Protocol
 
 from include.pipelines import Pipeline
 from include.warehouse.lengths import LONGEST_REASON
-from include.warehouse.session import column, execute, in_transaction, reading, rows
+from include.warehouse.session import column, execute, in_transaction, read, reading, rows
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -123,10 +123,9 @@ def without_topic_id(key: str) -> str:
 def kept_keys(conn, pipeline: Pipeline, origin: str, keys: Sequence[str]) -> set[str]:
     """The origin keys among these that are kept."""
     kept: set[str] = set()
-    with reading(conn) as cursor:
-        for start in range(0, len(keys), _KEYS_A_QUERY):
-            part = keys[start : start + _KEYS_A_QUERY]
-            kept.update(column(cursor, sql("kept_keys"), {"pipeline": pipeline.name, "origin": origin, "keys": part}))
+    for start in range(0, len(keys), _KEYS_A_QUERY):
+        part = keys[start : start + _KEYS_A_QUERY]
+        kept.update(read(conn, column, sql("kept_keys"), {"pipeline": pipeline.name, "origin": origin, "keys": part}))
     return kept
 
 
@@ -165,8 +164,8 @@ def import_rows(conn, pipeline: Pipeline, choice: Choice) -> tuple[list[tuple[in
 
 def stored(conn, rejected_ids: Sequence[int]) -> list[dict]:
     """These rows as they are now: rejected_id, origin_key, reason, minute, payload. Rows deleted meanwhile are left out."""
-    with reading(conn) as cursor:  # the caller then writes to other stores: no transaction stays open meanwhile
-        return rows(cursor, sql("stored"), {"ids": rejected_ids})
+    # The caller then writes to other stores: no transaction stays open meanwhile.
+    return read(conn, rows, sql("stored"), {"ids": rejected_ids})
 
 
 def record_outcomes(conn, accepted: Iterable[int], refused: Iterable[tuple[int, str, datetime | None]]) -> None:
