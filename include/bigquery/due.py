@@ -11,7 +11,7 @@ from include.connections import WAREHOUSE_ETL
 from include.lakehouse import hourly, turns
 from include.lakehouse.hour_file import HourFile
 from include.pipelines import Pipeline
-from include.warehouse.session import in_transaction, read, rows, warehouse
+from include.warehouse.session import in_transaction, read, rows, warehouse, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -80,4 +80,4 @@ def _use_table(conn, pipeline: Pipeline, table) -> None:
 
 def _record(conn, file: HourFile) -> None:
     values = {"pipeline": file.pipeline.name, "hour": file.hour, "version": file.version}
-    in_transaction(conn, lambda cursor: cursor.execute(sql("loaded"), values))
+    write(conn, sql("loaded"), values)

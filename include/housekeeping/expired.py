@@ -14,7 +14,7 @@ from include.pipelines import Pipeline, Retention, all_pipelines
 from include.warehouse import batches, drifts
 from include.warehouse.drift import APPEARED
 from include.warehouse.merge import attempts_in, oldest_kept_batch, staging_tables
-from include.warehouse.session import column, execute, in_transaction, read, reading, value
+from include.warehouse.session import column, execute, in_transaction, read, reading, value, write
 from include.warehouse.sql import files
 from include.warehouse.statements import Statements
 
@@ -175,13 +175,8 @@ def _walk(
 
 def _until_none(conn, statement: str, binds: dict) -> int:
     """Run a DELETE with a LIMIT, a transaction each time, until it removes nothing."""
-
-    def once(cursor) -> int:
-        cursor.execute(statement, binds)
-        return cursor.rowcount
-
     removed = 0
-    while count := in_transaction(conn, once):
+    while count := write(conn, statement, binds):
         removed += count
     return removed
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from include.durations import DAY, SECOND
 from include.pipelines import Pipeline
 from include.readings import YEARS
-from include.warehouse.session import column, in_transaction, read, reading, rows, value
+from include.warehouse.session import column, in_transaction, read, reading, rows, value, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -51,12 +51,12 @@ def make_due(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
 
     They stay current, so that a count before their write still compares them.
     """
-    return _forget(conn, sql("make_due"), pipeline, start, end)
+    return write(conn, sql("make_due"), {"pipeline": pipeline.name, "start": start, "end": end})
 
 
 def record_lost(conn, pipeline: Pipeline, start: datetime, end: datetime) -> int:
     """Record that the table no longer has the minutes from `start` to `end` (excluded); returns how many it had."""
-    return _forget(conn, sql("record_lost"), pipeline, start, end)
+    return write(conn, sql("record_lost"), {"pipeline": pipeline.name, "start": start, "end": end})
 
 
 def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
@@ -73,7 +73,7 @@ def use_table(conn, pipeline: Pipeline, table_uuid: str) -> bool:
     for day in days:
         start = datetime(day.year, day.month, day.day)
         record_lost(conn, pipeline, start, start + DAY)
-    in_transaction(conn, lambda cursor: cursor.execute(sql("use_table"), binds))
+    write(conn, sql("use_table"), binds)
     return known is not None
 
 
@@ -106,14 +106,6 @@ def changed_since_read(conn, pipeline: Pipeline, touches: Mapping[datetime, UUID
     binds = {"pipeline": pipeline.name, "first": min(touches), "last": max(touches)}
     records = read(conn, rows, sql("changed_since_read"), binds)
     return {row["minute"] for row in records if str(touches.get(row["minute"], row["changed_at"])) != row["changed_at"]}
-
-
-def _forget(conn, update: str, pipeline: Pipeline, start: datetime, end: datetime) -> int:
-    def forget(cursor) -> int:
-        cursor.execute(update, {"pipeline": pipeline.name, "start": start, "end": end})
-        return cursor.rowcount
-
-    return in_transaction(conn, forget)
 
 
 def _record(conn, pipeline: Pipeline, hours: Iterable[datetime], table_uuid: str, minutes: Collection[Mapping]) -> None:

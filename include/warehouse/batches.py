@@ -16,7 +16,7 @@ from include.warehouse.errors import BatchRefused
 from include.warehouse.failed_batch import Decision, FailedBatch
 from include.warehouse.lengths import LONGEST_REASON
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, in_transaction, read, rows, value
+from include.warehouse.session import column, in_transaction, read, rows, value, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -172,14 +172,8 @@ def completed_attempt(conn, batch_id: int) -> int | None:
 
 def record_failure(conn, batch_id: int, reason: str) -> None:
     """Keep why a step of this batch failed, for people and for the minute that may be held because of it."""
-
-    def keep(cursor) -> None:
-        cursor.execute(
-            "UPDATE etl.batches SET reason = %(reason)s WHERE batch_id = %(batch_id)s AND state = 'open'",
-            {"batch_id": batch_id, "reason": " ".join(reason.split())[:LONGEST_REASON]},
-        )
-
-    in_transaction(conn, keep)
+    statement = "UPDATE etl.batches SET reason = %(reason)s WHERE batch_id = %(batch_id)s AND state = 'open'"
+    write(conn, statement, {"batch_id": batch_id, "reason": " ".join(reason.split())[:LONGEST_REASON]})
 
 
 def last_delta(conn, pipeline: Pipeline) -> LastDelta:

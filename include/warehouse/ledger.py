@@ -15,7 +15,7 @@ from include.pipelines import Pipeline
 from include.warehouse import folded_hours, hours
 from include.warehouse.delta import Pending
 from include.warehouse.lengths import LONGEST_REASON
-from include.warehouse.session import column, execute, in_transaction, read, reading, rows, server_time, value
+from include.warehouse.session import column, execute, in_transaction, read, reading, rows, server_time, value, write
 from include.warehouse.statements import Statements
 
 sql = Statements(__file__)
@@ -198,12 +198,7 @@ def close_expired(conn, pipeline: Pipeline, clock: datetime) -> int:
         "oldest": pipeline.first_open(clock),
         "reason": f"{pipeline.keeps}; events of this minute that came later are not counted.",
     }
-
-    def close(cursor) -> int:
-        cursor.execute(sql("close_expired"), binds)
-        return cursor.rowcount
-
-    return in_transaction(conn, close)
+    return write(conn, sql("close_expired"), binds)
 
 
 def covers_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID, minutes: Mapping[datetime, UUID]) -> bool:
@@ -227,11 +222,7 @@ def _covers(row: dict | None, changed_at: str) -> bool:
 
 def forget_day(conn, pipeline: Pipeline, day: date, day_changed_at: UUID) -> None:
     """Remove the day's cursor, unless a poll has moved it meanwhile. Polls read the minutes of a day without a cursor."""
-
-    def remove(cursor) -> None:
-        cursor.execute(sql("forget_day"), {"pipeline": pipeline.name, "day": day, "seen": str(day_changed_at)})
-
-    in_transaction(conn, remove)
+    write(conn, sql("forget_day"), {"pipeline": pipeline.name, "day": day, "seen": str(day_changed_at)})
 
 
 def close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None], reason: str) -> int:

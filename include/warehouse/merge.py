@@ -19,7 +19,7 @@ from include.pipelines import Pipeline
 from include.warehouse import folded_hours, rejected_share
 from include.warehouse.errors import DEADLOCK, LOCK_WAIT, LOST, BatchRefused, code_of
 from include.warehouse.pipeline_lock import lock
-from include.warehouse.session import column, execute, in_transaction, read, rows, value, warehouse
+from include.warehouse.session import column, execute, in_transaction, read, rows, value, warehouse, write
 from include.warehouse.sql import control, files
 from include.warehouse.statements import Statements
 
@@ -69,7 +69,7 @@ def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult
     from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_random_exponential
 
     with warehouse(conn_id) as conn:
-        in_transaction(conn, lambda cursor: _count_try(cursor, batch_id))
+        _count_try(conn, batch_id)
     again = Retrying(
         retry=retry_if_exception(lambda error: code_of(error) in {DEADLOCK, LOCK_WAIT, *LOST}),
         stop=stop_after_attempt(4),
@@ -80,12 +80,10 @@ def merge(batch_id: int, conn_id: str | Endpoint = WAREHOUSE_ETL) -> MergeResult
     return again(_merge_once, batch_id, conn_id)
 
 
-def _count_try(cursor, batch_id: int) -> None:
+def _count_try(conn, batch_id: int) -> None:
     """Count this try. It is committed first: a merge that kills its process must count, or it would be tried forever."""
-    cursor.execute(
-        "UPDATE etl.batches SET merge_tries = merge_tries + 1 WHERE batch_id = %(batch_id)s AND state = 'open'",
-        {"batch_id": batch_id},
-    )
+    statement = "UPDATE etl.batches SET merge_tries = merge_tries + 1 WHERE batch_id = %(batch_id)s AND state = 'open'"
+    write(conn, statement, {"batch_id": batch_id})
 
 
 def _merge_once(batch_id: int, conn_id: str | Endpoint) -> MergeResult:
