@@ -249,8 +249,7 @@ def _read_again(cursor, pipeline: Pipeline, drift: Drift) -> int:
         "end": drift.ended_minute or datetime(9999, 12, 31),
         "check": f'%"{CHECKS[drift.kind][0]}"%',
     }
-    cursor.execute(sql("read_again"), binds)
-    return cursor.rowcount
+    return execute(cursor, sql("read_again"), binds).rowcount
 
 
 def _nothing_open(cursor, pipeline: Pipeline, field: str) -> str:

@@ -232,12 +232,15 @@ def close(cursor, pipeline: Pipeline, minutes: Mapping[datetime, str | None], re
     """
     closed = 0
     for minute, changed_at in sorted(minutes.items()):
-        cursor.execute(
-            sql("close_minute"),
-            {"pipeline": pipeline.name, "minute": minute, "changed_at": changed_at, "reason": reason},
-        )
-        closed += cursor.rowcount
+        binds = {"pipeline": pipeline.name, "minute": minute, "changed_at": changed_at, "reason": reason}
+        closed += execute(cursor, sql("close_minute"), binds).rowcount
     return closed
+
+
+def staged_counts(cursor, attempt: int | None) -> Sequence[tuple[datetime, int, int]]:
+    """Each minute that the attempt has counted, with its rows and how many of them are rejected."""
+    query = "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s"
+    return execute(cursor, query, {"attempt": attempt}).fetchall()
 
 
 def hold(
@@ -264,11 +267,7 @@ def hold(
             is_newer = attempt is None or merged_attempt is None or merged_attempt < attempt
             if state != "closed" and is_newer:
                 held_since[minute] = since if state == "held" and since is not None else now
-    cursor.execute(
-        "SELECT minute, raw_rows, rejected_rows FROM etl.staged_counts WHERE attempt = %(attempt)s",
-        {"attempt": attempt},
-    )
-    counts = {minute: (raw, rejected) for minute, raw, rejected in cursor.fetchall()}
+    counts = {minute: (raw, rejected) for minute, raw, rejected in staged_counts(cursor, attempt)}
     to_hold = [row for row in wanted if row[0] in held_since]
     cursor.executemany(
         sql("record_hold"),

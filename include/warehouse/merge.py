@@ -224,17 +224,14 @@ def _sweep(conn, pipeline: Pipeline) -> None:
 def _result(cursor, batch_id: int, *, changed: bool, inserted: Mapping[str, int] | None = None) -> MergeResult:
     batch = rows(cursor, "SELECT * FROM etl.batches WHERE batch_id = %(batch_id)s", {"batch_id": batch_id})[0]
     merged_at = batch["merged_at"]
-    cursor.execute(
-        "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'superseded'",
-        {"batch_id": batch_id},
-    )
+    query = "SELECT COUNT(*) FROM etl.batch_minutes WHERE batch_id = %(batch_id)s AND state = 'superseded'"
     return MergeResult(
         batch_id=batch_id,
         pipeline=batch["pipeline"],
         state=batch["state"],
         attempt=batch["merged_attempt"],
         minutes=batch["merged_minutes"] or 0,
-        superseded=cursor.fetchone()[0],
+        superseded=value(cursor, query, {"batch_id": batch_id}),
         **{name: int(batch[name] or 0) for name in ("raw_rows", "counted_rows", "ignored_rows", "rejected_rows")},
         changed=changed,
         seconds=(merged_at - batch["opened_at"]).total_seconds() if merged_at else None,
