@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from include import pipelines
+from include.chunks import chunks
 from include.connections import LAKE_READER, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.files import file_format, parallel_writer
 from include.files.compressed_file import Damage
@@ -269,7 +270,9 @@ def _write_all(
     on_position: Callable[[int], None],
 ) -> None:
     """Write chunk by chunk: events, then their minutes, and only then the position, so that a kill loses nothing."""
-    looked_up = _looked_up(_chunks(rows), read, Presence(lookup, pipeline), summary)
+    looked_up = _looked_up(
+        chunks(rows, _characters_of, _ROWS_PER_CHUNK, _CHARACTERS_PER_CHUNK), read, Presence(lookup, pipeline), summary
+    )
     for chunk, outcome in parallel_writer.written(looked_up, read, pipeline, session):
         summary.minutes |= outcome.minutes
         summary.closed.add(outcome.refused)
@@ -295,17 +298,9 @@ def _looked_up(
         yield chunk
 
 
-def _chunks(rows: Iterable) -> Iterator[list]:
-    chunk, characters = [], 0
-    for row in rows:
-        chunk.append(row)
-        texts = row.fields if isinstance(row, Record) else row.values.values()
-        characters += sum(map(len, filter(None, texts)))
-        if len(chunk) == _ROWS_PER_CHUNK or characters >= _CHARACTERS_PER_CHUNK:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+def _characters_of(row: Record | FlatRow) -> int:
+    texts = row.fields if isinstance(row, Record) else row.values.values()
+    return sum(map(len, filter(None, texts)))
 
 
 def _finished(summary: ImportSummary, imports: ImportLog, started: float) -> ImportSummary:
