@@ -26,7 +26,7 @@ def form(name: str) -> dict[str, Param]:
     """The form of a DAG: the parameters of that command."""
     return {
         parameter.name: Param(parameter.form_default(), description=parameter.help, **parameter.schema())
-        for parameter in commands.get(name).form
+        for parameter in commands.get(name).parameters
     }
 
 
