@@ -31,9 +31,8 @@ _SHOWN = 10
 
 
 def recent_batches(conn, limit: int = 20) -> list[dict]:
-    """The newest batches, newest first: the minutes and rows by fate of each, and `seconds` from tick to merged."""
-    records = rows(conn.cursor(), sql("recent_batches"), {"limit": limit})
-    return [batch | {"seconds": None if batch["seconds"] is None else float(batch["seconds"])} for batch in records]
+    """The newest batches, newest first: the minutes and rows by fate of each."""
+    return rows(conn.cursor(), sql("recent_batches"), {"limit": limit})
 
 
 def freshness(conn) -> list[dict]:
