@@ -21,6 +21,7 @@ import yaml
 
 from include import env_file
 from include.errors import MinutemarkError
+from include.warehouse.session import value
 from local import airflow_api, connections, environment, login, ports, supervisor, waiting, warehouse
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
 from local.problems import Problem
@@ -436,7 +437,7 @@ def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
         # Before the newest merge is read: a run that succeeds in between has merged all changes.
         over = all(_succeeded(stack, f"{name}_minute") for name in all_pipelines())
         with warehouse.reader() as connection:
-            merged_at = warehouse.newest_merge(connection)
+            merged_at = value(connection.cursor(), "SELECT MAX(merged_at) FROM etl.batches")
         if merged_at and merged_at >= since:
             say(f"   ✓ complete the first run, from the lake to the warehouse  {time.monotonic() - began:.1f} s")
             return True
