@@ -19,8 +19,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, task
 
 from include import pipelines
 from include.demo import EVENTS_A_MINUTE
-from plugins.minute_dag import START
-from plugins.notifiers import NotifyFailedRun
+from plugins.minute_dag import SETTINGS
 from plugins.parsing import parsed_pipelines
 
 SHARES = (
@@ -38,8 +37,6 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
         description=f"Sends demo events for {pipeline.name} every minute.",
         doc_md=__doc__,
         schedule=CronDataIntervalTimetable("* * * * *", timezone="UTC"),
-        start_date=START,
-        catchup=False,
         max_active_runs=1,  # it ends just before its minute does
         dagrun_timeout=timedelta(minutes=5),
         # On a first start minutemark_setup creates its tables meanwhile.
@@ -51,8 +48,8 @@ def traffic_dag(pipeline: pipelines.Pipeline) -> DAG:
                 for name, default, what in SHARES
             },
         },
-        on_failure_callback=NotifyFailedRun(),
         tags=sorted({"demo", "minutemark", *pipeline.tags}),
+        **SETTINGS,
     ) as dag:
 
         @task(execution_timeout=timedelta(minutes=2))
