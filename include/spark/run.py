@@ -74,19 +74,9 @@ class Job:
     def read(cls, file: Path) -> Job:
         """The job in a job.json."""
         values = json.loads(file.read_text())
-        return cls(
-            pipeline=values["pipeline"],
-            batch_id=values["batch_id"],
-            attempt=values["attempt"],
-            minutes=tuple(_utc(text) for text in values["minutes"]),
-            lake_clock=_utc(values["lake_clock"]),
-            options=values["options"],
-            one_task=values["one_task"],
-            session=values["session"],
-            lake=values["lake"],
-            warehouse_url=values["warehouse"]["url"],
-            warehouse_properties=values["warehouse"]["properties"],
-        )
+        warehouse = values.pop("warehouse")
+        times = {"minutes": tuple(map(_utc, values["minutes"])), "lake_clock": _utc(values["lake_clock"])}
+        return cls(**values | times, warehouse_url=warehouse["url"], warehouse_properties=warehouse["properties"])
 
 
 def run(spark: SparkSession, job: Job) -> None:
