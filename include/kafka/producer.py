@@ -45,7 +45,7 @@ class EventProducer:
         identity = event_id(self._pipeline, event)
         fields = {**event.values, "create_time": str(event.create_time)}
         value = _as_json({name: text for name, text in fields.items() if text})
-        self._send(
+        self.add_message(
             value.encode(),
             partition=shard_of(identity, self._pipeline.shards),
             key=identity.encode(),
@@ -54,14 +54,11 @@ class EventProducer:
 
     def send(self, value: bytes | None, partition: int) -> None:
         """Send any value, event or not, and return when the broker has it. Raises BrokerError."""
-        self._send(value, partition=partition)
+        self.add_message(value, partition=partition)
         self.flush()
 
-    def add_message(self, value: bytes, **where) -> None:
+    def add_message(self, value: bytes | None, **where) -> None:
         """Queue any value, as `add` does an event. Raises MessageTooLong, BrokerError."""
-        self._send(value, **where)
-
-    def _send(self, value: bytes | None, **where) -> None:
         from confluent_kafka import KafkaError, KafkaException
 
         with explained():

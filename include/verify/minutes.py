@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, datetime
+from itertools import groupby
 
 from include.connections import LAKE_READER, endpoint
 from include.durations import DAY, MINUTE, minute_floor
@@ -163,8 +164,8 @@ class Minutes:
             return {}
         cursors = ledger.read_cursors(self._conn, self._pipeline)
         rows: dict[datetime, dict] = {}
-        for first, last in _runs_of_days(minutes):
-            rows |= ledger.ledger_of(self._conn, self._pipeline, first, last + MINUTE)
+        for of_day in (list(group) for _, group in groupby(minutes, key=datetime.date)):
+            rows |= ledger.ledger_of(self._conn, self._pipeline, of_day[0], of_day[-1] + MINUTE)
         days = change_log.changed_days(self._lake, self._pipeline.lake_table)
         due = set(ledger.days_to_drill(days, cursors, self._pipeline.settle))
         touches: dict[datetime, object] = {}
@@ -183,17 +184,6 @@ def chunks(minutes: list[datetime]) -> Iterator[list[datetime]]:
     """The minutes in order, at most CHUNK at a time."""
     for start in range(0, len(minutes), CHUNK):
         yield minutes[start : start + CHUNK]
-
-
-def _runs_of_days(minutes: list[datetime]) -> Iterator[tuple[datetime, datetime]]:
-    """The first and last minute of each day among these: one range of the ledger for each day."""
-    first = last = minutes[0]
-    for minute in minutes[1:]:
-        if minute.date() != first.date():
-            yield first, last
-            first = minute
-        last = minute
-    yield first, last
 
 
 def _is_suspect(comparison: Comparison) -> bool:

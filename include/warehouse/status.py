@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import takewhile
 
 from include.durations import HOUR, MICROSECOND, MINUTE
 from include.pipelines import Pipeline, all_pipelines
@@ -129,11 +130,8 @@ def _state(pipeline: Pipeline, entry: dict, oldest_live: datetime | None, held_n
 
 def _failures(cursor, binds: dict, pending: int) -> dict:
     """Failures, while a minute is pending: if none is, a run with `from` and `to` has processed the failed minutes."""
-    failed = []
-    for batch in rows(cursor, sql("deltas"), binds | {"failures": _FAILURES}) if pending else ():
-        if batch["state"] != "failed":
-            break
-        failed.append(batch)
+    deltas = rows(cursor, sql("deltas"), binds | {"failures": _FAILURES}) if pending else ()
+    failed = list(takewhile(lambda batch: batch["state"] == "failed", deltas))
     return {
         "failures": len(failed),
         "failing_since": failed[-1]["opened_at"] if failed else None,
