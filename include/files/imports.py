@@ -124,14 +124,7 @@ def import_csv(
     ):
         unknown, missing = check_header(path, file.header, pipeline)
         check_table(session, pipeline)
-        imports = ImportLog(
-            conn,
-            pipeline=pipeline.name,
-            target=pipeline.name,
-            source_key=digest,
-            source_name=path.name,
-            first_position=0,
-        )
+        imports = ImportLog(conn, pipeline.name, digest, path.name)
         progress = imports.begin()
         summary = ImportSummary(str(path), pipeline.lake_table, file.recognized)
         summary.unknown_columns, summary.missing_columns = unknown, missing
@@ -172,14 +165,7 @@ def import_table(pipeline: Pipeline, name: str) -> ImportSummary:
         with explained(endpoint(LAKE_READER)):
             table = flat_table(source, pipeline, name)
         check_table(session, pipeline)
-        imports = ImportLog(
-            conn,
-            pipeline=pipeline.name,
-            target=pipeline.name,
-            source_key=name,
-            source_name=name,
-            first_position=FIRST_TOKEN,
-        )
+        imports = ImportLog(conn, pipeline.name, name, name, first_position=FIRST_TOKEN)
         progress = imports.begin()
         summary = ImportSummary(name, pipeline.lake_table, unknown_columns=table.unknown, missing_columns=table.missing)
         summary.resumed_at = progress.position if progress.resumed else None
@@ -222,14 +208,7 @@ def import_dimension(
                 f"{path}: it has no column {', '.join(absent)}, which {dimension.table} needs. "
                 f"The first line of a CSV must name {', '.join(dimension.columns)}: add the column, or rename an existing one."
             )
-        imports = ImportLog(
-            conn,
-            pipeline=owner.name,
-            target=f"{owner.name}.{dimension.name}",
-            source_key=digest,
-            source_name=path.name,
-            first_position=0,
-        )
+        imports = ImportLog(conn, owner.name, digest, path.name, dimension=dimension.name)
         imports.begin(again=True)
         refused: list[Refused] = []
         unreadable: list[str] = []

@@ -107,15 +107,8 @@ def replay_csv(
         producer(pipeline) as sender,
     ):
         unknown, missing = check_header(path, file.header, pipeline)
-        replays = ImportLog(
-            conn,
-            pipeline=pipeline.name,
-            target=pipeline.name,
-            source_key=options.key(digest),
-            source_name=path.name,
-            first_position=0,
-            origin=None if options.shift else digest,  # an import of this file rejects the same rows
-        )
+        origin = None if options.shift else digest  # an import of this file rejects the same rows
+        replays = ImportLog(conn, pipeline.name, options.key(digest), path.name, origin=origin)
         progress = replays.begin(again=again)
         summary = ReplaySummary(
             str(path), pipeline.topic, file.recognized, unknown_columns=unknown, missing_columns=missing
