@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 from include.connections import KAFKA
-from include.durations import MILLISECOND
+from include.durations import EPOCH, MILLISECOND
 from include.kafka.clients import TIMEOUT, BrokerError, explained, log_client_error, settings
 from include.lake.keys import minute_of, shard_of, time_of
 from include.lake.writer import Event, Written, event_id
 from include.pipelines import Pipeline
 
-_EPOCH = datetime(1970, 1, 1)
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -49,7 +47,7 @@ class EventProducer:
             value.encode(),
             partition=shard_of(identity, self._pipeline.shards),
             key=identity.encode(),
-            timestamp=(time_of(event.create_time) - _EPOCH) // MILLISECOND,
+            timestamp=(time_of(event.create_time) - EPOCH) // MILLISECOND,
         )
 
     def send(self, value: bytes | None, partition: int) -> None:

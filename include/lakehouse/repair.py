@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from include.durations import HOUR
+from include.durations import EPOCH, HOUR
 from include.lakehouse import ledger
 from include.lakehouse import table as tables
 from include.lakehouse.settings import LakehouseError
@@ -22,8 +22,6 @@ sql = Statements(__file__)
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
-
-EPOCH = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
