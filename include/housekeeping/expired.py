@@ -64,22 +64,14 @@ def remove_dead_staging(conn, *, given_up: Iterable[int] = (), dry: bool = False
 
 def empty_payloads(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Empty the payloads of rejected events older than `age`; the rows stay, because the ledger's counts refer to them."""
-
-    def empty(cursor, ids: Sequence[int]) -> int:
-        query = "UPDATE etl.rejected_events SET payload = '' WHERE rejected_id IN (%(ids)s)"
-        return execute(cursor, query, {"ids": ids}).rowcount
-
-    return _walk(conn, sql("old_payloads"), {"pipeline": pipeline, **_older(age)}, empty, dry, limit=CHUNK)
+    empty = "UPDATE etl.rejected_events SET payload = '' WHERE rejected_id IN (%(ids)s)"
+    return _empty(conn, sql("old_payloads"), empty, pipeline, age, dry)
 
 
 def empty_samples(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
     """Empty the samples of check results older than `age`: they show rows of staging. The verdicts stay with the batch."""
-
-    def empty(cursor, ids: Sequence[int]) -> int:
-        query = "UPDATE etl.check_results SET sample = NULL WHERE check_result_id IN (%(ids)s)"
-        return execute(cursor, query, {"ids": ids}).rowcount
-
-    return _walk(conn, sql("old_samples"), {"pipeline": pipeline, **_older(age)}, empty, dry, limit=CHUNK)
+    empty = "UPDATE etl.check_results SET sample = NULL WHERE check_result_id IN (%(ids)s)"
+    return _empty(conn, sql("old_samples"), empty, pipeline, age, dry)
 
 
 def remove_batches(conn, pipeline: str, age: timedelta, *, dry: bool = False) -> int:
@@ -152,6 +144,15 @@ def remove_of_pipeline(conn, pipeline: Pipeline, *, dry: bool = False) -> int:
 def _is_dead(conn, attempt: int, given_up: set[int]) -> bool:
     open_batch = read(conn, value, sql("open_batch_of"), {"attempt": attempt})
     return open_batch is None or open_batch in given_up
+
+
+def _empty(conn, find: str, update: str, pipeline: str, age: timedelta, dry: bool) -> int:
+    """Run `update` on the rows that `find` selects, in chunks; returns how many rows."""
+
+    def empty(cursor, ids: Sequence[int]) -> int:
+        return execute(cursor, update, {"ids": ids}).rowcount
+
+    return _walk(conn, find, {"pipeline": pipeline, **_older(age)}, empty, dry, limit=CHUNK)
 
 
 def _walk(
