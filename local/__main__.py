@@ -8,9 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
 
 from include import env_file
+from include.durations import utc_now
 from include.errors import MinutemarkError, storage_problem
 from local.layout import AIRFLOW_HOME, DATA, ENV_FILE, LOCAL, LOGS, ROOT, RUN
 from local.problems import Problem
@@ -20,7 +20,7 @@ from local.progress import say
 def run(arguments: argparse.Namespace) -> int:
     from local import live, start, supervisor
 
-    began = datetime.now(UTC).replace(tzinfo=None)
+    began = utc_now()
     signal.signal(signal.SIGHUP, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

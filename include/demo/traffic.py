@@ -15,13 +15,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from include.connections import KAFKA, LAKE_WRITER, WAREHOUSE_ETL, endpoint
 from include.demo import EVENTS_A_MINUTE
-from include.durations import MICROSECOND, MINUTE, minute_floor
+from include.durations import MICROSECOND, MINUTE, minute_floor, utc_now
 from include.kafka.ingest_mode import ingest_mode
 from include.lake.keys import GREGORIAN_EPOCH
 from include.lake.session import lake
@@ -148,7 +148,7 @@ def run_traffic(
     ids = _TimeUUIDs()
     lag = timedelta(seconds=rng.uniform(*(limit.total_seconds() for limit in _LATE)))
     waiting: list[tuple[int, Event]] = []  # duplicates and the slice that sends them
-    started, now = time.monotonic(), _utc_now()
+    started, now = time.monotonic(), utc_now()
     until = until or minute_floor(now) + MINUTE
     duration = min(seconds, (until - _MARGIN - now).total_seconds())
     if duration <= 0:
@@ -224,7 +224,7 @@ def _events(
     summary: Summary,
 ) -> Iterator[Event]:
     for _ in range(count):
-        now = _utc_now()
+        now = utc_now()
         if rng.random() < late:
             now -= lag
             summary.late += 1
@@ -251,7 +251,3 @@ class _TimeUUIDs:
             ticks += 1
         self._used.add(ticks)
         return demo_id(ticks, self._node, self._sequence)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
