@@ -17,20 +17,18 @@ a backfill. A backfill takes exactly the minutes of its intervals.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk import DAG, Param, chain
 
 from include.options import json_type
+from include.pipelines import Pipeline
 from plugins.assets import batches_asset, hours_asset
 from plugins.changes import WaitForChanges
 from plugins.gate import QualityGate
 from plugins.merge import MergeIntoWarehouse
 from plugins.notifiers import NotifyFailedRun
 from plugins.transform import TransformDelta
-
-if TYPE_CHECKING:
-    from include.pipelines import Pipeline
 
 START = datetime(2020, 1, 1, tzinfo=UTC)  # how far back a backfill may go; catchup is off
 # Of every DAG of the project.
