@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
         if not merged:
             say("   The first run has not finished yet. `make status` shows its progress.")
         stack.start_other_dags()
-        stack.warm_spark()
-        stack.start_cleaning()
+        # The class archive is made in the background: runs are slower until it is there, nothing else.
+        supervisor.start(start.SPARK_ARCHIVE, start.CLEANING)
         if arguments.detach:
             say("Running in the background. See `make status` and `make logs`; stop it with `make stop`.")
             return 0

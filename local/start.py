@@ -264,14 +264,6 @@ class Stack:
         _UNPAUSED.write_text("\n".join(sorted(done | set(paused))) + "\n")
         return new
 
-    def warm_spark(self) -> None:
-        """Make the class archive for Spark's JVM in the background; runs are slower until it is there, nothing else."""
-        supervisor.start(SPARK_ARCHIVE)
-
-    def start_cleaning(self) -> None:
-        """Start the program that removes Airflow's old runs and logs once a day."""
-        supervisor.start(CLEANING)
-
     def _stores(self) -> list[str]:
         external = {
             CASSANDRA: self.environment.external_lake,

@@ -116,10 +116,10 @@ def gathered(consumer: Consumer, at_end: set[int]) -> Chunk:
                 chunk.ends[place] = message.offset() + 1  # ty: ignore[invalid-assignment, unsupported-operator]
                 size += len(message)
                 at_end.discard(message.partition())
-            elif _is_end(error):
+            elif error.code() == KafkaError._PARTITION_EOF:
                 chunk.ends[place] = message.offset()  # ty: ignore[invalid-assignment]
                 at_end.add(message.partition())  # ty: ignore[invalid-argument-type]
-            elif _is_out_of_range(error):
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 chunk.out_of_range = True
             else:
                 raise_unless_transient(error)
@@ -148,11 +148,3 @@ def _partitions_now(consumer: Consumer, topic: str, followed: set[int]) -> set[i
 def _first_offsets(messages: list[Message]) -> Offsets:
     """The first offset of each partition."""
     return {(message.topic(), message.partition()): message.offset() for message in reversed(messages)}  # ty: ignore[invalid-explicit-return]
-
-
-def _is_end(error: KafkaError) -> bool:
-    return error.code() == KafkaError._PARTITION_EOF
-
-
-def _is_out_of_range(error: KafkaError) -> bool:
-    return error.code() == KafkaError._AUTO_OFFSET_RESET

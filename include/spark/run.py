@@ -30,7 +30,7 @@ if __name__ == "__main__":
     os.environ["TZ"] = "UTC"
     time.tzset()
 
-from pyspark.sql import DataFrame, Row, SparkSession  # noqa: E402
+from pyspark.sql import DataFrame, SparkSession  # noqa: E402
 from pyspark.sql import functions as F  # noqa: E402
 
 from include import pipelines  # noqa: E402
@@ -91,7 +91,7 @@ def run(spark: SparkSession, job: Job) -> None:
             rows = materialised(raw, transform, pipeline, job.options, job.lake_clock)
             counted = staging.count_minutes(rows, pipeline)
             unknown = contract.unknown_by_minute(rows) if any(row.with_unknown for row in counted) else {}
-            total = _totals(counted)
+            total = Totals(*(sum(row[field.name] for row in counted) for field in fields(Totals)))
             notes.append(f"{len(job.minutes)} minutes, {total}")
         for output in pipeline.staged if total.counted_rows else ():
             with step(f"stage {output.name}"):
@@ -150,10 +150,6 @@ class Totals:
 
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, field.name)} {field.name.split('_')[0]}" for field in fields(self))
-
-
-def _totals(counted: list[Row]) -> Totals:
-    return Totals(*(sum(row[field.name] for row in counted) for field in fields(Totals)))
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Minutes:
             state = classify(
                 known,
                 counted,
-                is_open=self._is_open(minute, clock),
+                is_open=self._opened <= minute <= clock + self._pipeline.future_tolerance,
                 is_closed=self._pipeline.is_closed(minute, clock),
                 is_unreadable=minute in unreadable,
             )
@@ -172,9 +172,6 @@ class Minutes:
         for day in {minute.date() for minute in minutes}:
             touches |= change_log.minutes_of_day(self._lake, self._pipeline.lake_table, day)
         return {minute: known_of(rows.get(minute), touches.get(minute), minute.date() in due) for minute in minutes}
-
-    def _is_open(self, minute: datetime, clock: datetime) -> bool:
-        return self._opened <= minute <= clock + self._pipeline.future_tolerance
 
     def _column(self, query: str, **binds) -> list:
         return read(self._conn, column, query, {"pipeline": self._pipeline.name, **binds})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -129,7 +129,7 @@ def open_batch(
     }
 
     def record(cursor) -> int:
-        replaced = _locked(cursor, pipeline, lambda: _open_of_run(cursor, pipeline, run.dag_id, run.run_id))
+        replaced = _locked(cursor, pipeline, sql("open_of_run"), batch)
         cursor.execute(sql("open_batch"), batch)
         batch_id = cursor.lastrowid
         cursor.executemany(
@@ -193,16 +193,12 @@ def close_abandoned(conn, pipeline: Pipeline, dag_id: str, run_id: str) -> list[
 
     Minutes of a batch that kept failing in Spark or in the merge are read in smaller batches, or held: see FailedBatch.
     """
-
-    def of_other_runs(cursor) -> list[int]:
-        return column(
-            cursor, sql("open_of_other_runs"), {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id}
-        )
+    binds = {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id}
 
     def close(cursor) -> list[int]:
-        batch_ids = _locked(cursor, pipeline, lambda: of_other_runs(cursor))
+        batch_ids = _locked(cursor, pipeline, sql("open_of_other_runs"), binds)
         _close(cursor, pipeline, batch_ids, "its run ended without a merge")
-        batch_ids_of_run = _locked(cursor, pipeline, lambda: _open_of_run(cursor, pipeline, dag_id, run_id))
+        batch_ids_of_run = _locked(cursor, pipeline, sql("open_of_run"), binds)
         _close(cursor, pipeline, batch_ids_of_run, "its run was cleared")
         return batch_ids + batch_ids_of_run
 
@@ -243,16 +239,12 @@ def close_overdue(conn, pipeline_name: str, batch_id: int, age: timedelta) -> bo
     return in_transaction(conn, close)
 
 
-def _locked(cursor, pipeline: Pipeline, find: Callable[[], list[int]]) -> list[int]:
-    """The batches that `find` returns under the pipeline's lock: before it is taken, a merge of one of them may commit."""
-    if not find():  # the lock would wait for every merge
+def _locked(cursor, pipeline: Pipeline, query: str, binds: Mapping[str, object]) -> list[int]:
+    """The batches that the query returns under the pipeline's lock: before it is taken, a merge of one of them may commit."""
+    if not column(cursor, query, binds):  # the lock would wait for every merge
         return []
     lock(cursor, pipeline)
-    return find()
-
-
-def _open_of_run(cursor, pipeline: Pipeline, dag_id: str, run_id: str) -> list[int]:
-    return column(cursor, sql("open_of_run"), {"pipeline": pipeline.name, "dag_id": dag_id, "run_id": run_id})
+    return column(cursor, query, binds)
 
 
 def _close(cursor, pipeline: Pipeline, batch_ids: Iterable[int], why: str) -> None:

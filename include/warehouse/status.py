@@ -66,7 +66,8 @@ def freshness_of(conn, pipeline: Pipeline) -> dict:
     changes = rows(cursor, sql("changes"), binds)[0]
     published = publications.history(conn, pipeline, now - HOUR)
     hour = publications.lag_between(published, now - HOUR, now)
-    newest = published[-1][1] if published else _newest_in_ledger(cursor, binds)
+    # Without a publication: of the merged minutes, for a warehouse that is older than etl.freshness.
+    newest = published[-1][1] if published else value(cursor, sql("newest_in_ledger"), binds)
     waiting_since = _waiting_since(pipeline, now, changes, counted.pop("last_delta_at"))
     entry = {
         "pipeline": pipeline.name,
@@ -137,11 +138,6 @@ def _failures(cursor, binds: dict, pending: int) -> dict:
         "failing_since": failed[-1]["opened_at"] if failed else None,
         "failure": failed[0]["reason"] if failed else None,
     }
-
-
-def _newest_in_ledger(cursor, binds: dict) -> datetime | None:
-    """The newest event of merged minutes, for a warehouse that is older than etl.freshness."""
-    return value(cursor, sql("newest_in_ledger"), binds)
 
 
 def _seconds(since: datetime | None, now: datetime) -> float | None:
