@@ -21,6 +21,10 @@ import yaml
 
 from include import env_file
 from include.errors import MinutemarkError
+from include.lake.change_log import changed_days
+from include.lake.session import lake
+from include.operations import setup
+from include.pipelines import all_pipelines
 from include.warehouse.session import value
 from local import airflow_api, connections, environment, login, ports, supervisor, waiting, warehouse
 from local.layout import AIRFLOW_HOME, DATA, LOGS, ROOT, STATE, VENV
@@ -109,8 +113,6 @@ class Stack:
     def apply_schema(self) -> None:
         """What the set-up DAG does elsewhere."""
         env_file.use(self.environment.variables)
-        from include.operations import setup
-
         with step("apply the schema of lake and warehouse"):
             try:
                 setup.set_up()
@@ -179,8 +181,6 @@ class Stack:
 
     def start_pipelines(self) -> None:
         """Create the pools, and start a first run of every pipeline. The other DAGs wait: they would take its cores."""
-        from include.pipelines import all_pipelines
-
         minute = [f"{name}_minute" for name in all_pipelines()]
         try:
             for pool in _declared_pools():
@@ -208,10 +208,6 @@ class Stack:
     @staticmethod
     def _await_events() -> None:
         """Wait for events in the lake: a run that finds none would delay the first merge to the next run."""
-        from include.lake.change_log import changed_days
-        from include.lake.session import lake
-        from include.pipelines import all_pipelines
-
         with lake() as session:
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline:
@@ -420,8 +416,6 @@ def run(make_stack: Callable[[], Stack] = Stack) -> Stack:
 
 def await_first_merge(stack: Stack, since: dt.datetime, seconds: float) -> bool:
     """Wait for a batch merged since then; False if there was none in time, which is not an error."""
-    from include.pipelines import all_pipelines
-
     deadline = time.monotonic() + seconds
     began = time.monotonic()
     say("   … complete the first run, from the lake to the warehouse")
