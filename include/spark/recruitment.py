@@ -26,7 +26,6 @@ IMPRESSION = "impression"
 NO_JOB = "no_job"
 TRACKS = (CLICK, CONVERSION, QUALIFIED, UNQUALIFIED)  # values of custom_track that facts count; "clicks" is a click
 FACT_KEY = ("job_id", "dates", "hours", "publisher_id", "campaign_id", "group_id")
-ED_KEYS = ("jobId", "publisherId", "customEvent")
 BID_LIMIT = 10**14  # the whole part of DECIMAL(20, 6)
 
 
